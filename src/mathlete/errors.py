@@ -1,0 +1,26 @@
+"""The two kinds of failure: a UserError is the user's to mend (exit code 2), anything else is a bug (a traceback)."""
+
+
+class UserError(Exception):
+    """A mistake the user can mend, told as rule, value and cure.
+
+    >>> print(UserError("--n must be at least 1", value=0, cure="use --n 8"))
+    --n must be at least 1, got 0.
+      Fix: use --n 8
+    """
+
+    def __init__(self, rule: str, *, cure: str, value: object = None) -> None:
+        self.rule, self.value, self.cure = rule, value, cure
+        super().__init__(f"{rule}{'' if value is None else f', got {value}'}.\n  Fix: {cure}")
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """The known names that look like `word`, nearest first, or all of them: the cure of an unknown name.
+
+    >>> nearest("aimo_vall", ["aimo_val", "gsm8k"])
+    'did you mean aimo_val? Known: aimo_val, gsm8k'
+    """
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, n=3)
+    return (f"did you mean {' or '.join(close)}? " if close else "") + f"Known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""The one solve loop: sample, read, vote."""

@@ -1,0 +1,1 @@
+"""Adapter, merge, export, and what each hop cost."""
