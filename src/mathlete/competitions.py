@@ -67,7 +67,5 @@ def competition(name: str) -> Competition:
         UserError: an unknown name, with the nearest known ones.
     """
     if name not in COMPETITIONS:
-        raise UserError(
-            "the competition must be a known one", value=repr(name), cure=nearest(name, list(COMPETITIONS))
-        )
+        raise UserError("the competition must be a known one", value=repr(name), cure=nearest(name, list(COMPETITIONS)))
     return COMPETITIONS[name]

@@ -1,0 +1,234 @@
+"""Models by name: the embedded pocket model, pinned hub presets, folders; loaded for the hardware at hand."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mathlete.errors import UserError, nearest
+from mathlete.prompts import PromptFormat, instruction_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Precision = Literal["auto", "dense", "int8", "nf4"]
+"""How weights are held: as the folder says · 16/32-bit · bitsandbytes LLM.int8 · bitsandbytes NF4, double-quantised."""
+
+ROUND_TRIP = (
+    "Find the remainder when $23^{7} \\cdot 101$ is divided by 9.\n<think>\n23*7=161, r=8.\n</think>\n\n\\boxed{8}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Where a model's files are."""
+
+    name: str
+    """What the user called it."""
+    location: str
+    """A folder, or a hub id."""
+    revision: str | None = None
+    """Commit of the hub repository."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, or None for a hub id."""
+        return Path(self.location) if Path(self.location).is_dir() else None
+
+    @property
+    def instruction(self) -> str:
+        """The instruction it is served with."""
+        return instruction_of(self.folder or Path(self.location))
+
+
+def data_folder() -> Path:
+    """The project's data: `data/` of a checkout, or the copy inside an installed wheel."""
+    installed = Path(__file__).parent / "_data"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
+
+
+HUB_MODELS = {
+    "r1-qwen-1.5b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562"),
+    "r1-qwen-7b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "916b56a44061fd5cd7d6a8fb632557ed4f724f60"),
+    "r1-qwen-14b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "1df8507178afcc1bef68cd8c393f61a886323761"),
+    "r1-llama-8b": ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "6a6f4aa4197940add57724a7707d069478df56b1"),
+}
+MODEL_NAMES = ("pocket", *HUB_MODELS)
+
+
+def model_source(name: str, *, revision: str | None = None) -> ModelSource:
+    """The source of a model named `pocket`, a preset, a folder or a hub id (`owner/name`).
+
+    Raises:
+        UserError: none of these.
+    """
+    if name == "pocket":
+        return ModelSource(name=name, location=str(data_folder() / "pocket" / "model"))
+    if name in HUB_MODELS:
+        location, pinned = HUB_MODELS[name]
+        return ModelSource(name=name, location=location, revision=revision or pinned)
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise UserError("a model folder needs config.json", value=name, cure="name the folder the model is in")
+        return ModelSource(name=name, location=name)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return ModelSource(name=name, location=name, revision=revision)
+    raise UserError(
+        "the model must be a preset, an existing folder or a hub id like owner/name",
+        value=repr(name),
+        cure=nearest(name, MODEL_NAMES),
+    )
+
+
+def default_model() -> tuple[str, str]:
+    """(model name, why) where the user named none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "r1-qwen-1.5b", f"a CUDA device is there ({torch.cuda.get_device_name()}); others by --model"
+    return "pocket", "no CUDA device here; a real model by --model r1-qwen-1.5b"
+
+
+def compute_dtype() -> tuple["torch.dtype", str]:
+    """(dtype of activations and dense weights, why) for this machine."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.float32, "CPU: fp32 is the safe choice, bf16 is slower on most CPUs"
+    if torch.cuda.get_device_capability()[0] >= 8:
+        return torch.bfloat16, "compute capability 8.0 or later has bf16"
+    return torch.float16, "compute capability below 8.0 has no bf16"
+
+
+def device_name() -> str:
+    """`cuda` where there is one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def quiet_libraries() -> None:
+    """Silences messages that come thousands of times and ask nothing of the user."""
+    from transformers.utils import logging as transformers_logging
+
+    # Every int8 matmul warns that float32 inputs are cast to float16.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def _unreachable(source: ModelSource, error: Exception) -> UserError:
+    if source.folder:
+        return UserError(
+            f"{source.location} must be a model folder transformers can load ({error})", cure="export it again"
+        )
+    return UserError(
+        f"{source.location} is neither on this machine nor to be had from the hub ({type(error).__name__})",
+        cure=f"on a machine with internet run `hf download {source.location}"
+        + (f" --revision {source.revision}" if source.revision else "")
+        + " --local-dir DIR`, then use --model DIR here",
+    )
+
+
+def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
+    """The tokenizer, with a padding token that is not eos, after its round trip is proved.
+
+    Raises:
+        UserError: no tokenizer, no chat template, or text that does not survive encode and decode (transformers
+            5.9 and 5.13 read some R1 repositories so that spaces are dropped).
+    """
+    from transformers import AutoTokenizer
+
+    if source.folder and not (source.folder / "tokenizer.json").is_file():
+        raise UserError(
+            "a model folder needs its tokenizer",
+            value=f"no tokenizer.json in {source.location}",
+            cure="copy tokenizer.json and tokenizer_config.json from the base model into it",
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision)
+    except (OSError, ValueError) as error:
+        raise _unreachable(source, error) from error
+    check_tokenizer(tokenizer, where=source.location)
+    return _with_padding(tokenizer)
+
+
+def check_tokenizer(tokenizer: Any, *, where: str) -> None:
+    """Raises UserError where the tokenizer loses text, has no eos or no chat template."""
+    ids = tokenizer(ROUND_TRIP, add_special_tokens=False)["input_ids"]
+    back = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    if back != ROUND_TRIP:
+        raise UserError(
+            f"the tokenizer of {where} must give back the text it is given",
+            value=repr(back[:60]),
+            cure="use the tokenizer.json of the base model and a transformers version that reads it right",
+        )
+    if tokenizer.eos_token_id is None or not tokenizer.chat_template:
+        missing = "eos token" if tokenizer.eos_token_id is None else "chat template"
+        raise UserError(
+            f"the tokenizer of {where} needs an {missing}"
+            if missing[0] == "e"
+            else f"the tokenizer of {where} needs a {missing}",
+            cure="copy it from the base model's folder",
+        )
+
+
+def _with_padding(tokenizer: Any) -> Any:
+    # Padding with eos would mask the label that teaches the model to stop. Qwen's vocabulary has unused special tokens.
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        vocabulary = tokenizer.get_vocab()
+        spare = ("<|vision_pad|>", "<｜▁pad▁｜>", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
+        found = next((token for token in spare if token in vocabulary), None)
+        if found is not None:
+            tokenizer.pad_token = found
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def prompt_format(source: ModelSource) -> PromptFormat:
+    """The prompt format the model is served with."""
+    return PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction)
+
+
+def quantization(precision: Precision) -> Any:
+    """The bitsandbytes configuration of a precision; None for `auto` and `dense`."""
+    from transformers import BitsAndBytesConfig
+
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if precision == "nf4":
+        dtype, _ = compute_dtype()
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return None
+
+
+def load_model(source: ModelSource, *, precision: Precision = "auto") -> "PreTrainedModel":
+    """The model in eval mode on this machine's device, its weights held as `precision` says.
+
+    Raises:
+        UserError: not on this machine nor on the hub, or not a model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    quiet_libraries()
+    dtype, _ = compute_dtype()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.location,
+            revision=source.revision,
+            dtype=dtype,
+            quantization_config=quantization(precision),
+            device_map={"": device_name()},
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(source, error) from error
+    loaded: PreTrainedModel = model.eval()
+    return loaded

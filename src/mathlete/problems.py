@@ -1,0 +1,100 @@
+"""Problem: one question with its gold answer, and the JSONL files that hold many of them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from mathlete.errors import UserError
+from mathlete.runs import sha256_json, write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One question. Every field is a string: a real AIMO-3 id is `424e18`, which CSV readers turn into a float."""
+
+    id: str
+    statement: str
+    gold: str
+    """The right answer as its source writes it."""
+    source: str = ""
+    """Hub id or generator the problem came from."""
+    subset: str = ""
+    """Level, subject or family; results are also given per subset."""
+    licence: str = ""
+
+
+_FIELDS = tuple(field.name for field in fields(Problem))
+_REQUIRED = ("id", "statement", "gold")
+
+
+def problem_from(row: object, *, where: str) -> Problem:
+    """The Problem in a parsed JSON row.
+
+    Raises:
+        UserError: the row is not a Problem; `where` (file:line) is named.
+    """
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a problem must be a JSON object", value=type(row).__name__, cure=_CURE)
+    if missing := [name for name in _REQUIRED if not row.get(name)]:
+        raise UserError(f"{where}: a problem needs {', '.join(missing)}", value=sorted(row), cure=_CURE)
+    if unknown := sorted(set(row) - set(_FIELDS)):
+        raise UserError(f"{where}: a problem has only the fields {', '.join(_FIELDS)}", value=unknown, cure=_CURE)
+    if wrong := {name: value for name, value in row.items() if not isinstance(value, str)}:
+        raise UserError(f"{where}: a problem's fields are strings", value=wrong, cure='write "answer": "7", not 7')
+    return Problem(**row)
+
+
+_CURE = 'write one {"id": "…", "statement": "…", "gold": "…"} a line (source, subset, licence may follow)'
+
+
+def read_json_lines(path: Path) -> Iterable[tuple[str, object]]:
+    """Yields (`file:line`, parsed value) for each non-empty line.
+
+    Raises:
+        UserError: no such file, a line that is not UTF-8 or not JSON.
+    """
+    if not path.is_file():
+        raise UserError("the file must exist", value=str(path), cure="check the path")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}:{number}"
+            if not line.strip():
+                continue
+            try:
+                yield where, json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise UserError(
+                    f"{where}: must be one line of JSON ({error})", cure="mend or delete the line"
+                ) from error
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """The problems of a JSONL file, in file order.
+
+    Raises:
+        UserError: a line that is not a Problem, a repeated id, or no problem at all.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for where, row in read_json_lines(path):
+        problem = problem_from(row, where=where)
+        if problem.id in seen:
+            raise UserError(
+                f"{where}: ids must be unique", value=f"{problem.id!r}, first at {seen[problem.id]}", cure="rename one"
+            )
+        seen[problem.id] = where
+        problems.append(problem)
+    if not problems:
+        raise UserError("a problem file needs at least one problem", value=str(path), cure=_CURE)
+    return problems
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """Writes one problem a line, atomically."""
+    write_atomically(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems))
+
+
+def problems_sha256(problems: Iterable[Problem]) -> str:
+    """SHA-256 over the problems' content and order: what freezes a suite, whatever file or hub it came from."""
+    return sha256_json([asdict(problem) for problem in problems])

@@ -1,0 +1,90 @@
+"""The one place where a prompt is built and a trace becomes the tokens that follow it.
+
+A model is served with the prompt it was trained with: the format's one free choice, the instruction, travels in the
+model's folder as `mathlete_prompt.json` from the base through merge and export into the notebook.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mathlete.errors import UserError
+from mathlete.runs import read_json, sha256_json, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+"""DeepSeek's own advice for R1 on mathematics (README of deepseek-ai/DeepSeek-R1, "Usage Recommendations")."""
+THINK, END_THINK = "<think>", "</think>"
+PROMPT_FILE = "mathlete_prompt.json"
+
+
+def completion_text(*, trace: str, answer: str, prefilled: bool) -> str:
+    r"""What the model must write after the prompt, without eos: the trace, `</think>`, the boxed answer.
+
+    >>> completion_text(trace="2+2=4.", answer="4", prefilled=True)
+    '2+2=4.\n</think>\n\n\\boxed{4}'
+    """
+    opening = "" if prefilled else f"{THINK}\n"
+    return f"{opening}{trace}\n{END_THINK}\n\n\\boxed{{{answer}}}"
+
+
+def instruction_of(model_folder: Path) -> str:
+    """The instruction the model in this folder is served with: its prompt file's, else R1's."""
+    file = model_folder / PROMPT_FILE
+    return str(read_json(file)["instruction"]) if file.is_file() else INSTRUCTION
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFormat:
+    """How one model is asked: its tokenizer with its chat template, and the instruction after the statement."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    instruction: str = INSTRUCTION
+    """Second paragraph of the user turn; "" for none."""
+
+    def prompt_ids(self, statement: str) -> list[int]:
+        """Token ids of the served prompt: bos once, the reasoning opened where the template opens it.
+
+        Raises:
+            UserError: the tokenizer has no chat template.
+        """
+        if not self.tokenizer.chat_template:
+            raise UserError(
+                "the model needs a chat template", value="none", cure="add chat_template.jinja to its folder"
+            )
+        content = f"{statement}\n{self.instruction}" if self.instruction else statement
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        return self._ids(str(text))
+
+    def completion_ids(self, *, trace: str, answer: str) -> list[int]:
+        """Token ids of trace, `</think>`, boxed answer and eos.
+
+        Tokenised apart from the prompt, because at serving time too the model continues from the prompt's own ids.
+        """
+        return [
+            *self._ids(completion_text(trace=trace, answer=answer, prefilled=self.prefilled)),
+            int(self.tokenizer.eos_token_id),
+        ]
+
+    @cached_property
+    def prefilled(self) -> bool:
+        """Whether the prompt itself ends in `<think>` (the revised R1 template) or leaves that to the model."""
+        return str(self.tokenizer.decode(self.prompt_ids("1"), skip_special_tokens=False)).rstrip().endswith(THINK)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all that shapes a prompt: template and instruction. It goes into every manifest."""
+        return sha256_json({"template": str(self.tokenizer.chat_template), "instruction": self.instruction})
+
+    def save(self, folder: Path) -> None:
+        """Writes the instruction beside the model."""
+        write_json(folder / PROMPT_FILE, {"instruction": self.instruction})
+
+    def _ids(self, text: str) -> list[int]:
+        # A rendered template already holds bos: adding special tokens here would double it.
+        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]

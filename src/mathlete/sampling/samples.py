@@ -1,0 +1,73 @@
+"""The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+
+Finish = Literal["stop", "length", "cancelled", "boxed"]
+"""Why a sample ended: eos · token cap · cancelled by the solve loop · its box closed after `</think>`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How one sample is drawn. Defaults: R1's own advice (README of deepseek-ai/DeepSeek-R1)."""
+
+    temperature: float = 0.6
+    """0 is greedy."""
+    top_p: float = 0.95
+    """Nucleus mass, (0, 1]."""
+    max_tokens: int = 256
+    """Cap on a completion, tokens. R1 needs up to 32768; the pocket model 160."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        for name, value, good, rule in (
+            ("temperature", self.temperature, 0 <= self.temperature <= 5, "0 to 5"),
+            ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
+            ("max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
+        ):
+            if not good:
+                raise UserError(f"--sampling.{name} must be {rule}", value=value, cure="use R1's 0.6, 0.95, 256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One generated trace, with what it takes to replay a run under another policy without the model."""
+
+    problem_id: str
+    index: int
+    """0 … n-1 within the problem."""
+    seed: int
+    text: str
+    """The completion, without the prompt and without eos."""
+    answer: str | None = None
+    """What the answers package read out of the text; None means no answer, never a made-up one."""
+    tokens: int
+    finish: Finish
+    seconds: float
+    """From the sample's start to its end on the engine's clock."""
+    logprob_mean: float | None = None
+    """Mean natural-log probability of its tokens under the distribution before temperature and top-p."""
+
+
+class Sampler(Protocol):
+    """An engine. Thread-safe: several problems may stream at once and share the engine's batch."""
+
+    name: str
+
+    def stream(
+        self, problem: Problem, *, seeds: list[int], config: SamplingConfig, first_index: int = 0
+    ) -> Iterator[Sample]:
+        """Yields one sample a seed, in the order they finish. Closing the iterator cancels the rest.
+
+        Sample `index` is `first_index` + the seed's position. The same seed gives the same sample on the engine's own
+        terms (see each engine).
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...
