@@ -140,7 +140,9 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
         UserError: no tokenizer, no chat template, or text that does not survive encode and decode (transformers
             5.9 and 5.13 read some R1 repositories so that spaces are dropped).
     """
-    from transformers import AutoTokenizer
+    import transformers
+
+    auto: Any = transformers.AutoTokenizer
 
     if source.folder and not (source.folder / "tokenizer.json").is_file():
         raise UserError(
@@ -149,11 +151,12 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
             cure="copy tokenizer.json and tokenizer_config.json from the base model into it",
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision)
+        tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(source.location, revision=source.revision)
     except (OSError, ValueError) as error:
         raise _unreachable(source, error) from error
     check_tokenizer(tokenizer, where=source.location)
-    return _with_padding(tokenizer)
+    _set_padding(tokenizer)
+    return tokenizer
 
 
 def check_tokenizer(tokenizer: Any, *, where: str) -> None:
@@ -166,17 +169,16 @@ def check_tokenizer(tokenizer: Any, *, where: str) -> None:
             value=repr(back[:60]),
             cure="use the tokenizer.json of the base model and a transformers version that reads it right",
         )
-    if tokenizer.eos_token_id is None or not tokenizer.chat_template:
-        missing = "eos token" if tokenizer.eos_token_id is None else "chat template"
-        raise UserError(
-            f"the tokenizer of {where} needs an {missing}"
-            if missing[0] == "e"
-            else f"the tokenizer of {where} needs a {missing}",
-            cure="copy it from the base model's folder",
-        )
+    for what, there in (("eos token", tokenizer.eos_token_id is not None), ("chat template", tokenizer.chat_template)):
+        if not there:
+            raise UserError(
+                f"a tokenizer must have its {what}",
+                value=f"none in {where}",
+                cure="copy it from the base model's folder",
+            )
 
 
-def _with_padding(tokenizer: Any) -> Any:
+def _set_padding(tokenizer: Any) -> None:
     # Padding with eos would mask the label that teaches the model to stop. Qwen's vocabulary has unused special tokens.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         vocabulary = tokenizer.get_vocab()
@@ -185,7 +187,6 @@ def _with_padding(tokenizer: Any) -> Any:
         if found is not None:
             tokenizer.pad_token = found
     tokenizer.padding_side = "left"
-    return tokenizer
 
 
 def prompt_format(source: ModelSource) -> PromptFormat:
@@ -195,13 +196,14 @@ def prompt_format(source: ModelSource) -> PromptFormat:
 
 def quantization(precision: Precision) -> Any:
     """The bitsandbytes configuration of a precision; None for `auto` and `dense`."""
-    from transformers import BitsAndBytesConfig
+    import transformers
 
+    config: Any = transformers.BitsAndBytesConfig
     if precision == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return config(load_in_8bit=True)
     if precision == "nf4":
         dtype, _ = compute_dtype()
-        return BitsAndBytesConfig(
+        return config(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -221,7 +223,7 @@ def load_model(source: ModelSource, *, precision: Precision = "auto") -> "PreTra
     quiet_libraries()
     dtype, _ = compute_dtype()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location,
             revision=source.revision,
             dtype=dtype,
@@ -230,5 +232,5 @@ def load_model(source: ModelSource, *, precision: Precision = "auto") -> "PreTra
         )
     except (OSError, ValueError) as error:
         raise _unreachable(source, error) from error
-    loaded: PreTrainedModel = model.eval()
-    return loaded
+    model.train(False)
+    return model

@@ -38,7 +38,7 @@ def sha256_file(path: Path) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The files of a finished step in sorted order: not its manifest, its start mark, checkpoints or temporary files."""
+    """A finished step's files in sorted order, without its manifest, start mark, checkpoints and temporary files."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and path.name not in (MANIFEST, _STARTED) and not parts[0].startswith((".", "checkpoint")):

@@ -1,0 +1,114 @@
+"""What every command line of mathlete shares: parsing, where output goes, exit codes.
+
+People's text goes to stderr where `--json` is set, so that stdout ends with exactly one line of JSON.
+Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-C · 1 a bug, with its traceback.
+"""
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mathlete.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command: a frozen dataclass of settings, and the function that carries it out."""
+
+    settings: type
+    """Its fields are the flags; a `json: bool` field is the `--json` switch."""
+    run: Callable[[Any], dict[str, object]]
+    """Carries the command out and returns its line of JSON."""
+    help: str
+    """Shown by --help: what it does, then two examples."""
+
+
+def run_command_line(
+    argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None = None
+) -> int:
+    """Runs the command named by the first word, or `otherwise` with all the words; returns the exit code."""
+    name = argv[0] if argv else "--help"
+    if name in commands:
+        return _run(commands[name], argv[1:], prog=f"{prog} {name}")
+    if name in ("-h", "--help") or otherwise is None:
+        return _overview(name, prog=prog, commands=commands, otherwise=otherwise)
+    return _run(otherwise, argv, prog=prog)
+
+
+def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
+    if name not in ("-h", "--help"):
+        return _tell(UserError("the command must be a known one", value=repr(name), cure=nearest(name, [*commands])))
+    if otherwise is not None:
+        _run(otherwise, ["--help"], prog=prog)
+        print()
+    print(f"commands of {prog}:")
+    for word, command in commands.items():
+        print(f"  {word:<14}{command.help.splitlines()[0]}")
+    print(f"\n{prog} COMMAND --help tells more.")
+    return 0
+
+
+def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
+    import tyro
+
+    try:
+        settings = tyro.cli(command.settings, prog=prog, description=command.help, args=list(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        result = command.run(settings)
+    except UserError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept: run the same command again to go on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _tell(UserError("the disk must have room", value=str(error), cure="free some space and run it again"))
+    if getattr(settings, "json", False):
+        print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
+    return 0
+
+
+def _tell(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def console(*, json: bool) -> "Console":
+    """Where a person reads: stdout, or stderr where stdout is kept for the line of JSON."""
+    from rich.console import Console
+
+    return Console(stderr=json, highlight=False, soft_wrap=True)
+
+
+def progress(title: str) -> "Progress":
+    """A progress bar with count, elapsed time and ETA on stderr; silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    terminal = Console(stderr=True)
+    columns = (
+        TextColumn(f"[bold]{title}[/] {{task.description}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=terminal, disable=not terminal.is_terminal)
