@@ -59,7 +59,7 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     import tyro
 
     try:
-        settings = tyro.cli(command.settings, prog=prog, description=command.help, args=list(argv))
+        settings: object = tyro.cli(command.settings, prog=prog, description=command.help, args=list(argv))
     except SystemExit as stop:
         return int(stop.code or 0)
     try:

@@ -111,13 +111,14 @@ def device_name() -> str:
 
 def quiet_libraries() -> None:
     """Silences messages that come thousands of times and ask nothing of the user."""
-    from transformers.utils import logging as transformers_logging
+    import transformers
 
+    messages: Any = transformers.logging
     # Every int8 matmul warns that float32 inputs are cast to float16.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    messages.disable_progress_bar()
+    messages.set_verbosity_error()
 
 
 def _unreachable(source: ModelSource, error: Exception) -> UserError:

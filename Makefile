@@ -1,0 +1,42 @@
+# Two commands do all: `make demo` and `make test`. Each makes .venv first if it is not there yet.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+# After the installation nothing may reach for a network.
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: setup demo test slow check fix bench
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("mathlete needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(PY) -m train math --model pocket --run runs/demo-train
+	$(PY) -m eval pocket_val --model pocket --run runs/demo-base
+	$(PY) -m eval pocket_val --model runs/demo-train/export --run runs/demo-tuned
+	$(PY) -m eval table runs/demo-base runs/demo-tuned --train runs/demo-train --out runs/demo.json
+
+test: setup
+	$(PY) -m pytest -q
+
+slow: setup
+	$(PY) -m pytest -q -m slow
+
+check: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+fix: setup
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: setup
+	for script in bench/*.py; do $(PY) $$script || exit 1; done
