@@ -1,0 +1,92 @@
+"""The house itself: layout, names that must not appear, what the wheel holds, how fast --help answers."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("train", "eval", "submit")
+FORBIDDEN = re.compile(r"/(?:work|root|opt)/\w|\bpypi\.org|npmjs\.|debian\.org")
+
+
+def tracked(root: Path, *suffixes: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("needs a git checkout")
+    paths = (root / line for line in listed.stdout.splitlines())
+    return [path for path in paths if path.suffix in suffixes and path.is_file()]
+
+
+def test_kaggle_folder_does_not_hide_the_kaggle_package(root: Path) -> None:
+    assert not (root / "kaggle" / "__init__.py").exists()
+    code = "import importlib.util as u; print(u.find_spec('kaggle').origin)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()).parent != root / "kaggle"
+    assert "site-packages" in found.stdout
+
+
+def test_no_file_is_longer_than_400_lines(root: Path) -> None:
+    long = {p.name: n for p in tracked(root, ".py") if (n := len(p.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_no_machine_path_or_registry_host_is_named(root: Path) -> None:
+    texts = tracked(root, ".py", ".md", ".toml", ".txt", ".json", ".yml")
+    named = {
+        p.name: found[0] for p in texts if p.name != "test_house.py" and (found := FORBIDDEN.findall(p.read_text()))
+    }
+    assert not named
+
+
+@pytest.fixture(scope="session")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel, unpacked."""
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "-q", "-w", str(out)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    (file,) = out.glob("mathlete-*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(out / "unpacked")
+    return out / "unpacked"
+
+
+def test_wheel_holds_the_packages_and_the_pocket_model(wheel: Path) -> None:
+    tops = {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"}
+    assert tops == {"mathlete", "train", "eval", "submit"}
+    assert (wheel / "mathlete/_data/pocket/model/model.safetensors").is_file()
+    assert (wheel / "mathlete/_data/sources.toml").is_file()
+
+
+def run_from(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **environment}
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run_from_the_wheel(wheel: Path, tmp_path: Path, command: str) -> None:
+    code = f"import {command}, mathlete; print({command}.__file__, mathlete.__file__)"
+    variables = {**os.environ, "PYTHONPATH": str(wheel)}
+    where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert where.stdout.count(str(wheel)) == 2
+    done = run_from(tmp_path, command, "--help", PYTHONPATH=str(wheel))
+    assert done.returncode == 0, done.stderr
+    assert f"python -m {command}" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_nothing_heavy(root: Path, command: str) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('{command}', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'sympy', 'numpy', 'kaggle', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,97 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mathlete.errors import UserError
+from mathlete.models import (
+    HUB_MODELS,
+    ModelSource,
+    default_model,
+    load_model,
+    load_tokenizer,
+    model_source,
+)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the pocket model's folder, to be damaged."""
+    return Path(shutil.copytree(model_source("pocket").location, tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pockett", r"'pockett'.*\n.*did you mean pocket\?"),
+        ("r1-qwen-7", r"'r1-qwen-7'.*\n.*did you mean r1-qwen-7b"),
+        ("./no/such/folder", "an existing folder or a hub id"),
+    ],
+)
+def test_unknown_model_names_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model_source(name)
+
+
+def test_folder_without_config_is_not_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a model folder needs config\.json"):
+        model_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", list(HUB_MODELS))
+def test_hub_models_are_pinned_to_a_commit(name: str) -> None:
+    source = model_source(name)
+    assert source.revision is not None
+    assert len(source.revision) == 40
+    assert source.folder is None
+
+
+def test_offline_hub_model_names_the_download() -> None:
+    with pytest.raises(UserError, match=r"hf download deepseek-ai/DeepSeek-R1-Distill-Qwen-1\.5B --revision ad9f0ae"):
+        load_tokenizer(model_source("r1-qwen-1.5b"))
+
+
+def test_default_says_why() -> None:
+    import torch
+
+    name, why = default_model()
+    assert (name == "pocket") == (not torch.cuda.is_available())
+    assert "CUDA device" in why
+
+
+def test_folder_without_tokenizer_is_an_error(copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"needs its tokenizer, got no tokenizer\.json"):
+        load_tokenizer(model_source(str(copy)))
+
+
+def test_tokenizer_that_drops_spaces_is_an_error(copy: Path) -> None:
+    # What transformers 5.9 and 5.13 made of some R1 repositories: spaces vanish, nothing else is said.
+    content = json.loads((copy / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": ""}
+    (copy / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="must give back the text it is given, got 'Findtheremainder"):
+        load_tokenizer(model_source(str(copy)))
+
+
+def test_tokenizer_without_template_is_an_error(copy: Path) -> None:
+    (copy / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (copy / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="must have its chat template"):
+        load_tokenizer(model_source(str(copy)))
+
+
+def test_truncated_weights_are_a_clear_error(copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="must be a model folder transformers can load"):
+        load_model(model_source(str(copy)))
+
+
+def test_qwen_padding_is_an_unused_special_token(shared: Path) -> None:
+    folder = shared / "tokenizers" / "r1-distill-qwen"
+    tokenizer = load_tokenizer(ModelSource(name="t", location=str(folder)))
+    assert tokenizer.pad_token == "<|vision_pad|>"

@@ -1,0 +1,101 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from eval.suites import load_suite
+from mathlete.corpus.sources import load_problems, load_traces, sources
+from mathlete.errors import UserError
+
+
+def mirror_of(tmp_path: Path, name: str, *rows: Mapping[str, object]) -> Path:
+    file = sources()[name].mirrored(tmp_path)
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "gold"),
+    [
+        ("aimo-validation-amc", {"id": 3, "problem": "p", "answer": 142.0}, "142"),
+        ("aimo-validation-amc", {"id": 3, "problem": "p", "answer": -4.0}, "-4"),
+        ("aimo-validation-aime", {"id": 3, "problem": "p", "answer": "033"}, "033"),
+        ("gsm8k-test", {"question": "p", "answer": "long\n#### 1,234"}, "1234"),
+        ("math500", {"problem": "p", "answer": "\\frac12", "unique_id": "t/3", "subject": "Algebra"}, "\\frac12"),
+    ],
+)
+def test_gold_is_read_as_the_set_writes_it(tmp_path: Path, name: str, row: dict[str, object], gold: str) -> None:
+    assert load_problems(name, mirror=mirror_of(tmp_path, name, row))[0].gold == gold
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": 3, "problem": "p"}, r"train\.jsonl:1: a row needs an answer in 'answer'"),
+        ({"id": 3, "answer": 1.0}, r"train\.jsonl:1: a row needs a statement in 'problem'"),
+        ({"id": 3, "problem": " ", "answer": 1.0}, r"train\.jsonl:1: a row needs a statement"),
+    ],
+)
+def test_bad_row_is_named(tmp_path: Path, row: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_problems("aimo-validation-amc", mirror=mirror_of(tmp_path, "aimo-validation-amc", row))
+
+
+def test_solution_becomes_a_trace_without_calculator_marks(tmp_path: Path) -> None:
+    row = {"question": "q", "answer": "48/2 = <<48/2=24>>24 clips.\nSo 72.\n#### 72"}
+    (traced,) = load_traces("gsm8k", mirror=mirror_of(tmp_path, "gsm8k", row))
+    assert (traced.trace.text, traced.trace.answer) == ("48/2 = 24 clips.\nSo 72.", "72")
+
+
+def test_generation_becomes_a_trace_with_its_own_answer(tmp_path: Path) -> None:
+    generations = ["<think>\nnever closed \\boxed{1}", "<think>\n2+2=4\n</think>\n\nIt is $\\boxed{4}$."]
+    row = {"problem": "q", "answer": "5", "uuid": "u", "problem_type": "Algebra", "generations": generations}
+    (traced,) = load_traces("openr1", mirror=mirror_of(tmp_path, "openr1", row))
+    assert (traced.trace.text, traced.trace.answer, traced.problem.gold) == ("2+2=4", "4", "5")
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (lambda: load_suite("aimo_vall"), r"'aimo_vall'.*\n.*did you mean aimo_val\?"),
+        (lambda: load_traces("gsm8kk"), r"'gsm8kk'.*\n.*did you mean gsm8k"),
+        (lambda: load_traces("aime24"), r"needs a source with traces, got 'aime24'"),
+        (lambda: load_suite("aime24", mirror=Path("nowhere")), r"the mirror must hold HuggingFaceH4/aime_2024"),
+        (lambda: load_suite("no.jsonl"), r"the file must exist, got no\.jsonl"),
+    ],
+)
+def test_unknown_names_say_what_is_known(load: object, message: str) -> None:
+    assert callable(load)
+    with pytest.raises(UserError, match=message):
+        load()
+
+
+def test_offline_hub_error_names_the_mirror() -> None:
+    with pytest.raises(UserError, match=r"aime_2024 can't be had from the hub.*\n.*--mirror DIR"):
+        load_suite("aime24")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("aimo_val", 173),
+        ("math500", 500),
+        ("aime24", 30),
+        ("aime25", 30),
+        ("gsm8k", 1319),
+        ("math_l4", 754),
+        ("math_l5", 721),
+    ],
+)
+def test_real_sets_load_whole_with_unique_ids(shared: Path, name: str, count: int) -> None:
+    problems = load_suite(name, mirror=shared / "data" / "hub").problems
+    assert (len(problems), len({p.id for p in problems})) == (count, count)
+    assert all("." not in p.gold or name == "math500" for p in problems)
+
+
+def test_every_real_trace_source_loads(shared: Path) -> None:
+    mirror = shared / "data" / "hub"
+    assert len(load_traces("gsm8k", mirror=mirror)) == 7473
+    assert 10 <= len(load_traces("openr1", mirror=mirror)) <= 14
