@@ -1,6 +1,6 @@
 """The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -42,10 +42,11 @@ class Sample:
     """0 … n-1 within the problem."""
     seed: int
     text: str
-    """The completion, without the prompt and without eos."""
+    """The completion, without the prompt and without eos; a boxed one ends with the box's closing brace."""
     answer: str | None = None
     """What the answers package read out of the text; None means no answer, never a made-up one."""
     tokens: int
+    """Tokens drawn, eos among them."""
     finish: Finish
     seconds: float
     """From the sample's start to its end on the engine's clock."""
@@ -58,13 +59,14 @@ class Sampler(Protocol):
 
     name: str
 
-    def stream(
-        self, problem: Problem, *, seeds: list[int], config: SamplingConfig, first_index: int = 0
-    ) -> Iterator[Sample]:
-        """Yields one sample a seed, in the order they finish. Closing the iterator cancels the rest.
+    def stream(self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig) -> Iterator[Sample]:
+        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
 
-        Sample `index` is `first_index` + the seed's position. The same seed gives the same sample on the engine's own
-        terms (see each engine).
+        A run that goes on after a kill asks for the indexes it still lacks, whatever gaps they leave. The same seed
+        gives the same sample on the engine's own terms (see each engine).
+
+        Raises:
+            UserError: the problem cannot be asked, e.g. its prompt is longer than the model's context.
         """
         ...
 

@@ -1,0 +1,94 @@
+"""Drawing tokens: temperature, nucleus, inverse CDF with one counter-based uniform per (seed, position).
+
+A token is a function of its row's logits, seed and position alone: neighbours in the batch, arrival order and restarts
+change nothing beyond the floating-point noise of the logits themselves.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+def slice_size(vocabulary: int) -> int:
+    """Logits looked at first. A row whose nucleus is not inside its slice is sorted in full: the draw is always exact.
+
+    Measured on a CPU: a larger slice costs a small vocabulary more than it saves, a smaller one sends flat rows of a
+    large vocabulary to the full sort (bench/sampling.py).
+    """
+    return min(vocabulary, 64 if vocabulary < 8192 else 256)
+
+
+def uniforms(seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Uniform numbers in [0, 1) with 53 random bits, one for each (seed, position); float64, shape of the inputs.
+
+    SplitMix64 over the counter (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", Fig. 15);
+    int64 wraps around as uint64 does.
+
+    >>> [round(u, 6) for u in uniforms(torch.tensor([7, 7, 8]), torch.tensor([0, 1, 0])).tolist()]
+    [0.524346, 0.302139, 0.926151]
+    """
+    word = _mix(seeds) + (positions + 1) * -0x61C8864680B583EB
+    return _shift(_mix(word), 11).double() * 2.0**-53
+
+
+def _mix(word: torch.Tensor) -> torch.Tensor:
+    # The multipliers 0xBF58476D1CE4E5B9 and 0x94D049BB133111EB, written as the int64 of the same bits.
+    word = (word ^ _shift(word, 30)) * -0x40A7B892E31B1A47
+    word = (word ^ _shift(word, 27)) * -0x6B2FB644ECCEEE15
+    return word ^ _shift(word, 31)
+
+
+def _shift(word: torch.Tensor, bits: int) -> torch.Tensor:
+    return (word >> bits) & ((1 << (64 - bits)) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One token a row."""
+
+    ids: torch.Tensor
+    """(rows,), int64."""
+    logprobs: torch.Tensor
+    """(rows,), natural log of the token's probability before temperature and nucleus."""
+
+
+def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> Drawn:
+    """Draws one token a row.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        uniform: (rows,) in [0, 1), float64.
+        temperature: (rows,); 0 takes the likeliest token.
+        top_p: (rows,); the nucleus is the shortest prefix of the sorted tokens whose mass reaches it
+            (Holtzman et al. 2020, "The curious case of neural text degeneration").
+    """
+    greedy = temperature <= 0
+    size = slice_size(logits.shape[-1])
+    ids = logits.argmax(-1) if bool(greedy.all()) else _nucleus(logits, uniform, temperature, top_p, size=size)
+    if bool(greedy.any()) and not bool(greedy.all()):
+        ids = torch.where(greedy, logits.argmax(-1), ids)
+    chosen = logits.gather(-1, ids[:, None])[:, 0]
+    return Drawn(ids=ids, logprobs=chosen - torch.logsumexp(logits, -1))
+
+
+def _nucleus(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, *, size: int
+) -> torch.Tensor:
+    whole = size == logits.shape[-1]
+    scaled = logits / torch.where(temperature > 0, temperature, 1.0)[:, None]
+    top, tokens = scaled.sort(dim=-1, descending=True, stable=True) if whole else scaled.topk(size, -1)
+    mass = (top - torch.logsumexp(scaled, -1, keepdim=True)).double().exp()
+    before = mass.cumsum(-1) - mass
+    kept = torch.where(before < top_p[:, None], mass, 0.0).cumsum(-1)
+    # With top_p = 1 the nucleus is the whole vocabulary, whose mass is 1 without looking at it.
+    target = uniform * torch.where(top_p < 1, kept[:, -1], 1.0)
+    ranks = (kept <= target[:, None]).sum(-1)
+    last = (kept < kept[:, -1:]).sum(-1)
+    ids = tokens.gather(-1, torch.minimum(ranks, last)[:, None])[:, 0]
+    if whole:
+        return ids
+    missing = torch.where(top_p < 1, kept[:, -1] < top_p, target >= kept[:, -1])
+    if bool(missing.any()):
+        rows = missing.nonzero()[:, 0]
+        ids[rows] = _nucleus(logits[rows], uniform[rows], temperature[rows], top_p[rows], size=logits.shape[-1])
+    return ids

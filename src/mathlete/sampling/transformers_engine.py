@@ -1,0 +1,201 @@
+"""The embedded engine: a decode loop of our own on a transformers causal model, shared by every solver thread.
+
+One thread owns the model and decodes rows of many problems together: a prompt is read once for all its samples,
+finished and cancelled rows leave at once, waiting ones take their place, and a row stops when its box closes after
+`</think>`. Works on CPU and CUDA, with 16/32-bit, bitsandbytes int8 and NF4 weights.
+
+The same seed gives the same sample whatever else is in the batch, as far as floating-point sums allow: where two tokens
+are within rounding of each other, another batch shape may take the other one. With int8 weights there is one more
+coupling: LLM.int8 treats a feature as an outlier when any row of the batch has it above the threshold.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, Precision, load_model, prompt_format
+from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+from mathlete.sampling.completion import CompletionReader
+from mathlete.sampling.samples import Sample, SamplingConfig
+
+if TYPE_CHECKING:
+    from mathlete.sampling.batch import Request
+
+_SMALL = 50_000_000
+"""Parameters below which a second thread costs more than it brings (bench/sampling.py)."""
+
+
+class TransformersSampler:
+    """A Sampler over a loaded model. `stream` may be called from many threads; close it to free the model."""
+
+    name = "transformers"
+
+    def __init__(self, model: Any, *, prompts: PromptFormat, max_rows: int = 128, threads: int | None = None) -> None:
+        """Takes the model over: its attention is replaced, and nothing else may call it until `close`.
+
+        Args:
+            model: a causal language model of transformers, in eval mode.
+            prompts: how the model is asked.
+            max_rows: samples decoded together at most; fewer where memory is short.
+            threads: CPU threads of the decode loop; None takes 1 for a small model, else all cores.
+        """
+        if max_rows < 1:
+            raise UserError("the batch needs at least one row", value=max_rows, cure="leave it at 128")
+        _check_covered(model)
+        self.prompts = prompts
+        self.max_rows = max_rows
+        self.threads = threads or _default_threads(model)
+        self._model = model
+        eos = model.generation_config.eos_token_id
+        ids = {prompts.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
+        self._reader = CompletionReader(prompts.tokenizer, eos_ids=ids)
+        self._context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._open: set[Request] = set()
+        self._ended = False
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._serve, name="mathlete-engine", daemon=True)
+        self._thread.start()
+
+    def stream(self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig) -> Iterator[Sample]:
+        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
+
+        Raises:
+            UserError: the prompt leaves no room in the model's context.
+            RuntimeError: the engine has failed (its error is the cause) or was closed.
+        """
+        config.check()
+        request = self._request(problem, seeds, config)
+        with self._lock:
+            if self._ended:
+                raise self._stopped()
+            self._open.add(request)
+            self._inbox.put(request)
+        try:
+            for _ in range(len(seeds)):
+                sample = request.results.get()
+                if sample is None:
+                    raise self._stopped()
+                yield sample
+        finally:
+            request.cancelled = True
+            with self._lock:
+                self._open.discard(request)
+
+    def close(self) -> None:
+        """Stops the engine thread and lets the model go; streams still waiting raise."""
+        self._inbox.put(None)
+        self._thread.join()
+        self._model = None
+
+    def _request(self, problem: Problem, seeds: Mapping[int, int], config: SamplingConfig) -> "Request":
+        from mathlete.sampling.batch import Request
+
+        with self._reader.lock:
+            prompt = self.prompts.prompt_ids(problem.statement)
+        if not 2 <= len(prompt) < self._context:
+            raise UserError(
+                f"the prompt of problem {problem.id} must leave room in the model's context of {self._context} tokens",
+                value=f"{len(prompt)} tokens",
+                cure="use a model with a longer context, or take the problem out of the suite",
+            )
+        return Request(
+            problem_id=problem.id,
+            prompt=prompt,
+            config=config,
+            max_tokens=min(config.max_tokens, self._context - len(prompt)),
+            waiting=deque(seeds.items()),
+        )
+
+    def _stopped(self) -> RuntimeError:
+        error = RuntimeError(f"the sampling engine stopped: {self._error or 'it was closed'}")
+        error.__cause__ = self._error
+        return error
+
+    def _serve(self) -> None:
+        try:
+            self._decode()
+        except Exception as error:
+            # Carried to the waiting streams, which raise it in their own threads.
+            self._error = error
+        finally:
+            with self._lock:
+                self._ended = True
+                for request in self._open:
+                    request.results.put(None)
+
+    def _decode(self) -> None:
+        import torch
+
+        from mathlete.sampling.batch import Batch
+
+        torch.set_num_threads(self.threads)
+        queue: deque[Request] = deque()
+        with torch.inference_mode():
+            batch = Batch(
+                self._model, reader=self._reader, max_rows=self.max_rows, max_tokens=_memory_tokens(self._model)
+            )
+            while self._collect(queue, wait=not queue and not len(batch)):
+                batch.drop_cancelled()
+                batch.admit(queue)
+                if len(batch):
+                    for request, sample in batch.step():
+                        request.results.put(sample)
+
+    def _collect(self, queue: "deque[Request]", *, wait: bool) -> bool:
+        """Moves new requests into the queue and cancelled ones out; False once the engine is to stop."""
+        while wait or not self._inbox.empty():
+            request = self._inbox.get()
+            if request is None:
+                return False
+            queue.append(request)
+            wait = False
+        for request in [request for request in queue if request.cancelled]:
+            queue.remove(request)
+        return True
+
+
+def open_transformers(
+    source: ModelSource, *, precision: Precision = "auto", max_rows: int = 128, threads: int | None = None
+) -> TransformersSampler:
+    """The engine over a model loaded from its source.
+
+    Raises:
+        UserError: the model or its tokenizer cannot be loaded.
+    """
+    prompts = prompt_format(source)
+    return TransformersSampler(
+        load_model(source, precision=precision), prompts=prompts, max_rows=max_rows, threads=threads
+    )
+
+
+def _check_covered(model: Any) -> None:
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise UserError(
+            "the transformers engine covers models with full attention in every layer",
+            value=", ".join(sorted(kinds)),
+            cure="use a Qwen2 or Llama model, such as the R1 distillations",
+        )
+
+
+def _default_threads(model: Any) -> int:
+    import torch
+
+    return 1 if model.num_parameters() < _SMALL else torch.get_num_threads()
+
+
+def _memory_tokens(model: Any) -> int:
+    """Tokens of keys and values that fit: 80% of the free device memory, or 2 GiB of a CPU machine's."""
+    import torch
+
+    config = model.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * width * model.dtype.itemsize
+    free = 0.8 * torch.cuda.mem_get_info()[0] if model.device.type == "cuda" else 2 * 2**30
+    return int(free // token_bytes)
