@@ -1,6 +1,6 @@
 """The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -59,7 +59,9 @@ class Sampler(Protocol):
 
     name: str
 
-    def stream(self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig) -> Iterator[Sample]:
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
         """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
 
         A run that goes on after a kill asks for the indexes it still lacks, whatever gaps they leave. The same seed

@@ -11,7 +11,7 @@ coupling: LLM.int8 treats a feature as an outlier when any row of the batch has 
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class TransformersSampler:
         eos = model.generation_config.eos_token_id
         ids = {prompts.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
         self._reader = CompletionReader(prompts.tokenizer, eos_ids=ids)
-        self._context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+        self._context = _context(model.config)
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._open: set[Request] = set()
@@ -62,7 +62,9 @@ class TransformersSampler:
         self._thread = threading.Thread(target=self._serve, name="mathlete-engine", daemon=True)
         self._thread.start()
 
-    def stream(self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig) -> Iterator[Sample]:
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
         """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
 
         Raises:
@@ -97,13 +99,7 @@ class TransformersSampler:
         from mathlete.sampling.batch import Request
 
         with self._reader.lock:
-            prompt = self.prompts.prompt_ids(problem.statement)
-        if not 2 <= len(prompt) < self._context:
-            raise UserError(
-                f"the prompt of problem {problem.id} must leave room in the model's context of {self._context} tokens",
-                value=f"{len(prompt)} tokens",
-                cure="use a model with a longer context, or take the problem out of the suite",
-            )
+            prompt = prompt_that_fits(problem, prompts=self.prompts, context=self._context)
         return Request(
             problem_id=problem.id,
             prompt=prompt,
@@ -172,6 +168,33 @@ def open_transformers(
     return TransformersSampler(
         load_model(source, precision=precision), prompts=prompts, max_rows=max_rows, threads=threads
     )
+
+
+def prompt_that_fits(problem: Problem, *, prompts: PromptFormat, context: int) -> list[int]:
+    """The problem's prompt ids.
+
+    Raises:
+        UserError: they leave no token of the model's context to answer in.
+    """
+    prompt = prompts.prompt_ids(problem.statement)
+    if not 2 <= len(prompt) < context:
+        raise UserError(
+            f"the prompt of problem {problem.id} must leave room in the model's context of {context} tokens",
+            value=f"{len(prompt)} tokens",
+            cure="use a model with a longer context, or take the problem out of the suite",
+        )
+    return prompt
+
+
+def context_tokens(source: ModelSource) -> int:
+    """Tokens the model can attend to, prompt and completion together, read from its configuration alone."""
+    from transformers import AutoConfig
+
+    return _context(AutoConfig.from_pretrained(source.location, revision=source.revision))
+
+
+def _context(config: Any) -> int:
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
 def _check_covered(model: Any) -> None:

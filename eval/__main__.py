@@ -1,0 +1,161 @@
+"""`python -m eval`: a model on a suite of problems, with honest intervals; and what is made of finished runs."""
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from eval.run import RESULTS, Evaluation
+from eval.suites import SUITE_NAMES, Suite, load_suite
+from mathlete.command import Command, console, run_command_line
+from mathlete.errors import UserError
+from mathlete.models import Precision, default_model, model_source
+from mathlete.runs import read_json, write_json
+from mathlete.sampling.samples import SamplingConfig
+from mathlete.solve.solver import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """What to run on what."""
+
+    suite: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SUITE")]
+    """A suite's name, or a JSONL file of problems."""
+    model: str | None = None
+    """pocket, a preset, a folder or a hub id; default: what this machine can run."""
+    precision: Precision = "auto"
+    """How weights are held; auto: as the model's folder says."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
+    limit: int | None = None
+    """Only the first so many problems."""
+    n: int = 8
+    """Samples a problem."""
+    seed: int = 0
+    """Another seed gives other samples."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    run: Path | None = None
+    """The run's folder; default: runs/eval-SUITE-MODEL-HASH, so that the same command goes on where it stopped."""
+    threads: int | None = None
+    """CPU threads; default: 1 for a small model, else all cores."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def evaluate(settings: EvalSettings) -> dict[str, object]:
+    """Runs the model on the suite, or goes on with a run that was stopped; prints and returns the scores."""
+    from mathlete.report.tables import in_words, score_table
+
+    policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling)
+    policy.check()
+    for flag, value in (("limit", settings.limit), ("threads", settings.threads)):
+        if value is not None and value < 1:
+            raise UserError(f"--{flag} must be at least 1", value=value, cure=f"use --{flag} 1, or leave it out")
+    out = console(json=settings.json)
+    suite = _first(load_suite(settings.suite, mirror=settings.mirror), settings.limit)
+    name, reason = (settings.model, "named by --model") if settings.model else default_model()
+    out.print(f"model {name}: {reason}")
+    step = Evaluation(
+        suite=suite,
+        source=model_source(name),
+        precision=settings.precision,
+        policy=policy,
+        threads=settings.threads,
+        folder=settings.run,
+    ).carry_out(say=out.print)
+    found = read_json(step.folder / RESULTS)
+    out.print(score_table(found))
+    out.print(in_words(found))
+    out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
+    return {"run": str(step.folder), **{key: found[key] for key in _LINE}, "skipped": step.skipped}
+
+
+_LINE = (
+    *("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k"),
+    *("maj_at_k_interval", "unanswered", "unknown", "tokens", "seconds", "tokens_per_s", "fallbacks"),
+)
+
+
+def _first(suite: Suite, limit: int | None) -> Suite:
+    return suite if limit is None else replace(suite, problems=suite.problems[:limit])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings:
+    """A file of answers and golds to judge."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """JSONL of {"gold", "answer"} and what else its lines hold."""
+    against: Path | None = None
+    """Another checker's verdicts to compare with."""
+    out: Path | None = None
+    """Where the verdicts are written, a line each."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def check(settings: CheckSettings) -> dict[str, object]:
+    """Judges the answers of a file; prints the report and returns it."""
+    from mathlete.answers.check import check_file
+
+    report = check_file(settings.file, against=settings.against, out=settings.out)
+    console(json=settings.json).print(report.table())
+    return report.as_json()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings:
+    """Two evaluation runs and the training run between them."""
+
+    base: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BASE")]
+    """Run folder of the model before tuning."""
+    tuned: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TUNED")]
+    """Run folder of the model after tuning."""
+    train: Path
+    """Run folder of the tuning."""
+    out: Path
+    """JSON file to write."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def table(settings: TableSettings) -> dict[str, object]:
+    """Prints base against tuned with the paired difference, and writes it."""
+    from mathlete.report.comparison import base_and_tuned, comparison_table, difference_in_words
+
+    found = base_and_tuned(base=settings.base, tuned=settings.tuned, train=settings.train)
+    write_json(settings.out, found)
+    out = console(json=settings.json)
+    out.print(comparison_table(found))
+    out.print(difference_in_words(found))
+    out.print(f"training run: {settings.train} · this table: {settings.out}")
+    return {"run": str(settings.tuned), **found}
+
+
+EVALUATE = Command(
+    settings=EvalSettings,
+    run=evaluate,
+    help="Runs a model on a suite: n samples a problem, majority vote, pass@1 and maj@k with intervals.\n\n"
+    f"Suites: {', '.join(SUITE_NAMES)}, or FILE.jsonl.\n\n"
+    "Examples:\n\npython -m eval pocket_val\n\npython -m eval aimo_val --model r1-qwen-7b --n 16 --limit 20",
+)
+COMMANDS = {
+    "check": Command(
+        settings=CheckSettings,
+        run=check,
+        help="Judges a file of answers against their golds, or compares with another checker.\n\n"
+        "Examples:\n\npython -m eval check answers.jsonl\n\npython -m eval check answers.jsonl --out verdicts.jsonl",
+    ),
+    "table": Command(
+        settings=TableSettings,
+        run=table,
+        help="Puts a base run and a tuned run side by side, with the paired difference of hard pass@1.\n\n"
+        "Examples:\n\npython -m eval table runs/base runs/tuned --train runs/train --out runs/table.json\n\n"
+        "python -m eval table runs/base runs/tuned --train runs/train --out runs/table.json --json",
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(sys.argv[1:], prog="python -m eval", commands=COMMANDS, otherwise=EVALUATE))

@@ -1,0 +1,191 @@
+"""One evaluation run: the model on the suite into a folder of samples and scores, resumable after a kill."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.suites import Suite
+from mathlete.command import progress
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, Precision, prompt_format
+from mathlete.problems import Problem, write_problems
+from mathlete.runs import Step, code_state, run_step, sha256_json, sha256_tree, write_json
+from mathlete.sampling.record import Journal
+from mathlete.sampling.samples import Sample
+from mathlete.solve.clock import RealClock
+from mathlete.solve.many import solve_all
+from mathlete.solve.solver import Policy, Solution, sample_seed
+
+if TYPE_CHECKING:
+    from mathlete.sampling.transformers_engine import TransformersSampler
+
+SAMPLES, PROBLEMS, RESULTS = "samples.jsonl", "problems.jsonl", "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is run on what; every field but `threads` and `folder` may change a score."""
+
+    suite: Suite
+    source: ModelSource
+    precision: Precision
+    policy: Policy
+    threads: int | None
+    folder: Path | None
+    """None: a name made of the settings, so that the same command goes on where it stopped."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the scores depend on, as JSON values."""
+        return {
+            "suite": self.suite.name,
+            "suite_sha": self.suite.sha256,
+            "problems": len(self.suite.problems),
+            "precision": self.precision,
+            "policy": asdict(self.policy),
+            "model_sha": model_sha(self.source),
+        }
+
+    def carry_out(self, *, say: Callable[[str], None]) -> Step:
+        """Runs it, goes on with it, or skips it where it is done; returns the finished step.
+
+        Raises:
+            UserError: the model cannot be asked these problems, or the folder holds something else.
+        """
+        _check_askable(self.source, self.suite.problems)
+        settings = self.settings
+        name = f"eval-{self.suite.name}-{Path(self.source.name).name}-{sha256_json(settings)[:8]}"
+        return run_step(
+            "eval",
+            folder=self.folder or Path("runs") / name,
+            inputs={"model": self.source.folder} if self.source.folder else {},
+            settings=settings,
+            build=lambda folder: _build(folder, self, settings, say=say),
+        )
+
+
+def model_sha(source: ModelSource) -> str:
+    """Hash of a folder's files, or the hub's id and commit."""
+    return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{source.revision}"
+
+
+def _check_askable(source: ModelSource, problems: list[Problem]) -> None:
+    # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
+    from mathlete.sampling.transformers_engine import context_tokens, prompt_that_fits
+
+    prompts, context = prompt_format(source), context_tokens(source)
+    for problem in problems:
+        prompt_that_fits(problem, prompts=prompts, context=context)
+
+
+def _build(
+    folder: Path, evaluation: Evaluation, settings: dict[str, object], *, say: Callable[[str], None]
+) -> dict[str, object]:
+    from mathlete.report.grading import grade
+    from mathlete.report.results import results
+    from mathlete.sampling.transformers_engine import open_transformers
+
+    problems = evaluation.suite.problems
+    write_problems(folder / PROBLEMS, problems)
+    with (
+        Journal(folder / SAMPLES) as journal,
+        closing(
+            open_transformers(evaluation.source, precision=evaluation.precision, threads=evaluation.threads)
+        ) as sampler,
+    ):
+        _check_recorded(journal, evaluation)
+        _tell_resumed(journal, total=len(problems) * evaluation.policy.n, say=say)
+        started = time.monotonic()
+        solutions, tokens = _draw(evaluation, sampler, journal)
+        seconds = time.monotonic() - started
+        figures: dict[str, object] = {
+            "seconds": round(seconds, 3),
+            "tokens_per_s": round(tokens / seconds, 1) if tokens else None,
+            "resumed_samples": len(journal.opened.samples),
+        }
+        facts = {
+            **settings,
+            "n": evaluation.policy.n,
+            "model": evaluation.source.name,
+            "engine": sampler.name,
+            "threads": sampler.threads,
+            "prompt_sha": sampler.prompts.sha256,
+            **{key: value for key, value in code_state().items() if key in ("commit", "dirty")},
+            **figures,
+        }
+    write_json(folder / RESULTS, results(grade(problems, solutions), facts))
+    return figures
+
+
+def _check_recorded(journal: Journal, evaluation: Evaluation) -> None:
+    ids, policy = {problem.id for problem in evaluation.suite.problems}, evaluation.policy
+    for sample in journal.opened.samples:
+        seed = sample_seed(seed=policy.seed, problem_id=sample.problem_id, index=sample.index)
+        if sample.problem_id not in ids or not 0 <= sample.index < policy.n or sample.seed != seed:
+            raise UserError(
+                "samples.jsonl must hold this run's samples only",
+                value=f"problem {sample.problem_id}, index {sample.index}, seed {sample.seed}",
+                cure="delete the run's folder, or choose another with --run",
+            )
+
+
+def _tell_resumed(journal: Journal, *, total: int, say: Callable[[str], None]) -> None:
+    if journal.opened.dropped_bytes:
+        say(f"dropped a half-written last line of {SAMPLES} ({journal.opened.dropped_bytes} bytes)")
+    if journal.opened.samples:
+        say(f"going on: {len(journal.opened.samples)} of {total} samples are there")
+
+
+def _draw(evaluation: Evaluation, sampler: "TransformersSampler", journal: Journal) -> tuple[list[Solution], int]:
+    """The solutions, and the tokens that were drawn for them now."""
+    score = _RunningScore(evaluation.suite.problems, journal.opened.samples)
+    n = evaluation.policy.n
+    with progress("eval") as bar:
+        task = bar.add_task(score.words, total=len(evaluation.suite.problems) * n, completed=score.samples)
+
+        def on_sample(sample: Sample) -> None:
+            score.add(sample)
+            bar.update(task, advance=1, description=score.words)
+
+        solutions = solve_all(
+            evaluation.suite.problems,
+            sampler=sampler,
+            clock=RealClock(),
+            policy=evaluation.policy,
+            journal=journal,
+            on_sample=on_sample,
+            # Two batches' worth, so that rows that leave find others waiting.
+            at_once=min(len(evaluation.suite.problems), 2 * sampler.max_rows // n + 2),
+        )
+    return solutions, score.new_tokens
+
+
+class _RunningScore:
+    """Right samples so far, for the progress bar."""
+
+    def __init__(self, problems: Iterable[Problem], recorded: Iterable[Sample]) -> None:
+        self._golds = {problem.id: problem.gold for problem in problems}
+        self._lock = threading.Lock()
+        self.samples = self._right = self.new_tokens = 0
+        for sample in recorded:
+            self.add(sample)
+        self.new_tokens = 0
+
+    def add(self, sample: Sample) -> None:
+        """Counts one sample; called from the solver threads."""
+        from mathlete.report.grading import judge
+
+        right = judge(sample.answer, gold=self._golds[sample.problem_id]) == "equal"
+        with self._lock:
+            self.samples += 1
+            self._right += right
+            self.new_tokens += sample.tokens
+
+    @property
+    def words(self) -> str:
+        """Samples right so far."""
+        return f"right {self._right / self.samples:.1%}" if self.samples else "right –"

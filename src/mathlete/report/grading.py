@@ -1,0 +1,79 @@
+"""Solutions against gold answers: which samples and votes are right, wrong or cannot be told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from mathlete.answers import compare
+from mathlete.problems import Problem
+from mathlete.report.metrics import maj_at_k, pass_at_k
+from mathlete.solve.solver import Solution
+
+Verdict = Literal["equal", "different", "unknown", "none"]
+"""Of an answer against the gold; none where there is no answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graded:
+    """One problem's solution with its verdicts."""
+
+    problem: Problem
+    solution: Solution
+    verdict: Verdict
+    """Of the vote."""
+    verdicts: tuple[Verdict, ...]
+    """Of each sample."""
+
+    @property
+    def right(self) -> int:
+        """Samples equal to the gold."""
+        return self.verdicts.count("equal")
+
+    @property
+    def group(self) -> str:
+        """The part of the problem's subset before the first slash."""
+        return self.problem.subset.split("/")[0]
+
+    @cached_property
+    def labels(self) -> list[int | None]:
+        """Each sample's class in the vote; None without an answer."""
+        classes = {index: label for label, vote in enumerate(self.solution.votes) for index in vote.indexes}
+        return [classes.get(sample.index) for sample in self.solution.samples]
+
+    @cached_property
+    def right_labels(self) -> set[int]:
+        """Classes that hold the gold: those whose representative, which the vote would answer with, is equal to it."""
+        verdicts = {sample.index: verdict for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True)}
+        return {label for label, vote in enumerate(self.solution.votes) if verdicts[vote.indexes[0]] == "equal"}
+
+    def pass_at(self, k: int) -> float:
+        """Unbiased pass@k of this problem."""
+        return pass_at_k(n=len(self.verdicts), right=self.right, k=k)
+
+    def maj_at(self, k: int) -> float:
+        """maj@k of this problem over the subsets of its samples."""
+        return maj_at_k(self.labels, right=self.right_labels, k=k)
+
+
+def grade(problems: Sequence[Problem], solutions: Sequence[Solution]) -> list[Graded]:
+    """Each problem's solution, graded; both in the same order."""
+    return [_graded(problem, solution) for problem, solution in zip(problems, solutions, strict=True)]
+
+
+def _graded(problem: Problem, solution: Solution) -> Graded:
+    known: dict[str | None, Verdict] = {None: "none"}
+    for sample in solution.samples:
+        if sample.answer not in known:
+            known[sample.answer] = judge(sample.answer, gold=problem.gold)
+    return Graded(
+        problem=problem,
+        solution=solution,
+        verdict=known[solution.answer],
+        verdicts=tuple(known[sample.answer] for sample in solution.samples),
+    )
+
+
+def judge(answer: str | None, *, gold: str) -> Verdict:
+    """The verdict on one answer."""
+    return "none" if answer is None else compare(answer=answer, gold=gold)

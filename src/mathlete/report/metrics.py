@@ -1,0 +1,160 @@
+"""Scores with their uncertainty. Each formula names its source and shows a worked example.
+
+Right, wrong and unknown verdicts are told apart throughout: an unknown one never counts as right, and is counted.
+All scores are fractions, 0 to 1.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from random import Random
+from statistics import fmean
+
+_Z95 = 1.959963984540054
+"""97.5% point of the standard normal distribution."""
+EXACT_SUBSETS = 2000
+"""Subsets up to which maj@k is computed over all of them; beyond, over this many drawn with a fixed seed."""
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A score and its 95% interval."""
+
+    value: float
+    lo: float
+    hi: float
+
+
+def pass_at_k(*, n: int, right: int, k: int) -> float:
+    """Probability that at least one of k samples is right, without bias from n ≥ k samples of which `right` are.
+
+    1 - C(n-c, k) / C(n, k). Source: Chen et al. 2021, "Evaluating large language models trained on code",
+    arXiv:2107.03374, equation 1. The plug-in 1 - (1 - c/n)^k is biased low. With 2 right of 4, two drawn miss both
+    in 1 of 6 pairs:
+
+    >>> round(pass_at_k(n=4, right=2, k=2), 4)
+    0.8333
+    >>> pass_at_k(n=4, right=2, k=1)
+    0.5
+    """
+    if not 0 <= right <= n or not 1 <= k <= n:
+        raise ValueError(f"needs 0 <= right <= n and 1 <= k <= n, got n={n}, right={right}, k={k}")
+    return 1 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of the mean over problems: sample standard deviation / sqrt(problems); nan for fewer than two.
+
+    The values are per-problem means, so samples of one problem do not pass for independent problems. Source: Miller
+    2024, "Adding error bars to evals", arXiv:2411.00640, section 2.1 (central limit theorem over questions).
+
+    >>> round(standard_error([1.0, 0.5, 0.0, 0.5]), 4)
+    0.2041
+    """
+    if len(values) < 2:
+        return math.nan
+    mean = fmean(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return math.sqrt(variance / len(values))
+
+
+def wilson(*, right: int, n: int) -> Interval:
+    """Interval of a share of right or wrong outcomes; good at 0, at n and for few problems.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22; formula as
+    in Brown, Cai, DasGupta 2001, "Interval estimation for a binomial proportion", equation 4.
+
+    >>> found = wilson(right=8, n=10)
+    >>> round(found.lo, 4), found.value, round(found.hi, 4)
+    (0.4902, 0.8, 0.9433)
+    """
+    if not 0 <= right <= n or n < 1:
+        raise ValueError(f"needs 0 <= right <= n and n >= 1, got right={right}, n={n}")
+    share, square = right / n, _Z95**2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = _Z95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    return Interval(value=share, lo=min(share, max(0.0, centre - half)), hi=max(share, min(1.0, centre + half)))
+
+
+def bootstrap(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """Interval of the mean of per-problem values: percentiles of the means of 10,000 resamples of the problems.
+
+    Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", section 13.3. Says what to expect on other
+    problems of the same kind, not on these very problems with other samples. For a paired comparison give the
+    per-problem differences (`paired_difference`).
+
+    >>> found = bootstrap([1.0, 0.0, 1.0, 0.5] * 25)
+    >>> found.value, round(found.lo, 2), round(found.hi, 2)
+    (0.625, 0.55, 0.7)
+    """
+    import numpy as np
+
+    if not values:
+        raise ValueError("an interval needs at least one value")
+    data = np.asarray(values, dtype=float)
+    random = np.random.default_rng(seed)
+    # In parts, because 10,000 resamples of many problems at once would fill the memory.
+    parts = [data[random.integers(0, len(data), (500, len(data)))].mean(axis=1) for _ in range(_RESAMPLES // 500)]
+    lo, hi = np.percentile(np.concatenate(parts), [2.5, 97.5])
+    return Interval(value=float(data.mean()), lo=float(lo), hi=float(hi))
+
+
+def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: int = 0) -> Interval:
+    """tuned - base on the same problems in the same order, with the paired bootstrap's interval.
+
+    Pairing takes the problems' own difficulty out of the comparison (Miller 2024, arXiv:2411.00640, section 4.2).
+
+    >>> found = paired_difference([0.0, 0.5, 1.0] * 30, [0.25, 0.75, 1.0] * 30)
+    >>> round(found.value, 4), found.lo > 0
+    (0.1667, True)
+    """
+    if len(base) != len(tuned):
+        raise ValueError(f"a paired comparison needs the same problems, got {len(base)} and {len(tuned)}")
+    return bootstrap([after - before for before, after in zip(base, tuned, strict=True)], seed=seed)
+
+
+def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
+    """Share of the size-k subsets of a problem's samples whose majority vote is right.
+
+    `labels[i]` is the answer class of sample i, None without an answer, which never votes; `right` are the classes
+    equal to the gold. Ties go to the class whose first sample in the subset has the lowest index, as in
+    `mathlete.solve.voting`, so that with k = all samples this is the one vote itself. One drawn subset would add
+    noise of up to half a point in each problem; here all subsets are counted, or 2000 with a fixed seed where there
+    are more. Of samples a, b, a the pairs vote a (tie, first), a, b (tie, first):
+
+    >>> round(maj_at_k([0, 1, 0], right={0}, k=2), 4)
+    0.6667
+    >>> maj_at_k([0, 1, 0], right={0}, k=3), maj_at_k([None, 1, None], right={1}, k=3)
+    (1.0, 1.0)
+    """
+    n = len(labels)
+    if not 1 <= k <= n:
+        raise ValueError(f"needs 1 <= k <= samples, got k={k} of {n}")
+    if not right:
+        return 0.0
+    if math.comb(n, k) <= EXACT_SUBSETS:
+        subsets = list(combinations(range(n), k))
+    else:
+        random = Random(n * 1_000_003 + k)
+        subsets = [tuple(sorted(random.sample(range(n), k))) for _ in range(EXACT_SUBSETS)]
+    return fmean(_winner([labels[index] for index in subset]) in right for subset in subsets)
+
+
+def _winner(labels: Sequence[int | None]) -> int | None:
+    counts: dict[int, int] = {}
+    for label in labels:
+        if label is not None:
+            counts[label] = counts.get(label, 0) + 1
+    # A dict keeps the order of first appearance and max takes the first of equals: the tie rule.
+    return max(counts, key=counts.__getitem__, default=None)
+
+
+def curve_points(n: int) -> list[int]:
+    """The k at which curves are given: powers of two below n, and n.
+
+    >>> curve_points(12)
+    [1, 2, 4, 8, 12]
+    """
+    return [2**power for power in range((n - 1).bit_length())] + [n] if n > 1 else [1]

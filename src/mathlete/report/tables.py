@@ -1,0 +1,89 @@
+"""What a person reads at the end of a run."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with one decimal.
+
+    >>> percent(0.4567), percent(None)
+    ('45.7', '–')
+    """
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def plus_minus(value: float, error: float | None) -> str:
+    """A fraction with its standard error, in percent.
+
+    >>> plus_minus(0.5, 0.021), plus_minus(1.0, None)
+    ('50.0 ± 2.1', '100.0')
+    """
+    return percent(value) if error is None else f"{percent(value)} ± {percent(error)}"
+
+
+def with_interval(value: float, interval: tuple[float, float] | list[float]) -> str:
+    """A fraction with its interval, in percent.
+
+    >>> with_interval(0.5, (0.4, 0.6))
+    '50.0 [40.0, 60.0]'
+    """
+    return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
+
+
+def score_table(found: Mapping[str, Any]) -> "Table":
+    """The scores of a run, whole, by group and by subset."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    k = found["k"]
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"{found['suite']} · {found['model']} ({found['precision']}) · {found['problems']} problems",
+    )
+    for name in ("", "problems", "pass@1 ± se", f"maj@{k} [95%]", f"pass@{k}", "no answer", "unknown"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    groups = {name: row for name, row in found["groups"].items() if name and len(found["groups"]) > 1}
+    subsets = {name: row for name, row in found["subsets"].items() if name not in groups and len(found["subsets"]) > 1}
+    for part in ({"all": found}, groups, subsets):
+        for name, row in part.items():
+            table.add_row(name, *_cells(row, k))
+        table.add_section()
+    return table
+
+
+def _cells(row: Mapping[str, Any], k: int) -> list[str]:
+    return [
+        str(row["problems"]),
+        plus_minus(row["pass_at_1"], row["pass_at_1_se"]),
+        with_interval(row["maj_at_k"], row["maj_at_k_interval"]),
+        percent(row["pass_at"].get(str(k))),
+        str(row["unanswered"]),
+        str(row["unknown"]),
+    ]
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """What the scores rest on, in a sentence: it says so where they are about nothing.
+
+    >>> in_words({"right": 0, "samples": 20, "unanswered": 18, "capped": 18, "unknown": 0, "problems": 10,
+    ...     "policy": {"sampling": {"max_tokens": 256}}})
+    '0 of 20 samples right; 18 ended without an answer; 18 were cut at 256 tokens. This score says nothing but that \
+the model cannot do these problems under this cap.'
+    """
+    parts = [f"{found['right']} of {found['samples']} samples right"]
+    if found["unanswered"]:
+        parts.append(f"{found['unanswered']} ended without an answer")
+    if found["capped"]:
+        parts.append(f"{found['capped']} were cut at {found['policy']['sampling']['max_tokens']} tokens")
+    if found["unknown"]:
+        parts.append(f"{found['unknown']} could not be judged (counted as not right)")
+    words = "; ".join(parts) + "."
+    if not found["right"]:
+        words += " This score says nothing but that the model cannot do these problems under this cap."
+    elif found["problems"] < 30:
+        words += f" {found['problems']} problems are few: read the interval, not the score."
+    return words

@@ -1,0 +1,167 @@
+"""Recorded samples: an append-only JSONL file that survives a kill at any moment, and the engine that replays one."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import get_args
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem, read_json_lines
+from mathlete.sampling.samples import Finish, Sample, SamplingConfig
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "problem_id": (str,),
+    "index": (int,),
+    "seed": (int,),
+    "text": (str,),
+    "answer": (str, type(None)),
+    "tokens": (int,),
+    "finish": (str,),
+    "seconds": (int, float),
+    "logprob_mean": (int, float, type(None)),
+}
+_OPTIONAL = ("answer", "logprob_mean")
+_SYNC_S = 0.5
+_CURE = "delete the line, or the whole run folder to draw all samples again"
+
+
+def sample_from(row: object, *, where: str) -> Sample:
+    """The Sample in a parsed JSON row.
+
+    Raises:
+        UserError: the row is not a Sample; `where` (file:line) is named.
+    """
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a sample must be a JSON object", value=type(row).__name__, cure=_CURE)
+    names = [item.name for item in fields(Sample)]
+    if missing := [name for name in names if name not in row and name not in _OPTIONAL]:
+        raise UserError(f"{where}: a sample needs {', '.join(missing)}", value=sorted(row), cure=_CURE)
+    if unknown := sorted(set(row) - set(names)):
+        raise UserError(f"{where}: a sample has only the fields {', '.join(names)}", value=unknown, cure=_CURE)
+    for name, value in row.items():
+        if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+            raise UserError(f"{where}: the field {name} has the wrong type", value=repr(value), cure=_CURE)
+    if row["finish"] not in get_args(Finish):
+        raise UserError(
+            f"{where}: finish must be one of {', '.join(get_args(Finish))}", value=row["finish"], cure=_CURE
+        )
+    return Sample(**row)
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The samples of a JSONL file, in file order.
+
+    Raises:
+        UserError: a line that is not a Sample, or a sample recorded twice.
+    """
+    samples: dict[tuple[str, int], Sample] = {}
+    for where, row in read_json_lines(path):
+        sample = sample_from(row, where=where)
+        if (key := (sample.problem_id, sample.index)) in samples:
+            raise UserError(f"{where}: a sample stands only once", value=f"{key[0]} #{key[1]}", cure=_CURE)
+        samples[key] = sample
+    return list(samples.values())
+
+
+def drop_half_line(path: Path) -> int:
+    """Cuts a last line that a killed run did not finish off the file; returns the bytes dropped, 0 for a whole file."""
+    if not path.is_file():
+        return 0
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+            os.fsync(file.fileno())
+        return len(content) - whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What a journal held when it was opened."""
+
+    samples: list[Sample]
+    dropped_bytes: int
+    """Length of a half-written last line, which was cut off."""
+
+
+class Journal:
+    """Appends samples to a file from many threads. Each reaches the kernel at once and the disk within half a second.
+
+    So a killed process loses nothing; a machine that loses its power loses at most what it drew in the last half
+    second, and the same seeds draw it again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        dropped = drop_half_line(path)
+        self.opened = Opened(samples=read_samples(path) if path.is_file() else [], dropped_bytes=dropped)
+        self._file = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self._synced = time.monotonic()
+
+    def append(self, sample: Sample) -> None:
+        """Adds one line."""
+        line = json.dumps(asdict(sample), ensure_ascii=False) + "\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+            if time.monotonic() - self._synced > _SYNC_S:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+class ReplaySampler:
+    """A Sampler over recorded samples: gives them again, the quickest first, without a model."""
+
+    name = "replay"
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = {(sample.problem_id, sample.index): sample for sample in samples}
+
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """Yields the recorded samples of these indexes by their seconds; seeds and temperature are the recording's.
+
+        A sample longer than `config.max_tokens` is cut: it takes its share of the seconds and has no text left, since
+        what its first tokens said is not recorded.
+
+        Raises:
+            UserError: an index was not recorded.
+        """
+        config.check()
+        for index in seeds:
+            if (problem.id, index) not in self._samples:
+                raise UserError(
+                    f"the recording must hold every sample that is replayed, problem {problem.id} lacks it",
+                    value=f"index {index}",
+                    cure="replay with a smaller n, or record more samples",
+                )
+        chosen = [_capped(self._samples[problem.id, index], config.max_tokens) for index in seeds]
+        yield from sorted(chosen, key=lambda sample: (sample.seconds, sample.index))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _capped(sample: Sample, max_tokens: int) -> Sample:
+    if sample.tokens <= max_tokens:
+        return sample
+    seconds = sample.seconds * max_tokens / sample.tokens
+    return replace(sample, text="", answer=None, tokens=max_tokens, finish="length", seconds=seconds)

@@ -1,0 +1,241 @@
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import pytest
+import torch
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.transformers_engine import TransformersSampler
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}({{ m.content }}){% endfor %}{{ '<think>\\n' }}"
+GREEDY = SamplingConfig(temperature=0, max_tokens=24)
+WARM = SamplingConfig(temperature=1, top_p=0.9, max_tokens=24)
+STATEMENTS = ["1+1", "What is 23 * 7?", "Find 5^3 mod 7 and add 12.", "n"]
+
+
+def problem(number: int) -> Problem:
+    return Problem(id=str(number), statement=STATEMENTS[number], gold="1")
+
+
+def byte_tokenizer() -> Any:
+    """Bytes as tokens, with the special tokens of a reasoning model and one token that closes a box and goes on."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    inner.add_tokens(["<think>", "</think>", "}$"])
+    fast: Any = PreTrainedTokenizerFast
+    tokenizer = fast(tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def prompts() -> PromptFormat:
+    torch.set_num_threads(1)
+    return PromptFormat(tokenizer=byte_tokenizer(), instruction="")
+
+
+def tiny_model(*, context: int = 128, **sizes: int) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    shape: Any = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **sizes}
+    config = Qwen2Config(
+        vocab_size=264,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        initializer_range=0.3,
+        eos_token_id=260,
+        **shape,
+    )
+    model: Any = Qwen2ForCausalLM(config)
+    return model.eval()
+
+
+def bigram_model(prompts: PromptFormat, successors: dict[str, dict[str, float]], *, context: int = 128) -> Any:
+    """A real Qwen2 whose layers add nothing: the last token alone gives the next one's probabilities."""
+    model = tiny_model(hidden_size=264, context=context)
+    ids = prompts.tokenizer.convert_tokens_to_ids
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(264))
+        model.lm_head.weight.fill_(-40 / 264**0.5)
+        for token, following in successors.items():
+            for successor, share in following.items():
+                # The norm brings a one-hot row to length sqrt(264).
+                model.lm_head.weight[ids(successor), ids(token)] = torch.tensor(share).log() / 264**0.5
+    return model
+
+
+def script(*tokens: str) -> dict[str, dict[str, float]]:
+    """Each token surely followed by the next; a prompt ends in a line feed (`Ċ`)."""
+    return {token: {following: 1.0} for token, following in zip(("Ċ", *tokens), tokens, strict=False)}
+
+
+@pytest.fixture
+def sampler(prompts: PromptFormat) -> Iterator[TransformersSampler]:
+    engine = TransformersSampler(tiny_model(), prompts=prompts, max_rows=8)
+    yield engine
+    engine.close()
+
+
+def everything(engine: TransformersSampler, number: int, n: int, config: SamplingConfig) -> dict[int, Sample]:
+    seeds = {index: 1000 * number + index for index in range(n)}
+    return {sample.index: sample for sample in engine.stream(problem(number), seeds=seeds, config=config)}
+
+
+def together(engine: TransformersSampler, n: int, config: SamplingConfig) -> list[dict[int, Sample]]:
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda number: everything(engine, number, n, config), range(len(STATEMENTS))))
+
+
+def generated(model: Any, prompts: PromptFormat, number: int) -> tuple[int, str]:
+    ids = prompts.prompt_ids(STATEMENTS[number])
+    mask = torch.ones(1, len(ids), dtype=torch.long)
+    out = model.generate(torch.tensor([ids]), attention_mask=mask, do_sample=False, max_new_tokens=24, pad_token_id=0)
+    tokens = out[0, len(ids) :].tolist()
+    return len(tokens), str(prompts.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def test_greedy_equals_generate_alone_and_in_a_batch(sampler: TransformersSampler, prompts: PromptFormat) -> None:
+    plain = tiny_model()
+    wanted = [generated(plain, prompts, number) for number in range(len(STATEMENTS))]
+    alone = [everything(sampler, number, 1, GREEDY)[0] for number in range(len(STATEMENTS))]
+    assert [(sample.tokens, sample.text) for sample in alone] == wanted
+    mixed = together(sampler, 5, GREEDY)
+    assert [{(s.tokens, s.text) for s in found.values()} for found in mixed] == [{each} for each in wanted]
+
+
+def test_a_sample_does_not_depend_on_its_neighbours(sampler: TransformersSampler) -> None:
+    alone = [everything(sampler, number, 6, WARM) for number in range(len(STATEMENTS))]
+    mixed = together(sampler, 6, WARM)
+    assert [{i: s.text for i, s in found.items()} for found in mixed] == [
+        {i: s.text for i, s in found.items()} for found in alone
+    ]
+    assert len({sample.text for found in alone for sample in found.values()}) == 24
+
+
+def test_more_samples_than_rows_come_each_once(sampler: TransformersSampler) -> None:
+    seeds = {index: 5 for index in range(3, 53)}
+    samples = list(sampler.stream(problem(0), seeds=seeds, config=WARM))
+    assert sorted(sample.index for sample in samples) == list(range(3, 53))
+    assert len({(sample.text, sample.tokens) for sample in samples}) == 1
+
+
+def test_frequencies_follow_the_exact_distribution(prompts: PromptFormat) -> None:
+    """Chi-square with 2 degrees of freedom: 13.8 is the 99.9% point."""
+    shares = {"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.05}
+    model = bigram_model(prompts, {"Ċ": shares})
+    engine = TransformersSampler(model, prompts=prompts)
+    for config, weights in (
+        (SamplingConfig(temperature=1, top_p=0.9, max_tokens=1), {"a": 0.5, "b": 0.3, "c": 0.15}),
+        (SamplingConfig(temperature=0.5, top_p=0.97, max_tokens=1), {"a": 0.25, "b": 0.09, "c": 0.0225}),
+    ):
+        seeds = {index: index for index in range(3000)}
+        texts = [sample.text for sample in engine.stream(problem(0), seeds=seeds, config=config)]
+        assert set(texts) == set(weights)
+        wanted = {text: 3000 * weight / sum(weights.values()) for text, weight in weights.items()}
+        assert sum((texts.count(text) - count) ** 2 / count for text, count in wanted.items()) < 13.8
+    engine.close()
+
+
+def test_box_stops_the_sample_at_its_brace(prompts: PromptFormat) -> None:
+    model = bigram_model(prompts, script("a", "</think>", "\\", *"boxed{7", "}$", ".", "<eos>"))
+    engine = TransformersSampler(model, prompts=prompts)
+    (sample,) = everything(engine, 0, 1, GREEDY).values()
+    assert (sample.finish, sample.text, sample.tokens) == ("boxed", "a</think>\\boxed{7}", 11)
+    engine.close()
+
+
+def test_eos_stops_and_is_counted(prompts: PromptFormat) -> None:
+    engine = TransformersSampler(bigram_model(prompts, script("a", "}$", "b", "<eos>")), prompts=prompts)
+    (sample,) = everything(engine, 0, 1, WARM).values()
+    assert (sample.finish, sample.text, sample.tokens) == ("stop", "a}$b", 4)
+    assert sample.logprob_mean == pytest.approx(0, abs=1e-4)
+    engine.close()
+
+
+def test_logprob_is_before_temperature_and_nucleus(prompts: PromptFormat) -> None:
+    engine = TransformersSampler(bigram_model(prompts, {"Ċ": {"a": 0.8, "b": 0.2}}), prompts=prompts)
+    (sample,) = everything(engine, 0, 1, SamplingConfig(temperature=0, max_tokens=1)).values()
+    assert (sample.finish, sample.text) == ("length", "a")
+    assert sample.logprob_mean == pytest.approx(-0.22314, abs=1e-3)
+    engine.close()
+
+
+def test_closing_the_stream_cancels_its_rows(prompts: PromptFormat) -> None:
+    """Half the samples end at once, half never do, and soon those fill the batch."""
+    either = {"Ċ": {"a": 0.5, "b": 0.5}, "a": {"<eos>": 1.0}, "b": {"b": 1.0}}
+    engine = TransformersSampler(bigram_model(prompts, either, context=10**6), prompts=prompts, max_rows=2)
+    endless = SamplingConfig(temperature=1, max_tokens=10**9)
+    with closing(engine.stream(problem(1), seeds={i: i for i in range(50)}, config=endless)) as stream:
+        assert next(stream).text == "a"
+    assert len(everything(engine, 0, 4, GREEDY)) == 4
+    engine.close()
+
+
+def test_half_read_stream_leaves_the_engine_usable(sampler: TransformersSampler) -> None:
+    with closing(sampler.stream(problem(1), seeds={i: i for i in range(40)}, config=WARM)) as stream:
+        next(stream)
+    assert len(everything(sampler, 2, 8, WARM)) == 8
+
+
+def test_engine_error_reaches_every_stream(prompts: PromptFormat) -> None:
+    model = tiny_model()
+    model.lm_head = torch.nn.Linear(7, 3)
+    engine = TransformersSampler(model, prompts=prompts)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(everything, engine, number, 4, WARM) for number in range(3)]
+        errors = [future.exception(timeout=20) for future in waiting]
+    assert all(isinstance(error, RuntimeError) and isinstance(error.__cause__, RuntimeError) for error in errors)
+    with pytest.raises(RuntimeError, match="sampling engine stopped: mat1 and mat2"):
+        everything(engine, 0, 1, WARM)
+    engine.close()
+
+
+def test_close_wakes_waiting_streams(prompts: PromptFormat) -> None:
+    engine = TransformersSampler(
+        bigram_model(prompts, {"Ċ": {"b": 1.0}, "b": {"b": 1.0}}, context=10**6), prompts=prompts
+    )
+    endless = SamplingConfig(temperature=0, max_tokens=10**6)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(everything, engine, 1, 2, endless)
+        time.sleep(0.2)
+        engine.close()
+        with pytest.raises(RuntimeError, match="it was closed"):
+            waiting.result(timeout=20)
+
+
+def test_context_caps_the_sample_and_refuses_the_prompt(prompts: PromptFormat) -> None:
+    engine = TransformersSampler(tiny_model(context=24), prompts=prompts)
+    length = len(prompts.prompt_ids(STATEMENTS[0]))
+    (sample,) = everything(engine, 0, 1, SamplingConfig(temperature=0, max_tokens=100)).values()
+    assert (sample.finish, sample.tokens) == ("length", 24 - length)
+    with pytest.raises(UserError, match=r"must leave room in the model's context of 24 tokens, got \d\d tokens"):
+        everything(engine, 2, 1, GREEDY)
+    engine.close()
+
+
+def test_sliding_windows_are_refused(prompts: PromptFormat) -> None:
+    model = tiny_model()
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(UserError, match="full attention in every layer, got full_attention, sliding_attention"):
+        TransformersSampler(model, prompts=prompts)
+
+
+def test_batch_needs_a_row(prompts: PromptFormat) -> None:
+    with pytest.raises(UserError, match="at least one row, got 0"):
+        TransformersSampler(tiny_model(), prompts=prompts, max_rows=0)
