@@ -63,8 +63,7 @@ def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tens
             (Holtzman et al. 2020, "The curious case of neural text degeneration").
     """
     greedy = temperature <= 0
-    size = slice_size(logits.shape[-1])
-    ids = logits.argmax(-1) if bool(greedy.all()) else _nucleus(logits, uniform, temperature, top_p, size=size)
+    ids = logits.argmax(-1) if bool(greedy.all()) else _nucleus(logits, uniform, temperature, top_p)
     if bool(greedy.any()) and not bool(greedy.all()):
         ids = torch.where(greedy, logits.argmax(-1), ids)
     chosen = logits.gather(-1, ids[:, None])[:, 0]
@@ -72,23 +71,34 @@ def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tens
 
 
 def _nucleus(
-    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, *, size: int
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor
 ) -> torch.Tensor:
-    whole = size == logits.shape[-1]
+    size, vocabulary = slice_size(logits.shape[-1]), logits.shape[-1]
     scaled = logits / torch.where(temperature > 0, temperature, 1.0)[:, None]
-    top, tokens = scaled.sort(dim=-1, descending=True, stable=True) if whole else scaled.topk(size, -1)
-    mass = (top - torch.logsumexp(scaled, -1, keepdim=True)).double().exp()
-    before = mass.cumsum(-1) - mass
-    kept = torch.where(before < top_p[:, None], mass, 0.0).cumsum(-1)
+    total = torch.logsumexp(scaled, -1, keepdim=True)
+    top, tokens = scaled.topk(size, -1)
+    ids, inside = _pick(top - total, tokens, uniform, top_p)
+    if size < vocabulary and not bool(inside.all()):
+        rows = (~inside).nonzero()[:, 0]
+        top, tokens, scaled = top[rows], tokens[rows], scaled[rows]
+        # The slice stays in front as it is: among equal logits a fresh sort could put other tokens there, and the
+        # uniforms below and above the slice's mass would then speak of different orders.
+        rest, others = scaled.scatter(-1, tokens, -torch.inf).sort(-1, descending=True)
+        top = torch.cat((top, rest[:, : vocabulary - size]), -1)
+        tokens = torch.cat((tokens, others[:, : vocabulary - size]), -1)
+        ids[rows], _ = _pick(top - total[rows], tokens, uniform[rows], top_p[rows])
+    return ids
+
+
+def _pick(
+    logprobs: torch.Tensor, tokens: torch.Tensor, uniform: torch.Tensor, top_p: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(token a row, whether these tokens, the likeliest ones in falling order, were enough to tell it)."""
+    mass = logprobs.double().exp()
+    kept = torch.where(mass.cumsum(-1) - mass < top_p[:, None], mass, 0.0).cumsum(-1)
     # With top_p = 1 the nucleus is the whole vocabulary, whose mass is 1 without looking at it.
     target = uniform * torch.where(top_p < 1, kept[:, -1], 1.0)
     ranks = (kept <= target[:, None]).sum(-1)
     last = (kept < kept[:, -1:]).sum(-1)
-    ids = tokens.gather(-1, torch.minimum(ranks, last)[:, None])[:, 0]
-    if whole:
-        return ids
-    missing = torch.where(top_p < 1, kept[:, -1] < top_p, target >= kept[:, -1])
-    if bool(missing.any()):
-        rows = missing.nonzero()[:, 0]
-        ids[rows] = _nucleus(logits[rows], uniform[rows], temperature[rows], top_p[rows], size=logits.shape[-1])
-    return ids
+    inside = torch.where(top_p < 1, kept[:, -1] >= top_p, target < kept[:, -1])
+    return tokens.gather(-1, torch.minimum(ranks, last)[:, None])[:, 0], inside

@@ -1,0 +1,173 @@
+import math
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.problems import Problem
+from mathlete.report.comparison import difference_in_words
+from mathlete.report.grading import Graded, Verdict, grade
+from mathlete.report.metrics import (
+    bootstrap,
+    curve_points,
+    maj_at_k,
+    paired_difference,
+    pass_at_k,
+    standard_error,
+    wilson,
+)
+from mathlete.report.results import results, scores
+from mathlete.report.tables import in_words
+from mathlete.sampling.samples import Sample
+from mathlete.solve.solver import Solution
+from mathlete.solve.voting import count_votes
+
+
+@given(outcomes=st.lists(st.booleans(), min_size=1, max_size=8), data=st.data())
+def test_pass_at_k_is_the_mean_over_all_subsets(outcomes: list[bool], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(outcomes)))
+    subsets = list(combinations(outcomes, k))
+    wanted = sum(any(subset) for subset in subsets) / len(subsets)
+    assert pass_at_k(n=len(outcomes), right=sum(outcomes), k=k) == pytest.approx(wanted)
+
+
+@given(labels=st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=9))
+def test_maj_at_all_samples_is_the_vote_itself(labels: list[int | None]) -> None:
+    samples = [
+        Sample(problem_id="p", index=i, seed=0, text="", answer=None if label is None else str(label), tokens=1,
+               finish="stop", seconds=1)
+        for i, label in enumerate(labels)
+    ]  # fmt: skip
+    votes = count_votes(samples)
+    for right in (0, 1, 2):
+        wanted = bool(votes) and votes[0].answer == str(right)
+        assert maj_at_k(labels, right={right}, k=len(labels)) == wanted
+
+
+@given(labels=st.lists(st.sampled_from([0, 1, None]), min_size=1, max_size=9))
+def test_maj_at_1_is_pass_at_1(labels: list[int | None]) -> None:
+    assert maj_at_k(labels, right={0}, k=1) == pytest.approx(labels.count(0) / len(labels))
+
+
+def test_maj_over_drawn_subsets_is_near_the_exact_value() -> None:
+    """C(16, 8) = 12,870 subsets are more than are counted; the exact value is that of the slow enumeration."""
+    labels: list[int | None] = [0] * 7 + [1] * 6 + [None] * 3
+    exact = sum(labels_won(labels, subset) for subset in combinations(range(16), 8)) / math.comb(16, 8)
+    assert maj_at_k(labels, right={0}, k=8) == pytest.approx(exact, abs=0.04)
+
+
+def labels_won(labels: list[int | None], subset: tuple[int, ...]) -> bool:
+    mine = [labels[index] for index in subset]
+    return mine.count(0) > mine.count(1) or (
+        mine.count(0) == mine.count(1) and 0 in mine and mine.index(0) < mine.index(1)
+    )
+
+
+@given(n=st.integers(1, 200), data=st.data())
+def test_wilson_holds_the_share_and_stays_within_0_and_1(n: int, data: st.DataObject) -> None:
+    right = data.draw(st.integers(0, n))
+    found = wilson(right=right, n=n)
+    assert 0 <= found.lo <= found.value == right / n <= found.hi <= 1
+    mirrored = wilson(right=n - right, n=n)
+    assert mirrored.lo == pytest.approx(1 - found.hi)
+
+
+def test_wilson_covers_as_it_says() -> None:
+    """Exact coverage at share 0.3 of 50, by the binomial's own weights."""
+    covered = 0.0
+    for right in range(51):
+        found = wilson(right=right, n=50)
+        if found.lo <= 0.3 <= found.hi:
+            covered += math.comb(50, right) * 0.3**right * 0.7 ** (50 - right)
+    assert covered == pytest.approx(0.95, abs=0.02)
+
+
+def test_bootstrap_agrees_with_the_standard_error() -> None:
+    values = [float(i % 3 == 0) for i in range(300)]
+    found = bootstrap(values)
+    assert (found.hi - found.lo) / 2 == pytest.approx(1.96 * standard_error(values), rel=0.05)
+
+
+def test_pairing_narrows_the_interval() -> None:
+    base = [i / 99 for i in range(100)]
+    tuned = [min(1.0, value + 0.1) for value in base]
+    paired, alone = paired_difference(base, tuned), bootstrap(tuned)
+    assert paired.lo > 0.05
+    assert paired.hi - paired.lo < (alone.hi - alone.lo) / 5
+
+
+@pytest.mark.parametrize("call", [
+    lambda: pass_at_k(n=4, right=5, k=1),
+    lambda: pass_at_k(n=4, right=2, k=5),
+    lambda: wilson(right=0, n=0),
+    lambda: maj_at_k([0], right={0}, k=2),
+    lambda: bootstrap([]),
+    lambda: paired_difference([1.0], []),
+])  # fmt: skip
+def test_impossible_counts_are_refused(call: object) -> None:
+    assert callable(call)
+    with pytest.raises(ValueError, match="needs"):
+        call()
+
+
+def test_one_problem_has_no_standard_error() -> None:
+    assert math.isnan(standard_error([1.0]))
+
+
+def test_curve_ends_at_n() -> None:
+    assert [curve_points(n) for n in (1, 2, 8, 9)] == [[1], [1, 2], [1, 2, 4, 8], [1, 2, 4, 8, 9]]
+
+
+def graded(gold: str, *answers: str | None, subset: str = "") -> Graded:
+    problem = Problem(id=f"{gold}{answers}{subset}", statement="?", gold=gold, subset=subset)
+    samples = [
+        Sample(problem_id=problem.id, index=i, seed=i, text="t", answer=answer, tokens=10, finish="stop", seconds=1)
+        for i, answer in enumerate(answers)
+    ]
+    votes = count_votes(samples)
+    solution = Solution(
+        problem_id=problem.id, answer=votes[0].answer if votes else None, votes=votes, samples=samples, seconds=2.0
+    )
+    return grade([problem], [solution])[0]
+
+
+def test_grading_tells_right_wrong_and_none() -> None:
+    found = graded("7", "7", "8", None, "7.0")
+    wanted: tuple[Verdict, ...] = ("equal", "different", "none", "equal")
+    assert (found.verdicts, found.verdict, found.right) == (wanted, "equal", 2)
+    assert (found.labels, found.right_labels) == ([0, 1, None, 0], {0})
+    assert found.pass_at(1) == 0.5
+
+
+def test_scores_by_hand() -> None:
+    found = scores([graded("7", "7", "7"), graded("7", "8", None)])
+    assert (found["pass_at_1"], found["maj_at_k"], found["k"]) == (0.5, 0.5, 2)
+    assert (found["right"], found["unanswered"], found["samples"], found["tokens"]) == (2, 1, 4, 40)
+    assert found["pass_at_1_se"] == pytest.approx(0.5)
+
+
+def test_results_split_by_group_and_subset() -> None:
+    items = [
+        graded("1", "1", subset="hard/gcd"),
+        graded("1", "2", subset="hard/pow"),
+        graded("1", "1", subset="easy/sum"),
+    ]
+    found = results(items, {"suite": "x"})
+    groups, subsets = found["groups"], found["subsets"]
+    assert isinstance(groups, dict)
+    assert isinstance(subsets, dict)
+    assert {name: row["pass_at_1"] for name, row in groups.items()} == {"easy": 1.0, "hard": 0.5}
+    assert sorted(subsets) == ["easy/sum", "hard/gcd", "hard/pow"]
+    assert found["fallbacks"] == 0
+    assert results([graded("1", "1")], {})["groups"] == {}
+
+
+def test_words_are_honest() -> None:
+    base = {"samples": 20, "unanswered": 0, "capped": 0, "unknown": 2, "problems": 10}
+    assert "read the interval" in in_words({**base, "right": 3})
+    assert "2 could not be judged (counted as not right)" in in_words({**base, "right": 3})
+
+
+def test_worse_is_called_worse() -> None:
+    assert difference_in_words({"paired": {"difference": -0.1, "lo": -0.2, "hi": -0.05}}).endswith(": worse")

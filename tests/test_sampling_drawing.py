@@ -1,0 +1,125 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mathlete.prompts import END_THINK
+from mathlete.sampling.box import box_end
+from mathlete.sampling.drawing import draw, slice_size, uniforms
+
+
+def drawn(logits: torch.Tensor, uniform: torch.Tensor, *, temperature: float, top_p: float) -> list[int]:
+    rows = len(uniform)
+    found = draw(
+        logits.expand(rows, -1),
+        uniform=uniform,
+        temperature=torch.full((rows,), temperature),
+        top_p=torch.full((rows,), top_p, dtype=torch.float64),
+    )
+    tokens: list[int] = found.ids.tolist()
+    return tokens
+
+
+def kept_by_transformers(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:
+    from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
+
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    warmed = TemperatureLogitsWarper(temperature)(ids, logits[None])
+    kept: torch.Tensor = TopPLogitsWarper(top_p)(ids, warmed)[0].softmax(-1).double()
+    return kept
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    spread=st.sampled_from([0.01, 0.5, 2.0, 8.0]),
+    temperature=st.sampled_from([0.3, 0.6, 1.0, 2.0]),
+    top_p=st.sampled_from([0.1, 0.5, 0.95, 0.999]),
+    vocabulary=st.sampled_from([5, 64, 300, 700]),
+)
+@settings(deadline=None)
+def test_every_token_has_its_share_of_the_unit_interval(
+    seed: int, spread: float, temperature: float, top_p: float, vocabulary: int
+) -> None:
+    """A grid of uniforms gives each token its transformers probability, whether or not its nucleus fits the slice."""
+    logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed)) * spread
+    wanted = kept_by_transformers(logits, temperature=temperature, top_p=top_p)
+    grid = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    counts = torch.bincount(
+        torch.tensor(drawn(logits, grid, temperature=temperature, top_p=top_p)), minlength=vocabulary
+    )
+    # One token at the edge of the nucleus may fall in or out by float32 rounding; no cell is off by more than a step.
+    assert ((counts / 2000 - wanted).abs() <= 2 / 2000).sum() >= vocabulary - 1
+    assert (counts / 2000 - wanted).abs().max() < 0.02
+
+
+def test_whole_vocabulary_is_reached_with_top_p_1() -> None:
+    logits = torch.zeros(500)
+    grid = (torch.arange(500, dtype=torch.float64) + 0.5) / 500
+    assert sorted(drawn(logits, grid, temperature=1.0, top_p=1.0)) == list(range(500))
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+@pytest.mark.parametrize("top_p", [1e-9, 0.5, 1.0])
+def test_edges_of_the_unit_interval_give_a_token_of_the_nucleus(uniform: float, top_p: float) -> None:
+    logits = torch.tensor([0.0, 2.0, -torch.inf, 1.0])
+    (token,) = drawn(logits, torch.tensor([uniform], dtype=torch.float64), temperature=1.0, top_p=top_p)
+    assert kept_by_transformers(logits, temperature=1.0, top_p=top_p)[token] > 0
+
+
+def test_greedy_rows_stand_beside_warm_ones() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 3.0, 1.0]])
+    found = draw(
+        logits,
+        uniform=torch.tensor([0.9999, 0.9999], dtype=torch.float64),
+        temperature=torch.tensor([0.0, 1.0]),
+        top_p=torch.tensor([1.0, 1.0], dtype=torch.float64),
+    )
+    assert found.ids.tolist() == [1, 0]
+    assert found.logprobs.tolist() == pytest.approx([-0.16984602, -3.1698460])
+
+
+def test_uniforms_are_uniform_and_independent_of_their_neighbours() -> None:
+    seeds = torch.arange(50).repeat_interleave(400)
+    found = uniforms(seeds, torch.arange(400).repeat(50))
+    counts = torch.histc(found, bins=20, min=0, max=1)
+    assert float(((counts - 1000) ** 2 / 1000).sum()) < 43.8  # chi-square, 19 degrees of freedom, 99.9%
+    assert len(set(found.tolist())) == 20_000
+    serial = torch.corrcoef(torch.stack((found[:-1], found[1:])))[0, 1]
+    assert abs(float(serial)) < 0.025
+    assert torch.equal(uniforms(seeds[7:8], torch.tensor([7])), found[7:8])
+
+
+def test_slices_grow_with_the_vocabulary() -> None:
+    assert [slice_size(v) for v in (5, 448, 151_936)] == [5, 64, 256]
+
+
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        ("\\boxed{7}.", 9),
+        ("\\boxed {7} and \\boxed{8}", 10),
+        ("\\fbox{7}", 0),
+        ("\\fboxed{7}", 10),
+        ("\\boxed{\\frac{1}{2}}$", 19),
+        ("\\boxed{\\{1, 2\\}}", 16),
+        ("\\boxed{1 \\\\} 2", 12),
+        ("\\boxed{7", 0),
+        ("\\boxed{\\}", 0),
+        ("boxed{7}", 0),
+        ("", 0),
+    ],
+)
+def test_box_end(answer: str, end: int) -> None:
+    before = "\\boxed{1}" + END_THINK
+    assert box_end(before + answer) == (len(before) + end if end else None)
+    assert box_end(answer) is None
+
+
+@given(st.text(alphabet="\\{}boxed1 </think>", max_size=60))
+def test_a_box_once_closed_stays_where_it_is(text: str) -> None:
+    whole = END_THINK + text
+    end = box_end(whole)
+    if end is not None:
+        assert whole[end - 1] == "}"
+        assert box_end(whole[:end]) == end
+        assert all(box_end(whole[:cut]) is None for cut in range(end))

@@ -1,0 +1,124 @@
+import json
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+from mathlete.sampling.record import Journal, ReplaySampler, drop_half_line, read_samples
+from mathlete.sampling.samples import Sample, SamplingConfig
+
+PROBLEM = Problem(id="p", statement="1+1", gold="2")
+
+
+def sample(index: int, *, text: str = "t", tokens: int = 10, seconds: float = 1.0) -> Sample:
+    return Sample(
+        problem_id="p", index=index, seed=2**53 - 1, text=text, answer="2", tokens=tokens, finish="boxed",
+        seconds=seconds, logprob_mean=-0.25,
+    )  # fmt: skip
+
+
+def write(path: Path, samples: list[Sample]) -> None:
+    with Journal(path) as journal:
+        for one in samples:
+            journal.append(one)
+
+
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5), data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+def test_a_kill_at_any_byte_loses_only_the_half_written_line(
+    tmp_path: Path, texts: list[str], data: st.DataObject
+) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.unlink(missing_ok=True)
+    samples = [sample(i, text=text) for i, text in enumerate(texts)]
+    write(path, samples)
+    whole = path.read_bytes()
+    cut = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:cut])
+    with Journal(path) as journal:
+        kept = journal.opened.samples
+        assert kept == samples[: whole[:cut].count(b"\n")]
+        assert journal.opened.dropped_bytes == cut - (whole[:cut].rfind(b"\n") + 1)
+        for one in samples[len(kept) :]:
+            journal.append(one)
+    assert path.read_bytes() == whole
+
+
+def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    with Journal(path) as journal:
+
+        def work(first: int) -> None:
+            for index in range(first, first + 50):
+                journal.append(sample(index, text="x" * 3000))
+
+        threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 400, 50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(one.index for one in read_samples(path)) == list(range(400))
+
+
+def test_a_sample_is_on_file_before_the_journal_is_closed(tmp_path: Path) -> None:
+    with Journal(tmp_path / "s.jsonl") as journal:
+        journal.append(sample(0))
+        assert read_samples(tmp_path / "s.jsonl") == [sample(0)]
+
+
+def test_dropping_from_a_whole_or_absent_file_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    assert drop_half_line(path) == 0
+    write(path, [sample(0)])
+    before = path.stat().st_mtime_ns
+    assert drop_half_line(path) == 0
+    assert path.stat().st_mtime_ns == before
+
+
+GOOD = asdict(sample(0))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["[1]"], r"samples.jsonl:1: a sample must be a JSON object, got list"),
+        (["{"], r"samples.jsonl:1: must be one line of JSON"),
+        ([json.dumps({"problem_id": "p"})], r":1: a sample needs index, seed, text, tokens, finish, seconds"),
+        ([json.dumps({**GOOD, "score": 1})], r":1: a sample has only the fields .*, got \['score'\]"),
+        ([json.dumps({**GOOD, "tokens": "9"})], r":1: the field tokens has the wrong type, got '9'"),
+        ([json.dumps({**GOOD, "index": True})], r":1: the field index has the wrong type, got True"),
+        ([json.dumps({**GOOD, "finish": "eos"})], r"finish must be one of stop, length, cancelled, boxed, got eos"),
+        ([json.dumps(GOOD)] * 2, r"samples.jsonl:2: a sample stands only once, got p #0"),
+    ],
+)
+def test_a_corrupted_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(line + "\n" for line in lines))
+    with pytest.raises(UserError, match=message):
+        read_samples(path)
+
+
+def replayed(samples: list[Sample], indexes: list[int], max_tokens: int = 100) -> list[Sample]:
+    config = SamplingConfig(max_tokens=max_tokens)
+    return list(ReplaySampler(samples).stream(PROBLEM, seeds=dict.fromkeys(indexes, 0), config=config))
+
+
+def test_replay_gives_the_quickest_first() -> None:
+    samples = [sample(0, seconds=3), sample(1, seconds=1), sample(2, seconds=2)]
+    assert [one.index for one in replayed(samples, [0, 1, 2])] == [1, 2, 0]
+    assert [one.index for one in replayed(samples, [2, 0])] == [2, 0]
+
+
+def test_replay_under_a_smaller_cap_cuts_text_and_seconds() -> None:
+    (found,) = replayed([sample(0, tokens=10, seconds=4)], [0], max_tokens=5)
+    assert (found.text, found.answer, found.tokens, found.finish, found.seconds) == ("", None, 5, "length", 2.0)
+
+
+def test_replay_of_what_was_not_recorded_is_refused() -> None:
+    with pytest.raises(UserError, match=r"problem p lacks it, got index 7"):
+        replayed([sample(0)], [0, 7])

@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+from mathlete.sampling.record import ReplaySampler
+from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.solve.clock import RealClock
+from mathlete.solve.solver import Policy, Solution, sample_seed, solve
+from mathlete.solve.voting import count_votes
+
+PROBLEM = Problem(id="p", statement="1+1", gold="2")
+
+
+def sample(index: int, answer: str | None, *, seconds: float = 1.0) -> Sample:
+    text = f"</think>\\boxed{{{answer}}}" if answer is not None else "and so on"
+    return Sample(problem_id="p", index=index, seed=0, text=text, tokens=9, finish="stop", seconds=seconds)
+
+
+def solved(samples: list[Sample], **policy: str) -> Solution:
+    settings = Policy(n=len(samples), stop="exact" if policy.get("stop") == "exact" else "none")
+    return solve(PROBLEM, sampler=ReplaySampler(samples), clock=RealClock(), policy=settings)
+
+
+answers = st.lists(st.sampled_from(["2", "3", "4", None]), min_size=1, max_size=12)
+
+
+@given(answers=answers, data=st.data())
+def test_arrival_order_changes_nothing(answers: list[str | None], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(answers))))
+    first = solved([sample(i, answer, seconds=i) for i, answer in enumerate(answers)])
+    other = solved([sample(i, answer, seconds=order[i]) for i, answer in enumerate(answers)])
+    assert (first.answer, first.votes) == (other.answer, other.votes)
+    assert [s.index for s in other.samples] == list(range(len(answers)))
+
+
+@given(answers=answers, data=st.data())
+def test_exact_stop_never_changes_the_answer(answers: list[str | None], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(answers))))
+    samples = [sample(i, answer, seconds=order[i]) for i, answer in enumerate(answers)]
+    assert solved(samples, stop="exact").answer == solved(samples).answer
+
+
+@given(answers=answers)
+def test_votes_are_the_answers_counted(answers: list[str | None]) -> None:
+    votes = solved([sample(i, answer) for i, answer in enumerate(answers)]).votes
+    assert sum(vote.count for vote in votes) == sum(answer is not None for answer in answers)
+    assert all(answers[index] == vote.answer for vote in votes for index in vote.indexes)
+    assert [vote.count for vote in votes] == sorted((vote.count for vote in votes), reverse=True)
+
+
+def test_exact_stop_leaves_what_cannot_matter() -> None:
+    found = solved([sample(i, "2" if i < 3 else "3", seconds=i) for i in range(5)], stop="exact")
+    assert (found.answer, len(found.samples)) == ("2", 3)
+
+
+def test_tie_goes_to_the_class_begun_first() -> None:
+    assert solved([sample(0, None), sample(1, "3"), sample(2, "2"), sample(3, "2"), sample(4, "3")]).answer == "3"
+
+
+def test_no_answer_is_no_vote_and_no_invented_answer() -> None:
+    found = solved([sample(0, None), sample(1, None)])
+    assert (found.answer, found.votes) == (None, [])
+    assert [s.answer for s in found.samples] == [None, None]
+
+
+def test_equal_answers_in_other_words_stand_together() -> None:
+    found = solved([sample(0, "3"), sample(1, "\\frac{1}{2}"), sample(2, "0.5")])
+    assert (found.answer, found.votes[0].indexes) == ("\\frac{1}{2}", (1, 2))
+
+
+def test_recorded_samples_are_not_drawn_again() -> None:
+    samples = [sample(i, "2") for i in range(4)]
+    new: list[int] = []
+    known = [replace(one, answer="2") for one in samples[:3]]
+    found = solve(
+        PROBLEM,
+        sampler=ReplaySampler(samples[3:]),
+        clock=RealClock(),
+        policy=Policy(n=4),
+        recorded=known,
+        on_sample=lambda one: new.append(one.index),
+    )
+    assert (new, len(found.samples)) == ([3], 4)
+
+
+def test_solution_tells_the_clock_s_seconds() -> None:
+    class Ticking:
+        seconds = 0.0
+
+        def now(self) -> float:
+            self.seconds += 2.5
+            return self.seconds
+
+    found = solve(PROBLEM, sampler=ReplaySampler([sample(0, "2")]), clock=Ticking(), policy=Policy(n=1))
+    assert found.seconds == 2.5
+
+
+def test_seeds_differ_by_problem_index_and_seed_and_stay_exact_in_json() -> None:
+    seeds = {sample_seed(seed=s, problem_id=p, index=i) for s in range(3) for p in "ab1" for i in range(30)}
+    assert len(seeds) == 270
+    assert max(seeds) < 2**53
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (Policy(n=0), r"--n must be at least 1, got 0"),
+        (Policy(sampling=SamplingConfig(temperature=-1)), r"temperature must be 0 to 5, got -1"),
+        (Policy(sampling=SamplingConfig(top_p=0)), r"top-p must be above 0, at most 1, got 0"),
+        (Policy(sampling=SamplingConfig(max_tokens=0)), r"max-tokens must be at least 1, got 0"),
+    ],
+)
+def test_wrong_policy_is_named(policy: Policy, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        policy.check()
+
+
+def test_votes_of_nothing() -> None:
+    assert count_votes([]) == []
