@@ -70,7 +70,9 @@ class Evaluation:
 
 def model_sha(source: ModelSource) -> str:
     """Hash of a folder's files, or the hub's id and commit."""
-    return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{source.revision}"
+    from mathlete.sampling.transformers_engine import hub_commit
+
+    return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{hub_commit(source)}"
 
 
 def _check_askable(source: ModelSource, problems: list[Problem]) -> None:

@@ -64,7 +64,7 @@ class Batch:
         self._rows: list[_Row] = []
         self._kv = RowKV(device=self._device)
         self._ids = torch.empty(0, dtype=torch.long, device=self._device)
-        self._state = torch.empty(0, 4, dtype=torch.float64, device=self._device)
+        self._state = torch.empty(0, 3, dtype=torch.float64, device=self._device)
         self._seeds = torch.empty(0, dtype=torch.long, device=self._device)
 
     def __len__(self) -> int:
@@ -74,10 +74,10 @@ class Batch:
     def admit(self, requests: deque[Request]) -> None:
         """Lets waiting samples join, first come first served; takes requests off the queue once all of theirs have.
 
-        Joins come in groups of an eighth of the batch where so many wait, because each costs a prefill and a resize.
+        Joins come in groups of a quarter of the batch where so many wait: each costs a prefill and a segment.
         """
         waiting = sum(len(request.waiting) for request in requests)
-        if not waiting or self._max_rows - len(self) < min(waiting, max(1, self._max_rows // 8)):
+        if not waiting or self._max_rows - len(self) < min(waiting, max(1, self._max_rows // 4)):
             return
         joining: list[tuple[Request, int]] = []
         rows, longest = len(self), max((row.request.longest for row in self._rows), default=0)
@@ -89,9 +89,10 @@ class Batch:
                 break
             joining.append((request, count))
             rows += count
+        if not joining:
+            return
         self._prefill([request for request, _ in joining if request.kv is None])
-        for request, count in joining:
-            self._join(request, count)
+        self._join(joining)
         while requests and not requests[0].waiting:
             requests.popleft().kv = None
 
@@ -104,59 +105,56 @@ class Batch:
             for position, request in enumerate(part):
                 ids[position, : len(request.prompt) - 1] = torch.tensor(request.prompt[:-1])
             kv = PromptKV()
-            self._forward(ids.to(self._device), kv=kv, positions=torch.arange(width)[None], mask=None)
+            self._forward(ids.to(self._device), kv=kv, positions=torch.arange(width)[None])
             for position, request in enumerate(part):
                 request.kv = kv.row(position, len(request.prompt) - 1)
 
-    def _forward(self, ids: torch.Tensor, *, kv: Any, positions: torch.Tensor, mask: torch.Tensor | None) -> Any:
+    def _forward(self, ids: torch.Tensor, *, kv: Any, positions: torch.Tensor) -> Any:
         return self._model(
             input_ids=ids,
-            attention_mask=mask,
             position_ids=positions.to(self._device),
             past_key_values=kv,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
 
-    def _join(self, request: Request, count: int) -> None:
-        assert request.kv is not None
+    def _join(self, joining: list[tuple[Request, int]]) -> None:
         started = time.perf_counter()
-        for _ in range(count):
-            index, seed = request.waiting.popleft()
-            self._rows.append(_Row(request=request, index=index, seed=seed, started=started))
-        longest = max(len(row.request.prompt) + len(row.tokens) for row in self._rows)
-        self._kv.add(request.kv, copies=count, columns=longest)
-        seeds = [row.seed for row in self._rows[-count:]]
-        config = request.config
-        self._ids = torch.cat((self._ids, self._ids.new_full((count,), request.prompt[-1])))
-        self._seeds = torch.cat((self._seeds, torch.tensor(seeds, dtype=torch.long, device=self._device)))
-        row = [config.temperature, config.top_p, float(len(request.prompt) - 1), 0.0]
-        self._state = torch.cat((self._state, self._state.new_tensor([row] * count)))
+        new: list[_Row] = []
+        for request, count in joining:
+            begun = (request.waiting.popleft() for _ in range(count))
+            new += [_Row(request=request, index=index, seed=seed, started=started) for index, seed in begun]
+        self._kv.add([(request.kv, count) for request, count in joining if request.kv is not None])
+        self._rows += new
+        self._ids = torch.cat((self._ids, self._ids.new_tensor([row.request.prompt[-1] for row in new])))
+        self._seeds = torch.cat((self._seeds, self._seeds.new_tensor([row.seed for row in new])))
+        state = [(row.request.config.temperature, row.request.config.top_p, len(row.request.prompt) - 1) for row in new]
+        self._state = torch.cat((self._state, self._state.new_tensor(state)))
 
     def step(self) -> list[tuple[Request, Sample]]:
         """Draws one token for every row; returns the samples that this finished."""
-        self._kv.open_column(longest=max(len(row.request.prompt) + len(row.tokens) for row in self._rows))
-        logits = self._forward(
-            self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None], mask=self._kv.mask
-        ).float()
-        temperature, top_p, begun, _ = self._state.unbind(1)
+        self._kv.open_column()
+        logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None]).float()
+        temperature, top_p, begun = self._state.unbind(1)
         uniform = uniforms(self._seeds, self._kv.lengths - begun.long())
         drawn = draw(logits, uniform=uniform, temperature=temperature.float(), top_p=top_p)
         self._kv.close_column()
         self._ids = drawn.ids
         done: list[int] = []
         finished: list[tuple[Request, Sample]] = []
-        both = torch.stack((drawn.ids.double(), drawn.logprobs.double())).tolist()
+        both = (drawn.ids.tolist(), drawn.logprobs.tolist())
+        special = self._reader.special
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
-            if (sample := self._take(row, int(token), logprob)) is not None:
+            row.tokens.append(token)
+            row.logprob += logprob
+            if (token in special or len(row.tokens) >= row.request.max_tokens) and (sample := self._end(row, token)):
                 done.append(position)
                 finished.append((row.request, sample))
         self._remove(done)
         return finished
 
-    def _take(self, row: _Row, token: int, logprob: float) -> Sample | None:
-        row.tokens.append(token)
-        row.logprob += logprob
+    def _end(self, row: _Row, token: int) -> Sample | None:
+        """The row's sample if its last token ends it."""
         reader = self._reader
         if token in reader.eos_ids:
             return self._sample(row, "stop", reader.text(row.tokens[:-1]))
@@ -189,15 +187,7 @@ class Batch:
     def _remove(self, gone: list[int]) -> None:
         if not gone:
             return
-        left = len(self._rows) - len(gone)
-        dead = set(gone)
-        sources = [position for position in range(left, len(self._rows)) if position not in dead]
-        targets = [position for position in gone if position < left]
-        for tensor in (self._ids, self._seeds, self._state):
-            tensor[targets] = tensor[sources]
-        self._ids, self._seeds, self._state = self._ids[:left], self._seeds[:left], self._state[:left]
-        for source, target in zip(sources, targets, strict=True):
-            self._rows[target] = self._rows[source]
-        del self._rows[left:]
-        self._kv.move(sources=sources, targets=targets, rows=left)
-        self._kv.fit(longest=max((len(row.request.prompt) + len(row.tokens) for row in self._rows), default=0))
+        order = self._kv.remove(gone)
+        self._rows = [self._rows[position] for position in order]
+        chosen = torch.tensor(order, dtype=torch.long, device=self._device)
+        self._ids, self._seeds, self._state = self._ids[chosen], self._seeds[chosen], self._state[chosen]

@@ -31,6 +31,8 @@ class CompletionReader:
             else frozenset({whole})
         )
         """Tokens that can end the reasoning."""
+        self.special = self.eos_ids | self.closers | self.think_enders
+        """All tokens that the decode loop must look at."""
 
     def text(self, tokens: list[int]) -> str:
         """The tokens' text without special tokens; `<think>` and `</think>` stay."""

@@ -15,7 +15,7 @@ def slice_size(vocabulary: int) -> int:
     Measured on a CPU: a larger slice costs a small vocabulary more than it saves, a smaller one sends flat rows of a
     large vocabulary to the full sort (bench/sampling.py).
     """
-    return min(vocabulary, 64 if vocabulary < 8192 else 256)
+    return min(vocabulary, 32 if vocabulary < 8192 else 256)
 
 
 def uniforms(seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

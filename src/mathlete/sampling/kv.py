@@ -1,8 +1,9 @@
-"""Keys and values of many rows at once, kept so that one decode step reads them in one contiguous stream.
+"""Keys and values of many rows at once, kept so that a decode step reads little and reads it in one stream.
 
-Row r's tokens fill columns 0 … length-1 of slot r; rows of different lengths share a step through a mask. Slots are
-dense (0 … rows-1): a finished row's slot takes the last row's content. The columns are kept close to the longest row,
-and a step reads all of them, because reading a slice of a wider tensor halves the speed of attention on a CPU.
+Rows that join together form a segment with its own tensors, as wide as its longest row: rows of other lengths do not
+widen it, and a step's matrix products still run over all rows of all segments together. Within a segment, row r's
+tokens fill columns 0 … length-1 of slot r under a mask, slots are dense (a finished row's slot takes the last row's
+content), and a step reads all columns, because reading a slice of a wider tensor halves the speed on a CPU.
 
 Only full attention is covered: no sliding windows, soft caps or attention sinks.
 """
@@ -15,49 +16,7 @@ import torch
 
 ATTENTION = "mathlete_rows"
 """Name under which `attend` is registered with transformers."""
-
-
-def attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **unused: object,
-) -> tuple[torch.Tensor, None]:
-    """Attention as transformers' AttentionInterface asks: causal over a prompt, masked for one new token a row.
-
-    Args:
-        module: the attention layer.
-        query: (rows, heads, tokens, width); heads is a multiple of the key's heads (grouped-query attention).
-        key: (rows, key heads, columns, width).
-        value: as key.
-        attention_mask: (rows, 1, 1, columns), additive; None over a prompt.
-        scaling: factor on the scores; the default is width ** -0.5.
-        unused: dropout and the like.
-    """
-    if any(unused.get(name) is not None for name in ("softcap", "s_aux", "sliding_window")):
-        raise NotImplementedError("this engine covers plain full attention: no soft cap, sink or sliding window")
-    if query.shape[2] > 1 or attention_mask is None:
-        mixed = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
-        )
-        return mixed.transpose(1, 2), None
-    rows, heads, _, width = query.shape
-    # The query heads of one key head become one small matrix, so that keys and values are read once and never copied.
-    grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
-    scores = torch.matmul(grouped * (width**-0.5 if scaling is None else scaling), key.transpose(2, 3))
-    weights = torch.softmax(scores.float().add_(attention_mask), -1).to(value.dtype)
-    return torch.matmul(weights, value).reshape(rows, heads, 1, width).transpose(1, 2), None
-
-
-def register_attention() -> None:
-    """Makes `attend` known to transformers."""
-    from transformers import AttentionInterface
-
-    interface: Any = AttentionInterface
-    interface.register(ATTENTION, attend)
+_MAX_SEGMENTS = 4
 
 
 @dataclass
@@ -83,106 +42,221 @@ class PromptKV:
             values=[value[index : index + 1, :, :length].clone() for value in self.values],
         )
 
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return self.keys[0].shape[2]
 
-class RowKV:
-    """The rows being decoded."""
 
-    def __init__(self, *, device: torch.device) -> None:
-        self._keys: list[torch.Tensor] = []
-        self._values: list[torch.Tensor] = []
-        self._mask = torch.empty(0, 1, 1, 0, device=device)
-        self._row_ids = torch.empty(0, dtype=torch.long, device=device)
-        self.lengths = torch.empty(0, dtype=torch.long, device=device)
-        """(rows,) tokens held."""
-        self.rows = 0
+@dataclass(eq=False)
+class _Segment:
+    """Rows that share tensors. Layers are lists, rows the first dimension."""
+
+    keys: list[torch.Tensor]
+    """(slots, key heads, columns, width) a layer."""
+    values: list[torch.Tensor]
+    mask: torch.Tensor
+    """(slots, 1, 1, columns): 0 where a row has a token, -inf elsewhere."""
+    lengths: torch.Tensor
+    """(slots,) tokens held."""
+    longest: int
+
+    @staticmethod
+    def of(prompts: Sequence[tuple[PromptKV, int]], *, device: torch.device) -> "_Segment":
+        """A segment of (prompt, copies of it)."""
+        longest = max(prompt.length for prompt, _ in prompts)
+        rows = sum(copies for _, copies in prompts)
+        columns = longest + _spare(longest)
+        like = prompts[0][0]
+        # Zeros, because a masked weight of 0 times an uninitialised NaN is NaN.
+        keys = [key.new_zeros((rows, key.shape[1], columns, key.shape[3])) for key in like.keys]
+        values = [value.new_zeros((rows, value.shape[1], columns, value.shape[3])) for value in like.values]
+        mask = torch.full((rows, 1, 1, columns), -torch.inf, device=device)
+        lengths = torch.empty(rows, dtype=torch.long, device=device)
+        first = 0
+        for prompt, copies in prompts:
+            part = slice(first, first := first + copies)
+            for mine, given in ((keys, prompt.keys), (values, prompt.values)):
+                for tensor, new in zip(mine, given, strict=True):
+                    tensor[part, :, : prompt.length] = new
+            mask[part, ..., : prompt.length] = 0
+            lengths[part] = prompt.length
+        return _Segment(keys=keys, values=values, mask=mask, lengths=lengths, longest=longest)
+
+    @property
+    def rows(self) -> int:
+        return self.lengths.shape[0]
 
     @property
     def columns(self) -> int:
-        """Tokens a slot can hold."""
-        return self._mask.shape[-1]
+        return self.mask.shape[-1]
 
-    @property
-    def mask(self) -> torch.Tensor:
-        """(rows, 1, 1, columns): 0 where a row has a token, -inf elsewhere."""
-        return self._mask[: self.rows]
+    def open_column(self, row_ids: torch.Tensor) -> None:
+        if self.longest >= self.columns:
+            self.widen(self.longest + _spare(self.longest))
+        self.mask[row_ids[: self.rows], 0, 0, self.lengths] = 0
 
-    def add(self, prompt: PromptKV, *, copies: int, columns: int) -> None:
-        """Appends `copies` rows that begin with the prompt; afterwards every slot holds at least `columns` tokens."""
-        length = prompt.keys[0].shape[2]
-        first, self.rows = self.rows, self.rows + copies
-        self._reserve(prompt, columns=max(columns, length + 1))
-        for mine, given in ((self._keys, prompt.keys), (self._values, prompt.values)):
-            for tensor, new in zip(mine, given, strict=True):
-                tensor[first : self.rows, :, :length] = new
-        self._mask[first : self.rows] = -torch.inf
-        self._mask[first : self.rows, ..., :length] = 0
-        self.lengths = torch.cat((self.lengths, self.lengths.new_full((copies,), length)))
-        self._row_ids = torch.arange(self.rows, device=self.lengths.device)
+    def widen(self, columns: int) -> None:
+        more = columns - self.columns
+        self.keys = [torch.nn.functional.pad(tensor, (0, 0, 0, more)) for tensor in self.keys]
+        self.values = [torch.nn.functional.pad(tensor, (0, 0, 0, more)) for tensor in self.values]
+        self.mask = torch.nn.functional.pad(self.mask, (0, more), value=-torch.inf)
 
-    def open_column(self, *, longest: int) -> None:
-        """Makes room for one more token a row, where `longest` is the length of the longest row."""
-        if longest >= self.columns:
-            self._resize(slots=self._mask.shape[0], columns=longest + _spare(longest))
-        self._mask[self._row_ids, 0, 0, self.lengths] = 0
-
-    def close_column(self) -> None:
-        """Counts the token that every row has just written."""
-        self.lengths += 1
-
-    def update(
-        self, key: torch.Tensor, value: torch.Tensor, layer: int, *unused: object, **ignored: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called by every attention layer: writes each row's new token, returns all the rows' keys and values."""
-        keys, values = self._keys[layer], self._values[layer]
-        keys[self._row_ids, :, self.lengths] = key[:, :, 0]
-        values[self._row_ids, :, self.lengths] = value[:, :, 0]
-        return keys[: self.rows], values[: self.rows]
-
-    def move(self, *, sources: Sequence[int], targets: Sequence[int], rows: int) -> None:
-        """Copies slots onto others and keeps the first `rows`."""
+    def keep(self, sources: Sequence[int], targets: Sequence[int], rows: int) -> None:
         if sources:
             source = torch.tensor(sources, device=self.lengths.device)
             target = torch.tensor(targets, device=self.lengths.device)
-            for tensor in (*self._keys, *self._values, self._mask, self.lengths):
+            for tensor in (*self.keys, *self.values, self.mask, self.lengths):
                 tensor[target] = tensor[source]
-        self.rows, self.lengths = rows, self.lengths[:rows]
-        self._row_ids = self._row_ids[:rows]
+        self.keys = [tensor[:rows] for tensor in self.keys]
+        self.values = [tensor[:rows] for tensor in self.values]
+        self.mask, self.lengths = self.mask[:rows], self.lengths[:rows]
 
-    def fit(self, *, longest: int) -> None:
-        """Gives memory back when the rows left are much shorter or fewer than the slots."""
-        slots = self._mask.shape[0]
-        if self.rows == 0:
-            self._keys, self._values, self._mask = [], [], self._mask[:0, ..., :0]
-        elif longest + _spare(longest) < self.columns // 2 or self.rows < slots // 4:
-            self._resize(slots=self.rows, columns=longest + _spare(longest))
+    def absorb(self, other: "_Segment") -> None:
+        """Takes the other's rows in, after its own."""
+        columns = max(self.columns, other.columns)
+        self.widen(columns)
+        other.widen(columns)
+        self.keys = [torch.cat(pair) for pair in zip(self.keys, other.keys, strict=True)]
+        self.values = [torch.cat(pair) for pair in zip(self.values, other.values, strict=True)]
+        self.mask = torch.cat((self.mask, other.mask))
+        self.lengths = torch.cat((self.lengths, other.lengths))
+        self.longest = max(self.longest, other.longest)
 
-    def _reserve(self, prompt: PromptKV, *, columns: int) -> None:
-        if not self._keys:
-            self._keys = [key.new_zeros((0, key.shape[1], 0, key.shape[3])) for key in prompt.keys]
-            self._values = [value.new_zeros((0, value.shape[1], 0, value.shape[3])) for value in prompt.values]
-        slots = self._mask.shape[0]
-        if self.rows > slots or columns > self.columns:
-            self._resize(
-                slots=max(slots, self.rows),
-                columns=self.columns if columns <= self.columns else columns + _spare(columns),
-            )
 
-    def _resize(self, *, slots: int, columns: int) -> None:
-        self._keys = [_resized(tensor, slots, columns) for tensor in self._keys]
-        self._values = [_resized(tensor, slots, columns) for tensor in self._values]
-        mask = self._mask.new_full((slots, 1, 1, columns), -torch.inf)
-        kept, width = min(slots, self._mask.shape[0]), min(columns, self.columns)
-        mask[:kept, ..., :width] = self._mask[:kept, ..., :width]
-        self._mask = mask
+@dataclass(frozen=True)
+class _Layer:
+    """Stands for a layer's keys and values between `RowKV.update` and `attend`."""
+
+    segments: list[_Segment]
+    index: int
+
+
+class RowKV:
+    """The rows being decoded, in the order in which they joined but for the slots that finished rows left."""
+
+    def __init__(self, *, device: torch.device) -> None:
+        self._device = device
+        self._segments: list[_Segment] = []
+        self._row_ids = torch.empty(0, dtype=torch.long, device=device)
+        self.lengths = torch.empty(0, dtype=torch.long, device=device)
+        """(rows,) tokens held."""
+
+    def add(self, prompts: Sequence[tuple[PromptKV, int]]) -> None:
+        """Appends, for each (prompt, copies), that many rows that begin with it."""
+        if len(self._segments) == _MAX_SEGMENTS:
+            self._merge()
+        self._segments.append(_Segment.of(prompts, device=self._device))
+        self._refresh()
+
+    def open_column(self) -> None:
+        """Makes room for one more token a row."""
+        for segment in self._segments:
+            segment.open_column(self._row_ids)
+
+    def close_column(self) -> None:
+        """Counts the token that every row has just written."""
+        for segment in self._segments:
+            segment.lengths += 1
+            segment.longest += 1
+        self.lengths = self.lengths + 1
+
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer: int, *unused: object, **ignored: object
+    ) -> tuple[Any, Any]:
+        """Called by every attention layer: writes each row's new token; what it returns only `attend` understands."""
+        first = 0
+        for segment in self._segments:
+            part = slice(first, first := first + segment.rows)
+            row_ids = self._row_ids[: segment.rows]
+            segment.keys[layer][row_ids, :, segment.lengths] = key[part, :, 0]
+            segment.values[layer][row_ids, :, segment.lengths] = value[part, :, 0]
+        whole = _Layer(self._segments, layer)
+        return whole, whole
+
+    def remove(self, gone: Sequence[int]) -> list[int]:
+        """Takes rows out; returns, for each row that is left, in its new order, where it stood before."""
+        order: list[int] = []
+        dead = set(gone)
+        first = 0
+        for segment in self._segments:
+            before = segment.rows
+            places = [row for row in range(before) if first + row not in dead]
+            targets = [row for row in range(len(places)) if first + row in dead]
+            sources = [row for row in places if row >= len(places)]
+            if len(places) < before:
+                segment.keep(sources, targets, len(places))
+            moved = dict(zip(targets, sources, strict=True))
+            order += [first + moved.get(row, row) for row in range(len(places))]
+            first += before
+        self._segments = [segment for segment in self._segments if segment.rows]
+        self._refresh()
+        return order
+
+    def _merge(self) -> None:
+        """Joins the two neighbours nearest in width, so that stragglers do not keep segments of their own."""
+        gaps = [abs(a.columns - b.columns) for a, b in zip(self._segments, self._segments[1:], strict=False)]
+        nearest = gaps.index(min(gaps))
+        self._segments[nearest].absorb(self._segments.pop(nearest + 1))
+
+    def _refresh(self) -> None:
+        self.lengths = torch.cat([segment.lengths for segment in self._segments] or [self.lengths[:0]])
+        self._row_ids = torch.arange(len(self.lengths), device=self._device)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: Any,
+    value: Any,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **unused: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers' AttentionInterface asks: causal over a prompt, or one new token a row of a RowKV.
+
+    Args:
+        module: the attention layer.
+        query: (rows, heads, tokens, width); heads is a multiple of the key's heads (grouped-query attention).
+        key: (rows, key heads, columns, width), or what `RowKV.update` gave.
+        value: as key.
+        attention_mask: not looked at; segments have their own.
+        scaling: factor on the scores; the default is width ** -0.5.
+        unused: dropout and the like.
+    """
+    if any(unused.get(name) is not None for name in ("softcap", "s_aux", "sliding_window")):
+        raise NotImplementedError("this engine covers plain full attention: no soft cap, sink or sliding window")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if isinstance(key, _Layer):
+        return _attend_rows(query * scale, key), None
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=scale, enable_gqa=True
+    )
+    return mixed.transpose(1, 2), None
+
+
+def _attend_rows(query: torch.Tensor, layer: _Layer) -> torch.Tensor:
+    rows, heads, _, width = query.shape
+    mixed = []
+    first = 0
+    for segment in layer.segments:
+        keys, values = segment.keys[layer.index], segment.values[layer.index]
+        # The query heads of one key head become one small matrix, so that keys and values are read once, never copied.
+        part = query[first : first + segment.rows].reshape(segment.rows, keys.shape[1], -1, width)
+        scores = torch.matmul(part, keys.transpose(2, 3)).float().add_(segment.mask)
+        mixed.append(torch.matmul(torch.softmax(scores, -1).to(values.dtype), values))
+        first += segment.rows
+    whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+    return whole.reshape(rows, 1, heads, width)
+
+
+def register_attention() -> None:
+    """Makes `attend` known to transformers."""
+    from transformers import AttentionInterface
+
+    interface: Any = AttentionInterface
+    interface.register(ATTENTION, attend)
 
 
 def _spare(length: int) -> int:
     return max(16, length // 8)
-
-
-def _resized(tensor: torch.Tensor, slots: int, columns: int) -> torch.Tensor:
-    # Zeros, because a masked weight of 0 times an uninitialised NaN is NaN.
-    wider = tensor.new_zeros((slots, tensor.shape[1], columns, tensor.shape[3]))
-    kept, width = min(slots, tensor.shape[0]), min(columns, tensor.shape[2])
-    wider[:kept, :, :width] = tensor[:kept, :, :width]
-    return wider

@@ -34,7 +34,7 @@ class TransformersSampler:
 
     name = "transformers"
 
-    def __init__(self, model: Any, *, prompts: PromptFormat, max_rows: int = 128, threads: int | None = None) -> None:
+    def __init__(self, model: Any, *, prompts: PromptFormat, max_rows: int = 256, threads: int | None = None) -> None:
         """Takes the model over: its attention is replaced, and nothing else may call it until `close`.
 
         Args:
@@ -157,7 +157,7 @@ class TransformersSampler:
 
 
 def open_transformers(
-    source: ModelSource, *, precision: Precision = "auto", max_rows: int = 128, threads: int | None = None
+    source: ModelSource, *, precision: Precision = "auto", max_rows: int = 256, threads: int | None = None
 ) -> TransformersSampler:
     """The engine over a model loaded from its source.
 
@@ -188,9 +188,18 @@ def prompt_that_fits(problem: Problem, *, prompts: PromptFormat, context: int) -
 
 def context_tokens(source: ModelSource) -> int:
     """Tokens the model can attend to, prompt and completion together, read from its configuration alone."""
+    return _context(_config(source))
+
+
+def hub_commit(source: ModelSource) -> str | None:
+    """The commit of a hub model that was not pinned to one."""
+    return source.revision or getattr(_config(source), "_commit_hash", None)
+
+
+def _config(source: ModelSource) -> Any:
     from transformers import AutoConfig
 
-    return _context(AutoConfig.from_pretrained(source.location, revision=source.revision))
+    return AutoConfig.from_pretrained(source.location, revision=source.revision)
 
 
 def _context(config: Any) -> int:

@@ -1,0 +1,198 @@
+"""How much faster the shared decode loop draws than `generate(num_return_sequences=n)`: python bench/sampling.py.
+
+Same prompts, model, threads and sampling in one run. Useful tokens are those up to the box or eos: what `generate`
+draws for rows that are done while others are not is padding, and what it draws after the box has closed is thrown
+away. `ratio_pocket` is the pocket model's; `ratio_27m` that of random weights of 27M parameters with the pocket
+vocabulary, where every row runs to the cap and matrix products are nearly all of the work. `vote_wall_ratio` is the
+wall to the same vote, exact early stop against all n of `generate`.
+"""
+
+import json
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from mathlete.models import data_folder, load_model, model_source, prompt_format
+from mathlete.problems import Problem, read_problems
+from mathlete.prompts import PromptFormat
+from mathlete.sampling.completion import CompletionReader
+from mathlete.sampling.samples import SamplingConfig
+from mathlete.sampling.transformers_engine import TransformersSampler
+from mathlete.solve.clock import RealClock
+from mathlete.solve.solver import Policy, sample_seed, solve
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Sizes of the comparison."""
+
+    problems: int = 48
+    """Pocket problems."""
+    n: int = 16
+    """Samples a problem."""
+    max_tokens: int = 256
+    """Cap for the pocket model."""
+    repeats: int = 3
+    """Best of so many; the box may be shared."""
+    large: bool = True
+    """Also the 27M-parameter model."""
+    json: bool = False
+    """End with one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One way of drawing the same samples."""
+
+    tokens: int
+    """Useful ones."""
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Useful tokens a second."""
+        return self.tokens / self.seconds
+
+
+def by_generate(model: Any, prompts: PromptFormat, problems: list[Problem], n: int, config: SamplingConfig) -> Speed:
+    import torch
+
+    eos = prompts.tokenizer.eos_token_id
+    reader = CompletionReader(prompts.tokenizer, eos_ids={eos})
+    tokens = 0
+    started = time.perf_counter()
+    for problem in problems:
+        ids = torch.tensor([prompts.prompt_ids(problem.statement)], device=model.device)
+        with torch.inference_mode():
+            out = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                top_k=0,
+                num_return_sequences=n,
+                max_new_tokens=config.max_tokens,
+                pad_token_id=prompts.tokenizer.pad_token_id,
+            )
+        tokens += sum(useful(row, eos, reader) for row in out[:, ids.shape[1] :].tolist())
+    return Speed(tokens=tokens, seconds=time.perf_counter() - started)
+
+
+def useful(row: list[int], eos: int, reader: CompletionReader) -> int:
+    """Tokens up to the box, or to eos, of one generated row."""
+    if eos in row:
+        row = row[: row.index(eos) + 1]
+    for position, token in enumerate(row):
+        if token in reader.think_enders:
+            for end in range(position + 1, len(row)):
+                if (
+                    row[end] in reader.closers
+                    and reader.boxed_text(row[: end + 1], answering_from=position) is not None
+                ):
+                    return end + 1
+    return len(row)
+
+
+def by_engine(engine: TransformersSampler, problems: list[Problem], n: int, config: SamplingConfig) -> Speed:
+    def draw(problem: Problem) -> int:
+        seeds = {index: sample_seed(seed=0, problem_id=problem.id, index=index) for index in range(n)}
+        return sum(sample.tokens for sample in engine.stream(problem, seeds=seeds, config=config))
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(2 * engine.max_rows // n + 2) as pool:
+        tokens = sum(pool.map(draw, problems))
+    return Speed(tokens=tokens, seconds=time.perf_counter() - started)
+
+
+def vote_seconds(engine: TransformersSampler, problems: list[Problem], n: int, config: SamplingConfig) -> float:
+    """Wall to every problem's vote, with the exact early stop."""
+    policy = Policy(n=n, sampling=config, stop="exact")
+
+    def vote(problem: Problem) -> object:
+        return solve(problem, sampler=engine, clock=RealClock(), policy=policy)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(2 * engine.max_rows // n + 2) as pool:
+        list(pool.map(vote, problems))
+    return time.perf_counter() - started
+
+
+def compare(
+    load: Any, prompts: PromptFormat, problems: list[Problem], settings: BenchSettings, config: SamplingConfig
+) -> dict[str, float]:
+    plain, mine, votes = [], [], []
+    for _ in range(settings.repeats):
+        plain.append(by_generate(load(), prompts, problems, settings.n, config))
+        engine = TransformersSampler(load(), prompts=prompts)
+        mine.append(by_engine(engine, problems, settings.n, config))
+        votes.append(vote_seconds(engine, problems, settings.n, config))
+        engine.close()
+    return {
+        "generate_tokens_per_s": round(max(speed.rate for speed in plain), 1),
+        "engine_tokens_per_s": round(max(speed.rate for speed in mine), 1),
+        "ratio": round(statistics.median(m.rate / p.rate for m, p in zip(mine, plain, strict=True)), 2),
+        "vote_wall_ratio": round(statistics.median(p.seconds / v for p, v in zip(plain, votes, strict=True)), 2),
+    }
+
+
+def random_27m(vocabulary: int) -> Any:
+    """Random weights in Qwen2's architecture that never end by themselves."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    model: Any = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=vocabulary,
+            hidden_size=512,
+            intermediate_size=1536,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            max_position_embeddings=1024,
+        )
+    )
+    model.generation_config.eos_token_id = None
+    return model.eval()
+
+
+def main(settings: BenchSettings) -> dict[str, object]:
+    import torch
+
+    torch.set_num_threads(1)
+    source = model_source("pocket")
+    prompts = prompt_format(source)
+    problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[:: 1][
+        : settings.problems
+    ]
+    config = SamplingConfig(max_tokens=settings.max_tokens)
+    pocket = compare(lambda: load_model(source), prompts, problems, settings, config)
+    print(f"pocket, {len(problems)} problems x {settings.n}: {pocket}")
+    found: dict[str, object] = {
+        "ratio_pocket": pocket["ratio"],
+        "vote_wall_ratio": pocket["vote_wall_ratio"],
+        "pocket": pocket,
+    }
+    if settings.large:
+        few = problems[:3]
+        large = compare(
+            lambda: random_27m(len(prompts.tokenizer)), prompts, few, settings, SamplingConfig(max_tokens=64)
+        )
+        print(f"27M, {len(few)} problems x {settings.n}: {large}")
+        found |= {"ratio_27m": large["ratio"], "27m": large}
+    return found
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(BenchSettings, description=__doc__)
+    line = main(chosen)
+    if chosen.json:
+        print(json.dumps(line))
+    sys.exit(0)
