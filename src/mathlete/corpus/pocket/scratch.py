@@ -1,0 +1,119 @@
+"""The paper a trace is written on: each operation writes its atomic steps and returns the value it has shown."""
+
+
+class Scratch:
+    """Collects one step a line. A trace is right by construction: no number stands on it that was not computed.
+
+    >>> work = Scratch()
+    >>> work.remainder(work.add(work.times(29, 4), 17), 9)
+    7
+    >>> work.text.splitlines()
+    ['20*4=80', '9*4=36', '80+36=116', '116+17=133', '9*10=90', '133-90=43', '9*4=36', '43-36=7']
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The steps so far, one a line."""
+        return "\n".join(self._steps)
+
+    def note(self, step: str) -> None:
+        """Writes a step as it stands."""
+        self._steps.append(step)
+
+    def add(self, a: int, b: int) -> int:
+        """A sum, in one step."""
+        self.note(f"{a}+{b}={a + b}")
+        return a + b
+
+    def subtract(self, a: int, b: int) -> int:
+        """A difference, in one step."""
+        self.note(f"{a}-{b}={a - b}")
+        return a - b
+
+    def total(self, terms: list[int]) -> int:
+        """A sum of several terms, added up from the left."""
+        running = terms[0]
+        for term in terms[1:]:
+            running = self.add(running, term)
+        return running
+
+    def times(self, a: int, b: int) -> int:
+        """A product: the longer factor is split into its place values, and the parts are added up."""
+        a, b = max(a, b), min(a, b)
+        parts = [place for place in _places(a) if place]
+        if b in (0, 1, 2, 10) or not parts:
+            self.note(f"{a}*{b}={a * b}")
+            return a * b
+        for part in parts:
+            self.note(f"{part}*{b}={part * b}")
+        return self.total([part * b for part in parts])
+
+    def halve(self, a: int) -> int:
+        """Half of an even number, in one step."""
+        self.note(f"{a}/2={a // 2}")
+        return a // 2
+
+    def remainder(self, a: int, m: int) -> int:
+        """What `a` leaves when divided by `m`, by long division."""
+        return self._divide(a, m, to_the_end=True)[1]
+
+    def quotient(self, a: int, m: int) -> int:
+        """How many whole times `m` goes into `a`, by long division that leaves its last difference out."""
+        return self._joined(self._divide(a, m, to_the_end=False)[0])
+
+    def divide(self, a: int, m: int) -> tuple[int, int]:
+        """Quotient and remainder, by long division."""
+        quotient, left = self._divide(a, m, to_the_end=True)
+        return self._joined(quotient), left
+
+    def gcd(self, a: int, b: int) -> int:
+        """The greatest common divisor, by Euclid's algorithm."""
+        a, b = max(a, b), min(a, b)
+        while a % b:
+            quotient = a // b
+            if quotient > 1:
+                self.note(f"{b}*{quotient}={b * quotient}")
+            a, b = b, self.subtract(a, b * quotient)
+        self.note(f"{b}*{a // b}={a}")
+        return b
+
+    def lcm(self, a: int, b: int) -> int:
+        """The least common multiple: one number divided by the gcd, times the other."""
+        a, b = max(a, b), min(a, b)
+        divisor = self.gcd(a, b)
+        factor = b // divisor
+        self.note(f"{b}/{divisor}={factor}")
+        return self.times(a, factor)
+
+    def pairs(self, n: int) -> int:
+        """C(n, 2): the even one of n and n-1 is halved first, which keeps the product small."""
+        self.note(f"{n}-1={n - 1}")
+        even, odd = (n, n - 1) if n % 2 == 0 else (n - 1, n)
+        return self.times(odd, self.halve(even))
+
+    def _joined(self, quotient: int) -> int:
+        """Writes the quotient as the sum of its parts, where it has several."""
+        parts = [part for part in _places(quotient) if part]
+        if len(parts) > 1:
+            self.note("+".join(map(str, parts)) + f"={quotient}")
+        return quotient
+
+    def _divide(self, a: int, m: int, *, to_the_end: bool) -> tuple[int, int]:
+        parts = [part for part in _places(a // m) if part]
+        if not parts:
+            self.note(f"{a}<{m}")
+        left = a
+        for part in parts:
+            self.note(f"{m}*{part}={m * part}")
+            if to_the_end or part != parts[-1]:
+                left = self.subtract(left, m * part)
+        return a // m, left
+
+
+def _places(a: int) -> list[int]:
+    """347 -> [300, 40, 7]."""
+    digits = str(a)
+    return [int(digit) * 10 ** (len(digits) - 1 - place) for place, digit in enumerate(digits)]
