@@ -1,6 +1,5 @@
 """The pocket base: a small Qwen2 model pretrained from nothing on the pocket corpus, mostly on its easy families."""
 
-import json
 import math
 import os
 import time
@@ -136,6 +135,7 @@ def new_model(config: PocketBaseConfig, tokenizer: "PreTrainedTokenizerBase") ->
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(config.seed)
+    generation: Any = GenerationConfig
     ids: dict[str, Any] = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -156,7 +156,7 @@ def new_model(config: PocketBaseConfig, tokenizer: "PreTrainedTokenizerBase") ->
         )
     )
     # R1's own advice for sampling; a caller that samples without settings gets it.
-    model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95, **ids)
+    model.generation_config = generation(do_sample=True, temperature=0.6, top_p=0.95, **ids)
     return model
 
 
@@ -198,7 +198,7 @@ class _Run:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
         loss = _loss(self.model, ids, labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -251,7 +251,8 @@ class _Run:
         """Writes the model folder in 16 bits, then drops the checkpoint."""
         import torch
 
-        self.model.to(torch.float16).save_pretrained(self.output)
+        model: Any = self.model
+        model.to(torch.float16).save_pretrained(self.output)
         self.prompts.tokenizer.save_pretrained(self.output)
         self.prompts.save(self.output)
         (self.output / _CHECKPOINT).unlink(missing_ok=True)
@@ -272,7 +273,8 @@ def _optimizers(model: "Qwen2ForCausalLM", config: PocketBaseConfig) -> "list[to
 
     from mathlete.corpus.pocket.muon import Muon
 
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, weight in model.named_parameters():
         (matrices if weight.ndim == 2 and "embed" not in name else others).append(weight)
     optimizers: list[torch.optim.Optimizer] = [

@@ -22,7 +22,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(params), {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
             shapes: dict[tuple[int, ...], list[torch.nn.Parameter]] = defaultdict(list)
@@ -48,12 +48,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(stack: torch.Tensor) -> torch.Tensor:
-    """Each matrix of a (matrices, rows, columns) stack with its singular values brought to about 1, between 0.7 and 1.2."""
+    """Each matrix of a (matrices, rows, columns) stack with its singular values brought to between 0.7 and 1.2."""
     tall = stack.shape[1] > stack.shape[2]
-    x = stack.mT if tall else stack
+    x: torch.Tensor = stack.mT if tall else stack
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         square = x @ x.mT
         x = a * x + (b * square + c * (square @ square)) @ x
-    return x.mT if tall else x
+    turned: torch.Tensor = x.mT
+    return turned if tall else x

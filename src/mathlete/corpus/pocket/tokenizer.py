@@ -16,7 +16,7 @@ _TURNS = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>")
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Qwen2's pre-tokenizer expression, which makes each digit a token (tokenizer.json of DeepSeek-R1-Distill-Qwen-1.5B)."""
+"""Qwen2's pre-tokenizer expression: each digit is a token (tokenizer.json of DeepSeek-R1-Distill-Qwen-1.5B)."""
 _SAMPLE = 20_000
 _CONTEXT = 1024
 
