@@ -4,6 +4,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from mathlete.sampling.drawing import draw, uniforms
 from mathlete.sampling.kv import ATTENTION, PromptKV, RowKV, register_attention
 from mathlete.sampling.samples import Finish, Sample, SamplingConfig
 
+_TAIL_TOKENS = 2048
+"""Tokens of a sample's end whose mean log-probability is recorded (Fu et al. 2025, arXiv:2508.15260, section 3.1)."""
 _PREFILL_TOKENS = 8192
 """Prompt tokens read in one pass at most, padding counted."""
 
@@ -47,7 +50,7 @@ class _Row:
     seed: int
     started: float
     tokens: list[int] = field(default_factory=list)
-    logprob: float = 0.0
+    logprobs: list[float] = field(default_factory=list)
     answering_from: int | None = None
     """Position in `tokens` at or before the end of the reasoning; None while the model still reasons."""
 
@@ -146,7 +149,7 @@ class Batch:
         special = self._reader.special
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
             row.tokens.append(token)
-            row.logprob += logprob
+            row.logprobs.append(logprob)
             if (token in special or len(row.tokens) >= row.request.max_tokens) and (sample := self._end(row, token)):
                 done.append(position)
                 finished.append((row.request, sample))
@@ -177,7 +180,8 @@ class Batch:
             tokens=len(row.tokens),
             finish=finish,
             seconds=round(time.perf_counter() - row.started, 6),
-            logprob_mean=round(row.logprob / len(row.tokens), 6),
+            logprob_mean=round(fmean(row.logprobs), 6),
+            logprob_tail=round(fmean(row.logprobs[-_TAIL_TOKENS:]), 6),
         )
 
     def drop_cancelled(self) -> None:

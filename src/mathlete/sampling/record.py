@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +24,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "finish": (str,),
     "seconds": (int, float),
     "logprob_mean": (int, float, type(None)),
+    "logprob_tail": (int, float, type(None)),
 }
-_OPTIONAL = ("answer", "logprob_mean")
+_OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
 _SYNC_S = 0.5
 _CURE = "delete the line, or the whole run folder to draw all samples again"
 
@@ -131,7 +132,15 @@ class ReplaySampler:
 
     name = "replay"
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
+    def __init__(
+        self,
+        samples: Iterable[Sample],
+        *,
+        advance_to: Callable[[float], None] = lambda moment: None,
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Takes the samples and, to replay their time too, a virtual clock's two functions."""
+        self._advance_to, self._now = advance_to, now
         self._samples = {(sample.problem_id, sample.index): sample for sample in samples}
 
     def stream(
@@ -154,7 +163,13 @@ class ReplaySampler:
                     cure="replay with a smaller n, or record more samples",
                 )
         chosen = [_capped(self._samples[problem.id, index], config.max_tokens) for index in seeds]
-        yield from sorted(chosen, key=lambda sample: (sample.seconds, sample.index))
+        started = self._now()
+        for sample in sorted(chosen, key=lambda sample: (sample.seconds, sample.index)):
+            if config.timeout_s is not None and sample.seconds > config.timeout_s:
+                self._advance_to(started + config.timeout_s)
+                return
+            self._advance_to(started + sample.seconds)
+            yield sample
 
     def close(self) -> None:
         """Nothing to free."""

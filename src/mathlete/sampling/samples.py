@@ -22,12 +22,16 @@ class SamplingConfig:
     max_tokens: int = 256
     """Cap on a completion, tokens. R1 needs up to 32768; the pocket model 160."""
 
+    timeout_s: float | None = None
+    """Cap on the wall of all samples of a problem, seconds from the call; what is still being drawn then is dropped."""
+
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
         for name, value, good, rule in (
             ("temperature", self.temperature, 0 <= self.temperature <= 5, "0 to 5"),
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
             ("max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
+            ("timeout-s", self.timeout_s, self.timeout_s is None or self.timeout_s > 0, "above 0"),
         ):
             if not good:
                 raise UserError(f"--sampling.{name} must be {rule}", value=value, cure="use R1's 0.6, 0.95, 256")
@@ -52,6 +56,8 @@ class Sample:
     """From the sample's start to its end on the engine's clock."""
     logprob_mean: float | None = None
     """Mean natural-log probability of its tokens under the distribution before temperature and top-p."""
+    logprob_tail: float | None = None
+    """The same over its last 2048 tokens."""
 
 
 class Sampler(Protocol):

@@ -10,9 +10,10 @@ coupling: LLM.int8 treats a feature as an outlier when any row of the batch has 
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Mapping
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
@@ -78,9 +79,13 @@ class TransformersSampler:
                 raise self._stopped()
             self._open.add(request)
             self._inbox.put(request)
+        ends = None if config.timeout_s is None else time.monotonic() + config.timeout_s
         try:
             for _ in range(len(seeds)):
-                sample = request.results.get()
+                try:
+                    sample = request.results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
+                except Empty:
+                    return
                 if sample is None:
                     raise self._stopped()
                 yield sample

@@ -1,7 +1,12 @@
-"""Clocks: one protocol for the real clock and, in the replay, for a virtual one."""
+"""Clocks: one protocol for the real clock and the replay's virtual one, and streams that end at a deadline."""
 
+import threading
 import time
+from collections.abc import Generator
+from queue import Empty, SimpleQueue
 from typing import Protocol
+
+from mathlete.sampling.samples import Sample
 
 
 class Clock(Protocol):
@@ -18,3 +23,84 @@ class RealClock:
     def now(self) -> float:
         """Seconds since the machine's start."""
         return time.monotonic()
+
+
+class VirtualClock:
+    """A clock that stands still until it is moved: the replay sampler moves it from arrival to arrival."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        """Seconds since it was made."""
+        return self._now
+
+    def advance_to(self, moment: float) -> None:
+        """Moves it forward; a moment that has passed changes nothing."""
+        self._now = max(self._now, moment)
+
+
+def until(
+    stream: Generator[Sample, None, None], *, clock: Clock, deadline: float | None
+) -> Generator[Sample, None, None]:
+    """The stream's samples that arrive before the deadline; whatever the engine does, it ends there.
+
+    The stream is read by a thread of its own, one sample at a time, so that an engine that hangs or ignores its own
+    time limit cannot hold the caller. Such a thread closes the stream as soon as it gets it back. Closing this
+    generator closes the stream, which cancels what is still being drawn.
+    """
+    if deadline is None:
+        try:
+            yield from stream
+        finally:
+            stream.close()
+        return
+    reader = _Reader(stream)
+    try:
+        while (left := deadline - clock.now()) > 0:
+            sample = reader.next(timeout_s=left)
+            if sample is None or clock.now() > deadline:
+                return
+            yield sample
+    finally:
+        reader.close()
+
+
+class _Reader:
+    """Reads a generator in a thread, on demand."""
+
+    def __init__(self, stream: Generator[Sample, None, None]) -> None:
+        self._asked: SimpleQueue[bool] = SimpleQueue()
+        self._found: SimpleQueue[Sample | BaseException | None] = SimpleQueue()
+        # A daemon: a hung engine must not keep the process alive.
+        self._thread = threading.Thread(target=self._read, args=(stream,), name="mathlete-stream", daemon=True)
+        self._thread.start()
+        self._waits = False
+
+    def next(self, *, timeout_s: float) -> Sample | None:
+        """The next sample, or None at the stream's end or after the time limit."""
+        self._asked.put(True)
+        self._waits = True
+        try:
+            found = self._found.get(timeout=min(timeout_s, threading.TIMEOUT_MAX))
+        except Empty:
+            return None
+        self._waits = False
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """Lets the thread close the stream; waits for that unless the engine has it."""
+        self._asked.put(False)
+        if not self._waits:
+            self._thread.join()
+
+    def _read(self, stream: Generator[Sample, None, None]) -> None:
+        try:
+            while self._asked.get():
+                self._found.put(next(stream, None))
+            stream.close()
+        except BaseException as error:
+            # Carried to the caller, who raises it in its own thread.
+            self._found.put(error)

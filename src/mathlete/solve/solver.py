@@ -3,37 +3,20 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from mathlete.answers import extract
-from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Sample, Sampler, SamplingConfig
-from mathlete.solve.clock import Clock
-from mathlete.solve.voting import Vote, count_votes, is_decided
+from mathlete.sampling.samples import Sample, Sampler
+from mathlete.solve.clock import Clock, until
+from mathlete.solve.policy import Policy
+from mathlete.solve.stopping import Course, stopping_rule
+from mathlete.solve.voting import Vote, classes, count_votes
 
-Stop = Literal["none", "exact"]
-"""When a problem ends: after all its samples · once its leader cannot be overtaken any more."""
+__all__ = ["Ended", "Policy", "Solution", "read_answer", "sample_seed", "solve"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """How one problem is solved."""
-
-    n: int = 8
-    """Samples a problem."""
-    seed: int = 0
-    """Sample i of a problem has a seed made of this, the problem's id and i, whatever else is run."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    stop: Stop = "none"
-    """none: all n samples; exact: stop once the result is certain, it is the same as with all n."""
-
-    def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
-        if self.n < 1:
-            raise UserError("--n must be at least 1", value=self.n, cure="use --n 8")
-        self.sampling.check()
+Ended = Literal["all", "rule", "time"]
+"""Why a problem ended: all its samples are in · its stopping rule held · its time was over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +32,7 @@ class Solution:
     """With their answers, by index; fewer than n after an early stop."""
     seconds: float
     """From the call to the result on the caller's clock."""
+    ended: Ended = "all"
 
 
 def sample_seed(*, seed: int, problem_id: str, index: int) -> int:
@@ -69,16 +53,21 @@ def solve(
     policy: Policy,
     recorded: Iterable[Sample] = (),
     on_sample: Callable[[Sample], None] = lambda sample: None,
+    timeout_s: float | None = None,
 ) -> Solution:
-    """Samples a problem, reads the answers, votes. The result does not depend on the order in which samples arrive.
+    """Samples a problem, reads the answers, votes.
+
+    With the stops `none` and `exact` the answer does not depend on the order in which samples arrive; the vote over
+    given samples never does.
 
     Args:
         problem: what to solve; its gold answer is not looked at.
         sampler: the engine.
         clock: tells the seconds.
-        policy: how many samples, how drawn, when to stop.
-        recorded: samples of this problem and policy that an interrupted run has already drawn.
+        policy: how many samples, how drawn, when to stop, how to vote.
+        recorded: samples of this problem and policy that an interrupted run has already drawn, in arrival order.
         on_sample: called with each new sample and its answer as it arrives.
+        timeout_s: the result is there after so many seconds of the clock, whatever the engine does; None is no limit.
     """
     started = clock.now()
     samples = {sample.index: sample for sample in recorded}
@@ -87,33 +76,56 @@ def solve(
         for index in range(policy.n)
         if index not in samples
     }
-    if seeds and not _enough(samples.values(), policy):
+    ended: Ended = "rule" if _enough(samples.values(), policy) else "all"
+    deadline = None if timeout_s is None else started + timeout_s
+    if seeds and ended == "all":
+        config = replace(policy.sampling, timeout_s=timeout_s) if timeout_s is not None else policy.sampling
         # Closing the stream cancels what is still being drawn.
-        with closing(sampler.stream(problem, seeds=seeds, config=policy.sampling)) as stream:
-            for drawn in stream:
+        stream = until(sampler.stream(problem, seeds=seeds, config=config), clock=clock, deadline=deadline)
+        with closing(stream) as arrivals:
+            for drawn in arrivals:
                 sample = replace(drawn, answer=read_answer(drawn.text))
                 samples[sample.index] = sample
                 on_sample(sample)
-                if _enough(samples.values(), policy):
+                if len(samples) < policy.n and _enough(samples.values(), policy):
+                    ended = "rule"
                     break
-    votes = count_votes(samples.values())
+    if ended == "all" and len(samples) < policy.n:
+        ended = "time"
+    votes = count_votes(samples.values(), weigh=policy.weigh)
     return Solution(
         problem_id=problem.id,
         answer=votes[0].answer if votes else None,
         votes=votes,
         samples=[samples[index] for index in sorted(samples)],
         seconds=clock.now() - started,
+        ended=ended,
     )
 
 
 def read_answer(text: str) -> str | None:
     """The final answer in a completion, or None."""
+    from mathlete.answers import extract
+
     found = extract(text)
     return found.string if found is not None else None
 
 
 def _enough(samples: Iterable[Sample], policy: Policy) -> bool:
-    if policy.stop == "none":
-        return False
+    """Whether the rule holds after the latest of these samples, given in arrival order."""
     known = list(samples)
-    return is_decided(count_votes(known), outstanding=policy.n - len(known))
+    if policy.stop == "none" or not known:
+        return False
+    return bool(stopping_rule(policy.stop)(course(known, policy))[0, -1])
+
+
+def course(samples: list[Sample], policy: Policy) -> Course:
+    """One problem's samples in arrival order, as the stopping rules see them."""
+    import numpy as np
+
+    return Course(
+        labels=np.array([classes([sample.answer for sample in samples])]),
+        weights=np.array([[policy.weigh(sample) for sample in samples]]),
+        indexes=np.array([[sample.index for sample in samples]]),
+        n=policy.n,
+    )

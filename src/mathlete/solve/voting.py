@@ -1,15 +1,39 @@
-"""Votes: samples with the same answer stand together, the largest class wins, ties go to the class begun first.
+"""Votes: samples with the same answer stand together, the class with the most votes wins.
 
 A sample without an answer never votes. Nothing here depends on the order in which samples arrived: they are put in the
-order of their indexes first, and a tie goes to the class whose first sample has the lowest index. Since sample i is the
-same whatever n is, that rule prefers no kind of answer, unlike "the smallest number".
+order of their indexes first, votes are whole numbers of 1/1024, and a tie goes to the class whose first sample has the
+lowest index. Since sample i is the same whatever n is, that rule prefers no kind of answer, unlike "the smallest
+number".
+
+How much a sample's vote counts is its own matter, between 0 and 1, whatever the others said:
+
+| name | a sample's vote |
+|---|---|
+| `majority` | 1 (Wang et al. 2023, "Self-consistency", arXiv:2203.11171) |
+| `logprob` | half of 1 + exp(mean log-probability of its tokens), which falls as their entropy rises |
+| `tail` | the same over its last 2048 tokens (after Fu et al. 2025, "Deep think with confidence", arXiv:2508.15260, |
+| | section 3.1, whose confidence also looks at the tokens that were not drawn; those are not recorded here) |
+| `length` | 1 - half its share of the token cap: at the cap a sample counts half |
+| `strength` | 1 in a box or another clear form, 1/4 read out of loose prose |
+
+A log-probability that is missing or not finite counts 1/2, so one sample's NaN neither wins nor poisons the vote. With
+`logprob`, `tail` and `length` no sample outweighs two others: a lone confident one never overrides four (a mistake
+seen with 1/entropy).
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from mathlete.answers import cluster
 from mathlete.sampling.samples import Sample
+from mathlete.solve.stopping import UNIT
+
+VoteKind = Literal["majority", "logprob", "tail", "length", "strength"]
+Weigh = Callable[[Sample], int]
+"""A sample's vote in 1/1024."""
+FALLBACK_LOOKING = frozenset({"0", "1", "-1"})
+"""Answers that a program gives when it has none, and that are seldom a competition's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +44,8 @@ class Vote:
     """As its lowest-index sample wrote it."""
     indexes: tuple[int, ...]
     """Indexes of its samples, ascending."""
+    weight: float
+    """Sum of its samples' votes; their number in a majority vote."""
 
     @property
     def count(self) -> int:
@@ -27,28 +53,64 @@ class Vote:
         return len(self.indexes)
 
 
-def count_votes(samples: Iterable[Sample]) -> list[Vote]:
-    """The classes of equal answers, winner first; empty where no sample has an answer."""
-    answered = sorted((s.index, s.answer) for s in samples if s.answer is not None)
-    votes = [
-        Vote(answer=answered[members[0]][1], indexes=tuple(answered[member][0] for member in members))
-        for members in map(sorted, cluster([answer for _, answer in answered]))
-    ]
-    return sorted(votes, key=lambda vote: (-vote.count, vote.indexes[0]))
+def weigher(kind: VoteKind, *, max_tokens: int, fallback_weight: float = 1.0) -> Weigh:
+    """How a vote of that kind counts a sample.
 
-
-def is_decided(votes: list[Vote], *, outstanding: int) -> bool:
-    """Whether the leader stays the leader whatever the outstanding samples say ("exact" early stop).
-
-    Strictly more votes than the runner-up and all outstanding samples together: with a tie possible, the answer could
-    still turn on the indexes of samples to come. A class not seen yet starts from 0, so with one class it must lead
-    by more than all that is outstanding.
-
-    >>> leader, other = Vote(answer="7", indexes=(0, 1, 4)), Vote(answer="8", indexes=(2,))
-    >>> is_decided([leader, other], outstanding=1), is_decided([leader, other], outstanding=2)
-    (True, False)
+    Args:
+        kind: see the table above.
+        max_tokens: the cap that `length` is relative to.
+        fallback_weight: what a fallback-looking answer's vote is multiplied by; 1 changes nothing.
     """
-    if not votes:
-        return False
-    runner_up = votes[1].count if len(votes) > 1 else 0
-    return votes[0].count - runner_up > outstanding
+    vote = _KINDS[kind]
+
+    def weigh(sample: Sample) -> int:
+        share = vote(sample, max_tokens) * (fallback_weight if sample.answer in FALLBACK_LOOKING else 1.0)
+        return round(UNIT * min(1.0, max(0.0, share)))
+
+    return weigh
+
+
+def _probability(mean: float | None) -> float:
+    return 0.5 if mean is None or not math.isfinite(mean) else math.exp(min(0.0, mean)) / 2 + 0.5
+
+
+def _strength(sample: Sample, max_tokens: int) -> float:
+    from mathlete.answers import extract
+
+    return 0.25 if getattr(extract(sample.text), "strength", None) == "weak" else 1.0
+
+
+_KINDS: dict[VoteKind, Callable[[Sample, int], float]] = {
+    "majority": lambda sample, max_tokens: 1.0,
+    "logprob": lambda sample, max_tokens: _probability(sample.logprob_mean),
+    "tail": lambda sample, max_tokens: _probability(sample.logprob_tail),
+    "length": lambda sample, max_tokens: 1 - min(1.0, sample.tokens / max_tokens) / 2,
+    "strength": _strength,
+}
+
+
+def classes(answers: Sequence[str | None]) -> list[int]:
+    """The class of each answer, numbered by first appearance; -1 for None."""
+    from mathlete.answers import cluster
+
+    distinct = list(dict.fromkeys(answer for answer in answers if answer is not None))
+    groups = sorted(sorted(group) for group in cluster(distinct))
+    label = {distinct[member]: number for number, group in enumerate(groups) for member in group}
+    return [-1 if answer is None else label[answer] for answer in answers]
+
+
+def count_votes(samples: Iterable[Sample], *, weigh: Weigh = lambda sample: UNIT) -> list[Vote]:
+    """The classes of equal answers, winner first; empty where no sample has an answer."""
+    answered = sorted((sample for sample in samples if sample.answer is not None), key=lambda sample: sample.index)
+    members: dict[int, list[Sample]] = {}
+    for sample, label in zip(answered, classes([sample.answer for sample in answered]), strict=True):
+        members.setdefault(label, []).append(sample)
+    votes = [
+        Vote(
+            answer=str(group[0].answer),
+            indexes=tuple(sample.index for sample in group),
+            weight=sum(map(weigh, group)) / UNIT,
+        )
+        for group in members.values()
+    ]
+    return sorted(votes, key=lambda vote: (-vote.weight, vote.indexes[0]))

@@ -1,0 +1,261 @@
+"""What LaTeX commands and plain names mean inside an expression."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mathlete.answers.lexer import Token
+from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
+from mathlete.answers.vocabulary import (
+    FUNCTIONS,
+    GREEK,
+    HYPERBOLIC,
+    INVERSE_TRIG,
+    MANY_ARGUMENTS,
+    PLAIN_FUNCTIONS,
+    TRIG,
+)
+
+if TYPE_CHECKING:
+    from mathlete.answers.grammar import Grammar
+
+_FIELDS = {"R": "reals", "Reals": "reals", "reals": "reals", "Z": "integers", "N": "naturals", "Q": "rationals"}
+_FUNCTION_LETTERS = frozenset("fghFGHPQ")
+_MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix", "smallmatrix", "array"})
+_ACCENTS = frozenset({"vec", "overrightarrow", "hat", "bar", "tilde", "dot", "widehat"})
+_BIG = frozenset({"sum", "prod"})
+_DOTS = frozenset({"ldots", "cdots", "dots"})
+
+
+def read_command(g: Grammar, text: str) -> Node:
+    """The tree of a LaTeX command whose token was just taken.
+
+    Raises:
+        Unreadable: a command outside the grammar.
+    """
+    name = text[1:].rstrip("*")
+    if name in _READERS:
+        return _READERS[name](g)
+    if name in FUNCTIONS:
+        return function(g, name)
+    if name in MANY_ARGUMENTS:
+        return many(g, name)
+    if name in GREEK:
+        return symbol(name)
+    if name in _FIELDS:
+        return Node("field", value=_FIELDS[name])
+    if name in _ACCENTS:
+        return symbol(f"{name} {_leaf(g.argument())}")
+    if name in _BIG:
+        return big(g, name)
+    if name in _DOTS:
+        return symbol("...")
+    raise Unreadable(f"the command {text} is not in the grammar")
+
+
+def read_name(g: Grammar, token: Token) -> Node:
+    """The tree of a plain name: a function, a variable, or a run of letters multiplied."""
+    word = token.text
+    if word in PLAIN_FUNCTIONS:
+        return plain(g, word)
+    if word in FUNCTIONS:
+        return function(g, word)
+    if word in MANY_ARGUMENTS:
+        return many(g, word)
+    if len(word) > 1:
+        return letters(word)
+    if word in _FUNCTION_LETTERS and g.peek().text == "(" and not g.peek().spaced:
+        return Node("apply", (symbol(word), g.group()))
+    return symbol(word)
+
+
+def letters(word: str) -> Node:
+    """A product of letters; words of five letters and more are not taken for products."""
+    if len(word) > 4 or not word.isalpha():
+        raise Unreadable(f"the word {word!r}")
+    node = _letter(word[0])
+    for letter in word[1:]:
+        node = Node("mul", (node, _letter(letter)))
+    return node
+
+
+def _letter(letter: str) -> Node:
+    return constant(letter.lower()) if letter in "eiI" else symbol(letter)
+
+
+def _leaf(node: Node) -> str:
+    if node.op in ("sym", "const", "num"):
+        return str(node.value)
+    if node.op == "mul":
+        return "".join(_leaf(a) for a in node.args)
+    raise Unreadable("an accent over more than a name")
+
+
+def frac(g: Grammar) -> Node:
+    """\\frac with TeX's rule: `\\frac12` takes one digit each."""
+    top = g.argument()
+    return Node("div", (top, g.argument()))
+
+
+def sqrt(g: Grammar) -> Node:
+    """\\sqrt[n]{x}, \\sqrt4, \\sqrt x, and \\sqrt(2) with its bracket."""
+    degree = number(2)
+    if g.peek().text == "[":
+        degree = g.group()
+    return Node("root", (_root_argument(g), degree))
+
+
+def _root_argument(g: Grammar) -> Node:
+    token = g.peek()
+    if token.kind == "num":
+        # `√12` and `\sqrt12` mean the root of twelve in the answers models write.
+        return g.atom()
+    return g.argument()
+
+
+def binom(g: Grammar) -> Node:
+    """\\binom{n}{k}."""
+    top = g.argument()
+    return Node("binom", (top, g.argument()))
+
+
+def function(g: Grammar, name: str) -> Node:
+    """sin, log, exp and their kind, with power, base and a bracket-free argument."""
+    power, base = None, None
+    while g.peek().text in ("^", "_"):
+        if g.take().text == "^":
+            power = g.exponent()
+        else:
+            base = g.group() if g.peek().text == "{" else g.argument()
+    node = _call(name, base, argument(g), power)
+    return node
+
+
+def _call(name: str, base: Node | None, inner: Node, power: Node | None) -> Node:
+    minus_one = Node("neg", (number(1),))
+    name = INVERSE_TRIG.get(name, name)
+    if power == minus_one and name in TRIG | HYPERBOLIC:
+        return Node(f"fn:arc{name}", (inner,))
+    if name == "exp":
+        node = Node("pow", (constant("e"), inner))
+    elif name in ("log", "ln", "lg"):
+        node = Node("log", (inner, base or (number(10) if name == "lg" else constant("e"))))
+    else:
+        node = Node(f"fn:{name}", (inner,))
+    return Node("pow", (node, power)) if power else node
+
+
+def argument(g: Grammar) -> Node:
+    """A function's argument: a bracket, or juxtaposed factors up to the next sign or function."""
+    if g.peek().text in ("(", "{", "["):
+        return _single(g.group())
+    if g.peek().text == "-":
+        g.take()
+        return Node("neg", (argument(g),))
+    node = g.power()
+    while g.starts_factor() and not _is_function(g.peek()):
+        node = Node("mul", (node, g.power()))
+    if g.peek().text == "/" and g.peek(1).kind in ("num",):
+        g.take()
+        node = Node("div", (node, g.power()))
+    return node
+
+
+def _single(node: Node) -> Node:
+    if node.op in ("tuple", "set", "list"):
+        raise Unreadable("a function of several values")
+    return node
+
+
+def _is_function(token: Token) -> bool:
+    name = token.text.lstrip("\\")
+    return name in FUNCTIONS or name in MANY_ARGUMENTS
+
+
+def many(g: Grammar, name: str) -> Node:
+    """gcd, lcm, min, max of a bracketed list."""
+    inner = g.group()
+    items = inner.args if inner.op in ("tuple", "set", "list") else (inner,)
+    return Node(name, items)
+
+
+def plain(g: Grammar, name: str) -> Node:
+    """Plain-text calls: sqrt(x), cbrt(x), abs(x), binom(n, k)."""
+    if g.peek().text not in ("(", "{", "["):
+        if name != "sqrt":
+            raise Unreadable(f"{name} without its argument")
+        return Node("root", (g.power(), number(2)))
+    inner = g.group()
+    if name == "binom" and inner.op == "tuple":
+        return Node("binom", inner.args)
+    if name in ("sqrt", "cbrt"):
+        return Node("root", (_single(inner), number(2 if name == "sqrt" else 3)))
+    return Node(name, (_single(inner),))
+
+
+def big(g: Grammar, name: str) -> Node:
+    """\\sum and \\prod with an index and two limits."""
+    low, high = None, None
+    while g.peek().text in ("_", "^"):
+        if g.take().text == "_":
+            low = _index(g)
+        else:
+            high = g.group() if g.peek().text == "{" else g.argument()
+    if low is None or high is None:
+        raise Unreadable(f"\\{name} without its limits")
+    return Node(name, (*low, high, g.product()))
+
+
+def _index(g: Grammar) -> tuple[Node, Node]:
+    g.expect("{")
+    variable = g.atom()
+    g.expect("=")
+    low = g.expression()
+    g.expect("}")
+    if variable == constant("i"):
+        raise Unreadable("i as an index")
+    return variable, low
+
+
+def begin(g: Grammar) -> Node:
+    """A matrix environment, row by row."""
+    name = _environment(g)
+    if name not in _MATRICES:
+        raise Unreadable(f"the environment {name!r}")
+    if name == "array" and g.peek().text == "{":
+        g.group_text()
+    rows: list[list[list[Token]]] = [[[]]]
+    depth = 0
+    while not (g.peek().text == r"\end" and depth == 0):
+        token = g.take()
+        if token.kind == "end":
+            raise Unreadable("an environment that never ends")
+        depth += (token.text in ("{", "(")) - (token.text in ("}", ")"))
+        if depth == 0 and token.text == "&":
+            rows[-1].append([])
+        elif depth == 0 and token.text == "\\\\":
+            rows.append([[]])
+        else:
+            rows[-1][-1].append(token)
+    g.take()
+    _environment(g)
+    return matrix(g, [row for row in rows if any(row)], determinant=name in ("vmatrix", "Vmatrix"))
+
+
+def _environment(g: Grammar) -> str:
+    g.expect("{")
+    name = g.take().text
+    g.expect("}")
+    return name
+
+
+def matrix(g: Grammar, rows: list[list[list[Token]]], *, determinant: bool) -> Node:
+    """The matrix node: "row" nodes of entries."""
+    cells = tuple(Node("row", tuple(g.groups(cell, "{", "}") for cell in row)) for row in rows)
+    if not cells or len({len(row.args) for row in cells}) != 1:
+        raise Unreadable("a matrix with rows of different lengths")
+    node = Node("matrix", cells)
+    return Node("det", (node,)) if determinant else node
+
+
+_READERS = {"frac": frac, "sqrt": sqrt, "binom": binom, "dbinom": binom, "tbinom": binom, "begin": begin}

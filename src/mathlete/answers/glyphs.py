@@ -1,0 +1,82 @@
+"""Spelling clean-up before the lexer: Unicode glyphs, spacing, fonts, colour, digit grouping.
+
+It runs before the parser because 12\\,345 otherwise becomes twelve and a mixed number (peers read 357).
+"""
+
+import re
+import unicodedata
+
+_GLYPHS = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*",
+    "÷": "/", "∕": "/", "⁄": "/", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ",
+    "≈": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "π": r"\pi ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+    "∅": r"\emptyset ", "⌀": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ", "°": r"^\circ ", "º": r"^\circ ",
+    "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ",
+    "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "⋯": r"\cdots ", "′": "'", "’": "'",
+    "‘": "'", "“": '"', "”": '"', "，": ", ", "。": ".", "；": ";", "：": ":", "∣": "|", "ℝ": r"\R ",
+    "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-",
+}  # fmt: skip
+_GREEK = dict(zip("αβγδεζηθικλμνξρστυφχψω", (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
+).split(), strict=True))  # fmt: skip
+_TABLE = str.maketrans(_GLYPHS | {k: f"\\{v} " for k, v in _GREEK.items()})
+_UP, _DOWN = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "₀₁₂₃₄₅₆₇₈₉"
+_UP_PLAIN = str.maketrans(_UP, "0123456789+-ni")
+_DOWN_PLAIN = str.maketrans(_DOWN, "0123456789")
+_VULGAR = re.compile("[¼½¾⅐-⅞]")
+_NOISE = re.compile(
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|phantom\{\}"
+    r"|qquad|quad|hfill|enspace|thinspace|medspace|thickspace|negthinspace|nonumber|relax)(?![a-zA-Z])\.?"
+    r"|(?<!\\)\\[!;:> ,]|~"
+)
+_END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
+_GROUP = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
+_FONT = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b")
+_FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{!,;])")
+_QUOTES = re.compile(r"^(?:\*\*|__|`+|[\"'*_])+(?=.)|(?<=.)(?:\*\*|__|`+|[\"*_]|(?<=\d)')+$", re.S)
+_DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
+_PURE = re.compile(r"[A-Za-z0-9+\-*/^=.,;()\[\]<>! \n]*\Z")
+
+
+def clean(text: str) -> str:
+    """The text in the one spelling the lexer reads.
+
+    >>> clean(r"$12\\,345\\text{ cm}^2$.")
+    '12345\\\\text{ cm}^2'
+    >>> clean("２½")
+    '2\\\\frac{1}{2}'
+    """
+    if not _PURE.match(text):
+        text = _latex(_unicode(text))
+    text = text.strip()
+    while True:
+        stripped = _QUOTES.sub("", text).strip().rstrip(".,;:").strip()
+        if stripped == text:
+            return text.replace("**", "^")
+        text = stripped
+
+
+def _unicode(text: str) -> str:
+    if text.isascii():
+        return text
+    text = re.sub(f"[{_UP}]+", lambda m: "^{" + m[0].translate(_UP_PLAIN) + "}", text)
+    text = re.sub(f"[{_DOWN}]+", lambda m: "_{" + m[0].translate(_DOWN_PLAIN) + "}", text)
+    text = _VULGAR.sub(_vulgar, text)
+    return unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
+
+
+def _vulgar(match: re.Match[str]) -> str:
+    top, _, bottom = unicodedata.normalize("NFKC", match[0]).partition("⁄")
+    return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _latex(text: str) -> str:
+    text = _END_TOKENS.sub(" ", text)
+    if r"\begin" not in text:
+        text = _ESCAPED.sub(r"\\", text)
+    text = _FRAC.sub(r"\\frac", text)
+    text = _GROUP.sub("", text)
+    text = _FONT.sub("", text)
+    text = _DELIMITERS.sub(" ", text)
+    return _NOISE.sub(" ", text)

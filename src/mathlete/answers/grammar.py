@@ -1,0 +1,412 @@
+"""A recursive-descent grammar of one mathematical expression: tokens in, tree out, everything or nothing.
+
+Every token must be consumed. Peers that stop early compare only a prefix: `1-\\frac{1}{\\mathrm{e}}` becomes 1.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from mathlete.answers.lexer import Token
+from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
+from mathlete.answers.vocabulary import (
+    FUNCTIONS,
+    GREEK,
+    INVERSE_TRIG,
+    LETTER_UNITS,
+    MANY_ARGUMENTS,
+    NUMBER_WORDS,
+    PERCENT,
+    PLAIN_FUNCTIONS,
+    SCALES,
+    TRIG,
+    UNITS,
+    CURRENCY,
+)
+
+_END = Token("end", "")
+_SETS = {r"\cup": "union", r"\bigcup": "union", r"\cap": "inter", r"\setminus": "minus", r"\backslash": "minus"}
+_TIMES = frozenset({"*", r"\cdot", r"\times", r"\ast", r"\bullet"})
+_OVER = frozenset({"/", r"\div", r"\over"})
+_MOD = frozenset({r"\bmod", r"\mod", r"\pmod", r"\pod"})
+_BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", "{": "}", r"\lbrace": r"\rbrace", r"\lbrack": r"\rbrack"}
+_ENCLOSED = {"|": ("abs", "|"), "||": ("abs", "||"), r"\|": ("abs", r"\|"), r"\lvert": ("abs", r"\rvert"),
+             r"\vert": ("abs", r"\vert"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ceil", r"\rceil"),
+             r"\langle": ("tuple", r"\rangle")}  # fmt: skip
+_CONSTANTS = {r"\pi": "pi", "pi": "pi", r"\infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e",
+              "i": "i", "I": "i", r"\imath": "i", r"\mathrm{e}": "e"}  # fmt: skip
+_EMPTY = frozenset({r"\emptyset", r"\varnothing", r"\phi"})
+_FUNCTION_LETTERS = frozenset("fghFGHPQ")
+_FIELDS = {"R": "reals", r"\R": "reals", r"\Reals": "reals", r"\reals": "reals"}
+
+
+class Grammar:
+    """One reading of a token list."""
+
+    def __init__(self, tokens: list[Token], *, groups: Callable[[list[Token], str, str], Node]) -> None:
+        self.tokens, self.at = tokens, 0
+        self.groups = groups
+        self.closers: list[str] = []
+
+    def whole(self) -> Node:
+        """The tree of all tokens.
+
+        Raises:
+            Unreadable: tokens are left over or missing.
+        """
+        node = self.expression()
+        if self.at < len(self.tokens):
+            raise Unreadable(f"cannot read on from {self.peek().text!r}")
+        return node
+
+    def peek(self, ahead: int = 0) -> Token:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else _END
+
+    def take(self) -> Token:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def expect(self, text: str) -> None:
+        token = self.take()
+        if token.text != text:
+            raise Unreadable(f"expected {text!r}, found {token.text!r}")
+
+    def expression(self) -> Node:
+        node = self.sum()
+        while self.peek().text in _SETS and self.peek().kind == "cmd":
+            node = Node(_SETS[self.take().text], (node, self.sum()))
+        return node
+
+    def sum(self) -> Node:
+        node = self.residue()
+        while self.peek().text in ("+", "-", r"\pm", r"\mp") and self.peek().kind in ("op", "cmd"):
+            sign, right = self.take().text, self.residue()
+            node = _signed(sign, node, right)
+        return node
+
+    def residue(self) -> Node:
+        node = self.product()
+        while self.at_modulus():
+            node = Node("mod", (node, self.modulus()))
+        return node
+
+    def at_modulus(self) -> bool:
+        token = self.peek()
+        if token.text == "(" and self.peek(1).text.strip() in ("mod", r"\mod", r"\bmod"):
+            return True
+        return token.text in _MOD or (token.text.strip() == "mod" and token.kind in ("name", "text"))
+
+    def modulus(self) -> Node:
+        opened = self.take().text == "("
+        if opened:
+            self.take()
+        node = self.product()
+        if opened:
+            self.expect(")")
+        return node
+
+    def product(self) -> Node:
+        node = self.unary()
+        while True:
+            token = self.peek()
+            if token.text in _TIMES:
+                self.take()
+                node = Node("mul", (node, self.unary()))
+            elif token.text in _OVER:
+                self.take()
+                node = Node("div", (node, self.unary()))
+            elif self.starts_factor():
+                node = Node("mul", (node, self.power()))
+            else:
+                return node
+
+    def starts_factor(self) -> bool:
+        token = self.peek()
+        if token.kind == "end" or token.text in self.closers[-1:] or self.at_modulus():
+            return False
+        if token.kind == "num":
+            return self.at > 0 and self.tokens[self.at - 1].kind != "num"
+        if token.kind in ("name", "cmd", "word"):
+            return token.text not in _NOT_FACTORS
+        return token.text in ("(", "{", "[", "|", "||", r"\|", r"\{") and token.kind == "op"
+
+    def unary(self) -> Node:
+        token = self.peek()
+        if token.text in ("-", "+", r"\pm", r"\mp", r"\neg") and token.kind in ("op", "cmd"):
+            self.take()
+            return _signed(token.text, None, self.unary())
+        return self.power()
+
+    def power(self) -> Node:
+        node = self.postfix(self.atom())
+        if self.peek().text == "^":
+            self.take()
+            return self.postfix(Node("pow", (node, self.exponent())))
+        return node
+
+    def exponent(self) -> Node:
+        if self.peek().text in ("+", "-"):
+            sign = self.take().text
+            return _signed(sign, None, self.exponent())
+        if self.peek().text == "{":
+            return self.group()
+        node = self.digit_or_atom()
+        if self.peek().text == "^":
+            self.take()
+            return Node("pow", (node, self.exponent()))
+        return node
+
+    def digit_or_atom(self) -> Node:
+        """TeX takes one token after ^: `2^10` is read as written in plain text, 2 to the 10."""
+        return self.postfix(self.atom())
+
+    def postfix(self, node: Node) -> Node:
+        while True:
+            token = self.peek()
+            if token.text == "^" and self.degree():
+                node = Node("deg", (node,))
+            elif token.text == "!" and token.kind == "op":
+                self.take()
+                node = Node("factorial", (node,))
+            elif token.text in ("%", r"\%"):
+                self.take()
+                node = Node("div", (node, number(100)))
+            elif token.text == "'" and node.op == "sym":
+                self.take()
+                node = symbol(f"{node.value}'")
+            elif token.text == "_" and node.op in ("num", "sym"):
+                node = self.subscript(node)
+            elif token.text == r"\degree":
+                self.take()
+                node = Node("deg", (node,))
+            elif token.kind in ("text", "word") and (changed := self.annotation(node)):
+                node = changed
+            else:
+                return node
+
+    def degree(self) -> bool:
+        after = [self.peek(k).text for k in (1, 2, 3)]
+        steps = 2 if after[0] in (r"\circ", r"\degree") else 4 if after == ["{", r"\circ", "}"] else 0
+        self.at += steps
+        return steps > 0
+
+    def annotation(self, node: Node) -> Node | None:
+        """A unit, a currency, a percentage or a scale word after a value; None leaves the word alone."""
+        token = self.peek()
+        word = token.text.strip().lower().rstrip(".")
+        known = UNITS | CURRENCY if token.kind == "word" else UNITS | CURRENCY | LETTER_UNITS
+        if word in PERCENT or word in SCALES:
+            self.take()
+            over = SCALES.get(word, (1, 100))
+            return Node("mul", (node, number(Fraction(*over))))
+        parts = word.replace("/", " ").replace("^", " ").split()
+        if parts and all(p in known or p.isdigit() or token.text.strip() in known for p in parts):
+            self.take()
+            self.skip_unit_power()
+            return Node("deg", (node,)) if word in ("degree", "degrees", "deg") else node
+        return None
+
+    def skip_unit_power(self) -> None:
+        if self.peek().text == "^":
+            self.take()
+            self.exponent()
+
+    def subscript(self, node: Node) -> Node:
+        self.take()
+        name = self.script()
+        if node.op == "num" or (len(name) > 0 and _is_base(node, name)):
+            return based(str(node.value) if node.op == "sym" else self.tokens_digits(node), name)
+        return symbol(f"{node.value}_{name}")
+
+    def tokens_digits(self, node: Node) -> str:
+        if not isinstance(node.value, Fraction) or node.value.denominator != 1 or node.digits is not None:
+            raise Unreadable("a subscript after a number that is no digit string")
+        return str(node.value.numerator)
+
+    def script(self) -> str:
+        if self.peek().text != "{":
+            return self.take().text.strip().lstrip("\\")
+        depth, parts = 0, []
+        while True:
+            token = self.take()
+            if token.kind == "end":
+                raise Unreadable("unclosed subscript")
+            depth += (token.text == "{") - (token.text == "}")
+            if depth == 0:
+                return "".join(parts)
+            parts.append(token.text.strip().lstrip("\\") if token.text != "{" else "")
+
+    def atom(self) -> Node:
+        token = self.take()
+        if token.kind == "num":
+            return self.mixed(literal(token.text), token)
+        if token.text in _CONSTANTS:
+            return constant(_CONSTANTS[token.text])
+        if token.text in _EMPTY:
+            return Node("set")
+        if token.kind == "cmd":
+            return self.command(token)
+        if token.kind in ("name", "word"):
+            return self.name(token)
+        if token.kind == "text":
+            return self.text(token)
+        if token.text in _BRACKETS or token.text == "]":
+            self.at -= 1
+            return self.group()
+        if token.text in _ENCLOSED:
+            return self.enclosed(token.text)
+        raise Unreadable(f"unexpected {token.text!r}")
+
+    def mixed(self, whole: Node, token: Token) -> Node:
+        """`1 1/2` and `1\\frac12` are mixed numbers: 3/2."""
+        if not token.text.isdigit():
+            return whole
+        a, slash, b = (self.peek(k) for k in range(3))
+        if a.kind == b.kind == "num" and a.spaced and slash.text == "/" and a.text.isdigit() and b.text.isdigit():
+            self.at += 3
+            return _mixed(whole, int(a.text), int(b.text))
+        if a.text == r"\frac":
+            mark = self.at
+            self.take()
+            top, bottom = self.argument(), self.argument()
+            if _proper(top, bottom):
+                return _mixed(whole, int(top.value), int(bottom.value))  # type: ignore[arg-type]
+            self.at = mark
+        return whole
+
+    def enclosed(self, opener: str) -> Node:
+        op, closer = _ENCLOSED[opener]
+        inner = self.until(closer)
+        self.expect(closer)
+        return inner if op == "tuple" and inner.op == "tuple" else Node(op, (inner,))
+
+    def until(self, closer: str) -> Node:
+        self.closers.append(closer)
+        node = self.expression()
+        if closer == r"\rangle":
+            parts = [node]
+            while self.peek().text == ",":
+                self.take()
+                parts.append(self.expression())
+            node = Node("tuple", tuple(parts))
+        self.closers.pop()
+        return node
+
+    def group(self) -> Node:
+        """The tree between matching brackets, read by the list grammar of `forms`."""
+        opener = self.take().text
+        start, depth = self.at, 1
+        while depth:
+            token = self.take()
+            if token.kind == "end":
+                raise Unreadable(f"{opener!r} is never closed")
+            depth += _depth(token.text, opener)
+        return self.groups(self.tokens[start : self.at - 1], opener, self.tokens[self.at - 1].text)
+
+    def argument(self) -> Node:
+        """A TeX argument: a braced group, or the next single digit or atom."""
+        token = self.peek()
+        if token.text == "{":
+            return self.group()
+        if token.kind == "num" and len(token.text) > 1 and token.text.isdigit():
+            self.tokens = [*self.tokens]
+            self.tokens[self.at] = Token("num", token.text[1:])
+            return number(int(token.text[0]))
+        return self.atom()
+
+    def text(self, token: Token) -> Node:
+        return self._inline(token)
+
+    def _inline(self, token: Token) -> Node:
+        """Font commands around maths: \\mathrm{e}, \\mathbf{42}, \\text{five}."""
+        from mathlete.answers.lexer import tokenize
+
+        word = token.text.strip()
+        if word.lower() in NUMBER_WORDS:
+            return number(NUMBER_WORDS[word.lower()])
+        if word in FUNCTIONS or word in MANY_ARGUMENTS:
+            return self.name(Token("name", word))
+        if len(word) > 1 and word.isalpha():
+            return symbol(word)
+        inner = Grammar(tokenize(word), groups=self.groups)
+        return inner.whole()
+
+    def command(self, token: Token) -> Node:
+        from mathlete.answers.commands import read_command
+
+        return read_command(self, token.text)
+
+    def name(self, token: Token) -> Node:
+        from mathlete.answers.commands import read_name
+
+        return read_name(self, token)
+
+
+_NOT_FACTORS = frozenset(
+    {*_SETS, *_TIMES, *_OVER, *_MOD, "and", "or", "mod", r"\pm", r"\mp", r"\rangle", r"\rfloor", r"\rceil", r"\rvert",
+     r"\rbrace", r"\rbrack", r"\circ", r"\degree", r"\vert", r"\to", r"\ldots", r"\cdots", r"\dots", r"\over"}
+)  # fmt: skip
+
+
+def literal(text: str) -> Node:
+    """The leaf of a number as written: exact, with the digits of a decimal remembered."""
+    mantissa, _, exponent = text.partition("e")
+    if len(mantissa) > 4000 or len(exponent) > 5:
+        raise Unreadable("a number of more than 4000 digits")
+    if exponent and abs(int(exponent)) > 4000:
+        raise Unreadable("an exponent beyond 4000")
+    value = Fraction(text if not text.endswith(".") else text[:-1])
+    if "." not in mantissa.rstrip("."):
+        return Node("num", value=value)
+    return Node("num", value=value, digits=len(mantissa.replace(".", "").lstrip("0")))
+
+
+def based(digits: str, base_name: str) -> Node:
+    """The value of a digit string in a base named by a number or a word: `1010_2` is ten."""
+    base = NUMBER_WORDS.get(base_name.lower()) or (int(base_name) if base_name.isdigit() else 0)
+    if not 2 <= base <= 36:
+        raise Unreadable(f"{base_name!r} is no base")
+    try:
+        return number(int(digits, base))
+    except ValueError as error:
+        raise Unreadable(f"{digits!r} is no number in base {base}") from error
+
+
+def _is_base(node: Node, name: str) -> bool:
+    digits = str(node.value)
+    return len(digits) > 1 and digits.isalnum() and any(c.isdigit() for c in digits) and name.isdigit()
+
+
+def _signed(sign: str, left: Node | None, right: Node) -> Node:
+    if sign in ("+", "-") and left is None:
+        return right if sign == "+" else Node("neg", (right,))
+    if sign in (r"\pm", r"\mp"):
+        name = "pm" if sign == r"\pm" else "mp"
+        return Node(name, (left, right) if left else (right,))
+    assert left is not None
+    return Node("add", (left, right if sign == "+" else Node("neg", (right,))))
+
+
+def _mixed(whole: Node, top: int, bottom: int) -> Node:
+    if bottom == 0:
+        raise Unreadable("a denominator of zero")
+    assert isinstance(whole.value, Fraction)
+    return number(whole.value + Fraction(top, bottom))
+
+
+def _proper(top: Node, bottom: Node) -> bool:
+    whole = all(n.op == "num" and isinstance(n.value, Fraction) and n.value.denominator == 1 for n in (top, bottom))
+    return whole and 0 < top.value < bottom.value  # type: ignore[operator]
+
+
+def _depth(text: str, opener: str) -> int:
+    if opener in ("{", r"\{", r"\lbrace"):
+        pair = {"{": ("{", "}"), r"\{": (r"\{", r"\}")}.get(opener, (r"\lbrace", r"\rbrace"))
+        return (text == pair[0]) - (text == pair[1])
+    if opener == "]":
+        return -(text == "[")
+    return (text in "([" and text != "") - (text in ")]" and text != "")
+
+
+_KEEP = (GREEK, INVERSE_TRIG, PLAIN_FUNCTIONS, TRIG, _FUNCTION_LETTERS, _FIELDS)

@@ -1,0 +1,119 @@
+"""Tokens of an answer: numbers (grouped thousands included), names, LaTeX commands, text, signs."""
+
+import re
+from dataclasses import dataclass
+
+from mathlete.answers.tree import Unreadable
+from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS
+
+MAX_CHARS = 20_000
+"""Longest expression that is read; inspect_ai's limits table (tests/scorer, 0.3.285) is the model."""
+MAX_NESTING = 120
+"""Deepest nesting of brackets that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token; `kind` is num, name, cmd, text, op, env or nl; `spaced` tells whether white space came before."""
+
+    kind: str
+    text: str
+    spaced: bool = False
+
+
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf"
+                           r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|mathfrak)(?![a-zA-Z])\s*")  # fmt: skip
+_TOKEN = re.compile(
+    r"(?P<space>[ \t\r]+)|(?P<nl>\n+)"
+    r"|(?P<num>[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)(?:\.\d+)?|[1-9]\d{0,2}(?:[ ]\d{3})+(?![\d]|[ ]?\d)(?:\.\d+)?"
+    r"|\d+\.?\d*|\.\d+)"
+    r"|(?P<exp>[eE][+-]?\d+(?![\d.a-zA-Z]))"
+    r"|(?P<cmd>\\[a-zA-Z]+\*?)|(?P<name>[a-zA-Z]+)"
+    r"|(?P<op>\\[{}|\\%$#&_]|\|\||<=|>=|!=|<>|==|->|:=|[-+*/^_=<>(){}\[\]|,;:!%&'\"€£¥$?.\\])"
+)
+_NAMES = FUNCTIONS | MANY_ARGUMENTS | PLAIN_FUNCTIONS | {"pi", "infinity", "inf", "oo", "and", "or", "mod"}
+_GROUPING = {"(": 1, "[": 1, r"\{": 1, ")": -1, "]": -1, r"\}": -1}
+
+
+def tokenize(text: str) -> list[Token]:
+    """The tokens of cleaned text.
+
+    Raises:
+        Unreadable: a sign outside the alphabet, too long, too deep.
+    """
+    if len(text) > MAX_CHARS:
+        raise Unreadable(f"longer than {MAX_CHARS} characters")
+    tokens: list[Token] = []
+    at, depth, braces, spaced = 0, 0, 0, False
+    while at < len(text):
+        command = _TEXT_COMMAND.match(text, at) if text[at] == "\\" else None
+        if command and command.end() < len(text):
+            at = _text_command(text, command, tokens, spaced)
+            spaced = False
+            continue
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise Unreadable(f"unexpected {text[at]!r}")
+        kind, at_next = str(match.lastgroup), match.end()
+        if kind == "space":
+            spaced, at = True, at_next
+            continue
+        word = match[0]
+        if kind == "num" and depth > 0 and "," in word:
+            word = re.match(r"\d+", word)[0]  # type: ignore[index]
+            at_next = at + len(word)
+        depth += _GROUPING.get(word, 0)
+        braces += (word == "{") - (word == "}")
+        if max(depth, -depth, braces) > MAX_NESTING:
+            raise Unreadable(f"nested deeper than {MAX_NESTING}")
+        _emit(kind, word, tokens, spaced)
+        at, spaced = at_next, False
+    return tokens
+
+
+def _emit(kind: str, word: str, tokens: list[Token], spaced: bool) -> None:
+    if kind == "exp":
+        _exponent(word, tokens, spaced)
+    elif kind == "name":
+        _names(word, tokens, spaced)
+    elif kind == "num":
+        tokens.append(Token("num", re.sub("[, ]", "", word), spaced))
+    else:
+        tokens.append(Token(kind, word, spaced))
+
+
+def _exponent(word: str, tokens: list[Token], spaced: bool) -> None:
+    """`1.5e3` glued to a number is scientific notation; anywhere else the letter is a name."""
+    if tokens and tokens[-1].kind == "num" and not spaced:
+        tokens[-1] = Token("num", tokens[-1].text + word.lower(), tokens[-1].spaced)
+        return
+    tokens.append(Token("name", word[0], spaced))
+    if word[1] in "+-":
+        tokens.append(Token("op", word[1]))
+    tokens.append(Token("num", word.lstrip("eE+-")))
+
+
+def _names(word: str, tokens: list[Token], spaced: bool) -> None:
+    """Known names stay whole; short runs are products of letters; longer ones stay words."""
+    if word in _NAMES or word.lower() in ("and", "or"):
+        tokens.append(Token("name", word.lower() if word.lower() in ("and", "or") else word, spaced))
+    elif len(word) == 1:
+        tokens.append(Token("name", word, spaced))
+    else:
+        tokens.append(Token("word", word, spaced))
+
+
+def _text_command(text: str, command: re.Match[str], tokens: list[Token], spaced: bool) -> int:
+    """Append the content of \\text{...} as a text token; return where the reading goes on."""
+    at = command.end()
+    if text[at] != "{":
+        tokens.append(Token("text", text[at], spaced))
+        return at + 1
+    end, depth = at, 0
+    for end in range(at, len(text)):
+        depth += (text[end] == "{") - (text[end] == "}")
+        if depth == 0:
+            break
+    content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
+    tokens.append(Token("text", content, spaced))
+    return end + 1

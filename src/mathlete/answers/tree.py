@@ -1,0 +1,68 @@
+"""The expression tree that the grammar builds and every later step reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+class Unreadable(Exception):
+    """The text is not an expression of the grammar; the message says where it stopped."""
+
+
+class TooBig(Exception):
+    """The value exists but is too large to write down; the message says what is too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation with its operands.
+
+    `op` is a word such as "add", "pow", "set" or "fn:sin"; leaves carry `value` (a Fraction for "num", a name for
+    "sym", "const" and "text"). `digits` is the number of significant digits of a number that was written with a
+    decimal point, and None for exact numbers.
+    """
+
+    op: str
+    args: tuple[Node, ...] = ()
+    value: Fraction | str | None = None
+    digits: int | None = None
+
+
+def number(value: int | Fraction) -> Node:
+    """The leaf of an exact number."""
+    return Node("num", value=Fraction(value))
+
+
+def symbol(name: str) -> Node:
+    """The leaf of a variable."""
+    return Node("sym", value=name)
+
+
+def constant(name: str) -> Node:
+    """The leaf of pi, e, i or oo."""
+    return Node("const", value=name)
+
+
+def walk(node: Node) -> list[Node]:
+    """Every node of the tree, root first."""
+    found, stack = [], [node]
+    while stack:
+        top = stack.pop()
+        found.append(top)
+        stack.extend(top.args)
+    return found
+
+
+def symbols(node: Node) -> set[str]:
+    """The names of the variables in the tree."""
+    return {str(n.value) for n in walk(node) if n.op == "sym"}
+
+
+def replace(node: Node, old: Node, new: Node) -> Node:
+    """The tree with every `old` exchanged for `new`."""
+    if node == old:
+        return new
+    if not node.args:
+        return node
+    return Node(node.op, tuple(replace(a, old, new) for a in node.args), node.value, node.digits)

@@ -1,0 +1,26 @@
+"""The pocket suite: test problems of every family, frozen by hash."""
+
+from pathlib import Path
+
+from mathlete.corpus.pocket.generator import generate
+from mathlete.problems import problems_sha256, write_problems
+from mathlete.runs import write_atomically
+
+_HARD, _EASY = 500, 200
+_SEED = 0
+
+
+def write_pocket_val(folder: Path) -> str:
+    """Writes `pocket_val.jsonl`, 500 hard and 200 easy test problems, and its hash beside it; returns the hash.
+
+    No two problems of a family have the same numbers, and no training problem has any problem's numbers.
+    """
+    problems = [
+        item.problem
+        for level, count in (("hard", _HARD), ("easy", _EASY))
+        for item in generate(families=[level], count=count, seed=_SEED, split="test", unique=True)
+    ]
+    digest = problems_sha256(problems)
+    write_problems(folder / "pocket_val.jsonl", problems)
+    write_atomically(folder / "pocket_val.sha256", f"{digest}\n")
+    return digest

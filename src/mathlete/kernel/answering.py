@@ -1,0 +1,230 @@
+"""Answers that are always given: the one solve under a clock, with everything that can go wrong inside turned into one.
+
+Called from a gRPC worker thread: no signals, no event loop. Whatever happens inside, `answer` returns an integer of
+the competition's range before the question's time is over.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from mathlete.competitions import competition
+from mathlete.kernel.config import KernelConfig
+from mathlete.problems import Problem
+from mathlete.sampling.samples import Sample, Sampler
+from mathlete.solve.clock import Clock
+from mathlete.solve.solver import solve
+from mathlete.solve.voting import count_votes
+
+_GRACE_S = 5.0
+"""Real seconds between the end of sampling and the moment an attempt is given up: votes are counted in them."""
+_ERROR_CHARACTERS = 200
+
+
+class ScaledClock:
+    """Real time, `speed` times as fast: the virtual clock that two processes of a rehearsal can share."""
+
+    def __init__(self, *, speed: float = 1.0, started: float | None = None) -> None:
+        """Takes the start as a moment of `time.time()`, so that it may lie before this process."""
+        self._speed = speed
+        self._started = time.time() if started is None else started
+        self._offset = self._started - time.time() + time.monotonic()
+
+    def now(self) -> float:
+        """Seconds since the start."""
+        return (time.monotonic() - self._offset) * self._speed
+
+
+class Engine(Protocol):
+    """What answers: a process, or in a test anything with these three."""
+
+    def ready(self, *, timeout_s: float) -> None:
+        """Returns once it can sample; raises where it cannot."""
+        ...
+
+    def until(self, deadline: float) -> Sampler:
+        """A Sampler whose streams end at that moment of `time.monotonic()`."""
+        ...
+
+    def kill(self) -> None:
+        """Ends what is running."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """What one question came to, as far as it got."""
+
+    samples: dict[int, Sample] = field(default_factory=dict)
+    answer: int | None = None
+    votes: list[tuple[str, int]] = field(default_factory=list)
+    problem: str = ""
+    """Why no answer came of it, on one line; empty where one did."""
+
+
+class Answerer:
+    """Answers questions one after another under one global clock."""
+
+    def __init__(self, config: KernelConfig, *, engine: Engine, clock: Clock, journal: Path) -> None:
+        self._config, self._engine, self._clock, self._journal = config, engine, clock, journal
+        self._rules = competition(config.competition)
+        self._asked = 0
+        self._given: dict[str, int] = {}
+
+    def answer(self, *, problem_id: str, statement: str) -> int:
+        """An integer of the competition's range, always, before the question's time is over."""
+        try:
+            return self._answer(problem_id, statement)
+        except BaseException as error:
+            # The boundary of the day: a SystemExit that left predict would hang the gateway for ever.
+            _say(f"{problem_id}: {one_line(error)}")
+            return self._config.fallback
+
+    @property
+    def fallback(self) -> int:
+        """What is sent where there is no answer."""
+        return self._config.fallback
+
+    def question_s(self) -> float:
+        """Seconds of the notebook's clock the next question may take: what is left, less a floor for those after it.
+
+        The floor is half of an even share, so that an easy half leaves its time to the hard half and no question is
+        starved. Never more than the ceiling, nor than nine tenths of the gateway's own deadline.
+        """
+        left = self._config.wall_s - self._config.reserve_s - self._clock.now()
+        others = max(0, self._config.problems - self._asked - 1)
+        spare = left - others * max(left, 0.0) / (2 * (others + 1))
+        return max(0.0, min(spare, self._config.question_max_s, 0.9 * self._rules.predict_deadline_s))
+
+    def _answer(self, problem_id: str, statement: str) -> int:
+        if problem_id in self._given:
+            # gRPC may send a request again after a cut connection.
+            return self._given[problem_id]
+        began = self._clock.now()
+        attempt, load_s = Attempt(), 0.0
+        limit_s = self.question_s()
+        if limit_s <= 0:
+            attempt.problem = "the clock: no time is left"
+        else:
+            load_s = self._load(attempt, limit_s=limit_s)
+        if not attempt.problem:
+            self._attempt(attempt, Problem(id=problem_id, statement=statement, gold=""), limit_s=self.question_s())
+        self._asked += 1
+        given = self._config.fallback if attempt.answer is None else attempt.answer
+        self._given[problem_id] = given
+        self._write(problem_id, given, attempt, seconds=self._clock.now() - began, load_s=load_s, limit_s=limit_s)
+        return given
+
+    def _load(self, attempt: Attempt, *, limit_s: float) -> float:
+        began = self._clock.now()
+        # The first call has no deadline at the gateway, so loading may take longer than a question.
+        allowed_s = self._config.load_max_s if self._asked == 0 else min(limit_s, self._config.load_max_s)
+        try:
+            self._engine.ready(timeout_s=allowed_s / self._config.speed)
+        except BaseException as error:
+            # See `answer`.
+            attempt.problem = one_line(error)
+        return self._clock.now() - began
+
+    def _attempt(self, attempt: Attempt, problem: Problem, *, limit_s: float) -> None:
+        real_s = limit_s / self._config.speed
+        done = threading.Event()
+        deadline = time.monotonic() + real_s
+        body = (attempt, problem, self._engine.until(deadline), done)
+        threading.Thread(target=self._solve, args=body, name="mathlete-solve", daemon=True).start()
+        if done.wait(real_s + _GRACE_S):
+            return
+        # The thread is stuck: end what it may wait for, and leave it. What has arrived still votes.
+        self._engine.kill()
+        attempt.problem = f"the clock: nothing came back within {limit_s:.0f} s"
+        self._count(attempt)
+
+    def _solve(self, attempt: Attempt, problem: Problem, sampler: Sampler, done: threading.Event) -> None:
+        def keep(sample: Sample) -> None:
+            attempt.samples[sample.index] = sample
+
+        try:
+            solve(problem, sampler=sampler, clock=self._clock, policy=self._config.policy, on_sample=keep)
+        except BaseException as error:
+            # See `answer`; samples that came before the error still vote.
+            attempt.problem = one_line(error)
+        try:
+            self._count(attempt)
+        finally:
+            done.set()
+
+    def _count(self, attempt: Attempt) -> None:
+        votes = count_votes(list(attempt.samples.values()))
+        attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
+        for vote in votes:
+            # A class whose answer is no integer of the range cannot be sent: the next one is, never a clamped value.
+            attempt.answer = integer_in_range(vote.answer, name=self._config.competition)
+            if attempt.answer is not None:
+                return
+        if not attempt.problem:
+            attempt.problem = "no answer in range" if votes else _why_empty(attempt.samples)
+
+    def _write(
+        self, problem_id: str, given: int, attempt: Attempt, *, seconds: float, load_s: float, limit_s: float
+    ) -> None:
+        samples = list(attempt.samples.values())
+        line = {
+            "id": problem_id,
+            "answer": given,
+            "fallback": attempt.answer is None,
+            "why": attempt.problem,
+            "seconds": round(seconds, 3),
+            "load_s": round(load_s, 3),
+            "limit_s": round(limit_s, 3),
+            "left_s": round(self._config.wall_s - self._clock.now(), 3),
+            "samples": len(samples),
+            "empty": sum(not sample.text.strip() for sample in samples),
+            "answered": sum(sample.answer is not None for sample in samples),
+            "tokens": sum(sample.tokens for sample in samples),
+            "votes": attempt.votes[:8],
+        }
+        try:
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            # A full disk must not cost the answer; the line still goes to the notebook's log.
+            _say(f"journal: {one_line(error)}")
+        _say(json.dumps(line, ensure_ascii=False))
+
+
+def integer_in_range(answer: str, *, name: str) -> int | None:
+    """The integer that may be sent for an answer, or None where there is none: rejected, never clamped."""
+    from mathlete.answers import read_integer
+
+    return read_integer(answer, competition=competition(name))
+
+
+def one_line(error: BaseException) -> str:
+    r"""What an error says, short and on one line: longer texts are lost between the notebook and the gateway.
+
+    >>> one_line(ValueError("first\nsecond"))
+    'ValueError: first second'
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= _ERROR_CHARACTERS else text[: _ERROR_CHARACTERS - 1] + "…"
+
+
+def _why_empty(samples: Mapping[int, Sample]) -> str:
+    if not samples:
+        return "the clock: no sample was finished"
+    if all(not sample.text.strip() for sample in samples.values()):
+        return "only empty completions"
+    return "no sample has an answer"
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        # A closed or full stderr is no reason to lose a question.
+        return

@@ -1,0 +1,82 @@
+"""What the notebook is told: one JSON value in one of its cells, read back into these settings."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mathlete.competitions import competition
+from mathlete.errors import UserError
+from mathlete.sampling.samples import SamplingConfig
+from mathlete.solve.solver import Policy
+
+Precision = Literal["auto", "dense", "int8", "nf4"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelConfig:
+    """How the notebook answers."""
+
+    competition: str = "aimo-3"
+    """aimo-1, aimo-2 or aimo-3."""
+    policy: Policy = field(default_factory=Policy)
+    """How one problem is solved."""
+    precision: Precision = "auto"
+    """How weights are held; auto: as the model's folder says."""
+    problems: int = 50
+    """Questions to share the clock among."""
+    wall_s: float = 5 * 3600.0
+    """The notebook's wall clock, seconds from its first cell."""
+    reserve_s: float = 600.0
+    """Left unused at the end: the gateway still writes its file, and clocks differ."""
+    question_max_s: float = 900.0
+    """Ceiling of one question, seconds; 300 + what others left over is what AIMO-3's field used, 900 at most."""
+    load_max_s: float = 1200.0
+    """Ceiling of one loading of the model, seconds."""
+    speed: float = 1.0
+    """Seconds of the notebook's clock in a real second; a rehearsal on the virtual clock sets it above 1."""
+    fallback: int = 0
+    """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        rules = competition(self.competition)
+        self.policy.check()
+        for name, good, rule, cure in (
+            ("problems", self.problems >= 1, "at least 1", "--problems 50"),
+            ("wall-s", self.wall_s > self.reserve_s >= 0, "longer than the reserve", f"--wall-s {rules.wall_s}"),
+            ("question-max-s", self.question_max_s > 0, "above 0", "--question-max-s 900"),
+            ("load-max-s", self.load_max_s > 0, "above 0", "--load-max-s 1200"),
+            ("speed", self.speed > 0, "above 0", "--speed 1"),
+            (
+                "fallback",
+                rules.answer_min <= self.fallback <= rules.answer_max,
+                f"{rules.answer_min} to {rules.answer_max}",
+                "--fallback 0",
+            ),
+        ):
+            if not good:
+                value = getattr(self, name.replace("-", "_"))
+                raise UserError(f"--{name} must be {rule}", value=value, cure=f"use {cure}")
+
+    def as_json(self) -> str:
+        """One line, keys sorted."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def config_from(value: Mapping[str, Any]) -> KernelConfig:
+    """The settings in a parsed JSON value.
+
+    Raises:
+        UserError: an unknown key or a value out of its range.
+    """
+    try:
+        policy = dict(value["policy"])
+        sampling = SamplingConfig(**policy.pop("sampling"))
+        config = KernelConfig(**{**value, "policy": Policy(**policy, sampling=sampling)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the notebook's settings must be those of this version ({error})", cure="build the notebook again"
+        ) from error
+    config.check()
+    return config

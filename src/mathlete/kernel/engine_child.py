@@ -1,0 +1,84 @@
+"""The engine's own process: `python -m mathlete.kernel.engine_child`, one JSON value a line in and out.
+
+In: first {"model", "precision", "threads"}; then {"request", "problem", "seeds", "config"} or {"cancel"}.
+Out: {"ready"} once the model is loaded; {"request", "sample"} as each finishes, {"request", "done"} or
+{"request", "error"}. End of input ends the process.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from mathlete.models import model_source
+from mathlete.problems import Problem
+from mathlete.sampling.samples import Sampler, SamplingConfig
+
+
+def open_sampler(settings: Mapping[str, Any]) -> Sampler:
+    """The engine over the model the settings name."""
+    from mathlete.sampling.transformers_engine import open_transformers
+
+    return open_transformers(
+        model_source(settings["model"]), precision=settings["precision"], threads=settings["threads"]
+    )
+
+
+class Replies:
+    """Lines to the parent, from many threads."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._lock = file, threading.Lock()
+
+    def send(self, **value: object) -> None:
+        """Sends one line at once."""
+        with self._lock:
+            self._file.write(json.dumps(value) + "\n")
+            self._file.flush()
+
+
+def serve(commands: TextIO, replies: Replies, sampler: Sampler) -> None:
+    """Answers requests until the input ends."""
+    cancelled: set[int] = set()
+    for line in commands:
+        command = json.loads(line)
+        if "cancel" in command:
+            cancelled.add(command["cancel"])
+        else:
+            arguments = (command, cancelled, replies, sampler)
+            threading.Thread(target=_stream, args=arguments, daemon=True).start()
+
+
+def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, sampler: Sampler) -> None:
+    number = command["request"]
+    seeds = {int(index): seed for index, seed in command["seeds"].items()}
+    try:
+        problem, config = Problem(**command["problem"]), SamplingConfig(**command["config"])
+        with closing(sampler.stream(problem, seeds=seeds, config=config)) as stream:
+            for sample in stream:
+                if number in cancelled:
+                    break
+                replies.send(request=number, sample=asdict(sample))
+    except Exception as error:
+        # The boundary between two processes: the parent raises it in its own words.
+        replies.send(request=number, error=f"{type(error).__name__}: {error}"[:500])
+    else:
+        replies.send(request=number, done=True)
+
+
+def main() -> None:
+    """Loads the model named on the first line, then serves."""
+    replies = Replies(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    # Whatever a library prints goes to the log, not between the lines.
+    os.dup2(2, 1)
+    sampler = open_sampler(json.loads(sys.stdin.readline()))
+    replies.send(ready=True)
+    serve(sys.stdin, replies, sampler)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Budget: how long the next question may take when many share one clock.
+
+The rule is `what is left - floor for each question still to come`, at most a ceiling. It covers both recipes of the
+field: a fixed share plus a buffer of what others left (floor 350, ceiling 560: 350 s and at most 210 s more), and the
+clamp between a floor and a ceiling (300, 900).
+
+Guarantees, whatever the engine does (`solve` gives up on it at its deadline): the questions' times together never
+exceed the wall less the reserve; as long as each keeps to its allowance, none gets less than the floor; if one
+overshoots, what is left is shared evenly, so that the late ones are not starved for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mathlete.errors import UserError
+from mathlete.solve.clock import Clock
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+Seconds = TypeVar("Seconds", float, "Array")
+
+_SURE = 0.95
+"""The number of questions to come is taken so high that it is no more with this probability."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetSettings:
+    """One clock for many questions, and how they share it."""
+
+    wall_s: float
+    """All questions together, seconds from the budget's start."""
+    reserve_s: float = 0.0
+    """Kept back at the end for what is not solving, seconds."""
+    floor_s: float
+    """What every question gets at least, seconds."""
+    ceiling_s: float
+    """What one question gets at most, seconds."""
+    questions: int | Mapping[int, float]
+    """How many questions come; or, where it is not known, {count: probability}."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range or the floors do not fit into the wall."""
+        most = self.to_come(served=-1)
+        for name, value, good, rule in (
+            ("questions", most, most >= 1, "at least 1"),
+            ("reserve", self.reserve_s, 0 <= self.reserve_s < self.wall_s, "0 or more and below the wall"),
+            ("floor", self.floor_s, 0 <= self.floor_s <= self.ceiling_s, "0 or more and at most the ceiling"),
+        ):
+            if not good:
+                raise UserError(f"the time budget's {name} must be {rule}", value=value, cure="change it or the wall")
+        if self.floor_s * most > (self.wall_s - self.reserve_s) * (1 + 1e-9):
+            raise UserError(
+                f"{most} questions with {self.floor_s:g} s each must fit into the wall less the reserve",
+                value=f"{self.wall_s - self.reserve_s:g} s",
+                cure="lower the floor or raise the wall",
+            )
+
+    def to_come(self, *, served: int) -> int:
+        """Questions after the present one when `served` came before it; all of them for -1.
+
+        >>> shape = {"wall_s": 100, "floor_s": 1, "ceiling_s": 9}
+        >>> BudgetSettings(**shape, questions=50).to_come(served=9)
+        40
+        >>> BudgetSettings(**shape, questions={50: 0.9, 110: 0.1}).to_come(served=9)
+        100
+        >>> BudgetSettings(**shape, questions={50: 0.97, 110: 0.03}).to_come(served=9)
+        40
+        """
+        if isinstance(self.questions, int):
+            return max(0, self.questions - served - 1)
+        # Given that the present question came, counts up to those served are ruled out.
+        possible = {count: share for count, share in self.questions.items() if count > served and share > 0}
+        total, seen = sum(possible.values()), 0.0
+        for count, share in sorted(possible.items()):
+            seen += share / total
+            if seen >= _SURE:
+                return count - served - 1
+        return max(possible, default=served + 1) - served - 1
+
+
+def share_of_wall(*, wall_s: float, questions: int) -> tuple[float, float]:
+    """(floor, ceiling) made of the even share: five sixths and two and a half of it; 300 and 900 s for 50 in 5 h.
+
+    >>> share_of_wall(wall_s=18_000, questions=50)
+    (300.0, 900.0)
+    """
+    even = wall_s / questions
+    return even * 5 / 6, even * 2.5
+
+
+def allowance_s(left_s: Seconds, *, to_come: int, floor_s: float, ceiling_s: float) -> Seconds:
+    """Seconds for the present question, of `left_s` for it and all to come; a number or an array of them.
+
+    >>> allowance_s(18_000.0, to_come=49, floor_s=350, ceiling_s=560)
+    560.0
+    >>> allowance_s(17_500.0, to_come=49, floor_s=350, ceiling_s=560)
+    350.0
+    >>> allowance_s(100.0, to_come=1, floor_s=300, ceiling_s=900), allowance_s(-1.0, to_come=1, floor_s=3, ceiling_s=9)
+    (50.0, 0.0)
+    """
+    import numpy as np
+
+    spare = np.maximum(left_s - floor_s * to_come, left_s / (to_come + 1))
+    found: Any = np.clip(spare, 0.0, ceiling_s)
+    return found if isinstance(left_s, np.ndarray) else found.item()  # type: ignore[no-any-return]
+
+
+class Budget:
+    """The clock shared by questions that come one after another."""
+
+    def __init__(self, settings: BudgetSettings, *, clock: Clock) -> None:
+        """Starts the wall now.
+
+        Raises:
+            UserError: settings that cannot be kept.
+        """
+        settings.check()
+        self.settings, self._clock, self._started, self._served = settings, clock, clock.now(), 0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left for solving, never below 0."""
+        spent = self._clock.now() - self._started
+        return max(0.0, self.settings.wall_s - self.settings.reserve_s - spent)
+
+    def next_question_s(self) -> float:
+        """Seconds for the question that comes now; counts it as served."""
+        settings = self.settings
+        to_come = settings.to_come(served=self._served)
+        self._served += 1
+        return allowance_s(self.left_s, to_come=to_come, floor_s=settings.floor_s, ceiling_s=settings.ceiling_s)
+
+
+class Speed:
+    """How fast the engine draws, learned from the samples that finish: seconds a token = base + slope x rows.
+
+    A decode step costs a fixed part (reading the weights) and a part for each row of the batch. Old samples fade, so
+    that an engine that slows down is noticed.
+    """
+
+    def __init__(self, *, fade: float = 0.98) -> None:
+        """Takes what an old sample counts after each new one, 0 to 1."""
+        self._fade = fade
+        self._weight = self._rows = self._cost = self._rows2 = self._both = 0.0
+        self._tokens = self._count = 0.0
+
+    def learn(self, *, tokens: int, seconds: float, rows: int) -> None:
+        """Takes one finished sample: its tokens and seconds, and the rows that were decoded beside it, itself too."""
+        if tokens < 1 or seconds <= 0:
+            return
+        cost, fade = seconds / tokens, self._fade
+        self._weight = fade * self._weight + tokens
+        self._rows = fade * self._rows + tokens * rows
+        self._cost = fade * self._cost + tokens * cost
+        self._rows2 = fade * self._rows2 + tokens * rows * rows
+        self._both = fade * self._both + tokens * rows * cost
+        self._tokens, self._count = fade * self._tokens + tokens, fade * self._count + 1
+
+    @property
+    def known(self) -> bool:
+        """Whether any sample has been learned from."""
+        return self._weight > 0
+
+    def token_s(self, *, rows: int) -> float:
+        """Seconds of one token of one sample with so many rows in the batch.
+
+        >>> speed = Speed()
+        >>> for batch in (1, 2, 4, 8):
+        ...     speed.learn(tokens=100, seconds=100 * (0.02 + 0.001 * batch), rows=batch)
+        >>> round(speed.token_s(rows=16), 4)
+        0.036
+        """
+        mean_rows, mean_cost = self._rows / self._weight, self._cost / self._weight
+        spread = self._rows2 / self._weight - mean_rows**2
+        # With one batch size seen, cost is taken to be the same at all.
+        slope = 0.0 if spread < 1e-9 else (self._both / self._weight - mean_rows * mean_cost) / spread
+        slope = max(0.0, min(slope, mean_cost / mean_rows))
+        return mean_cost + slope * (rows - mean_rows)
+
+    def tokens_per_s(self, *, rows: int) -> float:
+        """Tokens a second of the whole batch."""
+        return rows / self.token_s(rows=rows)
+
+    def samples_that_fit(self, *, seconds: float, n: int) -> int:
+        """The most samples, at most n and at least 1, that finish a mean length in this time when started together."""
+        if not self.known:
+            return n
+        length = self._tokens / self._count
+        fitting = [rows for rows in range(1, n + 1) if length * self.token_s(rows=rows) <= seconds]
+        return max(fitting, default=1)

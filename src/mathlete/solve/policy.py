@@ -1,0 +1,78 @@
+"""Policy: how one problem is solved; the same words on every command line, in results.json and in the notebook."""
+
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+from mathlete.errors import UserError, nearest
+from mathlete.sampling.samples import SamplingConfig
+from mathlete.solve.stopping import stopping_rule
+from mathlete.solve.voting import VoteKind, Weigh, weigher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How one problem is solved."""
+
+    n: int = 8
+    """Samples a problem."""
+    seed: int = 0
+    """Sample i of a problem has a seed made of this, the problem's id and i, whatever else is run."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stop: str = "none"
+    """When a problem ends before its n samples: a rule of `mathlete.solve.stopping`, or several joined by +."""
+    vote: VoteKind = "majority"
+    """How much a sample's vote counts (`mathlete.solve.voting`)."""
+    fallback_weight: float = 1.0
+    """What the votes for 0, 1 and -1 are multiplied by, 0 to 1; 1 is no prejudice."""
+    genselect: int = 0
+    """Judgements of the model on candidate summaries that then choose the answer (`mathlete.solve.genselect`); 0: the
+    vote decides."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        if self.n < 1:
+            raise UserError("--n must be at least 1", value=self.n, cure="use --n 8")
+        if self.vote not in get_args(VoteKind):
+            raise UserError(
+                "the vote must be a known one", value=repr(self.vote), cure=nearest(self.vote, get_args(VoteKind))
+            )
+        if not 0 <= self.fallback_weight <= 1:
+            raise UserError("the fallback weight must be 0 to 1", value=self.fallback_weight, cure="use 1")
+        if self.genselect < 0:
+            raise UserError("genselect judgements must be 0 or more", value=self.genselect, cure="use 0")
+        stopping_rule(self.stop)
+        self.sampling.check()
+
+    @property
+    def weigh(self) -> Weigh:
+        """How its vote counts a sample."""
+        return weigher(self.vote, max_tokens=self.sampling.max_tokens, fallback_weight=self.fallback_weight)
+
+
+DEFAULT_STOP = "beta95+exact"
+"""What stops early where the clock counts: a statistical rule, and exact for the stragglers that cannot matter."""
+
+
+def with_words(policy: Policy, words: str) -> Policy:
+    """The policy with the stop and, after a slash, the vote of a `--policy` word.
+
+    >>> found = with_words(Policy(), "beta95+exact/logprob")
+    >>> found.stop, found.vote
+    ('beta95+exact', 'logprob')
+    >>> with_words(Policy(), "clock").stop
+    'beta95+exact'
+
+    Raises:
+        UserError: an unknown stop or vote.
+    """
+    stop, _, vote = words.partition("/")
+    kinds: dict[str, VoteKind] = {kind: kind for kind in get_args(VoteKind)}
+    if vote and vote not in kinds:
+        raise UserError("the vote must be a known one", value=repr(vote), cure=nearest(vote, [*kinds]))
+    found = replace(
+        policy,
+        stop={"all": "none", "clock": DEFAULT_STOP}.get(stop, stop),
+        vote=kinds[vote] if vote else policy.vote,
+    )
+    found.check()
+    return found
