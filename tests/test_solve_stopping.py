@@ -1,0 +1,103 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mathlete.errors import UserError
+from mathlete.solve.policy import Policy, with_words
+from mathlete.solve.stopping import UNIT, Course, dirichlet_posterior, posterior, stopping_rule, stops_after
+
+labels = st.lists(st.integers(-1, 3), min_size=1, max_size=12)
+
+
+def course(found: list[int], *, n: int | None = None, weights: Any = UNIT, indexes: Any = None) -> Course:
+    row = np.array([found])
+    order = np.arange(len(found)) if indexes is None else np.array(indexes)
+    return Course(
+        labels=row,
+        weights=np.broadcast_to(np.array(weights), row.shape),
+        indexes=order[None],
+        n=len(found) if n is None else n,
+    )
+
+
+def stop(found: list[int], rule: str, **more: Any) -> int:
+    return int(stops_after(course(found, **more), stopping_rule(rule))[0])
+
+
+@given(found=labels, data=st.data())
+@settings(deadline=None)
+def test_exact_stop_gives_the_answer_of_all_samples_however_votes_weigh(found: list[int], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(found))))
+    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
+    votes = course(found, weights=weights, indexes=order)
+    end = int(stops_after(votes, stopping_rule("exact"))[0])
+    assert votes.standing.leader[0, end - 1] == votes.standing.leader[0, -1]
+
+
+@given(found=labels, data=st.data())
+@settings(deadline=None)
+def test_the_last_standing_is_the_count_whatever_the_arrival_order(found: list[int], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(found))))
+    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
+    arrived = course([found[i] for i in order], weights=[weights[i] for i in order], indexes=order)
+    votes = {kind: sum(w for w, k in zip(weights, found, strict=True) if k == kind) for kind in set(found) - {-1}}
+    ranked = sorted(votes, key=lambda kind: (-votes[kind], found.index(kind)))
+    standing = arrived.standing
+    assert standing.leader[0, -1] == (ranked[0] if ranked else -1)
+    assert standing.first[0, -1] == (votes[ranked[0]] if ranked else 0)
+    assert standing.second[0, -1] == (votes[ranked[1]] if len(ranked) > 1 else 0)
+
+
+@given(found=labels, rule=st.sampled_from(["beta95", "dirichlet95", "esc4", "votes4", "4of5", "aimo2", "hopeless4of5"]))
+@settings(deadline=None)
+def test_an_answerless_sample_stops_nothing(found: list[int], rule: str) -> None:
+    answered = [label for label in found if label >= 0]
+    flags = stopping_rule(rule)(course(found))[0]
+    assert found[0] >= 0 or not flags[0]
+    if answered:
+        alone = stopping_rule(rule)(course(answered))[0]
+        assert flags[-1] == alone[-1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "found", "end"),
+    [
+        ("none", [0, 0, 0, 0], 4),
+        ("exact", [0, 0, 0, 1], 3),
+        ("exact", [0, 0, 1, 1], 4),
+        ("exact", [0, -1, -1, 0], 4),
+        ("beta95", [0, 0, 0, 0, 0, 0], 4),
+        ("beta95", [0, 1, 0, 0, 0, 0, 0, 1], 7),
+        ("beta95+exact", [0, 1, 0, 0, 0, 1], 5),
+        ("beta95+exact", [0, 0, 0, 1, 1], 3),
+        ("dirichlet95", [0, 0, 0, 0, 1], 4),
+        ("esc4", [0, 1, 1, 1, 1, 1, 1, 1, 1], 8),
+        ("votes4", [0, 1, 0, 1, 0, -1, 0, 1], 7),
+        ("4of5", [0, 1, 0, 0, 0, 1], 5),
+        ("4of5", [0, 1, 1, 0, 0, 0, 0], 7),
+        ("aimo2", [0, 1, 1, 0, 0, 0, 0, 0], 7),
+        ("hopeless6of8", [0, 1, 2, 3, 4, 5, 0, 1, 1], 8),
+        ("hopeless6of8", [0, 1, -1, -1, -1, -1, -1, -1, 2], 9),
+    ],
+)
+def test_rule_stops_where_it_should(rule: str, found: list[int], end: int) -> None:
+    assert stop(found, rule) == end
+
+
+def test_beta95_stops_at_the_known_counts() -> None:
+    stops = [(a, b) for a in range(12) for b in range(5) if posterior(a, b) >= 0.95 > posterior(a - 1, b) and a > b]
+    assert stops == [(4, 0), (6, 1), (8, 2), (9, 3), (11, 4)]
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (3, 1), (6, 2), (9, 9)])
+def test_dirichlet_of_two_is_beta(counts: tuple[int, int]) -> None:
+    assert dirichlet_posterior(counts) == pytest.approx(posterior(*counts), abs=1e-6)
+
+
+@pytest.mark.parametrize("words", ["beta", "exact+", "esc0", "majority", "beta95/votes", ""])
+def test_unknown_policy_is_named(words: str) -> None:
+    with pytest.raises(UserError, match="must be a known one"):
+        with_words(Policy(), words)
