@@ -17,42 +17,23 @@ from mathlete.competitions import competition
 from mathlete.kernel.config import KernelConfig
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, Sampler
-from mathlete.solve.clock import Clock
+from mathlete.solve.budget import Budget, BudgetSettings
+from mathlete.solve.clock import RealClock
 from mathlete.solve.solver import solve
 from mathlete.solve.voting import count_votes
 
 _GRACE_S = 5.0
-"""Real seconds between the end of sampling and the moment an attempt is given up: votes are counted in them."""
+"""Seconds between the end of sampling and the moment an attempt is given up: answers are read and votes counted."""
 _ERROR_CHARACTERS = 200
+_HOPELESS = 2
+"""Questions in a row without any sample after which the engine is started anew."""
 
 
-class ScaledClock:
-    """Real time, `speed` times as fast: the virtual clock that two processes of a rehearsal can share."""
-
-    def __init__(self, *, speed: float = 1.0, started: float | None = None) -> None:
-        """Takes the start as a moment of `time.time()`, so that it may lie before this process."""
-        self._speed = speed
-        self._started = time.time() if started is None else started
-        self._offset = self._started - time.time() + time.monotonic()
-
-    def now(self) -> float:
-        """Seconds since the start."""
-        return (time.monotonic() - self._offset) * self._speed
-
-
-class Engine(Protocol):
-    """What answers: a process, or in a test anything with these three."""
+class Engine(Sampler, Protocol):
+    """A Sampler that may have to be started, and started again."""
 
     def ready(self, *, timeout_s: float) -> None:
         """Returns once it can sample; raises where it cannot."""
-        ...
-
-    def until(self, deadline: float) -> Sampler:
-        """A Sampler whose streams end at that moment of `time.monotonic()`."""
-        ...
-
-    def kill(self) -> None:
-        """Ends what is running."""
         ...
 
 
@@ -70,11 +51,20 @@ class Attempt:
 class Answerer:
     """Answers questions one after another under one global clock."""
 
-    def __init__(self, config: KernelConfig, *, engine: Engine, clock: Clock, journal: Path) -> None:
-        self._config, self._engine, self._clock, self._journal = config, engine, clock, journal
+    def __init__(self, config: KernelConfig, *, engine: Engine, started: float, journal: Path) -> None:
+        """Takes the clock's start as a moment of `time.time()`: the notebook's first cell ran before this."""
+        self._config, self._engine, self._journal = config, engine, journal
         self._rules = competition(config.competition)
-        self._asked = 0
+        self._clock = RealClock()
+        self._ends = self._clock.now() + config.wall_s - (time.time() - started)
+        self._budget = self._share_of(self._ends - self._clock.now())
         self._given: dict[str, int] = {}
+        self._without_sample = 0
+
+    @property
+    def fallback(self) -> int:
+        """What is sent where there is no answer."""
+        return self._config.fallback
 
     def answer(self, *, problem_id: str, statement: str) -> int:
         """An integer of the competition's range, always, before the question's time is over."""
@@ -83,73 +73,78 @@ class Answerer:
         except BaseException as error:
             # The boundary of the day: a SystemExit that left predict would hang the gateway for ever.
             _say(f"{problem_id}: {one_line(error)}")
-            return self._config.fallback
+            return self.fallback
 
-    @property
-    def fallback(self) -> int:
-        """What is sent where there is no answer."""
-        return self._config.fallback
-
-    def question_s(self) -> float:
-        """Seconds of the notebook's clock the next question may take: what is left, less a floor for those after it.
-
-        The floor is half of an even share, so that an easy half leaves its time to the hard half and no question is
-        starved. Never more than the ceiling, nor than nine tenths of the gateway's own deadline.
-        """
-        left = self._config.wall_s - self._config.reserve_s - self._clock.now()
-        others = max(0, self._config.problems - self._asked - 1)
-        spare = left - others * max(left, 0.0) / (2 * (others + 1))
-        return max(0.0, min(spare, self._config.question_max_s, 0.9 * self._rules.predict_deadline_s))
+    def _share_of(self, left_s: float) -> Budget | None:
+        config = self._config
+        spare_s = left_s - config.reserve_s
+        if spare_s <= 0:
+            return None
+        # A late start must not make the floors unkeepable.
+        floor_s = min(config.question_min_s, spare_s / config.problems)
+        # Nine tenths of the gateway's own deadline, so that it never comes first.
+        ceiling_s = max(floor_s, min(config.question_max_s, 0.9 * self._rules.predict_deadline_s))
+        settings = BudgetSettings(
+            wall_s=left_s, reserve_s=config.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=config.problems
+        )
+        return Budget(settings, clock=self._clock)
 
     def _answer(self, problem_id: str, statement: str) -> int:
         if problem_id in self._given:
             # gRPC may send a request again after a cut connection.
             return self._given[problem_id]
-        began = self._clock.now()
-        attempt, load_s = Attempt(), 0.0
-        limit_s = self.question_s()
+        began, attempt, load_s = self._clock.now(), Attempt(), 0.0
+        limit_s = self._budget.next_question_s() if self._budget else 0.0
         if limit_s <= 0:
             attempt.problem = "the clock: no time is left"
         else:
             load_s = self._load(attempt, limit_s=limit_s)
         if not attempt.problem:
-            self._attempt(attempt, Problem(id=problem_id, statement=statement, gold=""), limit_s=self.question_s())
-        self._asked += 1
-        given = self._config.fallback if attempt.answer is None else attempt.answer
+            self._attempt(attempt, Problem(id=problem_id, statement=statement, gold=""), limit_s=limit_s)
+        given = self.fallback if attempt.answer is None else attempt.answer
         self._given[problem_id] = given
         self._write(problem_id, given, attempt, seconds=self._clock.now() - began, load_s=load_s, limit_s=limit_s)
         return given
 
     def _load(self, attempt: Attempt, *, limit_s: float) -> float:
         began = self._clock.now()
-        # The first call has no deadline at the gateway, so loading may take longer than a question.
-        allowed_s = self._config.load_max_s if self._asked == 0 else min(limit_s, self._config.load_max_s)
+        # The first call has no deadline at the gateway, so loading may take longer than a question then.
+        allowed_s = self._config.load_max_s if not self._given else min(limit_s, self._config.load_max_s)
         try:
-            self._engine.ready(timeout_s=allowed_s / self._config.speed)
+            self._engine.ready(timeout_s=allowed_s)
         except BaseException as error:
             # See `answer`.
             attempt.problem = one_line(error)
         return self._clock.now() - began
 
     def _attempt(self, attempt: Attempt, problem: Problem, *, limit_s: float) -> None:
-        real_s = limit_s / self._config.speed
         done = threading.Event()
-        deadline = time.monotonic() + real_s
-        body = (attempt, problem, self._engine.until(deadline), done)
+        body = (attempt, problem, limit_s, done)
         threading.Thread(target=self._solve, args=body, name="mathlete-solve", daemon=True).start()
-        if done.wait(real_s + _GRACE_S):
-            return
-        # The thread is stuck: end what it may wait for, and leave it. What has arrived still votes.
-        self._engine.kill()
-        attempt.problem = f"the clock: nothing came back within {limit_s:.0f} s"
-        self._count(attempt)
+        stuck = not done.wait(limit_s + _GRACE_S)
+        if stuck:
+            # What has arrived still votes; the thread is left to itself.
+            attempt.problem = f"the clock: nothing came back within {limit_s:.0f} s"
+            self._count(attempt)
+        self._without_sample = 0 if attempt.samples else self._without_sample + 1
+        if stuck or self._without_sample >= _HOPELESS:
+            # It may hang: the next question starts a new one.
+            self._engine.close()
+            self._without_sample = 0
 
-    def _solve(self, attempt: Attempt, problem: Problem, sampler: Sampler, done: threading.Event) -> None:
+    def _solve(self, attempt: Attempt, problem: Problem, limit_s: float, done: threading.Event) -> None:
         def keep(sample: Sample) -> None:
             attempt.samples[sample.index] = sample
 
         try:
-            solve(problem, sampler=sampler, clock=self._clock, policy=self._config.policy, on_sample=keep)
+            solve(
+                problem,
+                sampler=self._engine,
+                clock=self._clock,
+                policy=self._config.policy,
+                on_sample=keep,
+                timeout_s=limit_s,
+            )
         except BaseException as error:
             # See `answer`; samples that came before the error still vote.
             attempt.problem = one_line(error)
@@ -159,7 +154,7 @@ class Answerer:
             done.set()
 
     def _count(self, attempt: Attempt) -> None:
-        votes = count_votes(list(attempt.samples.values()))
+        votes = count_votes(list(attempt.samples.values()), weigh=self._config.policy.weigh)
         attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
         for vote in votes:
             # A class whose answer is no integer of the range cannot be sent: the next one is, never a clamped value.
@@ -181,7 +176,7 @@ class Answerer:
             "seconds": round(seconds, 3),
             "load_s": round(load_s, 3),
             "limit_s": round(limit_s, 3),
-            "left_s": round(self._config.wall_s - self._clock.now(), 3),
+            "left_s": round(self._ends - self._clock.now(), 3),
             "samples": len(samples),
             "empty": sum(not sample.text.strip() for sample in samples),
             "answered": sum(sample.answer is not None for sample in samples),

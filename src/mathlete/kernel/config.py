@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from mathlete.competitions import competition
@@ -29,12 +29,12 @@ class KernelConfig:
     """The notebook's wall clock, seconds from its first cell."""
     reserve_s: float = 600.0
     """Left unused at the end: the gateway still writes its file, and clocks differ."""
+    question_min_s: float = 300.0
+    """Floor of a question, seconds: kept for every question still to come (`mathlete.solve.budget`)."""
     question_max_s: float = 900.0
-    """Ceiling of one question, seconds; 300 + what others left over is what AIMO-3's field used, 900 at most."""
+    """Ceiling of one question, seconds. Floor and ceiling are those of AIMO-3's field."""
     load_max_s: float = 1200.0
     """Ceiling of one loading of the model, seconds."""
-    speed: float = 1.0
-    """Seconds of the notebook's clock in a real second; a rehearsal on the virtual clock sets it above 1."""
     fallback: int = 0
     """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
 
@@ -45,9 +45,9 @@ class KernelConfig:
         for name, good, rule, cure in (
             ("problems", self.problems >= 1, "at least 1", "--problems 50"),
             ("wall-s", self.wall_s > self.reserve_s >= 0, "longer than the reserve", f"--wall-s {rules.wall_s}"),
+            ("question-min-s", 0 <= self.question_min_s <= self.question_max_s, "0 to the ceiling", "300"),
             ("question-max-s", self.question_max_s > 0, "above 0", "--question-max-s 900"),
             ("load-max-s", self.load_max_s > 0, "above 0", "--load-max-s 1200"),
-            ("speed", self.speed > 0, "above 0", "--speed 1"),
             (
                 "fallback",
                 rules.answer_min <= self.fallback <= rules.answer_max,
@@ -58,6 +58,11 @@ class KernelConfig:
             if not good:
                 value = getattr(self, name.replace("-", "_"))
                 raise UserError(f"--{name} must be {rule}", value=value, cure=f"use {cure}")
+
+    def faster(self, speed: float) -> "KernelConfig":
+        """The same on a clock that runs so many times as fast: every limit is divided by it."""
+        names = ("wall_s", "reserve_s", "question_min_s", "question_max_s")
+        return replace(self, **{name: getattr(self, name) / speed for name in names})
 
     def as_json(self) -> str:
         """One line, keys sorted."""

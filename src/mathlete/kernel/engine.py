@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 
 from mathlete.problems import Problem
 from mathlete.sampling.record import sample_from
-from mathlete.sampling.samples import Sample, Sampler, SamplingConfig
+from mathlete.sampling.samples import Sample, SamplingConfig
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 _LOG_TAIL = 300
+_READY = 0
 
 
 class EngineError(RuntimeError):
@@ -28,7 +28,9 @@ class EngineError(RuntimeError):
 
 
 class EngineProcess:
-    """Starts the process when it is first needed, and again after it died."""
+    """A Sampler over the process. It starts when it is first needed, and again after it died."""
+
+    name = "process"
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class EngineProcess:
         self._settings = {"model": str(model), "precision": precision, "threads": threads}
         self._log, self._command = log, command
         self._process: subprocess.Popen[str] | None = None
-        self._replies: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._inbox = _Inbox()
         self._requests = 0
         self.starts = 0
         """Processes started so far."""
@@ -57,61 +59,56 @@ class EngineProcess:
             return
         self._start()
         try:
-            reply = self._reply(deadline=time.monotonic() + timeout_s)
+            reply = self._inbox.replies(_READY).get(timeout=timeout_s)
         except Empty:
-            self.kill()
+            self.close()
             raise EngineError(f"the model was not loaded within {timeout_s:.0f} s") from None
-        if not reply.get("ready"):
-            raise EngineError(f"the engine's first word was {reply}")
+        if reply is None:
+            raise EngineError(self._epitaph())
 
-    def until(self, deadline: float) -> Sampler:
-        """A Sampler over the process whose streams end at `deadline`, a moment of `time.monotonic()`."""
-        return _Until(self, deadline)
-
-    def kill(self) -> None:
-        """Ends the process at once; a stream waiting for it raises."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def samples(
-        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig, deadline: float
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
     ) -> Generator[Sample, None, None]:
-        """Yields finished samples until all are there or the deadline has come.
+        """Yields finished samples.
 
         Raises:
             EngineError: the process died, or reports an error.
         """
         self._requests += 1
         number = self._requests
+        replies = self._inbox.replies(number)
         request = {"request": number, "problem": asdict(problem), "seeds": dict(seeds), "config": asdict(config)}
-        self._send(request)
         finished = False
         try:
-            while True:
-                reply = self._reply(deadline=deadline)
-                if reply.get("request") != number:
-                    continue
+            self._send(request)
+            while not finished:
+                reply = replies.get()
+                if reply is None:
+                    raise EngineError(self._epitaph())
                 if "error" in reply:
                     raise EngineError(reply["error"])
-                if finished := "done" in reply:
-                    return
-                yield sample_from(reply["sample"], where="the engine's reply")
-        except Empty:
-            return
+                if not (finished := "done" in reply):
+                    yield sample_from(reply["sample"], where="the engine's reply")
         finally:
+            self._inbox.forget(number)
             if not finished and self._process is not None and self._process.poll() is None:
                 self._send({"cancel": number})
 
+    def close(self) -> None:
+        """Ends the process at once; a stream waiting for it raises."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def _start(self) -> None:
-        self.kill()
+        self.close()
         self.starts += 1
-        self._replies = SimpleQueue()
+        self._inbox = _Inbox()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
             )
-        threading.Thread(target=_read, args=(self._process, self._replies), daemon=True).start()
+        threading.Thread(target=_read, args=(self._process, self._inbox), name="engine-pipe", daemon=True).start()
         self._send(self._settings)
 
     def _send(self, value: Mapping[str, object]) -> None:
@@ -123,12 +120,6 @@ class EngineProcess:
         except (BrokenPipeError, ValueError) as error:
             raise EngineError(self._epitaph()) from error
 
-    def _reply(self, *, deadline: float) -> dict[str, Any]:
-        reply = self._replies.get(timeout=max(0.0, deadline - time.monotonic()))
-        if reply is None:
-            raise EngineError(self._epitaph())
-        return reply
-
     def _epitaph(self) -> str:
         code = self._process.wait() if self._process is not None else None
         with self._log.open("rb") as file:
@@ -138,28 +129,49 @@ class EngineProcess:
         return f"the engine's process ended with code {code}: {last[0]}"
 
 
-class _Until:
-    name = "process"
+class _Inbox:
+    """Replies by the request they belong to; a stream given up on never takes another's."""
 
-    def __init__(self, engine: EngineProcess, deadline: float) -> None:
-        self._engine, self._deadline = engine, deadline
+    def __init__(self) -> None:
+        self._queues: dict[int, SimpleQueue[dict[str, Any] | None]] = {_READY: SimpleQueue()}
+        self._ended = False
+        self._lock = threading.Lock()
 
-    def stream(
-        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
-    ) -> Generator[Sample, None, None]:
-        """Yields finished samples until the deadline."""
-        return self._engine.samples(problem, seeds=seeds, config=config, deadline=self._deadline)
+    def replies(self, number: int) -> "SimpleQueue[dict[str, Any] | None]":
+        """The queue of a request's replies; None in it is the end of the process."""
+        with self._lock:
+            queue = self._queues.setdefault(number, SimpleQueue())
+            if self._ended:
+                queue.put(None)
+            return queue
 
-    def close(self) -> None:
-        """The process outlives a question."""
+    def forget(self, number: int) -> None:
+        """Drops a request's queue and what still comes for it."""
+        with self._lock:
+            self._queues.pop(number, None)
+
+    def put(self, reply: dict[str, Any]) -> None:
+        """Sorts a reply in."""
+        with self._lock:
+            queue = self._queues.get(_READY if reply.get("ready") else reply.get("request", _READY))
+            if queue is not None:
+                queue.put(reply)
+
+    def end(self) -> None:
+        """Tells every waiting stream that the process is gone."""
+        with self._lock:
+            self._ended = True
+            for queue in self._queues.values():
+                queue.put(None)
 
 
-def _read(process: subprocess.Popen[str], replies: "SimpleQueue[dict[str, Any] | None]") -> None:
+def _read(process: subprocess.Popen[str], inbox: _Inbox) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        try:
-            replies.put(json.loads(line))
-        except ValueError:
-            # A half line of a dying process; its end follows.
-            break
-    replies.put(None)
+    with process.stdout as lines:
+        for line in lines:
+            try:
+                inbox.put(json.loads(line))
+            except ValueError:
+                # A half line of a dying process; its end follows.
+                break
+    inbox.end()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.competitions import Competition, competition
-from mathlete.kernel.answering import Answerer, ScaledClock, one_line
+from mathlete.kernel.answering import Answerer, one_line
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
 
@@ -75,7 +75,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
     answerer = Answerer(
         config,
         engine=EngineProcess(model, log=working / ENGINE_LOG, precision=config.precision),
-        clock=ScaledClock(speed=config.speed, started=started),
+        started=started,
         journal=working / JOURNAL,
     )
     sys.path.insert(0, str(competition_folder))

@@ -1,0 +1,1 @@
+"""Our own gateway: what Kaggle's does to a notebook, measured and rebuilt, for rehearsals without its package."""

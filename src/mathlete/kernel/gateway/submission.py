@@ -1,0 +1,124 @@
+"""What the gateways accept as a prediction, and how they make the file of them: each version's rules, as measured."""
+
+from pathlib import Path
+from typing import Any
+
+_NO_TARGET_07 = "`target_column_name` must be set in order to use scalar value predictions."
+_NO_TARGET_09 = (
+    "The gateway fields self.target_column_name and/or self.row_id_column_name must be set in order to use scalar "
+    "data_batches or unnamed Pandas/Polars series"
+)
+_COLUMN_COUNTS, _TYPES = "Inconsistent prediction column counts", "Inconsistent prediction types"
+
+
+def check_batch(prediction: Any, ids: Any, *, version: str) -> str | None:
+    """What is wrong with one row's prediction, or None.
+
+    Raises:
+        Exception: what 0.3.0 did not foresee, such as `len` of an integer.
+    """
+    if prediction is None:
+        return "No prediction received"
+    return _check_batch_03(prediction, ids) if version == "0.3.0" else _check_batch_07(prediction, ids)
+
+
+def _check_batch_03(prediction: Any, ids: Any) -> str | None:
+    import polars as pl
+
+    if len(prediction) != len(ids):
+        return f"Invalid predictions: expected {len(ids)} rows but received {len(prediction)}"
+    name = ids.columns[0]
+    if name not in prediction.columns:
+        return f"Prediction missing column {name}"
+    if not pl.Series(prediction[name]).equals(pl.Series(ids[name])):
+        return f"Invalid values for {name} in batch of predictions."
+    return None
+
+
+def _check_batch_07(prediction: Any, ids: Any) -> str | None:
+    import numpy as np
+    import pandas as pd
+    import polars as pl
+
+    if isinstance(prediction, int | float | str | bool | np.int_):
+        return None
+    if not isinstance(prediction, pl.DataFrame | pl.Series | pd.DataFrame | pd.Series):
+        return f"Invalid prediction data type, received: {type(prediction)}"
+    if len(prediction) != len(ids):
+        return f"Invalid predictions: expected {len(ids)} rows but received {len(prediction)}"
+    return None
+
+
+def write_submission(predictions: list[Any], ids: list[Any], *, version: str, file: Path) -> str | None:
+    """Writes the file; returns what is wrong where nothing can be written.
+
+    Raises:
+        Exception: what the real one does not foresee, such as pandas and polars frames mixed.
+    """
+    problem = _write_09(predictions, ids, file) if version == "0.9.0" else _write_07(predictions, ids, file)
+    return problem
+
+
+def _join(frames: list[Any]) -> Any:
+    """One frame, or what is wrong as a string; frames of the other library raise."""
+    import pandas as pd
+    import polars as pl
+
+    if isinstance(frames[0], pd.DataFrame | pd.Series):
+        return pd.concat(frames, ignore_index=True)
+    try:
+        return pl.concat(frames, how="vertical_relaxed")
+    except pl.exceptions.SchemaError:
+        return _TYPES
+    except pl.exceptions.ComputeError:
+        return _COLUMN_COUNTS
+
+
+def _write_07(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
+    """0.3.0 and 0.7.0: frames as they came; scalars would need a column name that AIMO-2's gateway never sets."""
+    import pandas as pd
+    import polars as pl
+
+    if not isinstance(predictions[0], pd.DataFrame | pl.DataFrame):
+        return _NO_TARGET_07
+    joined = _join(predictions)
+    if isinstance(joined, str):
+        return joined
+    _write(joined, file)
+    return None
+
+
+def _write_09(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
+    """0.9.0: a series becomes a frame, the ids overwrite the prediction's and come first."""
+    import pandas as pd
+    import polars as pl
+
+    if not isinstance(predictions[0], pd.DataFrame | pd.Series | pl.DataFrame | pl.Series):
+        return _NO_TARGET_09
+    joined = _join(predictions)
+    if isinstance(joined, str):
+        return joined
+    if isinstance(joined, pd.Series | pl.Series):
+        # An unnamed pandas series reaches the gateway with the name "0": parquet needs one.
+        if not joined.name:
+            return _NO_TARGET_09
+        joined = joined.to_frame()
+    table = pl.concat(ids)
+    order = [*table.columns, *(name for name in joined.columns if name not in table.columns)]
+    if isinstance(joined, pd.DataFrame):
+        for name in table.columns:
+            joined[name] = table[name].to_list()
+        joined = joined[order]
+    else:
+        joined = joined.with_columns(table).select(order)
+    _write(joined, file)
+    return None
+
+
+def _write(table: Any, file: Path) -> None:
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        table.to_parquet(file, index=False)
+    else:
+        table.write_parquet(file)

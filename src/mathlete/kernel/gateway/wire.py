@@ -1,0 +1,229 @@
+"""What goes over the wire between gateway and notebook: the messages, and Python values in and out of them.
+
+A clean implementation of the contract of Kaggle's `kaggle_evaluation` package (0.3.0 to 0.9.0), which is not on any
+registry and comes only inside a competition's data. Names and numbers are those of its kaggle_evaluation.proto, so
+either side may be the real one. The messages are described here in code and live in a pool of their own: the real
+package registers the same names in the default one.
+"""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+PACKAGE = "kaggle_evaluation_client"
+SERVICE = f"{PACKAGE}.KaggleEvaluationService"
+_Field = descriptor_pb2.FieldDescriptorProto
+_ONEOF: tuple[tuple[str, int, str], ...] = (
+    ("str_value", _Field.TYPE_STRING, ""),
+    ("bool_value", _Field.TYPE_BOOL, ""),
+    ("int_value", _Field.TYPE_SINT64, ""),
+    ("float_value", _Field.TYPE_FLOAT, ""),
+    ("none_value", _Field.TYPE_BOOL, ""),
+    ("list_value", _Field.TYPE_MESSAGE, "PayloadList"),
+    ("tuple_value", _Field.TYPE_MESSAGE, "PayloadList"),
+    ("dict_value", _Field.TYPE_MESSAGE, "PayloadMap"),
+    ("pandas_dataframe_value", _Field.TYPE_BYTES, ""),
+    ("polars_dataframe_value", _Field.TYPE_BYTES, ""),
+    ("pandas_series_value", _Field.TYPE_BYTES, ""),
+    ("polars_series_value", _Field.TYPE_BYTES, ""),
+    ("numpy_array_value", _Field.TYPE_BYTES, ""),
+    ("numpy_scalar_value", _Field.TYPE_BYTES, ""),
+    ("bytes_io_value", _Field.TYPE_BYTES, ""),
+)
+"""The value of a Payload, numbered from 1."""
+
+
+def _field(message: Any, name: str, number: int, kind: int, *, of: str = "", repeated: bool = False) -> Any:
+    label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
+    field = message.field.add(name=name, number=number, type=kind, label=label)
+    if of:
+        field.type_name = f".{PACKAGE}.{of}"
+    return field
+
+
+def _map(message: Any, name: str, number: int) -> None:
+    # A map is a repeated message of key and value (protobuf language guide, "Maps").
+    entry = message.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
+    entry.options.map_entry = True
+    _field(entry, "key", 1, _Field.TYPE_STRING)
+    _field(entry, "value", 2, _Field.TYPE_MESSAGE, of="Payload")
+    _field(message, name, number, _Field.TYPE_MESSAGE, of=f"{message.name}.{entry.name}", repeated=True)
+
+
+def _described() -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(name="mathlete_gateway.proto", package=PACKAGE, syntax="proto3")
+    request = file.message_type.add(name="KaggleEvaluationRequest")
+    _field(request, "name", 1, _Field.TYPE_STRING)
+    _field(request, "args", 2, _Field.TYPE_MESSAGE, of="Payload", repeated=True)
+    _map(request, "kwargs", 3)
+    response = file.message_type.add(name="KaggleEvaluationResponse")
+    _field(response, "payload", 1, _Field.TYPE_MESSAGE, of="Payload")
+    payload = file.message_type.add(name="Payload")
+    payload.oneof_decl.add(name="value")
+    for number, (name, kind, of) in enumerate(_ONEOF, start=1):
+        _field(payload, name, number, kind, of=of).oneof_index = 0
+    _field(file.message_type.add(name="PayloadList"), "payloads", 1, _Field.TYPE_MESSAGE, of="Payload", repeated=True)
+    _map(file.message_type.add(name="PayloadMap"), "payload_map", 1)
+    return file
+
+
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.Add(_described())
+
+
+def _message(name: str) -> Any:
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+
+
+Request, Response, Payload = map(_message, ("KaggleEvaluationRequest", "KaggleEvaluationResponse", "Payload"))
+
+
+def serialize(data: Any) -> Any:
+    """The Payload of a Python value.
+
+    Raises:
+        TypeError: a type that the wire does not carry.
+        ValueError: an integer beyond 64 bits.
+    """
+    import numpy as np
+
+    # numpy scalars first: np.float64 is a float too, and bool is an int.
+    if isinstance(data, np.generic):
+        assert isinstance(data, np.number | np.bool_)
+        return Payload(numpy_scalar_value=_saved(data))
+    for kind, field in ((str, "str_value"), (bool, "bool_value"), (int, "int_value"), (float, "float_value")):
+        if isinstance(data, kind):
+            return Payload(**{field: data})
+    if data is None:
+        return Payload(none_value=True)
+    if isinstance(data, list | tuple):
+        field = "list_value" if isinstance(data, list) else "tuple_value"
+        return Payload(**{field: {"payloads": [serialize(item) for item in data]}})
+    if isinstance(data, dict):
+        return _serialize_dict(data)
+    if isinstance(data, np.ndarray):
+        return Payload(numpy_array_value=_saved(data))
+    if isinstance(data, io.BytesIO):
+        return Payload(bytes_io_value=data.getvalue())
+    return _serialize_table(data)
+
+
+def _serialize_dict(data: dict[Any, Any]) -> Any:
+    if wrong := [key for key in data if not isinstance(key, str)]:
+        raise TypeError(f"KaggleEvaluation only supports dicts with keys of type str, found {type(wrong[0])}.")
+    payload = Payload()
+    payload.dict_value.SetInParent()
+    for key, value in data.items():
+        payload.dict_value.payload_map[key].CopyFrom(serialize(value))
+    return payload
+
+
+def _serialize_table(data: Any) -> Any:
+    import pandas as pd
+    import polars as pl
+
+    buffer = io.BytesIO()
+    if isinstance(data, pd.DataFrame | pd.Series):
+        pd.DataFrame(data).to_parquet(buffer, index=False, compression="lz4")
+        field = "pandas_dataframe_value" if isinstance(data, pd.DataFrame) else "pandas_series_value"
+    elif isinstance(data, pl.Series):
+        pl.DataFrame(data).write_parquet(buffer, compression="lz4", statistics=False)
+        field = "polars_series_value"
+    elif isinstance(data, pl.DataFrame):
+        _write_stream(data, buffer)
+        field = "polars_dataframe_value"
+    else:
+        raise TypeError(f"Type {type(data)} not supported for KaggleEvaluation.")
+    return Payload(**{field: buffer.getvalue()})
+
+
+def _write_stream(data: Any, buffer: io.BytesIO) -> None:
+    import polars as pl
+    import pyarrow
+
+    if banned := {pl.Enum, pl.Object, pl.Unknown} & {kind.base_type() for kind in data.dtypes}:
+        raise TypeError(f"Unsupported Polars data type(s): {banned}")
+    table = data.to_arrow()
+    options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
+    with pyarrow.ipc.new_stream(buffer, table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
+def _saved(data: Any) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, data, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def deserialize(payload: Any) -> Any:
+    """The Python value in a Payload.
+
+    Raises:
+        TypeError: a Payload that holds none.
+    """
+    field = payload.WhichOneof("value")
+    if field is None:
+        raise TypeError(f"Found unknown Payload case {field}")
+    value = getattr(payload, field)
+    if field == "none_value":
+        return None
+    if field in ("list_value", "tuple_value"):
+        return (list if field == "list_value" else tuple)(map(deserialize, value.payloads))
+    if field == "dict_value":
+        return {key: deserialize(item) for key, item in value.payload_map.items()}
+    reader = _READERS.get(field)
+    return reader(io.BytesIO(value)) if reader else value
+
+
+def _pandas_series(buffer: io.BytesIO) -> Any:
+    import pandas as pd
+
+    table = pd.read_parquet(buffer)
+    return pd.Series(table[table.columns[0]])
+
+
+def _pandas_frame(buffer: io.BytesIO) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(buffer)
+
+
+def _polars_frame(buffer: io.BytesIO) -> Any:
+    import polars as pl
+    import pyarrow
+
+    with pyarrow.ipc.open_stream(buffer) as reader:
+        return pl.from_arrow(reader.read_all())
+
+
+def _polars_series(buffer: io.BytesIO) -> Any:
+    import polars as pl
+
+    return pl.read_parquet(buffer).to_series()
+
+
+def _array(buffer: io.BytesIO) -> Any:
+    import numpy as np
+
+    return np.load(buffer, allow_pickle=False)
+
+
+def _scalar(buffer: io.BytesIO) -> Any:
+    data = _array(buffer)
+    # numpy loads a scalar as an array without dimensions.
+    return data.dtype.type(data)
+
+
+_READERS: dict[str, Callable[[io.BytesIO], Any]] = {
+    "pandas_dataframe_value": _pandas_frame,
+    "polars_dataframe_value": _polars_frame,
+    "pandas_series_value": _pandas_series,
+    "polars_series_value": _polars_series,
+    "numpy_array_value": _array,
+    "numpy_scalar_value": _scalar,
+    "bytes_io_value": lambda buffer: buffer,
+}
