@@ -44,6 +44,8 @@ def build_tokenizer(*, vocabulary: int) -> "PreTrainedTokenizerFast":
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = chat_template()
+    # Every byte is known; without this line Qwen2's class adds its own "<|endoftext|>", one id beyond the embedding.
+    tokenizer.init_kwargs["unk_token"] = None
     return tokenizer
 
 
