@@ -1,0 +1,254 @@
+"""Tune: a LoRA adapter on the 4-bit base by TRL's SFTTrainer, on rows that are tokens already.
+
+QLoRA (arXiv 2305.14314): the base in NF4 with double quantisation, adapters on all linear layers. Two things differ
+from TRL's own defaults. Adapter weights stay in fp32 (TRL casts them to bf16 on a quantised base): a 16-bit GPU can
+train them under autocast, and a checkpoint gives back exactly what it was given. And the order of the rows is made
+here, as a function of the seed alone, so that a resumed run sees what an unbroken one sees.
+"""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathlete.models import ModelSource, compute_dtype, load_model, load_tokenizer
+from mathlete.runs import read_json, require_space, write_atomically, write_json
+from mathlete.tune.rows import TRAIN
+from mathlete.tune.settings import Advance, Lora, Tune
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+METRICS, LOGS = "metrics.jsonl", "logs"
+_WHOLE = "whole"
+"""Mark of a checkpoint that was written to its end."""
+_POOL = 16
+"""Batches drawn together and sorted by length, so that a batch has little padding."""
+_LAYER_BYTES = 34
+"""Activations a layer keeps for the backward pass, bytes a token and unit of width in 16 bit, attention aside
+(Korthikanti et al. 2022, arXiv 2205.05198, equation 1)."""
+
+
+def schedule(lengths: list[int], *, rows: int, batch: int, seed: int) -> list[int]:
+    """Indices of `rows` rows in training order: every epoch shuffled, batches of similar length, batches shuffled.
+
+    Args:
+        lengths: tokens of each row.
+        rows: how many to draw; more than there are start the next epoch.
+        batch: rows a step.
+        seed: any whole number.
+    """
+    drawn: list[int] = []
+    epoch = 0
+    while len(drawn) < rows:
+        shuffle = random.Random(f"{seed}/{epoch}").shuffle
+        order = list(range(len(lengths)))
+        shuffle(order)
+        batches = []
+        for start in range(0, len(order), _POOL * batch):
+            pool = sorted(order[start : start + _POOL * batch], key=lambda index: lengths[index])
+            batches += [pool[at : at + batch] for at in range(0, len(pool), batch)]
+        shuffle(batches)
+        drawn += [index for some in batches for index in some]
+        epoch += 1
+    return drawn[:rows]
+
+
+def tune(
+    adapter: Path,
+    *,
+    data: Path,
+    source: ModelSource,
+    lora: Lora,
+    config: Tune,
+    seed: int,
+    advance: Advance,
+    say: "Callable[[str], None]",
+) -> dict[str, object]:
+    """Trains the adapter into the folder `adapter`, or goes on from its last whole checkpoint; returns the figures.
+
+    Raises:
+        UserError: the model can't be loaded, or the disk has no room.
+    """
+    import torch
+
+    trainer, steps = _trainer(adapter, data=data, source=source, lora=lora, config=config, seed=seed, say=say)
+    trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    # Adapter, two moments and the adapter as saved, in two checkpoints.
+    require_space(adapter, needed_bytes=8 * sum(weight.numel() * 4 for weight in trainable))
+    trainer.add_callback(_follower(adapter, advance=advance))
+    checkpoint = last_whole_checkpoint(adapter)
+    if checkpoint is not None:
+        say(f"going on from {checkpoint.name}")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.model.save_pretrained(adapter)
+    _sort_target_modules(adapter)
+    curve = _curve(trainer.state.log_history)
+    return {
+        "steps": steps,
+        "rows_seen": steps * config.batch * config.accumulate,
+        "trainable_parameters": sum(weight.numel() for weight in trainable),
+        "adapter_dtype": str(trainable[0].dtype).removeprefix("torch."),
+        "first_loss": curve[0]["loss"],
+        "last_loss": curve[-1]["loss"],
+        "cuda_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+    }
+
+
+def _trainer(
+    adapter: Path,
+    *,
+    data: Path,
+    source: ModelSource,
+    lora: Lora,
+    config: Tune,
+    seed: int,
+    say: "Callable[[str], None]",
+) -> tuple[Any, int]:
+    """(the trainer, the optimizer steps it will do)."""
+    import datasets
+    from peft import LoraConfig
+    from transformers import PrinterCallback
+    from trl import SFTTrainer
+
+    rows = datasets.load_from_disk(data / TRAIN)
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    step_rows = config.batch * config.accumulate
+    steps = config.steps_for(len(rows))
+    order = schedule(lengths, rows=steps * step_rows, batch=config.batch, seed=seed)
+    model = load_model(source, precision="nf4")
+    trainer = SFTTrainer(
+        model=model,
+        args=_arguments(adapter, model, config=config, steps=steps, longest=max(lengths), seed=seed, say=say),
+        train_dataset=rows.select(order, keep_in_memory=True),
+        processing_class=load_tokenizer(source),
+        peft_config=LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    for weight in trainer.model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return trainer, steps
+
+
+def _arguments(
+    adapter: Path,
+    model: Any,
+    *,
+    config: Tune,
+    steps: int,
+    longest: int,
+    seed: int,
+    say: "Callable[[str], None]",
+) -> Any:
+    import torch
+    from trl import SFTConfig
+
+    dtype, why = compute_dtype()
+    say(f"compute in {str(dtype).removeprefix('torch.')}: {why}")
+    checkpointing, reason = _checkpointing(model, tokens=config.batch * longest)
+    say(f"activation checkpointing {'on' if checkpointing else 'off'}: {reason}")
+    arguments = SFTConfig(
+        output_dir=str(adapter),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup * steps),
+        max_grad_norm=config.clip,
+        weight_decay=0.0,
+        optim="adamw_torch_fused",
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=checkpointing,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        train_sampling_strategy="sequential",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        logging_steps=config.log_every,
+        save_steps=config.save_every,
+        save_total_limit=2,
+        seed=seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    # One process, one GPU: with several to be seen, Trainer would wrap the model in DataParallel, which TRL refuses.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def _checkpointing(model: Any, *, tokens: int) -> tuple[bool, str]:
+    """(whether activations are computed twice to save memory, why) for batches of so many tokens."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return False, "CPU: time is shorter than memory"
+    shape = model.config.get_text_config()
+    needed = _LAYER_BYTES * tokens * shape.hidden_size * shape.num_hidden_layers
+    free = torch.cuda.mem_get_info()[0]
+    words = f"the longest batch keeps about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+    return needed > free / 2, words
+
+
+def _follower(adapter: Path, *, advance: Advance) -> Any:
+    """The callback that shows progress, keeps the loss curve and marks whole checkpoints."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers import TrainerCallback
+
+    class Follower(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.board = SummaryWriter(log_dir=str(adapter / LOGS))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            curve = _curve(state.log_history)
+            advance(state.global_step, state.max_steps, f"loss {curve[-1]['loss']:.4f}" if curve else "")
+
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            curve = _curve(state.log_history)
+            write_atomically(adapter / METRICS, "".join(json.dumps(point) + "\n" for point in curve))
+            if state.log_history and "loss" in state.log_history[-1]:
+                for name, value in curve[-1].items():
+                    self.board.add_scalar(f"train/{name}", value, state.global_step)
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            (adapter / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.board.close()
+
+    return Follower()
+
+
+_POINT = ("step", "loss", "learning_rate", "grad_norm", "entropy", "mean_token_accuracy")
+
+
+def _curve(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points of the loss curve in the trainer's history."""
+    return [{key: point[key] for key in _POINT if key in point} for point in history if "loss" in point]
+
+
+def last_whole_checkpoint(adapter: Path) -> Path | None:
+    """The checkpoint to go on from; half-written ones, which a kill leaves, are deleted."""
+    whole = []
+    for folder in adapter.glob("checkpoint-*"):
+        if (folder / _WHOLE).is_file():
+            whole.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
+def _sort_target_modules(adapter: Path) -> None:
+    # peft writes a set in whatever order it has: sorted, the same run gives the same bytes.
+    file = adapter / "adapter_config.json"
+    config: dict[str, Any] = read_json(file)
+    write_json(file, {**config, "target_modules": sorted(config["target_modules"])})

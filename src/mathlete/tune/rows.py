@@ -1,0 +1,176 @@
+"""Format: traced problems become token rows, those with a wrong, unproved or unfit trace left out and counted.
+
+The work is kept in parts of a thousand problems, each finished by a rename, so that a killed run goes on.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from mathlete.answers import compare
+from mathlete.corpus.traces import TracedProblem
+from mathlete.errors import UserError
+from mathlete.prompts import END_THINK, THINK, PromptFormat
+from mathlete.runs import read_json, write_atomically, write_json
+from mathlete.tune.settings import Advance, Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TRAIN, HELDOUT, HEAD = "train", "heldout", "head.jsonl"
+IGNORED = -100
+"""The label of a token without loss, as torch's cross_entropy has it."""
+_PARTS, _PART = ".parts", 1000
+_HEAD = 20
+
+
+class Row(TypedDict):
+    """One training row: what the served prompt is, and what the model must write after it."""
+
+    problem_id: str
+    statement: str
+    gold: str
+    prompt_tokens: int
+    input_ids: list[int]
+    """Prompt, completion, eos."""
+    labels: list[int]
+    """IGNORED over the prompt, then the completion's own ids."""
+
+
+def row_of(traced: TracedProblem, *, prompts: PromptFormat, max_tokens: int) -> Row | str:
+    """The row, or the reason why there is none: wrong, unknown, empty, marks or too long."""
+    problem, trace = traced.problem, traced.trace
+    verdict = compare(answer=trace.answer, gold=problem.gold)
+    if verdict != "equal":
+        return "wrong" if verdict == "different" else "unknown"
+    if not trace.text.strip():
+        return "empty"
+    prompt = prompts.prompt_ids(problem.statement)
+    completion = prompts.completion_ids(trace=trace.text, answer=trace.answer)
+    if _has_marks(trace.text) or prompts.tokenizer.eos_token_id in completion[:-1]:
+        # Such a row would teach the model to stop, or to leave its reasoning, in the middle of it.
+        return "marks"
+    if len(prompt) + len(completion) > max_tokens:
+        return "too long"
+    return Row(
+        problem_id=problem.id,
+        statement=problem.statement,
+        gold=problem.gold,
+        prompt_tokens=len(prompt),
+        input_ids=prompt + completion,
+        labels=[IGNORED] * len(prompt) + completion,
+    )
+
+
+def _has_marks(text: str) -> bool:
+    return THINK in text or END_THINK in text
+
+
+def format_rows(
+    output: Path, *, traced: Iterable[TracedProblem], prompts: PromptFormat, rows: Rows, seed: int, advance: Advance
+) -> dict[str, object]:
+    """Writes `train/` and `heldout/` (datasets folders) and `head.jsonl` (the first rows as text); returns the counts.
+
+    Raises:
+        UserError: fewer than two rows are left.
+    """
+    parts, dropped = _parts(output / _PARTS, traced, prompts=prompts, max_tokens=rows.max_tokens, advance=advance)
+    kept = sum(len(part) for part in parts)
+    if kept < 2:
+        raise UserError(
+            f"training needs at least two rows with a right trace, and {kept} of {kept + dropped.total()} is left",
+            value=", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no problem at all",
+            cure="give more problems, or longer rows with --rows.max-tokens",
+        )
+    train, heldout = _split(parts, count=rows.heldout, seed=seed)
+    train.save_to_disk(output / TRAIN)
+    heldout.save_to_disk(output / HELDOUT)
+    write_atomically(output / HEAD, "".join(_readable(row, prompts) for row in islice(iter(train), _HEAD)))
+    shutil.rmtree(output / _PARTS)
+    lengths = [len(ids) for ids in train["input_ids"]]
+    return {
+        "problems": kept + dropped.total(),
+        "rows": len(train),
+        "heldout": len(heldout),
+        "dropped": dict(sorted(dropped.items())),
+        "tokens": sum(lengths),
+        "longest": max(lengths),
+        "trained_tokens": sum(lengths) - sum(train["prompt_tokens"]),
+    }
+
+
+def _parts(
+    folder: Path, traced: Iterable[TracedProblem], *, prompts: PromptFormat, max_tokens: int, advance: Advance
+) -> "tuple[list[Dataset], Counter[str]]":
+    import datasets
+
+    parts, dropped, seen = [], Counter[str](), 0
+    for number, some in enumerate(_batched(traced)):
+        part = folder / f"{number:05d}"
+        if not part.exists():
+            _write_part(part, some, prompts=prompts, max_tokens=max_tokens)
+        found = datasets.load_from_disk(part)
+        if len(found):
+            parts.append(found)
+        counts: dict[str, Any] = read_json(part / "dropped.json")
+        dropped.update(counts)
+        seen += len(some)
+        advance(seen, None, f"{seen - dropped.total()} rows, {dropped.total()} dropped")
+    return parts, dropped
+
+
+def _batched(traced: Iterable[TracedProblem]) -> Iterator[list[TracedProblem]]:
+    stream = iter(traced)
+    while some := list(islice(stream, _PART)):
+        yield some
+
+
+def _write_part(part: Path, some: list[TracedProblem], *, prompts: PromptFormat, max_tokens: int) -> None:
+    import datasets
+
+    found = [row_of(one, prompts=prompts, max_tokens=max_tokens) for one in some]
+    rows = [row for row in found if not isinstance(row, str)]
+    unfinished = part.with_name(f"{part.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    datasets.Dataset.from_list(rows).save_to_disk(unfinished)
+    write_json(unfinished / "dropped.json", Counter(reason for reason in found if isinstance(reason, str)))
+    unfinished.rename(part)
+
+
+def _split(parts: "list[Dataset]", *, count: int, seed: int) -> "tuple[Dataset, Dataset]":
+    """(train, heldout): held out are the problems whose id hashes lowest, all traces of a problem on the same side."""
+    import datasets
+
+    table = datasets.concatenate_datasets(parts)
+    ids = table["problem_id"]
+    order = sorted(set(ids), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    if len(order) < 2:
+        raise UserError("training needs at least two problems", value=len(order), cure="give more problems")
+    chosen = set(order[: min(count, max(1, len(order) // 10))])
+    sides: dict[bool, list[int]] = {True: [], False: []}
+    for index, name in enumerate(ids):
+        sides[name in chosen].append(index)
+    return _selected(table, sides[False]), _selected(table, sides[True])
+
+
+def _selected(table: "Dataset", indices: list[int]) -> "Dataset":
+    chosen: Dataset = table.select(indices, keep_in_memory=True)
+    return chosen
+
+
+def _readable(row: Row, prompts: PromptFormat) -> str:
+    prompt, completion = row["input_ids"][: row["prompt_tokens"]], row["input_ids"][row["prompt_tokens"] :]
+    shown = {
+        "problem_id": row["problem_id"],
+        "gold": row["gold"],
+        "prompt": prompts.tokenizer.decode(prompt),
+        "trained": prompts.tokenizer.decode(completion),
+        "prompt_tokens": len(prompt),
+        "trained_tokens": len(completion),
+    }
+    return json.dumps(shown, ensure_ascii=False) + "\n"

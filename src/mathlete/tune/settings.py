@@ -1,0 +1,131 @@
+"""The settings of the four training steps, one frozen dataclass each."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from mathlete.errors import UserError
+
+MergeBase = Literal["dequant", "original"]
+"""What the adapter is merged into: the dequantised 4-bit weights it was trained on · the model's own weights."""
+
+Advance = Callable[[int, int | None, str], None]
+"""Moves a progress bar: done, total where it is known, words."""
+
+
+def require(*rules: tuple[str, object, bool, str]) -> None:
+    """Checks (flag, value, whether it is good, rule) in turn.
+
+    Raises:
+        UserError: the first that is not good.
+    """
+    for flag, value, good, rule in rules:
+        if not good:
+            raise UserError(f"--{flag} must be {rule}", value=value, cure="leave it at the preset's value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which traces become training rows."""
+
+    max_tokens: int = 512
+    """Longest row, prompt and completion together, tokens. A longer one is dropped, never cut."""
+    heldout: int = 200
+    """Rows kept from training to measure what merge and export cost; at most a tenth of all rows, at least one."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        require(
+            ("rows.max-tokens", self.max_tokens, self.max_tokens >= 16, "at least 16"),
+            ("rows.heldout", self.heldout, self.heldout >= 1, "at least 1"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """The adapter: low-rank updates of all linear layers (arXiv 2106.09685; all layers: arXiv 2305.14314, section 4)."""
+
+    rank: int = 16
+    """Rank of each update, 1 or more."""
+    alpha: int = 32
+    """The update is scaled by alpha / rank."""
+    dropout: float = 0.0
+    """Share of the adapter's inputs dropped while training, 0 to below 1."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        require(
+            ("lora.rank", self.rank, self.rank >= 1, "at least 1"),
+            ("lora.alpha", self.alpha, self.alpha >= 1, "at least 1"),
+            ("lora.dropout", self.dropout, 0 <= self.dropout < 1, "0 to below 1"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """How the adapter is trained: AdamW, a warm-up, then a cosine to 0."""
+
+    rate: float = 2e-3
+    """Peak learning rate, above 0."""
+    epochs: float = 1.0
+    """Passes over the rows, above 0."""
+    steps: int | None = None
+    """Optimizer steps; None: as many as the epochs give."""
+    batch: int = 32
+    """Rows of one forward pass, 1 or more."""
+    accumulate: int = 1
+    """Forward passes of one optimizer step, 1 or more."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate rises, 0 to 1."""
+    clip: float = 1.0
+    """Largest norm of the gradient, above 0."""
+    save_every: int = 50
+    """Steps between checkpoints, 1 or more: what a kill can cost."""
+    log_every: int = 10
+    """Steps between points of the loss curve, 1 or more."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        require(
+            ("tune.rate", self.rate, self.rate > 0, "above 0"),
+            ("tune.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0"),
+            ("tune.steps", self.steps, self.steps is None or self.steps >= 1, "at least 1"),
+            ("tune.batch", self.batch, self.batch >= 1, "at least 1"),
+            ("tune.accumulate", self.accumulate, self.accumulate >= 1, "at least 1"),
+            ("tune.warmup", self.warmup, 0 <= self.warmup <= 1, "0 to 1"),
+            ("tune.clip", self.clip, self.clip > 0, "above 0"),
+            ("tune.save-every", self.save_every, self.save_every >= 1, "at least 1"),
+            ("tune.log-every", self.log_every, self.log_every >= 1, "at least 1"),
+        )
+
+    def steps_for(self, rows: int) -> int:
+        """Optimizer steps over so many rows.
+
+        >>> Tune(batch=4, epochs=2.0).steps_for(10)
+        5
+        """
+        return self.steps or math.ceil(self.epochs * rows / (self.batch * self.accumulate))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survival:
+    """What merge and export may cost, measured on the held-out rows against the model as it was trained."""
+
+    kl_merged: float = 1e-4
+    """Largest KL(trained || merged), nats a token."""
+    kl_int8: float = 1e-3
+    """Largest KL(trained || int8), nats a token."""
+    greedy: float = 0.99
+    """Least share of greedy answers that int8 leaves unchanged, 0 to 1."""
+    max_tokens: int = 256
+    """Cap on a greedy completion, tokens."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        require(
+            ("survival.kl-merged", self.kl_merged, self.kl_merged > 0, "above 0"),
+            ("survival.kl-int8", self.kl_int8, self.kl_int8 > 0, "above 0"),
+            ("survival.greedy", self.greedy, 0 <= self.greedy <= 1, "0 to 1"),
+            ("survival.max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
+        )
