@@ -24,9 +24,6 @@ class Policy:
     """How much a sample's vote counts (`mathlete.solve.voting`)."""
     fallback_weight: float = 1.0
     """What the votes for 0, 1 and -1 are multiplied by, 0 to 1; 1 is no prejudice."""
-    genselect: int = 0
-    """Judgements of the model on candidate summaries that then choose the answer (`mathlete.solve.genselect`); 0: the
-    vote decides."""
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
@@ -38,8 +35,6 @@ class Policy:
             )
         if not 0 <= self.fallback_weight <= 1:
             raise UserError("the fallback weight must be 0 to 1", value=self.fallback_weight, cure="use 1")
-        if self.genselect < 0:
-            raise UserError("genselect judgements must be 0 or more", value=self.genselect, cure="use 0")
         stopping_rule(self.stop)
         self.sampling.check()
 

@@ -2,7 +2,7 @@
 
 A rule's name is what a user writes; `+` joins several, any of which stops ("beta95+exact"). Every rule looks only at
 the answers in the order they arrived. An answerless sample never votes, never fills a window and never counts as
-distinct; it only uses up one of the n. What each rule saves and costs on recorded runs: docs/solving.md.
+distinct; it only uses up one of the n.
 
 | name | stops when | guarantee |
 |---|---|---|
