@@ -213,8 +213,13 @@ def quantization(precision: Precision) -> Any:
     return None
 
 
-def load_model(source: ModelSource, *, precision: Precision = "auto") -> "PreTrainedModel":
+def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str | None = None) -> "PreTrainedModel":
     """The model in eval mode on this machine's device, its weights held as `precision` says.
+
+    Args:
+        source: where its files are.
+        precision: how its linear layers are held.
+        dtype: of activations and dense weights, as torch names it; None takes this machine's.
 
     Raises:
         UserError: not on this machine nor on the hub, or not a model.
@@ -222,12 +227,11 @@ def load_model(source: ModelSource, *, precision: Precision = "auto") -> "PreTra
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
-    dtype, _ = compute_dtype()
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location,
             revision=source.revision,
-            dtype=dtype,
+            dtype=dtype or compute_dtype()[0],
             quantization_config=quantization(precision),
             device_map={"": device_name()},
         )
