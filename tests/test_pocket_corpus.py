@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.corpus.pocket import FAMILIES, PocketItem, completion, generate, split_of, training_traces
+from mathlete.corpus.pocket.suite import write_items, write_pocket_val
+from mathlete.corpus.traces import read_traced
 from mathlete.errors import UserError
 from mathlete.models import data_folder
 from mathlete.problems import read_problems
@@ -169,3 +172,18 @@ def test_training_mixes_easy_problems_in_evenly() -> None:
     assert {traced.problem.subset.split("/")[0] for traced in training_traces("pocket-hard", count=50)} == {"hard"}
     with pytest.raises(UserError, match="did you mean pocket"):
         training_traces("pockets", count=1)
+
+
+def test_the_shipped_suite_is_what_the_generator_writes(tmp_path: Path) -> None:
+    write_pocket_val(tmp_path)
+    for file in tmp_path.iterdir():
+        assert file.read_bytes() == (data_folder() / "pocket" / file.name).read_bytes()
+
+
+def test_items_are_written_as_problems_or_as_traced_problems(tmp_path: Path) -> None:
+    items = generate(families=["hard"], count=20, seed=4, split="train")
+    write_items(tmp_path / "p.jsonl", items, traces=False)
+    assert read_problems(tmp_path / "p.jsonl") == [item.problem for item in items]
+    write_items(tmp_path / "t.jsonl", items, traces=True)
+    read = list(read_traced(tmp_path / "t.jsonl"))
+    assert [(traced.problem, traced.trace.text) for traced in read] == [(item.problem, item.trace) for item in items]

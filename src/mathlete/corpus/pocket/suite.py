@@ -1,8 +1,11 @@
-"""The pocket suite: test problems of every family, frozen by hash."""
+"""Files of pocket problems: the frozen suite, and as many others as are wanted."""
 
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
-from mathlete.corpus.pocket.generator import generate
+from mathlete.corpus.pocket.generator import PocketItem, generate
 from mathlete.problems import problems_sha256, write_problems
 from mathlete.runs import write_atomically
 
@@ -24,3 +27,13 @@ def write_pocket_val(folder: Path) -> str:
     write_problems(folder / "pocket_val.jsonl", problems)
     write_atomically(folder / "pocket_val.sha256", f"{digest}\n")
     return digest
+
+
+def write_items(path: Path, items: Iterable[PocketItem], *, traces: bool) -> None:
+    """Writes one problem a line, atomically; with `traces` as traced problems, which `python -m train math` reads."""
+
+    def line(item: PocketItem) -> str:
+        trace = {"trace": item.trace, "answer": item.problem.gold} if traces else {}
+        return json.dumps({**asdict(item.problem), **trace}, ensure_ascii=False) + "\n"
+
+    write_atomically(path, "".join(map(line, items)))
