@@ -28,6 +28,8 @@ class Command:
     """Carries the command out and returns its line of JSON."""
     help: str
     """Shown by --help: what it does, then two examples."""
+    defaults: Callable[[Sequence[str]], object] | None = None
+    """Makes the settings that hold where the words say nothing else, for a command whose defaults depend on them."""
 
 
 def run_command_line(
@@ -59,7 +61,10 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     import tyro
 
     try:
-        settings: object = tyro.cli(command.settings, prog=prog, description=command.help, args=list(argv))
+        given: Any = tyro.MISSING_NONPROP if command.defaults is None else command.defaults(argv)
+        settings: object = tyro.cli(
+            command.settings, prog=prog, description=command.help, args=list(argv), default=given
+        )
     except SystemExit as stop:
         return int(stop.code or 0)
     try:

@@ -102,6 +102,11 @@ def compute_dtype() -> tuple["torch.dtype", str]:
     return torch.float16, "compute capability below 8.0 has no bf16"
 
 
+def weight_bytes(folder: Path) -> int:
+    """Size of a model folder's weights."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def device_name() -> str:
     """`cuda` where there is one, else `cpu`."""
     import torch

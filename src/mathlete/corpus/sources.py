@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.answers import extract
-from mathlete.corpus.traces import Trace, TracedProblem
+from mathlete.corpus.traces import Trace, TracedProblem, read_traced
 from mathlete.errors import UserError, nearest
 from mathlete.models import data_folder
 from mathlete.problems import Problem, read_json_lines
@@ -136,22 +136,33 @@ def load_problems(name: str, *, mirror: Path | None = None) -> list[Problem]:
 def load_traces(
     name: str, *, mirror: Path | None = None, limit: int | None = None, seed: int = 0
 ) -> list[TracedProblem]:
-    """Up to `limit` traced problems of a source, in its order; `seed` chooses the pocket generator's.
+    """Up to `limit` traced problems of a source or a JSONL file, in its order; `seed` chooses the pocket generator's.
 
     Raises:
         UserError: a source that has no traces.
     """
+    return list(iter_traces(name, mirror=mirror, limit=limit, seed=seed))
+
+
+def iter_traces(
+    name: str, *, mirror: Path | None = None, limit: int | None = None, seed: int = 0
+) -> Iterator[TracedProblem]:
+    """Yields what `load_traces` returns, read as it is asked for; a wrong name is an error of the call itself."""
     if name.startswith("pocket"):
         from mathlete.corpus.pocket import training_traces
 
-        return training_traces(name, count=limit, seed=seed)
-    src = source(name)
+        return iter(training_traces(name, count=limit, seed=seed))
+    if name.endswith(".jsonl"):
+        return islice(read_traced(Path(name)), limit)
+    with_traces = sorted(["pocket", *(key for key, value in sources().items() if value.trace)])
+    src = sources().get(name)
+    if src is None:
+        cure = f"{nearest(name, with_traces)}, or a file of traced problems ending in .jsonl"
+        raise UserError("the source must be a known one", value=repr(name), cure=cure)
     if not src.trace:
-        with_traces = ["pocket", *(key for key, value in sources().items() if value.trace)]
-        raise UserError(
-            "training needs a source with traces", value=repr(name), cure=f"use {' or '.join(sorted(with_traces))}"
-        )
-    return list(islice(_traced(src, mirror=mirror), limit))
+        cure = f"use {' or '.join(with_traces)}"
+        raise UserError("training needs a source with traces", value=repr(name), cure=cure)
+    return islice(_traced(src, mirror=mirror), limit)
 
 
 def _traced(src: Source, *, mirror: Path | None) -> Iterator[TracedProblem]:

@@ -9,6 +9,7 @@ here, as a function of the seed alone, so that a resumed run sees what an unbrok
 import json
 import random
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,15 +111,17 @@ def _trainer(
     import datasets
     from peft import LoraConfig
     from transformers import PrinterCallback
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
     rows = datasets.load_from_disk(data / TRAIN)
     lengths = [len(ids) for ids in rows["input_ids"]]
     step_rows = config.batch * config.accumulate
     steps = config.steps_for(len(rows))
     order = schedule(lengths, rows=steps * step_rows, batch=config.batch, seed=seed)
+    # transformers 5 renames it, TRL and peft still ask for it by its old name.
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     model = load_model(source, precision="nf4")
-    trainer = SFTTrainer(
+    trainer: Any = SFTTrainer(
         model=model,
         args=_arguments(adapter, model, config=config, steps=steps, longest=max(lengths), seed=seed, say=say),
         train_dataset=rows.select(order, keep_in_memory=True),
@@ -149,7 +152,7 @@ def _arguments(
     say: "Callable[[str], None]",
 ) -> Any:
     import torch
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     dtype, why = compute_dtype()
     say(f"compute in {str(dtype).removeprefix('torch.')}: {why}")
@@ -204,7 +207,7 @@ def _follower(adapter: Path, *, advance: Advance) -> Any:
     from torch.utils.tensorboard import SummaryWriter
     from transformers import TrainerCallback
 
-    class Follower(TrainerCallback):  # type: ignore[misc]
+    class Follower(TrainerCallback):
         def __init__(self) -> None:
             self.board = SummaryWriter(log_dir=str(adapter / LOGS))
 

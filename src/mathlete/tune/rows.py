@@ -72,14 +72,31 @@ def _has_marks(text: str) -> bool:
 
 
 def format_rows(
-    output: Path, *, traced: Iterable[TracedProblem], prompts: PromptFormat, rows: Rows, seed: int, advance: Advance
+    output: Path,
+    *,
+    traced: Iterable[TracedProblem],
+    total: int | None,
+    prompts: PromptFormat,
+    rows: Rows,
+    seed: int,
+    advance: Advance,
 ) -> dict[str, object]:
     """Writes `train/` and `heldout/` (datasets folders) and `head.jsonl` (the first rows as text); returns the counts.
+
+    `total` is how many problems the progress bar counts to.
 
     Raises:
         UserError: fewer than two rows are left.
     """
-    parts, dropped = _parts(output / _PARTS, traced, prompts=prompts, max_tokens=rows.max_tokens, advance=advance)
+    import datasets
+
+    datasets.disable_progress_bars()
+    made = _parts(output / _PARTS, traced, prompts=prompts, max_tokens=rows.max_tokens)
+    parts, dropped = [], Counter[str]()
+    for part, counts in made:
+        parts += [part] if len(part) else []
+        dropped.update(counts)
+        advance(sum(map(len, parts)) + dropped.total(), total, f"{dropped.total()} dropped")
     kept = sum(len(part) for part in parts)
     if kept < 2:
         raise UserError(
@@ -105,23 +122,16 @@ def format_rows(
 
 
 def _parts(
-    folder: Path, traced: Iterable[TracedProblem], *, prompts: PromptFormat, max_tokens: int, advance: Advance
-) -> "tuple[list[Dataset], Counter[str]]":
+    folder: Path, traced: Iterable[TracedProblem], *, prompts: PromptFormat, max_tokens: int
+) -> "Iterator[tuple[Dataset, dict[str, Any]]]":
+    """Yields (rows, dropped by reason) of a thousand problems at a time, made now or by a run that was killed."""
     import datasets
 
-    parts, dropped, seen = [], Counter[str](), 0
     for number, some in enumerate(_batched(traced)):
         part = folder / f"{number:05d}"
         if not part.exists():
             _write_part(part, some, prompts=prompts, max_tokens=max_tokens)
-        found = datasets.load_from_disk(part)
-        if len(found):
-            parts.append(found)
-        counts: dict[str, Any] = read_json(part / "dropped.json")
-        dropped.update(counts)
-        seen += len(some)
-        advance(seen, None, f"{seen - dropped.total()} rows, {dropped.total()} dropped")
-    return parts, dropped
+        yield datasets.load_from_disk(part), read_json(part / "dropped.json")
 
 
 def _batched(traced: Iterable[TracedProblem]) -> Iterator[list[TracedProblem]]:

@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """The adapter: low-rank updates of all linear layers (arXiv 2106.09685; all layers: arXiv 2305.14314, section 4)."""
+    """The adapter (arXiv 2106.09685): low-rank updates of all linear layers (arXiv 2305.14314, section 4)."""
 
     rank: int = 16
     """Rank of each update, 1 or more."""

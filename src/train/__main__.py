@@ -1,0 +1,175 @@
+"""`python -m train`: from problems with traces to an 8-bit model, and the pocket model from nothing."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mathlete.command import Command, console, run_command_line
+from mathlete.corpus.pocket.base import PocketBaseConfig
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, default_model, model_source, weight_bytes
+from mathlete.runs import Step, run_step
+from mathlete.tune.settings import Lora, MergeBase, Rows, Survival, Tune
+from train.presets import PRESETS, preset
+
+_SMALL_BYTES = 200_000_000
+"""Weights below which a second thread costs more than it brings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathSettings:
+    """What to train on what. Defaults shown are those of the model that is named, else the pocket model's."""
+
+    model: str | None = None
+    """pocket, a preset, a folder or a hub id; default: what this machine can run."""
+    source: str
+    """Problems with traces: pocket, pocket-hard, pocket-easy, gsm8k, openr1, or a JSONL file of traced problems."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
+    limit: int | None
+    """Only the first so many problems; None: all."""
+    run: Path | None = None
+    """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
+    rows: Rows
+    lora: Lora
+    tune: Tune
+    merge_base: MergeBase = "dequant"
+    """Merge into the 4-bit base the adapter was trained on, dequantised, or into the model's original weights."""
+    survival: Survival
+    seed: int = 0
+    """Chooses the pocket generator's problems, the held-out rows, the adapter's first weights and the order of rows."""
+    threads: int | None = None
+    """CPU threads; default: 1 for a small model, else all cores."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        for flag, value, least in (("limit", self.limit, 2), ("threads", self.threads, 1), ("seed", self.seed, 0)):
+            if value is not None and value < least:
+                raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
+        for part in (self.rows, self.lora, self.tune, self.survival):
+            part.check()
+
+
+def defaults(words: Sequence[str]) -> MathSettings:
+    """The settings of the preset of the model that the words name, or of this machine's."""
+    named = [word.removeprefix("--model=") for word in words if word.startswith("--model=")]
+    named += [value for flag, value in pairwise(words) if flag == "--model"]
+    if named:
+        return settings_of(named[-1])
+    # Help must not wait for torch to look for a GPU.
+    return settings_of("pocket" if {"-h", "--help"} & {*words} else default_model()[0])
+
+
+def settings_of(model: str) -> MathSettings:
+    """The settings of a model's preset."""
+    found = preset(model)
+    return MathSettings(
+        source=found.source,
+        limit=found.limit,
+        rows=found.rows,
+        lora=found.lora,
+        tune=found.tune,
+        survival=found.survival,
+    )
+
+
+def math(settings: MathSettings) -> dict[str, object]:
+    """Trains the model, or goes on with a run that was stopped; prints what each step gave and returns the figures."""
+    from train.run import Training
+
+    settings.check()
+    out = console(json=settings.json)
+    name, reason = (settings.model, "named by --model") if settings.model else default_model()
+    out.print(f"model {name}: {reason}")
+    source = model_source(name)
+    training = Training(
+        model=source,
+        source=settings.source,
+        mirror=settings.mirror,
+        limit=settings.limit,
+        rows=settings.rows,
+        lora=settings.lora,
+        tune=settings.tune,
+        merge_base=settings.merge_base,
+        survival=settings.survival,
+        seed=settings.seed,
+        folder=settings.run,
+    )
+    for group in ("source", "limit", "rows", "lora", "tune", "merge_base", "survival", "seed"):
+        out.print(f"{group}: {getattr(settings, group)}")
+    _set_threads(settings.threads, source)
+    steps = training.carry_out(say=out.print)
+    out.print(f"{training.run}: the model to serve is {steps[-1].folder}")
+    return {"run": str(training.run), "export": str(steps[-1].folder), **_line(steps)}
+
+
+def _set_threads(threads: int | None, source: ModelSource) -> None:
+    import torch
+
+    small = source.folder is not None and weight_bytes(source.folder) < _SMALL_BYTES
+    if threads or small:
+        torch.set_num_threads(threads or 1)
+
+
+def _line(steps: Sequence[Step]) -> dict[str, object]:
+    keys = ("rows", "dropped", "steps", "last_loss", "dtype", "kl_merged", "kl_int8", "greedy_unchanged")
+    found = {key: step.figures[key] for step in steps for key in keys if key in step.figures}
+    seconds = sum(float(str(step.manifest["seconds"])) for step in steps)
+    return {**found, "seconds": round(seconds, 1), "skipped": [step.name for step in steps if step.skipped]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketBaseSettings:
+    """How the pocket model is pretrained."""
+
+    base: Annotated[PocketBaseConfig, tyro.conf.arg(name="")] = field(default_factory=PocketBaseConfig)
+    run: Path = Path("runs/pocket-base")
+    """The run's folder; the model is in its folder `model`."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
+    """Pretrains the pocket model, or goes on with a run that was stopped; returns where it is and its figures."""
+    from mathlete.corpus.pocket.base import build_pocket_base
+    from train.run import in_words
+
+    settings.base.check()
+    out = console(json=settings.json)
+    step = run_step(
+        "pocket-base",
+        folder=settings.run / "model",
+        inputs={},
+        settings=asdict(settings.base),
+        build=lambda folder: build_pocket_base(folder, settings.base),
+    )
+    out.print(f"{step.folder}: {'nothing changed, skipped' if step.skipped else in_words(step)}")
+    return {"run": str(settings.run), "model": str(step.folder), **step.figures, "skipped": step.skipped}
+
+
+COMMANDS = {
+    "math": Command(
+        settings=MathSettings,
+        run=math,
+        defaults=defaults,
+        help="Tunes a model on problems with traces: format, QLoRA, merge, 8-bit export, each measured.\n\n"
+        f"Presets: {', '.join(PRESETS)}.\n\n"
+        "Examples:\n\npython -m train math\n\npython -m train math --model r1-qwen-1.5b --source openr1 --limit 2000",
+    ),
+    "pocket-base": Command(
+        settings=PocketBaseSettings,
+        run=pocket_base,
+        help="Pretrains the pocket model from nothing; the defaults rebuild the shipped one.\n\n"
+        "Examples:\n\npython -m train pocket-base\n\npython -m train pocket-base --steps 300 --run runs/small-base",
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(sys.argv[1:], prog="python -m train", commands=COMMANDS))

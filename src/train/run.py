@@ -1,0 +1,204 @@
+"""One training run: format, tune, merge, export, each a folder with its manifest, skipped where nothing changed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mathlete.command import progress
+from mathlete.corpus.sources import iter_traces, source
+from mathlete.models import ModelSource, prompt_format, weight_bytes
+from mathlete.runs import Step, require_space, run_step, sha256_json
+from mathlete.tune.export import export
+from mathlete.tune.merge import merge
+from mathlete.tune.qlora import tune
+from mathlete.tune.rows import HELDOUT, TRAIN, format_rows
+from mathlete.tune.settings import Advance, Lora, MergeBase, Rows, Survival, Tune
+
+_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
+_SPARE_BYTES = 64 * 2**20
+"""Rows, adapter, checkpoints and logs of a small run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained on what, and how; every field but `mirror` and `folder` may change the weights."""
+
+    model: ModelSource
+    source: str
+    mirror: Path | None
+    limit: int | None
+    rows: Rows
+    lora: Lora
+    tune: Tune
+    merge_base: MergeBase
+    survival: Survival
+    seed: int
+    folder: Path | None
+    """None: a name made of the settings, so that the same command goes on where it stopped."""
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        if self.folder is not None:
+            return self.folder
+        settings = {key: value for key, value in asdict(self).items() if key not in ("mirror", "folder")}
+        return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(settings)[:8]}"
+
+    def carry_out(self, *, say: Callable[[Any], None]) -> list[Step]:
+        """Runs the four steps, goes on with them, or skips what is done; returns them.
+
+        Raises:
+            UserError: bad input, no room, a folder that is not this run's, or a hop that cost more than its limit.
+        """
+        self._check()
+        steps = []
+        for step in (self._format, self._tune, self._merge, self._export):
+            done = step(say)
+            say(f"{done.name}: {'nothing changed, skipped' if done.skipped else in_words(done)}")
+            steps.append(done)
+        return steps
+
+    def _check(self) -> None:
+        # Before the run's folder is made: bad input must leave nothing half-written.
+        prompt_format(self.model)
+        for _ in iter_traces(self.source, mirror=self.mirror, limit=None if self._is_file else 1):
+            pass
+        weights = weight_bytes(self.model.folder) if self.model.folder else 0
+        require_space(self.run, needed_bytes=2 * weights + _SPARE_BYTES)
+
+    def _format(self, say: Callable[[Any], None]) -> Step:
+        prompts = prompt_format(self.model)
+        inputs = {"tokenizer": self.model.folder / "tokenizer.json"} if self.model.folder else {}
+        if self._is_file:
+            inputs["traces"] = Path(self.source)
+        elif self.mirror is not None and not self.source.startswith("pocket"):
+            inputs["traces"] = source(self.source).mirrored(self.mirror)
+
+        def build(folder: Path, advance: Advance) -> dict[str, object]:
+            traced = iter_traces(self.source, mirror=self.mirror, limit=self.limit, seed=self.seed)
+            return format_rows(
+                folder,
+                traced=traced,
+                total=self.limit,
+                prompts=prompts,
+                rows=self.rows,
+                seed=self.seed,
+                advance=advance,
+            )
+
+        settings = {"limit": self.limit, "seed": self.seed, "prompt": prompts.sha256, **asdict(self.rows)}
+        named = {} if self._is_file else {"source": self.source}
+        return self._step("format", self._data, inputs=inputs, settings={**settings, **named}, build=build)
+
+    def _tune(self, say: Callable[[Any], None]) -> Step:
+        def build(folder: Path, advance: Advance) -> dict[str, object]:
+            return tune(
+                folder,
+                data=self._data,
+                source=self.model,
+                lora=self.lora,
+                config=self.tune,
+                seed=self.seed,
+                advance=advance,
+                say=say,
+            )
+
+        # How often it is saved changes no weight.
+        config = {key: value for key, value in asdict(self.tune).items() if key != "save_every"}
+        settings = {"seed": self.seed, "lora": asdict(self.lora), "tune": config}
+        inputs = {**self._model_files, "rows": self._data / TRAIN}
+        return self._step("tune", self._adapter, inputs=inputs, settings=settings, build=build)
+
+    def _merge(self, say: Callable[[Any], None]) -> Step:
+        def build(folder: Path, advance: Advance) -> dict[str, object]:
+            return merge(
+                folder,
+                adapter=self._adapter,
+                data=self._data,
+                source=self.model,
+                base=self.merge_base,
+                limits=self.survival,
+                advance=advance,
+            )
+
+        settings = {"base": self.merge_base, "kl_merged": self.survival.kl_merged}
+        return self._step("merge", self._merged, inputs=self._trained_files, settings=settings, build=build)
+
+    def _export(self, say: Callable[[Any], None]) -> Step:
+        def build(folder: Path, advance: Advance) -> dict[str, object]:
+            return export(
+                folder,
+                merged=self._merged,
+                adapter=self._adapter,
+                data=self._data,
+                source=self.model,
+                limits=self.survival,
+                advance=advance,
+                say=say,
+            )
+
+        inputs = {**self._trained_files, "merged": self._merged}
+        return self._step("export", self.run / "export", inputs=inputs, settings=asdict(self.survival), build=build)
+
+    def _step(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        inputs: dict[str, Path],
+        settings: Mapping[str, object],
+        build: Callable[[Path, Advance], dict[str, object]],
+    ) -> Step:
+        def built(folder: Path) -> dict[str, object]:
+            with bar(name) as advance:
+                return build(folder, advance)
+
+        # A folder's model is told by its files' hashes, a hub's by its commit.
+        hub = {} if self.model.folder else {"model": f"{self.model.location}@{self.model.revision}"}
+        return run_step(name, folder=folder, inputs=inputs, settings={**settings, **hub}, build=built)
+
+    @property
+    def _data(self) -> Path:
+        return self.run / "data"
+
+    @property
+    def _adapter(self) -> Path:
+        return self.run / "adapter"
+
+    @property
+    def _merged(self) -> Path:
+        return self.run / "merged"
+
+    @property
+    def _is_file(self) -> bool:
+        return self.source.endswith(".jsonl")
+
+    @property
+    def _model_files(self) -> dict[str, Path]:
+        return {"model": self.model.folder} if self.model.folder else {}
+
+    @property
+    def _trained_files(self) -> dict[str, Path]:
+        files = {name: self._adapter / name for name in _WEIGHTS}
+        return {**self._model_files, **files, "heldout": self._data / HELDOUT}
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Advance]:
+    """A progress bar for one step."""
+    with progress(title) as shown:
+        task = shown.add_task("", total=None)
+
+        def advance(done: int, total: int | None, words: str) -> None:
+            shown.update(task, completed=done, total=total, description=words)
+
+        yield advance
+
+
+def in_words(step: Step) -> str:
+    """A finished step in a line: its seconds and figures."""
+    shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in step.figures.items()}
+    figures = ", ".join(f"{key} {value}" for key, value in shown.items() if not isinstance(value, str | None))
+    return f"{step.manifest['seconds']} s, {figures}"
