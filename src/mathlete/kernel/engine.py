@@ -4,6 +4,7 @@ Plain pipes and JSON lines rather than multiprocessing: a spawned child would im
 forked one would inherit gRPC's threads.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from mathlete.sampling.samples import Sample, SamplingConfig
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 _LOG_TAIL = 300
 _READY = 0
+_DYING_S = 1.0
+"""From the end of its pipe to the end of a process."""
 
 
 class EngineError(RuntimeError):
@@ -96,9 +99,14 @@ class EngineProcess:
 
     def close(self) -> None:
         """Ends the process at once; a stream waiting for it raises."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            # What was still to be written has no reader any more.
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
     def _start(self) -> None:
         self.close()
@@ -121,7 +129,14 @@ class EngineProcess:
             raise EngineError(self._epitaph()) from error
 
     def _epitaph(self) -> str:
-        code = self._process.wait() if self._process is not None else None
+        code = None
+        if self._process is not None:
+            try:
+                code = self._process.wait(timeout=_DYING_S)
+            except subprocess.TimeoutExpired:
+                # It closed its pipe or spoke nonsense, and lives on.
+                self._process.kill()
+                code = self._process.wait()
         with self._log.open("rb") as file:
             file.seek(max(0, self._log.stat().st_size - _LOG_TAIL))
             tail = file.read().decode(errors="replace")

@@ -1,0 +1,298 @@
+"""predict always answers: whatever the engine, the clock, the arguments or the disk do."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.competitions import AIMO_2, AIMO_3, COMPETITIONS, Competition, competition
+from mathlete.errors import UserError
+from mathlete.kernel import answering
+from mathlete.kernel.answering import Answerer, one_line
+from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.engine import EngineError, EngineProcess
+from mathlete.kernel.server import answer_in_turn, make_predict
+from mathlete.models import data_folder
+from mathlete.problems import Problem
+from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.solve.solver import Policy
+
+QUICK = KernelConfig(
+    policy=Policy(n=3), wall_s=60.0, reserve_s=1.0, question_min_s=0.0, question_max_s=0.3, load_max_s=5.0, problems=4
+)
+
+
+def sample(index: int, text: str, problem: Problem) -> Sample:
+    return Sample(problem_id=problem.id, index=index, seed=index, text=text, tokens=5, finish="stop", seconds=0.1)
+
+
+class Engine:
+    """An engine that says given texts, then raises or hangs."""
+
+    name = "scripted"
+
+    def __init__(
+        self, texts: list[str], *, then: BaseException | None = None, hang: bool = False, load: Any = None
+    ) -> None:
+        self.texts, self.then, self.hang, self.load, self.closed, self.loads = texts, then, hang, load, 0, 0
+
+    def ready(self, *, timeout_s: float) -> None:
+        self.loads += 1
+        if self.load is not None:
+            raise self.load
+
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        for index, text in zip(seeds, self.texts, strict=False):
+            yield sample(index, text, problem)
+        if self.then is not None:
+            raise self.then
+        if self.hang:
+            time.sleep(3)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def journal_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+def answerer(engine: Any, folder: Path, config: KernelConfig = QUICK, *, started: float | None = None) -> Answerer:
+    started = time.time() if started is None else started
+    return Answerer(config, engine=engine, started=started, journal=folder / "journal.jsonl")
+
+
+def asked(engine: Any, folder: Path, config: KernelConfig = QUICK) -> tuple[Any, dict[str, Any]]:
+    """The frame that predict returns, and its line in the journal."""
+    predict = make_predict(answerer(engine, folder, config), competition(config.competition))
+    columns = competition(config.competition).columns
+    found = predict(pl.Series(columns[0], ["424e18"]), pl.Series(columns[1], ["What is 3+4?"]))
+    return found, journal_of(folder)[-1]
+
+
+BOX = "<think>x</think>\\boxed{%s}"
+INSIDE = [
+    pytest.param(Engine([BOX % 7] * 3), 7, "", id="answers"),
+    pytest.param(Engine([]), 0, "no sample was finished", id="no sample at all"),
+    pytest.param(Engine(["", " ", "\n"]), 0, "only empty completions", id="empty completions"),
+    pytest.param(Engine(["hm"] * 3), 0, "no sample has an answer", id="no answer"),
+    pytest.param(Engine([BOX % 100_000] * 3), 0, "no answer in range", id="too big"),
+    pytest.param(Engine([BOX % -3] * 3), 0, "no answer in range", id="negative"),
+    pytest.param(Engine([BOX % 100_000, BOX % 100_000, BOX % 8]), 8, "", id="the next class in range"),
+    pytest.param(Engine([BOX % 9], then=ValueError("x" * 20_000)), 9, "ValueError", id="20 kB error after a vote"),
+    pytest.param(Engine([], then=ValueError("a\nb")), 0, "ValueError: a b", id="line break"),
+    pytest.param(Engine([], then=SystemExit(3)), 0, "SystemExit", id="sys.exit"),
+    pytest.param(Engine([], then=KeyboardInterrupt()), 0, "KeyboardInterrupt", id="interrupt"),
+    pytest.param(Engine([], then=MemoryError("CUDA out of memory")), 0, "out of memory", id="out of memory"),
+    pytest.param(Engine([], load=EngineError("no such model")), 0, "no such model", id="the model does not load"),
+    pytest.param(Engine([], load=SystemExit(1)), 0, "SystemExit", id="loading exits"),
+    pytest.param(Engine([BOX % 5], hang=True), 5, "", id="hangs after a vote"),
+    pytest.param(Engine([], hang=True), 0, "no sample was finished", id="hangs"),
+]
+
+
+@pytest.mark.parametrize(("engine", "answer", "why"), INSIDE)
+def test_predict_answers_whatever_happens_inside(engine: Engine, answer: int, why: str, tmp_path: Path) -> None:
+    found, line = asked(engine, tmp_path)
+    assert found.columns == ["id", "answer"]
+    assert found.rows() == [("424e18", answer)]
+    assert found.schema["answer"] == pl.Int64
+    assert line["fallback"] == (answer == 0)
+    assert why in line["why"]
+    assert "\n" not in line["why"]
+    assert len(line["why"]) <= 200
+
+
+@given(text=st.text(max_size=400), name=st.sampled_from(sorted(COMPETITIONS)))
+def test_any_completion_gives_an_integer_in_range(
+    text: str, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rules = competition(name)
+    config = replace(QUICK, competition=name)
+    folder = tmp_path_factory.mktemp("any")
+    given_answer = answerer(Engine([text, BOX % text, text]), folder, config).answer(problem_id="a", statement=text)
+    assert rules.answer_min <= given_answer <= rules.answer_max
+
+
+def test_modulus_is_taken_only_where_the_competition_says_so(tmp_path: Path) -> None:
+    for rules, answer in ((AIMO_2, 900), (AIMO_3, 0)):
+        name = "aimo-2" if rules is AIMO_2 else "aimo-3"
+        engine = Engine([BOX % -100] * 3)
+        assert (
+            answerer(engine, tmp_path, replace(QUICK, competition=name)).answer(problem_id="a", statement="") == answer
+        )
+
+
+ARGUMENTS: list[tuple[tuple[Any, ...], Competition]] = [
+    ((pl.Series("id", ["a"]), pl.Series("problem", ["x"])), AIMO_3),
+    ((pl.Series("id", ["a"]), pl.Series("question", ["x"])), AIMO_2),
+    ((pl.Series("problem", ["x"]), pl.Series("id", ["a"])), AIMO_3),
+    ((pl.Series("id", ["a"]), pl.Series("problem", ["x"]), pl.Series("answer", [0])), AIMO_3),
+    (("a", "x"), AIMO_3),
+    ((pl.DataFrame({"id": ["a"]}), pl.DataFrame({"problem": ["x"]})), AIMO_3),
+    ((pl.Series("id", ["a"]),), AIMO_3),
+    ((pl.Series("id", ["a"]), pl.Series("problem", ["x", "y"])), AIMO_3),
+    ((pl.Series("id", ["a"]), None), AIMO_3),
+]
+
+
+@pytest.mark.parametrize(("columns", "rules"), ARGUMENTS)
+def test_predict_takes_whatever_columns_come(columns: tuple[Any, ...], rules: Competition, tmp_path: Path) -> None:
+    found = make_predict(answerer(Engine([BOX % 7] * 3), tmp_path), rules)(*columns)
+    assert found["id"].to_list() == ["a"]
+    assert found["answer"].to_list() in ([7], [0])
+
+
+def test_the_frame_keeps_the_type_of_the_id(tmp_path: Path) -> None:
+    predict = make_predict(answerer(Engine([BOX % 7] * 3), tmp_path), AIMO_3)
+    assert predict(pl.Series("id", [4.24e20]), pl.Series("problem", ["x"])).schema["id"] == pl.Float64
+
+
+def test_a_hang_outside_the_engine_ends_with_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "_GRACE_S", 0.1)
+    monkeypatch.setattr(answering, "solve", lambda *_, **__: time.sleep(3))
+    engine, began = Engine([]), time.monotonic()
+    found, line = asked(engine, tmp_path)
+    assert time.monotonic() - began < 2
+    assert found["answer"].to_list() == [0]
+    assert "nothing came back" in line["why"]
+    assert engine.closed == 1
+
+
+def test_an_engine_without_samples_twice_in_a_row_is_started_anew(tmp_path: Path) -> None:
+    engine = Engine([])
+    answers = answerer(engine, tmp_path)
+    for name in "abc":
+        answers.answer(problem_id=name, statement="x")
+    assert engine.closed == 1
+
+
+def test_thirty_seconds_before_the_end_every_question_still_gets_an_answer(tmp_path: Path) -> None:
+    config = replace(QUICK, wall_s=100.0, reserve_s=10.0, problems=50)
+    answers = answerer(Engine([], hang=True), tmp_path, config, started=time.time() - 89.5)
+    began = time.monotonic()
+    assert [answers.answer(problem_id=str(n), statement="x") for n in range(50)] == [0] * 50
+    assert time.monotonic() - began < 3
+    assert "no time is left" in journal_of(tmp_path)[-1]["why"]
+
+
+def test_a_start_after_the_end_answers_all_the_same(tmp_path: Path) -> None:
+    answers = answerer(Engine([BOX % 7]), tmp_path, started=time.time() - 1000)
+    assert answers.answer(problem_id="a", statement="x") == 0
+
+
+def test_a_question_asked_twice_has_one_answer_and_one_line(tmp_path: Path) -> None:
+    answers = answerer(Engine([BOX % 7] * 3), tmp_path)
+    assert {answers.answer(problem_id="a", statement="x") for _ in range(2)} == {7}
+    assert len(journal_of(tmp_path)) == 1
+
+
+def test_a_journal_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
+    answers = answerer(Engine([BOX % 7] * 3), tmp_path / "missing")
+    assert answers.answer(problem_id="a", statement="x") == 7
+
+
+def test_aimo_1_is_answered_in_its_loop(tmp_path: Path) -> None:
+    import pandas as pd
+
+    class Environment:
+        def __init__(self) -> None:
+            self.predicted: list[Any] = []
+
+        def iter_test(self) -> Any:
+            for name in "ab":
+                yield pd.DataFrame({"id": [name], "problem": ["x"]}), pd.DataFrame({"id": [name], "answer": [0]})
+
+        def predict(self, submission: Any) -> None:
+            self.predicted += submission.to_dict("records")
+
+    environment = Environment()
+    answer_in_turn(environment, answerer(Engine([BOX % 1007] * 3), tmp_path, replace(QUICK, competition="aimo-1")))
+    assert environment.predicted == [{"id": "a", "answer": 7}, {"id": "b", "answer": 7}]
+
+
+def test_the_settings_survive_their_json() -> None:
+    assert config_from(json.loads(QUICK.as_json())) == QUICK
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"problems": 0}, {"fallback": 100_000}, {"reserve_s": 60.0}, {"question_min_s": 1.0}, {"load_max_s": 0.0}],
+)
+def test_settings_out_of_range_are_the_users_to_mend(change: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="must be"):
+        replace(QUICK, **change).check()
+
+
+@given(st.text())
+def test_an_error_is_one_short_line(text: str) -> None:
+    found = one_line(ValueError(text))
+    assert len(found) <= 200
+    assert len(found.splitlines()) <= 1
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Generator[EngineProcess, None, None]:
+    """The pocket model in its own process."""
+    model = data_folder() / "pocket" / "model"
+    if not (model / "model.safetensors").is_file():
+        pytest.skip("needs the pocket model")
+    found = EngineProcess(model, log=tmp_path_factory.mktemp("engine") / "engine.log")
+    yield found
+    found.close()
+
+
+def test_the_engine_process_answers_dies_and_comes_back(engine: EngineProcess, tmp_path: Path) -> None:
+    config = replace(QUICK, question_max_s=20.0, load_max_s=60.0)
+    answers = answerer(engine, tmp_path, config)
+    answers.answer(problem_id="a", statement="What is 6^3 mod 10?")
+    assert engine._process is not None
+    os.kill(engine._process.pid, signal.SIGKILL)
+    engine._process.wait()
+    answers.answer(problem_id="b", statement="What is 6^3 mod 10?")
+    assert engine.starts == 2
+    assert [line["samples"] for line in journal_of(tmp_path)] == [3, 3]
+
+
+def test_an_engine_killed_in_the_middle_is_told_and_the_next_question_is_answered(
+    engine: EngineProcess, tmp_path: Path
+) -> None:
+    config = replace(QUICK, question_max_s=20.0, load_max_s=60.0, policy=Policy(n=64))
+    engine.ready(timeout_s=60)
+    assert engine._process is not None
+    threading.Timer(0.05, engine._process.kill).start()
+    answers = answerer(engine, tmp_path, config)
+    answers.answer(problem_id="a", statement="What is 6^3 mod 10?")
+    answers.answer(problem_id="b", statement="What is 6^3 mod 10?")
+    first, second = journal_of(tmp_path)
+    assert first["samples"] < 64
+    assert "ended with code -9" in first["why"]
+    assert second["samples"] == 64
+
+
+CHILDREN = [
+    ("import sys; sys.exit('no weights here')", "no weights here"),
+    ("print('not json'); import time; time.sleep(30)", "ended with code"),
+    ("import time; time.sleep(30)", "not loaded within"),
+]
+
+
+@pytest.mark.parametrize(("code", "why"), CHILDREN)
+def test_an_engine_that_does_not_load_says_why(code: str, why: str, tmp_path: Path) -> None:
+    engine = EngineProcess(tmp_path, log=tmp_path / "log", command=(sys.executable, "-c", code))
+    with pytest.raises(EngineError, match=why):
+        engine.ready(timeout_s=1)
+    engine.close()
