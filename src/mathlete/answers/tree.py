@@ -10,6 +10,10 @@ class Unreadable(Exception):
     """The text is not an expression of the grammar; the message says where it stopped."""
 
 
+class Undefined(Exception):
+    """The expression has no value: a division by zero, infinity minus infinity."""
+
+
 class TooBig(Exception):
     """The value exists but is too large to write down; the message says what is too large."""
 

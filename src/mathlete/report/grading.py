@@ -76,4 +76,4 @@ def _graded(problem: Problem, solution: Solution) -> Graded:
 
 def judge(answer: str | None, *, gold: str) -> Verdict:
     """The verdict on one answer."""
-    return "none" if answer is None else compare(answer=answer, gold=gold)
+    return "none" if answer is None else compare(answer=answer, gold=gold).outcome

@@ -1,0 +1,118 @@
+r"""Boxes in a text: `\boxed{7}`, `\boxed 7`, `\fbox{7}`, unclosed ones, and GLM's box tokens; found from the right."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_BOXES = 64
+"""Boxes that are tried from the right before the search gives up."""
+_OPENERS = ("boxed", "fbox", "<|begin_of_box|>", "framebox")
+_GLM_END = "<|end_of_box|>"
+_BRACES = re.compile(r"\\[\\{}]|[{}]")
+_BARE = re.compile(r"[ \t]*([-+]?[\d.][\d.,]*\d|[-+]?\d|\\[a-zA-Z]+(?:\{[^{}\n]*\}|\d)*|[A-Za-z](?![A-Za-z]))")
+_PLACEHOLDER = re.compile(
+    r"(?:\\text\s*)?[{\[<(]*\s*(?:your |the |final |my )*(?:answer|result|number|solution|value|content)(?: here)?\s*[}\])>]*\Z"
+    r"|[.…_?~\s{}]*\Z|\\(?:ldots|dots|cdots|cdot|square|quad|,|;)?\s*\Z",
+    re.I,
+)
+_AFTER = re.compile(r"\s*(?:\\[\])]|\$)*\s*(\\?%|percent(?:age)?\b|pct\b|per cent\b|\\pmod\s*\{?\d+\}?)")
+_BETWEEN = re.compile(
+    r"(?:[\s$,;&.]|\\[,;:! ()\[\]\\]|\\q?quad|\\(?:text|mbox|textbf|mathrm)\s*\{\s*(?:,|and|or|;|und|et)*\s*\}"
+    r"|\band\b|\bor\b|\*\*|[a-zA-Z]_?\{?\d?\}?\s*=)*\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The content of a box, and where the box starts and ends in the text."""
+
+    content: str
+    start: int
+    end: int
+
+
+def last_box(text: str) -> Box | None:
+    """The last box that holds an answer, or None."""
+    return _box_before(text, len(text))
+
+
+def joined_boxes(text: str) -> Box | None:
+    r"""The last boxes that stand side by side, their contents joined by commas; or None.
+
+    >>> joined_boxes(r"first \boxed{9}. So \boxed{1} and \boxed{2}").content
+    '1, 2'
+    """
+    last = box = last_box(text)
+    if last is None or box is None:
+        return None
+    contents = [last.content]
+    while len(contents) < MAX_BOXES and (before := _box_before(text, box.start)):
+        gap = text[before.end : box.start]
+        if len(gap) > 60 or not _BETWEEN.match(gap):
+            break
+        contents.insert(0, before.content)
+        box = before
+    return Box(", ".join(contents), box.start, last.end)
+
+
+def _box_before(text: str, end: int) -> Box | None:
+    for _ in range(MAX_BOXES):
+        start, opener = max((text.rfind(opener, 0, end), opener) for opener in _OPENERS)
+        if start < 0:
+            return None
+        box = _read(text, start, opener)
+        if box is not None and not _PLACEHOLDER.match(box.content):
+            return box
+        end = start
+    return None
+
+
+def _read(text: str, start: int, opener: str) -> Box | None:
+    at = start + len(opener)
+    if opener.startswith("<"):
+        content = text[at:].partition(_GLM_END)[0].partition("\n\n")[0]
+        return Box(content.strip(), start, at + len(content) + len(_GLM_END))
+    if start and text[start - 1] == "\\":
+        start -= 1
+    head = text[at : at + 8]
+    brace = at + len(head) - len(head.lstrip())
+    if text[brace : brace + 1] != "{":
+        bare = _BARE.match(text, at) if text[start] == "\\" else None
+        return Box(bare[1], start, bare.end()) if bare else None
+    close = _closing(text, brace)
+    content = text[brace + 1 : close] if close >= 0 else text[brace + 1 :].partition("\n")[0]
+    end = close + 1 if close >= 0 else brace + 1 + len(content)
+    return Box(_annotated(text, _innermost(content if close >= 0 else _trimmed(content)), end), start, end)
+
+
+def _closing(text: str, brace: int) -> int:
+    depth = 0
+    for match in _BRACES.finditer(text, brace):
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth == 0:
+            return match.start()
+    return -1
+
+
+def _trimmed(content: str) -> str:
+    r"""An unclosed box without what closes the formula or the sentence around it."""
+    return re.sub(r"(?:\\[\])]|[\s.$*])+\Z", "", content)
+
+
+def _innermost(content: str) -> str:
+    r"""The content without boxes around it: `\boxed{\boxed{7}}` holds 7."""
+    content = content.strip()
+    while (nested := re.match(r"\\(?:boxed|fbox)\s*\{", content)) and content.endswith("}"):
+        if _closing(content, nested.end() - 1) != len(content) - 1:
+            break
+        content = content[nested.end() : -1].strip()
+    return content
+
+
+def _annotated(text: str, content: str, end: int) -> str:
+    r"""The content with the percent sign or modulus that follows its box: `$\boxed{28}$ percent` is 28 percent."""
+    after = _AFTER.match(text[end : end + 40])
+    if not after or not content or not content[-1].isdigit() or "%" in content:
+        return content
+    return f"{content} {after[1]}" if after[1].startswith("\\p") else rf"{content}\%"

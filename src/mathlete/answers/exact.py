@@ -1,0 +1,214 @@
+"""Exact rational values: what needs no rounding is never rounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+from mathlete.answers.tree import Node, TooBig, Undefined
+
+MAX_BITS = 200_000
+"""Longest numerator or denominator that is computed; 2024^4046 has 44,439 bits."""
+MAX_FACTORIAL = 5_000
+MAX_TERMS = 2_000
+"""Terms of a written-out sum or product."""
+Env = Mapping[str, Fraction]
+
+
+def rational(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (read only)
+    """The exact value, or None where it is not rational or not a number.
+
+    Raises:
+        Undefined: a division by zero, or another operation without a value.
+        TooBig: a value that would have more than MAX_BITS bits.
+    """
+    if node.op == "num":
+        return node.value  # type: ignore[return-value]
+    if node.op == "sym":
+        return env.get(str(node.value))
+    if node.op in ("sum", "prod"):
+        return _repeated(node, env)
+    step = _STEPS.get(node.op)
+    if step is None:
+        return None
+    values = []
+    for arg in node.args:
+        value = rational(arg, env)
+        if value is None:
+            return None
+        values.append(value)
+    return _bounded(step(values))
+
+
+def _bounded(value: Fraction | None) -> Fraction | None:
+    if value is not None and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise TooBig(f"a number of more than {MAX_BITS} bits")
+    return value
+
+
+def whole(value: Fraction | None) -> int | None:
+    """The value as an int if it is one."""
+    return value.numerator if value is not None and value.denominator == 1 else None
+
+
+def _div(values: list[Fraction]) -> Fraction:
+    if values[1] == 0:
+        raise Undefined("a division by zero")
+    return values[0] / values[1]
+
+
+def _mul(values: list[Fraction]) -> Fraction:
+    if sum(max(v.numerator.bit_length(), v.denominator.bit_length()) for v in values) > MAX_BITS:
+        raise TooBig("a product of too many digits")
+    return math.prod(values, start=Fraction(1))
+
+
+def _pow(values: list[Fraction]) -> Fraction | None:
+    base, exponent = values
+    if exponent.denominator != 1:
+        rooted = root(base, exponent.denominator)
+        return None if rooted is None else _pow([rooted, Fraction(exponent.numerator)])
+    if base == 0 and exponent < 0:
+        raise Undefined("zero to a negative power")
+    if base in (0, 1, -1):
+        return base ** (exponent.numerator % 2 if base == -1 else min(exponent.numerator, 1) if exponent >= 0 else 1)
+    size = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if abs(exponent.numerator) * size > MAX_BITS:
+        raise TooBig("a power of too many digits")
+    return base**exponent.numerator
+
+
+def root(value: Fraction, degree: int) -> Fraction | None:
+    """The rational root of that degree, real for odd degrees; None if it is irrational or imaginary."""
+    if degree < 0:
+        inverse = root(value, -degree)
+        return None if not inverse else 1 / inverse
+    if degree == 0 or degree > 10_000 or (value < 0 and degree % 2 == 0):
+        return None
+    top, bottom = _integer_root(abs(value.numerator), degree), _integer_root(value.denominator, degree)
+    if top is None or bottom is None:
+        return None
+    return Fraction(top if value >= 0 else -top, bottom)
+
+
+def _integer_root(value: int, degree: int) -> int | None:
+    if degree == 2:
+        found = math.isqrt(value)
+    elif value.bit_length() < degree:
+        found = min(value, 1)
+    else:
+        found = _floor_root(value, degree)
+    return found if found**degree == value else None
+
+
+def _floor_root(value: int, degree: int) -> int:
+    """The floor of the root by Newton's iteration from above."""
+    guess = 1 << -(-value.bit_length() // degree)
+    while True:
+        better = ((degree - 1) * guess + value // guess ** (degree - 1)) // degree
+        if better >= guess:
+            return guess
+        guess = better
+
+
+def _root(values: list[Fraction]) -> Fraction | None:
+    return root(values[0], values[1].numerator) if values[1].denominator == 1 else None
+
+
+def _log(values: list[Fraction]) -> Fraction | None:
+    """The logarithm of a rational power: log_2 8, log_4 8; None if it is irrational."""
+    value, base = values
+    if value <= 0 or base <= 0 or base == 1:
+        raise Undefined("a logarithm without a real value")
+    if value == 1:
+        return Fraction(0)
+    ratio = Fraction(_ln(value) / _ln(base)).limit_denominator(64)
+    if ratio == 0 or abs(ratio.numerator) > 10_000:
+        return None
+    return ratio if _pow([base, Fraction(ratio.numerator)]) == _pow([value, Fraction(ratio.denominator)]) else None
+
+
+def _ln(value: Fraction) -> float:
+    return math.log(value.numerator) - math.log(value.denominator)
+
+
+def _factorial(values: list[Fraction]) -> Fraction:
+    n = whole(values[0])
+    if n is None or n < 0:
+        raise Undefined("a factorial of no natural number")
+    if n > MAX_FACTORIAL:
+        raise TooBig(f"a factorial beyond {MAX_FACTORIAL}")
+    return Fraction(math.factorial(n))
+
+
+def _binom(values: list[Fraction]) -> Fraction:
+    n, k = whole(values[0]), whole(values[1])
+    if n is None or k is None or n < 0:
+        raise Undefined("a binomial coefficient of no natural numbers")
+    if n > MAX_FACTORIAL and min(k, n - k) > 200:
+        raise TooBig(f"a binomial coefficient beyond {MAX_FACTORIAL}")
+    return Fraction(math.comb(n, k) if k >= 0 else 0)
+
+
+def _integers(function: Callable[..., int]) -> Callable[[list[Fraction]], Fraction]:
+    def step(values: list[Fraction]) -> Fraction:
+        if any(v.denominator != 1 for v in values):
+            raise Undefined("gcd or lcm of fractions")
+        return Fraction(function(*(v.numerator for v in values)))
+
+    return step
+
+
+def _mod(values: list[Fraction]) -> Fraction:
+    if values[1] == 0:
+        raise Undefined("a remainder modulo zero")
+    return values[0] % values[1]
+
+
+_STEPS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
+    "add": lambda v: sum(v, Fraction(0)),
+    "neg": lambda v: -v[0],
+    "mul": _mul,
+    "div": _div,
+    "pow": _pow,
+    "root": _root,
+    "log": _log,
+    "deg": lambda v: v[0],
+    "abs": lambda v: abs(v[0]),
+    "floor": lambda v: Fraction(math.floor(v[0])),
+    "ceil": lambda v: Fraction(math.ceil(v[0])),
+    "factorial": _factorial,
+    "binom": _binom,
+    "gcd": _integers(math.gcd),
+    "lcm": _integers(math.lcm),
+    "min": min,
+    "max": max,
+    "mod": _mod,
+}
+
+
+def power_modulo(node: Node) -> Fraction | None:
+    """`b^e mod m` without writing b^e down, or None where the tree is no such thing."""
+    if node.op != "mod" or node.args[0].op != "pow":
+        return None
+    base, exponent, modulus = (whole(rational(part)) for part in (*node.args[0].args, node.args[1]))
+    if base is None or exponent is None or not modulus or exponent < 0:
+        return None
+    return Fraction(pow(base, exponent, modulus))
+
+
+def _repeated(node: Node, env: Env) -> Fraction | None:
+    variable, low_node, high_node, body = node.args
+    low, high = whole(rational(low_node, env)), whole(rational(high_node, env))
+    if low is None or high is None:
+        return None
+    if high - low >= MAX_TERMS:
+        raise TooBig(f"a sum or product of more than {MAX_TERMS} terms")
+    total = Fraction(node.op == "prod")
+    for index in range(low, high + 1):
+        term = rational(body, {**env, str(variable.value): Fraction(index)})
+        if term is None:
+            return None
+        total = _bounded(total + term if node.op == "sum" else total * term) or Fraction(0)
+    return total

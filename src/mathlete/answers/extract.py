@@ -1,0 +1,255 @@
+r"""The final answer in a model's text, with where it was found and how sure that place is.
+
+The order of places is the issue of many peer bugs (see docs/answers.md): text after `</think>` first; there the last
+non-empty box, `<answer>`, `####`, the last "answer is" line, program output, and, marked weak, the last formula or
+number. Every search runs from the right and over a bounded window, so the time is linear in the text's length.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from mathlete.answers.boxes import Box, joined_boxes, last_box
+
+Strength = Literal["strong", "weak", "none"]
+Kind = Literal["value", "list", "choice"]
+"""What the task asks for: one value, several values (neighbouring boxes are joined), or a letter of a choice."""
+WINDOW = 6000
+"""Characters at the end of the text that are searched for an answer without a box."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """An answer as written, or None with the reason."""
+
+    string: str | None
+    provenance: str
+    """Where it was found: box, tag, hashes, phrase, output, formula, bold, line, number, letter; or why there is none."""
+    strength: Strength
+    """weak: read out of loose prose, so that a vote may discount it."""
+
+
+def extract(text: object, *, kind: Kind = "value") -> Extracted:
+    r"""The final answer in a model's text. Never raises, never invents.
+
+    >>> extract(r"First \boxed{10}, no: \boxed{42}").string
+    '42'
+    >>> extract("no idea")
+    Extracted(string=None, provenance='no answer in the text', strength='none')
+    """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError:
+            return _nothing("bytes that are not UTF-8")
+    if not isinstance(text, str):
+        return _nothing(f"no text but {type(text).__name__}")
+    after = _after_thinking(text)
+    if after != text and (found := _search(after, kind)):
+        return found
+    return _search(text, kind) or _nothing("no answer in the text" if text.strip() else "empty text")
+
+
+def _nothing(reason: str) -> Extracted:
+    return Extracted(string=None, provenance=reason, strength="none")
+
+
+def _after_thinking(text: str) -> str:
+    ends = [text.rfind(tag) + len(tag) for tag in ("</think>", "</thinking>", "◁/think▷") if tag in text]
+    return text[max(ends) :] if ends else text
+
+
+def _search(text: str, kind: Kind) -> Extracted | None:
+    if kind == "choice":
+        return _choice(text) or _value(text, last_box(text))
+    return _value(text, joined_boxes(text) if kind == "list" else last_box(text))
+
+
+def _value(text: str, box: Box | None) -> Extracted | None:
+    if box is not None:
+        return _found(box.content, "box")
+    window = text[-WINDOW:]
+    for provenance, reader in _STRONG:
+        if answer := reader(window):
+            return _found(answer, provenance)
+    for provenance, reader in _WEAK:
+        if answer := reader(window):
+            return Extracted(answer, provenance, "weak")
+    return None
+
+
+def _found(answer: str, provenance: str) -> Extracted:
+    return Extracted(answer, provenance, "strong")
+
+
+def _tag(window: str) -> str | None:
+    start = window.rfind("<answer>")
+    while start >= 0:
+        content = window[start + 8 :].partition("</answer>")[0].strip()
+        if content:
+            return _sentence_value(content) if "\n" not in content else content
+        start = window.rfind("<answer>", 0, start)
+    return None
+
+
+def _hashes(window: str) -> str | None:
+    for line in reversed(window.splitlines()):
+        head, found, rest = line.rpartition("####")
+        if found and rest.strip() and not head.strip().strip("#"):
+            return rest.strip().strip("*").strip()
+    return None
+
+
+_PHRASE = re.compile(
+    r"(?:\b(?:answers?|r[ée]ponse(?:\s+finale)?|respuesta|antwort|risposta|resposta)\b|ответ|答案|答え)"
+    r"[\s*_]{0,4}"
+    r"(?:(?:is|are|equals|est|es|ist|было|это)\b(?:\s*:)?|:|=|：|是|为|為|는|は)(?P<bold>[\s*_]{0,4})",
+    re.I,
+)
+_HOPE = re.compile(r"\.?\s*I hope (?:it|this)\b.*", re.I | re.S)
+_EMPTY = re.compile(r"[\s*_$.:=\\()\[\]{}`\"']*\Z")
+
+
+def _phrase(window: str) -> str | None:
+    for match in reversed(list(_PHRASE.finditer(window))):
+        rest = window[match.end() :].lstrip(" *_:=")
+        line, _, below = rest.partition("\n")
+        if _EMPTY.match(line):
+            line = next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
+        if answer := _sentence_value(_HOPE.sub("", line)):
+            return answer
+    return None
+
+
+_OUTPUT = re.compile(r"```\s*(?:output|result|text)\s*\n([^`]*)```")
+
+
+def _output(window: str) -> str | None:
+    blocks = [block.strip() for block in _OUTPUT.findall(window)]
+    return blocks[-1].splitlines()[-1].strip() if blocks and blocks[-1] else None
+
+
+_MATHS = re.compile(r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)(?<!\\)\$|\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]).)+)\\\]", re.S)
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+_NUMBER = re.compile(
+    r"(?<![A-Za-z\d_.\\])(?:[-−+](?=[\d.$€£]))?[$€£]?(?:\d{1,3}(?:(?:,|\{,\}|\\,|,\\!)\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?"
+    r"(?:\s?\\?%|\s?percent\b)?(?![A-Z\d_])"
+)
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}|[一-鿿]{2,}")
+_FUNCTION_WORDS = frozenset("sin cos tan log sqrt gcd lcm max min mod arcsin arccos arctan exp and cot sec csc".split())
+
+
+def is_prose(text: str) -> bool:
+    r"""Whether a text has words that are neither functions nor inside a LaTeX command's braces."""
+    bare = re.sub(r"\\(?:text|mbox|mathrm|textbf|operatorname|begin|end)\s*\{[^{}]*\}", " ", text)
+    return any(word[0].lower() not in _FUNCTION_WORDS for word in _PROSE.finditer(bare))
+
+
+def _formulas(text: str) -> list[str]:
+    found = ((next(g for g in m.groups() if g is not None)).strip() for m in _MATHS.finditer(text))
+    return [one for one in found if one and not is_prose(one)]
+
+
+def _sentence_value(sentence: str) -> str | None:
+    r"""The value in one sentence that says the answer.
+
+    >>> _sentence_value("m+n = 256+37 = 293.")
+    '293'
+    >>> _sentence_value(r"$\frac{1}{2}$ of the cake")
+    '\\frac{1}{2}'
+    """
+    sentence = sentence.strip().strip("*_`").strip()
+    sentence = re.split(r"(?<=[^\s.])[.。](?=\s+[A-Z\"(]|\s*\Z|\*)", sentence, maxsplit=1)[0].strip().strip("*").strip()
+    if not is_prose(sentence):
+        return _last_of_chain(sentence.rstrip(".;,").strip(" *")) or None
+    maths = _formulas(sentence)
+    if maths:
+        return _last_of_chain(maths[-1])
+    if len(sentence.split()) <= 3 or not _NUMBER.search(sentence):
+        return sentence.rstrip(".;,") or None
+    with_unit = re.match(r"[^A-Za-z]+[A-Za-z²³ ]{1,30}\Z", sentence)
+    return sentence if with_unit else _last_number(sentence)
+
+
+def _last_of_chain(maths: str) -> str:
+    """What stands after the last = of a chain of equalities or of a labelled number; else all of it."""
+    bare = maths.strip().strip("$").strip()
+    parts = [part.strip() for part in re.split(r"(?<![<>!:\\])=(?!=)", bare)]
+    if len(parts) < 2 or not parts[-1] or "," in bare or r"\begin" in bare:
+        return bare
+    if len(parts) > 2 and not re.search(r"[<>]", bare):
+        return parts[-1]
+    letters = re.sub(r"\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right)", "", parts[-1])
+    return parts[-1] if not re.search(r"[A-Za-z]", letters) and not re.search(r"[-+*/]?\d*[xyz]\b", parts[0]) else bare
+
+
+def _last_formula(window: str) -> str | None:
+    formulas = _formulas(window)
+    if not formulas:
+        return None
+    after = window[window.rfind(formulas[-1]) + len(formulas[-1]) :]
+    percent = re.match(r"\s*\\?\$*\s*(?:\\?%|percent\b|pct\b)", after)
+    return None if _NUMBER.search(after) else _last_of_chain(formulas[-1]) + (r"\%" if percent else "")
+
+
+def _last_bold(window: str) -> str | None:
+    bold = list(_BOLD.finditer(window))
+    if not bold or _NUMBER.search(window[bold[-1].end() :]):
+        return None
+    content = bold[-1][1].strip()
+    return _sentence_value(content) if re.search(r"\d|\\", content) or len(content) == 1 else None
+
+
+def _last_line(window: str) -> str | None:
+    lines = [line.strip() for line in window.splitlines() if not _EMPTY.match(line)]
+    if not lines or "=" not in lines[-1]:
+        return None
+    value = lines[-1].rpartition("=")[2].strip().rstrip(".*$ ")
+    return value if value and not is_prose(value) and re.search(r"\d", value) else None
+
+
+def _last_number(window: str) -> str | None:
+    numbers = [m[0] for m in _NUMBER.finditer(window) if any(c.isdigit() for c in m[0])]
+    return numbers[-1].strip() if numbers else None
+
+
+def _whole(window: str) -> str | None:
+    """A text that is nothing but a short formula or a single word is its own answer."""
+    bare = window.strip()
+    return bare if 0 < len(bare) <= 80 and "\n" not in bare and not _PROSE.search(bare) and re.search(r"\w", bare) else None
+
+
+_STRONG = (("tag", _tag), ("hashes", _hashes), ("phrase", _phrase), ("output", _output))
+_WEAK = (
+    ("formula", _last_formula),
+    ("bold", _last_bold),
+    ("line", _last_line),
+    ("number", _last_number),
+    ("whole", _whole),
+)
+_LETTER = re.compile(r"(?<![A-Za-z\\'])\(?([A-Z])\)?(?![A-Za-z'])")
+
+
+def _choice(text: str) -> Extracted | None:
+    """The letter of a multiple-choice answer; a box that holds no letter does not count."""
+    box = last_box(text)
+    if box is not None and (letter := _leading_letter(box.content)):
+        return _found(letter, "box")
+    window = text[-WINDOW:]
+    for match in reversed(list(_PHRASE.finditer(window))):
+        rest = window[match.end() :].split("\n\n")[0]
+        letters = [one[1] for one in _LETTER.finditer(rest.replace("*", " ")) if one[1] != "I"]
+        if letters:
+            return _found(letters[0], "phrase")
+    if leading := re.match(r"\s*\**\(?([A-Z])\)?\**\s*[.:)]", window):
+        return Extracted(leading[1], "letter", "weak")
+    letters = [one[1] for one in _LETTER.finditer(window) if one[1] != "I"]
+    return Extracted(letters[-1], "letter", "weak") if letters else None
+
+
+def _leading_letter(content: str) -> str | None:
+    bare = re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*|[{}$*\s]", "", content)
+    match = re.match(r"\(?([A-Za-z])(?:\)|\Z|[.:])", bare)
+    return match[1] if match else None

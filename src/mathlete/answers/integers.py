@@ -1,0 +1,25 @@
+"""Integers that may be submitted: within a competition's range, reduced only where its rules say so."""
+
+from __future__ import annotations
+
+from mathlete.answers.answer import parse
+from mathlete.answers.exact import whole
+from mathlete.competitions import Competition
+
+
+def read_integer(text: str | None, *, competition: Competition) -> int | None:
+    """The integer to submit for an answer as written, or None where there is none: rejected, never clamped or rounded.
+
+    A value outside the range is reduced by the competition's modulus, and rejected where there is no modulus.
+
+    >>> from mathlete.competitions import AIMO_1, AIMO_3
+    >>> read_integer("12\\\\,345", competition=AIMO_1), read_integer("12\\\\,345", competition=AIMO_3)
+    (345, 12345)
+    >>> read_integer("3.7", competition=AIMO_1)
+    """
+    value = whole(parse(text or "").value)
+    if value is None:
+        return None
+    if not competition.answer_min <= value <= competition.answer_max and competition.modulus is not None:
+        value %= competition.modulus
+    return value if competition.answer_min <= value <= competition.answer_max else None
