@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -13,7 +13,7 @@ from mathlete.command import Command, console, run_command_line
 from mathlete.corpus.pocket.base import PocketBaseConfig
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, weight_bytes
-from mathlete.runs import Step, run_step
+from mathlete.runs import Step, run_step, sha256_file
 from mathlete.tune.settings import Lora, MergeBase, Rows, Survival, Tune
 from train.presets import PRESETS, preset
 
@@ -154,6 +154,48 @@ def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
     return {"run": str(settings.run), "model": str(step.folder), **step.figures, "skipped": step.skipped}
 
 
+@dataclass(frozen=True, kw_only=True)
+class PocketProblemsSettings:
+    """Which problems of the pocket generator."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """JSONL file to write."""
+    families: tuple[str, ...] = ("hard",)
+    """easy, hard, or families such as hard/power; they take turns."""
+    count: int = 1000
+    """Problems in all."""
+    seed: int = 0
+    """Another seed gives other problems, the same one the same bytes."""
+    split: Literal["train", "test"] = "train"
+    """No problem of one side has the numbers of any problem of the other."""
+    unique: bool = False
+    """No two problems of a family with the same numbers."""
+    traces: bool = True
+    """With the trace that solves each, as `python -m train math --source FILE` reads them."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
+    """Writes generated problems into a file; returns their count and the file's hash."""
+    from mathlete.corpus.pocket import generate
+    from mathlete.corpus.pocket.suite import write_items
+
+    if settings.count < 1:
+        raise UserError("--count must be at least 1", value=settings.count, cure="use --count 1000")
+    items = generate(
+        families=settings.families,
+        count=settings.count,
+        seed=settings.seed,
+        split=settings.split,
+        unique=settings.unique,
+    )
+    write_items(settings.file, items, traces=settings.traces)
+    found = {"file": str(settings.file), "problems": len(items), "sha256": sha256_file(settings.file)}
+    console(json=settings.json).print(f"{found['problems']} problems: {settings.file}, sha256 {found['sha256']}")
+    return found
+
+
 COMMANDS = {
     "math": Command(
         settings=MathSettings,
@@ -168,6 +210,13 @@ COMMANDS = {
         run=pocket_base,
         help="Pretrains the pocket model from nothing; the defaults rebuild the shipped one.\n\n"
         "Examples:\n\npython -m train pocket-base\n\npython -m train pocket-base --steps 300 --run runs/small-base",
+    ),
+    "pocket-problems": Command(
+        settings=PocketProblemsSettings,
+        run=pocket_problems,
+        help="Writes problems of the pocket generator, any number of them, byte-identical for the same arguments.\n\n"
+        "Examples:\n\npython -m train pocket-problems hard.jsonl --count 5000 --seed 7\n\n"
+        "python -m train pocket-problems suite.jsonl --families hard/power easy/gcd --split test --no-traces",
     ),
 }
 
