@@ -122,6 +122,8 @@ def quiet_libraries() -> None:
     # Every int8 matmul warns that float32 inputs are cast to float16.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
+    # transformers 5 renames it; TRL and peft still ask for it by its old name.
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     messages.disable_progress_bar()
     messages.set_verbosity_error()
 
@@ -232,13 +234,17 @@ def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
+    config = quantization(precision)
+    # Left out where there is none: transformers takes an explicit None for "not quantised", and loads the integers of
+    # an 8-bit folder as if they were the weights.
+    quantized = {} if config is None else {"quantization_config": config}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location,
             revision=source.revision,
             dtype=dtype or compute_dtype()[0],
-            quantization_config=quantization(precision),
             device_map={"": device_name()},
+            **quantized,
         )
     except (OSError, ValueError) as error:
         raise _unreachable(source, error) from error

@@ -9,7 +9,6 @@ here, as a function of the seed alone, so that a resumed run sees what an unbrok
 import json
 import random
 import shutil
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +117,6 @@ def _trainer(
     step_rows = config.batch * config.accumulate
     steps = config.steps_for(len(rows))
     order = schedule(lengths, rows=steps * step_rows, batch=config.batch, seed=seed)
-    # transformers 5 renames it, TRL and peft still ask for it by its old name.
-    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     model = load_model(source, precision="nf4")
     trainer: Any = SFTTrainer(
         model=model,
