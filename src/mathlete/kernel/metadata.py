@@ -1,0 +1,140 @@
+"""The metadata files Kaggle reads, with every key written: its client's defaults are not those of its docs.
+
+Sources: what kaggle 2.2.x reads (kaggle/api/kaggle_api_extended.py, kernels_push and the *-metadata.json readers) and
+its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mathlete.competitions import competition
+from mathlete.runs import write_json
+
+NOTEBOOK, KERNEL_FILE = "submission.ipynb", "kernel-metadata.json"
+DATASET_FILE, MODEL_FILE, INSTANCE_FILE = "dataset-metadata.json", "model-metadata.json", "model-instance-metadata.json"
+PLACEHOLDER = "your-kaggle-name"
+MACHINES = {"aimo-1": "NvidiaTeslaT4", "aimo-2": "NvidiaL4", "aimo-3": "NvidiaH100"}
+"""Machine of each competition; NvidiaTeslaT4 is two of them, NvidiaL4 four."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What things are called on Kaggle."""
+
+    owner: str = PLACEHOLDER
+    """The Kaggle account."""
+    kernel: str = "mathlete-submission"
+    wheels: str = "mathlete-wheels"
+    model: str = "mathlete-model"
+    variation: str = "int8"
+    model_version: int = 1
+    """Version of the model instance the notebook mounts."""
+
+    @property
+    def kernel_id(self) -> str:
+        """owner/slug of the notebook."""
+        return f"{self.owner}/{self.kernel}"
+
+    @property
+    def wheels_id(self) -> str:
+        """owner/slug of the data set of wheels."""
+        return f"{self.owner}/{self.wheels}"
+
+    @property
+    def model_source(self) -> str:
+        """The five parts: owner/model/framework/variation/version."""
+        return f"{self.owner}/{self.model}/transformers/{self.variation}/{self.model_version}"
+
+
+def owner_of_credentials() -> tuple[str, str]:
+    """(Kaggle account, where it was found); the placeholder where there are no credentials. Reads no key."""
+    if name := os.environ.get("KAGGLE_USERNAME"):
+        return name, "KAGGLE_USERNAME"
+    folders = [os.environ.get("KAGGLE_CONFIG_DIR"), Path.home() / ".kaggle", Path.home() / ".config" / "kaggle"]
+    for folder in folders:
+        file = Path(folder) / "kaggle.json" if folder else None
+        if file is not None and file.is_file():
+            found = json.loads(file.read_text(encoding="utf-8")).get("username")
+            if found:
+                return str(found), str(file)
+    return PLACEHOLDER, "no Kaggle credentials here; set it with --names.owner"
+
+
+def kernel_metadata(names: Names, *, competition_name: str, machine: str | None, image: str) -> dict[str, object]:
+    """The value of kernel-metadata.json."""
+    return {
+        "id": names.kernel_id,
+        "title": names.kernel.replace("-", " "),
+        "code_file": NOTEBOOK,
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": True,
+        "enable_gpu": True,
+        "enable_tpu": False,
+        "enable_internet": False,
+        "machine_shape": machine or MACHINES[competition_name],
+        "docker_image": image,
+        "docker_image_pinning_type": "original",
+        "keywords": ["gpu"],
+        "dataset_sources": [names.wheels_id],
+        "competition_sources": [competition(competition_name).slug],
+        "kernel_sources": [],
+        "model_sources": [names.model_source],
+    }
+
+
+def dataset_metadata(names: Names) -> dict[str, object]:
+    """The value of the wheels' dataset-metadata.json."""
+    return {
+        "id": names.wheels_id,
+        "title": names.wheels.replace("-", " "),
+        "subtitle": "Wheels that the offline notebook installs with no index",
+        "description": "Made by `python -m submit wheels`. SHA256SUMS holds the hash of each wheel.",
+        "licenses": [{"name": "other"}],
+        "keywords": [],
+    }
+
+
+def model_metadata(names: Names) -> dict[str, object]:
+    """The value of model-metadata.json."""
+    return {
+        "ownerSlug": names.owner,
+        "slug": names.model,
+        "title": names.model.replace("-", " "),
+        "subtitle": "A reasoning model tuned and exported with mathlete",
+        "isPrivate": True,
+        "description": "Made by `python -m train` of mathlete; the export's card tells base, data and figures.",
+        "publishTime": "",
+        "provenanceSources": "",
+    }
+
+
+def instance_metadata(names: Names, *, licence: str) -> dict[str, object]:
+    """The value of model-instance-metadata.json; licences by Kaggle's names, such as "Apache 2.0"."""
+    return {
+        "ownerSlug": names.owner,
+        "modelSlug": names.model,
+        "instanceSlug": names.variation,
+        "framework": "transformers",
+        "licenseName": licence,
+        "overview": "8-bit export of a tuned reasoning model",
+        "usage": "Mounted by the submission notebook; loads with transformers.",
+        "fineTunable": False,
+        "trainingData": [],
+        "modelInstanceType": "Unspecified",
+        "baseModelInstance": "",
+        "externalBaseModelUrl": "",
+    }
+
+
+def write_metadata(
+    folder: Path, names: Names, *, competition_name: str, machine: str | None, image: str, licence: str
+) -> None:
+    """Writes all four files."""
+    kernel = kernel_metadata(names, competition_name=competition_name, machine=machine, image=image)
+    write_json(folder / KERNEL_FILE, kernel)
+    write_json(folder / DATASET_FILE, dataset_metadata(names))
+    write_json(folder / MODEL_FILE, model_metadata(names))
+    write_json(folder / INSTANCE_FILE, instance_metadata(names, licence=licence))
