@@ -51,8 +51,12 @@ def comparison_table(found: dict[str, Any]) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, title="base and tuned on the same problems, hard ones where nothing else is said")
-    for name in ("", "pass@1 ± se", "maj@8 [95%]", "easy pass@1", "tokens/s", "seconds", "run"):
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title="base and tuned on the same problems: hard ones, easy ones' pass@1 beside",
+    )
+    for name in ("", "pass@1 ± se", "maj@8 [95%]", "easy", "tokens/s", "seconds", "run"):
         table.add_column(name, justify="left" if name in ("", "run") else "right", no_wrap=True)
     for name in ("base", "tuned"):
         row = found[name]

@@ -42,9 +42,11 @@ def score_table(found: Mapping[str, Any]) -> "Table":
     k = found["k"]
     table = Table(
         box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         title=f"{found['suite']} · {found['model']} ({found['precision']}) · {found['problems']} problems",
     )
-    for name in ("", "problems", "pass@1 ± se", f"maj@{k} [95%]", f"pass@{k}", "no answer", "unknown"):
+    # Narrow enough for 80 columns: rich cuts what is wider.
+    for name in ("", "n", "pass@1 ± se", f"maj@{k} [95%]", f"pass@{k}", "none", "unk."):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
     groups = {name: row for name, row in found["groups"].items() if name and len(found["groups"]) > 1}
     subsets = {name: row for name, row in found["subsets"].items() if name not in groups and len(found["subsets"]) > 1}
