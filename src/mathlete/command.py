@@ -92,7 +92,11 @@ def console(*, json: bool) -> "Console":
     """Where a person reads: stdout, or stderr where stdout is kept for the line of JSON."""
     from rich.console import Console
 
-    return Console(stderr=json, highlight=False, soft_wrap=True)
+    out = Console(stderr=json, highlight=False, soft_wrap=True)
+    if not out.is_terminal:
+        # In a file or a pipe there is no width to keep to; at the 80 columns assumed there, tables lose cells.
+        out.width = 200
+    return out
 
 
 def progress(title: str) -> "Progress":

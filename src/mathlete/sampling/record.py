@@ -13,6 +13,7 @@ from typing import get_args
 from mathlete.errors import UserError
 from mathlete.problems import Problem, read_json_lines
 from mathlete.sampling.samples import Finish, Sample, SamplingConfig
+from mathlete.sampling.schedule import started_at
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "problem_id": (str,),
@@ -138,15 +139,19 @@ class ReplaySampler:
         *,
         advance_to: Callable[[float], None] = lambda moment: None,
         now: Callable[[], float] = lambda: 0.0,
+        slots: int | None = None,
     ) -> None:
-        """Takes the samples and, to replay their time too, a virtual clock's two functions."""
-        self._advance_to, self._now = advance_to, now
+        """Takes the samples and, to replay their time too, a virtual clock's two functions.
+
+        `slots` is how many samples of a problem run at once; None is all of them.
+        """
+        self._advance_to, self._now, self._slots = advance_to, now, slots
         self._samples = {(sample.problem_id, sample.index): sample for sample in samples}
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
     ) -> Generator[Sample, None, None]:
-        """Yields the recorded samples of these indexes by their seconds; seeds and temperature are the recording's.
+        """Yields the recorded samples of these indexes as they end; seeds and temperature are the recording's.
 
         A sample longer than `config.max_tokens` is cut: it takes its share of the seconds and has no text left, since
         what its first tokens said is not recorded.
@@ -163,13 +168,21 @@ class ReplaySampler:
                     cure="replay with a smaller n, or record more samples",
                 )
         chosen = [_capped(self._samples[problem.id, index], config.max_tokens) for index in seeds]
-        started = self._now()
-        for sample in sorted(chosen, key=lambda sample: (sample.seconds, sample.index)):
-            if config.timeout_s is not None and sample.seconds > config.timeout_s:
-                self._advance_to(started + config.timeout_s)
+        begun = self._now()
+        for ends, sample in self._by_end(chosen):
+            if config.timeout_s is not None and ends > config.timeout_s:
+                self._advance_to(begun + config.timeout_s)
                 return
-            self._advance_to(started + sample.seconds)
+            self._advance_to(begun + ends)
             yield sample
+
+    def _by_end(self, samples: list[Sample]) -> list[tuple[float, Sample]]:
+        import numpy as np
+
+        samples = sorted(samples, key=lambda sample: sample.index)
+        starts = started_at(np.array([[sample.seconds for sample in samples]]), slots=self._slots)[0].tolist()
+        ends = [(start + sample.seconds, sample) for start, sample in zip(starts, samples, strict=True)]
+        return sorted(ends, key=lambda end: (end[0], end[1].index))
 
     def close(self) -> None:
         """Nothing to free."""

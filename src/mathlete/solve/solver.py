@@ -84,7 +84,7 @@ def solve(
         stream = until(sampler.stream(problem, seeds=seeds, config=config), clock=clock, deadline=deadline)
         with closing(stream) as arrivals:
             for drawn in arrivals:
-                sample = replace(drawn, answer=read_answer(drawn.text))
+                sample = replace(drawn, answer=read_answer(drawn.text, cut=drawn.finish == "length"))
                 samples[sample.index] = sample
                 on_sample(sample)
                 if len(samples) < policy.n and _enough(samples.values(), policy):
@@ -103,12 +103,15 @@ def solve(
     )
 
 
-def read_answer(text: str) -> str | None:
-    """The final answer in a completion, or None."""
+def read_answer(text: str, *, cut: bool = False) -> str | None:
+    """The final answer in a completion, or None; one cut at its cap has none but in a box or another clear form.
+
+    The last number of an unfinished derivation is no answer, and would vote as one.
+    """
     from mathlete.answers import extract
 
     found = extract(text)
-    return found.string if found is not None else None
+    return None if cut and found.strength == "weak" else found.string
 
 
 def _enough(samples: Iterable[Sample], policy: Policy) -> bool:

@@ -68,6 +68,8 @@ class Course:
         """The same by plain counts, which the statistical rules are about."""
         import numpy as np
 
+        if (self.weights == UNIT).all():
+            return self.standing
         return _standing(self, np.full_like(self.weights, UNIT))
 
     @cached_property

@@ -77,7 +77,7 @@ def _probability(mean: float | None) -> float:
 def _strength(sample: Sample, max_tokens: int) -> float:
     from mathlete.answers import extract
 
-    return 0.25 if getattr(extract(sample.text), "strength", None) == "weak" else 1.0
+    return 0.25 if extract(sample.text).strength == "weak" else 1.0
 
 
 _KINDS: dict[VoteKind, Callable[[Sample, int], float]] = {

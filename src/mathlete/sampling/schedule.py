@@ -1,0 +1,33 @@
+"""When samples end that an engine runs so many at a time: the replay's only model of an engine."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def started_at(seconds_RN: "Array", *, slots: int | None) -> "Array":
+    """(rows, samples): when each sample starts, seconds; a row's samples are taken in order, by the slot free first.
+
+    Args:
+        seconds_RN: (rows, samples), how long each sample takes.
+        slots: samples running at once; None runs all of them.
+
+    >>> import numpy as np
+    >>> started_at(np.array([[3.0, 1.0, 1.0, 1.0]]), slots=2)
+    array([[0., 0., 1., 2.]])
+    """
+    import numpy as np
+
+    rows, n = seconds_RN.shape
+    starts = np.zeros((rows, n))
+    if slots is None or slots >= n:
+        return starts
+    free, row = np.zeros((rows, slots)), np.arange(rows)
+    for sample in range(n):
+        slot = free.argmin(1)
+        starts[:, sample] = free[row, slot]
+        free[row, slot] += seconds_RN[:, sample]
+    return starts
