@@ -1,0 +1,49 @@
+"""The rehearsal's two processes without namespaces: `python -m mathlete.kernel.unisolated PLAN`, PLAN being JSON.
+
+/kaggle/input is a folder of links, put into the notebook's text; the network is blocked by the interpreter; disk and
+inputs are not protected. The report says so.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(plan: dict[str, Any]) -> None:
+    """Runs notebook and gateway to their end; writes their exit codes."""
+    folder = Path(plan["folder"])
+    inputs, working = folder / "input", folder / "notebook"
+    for name, target in plan["mounts"].items():
+        link = inputs / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    text = Path(plan["notebook"]).read_text(encoding="utf-8").replace("/kaggle/input", str(inputs))
+    (working / "__notebook__.ipynb").write_text(text, encoding="utf-8")
+    papermill = [sys.executable, "-m", "papermill", "--log-output", "--no-progress-bar"]
+    with (folder / "notebook.log").open("wb") as log:
+        notebook = subprocess.Popen(
+            [*papermill, "__notebook__.ipynb", "executed.ipynb"], cwd=working, stdout=log, stderr=subprocess.STDOUT
+        )
+        if plan["gateway"]:
+            _gateway(plan["gateway"], folder)
+            notebook.kill()
+        code = notebook.wait()
+    (folder / "notebook.code").write_text(str(code))
+
+
+def _gateway(command: list[str], folder: Path) -> None:
+    local = ["localhost" if word == "inference_server" else word for word in command]
+    # The gateway is no part of the notebook: its own sockets are not blocked.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (folder / "gateway.log").open("wb") as log:
+        done = subprocess.run(
+            local, cwd=folder / "gateway", stdout=log, stderr=subprocess.STDOUT, env=variables, check=False
+        )
+    (folder / "gateway.code").write_text(str(done.returncode))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
