@@ -29,6 +29,8 @@ def rational(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (read 
         return env.get(str(node.value))
     if node.op in ("sum", "prod"):
         return _repeated(node, env)
+    if node.op == "mod" and (residue := power_modulo(node, env)) is not None:
+        return residue
     step = _STEPS.get(node.op)
     if step is None:
         return None
@@ -188,11 +190,11 @@ _STEPS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
 }
 
 
-def power_modulo(node: Node) -> Fraction | None:
+def power_modulo(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (read only)
     """`b^e mod m` without writing b^e down, or None where the tree is no such thing."""
     if node.op != "mod" or node.args[0].op != "pow":
         return None
-    base, exponent, modulus = (whole(rational(part)) for part in (*node.args[0].args, node.args[1]))
+    base, exponent, modulus = (whole(rational(part, env)) for part in (*node.args[0].args, node.args[1]))
     if base is None or exponent is None or not modulus or exponent < 0:
         return None
     return Fraction(pow(base, exponent, modulus))

@@ -79,11 +79,14 @@ class Grammar:
         return node
 
     def sum(self) -> Node:
-        node = self.residue()
+        terms = [self.residue()]
         while self.peek().text in ("+", "-", r"\pm", r"\mp") and self.peek().kind in ("op", "cmd"):
             sign, right = self.take().text, self.residue()
-            node = _signed(sign, node, right)
-        return node
+            if sign in ("+", "-"):
+                terms.append(right if sign == "+" else Node("neg", (right,)))
+            else:
+                terms = [_signed(sign, gathered("add", terms), right)]
+        return gathered("add", terms)
 
     def residue(self) -> Node:
         node = self.product()
@@ -107,19 +110,19 @@ class Grammar:
         return node
 
     def product(self) -> Node:
-        node = self.unary()
+        factors = [self.unary()]
         while True:
             token = self.peek()
             if token.text in _TIMES:
                 self.take()
-                node = Node("mul", (node, self.unary()))
+                factors.append(self.unary())
             elif token.text in _OVER:
                 self.take()
-                node = Node("div", (node, self.unary()))
+                factors = [Node("div", (gathered("mul", factors), self.unary()))]
             elif self.starts_factor():
-                node = Node("mul", (node, self.power()))
+                factors.append(self.power())
             else:
-                return node
+                return gathered("mul", factors)
 
     def starts_factor(self) -> bool:
         token = self.peek()
@@ -347,6 +350,11 @@ _NOT_FACTORS = frozenset(
     {*_SETS, *_TIMES, *_OVER, *_MOD, "and", "or", "mod", r"\pm", r"\mp", r"\rangle", r"\rfloor", r"\rceil", r"\rvert",
      r"\rbrace", r"\rbrack", r"\circ", r"\degree", r"\vert", r"\to", r"\ldots", r"\cdots", r"\dots", r"\over"}
 )  # fmt: skip
+
+
+def gathered(op: str, nodes: list[Node]) -> Node:
+    """The sum or product of the nodes; one node is itself."""
+    return nodes[0] if len(nodes) == 1 else Node(op, tuple(nodes))
 
 
 def literal(text: str) -> Node:

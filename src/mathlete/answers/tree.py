@@ -14,6 +14,10 @@ class Undefined(Exception):
     """The expression has no value: a division by zero, infinity minus infinity."""
 
 
+class TooHard(Exception):
+    """It cannot be decided here; a worker with a computer algebra system may."""
+
+
 class TooBig(Exception):
     """The value exists but is too large to write down; the message says what is too large."""
 

@@ -1,0 +1,173 @@
+"""Sets of real numbers: intervals, unions, differences and solutions of linear inequalities in one form.
+
+The finite endpoints cut the line into points and gaps; a set is the list of those it holds. So `2x > 6`, `3 < x` and
+`(3, oo)` come out alike, and so do [0, 1/2] with [1/2, 1] and [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cmp_to_key
+
+from mathlete.answers.numeric import constant_value, context, is_zero
+from mathlete.answers.tree import Node, TooHard, Undefined, constant, number, replace, symbol, symbols, walk
+
+INFINITY = constant("oo")
+MINUS_INFINITY = Node("neg", (INFINITY,))
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
+_MAX_ENDPOINTS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One interval between two constants, or a point where both are the same."""
+
+    low: Node
+    high: Node
+    brackets: str
+    """Of the two ends, such as "[)"."""
+
+
+def is_infinite(node: Node) -> bool:
+    """Whether the tree is plus or minus infinity."""
+    return node in (INFINITY, MINUS_INFINITY)
+
+
+def order(a: Node, b: Node) -> int:
+    """-1, 0 or 1 as a is smaller than, equal to or greater than b.
+
+    Raises:
+        TooHard: an end that is no real constant.
+    """
+    if a == b:
+        return 0
+    for end, sign in ((MINUS_INFINITY, -1), (INFINITY, 1)):
+        if a == end:
+            return sign
+        if b == end:
+            return -sign
+    difference = Node("add", (a, Node("neg", (b,))))
+    value = constant_value(difference)
+    if context(64).im(value):
+        raise TooHard("the ends of an interval are real numbers")
+    return 0 if is_zero(difference, patient=False) else 1 if value > 0 else -1
+
+
+def region(node: Node) -> list[Segment]:
+    """The set as segments in order, none of which touch.
+
+    Raises:
+        TooHard: a condition that is not linear in one variable.
+    """
+    if len({name for n in walk(node) if n.op == "rel" for name in symbols(n)}) > 1:
+        raise TooHard("an inequality between several variables")
+    leaves: dict[Node, Segment | None] = {}
+    _collect(node, leaves)
+    found = {end for leaf in leaves.values() if leaf for end in (leaf.low, leaf.high) if not is_infinite(end)}
+    if len(found) > _MAX_ENDPOINTS:
+        raise TooHard(f"more than {_MAX_ENDPOINTS} endpoints")
+    ends = _distinct(sorted(found, key=cmp_to_key(order)))
+    cells = [_holds(node, cell, ends, leaves) for cell in range(2 * len(ends) + 1)]
+    return _segments(cells, ends)
+
+
+def _distinct(ordered: list[Node]) -> list[Node]:
+    return [end for at, end in enumerate(ordered) if at == 0 or order(ordered[at - 1], end)]
+
+
+def _collect(node: Node, leaves: dict[Node, Segment | None]) -> None:
+    if node.op in ("union", "inter", "minus", "set", "list"):
+        for arg in node.args:
+            _collect(arg, leaves)
+    else:
+        leaves[node] = _leaf(node)
+
+
+def _leaf(node: Node) -> Segment | None:
+    """The segment of a leaf; None stands for its complement's single point (x != 3)."""
+    if node.op == "field" and node.value == "reals":
+        return Segment(MINUS_INFINITY, INFINITY, "()")
+    if node.op in ("interval", "tuple") and len(node.args) == 2:
+        return Segment(*node.args, brackets=str(node.value or "()"))
+    if node.op == "named":
+        return _leaf(node.args[0])
+    if node.op in ("rel", "eq"):
+        return linear(node)
+    if symbols(node) or node.op in ("text", "letter", "field", "tuple", "matrix"):
+        raise TooHard(f"{node.op} is no set of numbers")
+    return Segment(node, node, "[]")
+
+
+def linear(node: Node) -> Segment:
+    """The solutions of a linear equation or inequality in one variable.
+
+    Raises:
+        TooHard: it is not linear, or has several variables.
+    """
+    names = symbols(node)
+    if len(names) != 1:
+        raise TooHard("not one variable")
+    name = symbol(names.pop())
+    difference = Node("add", (node.args[0], Node("neg", (node.args[1],))))
+    at = {k: replace(difference, name, number(k)) for k in (0, 1, 2, 5, -1, -7)}
+    slope = Node("add", (at[1], Node("neg", (at[0],))))
+    for k, value in at.items():
+        expected = Node("add", (at[0], Node("mul", (number(k), slope))))
+        try:
+            if not is_zero(Node("add", (value, Node("neg", (expected,)))), patient=False):
+                raise TooHard("an inequality that is not linear")
+        except Undefined as error:
+            raise TooHard("an inequality that is not linear") from error
+    if is_zero(slope, patient=False):
+        raise TooHard("an inequality without its variable")
+    end = Node("div", (Node("neg", (at[0],)), slope))
+    sign = str(node.value or "=")
+    return _half_line(_FLIPPED[sign] if constant_value(slope) < 0 else sign, end)
+
+
+def _half_line(sign: str, end: Node) -> Segment:
+    if sign in ("=", "!="):
+        return Segment(end, end, "[]" if sign == "=" else "][")
+    closed = sign.endswith("=")
+    if sign.startswith("<"):
+        return Segment(MINUS_INFINITY, end, "(]" if closed else "()")
+    return Segment(end, INFINITY, "[)" if closed else "()")
+
+
+def _holds(node: Node, cell: int, ends: list[Node], leaves: dict[Node, Segment | None]) -> bool:
+    """Whether a cell is in the set; cell 2k+1 is the k-th endpoint, cell 2k the gap before it."""
+    if node.op in ("union", "set", "list"):
+        return any(_holds(arg, cell, ends, leaves) for arg in node.args)
+    if node.op == "inter":
+        return all(_holds(arg, cell, ends, leaves) for arg in node.args)
+    if node.op == "minus":
+        return _holds(node.args[0], cell, ends, leaves) and not _holds(node.args[1], cell, ends, leaves)
+    leaf = leaves[node]
+    assert leaf is not None
+    low = -1 if leaf.low == MINUS_INFINITY else _cell_of(leaf.low, ends)
+    high = 2 * len(ends) + 1 if leaf.high == INFINITY else _cell_of(leaf.high, ends)
+    if leaf.brackets == "][":
+        return cell != low
+    return low < cell < high or (cell == low and leaf.brackets[0] == "[") or (cell == high and leaf.brackets[1] == "]")
+
+
+def _cell_of(end: Node, ends: list[Node]) -> int:
+    return next(2 * at + 1 for at, known in enumerate(ends) if order(known, end) == 0)
+
+
+def _segments(cells: list[bool], ends: list[Node]) -> list[Segment]:
+    found: list[Segment] = []
+    start: int | None = None
+    for cell, holds in enumerate([*cells, False]):
+        if holds and start is None:
+            start = cell
+        elif not holds and start is not None:
+            found.append(_segment(start, cell - 1, ends))
+            start = None
+    return found
+
+
+def _segment(first: int, last: int, ends: list[Node]) -> Segment:
+    low = ends[(first - 1) // 2] if first > 0 else MINUS_INFINITY
+    high = ends[last // 2] if last < 2 * len(ends) else INFINITY
+    return Segment(low, high, ("[" if first % 2 else "(") + ("]" if last % 2 else ")"))

@@ -1,0 +1,63 @@
+"""Classes of equal answers, whatever order the answers arrive in."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from mathlete.answers.answer import Answer, compare, parse
+
+MAX_PAIRS = 500
+"""Pairs of classes that are compared one by one; beyond, answers without a common key stay apart."""
+
+
+def cluster(answers: Sequence[str]) -> list[list[int]]:
+    """Positions of equal answers: classes in the order of their first member, members ascending.
+
+    >>> cluster(["1/2", "3", "0.5", "50%"])
+    [[0, 2, 3], [1]]
+    """
+    classes: dict[Hashable, list[int]] = {}
+    for position, answer in enumerate(answers):
+        classes.setdefault(parse(answer).key, []).append(position)
+    groups = list(classes.values())
+    joined = _Joined(len(groups))
+    heads = [parse(answers[group[0]]) for group in groups]
+    for a, b in _pairs(heads):
+        if joined.find(a) != joined.find(b) and compare(answer=heads[a].string, gold=heads[b].string).outcome == "equal":
+            joined.join(a, b)
+    return joined.classes(groups)
+
+
+def _pairs(heads: list[Answer]) -> list[tuple[int, int]]:
+    """Pairs whose keys cannot tell: long decimals with anything else, answers that have no key."""
+    unsure = [at for at, head in enumerate(heads) if _is_unsure(head)]
+    others = [(a, b) for a in unsure for b in range(len(heads)) if a != b and not (b in unsure and b < a)]
+    return others[:MAX_PAIRS]
+
+
+def _is_unsure(head: Answer) -> bool:
+    if head.node is None:
+        return False
+    return (head.node.op == "num" and (head.node.digits or 0) >= 10) or head.key == ("tree", head.node)
+
+
+class _Joined:
+    """Union-find over the classes."""
+
+    def __init__(self, count: int) -> None:
+        self.parents = list(range(count))
+
+    def find(self, at: int) -> int:
+        while self.parents[at] != at:
+            at = self.parents[at]
+        return at
+
+    def join(self, a: int, b: int) -> None:
+        low, high = sorted((self.find(a), self.find(b)))
+        self.parents[high] = low
+
+    def classes(self, groups: list[list[int]]) -> list[list[int]]:
+        found: dict[int, list[int]] = {}
+        for at, group in enumerate(groups):
+            found.setdefault(self.find(at), []).extend(group)
+        return sorted(sorted(members) for members in found.values())
