@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from eval.replay import REPLAY_COMMAND
 from eval.run import RESULTS, Evaluation
 from eval.suites import SUITE_NAMES, Suite, load_suite
 from mathlete.command import Command, console, run_command_line
@@ -148,6 +149,7 @@ COMMANDS = {
         help="Judges a file of answers against their golds, or compares with another checker.\n\n"
         "Examples:\n\npython -m eval check answers.jsonl\n\npython -m eval check answers.jsonl --out verdicts.jsonl",
     ),
+    "replay": REPLAY_COMMAND,
     "table": Command(
         settings=TableSettings,
         run=table,

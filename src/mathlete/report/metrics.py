@@ -13,6 +13,8 @@ from statistics import fmean
 
 _Z95 = 1.959963984540054
 """97.5% point of the standard normal distribution."""
+_Z80 = 0.8416212335729143
+"""Its 80% point."""
 EXACT_SUBSETS = 2000
 """Subsets up to which maj@k is computed over all of them; beyond, over this many drawn with a fixed seed."""
 _RESAMPLES = 10_000
@@ -113,6 +115,112 @@ def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: in
     if len(base) != len(tuned):
         raise ValueError(f"a paired comparison needs the same problems, got {len(base)} and {len(tuned)}")
     return bootstrap([after - before for before, after in zip(base, tuned, strict=True)], seed=seed)
+
+
+def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
+    """Two-sided p of the paired differences: how often random signs give a mean as far from 0, at most 1.
+
+    The sign-flip permutation test (Fisher 1935, "The design of experiments", section 21): with differences of -1, 0
+    and 1 it is the exact McNemar test. All signs are tried for up to 14 problems that differ, else 20,000 at random
+    with the test itself counted in (Phipson, Smyth 2010, "Permutation p-values should never be zero").
+
+    >>> paired_p([1.0, 1.0, 1.0, 0.0])
+    0.25
+    """
+    import numpy as np
+
+    data = np.array([value for value in differences if value != 0])
+    if not len(data):
+        return 1.0
+    if len(data) <= 14:
+        signs = (np.arange(2 ** len(data))[:, None] >> np.arange(len(data)) & 1) * 2 - 1
+        return float((abs(signs @ data) >= abs(data.sum()) - 1e-9).mean())
+    random = np.random.default_rng(seed)
+    parts = [(random.integers(0, 2, (2000, len(data))) * 2 - 1) @ data for _ in range(10)]
+    as_far = int((abs(np.concatenate(parts)) >= abs(data.sum()) - 1e-9).sum())
+    return (as_far + 1) / (10 * 2000 + 1)
+
+
+def problems_to_tell(differences: Sequence[float]) -> int | None:
+    """Problems at which a true difference like this one would be shown in 8 of 10 comparisons; None for one of 0.
+
+    ((1.96 + 0.84) sd / mean)^2, the usual sample size for a two-sided 5% test with 80% power (Miller 2024,
+    arXiv:2411.00640, section 5).
+
+    >>> problems_to_tell([0.5, -0.25, 0.25, 0.0])
+    53
+    """
+    mean = fmean(differences)
+    if len(differences) < 2 or mean == 0:
+        return None
+    sd = standard_error(differences) * math.sqrt(len(differences))
+    return max(2, math.ceil(((_Z95 + _Z80) * sd / mean) ** 2))
+
+
+def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> Interval | None:
+    """Share of pairs (right, wrong) of one problem in which the right answer finished first; ties count half.
+
+    0.5 is no bias. Above it early stops, caps and deadlines win, below it they lose, more the looser they are. Give
+    for each problem (seconds, right) of its answered samples; every problem that has both kinds counts the same, and
+    the interval is the bootstrap's over those problems. None where there are none.
+
+    >>> finish_order([[(1.0, True), (2.0, False), (3.0, True)], [(1.0, True)]]).value
+    0.5
+    """
+    shares = []
+    for samples in problems:
+        pairs = [(a, b) for a, right in samples if right for b, other in samples if not other]
+        if pairs:
+            shares.append(fmean(0.5 if a == b else float(a < b) for a, b in pairs))
+    return bootstrap(shares, seed=seed) if shares else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Problems whose vote won with about the same share of the samples."""
+
+    lo: float
+    hi: float
+    problems: int
+    share: float
+    """Mean vote share."""
+    right: float
+    """Share of the problems whose vote is right."""
+
+
+def calibration(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> list[Bin]:
+    """How often votes are right, by the share of the samples they won with; bins of equal width without empty ones.
+
+    Give (share, right) of each problem; the share of a problem without an answer is 0. A well-calibrated vote is
+    right as often as its share says. Source: Guo et al. 2017, "On calibration of modern neural networks",
+    arXiv:1706.04599, section 2.
+
+    >>> [(found.lo, found.problems, found.right) for found in calibration([(1.0, True), (0.9, False), (0.3, False)])]
+    [(0.2, 1, 0.0), (0.8, 2, 0.5)]
+    """
+    members: dict[int, list[tuple[float, bool]]] = {}
+    for share, right in votes:
+        members.setdefault(min(int(share * bins), bins - 1), []).append((share, right))
+    return [
+        Bin(
+            lo=number / bins,
+            hi=(number + 1) / bins,
+            problems=len(found),
+            share=fmean(share for share, _ in found),
+            right=fmean(right for _, right in found),
+        )
+        for number, found in sorted(members.items())
+    ]
+
+
+def calibration_error(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> float:
+    """Expected calibration error: mean over problems of |share - right| of their bin (Guo et al. 2017, equation 3).
+
+    >>> round(calibration_error([(1.0, True), (0.9, False), (0.3, False)]), 3)
+    0.4
+    """
+    found = calibration(votes, bins=bins)
+    return sum(item.problems * abs(item.share - item.right) for item in found) / len(votes)
 
 
 def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:

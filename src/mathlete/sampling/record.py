@@ -167,7 +167,7 @@ class ReplaySampler:
                     value=f"index {index}",
                     cure="replay with a smaller n, or record more samples",
                 )
-        chosen = [_capped(self._samples[problem.id, index], config.max_tokens) for index in seeds]
+        chosen = [capped(self._samples[problem.id, index], config.max_tokens) for index in seeds]
         begun = self._now()
         for ends, sample in self._by_end(chosen):
             if config.timeout_s is not None and ends > config.timeout_s:
@@ -188,7 +188,8 @@ class ReplaySampler:
         """Nothing to free."""
 
 
-def _capped(sample: Sample, max_tokens: int) -> Sample:
+def capped(sample: Sample, max_tokens: int) -> Sample:
+    """The sample as a smaller cap would have left it: without text or answer, and with its share of the seconds."""
     if sample.tokens <= max_tokens:
         return sample
     seconds = sample.seconds * max_tokens / sample.tokens

@@ -1,0 +1,259 @@
+"""The replay against the solve loop itself, against counting by hand, and through the command line."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eval.__main__ import COMMANDS
+from mathlete.command import run_command_line
+from mathlete.errors import UserError
+from mathlete.problems import Problem, write_problems
+from mathlete.report.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
+from mathlete.report.pool import Pool, pool_of
+from mathlete.report.replay import Wall, banks, draws, simulate
+from mathlete.report.replay_report import bias_of
+from mathlete.sampling.record import Journal, ReplaySampler
+from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.solve.budget import Budget, BudgetSettings
+from mathlete.solve.clock import VirtualClock
+from mathlete.solve.policy import Policy
+from mathlete.solve.solver import Solution, solve
+
+STOPS = ["none", "exact", "beta95+exact", "esc4", "votes3", "aimo2", "hopeless3of4"]
+
+
+def recorded(problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0) -> tuple[list[Problem], list[Sample]]:
+    """Problems of growing difficulty whose wrong samples take `wrong_pace` times as long."""
+    source = random.Random(seed)
+    asked = [Problem(id=f"p{i}", statement="?", gold="7") for i in range(problems)]
+    found = []
+    for number, problem in enumerate(asked):
+        for index in range(n):
+            answer = source.choices(["7", "8", "9", None], [problems - number, number / 2, 1, 1])[0]
+            text = f"</think>\\boxed{{{answer}}}" if answer else "and so on"
+            tokens = round(source.lognormvariate(5, 0.7) * (1 if answer == "7" else wrong_pace)) + 1
+            found.append(
+                Sample(
+                    problem_id=problem.id, index=index, seed=source.randrange(10**9), text=text, answer=answer,
+                    tokens=tokens, finish="stop", seconds=tokens / 10,
+                    logprob_mean=source.choice([-0.1, -0.5, -2.0, None]),
+                )
+            )  # fmt: skip
+    return asked, found
+
+
+def pool(problems: int, **shape: Any) -> Pool:
+    asked, samples = recorded(problems, **shape)
+    return pool_of(asked, {p.id: [s for s in samples if s.problem_id == p.id] for p in asked})
+
+
+def solved(found: Pool, number: int, drawn: Any, policy: Policy, clock: VirtualClock, **more: Any) -> Solution:
+    """The solve loop on one draw; a sample's place in the draw is its index."""
+    item = found.problems[number]
+    samples = [replace(item.samples[position], index=index) for index, position in enumerate(drawn[: policy.n])]
+    slots = more.pop("slots", None)
+    sampler = ReplaySampler(samples, advance_to=clock.advance_to, now=clock.now, slots=slots)
+    return solve(item.problem, sampler=sampler, clock=clock, policy=policy, **more)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    stop=st.sampled_from(STOPS),
+    vote=st.sampled_from(["majority", "logprob", "length"]),
+    cap=st.sampled_from([60, 150, 10_000]),
+    slots=st.sampled_from([None, 1, 3]),
+    n=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_a_row_of_the_replay_is_the_solve_loop_on_the_same_draw(
+    stop: str, vote: Any, cap: int, slots: int | None, n: int, seed: int
+) -> None:
+    found = pool(3, n=12, seed=seed)
+    drawn = draws(found, n=9, rows=4, seed=seed)
+    policy = Policy(n=n, stop=stop, vote=vote, sampling=SamplingConfig(max_tokens=cap))
+    bank = banks(found, drawn, policy=policy, stops=[stop], slots=slots)[stop]
+    for problem in range(3):
+        for row in range(4):
+            wanted = solved(found, problem, drawn[problem, row], policy, VirtualClock(), slots=slots)
+            at = problem * 4 + row
+            assert bank.stop[at] == len(wanted.samples)
+            assert bank.won[at] == (wanted.answer == "7")
+            assert bank.seconds[at] == pytest.approx(wanted.seconds)
+
+
+@pytest.mark.parametrize("stop", ["none", "beta95+exact"])
+@pytest.mark.parametrize("wall_s", [90.0, 300.0, 5000.0])
+def test_a_submission_of_the_replay_is_the_solve_loop_under_the_same_budget(stop: str, wall_s: float) -> None:
+    found = pool(6, n=12)
+    drawn = draws(found, n=8, rows=5, seed=3)
+    policy = Policy(n=8, stop=stop, sampling=SamplingConfig(max_tokens=10_000))
+    bank = banks(found, drawn, policy=policy, stops=[stop])[stop]
+    order, rows = np.array([[3, 0, 5, 1, 4, 2]]), np.array([[0, 1, 2, 3, 4, 0]])
+    wall = Wall(wall_s=wall_s, floor_s=wall_s / 8, ceiling_s=wall_s / 3)
+    got = simulate(bank, order, rows, wall=wall)
+    clock = VirtualClock()
+    budget = Budget(BudgetSettings(wall_s=wall_s, floor_s=wall_s / 8, ceiling_s=wall_s / 3, questions=6), clock=clock)
+    for place in range(6):
+        problem, row = order[0, place], rows[0, place]
+        limit = budget.next_question_s()
+        wanted = solved(found, problem, drawn[problem, row], policy, clock, timeout_s=limit)
+        assert got.arrivals[0, place] == len(wanted.samples)
+        assert got.right[0, place] == (wanted.answer == "7")
+        assert got.seconds[0, place] == pytest.approx(wanted.seconds)
+    assert clock.now() <= wall_s + 1e-6
+    assert not got.overrun[0]
+
+
+def test_draws_are_without_replacement_and_even() -> None:
+    found = pool(2, n=6)
+    drawn = draws(found, n=4, rows=6000, seed=0)
+    assert all(len(set(row)) == 4 for row in drawn[0])
+    shares = np.bincount(drawn[0].ravel(), minlength=6) / 24_000
+    assert shares == pytest.approx([1 / 6] * 6, abs=0.01)
+
+
+def tried(found: Pool, *, walls: tuple[Wall | None, ...] = (None,), questions: int = 10, **grid: Any) -> list[Outcome]:
+    asked: dict[str, Any] = {"n": (8,), "max_tokens": (100_000,), "stop": ("none",), "vote": ("majority",), **grid}
+    return outcomes(
+        found, Grid(walls=walls, **asked), Submissions(simulations=2000, questions=questions, slots=None, seed=0)
+    )
+
+
+def test_score_of_one_sample_is_the_mean_of_pass_at_1_and_intervals_nest() -> None:
+    found = pool(20, n=32)
+    (one,) = tried(found, n=(1,))
+    share = np.mean([item.verdicts.count("equal") / 32 for item in found.problems])
+    assert one.new_set.value == pytest.approx(10 * share, abs=0.15)
+    assert one.subset.value == pytest.approx(10 * share, abs=0.15)
+    widths = [interval.hi - interval.lo for interval in (one.new_set, one.subset, one.same_set)]
+    assert widths == sorted(widths, reverse=True)
+    assert one.two_runs.value == pytest.approx(one.new_set.value, abs=0.15)
+
+
+def test_exact_stop_costs_nothing_and_saves_something() -> None:
+    _, exact = tried(pool(12, n=32), stop=("none", "exact"))
+    assert (exact.change.value, exact.change.lo, exact.change.hi) == (0, 0, 0)
+    assert exact.safe
+    assert 0 < exact.saved.arrivals < 1
+    assert exact.saved.wall_s > exact.saved.generated_s > 0
+
+
+def test_finish_order_bias_is_told_and_makes_loose_rules_unsafe() -> None:
+    late, early = pool(24, n=48, wrong_pace=4), pool(24, n=48, wrong_pace=0.25)
+    first, last, none = [found for one in (late, early, pool(40, n=48)) if (found := bias_of(one))]
+    assert first.lo > 0.5
+    assert last.hi < 0.5
+    assert none.lo < 0.5 < none.hi
+    exact, loose = tried(early, stop=("exact", "votes2"), n=(12,))
+    assert exact.safe
+    assert loose.change.hi < 0
+    assert not loose.safe
+
+
+def test_overrun_loses_all_and_allowances_prevent_it() -> None:
+    found = pool(10, n=16)
+    (whole,) = tried(found)
+    half = whole.submission_s / 2
+    free, shared = tried(found, walls=(Wall(wall_s=half), wall_from(f"{half}", questions=10)))
+    assert (free.p_overrun, free.new_set.value, free.two_runs.value) == (1, 0, 0)
+    assert shared.p_overrun == 0
+    assert shared.submission_p95_s <= half + 1e-6
+    assert 0 < shared.new_set.value <= whole.new_set.value
+    assert shared.change.value < 0
+
+
+@pytest.mark.parametrize("words", ["", "x", "18000:1", "18000:a:b", "-3", "0", "100:9:3", "100:50:60"])
+def test_a_budget_that_makes_no_sense_is_named(words: str) -> None:
+    with pytest.raises(UserError, match=r"budget|must fit"):
+        wall_from(words, questions=50)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_run(tmp_path / "a")
+
+
+def write_run(folder: Path, **shape: Any) -> Path:
+    folder.mkdir()
+    asked, samples = recorded(12, **{"n": 16, **shape})
+    write_problems(folder / "problems.jsonl", asked)
+    with Journal(folder / "samples.jsonl") as journal:
+        for sample in samples:
+            journal.append(sample)
+    return folder
+
+
+def run(*words: object) -> int:
+    return run_command_line([str(word) for word in words], prog="python -m eval", commands=COMMANDS)
+
+
+def test_replay_command_writes_table_json_and_plot(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("replay", "a", "--n", 4, 8, "--max-tokens", 100, 5000, "--stop", "none", "exact", "--budget", "none", 600,
+             "--simulations", 300, "--json")  # fmt: skip
+    assert run(*words) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out.splitlines()[-1])
+    assert len(found["policies"]) == 16
+    assert found["simulations"] == 300
+    wanted = {"n", "max_tokens", "stop", "vote", "budget_s", "score", "lo", "hi", "p_overrun", "samples_per_problem",
+              "penalised"}  # fmt: skip
+    assert all(wanted <= set(policy) for policy in found["policies"])
+    assert {policy["budget_s"] for policy in found["policies"]} == {None, 600.0}
+    assert all(policy["lo"] <= policy["score"] <= policy["hi"] for policy in found["policies"])
+    assert "warning: 16 samples are recorded, n = 8 needs 32" in shown.err
+    assert "finish order" in shown.err
+    assert "safe on this run" in shown.err
+    assert (Path(found["run"]) / "replay.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((Path(found["run"]) / "replay.json").read_text())["policies"] == found["policies"]
+    assert run(*words) == 0
+    assert "nothing changed, skipped" in capsys.readouterr().err
+
+
+def test_runs_of_other_seeds_are_pooled(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(run_folder.parent / "b", seed=1)
+    assert run("replay", "a", "b", "--stop", "none", "--simulations", 50, "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["recorded_per_problem"] == 32
+    assert run("replay", "a", "a", "--stop", "none", "--simulations", 50) == 2
+    assert "runs are pooled only with different samples" in capsys.readouterr().err
+
+
+def test_a_half_written_line_is_named_and_dropped_with_repair(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (run_folder / "samples.jsonl").open("a") as file:
+        file.write('{"problem_id": "p0", "ind')
+    assert run("replay", "a", "--simulations", 50) == 2
+    assert "samples.jsonl:193: must be one line of JSON" in capsys.readouterr().err
+    assert run("replay", "a", "--simulations", 50, "--repair") == 0
+    assert "dropped a half-written last line of samples.jsonl (25 bytes)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "a run that is replayed must be a folder"),
+        (["empty"], "needs problems.jsonl and samples.jsonl, got empty without problems.jsonl and samples.jsonl"),
+        (["a", "--n", "17"], "--n must be 1 to 16, which is what every problem has recorded, got 17"),
+        (["a", "--n", "0"], "--n must be 1 to 16, which is what every problem has recorded, got 0"),
+        (["a", "--stop", "beta"], "a stopping rule must be a known one"),
+        (["a", "--max-tokens", "0"], "--sampling.max-tokens must be at least 1"),
+        (["a", "--budget", "soon"], "a budget must be none, SECONDS"),
+        (["a", "--simulations", "0"], "--simulations must be at least 1"),
+        (["a", "--questions", "0"], "--questions must be at least 1"),
+        (["a", "--slots", "0"], "--slots must be at least 1"),
+    ],
+)
+def test_bad_replay_input_is_exit_2(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    Path("empty").mkdir()
+    assert run("replay", *words) == 2
+    assert message in capsys.readouterr().err
