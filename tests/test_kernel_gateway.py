@@ -20,7 +20,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from mathlete.kernel.gateway.gateway import BEHAVIOURS, SUBMISSION, Gateway, InferenceServer, read_test
+from mathlete.kernel.gateway.behaviours import BEHAVIOURS, SUBMISSION
+from mathlete.kernel.gateway.gateway import Gateway, InferenceServer, read_test
 from mathlete.kernel.gateway.scorer import score_file
 
 IDS = [f"{n:06d}" for n in range(5)]
@@ -314,7 +315,8 @@ DYING = """
 import os, signal, sys
 from dataclasses import replace
 import polars as pl
-from mathlete.kernel.gateway.gateway import BEHAVIOURS, InferenceServer
+from mathlete.kernel.gateway.behaviours import BEHAVIOURS
+from mathlete.kernel.gateway.gateway import InferenceServer
 calls = []
 def predict(identity, problem):
     calls.append(1)

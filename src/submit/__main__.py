@@ -1,10 +1,18 @@
-"""`python -m submit`: what a competition asks of a submission."""
+"""`python -m submit`: from an export to a rehearsed, checked and pushed notebook."""
 
 import sys
 from dataclasses import asdict, dataclass
 
 from mathlete.command import Command, console, run_command_line
 from mathlete.competitions import COMPETITIONS, competition
+from submit.making import (
+    BuildSettings,
+    RehearseSettings,
+    WheelsSettings,
+    build_command,
+    rehearse_command,
+    wheels_command,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,28 @@ COMMANDS = {
         help="Shows what a competition asks: answer range and modulus, clock, gateway columns.\n\n"
         f"Known: {', '.join(COMPETITIONS)}.\n\nExamples:\n\n"
         "python -m submit rules --competition aimo-3\n\npython -m submit rules --competition aimo-2 --json",
-    )
+    ),
+    "build": Command(
+        settings=BuildSettings,
+        run=build_command,
+        help="Makes the offline notebook, its metadata and its wheels of an exported model.\n\nExamples:\n\n"
+        "python -m submit build --model runs/train/export --competition aimo-3\n\n"
+        "python -m submit build --model pocket --policy all --n 4 --names.owner alice",
+    ),
+    "wheels": Command(
+        settings=WheelsSettings,
+        run=wheels_command,
+        help="Makes the wheelhouse alone: resolved for Kaggle's image, hashed, verified with no index.\n\nExamples:\n\n"
+        'python -m submit wheels --need "bitsandbytes>=0.49"\n\n'
+        "python -m submit wheels --find-links downloads --folder runs/wheels",
+    ),
+    "rehearse": Command(
+        settings=RehearseSettings,
+        run=rehearse_command,
+        help="Runs the notebook as Kaggle will: two containers, no network, the gateway's behaviour, a strict scorer."
+        "\n\nExamples:\n\npython -m submit rehearse --layout old --order hard-first\n\n"
+        "python -m submit rehearse --fault list",
+    ),
 }
 
 if __name__ == "__main__":

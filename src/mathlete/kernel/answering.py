@@ -54,7 +54,6 @@ class Answerer:
     def __init__(self, config: KernelConfig, *, engine: Engine, started: float, journal: Path) -> None:
         """Takes the clock's start as a moment of `time.time()`: the notebook's first cell ran before this."""
         self._config, self._engine, self._journal = config, engine, journal
-        self._rules = competition(config.competition)
         self._clock = RealClock()
         self._ends = self._clock.now() + config.wall_s - (time.time() - started)
         self._budget = self._share_of(self._ends - self._clock.now())
@@ -83,7 +82,7 @@ class Answerer:
         # A late start must not make the floors unkeepable.
         floor_s = min(config.question_min_s, spare_s / config.problems)
         # Nine tenths of the gateway's own deadline, so that it never comes first.
-        ceiling_s = max(floor_s, min(config.question_max_s, 0.9 * self._rules.predict_deadline_s))
+        ceiling_s = max(floor_s, min(config.question_max_s, 0.9 * config.deadline_s))
         settings = BudgetSettings(
             wall_s=left_s, reserve_s=config.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=config.problems
         )
@@ -108,8 +107,10 @@ class Answerer:
 
     def _load(self, attempt: Attempt, *, limit_s: float) -> float:
         began = self._clock.now()
-        # The first call has no deadline at the gateway, so loading may take longer than a question then.
-        allowed_s = self._config.load_max_s if not self._given else min(limit_s, self._config.load_max_s)
+        allowed_s = min(self._config.load_max_s, self._ends - began)
+        if self._given:
+            # The first call has no deadline at the gateway; later ones must have time for the question as well.
+            allowed_s = min(allowed_s, max(limit_s, 0.9 * self._config.deadline_s - limit_s))
         try:
             self._engine.ready(timeout_s=allowed_s)
         except BaseException as error:

@@ -35,6 +35,8 @@ class KernelConfig:
     """Ceiling of one question, seconds. Floor and ceiling are those of AIMO-3's field."""
     load_max_s: float = 1200.0
     """Ceiling of one loading of the model, seconds."""
+    deadline_s: float = 1800.0
+    """The gateway's own deadline of every call after the first, seconds: 30 min in AIMO-2, 9 h in AIMO-3."""
     fallback: int = 0
     """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
 
@@ -47,6 +49,7 @@ class KernelConfig:
             ("wall-s", self.wall_s > self.reserve_s >= 0, "longer than the reserve", f"--wall-s {rules.wall_s}"),
             ("question-min-s", 0 <= self.question_min_s <= self.question_max_s, "0 to the ceiling", "300"),
             ("question-max-s", self.question_max_s > 0, "above 0", "--question-max-s 900"),
+            ("deadline-s", self.deadline_s > 0, "above 0", "1800"),
             ("load-max-s", self.load_max_s > 0, "above 0", "--load-max-s 1200"),
             (
                 "fallback",
@@ -61,7 +64,7 @@ class KernelConfig:
 
     def faster(self, speed: float) -> "KernelConfig":
         """The same on a clock that runs so many times as fast: every limit is divided by it."""
-        names = ("wall_s", "reserve_s", "question_min_s", "question_max_s")
+        names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")
         return replace(self, **{name: getattr(self, name) / speed for name in names})
 
     def as_json(self) -> str:

@@ -192,7 +192,8 @@ notebook() {{
   papermill=$!
   # In a rerun the notebook serves for ever: its container goes with the gateway's.
   while kill -0 $papermill 2>/dev/null && [ ! -e "$F/gateway.code" ]; do sleep 0.1; done
-  if kill -0 $papermill 2>/dev/null; then kill -9 $papermill; else wait $papermill; echo $? > "$F/notebook.code"; fi
+  if kill -0 $papermill 2>/dev/null; then kill -9 $papermill; wait $papermill 2>/dev/null
+  else wait $papermill; echo $? > "$F/notebook.code"; fi
   cp -r "$N/kaggle/working/." "$F/notebook/" 2>/dev/null
   : > "$F/hosts"   # with its container the name goes
 }}

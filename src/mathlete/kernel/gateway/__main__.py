@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mathlete.kernel.gateway.gateway import BEHAVIOURS, Gateway
+from mathlete.kernel.gateway.behaviours import BEHAVIOURS
+from mathlete.kernel.gateway.gateway import Gateway
 
 
 def main() -> int:

@@ -13,18 +13,16 @@ import re
 import socket
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import grpc
 
-from mathlete.kernel.gateway.relay import Client, GRPCDeadlineError, Wire, define_server
+from mathlete.kernel.gateway.behaviours import RESULT, SUBMISSION, Behaviour
+from mathlete.kernel.gateway.relay import Client, GRPCDeadlineError, define_server
 from mathlete.kernel.gateway.submission import check_batch, write_submission
 
 Order = Literal["file", "shuffled"]
-SUBMISSION, RESULT = "submission.parquet", "result.json"
-_FIRST_PORT, _MORE_PORTS = 50051, tuple(range(60053, 60063))
 _DETAILS = 8000
 
 
@@ -47,43 +45,6 @@ class GatewayRuntimeError(Exception):
     def __init__(self, error_type: GatewayRuntimeErrorType, error_details: str | None = None) -> None:
         super().__init__(error_type, error_details)
         self.error_type, self.error_details = error_type, error_details
-
-
-Version = Literal["0.3.0", "0.7.0", "0.9.0"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Behaviour:
-    """One real gateway."""
-
-    competition: str
-    version: Version
-    """Of its kaggle_evaluation package."""
-    wire: Wire
-    gone_is_never_started: bool
-    """0.3.0 and 0.7.0 call a container that went away SERVER_NEVER_STARTED, 0.9.0 shows the traceback."""
-
-
-BEHAVIOURS = {
-    "aimo-2-0.3": Behaviour(
-        competition="aimo-2",
-        version="0.3.0",
-        wire=Wire(ports=(_FIRST_PORT,), functions_only=False, deadline_error=False, deadline_s=30 * 60),
-        gone_is_never_started=True,
-    ),
-    "aimo-2-0.7": Behaviour(
-        competition="aimo-2",
-        version="0.7.0",
-        wire=Wire(ports=(_FIRST_PORT, *_MORE_PORTS), functions_only=False, deadline_error=True, deadline_s=30 * 60),
-        gone_is_never_started=True,
-    ),
-    "aimo-3-0.9": Behaviour(
-        competition="aimo-3",
-        version="0.9.0",
-        wire=Wire(ports=(_FIRST_PORT, *_MORE_PORTS), functions_only=True, deadline_error=True, deadline_s=9 * 3600),
-        gone_is_never_started=False,
-    ),
-}
 
 
 class Gateway:

@@ -5,16 +5,14 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent import futures
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
 import grpc
 
+from mathlete.kernel.gateway.behaviours import Wire
 from mathlete.kernel.gateway.wire import SERVICE, Request, Response, deserialize, serialize
 
-STARTUP_LIMIT_S = 900.0
-"""Time the notebook's server has to answer the gateway's first try."""
 _RETRY = {
     "methodConfig": [
         {
@@ -43,21 +41,6 @@ _OPTIONS = (
 
 class GRPCDeadlineError(Exception):
     """A call took longer than the deadline; without any text, as in the real package."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wire:
-    """In what the packages' relays differ, and what a test may shorten."""
-
-    ports: tuple[int, ...]
-    """Tried in turn by both ends; 0.3.0 knows only the first."""
-    functions_only: bool
-    """0.9.0 refuses bound methods and callable objects."""
-    deadline_error: bool
-    """From 0.7.0 on an overrun deadline has an error of its own."""
-    deadline_s: float
-    """Of every call after the first."""
-    startup_s: float = STARTUP_LIMIT_S
 
 
 def define_server(*listeners: Callable[..., Any], wire: Wire) -> grpc.Server:

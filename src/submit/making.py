@@ -1,0 +1,181 @@
+"""`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mathlete.command import console
+from mathlete.competitions import competition
+from mathlete.errors import UserError
+from mathlete.kernel.build import build, load_build
+from mathlete.kernel.config import KernelConfig
+from mathlete.kernel.metadata import PLACEHOLDER, Names, owner_of_credentials
+from mathlete.kernel.rehearsal import REPORT as REPORT
+from mathlete.kernel.rehearsal import Layout, Order, RehearsalSettings, canary, rehearse, write_report
+from mathlete.kernel.wheelhouse import build_wheelhouse
+from mathlete.models import data_folder, model_source
+from mathlete.problems import Problem, read_problems
+from mathlete.sampling.samples import SamplingConfig
+from mathlete.solve.policy import Policy, with_words
+
+WORK, WHEELS, KAGGLE = Path("runs/submit"), Path("runs/wheels"), Path("kaggle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """What to build of what."""
+
+    model: str = "pocket"
+    """The export: a folder, or pocket."""
+    competition: str = "aimo-3"
+    """aimo-1, aimo-2 or aimo-3."""
+    policy: str = "clock"
+    """Stop and vote, as in `python -m eval --policy`."""
+    n: int = 8
+    """Samples a problem."""
+    seed: int = 0
+    """The private set is run twice: the same seed gives the same samples."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    names: Names = field(default_factory=Names)
+    machine: str | None = None
+    """Kaggle's machine shape; default: the competition's."""
+    licence: str = "Apache 2.0"
+    """The model's, by Kaggle's name of it."""
+    image: str = ""
+    """Docker image pinned by its digest; empty: the one in use when the notebook is first saved."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def build_command(settings: BuildSettings) -> dict[str, object]:
+    """Writes the notebook, its metadata and its wheels; returns their hashes."""
+    out = console(json=settings.json)
+    rules = competition(settings.competition)
+    names = settings.names
+    if names.owner == PLACEHOLDER:
+        owner, reason = owner_of_credentials()
+        names = replace(names, owner=owner)
+        out.print(f"owner {owner}: {reason}")
+    source = model_source(settings.model)
+    if source.folder is None:
+        raise UserError(
+            "--model must be an exported folder", value=settings.model, cure="export it first, name it here"
+        )
+    policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
+    config = KernelConfig(
+        competition=settings.competition,
+        policy=policy,
+        problems=rules.problems,
+        wall_s=float(rules.wall_s),
+        deadline_s=float(rules.predict_deadline_s),
+    )
+    made = build(
+        model=source.folder,
+        config=config,
+        names=names,
+        kaggle=KAGGLE,
+        wheels=WHEELS,
+        machine=settings.machine,
+        image=settings.image,
+        licence=settings.licence,
+    )
+    made.save(WORK)
+    hashes = made.hashes()
+    for name, digest in hashes.items():
+        out.print(f"{name:<10} {digest[:16]}")
+    out.print(f"{KAGGLE}: notebook and metadata · {WHEELS}: wheels · next: python -m submit rehearse")
+    return {"kaggle": str(KAGGLE), "wheels": str(WHEELS), "hashes": hashes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelsSettings:
+    """Which wheels."""
+
+    need: tuple[str, ...] = ()
+    """Requirements beyond the project, such as "bitsandbytes>=0.49"."""
+    find_links: Path | None = None
+    """Take wheels from this folder instead of the package index."""
+    folder: Path = WHEELS
+    """Where they go."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def wheels_command(settings: WheelsSettings) -> dict[str, object]:
+    """Resolves, downloads, hashes and verifies the wheels for Kaggle's image."""
+    step = build_wheelhouse(settings.folder, settings.need, find_links=settings.find_links)
+    figures = step.figures
+    console(json=settings.json).print(
+        f"{'nothing changed, skipped: ' if step.skipped else ''}{figures['wheels']} wheels, "
+        f"{int(str(figures['bytes'])) / 2**20:.1f} MiB in {settings.folder}"
+    )
+    return {"folder": str(settings.folder), "skipped": step.skipped, **figures}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearseSettings:
+    """How to rehearse the build."""
+
+    layout: Layout = "new"
+    """Mount layout of /kaggle/input: before 2026, or since."""
+    order: Order = "shuffled"
+    """Order of the questions."""
+    clock: str = "virtual"
+    """real, or virtual: every limit divided by 100."""
+    commit: bool = False
+    """The commit run instead of the rerun: KAGGLE_IS_COMPETITION_RERUN unset, three placeholder questions."""
+    fault: str | None = None
+    """Inject a fault by name; `list` names them, `all` runs them all."""
+    questions: int = 50
+    """Questions in a run."""
+    runs: int = 2
+    """Runs one after another: AIMO-3's private set is run twice."""
+    problems: Path | None = None
+    """JSONL of problems; default: the pocket suite's."""
+    real_package: Path | None = None
+    """Folder of your competition download that holds kaggle_evaluation."""
+    folder: Path = WORK
+    """The build's folder; the report goes there."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
+    """Rehearses the build; raises UserError where it must not be pushed."""
+    out = console(json=settings.json)
+    if settings.fault is not None:
+        from submit.faults import faults_command
+
+        return faults_command(settings, say=out.print)
+    found = load_build(settings.folder)
+    problems = _problems(settings)
+    how = RehearsalSettings(
+        layout=settings.layout,
+        order=settings.order,
+        clock="real" if settings.clock == "real" else "virtual",
+        rerun=not settings.commit,
+        real_package=settings.real_package,
+    )
+    runs = []
+    for number in range(1 if settings.commit else settings.runs):
+        run = rehearse(found, problems, replace(how, seed=number), folder=settings.folder / f"rehearsal-{number + 1}")
+        runs.append(run)
+        figures = run.figures()
+        if number == 0:
+            out.print(f"isolation: {figures['isolation']}")
+        shown = ("outcome", "right", "questions", "fallbacks", "empty", "tokens_per_s", "seconds")
+        out.print(f"run {number + 1}: " + " · ".join(f"{key} {figures[key]}" for key in shown))
+        if run.refusal:
+            break
+    settings_shown = {"layout": settings.layout, "order": settings.order, "clock": settings.clock}
+    report = write_report(
+        found, runs, problems, file=settings.folder / REPORT, commit=settings.commit, settings=settings_shown
+    )
+    if refusal := runs[-1].refusal:
+        raise refusal.error()
+    out.print(f"two-run penalised score: {report['penalised_score']} of {len(problems)} · {settings.folder / REPORT}")
+    return report
+
+
+def _problems(settings: RehearseSettings) -> list[Problem]:
+    file = settings.problems or data_folder() / "pocket" / "pocket_val.jsonl"
+    return canary(read_problems(file), count=settings.questions)
