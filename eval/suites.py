@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mathlete.corpus.sources import load_problems
 from mathlete.errors import UserError, nearest
 from mathlete.models import data_folder
 from mathlete.problems import Problem, problems_sha256, read_problems
@@ -36,6 +35,9 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     Raises:
         UserError: an unknown name, an unreachable hub, a mirror without the set, or a shipped suite that was changed.
     """
+    # Here, because it loads the answers package, and --help must be quick.
+    from mathlete.corpus.sources import load_problems
+
     if name == "pocket_val":
         return _pocket_val()
     if name in _HUB_SUITES:

@@ -209,18 +209,13 @@ def test_table_refuses_what_does_not_compare(suite: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("words", [[], ["check"], ["replay"], ["table"]])
-def test_help_is_golden_and_quick(root: Path, words: list[str]) -> None:
+def test_help_is_golden(root: Path, words: list[str]) -> None:
     command = [sys.executable, "-m", "eval", *words, "--help"]
     variables = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    walls = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=True)
-        walls.append(time.perf_counter() - started)
+    done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=True)
     golden = GOLDEN / f"help_eval{'_'.join(['', *words])}.txt"
     assert done.stdout == golden.read_text()
     assert done.stdout.count("python -m eval") >= 3
-    assert min(walls) < 0.5
 
 
 @pytest.mark.slow
