@@ -13,9 +13,10 @@ from mathlete.kernel.rehearsal import REPORT as REPORT
 from mathlete.kernel.rehearsal import Layout, Order, RehearsalSettings, canary, rehearse, write_report
 from mathlete.kernel.wheelhouse import build_wheelhouse
 from mathlete.models import data_folder, model_source
-from mathlete.problems import Problem, read_problems
+from mathlete.problems import read_problems
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy, with_words
+from submit.faults import list_faults, run_faults
 
 WORK, WHEELS, KAGGLE = Path("runs/submit"), Path("runs/wheels"), Path("kaggle")
 
@@ -142,12 +143,18 @@ class RehearseSettings:
 def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     """Rehearses the build; raises UserError where it must not be pushed."""
     out = console(json=settings.json)
+    if settings.fault == "list":
+        return list_faults(lambda text: out.print(text, markup=False))
     if settings.fault is not None:
-        from submit.faults import faults_command
-
-        return faults_command(settings, say=out.print)
+        return run_faults(
+            settings.fault,
+            build_folder=settings.folder,
+            problems=settings.problems or _suite(),
+            layout=settings.layout,
+            say=lambda text: out.print(text, markup=False),
+        )
     found = load_build(settings.folder)
-    problems = _problems(settings)
+    problems = canary(read_problems(settings.problems or _suite()), count=settings.questions)
     how = RehearsalSettings(
         layout=settings.layout,
         order=settings.order,
@@ -176,6 +183,5 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     return report
 
 
-def _problems(settings: RehearseSettings) -> list[Problem]:
-    file = settings.problems or data_folder() / "pocket" / "pocket_val.jsonl"
-    return canary(read_problems(file), count=settings.questions)
+def _suite() -> Path:
+    return data_folder() / "pocket" / "pocket_val.jsonl"

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel.build import Build
+from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.gateway.behaviours import RESULT, STARTUP_LIMIT_S, SUBMISSION
 from mathlete.kernel.gateway.scorer import answers_in, penalised_score, score_file
 from mathlete.kernel.lint import Problem as Refusal
@@ -35,6 +36,8 @@ VIRTUAL_SPEED = 100.0
 """Seconds of the virtual clock in a real one: five hours in three minutes."""
 FALLBACKS_MAX = 0.5
 """Share of questions without an answer of the model above which a rehearsal refuses."""
+_SPARE_S = 60.0
+"""Real seconds a rehearsal may take beyond the wall: two containers have to start."""
 _PLACEHOLDER = "id,{column}\n000aaa,What is $1-1$?\n111bbb,What is $0\\times10$?\n222ccc,Solve $4+x=4$ for $x$.\n"
 """The test.csv a notebook sees outside its rerun: three questions, all with the answer 0."""
 
@@ -52,6 +55,8 @@ class Draft:
     stage: dict[str, Any] = field(default_factory=dict)
     """Further settings of the stage."""
     startup_s: float = STARTUP_LIMIT_S
+    limit_s: float
+    """Real seconds after which the rehearsal is broken off."""
     folder: Path
     """For files of its own."""
 
@@ -128,7 +133,7 @@ def rehearse(
     folder.mkdir(parents=True)
     speed = VIRTUAL_SPEED if settings.clock == "virtual" else 1.0
     config = replace(build.config, problems=len(problems)).faster(speed)
-    draft = _draft(build, config_json=config.as_json(), problems=problems, settings=settings, folder=folder)
+    draft = _draft(build, config, problems, settings, folder=folder)
     if fault is not None:
         fault(draft)
     notebook = folder / NOTEBOOK
@@ -140,7 +145,7 @@ def rehearse(
             mounts=draft.inputs,
             gateway=_gateway(build, settings, draft, deadline_s=config.deadline_s) if settings.rerun else (),
             gateway_mounts=_gateway_mounts(build, settings, draft),
-            limit_s=settings.limit_s or config.wall_s + 120,
+            limit_s=draft.limit_s,
             **draft.stage,
         ),
         folder / "stage",
@@ -149,12 +154,12 @@ def rehearse(
 
 
 def _draft(
-    build: Build, *, config_json: str, problems: Sequence[Problem], settings: RehearsalSettings, folder: Path
+    build: Build, config: KernelConfig, problems: Sequence[Problem], settings: RehearsalSettings, *, folder: Path
 ) -> Draft:
     rules = competition(build.config.competition)
     # The same notebook, but for the Python it asserts (this machine's) and, before it serves, its limits.
     here = ".".join(map(str, sys.version_info[:2]))
-    changed = f"CONFIG = config_from(json.loads({config_json!r}))"
+    changed = f"CONFIG = config_from(json.loads({config.as_json()!r}))"
     text = with_cell(notebook_text(build.config, build.names, python=here), source=changed, before=SERVE)
     stand_in, hidden = folder / "competition", folder / "hidden"
     _write_competition(stand_in, build, settings)
@@ -171,7 +176,8 @@ def _draft(
         "/".join(version[1:]) if old else f"models/{names.model_source}": build.model,
         f"competitions/{rules.slug}" if new else rules.slug: stand_in,
     }
-    return Draft(text=text, inputs=inputs, test=hidden / "test.csv", folder=folder)
+    limit_s = settings.limit_s or config.wall_s + _SPARE_S
+    return Draft(text=text, inputs=inputs, test=hidden / "test.csv", limit_s=limit_s, folder=folder)
 
 
 def _in_order(problems: Sequence[Problem], settings: RehearsalSettings) -> list[Problem]:
