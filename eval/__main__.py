@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from eval.compare import COMPARE_COMMAND
 from eval.replay import REPLAY_COMMAND
 from eval.run import RESULTS, Evaluation
 from eval.suites import SUITE_NAMES, Suite, load_suite
@@ -149,6 +150,7 @@ COMMANDS = {
         help="Judges a file of answers against their golds, or compares with another checker.\n\n"
         "Examples:\n\npython -m eval check answers.jsonl\n\npython -m eval check answers.jsonl --out verdicts.jsonl",
     ),
+    "compare": COMPARE_COMMAND,
     "replay": REPLAY_COMMAND,
     "table": Command(
         settings=TableSettings,

@@ -257,3 +257,40 @@ def test_bad_replay_input_is_exit_2(
     Path("empty").mkdir()
     assert run("replay", *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_compare_tells_which_run_is_better_or_what_it_would_take(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, samples = recorded(12, n=16)
+    worse = [replace(s, answer="8" if s.answer == "7" and s.index % 2 else s.answer) for s in samples]
+    write_run(Path("again"), seed=6)
+    write_run(Path("worse"))
+    (Path("worse") / "samples.jsonl").unlink()
+    with Journal(Path("worse") / "samples.jsonl") as journal:
+        for sample in worse:
+            journal.append(sample)
+    found = {}
+    for pair in (("a", "worse"), ("worse", "a"), ("a", "again"), ("a", "a")):
+        assert run("compare", *pair, "--json") == 0
+        found[pair] = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"][0]
+    assert found["a", "worse"]["better"] == "A"
+    assert found["worse", "a"]["better"] == "B"
+    assert found["worse", "a"]["difference"]["lo"] > 0
+    assert found["a", "again"]["better"] == "neither"
+    assert found["a", "again"]["more_problems"] > 0
+    assert (found["a", "a"]["p"], found["a", "a"]["more_problems"]) == (1, None)
+
+
+def test_compare_refuses_what_does_not_pair(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, change in (("other", {"id": "x"}), ("changed", {"statement": "!"})):
+        folder = write_run(Path(name))
+        asked, samples = recorded(12, n=16)
+        write_problems(folder / "problems.jsonl", [replace(asked[0], **change)])
+        (folder / "samples.jsonl").unlink()
+        with Journal(folder / "samples.jsonl") as journal:
+            journal.append(replace(samples[0], problem_id=change.get("id", "p0")))
+    assert run("compare", "a", "other") == 2
+    assert "two runs compare only on problems they share, got none of 12 and 1" in capsys.readouterr().err
+    assert run("compare", "a", "changed") == 2
+    assert "equal ids must be equal problems, got p0" in capsys.readouterr().err

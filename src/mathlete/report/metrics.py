@@ -151,7 +151,7 @@ def problems_to_tell(differences: Sequence[float]) -> int | None:
     53
     """
     mean = fmean(differences)
-    if len(differences) < 2 or mean == 0:
+    if len(differences) < 2 or abs(mean) < 1e-12:
         return None
     sd = standard_error(differences) * math.sqrt(len(differences))
     return max(2, math.ceil(((_Z95 + _Z80) * sd / mean) ** 2))

@@ -1,0 +1,46 @@
+"""`python -m eval compare`: two finished runs on the same problems, tested pair by pair."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mathlete.command import Command, console
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """Two folders with problems.jsonl and samples.jsonl."""
+
+    a: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A")]
+    """Run folder of the one."""
+    b: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
+    """Run folder of the other, of which is asked whether it is better."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def compare(settings: CompareSettings) -> dict[str, object]:
+    """Prints both scores of both runs with the paired test, and returns them."""
+    from mathlete.report.pairing import compare_runs, paired_in_words, paired_table
+    from mathlete.report.pool import read_pool
+
+    found = compare_runs(read_pool([settings.a]), read_pool([settings.b]))
+    out = console(json=settings.json)
+    out.print(paired_table(found))
+    words = [paired_in_words(row) for row in found.scores]
+    if found.left_out:
+        words.append(f"{found.left_out} problems that only one of the runs has are left out")
+    for line in words:
+        out.print(line)
+    return {"a": str(settings.a), "b": str(settings.b), **asdict(found), "words": words}
+
+
+COMPARE_COMMAND = Command(
+    settings=CompareSettings,
+    run=compare,
+    help="Tests whether run B is better than run A on the same problems, or says how many more would tell.\n\n"
+    "Examples:\n\npython -m eval compare runs/base runs/tuned\n\n"
+    "python -m eval compare runs/base runs/tuned --json",
+)
