@@ -68,9 +68,10 @@ def _search(text: str, kind: Kind) -> Extracted | None:
 
 
 def _value(text: str, box: Box | None) -> Extracted | None:
-    if box is not None:
-        return _found(box.content, "box")
     window = text[-WINDOW:]
+    if box is not None:
+        later = _final_phrase(text[box.end :][-WINDOW:])
+        return _found(later, "phrase") if later else _found(box.content, "box")
     for provenance, reader in _STRONG:
         if answer := reader(window):
             return _found(answer, provenance)
@@ -123,6 +124,14 @@ def _phrase(window: str) -> str | None:
     return None
 
 
+def _final_phrase(after: str) -> str | None:
+    """What a text that goes on after its last box says its final answer to be, if that is a formula or a number."""
+    if not (said := list(re.finditer(r"\bfinal answer\b", after, re.I))):
+        return None
+    answer = _phrase(after[said[0].start() :])
+    return answer if answer and not is_prose(answer) and re.search(r"\d", answer) else None
+
+
 _OUTPUT = re.compile(r"```\s*(?:output|result|text)\s*\n([^`]*)```")
 
 
@@ -152,6 +161,10 @@ def _formulas(text: str) -> list[str]:
     return [one for one in found if one and not is_prose(one)]
 
 
+_SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
+_PRICE = re.compile(r"\\?[$€£]\s?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?\s?\\?[$€£]")
+
+
 def _sentence_value(sentence: str) -> str | None:
     r"""The value in one sentence that says the answer.
 
@@ -165,8 +178,11 @@ def _sentence_value(sentence: str) -> str | None:
     if not is_prose(sentence):
         return _last_of_chain(sentence.rstrip(".;,").strip(" *")) or None
     maths = _formulas(sentence)
-    if maths:
+    if maths and not _SAID_NUMBER.search(sentence[sentence.rfind(maths[-1]) + len(maths[-1]) :]):
         return _last_of_chain(maths[-1])
+    priced = _PRICE.findall(sentence)
+    if len(priced) == 1:
+        return priced[0].strip()
     if len(sentence.split()) <= 3 or not _NUMBER.search(sentence):
         return sentence.rstrip(".;,") or None
     with_unit = re.match(r"[^A-Za-z]+[A-Za-z²³ ]{1,30}\Z", sentence)
@@ -202,6 +218,13 @@ def _last_bold(window: str) -> str | None:
     return _sentence_value(content) if re.search(r"\d|\\", content) or len(content) == 1 else None
 
 
+def _phrase_with_formula(window: str) -> str | None:
+    r"""A text of a few words around a formula is the answer itself: `odd $n$`."""
+    bare = window.strip()
+    short = len(bare.split()) <= 3 and "\n" not in bare and not re.search(r"\d|[.:=]|answer", bare, re.I)
+    return bare if short and _formulas(bare) and is_prose(bare) else None
+
+
 def _last_line(window: str) -> str | None:
     lines = [line.strip() for line in window.splitlines() if not _EMPTY.match(line)]
     if not lines or "=" not in lines[-1]:
@@ -223,6 +246,7 @@ def _whole(window: str) -> str | None:
 
 _STRONG = (("tag", _tag), ("hashes", _hashes), ("phrase", _phrase), ("output", _output))
 _WEAK = (
+    ("whole", _phrase_with_formula),
     ("formula", _last_formula),
     ("bold", _last_bold),
     ("line", _last_line),

@@ -25,7 +25,7 @@ _OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\lbrace": 1, r"\langle": 1, r"\lflo
 _JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "and", "respectively": "",
             ", and": "and", ", or": "or", "; and": "and", "and,": "and", "oder": "or", "et": "and", "ou": "or"}  # fmt: skip
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
-_TIME = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?(?:\s*[ap]\.?m\.?)?\Z", re.I)
+_TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}:[0-5]\d\s*[ap]\.?m\.?\Z", re.I)
 _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(([A-Za-z])\)\Z")
 _TEXT = re.compile(
     r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|mathit|textsf|operatorname|bf|rm)\s*(?=\{)"
@@ -81,7 +81,7 @@ def _is_text(plain: str, cleaned: str) -> bool:
 
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
 _IS = re.compile(r".*\b(?:is|are|equals)\s*[:]?\s+(?=\S*[\d\\(\[{])", re.S)
-_ABOUT = re.compile(r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:about|approx|approximately|or|i\.e\.|which)[^{}]*\}.*", re.S)
+_ABOUT = re.compile(r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:about|approx|approximately|or about|or approximately|i\.e\.|which|where)[^{}]*\}.*", re.S)
 
 
 def _prose(cleaned: str) -> str:
@@ -99,6 +99,8 @@ def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
     builder = _set_builder(tokens) if opener in (r"\{", r"\lbrace", "{") else None
     if builder is not None:
         return builder
+    if opener not in (r"\{", r"\lbrace") and (single := _single_item(tokens)):
+        return read_relation(single)
     items = read_list(tokens)
     if opener in (r"\{", r"\lbrace"):
         return Node("set", items)
@@ -126,6 +128,12 @@ def _set_builder(tokens: list[Token]) -> Node | None:
                 return read_items(tokens[at + 1 :], top=False)
             return None
     return None
+
+
+def _single_item(tokens: list[Token]) -> list[Token] | None:
+    """The tokens without an empty list end, if no comma makes them a list; a ± in them is written out at the top."""
+    parts = [part for separator in ",;" for part in _split(tokens, separator) if part]
+    return tokens if len(parts) == 2 and parts[0] == parts[1] == tokens else None
 
 
 def read_list(tokens: list[Token]) -> tuple[Node, ...]:

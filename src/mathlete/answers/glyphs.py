@@ -30,7 +30,7 @@ _NOISE = re.compile(
     r"|(?<!\\)\\[!;:> ,]|~"
 )
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
-_GROUP = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
+_GROUP = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
 _FONT = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b")
 _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{!,;])")

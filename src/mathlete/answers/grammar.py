@@ -248,6 +248,11 @@ class Grammar:
             return constant(_CONSTANTS[token.text])
         if token.text in _EMPTY:
             return Node("set")
+        if token.kind == "based":
+            self.expect("_")
+            return based(token.text, self.script())
+        if token.text in _ENCLOSED:
+            return self.enclosed(token.text)
         if token.kind == "cmd":
             return self.command(token)
         if token.kind in ("name", "word"):
@@ -257,8 +262,6 @@ class Grammar:
         if token.text in _BRACKETS or token.text == "]":
             self.at -= 1
             return self.group()
-        if token.text in _ENCLOSED:
-            return self.enclosed(token.text)
         raise Unreadable(f"unexpected {token.text!r}")
 
     def mixed(self, whole: Node, token: Token) -> Node:

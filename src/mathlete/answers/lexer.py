@@ -25,6 +25,7 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|text
                            r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|mathfrak)(?![a-zA-Z])\s*")  # fmt: skip
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r]+)|(?P<nl>\n+)"
+    r"|(?P<based>(?=[0-9A-Z]*\d)[0-9A-Z]{2,}(?=_\{?(?:1[1-9]|[23]\d)(?!\d)))"
     r"|(?P<num>[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)(?:\.\d+)?|[1-9]\d{0,2}(?:[ ]\d{3})+(?![\d]|[ ]?\d)(?:\.\d+)?"
     r"|\d+\.?\d*|\.\d+)"
     r"|(?P<exp>[eE][+-]?\d+(?![\d.a-zA-Z]))"

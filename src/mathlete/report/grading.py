@@ -47,13 +47,18 @@ class Graded:
         verdicts = {sample.index: verdict for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True)}
         return {label for label, vote in enumerate(self.solution.votes) if verdicts[vote.indexes[0]] == "equal"}
 
+    @property
+    def vote_share(self) -> float:
+        """Share of the samples that voted for the winner; 0 without an answer."""
+        return self.solution.votes[0].count / len(self.verdicts) if self.solution.votes else 0.0
+
     def pass_at(self, k: int) -> float:
-        """Unbiased pass@k of this problem."""
-        return pass_at_k(n=len(self.verdicts), right=self.right, k=k)
+        """Unbiased pass@k of this problem; 0 where its time was over before any sample."""
+        return 0.0 if not self.verdicts else pass_at_k(n=len(self.verdicts), right=self.right, k=k)
 
     def maj_at(self, k: int) -> float:
-        """maj@k of this problem over the subsets of its samples."""
-        return maj_at_k(self.labels, right=self.right_labels, k=k)
+        """maj@k of this problem over the subsets of its samples; 0 where it has none."""
+        return 0.0 if not self.verdicts else maj_at_k(self.labels, right=self.right_labels, k=k)
 
 
 def grade(problems: Sequence[Problem], solutions: Sequence[Solution]) -> list[Graded]:

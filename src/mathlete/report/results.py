@@ -1,11 +1,21 @@
 """results.json: the scores of a run, whole, per group, per subset and per problem."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from statistics import fmean
 
 from mathlete.report.grading import Graded
-from mathlete.report.metrics import Interval, bootstrap, curve_points, standard_error, wilson
+from mathlete.report.metrics import (
+    Interval,
+    bootstrap,
+    calibration,
+    calibration_error,
+    curve_points,
+    finish_order,
+    standard_error,
+    wilson,
+)
 
 
 def scores(graded: Sequence[Graded]) -> dict[str, object]:
@@ -13,11 +23,12 @@ def scores(graded: Sequence[Graded]) -> dict[str, object]:
 
     `maj_at` holds value, lo and hi at each k: Wilson's interval for the one vote over all samples, the bootstrap's
     over problems for smaller k. `pass_at` is unbiased pass@k. Where an early stop drew fewer samples of some problem,
-    the curves end at the fewest, and `maj_at_k` is the vote's all the same.
+    the curves end at the fewest, and `maj_at_k` is the vote's all the same. `fallbacks` are the problems without any
+    answer, where a submission has to send something else.
     """
     passes = [item.pass_at(1) for item in graded]
     k = max(len(item.verdicts) for item in graded)
-    ks = curve_points(min(len(item.verdicts) for item in graded))
+    ks = curve_points(max(1, min(len(item.verdicts) for item in graded)))
     vote = wilson(right=sum(item.verdict == "equal" for item in graded), n=len(graded))
     return {
         "problems": len(graded),
@@ -30,6 +41,7 @@ def scores(graded: Sequence[Graded]) -> dict[str, object]:
         "pass_at": {str(point): fmean(item.pass_at(point) for item in graded) for point in ks},
         "maj_at": {str(point): asdict(_majority(graded, point, vote)) for point in ks},
         "unknown_votes": sum(item.verdict == "unknown" for item in graded),
+        "fallbacks": sum(item.solution.answer is None for item in graded),
     }
 
 
@@ -81,12 +93,26 @@ def problem_row(item: Graded) -> dict[str, object]:
 
 
 def results(graded: Sequence[Graded], facts: dict[str, object]) -> dict[str, object]:
-    """The content of results.json: the run's facts (suite, policy, engine, model, code), then its scores."""
+    """The content of results.json: the run's facts (suite, policy, engine, model, code), then its scores.
+
+    `calibration` is of the vote's share against its correctness; `finish_order` is the share of pairs in which a right
+    sample came before a wrong one of its problem, None where there are none.
+    """
+    votes = [(item.vote_share, item.verdict == "equal") for item in graded]
+    bias = finish_order([_finished(item) for item in graded])
     return {
         **facts,
         **scores(graded),
-        "fallbacks": 0,
+        "ended": dict(sorted(Counter(item.solution.ended for item in graded).items())),
+        "calibration": [asdict(found) for found in calibration(votes)],
+        "calibration_error": calibration_error(votes),
+        "finish_order": bias and asdict(bias),
         "groups": split_scores(graded, lambda item: item.group),
         "subsets": split_scores(graded, lambda item: item.problem.subset),
         "per_problem": [problem_row(item) for item in graded],
     }
+
+
+def _finished(item: Graded) -> list[tuple[float, bool]]:
+    pairs = zip(item.solution.samples, item.verdicts, strict=True)
+    return [(sample.seconds, verdict == "equal") for sample, verdict in pairs if verdict in ("equal", "different")]

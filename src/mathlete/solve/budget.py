@@ -112,14 +112,14 @@ def allowance_s(left_s: Seconds, *, to_come: int, floor_s: float, ceiling_s: flo
 class Budget:
     """The clock shared by questions that come one after another."""
 
-    def __init__(self, settings: BudgetSettings, *, clock: Clock) -> None:
-        """Starts the wall now.
+    def __init__(self, settings: BudgetSettings, *, clock: Clock, spent_s: float = 0.0, served: int = 0) -> None:
+        """Starts the wall now, or `spent_s` ago with so many questions served, for a run that goes on.
 
         Raises:
             UserError: settings that cannot be kept.
         """
         settings.check()
-        self.settings, self._clock, self._started, self._served = settings, clock, clock.now(), 0
+        self.settings, self._clock, self._started, self._served = settings, clock, clock.now() - spent_s, served
 
     @property
     def left_s(self) -> float:

@@ -1,11 +1,17 @@
-"""Many problems through the one solve loop at once, so that the engine's batch stays full."""
+"""Many problems through the one solve loop: at once, so that the engine's batch stays full, or in turn on one clock."""
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from mathlete.problems import Problem
-from mathlete.sampling.record import Journal
+from mathlete.errors import UserError
+from mathlete.problems import Problem, read_json_lines
+from mathlete.sampling.record import Journal, drop_half_line
 from mathlete.sampling.samples import Sample, Sampler
+from mathlete.solve.budget import Budget, BudgetSettings, Speed
 from mathlete.solve.clock import Clock
 from mathlete.solve.solver import Policy, Solution, solve
 
@@ -24,9 +30,7 @@ def solve_all(
 
     After an error or Ctrl-C close the sampler before the journal: the solver threads end with it.
     """
-    recorded: dict[str, list[Sample]] = {}
-    for sample in journal.opened.samples:
-        recorded.setdefault(sample.problem_id, []).append(sample)
+    recorded = by_problem(journal.opened.samples)
 
     def keep(sample: Sample) -> None:
         journal.append(sample)
@@ -41,3 +45,96 @@ def solve_all(
         return [future.result() for future in [pool.submit(one, problem) for problem in problems]]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def by_problem(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """The samples of each problem, in their order."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.problem_id, []).append(sample)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a problem took of the shared clock."""
+
+    problem_id: str
+    seconds: float
+
+
+class SpentLog:
+    """An append-only JSONL file of the problems that are over, so that a killed run goes on with the time it has left.
+
+    What the problem that was being solved had taken before the kill is not known and not counted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        drop_half_line(path)
+        self._path = path
+        self.spent = {row.problem_id: row for row in _read_spent(path)} if path.is_file() else {}
+
+    def append(self, spent: Spent) -> None:
+        """Adds one line, on the disk when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"problem_id": spent.problem_id, "seconds": spent.seconds}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.spent[spent.problem_id] = spent
+
+
+def _read_spent(path: Path) -> list[Spent]:
+    found = []
+    for where, row in read_json_lines(path):
+        if not isinstance(row, dict) or set(row) != {"problem_id", "seconds"}:
+            raise UserError(f"{where}: must be problem_id and seconds", value=row, cure="delete the run's folder")
+        found.append(Spent(problem_id=str(row["problem_id"]), seconds=float(row["seconds"])))
+    return found
+
+
+def solve_in_turn(
+    problems: Sequence[Problem],
+    *,
+    sampler: Sampler,
+    clock: Clock,
+    policy: Policy,
+    journal: Journal,
+    log: SpentLog,
+    budget: BudgetSettings,
+    on_sample: Callable[[Sample], None],
+) -> list[Solution]:
+    """The problems' solutions, solved one after another on one clock as a competition serves them.
+
+    Each has the allowance of `Budget`, and as many samples as are expected to finish in it at the speed learned so far.
+    Problems in the log are over: what they have in the journal is all they get.
+    """
+    recorded = by_problem(journal.opened.samples)
+    shared = Budget(budget, clock=clock, spent_s=sum(row.seconds for row in log.spent.values()), served=len(log.spent))
+    speed, solutions = Speed(), []
+    for problem in problems:
+        over = log.spent.get(problem.id)
+        allowed = 0.0 if over else shared.next_question_s()
+        fitting = policy.n if over else speed.samples_that_fit(seconds=allowed, n=policy.n)
+        known = recorded.get(problem.id, [])
+        running = fitting - len(known)
+
+        def keep(sample: Sample) -> None:
+            nonlocal running
+            speed.learn(tokens=sample.tokens, seconds=sample.seconds, rows=max(1, running))
+            running -= 1
+            journal.append(sample)
+            on_sample(sample)
+
+        solution = solve(
+            problem,
+            sampler=sampler,
+            clock=clock,
+            policy=replace(policy, n=max(fitting, len(known))),
+            recorded=known,
+            on_sample=keep,
+            timeout_s=allowed,
+        )
+        if over is None:
+            log.append(Spent(problem_id=problem.id, seconds=solution.seconds))
+        solutions.append(replace(solution, seconds=over.seconds if over else solution.seconds))
+    return solutions

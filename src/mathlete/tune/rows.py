@@ -45,7 +45,7 @@ class Row(TypedDict):
 def row_of(traced: TracedProblem, *, prompts: PromptFormat, max_tokens: int) -> Row | str:
     """The row, or the reason why there is none: wrong, unknown, empty, marks or too long."""
     problem, trace = traced.problem, traced.trace
-    verdict = compare(answer=trace.answer, gold=problem.gold)
+    verdict = compare(answer=trace.answer, gold=problem.gold).outcome
     if verdict != "equal":
         return "wrong" if verdict == "different" else "unknown"
     if not trace.text.strip():

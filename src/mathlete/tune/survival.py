@@ -1,0 +1,193 @@
+"""Survival: what merge and 8-bit export cost, measured against the model as it was trained (4-bit base + adapter).
+
+KL(trained || other), nats a token, is the mean over the held-out completions' tokens of the Kullback-Leibler divergence
+of the next-token distributions. Greedy answers are drawn by the engine that serves the model.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathlete.answers import compare
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, load_model
+from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+from mathlete.tune.rows import HELDOUT
+from mathlete.tune.settings import Survival
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from rich.table import Table
+
+_KEPT_BYTES = 2**30
+"""Reference log-probabilities held at a time."""
+
+
+def trained_model(source: ModelSource, adapter: Path) -> Any:
+    """The model as it was trained: 4-bit base with the adapter's layers in place, in eval mode."""
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(load_model(source, precision="nf4"), str(adapter)).get_base_model()
+    return model.eval()
+
+
+def heldout_rows(data: Path) -> "Dataset":
+    """The rows that were kept from training."""
+    import datasets
+
+    found: Dataset = datasets.load_from_disk(data / HELDOUT)
+    return found
+
+
+def log_probabilities(model: Any, rows: "Dataset") -> "torch.Tensor":
+    """Log-probabilities of the next token, (tokens, vocabulary), at the positions that predict completion tokens.
+
+    All of them, or evenly spaced ones where all would need more than a GiB.
+    """
+    import torch
+
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    total = sum(len(ids) for ids in rows["input_ids"]) - sum(rows["prompt_tokens"])
+    every = -(-total * vocabulary * 4 // _KEPT_BYTES)
+    found, before = [], 0
+    with torch.inference_mode():
+        for row in rows:
+            ids = torch.tensor([row["input_ids"]], device=model.device)
+            first, last = row["prompt_tokens"] - 1, ids.shape[1] - 1
+            positions = torch.arange(first + (-before) % every, last, every, device=model.device)
+            before += last - first
+            if len(positions):
+                logits = model(input_ids=ids, logits_to_keep=positions, use_cache=False).logits[0]
+                found.append(torch.log_softmax(logits.float(), dim=-1).cpu())
+    return torch.cat(found)
+
+
+def kl(reference: "torch.Tensor", other: "torch.Tensor") -> float:
+    """KL(reference || other) in nats a token, of log-probabilities (tokens, vocabulary).
+
+    >>> import torch
+    >>> half = torch.tensor([[0.5, 0.5]]).log()
+    >>> round(kl(half, torch.tensor([[0.25, 0.75]]).log()), 4)
+    0.1438
+    """
+    import torch
+
+    # In double: the terms are signed and nearly cancel.
+    chunks = zip(torch.split(reference, 4096), torch.split(other, 4096), strict=True)
+    total = sum(float((a.double().exp() * (a.double() - b.double())).sum()) for a, b in chunks)
+    return total / len(reference)
+
+
+def heldout_problems(rows: "Dataset") -> list[Problem]:
+    """The held-out rows' problems, each once."""
+    columns = zip(rows["problem_id"], rows["statement"], rows["gold"], strict=True)
+    return list({name: Problem(id=name, statement=text, gold=gold) for name, text, gold in columns}.values())
+
+
+def greedy_answers(
+    model: Any, *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
+) -> dict[str, str | None]:
+    """{problem id: greedy answer}; None where the completion has none. The model cannot be used afterwards."""
+    from mathlete.sampling.samples import SamplingConfig
+    from mathlete.sampling.transformers_engine import TransformersSampler
+    from mathlete.solve.solver import read_answer
+
+    config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
+
+    def answer(problem: Problem) -> str | None:
+        (sample,) = sampler.stream(problem, seeds={0: 0}, config=config)
+        return read_answer(sample.text)
+
+    with (
+        closing(TransformersSampler(model, prompts=prompts)) as sampler,
+        ThreadPoolExecutor(max_workers=min(256, len(problems))) as pool,
+    ):
+        return dict(zip([problem.id for problem in problems], pool.map(answer, problems), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy:
+    """Greedy answers of the trained model beside those of another."""
+
+    problems: int
+    answered: int
+    """Problems that at least one of the two answers; the others say nothing."""
+    unchanged: int
+    right_before: int
+    right_after: int
+
+    @property
+    def share(self) -> float | None:
+        """Unchanged answers as a share of the answered problems; None where neither model answers any."""
+        return self.unchanged / self.answered if self.answered else None
+
+
+def compare_greedy(
+    problems: Sequence[Problem], *, before: dict[str, str | None], after: dict[str, str | None]
+) -> Greedy:
+    """Counts the unchanged and the right answers."""
+    pairs = [(before[problem.id], after[problem.id]) for problem in problems]
+    golds = {problem.id: problem.gold for problem in problems}
+    return Greedy(
+        problems=len(problems),
+        answered=sum(a is not None or b is not None for a, b in pairs),
+        unchanged=sum(a is not None and b is not None and _same(a, b) for a, b in pairs),
+        right_before=sum(_same(answer, golds[name]) for name, answer in before.items()),
+        right_after=sum(_same(answer, golds[name]) for name, answer in after.items()),
+    )
+
+
+def _same(answer: str | None, gold: str) -> bool:
+    return answer is not None and (answer == gold or compare(answer=answer, gold=gold).outcome == "equal")
+
+
+def require_survival(figures: dict[str, Any], limits: Survival) -> None:
+    """Checks the figures against their limits.
+
+    Raises:
+        UserError: the first that is out of its limit.
+    """
+    for key, limit, flag in (
+        ("kl_merged", limits.kl_merged, "kl-merged"),
+        ("kl_int8", limits.kl_int8, "kl-int8"),
+    ):
+        # Written so that a KL that is no number is a breach too.
+        if key in figures and not figures[key] <= limit:
+            name = key.removeprefix("kl_")
+            raise UserError(
+                f"KL(trained || {name}) must be at most {limit:g} nats a token",
+                value=f"{figures[key]:.2e}",
+                cure="merge with --merge-base dequant, train with a lower --tune.rate, "
+                f"or accept the loss with --survival.{flag}",
+            )
+    share = figures.get("greedy_unchanged")
+    if share is not None and share < limits.greedy:
+        raise UserError(
+            f"int8 must leave at least {limits.greedy:.0%} of greedy answers unchanged",
+            value=f"{share:.1%} of {figures['greedy_answered']}",
+            cure="train with a lower --tune.rate, or accept the loss with --survival.greedy",
+        )
+
+
+def survival_table(figures: dict[str, Any], limits: Survival) -> "Table":
+    """What each hop cost, beside what it may cost."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, title=f"against the trained model: KL in nats over {figures['kl_tokens']} held-out tokens")
+    for name in ("", "KL", "at most", "greedy unchanged", "at least", "greedy right"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    problems, share = figures["greedy_problems"], figures["greedy_unchanged"]
+    unchanged = "none answered" if share is None else f"{share:.1%} of {figures['greedy_answered']}"
+    table.add_row("trained", "0", "", "", "", f"{figures['greedy_right_trained']} of {problems}")
+    table.add_row("merged", f"{figures['kl_merged']:.1e}", f"{limits.kl_merged:.0e}")
+    right = f"{figures['greedy_right_int8']} of {problems}"
+    table.add_row(
+        "int8", f"{figures['kl_int8']:.1e}", f"{limits.kl_int8:.0e}", unchanged, f"{limits.greedy:.0%}", right
+    )
+    return table
