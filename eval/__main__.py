@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from eval.compare import COMPARE_COMMAND
+from eval.engines import EngineName
 from eval.replay import REPLAY_COMMAND
 from eval.run import RESULTS, Evaluation
 from eval.suites import SUITE_NAMES, Suite, load_suite
@@ -16,7 +17,8 @@ from mathlete.errors import UserError
 from mathlete.models import Precision, default_model, model_source
 from mathlete.runs import read_json, write_json
 from mathlete.sampling.samples import SamplingConfig
-from mathlete.solve.solver import Policy
+from mathlete.solve.budget import BudgetSettings, share_of_wall
+from mathlete.solve.policy import Policy, with_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,13 @@ class EvalSettings:
     """Only the first so many problems."""
     n: int = 8
     """Samples a problem."""
+    policy: str = "all"
+    """When a problem ends and how votes count: STOP or STOP/VOTE, as in beta95+exact/logprob; all: all n samples,
+    clock: beta95+exact."""
+    engine: EngineName = "transformers"
+    """What draws the samples."""
+    time_budget: float | None = None
+    """Seconds for all problems together, which then come one after another with an allowance each; default: none."""
     seed: int = 0
     """Another seed gives other samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -50,8 +59,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     """Runs the model on the suite, or goes on with a run that was stopped; prints and returns the scores."""
     from mathlete.report.tables import in_words, score_table
 
-    policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling)
-    policy.check()
+    policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     for flag, value in (("limit", settings.limit), ("threads", settings.threads)):
         if value is not None and value < 1:
             raise UserError(f"--{flag} must be at least 1", value=value, cure=f"use --{flag} 1, or leave it out")
@@ -64,6 +72,8 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         source=model_source(name),
         precision=settings.precision,
         policy=policy,
+        engine=settings.engine,
+        budget=_budget(settings.time_budget, questions=len(suite.problems)),
         threads=settings.threads,
         folder=settings.run,
     ).carry_out(say=out.print)
@@ -78,6 +88,15 @@ _LINE = (
     *("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k"),
     *("maj_at_k_interval", "unanswered", "unknown", "tokens", "seconds", "tokens_per_s", "fallbacks"),
 )
+
+
+def _budget(wall_s: float | None, *, questions: int) -> BudgetSettings | None:
+    if wall_s is None:
+        return None
+    if not wall_s > 0:
+        raise UserError("--time-budget must be above 0", value=wall_s, cure="give the seconds of all problems together")
+    floor, ceiling = share_of_wall(wall_s=wall_s, questions=questions)
+    return BudgetSettings(wall_s=wall_s, floor_s=floor, ceiling_s=ceiling, questions=questions)
 
 
 def _first(suite: Suite, limit: int | None) -> Suite:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from eval.replay import repair
 from mathlete.command import Command, console
 
 
@@ -17,6 +18,8 @@ class CompareSettings:
     """Run folder of the one."""
     b: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
     """Run folder of the other, of which is asked whether it is better."""
+    repair: bool = False
+    """Cut half-written last lines off samples.jsonl first."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -26,8 +29,10 @@ def compare(settings: CompareSettings) -> dict[str, object]:
     from mathlete.report.pairing import compare_runs, paired_in_words, paired_table
     from mathlete.report.pool import read_pool
 
-    found = compare_runs(read_pool([settings.a]), read_pool([settings.b]))
     out = console(json=settings.json)
+    if settings.repair:
+        repair((settings.a, settings.b), say=out.print)
+    found = compare_runs(read_pool([settings.a]), read_pool([settings.b]))
     out.print(paired_table(found))
     words = [paired_in_words(row) for row in found.scores]
     if found.left_out:

@@ -3,11 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from eval.engines import Engine, EngineName, EngineSettings, open_engine
 from eval.suites import Suite
 from mathlete.command import progress
 from mathlete.errors import UserError
@@ -16,14 +16,12 @@ from mathlete.problems import Problem, write_problems
 from mathlete.runs import Step, code_state, run_step, sha256_json, sha256_tree, write_json
 from mathlete.sampling.record import Journal
 from mathlete.sampling.samples import Sample
+from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import RealClock
-from mathlete.solve.many import solve_all
+from mathlete.solve.many import SpentLog, solve_all, solve_in_turn
 from mathlete.solve.solver import Policy, Solution, sample_seed
 
-if TYPE_CHECKING:
-    from mathlete.sampling.transformers_engine import TransformersSampler
-
-SAMPLES, PROBLEMS, RESULTS = "samples.jsonl", "problems.jsonl", "results.json"
+SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.json", "spent.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +32,9 @@ class Evaluation:
     source: ModelSource
     precision: Precision
     policy: Policy
+    engine: EngineName = "transformers"
+    budget: BudgetSettings | None = None
+    """One clock for all problems, which then come one after another; None is none."""
     threads: int | None
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
@@ -47,6 +48,8 @@ class Evaluation:
             "problems": len(self.suite.problems),
             "precision": self.precision,
             "policy": asdict(self.policy),
+            **({"budget": asdict(self.budget)} if self.budget else {}),
+            "engine": self.engine,
             "model_sha": model_sha(self.source),
         }
 
@@ -89,20 +92,23 @@ def _build(
 ) -> dict[str, object]:
     from mathlete.report.grading import grade
     from mathlete.report.results import results
-    from mathlete.sampling.transformers_engine import open_transformers
 
     problems = evaluation.suite.problems
     write_problems(folder / PROBLEMS, problems)
-    with (
-        Journal(folder / SAMPLES) as journal,
-        closing(
-            open_transformers(evaluation.source, precision=evaluation.precision, threads=evaluation.threads)
-        ) as sampler,
-    ):
+    with Journal(folder / SAMPLES) as journal, ExitStack() as opened:
         _check_recorded(journal, evaluation)
+        engine = open_engine(
+            EngineSettings(
+                engine=evaluation.engine,
+                source=evaluation.source,
+                precision=evaluation.precision,
+                threads=evaluation.threads,
+            )
+        )
+        opened.enter_context(closing(engine.sampler))
         _tell_resumed(journal, total=len(problems) * evaluation.policy.n, say=say)
         started = time.monotonic()
-        solutions, tokens = _draw(evaluation, sampler, journal)
+        solutions, tokens = _draw(evaluation, engine, journal, SpentLog(folder / SPENT))
         seconds = time.monotonic() - started
         figures: dict[str, object] = {
             "seconds": round(seconds, 3),
@@ -113,9 +119,8 @@ def _build(
             **settings,
             "n": evaluation.policy.n,
             "model": evaluation.source.name,
-            "engine": sampler.name,
-            "threads": sampler.threads,
-            "prompt_sha": sampler.prompts.sha256,
+            **engine.facts,
+            "prompt_sha": prompt_format(evaluation.source).sha256,
             **{key: value for key, value in code_state().items() if key in ("commit", "dirty")},
             **figures,
         }
@@ -142,27 +147,39 @@ def _tell_resumed(journal: Journal, *, total: int, say: Callable[[str], None]) -
         say(f"going on: {len(journal.opened.samples)} of {total} samples are there")
 
 
-def _draw(evaluation: Evaluation, sampler: "TransformersSampler", journal: Journal) -> tuple[list[Solution], int]:
+def _draw(evaluation: Evaluation, engine: Engine, journal: Journal, log: SpentLog) -> tuple[list[Solution], int]:
     """The solutions, and the tokens that were drawn for them now."""
-    score = _RunningScore(evaluation.suite.problems, journal.opened.samples)
-    n = evaluation.policy.n
+    problems, policy = evaluation.suite.problems, evaluation.policy
+    score = _RunningScore(problems, journal.opened.samples)
     with progress("eval") as bar:
-        task = bar.add_task(score.words, total=len(evaluation.suite.problems) * n, completed=score.samples)
+        task = bar.add_task(score.words, total=len(problems) * policy.n, completed=score.samples)
 
         def on_sample(sample: Sample) -> None:
             score.add(sample)
             bar.update(task, advance=1, description=score.words)
 
-        solutions = solve_all(
-            evaluation.suite.problems,
-            sampler=sampler,
-            clock=RealClock(),
-            policy=evaluation.policy,
-            journal=journal,
-            on_sample=on_sample,
-            # Two batches' worth, so that rows that leave find others waiting.
-            at_once=min(len(evaluation.suite.problems), 2 * sampler.max_rows // n + 2),
-        )
+        if evaluation.budget is not None:
+            solutions = solve_in_turn(
+                problems,
+                sampler=engine.sampler,
+                clock=RealClock(),
+                policy=policy,
+                journal=journal,
+                log=log,
+                budget=evaluation.budget,
+                on_sample=on_sample,
+            )
+        else:
+            solutions = solve_all(
+                problems,
+                sampler=engine.sampler,
+                clock=RealClock(),
+                policy=policy,
+                journal=journal,
+                on_sample=on_sample,
+                # Two batches' worth, so that rows that leave find others waiting.
+                at_once=min(len(problems), 2 * engine.rows // policy.n + 2),
+            )
     return solutions, score.new_tokens
 
 

@@ -70,6 +70,34 @@ def test_the_same_command_is_skipped_when_done(suite: Path, capsys: pytest.Captu
     assert last_line(capsys)["run"] != first["run"]
 
 
+def test_a_policy_stops_early_and_is_told(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(suite, "--model", "pocket", "--n", 8, "--policy", "votes2/logprob", "--run", "r", "--json") == 0
+    found, written = last_line(capsys), json.loads(Path("r/results.json").read_text())
+    assert found["samples"] < 48
+    assert (written["policy"]["stop"], written["policy"]["vote"]) == ("votes2", "logprob")
+    assert written["ended"]["rule"] >= 1
+    assert sum(part["problems"] for part in written["calibration"]) == 6
+    assert written["finish_order"] is None or 0 <= written["finish_order"]["value"] <= 1
+
+
+def test_a_time_budget_holds_and_a_run_cut_short_does_not_start_it_anew(
+    suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (suite, "--model", "pocket", "--n", 8, "--time-budget", 0.6, "--run", "r", "--json")
+    assert run(*words) == 0
+    first, written = last_line(capsys), json.loads(Path("r/results.json").read_text())
+    spent = [json.loads(line) for line in Path("r/spent.jsonl").read_text().splitlines()]
+    assert [row["problem_id"] for row in spent] == [problem.id for problem in read_problems(suite)]
+    assert sum(row["seconds"] for row in spent) < 0.6 + 0.2
+    assert written["ended"].get("time", 0) >= 1
+    assert sum(row["verdict"] == "none" for row in written["per_problem"]) == written["fallbacks"]
+    for name in ("manifest.json", "results.json"):
+        Path("r", name).unlink()
+    assert run(*words) == 0
+    again = last_line(capsys)
+    assert (again["samples"], again["pass_at_1"]) == (first["samples"], first["pass_at_1"])
+
+
 def test_table_stands_on_stdout_without_json_and_on_stderr_with(
     suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +162,9 @@ def test_corrupted_sample_line_is_named(suite: Path, capsys: pytest.CaptureFixtu
         (["six.jsonl", "--model", "bare"], "a model folder needs its tokenizer"),
         (["six.jsonl", "--model", "short"], "must leave room in the model's context of 8 tokens"),
         (["bad.jsonl"], "bad.jsonl:1: a problem needs gold"),
+        (["six.jsonl", "--policy", "bta95"], "a stopping rule must be a known one"),
+        (["six.jsonl", "--policy", "exact/most"], "the vote must be a known one"),
+        (["six.jsonl", "--time-budget", "0"], "--time-budget must be above 0, got 0"),
         (["six.jsonl", "--sampling.top-p", "0"], "--sampling.top-p must be above 0"),
         (["six.jsonl", "--run", "mine"], "a step writes only into its own or an empty folder, got mine"),
     ],
@@ -158,7 +189,10 @@ def test_a_model_that_cannot_do_it_is_said_to_be_so(suite: Path, capsys: pytest.
     write_problems(suite, [Problem(id="1", statement="Prove the Riemann hypothesis.", gold="proved")])
     assert run(suite, "--model", "pocket", "--n", 2, "--sampling.max-tokens", 4) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "0 of 2 samples right; 2 ended without an answer; 2 were cut at 4 tokens." in shown
+    assert (
+        "0 of 2 samples right; 2 ended without an answer; 2 were cut at 4 tokens; 1 of 1 problems have no answer"
+        in shown
+    )
     assert "This score says nothing but that the model cannot do these problems" in shown
 
 

@@ -10,9 +10,12 @@ from mathlete.report.comparison import difference_in_words
 from mathlete.report.grading import Graded, Verdict, grade
 from mathlete.report.metrics import (
     bootstrap,
+    calibration,
+    calibration_error,
     curve_points,
     maj_at_k,
     paired_difference,
+    paired_p,
     pass_at_k,
     standard_error,
     wilson,
@@ -159,8 +162,38 @@ def test_results_split_by_group_and_subset() -> None:
     assert isinstance(subsets, dict)
     assert {name: row["pass_at_1"] for name, row in groups.items()} == {"easy": 1.0, "hard": 0.5}
     assert sorted(subsets) == ["easy/sum", "hard/gcd", "hard/pow"]
-    assert found["fallbacks"] == 0
+    assert (found["fallbacks"], found["ended"]) == (0, {"all": 3})
     assert results([graded("1", "1")], {})["groups"] == {}
+
+
+def test_a_problem_without_answer_or_samples_is_a_fallback_and_counts_as_not_right() -> None:
+    found = results([graded("1", "1"), graded("2", None), graded("3")], {})
+    assert (found["fallbacks"], found["maj_at_k"], found["pass_at_1"]) == (
+        2,
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 3),
+    )
+
+
+@given(votes=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_calibration_bins_hold_every_problem_once(votes: list[tuple[float, bool]]) -> None:
+    found = calibration(votes)
+    assert sum(part.problems for part in found) == len(votes)
+    assert sum(part.problems * part.right for part in found) == pytest.approx(sum(right for _, right in votes))
+    assert all(part.lo - 1e-9 <= part.share <= part.hi + 1e-9 for part in found)
+    assert 0 <= calibration_error(votes) <= 1
+
+
+@given(differences=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=1, max_size=14))
+def test_paired_p_does_not_care_which_run_is_called_b(differences: list[float]) -> None:
+    p = paired_p(differences)
+    assert 0 < p <= 1
+    assert paired_p([-value for value in differences]) == p
+
+
+def test_random_signs_come_near_the_exact_binomial() -> None:
+    """15 against 5 of 20 that differ: McNemar's exact two-sided p is 0.0414."""
+    assert paired_p([1.0] * 15 + [-1.0] * 5) == pytest.approx(0.0414, abs=0.006)
 
 
 def test_words_are_honest() -> None:

@@ -79,12 +79,12 @@ the model cannot do these problems under this cap.'
     parts = [f"{found['right']} of {found['samples']} samples right"]
     if found["unanswered"]:
         parts.append(f"{found['unanswered']} ended without an answer")
-    if found.get("fallbacks"):
-        parts.append(f"{found['fallbacks']} of {found['problems']} problems have no answer at all")
     if found["capped"]:
         parts.append(f"{found['capped']} were cut at {found['policy']['sampling']['max_tokens']} tokens")
     if found["unknown"]:
         parts.append(f"{found['unknown']} could not be judged (counted as not right)")
+    if found.get("fallbacks"):
+        parts.append(f"{found['fallbacks']} of {found['problems']} problems have no answer at all")
     words = "; ".join(parts) + "."
     if not found["right"]:
         words += " This score says nothing but that the model cannot do these problems under this cap."
