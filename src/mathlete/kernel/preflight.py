@@ -26,7 +26,7 @@ MACHINES = {
 }
 """{machine shape: (compute capability, GiB of one of its GPUs)}; the engine uses one GPU. Source: NVIDIA's tables."""
 CAPABILITY = {"dense": 6.0, "nf4": 6.0, "int8": 7.5, "gptq": 7.5, "awq": 7.5, "fp8": 8.9, "compressed-tensors": 7.5}
-"""Compute capability a way of holding weights needs: bitsandbytes' and vLLM's quantisation tables; fp8 units from 8.9."""
+"""Compute capability that each way of holding weights needs: the tables of bitsandbytes and vLLM."""
 CUTOFFS = {"aimo-1": date(2024, 2, 23), "aimo-3": date(2026, 3, 15)}
 """Models must have been released before this day; AIMO-2 had a list instead."""
 RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
