@@ -16,6 +16,7 @@ from mathlete.command import Command, console, run_command_line
 from mathlete.errors import UserError
 from mathlete.models import Precision, default_model, model_source
 from mathlete.runs import read_json, write_json
+from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.budget import BudgetSettings, share_of_wall
 from mathlete.solve.policy import Policy, with_words
@@ -42,6 +43,7 @@ class EvalSettings:
     clock: beta95+exact."""
     engine: EngineName = "transformers"
     """What draws the samples."""
+    servers: ServerSettings = field(default_factory=ServerSettings)
     time_budget: float | None = None
     """Seconds for all problems together, which then come one after another with an allowance each; default: none."""
     seed: int = 0
@@ -63,6 +65,8 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     for flag, value in (("limit", settings.limit), ("threads", settings.threads)):
         if value is not None and value < 1:
             raise UserError(f"--{flag} must be at least 1", value=value, cure=f"use --{flag} 1, or leave it out")
+    if settings.engine == "openai":
+        settings.servers.check()
     out = console(json=settings.json)
     suite = _first(load_suite(settings.suite, mirror=settings.mirror), settings.limit)
     name, reason = (settings.model, "named by --model") if settings.model else default_model()
@@ -73,6 +77,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         precision=settings.precision,
         policy=policy,
         engine=settings.engine,
+        servers=settings.servers,
         budget=_budget(settings.time_budget, questions=len(suite.problems)),
         threads=settings.threads,
         folder=settings.run,

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mathlete.models import ModelSource, Precision
+from mathlete.models import ModelSource, Precision, prompt_format
+from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.samples import Sampler
 
-EngineName = Literal["transformers"]
-"""`transformers`: the embedded decode loop."""
+EngineName = Literal["transformers", "openai"]
+"""`transformers`: the embedded decode loop · `openai`: servers, by --servers.urls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class EngineSettings:
     source: ModelSource
     precision: Precision
     threads: int | None
+    servers: ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,4 +50,12 @@ def _transformers(settings: EngineSettings) -> Engine:
     return Engine(sampler=sampler, rows=sampler.max_rows, facts={"threads": sampler.threads})
 
 
-_OPENERS: dict[EngineName, Callable[[EngineSettings], Engine]] = {"transformers": _transformers}
+def _openai(settings: EngineSettings) -> Engine:
+    from mathlete.sampling.openai_engine import OpenAISampler
+
+    servers = settings.servers
+    sampler = OpenAISampler(servers, model=settings.source.location, prompts=prompt_format(settings.source))
+    return Engine(sampler=sampler, rows=servers.at_once * len(servers.urls), facts={"servers": len(servers.urls)})
+
+
+_OPENERS: dict[EngineName, Callable[[EngineSettings], Engine]] = {"transformers": _transformers, "openai": _openai}

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from eval.engines import Engine, EngineName, EngineSettings, open_engine
@@ -14,6 +14,7 @@ from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision, prompt_format
 from mathlete.problems import Problem, write_problems
 from mathlete.runs import Step, code_state, run_step, sha256_json, sha256_tree, write_json
+from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.record import Journal
 from mathlete.sampling.samples import Sample
 from mathlete.solve.budget import BudgetSettings
@@ -26,7 +27,7 @@ SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is run on what; every field but `threads` and `folder` may change a score."""
+    """What is run on what; every field but `threads`, `servers` and `folder` may change a score."""
 
     suite: Suite
     source: ModelSource
@@ -35,6 +36,8 @@ class Evaluation:
     engine: EngineName = "transformers"
     budget: BudgetSettings | None = None
     """One clock for all problems, which then come one after another; None is none."""
+    servers: ServerSettings = field(default_factory=ServerSettings)
+    """Of the openai engine."""
     threads: int | None
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
@@ -103,6 +106,7 @@ def _build(
                 source=evaluation.source,
                 precision=evaluation.precision,
                 threads=evaluation.threads,
+                servers=evaluation.servers,
             )
         )
         opened.enter_context(closing(engine.sampler))

@@ -164,6 +164,7 @@ def test_corrupted_sample_line_is_named(suite: Path, capsys: pytest.CaptureFixtu
         (["bad.jsonl"], "bad.jsonl:1: a problem needs gold"),
         (["six.jsonl", "--policy", "bta95"], "a stopping rule must be a known one"),
         (["six.jsonl", "--policy", "exact/most"], "the vote must be a known one"),
+        (["six.jsonl", "--engine", "openai"], "--servers.urls must be at least one address"),
         (["six.jsonl", "--time-budget", "0"], "--time-budget must be above 0, got 0"),
         (["six.jsonl", "--sampling.top-p", "0"], "--sampling.top-p must be above 0"),
         (["six.jsonl", "--run", "mine"], "a step writes only into its own or an empty folder, got mine"),

@@ -1,0 +1,409 @@
+"""The engine over OpenAI-compatible servers: vLLM, SGLang, llama.cpp, `transformers serve`; one or a fleet of them.
+
+Every sample is a request of its own with its own seed, so that a fleet shares the samples of one problem. A server that
+cannot be reached is left alone for a while, and its samples move on to the others; a sample that takes far longer than
+the rest is begun a second time on an idle server, and whichever ends first counts. Closing a stream closes its
+connections, which the servers take as a cancellation.
+
+The prompt is this project's own, as token ids (or as text for servers that take nothing else), so that the model is
+asked as it was trained, whatever template the server has. With `--servers.api chat` the server's template is used, and
+a server's own reading of the reasoning is undone. The same seed gives the same sample as far
+as the server keeps seeds: vLLM does for each request, `transformers serve` seeds one generator for all requests and so
+only does with one request at a time (`--servers.at-once 1`).
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Coroutine, Generator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from statistics import fmean
+from typing import Any, Literal
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+from mathlete.prompts import END_THINK, PromptFormat
+from mathlete.sampling.box import box_end
+from mathlete.sampling.fleet import Fleet, Server
+from mathlete.sampling.samples import Finish, Sample, SamplingConfig
+
+_TAIL_TOKENS = 2048
+_PROBE_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """The servers of the openai engine."""
+
+    urls: tuple[str, ...] = ()
+    """Base addresses, as in http://localhost:8000/v1."""
+    api: Literal["completions", "chat"] = "completions"
+    """completions: our prompt; chat: the server's chat template."""
+    model: str | None = None
+    """The model's name there; default: the only one the server lists, else --model."""
+    at_once: int = 32
+    """Requests to one server at a time."""
+    patience_s: float = 60.0
+    """A run stops when no server has answered for so long."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        for name, value, good, rule in (
+            ("urls", self.urls, bool(self.urls), "at least one address"),
+            ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
+            ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
+        ):
+            if not good:
+                raise UserError(
+                    f"--servers.{name} must be {rule}",
+                    value=value,
+                    cure="as in --servers.urls http://localhost:8000/v1",
+                )
+
+
+class OpenAISampler:
+    """A Sampler over servers. An event loop of its own runs the requests; `stream` may be called from many threads."""
+
+    name = "openai"
+
+    def __init__(self, settings: ServerSettings, *, model: str, prompts: PromptFormat) -> None:
+        """Asks the servers for their models.
+
+        Args:
+            settings: where they are.
+            model: the model's name where a server does not list exactly one.
+            prompts: how the model is asked.
+
+        Raises:
+            UserError: the openai package is missing, or no server answers.
+        """
+        settings.check()
+        self._prompts, self._settings = prompts, settings
+        # Tokenizers refuse to be used by two threads at the same moment ("Already borrowed").
+        self._lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="mathlete-openai", daemon=True)
+        self._thread.start()
+        with ExitStack() as undo:
+            # The thread would outlive a sampler that its caller never gets.
+            undo.callback(self.close)
+            self._fleet: Fleet = self._wait(self._open(model))
+            undo.pop_all()
+
+    def _wait(self, coroutine: "Coroutine[Any, Any, Any]") -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _open(self, model: str) -> Fleet:
+        try:
+            import openai
+        except ImportError as error:
+            raise UserError(
+                "the openai engine needs the openai package", cure="pip install 'mathlete[openai]'"
+            ) from error
+
+        key = os.environ.get("OPENAI_API_KEY") or "none"
+        clients = [openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) for url in self._settings.urls]
+        found = await asyncio.gather(*(_listed(client) for client in clients))
+        if not any(isinstance(names, list) for names in found):
+            raise UserError(
+                "one of the servers must answer",
+                value="; ".join(f"{url}: {names}" for url, names in zip(self._settings.urls, found, strict=True)),
+                cure="start a server, as in `vllm serve MODEL`, and check --servers.urls",
+            )
+        servers = [
+            Server(url=url, client=client, model=self._name(names, model), slots=self._settings.at_once)
+            for url, client, names in zip(self._settings.urls, clients, found, strict=True)
+        ]
+        for server, names in zip(servers, found, strict=True):
+            if not isinstance(names, list):
+                server.failed()
+        return Fleet(servers=servers, patience_s=self._settings.patience_s)
+
+    def _name(self, listed: "list[str] | str", model: str) -> str:
+        if self._settings.model:
+            return self._settings.model
+        return listed[0] if isinstance(listed, list) and len(listed) == 1 else model
+
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
+
+        Raises:
+            UserError: a server refuses the problem, or none has answered for too long.
+        """
+        config.check()
+        with self._lock:
+            asked = Asked.of(problem, self._prompts, chat=self._settings.api == "chat")
+        results: SimpleQueue[Sample | BaseException] = SimpleQueue()
+        ends = None if config.timeout_s is None else time.monotonic() + config.timeout_s
+        running = asyncio.run_coroutine_threadsafe(self._draw_all(asked, dict(seeds), config, results), self._loop)
+        try:
+            for _ in range(len(seeds)):
+                try:
+                    found = results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
+                except Empty:
+                    return
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+        finally:
+            running.cancel()
+
+    async def _draw_all(
+        self,
+        asked: "Asked",
+        seeds: dict[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | BaseException]",
+    ) -> None:
+        async def one(index: int, seed: int) -> None:
+            try:
+                results.put(await _Job(self._fleet, asked, index, seed, config).run())
+            except Exception as error:
+                # Carried to the stream, which raises it in its caller's thread.
+                results.put(error)
+
+        async with asyncio.TaskGroup() as group:
+            for index, seed in seeds.items():
+                group.create_task(one(index, seed))
+
+    def close(self) -> None:
+        """Cancels what is still running and ends the event loop."""
+
+        async def end() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for server in self._fleet.servers if hasattr(self, "_fleet") else ():
+                await server.client.close()
+
+        if self._loop.is_running():
+            self._wait(end())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+async def _listed(client: Any) -> "list[str] | str":
+    """The models a server lists, or why it does not answer."""
+    import openai
+
+    try:
+        listed = await client.models.list(timeout=_PROBE_S)
+    except openai.APIConnectionError as error:
+        return str(error.__cause__ or error)
+    except openai.APIStatusError as error:
+        # It answers. Some cannot list: `transformers serve` fails where there is no model cache.
+        return f"{error.status_code} {error.message[:200]}" if error.status_code in (401, 403) else []
+    return [entry.id for entry in listed.data or []]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One problem's prompt in the forms that servers take."""
+
+    problem_id: str
+    ids: list[int]
+    text: str
+    """What the server's tokenizer turns into the ids."""
+    messages: list[dict[str, str]] | None
+    """For the chat endpoint; None uses the other two."""
+
+    @staticmethod
+    def of(problem: Problem, prompts: PromptFormat, *, chat: bool) -> "Asked":
+        """The problem as the model is asked."""
+        ids, tokenizer = prompts.prompt_ids(problem.statement), prompts.tokenizer
+        text = str(tokenizer.decode(ids, skip_special_tokens=False))
+        bos = str(tokenizer.bos_token or "")
+        # A tokenizer that adds bos by itself would double it.
+        if bos and text.startswith(bos) and [*tokenizer(text)["input_ids"]] != ids:
+            text = text.removeprefix(bos)
+        content = f"{problem.statement}\n{prompts.instruction}" if prompts.instruction else problem.statement
+        return Asked(
+            problem_id=problem.id,
+            ids=ids,
+            text=text,
+            messages=[{"role": "user", "content": content}] if chat else None,
+        )
+
+
+class _Lost(Exception):
+    """The connection ended before the sample did."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """One sample, through as many tries as it takes."""
+
+    fleet: Fleet
+    asked: Asked
+    index: int
+    seed: int
+    config: SamplingConfig
+    server: Server | None = None
+    """Of the latest try."""
+    started: float = 0.0
+
+    async def run(self) -> Sample:
+        """The first try that succeeds."""
+        tries = {asyncio.create_task(self._try())}
+        try:
+            while True:
+                done, tries = await asyncio.wait(tries, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if (sample := task.result()) is not None:
+                        return sample
+                if not tries or (len(tries) == 1 and self._is_late()):
+                    tries.add(asyncio.create_task(self._try()))
+        finally:
+            for task in tries:
+                task.cancel()
+
+    def _is_late(self) -> bool:
+        limit = None if self.server is None else self.fleet.hedge_after_s(but=self.server)
+        return limit is not None and time.monotonic() - self.started > limit
+
+    async def _try(self) -> Sample | None:
+        """The sample, or None where the server was lost."""
+        async with self.fleet.slot(but=self.server) as server:
+            self.server, self.started = server, time.monotonic()
+            try:
+                sample = await self._answered(server)
+            except _Lost:
+                server.failed()
+                return None
+            self.fleet.succeeded(server, time.monotonic() - self.started)
+            return sample
+
+    async def _answered(self, server: Server) -> Sample:
+        import httpx2
+        import openai
+
+        try:
+            return await self._ask(server)
+        except (openai.InternalServerError, openai.RateLimitError, httpx2.TransportError) as error:
+            raise _Lost from error
+        except openai.APIStatusError as error:
+            raise UserError(
+                f"{server.url} must take the request for problem {self.asked.problem_id}",
+                value=f"{error.status_code} {error.message[:300]}",
+                cure="check the model's name (--servers.model), its context length and the key (OPENAI_API_KEY)",
+            ) from error
+        except openai.APIError as error:
+            # No connection, or an error in the middle of a stream.
+            raise _Lost from error
+
+    async def _ask(self, server: Server) -> Sample:
+        begun, reply = time.perf_counter(), _Reply()
+        stream = await self._request(server)
+        async with stream:
+            async for chunk in stream:
+                reply.add(chunk)
+                if reply.boxed:
+                    break
+        if not reply.ended:
+            raise _Lost
+        return reply.sample(self, seconds=time.perf_counter() - begun)
+
+    async def _request(self, server: Server) -> Any:
+        import openai
+
+        shared = {
+            "model": server.model,
+            "temperature": self.config.temperature,
+            "top_p": self.config.top_p,
+            "max_tokens": self.config.max_tokens,
+            # llama.cpp keeps 32 bits of a seed.
+            "seed": self.seed % 2**31,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self.asked.messages is not None:
+            return await server.client.chat.completions.create(messages=self.asked.messages, logprobs=True, **shared)
+        if not server.takes_text_only:
+            try:
+                return await server.client.completions.create(prompt=self.asked.ids, logprobs=1, **shared)
+            except (openai.BadRequestError, openai.UnprocessableEntityError):
+                # Asked again as text; a request that is wrong otherwise is refused again.
+                server.takes_text_only = True
+        return await server.client.completions.create(prompt=self.asked.text, logprobs=1, **shared)
+
+
+class _Reply:
+    """What a server has sent of one completion."""
+
+    def __init__(self) -> None:
+        self._thought: list[str] = []
+        self._text: list[str] = []
+        self._logprobs: list[float] = []
+        self._chunks = 0
+        self._usage: int | None = None
+        self._reason: str | None = None
+
+    def add(self, chunk: Any) -> None:
+        """Takes a chunk of the stream."""
+        if chunk.usage is not None:
+            self._usage = chunk.usage.completion_tokens
+        for choice in chunk.choices or []:
+            self._reason = choice.finish_reason or self._reason
+            # The chat endpoint has deltas, and servers with a reasoning parser send the reasoning apart.
+            delta = getattr(choice, "delta", choice)
+            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+            said = getattr(delta, "content", None) or getattr(delta, "text", None)
+            self._thought += [thought] if thought else []
+            self._text += [said] if said else []
+            self._chunks += bool(thought or said)
+            self._logprobs += _logprobs(choice.logprobs)
+
+    @property
+    def text(self) -> str:
+        """The completion so far."""
+        said = "".join(self._text)
+        if not self._thought:
+            return said
+        return f"{''.join(self._thought)}\n{END_THINK}\n\n{said}" if said else "".join(self._thought)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server said why it ended, or the answer is there; else the connection was cut."""
+        return self._reason is not None or self.boxed
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the answer is there, and the tokens drawn for it are known by their log-probabilities."""
+        return bool(self._logprobs) and "}" in "".join(self._text[-1:]) and box_end(self.text) is not None
+
+    def sample(self, job: _Job, *, seconds: float) -> Sample:
+        """The finished sample.
+
+        A server that sends neither usage nor log-probabilities leaves the number of chunks as that of the tokens.
+        """
+        text = self.text
+        end = box_end(text)
+        finish: Finish = "boxed" if end is not None else "length" if self._reason == "length" else "stop"
+        scores = self._logprobs
+        return Sample(
+            problem_id=job.asked.problem_id,
+            index=job.index,
+            seed=job.seed,
+            text=text if end is None else text[:end],
+            tokens=self._usage or len(scores) or self._chunks,
+            finish=finish,
+            seconds=round(seconds, 6),
+            logprob_mean=round(fmean(scores), 6) if scores else None,
+            logprob_tail=round(fmean(scores[-_TAIL_TOKENS:]), 6) if scores else None,
+        )
+
+
+def _logprobs(given: Any) -> list[float]:
+    """The tokens' log-probabilities in a chunk of either endpoint."""
+    if given is None:
+        return []
+    if entries := getattr(given, "content", None):
+        return [entry.logprob for entry in entries]
+    return [value for value in getattr(given, "token_logprobs", None) or [] if value is not None]

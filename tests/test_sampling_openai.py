@@ -1,0 +1,190 @@
+"""The openai engine against real servers on loopback: `transformers serve` with the pocket model."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.__main__ import COMMANDS, EVALUATE
+from mathlete.command import run_command_line
+from mathlete.errors import UserError
+from mathlete.models import data_folder, model_source, prompt_format
+from mathlete.problems import Problem, read_problems, write_problems
+from mathlete.sampling.openai_engine import OpenAISampler, ServerSettings
+from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.solve.clock import RealClock
+from mathlete.solve.policy import Policy
+from mathlete.solve.solver import solve
+
+MODEL = str(data_folder() / "pocket" / "model")
+CONFIG = SamplingConfig(max_tokens=200)
+PROBLEMS = [p for p in read_problems(data_folder() / "pocket" / "pocket_val.jsonl") if p.subset.startswith("easy")][:6]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class RealServer:
+    """`transformers serve` in a process of its own."""
+
+    def __init__(self) -> None:
+        pytest.importorskip("openai")
+        pytest.importorskip("fastapi")
+        self.port = free_port()
+        code = "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()"
+        command = [sys.executable, "-c", code, "serve", MODEL, "--port", str(self.port), "--device", "cpu"]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def wait(self) -> "RealServer":
+        for _ in range(600):
+            assert self.process.poll() is None
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.2)
+            else:
+                return self
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RealServer]:
+    found = RealServer()
+    try:
+        yield found.wait()
+    finally:
+        found.kill()
+
+
+def sampler(*urls: str, **more: Any) -> OpenAISampler:
+    return OpenAISampler(ServerSettings(urls=urls, **more), model=MODEL, prompts=prompt_format(model_source("pocket")))
+
+
+def drawn(engine: OpenAISampler, problem: Problem, n: int, config: SamplingConfig = CONFIG) -> dict[int, Sample]:
+    return {s.index: s for s in engine.stream(problem, seeds={i: 100 + i for i in range(n)}, config=config)}
+
+
+@pytest.mark.slow
+def test_a_real_server_gives_samples_with_all_that_a_replay_needs(server: RealServer) -> None:
+    with closing(sampler(server.url, at_once=1)) as engine:
+        first, again = drawn(engine, PROBLEMS[0], 4), drawn(engine, PROBLEMS[0], 4)
+        greedy = drawn(engine, PROBLEMS[0], 2, SamplingConfig(temperature=0, max_tokens=200))
+        cut = drawn(engine, PROBLEMS[0], 1, SamplingConfig(max_tokens=5))
+    assert sorted(first) == [0, 1, 2, 3]
+    assert {i: (s.text, s.tokens, s.finish) for i, s in first.items()} == {
+        i: (s.text, s.tokens, s.finish) for i, s in again.items()
+    }
+    assert all(s.seed == 100 + i and s.seconds > 0 and s.tokens > 5 for i, s in first.items())
+    assert any(s.finish == "boxed" and s.text.endswith("}") for s in first.values())
+    assert greedy[0].text == greedy[1].text
+    assert (cut[0].finish, cut[0].tokens) == ("length", 5)
+
+
+@pytest.mark.slow
+def test_greedy_on_a_server_is_greedy_in_the_embedded_engine(server: RealServer) -> None:
+    from mathlete.sampling.transformers_engine import open_transformers
+
+    config = SamplingConfig(temperature=0, max_tokens=200)
+    with closing(sampler(server.url)) as engine:
+        served = [drawn(engine, problem, 1, config)[0] for problem in PROBLEMS[:3]]
+    with closing(open_transformers(model_source("pocket"), precision="dense")) as embedded:
+        mine = [next(embedded.stream(problem, seeds={0: 0}, config=config)) for problem in PROBLEMS[:3]]
+    assert [s.text for s in served] == [s.text for s in mine]
+
+
+@pytest.mark.slow
+def test_the_solve_loop_stops_early_and_cancels_the_rest(server: RealServer) -> None:
+    with closing(sampler(server.url, at_once=1)) as engine:
+        policy = Policy(n=12, stop="votes2", sampling=CONFIG)
+        started = time.monotonic()
+        found = solve(PROBLEMS[1], sampler=engine, clock=RealClock(), policy=policy, timeout_s=300)
+        first = time.monotonic() - started
+        assert len(found.samples) < 12
+        # What was cancelled does not stand in the way of the next problem.
+        drawn(engine, PROBLEMS[2], 1)
+    assert found.ended == "rule"
+    assert first < 300
+
+
+@pytest.mark.slow
+def test_a_killed_server_s_work_moves_on_and_nothing_is_lost_or_counted_twice(server: RealServer) -> None:
+    doomed = RealServer()
+    try:
+        doomed.wait()
+        with closing(sampler(server.url, doomed.url, at_once=2)) as engine:
+            drawn(engine, PROBLEMS[0], 4)  # both have loaded the model
+            arrived: list[Sample] = []
+            killer = threading.Timer(0.3, doomed.kill)
+            killer.start()
+            for problem in PROBLEMS:
+                arrived += engine.stream(problem, seeds={i: i for i in range(6)}, config=CONFIG)
+            killer.join()
+            assert doomed.process.poll() is not None
+            # One more after the death, and one problem through the dead server's slot.
+            arrived += engine.stream(
+                Problem(id="last", statement=PROBLEMS[0].statement, gold="?"), seeds={0: 0, 1: 1}, config=CONFIG
+            )
+    finally:
+        doomed.kill()
+    keys = [(s.problem_id, s.index) for s in arrived]
+    assert len(keys) == len(set(keys)) == 6 * len(PROBLEMS) + 2
+
+
+def test_no_server_is_one_clear_error() -> None:
+    pytest.importorskip("openai")
+    with pytest.raises(UserError, match=r"one of the servers must answer, got http://127.0.0.1:\d+/v1: "):
+        sampler(f"http://127.0.0.1:{free_port()}/v1")
+
+
+def test_settings_of_servers_are_checked() -> None:
+    for settings, message in (
+        (ServerSettings(), "--servers.urls must be at least one address"),
+        (ServerSettings(urls=("http://x",), at_once=0), "--servers.at-once must be at least 1, got 0"),
+        (ServerSettings(urls=("http://x",), patience_s=0), "--servers.patience-s must be above 0, got 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            settings.check()
+
+
+@pytest.mark.slow
+def test_eval_runs_on_a_server_and_an_unreachable_one_is_exit_2(
+    server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_problems(tmp_path / "two.jsonl", PROBLEMS[:2])
+    words = ["two.jsonl", "--model", "pocket", "--engine", "openai", "--n", "3", "--json", "--servers.urls"]
+
+    def run(url: str) -> int:
+        return run_command_line([*words, url], prog="python -m eval", commands=COMMANDS, otherwise=EVALUATE)
+
+    assert run(f"http://127.0.0.1:{free_port()}/v1") == 2
+    assert "one of the servers must answer" in capsys.readouterr().err
+    assert run(server.url) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["samples"], found["problems"]) == (6, 2)
+    assert found["right"] >= 1
