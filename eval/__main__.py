@@ -39,8 +39,8 @@ class EvalSettings:
     n: int = 8
     """Samples a problem."""
     policy: str = "all"
-    """When a problem ends and how votes count: STOP or STOP/VOTE, as in beta95+exact/logprob; all: all n samples,
-    clock: beta95+exact."""
+    """When a problem ends, how votes count, and how often the model judges between the answers:
+    STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact."""
     engine: EngineName = "transformers"
     """What draws the samples."""
     servers: ServerSettings = field(default_factory=ServerSettings)

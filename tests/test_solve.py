@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,8 @@ from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.sampling.record import ReplaySampler
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.solve.clock import RealClock
+from mathlete.solve.clock import RealClock, VirtualClock
+from mathlete.solve.selection import judge_statement
 from mathlete.solve.solver import Policy, Solution, sample_seed, solve
 from mathlete.solve.voting import count_votes
 
@@ -121,3 +123,48 @@ def test_wrong_policy_is_named(policy: Policy, message: str) -> None:
 
 def test_votes_of_nothing() -> None:
     assert count_votes([]) == []
+
+
+def judged(*numbers: str | None, n: int = 3, **more: Any) -> Solution:
+    """The answers 2, 2, 3, and judgements that name these numbers."""
+    samples = [sample(i, answer) for i, answer in enumerate(("2", "2", "3"))]
+    samples += [replace(sample(i, number), problem_id="p/select") for i, number in enumerate(numbers)]
+    clock = VirtualClock()
+    sampler = ReplaySampler(samples, advance_to=clock.advance_to, now=clock.now)
+    policy = Policy(n=n, select=len(numbers))
+    return solve(PROBLEM, sampler=sampler, clock=clock, policy=policy, **more)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "answer"),
+    [
+        (["2"], "3"),
+        (["1"], "2"),
+        (["2", "1"], "2"),
+        (["2", "1", "2"], "3"),
+        ([None, "2", None], "3"),
+        (["3", "0", "1.5"], "2"),
+        ([None], "2"),
+        ([], "2"),
+    ],
+)
+def test_judgements_choose_among_the_answers_and_the_vote_stands_without_any(
+    numbers: list[str | None], answer: str
+) -> None:
+    assert judged(*numbers).answer == answer
+
+
+def test_judgements_obey_the_clock_and_are_not_asked_where_answers_agree() -> None:
+    late = judged("2", timeout_s=1.5)
+    assert (late.answer, late.seconds) == ("2", 1.5)
+    assert late.selection is not None
+    assert late.selection.judgements == {}
+    assert judged("2", n=2).selection is None
+
+
+def test_a_judge_is_shown_every_candidate() -> None:
+    asked = judge_statement(PROBLEM, ["a</think>So \\boxed{2}", "x" * 9000 + "</think>\\boxed{3}"])
+    assert asked.startswith("1+1")
+    assert "Solution 1:\na\nSo \\boxed{2}" in asked
+    assert asked.endswith("x\n\\boxed{3}")
+    assert len(asked) < 2600

@@ -65,7 +65,7 @@ class Outcome:
     two_runs: Interval
     """The mean of two runs on the same new set, 0 where either overran: AIMO-3's score."""
     change: Interval
-    """Score minus that of all n samples without cap, stop or clock; with the 95% interval over problems."""
+    """Score minus that of the majority of all n samples without cap, stop or clock; 95% interval over problems."""
     p_overrun: float
     """Share of submissions that passed the wall."""
     spent: "Cost"
@@ -167,9 +167,17 @@ def _with_n(pool: Pool, drawn: "Array", policy: Policy, grid: Grid, submissions:
         capped = replace(policy, sampling=replace(policy.sampling, max_tokens=max_tokens))
         return banks(pool, drawn, policy=capped, stops=stops, slots=submissions.slots)
 
-    whole = under(max(pool.longest, 1), ["none"])["none"]
+    longest = max(pool.longest, 1)
+    uncapped = under(longest, [*dict.fromkeys(("none", *grid.stop))])
+    plain = replace(policy, vote="majority", sampling=replace(policy.sampling, max_tokens=longest))
+    whole = (
+        uncapped["none"]
+        if policy.vote == "majority"
+        else banks(pool, drawn, policy=plain, stops=["none"], slots=submissions.slots)["none"]
+    )
     for max_tokens in grid.max_tokens:
-        for stop, bank in under(max_tokens, grid.stop).items():
+        found = uncapped if max_tokens == longest else under(max_tokens, grid.stop)
+        for stop, bank in ((stop, found[stop]) for stop in grid.stop):
             for wall in grid.walls:
                 yield _outcome(
                     replace(policy, stop=stop, sampling=replace(policy.sampling, max_tokens=max_tokens)),

@@ -116,7 +116,7 @@ def replay_in_words(found: Sequence[Outcome], pool: Pool, submissions: Submissio
         "new set: questions drawn with replacement, what another set of the kind would give; subset: drawn from these "
         f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
         _bias_words(bias_of(pool)),
-        *_safe_words([outcome for outcome in found if outcome.max_tokens >= pool.longest]),
+        *_safe_words([one for one in found if one.max_tokens >= pool.longest and one.vote == "majority"]),
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in found)):
         words.append(
@@ -166,7 +166,7 @@ def _safe_words(found: Sequence[Outcome]) -> list[str]:
         if stop not in safe
         for worst in [min(tried, key=lambda outcome: outcome.change.lo)]
     ]
-    # Under a cap the change would be the cap's, too.
+    # Under a cap or another vote the change would be theirs, too.
     limit = f"at most {100 * SAFE_LOSS:g}% of the questions lost at the low end"
     return [
         f"safe on this run ({limit}): {', '.join(safe) or 'no rule tried'}",

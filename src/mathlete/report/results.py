@@ -88,6 +88,7 @@ def problem_row(item: Graded) -> dict[str, object]:
         "pass_at_1": item.pass_at(1),
         **_counts([item]),
         "votes": votes,
+        **({"judgements": item.solution.selection.judgements} if item.solution.selection else {}),
         "seconds": round(item.solution.seconds, 3),
     }
 

@@ -1,5 +1,6 @@
 """Policy: how one problem is solved; the same words on every command line, in results.json and in the notebook."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -22,6 +23,8 @@ class Policy:
     """When a problem ends before its n samples: a rule of `mathlete.solve.stopping`, or several joined by +."""
     vote: VoteKind = "majority"
     """How much a sample's vote counts (`mathlete.solve.voting`)."""
+    select: int = 0
+    """Judgements by the model itself between the answers that got votes (`mathlete.solve.selection`); 0 is none."""
     fallback_weight: float = 1.0
     """What the votes for 0, 1 and -1 are multiplied by, 0 to 1; 1 is no prejudice."""
 
@@ -33,6 +36,8 @@ class Policy:
             raise UserError(
                 "the vote must be a known one", value=repr(self.vote), cure=nearest(self.vote, get_args(VoteKind))
             )
+        if self.select < 0:
+            raise UserError("judgements must be 0 or more", value=self.select, cure="use select4, or leave it out")
         if not 0 <= self.fallback_weight <= 1:
             raise UserError("the fallback weight must be 0 to 1", value=self.fallback_weight, cure="use 1")
         stopping_rule(self.stop)
@@ -49,18 +54,20 @@ DEFAULT_STOP = "beta95+exact"
 
 
 def with_words(policy: Policy, words: str) -> Policy:
-    """The policy with the stop and, after a slash, the vote of a `--policy` word.
+    """The policy with the stop and, after slashes, the vote and the judgements of a `--policy` word.
 
-    >>> found = with_words(Policy(), "beta95+exact/logprob")
-    >>> found.stop, found.vote
-    ('beta95+exact', 'logprob')
+    >>> found = with_words(Policy(), "beta95+exact/logprob/select4")
+    >>> found.stop, found.vote, found.select
+    ('beta95+exact', 'logprob', 4)
     >>> with_words(Policy(), "clock").stop
     'beta95+exact'
 
     Raises:
         UserError: an unknown stop or vote.
     """
-    stop, _, vote = words.partition("/")
+    stop, *others = words.split("/")
+    judged = next((match for word in others if (match := re.fullmatch(r"select(\d{1,3})", word))), None)
+    vote = "/".join(word for word in others if judged is None or word != judged.string)
     kinds: dict[str, VoteKind] = {kind: kind for kind in get_args(VoteKind)}
     if vote and vote not in kinds:
         raise UserError("the vote must be a known one", value=repr(vote), cure=nearest(vote, [*kinds]))
@@ -68,6 +75,7 @@ def with_words(policy: Policy, words: str) -> Policy:
         policy,
         stop={"all": "none", "clock": DEFAULT_STOP}.get(stop, stop),
         vote=kinds[vote] if vote else policy.vote,
+        select=int(judged[1]) if judged else policy.select,
     )
     found.check()
     return found

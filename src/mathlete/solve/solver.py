@@ -10,6 +10,7 @@ from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, Sampler
 from mathlete.solve.clock import Clock, until
 from mathlete.solve.policy import Policy
+from mathlete.solve.selection import Selection, select
 from mathlete.solve.stopping import Course, stopping_rule
 from mathlete.solve.voting import Vote, classes, count_votes
 
@@ -33,6 +34,8 @@ class Solution:
     seconds: float
     """From the call to the result on the caller's clock."""
     ended: Ended = "all"
+    selection: Selection | None = None
+    """What the model's own judgements gave, where the policy asks for them and answers differ."""
 
 
 def sample_seed(*, seed: int, problem_id: str, index: int) -> int:
@@ -93,13 +96,27 @@ def solve(
     if ended == "all" and len(samples) < policy.n:
         ended = "time"
     votes = count_votes(samples.values(), weigh=policy.weigh)
+    selection = None
+    if policy.select and len(votes) > 1:
+        judged = f"{problem.id}/select"
+        selection = select(
+            problem,
+            votes,
+            [*samples.values()],
+            sampler=sampler,
+            clock=clock,
+            seeds={i: sample_seed(seed=policy.seed, problem_id=judged, index=i) for i in range(policy.select)},
+            config=policy.sampling,
+            deadline=deadline,
+        )
     return Solution(
         problem_id=problem.id,
-        answer=votes[0].answer if votes else None,
+        answer=(selection and selection.answer) or (votes[0].answer if votes else None),
         votes=votes,
         samples=[samples[index] for index in sorted(samples)],
         seconds=clock.now() - started,
         ended=ended,
+        selection=selection,
     )
 
 
