@@ -51,8 +51,9 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
         _run(otherwise, ["--help"], prog=prog)
         print()
     print(f"commands of {prog}:")
+    width = max(14, *(len(word) + 2 for word in commands))
     for word, command in commands.items():
-        print(f"  {word:<14}{command.help.splitlines()[0]}")
+        print(f"  {word:<{width}}{command.help.splitlines()[0]}")
     print(f"\n{prog} COMMAND --help tells more.")
     return 0
 

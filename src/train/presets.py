@@ -26,7 +26,7 @@ class Preset:
 
 POCKET = Preset(
     source="pocket",
-    limit=13_000,
+    limit=9_800,
     rows=Rows(max_tokens=512, heldout=200),
     lora=Lora(rank=16, alpha=32),
     tune=Tune(rate=2e-3, batch=32),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TRAIN, HELDOUT, HEAD = "train", "heldout", "head.jsonl"
 IGNORED = -100
 """The label of a token without loss, as torch's cross_entropy has it."""
-_PARTS, _PART = ".parts", 1000
+_PARTS, _PART, _ROWS, _DROPPED = ".parts", 1000, "rows", "dropped.json"
 _HEAD = 20
 
 
@@ -94,7 +94,7 @@ def format_rows(
     made = _parts(output / _PARTS, traced, prompts=prompts, max_tokens=rows.max_tokens)
     parts, dropped = [], Counter[str]()
     for part, counts in made:
-        parts += [part] if len(part) else []
+        parts += part
         dropped.update(counts)
         advance(sum(map(len, parts)) + dropped.total(), total, f"{dropped.total()} dropped")
     kept = sum(len(part) for part in parts)
@@ -123,15 +123,19 @@ def format_rows(
 
 def _parts(
     folder: Path, traced: Iterable[TracedProblem], *, prompts: PromptFormat, max_tokens: int
-) -> "Iterator[tuple[Dataset, dict[str, Any]]]":
-    """Yields (rows, dropped by reason) of a thousand problems at a time, made now or by a run that was killed."""
+) -> "Iterator[tuple[list[Dataset], dict[str, Any]]]":
+    """Yields (rows, dropped by reason) of a thousand problems at a time, made now or by a run that was killed.
+
+    The rows are one set, or none: datasets saves a set without rows so that it can't be loaded.
+    """
     import datasets
 
     for number, some in enumerate(_batched(traced)):
         part = folder / f"{number:05d}"
         if not part.exists():
             _write_part(part, some, prompts=prompts, max_tokens=max_tokens)
-        yield datasets.load_from_disk(part), read_json(part / "dropped.json")
+        rows = [datasets.load_from_disk(part / _ROWS)] if (part / _ROWS).exists() else []
+        yield rows, read_json(part / _DROPPED)
 
 
 def _batched(traced: Iterable[TracedProblem]) -> Iterator[list[TracedProblem]]:
@@ -147,8 +151,9 @@ def _write_part(part: Path, some: list[TracedProblem], *, prompts: PromptFormat,
     rows = [row for row in found if not isinstance(row, str)]
     unfinished = part.with_name(f"{part.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    datasets.Dataset.from_list(rows).save_to_disk(unfinished)
-    write_json(unfinished / "dropped.json", Counter(reason for reason in found if isinstance(reason, str)))
+    if rows:
+        datasets.Dataset.from_list(rows).save_to_disk(unfinished / _ROWS)
+    write_json(unfinished / _DROPPED, Counter(reason for reason in found if isinstance(reason, str)))
     unfinished.rename(part)
 
 

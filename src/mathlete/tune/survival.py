@@ -1,12 +1,13 @@
 """Survival: what merge and 8-bit export cost, measured against the model as it was trained (4-bit base + adapter).
 
 KL(trained || other), nats a token, is the mean over the held-out completions' tokens of the Kullback-Leibler divergence
-of the next-token distributions. Greedy answers are drawn by the engine that serves the model.
+of the next-token distributions. Greedy answers are drawn by the batch that serves the model, but fed in an order of its
+own: LLM.int8 looks for outliers in the whole batch, so that an answer may depend on its neighbours, and neighbours that
+depend on threads would make every measurement another one.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from rich.table import Table
 
+    from mathlete.sampling.batch import Request
+
 _KEPT_BYTES = 2**30
 """Reference log-probabilities held at a time."""
+_KV_BYTES, _MAX_ROWS = 4 * 2**30, 256
+"""Bytes of keys and values, and rows, of a greedy batch. The free memory of a machine must not choose them."""
 
 
 def trained_model(source: ModelSource, adapter: Path) -> Any:
@@ -92,22 +97,48 @@ def heldout_problems(rows: "Dataset") -> list[Problem]:
 def greedy_answers(
     model: Any, *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
 ) -> dict[str, str | None]:
-    """{problem id: greedy answer}; None where the completion has none. The model cannot be used afterwards."""
-    from mathlete.sampling.samples import SamplingConfig
-    from mathlete.sampling.transformers_engine import TransformersSampler
+    """{problem id: greedy answer}; None where the completion has none. The model cannot be used afterwards.
+
+    The same model gives the same answers every time: which rows are decoded together follows from the problems alone.
+    """
+    import torch
+
+    from mathlete.sampling.batch import Batch
+    from mathlete.sampling.completion import CompletionReader
     from mathlete.solve.solver import read_answer
 
+    reader = CompletionReader(prompts.tokenizer, eos_ids={int(prompts.tokenizer.eos_token_id)})
+    found: dict[str, str | None] = {}
+    with torch.inference_mode():
+        for some in _greedy_batches(model, prompts=prompts, problems=problems, max_tokens=max_tokens):
+            batch = Batch(model, reader=reader, max_rows=len(some), max_tokens=2**62)
+            batch.admit(some)
+            while len(batch):
+                found |= {request.problem_id: read_answer(sample.text) for request, sample in batch.step()}
+    return found
+
+
+def _greedy_batches(
+    model: Any, *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
+) -> "Iterator[deque[Request]]":
+    from mathlete.sampling.batch import Request
+    from mathlete.sampling.samples import SamplingConfig
+
     config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
-
-    def answer(problem: Problem) -> str | None:
-        (sample,) = sampler.stream(problem, seeds={0: 0}, config=config)
-        return read_answer(sample.text)
-
-    with (
-        closing(TransformersSampler(model, prompts=prompts)) as sampler,
-        ThreadPoolExecutor(max_workers=min(256, len(problems))) as pool,
-    ):
-        return dict(zip([problem.id for problem in problems], pool.map(answer, problems), strict=True))
+    shape = model.config.get_text_config()
+    requests = []
+    for problem in problems:
+        prompt = prompts.prompt_ids(problem.statement)
+        room = max(1, min(max_tokens, shape.max_position_embeddings - len(prompt)))
+        requests.append(
+            Request(problem_id=problem.id, prompt=prompt, config=config, max_tokens=room, waiting=deque([(0, 0)]))
+        )
+    width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    token_bytes = 2 * 2 * width * shape.num_key_value_heads * shape.num_hidden_layers
+    longest = max(request.longest for request in requests)
+    size = max(1, min(_MAX_ROWS, _KV_BYTES // (token_bytes * longest)))
+    for start in range(0, len(requests), size):
+        yield deque(requests[start : start + size])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +210,9 @@ def survival_table(figures: dict[str, Any], limits: Survival) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, title=f"against the trained model: KL in nats over {figures['kl_tokens']} held-out tokens")
+    table = Table(
+        box=SIMPLE_HEAD, title=f"against the trained model: KL in nats over {figures['kl_tokens']} held-out tokens"
+    )
     for name in ("", "KL", "at most", "greedy unchanged", "at least", "greedy right"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     problems, share = figures["greedy_problems"], figures["greedy_unchanged"]
