@@ -10,8 +10,19 @@ from submit.making import (
     RehearseSettings,
     WheelsSettings,
     build_command,
+    build_defaults,
     rehearse_command,
     wheels_command,
+)
+from submit.pushing import (
+    LedgerSettings,
+    PreflightSettings,
+    PushSettings,
+    SubmitSettings,
+    ledger_command,
+    preflight_command,
+    push_command,
+    submit_command,
 )
 
 
@@ -45,6 +56,7 @@ COMMANDS = {
     "build": Command(
         settings=BuildSettings,
         run=build_command,
+        defaults=build_defaults,
         help="Makes the offline notebook, its metadata and its wheels of an exported model.\n\nExamples:\n\n"
         "python -m submit build --model runs/train/export --competition aimo-3\n\n"
         "python -m submit build --model pocket --policy all --n 4 --names.owner alice",
@@ -62,6 +74,31 @@ COMMANDS = {
         help="Runs the notebook as Kaggle will: two containers, no network, the gateway's behaviour, a strict scorer."
         "\n\nExamples:\n\npython -m submit rehearse --layout old --order hard-first\n\n"
         "python -m submit rehearse --fault list",
+    ),
+    "preflight": Command(
+        settings=PreflightSettings,
+        run=preflight_command,
+        help="Checks metadata, wheels, weights, sizes, dates and the rehearsal: all that can be known before a push."
+        "\n\nExamples:\n\npython -m submit preflight\n\npython -m submit preflight --limits.right-min 0.5 --json",
+    ),
+    "push": Command(
+        settings=PushSettings,
+        run=push_command,
+        help="Uploads wheels and model, pushes the notebook, watches its run, checks its output. Dry run by default."
+        "\n\nExamples:\n\npython -m submit push\n\npython -m submit push --yes",
+    ),
+    "submit": Command(
+        settings=SubmitSettings,
+        run=submit_command,
+        help="Submits the pushed version of this very build to the competition. Sends nothing without --confirm."
+        "\n\nExamples:\n\npython -m submit submit --confirm --message first\n\n"
+        "python -m submit submit --confirm --wait",
+    ),
+    "ledger": Command(
+        settings=LedgerSettings,
+        run=ledger_command,
+        help="Tables every submission: its rehearsal, the score that foretells, Kaggle's version, the real score."
+        "\n\nExamples:\n\npython -m submit ledger\n\npython -m submit ledger --id 0a1b2c3d4e5f --score 31",
     ),
 }
 

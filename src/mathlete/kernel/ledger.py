@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import accumulate
 from math import comb, exp, lgamma
 from pathlib import Path
@@ -18,7 +19,7 @@ from mathlete.errors import UserError
 from mathlete.problems import read_json_lines
 from mathlete.runs import sha256_json
 
-Kind = Literal["build", "rehearsal", "push", "score"]
+Kind = Literal["build", "rehearsal", "push", "submission", "score"]
 LEDGER = "ledger.jsonl"
 _PARTS = ("code", "weights", "wheels", "metadata", "image")
 
@@ -79,8 +80,8 @@ class Row:
     """One submission in the table."""
 
     id: str
-    built: float
-    """Seconds since 1970."""
+    built: str
+    """When it was first seen, UTC."""
     rehearsal: str
     """Outcome and penalised score of its latest rehearsal, or –."""
     predicted: str
@@ -103,8 +104,8 @@ def table(file: Path, *, problems: int = 50) -> list[Row]:
         rows.append(
             Row(
                 id=name,
-                built=all_of_it[0]["time"],
-                rehearsal=f"{latest['outcome']} {latest['score']}/{latest['problems']}" if latest else "–",
+                built=datetime.fromtimestamp(all_of_it[0]["time"], UTC).isoformat(sep=" ", timespec="minutes")[:16],
+                rehearsal=f"{latest['outcome']} {latest['score']:g}/{latest['problems']}" if latest else "–",
                 predicted=_predicted(rehearsals, problems),
                 version=", ".join(str(event["version"]) for event in all_of_it if event["kind"] == "push") or "–",
                 score=", ".join(str(event["score"]) for event in all_of_it if event["kind"] == "score") or "–",

@@ -29,8 +29,8 @@ class Names:
     wheels: str = "mathlete-wheels"
     model: str = "mathlete-model"
     variation: str = "int8"
-    model_version: int = 1
-    """Version of the model instance the notebook mounts."""
+    model_version: int = 0
+    """Version of the model that the notebook mounts; 0: the one these weights have, or will have when pushed."""
 
     @property
     def kernel_id(self) -> str:

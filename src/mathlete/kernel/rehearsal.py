@@ -143,7 +143,10 @@ def rehearse(
         Stage(
             notebook=notebook,
             mounts=draft.inputs,
-            gateway=_gateway(build, settings, draft, deadline_s=config.deadline_s) if settings.rerun else (),
+            rerun=settings.rerun,
+            gateway=_gateway(build, settings, draft, deadline_s=config.deadline_s)
+            if _has_gateway(build, settings)
+            else (),
             gateway_mounts=_gateway_mounts(build, settings, draft),
             limit_s=draft.limit_s,
             **draft.stage,
@@ -166,7 +169,7 @@ def _draft(
     hidden.mkdir()
     ordered = _in_order(problems, settings)
     _write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
-    if build.config.competition == "aimo-1":
+    if settings.rerun and build.config.competition == "aimo-1":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
     names = build.names
     old, new = settings.layout == "old", settings.layout == "new"
@@ -200,6 +203,11 @@ def behaviour_of(name: str) -> str:
     return {"aimo-2": "aimo-2-0.7", "aimo-3": "aimo-3-0.9"}.get(name, "")
 
 
+def _has_gateway(build: Build, settings: RehearsalSettings) -> bool:
+    """Whether a second container asks: in AIMO-1 and in a commit run the notebook asks itself."""
+    return settings.rerun and bool(behaviour_of(build.config.competition))
+
+
 def _write_competition(folder: Path, build: Build, settings: RehearsalSettings) -> None:
     """The competition's data as the notebook sees it: placeholder questions and the evaluation package."""
     folder.mkdir()
@@ -207,7 +215,10 @@ def _write_competition(folder: Path, build: Build, settings: RehearsalSettings) 
     rules = competition(name)
     (folder / "test.csv").write_text(_PLACEHOLDER.format(column=rules.columns[1]), encoding="utf-8")
     if name == "aimo-1":
-        (folder / "aimo.py").write_text("from mathlete.kernel.gateway.aimo_1 import make_env  # noqa: F401\n")
+        (folder / "aimo.py").write_text(
+            "from pathlib import Path\n\nfrom mathlete.kernel.gateway import aimo_1\n\n\n"
+            "def make_env():\n    return aimo_1.make_env(str(Path(__file__).parent))\n"
+        )
         return
     package = folder / "kaggle_evaluation"
     if settings.real_package is not None:
@@ -245,7 +256,7 @@ def _judged(
     build: Build, problems: Sequence[Problem], settings: RehearsalSettings, ended: Ended, *, seconds: float
 ) -> Rehearsed:
     notebook = ended.folder / "notebook"
-    file = (ended.folder / "gateway" if settings.rerun else notebook) / SUBMISSION
+    file = (ended.folder / "gateway" if _has_gateway(build, settings) else notebook) / SUBMISSION
     journal_file = notebook / JOURNAL
     lines = journal_file.read_text(encoding="utf-8").splitlines() if journal_file.is_file() else []
     journal = [json.loads(line) for line in lines if line.endswith("}")]

@@ -31,7 +31,9 @@ class Stage:
     mounts: Mapping[str, Path]
     """{path below /kaggle/input: folder here}, bound read-only."""
     gateway: Sequence[str] = ()
-    """Command of the gateway, run in its own working folder; empty in a commit run."""
+    """Command of the gateway, run in its own working folder; empty where the notebook asks itself."""
+    rerun: bool = False
+    """Whether KAGGLE_IS_COMPETITION_RERUN is set."""
     gateway_mounts: Mapping[str, Path] = field(default_factory=dict)
     """Mounts of the gateway's container in place of the notebook's, which it does not see."""
     working_mib: int = 20 * 1024
@@ -106,7 +108,7 @@ def _clean(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         **stage.environment,
     }
-    if stage.gateway:
+    if stage.rerun:
         values["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     if not isolated:
         values["PYTHONPATH"] = os.pathsep.join([str(_blocker(folder)), values.get("PYTHONPATH", "")])

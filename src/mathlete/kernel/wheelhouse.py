@@ -35,7 +35,7 @@ def build_wheelhouse(
     Args:
         folder: where wheels go; a run folder with its manifest.
         requirements: what is needed beyond the project itself.
-        find_links: take wheels from this folder instead of the package index.
+        find_links: take wheels from this folder instead of the package index; it must hold all that is needed.
         root: the project's checkout.
 
     Raises:
@@ -60,7 +60,8 @@ def build_wheelhouse(
 def _fill(folder: Path, requirements: Sequence[str], *, project: Path, find_links: Path | None) -> dict[str, object]:
     index = ["--no-index", "--find-links", str(find_links)] if find_links else []
     shutil.copyfile(project, folder / project.name)
-    lock = resolve(requirements, index=index) if requirements else []
+    # A folder holds what was put there, not the image's packages too: what a wheel needs beyond them is not looked for.
+    lock = resolve(requirements, options=[*index, "--no-deps"] if index else []) if requirements else []
     write_atomically(folder / LOCK, "".join(f"{line}\n" for line in lock))
     if lock:
         _pip("download", "-r", str(folder / LOCK), "--no-deps", "-d", str(folder), *index, *_target())
@@ -70,8 +71,12 @@ def _fill(folder: Path, requirements: Sequence[str], *, project: Path, find_link
     return {"wheels": len(wheels), "bytes": sum(wheel.stat().st_size for wheel in wheels), "locked": lock}
 
 
-def resolve(requirements: Sequence[str], *, index: Sequence[str] = ()) -> list[str]:
+def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list[str]:
     """`name==version` of what must be carried: the solution for the image, less what the image has or brings.
+
+    Args:
+        requirements: as in a requirements file.
+        options: more words for uv.
 
     Raises:
         UserError: there is none.
@@ -82,7 +87,7 @@ def resolve(requirements: Sequence[str], *, index: Sequence[str] = ()) -> list[s
     target = ("--python-version", PYTHON, "--python-platform", f"x86_64-manylinux_2_{GLIBC}")
     form = ("--only-binary", ":all:", "--no-header", "--annotation-style", "line")
     done = subprocess.run(
-        [uv, "pip", "compile", "-", "-c", str(constraints_file()), *target, *form, *index],
+        [uv, "pip", "compile", "-", "-c", str(constraints_file()), *target, *form, *options],
         input="\n".join(requirements),
         capture_output=True,
         text=True,
