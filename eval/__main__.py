@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,6 +17,7 @@ from mathlete.errors import UserError
 from mathlete.models import Precision, default_model, model_source
 from mathlete.runs import read_json, write_json
 from mathlete.sampling.openai_engine import ServerSettings
+from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.budget import BudgetSettings, share_of_wall
 from mathlete.solve.policy import Policy, with_words
@@ -44,6 +45,7 @@ class EvalSettings:
     engine: EngineName = "transformers"
     """What draws the samples."""
     servers: ServerSettings = field(default_factory=ServerSettings)
+    ray: RaySettings = field(default_factory=RaySettings)
     time_budget: float | None = None
     """Seconds for all problems together, which then come one after another with an allowance each; default: none."""
     seed: int = 0
@@ -67,6 +69,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
             raise UserError(f"--{flag} must be at least 1", value=value, cure=f"use --{flag} 1, or leave it out")
     if settings.engine == "openai":
         settings.servers.check()
+    settings.ray.check()
     out = console(json=settings.json)
     suite = _first(load_suite(settings.suite, mirror=settings.mirror), settings.limit)
     name, reason = (settings.model, "named by --model") if settings.model else default_model()
@@ -78,6 +81,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         policy=policy,
         engine=settings.engine,
         servers=settings.servers,
+        ray=settings.ray,
         budget=_budget(settings.time_budget, questions=len(suite.problems)),
         threads=settings.threads,
         folder=settings.run,
@@ -113,9 +117,9 @@ class CheckSettings:
     """A file of answers and golds to judge."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """JSONL of {"gold", "answer"} and what else its lines hold."""
-    against: Path | None = None
-    """Another checker's verdicts to compare with."""
+    """JSONL of {"id", "kind": "equiv" or "extract", "gold", "pred" or "text", "expected", "source"}."""
+    against: Literal["math-verify"] | None = None
+    """Another checker to judge the same cases in the same run."""
     out: Path | None = None
     """Where the verdicts are written, a line each."""
     json: bool = False
@@ -171,8 +175,9 @@ COMMANDS = {
     "check": Command(
         settings=CheckSettings,
         run=check,
-        help="Judges a file of answers against their golds, or compares with another checker.\n\n"
-        "Examples:\n\npython -m eval check answers.jsonl\n\npython -m eval check answers.jsonl --out verdicts.jsonl",
+        help="Judges a file of answers against their golds, beside another checker if you like.\n\n"
+        "Examples:\n\npython -m eval check cases.jsonl --out verdicts.jsonl\n\n"
+        "python -m eval check cases.jsonl --against math-verify --json",
     ),
     "compare": COMPARE_COMMAND,
     "replay": REPLAY_COMMAND,

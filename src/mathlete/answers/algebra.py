@@ -195,7 +195,7 @@ def tree(found: Any) -> Node:
 
 _FUNCTIONS = {
     getattr(sympy, name): name.replace("a", "arc", 1) if name.startswith("a") else name
-    for name in "sin cos tan cot sec csc asin acos atan sinh cosh tanh".split()
+    for name in ("sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "sinh", "cosh", "tanh")
 }
 
 
@@ -204,5 +204,3 @@ def sympy_fraction(found: Any) -> Any:
     from fractions import Fraction
 
     return Fraction(int(found.p), int(found.q))
-
-

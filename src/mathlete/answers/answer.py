@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Literal
 
 from mathlete.answers.canonical import canonical
+from mathlete.answers.effort import begin
 from mathlete.answers.equality import key, same
 from mathlete.answers.forms import read
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, Unreadable
@@ -36,6 +37,8 @@ class Answer:
     """The canonical tree; None where the string cannot be read."""
     problem: str | None = None
     """Why there is no tree."""
+    hard: bool = False
+    """Whether a worker may find a tree where there is none."""
 
     @property
     def value(self) -> Fraction | None:
@@ -46,6 +49,7 @@ class Answer:
     def key(self) -> Hashable:
         """A hashable form: equal answers have equal keys, and different ones nearly never (`compare` decides)."""
         if self.node is not None:
+            begin()
             try:
                 return key(self.node)
             except (TooHard, TooBig, Undefined, RecursionError):
@@ -56,12 +60,13 @@ class Answer:
 @lru_cache(maxsize=8192)
 def parse(string: str) -> Answer:
     """The canonical form of an answer as written; one that cannot be read keeps its string and the reason."""
+    begin()
     try:
         return _parsed(string)
     except RecursionError:
-        return Answer(string, None, "nested too deeply")
+        return Answer(string, None, "nested too deeply", hard=True)
     except (Unreadable, TooHard, TooBig, Undefined) as error:
-        return Answer(string, None, str(error))
+        return Answer(string, None, str(error), hard=isinstance(error, TooHard))
 
 
 def _parsed(string: str) -> Answer:
@@ -110,11 +115,12 @@ def decide(answer: str, gold: str, *, patient: bool = False) -> Verdict:
     nodes = []
     for string in (answer, gold):
         found = parse(string)
-        if found.node is None and found.problem == "nested too deeply":
-            found = _parsed(string)
+        if found.hard and not patient:
+            raise TooHard(str(found.problem))
         if found.node is None:
             return Verdict("unknown", f"cannot read {_short(string)}: {found.problem}")
         nodes.append(found.node)
+    begin()
     try:
         equal = same(nodes[0], nodes[1], patient=patient)
     except Undefined as error:

@@ -12,7 +12,8 @@ _GLM_END = "<|end_of_box|>"
 _BRACES = re.compile(r"\\[\\{}]|[{}]")
 _BARE = re.compile(r"[ \t]*([-+]?[\d.][\d.,]*\d|[-+]?\d|\\[a-zA-Z]+(?:\{[^{}\n]*\}|\d)*|[A-Za-z](?![A-Za-z]))")
 _PLACEHOLDER = re.compile(
-    r"(?:\\text\s*)?[{\[<(]*\s*(?:your |the |final |my )*(?:answer|result|number|solution|value|content)(?: here)?\s*[}\])>]*\Z"
+    r"(?:\\text\s*)?[{\[<(]*\s*(?:your |the |final |my )*(?:answer|result|number|solution|value|content)(?: here)?"
+    r"\s*[}\])>]*\Z"
     r"|[.…_?~\s{}]*\Z|\\(?:ldots|dots|cdots|cdot|square|quad|,|;)?\s*\Z",
     re.I,
 )

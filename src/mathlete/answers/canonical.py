@@ -6,12 +6,14 @@ unions of intervals, an open interval is a pair, a residue is the smallest one, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
+from mathlete.answers.bounds import is_zero
 from mathlete.answers.exact import rational
-from mathlete.answers.numeric import constant_value, context, is_zero
+from mathlete.answers.numeric import constant_value, context
 from mathlete.answers.regions import Segment, is_infinite, linear, order, region
-from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, symbols, walk
+from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, walk
 
 COLLECTIONS = frozenset({"set", "tuple", "interval", "union", "matrix", "row", "ratio"})
 """Canonical nodes that hold other answers."""
@@ -32,7 +34,9 @@ def canonical(node: Node) -> Node:
 
 def is_constant(node: Node) -> bool:
     """Whether the tree is a number, real or complex."""
-    return node.op not in COLLECTIONS | WORDS | RELATIONS and not any(n.op in ("sym", "apply", "field") for n in walk(node))
+    if node.op in COLLECTIONS | WORDS | RELATIONS:
+        return False
+    return not any(n.op in ("sym", "apply", "field") for n in walk(node))
 
 
 def expression(node: Node) -> Node:
@@ -54,7 +58,7 @@ def expression(node: Node) -> Node:
 
 
 def _hidden_rational(node: Node) -> Node:
-    r"""A constant that radicals and functions hide: `\sqrt2\cdot\sqrt2` is 2. Raises Undefined for 1/(sqrt2 - sqrt2)."""
+    r"""A constant that radicals and functions hide: `\sqrt2\cdot\sqrt2` is 2; Undefined for 1/(sqrt2 - sqrt2)."""
     try:
         value = constant_value(node)
         if context(180).im(value) or not -60 < context(180).mag(value) < 100:
@@ -118,7 +122,7 @@ def _interval(node: Node) -> Node:
 
 def segment_node(segment: Segment) -> Node:
     """A segment as a tree: a point, an open interval as a pair, or an interval."""
-    if segment.low == segment.high or segment.brackets == "[]" and order(segment.low, segment.high) == 0:
+    if segment.low == segment.high or (segment.brackets == "[]" and order(segment.low, segment.high) == 0):
         return segment.low
     brackets = ("(" if is_infinite(segment.low) else segment.brackets[0]) + (
         ")" if is_infinite(segment.high) else segment.brackets[1]
@@ -196,7 +200,7 @@ def _determinant(node: Node) -> Node:
     return canonical(determinant(node.args[0]))
 
 
-_RULES = {
+_RULES: dict[str, Callable[[Node], Node]] = {
     "named": lambda node: canonical(node.args[0]),
     "set": _set,
     "list": _set,

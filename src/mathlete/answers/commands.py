@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mathlete.answers.lexer import Token
+from mathlete.answers.suffixes import script
 from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
 from mathlete.answers.vocabulary import (
     FUNCTIONS,
@@ -223,7 +224,7 @@ def begin(g: Grammar) -> Node:
     if name not in _MATRICES:
         raise Unreadable(f"the environment {name!r}")
     if name == "array" and g.peek().text == "{":
-        g.group_text()
+        script(g)
     rows: list[list[list[Token]]] = [[[]]]
     depth = 0
     while not (g.peek().text == r"\end" and depth == 0):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from mathlete.answers import identity
+from mathlete.answers.bounds import is_zero
 from mathlete.answers.canonical import COLLECTIONS, RELATIONS, WORDS, is_constant
-from mathlete.answers.numeric import constant_value, context, is_zero
+from mathlete.answers.numeric import constant_value, context
 from mathlete.answers.regions import is_infinite
 from mathlete.answers.tree import Node, TooHard
 
@@ -31,7 +33,9 @@ def same(a: Node, b: Node, *, patient: bool = False) -> bool:
     if "region" in kinds and "rel" in (a.op, b.op):
         raise TooHard("an inequality that is not linear")
     if kinds[0] != kinds[1]:
-        return set(kinds) == {"number", "formula"} and identity.same(identity.values(a), identity.values(b))
+        if set(kinds) != {"number", "formula"}:
+            return False
+        return identity.same(identity.values(a), identity.values(b))
     return _SAME[kinds[0]](a, b, patient)
 
 
@@ -139,7 +143,7 @@ def _same_orders(a: Node, b: Node, patient: bool) -> bool:
     return _same_sets(a, b, patient)
 
 
-_SAME = {
+_SAME: dict[str, Callable[[Node, Node, bool], bool]] = {
     "words": lambda a, b, patient: a.value == b.value,
     "symbol": lambda a, b, patient: a == b,
     "number": _same_numbers,
@@ -163,21 +167,32 @@ def key(node: Node) -> Hashable:
     if kind in ("words", "symbol"):
         return (node.op, node.value, node.args)
     if kind == "number":
-        return ("N", _digits(constant_value(node)))
+        return ("N", _constant_digits(node))
     if kind == "formula":
-        return ("F", tuple(pair and _digits(pair[1]) for pair in identity.values(node).pairs))
+        return ("F", tuple(pair and _point_digits(*pair) for pair in identity.values(node).pairs))
     if kind == "eq":
         return ("eq", _scaled_digits(_difference(node)))
     keys = [key(arg) for arg in node.args]
     return (node.op, node.value, frozenset(keys) if kind in ("set", "order") else tuple(keys))
 
 
-def _digits(value: object) -> str:
-    """Twenty significant digits; a value below 1e-40 counts as zero."""
+def _digits(value: Any) -> str:
+    """Twenty significant digits; a part below 1e-40 of the whole counts as zero."""
     ctx = context(180)
-    small = ctx.mpf(10) ** -40
+    small = abs(value) * ctx.mpf(10) ** -40
     parts = (part if abs(part) > small else ctx.zero for part in (ctx.re(value), ctx.im(value)))
     return "|".join(ctx.nstr(part, 20) for part in parts)
+
+
+def _constant_digits(node: Node) -> str:
+    value = constant_value(node)
+    if not value or context(180).mag(value) < -120:
+        raise TooHard("zero or nearly")
+    return _digits(value)
+
+
+def _point_digits(rough: Any, fine: Any) -> str:
+    return "0" if abs(fine) <= 2**20 * abs(rough - fine) else _digits(fine)
 
 
 def _scaled_digits(values: identity.Values) -> tuple[str | None, ...]:
@@ -185,5 +200,3 @@ def _scaled_digits(values: identity.Values) -> tuple[str | None, ...]:
     found = [pair and pair[1] for pair in values.pairs]
     pivot = next((value for value in found if value and abs(value) > ctx.mpf(10) ** -40), None)
     return tuple(None if value is None or pivot is None else _digits(value / pivot) for value in found)
-
-

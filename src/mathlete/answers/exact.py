@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
+from mathlete.answers.effort import spend
 from mathlete.answers.tree import Node, TooBig, Undefined
 
 MAX_BITS = 200_000
@@ -27,6 +28,7 @@ def rational(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (read 
         return node.value  # type: ignore[return-value]
     if node.op == "sym":
         return env.get(str(node.value))
+    spend()
     if node.op in ("sum", "prod"):
         return _repeated(node, env)
     if node.op == "mod" and (residue := power_modulo(node, env)) is not None:
@@ -71,8 +73,8 @@ def _pow(values: list[Fraction]) -> Fraction | None:
     if exponent.denominator != 1:
         rooted = root(base, exponent.denominator)
         return None if rooted is None else _pow([rooted, Fraction(exponent.numerator)])
-    if base == 0 and exponent < 0:
-        raise Undefined("zero to a negative power")
+    if base == 0 and exponent <= 0:
+        raise Undefined("zero to the power of zero or less")
     if base in (0, 1, -1):
         return base ** (exponent.numerator % 2 if base == -1 else min(exponent.numerator, 1) if exponent >= 0 else 1)
     size = max(base.numerator.bit_length(), base.denominator.bit_length())

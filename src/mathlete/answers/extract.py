@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mathlete.answers.boxes import Box, joined_boxes, last_box
+from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS
 
 Strength = Literal["strong", "weak", "none"]
 Kind = Literal["value", "list", "choice"]
@@ -26,7 +27,7 @@ class Extracted:
 
     string: str | None
     provenance: str
-    """Where it was found: box, tag, hashes, phrase, output, formula, bold, line, number, letter; or why there is none."""
+    """Where: box, tag, hashes, phrase, output, formula, bold, line, number, letter, whole; or why there is none."""
     strength: Strength
     """weak: read out of loose prose, so that a vote may discount it."""
 
@@ -140,14 +141,16 @@ def _output(window: str) -> str | None:
     return blocks[-1].splitlines()[-1].strip() if blocks and blocks[-1] else None
 
 
-_MATHS = re.compile(r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)(?<!\\)\$|\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]).)+)\\\]", re.S)
+_MATHS = re.compile(
+    r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)(?<!\\)\$|\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]).)+)\\\]", re.S
+)
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _NUMBER = re.compile(
     r"(?<![A-Za-z\d_.\\])(?:[-−+](?=[\d.$€£]))?[$€£]?(?:\d{1,3}(?:(?:,|\{,\}|\\,|,\\!)\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?"
     r"(?:\s?\\?%|\s?percent\b)?(?![A-Z\d_])"
 )
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}|[一-鿿]{2,}")
-_FUNCTION_WORDS = frozenset("sin cos tan log sqrt gcd lcm max min mod arcsin arccos arctan exp and cot sec csc".split())
+_FUNCTION_WORDS = FUNCTIONS | MANY_ARGUMENTS | PLAIN_FUNCTIONS | {"mod", "and"}
 
 
 def is_prose(text: str) -> bool:
@@ -182,7 +185,7 @@ def _sentence_value(sentence: str) -> str | None:
         return _last_of_chain(maths[-1])
     priced = _PRICE.findall(sentence)
     if len(priced) == 1:
-        return priced[0].strip()
+        return str(priced[0]).strip()
     if len(sentence.split()) <= 3 or not _NUMBER.search(sentence):
         return sentence.rstrip(".;,") or None
     with_unit = re.match(r"[^A-Za-z]+[A-Za-z²³ ]{1,30}\Z", sentence)
@@ -241,7 +244,8 @@ def _last_number(window: str) -> str | None:
 def _whole(window: str) -> str | None:
     """A text that is nothing but a short formula or a single word is its own answer."""
     bare = window.strip()
-    return bare if 0 < len(bare) <= 80 and "\n" not in bare and not _PROSE.search(bare) and re.search(r"\w", bare) else None
+    short = 0 < len(bare) <= 80 and "\n" not in bare and re.search(r"\w", bare)
+    return bare if short and not _PROSE.search(bare) else None
 
 
 _STRONG = (("tag", _tag), ("hashes", _hashes), ("phrase", _phrase), ("output", _output))

@@ -10,20 +10,22 @@ import re
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
 from mathlete.answers.lexer import Token, tokenize
-from mathlete.answers.tree import Node, Unreadable, number, replace, symbol, walk
+from mathlete.answers.tree import Node, Unreadable, number, walk
 from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS
 
 RELATIONS = {
     "=": "=", "==": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", r"\le": "<=", r"\leq": "<=", r"\leqslant": "<=",
     r"\ge": ">=", r"\geq": ">=", r"\geqslant": ">=", r"\lt": "<", r"\gt": ">", "!=": "!=", "<>": "!=", r"\ne": "!=",
     r"\neq": "!=", r"\approx": "~", r"\simeq": "~", r"\doteq": "~", r"\in": "in", r"\equiv": "mod=", r"\to": "to",
-    r"\cong": "mod=", ":=": "=", r"\Rightarrow": "then", r"\implies": "then", r"\iff": "then", r"\Leftrightarrow": "then",
-    "->": "to", r"\rightarrow": "to", r"\coloneqq": "=", r"\subseteq": "sub", r"\subset": "sub", r"\ll": "<<", r"\gg": ">>",
+    r"\cong": "mod=", ":=": "=", r"\Rightarrow": "then", r"\implies": "then", r"\iff": "then",
+    r"\Leftrightarrow": "then", "->": "to", r"\rightarrow": "to", r"\coloneqq": "=", r"\subseteq": "sub",
+    r"\subset": "sub", r"\ll": "<<", r"\gg": ">>",
 }  # fmt: skip
 _OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\lbrace": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
          ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rbrace": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
 _JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "and", "respectively": "",
-            ", and": "and", ", or": "or", "; and": "and", "and,": "and", "oder": "or", "et": "and", "ou": "or"}  # fmt: skip
+            ", and": "and", ", or": "or", "; and": "and", "and,": "and", "oder": "or", "et": "and",
+            "ou": "or"}  # fmt: skip
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
 _TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}:[0-5]\d\s*[ap]\.?m\.?\Z", re.I)
 _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(([A-Za-z])\)\Z")
@@ -76,12 +78,14 @@ def _is_text(plain: str, cleaned: str) -> bool:
     """Several letters are text if marked as text or if they look like words rather than products."""
     marked = bool(_TEXT.match(cleaned)) and len(plain) > 1
     longest = max(len(w) for w in re.split(r"[ '\-]+", plain) if w) if plain else 0
-    return marked and plain not in ("pi", "infinity") or longest > 2 and plain not in _NAMES
+    return (marked and plain not in ("pi", "infinity")) or (longest > 2 and plain not in _NAMES)
 
 
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
 _IS = re.compile(r".*\b(?:is|are|equals)\s*[:]?\s+(?=\S*[\d\\(\[{])", re.S)
-_ABOUT = re.compile(r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:about|approx|approximately|or about|or approximately|i\.e\.|which|where)[^{}]*\}.*", re.S)
+_ABOUT = re.compile(
+    r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
+)
 
 
 def _prose(cleaned: str) -> str:
@@ -292,9 +296,5 @@ def _is_noun(token: Token) -> bool:
         return False
     if token.kind == "word":
         return len(word) > 2 and token.spaced and word.isalpha()
-    return bool(re.match(r"[A-Za-z(][A-Za-z .,'()/^0-9:²³-]*\Z", token.text.strip())) and len(word) > 1 or word in "mgs"
-
-
-def bound(node: Node, name: str, value: Node) -> Node:
-    """The tree with a variable given a value."""
-    return replace(node, symbol(name), value)
+    wordy = re.match(r"[A-Za-z(][A-Za-z .,'()/^0-9:²³-]*\Z", token.text.strip())
+    return (bool(wordy) and len(word) > 1) or word in "mgs"

@@ -16,9 +16,10 @@ _GLYPHS = {
     "‘": "'", "“": '"', "”": '"', "，": ", ", "。": ".", "；": ";", "：": ":", "∣": "|", "ℝ": r"\R ",
     "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-",
 }  # fmt: skip
-_GREEK = dict(zip("αβγδεζηθικλμνξρστυφχψω", (
+_GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
-).split(), strict=True))  # fmt: skip
+)
+_GREEK = dict(zip("αβγδεζηθικλμνξρστυφχψω", _GREEK_NAMES.split(), strict=True))
 _TABLE = str.maketrans(_GLYPHS | {k: f"\\{v} " for k, v in _GREEK.items()})
 _UP, _DOWN = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "₀₁₂₃₄₅₆₇₈₉"
 _UP_PLAIN = str.maketrans(_UP, "0123456789+-ni")

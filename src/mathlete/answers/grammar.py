@@ -4,24 +4,12 @@ Every token must be consumed. Peers that stop early compare only a prefix: `1-\\
 """
 
 from collections.abc import Callable
-from fractions import Fraction
 
 from mathlete.answers.lexer import Token
+from mathlete.answers.literals import based, is_proper, literal, mixed_number
+from mathlete.answers.suffixes import postfix, script
 from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
-from mathlete.answers.vocabulary import (
-    FUNCTIONS,
-    GREEK,
-    INVERSE_TRIG,
-    LETTER_UNITS,
-    MANY_ARGUMENTS,
-    NUMBER_WORDS,
-    PERCENT,
-    PLAIN_FUNCTIONS,
-    SCALES,
-    TRIG,
-    UNITS,
-    CURRENCY,
-)
+from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, NUMBER_WORDS
 
 _END = Token("end", "")
 _SETS = {r"\cup": "union", r"\bigcup": "union", r"\cap": "inter", r"\setminus": "minus", r"\backslash": "minus"}
@@ -59,26 +47,31 @@ class Grammar:
         return node
 
     def peek(self, ahead: int = 0) -> Token:
+        """The token that comes next, or so many after it."""
         at = self.at + ahead
         return self.tokens[at] if at < len(self.tokens) else _END
 
     def take(self) -> Token:
+        """The next token, which is passed."""
         token = self.peek()
         self.at += 1
         return token
 
     def expect(self, text: str) -> None:
+        """Passes that token. Raises Unreadable where another comes."""
         token = self.take()
         if token.text != text:
             raise Unreadable(f"expected {text!r}, found {token.text!r}")
 
     def expression(self) -> Node:
+        """Sums joined by union, intersection and difference of sets."""
         node = self.sum()
         while self.peek().text in _SETS and self.peek().kind == "cmd":
             node = Node(_SETS[self.take().text], (node, self.sum()))
         return node
 
     def sum(self) -> Node:
+        """Terms between + - and ± signs."""
         terms = [self.residue()]
         while self.peek().text in ("+", "-", r"\pm", r"\mp") and self.peek().kind in ("op", "cmd"):
             sign, right = self.take().text, self.residue()
@@ -89,18 +82,21 @@ class Grammar:
         return gathered("add", terms)
 
     def residue(self) -> Node:
+        """A term with its modulus: `5 \\pmod 7`."""
         node = self.product()
         while self.at_modulus():
             node = Node("mod", (node, self.modulus()))
         return node
 
     def at_modulus(self) -> bool:
+        """Whether a modulus comes next."""
         token = self.peek()
         if token.text == "(" and self.peek(1).text.strip() in ("mod", r"\mod", r"\bmod"):
             return True
         return token.text in _MOD or (token.text.strip() == "mod" and token.kind in ("name", "text"))
 
     def modulus(self) -> Node:
+        """The modulus, in brackets or without."""
         opened = self.take().text == "("
         if opened:
             self.take()
@@ -110,6 +106,7 @@ class Grammar:
         return node
 
     def product(self) -> Node:
+        """Factors, side by side or with a sign between them."""
         factors = [self.unary()]
         while True:
             token = self.peek()
@@ -125,6 +122,7 @@ class Grammar:
                 return gathered("mul", factors)
 
     def starts_factor(self) -> bool:
+        """Whether the next token goes on a product without a sign."""
         token = self.peek()
         if token.kind == "end" or token.text in self.closers[-1:] or self.at_modulus():
             return False
@@ -135,6 +133,7 @@ class Grammar:
         return token.text in ("(", "{", "[", "|", "||", r"\|", r"\{") and token.kind == "op"
 
     def unary(self) -> Node:
+        """A factor with its signs."""
         token = self.peek()
         if token.text in ("-", "+", r"\pm", r"\mp", r"\neg") and token.kind in ("op", "cmd"):
             self.take()
@@ -142,13 +141,15 @@ class Grammar:
         return self.power()
 
     def power(self) -> Node:
-        node = self.postfix(self.atom())
+        """A value with what stands after it, and its exponent."""
+        node = postfix(self, self.atom())
         if self.peek().text == "^":
             self.take()
-            return self.postfix(Node("pow", (node, self.exponent())))
+            return postfix(self, Node("pow", (node, self.exponent())))
         return node
 
     def exponent(self) -> Node:
+        """What stands after ^."""
         if self.peek().text in ("+", "-"):
             sign = self.take().text
             return _signed(sign, None, self.exponent())
@@ -162,85 +163,10 @@ class Grammar:
 
     def digit_or_atom(self) -> Node:
         """TeX takes one token after ^: `2^10` is read as written in plain text, 2 to the 10."""
-        return self.postfix(self.atom())
-
-    def postfix(self, node: Node) -> Node:
-        while True:
-            token = self.peek()
-            if token.text == "^" and self.degree():
-                node = Node("deg", (node,))
-            elif token.text == "!" and token.kind == "op":
-                self.take()
-                node = Node("factorial", (node,))
-            elif token.text in ("%", r"\%"):
-                self.take()
-                node = Node("div", (node, number(100)))
-            elif token.text == "'" and node.op == "sym":
-                self.take()
-                node = symbol(f"{node.value}'")
-            elif token.text == "_" and node.op in ("num", "sym"):
-                node = self.subscript(node)
-            elif token.text == r"\degree":
-                self.take()
-                node = Node("deg", (node,))
-            elif token.kind in ("text", "word") and (changed := self.annotation(node)):
-                node = changed
-            else:
-                return node
-
-    def degree(self) -> bool:
-        after = [self.peek(k).text for k in (1, 2, 3)]
-        steps = 2 if after[0] in (r"\circ", r"\degree") else 4 if after == ["{", r"\circ", "}"] else 0
-        self.at += steps
-        return steps > 0
-
-    def annotation(self, node: Node) -> Node | None:
-        """A unit, a currency, a percentage or a scale word after a value; None leaves the word alone."""
-        token = self.peek()
-        word = token.text.strip().lower().rstrip(".")
-        known = UNITS | CURRENCY if token.kind == "word" else UNITS | CURRENCY | LETTER_UNITS
-        if word in PERCENT or word in SCALES:
-            self.take()
-            over = SCALES.get(word, (1, 100))
-            return Node("mul", (node, number(Fraction(*over))))
-        parts = word.replace("/", " ").replace("^", " ").split()
-        if parts and all(p in known or p.isdigit() or token.text.strip() in known for p in parts):
-            self.take()
-            self.skip_unit_power()
-            return Node("deg", (node,)) if word in ("degree", "degrees", "deg") else node
-        return None
-
-    def skip_unit_power(self) -> None:
-        if self.peek().text == "^":
-            self.take()
-            self.exponent()
-
-    def subscript(self, node: Node) -> Node:
-        self.take()
-        name = self.script()
-        if node.op == "num" or (len(name) > 0 and _is_base(node, name)):
-            return based(str(node.value) if node.op == "sym" else self.tokens_digits(node), name)
-        return symbol(f"{node.value}_{name}")
-
-    def tokens_digits(self, node: Node) -> str:
-        if not isinstance(node.value, Fraction) or node.value.denominator != 1 or node.digits is not None:
-            raise Unreadable("a subscript after a number that is no digit string")
-        return str(node.value.numerator)
-
-    def script(self) -> str:
-        if self.peek().text != "{":
-            return self.take().text.strip().lstrip("\\")
-        depth, parts = 0, []
-        while True:
-            token = self.take()
-            if token.kind == "end":
-                raise Unreadable("unclosed subscript")
-            depth += (token.text == "{") - (token.text == "}")
-            if depth == 0:
-                return "".join(parts)
-            parts.append(token.text.strip().lstrip("\\") if token.text != "{" else "")
+        return postfix(self, self.atom())
 
     def atom(self) -> Node:
+        """The smallest complete value."""
         token = self.take()
         if token.kind == "num":
             return self.mixed(literal(token.text), token)
@@ -250,7 +176,7 @@ class Grammar:
             return Node("set")
         if token.kind == "based":
             self.expect("_")
-            return based(token.text, self.script())
+            return based(token.text, script(self))
         if token.text in _ENCLOSED:
             return self.enclosed(token.text)
         if token.kind == "cmd":
@@ -271,23 +197,25 @@ class Grammar:
         a, slash, b = (self.peek(k) for k in range(3))
         if a.kind == b.kind == "num" and a.spaced and slash.text == "/" and a.text.isdigit() and b.text.isdigit():
             self.at += 3
-            return _mixed(whole, int(a.text), int(b.text))
+            return mixed_number(whole, int(a.text), int(b.text))
         if a.text == r"\frac":
             mark = self.at
             self.take()
             top, bottom = self.argument(), self.argument()
-            if _proper(top, bottom):
-                return _mixed(whole, int(top.value), int(bottom.value))  # type: ignore[arg-type]
+            if is_proper(top, bottom):
+                return mixed_number(whole, int(top.value), int(bottom.value))  # type: ignore[arg-type]
             self.at = mark
         return whole
 
     def enclosed(self, opener: str) -> Node:
+        """A value between bars, floor, ceiling or angle signs."""
         op, closer = _ENCLOSED[opener]
         inner = self.until(closer)
         self.expect(closer)
         return inner if op == "tuple" and inner.op == "tuple" else Node(op, (inner,))
 
     def until(self, closer: str) -> Node:
+        """The expression up to a closer."""
         self.closers.append(closer)
         node = self.expression()
         if closer == r"\rangle":
@@ -322,6 +250,7 @@ class Grammar:
         return self.atom()
 
     def text(self, token: Token) -> Node:
+        """A value inside a text or font command."""
         return self._inline(token)
 
     def _inline(self, token: Token) -> Node:
@@ -339,11 +268,13 @@ class Grammar:
         return inner.whole()
 
     def command(self, token: Token) -> Node:
+        """A LaTeX command (see `commands`)."""
         from mathlete.answers.commands import read_command
 
         return read_command(self, token.text)
 
     def name(self, token: Token) -> Node:
+        """A plain name (see `commands`)."""
         from mathlete.answers.commands import read_name
 
         return read_name(self, token)
@@ -360,35 +291,6 @@ def gathered(op: str, nodes: list[Node]) -> Node:
     return nodes[0] if len(nodes) == 1 else Node(op, tuple(nodes))
 
 
-def literal(text: str) -> Node:
-    """The leaf of a number as written: exact, with the digits of a decimal remembered."""
-    mantissa, _, exponent = text.partition("e")
-    if len(mantissa) > 4000 or len(exponent) > 5:
-        raise Unreadable("a number of more than 4000 digits")
-    if exponent and abs(int(exponent)) > 4000:
-        raise Unreadable("an exponent beyond 4000")
-    value = Fraction(text if not text.endswith(".") else text[:-1])
-    if "." not in mantissa.rstrip("."):
-        return Node("num", value=value)
-    return Node("num", value=value, digits=len(mantissa.replace(".", "").lstrip("0")))
-
-
-def based(digits: str, base_name: str) -> Node:
-    """The value of a digit string in a base named by a number or a word: `1010_2` is ten."""
-    base = NUMBER_WORDS.get(base_name.lower()) or (int(base_name) if base_name.isdigit() else 0)
-    if not 2 <= base <= 36:
-        raise Unreadable(f"{base_name!r} is no base")
-    try:
-        return number(int(digits, base))
-    except ValueError as error:
-        raise Unreadable(f"{digits!r} is no number in base {base}") from error
-
-
-def _is_base(node: Node, name: str) -> bool:
-    digits = str(node.value)
-    return len(digits) > 1 and digits.isalnum() and any(c.isdigit() for c in digits) and name.isdigit()
-
-
 def _signed(sign: str, left: Node | None, right: Node) -> Node:
     if sign in ("+", "-") and left is None:
         return right if sign == "+" else Node("neg", (right,))
@@ -399,18 +301,6 @@ def _signed(sign: str, left: Node | None, right: Node) -> Node:
     return Node("add", (left, right if sign == "+" else Node("neg", (right,))))
 
 
-def _mixed(whole: Node, top: int, bottom: int) -> Node:
-    if bottom == 0:
-        raise Unreadable("a denominator of zero")
-    assert isinstance(whole.value, Fraction)
-    return number(whole.value + Fraction(top, bottom))
-
-
-def _proper(top: Node, bottom: Node) -> bool:
-    whole = all(n.op == "num" and isinstance(n.value, Fraction) and n.value.denominator == 1 for n in (top, bottom))
-    return whole and 0 < top.value < bottom.value  # type: ignore[operator]
-
-
 def _depth(text: str, opener: str) -> int:
     if opener in ("{", r"\{", r"\lbrace"):
         pair = {"{": ("{", "}"), r"\{": (r"\{", r"\}")}.get(opener, (r"\lbrace", r"\rbrace"))
@@ -418,6 +308,3 @@ def _depth(text: str, opener: str) -> int:
     if opener == "]":
         return -(text == "[")
     return (text in "([" and text != "") - (text in ")]" and text != "")
-
-
-_KEEP = (GREEK, INVERSE_TRIG, PLAIN_FUNCTIONS, TRIG, _FUNCTION_LETTERS, _FIELDS)

@@ -21,8 +21,10 @@ class Token:
     spaced: bool = False
 
 
-_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf"
-                           r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|mathfrak)(?![a-zA-Z])\s*")  # fmt: skip
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf"
+    r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|mathfrak)(?![a-zA-Z])\s*"
+)
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r]+)|(?P<nl>\n+)"
     r"|(?P<based>(?=[0-9A-Z]*\d)[0-9A-Z]{2,}(?=_\{?(?:1[1-9]|[23]\d)(?!\d)))"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from mathlete.answers.effort import spend
 from mathlete.answers.exact import rational, whole
 from mathlete.answers.tree import Node, TooBig, TooHard, number
 
@@ -129,6 +130,7 @@ def _eliminated(rows: list[list[Fraction]]) -> Fraction:
             rows[at], rows[pivot], result = rows[pivot], rows[at], -result
         result *= rows[at][at]
         for r in range(at + 1, len(rows)):
+            spend(len(rows) // 4 + 1)
             factor = rows[r][at] / rows[at][at]
             rows[r] = [x - factor * y for x, y in zip(rows[r], rows[at], strict=True)]
     return result

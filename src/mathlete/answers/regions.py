@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cmp_to_key
 
-from mathlete.answers.numeric import constant_value, context, is_zero
+from mathlete.answers.bounds import is_zero
+from mathlete.answers.numeric import constant_value, context
 from mathlete.answers.tree import Node, TooHard, Undefined, constant, number, replace, symbol, symbols, walk
 
 INFINITY = constant("oo")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mathlete.answers.lexer import Token
-from mathlete.answers.tree import Node, Unreadable, number, symbols, walk
+from mathlete.answers.tree import Node, Unreadable, symbols, walk
 
 _ORDER = frozenset({"<", ">", "<=", ">=", "!="})
 
@@ -27,7 +27,7 @@ def relation(parts: list[list[Token]], signs: list[str]) -> Node:
         return _equalities(parts)
     if signs == ["mod="]:
         return read_expression(parts[1])
-    if signs == ["in"] or signs == ["to"] and len(parts[0]) == 1:
+    if signs == ["in"] or (signs == ["to"] and len(parts[0]) == 1):
         return read_expression(parts[1])
     if set(signs) <= _ORDER | {"="}:
         return _order(parts, signs)
@@ -119,6 +119,3 @@ def _order(parts: list[list[Token]], signs: list[str]) -> Node:
     nodes = [read_expression(p) for p in parts]
     links = [Node("rel", (a, b), s) for a, b, s in zip(nodes, nodes[1:], signs, strict=False)]
     return links[0] if len(links) == 1 else Node("inter", tuple(links))
-
-
-ZERO = number(0)

@@ -3,6 +3,11 @@
 The unit list is a whitelist on purpose: peers that strip any trailing letter read `2t` as 2 (see docs/answers.md).
 """
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _LENGTH = "mm cm dm km meter meters metre metres inch inches in ft foot feet yd yard yards mile miles mi"
 _AREA = "acre acres hectare hectares ha sq square cubic"
 _TIME = "sec second seconds min minute minutes hr hrs hour hours day days week weeks month months year years ms"
@@ -11,11 +16,11 @@ _VOLUME = "ml liter liters litre litres gallon gallons cup cups pint pints quart
 _PHYSICS = "mph kph kmh rpm hz khz mhz joule joules watt watts kw kwh newton newtons volt volts amp amps pa kpa mol"
 _ANGLE = "deg degree degrees rad radian radians"
 _COUNT = "unit units way ways time times point points people students apples"
-UNITS = frozenset(" ".join((_LENGTH, _AREA, _TIME, _MASS, _VOLUME, _PHYSICS, _ANGLE, _COUNT)).split())
+UNITS = _words(" ".join((_LENGTH, _AREA, _TIME, _MASS, _VOLUME, _PHYSICS, _ANGLE, _COUNT)))
 """Unit words that carry no value."""
 LETTER_UNITS = frozenset({"m", "g", "s", "h", "L", "l", "J", "W", "N", "V", "A", "K", "C", "F"})
 """One-letter units: read as units only inside \\text{...} or \\mathrm{...}, never glued to a number."""
-CURRENCY = frozenset("dollar dollars usd euro euros eur pound pounds gbp yuan rmb yen rupees rupee".split())
+CURRENCY = _words("dollar dollars usd euro euros eur pound pounds gbp yuan rmb yen rupees rupee")
 PERCENT = frozenset({"percent", "percentage", "pct", "per cent"})
 SCALES = {"cent": (1, 100), "cents": (1, 100), "thousand": (1000, 1), "million": (10**6, 1), "billion": (10**9, 1)}
 """Words that multiply the number before them."""
@@ -25,16 +30,16 @@ NUMBER_WORDS = {
     **{word: i for i, word in enumerate((_ONES + " seventeen eighteen nineteen").split())},
     **{word: 10 * i for i, word in enumerate(_TENS.split(), start=2)},
 }
-TRIG = frozenset("sin cos tan cot sec csc".split())
+TRIG = _words("sin cos tan cot sec csc")
 INVERSE_TRIG = {f"{pre}{name}": f"arc{name}" for name in ("sin", "cos", "tan") for pre in ("arc", "a")}
-HYPERBOLIC = frozenset("sinh cosh tanh".split())
+HYPERBOLIC = _words("sinh cosh tanh")
 FUNCTIONS = TRIG | frozenset(INVERSE_TRIG) | HYPERBOLIC | {"log", "ln", "lg", "exp", "arccot", "arcsec", "arccsc"}
-MANY_ARGUMENTS = frozenset("gcd lcm min max".split())
+MANY_ARGUMENTS = _words("gcd lcm min max")
 PLAIN_FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "floor", "ceil", "binom", "factorial"})
 """Names with an argument list in plain (non-LaTeX) notation."""
-GREEK = frozenset(
+GREEK = _words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell".split()
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
 NO_SOLUTION = frozenset(
     {"no solution", "no solutions", "no real solution", "no real solutions", "empty set", "the empty set", "none"}

@@ -23,7 +23,9 @@ def cluster(answers: Sequence[str]) -> list[list[int]]:
     joined = _Joined(len(groups))
     heads = [parse(answers[group[0]]) for group in groups]
     for a, b in _pairs(heads):
-        if joined.find(a) != joined.find(b) and compare(answer=heads[a].string, gold=heads[b].string).outcome == "equal":
+        if joined.find(a) == joined.find(b):
+            continue
+        if compare(answer=heads[a].string, gold=heads[b].string).outcome == "equal":
             joined.join(a, b)
     return joined.classes(groups)
 

@@ -1,4 +1,4 @@
-"""The server behind `mathlete.answers.isolation`: reads pairs as lines of JSON, forks a child for each, kills it in time.
+"""The server behind `mathlete.answers.isolation`: reads pairs as lines of JSON, forks and times a child for each.
 
 Only strings of JSON come in and go out. Nothing that a model wrote is ever evaluated as code: the child reads it with
 the same grammar as the main process.
@@ -56,9 +56,11 @@ def _in_child(request: dict[str, Any]) -> bytes:
 
 
 def _decide(request: dict[str, Any]) -> dict[str, str]:
+    from mathlete.answers import effort
     from mathlete.answers.algebra import decide_with_algebra
 
     _limit_memory(request["memory_mib"])
+    effort.lift()
     sys.setrecursionlimit(_NESTING)
     try:
         verdict = decide_with_algebra(request["answer"], request["gold"])

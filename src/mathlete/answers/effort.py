@@ -1,0 +1,38 @@
+"""How much may be computed in this process for one answer or pair, counted in steps so that it is the same everywhere.
+
+What needs more is `TooHard` and goes to the worker, which a clock watches: here nothing could stop it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from mathlete.answers.tree import TooHard
+
+STEPS = 20_000
+"""Operations on exact numbers or on numbers of up to 700 bits; some 0.2 s."""
+_local = threading.local()
+_limited = True
+
+
+def lift() -> None:
+    """Ends the counting in this process: the worker's child, which is killed when its time is over."""
+    global _limited
+    _limited = False
+
+
+def begin() -> None:
+    """Starts the count of one answer or pair in this thread."""
+    _local.left = STEPS
+
+
+def spend(steps: int = 1) -> None:
+    """Counts steps.
+
+    Raises:
+        TooHard: they are spent.
+    """
+    left: int = getattr(_local, "left", STEPS) - steps
+    _local.left = left
+    if left < 0 and _limited:
+        raise TooHard(f"it takes more than {STEPS} steps")

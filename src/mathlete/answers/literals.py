@@ -1,0 +1,52 @@
+"""Numbers as written: digits, decimals, digits in another base, mixed numbers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from mathlete.answers.tree import Node, Unreadable, number
+from mathlete.answers.vocabulary import NUMBER_WORDS
+
+
+def literal(text: str) -> Node:
+    """The leaf of a number as written: exact, with the digits of a decimal remembered."""
+    mantissa, _, exponent = text.partition("e")
+    if len(mantissa) > 4000 or len(exponent) > 5:
+        raise Unreadable("a number of more than 4000 digits")
+    if exponent and abs(int(exponent)) > 4000:
+        raise Unreadable("an exponent beyond 4000")
+    value = Fraction(text if not text.endswith(".") else text[:-1])
+    if "." not in mantissa.rstrip("."):
+        return Node("num", value=value)
+    return Node("num", value=value, digits=len(mantissa.replace(".", "").lstrip("0")))
+
+
+def based(digits: str, base_name: str) -> Node:
+    """The value of a digit string in a base named by a number or a word: `1010_2` is ten."""
+    base = NUMBER_WORDS.get(base_name.lower()) or (int(base_name) if base_name.isdigit() else 0)
+    if not 2 <= base <= 36:
+        raise Unreadable(f"{base_name!r} is no base")
+    try:
+        return number(int(digits, base))
+    except ValueError as error:
+        raise Unreadable(f"{digits!r} is no number in base {base}") from error
+
+
+def is_base(node: Node, name: str) -> bool:
+    """Whether a name with a subscript is a number in a base: `A1_16`."""
+    digits = str(node.value)
+    return len(digits) > 1 and digits.isalnum() and any(c.isdigit() for c in digits) and name.isdigit()
+
+
+def mixed_number(whole: Node, top: int, bottom: int) -> Node:
+    """The sum of a whole number and a fraction."""
+    if bottom == 0:
+        raise Unreadable("a denominator of zero")
+    assert isinstance(whole.value, Fraction)
+    return number(whole.value + Fraction(top, bottom))
+
+
+def is_proper(top: Node, bottom: Node) -> bool:
+    """Whether both are whole and the fraction is below one."""
+    whole = all(n.op == "num" and isinstance(n.value, Fraction) and n.value.denominator == 1 for n in (top, bottom))
+    return whole and 0 < top.value < bottom.value  # type: ignore[operator]

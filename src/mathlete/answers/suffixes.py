@@ -1,0 +1,103 @@
+"""What stands after a value: powers of degrees, factorials, percent signs, units, scale words, subscripts, bases."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from mathlete.answers.literals import based, is_base
+from mathlete.answers.tree import Node, Unreadable, number, symbol
+from mathlete.answers.vocabulary import CURRENCY, LETTER_UNITS, PERCENT, SCALES, UNITS
+
+if TYPE_CHECKING:
+    from mathlete.answers.grammar import Grammar
+
+
+def postfix(g: Grammar, node: Node) -> Node:
+    """The value with all that stands after it."""
+    while True:
+        token = g.peek()
+        if token.text == "^" and degree(g):
+            node = Node("deg", (node,))
+        elif token.text == "!" and token.kind == "op":
+            g.take()
+            node = Node("factorial", (node,))
+        elif token.text in ("%", r"\%"):
+            g.take()
+            node = Node("div", (node, number(100)))
+        elif token.text == "'" and node.op == "sym":
+            g.take()
+            node = symbol(f"{node.value}'")
+        elif token.text == "_" and node.op in ("num", "sym"):
+            node = subscript(g, node)
+        elif token.text == r"\degree":
+            g.take()
+            node = Node("deg", (node,))
+        elif token.kind in ("text", "word") and (changed := annotation(g, node)):
+            node = changed
+        else:
+            return node
+
+
+def degree(g: Grammar) -> bool:
+    """Passes a degree sign; whether there was one."""
+    after = [g.peek(k).text for k in (1, 2, 3)]
+    steps = 2 if after[0] in (r"\circ", r"\degree") else 4 if after == ["{", r"\circ", "}"] else 0
+    g.at += steps
+    return steps > 0
+
+
+def annotation(g: Grammar, node: Node) -> Node | None:
+    """A unit, a currency, a percentage or a scale word after a value; None leaves the word alone."""
+    token = g.peek()
+    word = token.text.strip().lower().rstrip(".")
+    known = UNITS | CURRENCY if token.kind == "word" else UNITS | CURRENCY | LETTER_UNITS
+    if word in PERCENT or word in SCALES:
+        g.take()
+        over = SCALES.get(word, (1, 100))
+        return Node("mul", (node, number(Fraction(*over))))
+    parts = word.replace("/", " ").replace("^", " ").split()
+    if parts and all(p in known or p.isdigit() or token.text.strip() in known for p in parts):
+        g.take()
+        skip_unit_power(g)
+        return Node("deg", (node,)) if word in ("degree", "degrees", "deg") else node
+    return None
+
+
+def skip_unit_power(g: Grammar) -> None:
+    """Passes the power of a unit: `cm^2`."""
+    if g.peek().text == "^":
+        g.take()
+        g.exponent()
+
+
+def subscript(g: Grammar, node: Node) -> Node:
+    """A variable with an index, or a number in a base."""
+    g.take()
+    name = script(g)
+    if node.op == "num" or (len(name) > 0 and is_base(node, name)):
+        return based(str(node.value) if node.op == "sym" else tokens_digits(g, node), name)
+    return symbol(f"{node.value}_{name}")
+
+
+def tokens_digits(g: Grammar, node: Node) -> str:
+    """The digits of a number that has a base."""
+    if not isinstance(node.value, Fraction) or node.value.denominator != 1 or node.digits is not None:
+        raise Unreadable("a subscript after a number that is no digit string")
+    return str(node.value.numerator)
+
+
+def script(g: Grammar) -> str:
+    """The text of a subscript."""
+    if g.peek().text != "{":
+        return g.take().text.strip().lstrip("\\")
+    depth = 0
+    parts: list[str] = []
+    while True:
+        token = g.take()
+        if token.kind == "end":
+            raise Unreadable("unclosed subscript")
+        depth += (token.text == "{") - (token.text == "}")
+        if depth == 0:
+            return "".join(parts)
+        parts.append(token.text.strip().lstrip("\\") if token.text != "{" else "")
