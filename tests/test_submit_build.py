@@ -1,0 +1,246 @@
+"""`submit build` and `wheels`: the same bytes again, metadata the lint finds whole, wheels the image takes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.errors import UserError
+from mathlete.kernel.build import load_build
+from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.kaggle_image import image_packages
+from mathlete.kernel.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
+from mathlete.kernel.metadata import KERNEL_FILE, NOTEBOOK, Names, owner_of_credentials, write_metadata
+from mathlete.kernel.mounts import find_input
+from mathlete.kernel.notebook import notebook_text, write_notebook
+from mathlete.kernel.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
+from mathlete.sampling.samples import SamplingConfig
+from mathlete.solve.policy import Policy
+from submit.making import build_defaults
+
+NAMES = Names(owner="alice", model_version=1)
+
+
+def submit(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "submit", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
+    )
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the pocket model was built."""
+    folder = tmp_path_factory.mktemp("built")
+    done = submit(folder, "build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout.splitlines()[-1])["hashes"]) >= {"notebook", "code", "weights", "wheels"}
+    return folder
+
+
+def test_a_build_holds_all_its_parts_and_passes_the_lint(built: Path) -> None:
+    kaggle = built / "kaggle"
+    assert [*lint_kernel(kaggle), *lint_model(kaggle), *lint_dataset(kaggle)] == []
+    metadata = json.loads((kaggle / KERNEL_FILE).read_text())
+    assert tuple(metadata) == KERNEL_KEYS
+    assert metadata["enable_internet"] is False
+    assert len(metadata["model_sources"][0].split("/")) == 5
+    assert (kaggle / NOTEBOOK).stat().st_size < 20_000
+
+
+def test_the_committed_folder_is_what_a_build_of_the_pocket_model_gives(built: Path, root: Path) -> None:
+    made = {file.name: file.read_text() for file in (built / "kaggle").iterdir()}
+    committed = {name: (root / "kaggle" / name).read_text() for name in made}
+    assert made == committed, "run `python -m submit build --model pocket --names.owner mathlete-demo`"
+
+
+def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built)
+    build = load_build(Path("runs/submit"))
+    assert notebook_text(build.config, build.names) == (built / "kaggle" / NOTEBOOK).read_text()
+    assert config_from(json.loads(build.config.as_json())) == build.config
+
+
+def test_another_setting_gives_another_notebook() -> None:
+    texts = {notebook_text(KernelConfig(policy=Policy(seed=seed)), NAMES) for seed in (0, 1)}
+    assert len(texts) == 2
+
+
+def test_a_build_without_its_parts_says_which(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there must be a build"):
+        load_build(tmp_path)
+
+
+def test_completions_may_be_as_long_as_the_model_allows(tmp_path: Path) -> None:
+    for context, tokens in ((1024, 256), (131_072, 32_768), (None, 1024)):
+        config = {} if context is None else {"max_position_embeddings": context}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        found = build_defaults(["--model", str(tmp_path)])
+        assert found.sampling == SamplingConfig(max_tokens=tokens)
+
+
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    ({"enable_internet": True}, "enable_internet must be false"),
+    ({"enable_internet": None}, "must write every key"),
+    ({"is_private": False}, "is_private must be true"),
+    ({"id": "mathlete-submission"}, "be owner/slug"),
+    ({"id": "your-kaggle-name/mathlete-submission"}, "name your account"),
+    ({"id": "alice/aimo", "title": "aimo"}, "at least five characters"),
+    ({"title": "Something else"}, "make the slug mathlete-submission"),
+    ({"machine_shape": "NvidiaL4x4"}, "takes any word in silence"),
+    ({"machine_shape": "NvidiaTeslaP100"}, "retired"),
+    ({"model_sources": ["alice/mathlete-model/transformers/int8"]}, "owner/model/framework/variation/version"),
+    ({"model_sources": ["alice/mathlete-model/transformers/int8/latest"]}, "owner/model/framework/variation/version"),
+    ({"model_sources": []}, "not be empty"),
+    ({"competition_sources": []}, "not be empty"),
+    ({"competition_sources": ["competitions/aimo"]}, "be a slug"),
+    ({"dataset_sources": ["https://www.kaggle.com/datasets/alice/x"]}, "be owner/slug"),
+    ({"dataset_sources": "alice/x"}, "be a list"),
+    ({"docker_image": "gcr.io/kaggle-gpu-images/python:latest"}, "pinned by its digest"),
+    ({"docker_image_pinning_type": "newest"}, "be original or latest"),
+    ({"kernel_type": "script"}, "be notebook"),
+    ({"code_file": "../elsewhere.ipynb"}, "be a file of the folder"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), BROKEN)
+def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any], says: str, tmp_path: Path) -> None:
+    write_notebook(tmp_path / NOTEBOOK, KernelConfig(), NAMES)
+    write_metadata(tmp_path, NAMES, competition_name="aimo-3", machine=None, image="", licence="Apache 2.0")
+    value = {**json.loads((tmp_path / KERNEL_FILE).read_text()), **change}
+    kept = {key: part for key, part in value.items() if part is not None}
+    (tmp_path / KERNEL_FILE).write_text(json.dumps(kept))
+    found = lint_kernel(tmp_path)
+    assert any(says in problem.rule for problem in found), found
+    assert all(problem.cure for problem in found)
+
+
+def test_the_lint_refuses_a_notebook_that_is_too_big_or_none(tmp_path: Path) -> None:
+    write_metadata(tmp_path, NAMES, competition_name="aimo-3", machine=None, image="", licence="Apache 2.0")
+    for text, says in (
+        ("x" * 1_000_000, "smaller than 1 MB"),
+        ("{}", "must be a notebook"),
+        ("[", "must be a notebook"),
+    ):
+        (tmp_path / NOTEBOOK).write_text(text)
+        assert any(says in problem.rule for problem in lint_kernel(tmp_path))
+
+
+MOUNTS = [
+    ("competitions", "some-prize", "competitions/some-prize"),
+    ("competitions", "some-prize", "some-prize"),
+    ("datasets", "alice/wheels", "datasets/alice/wheels"),
+    ("datasets", "alice/wheels", "wheels"),
+    ("models", "alice/m/transformers/int8/1", "models/alice/m/transformers/int8/1"),
+    ("models", "alice/m/transformers/int8/1", "models/alice/m/Transformers/int8/1"),
+    ("models", "alice/m/transformers/int8/1", "m/transformers/int8/1"),
+    ("models", "alice/m/transformers/int8/1", "m/Transformers/int8/1"),
+    ("notebooks", "alice/other", "notebooks/alice/other"),
+    ("notebooks", "alice/other", "other"),
+]
+
+
+@pytest.mark.parametrize(("kind", "source", "where"), MOUNTS)
+def test_an_input_is_found_in_either_layout(kind: str, source: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / where).mkdir(parents=True)
+    assert find_input(kind, source, str(tmp_path)) == tmp_path / where
+
+
+def test_an_input_that_is_not_mounted_is_named_with_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "datasets" / "alice").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=re.escape("models a/b/c/d/1 is not mounted")) as caught:
+        find_input("models", "a/b/c/d/1", str(tmp_path))
+    assert "datasets/alice" in str(caught.value)
+
+
+def test_the_owner_is_read_from_the_credentials_without_their_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KAGGLE_USERNAME", raising=False)
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "kaggle.json").write_text('{"username": "alice", "key": "secret"}')
+    assert owner_of_credentials() == ("alice", str(tmp_path / "kaggle.json"))
+    monkeypatch.setenv("KAGGLE_USERNAME", "bob")
+    assert owner_of_credentials() == ("bob", "KAGGLE_USERNAME")
+
+
+def wheel(folder: Path, name: str, tag: str = "py3-none-any", requires: str = "") -> Path:
+    """A small real wheel."""
+    project, version = name.split("-")
+    file = folder / f"{name}-{tag}.whl"
+    info = f"{project}-{version}.dist-info"
+    lines = ["Metadata-Version: 2.1", f"Name: {project}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requires}"] if requires else []
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"{project}/__init__.py", "")
+        archive.writestr(f"{info}/METADATA", "\n".join(lines) + "\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return file
+
+
+def test_the_wheelhouse_takes_what_is_needed_hashes_it_and_is_skipped_when_nothing_changed(
+    tmp_path: Path, root: Path
+) -> None:
+    links, house = tmp_path / "links", tmp_path / "house"
+    links.mkdir()
+    wheel(links, "needed-1.0", tag="cp312-abi3-manylinux_2_28_x86_64", requires="numpy")
+    steps = [build_wheelhouse(house, ["needed>=1"], find_links=links, root=root) for _ in range(2)]
+    assert [step.skipped for step in steps] == [False, True]
+    assert steps[0].figures["locked"] == ["needed==1.0"]
+    assert len((house / SUMS).read_text().splitlines()) == 2
+    verify_sums(house)
+    next(house.glob("needed-*.whl")).write_bytes(b"changed")
+    with pytest.raises(UserError, match="must be those of SHA256SUMS"):
+        verify_sums(house)
+
+
+def test_what_the_image_has_is_not_carried(tmp_path: Path) -> None:
+    wheel(tmp_path, "needed-1.0")
+    wheel(tmp_path, f"numpy-{image_packages()['numpy']}")
+    options = ["--no-index", "--find-links", str(tmp_path), "--no-deps"]
+    assert resolve(["needed", "numpy"], options=options) == ["needed==1.0"]
+    with pytest.raises(UserError, match="must have a solution"):
+        resolve(["absent"], options=options)
+
+
+@pytest.mark.parametrize(
+    "tag", ["cp311-cp311-manylinux_2_28_x86_64", "py3-none-win_amd64", "cp312-cp312-manylinux_2_40_x86_64"]
+)
+def test_a_wheel_that_the_image_would_not_take_is_refused(tag: str, tmp_path: Path) -> None:
+    wheel(tmp_path, "needed-1.0", tag=tag)
+    with pytest.raises(UserError, match="that Kaggle's image takes"):
+        verify(tmp_path)
+
+
+def test_an_sdist_is_refused(tmp_path: Path) -> None:
+    wheel(tmp_path, "needed-1.0")
+    (tmp_path / "needed-1.0.tar.gz").write_bytes(b"")
+    with pytest.raises(UserError, match="wheels only"):
+        verify(tmp_path)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"problems": 0}, "--problems"),
+    ({"wall_s": 100.0}, "--wall-s"),
+    ({"question_min_s": 1000.0}, "--question-min-s"),
+    ({"fallback": 100_000}, "--fallback"),
+    ({"competition": "aimo-9"}, "the competition"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), BAD)
+def test_settings_out_of_range_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        replace(KernelConfig(), **change).check()
