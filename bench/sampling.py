@@ -169,9 +169,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
     torch.set_num_threads(1)
     source = model_source("pocket")
     prompts = prompt_format(source)
-    problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[:: 1][
-        : settings.problems
-    ]
+    problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[: settings.problems]
     config = SamplingConfig(max_tokens=settings.max_tokens)
     pocket = compare(lambda: load_model(source), prompts, problems, settings, config)
     print(f"pocket, {len(problems)} problems x {settings.n}: {pocket}")

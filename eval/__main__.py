@@ -61,7 +61,8 @@ class EvalSettings:
 
 def evaluate(settings: EvalSettings) -> dict[str, object]:
     """Runs the model on the suite, or goes on with a run that was stopped; prints and returns the scores."""
-    from mathlete.report.tables import in_words, score_table
+    from mathlete.report.metrics import Interval
+    from mathlete.report.tables import bias_in_words, in_words, score_table
 
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     for flag, value in (("limit", settings.limit), ("threads", settings.threads)):
@@ -89,6 +90,8 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     found = read_json(step.folder / RESULTS)
     out.print(score_table(found))
     out.print(in_words(found))
+    if isinstance(bias := found["finish_order"], dict):
+        out.print(bias_in_words(Interval(**bias)))
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
     return {"run": str(step.folder), **{key: found[key] for key in _LINE}, "skipped": step.skipped}
 

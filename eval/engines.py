@@ -6,10 +6,11 @@ from typing import Literal
 
 from mathlete.models import ModelSource, Precision, prompt_format
 from mathlete.sampling.openai_engine import ServerSettings
+from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.samples import Sampler
 
-EngineName = Literal["transformers", "openai"]
-"""`transformers`: the embedded decode loop · `openai`: servers, by --servers.urls."""
+EngineName = Literal["transformers", "openai", "ray"]
+"""`transformers`: the embedded decode loop · `openai`: servers, by --servers.urls · `ray`: workers of a cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class EngineSettings:
     precision: Precision
     threads: int | None
     servers: ServerSettings
+    ray: RaySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,4 +60,16 @@ def _openai(settings: EngineSettings) -> Engine:
     return Engine(sampler=sampler, rows=servers.at_once * len(servers.urls), facts={"servers": len(servers.urls)})
 
 
-_OPENERS: dict[EngineName, Callable[[EngineSettings], Engine]] = {"transformers": _transformers, "openai": _openai}
+def _ray(settings: EngineSettings) -> Engine:
+    from mathlete.sampling.ray_engine import RaySampler
+
+    sampler = RaySampler(settings.ray, source=settings.source, precision=settings.precision, threads=settings.threads)
+    workers = settings.ray.workers
+    return Engine(sampler=sampler, rows=settings.ray.at_once * workers, facts={"workers": workers})
+
+
+_OPENERS: dict[EngineName, Callable[[EngineSettings], Engine]] = {
+    "transformers": _transformers,
+    "openai": _openai,
+    "ray": _ray,
+}

@@ -72,7 +72,7 @@ def repair(folders: tuple[Path, ...], *, say: Callable[[str], None]) -> None:
             say(f"{folder}: dropped a half-written last line of samples.jsonl ({dropped} bytes)")
 
 
-def _carry_out(settings: ReplaySettings, *, say: Callable[[object], None]) -> Step:
+def _carry_out(settings: ReplaySettings, *, say: Callable[..., None]) -> Step:
     from dataclasses import asdict
 
     facts = {key: value for key, value in asdict(settings).items() if key not in ("runs", "out", "repair", "json")}
@@ -88,7 +88,7 @@ def _carry_out(settings: ReplaySettings, *, say: Callable[[object], None]) -> St
     )
 
 
-def _build(folder: Path, settings: ReplaySettings, *, say: Callable[[object], None]) -> dict[str, object]:
+def _build(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
     from dataclasses import asdict
 
     from mathlete.report.outcomes import Grid, Submissions, outcomes, wall_from
@@ -125,7 +125,8 @@ def _build(folder: Path, settings: ReplaySettings, *, say: Callable[[object], No
     }
     write_json(folder / REPLAY, content)
     plot_outcomes(found, pool, folder / "replay.png")
-    say(outcome_table(found, pool, submissions))
+    # At its own width: a narrower screen wraps it, but no figure is lost.
+    say(outcome_table(found, pool, submissions), width=260, crop=False)
     for line in words:
         say(line)
     return {"seconds": seconds, "policies": len(found)}

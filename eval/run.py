@@ -15,6 +15,7 @@ from mathlete.models import ModelSource, Precision, prompt_format
 from mathlete.problems import Problem, write_problems
 from mathlete.runs import Step, code_state, run_step, sha256_json, sha256_tree, write_json
 from mathlete.sampling.openai_engine import ServerSettings
+from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.record import Journal
 from mathlete.sampling.samples import Sample
 from mathlete.solve.budget import BudgetSettings
@@ -27,7 +28,7 @@ SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is run on what; every field but `threads`, `servers` and `folder` may change a score."""
+    """What is run on what; every field but `threads`, `servers`, `ray` and `folder` may change a score."""
 
     suite: Suite
     source: ModelSource
@@ -38,6 +39,8 @@ class Evaluation:
     """One clock for all problems, which then come one after another; None is none."""
     servers: ServerSettings = field(default_factory=ServerSettings)
     """Of the openai engine."""
+    ray: RaySettings = field(default_factory=RaySettings)
+    """Of the ray engine."""
     threads: int | None
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
@@ -107,6 +110,7 @@ def _build(
                 precision=evaluation.precision,
                 threads=evaluation.threads,
                 servers=evaluation.servers,
+                ray=evaluation.ray,
             )
         )
         opened.enter_context(closing(engine.sampler))

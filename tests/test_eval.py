@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
 from mathlete.models import data_folder
 from mathlete.problems import Problem, read_problems, write_problems
+from mathlete.report.outcomes import wall_from
 from mathlete.sampling.record import read_samples
+from mathlete.solve.policy import Policy, with_words
+from mathlete.solve.stopping import stopping_rule
 
 GOLDEN = Path(__file__).parent / "golden"
 POCKET = data_folder() / "pocket" / "model"
@@ -165,6 +169,7 @@ def test_corrupted_sample_line_is_named(suite: Path, capsys: pytest.CaptureFixtu
         (["six.jsonl", "--policy", "bta95"], "a stopping rule must be a known one"),
         (["six.jsonl", "--policy", "exact/most"], "the vote must be a known one"),
         (["six.jsonl", "--engine", "openai"], "--servers.urls must be at least one address"),
+        (["six.jsonl", "--ray.workers", "0"], "--ray.workers must be at least 1, got 0"),
         (["six.jsonl", "--time-budget", "0"], "--time-budget must be above 0, got 0"),
         (["six.jsonl", "--sampling.top-p", "0"], "--sampling.top-p must be above 0"),
         (["six.jsonl", "--run", "mine"], "a step writes only into its own or an empty folder, got mine"),
@@ -251,6 +256,20 @@ def test_help_is_golden(root: Path, words: list[str]) -> None:
     golden = GOLDEN / f"help_eval{'_'.join(['', *words])}.txt"
     assert done.stdout == golden.read_text()
     assert done.stdout.count("python -m eval") >= 3
+
+
+def test_every_command_of_the_solving_page_is_one_that_eval_takes(root: Path) -> None:
+    lines = (root / "docs" / "solving.md").read_text().splitlines()
+    commands = [line.split()[3:] for line in lines if line.startswith("python -m eval ")]
+    assert len(commands) >= 8
+    for words in commands:
+        command = COMMANDS.get(words[0], EVALUATE)
+        settings: Any = tyro.cli(command.settings, args=words[1:] if words[0] in COMMANDS else words)
+        with_words(Policy(), getattr(settings, "policy", "all"))
+        for budget in getattr(settings, "budget", ()):
+            wall_from(budget, questions=50)
+        for stop in getattr(settings, "stop", ()):
+            stopping_rule(stop)
 
 
 @pytest.mark.slow

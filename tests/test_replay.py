@@ -210,6 +210,7 @@ def test_replay_command_writes_table_json_and_plot(run_folder: Path, capsys: pyt
     assert all(policy["lo"] <= policy["score"] <= policy["hi"] for policy in found["policies"])
     assert "warning: 16 samples are recorded, n = 8 needs 32" in shown.err
     assert "finish order" in shown.err
+    assert "…" not in shown.err
     assert "safe on this run" in shown.err
     assert (Path(found["run"]) / "replay.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((Path(found["run"]) / "replay.json").read_text())["policies"] == found["policies"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mathlete.report.metrics import Interval, finish_order
 from mathlete.report.outcomes import SAFE_LOSS, Outcome, Submissions
 from mathlete.report.pool import Pool
+from mathlete.report.tables import bias_in_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,7 +116,7 @@ def replay_in_words(found: Sequence[Outcome], pool: Pool, submissions: Submissio
     words = [
         "new set: questions drawn with replacement, what another set of the kind would give; subset: drawn from these "
         f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
-        _bias_words(bias_of(pool)),
+        bias_in_words(bias_of(pool)),
         *_safe_words([one for one in found if one.max_tokens >= pool.longest and one.vote == "majority"]),
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in found)):
@@ -134,22 +135,6 @@ def replay_in_words(found: Sequence[Outcome], pool: Pool, submissions: Submissio
             "are the late ones, and what is replayed from the rest is biased towards quick answers"
         )
     return words
-
-
-def _bias_words(bias: Interval | None) -> str:
-    if bias is None:
-        return "finish order: no problem has both right and wrong answers, so no bias can be measured"
-    sign = (
-        "right answers finish first: early stops, caps and deadlines win from it here, and lose where that turns"
-        if bias.lo > 0.5
-        else "wrong answers finish first: early stops, caps and deadlines lose by it"
-        if bias.hi < 0.5
-        else "no bias shown"
-    )
-    return (
-        f"finish order: a right answer came before a wrong one of its problem in {bias.value:.3f} of the pairs "
-        f"(95% {bias.lo:.3f}–{bias.hi:.3f}; 0.5 is no bias): {sign}"
-    )
 
 
 def _safe_words(found: Sequence[Outcome]) -> list[str]:

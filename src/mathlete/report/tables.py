@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mathlete.report.metrics import Interval
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -91,3 +93,24 @@ the model cannot do these problems under this cap.'
     elif found["problems"] < 30:
         words += f" {found['problems']} problems are few: read the interval, not the score."
     return words
+
+
+def bias_in_words(bias: Interval | None) -> str:
+    """The finish-order bias and what it means.
+
+    >>> bias_in_words(Interval(value=0.5, lo=0.4, hi=0.6))[-13:]
+    'no bias shown'
+    """
+    if bias is None:
+        return "finish order: no problem has both right and wrong answers, so no bias can be measured"
+    sign = (
+        "right answers finish first: early stops, caps and deadlines win from it here, and lose where that turns"
+        if bias.lo > 0.5
+        else "wrong answers finish first: early stops, caps and deadlines lose by it"
+        if bias.hi < 0.5
+        else "no bias shown"
+    )
+    return (
+        f"finish order: a right answer came before a wrong one of its problem in {bias.value:.3f} of the pairs "
+        f"(95% {bias.lo:.3f}–{bias.hi:.3f}; 0.5 is no bias): {sign}"
+    )

@@ -1,0 +1,97 @@
+"""The ray engine on a real cluster of this machine: two workers, one killed in the middle."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.errors import UserError
+from mathlete.models import data_folder, model_source
+from mathlete.problems import Problem, read_problems, write_problems
+from mathlete.sampling.ray_engine import RaySampler, RaySettings
+from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.solve.clock import RealClock
+from mathlete.solve.policy import Policy
+from mathlete.solve.solver import solve
+
+CONFIG = SamplingConfig(max_tokens=160)
+PROBLEMS = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[:12]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[RaySampler]:
+    pytest.importorskip("ray")
+    settings = RaySettings(workers=2, cpus=0.5, at_once=4, patience_s=120)
+    with closing(RaySampler(settings, source=model_source("pocket"))) as found:
+        yield found
+
+
+def drawn(engine: RaySampler, problem: Problem, n: int) -> dict[int, Sample]:
+    return {s.index: s for s in engine.stream(problem, seeds={i: 100 + i for i in range(n)}, config=CONFIG)}
+
+
+@pytest.mark.slow
+def test_workers_draw_what_the_embedded_engine_draws(engine: RaySampler) -> None:
+    from mathlete.sampling.transformers_engine import open_transformers
+
+    with closing(open_transformers(model_source("pocket"))) as embedded:
+        seeds = {i: 100 + i for i in range(6)}
+        mine = {s.index: s.text for s in embedded.stream(PROBLEMS[0], seeds=seeds, config=CONFIG)}
+    assert {index: sample.text for index, sample in drawn(engine, PROBLEMS[0], 6).items()} == mine
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing_and_nothing_counts_twice(engine: RaySampler) -> None:
+    before = {problem.id: drawn(engine, problem, 8) for problem in PROBLEMS[:3]}
+    internals: Any = engine
+    arrived: list[Sample] = []
+    for number, problem in enumerate(PROBLEMS[:6]):
+        stream = engine.stream(problem, seeds={i: 100 + i for i in range(8)}, config=CONFIG)
+        arrived.append(next(stream))
+        if number == 2:
+            internals._ray.kill(internals._workers[0], no_restart=False)
+        arrived += stream
+    keys = [(sample.problem_id, sample.index) for sample in arrived]
+    assert len(keys) == len(set(keys)) == 48
+    again = {(sample.problem_id, sample.index): sample.text for sample in arrived}
+    for name, samples in before.items():
+        assert all(again[name, index] == sample.text for index, sample in samples.items())
+
+
+@pytest.mark.slow
+def test_an_early_stop_leaves_the_workers_to_the_next_problem(engine: RaySampler) -> None:
+    policy = Policy(n=16, stop="votes1", sampling=CONFIG)
+    found = solve(PROBLEMS[3], sampler=engine, clock=RealClock(), policy=policy, timeout_s=60)
+    started = time.monotonic()
+    assert len(drawn(engine, PROBLEMS[4], 2)) == 2
+    assert len(found.samples) < 16
+    assert time.monotonic() - started < 60
+
+
+def test_settings_of_workers_are_checked() -> None:
+    for settings, message in (
+        (RaySettings(workers=0), "--ray.workers must be at least 1, got 0"),
+        (RaySettings(at_once=0), "--ray.at-once must be at least 1, got 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            settings.check()
+
+
+@pytest.mark.slow
+def test_eval_runs_on_ray(engine: RaySampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_problems(tmp_path / "two.jsonl", PROBLEMS[:2])
+    # The cluster of the other tests is joined by its address.
+    internals: Any = engine
+    address = internals._ray.get_runtime_context().gcs_address
+    words = ["two.jsonl", "--model", "pocket", "--engine", "ray", "--ray.address", address, "--ray.cpus", "0.2", "--n"]
+    command = [sys.executable, "-m", "eval", *words, "3", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["samples"] == 6
