@@ -231,6 +231,7 @@ def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str
     Raises:
         UserError: not on this machine nor on the hub, or not a model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
@@ -246,7 +247,7 @@ def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str
             device_map={"": device_name()},
             **quantized,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _unreachable(source, error) from error
     model.train(False)
     return model

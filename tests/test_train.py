@@ -1,0 +1,346 @@
+"""`python -m train`: one small run of the pocket model through all steps, and all that a command line can get wrong."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mathlete.command import run_command_line
+from mathlete.models import ModelSource, data_folder, load_model, load_tokenizer, model_source
+from mathlete.runs import sha256_tree, verify_outputs
+from mathlete.tune.qlora import METRICS, schedule
+from mathlete.tune.rows import TRAIN
+from mathlete.tune.survival import heldout_rows, kl, log_probabilities, trained_model
+from train.__main__ import COMMANDS, defaults
+
+GOLDEN = Path(__file__).parent / "golden"
+POCKET = data_folder() / "pocket" / "model"
+SMALL = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "4", "--tune.batch", "4", "--tune.log-every", "1",
+         "--survival.max-tokens", "24", "--survival.greedy", "0", "--run", "r")  # fmt: skip
+
+
+def run(*words: object) -> int:
+    return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 60 traced problems (p.jsonl) and the run over them (r)."""
+    folder = tmp_path_factory.mktemp("train")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("pocket-problems", "p.jsonl", "--families", "hard", "easy", "--count", 60) == 0
+        assert run("math", *SMALL) == 0
+    return folder
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run's folder, which the test stands in."""
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_run_leaves_all_that_was_promised(finished: Path) -> None:
+    for step, files in (
+        ("data", {"head.jsonl"}),
+        ("adapter", {"adapter_config.json", "adapter_model.safetensors", METRICS}),
+        ("merged", {"config.json", "model.safetensors", "tokenizer.json", "mathlete_prompt.json"}),
+        ("export", {"config.json", "model.safetensors", "tokenizer.json", "mathlete_prompt.json", "survival.json"}),
+    ):
+        manifest = verify_outputs(finished / "r" / step)
+        assert manifest["status"] == "done"
+        assert files <= set(manifest["outputs"])  # type: ignore[call-overload]
+        newest = max(
+            (finished / "r" / step).rglob("*"), key=lambda path: path.stat().st_mtime_ns if path.is_file() else 0
+        )
+        assert newest.name == "manifest.json"
+    checkpoint = finished / "r" / "adapter" / "checkpoint-4"
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth"} <= {path.name for path in checkpoint.iterdir()}
+
+
+def test_the_loss_is_that_of_the_completions_alone(finished: Path) -> None:
+    """The first step's loss, before any update, against a cross-entropy computed here on the 4-bit base."""
+    rows = datasets.load_from_disk(finished / "r" / "data" / TRAIN)
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    first = schedule(lengths, rows=16, batch=4, seed=0)[:4]
+    model = load_model(model_source("pocket"), precision="nf4")
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for index in first:
+            ids, at = rows[index]["input_ids"], rows[index]["prompt_tokens"]
+            logits = model(input_ids=torch.tensor([ids])).logits[0, at - 1 : -1].float()
+            total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[at:]), reduction="sum"))
+            tokens += len(ids) - at
+    curve = [json.loads(line) for line in (finished / "r" / "adapter" / METRICS).read_text().splitlines()]
+    assert [point["step"] for point in curve] == [1, 2, 3, 4]
+    assert curve[0]["loss"] == pytest.approx(total / tokens, rel=2e-3)
+
+
+def test_the_adapter_loads_with_peft_and_covers_all_linear_layers(finished: Path) -> None:
+    from peft import PeftModel
+
+    base: Any = load_model(model_source("pocket"), precision="nf4")
+    linear = {name for name, module in base.named_modules() if type(module).__name__ == "Linear4bit"}
+    model = PeftModel.from_pretrained(base, str(finished / "r" / "adapter"))
+    adapted = {
+        name.removeprefix("base_model.model.")
+        for name, module in model.named_modules()
+        if "default" in getattr(module, "lora_A", {})
+    }
+    assert adapted == linear
+    assert all(float(weight.detach().abs().max()) > 0 for name, weight in model.named_parameters() if "lora_B" in name)
+
+
+def test_merged_is_a_dense_model_and_the_export_an_8_bit_one(finished: Path) -> None:
+    merged, export = finished / "r" / "merged", finished / "r" / "export"
+    config = json.loads((merged / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert config["dtype"] == "float16"
+    assert json.loads((export / "config.json").read_text())["quantization_config"]["load_in_8bit"] is True
+    kinds = {name: weight.dtype for name, weight in load_file(export / "model.safetensors").items()}
+    assert kinds["model.layers.0.mlp.down_proj.weight"] == torch.int8
+    assert kinds["model.layers.0.mlp.down_proj.SCB"] == torch.float32
+    for folder in (merged, export):
+        where = ModelSource(name="x", location=str(folder))
+        assert load_tokenizer(where).get_vocab() == load_tokenizer(model_source("pocket")).get_vocab()
+        assert where.instruction == model_source("pocket").instruction
+
+
+def test_survival_is_what_the_folders_say(finished: Path) -> None:
+    rows, saved = heldout_rows(finished / "r" / "data"), json.loads((finished / "r/export/survival.json").read_text())
+    reference = log_probabilities(trained_model(model_source("pocket"), finished / "r" / "adapter"), rows)
+    export = log_probabilities(load_model(ModelSource(name="x", location=str(finished / "r" / "export"))), rows)
+    assert len(reference) == saved["kl_tokens"] == sum(map(len, rows["labels"])) - sum(rows["prompt_tokens"])
+    assert saved["kl_int8"] == pytest.approx(kl(reference, export), rel=1e-6)
+    assert 0 <= saved["kl_merged"] < saved["kl_int8"] < 1e-3
+    assert saved["greedy_problems"] == len(rows)
+
+
+def test_the_same_command_is_skipped(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sha256_tree(place / "r")
+    assert run("math", *SMALL, "--json") == 0
+    found = last_line(capsys)
+    assert found["skipped"] == ["format", "tune", "merge", "export"]
+    assert (found["run"], found["export"], found["rows"], found["steps"]) == ("r", "r/export", 54, 4)
+    assert {"kl_merged", "kl_int8", "seconds", "last_loss", "dropped"} <= found.keys()
+    assert sha256_tree(place / "r") == before
+
+
+def test_a_changed_setting_redoes_its_step_and_what_follows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sha256_tree(place / "r")
+    assert run("math", *SMALL, "--tune.rate", "1e-3", "--json") == 0
+    assert last_line(capsys)["skipped"] == ["format"]
+    changed = sha256_tree(place / "r")
+    for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors", "export/model.safetensors"):
+        assert changed[name] != before[name]
+    # How often it is saved changes no weight, and what the last step may cost changes nothing before it.
+    assert (
+        run("math", *SMALL, "--tune.rate", "1e-3", "--tune.save-every", 7, "--survival.kl-int8", "2e-3", "--json") == 0
+    )
+    assert last_line(capsys)["skipped"] == ["format", "tune", "merge"]
+
+
+def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("math", *SMALL, "--survival.kl-int8", "1e-9") == 2
+    shown = capsys.readouterr()
+    assert "error: KL(trained || int8) must be at most 1e-09 nats a token, got " in shown.err
+    assert "accept the loss with --survival.kl-int8" in shown.err
+    assert "held-out tokens" in shown.out
+    assert not (place / "r" / "export" / "manifest.json").exists()
+    # The merge into the original weights, which the adapter has never met, is itself a breach.
+    assert run("math", *SMALL, "--merge-base", "original") == 2
+    assert "KL(trained || merged) must be at most 0.0001" in capsys.readouterr().err
+    assert not (place / "r" / "merged" / "manifest.json").exists()
+
+
+def test_a_manifest_that_does_not_match_is_exit_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = place / "r" / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    before = sha256_tree(place)
+    assert run("math", *SMALL) == 2
+    message = capsys.readouterr().err
+    assert "error: r/adapter/manifest.json must match the folder's files" in message
+    assert "adapter_model.safetensors" in message
+    assert "delete r/adapter and run the command again" in message
+    assert sha256_tree(place) == before
+
+
+BAD_LINE = '{"id": "1", "statement": "1+1", "gold": "2", "answer": "2"}'
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--source", "pockett"], "the source must be a known one, got 'pockett'.\n  Fix: did you mean pocket"),
+        (["--source", "gsm8kk"], "did you mean gsm8k"),
+        (["--source", "aime24"], "training needs a source with traces, got 'aime24'"),
+        (["--source", "none.jsonl"], "the file must exist, got none.jsonl"),
+        (["--source", "bad.jsonl"], "bad.jsonl:2: a traced problem needs its trace as text, got None"),
+        (["--source", "torn.jsonl"], "torn.jsonl:1: must be one line of JSON"),
+        (["--source", "gsm8k", "--mirror", "bare"], "the mirror must hold openai/gsm8k"),
+        (["--model", "pockett"], "did you mean pocket?"),
+        (["--model", "r1-qwen-7"], "did you mean r1-qwen-7b"),
+        (["--model", "r1-qwen-1.5b"], "hf download deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --revision ad9f0ae"),
+        (["--model", "bare"], "a model folder needs its tokenizer, got no tokenizer.json in bare"),
+        (["--model", "deaf"], "the tokenizer of deaf must give back the text it is given, got 'Findtheremainder"),
+        (["--limit", "1"], "--limit must be at least 2, got 1"),
+        (["--tune.rate", "0"], "--tune.rate must be above 0, got 0.0"),
+        (["--tune.steps", "0"], "--tune.steps must be at least 1, got 0"),
+        (["--lora.dropout", "1"], "--lora.dropout must be 0 to below 1, got 1.0"),
+        (["--survival.greedy", "2"], "--survival.greedy must be 0 to 1, got 2.0"),
+        (["--run", "mine"], "a step writes only into its own or an empty folder, got mine/data"),
+    ],
+)
+def test_bad_input_is_exit_2_and_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(POCKET, "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    shutil.copytree(POCKET, "deaf")
+    content = json.loads(Path("deaf/tokenizer.json").read_text())
+    content["model"]["vocab"] = {piece: i for piece, i in content["model"]["vocab"].items() if "Ġ" not in piece}
+    content["model"]["merges"] = [pair for pair in content["model"]["merges"] if "Ġ" not in "".join(pair)]
+    Path("deaf/tokenizer.json").write_text(json.dumps(content))
+    good = json.dumps({**json.loads(BAD_LINE), "trace": "1+1=2"})
+    Path("bad.jsonl").write_text(f"{good}\n{BAD_LINE}\n")
+    Path("torn.jsonl").write_text(good[:40] + "\n")
+    Path("mine/data").mkdir(parents=True)
+    Path("mine/data/letter.txt").write_text("dear")
+    before = sorted(Path().rglob("*"))
+    assert run("math", *([] if "--model" in words else ["--model", "pocket"]), *words) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_full_disk_is_exit_2_before_anything_is_written(tmp_path: Path, root: Path) -> None:
+    """In a file system of 16 MB, mounted in a namespace of the test's own."""
+    namespace = ["unshare", "-Urm", "sh", "-e", "-c"]
+    mount = f"mount -t tmpfs -o size=16m tmpfs {tmp_path}"
+    if shutil.which("unshare") is None or subprocess.run([*namespace, mount], check=False).returncode:
+        pytest.skip("needs a user namespace that may mount a tmpfs")
+    train = f"{sys.executable} -m train math --model pocket --run {tmp_path}/r || echo exit $?"
+    command = [*namespace, f"{mount}\n{train}\nls {tmp_path}"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nexit 2\n"), done.stdout
+    assert f"error: {tmp_path}/r needs 0.07 GiB of free disk, got 0.02 GiB" in done.stderr
+    assert "free some space or choose another folder with --run" in done.stderr
+
+
+def test_the_run_is_named_by_what_it_does() -> None:
+    from train.run import Training
+
+    def named(**changes: Any) -> str:
+        settings = defaults(["--model", "pocket"])
+        keys = ("source", "limit", "rows", "lora", "tune", "merge_base", "survival", "seed")
+        given = {"mirror": None, "folder": None, **{key: getattr(settings, key) for key in keys}, **changes}
+        return str(Training(model=model_source("pocket"), **given).run)
+
+    assert named() == named(mirror=Path("m"))
+    assert named().startswith("runs/train-pocket-")
+    assert len({named(), named(seed=1), named(limit=7), named(source="gsm8k")}) == 4
+    assert named(folder=Path("r")) == "r"
+
+
+@pytest.mark.parametrize(
+    ("words", "source", "epochs"),
+    [
+        ([], "pocket", 1.0),
+        (["--help"], "pocket", 1.0),
+        (["--model", "r1-qwen-7b"], "openr1", 2.0),
+        (["--model=r1-llama-8b", "--seed", "3"], "openr1", 2.0),
+        (["--model", "somebody/some-model"], "openr1", 2.0),
+    ],
+)
+def test_defaults_follow_the_model(words: list[str], source: str, epochs: float) -> None:
+    if not words and torch.cuda.is_available():
+        pytest.skip("without a name the default depends on the GPU")
+    found = defaults(words)
+    assert (found.source, found.tune.epochs) == (source, epochs)
+
+
+def test_pocket_problems_are_byte_identical_and_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("a.jsonl", 7), ("b.jsonl", 7), ("c.jsonl", 8)):
+        assert run("pocket-problems", name, "--count", 30, "--seed", seed, "--json") == 0
+    found = last_line(capsys)
+    assert found == {
+        "file": "c.jsonl",
+        "problems": 30,
+        "sha256": hashlib.sha256(Path("c.jsonl").read_bytes()).hexdigest(),
+    }
+    assert Path("a.jsonl").read_bytes() == Path("b.jsonl").read_bytes() != Path("c.jsonl").read_bytes()
+    for words, message in (
+        (["--count", "0"], "--count must be at least 1"),
+        (["--families", "hard/powerr"], "did you mean hard/power"),
+    ):
+        assert run("pocket-problems", "d.jsonl", *words) == 2
+        assert message in capsys.readouterr().err
+        assert not Path("d.jsonl").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["math"], ["pocket-base"], ["pocket-problems"]])
+def test_help_is_golden_and_loads_nothing_heavy(root: Path, words: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "train", *words, "--help"]
+    variables = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=True)
+    golden = GOLDEN / f"help_train{'_'.join(['', *words])}.txt"
+    assert done.stdout == golden.read_text()
+    assert done.stdout.count("python -m train") >= 2
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "tyro" in loaded
+    assert not loaded & {"torch", "transformers", "datasets", "sympy", "numpy", "peft", "trl"}
+
+
+KILLS = {
+    "format": ("data", ".parts/00000/dropped.json"),
+    "tune": ("adapter", "checkpoint-8/whole"),
+    "merge": ("merged", "started.json"),
+    "export": ("export", "model.safetensors"),
+}
+
+
+@pytest.mark.slow
+def test_kill_9_in_any_step_changes_no_weight(tmp_path: Path) -> None:
+    words = ["--model", "pocket", "--limit", "2500", "--rows.heldout", "20", "--survival.greedy", "0", "--json",
+             "--tune.steps", "14", "--tune.batch", "8", "--tune.save-every", "4", "--run"]  # fmt: skip
+    command = [sys.executable, "-m", "train", "math", *words]
+    subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, check=True)
+    cut = tmp_path / "cut"
+    for step, mark in KILLS.values():
+        log = (tmp_path / "log").open("w")
+        with log, subprocess.Popen([*command, "cut"], cwd=tmp_path, stdout=log, stderr=log) as started:
+            while not (cut / step / mark).exists() and started.poll() is None:
+                time.sleep(0.005)
+            os.kill(started.pid, signal.SIGKILL)
+        assert started.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
+        assert not (cut / step / "manifest.json").exists()
+    done = subprocess.run([*command, "cut"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])["skipped"] == ["format", "tune", "merge"]
+    whole = sha256_tree(tmp_path / "whole")
+    for name, found in sha256_tree(cut).items():
+        if name.endswith((".safetensors", ".arrow", "metrics.jsonl", "survival.json")):
+            assert found == whole[name], name
