@@ -37,6 +37,8 @@ def compare(settings: CompareSettings) -> dict[str, object]:
     words = [paired_in_words(row) for row in found.scores]
     if found.left_out:
         words.append(f"{found.left_out} problems that only one of the runs has are left out")
+    if found.stopped_early:
+        words.append(f"a run stopped early: its pass@1 is over the samples that were in, and votes are over {found.k}")
     for line in words:
         out.print(line)
     return {"a": str(settings.a), "b": str(settings.b), **asdict(found), "words": words}

@@ -76,8 +76,10 @@ def test_the_same_command_is_skipped_when_done(suite: Path, capsys: pytest.Captu
 
 def test_a_policy_stops_early_and_is_told(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(suite, "--model", "pocket", "--n", 8, "--policy", "votes2/logprob", "--run", "r", "--json") == 0
-    found, written = last_line(capsys), json.loads(Path("r/results.json").read_text())
+    shown = capsys.readouterr()
+    found, written = json.loads(shown.out.splitlines()[-1]), json.loads(Path("r/results.json").read_text())
     assert found["samples"] < 48
+    assert f"{written['ended']['rule']} problems stopped early" in shown.err
     assert (written["policy"]["stop"], written["policy"]["vote"]) == ("votes2", "logprob")
     assert written["ended"]["rule"] >= 1
     assert sum(part["problems"] for part in written["calibration"]) == 6

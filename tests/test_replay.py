@@ -226,6 +226,18 @@ def test_runs_of_other_seeds_are_pooled(run_folder: Path, capsys: pytest.Capture
     assert "runs are pooled only with different samples" in capsys.readouterr().err
 
 
+def test_samples_recorded_without_answers_are_read(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("replay", "a", "--stop", "none", "--simulations", 50, "--json", "--out")
+    assert run(*words, "one") == 0
+    rows = [json.loads(line) for line in (run_folder / "samples.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["answer"]
+    (run_folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(*words, "two") == 0
+    first, second = (json.loads(line)["policies"] for line in capsys.readouterr().out.splitlines())
+    assert first == second
+
+
 def test_a_half_written_line_is_named_and_dropped_with_repair(
     run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,6 +293,10 @@ def test_compare_tells_which_run_is_better_or_what_it_would_take(
     assert found["a", "again"]["better"] == "neither"
     assert found["a", "again"]["more_problems"] > 0
     assert (found["a", "a"]["p"], found["a", "a"]["more_problems"]) == (1, None)
+    lines = (run_folder / "samples.jsonl").read_text().splitlines(keepends=True)
+    (run_folder / "samples.jsonl").write_text("".join(lines[:-3]))
+    assert run("compare", "a", "worse") == 0
+    assert "a run stopped early" in capsys.readouterr().out
 
 
 def test_compare_refuses_what_does_not_pair(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

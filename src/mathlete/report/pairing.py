@@ -43,6 +43,8 @@ class Comparison:
     k: int
     """Samples of the vote: the fewest that any problem has in either."""
     scores: list[Paired]
+    stopped_early: bool
+    """Whether problems have different numbers of samples in a run: its pass@1 is over those that were in."""
 
 
 def compare_runs(a: Pool, b: Pool) -> Comparison:
@@ -71,6 +73,7 @@ def compare_runs(a: Pool, b: Pool) -> Comparison:
         problems=len(shared),
         left_out=len(mine) + len(other) - 2 * len(shared),
         k=k,
+        stopped_early=a.stopped_early or b.stopped_early,
         scores=[
             _paired("pass@1", [_pass(first) for first, _ in pairs], [_pass(second) for _, second in pairs]),
             _paired(f"maj@{k}", [_vote(first, k) for first, _ in pairs], [_vote(second, k) for _, second in pairs]),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from mathlete.report.grading import Verdict, judge
 from mathlete.runs import read_json
 from mathlete.sampling.record import read_samples
 from mathlete.sampling.samples import Sample
+from mathlete.solve.solver import read_answer
 from mathlete.solve.voting import classes
 
 if TYPE_CHECKING:
@@ -153,6 +154,9 @@ def _read_run(folder: Path) -> tuple[list[Problem], list[Sample]]:
             value=f"problem {foreign[0]}",
             cure="take both files from the same run",
         )
+    if all(sample.answer is None for sample in samples):
+        # Recorded by another program, which left the reading to us.
+        samples = [replace(one, answer=read_answer(one.text, cut=one.finish == "length")) for one in samples]
     return problems, sorted(samples, key=lambda sample: sample.index)
 
 

@@ -85,6 +85,8 @@ the model cannot do these problems under this cap.'
         parts.append(f"{found['capped']} were cut at {found['policy']['sampling']['max_tokens']} tokens")
     if found["unknown"]:
         parts.append(f"{found['unknown']} could not be judged (counted as not right)")
+    if stopped := found.get("ended", {}).get("rule"):
+        parts.append(f"{stopped} problems stopped early, so pass@1 is over the samples that were in")
     if found.get("fallbacks"):
         parts.append(f"{found['fallbacks']} of {found['problems']} problems have no answer at all")
     words = "; ".join(parts) + "."
