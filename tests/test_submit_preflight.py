@@ -1,0 +1,244 @@
+"""Preflight and ledger: a build that would lose the day does not pass, and every event is kept."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.command import run_command_line
+from mathlete.errors import UserError
+from mathlete.kernel import preflight as checks
+from mathlete.kernel.build import Build
+from mathlete.kernel.config import KernelConfig
+from mathlete.kernel.ledger import append, events, predicted_interval, submission_id, table
+from mathlete.kernel.lint import Problem
+from mathlete.kernel.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
+from mathlete.kernel.notebook import write_notebook
+from mathlete.kernel.preflight import Limits
+from mathlete.kernel.rehearsal import REPORT
+from submit.__main__ import COMMANDS
+
+NAMES = Names(owner="alice", model_version=1)
+RUN = {
+    "questions": 50,
+    "right": 30,
+    "fallbacks": 1,
+    "samples": 250,
+    "empty": 0,
+    "tokens_per_s": 200.0,
+    "refusal": None,
+}
+INT8 = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
+    for folder in (model, wheels):
+        folder.mkdir()
+    write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
+    write_metadata(kaggle, NAMES, competition_name="aimo-3", machine=None, image="", licence="Apache 2.0")
+    (model / "config.json").write_text(json.dumps({"_name_or_path": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"}))
+    (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
+    build = Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
+    rehearsed(build)
+    return build
+
+
+def rehearsed(build: Build, *, outcome: str = "valid", run: Json | None = None, **more: object) -> None:
+    report = {"hashes": build.hashes(), "outcome": outcome, "runs": [{**RUN, **(run or {})}] * 2, **more}
+    (build.kaggle.parent / REPORT).write_text(json.dumps(report))
+
+
+def of_rehearsal(build: Build) -> list[Problem]:
+    return list(checks._rehearsal(build, build.kaggle.parent, Limits()))
+
+
+def test_a_good_rehearsal_passes(build: Build) -> None:
+    assert of_rehearsal(build) == []
+
+
+FIGURES: list[tuple[Json, str]] = [
+    ({"fallbacks": 11}, "share of fallbacks"),
+    ({"empty": 51}, "share of empty completions"),
+    ({"right": 4}, "share of canaries solved"),
+    ({"right": 0, "fallbacks": 50, "samples": 0, "tokens_per_s": None}, "share of canaries solved"),
+    ({"tokens_per_s": None}, "tokens a second"),
+    ({"tokens_per_s": 0.5}, "tokens a second"),
+]
+
+
+@pytest.mark.parametrize(("run", "says"), FIGURES)
+def test_a_model_that_hardly_answers_cannot_pass(run: Json, says: str, build: Build) -> None:
+    rehearsed(build, run=run)
+    found = of_rehearsal(build)
+    assert any(says in problem.rule for problem in found)
+    assert all(problem.cure for problem in found)
+
+
+def test_a_refused_rehearsal_a_commit_run_and_none_at_all_do_not_count(build: Build) -> None:
+    rehearsed(build, outcome="refused", run={"refusal": "it hangs"})
+    assert [problem.value for problem in of_rehearsal(build)] == ["it hangs"]
+    rehearsed(build, commit=True)
+    assert "the rerun must be rehearsed" in of_rehearsal(build)[0].rule
+    (build.kaggle.parent / REPORT).unlink()
+    assert "there must be a rehearsal" in of_rehearsal(build)[0].rule
+
+
+CHANGES: list[tuple[str, Callable[[Build], object]]] = [
+    ("weights", lambda build: (build.model / "model.safetensors").write_bytes(b"other")),
+    ("wheels", lambda build: (build.wheels / "new-1-py3-none-any.whl").write_bytes(b"x")),
+    ("code", lambda build: (build.wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"x")),
+    ("notebook", lambda build: (build.kaggle / NOTEBOOK).write_text("{}")),
+    ("metadata", lambda build: (build.kaggle / INSTANCE_FILE).write_text("{}")),
+]
+
+
+@pytest.mark.parametrize(("part", "change"), CHANGES)
+def test_a_rehearsal_older_than_the_artefacts_does_not_count(
+    part: str, change: Callable[[Build], object], build: Build
+) -> None:
+    change(build)
+    (problem,) = of_rehearsal(build)
+    assert part in problem.value
+
+
+def metadata(build: Build, **changes: object) -> None:
+    value = json.loads((build.kaggle / KERNEL_FILE).read_text())
+    (build.kaggle / KERNEL_FILE).write_text(json.dumps({**value, **changes}))
+
+
+def weights(build: Build, **config: object) -> None:
+    (build.model / "config.json").write_text(json.dumps(config))
+
+
+def big(build: Build) -> None:
+    with (build.model / "model.safetensors").open("wb") as file:
+        file.truncate(int(0.9 * 80 * 2**30))
+
+
+OLD = {"quant_method": "fp8"}
+WRONG: list[tuple[Callable[[Build], Iterator[Problem]], Callable[[Build], None], str]] = [
+    (checks._gpu, lambda b: (weights(b, quantization_config=OLD), metadata(b, machine_shape="NvidiaTeslaT4")), "8.9"),
+    (checks._gpu, lambda b: weights(b, quantization_config={"quant_method": "exl2"}), "a way the engine knows"),
+    (checks._sizes, big, "must leave memory"),
+    (checks._names, lambda b: metadata(b, dataset_sources=["alice/other-wheels"]), "must look for what"),
+    (lambda b: checks._cutoff(b, ""), lambda b: weights(b, _name_or_path="some/unknown"), "must be known"),
+    (lambda b: checks._cutoff(b, "2026-06-01"), lambda b: None, "released before 2026-03-15"),
+    (lambda b: checks._cutoff(b, "June"), lambda b: None, "must be a day"),
+    (checks._wheels, lambda b: weights(b, quantization_config=INT8), "must hold what the weights need"),
+    (checks._wheels, lambda b: None, "must be those of SHA256SUMS"),
+]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(("look", "spoil", "says"), WRONG)
+def test_each_check_names_rule_value_and_cure(
+    look: Callable[[Build], Iterator[Problem]], spoil: Callable[[Build], None], says: str, build: Build
+) -> None:
+    spoil(build)
+    found = list(look(build))
+    assert any(says in problem.rule for problem in found), found
+    assert all(problem.value and problem.cure for problem in found)
+
+
+def test_what_is_right_passes_each_check(build: Build) -> None:
+    for look in (checks._gpu, checks._sizes, checks._names, lambda b: checks._cutoff(b, "")):
+        assert list(look(build)) == []
+
+
+def test_the_ledger_knows_a_submission_by_what_it_is_made_of(build: Build, tmp_path: Path) -> None:
+    file, hashes = tmp_path / "ledger.jsonl", build.hashes()
+    append(file, "build", hashes)
+    append(file, "rehearsal", hashes, outcome="valid", score=30.0, problems=50)
+    append(file, "push", hashes, version=3)
+    append(file, "score", hashes, score=31)
+    append(file, "build", {**hashes, "weights": "other"})
+    first, second = table(file)
+    assert (first.id, first.rehearsal, first.version, first.score) == (submission_id(hashes), "valid 30/50", "3", "31")
+    assert first.predicted == "22 to 38 of 50"
+    assert (second.rehearsal, second.predicted, second.score) == ("–", "–", "–")
+
+
+def test_a_line_cut_by_a_kill_is_dropped_and_the_rest_kept(build: Build, tmp_path: Path) -> None:
+    file = tmp_path / "ledger.jsonl"
+    append(file, "build", build.hashes())
+    whole = file.read_bytes()
+    for cut in range(1, len(whole)):
+        file.write_bytes(whole + whole[:cut])
+        assert len(events(file)) == 1
+    append(file, "push", build.hashes(), version=1)
+    assert [event["kind"] for event in events(file)] == ["build", "push"]
+    assert file.read_bytes().startswith(whole)
+
+
+def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ledger.jsonl").write_text('{"other": 1}\n')
+    with pytest.raises(UserError, match=r"ledger\.jsonl:1"):
+        events(tmp_path / "ledger.jsonl")
+
+
+def test_many_processes_may_append_at_once(build: Build, tmp_path: Path) -> None:
+    file, hashes = tmp_path / "ledger.jsonl", build.hashes()
+    children = []
+    for _ in range(4):
+        if (child := os.fork()) == 0:
+            for number in range(25):
+                append(file, "score", hashes, score=number)
+            os._exit(0)
+        children.append(child)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+    assert len(events(file)) == 100
+
+
+@pytest.mark.parametrize("right", [0.0, 12.5, 50.0])
+def test_the_interval_holds_the_share_that_was_seen(right: float) -> None:
+    low, high = predicted_interval(right, 50, problems=50)
+    assert 0 <= low <= right <= high <= 50
+
+
+def run(*words: str) -> int:
+    return run_command_line(words, prog="python -m submit", commands=COMMANDS)
+
+
+def saved(build: Build, folder: Path) -> None:
+    build.save(folder / "runs" / "submit")
+
+
+def test_submit_sends_nothing_without_confirm_and_nothing_that_was_not_pushed(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(build, tmp_path)
+    assert run("submit") == 2
+    assert "must have been pushed" in capsys.readouterr().err
+    append(tmp_path / "runs/submit/ledger.jsonl", "push", build.hashes(), version=3)
+    assert run("submit", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["submitted"] is False
+
+
+def test_a_push_that_preflight_refuses_is_not_even_a_dry_run(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(build, tmp_path)
+    assert run("push", "--yes") == 2
+    shown = capsys.readouterr()
+    assert "NO  rehearsal" in shown.out
+    assert "error: " in shown.err
+
+
+def test_a_score_is_written_by_its_id(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = append(Path("runs/submit/ledger.jsonl"), "build", build.hashes())
+    assert run("ledger", "--id", "nothing", "--score", "31") == 2
+    assert run("ledger", "--id", name, "--score", "31", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["submissions"]
+    assert (row["id"], row["score"]) == (name, "31.0")
+    assert row["built"].startswith(time.strftime("%Y", time.gmtime()))
