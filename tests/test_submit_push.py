@@ -361,7 +361,7 @@ def test_a_version_is_submitted_and_its_score_read(kaggle: Scenario) -> None:
 
 
 def test_kaggles_own_command_pushes_the_same_folder(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("kaggle"), "kernels", "push", "-p", str(build.kaggle)]
+    command = [str(Path(sys.executable).with_name("kaggle")), "kernels", "push", "-p", str(build.kaggle)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "version 3 successfully pushed" in done.stdout, done.stdout + done.stderr
     Kaggle().save_kernel(build.kaggle)

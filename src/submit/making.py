@@ -151,7 +151,7 @@ class RehearseSettings:
     order: Order = "shuffled"
     """Order of the questions."""
     clock: ClockKind = "virtual"
-    """real, or virtual: every limit divided by 100."""
+    """real, or virtual: every limit divided by 100, by less on a busy machine."""
     commit: bool = False
     """The commit run instead of the rerun: KAGGLE_IS_COMPETITION_RERUN unset, three placeholder questions."""
     fault: str | None = None
@@ -212,7 +212,8 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         append(settings.folder / LEDGER, "rehearsal", found.hashes(), **facts)
     if refusal := runs[-1].refusal:
         raise refusal.error()
-    out.print(f"two-run penalised score: {report['penalised_score']} of {len(problems)} · {settings.folder / REPORT}")
+    score = f"penalised score of {len(runs)} runs: {report['penalised_score']} of {len(problems)}"
+    out.print(f"{score} · {settings.folder / REPORT}")
     return report
 
 

@@ -92,7 +92,7 @@ _INSIDE = (
     _fault(
         "signal-in-thread",
         "it asks for SIGALRM in a worker thread",
-        solving("import signal; signal.alarm(1); signal.signal(signal.SIGALRM, print)"),
+        solving("import signal; signal.signal(signal.SIGALRM, print); signal.alarm(1)"),
     ),
 )
 _ENGINE = (

@@ -26,9 +26,13 @@ class Names:
     owner: str = PLACEHOLDER
     """The Kaggle account."""
     kernel: str = "mathlete-submission"
+    """Slug of the notebook."""
     wheels: str = "mathlete-wheels"
+    """Slug of the data set of wheels."""
     model: str = "mathlete-model"
+    """Slug of the model."""
     variation: str = "int8"
+    """Slug of the model's variation."""
     model_version: int = 0
     """Version of the model that the notebook mounts; 0: the one these weights have, or will have when pushed."""
 

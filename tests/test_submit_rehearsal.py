@@ -1,0 +1,132 @@
+"""The rehearsal, end to end: the real notebook, engine, gateway and scorer; with each fault put in (minutes)."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mathlete.command import run_command_line
+from mathlete.errors import UserError
+from mathlete.kernel.build import Build, load_build
+from mathlete.kernel.fault_matrix import FAULTS
+from mathlete.kernel.gateway.aimo_1 import Environment
+from mathlete.kernel.gateway.scorer import answers_in
+from mathlete.kernel.rehearsal import RehearsalSettings, Rehearsed, canary, rehearse
+from mathlete.models import data_folder
+from mathlete.problems import Problem, read_problems
+from submit.__main__ import COMMANDS
+from submit.faults import QUESTIONS, run_fault
+
+
+def run(*words: str) -> int:
+    return run_command_line(words, prog="python -m submit", commands=COMMANDS)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rehearsed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("build", "--model", "pocket", "--names.owner", "mathlete-demo") == 0
+    return folder
+
+
+@pytest.fixture
+def here(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(built)
+    return built
+
+
+def asked(count: int) -> list[Problem]:
+    return canary(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=count)
+
+
+def one(build: Build, folder: Path, *, questions: int = 3, **how: object) -> Rehearsed:
+    settings = replace(RehearsalSettings(), **how)  # type: ignore[arg-type]
+    return rehearse(build, asked(questions), settings, folder=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["old", "new"])
+@pytest.mark.parametrize("rerun", [True, False])
+def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
+    layout: str, rerun: bool, here: Path, tmp_path: Path
+) -> None:
+    found = one(load_build(Path("runs/submit")), tmp_path / "stage", layout=layout, rerun=rerun)
+    assert found.refusal is None
+    assert len(found.answers) == len(found.journal) == 3
+    assert not any("http" in line["why"] for line in found.journal)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["aimo-1", "aimo-2"])
+def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_path: Path) -> None:
+    build = load_build(Path("runs/submit"))
+    found = one(replace(build, config=replace(build.config, competition=name)), tmp_path / "stage")
+    assert found.refusal is None
+    assert len(found.answers) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:
+    fault = FAULTS[name]
+    found = run_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path / name)
+    assert ("refused" if found.refusal else "valid") == fault.expect, found.refusal
+    if found.refusal:
+        assert found.refusal.rule
+        assert found.refusal.value
+        assert found.refusal.cure
+    else:
+        assert len(found.answers) == QUESTIONS
+
+
+@pytest.mark.slow
+def test_build_rehearse_and_preflight_are_three_commands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("rehearse", "--questions", "8", "--json") == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["outcome"] == "valid"
+    assert report["penalised_score"] > 0
+    assert run("preflight", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["go"] is True
+    assert run("push", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["pushed"] is False
+
+
+def test_there_are_at_least_forty_faults_and_they_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("rehearse", "--fault", "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert listed["faults"] == len(FAULTS) >= 40
+    documented = re.findall(r"^\| `([\w-]+)` \| (valid|refused) \|", (root / "docs/rehearsal.md").read_text(), re.M)
+    assert documented == [(fault.name, fault.expect) for fault in FAULTS.values()]
+
+
+def test_an_unknown_fault_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("rehearse", "--fault", "disk-ful") == 2
+    assert "did you mean disk-full" in capsys.readouterr().err
+
+
+def test_questions_whose_answer_is_the_fallback_are_no_canaries() -> None:
+    golds = ("0", "7", "-3", "x+1", "12")
+    problems = [Problem(id=gold, statement="?", gold=gold) for gold in golds]
+    assert [problem.gold for problem in canary(problems, count=2)] == ["7", "12"]
+    with pytest.raises(UserError, match="2 of 3"):
+        canary(problems, count=3)
+
+
+def test_aimo_1_gives_the_next_question_only_after_an_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test.csv").write_text("id,problem\n000123,a\n424e18,b\n")
+    environment = Environment(tmp_path / "test.csv", folder=tmp_path)
+    questions = environment.iter_test()
+    test, submission = next(questions)
+    assert next(questions) is None
+    assert "You must call `predict()`" in capsys.readouterr().out
+    environment.predict(submission.assign(answer=7))
+    test, submission = next(questions)
+    environment.predict(submission.assign(answer=9))
+    assert sorted(answers_in(tmp_path / "submission.parquet")) == ["000123", "424e18"]
+    assert str(test.iloc[0]["id"]) in ("000123", "424e18")
