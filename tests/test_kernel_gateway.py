@@ -330,7 +330,7 @@ server.server.wait_for_termination()
 """
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[-1], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:-1])])
 def test_a_notebook_killed_in_row_2_is_a_failed_connection(name: str, tmp_path: Path) -> None:
     port = free_ports(1)
     behaviour = BEHAVIOURS[name]

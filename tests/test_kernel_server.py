@@ -268,6 +268,7 @@ def test_the_engine_process_answers_dies_and_comes_back(engine: EngineProcess, t
     assert [line["samples"] for line in journal_of(tmp_path)] == [3, 3]
 
 
+@pytest.mark.slow
 def test_an_engine_killed_in_the_middle_is_told_and_the_next_question_is_answered(
     engine: EngineProcess, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
+from mathlete.kernel import sandbox
 from mathlete.kernel.build import Build, load_build
 from mathlete.kernel.fault_matrix import FAULTS
 from mathlete.kernel.gateway.aimo_1 import Environment
@@ -67,6 +68,23 @@ def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_pat
     found = one(replace(build, config=replace(build.config, competition=name)), tmp_path / "stage")
     assert found.refusal is None
     assert len(found.answers) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rerun", [True, False])
+def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_python(
+    rerun: bool, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "namespaces_work", lambda: False)
+    build = load_build(Path("runs/submit"))
+    found = one(build, tmp_path / "stage", rerun=rerun)
+    assert found.refusal is None
+    assert found.figures()["isolation"] == "interpreter"
+    settings = RehearsalSettings(rerun=rerun)
+    fault = FAULTS["network-in-cell"].inject
+    refused = rehearse(build, asked(3), settings, folder=tmp_path / "network", fault=fault)
+    assert refused.refusal is not None
+    assert "(rehearsal)" in (tmp_path / "network" / "stage" / "notebook.log").read_text()
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@ runs beside it in another mount namespace, where `inference_server` is a name of
 lives. Without the right to make namespaces the notebook runs with its network blocked by the interpreter, and says so.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -80,8 +82,9 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
     except subprocess.TimeoutExpired:
         timed_out = True
     finally:
-        # The pid namespace takes all its processes with it.
-        process.kill()
+        # The pid namespace takes all its processes with it; without one, at least the session goes.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return Ended(
         notebook_code=_code(folder / "notebook.code"),
@@ -250,6 +253,7 @@ def _blocked(stage: Stage, folder: Path) -> list[str]:
         "notebook": str(stage.notebook.resolve()),
         "mounts": {name: str(path.resolve()) for name, path in stage.mounts.items()},
         "gateway": list(stage.gateway),
+        "gateway_mounts": {name: str(path.resolve()) for name, path in stage.gateway_mounts.items()},
         "folder": str(folder.resolve()),
     }
     return [sys.executable, "-m", "mathlete.kernel.unisolated", json.dumps(plan)]

@@ -28,14 +28,16 @@ def main(plan: dict[str, Any]) -> None:
             [*papermill, "__notebook__.ipynb", "executed.ipynb"], cwd=working, stdout=log, stderr=subprocess.STDOUT
         )
         if plan["gateway"]:
-            _gateway(plan["gateway"], folder)
+            _gateway(plan, folder)
             notebook.kill()
         code = notebook.wait()
     (folder / "notebook.code").write_text(str(code))
 
 
-def _gateway(command: list[str], folder: Path) -> None:
-    local = ["localhost" if word == "inference_server" else word for word in command]
+def _gateway(plan: dict[str, Any], folder: Path) -> None:
+    local = ["localhost" if word == "inference_server" else word for word in plan["gateway"]]
+    for name, target in plan["gateway_mounts"].items():
+        local = [word.replace(f"/kaggle/input/{name}", target) for word in local]
     # The gateway is no part of the notebook: its own sockets are not blocked.
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with (folder / "gateway.log").open("wb") as log:

@@ -1,0 +1,72 @@
+"""What a rehearsal of 50 questions costs beside solving them: python bench/rehearsal.py.
+
+Both run the pocket model with the same policy in one run: `rehearsal_s` is the whole rerun in two containers on the
+virtual clock, from an empty folder to the scored file; `solve_s` is the same solve loop over the same problems with
+the engine in this process, its loading included. `busy` is how long this process waited for each second of a core.
+"""
+
+import json
+import sys
+import time
+from contextlib import chdir
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import tyro
+
+from mathlete.kernel.build import build
+from mathlete.kernel.config import KernelConfig
+from mathlete.kernel.metadata import Names
+from mathlete.kernel.rehearsal import RehearsalSettings, busyness, canary, rehearse
+from mathlete.models import data_folder, model_source
+from mathlete.problems import Problem, read_problems
+from mathlete.sampling.transformers_engine import open_transformers
+from mathlete.solve.clock import RealClock
+from mathlete.solve.policy import Policy, with_words
+from mathlete.solve.solver import solve
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Size of the comparison."""
+
+    questions: int = 50
+    """Pocket problems."""
+    json: bool = False
+    """End with one line of JSON."""
+
+
+def seconds_to_solve(problems: list[Problem], policy: Policy) -> float:
+    began = time.perf_counter()
+    sampler = open_transformers(model_source("pocket"), precision="auto", threads=1)
+    for problem in problems:
+        solve(problem, sampler=sampler, clock=RealClock(), policy=policy)
+    sampler.close()
+    return time.perf_counter() - began
+
+
+def main(settings: BenchSettings) -> None:
+    problems = canary(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=settings.questions)
+    policy = with_words(Policy(), "clock")
+    busy = busyness()
+    with TemporaryDirectory() as folder, chdir(folder):
+        parts = {name: Path(name).resolve() for name in ("kaggle", "wheels")}
+        names = replace(Names(owner="mathlete-demo"), model_version=1)
+        model = Path(model_source("pocket").location)
+        made = build(model=model, config=KernelConfig(policy=policy), names=names, **parts)
+        found = rehearse(made, problems, RehearsalSettings(), folder=Path("rehearsal").resolve())
+    solve_s = seconds_to_solve(problems, policy)
+    figures = {
+        **found.figures(),
+        "rehearsal_s": round(found.seconds, 1),
+        "solve_s": round(solve_s, 1),
+        "ratio": round(found.seconds / solve_s, 2),
+        "busy": round(busy, 1),
+    }
+    print(json.dumps(figures) if settings.json else "\n".join(f"{key:<14}{value}" for key, value in figures.items()))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(BenchSettings, description=__doc__))
+    sys.exit(0)
