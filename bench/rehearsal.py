@@ -8,7 +8,6 @@ the engine in this process, its loading included. `busy` is how long this proces
 import json
 import sys
 import time
-from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,12 +49,14 @@ def main(settings: BenchSettings) -> None:
     problems = canary(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=settings.questions)
     policy = with_words(Policy(), "clock")
     busy = busyness()
-    with TemporaryDirectory() as folder, chdir(folder):
-        parts = {name: Path(name).resolve() for name in ("kaggle", "wheels")}
+    with TemporaryDirectory() as folder:
+        here = Path(folder)
         names = replace(Names(owner="mathlete-demo"), model_version=1)
         model = Path(model_source("pocket").location)
-        made = build(model=model, config=KernelConfig(policy=policy), names=names, **parts)
-        found = rehearse(made, problems, RehearsalSettings(), folder=Path("rehearsal").resolve())
+        made = build(
+            model=model, config=KernelConfig(policy=policy), names=names, kaggle=here / "kaggle", wheels=here / "wheels"
+        )
+        found = rehearse(made, problems, RehearsalSettings(), folder=here / "rehearsal")
     solve_s = seconds_to_solve(problems, policy)
     figures = {
         **found.figures(),

@@ -306,8 +306,10 @@ def _what_happened(ended: Ended) -> str:
     if result.is_file():
         found = json.loads(result.read_text(encoding="utf-8"))
         if not found["Succeeded"]:
-            details = " ".join(str(found.get("ErrorDetails") or "").split())
-            return f"{found['ErrorName']} {details[-200:]} {_last_error(ended)}".rstrip()
+            # Of a traceback the last line; what the notebook itself printed tells the cause.
+            details = str(found.get("ErrorDetails") or "").strip().splitlines()[-1:]
+            parts = [found["ErrorName"], *(line[:200] for line in details), _last_error(ended)]
+            return " · ".join(dict.fromkeys(part for part in parts if part))
     return f"notebook ended with {ended.notebook_code}: {_last_error(ended) or 'no error was printed'}"
 
 
