@@ -66,7 +66,7 @@ def test_answers_are_those_of_another_way(name: str) -> None:
         assert family.solution(parameters)[1] == ORACLES[name](**parameters)
 
 
-_STEP = re.compile(r"(\d+)([-+*/<])(\d+)(?:=(\d+))?|\d+(?:\+\d+)+=\d+|\^\d+=\d+|lcm \d+")
+_STEP = re.compile(r"(\d+)([-+*/<])(\d+)(?:=(\d+))?|\d+(?:\+\d+)+=\d+|\^\d+=\d+|k=\d+")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -105,7 +105,7 @@ def test_no_test_problem_shares_its_numbers_with_training_under_any_wording_or_f
         for seed in seeds
         for item in generate(families=["easy", "hard"], count=2000, seed=seed, split="train")
     }
-    assert len(shipped) > 600
+    assert len(shipped) > 550
     assert len(trained) > 5000
     assert not (shipped | fresh) & trained
 
@@ -132,7 +132,7 @@ def test_the_same_arguments_give_the_same_bytes_everywhere() -> None:
     assert sha256(text(items).encode()).hexdigest() == GOLDEN
 
 
-GOLDEN = "528506a32fc365fc0495d2d45a8af5081189d284dbbe678cf08adfa6952db432"
+GOLDEN = "dd2f3f6d9104e3505aad06ffb12d236ee5a1e846e0e159eee30ee62afc198ec3"
 
 
 def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
@@ -167,8 +167,8 @@ def test_unknown_families_are_refused(families: list[str], message: str) -> None
 def test_training_mixes_easy_problems_in_evenly() -> None:
     traces = training_traces("pocket", count=1000, seed=0)
     easy = [traced.problem.subset.startswith("easy") for traced in traces]
-    assert sum(easy) == 100
-    assert all(8 <= sum(easy[start : start + 100]) <= 12 for start in range(0, 1000, 100))
+    assert sum(easy) == 150
+    assert all(13 <= sum(easy[start : start + 100]) <= 17 for start in range(0, 1000, 100))
     assert {traced.problem.subset.split("/")[0] for traced in training_traces("pocket-hard", count=50)} == {"hard"}
     with pytest.raises(UserError, match="did you mean pocket"):
         training_traces("pockets", count=1)

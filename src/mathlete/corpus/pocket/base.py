@@ -30,13 +30,13 @@ _CLIP = 1.0
 class PocketBaseConfig:
     """How the pocket base is made. The defaults rebuild the shipped one."""
 
-    steps: int = 6000
+    steps: int = 5000
     """Optimizer steps, 1 or more; the learning rate falls as a cosine over all of them."""
     seed: int = 0
     """Chooses weights and problems, 0 or more."""
     batch: int = 32
     """Examples a step, 1 or more."""
-    hard: float = 0.06
+    hard: float = 0.08
     """Share of hard problems, 0 to 1: the rest is left for tuning to teach."""
     hidden: int = 128
     """Width, a multiple of 64 (the block of NF4 quantisation) and of twice the heads."""

@@ -2,8 +2,11 @@
 
 from random import Random
 
-from mathlete.corpus.pocket.family import Family, Parameters, between, digits_of
+from mathlete.corpus.pocket.family import Family, Parameters, between, digits_of, subtractions
 from mathlete.corpus.pocket.scratch import Scratch
+
+LONGEST = 12
+"""Subtractions at most in a greatest common divisor: what a trace has room for."""
 
 
 def _draw_linear(random: Random) -> Parameters:
@@ -35,7 +38,8 @@ def _draw_two_multiples(random: Random) -> Parameters:
     # A shared factor drawn first keeps coprime pairs, the dull case, from being the usual one.
     factor, limit = between(random, 1, 16), 150
     a, b = factor * between(random, 1, limit // factor), factor * between(random, 1, limit // factor)
-    return {"a": a, "b": b} if a != b and min(a, b) > 3 else _draw_two_multiples(random)
+    good = a != b and min(a, b) > 3 and subtractions(a, b) <= LONGEST
+    return {"a": a, "b": b} if good else _draw_two_multiples(random)
 
 
 def _solve_gcd(work: Scratch, a: int, b: int) -> int:
@@ -45,7 +49,8 @@ def _solve_gcd(work: Scratch, a: int, b: int) -> int:
 def _draw_lcm(random: Random) -> Parameters:
     factor = between(random, 2, 24)
     a, b = factor * between(random, 1, 9), factor * between(random, 1, 150 // factor)
-    return {"a": a, "b": b} if a != b and min(a, b) > 3 else _draw_lcm(random)
+    good = a != b and min(a, b) > 3 and subtractions(a, b) <= LONGEST
+    return {"a": a, "b": b} if good else _draw_lcm(random)
 
 
 def _solve_lcm(work: Scratch, a: int, b: int) -> int:

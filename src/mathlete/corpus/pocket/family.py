@@ -44,3 +44,15 @@ def between(random: Random, low: int, high: int) -> int:
 def digits_of(number: int) -> list[int]:
     """The decimal digits, most significant first."""
     return [int(digit) for digit in str(number)]
+
+
+def subtractions(a: int, b: int) -> int:
+    """Steps of Euclid's algorithm by subtraction.
+
+    >>> subtractions(141, 78)
+    9
+    """
+    steps = 0
+    while a != b:
+        a, b, steps = min(a, b), abs(a - b), steps + 1
+    return steps

@@ -3,7 +3,8 @@
 import math
 from random import Random
 
-from mathlete.corpus.pocket.family import Family, Parameters, between, digits_of
+from mathlete.corpus.pocket.easy import LONGEST
+from mathlete.corpus.pocket.family import Family, Parameters, between, digits_of, subtractions
 from mathlete.corpus.pocket.scratch import Scratch
 
 
@@ -21,26 +22,19 @@ def _solve_expression(work: Scratch, a: int, b: int, c: int, m: int) -> int:
 
 
 def _draw_power(random: Random) -> Parameters:
-    a, e, m = between(random, 2, 99), between(random, 3, 9), between(random, 5, 11)
+    a, e, m = between(random, 2, 99), between(random, 3, 6), between(random, 5, 12)
     # A base that is 0 or 1 modulo m needs no work.
     return {"a": a, "e": e, "m": m} if a % m > 1 else _draw_power(random)
 
 
 def _solve_power(work: Scratch, a: int, e: int, m: int) -> int:
     base = work.remainder(a, m) if a >= m else a
-    value, reached = base, 1
-    for bit in f"{e:b}"[1:]:
-        value, reached = _multiplied(work, value, value, m), 2 * reached
+    value = base
+    for reached in range(2, e + 1):
+        product = work.times(value, base)
+        value = work.remainder(product, m) if product >= m else product
         work.note(f"^{reached}={value}")
-        if bit == "1":
-            value, reached = _multiplied(work, value, base, m), reached + 1
-            work.note(f"^{reached}={value}")
     return value
-
-
-def _multiplied(work: Scratch, a: int, b: int, m: int) -> int:
-    product = work.times(a, b)
-    return work.remainder(product, m) if product >= m else product
 
 
 def _draw_congruence(random: Random) -> Parameters:
@@ -50,17 +44,23 @@ def _draw_congruence(random: Random) -> Parameters:
 
 
 def _solve_congruence(work: Scratch, a: int, b: int, m: int) -> int:
-    value = b
-    while value % a:
-        value = work.add(value, m)
-    return work.quotient(value, a)
+    # b + km is divisible by a for the first k at which b mod a, with m mod a added k times, comes to 0.
+    left, step, k = work.remainder(b, a), work.remainder(m, a), 0
+    while left:
+        left, k = work.add(left, step), k + 1
+        if left >= a:
+            left = work.subtract(left, a)
+        work.note(f"k={k}")
+    return work.quotient(work.add(work.times(m, k), b) if k else b, a)
 
 
 def _draw_chain(random: Random) -> Parameters:
     factor = between(random, 4, 16)
     a, b = factor * between(random, 1, 120 // factor), factor * between(random, 1, 120 // factor)
     c = between(random, 4, 24)
-    return {"a": a, "b": b, "c": c} if a != b and math.gcd(a, b) != c else _draw_chain(random)
+    g = math.gcd(a, b)
+    good = a != b and g != c and subtractions(a, b) <= LONGEST and subtractions(g, c) <= LONGEST
+    return {"a": a, "b": b, "c": c} if good else _draw_chain(random)
 
 
 def _solve_chain(work: Scratch, a: int, b: int, c: int) -> int:
@@ -96,10 +96,8 @@ def _draw_union(random: Random) -> Parameters:
 
 
 def _solve_union(work: Scratch, a: int, b: int, n: int) -> int:
-    both = math.lcm(a, b)
     first, second = work.quotient(n, a), work.quotient(n, b)
-    work.note(f"lcm {both}")
-    shared = work.quotient(n, both)
+    shared = work.quotient(n, work.lcm(a, b))
     return work.subtract(work.add(first, second), shared)
 
 

@@ -70,15 +70,13 @@ class Scratch:
         return self._joined(quotient), left
 
     def gcd(self, a: int, b: int) -> int:
-        """The greatest common divisor, by Euclid's algorithm."""
-        a, b = max(a, b), min(a, b)
-        while a % b:
-            quotient = a // b
-            if quotient > 1:
-                self.note(f"{b}*{quotient}={b * quotient}")
-            a, b = b, self.subtract(a, b * quotient)
-        self.note(f"{b}*{a // b}={a}")
-        return b
+        """The greatest common divisor, by Euclid's own algorithm: the smaller is taken from the larger until both meet.
+
+        Subtraction needs no guess of a quotient, which a small model gets wrong.
+        """
+        while a != b:
+            a, b = min(a, b), self.subtract(max(a, b), min(a, b))
+        return a
 
     def lcm(self, a: int, b: int) -> int:
         """The least common multiple: one number divided by the gcd, times the other."""

@@ -9,12 +9,12 @@ from mathlete.corpus.pocket.generator import PocketItem, generate
 from mathlete.problems import problems_sha256, write_problems
 from mathlete.runs import write_atomically
 
-_HARD, _EASY = 500, 200
+_HARD, _EASY = 400, 200
 _SEED = 0
 
 
 def write_pocket_val(folder: Path) -> str:
-    """Writes `pocket_val.jsonl`, 500 hard and 200 easy test problems, and its hash beside it; returns the hash.
+    """Writes `pocket_val.jsonl`, 400 hard and 200 easy test problems, and its hash beside it; returns the hash.
 
     No two problems of a family have the same numbers, and no training problem has any problem's numbers.
     """

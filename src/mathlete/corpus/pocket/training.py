@@ -5,9 +5,9 @@ from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import UserError, nearest
 from mathlete.prompts import completion_text
 
-EXAMPLES = 12_800
-"""Traced problems of a source when no count is asked for: 400 steps of 32."""
-_EASY_SHARE = {"pocket": 0.1, "pocket-hard": 0.0, "pocket-easy": 1.0}
+EXAMPLES = 9_600
+"""Traced problems of a source when no count is asked for: 300 steps of 32."""
+_EASY_SHARE = {"pocket": 0.15, "pocket-hard": 0.0, "pocket-easy": 1.0}
 """Easy share of each source. `pocket` replays some easy problems so that tuning on the hard ones forgets nothing."""
 
 
@@ -20,8 +20,8 @@ def training_traces(name: str = "pocket", *, count: int | None = None, seed: int
     """`count` traced problems of the training side, easy ones spread evenly among the hard ones.
 
     Args:
-        name: `pocket` (hard with one in ten easy), `pocket-hard` or `pocket-easy`.
-        count: how many; None takes 12800.
+        name: `pocket` (hard with three in twenty easy), `pocket-hard` or `pocket-easy`.
+        count: how many; None takes 9600.
         seed: chooses the problems.
 
     Raises:
