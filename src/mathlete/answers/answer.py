@@ -67,6 +67,9 @@ def parse(string: str) -> Answer:
         return Answer(string, None, "nested too deeply", hard=True)
     except (Unreadable, TooHard, TooBig, Undefined) as error:
         return Answer(string, None, str(error), hard=isinstance(error, TooHard))
+    except Exception as error:
+        # The boundary to model text: no string may stop a run of hours. The tests read past it.
+        return Answer(string, None, f"a fault of the reader, {type(error).__name__}: {error}")
 
 
 def _parsed(string: str) -> Answer:
@@ -102,6 +105,9 @@ def compare(*, answer: str | None, gold: str | None, limit_s: float = LIMIT_S) -
         from mathlete.answers.isolation import decide_in_worker
 
         return decide_in_worker(answer, gold, limit_s=limit_s, reason=str(error))
+    except Exception as error:
+        # The boundary to model text, as in `parse`.
+        return Verdict("unknown", f"a fault of the checker, {type(error).__name__}: {error}")
 
 
 def decide(answer: str, gold: str, *, patient: bool = False) -> Verdict:

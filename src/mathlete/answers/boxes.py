@@ -14,6 +14,7 @@ _BARE = re.compile(r"[ \t]*([-+]?[\d.][\d.,]*\d|[-+]?\d|\\[a-zA-Z]+(?:\{[^{}\n]*
 _PLACEHOLDER = re.compile(
     r"(?:\\text\s*)?[{\[<(]*\s*(?:your |the |final |my )*(?:answer|result|number|solution|value|content)(?: here)?"
     r"\s*[}\])>]*\Z"
+    r"|(?:\\(?:boxed|fbox)\s*\{?)+\Z"
     r"|[.…_?~\s{}]*\Z|\\(?:ldots|dots|cdots|cdot|square|quad|,|;)?\s*\Z",
     re.I,
 )

@@ -187,6 +187,8 @@ def _ratio(node: Node) -> Node:
 
 def _product(node: Node) -> Node:
     """A product; of matrices where there is one."""
+    if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "tuple"] and str(node.args[0].value).isupper():
+        return canonical(node.args[1])  # A(1, 2) is the point (1, 2)
     if not any(n.op == "matrix" for n in walk(node)):
         return expression(node)
     from mathlete.answers.matrices import matrix_value

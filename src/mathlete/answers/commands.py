@@ -64,24 +64,20 @@ def read_name(g: Grammar, token: Token) -> Node:
     if word in MANY_ARGUMENTS:
         return many(g, word)
     if len(word) > 1:
-        return letters(word)
+        return letters(g, token)
     if word in _FUNCTION_LETTERS and g.peek().text == "(" and not g.peek().spaced:
         return Node("apply", (symbol(word), g.group()))
     return symbol(word)
 
 
-def letters(word: str) -> Node:
-    """A product of letters; words of five letters and more are not taken for products."""
+def letters(g: Grammar, token: Token) -> Node:
+    """The first letter of a product of letters, read one by one; words of five letters and more are no products."""
+    word = token.text
     if len(word) > 4 or not word.isalpha():
         raise Unreadable(f"the word {word!r}")
-    node = _letter(word[0])
-    for letter in word[1:]:
-        node = Node("mul", (node, _letter(letter)))
-    return node
-
-
-def _letter(letter: str) -> Node:
-    return constant(letter.lower()) if letter in "eiI" else symbol(letter)
+    g.at -= 1
+    g.tokens = [*g.tokens[: g.at], *(Token("name", letter) for letter in word), *g.tokens[g.at + 1 :]]
+    return g.atom()
 
 
 def _leaf(node: Node) -> str:

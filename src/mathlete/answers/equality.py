@@ -10,12 +10,12 @@ from typing import Any
 from mathlete.answers import identity
 from mathlete.answers.bounds import is_zero
 from mathlete.answers.canonical import COLLECTIONS, RELATIONS, WORDS, is_constant
-from mathlete.answers.numeric import constant_value, context
+from mathlete.answers.numeric import FILTER_BITS, constant_value, context
 from mathlete.answers.regions import is_infinite
-from mathlete.answers.tree import Node, TooHard
+from mathlete.answers.tree import Node, TooHard, symbols
 
 FLOAT_DIGITS = 10
-"""A decimal of at least so many significant digits stands for an exact value that it is a print-out of."""
+"""A decimal of at least so many significant digits stands for the exact value that rounds to its first ten."""
 
 
 def same(a: Node, b: Node, *, patient: bool = False) -> bool:
@@ -28,15 +28,26 @@ def same(a: Node, b: Node, *, patient: bool = False) -> bool:
     if a == b:
         return True
     if a.op == b.op == "num":
-        return a.value == b.value or _is_print_out(a, b) or _is_print_out(b, a)
+        return _same_rationals(a, b)
     kinds = (_kind(a), _kind(b))
-    if "region" in kinds and "rel" in (a.op, b.op):
+    if _may_be_one_region(a, b, kinds):
         raise TooHard("an inequality that is not linear")
     if kinds[0] != kinds[1]:
         if set(kinds) != {"number", "formula"}:
             return False
         return identity.same(identity.values(a), identity.values(b))
     return _SAME[kinds[0]](a, b, patient)
+
+
+def _may_be_one_region(a: Node, b: Node, kinds: tuple[str, str]) -> bool:
+    """Whether an inequality that is not solved yet may have the other answer as its solutions."""
+    if "order" not in kinds or len(symbols(a) | symbols(b)) != 1:
+        return False
+    others = {"order", "symbol"} | ({"collection", "set"} if {a.op, b.op} & _REGIONS else set())
+    return set(kinds) <= others and not _same_orders(a, b, patient=False)
+
+
+_REGIONS = frozenset({"interval", "tuple", "union", "set"})
 
 
 def _kind(node: Node) -> str:
@@ -53,39 +64,50 @@ def _kind(node: Node) -> str:
     return "number" if is_constant(node) else "formula"
 
 
-def _is_print_out(decimal: Node, exact: Node) -> bool:
-    """Whether a long decimal is what a computer or a calculator prints for an exact value.
+def is_long_decimal(node: Node) -> bool:
+    """Whether a number was written as a fraction's or a root's print-out: a decimal of ten digits and more."""
+    return node.op == "num" and node.digits is not None and node.digits >= FLOAT_DIGITS and not _is_short(node.value)
 
-    A value that the decimal's digits could write down exactly must be met exactly: 1.0000000001 is not 1.
-    """
-    if decimal.digits is None or decimal.digits < FLOAT_DIGITS or exact.digits is not None:
+
+def _is_short(value: Fraction | str | None) -> bool:
+    """Whether a rational number is whole or has a decimal form of less than ten digits: it is met exactly or not."""
+    assert isinstance(value, Fraction)
+    if value.denominator == 1:
+        return True
+    scaled = value * 10 ** (FLOAT_DIGITS + value.denominator.bit_length())
+    return scaled.denominator == 1 and len(str(abs(scaled.numerator)).rstrip("0")) < FLOAT_DIGITS
+
+
+def _rounded(value: Fraction) -> tuple[int, int]:
+    """Ten significant digits and the exponent of ten."""
+    if not value:
+        return 0, 0
+    exponent = (Decimal(abs(value.numerator)) / Decimal(value.denominator)).adjusted() - FLOAT_DIGITS + 1
+    digits = round(value / Fraction(10) ** exponent)
+    return (digits, exponent) if abs(digits) < 10**FLOAT_DIGITS else (digits // 10, exponent + 1)
+
+
+def _same_rationals(a: Node, b: Node) -> bool:
+    """Equal, or alike in ten digits where one is a long decimal and no number is short: 1.0000000001 is not 1."""
+    if a.value == b.value:
+        return True
+    if not (is_long_decimal(a) or is_long_decimal(b)) or _is_short(a.value) or _is_short(b.value):
         return False
-    assert isinstance(decimal.value, Fraction)
-    assert isinstance(exact.value, Fraction)
-    unit = _unit(decimal)
-    return (exact.value / unit).denominator != 1 and abs(decimal.value - exact.value) < _tolerance(decimal)
-
-
-def _unit(decimal: Node) -> Fraction:
-    """One in the last place that was written."""
-    assert isinstance(decimal.value, Fraction)
-    assert decimal.digits is not None
-    magnitude = (Decimal(decimal.value.numerator) / Decimal(decimal.value.denominator)).adjusted()
-    return Fraction(10) ** (magnitude - decimal.digits + 1)
-
-
-def _tolerance(decimal: Node) -> Fraction:
-    assert isinstance(decimal.value, Fraction)
-    return max(_unit(decimal), abs(decimal.value) / 10**15)
+    assert isinstance(a.value, Fraction)
+    assert isinstance(b.value, Fraction)
+    return _rounded(a.value) == _rounded(b.value)
 
 
 def _same_numbers(a: Node, b: Node, patient: bool) -> bool:
     for decimal, exact in ((a, b), (b, a)):
-        if decimal.op == "num" and (decimal.digits or 0) >= FLOAT_DIGITS:
-            tolerance = _tolerance(decimal)
-            difference = constant_value(Node("add", (exact, Node("neg", (decimal,)))))
-            ctx = context(180)
-            return bool(abs(difference) < ctx.mpf(tolerance.numerator) / tolerance.denominator)
+        if is_long_decimal(decimal):
+            assert isinstance(decimal.value, Fraction)
+            value, ctx = constant_value(exact), context(FILTER_BITS)
+            if ctx.im(value) or not value:
+                return False
+            shift = FILTER_BITS - ctx.mag(value)
+            near = Fraction(int(ctx.nint(ctx.ldexp(value, shift)))) / Fraction(2) ** shift
+            return _rounded(near) == _rounded(decimal.value)
     return is_zero(Node("add", (a, Node("neg", (b,)))), patient=patient)
 
 
@@ -172,6 +194,8 @@ def key(node: Node) -> Hashable:
         return ("F", tuple(pair and _point_digits(*pair) for pair in identity.values(node).pairs))
     if kind == "eq":
         return ("eq", _scaled_digits(_difference(node)))
+    if kind == "order" and len(symbols(node)) == 1:
+        raise TooHard("an inequality that is not linear")
     keys = [key(arg) for arg in node.args]
     return (node.op, node.value, frozenset(keys) if kind in ("set", "order") else tuple(keys))
 

@@ -27,7 +27,7 @@ class Extracted:
 
     string: str | None
     provenance: str
-    """Where: box, tag, hashes, phrase, output, formula, bold, line, number, letter, whole; or why there is none."""
+    """Where: box, tag, hashes, phrase, heading, output, formula, bold, line, number, letter, whole; or why nowhere."""
     strength: Strength
     """weak: read out of loose prose, so that a vote may discount it."""
 
@@ -164,7 +164,29 @@ def _formulas(text: str) -> list[str]:
     return [one for one in found if one and not is_prose(one)]
 
 
+_HEADING = re.compile(r"[#*\s]*(?:the )?(?:final )?(?:answer|result)[\s*:]*\Z", re.I)
+
+
+def _below_heading(window: str) -> str | None:
+    """The first line below the last heading "Answer"."""
+    lines = window.splitlines()
+    for at in range(len(lines) - 2, -1, -1):
+        if _HEADING.match(lines[at]):
+            below = next((line for line in lines[at + 1 : at + 5] if not _EMPTY.match(line)), "")
+            return _sentence_value(below)
+    return None
+
+
 _SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
+_LEAD = re.compile(
+    r"\A\}?\s*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also)\s+)*", re.I
+)
+_TAIL = re.compile(
+    r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|due to|by|from|after checking)\b.*"
+    r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\?)\Z",
+    re.S,
+)
+_LEADING_NUMBER = re.compile(r"(" + _NUMBER.pattern + r")(?=\s*[,;(]|\s+[a-z]{2,}\b(?<!and)(?<!or))")
 _PRICE = re.compile(r"\\?[$€£]\s?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?\s?\\?[$€£]")
 
 
@@ -177,6 +199,7 @@ def _sentence_value(sentence: str) -> str | None:
     '\\frac{1}{2}'
     """
     sentence = sentence.strip().strip("*_`").strip()
+    sentence = _LEAD.sub("", _TAIL.sub("", sentence))
     sentence = re.split(r"(?<=[^\s.])[.。](?=\s+[A-Z\"(]|\s*\Z|\*)", sentence, maxsplit=1)[0].strip().strip("*").strip()
     if not is_prose(sentence):
         return _last_of_chain(sentence.rstrip(".;,").strip(" *")) or None
@@ -188,6 +211,9 @@ def _sentence_value(sentence: str) -> str | None:
         return str(priced[0]).strip()
     if len(sentence.split()) <= 3 or not _NUMBER.search(sentence):
         return sentence.rstrip(".;,") or None
+    leading = _LEADING_NUMBER.match(sentence)
+    if leading and any(c.isdigit() for c in leading[0]) and _NUMBER.search(sentence[leading.end() :]):
+        return leading[0]
     with_unit = re.match(r"[^A-Za-z]+[A-Za-z²³ ]{1,30}\Z", sentence)
     return sentence if with_unit else _last_number(sentence)
 
@@ -232,7 +258,7 @@ def _last_line(window: str) -> str | None:
     lines = [line.strip() for line in window.splitlines() if not _EMPTY.match(line)]
     if not lines or "=" not in lines[-1]:
         return None
-    value = lines[-1].rpartition("=")[2].strip().rstrip(".*$ ")
+    value = lines[-1].rpartition("=")[2].partition(r"\end{")[0].strip().rstrip(".*$ ")
     return value if value and not is_prose(value) and re.search(r"\d", value) else None
 
 
@@ -245,10 +271,10 @@ def _whole(window: str) -> str | None:
     """A text that is nothing but a short formula or a single word is its own answer."""
     bare = window.strip()
     short = 0 < len(bare) <= 80 and "\n" not in bare and re.search(r"\w", bare)
-    return bare if short and not _PROSE.search(bare) else None
+    return bare if short and "boxed" not in bare and not _PROSE.search(bare) else None
 
 
-_STRONG = (("tag", _tag), ("hashes", _hashes), ("phrase", _phrase), ("output", _output))
+_STRONG = (("tag", _tag), ("hashes", _hashes), ("phrase", _phrase), ("heading", _below_heading), ("output", _output))
 _WEAK = (
     ("whole", _phrase_with_formula),
     ("formula", _last_formula),
@@ -278,6 +304,6 @@ def _choice(text: str) -> Extracted | None:
 
 
 def _leading_letter(content: str) -> str | None:
-    bare = re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*|[{}$*\s]", "", content)
+    bare = re.sub(r"\\(?:text(?:bf|rm|it)?|mathrm|mathbf|mbox)\s*|[{}$*\s]", "", content)
     match = re.match(r"\(?([A-Za-z])(?:\)|\Z|[.:])", bare)
     return match[1] if match else None

@@ -32,7 +32,7 @@ _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(([A-Za-z])
 _TEXT = re.compile(
     r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|mathit|textsf|operatorname|bf|rm)\s*(?=\{)"
 )
-_LABELS = frozenset({"sym", "apply", "tuple"})
+_ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
 
 
 def read(text: str) -> Node:
@@ -47,6 +47,8 @@ def read(text: str) -> Node:
     special = words(cleaned)
     if special is not None:
         return special
+    if inner := _ALL_TEXT.fullmatch(cleaned):
+        return read(inner[1])
     tokens = tokenize(_prose(cleaned))
     return read_items(tokens, top=True)
 
@@ -60,8 +62,8 @@ def words(cleaned: str) -> Node | None:
         return Node("set")
     if folded in ALL_REALS:
         return Node("field", value="reals")
-    if folded in NUMBER_WORDS:
-        return number(NUMBER_WORDS[folded])
+    if (count := number_word(folded)) is not None:
+        return number(count)
     if _TIME.match(plain):
         return Node("text", value=folded)
     choice = _CHOICE.match(plain)
@@ -70,8 +72,21 @@ def words(cleaned: str) -> Node | None:
     if len(plain) == 1 and plain.isalpha() and plain not in "ei":
         return Node("letter", value=folded)
     if _WORDS.match(plain) and _is_text(plain, cleaned):
-        return Node("text", value=folded)
+        names = re.split(r" and | or ", folded)
+        texts = tuple(Node("text", value=_SYNONYMS.get(name, name)) for name in names)
+        return Node("list", texts) if len(texts) > 1 else texts[0]
     return None
+
+
+_SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
+
+
+def number_word(word: str) -> int | None:
+    """The number a word spells: twelve, forty-two."""
+    tens, dash, ones = word.replace(" ", "-").partition("-")
+    if dash and 20 <= NUMBER_WORDS.get(tens, 0) <= 90 and 0 < NUMBER_WORDS.get(ones, 0) < 10:
+        return NUMBER_WORDS[tens] + NUMBER_WORDS[ones]
+    return NUMBER_WORDS.get(word)
 
 
 def _is_text(plain: str, cleaned: str) -> bool:
@@ -103,6 +118,8 @@ def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
     builder = _set_builder(tokens) if opener in (r"\{", r"\lbrace", "{") else None
     if builder is not None:
         return builder
+    if opener not in (r"\{", r"\lbrace") and (stacked := _stacked(tokens)):
+        return stacked
     if opener not in (r"\{", r"\lbrace") and (single := _single_item(tokens)):
         return read_relation(single)
     items = read_list(tokens)
@@ -121,6 +138,15 @@ def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
 
 
 _INTERVALS = {"(]": "(]", "[)": "[)", "[]": "[]", "][": "()", "]]": "(]", "[[": "[)"}
+
+
+def _stacked(tokens: list[Token]) -> Node | None:
+    """`{a \\over b}` and `{n \\choose k}`: all that stands before the command over all that stands after it."""
+    for command, op in ((r"\over", "div"), (r"\choose", "binom")):
+        parts = _split(tokens, command)
+        if len(parts) == 2 and all(parts):
+            return Node(op, (read_expression(parts[0]), read_expression(parts[1])))
+    return None
 
 
 def _set_builder(tokens: list[Token]) -> Node | None:
@@ -257,6 +283,8 @@ def read_expression(tokens: list[Token]) -> Node:
     trimmed = trim(tokens)
     if not trimmed:
         raise Unreadable("an empty expression")
+    if stacked := _stacked(trimmed):
+        return stacked
     return Grammar(trimmed, groups=read_group).whole()
 
 

@@ -31,12 +31,15 @@ _NOISE = re.compile(
     r"|(?<!\\)\\[!;:> ,]|~"
 )
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
-_GROUP = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
+_GROUP = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
 _FONT = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b")
 _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{!,;])")
 _QUOTES = re.compile(r"^(?:\*\*|__|`+|[\"'*_])+(?=.)|(?<=.)(?:\*\*|__|`+|[\"*_]|(?<=\d)')+$", re.S)
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
+_PLUS_MINUS = re.compile(r"\+\s?/\s?-|\A\s*\+-")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
+_COMPOUND = re.compile(r"(?<=\d)\s+(?:km|m|cm|ft|mi)/(?:s|sec|h|hr|min)(?:\^\{?2\}?)?\Z")
 _PURE = re.compile(r"[A-Za-z0-9+\-*/^=.,;()\[\]<>! \n]*\Z")
 
 
@@ -50,7 +53,9 @@ def clean(text: str) -> str:
     """
     if not _PURE.match(text):
         text = _latex(_unicode(text))
-    text = text.strip()
+    text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
+    if text[-1:].isalnum():
+        text = _COMPOUND.sub("", text)
     while True:
         stripped = _QUOTES.sub("", text).strip().rstrip(".,;:").strip()
         if stripped == text:

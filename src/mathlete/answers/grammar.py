@@ -14,7 +14,7 @@ from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, NUMBER_WORDS
 _END = Token("end", "")
 _SETS = {r"\cup": "union", r"\bigcup": "union", r"\cap": "inter", r"\setminus": "minus", r"\backslash": "minus"}
 _TIMES = frozenset({"*", r"\cdot", r"\times", r"\ast", r"\bullet"})
-_OVER = frozenset({"/", r"\div", r"\over"})
+_OVER = frozenset({"/", r"\div"})
 _MOD = frozenset({r"\bmod", r"\mod", r"\pmod", r"\pod"})
 _BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", "{": "}", r"\lbrace": r"\rbrace", r"\lbrack": r"\rbrack"}
 _ENCLOSED = {"|": ("abs", "|"), "||": ("abs", "||"), r"\|": ("abs", r"\|"), r"\lvert": ("abs", r"\rvert"),
@@ -282,7 +282,7 @@ class Grammar:
 
 _NOT_FACTORS = frozenset(
     {*_SETS, *_TIMES, *_OVER, *_MOD, "and", "or", "mod", r"\pm", r"\mp", r"\rangle", r"\rfloor", r"\rceil", r"\rvert",
-     r"\rbrace", r"\rbrack", r"\circ", r"\degree", r"\vert", r"\to", r"\ldots", r"\cdots", r"\dots", r"\over"}
+     r"\rbrace", r"\rbrack", r"\circ", r"\degree", r"\vert", r"\to", r"\ldots", r"\cdots", r"\dots"}
 )  # fmt: skip
 
 
@@ -306,5 +306,5 @@ def _depth(text: str, opener: str) -> int:
         pair = {"{": ("{", "}"), r"\{": (r"\{", r"\}")}.get(opener, (r"\lbrace", r"\rbrace"))
         return (text == pair[0]) - (text == pair[1])
     if opener == "]":
-        return -(text == "[")
+        return -(text in "[]" and text != "")
     return (text in "([" and text != "") - (text in ")]" and text != "")

@@ -28,6 +28,7 @@ _TEXT_COMMAND = re.compile(
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r]+)|(?P<nl>\n+)"
     r"|(?P<based>(?=[0-9A-Z]*\d)[0-9A-Z]{2,}(?=_\{?(?:1[1-9]|[23]\d)(?!\d)))"
+    r"|(?P<repeat>\d*\.\d*(?:\\(?:overline|bar|dot)\s*\{?\s*\d+\s*\}?|\(\d+\))|\d*\.\d{3,}\s*(?:\.\.\.|\\l?dots\b))"
     r"|(?P<num>[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)(?:\.\d+)?|[1-9]\d{0,2}(?:[ ]\d{3})+(?![\d]|[ ]?\d)(?:\.\d+)?"
     r"|\d+\.?\d*|\.\d+)"
     r"|(?P<exp>[eE][+-]?\d+(?![\d.a-zA-Z]))"
@@ -79,10 +80,26 @@ def _emit(kind: str, word: str, tokens: list[Token], spaced: bool) -> None:
         _exponent(word, tokens, spaced)
     elif kind == "name":
         _names(word, tokens, spaced)
+    elif kind == "repeat":
+        tokens.append(Token("num", _repeating(word), spaced))
     elif kind == "num":
         tokens.append(Token("num", re.sub("[, ]", "", word), spaced))
     else:
         tokens.append(Token(kind, word, spaced))
+
+
+def _repeating(word: str) -> str:
+    """The fraction of a repeating decimal: `0.1\\overline{6}`, `0.1(6)`, `0.1666...`; it is one after three rounds."""
+    whole, _, rest = word.partition(".")
+    digits = re.findall(r"\d+", rest)
+    fixed, period = digits if len(digits) == 2 else ("", digits[0])
+    if word.endswith((".", "dots")):
+        rounds = re.fullmatch(r"(\d*?)(\d+?)\2{2,}", digits[0])
+        if rounds is None:
+            raise Unreadable(f"{word!r} is a number cut short")
+        fixed, period = rounds[1], rounds[2]
+    top = int(f"0{whole}{fixed}{period}") - int(f"0{whole}{fixed}")
+    return f"{top}/{(10 ** len(period) - 1) * 10 ** len(fixed)}"
 
 
 def _exponent(word: str, tokens: list[Token], spaced: bool) -> None:
@@ -118,5 +135,6 @@ def _text_command(text: str, command: re.Match[str], tokens: list[Token], spaced
         if depth == 0:
             break
     content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
-    tokens.append(Token("text", content, spaced))
+    field = content.strip() in ("R", "Z", "N", "Q") and "mathbb" in command[0]
+    tokens.append(Token("cmd", "\\" + content.strip(), spaced) if field else Token("text", content, spaced))
     return end + 1

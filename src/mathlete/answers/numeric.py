@@ -57,7 +57,11 @@ class Evaluation:
         method = getattr(self, f"_{node.op.partition(':')[0]}", None)
         if method is None:
             raise TooHard(f"{node.op} has no value here")
-        return self._checked(method(node))
+        try:
+            return self._checked(method(node))
+        except (ArithmeticError, ValueError) as error:
+            # mpmath's way to say that a function has no value there.
+            raise Undefined(f"{node.op}: {error}") from error
 
     def _checked(self, value: Any) -> Any:
         if hasattr(value, "imag") and value.imag:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 
 from mathlete.answers.bounds import is_zero
-from mathlete.answers.numeric import constant_value, context
+from mathlete.answers.numeric import FILTER_BITS, constant_value, context
 from mathlete.answers.tree import Node, TooHard, Undefined, constant, number, replace, symbol, symbols, walk
 
 INFINITY = constant("oo")
@@ -94,7 +94,7 @@ def _leaf(node: Node) -> Segment | None:
         return _leaf(node.args[0])
     if node.op in ("rel", "eq"):
         return linear(node)
-    if symbols(node) or node.op in ("text", "letter", "field", "tuple", "matrix"):
+    if symbols(node) or is_infinite(node) or node.op in ("text", "letter", "field", "tuple", "matrix"):
         raise TooHard(f"{node.op} is no set of numbers")
     return Segment(node, node, "[]")
 
@@ -122,8 +122,10 @@ def linear(node: Node) -> Segment:
     if is_zero(slope, patient=False):
         raise TooHard("an inequality without its variable")
     end = Node("div", (Node("neg", (at[0],)), slope))
-    sign = str(node.value or "=")
-    return _half_line(_FLIPPED[sign] if constant_value(slope) < 0 else sign, end)
+    sign, steepness = str(node.value or "="), constant_value(slope)
+    if context(FILTER_BITS).im(steepness):
+        raise TooHard("an inequality of complex numbers")
+    return _half_line(_FLIPPED[sign] if steepness < 0 else sign, end)
 
 
 def _half_line(sign: str, end: Node) -> Segment:

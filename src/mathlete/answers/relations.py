@@ -51,6 +51,8 @@ def _equalities(parts: list[list[Token]]) -> Node:
     from mathlete.answers.forms import read_expression
 
     parts = [p for p in parts if p] if len(parts) > 2 or not parts[0] else parts
+    if not parts:
+        raise Unreadable("nothing but signs")
     if len(parts) == 1:
         return read_expression(parts[0])
     last = read_expression(parts[-1])
@@ -94,6 +96,8 @@ def _is_label(node: Node) -> bool:
         return all(_is_label(a) for a in node.args)
     if node.op == "apply":
         return True
+    if node.op == "abs":
+        return node.args[0].op != "sym" and _is_label(node.args[0])
     return node.op == "mul" and all(n.op in ("mul", "sym") and str(n.value or "A")[0].isupper() for n in walk(node))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from mathlete.answers.answer import Answer, compare, parse
+from mathlete.answers.equality import is_long_decimal
 
 MAX_PAIRS = 500
 """Pairs of classes that are compared one by one; beyond, answers without a common key stay apart."""
@@ -19,7 +20,7 @@ def cluster(answers: Sequence[str]) -> list[list[int]]:
     classes: dict[Hashable, list[int]] = {}
     for position, answer in enumerate(answers):
         classes.setdefault(parse(answer).key, []).append(position)
-    groups = list(classes.values())
+    groups = [part for group in classes.values() for part in _proven(answers, group)]
     joined = _Joined(len(groups))
     heads = [parse(answers[group[0]]) for group in groups]
     for a, b in _pairs(heads):
@@ -28,6 +29,21 @@ def cluster(answers: Sequence[str]) -> list[list[int]]:
         if compare(answer=heads[a].string, gold=heads[b].string).outcome == "equal":
             joined.join(a, b)
     return joined.classes(groups)
+
+
+def _proven(answers: Sequence[str], group: list[int]) -> list[list[int]]:
+    """A class of equal keys, split where numbers agree in twenty digits and are not the same."""
+    if len({parse(answers[position]).node for position in group}) == 1:
+        return [group]
+    parts: list[list[int]] = []
+    for position in group:
+        for part in parts:
+            if compare(answer=answers[position], gold=answers[part[0]]).outcome == "equal":
+                part.append(position)
+                break
+        else:
+            parts.append([position])
+    return parts
 
 
 def _pairs(heads: list[Answer]) -> list[tuple[int, int]]:
@@ -40,7 +56,7 @@ def _pairs(heads: list[Answer]) -> list[tuple[int, int]]:
 def _is_unsure(head: Answer) -> bool:
     if head.node is None:
         return False
-    return (head.node.op == "num" and (head.node.digits or 0) >= 10) or head.key == ("tree", head.node)
+    return is_long_decimal(head.node) or head.key == ("tree", head.node)
 
 
 class _Joined:

@@ -25,7 +25,9 @@ def serve() -> None:
     import mathlete.answers.numeric
 
     mathlete.answers.numeric.context(64)
-    sympy.simplify(sympy.Symbol("x") ** 2 / sympy.Symbol("x"))
+    x = sympy.Symbol("x", real=True)
+    sympy.solve_univariate_inequality(abs(x**2 - 1) < x + 1, x, relational=False)
+    sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
     _say(b"ready")
     for line in sys.stdin.buffer:
         request = json.loads(line)

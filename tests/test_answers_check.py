@@ -1,0 +1,118 @@
+"""`python -m eval check`: a file of cases judged, beside math-verify in the same run; and the shared cases' floors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from eval.__main__ import COMMANDS
+from mathlete.answers import compare, extract
+from mathlete.answers.check import check_file, figures, judge, our_verdict, read_cases
+from mathlete.command import run_command_line
+
+CASES: list[dict[str, object]] = [
+    {"id": "a", "kind": "equiv", "gold": "1/2", "pred": "0.5", "expected": True, "source": "ours:1"},
+    {"id": "b", "kind": "equiv", "gold": "2", "pred": "2t", "expected": False, "source": "ours:2"},
+    {"id": "c", "kind": "extract", "gold": "42", "text": r"\boxed{10}, no: \boxed{42}", "expected": True},
+    {"id": "d", "kind": "extract", "gold": "B", "text": "The answer is (B).", "expected": "B"},
+    {"id": "e", "kind": "extract", "gold": "1,2", "text": r"\boxed{1} and \boxed{2}", "expected": True},
+    {"id": "f", "kind": "equiv", "gold": "7", "pred": "8", "expected": True, "source": "https://example.org/a/b/c"},
+]
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    file = tmp_path / "cases.jsonl"
+    file.write_text("\n".join(json.dumps(case) for case in CASES) + "\n\n")
+    return file
+
+
+def run(*words: object) -> int:
+    return run_command_line(["check", *map(str, words)], prog="python -m eval", commands=COMMANDS)
+
+
+def test_the_report_counts_both_kinds_of_mistakes(cases: Path) -> None:
+    found = check_file(cases).as_json()
+    assert list(found) == [
+        *("cases", "accuracy", "false_accepts", "false_rejects", "unknown", "cases_per_s"),
+        *("p50_ms", "p95_ms", "max_ms", "by_kind", "by_source"),
+    ]
+    assert (found["cases"], found["accuracy"]) == (6, 0.8333)
+    assert (found["false_accepts"], found["false_rejects"], found["unknown"]) == (0, 1, 0)
+    assert found["by_kind"] == {"equiv": {"cases": 3, "accuracy": 0.6667}, "extract": {"cases": 3, "accuracy": 1.0}}
+    assert found["by_source"] == {
+        "": {"cases": 3, "accuracy": 1.0},
+        "a/b": {"cases": 1, "accuracy": 0.0},
+        "ours": {"cases": 2, "accuracy": 1.0},
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_judges_beside_math_verify_and_writes_verdicts(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "verdicts.jsonl"
+    assert run(cases, "--against", "math-verify", "--out", out, "--json") == 0
+    printed = capsys.readouterr()
+    line = json.loads(printed.out.splitlines()[-1])
+    assert "math-verify" in printed.err
+    assert line["against"]["math-verify"]["cases"] == line["cases"] == 6
+    assert line["against"]["math-verify"]["false_accepts"] == 1  # 2t
+    verdicts = [json.loads(verdict) for verdict in out.read_text().splitlines()]
+    assert [verdict["id"] for verdict in verdicts] == list("abcdef")
+    assert [verdict["right"] for verdict in verdicts] == [True] * 5 + [False]
+    assert {"expected", "outcome", "reason", "answer", "ms", "against"} < set(verdicts[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "cases.jsonl:2 must be JSON"),
+        ("[]", "cases.jsonl:2 must have the kind equiv or extract, got None"),
+        ('{"kind": "vote"}', "cases.jsonl:2 must have the kind equiv or extract, got 'vote'"),
+        ('{"id": "a", "kind": "equiv", "gold": 1, "pred": "1", "expected": true}', "2: gold must be a string"),
+        ('{"id": "a", "kind": "equiv", "gold": "1", "text": "1", "expected": true}', "2: pred must be a string"),
+        ('{"id": "a", "kind": "equiv", "gold": "1", "pred": "1", "expected": "1"}', "2: expected must be"),
+        ('{"id": 7, "kind": "equiv", "gold": "1", "pred": "1", "expected": true}', "2: id must be a string, got 7"),
+    ],
+)  # fmt: skip
+def test_a_malformed_line_is_named(
+    line: str, message: str, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases.write_text(json.dumps(CASES[0]) + "\n" + line + "\n")
+    assert run(cases, "--out", tmp_path / "verdicts.jsonl") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "verdicts.jsonl").exists()
+
+
+def test_a_file_without_cases_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "none.jsonl") == 2
+    (tmp_path / "empty.jsonl").write_text("\n")
+    assert run(tmp_path / "empty.jsonl") == 2
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff")
+    assert run(tmp_path / "binary.jsonl") == 2
+    errors = capsys.readouterr().err
+    assert errors.count("must be readable JSONL") == 2
+    assert "the file must hold a case" in errors
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy", "false_accepts"), [("peers_dev", 0.97, 1), ("controls_dev", 1.0, 0), ("semantics", 0.976, 2)]
+)
+def test_the_shared_cases_reach_their_floors(shared: Path, name: str, accuracy: float, false_accepts: int) -> None:
+    cases = read_cases(shared / "data" / "checker" / f"{name}.jsonl")
+    found = figures(cases, judge(cases, our_verdict))
+    assert found["accuracy"] >= accuracy
+    assert found["false_accepts"] <= false_accepts
+
+
+def test_hostile_cases_are_never_falsely_accepted_nor_executed(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cases = read_cases(shared / "data" / "checker" / "hostile.jsonl")
+    for case in cases:
+        if not case.expected:
+            given = case.given if case.kind == "equiv" else extract(case.given).string
+            assert compare(answer=given, gold=case.gold, limit_s=0.1).outcome != "equal", case.id
+    assert not list(tmp_path.iterdir())
