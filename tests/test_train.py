@@ -325,8 +325,9 @@ KILLS = {
 
 @pytest.mark.slow
 def test_kill_9_in_any_step_changes_no_weight(tmp_path: Path) -> None:
-    words = ["--model", "pocket", "--limit", "2500", "--rows.heldout", "20", "--survival.greedy", "0", "--json",
-             "--tune.steps", "14", "--tune.batch", "8", "--tune.save-every", "4", "--run"]  # fmt: skip
+    words = ["--model", "pocket", "--limit", "1200", "--rows.heldout", "20", "--survival.greedy", "0", "--json",
+             "--tune.steps", "14", "--tune.batch", "8", "--tune.save-every", "4", "--tune.log-every", "2",
+             "--run"]  # fmt: skip
     command = [sys.executable, "-m", "train", "math", *words]
     subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, check=True)
     cut = tmp_path / "cut"
