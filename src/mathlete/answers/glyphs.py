@@ -37,6 +37,7 @@ _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{!,;])")
 _QUOTES = re.compile(r"^(?:\*\*|__|`+|[\"'*_])+(?=.)|(?<=.)(?:\*\*|__|`+|[\"*_]|(?<=\d)')+$", re.S)
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
+_CUT_SHORT = re.compile(r"(?<=\.\d{3})\.\.\.|(?<=\d{4})\.\.\.")
 _PLUS_MINUS = re.compile(r"\+\s?/\s?-|\A\s*\+-")
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _COMPOUND = re.compile(r"(?<=\d)\s+(?:km|m|cm|ft|mi)/(?:s|sec|h|hr|min)(?:\^\{?2\}?)?\Z")
@@ -53,6 +54,7 @@ def clean(text: str) -> str:
     """
     if not _PURE.match(text):
         text = _latex(_unicode(text))
+    text = _CUT_SHORT.sub(r"\\ldots ", text)
     text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
     if text[-1:].isalnum():
         text = _COMPOUND.sub("", text)

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ import json
 
 from mathlete.kernel.config import config_from
 
-CONFIG = config_from(json.loads({config!r}))
+SETTINGS = r\"\"\"{config}\"\"\"
+CONFIG = config_from(json.loads(SETTINGS))
 """
 _SERVE = """\
 from mathlete.kernel.server import serve
@@ -79,7 +81,7 @@ def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -
         ("code", "start", _START.format(version=python.replace(".", ", "), python=python)),
         ("code", "find", _find(config, names)),
         ("code", INSTALL, _INSTALL),
-        ("code", "config", _CONFIG.format(config=config.as_json())),
+        ("code", "config", _CONFIG.format(config=_readable(config.as_json()))),
         ("code", SERVE, _SERVE),
     ]
     notebook = nbformat.v4.new_notebook(cells=[_cell(*source) for source in sources])
@@ -112,6 +114,10 @@ def _find(config: KernelConfig, names: Names) -> str:
         model=names.model_source,
         slug=competition(config.competition).slug,
     )
+
+
+def _readable(text: str) -> str:
+    return json.dumps(json.loads(text), indent=2, sort_keys=True)
 
 
 def _cell(kind: str, tag: str, source: str) -> Any:

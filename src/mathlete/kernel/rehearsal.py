@@ -307,8 +307,9 @@ def _what_happened(ended: Ended) -> str:
         found = json.loads(result.read_text(encoding="utf-8"))
         if not found["Succeeded"]:
             # Of a traceback the last line; what the notebook itself printed tells the cause.
-            details = str(found.get("ErrorDetails") or "").strip().splitlines()[-1:]
-            parts = [found["ErrorName"], *(line[:200] for line in details), _last_error(ended)]
+            details = str(found.get("ErrorDetails") or "").strip()
+            last = details.splitlines()[-1] if details.startswith("Traceback") else " ".join(details.split())
+            parts = [found["ErrorName"], last[:200], _last_error(ended)]
             return " · ".join(dict.fromkeys(part for part in parts if part))
     return f"notebook ended with {ended.notebook_code}: {_last_error(ended) or 'no error was printed'}"
 

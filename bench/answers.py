@@ -1,0 +1,133 @@
+"""Right and fast, beside math-verify in the same run: python bench/answers.py [CASES.jsonl].
+
+Without a file the cases are the project's golden pairs and texts, which were written for this checker; a fair
+comparison needs cases from elsewhere. "as given" is math-verify without dollar signs around bare strings, which is how
+lighteval calls its fork; "strings" compares the text of the last box, normalised as the MATH data set's grader does.
+`ratio` is this checker's cases per second over math-verify's; `integers_per_s` its pairs of plain integers a second.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from mathlete.answers import compare, extract
+from mathlete.answers.answer import Outcome
+from mathlete.answers.boxes import last_box
+from mathlete.answers.check import Case, Judged, Report, figures, judge, math_verify_verdict, our_verdict, read_cases
+from mathlete.answers.isolation import warm_up
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """What is judged."""
+
+    file: Annotated[Path | None, tyro.conf.Positional] = None
+    """JSONL as for `python -m eval check`; default: the golden rows."""
+    every: int = 1
+    """Judges each so-manieth case only."""
+
+
+def golden_cases() -> list[Case]:
+    cases = []
+    for number, line in enumerate((GOLDEN / "answers_pairs.jsonl").read_text().splitlines()):
+        row = json.loads(line)
+        source = row["about"]
+        cases.append(
+            Case(
+                id=f"p{number}", kind="equiv", gold=row["other"], given=row["one"], expected=row["same"], source=source
+            )
+        )
+    for number, line in enumerate((GOLDEN / "answers_texts.jsonl").read_text().splitlines()):
+        row = json.loads(line)
+        if row["kind"] == "value":
+            cases.append(Case(id=f"t{number}", kind="extract", gold=row["answer"], given=row["text"], expected=True))
+    return cases
+
+
+def as_given(case: Case) -> tuple[Outcome, str, str | None]:
+    from math_verify import parse, verify
+
+    gold, answer = parse(case.gold), parse(case.given)
+    if not gold or not answer:
+        return "unknown", "nothing found", None
+    return ("equal" if verify(gold, answer) else "different"), "", None
+
+
+def strings(case: Case) -> tuple[Outcome, str, str | None]:
+    box = last_box(case.given) if case.kind == "extract" else None
+    given = box.content if box is not None else case.given
+    return ("equal" if normalised(given) == normalised(case.gold) else "different"), "", None
+
+
+def normalised(text: str) -> str:
+    """Hendrycks et al. 2021, MATH, `modeling/math_equivalence.py`, without its rules for fractions."""
+    for old, new in (
+        *(("\\!", ""), ("tfrac", "frac"), ("dfrac", "frac"), ("\\left", ""), ("\\right", ""), ("^\\circ", "")),
+        *(("^{\\circ}", ""), ("\\$", ""), ("$", ""), ("\\%", ""), ("%", ""), (" ", ""), ("\n", "")),
+    ):
+        text = text.replace(old, new)
+    head, found, tail = text.rpartition("=")
+    return tail if found and len(head) <= 2 else text.rstrip(".")
+
+
+def integers_per_s(count: int = 200_000) -> float:
+    pairs = [(str(n), str(n + n % 2)) for n in range(count)]
+    start = time.perf_counter()
+    equal = sum(compare(answer=a, gold=b).outcome == "equal" for a, b in pairs)
+    seconds = time.perf_counter() - start
+    assert equal == count // 2
+    return count / seconds
+
+
+def integer_extraction(cases: list[Case], judged: list[Judged]) -> dict[str, int]:
+    """Texts with a gold integer of up to six digits: how many, and how many were read right."""
+    right = [
+        one.right
+        for case, one in zip(cases, judged, strict=True)
+        if case.kind == "extract" and case.expected and case.gold.lstrip("-").isdecimal() and len(case.gold) <= 6
+    ]
+    return {"cases": len(right), "right": sum(right)}
+
+
+def megabyte() -> float:
+    text = "We consider $a_n = n^2$. " * 40_000 + r"\boxed{42}"
+    start = time.perf_counter()
+    assert extract(text).string == "42"
+    return round(1000 * (time.perf_counter() - start), 1)
+
+
+def main() -> None:
+    settings = tyro.cli(BenchSettings, description=__doc__)
+    cases = (read_cases(settings.file) if settings.file else golden_cases())[:: settings.every]
+    warm_up()
+    math_verify_verdict(Case(id="", kind="equiv", gold=r"\sqrt{2}", given="1", expected=False))
+    ours, theirs = judge(cases, our_verdict), judge(cases, math_verify_verdict)
+    others = {"as given": judge(cases, as_given), "strings": judge(cases, strings)}
+    Console(stderr=True).print(Report(cases=cases, ours=ours, peer="math-verify", theirs=theirs).table())
+    found = {
+        name: figures(cases, judged) for name, judged in {"mathlete": ours, "math-verify": theirs, **others}.items()
+    }
+    for name, row in found.items():
+        print(f"{name:<12} accuracy {row['accuracy']:.3f}  false accepts {row['false_accepts']}", file=sys.stderr)
+    megabyte_ms = megabyte()
+    line = {
+        "cases": len(cases),
+        "ratio": round(found["mathlete"]["cases_per_s"] / found["math-verify"]["cases_per_s"], 1),
+        "integers_per_s": round(integers_per_s()),
+        "integer_extraction": integer_extraction(cases, ours),
+        "megabyte_ms": megabyte_ms,
+        **{name: {key: row[key] for key in ("accuracy", "false_accepts", "unknown")} for name, row in found.items()},
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
