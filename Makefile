@@ -23,7 +23,7 @@ demo: setup
 	$(PY) -m eval table runs/demo-base runs/demo-tuned --train runs/demo-train --out runs/demo.json
 
 test: setup
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n auto --dist loadfile
 
 slow: setup
 	$(PY) -m pytest -q -m slow

@@ -82,9 +82,12 @@ def kl(reference: "torch.Tensor", other: "torch.Tensor") -> float:
     """
     import torch
 
-    # In double: the terms are signed and nearly cancel.
-    chunks = zip(torch.split(reference, 4096), torch.split(other, 4096), strict=True)
-    total = sum(float((a.double().exp() * (a.double() - b.double())).sum()) for a, b in chunks)
+    total = 0.0
+    for a, b in zip(torch.split(reference, 4096), torch.split(other, 4096), strict=True):
+        # In double, for the terms nearly cancel; with q - p, which sums to 0, no term is negative, so that rounded
+        # probabilities cannot make the sum negative either.
+        p, q = a.double().exp(), b.double().exp()
+        total += float((p * (a.double() - b.double()) + q - p).sum())
     return total / len(reference)
 
 
@@ -114,7 +117,10 @@ def greedy_answers(
             batch = Batch(model, reader=reader, max_rows=len(some), max_tokens=2**62)
             batch.admit(some)
             while len(batch):
-                found |= {request.problem_id: read_answer(sample.text) for request, sample in batch.step()}
+                found |= {
+                    request.problem_id: read_answer(sample.text, cut=sample.finish == "length")
+                    for request, sample in batch.step()
+                }
     return found
 
 

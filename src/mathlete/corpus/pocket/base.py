@@ -120,7 +120,7 @@ def rate_at(step: int, *, steps: int) -> float:
     """Share of the peak learning rate at a step: a short warm-up, then a cosine.
 
     >>> [round(rate_at(step, steps=100), 2) for step in (0, 3, 50, 99)]
-    [0.33, 1.0, 0.52, 0.02]
+    [0.33, 1.0, 0.53, 0.02]
     """
     warm_up = max(1, round(_WARM_UP * steps))
     if step < warm_up:

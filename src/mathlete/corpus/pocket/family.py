@@ -50,7 +50,7 @@ def subtractions(a: int, b: int) -> int:
     """Steps of Euclid's algorithm by subtraction.
 
     >>> subtractions(141, 78)
-    9
+    10
     """
     steps = 0
     while a != b:
