@@ -201,6 +201,8 @@ BAD_LINE = '{"id": "1", "statement": "1+1", "gold": "2", "answer": "2"}'
         (["--model", "r1-qwen-1.5b"], "hf download deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --revision ad9f0ae"),
         (["--model", "bare"], "a model folder needs its tokenizer, got no tokenizer.json in bare"),
         (["--model", "deaf"], "the tokenizer of deaf must give back the text it is given, got 'Findtheremainder"),
+        (["--source", "wrong.jsonl"], "at least two rows with a right trace, and 0 of 3 is left, got wrong: 3"),
+        (["--source", "gsm8k", "--mirror", "hub"], "train.jsonl:2: must be one line of JSON"),
         (["--limit", "1"], "--limit must be at least 2, got 1"),
         (["--tune.rate", "0"], "--tune.rate must be above 0, got 0.0"),
         (["--tune.steps", "0"], "--tune.steps must be at least 1, got 0"),
@@ -226,6 +228,11 @@ def test_bad_input_is_exit_2_and_leaves_nothing(
     good = json.dumps({**json.loads(BAD_LINE), "trace": "1+1=2"})
     Path("bad.jsonl").write_text(f"{good}\n{BAD_LINE}\n")
     Path("torn.jsonl").write_text(good[:40] + "\n")
+    wrong = json.dumps({**json.loads(good), "answer": "3"})
+    Path("wrong.jsonl").write_text("".join(wrong.replace('"1"', f'"{n}"') + "\n" for n in range(3)))
+    Path("hub/openai/gsm8k/main").mkdir(parents=True)
+    row = json.dumps({"question": "How many are 1 and 1?", "answer": "They are 1+1=<<1+1=2>>2.\n#### 2"})
+    Path("hub/openai/gsm8k/main/train.jsonl").write_text(f"{row}\n{row[:30]}\n")
     Path("mine/data").mkdir(parents=True)
     Path("mine/data/letter.txt").write_text("dear")
     before = sorted(Path().rglob("*"))

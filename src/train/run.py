@@ -1,13 +1,15 @@
 """One training run: format, tune, merge, export, each a folder with its manifest, skipped where nothing changed."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mathlete.command import progress
 from mathlete.corpus.sources import iter_traces, source
+from mathlete.errors import UserError
 from mathlete.models import ModelSource, prompt_format, weight_bytes
 from mathlete.runs import Step, require_space, run_step, sha256_json
 from mathlete.tune.export import export
@@ -78,15 +80,16 @@ class Training:
 
         def build(folder: Path, advance: Advance) -> dict[str, object]:
             traced = iter_traces(self.source, mirror=self.mirror, limit=self.limit, seed=self.seed)
-            return format_rows(
-                folder,
-                traced=traced,
-                total=self.limit,
-                prompts=prompts,
-                rows=self.rows,
-                seed=self.seed,
-                advance=advance,
-            )
+            with nothing_left_of_bad_input(folder):
+                return format_rows(
+                    folder,
+                    traced=traced,
+                    total=self.limit,
+                    prompts=prompts,
+                    rows=self.rows,
+                    seed=self.seed,
+                    advance=advance,
+                )
 
         settings = {"limit": self.limit, "seed": self.seed, "prompt": prompts.sha256, **asdict(self.rows)}
         named = {} if self._is_file else {"source": self.source}
@@ -195,6 +198,19 @@ def bar(title: str) -> Iterator[Advance]:
             shown.update(task, completed=done, total=total, description=words)
 
         yield advance
+
+
+@contextmanager
+def nothing_left_of_bad_input(folder: Path) -> Iterator[None]:
+    """Deletes a step's folder where its input proves bad midway, and the folders above that are empty then."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(folder)
+        with suppress(OSError):  # not empty
+            for above in folder.parents[:2]:
+                above.rmdir()
+        raise
 
 
 def in_words(step: Step) -> str:

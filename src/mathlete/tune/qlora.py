@@ -50,6 +50,8 @@ def schedule(lengths: list[int], *, rows: int, batch: int, seed: int) -> list[in
             pool = sorted(order[start : start + _POOL * batch], key=lambda index: lengths[index])
             batches += [pool[at : at + batch] for at in range(0, len(pool), batch)]
         shuffle(batches)
+        # A short batch in the middle would shift the borders of all that follow.
+        batches.sort(key=lambda some: len(some) < batch)
         drawn += [index for some in batches for index in some]
         epoch += 1
     return drawn[:rows]
