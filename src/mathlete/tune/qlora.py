@@ -176,7 +176,7 @@ def _arguments(
         train_sampling_strategy="sequential",
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
-        logging_steps=config.log_every,
+        logging_steps=min(config.log_every, steps),  # at least one point of the curve
         save_steps=config.save_every,
         save_total_limit=2,
         seed=seed,
