@@ -25,7 +25,7 @@ def run(argv: list[str], *, raising: Exception | None = None) -> int:
         return {"n": settings.n}
 
     command = Command(settings=Settings, run=body, help="Counts.\n\nExample: count --n 2")
-    return run_command_line(argv, prog="python -m it", commands={"count": command})
+    return run_command_line(argv, prog="python -m it", commands={"count": command, "data show": command})
 
 
 def test_json_is_the_last_line_of_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +62,13 @@ def test_wrong_flag_is_exit_2(argv: list[str]) -> None:
 def test_help_is_exit_0(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(argv) == 0
     assert "Counts." in capsys.readouterr().out
+
+
+def test_a_command_of_two_words_is_one_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "show", "--n", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"n": 4}
+    for words in (["data"], ["data", "--help"]):
+        assert run(words) == 0
+        assert "commands of python -m it data:\n  show" in capsys.readouterr().out
+    assert run(["data", "shwo"]) == 2
+    assert "did you mean show?" in capsys.readouterr().err

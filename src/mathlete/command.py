@@ -35,8 +35,13 @@ class Command:
 def run_command_line(
     argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None = None
 ) -> int:
-    """Runs the command named by the first word, or `otherwise` with all the words; returns the exit code."""
+    """Runs the command named by the first word, or `otherwise` with all the words; returns the exit code.
+
+    A command's name may be two words: `data show` and `data overlap` are the commands of `data`.
+    """
     name = argv[0] if argv else "--help"
+    if group := {word.removeprefix(f"{name} "): it for word, it in commands.items() if word.startswith(f"{name} ")}:
+        return run_command_line(argv[1:], prog=f"{prog} {name}", commands=group)
     if name in commands:
         return _run(commands[name], argv[1:], prog=f"{prog} {name}")
     if name in ("-h", "--help") or otherwise is None:
