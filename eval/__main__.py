@@ -21,6 +21,7 @@ from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.budget import BudgetSettings, share_of_wall
 from mathlete.solve.policy import Policy, with_words
+from mathlete.tir.tools import ToolSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class EvalSettings:
     """What draws the samples."""
     servers: ServerSettings = field(default_factory=ServerSettings)
     ray: RaySettings = field(default_factory=RaySettings)
+    tools: ToolSettings = field(default_factory=ToolSettings)
     time_budget: float | None = None
     """Seconds for all problems together, which then come one after another with an allowance each; default: none."""
     seed: int = 0
@@ -71,6 +73,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     if settings.engine == "openai":
         settings.servers.check()
     settings.ray.check()
+    settings.tools.check()
     out = console(json=settings.json)
     suite = _first(load_suite(settings.suite, mirror=settings.mirror), settings.limit)
     name, reason = (settings.model, "named by --model") if settings.model else default_model()
@@ -83,6 +86,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         engine=settings.engine,
         servers=settings.servers,
         ray=settings.ray,
+        tools=settings.tools,
         budget=_budget(settings.time_budget, questions=len(suite.problems)),
         threads=settings.threads,
         folder=settings.run,

@@ -1,13 +1,16 @@
 """Engines by name, as `--engine` opens them."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from mathlete.models import ModelSource, Precision, prompt_format
+from mathlete.prompts import PromptFormat
 from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.ray_engine import RaySettings
-from mathlete.sampling.samples import Sampler
+from mathlete.sampling.samples import Continuing, Sampler
+from mathlete.tir.tools import ToolSampler, ToolSettings
 
 EngineName = Literal["transformers", "openai", "ray"]
 """`transformers`: the embedded decode loop · `openai`: servers, by --servers.urls · `ray`: workers of a cluster."""
@@ -23,52 +26,79 @@ class EngineSettings:
     threads: int | None
     servers: ServerSettings
     ray: RaySettings
+    tools: ToolSettings
+
+    @property
+    def prompts(self) -> PromptFormat:
+        """How the model is asked, tools told of where it has any."""
+        return self.tools.told(prompt_format(self.source))
+
+
+SamplerT = TypeVar("SamplerT", bound=Sampler, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class Engine(Generic[SamplerT]):
     """An open engine."""
 
-    sampler: Sampler
+    sampler: SamplerT
     rows: int
     """Samples it draws at once."""
     facts: Mapping[str, object]
     """What results.json tells of it."""
 
 
-def open_engine(settings: EngineSettings) -> Engine:
+def open_engine(settings: EngineSettings) -> Engine[Sampler]:
     """The engine, ready to draw.
 
     Raises:
         UserError: it cannot be opened.
     """
-    return _OPENERS[settings.engine](settings)
+    engine = _OPENERS[settings.engine](settings)
+    if not settings.tools.turns:
+        return engine
+    with ExitStack() as undo:
+        undo.callback(engine.sampler.close)
+        tools = ToolSampler(engine.sampler, settings.tools)
+        undo.pop_all()
+    return Engine(sampler=tools, rows=engine.rows, facts={**engine.facts, "sandbox": tools.layers})
 
 
-def _transformers(settings: EngineSettings) -> Engine:
+def _transformers(settings: EngineSettings) -> Engine[Continuing]:
     from mathlete.sampling.transformers_engine import open_transformers
 
-    sampler = open_transformers(settings.source, precision=settings.precision, threads=settings.threads)
+    sampler = open_transformers(
+        settings.source,
+        precision=settings.precision,
+        threads=settings.threads,
+        instruction=settings.prompts.instruction,
+    )
     return Engine(sampler=sampler, rows=sampler.max_rows, facts={"threads": sampler.threads})
 
 
-def _openai(settings: EngineSettings) -> Engine:
+def _openai(settings: EngineSettings) -> Engine[Continuing]:
     from mathlete.sampling.openai_engine import OpenAISampler
 
     servers = settings.servers
-    sampler = OpenAISampler(servers, model=settings.source.location, prompts=prompt_format(settings.source))
+    sampler = OpenAISampler(servers, model=settings.source.location, prompts=settings.prompts)
     return Engine(sampler=sampler, rows=servers.at_once * len(servers.urls), facts={"servers": len(servers.urls)})
 
 
-def _ray(settings: EngineSettings) -> Engine:
+def _ray(settings: EngineSettings) -> Engine[Continuing]:
     from mathlete.sampling.ray_engine import RaySampler
 
-    sampler = RaySampler(settings.ray, source=settings.source, precision=settings.precision, threads=settings.threads)
+    sampler = RaySampler(
+        settings.ray,
+        source=settings.source,
+        precision=settings.precision,
+        threads=settings.threads,
+        instruction=settings.prompts.instruction,
+    )
     workers = settings.ray.workers
     return Engine(sampler=sampler, rows=settings.ray.at_once * workers, facts={"workers": workers})
 
 
-_OPENERS: dict[EngineName, Callable[[EngineSettings], Engine]] = {
+_OPENERS: dict[EngineName, Callable[[EngineSettings], Engine[Continuing]]] = {
     "transformers": _transformers,
     "openai": _openai,
     "ray": _ray,

@@ -13,15 +13,17 @@ from mathlete.command import progress
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision, prompt_format
 from mathlete.problems import Problem, write_problems
+from mathlete.prompts import PromptFormat
 from mathlete.runs import Step, code_state, run_step, sha256_json, sha256_tree, write_json
 from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.record import Journal
-from mathlete.sampling.samples import Sample
+from mathlete.sampling.samples import Sample, Sampler
 from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.many import SpentLog, solve_all, solve_in_turn
 from mathlete.solve.solver import Policy, Solution, sample_seed
+from mathlete.tir.tools import ToolSettings
 
 SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.json", "spent.jsonl"
 
@@ -41,9 +43,15 @@ class Evaluation:
     """Of the openai engine."""
     ray: RaySettings = field(default_factory=RaySettings)
     """Of the ray engine."""
+    tools: ToolSettings = field(default_factory=ToolSettings)
     threads: int | None
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
+
+    @property
+    def prompts(self) -> PromptFormat:
+        """How the model is asked."""
+        return self.tools.told(prompt_format(self.source))
 
     @property
     def settings(self) -> dict[str, object]:
@@ -55,6 +63,7 @@ class Evaluation:
             "precision": self.precision,
             "policy": asdict(self.policy),
             **({"budget": asdict(self.budget)} if self.budget else {}),
+            **({"tools": asdict(self.tools)} if self.tools.turns else {}),
             "engine": self.engine,
             "model_sha": model_sha(self.source),
         }
@@ -65,7 +74,7 @@ class Evaluation:
         Raises:
             UserError: the model cannot be asked these problems, or the folder holds something else.
         """
-        _check_askable(self.source, self.suite.problems)
+        _check_askable(self)
         settings = self.settings
         name = f"eval-{self.suite.name}-{Path(self.source.name).name}-{sha256_json(settings)[:8]}"
         return run_step(
@@ -84,12 +93,12 @@ def model_sha(source: ModelSource) -> str:
     return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{hub_commit(source)}"
 
 
-def _check_askable(source: ModelSource, problems: list[Problem]) -> None:
+def _check_askable(evaluation: Evaluation) -> None:
     # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
     from mathlete.sampling.transformers_engine import context_tokens, prompt_that_fits
 
-    prompts, context = prompt_format(source), context_tokens(source)
-    for problem in problems:
+    prompts, context = evaluation.prompts, context_tokens(evaluation.source)
+    for problem in evaluation.suite.problems:
         prompt_that_fits(problem, prompts=prompts, context=context)
 
 
@@ -111,6 +120,7 @@ def _build(
                 threads=evaluation.threads,
                 servers=evaluation.servers,
                 ray=evaluation.ray,
+                tools=evaluation.tools,
             )
         )
         opened.enter_context(closing(engine.sampler))
@@ -128,7 +138,7 @@ def _build(
             "n": evaluation.policy.n,
             "model": evaluation.source.name,
             **engine.facts,
-            "prompt_sha": prompt_format(evaluation.source).sha256,
+            "prompt_sha": evaluation.prompts.sha256,
             **{key: value for key, value in code_state().items() if key in ("commit", "dirty")},
             **figures,
         }
@@ -155,7 +165,9 @@ def _tell_resumed(journal: Journal, *, total: int, say: Callable[[str], None]) -
         say(f"going on: {len(journal.opened.samples)} of {total} samples are there")
 
 
-def _draw(evaluation: Evaluation, engine: Engine, journal: Journal, log: SpentLog) -> tuple[list[Solution], int]:
+def _draw(
+    evaluation: Evaluation, engine: Engine[Sampler], journal: Journal, log: SpentLog
+) -> tuple[list[Solution], int]:
     """The solutions, and the tokens that were drawn for them now."""
     problems, policy = evaluation.suite.problems, evaluation.policy
     score = _RunningScore(problems, journal.opened.samples)

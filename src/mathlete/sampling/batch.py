@@ -31,8 +31,12 @@ class Request:
     """The config's cap, or what the model's context leaves."""
     waiting: deque[tuple[int, int]]
     """(index, seed) of the samples not yet begun."""
-    results: "SimpleQueue[Sample | None]" = field(default_factory=SimpleQueue)
-    """Finished samples; None once the engine has stopped."""
+    results: "SimpleQueue[Sample | Exception]" = field(default_factory=SimpleQueue)
+    """Finished samples; an error once the engine has stopped."""
+    until_code: bool = False
+    """Whether a row also ends where its first Python block closes."""
+    answering: bool = False
+    """Whether the prompt holds the end of the reasoning, so that a box counts from the first token on."""
     cancelled: bool = False
     kv: PromptKV | None = None
     """All of the prompt but its last token, read once for all its samples."""
@@ -126,7 +130,11 @@ class Batch:
         new: list[_Row] = []
         for request, count in joining:
             begun = (request.waiting.popleft() for _ in range(count))
-            new += [_Row(request=request, index=index, seed=seed, started=started) for index, seed in begun]
+            opened = 0 if request.answering else None
+            new += [
+                _Row(request=request, index=index, seed=seed, started=started, answering_from=opened)
+                for index, seed in begun
+            ]
         self._kv.add([(request.kv, count) for request, count in joining if request.kv is not None])
         self._rows += new
         self._ids = torch.cat((self._ids, self._ids.new_tensor([row.request.prompt[-1] for row in new])))
@@ -146,11 +154,15 @@ class Batch:
         done: list[int] = []
         finished: list[tuple[Request, Sample]] = []
         both = (drawn.ids.tolist(), drawn.logprobs.tolist())
-        special = self._reader.special
+        special, fences = self._reader.special, self._reader.fences
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
             row.tokens.append(token)
             row.logprobs.append(logprob)
-            if (token in special or len(row.tokens) >= row.request.max_tokens) and (sample := self._end(row, token)):
+            if (
+                token in special
+                or (row.request.until_code and token in fences)
+                or len(row.tokens) >= row.request.max_tokens
+            ) and (sample := self._end(row, token)):
                 done.append(position)
                 finished.append((row.request, sample))
         self._remove(done)
@@ -161,10 +173,12 @@ class Batch:
         reader = self._reader
         if token in reader.eos_ids:
             return self._sample(row, "stop", reader.text(row.tokens[:-1]))
+        if row.request.until_code and token in reader.fences and (code := reader.code_text(row.tokens)) is not None:
+            return self._sample(row, "stop", code)
         if token in reader.think_enders and row.answering_from is None:
             row.answering_from = reader.answering_from(row.tokens)
         elif token in reader.closers and row.answering_from is not None:
-            text = reader.boxed_text(row.tokens, answering_from=row.answering_from)
+            text = reader.boxed_text(row.tokens, answering_from=row.answering_from, answering=row.request.answering)
             if text is not None:
                 return self._sample(row, "boxed", text)
         if len(row.tokens) >= row.request.max_tokens:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from mathlete.prompts import END_THINK
 from mathlete.sampling.box import box_end
+from mathlete.sampling.fence import code_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,8 +32,10 @@ class CompletionReader:
             else frozenset({whole})
         )
         """Tokens that can end the reasoning."""
+        self.fences = frozenset(token for piece, token in vocabulary.items() if "`" in piece or piece == "<0x60>")
+        """Tokens that can close a block of code."""
         self.special = self.eos_ids | self.closers | self.think_enders
-        """All tokens that the decode loop must look at."""
+        """All tokens that the decode loop must look at, but for the fences."""
 
     def text(self, tokens: list[int]) -> str:
         """The tokens' text without special tokens; `<think>` and `</think>` stay."""
@@ -45,10 +48,24 @@ class CompletionReader:
         start = max(0, len(tokens) - _TAIL)
         return start if END_THINK in self.text(tokens[start:]) else None
 
-    def boxed_text(self, tokens: list[int], *, answering_from: int) -> str | None:
-        """The completion's text up to and with the brace that closes its box; None while it is open."""
+    def boxed_text(self, tokens: list[int], *, answering_from: int, answering: bool = False) -> str | None:
+        """The completion's text up to and with the brace that closes its box; None while it is open.
+
+        `answering` says that the reasoning ended before these tokens.
+        """
+        before = END_THINK if answering else ""
         # What follows the reasoning is short, the whole text may be long: decode it only when the box is closed.
-        if box_end(self.text(tokens[answering_from:])) is None:
+        if box_end(before + self.text(tokens[answering_from:])) is None:
             return None
+        text = before + self.text(tokens)
+        return text[len(before) : box_end(text)]
+
+    def code_text(self, tokens: list[int]) -> str | None:
+        """The completion's text up to and with the fence that closes its first Python block; None while it is open."""
         text = self.text(tokens)
-        return text[: box_end(text)]
+        end = code_end(text)
+        return None if end is None else text[:end]
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of text that follows a prompt. The caller holds the lock."""
+        return [int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -16,18 +16,18 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Literal
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.prompts import PromptFormat
+from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.fleet import Fleet, Server
 from mathlete.sampling.reply import Reply
-from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.samples import Sample, SamplingConfig, arrivals, no_room
 
 _PROBE_S = 10.0
 
@@ -133,30 +133,47 @@ class OpenAISampler:
         Raises:
             UserError: a server refuses the problem, or none has answered for too long.
         """
-        config.check()
-        with self._lock:
-            asked = Asked.of(problem, self._prompts, chat=self._settings.api == "chat")
-        results: SimpleQueue[Sample | BaseException] = SimpleQueue()
-        ends = None if config.timeout_s is None else time.monotonic() + config.timeout_s
-        running = asyncio.run_coroutine_threadsafe(self._draw_all(asked, dict(seeds), config, results), self._loop)
+        results: SimpleQueue[Sample | Exception] = SimpleQueue()
+        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
         try:
-            for _ in range(len(seeds)):
-                try:
-                    found = results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
-                except Empty:
-                    return
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
+            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
         finally:
-            running.cancel()
+            cancel()
+
+    def begin(
+        self,
+        problem: Problem,
+        *,
+        seeds: Mapping[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | Exception]",
+        said: str = "",
+        until_code: bool = False,
+    ) -> Callable[[], object]:
+        """Has the samples put into `results`; see `Continuing.begin`.
+
+        Raises:
+            UserError: the chat endpoint cannot go on from what a sample has said.
+        """
+        config.check()
+        chat = self._settings.api == "chat"
+        if chat and (said or until_code):
+            raise UserError(
+                "a model can only use tools where the engine can go on from its words",
+                value="--servers.api chat",
+                cure="use --servers.api completions",
+            )
+        with self._lock:
+            asked = Asked.of(problem, self._prompts, chat=chat, said=said, until_code=until_code)
+        running = asyncio.run_coroutine_threadsafe(self._draw_all(asked, dict(seeds), config, results), self._loop)
+        return running.cancel
 
     async def _draw_all(
         self,
         asked: "Asked",
         seeds: dict[int, int],
         config: SamplingConfig,
-        results: "SimpleQueue[Sample | BaseException]",
+        results: "SimpleQueue[Sample | Exception]",
     ) -> None:
         async def one(index: int, seed: int) -> None:
             try:
@@ -211,9 +228,14 @@ class Asked:
     """What the server's tokenizer turns into the ids."""
     messages: list[dict[str, str]] | None
     """For the chat endpoint; None uses the other two."""
+    goes_on: bool
+    """Whether the prompt ends in what the sample has said so far."""
+    answering: bool
+    """Whether that holds the end of the reasoning."""
+    until_code: bool
 
     @staticmethod
-    def of(problem: Problem, prompts: PromptFormat, *, chat: bool) -> "Asked":
+    def of(problem: Problem, prompts: PromptFormat, *, chat: bool, said: str = "", until_code: bool = False) -> "Asked":
         """The problem as the model is asked."""
         ids, tokenizer = prompts.prompt_ids(problem.statement), prompts.tokenizer
         text = str(tokenizer.decode(ids, skip_special_tokens=False))
@@ -224,9 +246,12 @@ class Asked:
         content = f"{problem.statement}\n{prompts.instruction}" if prompts.instruction else problem.statement
         return Asked(
             problem_id=problem.id,
-            ids=ids,
-            text=text,
+            ids=ids + [int(token) for token in tokenizer(said, add_special_tokens=False)["input_ids"]] if said else ids,
+            text=text + said,
             messages=[{"role": "user", "content": content}] if chat else None,
+            goes_on=bool(said),
+            answering=END_THINK in said,
+            until_code=until_code,
         )
 
 
@@ -287,6 +312,9 @@ class _Job:
         except (openai.InternalServerError, openai.RateLimitError, httpx2.TransportError) as error:
             raise _Lost from error
         except openai.APIStatusError as error:
+            if self.asked.goes_on and error.status_code in (400, 413, 422):
+                # The prompt was taken, so what is refused is its length.
+                return no_room(self.asked.problem_id, self.index, self.seed)
             raise UserError(
                 f"{server.url} must take the request for problem {self.asked.problem_id}",
                 value=f"{error.status_code} {error.message[:300]}",
@@ -297,12 +325,12 @@ class _Job:
             raise _Lost from error
 
     async def _ask(self, server: Server) -> Sample:
-        begun, reply = time.perf_counter(), Reply()
+        begun, reply = time.perf_counter(), Reply(until_code=self.asked.until_code, answering=self.asked.answering)
         stream = await self._request(server)
         async with stream:
             async for chunk in stream:
                 reply.add(chunk)
-                if reply.boxed:
+                if reply.complete:
                     break
         if not reply.ended:
             raise _Lost

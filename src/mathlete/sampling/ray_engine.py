@@ -8,15 +8,15 @@ embedded engine, so the same seed gives the same sample on any worker of the sam
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.samples import Sample, SamplingConfig, arrivals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +52,23 @@ class RaySettings:
 class _Worker:
     """Runs in a process of the cluster."""
 
-    def __init__(self, source: ModelSource, precision: Precision, threads: int | None) -> None:
+    def __init__(self, source: ModelSource, precision: Precision, threads: int | None, instruction: str | None) -> None:
         from mathlete.sampling.transformers_engine import open_transformers
 
-        self._sampler = open_transformers(source, precision=precision, threads=threads)
+        self._sampler = open_transformers(source, precision=precision, threads=threads, instruction=instruction)
 
-    def draw(self, problem: Problem, index: int, seed: int, config: SamplingConfig) -> Sample:
+    def draw(
+        self, problem: Problem, index: int, seed: int, config: SamplingConfig, said: str, until_code: bool
+    ) -> Sample:
         """One sample. Many calls run at once in threads and share the engine's batch."""
-        stream = self._sampler.stream(problem, seeds={index: seed}, config=replace(config, timeout_s=None))
-        return next(stream)
+        results: SimpleQueue[Sample | Exception] = SimpleQueue()
+        cancel = self._sampler.begin(
+            problem, seeds={index: seed}, config=config, results=results, said=said, until_code=until_code
+        )
+        try:
+            return next(arrivals(results, count=1, timeout_s=None))
+        finally:
+            cancel()
 
     def ready(self) -> bool:
         """True once the model is loaded."""
@@ -71,8 +79,13 @@ class _Worker:
 class _Request:
     problem: Problem
     config: SamplingConfig
-    results: "SimpleQueue[Sample | Exception]" = field(default_factory=SimpleQueue)
+    results: "SimpleQueue[Sample | Exception]"
+    said: str = ""
+    until_code: bool = False
     cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
 
 @dataclass(eq=False)
@@ -89,7 +102,13 @@ class RaySampler:
     name = "ray"
 
     def __init__(
-        self, settings: RaySettings, *, source: ModelSource, precision: Precision = "auto", threads: int | None = None
+        self,
+        settings: RaySettings,
+        *,
+        source: ModelSource,
+        precision: Precision = "auto",
+        threads: int | None = None,
+        instruction: str | None = None,
     ) -> None:
         """Starts or joins the cluster and loads the model in every worker.
 
@@ -105,7 +124,7 @@ class RaySampler:
             max_restarts=-1,
             max_concurrency=settings.at_once,
         )
-        self._workers = [actor.remote(source, precision, threads) for _ in range(settings.workers)]
+        self._workers = [actor.remote(source, precision, threads, instruction) for _ in range(settings.workers)]
         self._wait_ready()
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="mathlete-ray", daemon=True)
@@ -131,22 +150,29 @@ class RaySampler:
         Raises:
             UserError: the problem cannot be asked, or no worker has answered for too long.
         """
+        results: SimpleQueue[Sample | Exception] = SimpleQueue()
+        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
+        try:
+            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
+        finally:
+            cancel()
+
+    def begin(
+        self,
+        problem: Problem,
+        *,
+        seeds: Mapping[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | Exception]",
+        said: str = "",
+        until_code: bool = False,
+    ) -> Callable[[], object]:
+        """Has the samples put into `results`; see `Continuing.begin`."""
         config.check()
-        request = _Request(problem=problem, config=config)
+        request = _Request(problem=problem, config=config, results=results, said=said, until_code=until_code)
         for index, seed in seeds.items():
             self._inbox.put(_Call(request=request, index=index, seed=seed))
-        ends = None if config.timeout_s is None else time.monotonic() + config.timeout_s
-        try:
-            for _ in range(len(seeds)):
-                try:
-                    found = request.results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
-                except Empty:
-                    return
-                if isinstance(found, Exception):
-                    raise found
-                yield found
-        finally:
-            request.cancelled = True
+        return request.cancel
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it was started here."""
@@ -203,7 +229,9 @@ class RaySampler:
             call.worker = load.index(min(load))
             load[call.worker] += 1
             draw = self._workers[call.worker].draw
-            running[draw.remote(call.request.problem, call.index, call.seed, call.request.config)] = call
+            asked = call.request
+            words = (asked.problem, call.index, call.seed, asked.config, asked.said, asked.until_code)
+            running[draw.remote(*words)] = call
 
     def _settle(self, call: _Call, reference: Any) -> bool:
         """Hands the result over; False where the worker was lost and the sample must be drawn again."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from mathlete.prompts import END_THINK
 from mathlete.sampling.box import box_end
+from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Finish, Sample
 
 _TAIL_TOKENS = 2048
@@ -13,7 +14,9 @@ _TAIL_TOKENS = 2048
 class Reply:
     """What a server has sent of one completion."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, until_code: bool = False, answering: bool = False) -> None:
+        """Knows what ends it: see `Continuing.begin`."""
+        self._until_code, self._before = until_code, END_THINK if answering else ""
         self._thought: list[str] = []
         self._text: list[str] = []
         self._logprobs: list[float] = []
@@ -46,22 +49,37 @@ class Reply:
 
     @property
     def ended(self) -> bool:
-        """Whether the server said why it ended, or the answer is there; else the connection was cut."""
-        return self._reason is not None or self.boxed
+        """Whether the server said why it ended, or all is there; else the connection was cut."""
+        return self._reason is not None or self.complete
 
     @property
-    def boxed(self) -> bool:
-        """Whether the answer is there, and the tokens drawn for it are known by their log-probabilities."""
-        return bool(self._logprobs) and "}" in "".join(self._text[-1:]) and box_end(self.text) is not None
+    def complete(self) -> bool:
+        """Whether nothing more need be drawn: the answer is there, with the log-probabilities that tell its tokens, or
+        the program, which must be run before the model makes up its output."""
+        latest = "".join(self._text[-1:] or self._thought[-1:])
+        if "`" in latest and self._code_end is not None:
+            return True
+        return bool(self._logprobs) and "}" in latest and self._box_end is not None
+
+    @property
+    def _box_end(self) -> int | None:
+        end = box_end(self._before + self.text)
+        return None if end is None else end - len(self._before)
+
+    @property
+    def _code_end(self) -> int | None:
+        return code_end(self.text) if self._until_code else None
 
     def sample(self, *, problem_id: str, index: int, seed: int, seconds: float) -> Sample:
         """The finished sample.
 
         A server that sends neither usage nor log-probabilities leaves the number of chunks as that of the tokens.
         """
-        text = self.text
-        end = box_end(text)
-        finish: Finish = "boxed" if end is not None else "length" if self._reason == "length" else "stop"
+        text, boxed, code = self.text, self._box_end, self._code_end
+        # Whichever closes first: a box before the program ends the sample.
+        end = min((place for place in (boxed, code) if place is not None), default=None)
+        finish: Finish = "length" if self._reason == "length" and end is None else "stop"
+        finish = "boxed" if end is not None and end == boxed else finish
         scores = self._logprobs
         return Sample(
             problem_id=problem_id,

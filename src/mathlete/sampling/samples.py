@@ -1,7 +1,9 @@
 """The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
 
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Literal, Protocol
 
 from mathlete.errors import UserError
@@ -81,3 +83,53 @@ class Sampler(Protocol):
     def close(self) -> None:
         """Frees the model."""
         ...
+
+
+class Continuing(Sampler, Protocol):
+    """An engine that can also go on from what a sample has said so far, as tool use needs."""
+
+    def begin(
+        self,
+        problem: Problem,
+        *,
+        seeds: Mapping[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | Exception]",
+        said: str = "",
+        until_code: bool = False,
+    ) -> Callable[[], object]:
+        """Has one sample for each {index: seed} put into `results`, and returns what cancels those not yet there.
+
+        Args:
+            problem: what is asked.
+            seeds: of the samples.
+            config: its `timeout_s` is the caller's to keep.
+            results: also takes the error that ends the engine.
+            said: what stands between the prompt and the samples' text, which is what comes after it. Where it leaves
+                no room in the model's context, each sample ends at once, with finish `length` and no token.
+            until_code: whether a sample also ends where its first Python block closes, with finish `stop`.
+
+        Raises:
+            UserError: the problem cannot be asked.
+        """
+        ...
+
+
+def arrivals(
+    results: "SimpleQueue[Sample | Exception]", *, count: int, timeout_s: float | None
+) -> Generator[Sample, None, None]:
+    """Yields so many samples as they come, fewer where the time is over; raises an error that comes instead."""
+    ends = None if timeout_s is None else time.monotonic() + timeout_s
+    for _ in range(count):
+        try:
+            found = results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
+        except Empty:
+            return
+        if isinstance(found, Exception):
+            raise found
+        yield found
+
+
+def no_room(problem_id: str, index: int, seed: int) -> Sample:
+    """A sample for which the context has no room."""
+    return Sample(problem_id=problem_id, index=index, seed=seed, text="", tokens=0, finish="length", seconds=0.0)

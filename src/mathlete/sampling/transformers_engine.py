@@ -10,18 +10,18 @@ coupling: LLM.int8 treats a feature as an outlier when any row of the batch has 
 """
 
 import threading
-import time
 from collections import deque
-from collections.abc import Generator, Mapping
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision, load_model, prompt_format
 from mathlete.problems import Problem
-from mathlete.prompts import PromptFormat
+from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.completion import CompletionReader
-from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.samples import Sample, SamplingConfig, arrivals, no_room
 
 if TYPE_CHECKING:
     from mathlete.sampling.batch import Request
@@ -72,27 +72,50 @@ class TransformersSampler:
             UserError: the prompt leaves no room in the model's context.
             RuntimeError: the engine has failed (its error is the cause) or was closed.
         """
+        results: SimpleQueue[Sample | Exception] = SimpleQueue()
+        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
+        try:
+            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
+        finally:
+            cancel()
+
+    def begin(
+        self,
+        problem: Problem,
+        *,
+        seeds: Mapping[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | Exception]",
+        said: str = "",
+        until_code: bool = False,
+    ) -> Callable[[], object]:
+        """Has the samples put into `results`; see `Continuing.begin`.
+
+        Raises:
+            UserError: the prompt leaves no room in the model's context.
+            RuntimeError: the engine has failed (its error is the cause) or was closed.
+        """
         config.check()
-        request = self._request(problem, seeds, config)
+        with self._reader.lock:
+            prompt = prompt_that_fits(problem, prompts=self.prompts, context=self._context)
+            prompt += self._reader.ids(said) if said else []
+        if len(prompt) >= self._context:
+            for index, seed in seeds.items():
+                results.put(no_room(problem.id, index, seed))
+            return lambda: None
+        request = self._request(problem, prompt, seeds, config, results)
+        request.until_code, request.answering = until_code, END_THINK in said
         with self._lock:
             if self._ended:
                 raise self._stopped()
             self._open.add(request)
             self._inbox.put(request)
-        ends = None if config.timeout_s is None else time.monotonic() + config.timeout_s
-        try:
-            for _ in range(len(seeds)):
-                try:
-                    sample = request.results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
-                except Empty:
-                    return
-                if sample is None:
-                    raise self._stopped()
-                yield sample
-        finally:
-            request.cancelled = True
-            with self._lock:
-                self._open.discard(request)
+        return lambda: self._cancel(request)
+
+    def _cancel(self, request: "Request") -> None:
+        request.cancelled = True
+        with self._lock:
+            self._open.discard(request)
 
     def close(self) -> None:
         """Stops the engine thread and lets the model go; streams still waiting raise."""
@@ -100,17 +123,23 @@ class TransformersSampler:
         self._thread.join()
         self._model = None
 
-    def _request(self, problem: Problem, seeds: Mapping[int, int], config: SamplingConfig) -> "Request":
+    def _request(
+        self,
+        problem: Problem,
+        prompt: list[int],
+        seeds: Mapping[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | Exception]",
+    ) -> "Request":
         from mathlete.sampling.batch import Request
 
-        with self._reader.lock:
-            prompt = prompt_that_fits(problem, prompts=self.prompts, context=self._context)
         return Request(
             problem_id=problem.id,
             prompt=prompt,
             config=config,
             max_tokens=min(config.max_tokens, self._context - len(prompt)),
             waiting=deque(seeds.items()),
+            results=results,
         )
 
     def _stopped(self) -> RuntimeError:
@@ -128,7 +157,7 @@ class TransformersSampler:
             with self._lock:
                 self._ended = True
                 for request in self._open:
-                    request.results.put(None)
+                    request.results.put(self._stopped())
 
     def _decode(self) -> None:
         import torch
@@ -162,14 +191,21 @@ class TransformersSampler:
 
 
 def open_transformers(
-    source: ModelSource, *, precision: Precision = "auto", max_rows: int = 256, threads: int | None = None
+    source: ModelSource,
+    *,
+    precision: Precision = "auto",
+    max_rows: int = 256,
+    threads: int | None = None,
+    instruction: str | None = None,
 ) -> TransformersSampler:
-    """The engine over a model loaded from its source.
+    """The engine over a model loaded from its source, told `instruction` where it is given in place of its own.
 
     Raises:
         UserError: the model or its tokenizer cannot be loaded.
     """
     prompts = prompt_format(source)
+    if instruction is not None:
+        prompts = replace(prompts, instruction=instruction)
     return TransformersSampler(
         load_model(source, precision=precision), prompts=prompts, max_rows=max_rows, threads=threads
     )

@@ -1,0 +1,201 @@
+"""The process behind `mathlete.tir.python`: holds numpy and sympy loaded, and forks an interpreter for each sample.
+
+It is asked over one socket, 9 bytes a request: `o` and a number with a socket attached opens an interpreter that
+listens there, `k` and its number kills it. When the socket closes, because its owner ended however it did, all
+interpreters are killed. This process itself never runs a program.
+"""
+
+import ast
+import builtins
+import contextlib
+import importlib
+import io
+import json
+import linecache
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from types import FrameType
+from typing import Any
+
+from mathlete.tir.protection import Limits, put_up, set_limits, usable_layers
+
+_LOADED = (
+    "bisect",
+    "cmath",
+    "collections",
+    "decimal",
+    "fractions",
+    "functools",
+    "heapq",
+    "itertools",
+    "math",
+    "random",
+)
+_LOADED_TOO = ("re", "statistics", "string", "time", "typing", "mpmath", "numpy", "sympy")
+_EMPTY = {"__name__": "__main__", "__builtins__": builtins}
+REQUEST_BYTES = 9
+
+
+def serve(control: socket.socket, limits: Limits, layers: list[str] | None) -> None:
+    """Answers requests until the socket closes; `layers` None takes all that work here."""
+    for name in (*_LOADED, *_LOADED_TOO):
+        importlib.import_module(name)
+    layers = usable_layers() if layers is None else layers
+    control.sendall(json.dumps(layers).encode() + b"\n")
+    children: dict[bytes, int] = {}
+    try:
+        while request := _next(control, children):
+            word, handles = request
+            if word[:1] == b"o":
+                children[word[1:]] = _fork(control, handles[0], limits, layers)
+                os.close(handles[0])
+            elif word[1:] in children:
+                _kill(children.pop(word[1:]))
+    finally:
+        for child in children.values():
+            _kill(child)
+
+
+def _next(control: socket.socket, children: dict[bytes, int]) -> tuple[bytes, list[int]] | None:
+    while not select.select([control], [], [], 1.0)[0]:
+        _reap(children)
+    _reap(children)
+    word, handles, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
+    while word and len(word) < REQUEST_BYTES:
+        word += control.recv(REQUEST_BYTES - len(word)) or b"\0" * REQUEST_BYTES
+    return (word, handles) if word else None
+
+
+def _reap(children: dict[bytes, int]) -> None:
+    for number, child in [*children.items()]:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            del children[number]
+
+
+def _kill(child: int) -> None:
+    # Its group too: without a filter it may have children of its own.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _fork(control: socket.socket, handle: int, limits: Limits, layers: list[str]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        control.close()
+        os.setsid()
+        channel = socket.socket(fileno=handle)
+        set_limits(limits)
+        put_up(layers)
+        _interpret(channel, limits)
+    finally:
+        # Never back into the loop above, whatever happened.
+        os._exit(0)
+
+
+def _interpret(channel: socket.socket, limits: Limits) -> None:
+    """Runs the programs that come in as lines of JSON, one after another in one namespace."""
+    import random
+
+    import numpy
+
+    random.seed(0)
+    numpy.random.seed(0)
+    channel.sendall(b"ready\n")
+    namespace: dict[str, Any] = {**_EMPTY}
+    for number, line in enumerate(channel.makefile("rb"), start=1):
+        output = BoundedText(limits.output_chars)
+        failed = execute(json.loads(line), namespace, output, name=f"<block {number}>", timeout_s=limits.timeout_s)
+        channel.sendall(json.dumps({"output": output.getvalue(), "failed": failed}).encode() + b"\n")
+
+
+def execute(code: str, namespace: dict[str, Any], output: io.TextIOBase, *, name: str, timeout_s: float) -> bool:
+    """Whether the program failed; what it printed, and its traceback, are in `output`."""
+    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+    sys.stdout = sys.stderr = output
+    try:
+        try:
+            signal.signal(signal.SIGALRM, _too_long)
+            signal.setitimer(signal.ITIMER_REAL, timeout_s)
+            _run(code, namespace, name)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except SystemExit:
+        return False
+    except MemoryError as error:
+        # What fills the memory would fail every later program too.
+        traceback.clear_frames(error.__traceback__)
+        namespace.clear()
+        namespace.update(_EMPTY)
+        output.write(_shown(error) + "[out of memory: all variables are gone]\n")
+        return True
+    except BaseException as error:
+        # The boundary to the model's program, which raises whatever it likes; the model reads it.
+        output.write(_shown(error))
+        return True
+    return False
+
+
+def _too_long(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError("the program ran too long")
+
+
+def _run(code: str, namespace: dict[str, Any], name: str) -> None:
+    """Runs the statements, and shows the value of a last expression as a notebook does."""
+    tree = ast.parse(code, name)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, name, "exec"), namespace)
+    if isinstance(last, ast.Expr):
+        value = eval(compile(ast.Expression(last.value), name, "eval"), namespace)
+        if value is not None:
+            print(repr(value))
+
+
+def _shown(error: BaseException) -> str:
+    """The traceback with the programs' own lines only."""
+    report = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
+    own = [frame for frame in report.stack if frame.filename.startswith("<block")]
+    report.stack = traceback.StackSummary.from_list(own)
+    return "".join(report.format(chain=False))
+
+
+class BoundedText(io.TextIOBase):
+    """What is written, but for the middle where it is too long.
+
+    >>> text = BoundedText(10)
+    >>> text.write("0123456789abcdef")
+    16
+    >>> text.getvalue()
+    '01234\\n[6 characters left out]\\nbcdef'
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._head, self._tail, self._length = limit, "", "", 0
+
+    def write(self, text: str) -> int:
+        """Takes it, and returns its length."""
+        rest = text
+        if (room := self._limit // 2 - len(self._head)) > 0:
+            self._head, rest = self._head + text[:room], text[room:]
+        keep = self._limit - self._limit // 2
+        self._tail = (self._tail + rest[-keep:])[-keep:]
+        self._length += len(text)
+        return len(text)
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def getvalue(self) -> str:
+        """What is kept."""
+        left_out = self._length - len(self._head) - len(self._tail)
+        middle = f"\n[{left_out} characters left out]\n" if left_out else ""
+        return self._head + middle + self._tail
