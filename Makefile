@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test slow check fix bench
+.PHONY: setup demo demo-submit test slow check fix bench
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -21,6 +21,18 @@ demo: setup
 	$(PY) -m eval pocket_val --model pocket --run runs/demo-base
 	$(PY) -m eval pocket_val --model runs/demo-train/export --run runs/demo-tuned
 	$(PY) -m eval table runs/demo-base runs/demo-tuned --train runs/demo-train --out runs/demo.json
+	$(MAKE) --no-print-directory demo-submit
+
+# The last part of the demo, on its export: 20 questions, twice, where a real rerun has 50.
+# 8-bit weights need bitsandbytes, which Kaggle's image lacks: this one step asks the package index, for its wheel.
+demo-submit: setup
+	@start=$$(date +%s) \
+	&& set -x \
+	&& $(PY) -m submit build --model runs/demo-train/export --names.owner mathlete-demo --folder runs/demo-submit \
+	&& $(PY) -m submit rehearse --questions 20 --folder runs/demo-submit \
+	&& $(PY) -m submit preflight --folder runs/demo-submit \
+	&& { set +x; } 2>/dev/null \
+	&& echo "build, rehearse (20 questions, two runs) and preflight took $$(($$(date +%s) - start)) s"
 
 test: setup
 	$(PY) -m pytest -q -n auto --dist loadfile

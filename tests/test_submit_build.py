@@ -72,6 +72,15 @@ def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.Mo
     assert config_from(json.loads(build.config.as_json())) == build.config
 
 
+def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = submit(tmp_path, "build", "--names.owner", "mathlete-demo", "--folder", "runs/apart")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "kaggle").exists()
+    monkeypatch.chdir(tmp_path)
+    apart = load_build(Path("runs/apart"))
+    assert (apart.kaggle, apart.wheels) == (Path("runs/apart/kaggle"), Path("runs/apart/wheels"))
+
+
 def test_another_setting_gives_another_notebook() -> None:
     texts = {notebook_text(KernelConfig(policy=Policy(seed=seed)), NAMES) for seed in (0, 1)}
     assert len(texts) == 2

@@ -87,6 +87,14 @@ def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_pyth
     assert "(rehearsal)" in (tmp_path / "network" / "stage" / "notebook.log").read_text()
 
 
+@pytest.mark.parametrize("where", ["tmp/work", "home/work"])
+def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_the_notebook(where: str) -> None:
+    checkout = Path("/", where)
+    inside, outside = checkout / ".venv", Path("/usr")
+    assert sandbox._unseen([inside, outside], hidden=checkout) == [inside]
+    assert (inside in sandbox._unseen([inside], hidden=None)) == (not where.startswith("home"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:

@@ -58,8 +58,15 @@ class BuildSettings:
     """Docker image pinned by its digest; empty: the one in use when the notebook is first saved."""
     find_links: Path | None = None
     """Take the wheels that the weights need from this folder instead of the package index."""
+    folder: Path = WORK
+    """The build's folder. Notebook and wheels go to kaggle/ and runs/wheels, or into any other folder named here."""
     json: bool = False
     """End with one line of JSON on stdout."""
+
+    @property
+    def outputs(self) -> tuple[Path, Path]:
+        """Folders of notebook and metadata, and of the wheels."""
+        return (KAGGLE, WHEELS) if self.folder == WORK else (self.folder / "kaggle", self.folder / "wheels")
 
 
 def build_defaults(words: Sequence[str]) -> BuildSettings:
@@ -88,7 +95,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         )
     if names.model_version == 0:
         weights = sha256_json(sha256_tree(source.folder))
-        names = replace(names, model_version=next_model_version(names, weights=weights, folder=WORK))
+        names = replace(names, model_version=next_model_version(names, weights=weights, folder=settings.folder))
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     config = KernelConfig(
         competition=settings.competition,
@@ -97,24 +104,26 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         wall_s=float(rules.wall_s),
         deadline_s=float(rules.predict_deadline_s),
     )
+    kaggle, wheels = settings.outputs
     made = build(
         model=source.folder,
         config=config,
         names=names,
-        kaggle=KAGGLE,
-        wheels=WHEELS,
+        kaggle=kaggle,
+        wheels=wheels,
         machine=settings.machine,
         image=settings.image,
         licence=settings.licence,
         find_links=settings.find_links,
     )
-    made.save(WORK)
+    made.save(settings.folder)
     hashes = made.hashes()
-    append(WORK / LEDGER, "build", hashes)
+    append(settings.folder / LEDGER, "build", hashes)
     for name, digest in hashes.items():
         out.print(f"{name:<10} {digest[:16]}")
-    out.print(f"{KAGGLE}: notebook and metadata · {WHEELS}: wheels · next: python -m submit rehearse")
-    return {"kaggle": str(KAGGLE), "wheels": str(WHEELS), "hashes": hashes}
+    again = "" if settings.folder == WORK else f" --folder {settings.folder}"
+    out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")
+    return {"kaggle": str(kaggle), "wheels": str(wheels), "hashes": hashes}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 Isolation = Literal["namespaces", "interpreter"]
@@ -74,18 +75,9 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
     for name in ("notebook", "gateway"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     isolated = namespaces_work()
-    command = _isolated(stage, folder) if isolated else _blocked(stage, folder)
-    process = subprocess.Popen(command, start_new_session=True, env=_clean(stage, folder, isolated=isolated))
-    timed_out = False
-    try:
-        process.wait(stage.limit_s)
-    except subprocess.TimeoutExpired:
-        timed_out = True
-    finally:
-        # The pid namespace takes all its processes with it; without one, at least the session goes.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with TemporaryDirectory(prefix="mathlete-roots-") as roots:
+        command = _isolated(stage, folder, Path(roots)) if isolated else _blocked(stage, folder)
+        timed_out = _run(command, _clean(stage, folder, isolated=isolated), limit_s=stage.limit_s)
     return Ended(
         notebook_code=_code(folder / "notebook.code"),
         gateway_code=_code(folder / "gateway.code"),
@@ -93,6 +85,21 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
         isolation="namespaces" if isolated else "interpreter",
         folder=folder,
     )
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], *, limit_s: float) -> bool:
+    """Runs the command and all it starts to its end or to the limit; returns whether that came first."""
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
+    try:
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        # The pid namespace takes all its processes with it; without one, at least the session goes.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return False
 
 
 def _code(file: Path) -> int | None:
@@ -118,24 +125,27 @@ def _clean(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
     return values
 
 
-def _isolated(stage: Stage, folder: Path) -> list[str]:
-    (folder / "stage.sh").write_text(_script(stage, folder), encoding="utf-8")
+def _isolated(stage: Stage, folder: Path, roots: Path) -> list[str]:
+    (folder / "stage.sh").write_text(_script(stage, folder, roots), encoding="utf-8")
     outer = ["unshare", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"]
     return [*outer, "bash", str(folder / "stage.sh")]
 
 
-def _script(stage: Stage, folder: Path) -> str:
+def _script(stage: Stage, folder: Path, roots: Path) -> str:
     """The shell script that lays the roots; every path in it is quoted."""
     interpreter = [Path(sys.prefix), Path(sys.base_prefix)]
     # The notebook must live on the wheel alone; only the gateway sees this checkout.
-    gateway_needs = [*interpreter, Path(__file__).parents[3]]
+    checkout = Path(__file__).parents[3]
+    hidden = checkout if (checkout / "pyproject.toml").is_file() else None
     return _STAGE.format(
         folder=quote(str(folder.resolve())),
+        roots=quote(str(roots.resolve())),
         notebook=quote(str(stage.notebook.resolve())),
         python=quote(sys.executable),
         system=" ".join(_SYSTEM),
-        notebook_needs=_words(_beside_system(interpreter)),
-        gateway_needs=_words(_beside_system(gateway_needs)),
+        hidden=quote(str(hidden or "")),
+        notebook_needs=_words(_unseen(interpreter, hidden=hidden)),
+        gateway_needs=_words(_unseen([*interpreter, checkout], hidden=None)),
         mounts=_binds(stage.mounts),
         gateway_mounts=_binds(stage.gateway_mounts),
         gateway=_words(stage.gateway),
@@ -150,8 +160,9 @@ def _words(values: Sequence[object]) -> str:
     return " ".join(quote(str(value)) for value in values)
 
 
-def _beside_system(folders: Sequence[Path]) -> list[Path]:
-    return [folder for folder in folders if folder.resolve().parts[1] not in _SYSTEM]
+def _unseen(folders: Sequence[Path], *, hidden: Path | None) -> list[Path]:
+    """The folders that the system's own do not hold, or that are hidden with the checkout they lie in."""
+    return [f for f in folders if f.parts[1] not in _SYSTEM or (hidden is not None and f.is_relative_to(hidden))]
 
 
 def _binds(mounts: Mapping[str, Path]) -> str:
@@ -164,28 +175,29 @@ F={folder}
 mount --make-rprivate /
 ip link set lo up 2>/dev/null || true
 
-root() {{  # root DIR MORE...: the system and more folders read-only in a fresh tmpfs
-  mount -t tmpfs -o size=64m tmpfs "$1"
-  R="$1"; shift
+root() {{  # root DIR HIDDEN MORE...: the system read-only in a fresh tmpfs, HIDDEN emptied, more folders read-only
+  R="$1"; H="$2"; shift 2
+  mkdir "$R"; mount -t tmpfs -o size=64m tmpfs "$R"
+  for d in {system}; do
+    [ -e "/$d" ] || continue
+    if [ -L "/$d" ]; then ln -s "$(readlink "/$d")" "$R/$d"; continue; fi
+    mkdir "$R/$d"; mount --rbind "/$d" "$R/$d"; mount -o remount,bind,ro "$R/$d" 2>/dev/null || true
+  done
+  mkdir -p "$R/dev" "$R/proc" "$R/sys" "$R/tmp" "$R/kaggle/input" "$R/kaggle/working"
+  mount --rbind /dev "$R/dev"; mount --rbind /proc "$R/proc"; mount --rbind /sys "$R/sys" 2>/dev/null || true
+  mount -t tmpfs -o size={tmp}m tmpfs "$R/tmp"; mkdir -p "$R/tmp/home"
+  # After the system and /tmp, which a checkout may lie in.
+  if [ -n "$H" ] && [ -d "$R$H" ]; then mount -t tmpfs tmpfs "$R$H"; fi
   for d in "$@"; do
     mkdir -p "$R$d"; mount --rbind "$d" "$R$d"; mount -o remount,bind,ro "$R$d" 2>/dev/null || true
   done
-  set -- "$R"
-  for d in {system}; do
-    [ -e "/$d" ] || continue
-    if [ -L "/$d" ]; then ln -s "$(readlink "/$d")" "$1/$d"; continue; fi
-    mkdir "$1/$d"; mount --rbind "/$d" "$1/$d"; mount -o remount,bind,ro "$1/$d" 2>/dev/null || true
-  done
-  mkdir -p "$1/dev" "$1/proc" "$1/sys" "$1/tmp" "$1/kaggle/input" "$1/kaggle/working"
-  mount --rbind /dev "$1/dev"; mount --rbind /proc "$1/proc"; mount --rbind /sys "$1/sys" 2>/dev/null || true
-  mount -t tmpfs -o size={tmp}m tmpfs "$1/tmp"; mkdir -p "$1/tmp/home"
 }}
 ro() {{ mkdir -p "$2"; mount --bind "$1" "$2"; mount -o remount,bind,ro "$2"; }}
 
-N=$(mktemp -d); G=$(mktemp -d)
+N={roots}/notebook; G={roots}/gateway
 
 notebook() {{
-  root "$N" {notebook_needs}; I="$N/kaggle/input"; mount -t tmpfs tmpfs "$I"
+  root "$N" {hidden} {notebook_needs}; I="$N/kaggle/input"; mount -t tmpfs tmpfs "$I"
 {mounts}
   mount -o remount,bind,ro "$I"
   mount -t tmpfs -o size={working}m tmpfs "$N/kaggle/working"
@@ -204,7 +216,7 @@ notebook() {{
 }}
 
 gateway() {{
-  root "$G" {gateway_needs}; I="$G/kaggle/input"; mount -t tmpfs tmpfs "$I"
+  root "$G" "" {gateway_needs}; I="$G/kaggle/input"; mount -t tmpfs tmpfs "$I"
 {gateway_mounts}
   mount --bind "$F/hosts" "$G/etc/hosts"
   mount --bind "$F/gateway" "$G/kaggle/working"
