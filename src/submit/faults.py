@@ -26,7 +26,7 @@ def run_fault(fault: Fault, build: Build, problems: Sequence[Problem], *, layout
 def list_faults(say: Callable[[str], None]) -> dict[str, object]:
     """Prints all faults."""
     for fault in FAULTS.values():
-        say(f"{fault.name:<28}{fault.expect:<9}{fault.says}")
+        say(f"{fault.name:<29}{fault.expect:<9}{fault.says}")
     return {"faults": len(FAULTS), "names": sorted(FAULTS)}
 
 
@@ -52,7 +52,7 @@ def run_faults(
             lost.append(fault.name)
         else:
             shutil.rmtree(folder)
-        say(f"{fault.name:<28}{outcome:<9}{found.seconds:5.1f} s  {_why(found)}")
+        say(f"{fault.name:<29}{outcome:<9}{found.seconds:5.1f} s  {_why(found)}")
     seconds = round(time.monotonic() - began, 1)
     return {"faults": len(chosen), **counts, "lost": len(lost), "seconds": seconds, "lost_names": lost}
 
