@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
+# What 8-bit weights need and Kaggle's image lacks, for the notebook that the demo builds.
+WHEELS := $(VENV)/kaggle-wheels
 # After the installation nothing may reach for a network.
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -14,6 +16,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) -m pip download --quiet --disable-pip-version-check -c constraints.txt --no-deps --only-binary=:all: \
+		--platform manylinux_2_24_x86_64 -d $(WHEELS) bitsandbytes
 	@touch $@
 
 demo: setup
@@ -24,11 +28,11 @@ demo: setup
 	$(MAKE) --no-print-directory demo-submit
 
 # The last part of the demo, on its export: 20 questions, twice, where a real rerun has 50.
-# 8-bit weights need bitsandbytes, which Kaggle's image lacks: this one step asks the package index, for its wheel.
 demo-submit: setup
 	@start=$$(date +%s) \
 	&& set -x \
 	&& $(PY) -m submit build --model runs/demo-train/export --names.owner mathlete-demo --folder runs/demo-submit \
+		--find-links $(WHEELS) \
 	&& $(PY) -m submit rehearse --questions 20 --folder runs/demo-submit \
 	&& $(PY) -m submit preflight --folder runs/demo-submit \
 	&& { set +x; } 2>/dev/null \

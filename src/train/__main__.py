@@ -15,6 +15,7 @@ from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
 from mathlete.tune.settings import Lora, MergeBase, Rows, Survival, Tune
+from train.overlap import OVERLAP_COMMAND
 from train.presets import PRESETS, preset
 
 _SMALL_BYTES = 200_000_000
@@ -218,6 +219,7 @@ COMMANDS = {
         "Examples:\n\npython -m train pocket-problems hard.jsonl --count 5000 --seed 7\n\n"
         "python -m train pocket-problems suite.jsonl --families hard/power easy/gcd --split test --no-traces",
     ),
+    "data overlap": OVERLAP_COMMAND,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+r"""What two statements are compared by: their tokens, n-grams and numbers, without what only typesets them.
+
+Two problems of one template ("A train travels 60 km ...", "A train travels 80 km ...") differ in nothing but numbers;
+they are different problems, so numbers are kept apart and must agree.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+_DRAWING = re.compile(
+    r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{tikzpicture\}.*?\\end\{tikzpicture\}|!\[[^\]]*\]\([^)]*\)", re.S
+)
+_BRANCH = re.compile(r"\\(?:text|mathrm|mathbf|mathit|mathcal|mathbb|operatorname|textbf|emph|boxed|overline)\b\*?")
+_TYPESET = re.compile(
+    r"\\(?:begin|end)\s*\{[^}]*\}(?:\{[lcr|]+\})?|\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits|quad|qquad"
+    r"|label|tag|nonumber|phantom|hspace|vspace)(?![a-zA-Z])|\\[,;:!>\[\]() ]"
+)
+_FRAC = re.compile(r"\\[dt]frac(?![a-zA-Z])")
+_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|\\,|,)(?=\d{3}(?!\d))")
+_TOKEN = re.compile(r"\d+(?:\.\d+)?|\\?[^\W\d_]+|[-+*/^=<>!|]")
+_CAPITALS = re.compile(r"(?<![A-Za-z\\])[A-Z]{3,}(?![A-Za-z])")
+_NUMBER_WORDS = {
+    "zero": "0", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
+    "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "fifteen": "15", "twenty": "20",
+}  # fmt: skip
+"""Without "one": "one of them" and "the one that" are no numbers."""
+_EQUAL_SIGNS = {r"\leq": "<=", r"\le": "<=", r"\geq": ">=", r"\ge": ">=", r"\times": "*", r"\cdot": "*", r"\lt": "<"}
+
+
+def tokens_of(statement: str) -> list[str]:
+    r"""The statement's words, numbers and signs, lower case, whatever it was typeset with.
+
+    >>> tokens_of(r"Let $x\cdot y = 6{,}000$. Find \(\tfrac{x}{y}\).")
+    ['let', 'x', '*', 'y', '=', '6000', 'find', '\\frac', 'x', 'y']
+    >>> tokens_of("Eight circles [asy] draw(0,0); [/asy]")
+    ['8', 'circles']
+    """
+    text = unicodedata.normalize("NFKC", _DRAWING.sub(" ", statement))
+    for pattern, put in ((_GROUPS, ""), (_FRAC, r"\\frac"), (_BRANCH, " "), (_TYPESET, " ")):
+        text = pattern.sub(put, text)
+    found = (_EQUAL_SIGNS.get(token, token.lower()) for token in _TOKEN.findall(text))
+    return [_NUMBER_WORDS.get(token, token) for token in found]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement, read for comparison."""
+
+    tokens: tuple[str, ...]
+    names: Counter[str]
+    """Words in capitals, as PROOF in "the letters of PROOF": like a number, another one makes another problem."""
+    drawing: str
+    """Its drawings without white space: "the value of $x$ in the diagram" is many problems."""
+
+    @classmethod
+    def of(cls, text: str) -> "Statement":
+        """Reads a statement."""
+        names = Counter(_CAPITALS.findall(_DRAWING.sub(" ", text)))
+        return cls(tuple(tokens_of(text)), names, "".join("".join(_DRAWING.findall(text)).split()))
+
+    @cached_property
+    def numbers(self) -> Counter[str]:
+        """The numbers and names in it, each as often as it stands there."""
+        return Counter(token for token in self.tokens if token[0].isdigit()) + self.names
+
+    def holds(self, other: "Statement") -> bool:
+        """Whether every token of the other statement stands here too."""
+        return not Counter(other.tokens) - Counter(self.tokens)
+
+    def grams(self, size: int) -> frozenset[tuple[str, ...]]:
+        """Its runs of `size` tokens; of a shorter statement the whole."""
+        count = max(1, len(self.tokens) - size + 1)
+        return frozenset(self.tokens[at : at + size] for at in range(count)) if self.tokens else frozenset()
+
+
+def jaccard(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
+    """|A ∩ B| / |A ∪ B|, 0 to 1."""
+    return len(one & other) / max(1, len(one | other))
+
+
+def containment(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
+    """|A ∩ B| as a share of the smaller set, 0 to 1."""
+    return len(one & other) / max(1, min(len(one), len(other)))

@@ -1,0 +1,90 @@
+"""`python -m train data overlap`: which rows of a file are problems of a suite."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from mathlete.command import Command, console, progress
+from mathlete.runs import write_atomically
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mathlete.corpus.overlap import Pair
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlapSettings:
+    """What is compared with what."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """Problems in any columns: .jsonl, .json, .csv or .parquet."""
+    suite: tuple[str, ...]
+    """Suites' names, or JSONL files of problems."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
+    out: Path | None = None
+    """JSONL file for all pairs, side by side."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def overlap(settings: OverlapSettings) -> dict[str, object]:
+    """Prints the pairs of rows and suites' problems that are the same problem; returns their counts."""
+    from mathlete.corpus.overlap import SuiteIndex
+    from mathlete.corpus.suites import load_suite
+    from mathlete.corpus.tables import read_statements
+
+    out = console(json=settings.json)
+    suites = [load_suite(name, mirror=settings.mirror) for name in settings.suite]
+    index = SuiteIndex([problem for suite in suites for problem in suite.problems])
+    with progress("overlap") as shown:
+        rows = shown.track(read_statements(settings.file), total=None)
+        pairs = list(index.pairs(rows))
+    for pair in pairs[:_SHOWN]:
+        _print(out, pair)
+    if len(pairs) > _SHOWN:
+        out.print(f"… and {len(pairs) - _SHOWN} more pairs; --out FILE writes them all")
+    if settings.out:
+        write_atomically(settings.out, "".join(json.dumps(_line(pair), ensure_ascii=False) + "\n" for pair in pairs))
+    kinds = Counter(pair.kind for pair in pairs)
+    found: dict[str, object] = {
+        "pairs": len(pairs),
+        "rows_hit": len({pair.row.id for pair in pairs}),
+        "suite_hit": len({pair.suite.id for pair in pairs}),
+        "by_kind": {kind: kinds[kind] for kind in ("exact", "ngram", "near")},
+    }
+    out.print(f"{settings.file} and {', '.join(settings.suite)}: " + ", ".join(f"{k} {v}" for k, v in found.items()))
+    return found
+
+
+def _print(out: "Console", pair: "Pair") -> None:
+    from rich.markup import escape
+
+    out.print(f"[bold]{pair.kind}[/] {pair.similarity:.2f} · row {escape(pair.row.id)} is {escape(pair.suite.id)}")
+    for problem in (pair.row, pair.suite):
+        out.print("  " + escape(" ".join(problem.statement.split())[:180]))
+
+
+def _line(pair: "Pair") -> dict[str, Any]:
+    return {
+        "kind": pair.kind,
+        "similarity": round(pair.similarity, 4),
+        "row": {"id": pair.row.id, "statement": pair.row.statement, "gold": pair.row.gold},
+        "suite": {"id": pair.suite.id, "statement": pair.suite.statement, "gold": pair.suite.gold},
+    }
+
+
+OVERLAP_COMMAND = Command(
+    settings=OverlapSettings,
+    run=overlap,
+    help="Finds the problems of evaluation suites in a file: word for word, contained, or reworded.\n\n"
+    "Examples:\n\npython -m train data overlap problems.jsonl --suite aimo_val math500\n\n"
+    "python -m train data overlap train.parquet --suite pocket_val --out pairs.jsonl --json",
+)
