@@ -121,6 +121,30 @@ def test_build_rehearse_and_preflight_are_three_commands(here: Path, capsys: pyt
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["pushed"] is False
 
 
+SHAPES = ("none", "list", "dict", "no-rows", "two-rows", "negative", "text-column", "null-once", "column-count")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["", "predict-raises", *(f"predict-returns-{shape}" for shape in SHAPES)])
+def test_the_real_package_and_our_gateway_end_alike(name: str, root: Path, here: Path, tmp_path: Path) -> None:
+    """Kaggle's package is in the competition's download only; put it where this test looks to run it."""
+    real = root / "runs" / "competition-data" / "aimo-2"
+    if not (real / "kaggle_evaluation").is_dir():
+        pytest.skip(f"needs the competition's kaggle_evaluation in {real.relative_to(root)}")
+    build = load_build(Path("runs/submit"))
+    build = replace(build, config=replace(build.config, competition="aimo-2"))
+    ends = []
+    for package in (real, None):
+        folder = tmp_path / ("real" if package else "ours")
+        fault = FAULTS[name].inject if name else None
+        found = rehearse(build, asked(3), RehearsalSettings(real_package=package), folder=folder, fault=fault)
+        told = next(folder.rglob("gateway/result.json"), None)
+        result = json.loads(told.read_text()) if told else {}
+        ends.append((found.refusal is None, result.get("Succeeded"), result.get("ErrorName"), len(found.answers)))
+    assert ends[0] == ends[1]
+    assert ends[1][0] == (not name)
+
+
 def test_there_are_at_least_forty_faults_and_they_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("rehearse", "--fault", "list", "--json") == 0
     listed = json.loads(capsys.readouterr().out.splitlines()[-1])

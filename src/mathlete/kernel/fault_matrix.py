@@ -64,10 +64,31 @@ _SHAPES = {
     "text-column": _FRAME.format("'7'"),
     "float-column": _FRAME.format("7.0"),
     "bigint": _FRAME.format("10**25"),
+    "int32-column": "return pl.DataFrame({'id': [row], 'answer': pl.Series([7], dtype=pl.Int32)})",
+    "null-once": _FRAME.format("7 if next(turns) != 2 else None"),
+    "mixed-int-text": _FRAME.format("7 if next(turns) != 2 else '7'"),
+    "mixed-int-float": _FRAME.format("7 if next(turns) != 2 else 7.0"),
+    "mixed-pandas-polars": "return (pd if next(turns) == 1 else pl).DataFrame({'id': [row], 'answer': [7]})",
+    "mixed-polars-pandas": "return (pl if next(turns) == 1 else pd).DataFrame({'id': [row], 'answer': [7]})",
+    "column-count": "return pl.DataFrame({'id': [row], 'answer': [7], **({'votes': [3]} if next(turns) == 2 else {})})",
+    "big-number": "return 10**25",
+    "series-unnamed": "return pl.Series([7])",
+    "pandas-series-unnamed": "return pd.Series([7])",
+    "pandas-wrong-column": "return pd.DataFrame({'id': [row], 'prediction': [7]})",
     "two-rows": "return pl.DataFrame({'id': [row, row], 'answer': [7, 7]})",
     "no-rows": "return pl.DataFrame({'id': [], 'answer': []})",
     "pandas-text": "return pd.DataFrame({'id': [row], 'answer': ['7']})",
 }
+_HARMLESS_SHAPES = {
+    "no-id": "return pl.DataFrame({'answer': [7]})",
+    "wrong-id": "return pl.DataFrame({'id': ['x'], 'answer': [7]})",
+    "answer-first": "return pl.DataFrame({'answer': [7], 'id': [row]})",
+    "pandas-series": "return pd.Series([7], name='answer')",
+    "pandas-no-id": "return pd.DataFrame({'answer': [7]})",
+    "pandas-wrong-id": "return pd.DataFrame({'id': ['x'], 'answer': [7]})",
+    "pandas-index": "return pd.DataFrame({'answer': [7]}, index=[row])",
+}
+"""What AIMO-3's gateway takes and AIMO-2's refused: it puts the ids in itself."""
 
 
 def _fault(name: str, says: str, inject: Inject, expect: Outcome = "valid") -> Fault:
@@ -255,6 +276,10 @@ _PREDICT = (
     *(
         _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", raw(body), "refused")
         for name, body in _SHAPES.items()
+    ),
+    *(
+        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", raw(body))
+        for name, body in _HARMLESS_SHAPES.items()
     ),
 )
 FAULTS = {fault.name: fault for fault in (*_INSIDE, *_ENGINE, *_PLACE, *_GATEWAY, *_PREDICT)}

@@ -110,11 +110,13 @@ def saying(text: str) -> Inject:
 def raw(body: str) -> Inject:
     """A notebook whose own predict does this, without our server around it."""
     return cell(f"""\
-import importlib, sys, time
+import importlib, itertools, sys, time
 import numpy as np
 import pandas as pd
 import polars as pl
 import mathlete.kernel.server as server
+
+turns = itertools.count(1)
 
 
 def predict(identity, problem):
