@@ -1,9 +1,10 @@
 """Right and fast, beside math-verify in the same run: python bench/answers.py [CASES.jsonl].
 
 Without a file the cases are the project's golden pairs and texts, which were written for this checker; a fair
-comparison needs cases from elsewhere. "as given" is math-verify without dollar signs around bare strings, which is how
-lighteval calls its fork; "strings" compares the text of the last box, normalised as the MATH data set's grader does.
-`ratio` is this checker's cases per second over math-verify's; `integers_per_s` its pairs of plain integers a second.
+comparison needs cases from elsewhere. "lighteval-style" is math-verify without dollar signs around bare strings, which
+is how lighteval calls its fork; "strings" compares the text of the last box, normalised as the MATH data set's grader
+does. `ratio` is this checker's cases per second over math-verify's; `integers_per_s` its pairs of plain integers a
+second.
 """
 
 import json
@@ -52,7 +53,7 @@ def golden_cases() -> list[Case]:
     return cases
 
 
-def as_given(case: Case) -> tuple[Outcome, str, str | None]:
+def lighteval_style(case: Case) -> tuple[Outcome, str, str | None]:
     from math_verify import parse, verify
 
     gold, answer = parse(case.gold), parse(case.given)
@@ -110,13 +111,13 @@ def main() -> None:
     warm_up()
     math_verify_verdict(Case(id="", kind="equiv", gold=r"\sqrt{2}", given="1", expected=False))
     ours, theirs = judge(cases, our_verdict), judge(cases, math_verify_verdict)
-    others = {"as given": judge(cases, as_given), "strings": judge(cases, strings)}
+    others = {"lighteval-style": judge(cases, lighteval_style), "strings": judge(cases, strings)}
     Console(stderr=True).print(Report(cases=cases, ours=ours, peer="math-verify", theirs=theirs).table())
     found = {
         name: figures(cases, judged) for name, judged in {"mathlete": ours, "math-verify": theirs, **others}.items()
     }
     for name, row in found.items():
-        print(f"{name:<12} accuracy {row['accuracy']:.3f}  false accepts {row['false_accepts']}", file=sys.stderr)
+        print(f"{name:<16} accuracy {row['accuracy']:.3f}  false accepts {row['false_accepts']}", file=sys.stderr)
     megabyte_ms = megabyte()
     line = {
         "cases": len(cases),

@@ -47,7 +47,7 @@ def _solved(node: Node) -> Node:
     return node
 
 
-_DONE = frozenset({"integral", "limit", "derivative", "sum", "prod"})
+_DONE = frozenset({"integral", "limit", "sum", "prod"})
 
 
 def _is_zero(difference: Any) -> bool:
@@ -161,7 +161,6 @@ _BUILDERS = {
     "prod": lambda k, low, high, body: sympy.Product(body, (k, low, high)),
     "integral": lambda body, x, *limits: sympy.Integral(body, (x, *limits)),
     "limit": lambda body, x, to: sympy.Limit(body, x, to, "+-" if to.is_finite else "-"),
-    "derivative": lambda body, x: sympy.Derivative(body, x),
 }
 
 

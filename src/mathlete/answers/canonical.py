@@ -13,10 +13,11 @@ from mathlete.answers.bounds import is_zero
 from mathlete.answers.exact import rational
 from mathlete.answers.numeric import constant_value, context
 from mathlete.answers.regions import Segment, is_infinite, linear, order, region
-from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, walk
+from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, symbols, walk
 
 COLLECTIONS = frozenset({"set", "tuple", "interval", "union", "matrix", "row", "ratio"})
 """Canonical nodes that hold other answers."""
+_SETS = frozenset({"field", "interval", "union"})
 WORDS = frozenset({"text", "letter"})
 RELATIONS = frozenset({"eq", "rel", "chain"})
 _MAX_ITEMS = 400
@@ -36,7 +37,7 @@ def is_constant(node: Node) -> bool:
     """Whether the tree is a number, real or complex."""
     if node.op in COLLECTIONS | WORDS | RELATIONS:
         return False
-    return not any(n.op in ("sym", "apply", "field") for n in walk(node))
+    return not symbols(node) and not any(n.op in ("apply", "field") for n in walk(node))
 
 
 def expression(node: Node) -> Node:
@@ -96,7 +97,8 @@ def _as_set(items: list[Node]) -> Node:
     from mathlete.answers.equality import same
 
     found: list[Node] = []
-    for item in dict.fromkeys(items):
+    distinct = {item.value if item.op == "num" else item: item for item in items}
+    for item in distinct.values():
         if item.op == "num" or not any(_is_surely_same(same, item, other) for other in found):
             found.append(item)
     return found[0] if len(found) == 1 else Node("set", tuple(found))
@@ -189,6 +191,8 @@ def _product(node: Node) -> Node:
     """A product; of matrices where there is one."""
     if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "tuple"] and str(node.args[0].value).isupper():
         return canonical(node.args[1])  # A(1, 2) is the point (1, 2)
+    if node.op == "add" and node.args[0].op in _SETS and all(arg.op == "neg" for arg in node.args[1:]):
+        return _region(Node("minus", (node.args[0], Node("union", tuple(arg.args[0] for arg in node.args[1:])))))
     if not any(n.op == "matrix" for n in walk(node)):
         return expression(node)
     from mathlete.answers.matrices import matrix_value

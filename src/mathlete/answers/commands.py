@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mathlete.answers.lexer import Token
@@ -44,7 +45,7 @@ def read_command(g: Grammar, text: str) -> Node:
     if name in GREEK:
         return symbol(name)
     if name in _FIELDS:
-        return Node("field", value=_FIELDS[name])
+        return field(g, _FIELDS[name])
     if name in _ACCENTS:
         return symbol(f"{name} {_leaf(g.argument())}")
     if name in _BIG:
@@ -52,6 +53,17 @@ def read_command(g: Grammar, text: str) -> Node:
     if name in _DOTS:
         return symbol("...")
     raise Unreadable(f"the command {text} is not in the grammar")
+
+
+def field(g: Grammar, name: str) -> Node:
+    r"""A set of numbers; `\R^+` and `\Z^+` are its positive ones."""
+    after = [g.peek(k).text for k in range(4)]
+    if after[:2] != ["^", "+"] and after != ["^", "{", "+", "}"]:
+        return Node("field", value=name)
+    g.at += 2 if after[1] == "+" else 4
+    if name == "reals":
+        return Node("interval", (number(0), constant("oo")), "()")
+    return Node("field", value=f"positive {name}")
 
 
 def read_name(g: Grammar, token: Token) -> Node:
@@ -203,6 +215,46 @@ def big(g: Grammar, name: str) -> Node:
     return Node(name, (*low, high, g.product()))
 
 
+def integral(g: Grammar) -> Node:
+    r"""`\int_a^b f(x) dx`; one without limits has no value."""
+    low, high = None, None
+    while g.peek().text in ("_", "^"):
+        sign = g.take().text
+        limit = g.exponent() if g.peek().text in ("+", "-") else g.argument()
+        low, high = (limit, high) if sign == "_" else (low, limit)
+    if low is None or high is None:
+        raise Unreadable("an integral without its limits")
+    body, variable = _integrand(g)
+    inner = g.groups(body, "{", "}") if body else number(1)
+    return Node("integral", (inner, symbol(variable), low, high))
+
+
+def _integrand(g: Grammar) -> tuple[list[Token], str]:
+    """The tokens up to the differential, and its variable."""
+    body: list[Token] = []
+    while (token := g.take()).kind != "end":
+        glued = re.fullmatch(r"([a-z]*)d([a-z])", token.text) if token.kind == "word" else None
+        if glued:
+            body.extend(Token("name", letter) for letter in glued[1])
+            return body, glued[2]
+        if token.text.strip() == "d" and g.peek().kind == "name":
+            return body, g.take().text
+        body.append(token)
+    raise Unreadable("an integral without its differential")
+
+
+def lim(g: Grammar) -> Node:
+    r"""`\lim_{x \to a} f(x)`."""
+    g.expect("_")
+    g.expect("{")
+    variable = g.atom()
+    if g.take().text not in (r"\to", r"\rightarrow", "->") or variable.op != "sym":
+        raise Unreadable("a limit without its variable")
+    to = g.expression()
+    g.expect("}")
+    return Node("limit", (g.product(), variable, to))
+
+
 def _index(g: Grammar) -> tuple[Node, Node]:
     g.expect("{")
     variable = g.atom()
@@ -255,4 +307,5 @@ def matrix(g: Grammar, rows: list[list[list[Token]]], *, determinant: bool) -> N
     return Node("det", (node,)) if determinant else node
 
 
-_READERS = {"frac": frac, "sqrt": sqrt, "binom": binom, "dbinom": binom, "tbinom": binom, "begin": begin}
+_READERS = {"frac": frac, "sqrt": sqrt, "binom": binom, "dbinom": binom, "tbinom": binom, "begin": begin,
+            "int": integral, "lim": lim}  # fmt: skip

@@ -50,11 +50,16 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
     after = _after_thinking(text)
     if after != text and (found := _search(after, kind)):
         return found
-    return _search(text, kind) or _nothing("no answer in the text" if text.strip() else "empty text")
+    return _search(_THINKING.sub(" ", text), kind) or _nothing(
+        "no answer in the text" if text.strip() else "empty text"
+    )
 
 
 def _nothing(reason: str) -> Extracted:
     return Extracted(string=None, provenance=reason, strength="none")
+
+
+_THINKING = re.compile(r"</?think(?:ing)?>|◁/?think▷")
 
 
 def _after_thinking(text: str) -> str:
@@ -65,10 +70,10 @@ def _after_thinking(text: str) -> str:
 def _search(text: str, kind: Kind) -> Extracted | None:
     if kind == "choice":
         return _choice(text) or _value(text, last_box(text))
-    return _value(text, joined_boxes(text) if kind == "list" else last_box(text))
+    return _value(text, joined_boxes(text) if kind == "list" else last_box(text), kind)
 
 
-def _value(text: str, box: Box | None) -> Extracted | None:
+def _value(text: str, box: Box | None, kind: Kind = "value") -> Extracted | None:
     window = text[-WINDOW:]
     if box is not None:
         later = _final_phrase(text[box.end :][-WINDOW:])
@@ -76,10 +81,18 @@ def _value(text: str, box: Box | None) -> Extracted | None:
     for provenance, reader in _STRONG:
         if answer := reader(window):
             return _found(answer, provenance)
+    window = _AFTERTHOUGHT.sub("", window)
+    if kind == "list" and (listed := _listed(window)):
+        return Extracted(listed, "line", "weak")
     for provenance, reader in _WEAK:
         if answer := reader(window):
             return Extracted(answer, provenance, "weak")
     return None
+
+
+_AFTERTHOUGHT = re.compile(
+    r"(?<=[\w$)}]),?[ \t]+(?:where|attained|achieved|obtained|reached|occurring|for (?:all|every|any|each))\b[^\n]*\Z"
+)
 
 
 def _found(answer: str, provenance: str) -> Extracted:
@@ -146,10 +159,10 @@ _MATHS = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.\\])(?:[-−+](?=[\d.$€£]))?[$€£]?(?:\d{1,3}(?:(?:,|\{,\}|\\,|,\\!)\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?"
+    r"(?<![A-Za-z\d_.\\])(?:[-−+](?=[\d.$€£]))?[$€£]?(?:\d{1,3}(?:(?:,|\{,\}|\\,|,\\!)\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:/\d+|(?::\d+)+)?"
     r"(?:\s?\\?%|\s?percent\b)?(?![A-Z\d_])"
 )
-_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}|[一-鿿]{2,}")
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}|[぀-ヿ一-鿿]{2,}")
 _FUNCTION_WORDS = FUNCTIONS | MANY_ARGUMENTS | PLAIN_FUNCTIONS | {"mod", "and"}
 
 
@@ -179,15 +192,24 @@ def _below_heading(window: str) -> str | None:
 
 _SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
 _LEAD = re.compile(
-    r"\A\}?\s*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also)\s+)*", re.I
+    r"\A\}?\s*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also|both"
+    r"|either|donc)\s+)*",
+    re.I,
+)
+_COPULA = re.compile(r"(?<=[\d$)}])\s*(?:です|になります|である|となる|이다|입니다)?[。.]*\Z")
+_LEADING_FORMULA = re.compile(
+    r"(?:\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\))(?=\s*[,;(]\s*(?!(?:and|or)\b)(?:i\.e|[a-z]{2,}))"
 )
 _TAIL = re.compile(
-    r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|due to|by|from|after checking)\b.*"
-    r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\?)\Z",
+    r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|due to|by|from|after checking"
+    r"|attained|achieved|obtained|reached|as required)\b.*"
+    r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\s+\([^()]{1,20}%\)\W*|\?)\Z",
     re.S,
 )
 _LEADING_NUMBER = re.compile(r"(" + _NUMBER.pattern + r")(?=\s*[,;(]|\s+[a-z]{2,}\b(?<!and)(?<!or))")
-_PRICE = re.compile(r"\\?[$€£]\s?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?\s?\\?[$€£]")
+_PRICE = re.compile(
+    r"\\?[$€£]\s?\d[\d,]*(?:\.\d+)?(?:\s+(?:thousand|million|billion)\b)?|\d[\d,]*(?:\.\d+)?\s?\\?[$€£]"
+)
 
 
 def _sentence_value(sentence: str) -> str | None:
@@ -199,7 +221,9 @@ def _sentence_value(sentence: str) -> str | None:
     '\\frac{1}{2}'
     """
     sentence = sentence.strip().strip("*_`").strip()
-    sentence = _LEAD.sub("", _TAIL.sub("", sentence))
+    sentence = _LEAD.sub("", _TAIL.sub("", _COPULA.sub("", sentence)))
+    if leading_formula := _LEADING_FORMULA.match(sentence):
+        return _last_of_chain(_formulas(leading_formula[0])[-1])
     sentence = re.split(r"(?<=[^\s.])[.。](?=\s+[A-Z\"(]|\s*\Z|\*)", sentence, maxsplit=1)[0].strip().strip("*").strip()
     if not is_prose(sentence):
         return _last_of_chain(sentence.rstrip(".;,").strip(" *")) or None
@@ -218,10 +242,15 @@ def _sentence_value(sentence: str) -> str | None:
     return sentence if with_unit else _last_number(sentence)
 
 
+_AND_OR = re.compile(r"\s(?:and|or)\s")
+
+
 def _last_of_chain(maths: str) -> str:
     """What stands after the last = of a chain of equalities or of a labelled number; else all of it."""
     bare = maths.strip().strip("$").strip()
     parts = [part.strip() for part in re.split(r"(?<![<>!:\\])=(?!=)", bare)]
+    if _AND_OR.search(bare) and all(part.count("=") == 1 for part in _AND_OR.split(bare)):
+        return bare
     if len(parts) < 2 or not parts[-1] or "," in bare or r"\begin" in bare:
         return bare
     if len(parts) > 2 and not re.search(r"[<>]", bare):
@@ -254,11 +283,31 @@ def _phrase_with_formula(window: str) -> str | None:
     return bare if short and _formulas(bare) and is_prose(bare) else None
 
 
+_FORMULA = r"(?:\$[^$\n]{1,120}\$|\\\([^\n]{1,120}?\\\))"
+_ITEM = rf"(?:{_FORMULA}|[-−]?\d[\d./]*)"
+_COMMA = r"\s*(?:,\s*(?:and|or)\b|,|and\b|or\b)\s*"
+_LISTED = re.compile(
+    rf"\b(?:are|is|either)\s+({_ITEM}(?:{_COMMA}{_ITEM})+)\.?\Z|({_FORMULA}(?:{_COMMA}{_FORMULA})+)\.?\Z"
+)
+
+
+def _listed(window: str) -> str | None:
+    """The values that the last line says there are: `The roots are $2$ and $3$.`"""
+    found = _LISTED.search(window.rstrip().rpartition("\n")[2])
+    return (found[1] or found[2]) if found else None
+
+
+_NAMED_VALUES = re.compile(r"(?:[a-zA-Z]\s*=\s*[^=,\s]+(?:,\s*|\s+and\s+|\s+or\s+|\Z)){2,}\Z")
+
+
 def _last_line(window: str) -> str | None:
     lines = [line.strip() for line in window.splitlines() if not _EMPTY.match(line)]
     if not lines or "=" not in lines[-1]:
         return None
+    if _NAMED_VALUES.match(lines[-1]):
+        return lines[-1]
     value = lines[-1].rpartition("=")[2].partition(r"\end{")[0].strip().rstrip(".*$ ")
+    value = value.rstrip(".)") if "(" not in value else value
     return value if value and not is_prose(value) and re.search(r"\d", value) else None
 
 

@@ -11,7 +11,7 @@ from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
 from mathlete.answers.lexer import Token, tokenize
 from mathlete.answers.tree import Node, Unreadable, number, walk
-from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS
+from mathlete.answers.vocabulary import ALL_REALS, CURRENCY, NO_SOLUTION, NUMBER_WORDS
 
 RELATIONS = {
     "=": "=", "==": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", r"\le": "<=", r"\leq": "<=", r"\leqslant": "<=",
@@ -21,14 +21,15 @@ RELATIONS = {
     r"\Leftrightarrow": "then", "->": "to", r"\rightarrow": "to", r"\coloneqq": "=", r"\subseteq": "sub",
     r"\subset": "sub", r"\ll": "<<", r"\gg": ">>",
 }  # fmt: skip
-_OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\lbrace": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
-         ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rbrace": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
+_OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
+         ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
 _JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "and", "respectively": "",
             ", and": "and", ", or": "or", "; and": "and", "and,": "and", "oder": "or", "et": "and",
             "ou": "or"}  # fmt: skip
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
 _TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}:[0-5]\d\s*[ap]\.?m\.?\Z", re.I)
-_CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(([A-Za-z])\)\Z")
+_CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(?([A-Za-z])\)\Z")
+_OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(?[A-Z]\)?\Z)", re.I)
 _TEXT = re.compile(
     r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|mathit|textsf|operatorname|bf|rm)\s*(?=\{)"
 )
@@ -56,7 +57,7 @@ def read(text: str) -> Node:
 def words(cleaned: str) -> Node | None:
     """The node of an answer made of words: a letter of a choice, a number word, "no solution", other text."""
     plain = _TEXT.sub("", cleaned).replace("{", "").replace("}", "").replace("$", "").strip()
-    plain = re.sub(r"\s+", " ", plain).strip(" .,;:*'\"")
+    plain = _OPTION.sub("", re.sub(r"\s+", " ", plain).strip(" .,;:*'\""))
     folded = plain.casefold()
     if folded in NO_SOLUTION:
         return Node("set")
@@ -65,7 +66,7 @@ def words(cleaned: str) -> Node | None:
     if (count := number_word(folded)) is not None:
         return number(count)
     if _TIME.match(plain):
-        return Node("text", value=folded)
+        return Node("text", value=folded.replace(".", "").replace(" ", ""))
     choice = _CHOICE.match(plain)
     if choice:
         return Node("letter", value=str(choice[1] or choice[2] or choice[3]).casefold())
@@ -102,12 +103,15 @@ _ABOUT = re.compile(
     r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
 )
 
+_WHERE = re.compile(r"(?<=\S),?\s+(?:where|for (?:all|any|every|each|some))\s.*", re.S)
+
 
 def _prose(cleaned: str) -> str:
     """The value in "the area is 5", and the exact part of "5/3 (about 1.67)"."""
     cut = _ABOUT.match(cleaned)
     if cut is None and (found := _ABOUT.search(cleaned)) and found.start() > 0:
         cleaned = cleaned[: found.start()]
+    cleaned = _WHERE.sub("", cleaned)
     if "is" in cleaned or "are" in cleaned or "equals" in cleaned:
         cleaned = _IS.sub("", cleaned.replace("\\ ", " "))
     return cleaned
@@ -115,15 +119,17 @@ def _prose(cleaned: str) -> str:
 
 def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
     """The tree of a bracketed token list; what the bracket means depends on its kind and its commas."""
-    builder = _set_builder(tokens) if opener in (r"\{", r"\lbrace", "{") else None
+    builder = _set_builder(tokens) if opener in (r"\{", "{") else None
     if builder is not None:
         return builder
-    if opener not in (r"\{", r"\lbrace") and (stacked := _stacked(tokens)):
+    if opener == "[" and (nested := _nested_rows(tokens)):
+        return nested
+    if opener != r"\{" and (stacked := _stacked(tokens)):
         return stacked
-    if opener not in (r"\{", r"\lbrace") and (single := _single_item(tokens)):
+    if opener != r"\{" and (single := _single_item(tokens)):
         return read_relation(single)
     items = read_list(tokens)
-    if opener in (r"\{", r"\lbrace"):
+    if opener == r"\{":
         return Node("set", items)
     if opener == "{":
         return items[0] if len(items) == 1 else Node("set", items)
@@ -138,6 +144,15 @@ def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
 
 
 _INTERVALS = {"(]": "(]", "[)": "[)", "[]": "[]", "][": "()", "]]": "(]", "[[": "[)"}
+
+
+def _nested_rows(tokens: list[Token]) -> Node | None:
+    """`[[1, 2], [3, 4]]`: a matrix as program output writes it."""
+    parts = _split(tokens, ",")
+    if len(parts) < 2 or not all(len(p) > 2 and p[0].text == "[" and p[-1].text == "]" for p in parts):
+        return None
+    rows = tuple(Node("row", read_list(part[1:-1])) for part in parts)
+    return Node("matrix", rows) if len({len(row.args) for row in rows}) == 1 else None
 
 
 def _stacked(tokens: list[Token]) -> Node | None:
@@ -216,6 +231,8 @@ def _joined(tokens: list[Token]) -> list[Token]:
                 found.append(Token("join", joiner))
         elif token.text in (r"\lor", r"\vee", r"\land", r"\wedge"):
             found.append(Token("join", "or" if token.text in (r"\lor", r"\vee") else "and"))
+        elif token.kind in ("text", "word") and token.text.strip() == "to":
+            found.append(Token("op", ":"))
         elif token.kind == "nl":
             found.append(Token("join", ","))
         else:
@@ -244,7 +261,7 @@ def _one_or_list(parts: list[list[Token]]) -> Node:
 
 def collect(nodes: list[Node], *, is_or: bool) -> Node:
     """Several items as one answer: a region, a tuple of named values, or an unordered list."""
-    if any(n.op == "rel" for n in nodes):
+    if any(n.op in ("rel", "inter") for n in nodes):
         return Node("union" if is_or else "inter", tuple(nodes))
     names = [str(n.value) for n in nodes if n.op == "named"]
     if len(names) == len(nodes) and len(set(names)) == len(names) and all(len(n) == 1 for n in names):
@@ -295,7 +312,7 @@ _VALUE_TEXT = re.compile(r"[-+]?[\d.,/ ]+\Z")
 def trim(tokens: list[Token]) -> list[Token]:
     """The tokens without words before a value and nouns after it: `\\text{Area: } 5 \\text{ apples}`."""
     start, end = 0, len(tokens)
-    while start < end - 1 and tokens[start].kind == "text" and _is_noun(tokens[start]):
+    while start < end - 1 and _is_label(tokens[start]):
         start += 1
     while end > start + 1:
         end_of_unit = _unit_power(tokens[:end])
@@ -304,6 +321,10 @@ def trim(tokens: list[Token]) -> list[Token]:
         else:
             break
     return tokens[start:end]
+
+
+def _is_label(token: Token) -> bool:
+    return (token.kind == "text" and _is_noun(token)) or (token.kind == "word" and token.text.lower() in CURRENCY)
 
 
 def _unit_power(tokens: list[Token]) -> int:

@@ -14,7 +14,8 @@ _GLYPHS = {
     "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ",
     "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "⋯": r"\cdots ", "′": "'", "’": "'",
     "‘": "'", "“": '"', "”": '"', "，": ", ", "。": ".", "；": ";", "：": ":", "∣": "|", "ℝ": r"\R ",
-    "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-",
+    "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-", "元": " yuan ", "円": " yen ", "¢": " cents ",
+    "✓": "", "✔": "", "✅": "", "∎": "",
 }  # fmt: skip
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
@@ -34,11 +35,18 @@ _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1
 _GROUP = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
 _FONT = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b")
 _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-_ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{!,;])")
-_QUOTES = re.compile(r"^(?:\*\*|__|`+|[\"'*_])+(?=.)|(?<=.)(?:\*\*|__|`+|[\"*_]|(?<=\d)')+$", re.S)
+_ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{}!,;%$])")
+_BRACKETS = {r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]"}
+_NAMED_BRACKET = re.compile(r"\\[lr](?:brace|brack)(?![a-zA-Z])")
+_LINE_BREAK = re.compile(r"\\\\(?=\s*[^\s$])")
+_LINES = re.compile(r"\\begin\{(aligned|align\*?|gathered|gather\*?|split|cases)\}(.*?)\\end\{\1\}", re.S)
+_QUOTES = re.compile(r"^(?:\*\*|__|`+|\\?\"|['*_])+(?=.)|(?<=.)(?:\*\*|__|`+|\\?\"|[*_]|(?<=\d)')+$", re.S)
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
 _CUT_SHORT = re.compile(r"(?<=\.\d{3})\.\.\.|(?<=\d{4})\.\.\.")
 _PLUS_MINUS = re.compile(r"\+\s?/\s?-|\A\s*\+-")
+_ORDINAL = re.compile(r"(?<=\d)(?:\^\s*\{)?(?:\\(?:text|textrm|mathrm)\s*\{)?(?:st|nd|rd|th)\}{0,2}\Z")
+_COUNTER = re.compile(r"(?<=[\d}])\s*(?![万亿百分角]|千(?![克米]))[一-鿿]{1,4}\Z")
+"""A Chinese measure word or unit after a value; 万, 亿, 百 and 千 multiply, 分 and 角 divide."""
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _COMPOUND = re.compile(r"(?<=\d)\s+(?:km|m|cm|ft|mi)/(?:s|sec|h|hr|min)(?:\^\{?2\}?)?\Z")
 _PURE = re.compile(r"[A-Za-z0-9+\-*/^=.,;()\[\]<>! \n]*\Z")
@@ -57,9 +65,11 @@ def clean(text: str) -> str:
     text = _CUT_SHORT.sub(r"\\ldots ", text)
     text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
     if text[-1:].isalnum():
-        text = _COMPOUND.sub("", text)
+        text = _COUNTER.sub("", _COMPOUND.sub("", text))
+    if text.endswith(("st", "nd", "rd", "th", "}")):
+        text = _ORDINAL.sub("", text)
     while True:
-        stripped = _QUOTES.sub("", text).strip().rstrip(".,;:").strip()
+        stripped = _QUOTES.sub("", text).removesuffix("\\\\").strip().strip(":").rstrip(".,;").strip()
         if stripped == text:
             return text.replace("**", "^")
         text = stripped
@@ -74,6 +84,13 @@ def _unicode(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
 
 
+def _without_lines(match: re.Match[str]) -> str:
+    r"""The lines of an environment separated by commas; `cases` with conditions stay as they are."""
+    if match[1] == "cases" and "&" in match[2]:
+        return match[0]
+    return match[2].replace("&", "").strip().removesuffix("\\\\").replace("\\\\", ", ")
+
+
 def _vulgar(match: re.Match[str]) -> str:
     top, _, bottom = unicodedata.normalize("NFKC", match[0]).partition("⁄")
     return rf"\frac{{{top}}}{{{bottom}}}"
@@ -81,10 +98,14 @@ def _vulgar(match: re.Match[str]) -> str:
 
 def _latex(text: str) -> str:
     text = _END_TOKENS.sub(" ", text)
+    if r"\begin" in text:
+        text = _LINES.sub(_without_lines, text)
     if r"\begin" not in text:
-        text = _ESCAPED.sub(r"\\", text)
+        unescaped = _ESCAPED.sub(r"\\", text)
+        text = _LINE_BREAK.sub(", " if unescaped == text else " ", unescaped)
     text = _FRAC.sub(r"\\frac", text)
     text = _GROUP.sub("", text)
     text = _FONT.sub("", text)
     text = _DELIMITERS.sub(" ", text)
+    text = _NAMED_BRACKET.sub(lambda m: _BRACKETS[m[0]], text)
     return _NOISE.sub(" ", text)

@@ -16,7 +16,7 @@ _SETS = {r"\cup": "union", r"\bigcup": "union", r"\cap": "inter", r"\setminus": 
 _TIMES = frozenset({"*", r"\cdot", r"\times", r"\ast", r"\bullet"})
 _OVER = frozenset({"/", r"\div"})
 _MOD = frozenset({r"\bmod", r"\mod", r"\pmod", r"\pod"})
-_BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", "{": "}", r"\lbrace": r"\rbrace", r"\lbrack": r"\rbrack"}
+_BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", "{": "}"}
 _ENCLOSED = {"|": ("abs", "|"), "||": ("abs", "||"), r"\|": ("abs", r"\|"), r"\lvert": ("abs", r"\rvert"),
              r"\vert": ("abs", r"\vert"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ceil", r"\rceil"),
              r"\langle": ("tuple", r"\rangle")}  # fmt: skip
@@ -282,7 +282,7 @@ class Grammar:
 
 _NOT_FACTORS = frozenset(
     {*_SETS, *_TIMES, *_OVER, *_MOD, "and", "or", "mod", r"\pm", r"\mp", r"\rangle", r"\rfloor", r"\rceil", r"\rvert",
-     r"\rbrace", r"\rbrack", r"\circ", r"\degree", r"\vert", r"\to", r"\ldots", r"\cdots", r"\dots"}
+     r"\circ", r"\degree", r"\vert", r"\to", r"\ldots", r"\cdots", r"\dots"}
 )  # fmt: skip
 
 
@@ -302,8 +302,8 @@ def _signed(sign: str, left: Node | None, right: Node) -> Node:
 
 
 def _depth(text: str, opener: str) -> int:
-    if opener in ("{", r"\{", r"\lbrace"):
-        pair = {"{": ("{", "}"), r"\{": (r"\{", r"\}")}.get(opener, (r"\lbrace", r"\rbrace"))
+    if opener in ("{", r"\{"):
+        pair = ("{", "}") if opener == "{" else (r"\{", r"\}")
         return (text == pair[0]) - (text == pair[1])
     if opener == "]":
         return -(text in "[]" and text != "")

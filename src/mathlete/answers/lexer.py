@@ -35,6 +35,7 @@ _TOKEN = re.compile(
     r"|(?P<cmd>\\[a-zA-Z]+\*?)|(?P<name>[a-zA-Z]+)"
     r"|(?P<op>\\[{}|\\%$#&_]|\|\||<=|>=|!=|<>|==|->|:=|[-+*/^_=<>(){}\[\]|,;:!%&'\"€£¥$?.\\])"
 )
+_LETTER_FONTS = frozenset({r"\mathbf", r"\mathit", r"\mathcal", r"\bf"})
 _NAMES = FUNCTIONS | MANY_ARGUMENTS | PLAIN_FUNCTIONS | {"pi", "infinity", "inf", "oo", "and", "or", "mod"}
 _GROUPING = {"(": 1, "[": 1, r"\{": 1, ")": -1, "]": -1, r"\}": -1}
 
@@ -135,6 +136,9 @@ def _text_command(text: str, command: re.Match[str], tokens: list[Token], spaced
         if depth == 0:
             break
     content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
+    if content.strip() in ("e", "i") or (command[0].strip() in _LETTER_FONTS and re.fullmatch("[a-z]", content)):
+        tokens.append(Token("name", content.strip(), spaced))
+        return end + 1
     field = content.strip() in ("R", "Z", "N", "Q") and "mathbb" in command[0]
     tokens.append(Token("cmd", "\\" + content.strip(), spaced) if field else Token("text", content, spaced))
     return end + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mathlete.answers.lexer import Token
+from mathlete.answers.regions import INFINITY, MINUS_INFINITY
 from mathlete.answers.tree import Node, Unreadable, symbols, walk
 
 _ORDER = frozenset({"<", ">", "<=", ">=", "!="})
@@ -116,10 +117,19 @@ def _is_function_label(left: Node, right: Node) -> bool:
     return left.op == "sym" and (name[0].isupper() or len(name) > 1) and name not in symbols(right)
 
 
+def _is_always_true(link: Node) -> bool:
+    r"""Whether it says of a real number that it lies between the infinities: `-\infty < x`."""
+    low, high = link.args if str(link.value).startswith("<") else link.args[::-1]
+    return link.value != "!=" and link.value != "=" and (low == MINUS_INFINITY or high == INFINITY)
+
+
 def _order(parts: list[list[Token]], signs: list[str]) -> Node:
     """A chain of inequalities as the conjunction of its links."""
     from mathlete.answers.forms import read_expression
 
     nodes = [read_expression(p) for p in parts]
     links = [Node("rel", (a, b), s) for a, b, s in zip(nodes, nodes[1:], signs, strict=False)]
+    links = [link for link in links if not _is_always_true(link)]
+    if not links:
+        return Node("field", value="reals")
     return links[0] if len(links) == 1 else Node("inter", tuple(links))

@@ -33,10 +33,16 @@ def postfix(g: Grammar, node: Node) -> Node:
         elif token.text == r"\degree":
             g.take()
             node = Node("deg", (node,))
-        elif token.kind in ("text", "word") and (changed := annotation(g, node)):
+        elif _may_be_unit(g) and (changed := annotation(g, node)):
             node = changed
         else:
             return node
+
+
+def _may_be_unit(g: Grammar) -> bool:
+    """Whether the next token is a word; min is one where no bracket makes it the smallest of a list."""
+    token = g.peek()
+    return token.kind in ("text", "word") or (token.text == "min" and g.peek(1).text not in ("(", "{", r"\{"))
 
 
 def degree(g: Grammar) -> bool:

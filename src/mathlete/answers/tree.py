@@ -62,9 +62,22 @@ def walk(node: Node) -> list[Node]:
     return found
 
 
+_BINDERS = {"sum": 0, "prod": 0, "integral": 1, "limit": 1}
+"""Operations with a variable of their own, and which operand that is."""
+
+
 def symbols(node: Node) -> set[str]:
-    """The names of the variables in the tree."""
-    return {str(n.value) for n in walk(node) if n.op == "sym"}
+    """The names of the free variables in the tree."""
+    found: set[str] = set()
+    stack: list[tuple[Node, frozenset[str]]] = [(node, frozenset())]
+    while stack:
+        top, bound = stack.pop()
+        if top.op == "sym" and str(top.value) not in bound:
+            found.add(str(top.value))
+        if top.op in _BINDERS:
+            bound = bound | {str(top.args[_BINDERS[top.op]].value)}
+        stack.extend((arg, bound) for arg in top.args)
+    return found
 
 
 def replace(node: Node, old: Node, new: Node) -> Node:

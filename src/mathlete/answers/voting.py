@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from mathlete.answers.answer import Answer, compare, parse
 from mathlete.answers.equality import is_long_decimal
+from mathlete.answers.tree import walk
 
 MAX_PAIRS = 500
 """Pairs of classes that are compared one by one; beyond, answers without a common key stay apart."""
@@ -56,7 +57,12 @@ def _pairs(heads: list[Answer]) -> list[tuple[int, int]]:
 def _is_unsure(head: Answer) -> bool:
     if head.node is None:
         return False
-    return is_long_decimal(head.node) or head.key == ("tree", head.node)
+    match head.key:
+        case ("tree", _):
+            return True
+        case ("F", tuple(values)) if len(set(values)) == 1:
+            return True  # a formula that is a number: x - x + 2
+    return any(is_long_decimal(node) for node in walk(head.node))
 
 
 class _Joined:
