@@ -172,9 +172,13 @@ def is_prose(text: str) -> bool:
     return any(word[0].lower() not in _FUNCTION_WORDS for word in _PROSE.finditer(bare))
 
 
+_NO_VALUE = re.compile(r"\\(?:blacksquare|square|Box|qed|checkmark)\Z|\((?:[a-z]\s*,\s*)+[a-z]\)\Z")
+"""A formula that is no answer where another stands before it: the end of a proof, the names of a pair."""
+
+
 def _formulas(text: str) -> list[str]:
     found = ((next(g for g in m.groups() if g is not None)).strip() for m in _MATHS.finditer(text))
-    return [one for one in found if one and not is_prose(one)]
+    return [one for one in found if one and not is_prose(one) and not _NO_VALUE.match(one)]
 
 
 _HEADING = re.compile(r"[#*\s]*(?:the )?(?:final )?(?:answer|result)[\s*:]*\Z", re.I)
