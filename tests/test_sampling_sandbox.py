@@ -1,0 +1,211 @@
+"""What a model's program can and cannot do: each property attacked by a program, under each set of layers."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mathlete.tir.protection import Limits, usable_layers
+from mathlete.tir.python import Python, Pythons
+
+LIMITS = Limits(timeout_s=1, memory_mib=400, output_chars=400, cpu_s=60)
+GONE = "all variables are gone]"
+
+
+@pytest.fixture(
+    scope="module",
+    params=["all that work here", *(pytest.param(layer, marks=pytest.mark.slow) for layer in ("filter", "hook"))],
+)
+def pythons(request: pytest.FixtureRequest) -> Iterator[Pythons]:
+    os.environ["MATHLETE_TEST_SECRET"] = "hunter2"
+    layers = None if request.param == "all that work here" else [request.param]
+    if layers == ["filter"] and "filter" not in usable_layers():
+        pytest.skip("no libseccomp here")
+    with closing(Pythons(LIMITS, layers=layers)) as found:
+        yield found
+    del os.environ["MATHLETE_TEST_SECRET"]
+
+
+@pytest.fixture
+def python(pythons: Pythons) -> Iterator[Python]:
+    with closing(pythons.open()) as found:
+        yield found
+
+
+def test_numpy_and_sympy_are_there_and_a_last_expression_is_shown(python: Python) -> None:
+    assert python.run("import sympy as sp\nx = sp.Symbol('x')\nsp.solve(x**2 - 4)").output == "[-2, 2]\n"
+    assert python.run("import numpy as np\nprint(np.linalg.det(np.eye(3)))").output == "1.0\n"
+    assert python.run("'a'").output == "'a'\n"
+    assert python.run("").output == ""
+
+
+def test_variables_live_on_in_a_sample_and_not_beyond(pythons: Pythons, python: Python) -> None:
+    python.run("def f(n): return n + 1")
+    assert python.run("f(41)").output == "42\n"
+    with closing(pythons.open()) as other:
+        assert "NameError: name 'f' is not defined" in other.run("f(41)").output
+
+
+def test_the_same_program_gives_the_same_output_in_every_interpreter(pythons: Pythons) -> None:
+    code = "import random, numpy\nprint(random.random(), numpy.random.rand(), list({'a', 'b', 'c'}))"
+    outputs = set()
+    for _ in range(3):
+        with closing(pythons.open()) as one:
+            outputs.add(one.run(code).output)
+    assert len(outputs) == 1
+
+
+def test_a_traceback_shows_the_programs_own_lines_only(python: Python) -> None:
+    ran = python.run("def f():\n    return 1 / 0\nf()")
+    assert ran.failed
+    assert 'File "<block 1>", line 2, in f\n    return 1 / 0' in ran.output
+    assert ran.output.endswith("ZeroDivisionError: division by zero\n")
+    assert ".py" not in ran.output
+    assert "SyntaxError" in python.run("1 +").output
+    assert python.run("import sys; sys.exit('over')").killed is False
+
+
+HOSTILE = {
+    "fork bomb": ("import os\nwhile True: os.fork()", "PermissionError"),
+    "threads and forks": ("import multiprocessing as m\nm.Process(target=print).start()", "Error"),
+    "a shell": ("import subprocess\nsubprocess.run('ls')", "PermissionError"),
+    "os.system": ("import os\nassert os.system('true') != 0, 'it ran'\nprint('Error')", "Error"),
+    "socket": ("import socket\nsocket.socket().connect(('127.0.0.1', 80))", "PermissionError"),
+    "url": ("import urllib.request as u\nu.urlopen('http://127.0.0.1')", "Error"),
+    "file write": ("open('PLACE', 'w').write('x')", "PermissionError"),
+    "file append": ("open('PLACE', 'ab')", "PermissionError"),
+    "file below its own folder": ("open('x', 'w')", "PermissionError"),
+    "file made by os.open": ("import os\nos.open('PLACE', os.O_CREAT)", "PermissionError"),
+    "folder": ("import os\nos.mkdir('PLACE')", "PermissionError"),
+    "removal": ("import os\nos.remove('PRESENT')", "PermissionError"),
+    "kill of the parent": ("import os\nos.kill(os.getppid(), 9)", "PermissionError"),
+    "kill of all": ("import os\nos.kill(-1, 9)", "PermissionError"),
+    "10 GB list": ("x = [0] * (10 * 2**30 // 8)", "MemoryError"),
+    "10 GB bit by bit": ("x = []\nwhile True: x.append(bytearray(2**20))", GONE),
+    "numpy's memory": ("import numpy\nnumpy.ones(2**31)", "MemoryError"),
+    "infinite loop": ("while True: pass", "TimeoutError: the program ran too long"),
+    "loop in C": ("sum(range(10**12))", GONE),
+    "huge power": ("len(str(7 ** (7 ** 9)))", "TimeoutError: the program ran too long"),
+    "all errors caught": (
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        "TimeoutError",
+    ),
+    "signals ignored": (
+        "import signal\nfor s in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT): signal.signal(s, signal.SIG_IGN)\n"
+        "while True: pass",
+        GONE,
+    ),
+    "signals blocked": (
+        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
+        GONE,
+    ),
+    "exit": ("import os\nos._exit(0)", GONE),
+    "crash": ("import ctypes\nctypes.string_at(0)", GONE),
+    "endless recursion": ("import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()", ""),
+    "1 GB print": ("for i in range(10**6): print('y' * 1000)", "characters left out]"),
+    "own limits raised": ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))", "Error"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_programs_harm_nobody(pythons: Pythons, tmp_path: Path, name: str) -> None:
+    present, place = tmp_path / "present", tmp_path / "place"
+    present.touch()
+    code, expected = HOSTILE[name]
+    with closing(pythons.open()) as neighbour, closing(pythons.open()) as one:
+        neighbour.run("x = 1")
+        started = time.monotonic()
+        ran = one.run(code.replace("PLACE", str(place)).replace("PRESENT", str(present)))
+        assert time.monotonic() - started < 30
+        assert expected in ran.output
+        assert len(ran.output) < LIMITS.output_chars + 100
+        assert present.exists()
+        assert not place.exists()
+        assert neighbour.run("x").output == "1\n"
+    with closing(pythons.open()) as after:
+        assert after.run("1 + 1").output == "2\n"
+
+
+def test_no_variable_of_this_environment_reaches_a_program(python: Python) -> None:
+    assert "hunter2" not in python.run("import os\nprint(dict(os.environ))").output
+    assert python.run("print(open('/etc/hostname').read() and 1)").failed is False
+
+
+def test_another_process_environment_is_out_of_reach(pythons: Pythons, python: Python) -> None:
+    if not {"namespaces", "uid"} & set(pythons.layers):
+        pytest.skip("needs namespaces or root")
+    ran = python.run(f"print(open('/proc/{os.getpid()}/environ').read())")
+    assert ran.failed
+    assert "hunter2" not in ran.output
+
+
+def test_native_code_does_not_get_around_the_filter(pythons: Pythons, python: Python) -> None:
+    if "filter" not in pythons.layers:
+        pytest.skip("no filter")
+    code = "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nprint(c.{}, ctypes.get_errno())"
+    for call in ("socket(2, 1, 0)", "fork()", "syscall(57)", "kill(-1, 9)", "creat(b'x', 511)", "setuid(1)",
+                 "unshare(0x10000000)", "syscall(425, 1, 0)", "syscall(319, b'x', 0)"):  # fmt: skip
+        assert python.run(code.format(call)).output == "-1 1\n", call
+
+
+def test_forged_and_oversized_replies_cost_the_interpreter_only(pythons: Pythons) -> None:
+    for reply in ("b'no json' + b'\\n'", "b'[1]\\n'", 'b\'{"output": 1, "failed": 2}\\n\'', "b'x' * 10**7"):
+        with closing(pythons.open()) as one:
+            code = f"import os\nfor f in range(3, 64):\n    try: os.write(f, {reply})\n    except OSError: pass"
+            assert one.run(code).killed
+    with closing(pythons.open()) as one:
+        assert one.run("import os\nos.closerange(3, 64)").killed
+
+
+def test_closing_ends_a_running_program_at_once(pythons: Pythons) -> None:
+    one = pythons.open()
+    threading.Timer(0.2, one.close).start()
+    started = time.monotonic()
+    ran = one.run("while True:\n    try:\n        while True: pass\n    except BaseException: pass")
+    assert ran.killed
+    assert time.monotonic() - started < LIMITS.timeout_s + 1
+    one.close()
+
+
+def test_interpreters_end_with_their_owner_however_it_ends() -> None:
+    code = (
+        "from mathlete.tir.python import *\nimport os, signal\n"
+        f"python = Pythons({LIMITS!r}).open()\n"
+        "print(python.run('import os; print(os.getpid(), os.getppid())').output, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    processes = [int(word) for word in done.stdout.split()]
+    assert len(processes) == 2
+    ends = time.monotonic() + 20
+    while any(alive(process) for process in processes):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_root_gives_itself_up_where_others_can_read_the_interpreter() -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom mathlete.tir.protection import own_uid\n"
+        "sys.path[:], sys.base_prefix = [], '/'\n"
+        "own_uid()\nassert os.getuid() == os.getgid() > 60000\n"
+        "try: Path(f'/proc/{os.getppid()}/environ').read_bytes()\nexcept PermissionError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "refused\n", done.stderr
