@@ -15,7 +15,7 @@ import pytest
 from mathlete.tir.protection import Limits, usable_layers
 from mathlete.tir.python import Python, Pythons
 
-LIMITS = Limits(timeout_s=1, memory_mib=400, output_chars=400, cpu_s=60)
+LIMITS = Limits(timeout_s=1, grace_s=0.3, memory_mib=400, output_chars=400, cpu_s=60)
 GONE = "all variables are gone]"
 
 
@@ -92,10 +92,9 @@ HOSTILE = {
     "numpy's memory": ("import numpy\nnumpy.ones(2**31)", "MemoryError"),
     "infinite loop": ("while True: pass", "TimeoutError: the program ran too long"),
     "loop in C": ("sum(range(10**12))", GONE),
-    "huge power": ("len(str(7 ** (7 ** 9)))", "TimeoutError: the program ran too long"),
     "all errors caught": (
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "TimeoutError",
+        "while True:\n    try:\n        for i in range(10**8): str(i)\n    except BaseException: pass",
+        GONE,
     ),
     "signals ignored": (
         "import signal\nfor s in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT): signal.signal(s, signal.SIG_IGN)\n"
@@ -114,8 +113,14 @@ HOSTILE = {
 }
 
 
+WALL = ("infinite loop", "loop in C", "all errors caught", "signals ignored", "signals blocked")
+"""These take their whole time, which no layer has to do with: attacked under one set only."""
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_programs_harm_nobody(pythons: Pythons, tmp_path: Path, name: str) -> None:
+    if name in WALL and pythons.layers == ["hook"]:
+        pytest.skip("attacked under the other layers")
     present, place = tmp_path / "present", tmp_path / "place"
     present.touch()
     code, expected = HOSTILE[name]
@@ -168,7 +173,7 @@ def test_closing_ends_a_running_program_at_once(pythons: Pythons) -> None:
     one = pythons.open()
     threading.Timer(0.2, one.close).start()
     started = time.monotonic()
-    ran = one.run("while True:\n    try:\n        while True: pass\n    except BaseException: pass")
+    ran = one.run(HOSTILE["all errors caught"][0])
     assert ran.killed
     assert time.monotonic() - started < LIMITS.timeout_s + 1
     one.close()

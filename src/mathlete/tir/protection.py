@@ -33,7 +33,9 @@ class Limits:
     """What one sample's programs may use."""
 
     timeout_s: float
-    """Wall of one program."""
+    """Wall of one program, after which a TimeoutError is raised in it."""
+    grace_s: float = 2.0
+    """Seconds from then to the kill."""
     memory_mib: int
     """Address space that they may add to the interpreter's."""
     output_chars: int

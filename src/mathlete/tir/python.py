@@ -28,8 +28,7 @@ from mathlete.tir.zygote import REQUEST_BYTES
 
 _START_S = 120.0
 """Numpy and sympy load in a second; a busy machine may take longer."""
-_GRACE_S = 2.0
-"""Seconds from the TimeoutError in a program to the kill."""
+_END_S = 2.0
 _KEPT_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH")
 """What numpy may need to run at all; nothing else of this environment reaches a program."""
 _PROGRAM = """\
@@ -131,7 +130,7 @@ class Pythons:
         """Ends all interpreters."""
         self._control.close()
         try:
-            self._process.wait(_GRACE_S)
+            self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -151,7 +150,7 @@ class Python:
         line = None
         with contextlib.suppress(OSError):
             self._channel.sendall(json.dumps(code).encode() + b"\n")
-            wall = limits.timeout_s + _GRACE_S
+            wall = limits.timeout_s + limits.grace_s
             # 6 bytes of JSON a character at most, and the words around it.
             line = read_line(self._channel, limit_s=wall, most=12 * limits.output_chars + 4096)
         seconds = time.monotonic() - started
