@@ -86,6 +86,19 @@ def test_a_policy_stops_early_and_is_told(suite: Path, capsys: pytest.CaptureFix
     assert written["finish_order"] is None or 0 <= written["finish_order"]["value"] <= 1
 
 
+def test_tools_change_the_prompt_and_are_told(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (suite, "--model", "pocket", "--n", 2, "--limit", 2, "--json")
+    assert run(*words, "--run", "plain") == 0
+    assert run(*words, "--run", "tools", "--tools.turns", 2, "--tools.timeout-s", 3) == 0
+    assert last_line(capsys)["samples"] == 4
+    plain, tools = (json.loads(Path(folder, "results.json").read_text()) for folder in ("plain", "tools"))
+    assert (tools["tools"]["turns"], tools["tools"]["timeout_s"]) == (2, 3.0)
+    assert tools["sandbox"]
+    assert "tools" not in plain
+    assert tools["prompt_sha"] != plain["prompt_sha"]
+    assert run(*words, "--tools.turns", -1) == 2
+
+
 def test_a_time_budget_holds_and_a_run_cut_short_does_not_start_it_anew(
     suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.samples import Sample, SamplingConfig, arrivals
 from mathlete.sampling.transformers_engine import TransformersSampler
+from mathlete.tir.tools import ToolSampler, ToolSettings
 
+PROGRAM = "\n```python\nprint(6 * 7)\n```"
 TEMPLATE = "{{ bos_token }}{% for m in messages %}({{ m.content }}){% endfor %}{{ '<think>\\n' }}"
 GREEDY = SamplingConfig(temperature=0, max_tokens=24)
 WARM = SamplingConfig(temperature=1, top_p=0.9, max_tokens=24)
@@ -32,7 +35,7 @@ def byte_tokenizer() -> Any:
     inner = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    inner.add_tokens(["<think>", "</think>", "}$"])
+    inner.add_tokens(["<think>", "</think>", "}$", PROGRAM])
     fast: Any = PreTrainedTokenizerFast
     tokenizer = fast(tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
     tokenizer.chat_template = TEMPLATE
@@ -158,6 +161,37 @@ def test_box_stops_the_sample_at_its_brace(prompts: PromptFormat) -> None:
     (sample,) = everything(engine, 0, 1, GREEDY).values()
     assert (sample.finish, sample.text, sample.tokens) == ("boxed", "a</think>\\boxed{7}", 11)
     engine.close()
+
+
+@pytest.mark.parametrize(("turns", "outputs"), [(1, ["42", "[not run"]), (2, ["42", "42", "[not run"])])
+def test_a_program_is_run_in_the_middle_of_a_sample(prompts: PromptFormat, turns: int, outputs: list[str]) -> None:
+    """The model writes the program after each line feed, so after each output; once it is left alone it answers."""
+    model = bigram_model(prompts, script(PROGRAM, "</think>", "\\", *"boxed{7", "}$", "<eos>"), context=1024)
+    tools = ToolSampler(TransformersSampler(model, prompts=prompts), ToolSettings(turns=turns))
+    with closing(tools):
+        samples = list(tools.stream(problem(0), seeds={0: 5, 1: 6}, config=SamplingConfig(temperature=0)))
+        assert sorted(sample.index for sample in samples) == [0, 1]
+        for sample in samples:
+            pieces = sample.text.split("```output\n")
+            assert all(piece.startswith(shown) for piece, shown in zip(pieces[1:], outputs, strict=True))
+            assert (sample.finish, sample.tokens) == ("boxed", len(outputs) + 11)
+            assert sample.text.endswith(f"{PROGRAM}</think>\\boxed{{7}}")
+            assert sample.logprob_mean == pytest.approx(0, abs=1e-3)
+        # Where what is said fills the context, the sample ends there.
+        small = TransformersSampler(bigram_model(prompts, script(PROGRAM)), prompts=prompts)
+        with closing(ToolSampler(small, ToolSettings(turns=9))) as full:
+            (cut,) = full.stream(problem(0), seeds={0: 5}, config=SamplingConfig(temperature=0))
+        assert cut.finish == "length"
+
+
+def test_a_box_in_what_was_said_before_counts_with_the_reasoning_that_ended_there(prompts: PromptFormat) -> None:
+    model = bigram_model(prompts, script("\\", *"boxed{7", "}$", "<eos>"), context=1024)
+    with closing(TransformersSampler(model, prompts=prompts)) as engine:
+        for said, finish in (("so</think>\n", "boxed"), ("so\n", "stop")):
+            results: SimpleQueue[Sample | Exception] = SimpleQueue()
+            engine.begin(problem(0), seeds={0: 1}, config=GREEDY, results=results, said=said)
+            (sample,) = arrivals(results, count=1, timeout_s=20)
+            assert sample.finish == finish
 
 
 def test_eos_stops_and_is_counted(prompts: PromptFormat) -> None:
