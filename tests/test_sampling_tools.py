@@ -1,7 +1,7 @@
 """Samples whose Python is run: laws over recorded turns, and the loop through the real engines."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from queue import SimpleQueue
@@ -17,7 +17,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling.fence import code_end
 from mathlete.sampling.openai_engine import Asked
 from mathlete.sampling.reply import Reply
-from mathlete.sampling.samples import Sample, SamplingConfig, arrivals
+from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -27,7 +27,7 @@ PROBLEM = Problem(id="p", statement="What is 6 * 7?", gold="42")
 CONFIG = SamplingConfig(max_tokens=10_000)
 
 
-class Recorded:
+class Recorded(Continuing):
     """An engine that says what was recorded for a sample, piece by piece; a token is a character."""
 
     name = "recorded"
@@ -60,13 +60,6 @@ class Recorded:
 
     def count(self) -> None:
         self.cancelled += 1
-
-    def stream(
-        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
-    ) -> Generator[Sample, None, None]:
-        results: SimpleQueue[Sample | Exception] = SimpleQueue()
-        self.begin(problem, seeds=seeds, config=config, results=results)
-        yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
 
     def close(self) -> None:
         self.closed = True

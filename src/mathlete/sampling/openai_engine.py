@@ -16,7 +16,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -27,7 +27,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.fleet import Fleet, Server
 from mathlete.sampling.reply import Reply
-from mathlete.sampling.samples import Sample, SamplingConfig, arrivals, no_room
+from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
 
 _PROBE_S = 10.0
 
@@ -62,7 +62,7 @@ class ServerSettings:
                 )
 
 
-class OpenAISampler:
+class OpenAISampler(Continuing):
     """A Sampler over servers. An event loop of its own runs the requests; `stream` may be called from many threads."""
 
     name = "openai"
@@ -124,21 +124,6 @@ class OpenAISampler:
         if self._settings.model:
             return self._settings.model
         return listed[0] if isinstance(listed, list) and len(listed) == 1 else model
-
-    def stream(
-        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
-    ) -> Generator[Sample, None, None]:
-        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
-
-        Raises:
-            UserError: a server refuses the problem, or none has answered for too long.
-        """
-        results: SimpleQueue[Sample | Exception] = SimpleQueue()
-        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
-        try:
-            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
-        finally:
-            cancel()
 
     def begin(
         self,

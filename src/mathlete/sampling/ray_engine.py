@@ -8,7 +8,7 @@ embedded engine, so the same seed gives the same sample on any worker of the sam
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Sample, SamplingConfig, arrivals
+from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, arrivals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class _Call:
     worker: int = -1
 
 
-class RaySampler:
+class RaySampler(Continuing):
     """A Sampler over Ray actors. `stream` may be called from many threads; close it to end the actors."""
 
     name = "ray"
@@ -141,21 +141,6 @@ class RaySampler:
                 cure="ask for fewer --ray.workers, or fewer CPUs or GPUs for each",
             )
         self._ray.get(ready)
-
-    def stream(
-        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
-    ) -> Generator[Sample, None, None]:
-        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
-
-        Raises:
-            UserError: the problem cannot be asked, or no worker has answered for too long.
-        """
-        results: SimpleQueue[Sample | Exception] = SimpleQueue()
-        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
-        try:
-            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
-        finally:
-            cancel()
 
     def begin(
         self,

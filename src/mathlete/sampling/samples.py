@@ -86,7 +86,21 @@ class Sampler(Protocol):
 
 
 class Continuing(Sampler, Protocol):
-    """An engine that can also go on from what a sample has said so far, as tool use needs."""
+    """An engine that can also go on from what a sample has said so far, as tool use needs; its stream is made of that.
+
+    `stream` raises what `begin` raises, and the error with which the engine ends.
+    """
+
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """See `Sampler.stream`."""
+        results: SimpleQueue[Sample | Exception] = SimpleQueue()
+        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
+        try:
+            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
+        finally:
+            cancel()
 
     def begin(
         self,

@@ -11,7 +11,7 @@ coupling: LLM.int8 treats a feature as an outlier when any row of the batch has 
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from mathlete.models import ModelSource, Precision, load_model, prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.completion import CompletionReader
-from mathlete.sampling.samples import Sample, SamplingConfig, arrivals, no_room
+from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
 
 if TYPE_CHECKING:
     from mathlete.sampling.batch import Request
@@ -30,7 +30,7 @@ _SMALL = 50_000_000
 """Parameters below which a second thread costs more than it brings (bench/sampling.py)."""
 
 
-class TransformersSampler:
+class TransformersSampler(Continuing):
     """A Sampler over a loaded model. `stream` may be called from many threads; close it to free the model."""
 
     name = "transformers"
@@ -62,22 +62,6 @@ class TransformersSampler:
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._serve, name="mathlete-engine", daemon=True)
         self._thread.start()
-
-    def stream(
-        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
-    ) -> Generator[Sample, None, None]:
-        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
-
-        Raises:
-            UserError: the prompt leaves no room in the model's context.
-            RuntimeError: the engine has failed (its error is the cause) or was closed.
-        """
-        results: SimpleQueue[Sample | Exception] = SimpleQueue()
-        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
-        try:
-            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
-        finally:
-            cancel()
 
     def begin(
         self,
