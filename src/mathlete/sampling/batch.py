@@ -1,21 +1,17 @@
 """The batch of a decode loop: rows of many problems that join, take one token a step, and leave when they are done."""
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from statistics import fmean
 from typing import Any
 
 import torch
 
-from mathlete.sampling.completion import CompletionReader
+from mathlete.sampling.completion import Completion, CompletionReader
 from mathlete.sampling.drawing import draw, uniforms
 from mathlete.sampling.kv import ATTENTION, PromptKV, RowKV, register_attention
-from mathlete.sampling.samples import Finish, Sample, SamplingConfig
+from mathlete.sampling.samples import Sample, SamplingConfig
 
-_TAIL_TOKENS = 2048
-"""Tokens of a sample's end whose mean log-probability is recorded (Fu et al. 2025, arXiv:2508.15260, section 3.1)."""
 _PREFILL_TOKENS = 8192
 """Prompt tokens read in one pass at most, padding counted."""
 
@@ -50,13 +46,7 @@ class Request:
 @dataclass(eq=False)
 class _Row:
     request: Request
-    index: int
-    seed: int
-    started: float
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    answering_from: int | None = None
-    """Position in `tokens` at or before the end of the reasoning; None while the model still reasons."""
+    completion: Completion
 
 
 class Batch:
@@ -126,21 +116,27 @@ class Batch:
         ).logits[:, -1]
 
     def _join(self, joining: list[tuple[Request, int]]) -> None:
-        started = time.perf_counter()
         new: list[_Row] = []
         for request, count in joining:
             begun = (request.waiting.popleft() for _ in range(count))
-            opened = 0 if request.answering else None
-            new += [
-                _Row(request=request, index=index, seed=seed, started=started, answering_from=opened)
-                for index, seed in begun
-            ]
+            new += [_Row(request=request, completion=self._completion(request, *each)) for each in begun]
         self._kv.add([(request.kv, count) for request, count in joining if request.kv is not None])
         self._rows += new
         self._ids = torch.cat((self._ids, self._ids.new_tensor([row.request.prompt[-1] for row in new])))
-        self._seeds = torch.cat((self._seeds, self._seeds.new_tensor([row.seed for row in new])))
+        self._seeds = torch.cat((self._seeds, self._seeds.new_tensor([row.completion.seed for row in new])))
         state = [(row.request.config.temperature, row.request.config.top_p, len(row.request.prompt) - 1) for row in new]
         self._state = torch.cat((self._state, self._state.new_tensor(state)))
+
+    def _completion(self, request: Request, index: int, seed: int) -> Completion:
+        return Completion(
+            reader=self._reader,
+            problem_id=request.problem_id,
+            index=index,
+            seed=seed,
+            max_tokens=request.max_tokens,
+            until_code=request.until_code,
+            answering=request.answering,
+        )
 
     def step(self) -> list[tuple[Request, Sample]]:
         """Draws one token for every row; returns the samples that this finished."""
@@ -154,49 +150,12 @@ class Batch:
         done: list[int] = []
         finished: list[tuple[Request, Sample]] = []
         both = (drawn.ids.tolist(), drawn.logprobs.tolist())
-        special, fences = self._reader.special, self._reader.fences
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
-            row.tokens.append(token)
-            row.logprobs.append(logprob)
-            if (
-                token in special
-                or (row.request.until_code and token in fences)
-                or len(row.tokens) >= row.request.max_tokens
-            ) and (sample := self._end(row, token)):
+            if (sample := row.completion.add(token, logprob)) is not None:
                 done.append(position)
                 finished.append((row.request, sample))
         self._remove(done)
         return finished
-
-    def _end(self, row: _Row, token: int) -> Sample | None:
-        """The row's sample if its last token ends it."""
-        reader = self._reader
-        if token in reader.eos_ids:
-            return self._sample(row, "stop", reader.text(row.tokens[:-1]))
-        if row.request.until_code and token in reader.fences and (code := reader.code_text(row.tokens)) is not None:
-            return self._sample(row, "stop", code)
-        if token in reader.think_enders and row.answering_from is None:
-            row.answering_from = reader.answering_from(row.tokens)
-        elif token in reader.closers and row.answering_from is not None:
-            text = reader.boxed_text(row.tokens, answering_from=row.answering_from, answering=row.request.answering)
-            if text is not None:
-                return self._sample(row, "boxed", text)
-        if len(row.tokens) >= row.request.max_tokens:
-            return self._sample(row, "length", reader.text(row.tokens))
-        return None
-
-    def _sample(self, row: _Row, finish: Finish, text: str) -> Sample:
-        return Sample(
-            problem_id=row.request.problem_id,
-            index=row.index,
-            seed=row.seed,
-            text=text,
-            tokens=len(row.tokens),
-            finish=finish,
-            seconds=round(time.perf_counter() - row.started, 6),
-            logprob_mean=round(fmean(row.logprobs), 6),
-            logprob_tail=round(fmean(row.logprobs[-_TAIL_TOKENS:]), 6),
-        )
 
     def drop_cancelled(self) -> None:
         """Takes the rows of cancelled requests out."""

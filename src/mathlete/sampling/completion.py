@@ -1,17 +1,23 @@
 """What a decode loop must know of text: which tokens end a sample, and the text of a completion."""
 
 import threading
+import time
+from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from mathlete.prompts import END_THINK
 from mathlete.sampling.box import box_end
 from mathlete.sampling.fence import code_end
+from mathlete.sampling.samples import Finish, Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TAIL = 16
 """Tokens in which `</think>` is looked for where it is not one token; no tokenizer needs more for eight characters."""
+_TAIL_TOKENS = 2048
+"""Tokens of a sample's end whose mean log-probability is recorded (Fu et al. 2025, arXiv:2508.15260, section 3.1)."""
 
 
 class CompletionReader:
@@ -69,3 +75,60 @@ class CompletionReader:
     def ids(self, text: str) -> list[int]:
         """The tokens of text that follows a prompt. The caller holds the lock."""
         return [int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
+@dataclass(eq=False, kw_only=True)
+class Completion:
+    """One sample under way, token by token, for engines that see tokens: all of them end and cut a sample alike."""
+
+    reader: CompletionReader
+    problem_id: str
+    index: int
+    seed: int
+    max_tokens: int
+    until_code: bool = False
+    """Whether it also ends where its first Python block closes."""
+    answering: bool = False
+    """Whether the reasoning ended before its first token, so that a box counts from there on."""
+    started: float = field(default_factory=time.perf_counter)
+    _tokens: list[int] = field(default_factory=list)
+    _logprobs: list[float] = field(default_factory=list)
+    _answering_from: int | None = None
+    """Position in `_tokens` at or before the end of the reasoning; None while the model still reasons."""
+
+    def add(self, token: int, logprob: float) -> Sample | None:
+        """Takes the next token; the finished sample if that ends it."""
+        self._tokens.append(token)
+        self._logprobs.append(logprob)
+        full = len(self._tokens) >= self.max_tokens
+        if token in self.reader.special or full or (self.until_code and token in self.reader.fences):
+            return self._end(token, full=full)
+        return None
+
+    def _end(self, token: int, *, full: bool) -> Sample | None:
+        reader = self.reader
+        if token in reader.eos_ids:
+            return self._sample("stop", reader.text(self._tokens[:-1]))
+        if self.until_code and token in reader.fences and (code := reader.code_text(self._tokens)) is not None:
+            return self._sample("stop", code)
+        start = 0 if self.answering else self._answering_from
+        if token in reader.think_enders and start is None:
+            self._answering_from = reader.answering_from(self._tokens)
+        elif token in reader.closers and start is not None:
+            text = reader.boxed_text(self._tokens, answering_from=start, answering=self.answering)
+            if text is not None:
+                return self._sample("boxed", text)
+        return self._sample("length", reader.text(self._tokens)) if full else None
+
+    def _sample(self, finish: Finish, text: str) -> Sample:
+        return Sample(
+            problem_id=self.problem_id,
+            index=self.index,
+            seed=self.seed,
+            text=text,
+            tokens=len(self._tokens),
+            finish=finish,
+            seconds=round(time.perf_counter() - self.started, 6),
+            logprob_mean=round(fmean(self._logprobs), 6),
+            logprob_tail=round(fmean(self._logprobs[-_TAIL_TOKENS:]), 6),
+        )
