@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 
 from eval.suites import load_suite
-from mathlete.corpus.sources import load_problems, load_traces, sources
+from mathlete.corpus.sources import load_problems, sources
+from mathlete.corpus.stream import iter_traces
+from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import UserError
+
+
+def load_traces(name: str, mirror: Path | None = None) -> list[TracedProblem]:
+    return list(iter_traces(name, mirror=mirror))
 
 
 def mirror_of(tmp_path: Path, name: str, *rows: Mapping[str, object]) -> Path:
@@ -52,8 +58,9 @@ def test_solution_becomes_a_trace_without_calculator_marks(tmp_path: Path) -> No
 def test_generation_becomes_a_trace_with_its_own_answer(tmp_path: Path) -> None:
     generations = ["<think>\nnever closed \\boxed{1}", "<think>\n2+2=4\n</think>\n\nIt is $\\boxed{4}$."]
     row = {"problem": "q", "answer": "5", "uuid": "u", "problem_type": "Algebra", "generations": generations}
-    (traced,) = load_traces("openr1", mirror=mirror_of(tmp_path, "openr1", row))
+    cut, traced = load_traces("openr1", mirror=mirror_of(tmp_path, "openr1", row))
     assert (traced.trace.text, traced.trace.answer, traced.problem.gold) == ("2+2=4", "4", "5")
+    assert (cut.trace.flaw, cut.trace.answer, cut.problem) == ("unclosed", "", traced.problem)
 
 
 @pytest.mark.parametrize(
@@ -98,4 +105,4 @@ def test_real_sets_load_whole_with_unique_ids(shared: Path, name: str, count: in
 def test_every_real_trace_source_loads(shared: Path) -> None:
     mirror = shared / "data" / "hub"
     assert len(load_traces("gsm8k", mirror=mirror)) == 7473
-    assert 10 <= len(load_traces("openr1", mirror=mirror)) <= 14
+    assert [one.trace.flaw for one in load_traces("openr1", mirror=mirror)] == [""] * 14

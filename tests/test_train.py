@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,15 +260,16 @@ def test_a_full_disk_is_exit_2_before_anything_is_written(tmp_path: Path, root: 
 def test_the_run_is_named_by_what_it_does() -> None:
     from train.run import Training
 
-    def named(**changes: Any) -> str:
+    def named(*, folder: Path | None = None, seed: int = 0, **corpus: Any) -> str:
         settings = defaults(["--model", "pocket"])
-        keys = ("source", "limit", "rows", "lora", "tune", "merge_base", "survival", "seed")
-        given = {"mirror": None, "folder": None, **{key: getattr(settings, key) for key in keys}, **changes}
-        return str(Training(model=model_source("pocket"), **given).run)
+        keys = ("rows", "lora", "tune", "merge_base", "survival")
+        given: Any = {key: getattr(settings, key) for key in keys}
+        reads = replace(settings.corpus, **corpus)
+        return str(Training(model=model_source("pocket"), corpus=reads, folder=folder, seed=seed, **given).run)
 
     assert named() == named(mirror=Path("m"))
     assert named().startswith("runs/train-pocket-")
-    assert len({named(), named(seed=1), named(limit=7), named(source="gsm8k")}) == 4
+    assert len({named(), named(seed=1), named(limit=7), named(source=("gsm8k",))}) == 4
     assert named(folder=Path("r")) == "r"
 
 
@@ -285,7 +287,7 @@ def test_defaults_follow_the_model(words: list[str], source: str, epochs: float)
     if not words and torch.cuda.is_available():
         pytest.skip("without a name the default depends on the GPU")
     found = defaults(words)
-    assert (found.source, found.tune.epochs) == (source, epochs)
+    assert (found.corpus.source, found.tune.epochs) == ((source,), epochs)
 
 
 def test_pocket_problems_are_byte_identical_and_readable(

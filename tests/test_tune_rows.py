@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import pytest
 
-from mathlete.corpus.sources import iter_traces
+from mathlete.corpus.stream import iter_traces
 from mathlete.corpus.traces import Trace, TracedProblem
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, model_source, prompt_format

@@ -1,5 +1,7 @@
 """The two kinds of failure: a UserError is the user's to mend (exit code 2), anything else is a bug (a traceback)."""
 
+from collections.abc import Callable
+
 
 class UserError(Exception):
     """A mistake the user can mend, told as rule, value and cure.
@@ -12,6 +14,15 @@ class UserError(Exception):
     def __init__(self, rule: str, *, cure: str, value: object = None) -> None:
         self.rule, self.value, self.cure = rule, value, cure
         super().__init__(f"{rule}{'' if value is None else f', got {value}'}.\n  Fix: {cure}")
+
+
+OnBad = Callable[[UserError], None]
+"""What becomes of a bad row: raised, or noted so that reading goes on."""
+
+
+def stop(error: UserError) -> None:
+    """Raises the error: a bad row ends the reading."""
+    raise error
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ import tyro
 
 from mathlete.command import Command, console, run_command_line
 from mathlete.corpus.pocket.base import PocketBaseConfig
+from mathlete.corpus.settings import Corpus
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
@@ -28,12 +29,7 @@ class MathSettings:
 
     model: str | None = None
     """pocket, a preset, a folder or a hub id; default: what this machine can run."""
-    source: str
-    """Problems with traces: pocket, pocket-hard, pocket-easy, gsm8k, openr1, or a JSONL file of traced problems."""
-    mirror: Path | None = None
-    """Folder that stands in for the hub's data sets."""
-    limit: int | None
-    """Only the first so many problems; None: all."""
+    corpus: Annotated[Corpus, tyro.conf.arg(name="")]
     run: Path | None = None
     """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
     rows: Rows
@@ -51,10 +47,10 @@ class MathSettings:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        for flag, value, least in (("limit", self.limit, 2), ("threads", self.threads, 1), ("seed", self.seed, 0)):
+        for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
-        for part in (self.rows, self.lora, self.tune, self.survival):
+        for part in (self.corpus, self.rows, self.lora, self.tune, self.survival):
             part.check()
 
 
@@ -72,8 +68,7 @@ def settings_of(model: str) -> MathSettings:
     """The settings of a model's preset."""
     found = preset(model)
     return MathSettings(
-        source=found.source,
-        limit=found.limit,
+        corpus=found.corpus,
         rows=found.rows,
         lora=found.lora,
         tune=found.tune,
@@ -92,9 +87,7 @@ def math(settings: MathSettings) -> dict[str, object]:
     source = model_source(name)
     training = Training(
         model=source,
-        source=settings.source,
-        mirror=settings.mirror,
-        limit=settings.limit,
+        corpus=settings.corpus,
         rows=settings.rows,
         lora=settings.lora,
         tune=settings.tune,
@@ -103,7 +96,7 @@ def math(settings: MathSettings) -> dict[str, object]:
         seed=settings.seed,
         folder=settings.run,
     )
-    for group in ("source", "limit", "rows", "lora", "tune", "merge_base", "survival", "seed"):
+    for group in ("corpus", "rows", "lora", "tune", "merge_base", "survival", "seed"):
         out.print(f"{group}: {getattr(settings, group)}")
     _set_threads(settings.threads, source)
     steps = training.carry_out(say=out.print)

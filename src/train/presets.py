@@ -8,6 +8,7 @@ well-chosen problems, from s1 (arXiv 2501.19393) and LIMO (arXiv 2502.03387).
 
 from dataclasses import dataclass
 
+from mathlete.corpus.settings import Corpus
 from mathlete.models import HUB_MODELS
 from mathlete.tune.settings import Lora, Rows, Survival, Tune
 
@@ -16,8 +17,7 @@ from mathlete.tune.settings import Lora, Rows, Survival, Tune
 class Preset:
     """Defaults of `python -m train math` for one model."""
 
-    source: str
-    limit: int | None
+    corpus: Corpus
     rows: Rows
     lora: Lora
     tune: Tune
@@ -25,16 +25,14 @@ class Preset:
 
 
 POCKET = Preset(
-    source="pocket",
-    limit=9_800,
+    corpus=Corpus(source=("pocket",), limit=9_800),
     rows=Rows(max_tokens=512, heldout=200),
     lora=Lora(rank=16, alpha=32),
     tune=Tune(rate=2e-3, batch=32),
     survival=Survival(max_tokens=256),
 )
 DISTILLED = Preset(
-    source="openr1",
-    limit=2_000,
+    corpus=Corpus(source=("openr1",), limit=2_000),
     rows=Rows(max_tokens=8192, heldout=200),
     lora=Lora(rank=32, alpha=32, dropout=0.05),
     tune=Tune(rate=2e-4, epochs=2.0, batch=1, accumulate=16, clip=0.3, save_every=25, log_every=5),

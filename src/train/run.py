@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.command import progress
-from mathlete.corpus.sources import iter_traces, source
+from mathlete.corpus.settings import Corpus
+from mathlete.corpus.sources import hub_commit
+from mathlete.corpus.stream import BadRows, Mix, Spec, opened, parse_spec
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, prompt_format, weight_bytes
 from mathlete.runs import Step, require_space, run_step, sha256_json
@@ -25,12 +27,10 @@ _SPARE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is trained on what, and how; every field but `mirror` and `folder` may change the weights."""
+    """What is trained on what, and how; every field but `folder` and the corpus's mirror may change the weights."""
 
     model: ModelSource
-    source: str
-    mirror: Path | None
-    limit: int | None
+    corpus: Corpus
     rows: Rows
     lora: Lora
     tune: Tune
@@ -45,7 +45,8 @@ class Training:
         """The run's folder."""
         if self.folder is not None:
             return self.folder
-        settings = {key: value for key, value in asdict(self).items() if key not in ("mirror", "folder")}
+        settings = {key: value for key, value in asdict(self).items() if key != "folder"}
+        del settings["corpus"]["mirror"]
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(settings)[:8]}"
 
     def carry_out(self, *, say: Callable[[Any], None]) -> list[Step]:
@@ -65,35 +66,43 @@ class Training:
     def _check(self) -> None:
         # Before the run's folder is made: bad input must leave nothing half-written.
         prompt_format(self.model)
-        for _ in iter_traces(self.source, mirror=self.mirror, limit=None if self._is_file else 1):
-            pass
+        for spec in self._specs:
+            next(opened(spec, mirror=self.corpus.mirror, limit=1, on_bad=self._bad_rows()), None)
         weights = weight_bytes(self.model.folder) if self.model.folder else 0
         require_space(self.run, needed_bytes=2 * weights + _SPARE_BYTES)
 
+    def _bad_rows(self) -> BadRows:
+        return BadRows(skip=self.corpus.on_bad == "skip")
+
     def _format(self, say: Callable[[Any], None]) -> Step:
-        prompts = prompt_format(self.model)
+        prompts, corpus, specs = prompt_format(self.model), self.corpus, self._specs
         inputs = {"tokenizer": self.model.folder / "tokenizer.json"} if self.model.folder else {}
-        if self._is_file:
-            inputs["traces"] = Path(self.source)
-        elif self.mirror is not None and not self.source.startswith("pocket"):
-            inputs["traces"] = source(self.source).mirrored(self.mirror)
+        files = [file for spec in specs for file in spec.files(corpus.mirror)]
+        inputs |= {f"traces {number}": file for number, file in enumerate(files)}
+        hubs = {src.hub: hub_commit(src) for src in (spec.registered for spec in specs) if src and not corpus.mirror}
+        for hub, commit in hubs.items():
+            say(f"{hub}: commit {commit or 'unknown, as the cache has it'}")
 
         def build(folder: Path, advance: Advance) -> dict[str, object]:
-            traced = iter_traces(self.source, mirror=self.mirror, limit=self.limit, seed=self.seed)
+            bad = self._bad_rows()
+            mix = Mix(specs, mirror=corpus.mirror, limit=corpus.limit, seed=self.seed, on_bad=bad)
             with nothing_left_of_bad_input(folder):
-                return format_rows(
+                figures = format_rows(
                     folder,
-                    traced=traced,
-                    total=self.limit,
+                    traced=(one for row in mix for one in row),
+                    total=corpus.limit,
                     prompts=prompts,
                     rows=self.rows,
                     seed=self.seed,
                     advance=advance,
                 )
+            return {**figures, "sources": mix.taken, "ended_by": mix.ended_by, "commits": hubs, "bad": asdict(bad)}
 
-        settings = {"limit": self.limit, "seed": self.seed, "prompt": prompts.sha256, **asdict(self.rows)}
-        named = {} if self._is_file else {"source": self.source}
-        return self._step("format", self._data, inputs=inputs, settings={**settings, **named}, build=build)
+        # A file is told by its hash: it may be moved.
+        sources = [(spec.weight, "file" if spec.files(None) else spec.name, hubs.get(hub_of(spec))) for spec in specs]
+        settings = {"limit": corpus.limit, "seed": self.seed, "prompt": prompts.sha256, **asdict(self.rows)}
+        settings |= {"sources": sources, "on_bad": corpus.on_bad}
+        return self._step("format", self._data, inputs=inputs, settings=settings, build=build)
 
     def _tune(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:
@@ -175,8 +184,8 @@ class Training:
         return self.run / "merged"
 
     @property
-    def _is_file(self) -> bool:
-        return self.source.endswith(".jsonl")
+    def _specs(self) -> list[Spec]:
+        return [parse_spec(word) for word in self.corpus.source]
 
     @property
     def _model_files(self) -> dict[str, Path]:
@@ -186,6 +195,11 @@ class Training:
     def _trained_files(self) -> dict[str, Path]:
         files = {name: self._adapter / name for name in _WEIGHTS}
         return {**self._model_files, **files, "heldout": self._data / HELDOUT}
+
+
+def hub_of(spec: Spec) -> str:
+    """The hub id of a source in the registry, else ""."""
+    return spec.registered.hub if spec.registered else ""
 
 
 @contextmanager

@@ -1,17 +1,15 @@
-"""Hub data sets, or a mirror of them on disk, read into Problems and Traces through one column mapping."""
+"""Hub data sets, or a mirror of them on disk: the registry, their rows, and the Problems in them."""
 
-import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mathlete.answers import extract
-from mathlete.corpus.traces import Trace, TracedProblem, read_traced
-from mathlete.errors import UserError, nearest
+from mathlete.corpus.tables import cell_text
+from mathlete.errors import OnBad, UserError, nearest, stop
 from mathlete.models import data_folder
 from mathlete.problems import Problem, read_json_lines
 
@@ -30,82 +28,134 @@ class Source:
     gold: str
     licence: str
     config: str = ""
+    configs: Sequence[str] = ()
     revision: str | None = None
     id: str = ""
     subset: str = ""
     trace: str = ""
     trace_kind: str = ""
+    ending: str = ""
+    only: Mapping[str, str] = field(default_factory=dict)
+    no_gold: Sequence[str] = ()
+    streaming: bool = False
 
-    def mirrored(self, mirror: Path) -> Path:
+    @property
+    def parts(self) -> Sequence[str]:
+        """The configs it is read from, in turn."""
+        return (self.config,) if self.config or not self.configs else self.configs
+
+    def mirrored(self, mirror: Path, config: str | None = None) -> Path:
         """The file a mirror holds this split in: `<owner>/<name>/[<config>/]<split>.jsonl`."""
-        return mirror.joinpath(*self.hub.split("/"), self.config, f"{self.split}.jsonl")
+        part = self.parts[0] if config is None else config
+        return mirror.joinpath(*self.hub.split("/"), part, f"{self.split}.jsonl")
+
+    def fits(self, row: Row) -> bool:
+        """Whether the row has what the set's `only` asks for."""
+        return all(fnmatchcase(str(row.get(column)), wanted) for column, wanted in self.only.items())
 
 
 @cache
 def sources() -> dict[str, Source]:
     """All sources by name."""
-    table = tomllib.loads((data_folder() / "sources.toml").read_text(encoding="utf-8"))
+    table: dict[str, dict[str, Any]] = tomllib.loads((data_folder() / "sources.toml").read_text(encoding="utf-8"))
     return {name: Source(name=name, **entry) for name, entry in table.items()}
 
 
 def source(name: str) -> Source:
-    """The source of that name.
+    """The source of that name, or `NAME:CONFIG`.
 
     Raises:
-        UserError: an unknown name, with the nearest known ones.
+        UserError: an unknown name or config, with the nearest known ones.
     """
-    if name not in sources():
+    if name in sources():
+        return sources()[name]
+    base, _, config = name.partition(":")
+    if not config or base not in sources():
         raise UserError("the source must be a known one", value=repr(name), cure=nearest(name, [*sources()]))
-    return sources()[name]
+    known = sources()[base].configs
+    if config not in known:
+        splits = tuple(other.partition(":")[2] for other in sources() if other.startswith(f"{base}:"))
+        cure = nearest(config, [*known, *splits]) if known or splits else f"use {base}, it has no configs"
+        raise UserError(f"the config of {base} must be a known one", value=repr(config), cure=cure)
+    return replace(sources()[base], name=name, config=config)
 
 
-def rows_of(src: Source, *, mirror: Path | None) -> Iterator[tuple[str, Row]]:
+def rows_of(src: Source, *, mirror: Path | None, on_bad: OnBad = stop) -> Iterator[tuple[str, Row]]:
     """Yields (where, row) in the hub's own columns, from the mirror or from the hub.
 
     Raises:
-        UserError: the mirror lacks the file, the hub can't be reached, or a row is not an object.
+        UserError: the mirror lacks the file or the hub can't be reached; with `stop`, a row that is not an object.
     """
-    if mirror is None:
-        yield from _hub_rows(src)
-        return
-    file = src.mirrored(mirror)
-    if not file.is_file():
-        raise UserError(f"the mirror must hold {src.hub}", value=f"no {file}", cure="put the split there as JSON lines")
-    for where, row in read_json_lines(file):
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: a row must be a JSON object", value=type(row).__name__, cure="mend the line")
-        yield where, row
+    for part in src.parts:
+        if mirror is None:
+            yield from _hub_rows(src, part)
+            continue
+        file = src.mirrored(mirror, part)
+        if not file.is_file():
+            raise UserError(
+                f"the mirror must hold {src.hub}", value=f"no {file}", cure="put the split there as JSON lines"
+            )
+        for where, row in read_json_lines(file, on_bad=on_bad):
+            if isinstance(row, dict):
+                yield where, row
+            else:
+                value = type(row).__name__
+                on_bad(UserError(f"{where}: a row must be a JSON object", value=value, cure="mend the line"))
 
 
-def _hub_rows(src: Source) -> Iterable[tuple[str, Row]]:
+def _hub_rows(src: Source, part: str) -> Iterable[tuple[str, Row]]:
     import datasets
 
     try:
-        table = datasets.load_dataset(src.hub, src.config or None, split=src.split, revision=src.revision)
+        table = datasets.load_dataset(
+            src.hub, part or None, split=src.split, revision=hub_commit(src), streaming=src.streaming
+        )
     except (OSError, ValueError) as error:  # offline is a ConnectionError, an OSError; unknown configs are ValueErrors
         raise UserError(
             f"{src.hub} can't be had from the hub ({type(error).__name__})",
-            cure=f"go online, or give --mirror DIR with {src.mirrored(Path('DIR'))}",
+            cure=f"go online, or give --mirror DIR with {src.mirrored(Path('DIR'), part)}",
         ) from error
     for number, row in enumerate(table):
         yield f"{src.hub}[{number}]", row
 
 
+@cache
+def _newest_commit(hub: str) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return HfApi().dataset_info(hub).sha
+    except (OSError, HfHubHTTPError, OfflineModeIsEnabled):
+        return None  # `datasets` may still have it in its cache, and says what is wrong where it has not
+
+
+def hub_commit(src: Source) -> str | None:
+    """The commit the set is read at: its pinned one, else the newest; None where the hub can't be asked."""
+    return src.revision or _newest_commit(src.hub)
+
+
 def gold_of(src: Source, row: Row, *, where: str) -> str:
-    """The gold answer as text; a float that is whole loses its point (AMC stores 142.0).
+    """The gold answer as text, "" where the set says that it has none.
+
+    A float that is whole loses its point (AMC stores 142.0).
 
     Raises:
-        UserError: no answer in the row.
+        UserError: no answer in the row, or one that is not text or a number.
     """
     value = row.get(src.answer)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = "" if value is None else str(value).strip()
+    text = "" if value is None or isinstance(value, bool | list | dict) else cell_text(value)
     if src.gold == "after ####":
         text = text.rpartition("####")[2].strip().replace(",", "") if "####" in text else ""
     if not text:
-        raise UserError(f"{where}: a row needs an answer in {src.answer!r}", value=repr(value), cure="mend the row")
-    return text
+        raise UserError(
+            f"{where}: a row needs an answer in {src.answer!r}", value=repr(value)[:80], cure="mend the row"
+        )
+    if src.gold == "extracted":
+        from mathlete.answers import extract
+
+        return extract(text).string or ""
+    return "" if text in src.no_gold else text
 
 
 def problem_of(src: Source, row: Row, *, number: int, where: str) -> Problem:
@@ -131,59 +181,3 @@ def load_problems(name: str, *, mirror: Path | None = None) -> list[Problem]:
     src = source(name)
     found = enumerate(rows_of(src, mirror=mirror))
     return [problem_of(src, row, number=number, where=where) for number, (where, row) in found]
-
-
-def load_traces(
-    name: str, *, mirror: Path | None = None, limit: int | None = None, seed: int = 0
-) -> list[TracedProblem]:
-    """Up to `limit` traced problems of a source or a JSONL file, in its order; `seed` chooses the pocket generator's.
-
-    Raises:
-        UserError: a source that has no traces.
-    """
-    return list(iter_traces(name, mirror=mirror, limit=limit, seed=seed))
-
-
-def iter_traces(
-    name: str, *, mirror: Path | None = None, limit: int | None = None, seed: int = 0
-) -> Iterator[TracedProblem]:
-    """Yields what `load_traces` returns, read as it is asked for; a wrong name is an error of the call itself."""
-    if name.startswith("pocket"):
-        from mathlete.corpus.pocket import training_traces
-
-        return iter(training_traces(name, count=limit, seed=seed))
-    if name.endswith(".jsonl"):
-        return islice(read_traced(Path(name)), limit)
-    with_traces = sorted(["pocket", *(key for key, value in sources().items() if value.trace)])
-    src = sources().get(name)
-    if src is None:
-        cure = f"{nearest(name, with_traces)}, or a file of traced problems ending in .jsonl"
-        raise UserError("the source must be a known one", value=repr(name), cure=cure)
-    if not src.trace:
-        cure = f"use {' or '.join(with_traces)}"
-        raise UserError("training needs a source with traces", value=repr(name), cure=cure)
-    return islice(_traced(src, mirror=mirror), limit)
-
-
-def _traced(src: Source, *, mirror: Path | None) -> Iterator[TracedProblem]:
-    for number, (where, row) in enumerate(rows_of(src, mirror=mirror)):
-        problem = problem_of(src, row, number=number, where=where)
-        trace = (_solution_trace if src.trace_kind == "solution" else _generation_trace)(src, row, problem)
-        if trace is not None:
-            yield TracedProblem(problem=problem, trace=trace)
-
-
-def _solution_trace(src: Source, row: Row, problem: Problem) -> Trace:
-    # GSM8K's calculator marks <<48/2=24>> are for a tool, not for a reader.
-    text = re.sub(r"<<[^<>]*>>", "", str(row[src.trace])).rpartition("####")[0].strip()
-    return Trace(problem_id=problem.id, text=text, answer=problem.gold, generator=src.hub)
-
-
-def _generation_trace(src: Source, row: Row, problem: Problem) -> Trace | None:
-    for text in row[src.trace] or ():
-        thought, closed, rest = str(text).rpartition("</think>")
-        answer = extract(rest).string if closed else None
-        if answer is not None:
-            body = thought.partition("<think>")[2] if "<think>" in thought else thought
-            return Trace(problem_id=problem.id, text=body.strip(), answer=answer, generator="deepseek-r1")
-    return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mathlete.errors import UserError
+from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, read_json_lines
 
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
@@ -15,59 +15,63 @@ GOLDS = ("gold", "answer", "Answer", "expected_answer", "final_answer")
 SOLUTIONS = ("solution", "Solution", "output", "response", "answer")
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (`file:line` or `file[row]`, row) of a table; every value of a CSV is text, so that ids stay strings.
 
     Raises:
-        UserError: no such file, another format, a broken file, or a row that is not an object.
+        UserError: no such file or another format; with `stop`, a broken file or a row that is not an object.
     """
     if path.suffix not in FORMATS:
         raise UserError("the table must be JSON lines, JSON, CSV or parquet", value=str(path), cure="convert it")
     if not path.is_file():
         raise UserError("the file must exist", value=str(path), cure="check the path")
-    for where, row in _READERS[path.suffix](path):
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: a row must be an object", value=type(row).__name__, cure="mend the row")
-        yield where, row
+    for where, row in _READERS[path.suffix](path, on_bad=on_bad):
+        if isinstance(row, dict):
+            yield where, row
+        else:
+            on_bad(UserError(f"{where}: a row must be an object", value=type(row).__name__, cure="mend the row"))
 
 
-def _json(path: Path) -> Iterator[tuple[str, Any]]:
+def _json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
     try:
         rows = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path}: must be JSON ({error})", cure="mend the file") from error
+        on_bad(UserError(f"{path}: must be JSON ({error})", cure="mend the file"))
+        return
     if not isinstance(rows, list):
-        raise UserError(f"{path}: must be a list of objects", value=type(rows).__name__, cure="put the rows in a list")
+        on_bad(UserError(f"{path}: must be a list of objects", value=type(rows).__name__, cure="put them in a list"))
+        return
     for number, row in enumerate(rows):
         yield f"{path}[{number}]", row
 
 
-def _csv(path: Path) -> Iterator[tuple[str, Any]]:
+def _csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         try:
             reader = csv.DictReader(file, strict=True)
             for row in reader:
                 where = f"{path}:{reader.line_num}"
                 if None in row or None in row.values():
-                    raise UserError(f"{where}: must have as many cells as the header", cure="mend the row")
-                yield where, row
+                    on_bad(UserError(f"{where}: must have as many cells as the header", cure="mend the row"))
+                else:
+                    yield where, row
         except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file") from error
+            on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file"))
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+def _parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
     import pyarrow.parquet
     from pyarrow import ArrowInvalid
 
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: must be a whole parquet file ({error})", cure="fetch it again") from error
     number = 0
-    for batch in file.iter_batches(1024):
-        for row in batch.to_pylist():
-            yield f"{path}[{number}]", row
-            number += 1
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024):
+            for row in batch.to_pylist():
+                yield f"{path}[{number}]", row
+                number += 1
+    except (ArrowInvalid, OSError) as error:
+        after = f", after row {number - 1}" if number else ""
+        on_bad(UserError(f"{path}: must be a whole parquet file ({error}){after}", cure="fetch it again"))
 
 
 _READERS = {".jsonl": read_json_lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}
@@ -91,11 +95,12 @@ def read_statements(path: Path) -> Iterator[Problem]:
             )
         own = next((row[name] for name in GOLDS if name in row and row[name] is not None), "")
         solution = next((row[name] for name in SOLUTIONS if isinstance(row.get(name), str)), "")
-        gold = _text(own)
+        gold = cell_text(own)
         if not gold or gold == solution.strip():
             gold = extract(solution).string or ""
         yield Problem(id=str(row.get("id") or row.get("ID") or number), statement=statement, gold=gold)
 
 
-def _text(value: object) -> str:
+def cell_text(value: object) -> str:
+    """A cell as text; a float that is whole loses its point."""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from mathlete.answers import compare
-from mathlete.corpus.traces import TracedProblem
+from mathlete.corpus.traces import TracedProblem, has_marks
 from mathlete.errors import UserError
-from mathlete.prompts import END_THINK, THINK, PromptFormat
+from mathlete.prompts import PromptFormat
 from mathlete.runs import read_json, write_atomically, write_json
 from mathlete.tune.settings import Advance, Rows
 
@@ -43,8 +43,10 @@ class Row(TypedDict):
 
 
 def row_of(traced: TracedProblem, *, prompts: PromptFormat, max_tokens: int) -> Row | str:
-    """The row, or the reason why there is none: wrong, unknown, empty, marks or too long."""
+    """The row, or the reason why there is none: a flaw of the trace, wrong, unknown, empty, marks or too long."""
     problem, trace = traced.problem, traced.trace
+    if trace.flaw:
+        return trace.flaw
     verdict = compare(answer=trace.answer, gold=problem.gold).outcome
     if verdict != "equal":
         return "wrong" if verdict == "different" else "unknown"
@@ -52,7 +54,7 @@ def row_of(traced: TracedProblem, *, prompts: PromptFormat, max_tokens: int) -> 
         return "empty"
     prompt = prompts.prompt_ids(problem.statement)
     completion = prompts.completion_ids(trace=trace.text, answer=trace.answer)
-    if _has_marks(trace.text) or prompts.tokenizer.eos_token_id in completion[:-1]:
+    if has_marks(trace.text) or prompts.tokenizer.eos_token_id in completion[:-1]:
         # Such a row would teach the model to stop, or to leave its reasoning, in the middle of it.
         return "marks"
     if len(prompt) + len(completion) > max_tokens:
@@ -65,10 +67,6 @@ def row_of(traced: TracedProblem, *, prompts: PromptFormat, max_tokens: int) -> 
         input_ids=prompt + completion,
         labels=[IGNORED] * len(prompt) + completion,
     )
-
-
-def _has_marks(text: str) -> bool:
-    return THINK in text or END_THINK in text
 
 
 def format_rows(
