@@ -19,6 +19,7 @@ from mathlete.runs import read_json, write_json
 from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.samples import SamplingConfig
+from mathlete.sampling.vllm_engine import VllmSettings
 from mathlete.solve.budget import BudgetSettings, share_of_wall
 from mathlete.solve.policy import Policy, with_words
 from mathlete.tir.tools import ToolSettings
@@ -45,6 +46,7 @@ class EvalSettings:
     STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact."""
     engine: EngineName = "transformers"
     """What draws the samples."""
+    vllm: VllmSettings = field(default_factory=VllmSettings)
     servers: ServerSettings = field(default_factory=ServerSettings)
     ray: RaySettings = field(default_factory=RaySettings)
     tools: ToolSettings = field(default_factory=ToolSettings)
@@ -72,6 +74,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
             raise UserError(f"--{flag} must be at least 1", value=value, cure=f"use --{flag} 1, or leave it out")
     if settings.engine == "openai":
         settings.servers.check()
+    settings.vllm.check()
     settings.ray.check()
     settings.tools.check()
     out = console(json=settings.json)
@@ -84,6 +87,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         precision=settings.precision,
         policy=policy,
         engine=settings.engine,
+        vllm=settings.vllm,
         servers=settings.servers,
         ray=settings.ray,
         tools=settings.tools,

@@ -10,10 +10,12 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.samples import Continuing, Sampler
+from mathlete.sampling.vllm_engine import VllmSettings
 from mathlete.tir.tools import ToolSampler, ToolSettings
 
-EngineName = Literal["transformers", "openai", "ray"]
-"""`transformers`: the embedded decode loop · `openai`: servers, by --servers.urls · `ray`: workers of a cluster."""
+EngineName = Literal["transformers", "vllm", "openai", "ray"]
+"""`transformers`: the embedded decode loop · `vllm`: vLLM, started here · `openai`: servers, by --servers.urls ·
+`ray`: workers of a cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class EngineSettings:
     source: ModelSource
     precision: Precision
     threads: int | None
+    vllm: VllmSettings
     servers: ServerSettings
     ray: RaySettings
     tools: ToolSettings
@@ -76,6 +79,13 @@ def _transformers(settings: EngineSettings) -> Engine[Continuing]:
     return Engine(sampler=sampler, rows=sampler.max_rows, facts={"threads": sampler.threads})
 
 
+def _vllm(settings: EngineSettings) -> Engine[Continuing]:
+    from mathlete.sampling.vllm_engine import VllmSampler
+
+    sampler = VllmSampler(settings.vllm, source=settings.source, prompts=settings.prompts, precision=settings.precision)
+    return Engine(sampler=sampler, rows=settings.vllm.at_once, facts={"vllm": sampler.version})
+
+
 def _openai(settings: EngineSettings) -> Engine[Continuing]:
     from mathlete.sampling.openai_engine import OpenAISampler
 
@@ -100,6 +110,7 @@ def _ray(settings: EngineSettings) -> Engine[Continuing]:
 
 _OPENERS: dict[EngineName, Callable[[EngineSettings], Engine[Continuing]]] = {
     "transformers": _transformers,
+    "vllm": _vllm,
     "openai": _openai,
     "ray": _ray,
 }

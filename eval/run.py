@@ -19,6 +19,7 @@ from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.record import Journal
 from mathlete.sampling.samples import Sample, Sampler
+from mathlete.sampling.vllm_engine import VllmSettings
 from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.many import SpentLog, solve_all, solve_in_turn
@@ -30,7 +31,7 @@ SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is run on what; every field but `threads`, `servers`, `ray` and `folder` may change a score."""
+    """What is run on what; every field but `threads`, `vllm`, `servers`, `ray` and `folder` may change a score."""
 
     suite: Suite
     source: ModelSource
@@ -39,6 +40,8 @@ class Evaluation:
     engine: EngineName = "transformers"
     budget: BudgetSettings | None = None
     """One clock for all problems, which then come one after another; None is none."""
+    vllm: VllmSettings = field(default_factory=VllmSettings)
+    """Of the vllm engine."""
     servers: ServerSettings = field(default_factory=ServerSettings)
     """Of the openai engine."""
     ray: RaySettings = field(default_factory=RaySettings)
@@ -118,6 +121,7 @@ def _build(
                 source=evaluation.source,
                 precision=evaluation.precision,
                 threads=evaluation.threads,
+                vllm=evaluation.vllm,
                 servers=evaluation.servers,
                 ray=evaluation.ray,
                 tools=evaluation.tools,

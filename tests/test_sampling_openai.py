@@ -1,5 +1,6 @@
-"""The openai engine against real servers on loopback: `transformers serve` with the pocket model."""
+"""The openai engine against real servers on loopback: `transformers serve`, and `vllm serve` where there is one."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -37,15 +38,26 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-class RealServer:
-    """`transformers serve` in a process of its own."""
+STARTS = {
+    "transformers": "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()",
+    "vllm": "from vllm.entrypoints.cli.main import main; main()",
+}
+OPTIONS = {
+    "transformers": ["--device", "cpu"],
+    "vllm": ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "268435456"],
+}
 
-    def __init__(self) -> None:
+
+class RealServer:
+    """`transformers serve` or `vllm serve` in a process of its own."""
+
+    def __init__(self, kind: str) -> None:
         pytest.importorskip("openai")
         pytest.importorskip("fastapi")
-        self.port = free_port()
-        code = "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()"
-        command = [sys.executable, "-c", code, "serve", MODEL, "--port", str(self.port), "--device", "cpu"]
+        if importlib.util.find_spec(kind) is None:
+            pytest.skip(f"{kind} is not installed")
+        self.kind, self.port = kind, free_port()
+        command = [sys.executable, "-c", STARTS[kind], "serve", MODEL, "--port", str(self.port), *OPTIONS[kind]]
         variables = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -72,9 +84,9 @@ class RealServer:
         self.process.wait()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RealServer]:
-    found = RealServer()
+@pytest.fixture(scope="module", params=["transformers", "vllm"])
+def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
+    found = RealServer(request.param)
     try:
         yield found.wait()
     finally:
@@ -133,7 +145,7 @@ def test_the_solve_loop_stops_early_and_cancels_the_rest(server: RealServer) -> 
 
 @pytest.mark.slow
 def test_a_killed_server_s_work_moves_on_and_nothing_is_lost_or_counted_twice(server: RealServer) -> None:
-    doomed = RealServer()
+    doomed = RealServer(server.kind)
     try:
         doomed.wait()
         with closing(sampler(server.url, doomed.url, at_once=2)) as engine:

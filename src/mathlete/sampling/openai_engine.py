@@ -16,7 +16,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -26,6 +26,7 @@ from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.fleet import Fleet, Server
+from mathlete.sampling.loop import LoopThread
 from mathlete.sampling.reply import Reply
 from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
 
@@ -82,17 +83,12 @@ class OpenAISampler(Continuing):
         self._prompts, self._settings = prompts, settings
         # Tokenizers refuse to be used by two threads at the same moment ("Already borrowed").
         self._lock = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mathlete-openai", daemon=True)
-        self._thread.start()
+        self._loop = LoopThread(name="mathlete-openai")
         with ExitStack() as undo:
             # The thread would outlive a sampler that its caller never gets.
             undo.callback(self.close)
-            self._fleet: Fleet = self._wait(self._open(model))
+            self._fleet = self._loop.wait(self._open(model))
             undo.pop_all()
-
-    def _wait(self, coroutine: "Coroutine[Any, Any, Any]") -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _open(self, model: str) -> Fleet:
         try:
@@ -150,43 +146,19 @@ class OpenAISampler(Continuing):
             )
         with self._lock:
             asked = Asked.of(problem, self._prompts, chat=chat, said=said, until_code=until_code)
-        running = asyncio.run_coroutine_threadsafe(self._draw_all(asked, dict(seeds), config, results), self._loop)
-        return running.cancel
 
-    async def _draw_all(
-        self,
-        asked: "Asked",
-        seeds: dict[int, int],
-        config: SamplingConfig,
-        results: "SimpleQueue[Sample | Exception]",
-    ) -> None:
-        async def one(index: int, seed: int) -> None:
-            try:
-                results.put(await _Job(self._fleet, asked, index, seed, config).run())
-            except Exception as error:
-                # Carried to the stream, which raises it in its caller's thread.
-                results.put(error)
+        async def draw(index: int, seed: int) -> Sample:
+            return await _Job(self._fleet, asked, index, seed, config).run()
 
-        async with asyncio.TaskGroup() as group:
-            for index, seed in seeds.items():
-                group.create_task(one(index, seed))
+        return self._loop.begin(draw, seeds=seeds, results=results)
 
     def close(self) -> None:
         """Cancels what is still running and ends the event loop."""
+        self._loop.close(last=self._disconnect)
 
-        async def end() -> None:
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for server in self._fleet.servers if hasattr(self, "_fleet") else ():
-                await server.client.close()
-
-        if self._loop.is_running():
-            self._wait(end())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+    async def _disconnect(self) -> None:
+        for server in self._fleet.servers if hasattr(self, "_fleet") else ():
+            await server.client.close()
 
 
 async def _listed(client: Any) -> "list[str] | str":

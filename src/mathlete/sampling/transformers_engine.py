@@ -216,6 +216,18 @@ def context_tokens(source: ModelSource) -> int:
     return _context(_config(source))
 
 
+def eos_ids(source: ModelSource) -> set[int]:
+    """Tokens that end a completion, read from the model's generation settings, or from its configuration alone."""
+    from transformers import GenerationConfig
+
+    try:
+        found = GenerationConfig.from_pretrained(source.location, revision=source.revision or "main")
+    except OSError:
+        found = GenerationConfig.from_model_config(_config(source))
+    eos = found.eos_token_id
+    return {int(token) for token in (eos if isinstance(eos, list) else [eos]) if token is not None}
+
+
 def hub_commit(source: ModelSource) -> str | None:
     """The commit of a hub model that was not pinned to one."""
     return source.revision or getattr(_config(source), "_commit_hash", None)
