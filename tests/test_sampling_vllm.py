@@ -1,5 +1,6 @@
 """The vllm engine on vLLM itself, where it is installed; only its CPU build has been tried."""
 
+import gc
 import importlib.util
 import json
 import math
@@ -40,6 +41,13 @@ PROGRAM, BOX = "\n```python\nprint(6 * 7)\n```", "\\boxed{7"
 FIRST = {"a": 0.5, "b": 0.3, "c": 0.12, "d": 0.08}
 """The scripted model's first token and its probability: a: and so for ever · b: a program · c: eos · d: a box."""
 TEMPLATE = "{{ bos_token }}{% for m in messages %}({{ m.content }}){% endfor %}{{ '<think>\\n' }}"
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What vLLM leaves is collected while its warnings are ignored."""
+    yield
+    gc.collect()
 
 
 def opened(source: ModelSource, settings: VllmSettings = SETTINGS) -> VllmSampler:

@@ -110,11 +110,13 @@ class VllmSampler(Continuing):
         self._reader = CompletionReader(prompts.tokenizer, eos_ids=ids)
         self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
         self._loop = LoopThread(name="mathlete-vllm")
+        others = multiprocessing.active_children()
         with ExitStack() as undo:
             # The thread would outlive a sampler that its caller never gets.
             undo.callback(self._loop.close)
             self._engine = self._loop.wait(_opened(settings, source))
             undo.pop_all()
+        self._children = [child for child in multiprocessing.active_children() if child not in others]
         self._context = int(self._engine.vllm_config.model_config.max_model_len)
 
     @property
@@ -162,8 +164,10 @@ class VllmSampler(Continuing):
         """Ends vLLM's processes, which frees their memory; streams still waiting raise."""
         self._loop.close(last=self._shut_down)
         self._engine = None
-        # Reaps the children that vLLM ended and did not wait for.
-        multiprocessing.active_children()
+        # vLLM kills what does not end by itself, and does not wait for it.
+        for child in self._children:
+            child.kill()
+            child.join()
 
     async def _shut_down(self) -> None:
         self._engine.shutdown()
