@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from mathlete.command import run_command_line
 from mathlete.models import ModelSource, data_folder, load_model, load_tokenizer, model_source
 from mathlete.runs import sha256_tree, verify_outputs
+from mathlete.tune.format import TRAIN
 from mathlete.tune.qlora import METRICS, schedule
-from mathlete.tune.rows import TRAIN
 from mathlete.tune.survival import heldout_rows, kl, log_probabilities, trained_model
 from train.__main__ import COMMANDS, defaults
 
@@ -144,7 +144,33 @@ def test_the_same_command_is_skipped(place: Path, capsys: pytest.CaptureFixture[
     assert found["skipped"] == ["format", "tune", "merge", "export"]
     assert (found["run"], found["export"], found["rows"], found["steps"]) == ("r", "r/export", 54, 4)
     assert {"kl_merged", "kl_int8", "seconds", "last_loss", "dropped"} <= found.keys()
+    assert (found["kept"], found["drops"], found["parity"]) == (60, {}, {"rows": 60, "mismatches": 0})
     assert sha256_tree(place / "r") == before
+
+
+@pytest.mark.parametrize("words", [["--model", "pocket"], ["--tokenizer", str(POCKET)]])
+def test_format_alone_for_a_model_or_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("pocket-problems", "p.jsonl", "--count", 30) == 0
+    torn = Path("p.jsonl").read_text() + '{"id": '
+    Path("p.jsonl").write_text(torn)
+    given = ["--until", "format", "--source", "p.jsonl", "pocket-easy", "--limit", 40, "--run", "r", "--json", *words]
+    assert run("math", *given) == 2
+    assert "p.jsonl:31: must be one line of JSON" in capsys.readouterr().err
+    assert not Path("r").exists()
+    assert run("math", *given, "--on-bad", "skip") == 0
+    found = last_line(capsys)
+    assert (found["format"], found["kept"], found["parity"]) == ("r/data", 40, {"rows": 40, "mismatches": 0})
+    assert [path.name for path in Path("r").iterdir()] == ["data"]
+    figures = json.loads(Path("r/data/manifest.json").read_text())["figures"]
+    assert figures["sources"] == {"p.jsonl": 30, "pocket-easy": 10}
+    assert figures["bad_rows"]["rows"] == 1
+    assert "p.jsonl:31" in figures["bad_rows"]["first"][0]
+    assert figures["suites"] == ["pocket_val"]
+    assert run("math", *given, "--on-bad", "skip", "--num-proc", 2) == 0
+    assert last_line(capsys)["skipped"] == ["format"]
 
 
 def test_a_changed_setting_redoes_its_step_and_what_follows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,6 +232,15 @@ BAD_LINE = '{"id": "1", "statement": "1+1", "gold": "2", "answer": "2"}'
         (["--source", "wrong.jsonl"], "at least two rows with a right trace, and 0 of 3 is left, got wrong: 3"),
         (["--source", "gsm8k", "--mirror", "hub"], "train.jsonl:2: must be one line of JSON"),
         (["--limit", "1"], "--limit must be at least 2, got 1"),
+        (["--rows.traces", "0"], "--rows.traces must be at least 1, got 0"),
+        (["--filters.foreign", "2"], "--filters.foreign must be 0 to 1, got 2.0"),
+        (["--num-proc", "0"], "--num-proc must be at least 1, got 0"),
+        (["--source", "pocket=-1"], "a source's weight must be a number above 0, got 'pocket=-1'"),
+        (["--source", "openr1:more"], "the config of openr1 must be a known one, got 'more'"),
+        (["--against", "math50"], "did you mean math500"),
+        (["--tokenizer", "bare"], "--tokenizer is for rows without a model, got --until export"),
+        (["--tokenizer", "none", "--until", "format"], "--tokenizer must be a folder, got none"),
+        (["--tokenizer", "bare", "--until", "format"], "a model folder needs its tokenizer, got no tokenizer.json"),
         (["--tune.rate", "0"], "--tune.rate must be above 0, got 0.0"),
         (["--tune.steps", "0"], "--tune.steps must be at least 1, got 0"),
         (["--lora.dropout", "1"], "--lora.dropout must be 0 to below 1, got 1.0"),
@@ -262,7 +297,7 @@ def test_the_run_is_named_by_what_it_does() -> None:
 
     def named(*, folder: Path | None = None, seed: int = 0, **corpus: Any) -> str:
         settings = defaults(["--model", "pocket"])
-        keys = ("rows", "lora", "tune", "merge_base", "survival")
+        keys = ("rows", "filters", "lora", "tune", "merge_base", "survival")
         given: Any = {key: getattr(settings, key) for key in keys}
         reads = replace(settings.corpus, **corpus)
         return str(Training(model=model_source("pocket"), corpus=reads, folder=folder, seed=seed, **given).run)
@@ -281,6 +316,7 @@ def test_the_run_is_named_by_what_it_does() -> None:
         (["--model", "r1-qwen-7b"], "openr1", 2.0),
         (["--model=r1-llama-8b", "--seed", "3"], "openr1", 2.0),
         (["--model", "somebody/some-model"], "openr1", 2.0),
+        (["--tokenizer", "somewhere"], "openr1", 2.0),
     ],
 )
 def test_defaults_follow_the_model(words: list[str], source: str, epochs: float) -> None:
@@ -326,7 +362,7 @@ def test_help_is_golden_and_loads_nothing_heavy(root: Path, words: list[str]) ->
 
 
 KILLS = {
-    "format": ("data", ".parts/00000/dropped.json"),
+    "format": ("data", ".parts/00000/part.json"),
     "tune": ("adapter", "checkpoint-8/whole"),
     "merge": ("merged", "started.json"),
     "export": ("export", "model.safetensors"),

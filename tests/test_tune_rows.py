@@ -1,7 +1,7 @@
 """Format: what is trained on, what is left out, what is held out, and what a kill leaves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
@@ -11,15 +11,18 @@ from typing import Any
 import datasets
 import pytest
 
+from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
+from mathlete.corpus.suites import Suite, load_suite
 from mathlete.corpus.traces import Trace, TracedProblem
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, model_source, prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.runs import sha256_tree
-from mathlete.tune import rows as rows_module
-from mathlete.tune.rows import HEAD, HELDOUT, IGNORED, TRAIN, Row, format_rows, row_of
+from mathlete.tune.format import DROPPED, HEAD, HELDOUT, OVERLAP, TRAIN, format_rows
+from mathlete.tune.parts import Maker
+from mathlete.tune.rows import IGNORED, Row, mismatch, row_of
 from mathlete.tune.settings import Rows
 
 
@@ -28,13 +31,15 @@ def pocket() -> PromptFormat:
     return prompt_format(model_source("pocket"))
 
 
-def traced(*, text: str = "2+2=4.", answer: str = "4", gold: str = "4", name: str = "1") -> TracedProblem:
-    problem = Problem(id=name, statement="What is 2+2?", gold=gold)
+def traced(
+    *, text: str = "2+2=4.", answer: str = "4", gold: str = "4", name: str = "1", asked: str = "What is 2+2?"
+) -> TracedProblem:
+    problem = Problem(id=name, statement=asked, gold=gold)
     return TracedProblem(problem=problem, trace=Trace(problem_id=name, text=text, answer=answer, generator="test"))
 
 
 def row(one: TracedProblem, prompts: PromptFormat) -> Row:
-    found = row_of(one, prompts=prompts, max_tokens=10_000)
+    found = row_of(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
     assert not isinstance(found, str), found
     return found
 
@@ -101,13 +106,33 @@ def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(shared
     ],
 )
 def test_an_unfit_trace_is_dropped_with_its_reason(pocket: PromptFormat, one: TracedProblem, reason: str) -> None:
-    assert row_of(one, prompts=pocket, max_tokens=256) in reason.split(" or ")
+    found = row_of(one, prompts=pocket, rows=Rows(max_tokens=256), filters=Filters(repeats=1.0))
+    assert found in reason.split(" or ")
 
 
-def built(folder: Path, some: Iterator[TracedProblem], prompts: PromptFormat, **rows: int) -> dict[str, Any]:
+def built(
+    folder: Path,
+    some: Iterator[TracedProblem],
+    prompts: PromptFormat,
+    *,
+    filters: Filters = Filters(),  # noqa: B008
+    num_proc: int = 1,
+    size: int = 1000,
+    keep_dropped: bool = False,
+    suites: Sequence[Suite] = (),
+    **rows: Any,
+) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
+    maker = Maker(prompts=prompts, rows=Rows(**rows), filters=filters, suites=suites, keep_dropped=keep_dropped)
     return format_rows(
-        folder, traced=some, total=None, prompts=prompts, rows=Rows(**rows), seed=0, advance=lambda *_: None
+        folder,
+        traced=([one] for one in some),
+        total=None,
+        maker=maker,
+        seed=0,
+        advance=lambda *_: None,
+        num_proc=num_proc,
+        size=size,
     )
 
 
@@ -123,8 +148,9 @@ def test_drops_are_counted_by_reason_and_no_row_is_cut(tmp_path: Path, pocket: P
     wrong = [replace(one, trace=replace(one.trace, answer="-1")) for one in good[:7]]
     found = built(tmp_path / "data", iter([*good, *wrong]), pocket, max_tokens=cap, heldout=4)
     longer = sum(length > cap for length in lengths)
-    assert found["dropped"] == {"too long": longer, "wrong": 7}
-    assert (found["problems"], found["rows"], found["heldout"]) == (67, 60 - longer - 4, 4)
+    assert found["drops"] == {"too long": longer, "wrong": 7}
+    assert (found["traces"], found["rows"], found["heldout"]) == (67, 60 - longer - 4, 4)
+    assert (found["kept"], found["parity"]) == (60 - longer, {"rows": 60 - longer, "mismatches": 0})
     train, heldout = sides(tmp_path / "data")
     texts = {one.problem.id: row(one, pocket)["input_ids"] for one in good}
     assert all(one["input_ids"] == texts[one["problem_id"]] for one in (*train, *heldout))
@@ -136,7 +162,11 @@ def test_drops_are_counted_by_reason_and_no_row_is_cut(tmp_path: Path, pocket: P
 
 
 def test_all_traces_of_a_held_out_problem_are_held_out(tmp_path: Path, pocket: PromptFormat) -> None:
-    some = [traced(name=str(number), text=f"{way} gives 4.") for number in range(30) for way in ("one", "two", "three")]
+    some = [
+        traced(name=str(number), text=f"{way} gives 4.", asked=f"What is {number}+{4 - number}?")
+        for number in range(30)
+        for way in ("one", "two", "three")
+    ]
     built(tmp_path / "data", iter(some), pocket, heldout=200)
     train, heldout = ({one["problem_id"] for one in side} for side in sides(tmp_path / "data"))
     assert not train & heldout
@@ -151,6 +181,7 @@ def test_all_traces_of_a_held_out_problem_are_held_out(tmp_path: Path, pocket: P
         ([], "0 of 0 is left, got no problem at all"),
         ([traced(), traced(answer="5", name="2")], "1 of 2 is left, got wrong: 1"),
         ([traced(), traced(text="once more 4")], "at least two problems, got 1"),
+        ([traced(), traced(name="2", text="2+2=4. ")], "1 of 2 is left, got duplicate: 1"),
     ],
 )
 def test_too_few_rows_are_an_error_that_counts_the_drops(
@@ -163,31 +194,194 @@ def test_too_few_rows_are_an_error_that_counts_the_drops(
 def test_a_part_without_rows_stops_nothing(tmp_path: Path, pocket: PromptFormat) -> None:
     # The first thousand problems are all wrong: datasets cannot load an empty set, so none may be saved.
     wrong = (traced(answer="5", name=f"w{n}") for n in range(1000))
-    found = built(tmp_path / "data", iter([*wrong, *(traced(name=str(n)) for n in range(20))]), pocket)
-    assert (found["rows"], found["heldout"], found["dropped"]) == (18, 2, {"wrong": 1000})
+    found = built(tmp_path / "data", iter([*wrong, *(traced(name=f"{n}", asked=f"{n}?") for n in range(20))]), pocket)
+    assert (found["rows"], found["heldout"], found["drops"]) == (18, 2, {"wrong": 1000})
 
 
+@pytest.mark.parametrize("num_proc", [1, 2])
 def test_an_interrupted_format_goes_on_from_its_finished_parts(
-    tmp_path: Path, pocket: PromptFormat, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pocket: PromptFormat, num_proc: int
 ) -> None:
-    monkeypatch.setattr(rows_module, "_PART", 20)
     some = list(iter_traces("pocket", limit=70))
-    whole = built(tmp_path / "whole", iter(some), pocket, heldout=5)
+    whole = built(tmp_path / "whole", iter(some), pocket, heldout=5, size=20)
 
     def torn() -> Iterator[TracedProblem]:
         yield from some[:50]
         raise KeyboardInterrupt
 
+    def cut() -> None:
+        built(tmp_path / "cut", torn(), pocket, heldout=5, size=20, num_proc=num_proc)
+
     with pytest.raises(KeyboardInterrupt):
-        built(tmp_path / "cut", torn(), pocket, heldout=5)
+        cut()
     parts = tmp_path / "cut" / ".parts"
     assert sorted(part.name for part in parts.iterdir()) == ["00000", "00001"]
     before = [part.stat().st_ino for part in sorted(parts.iterdir())]
     (parts / "00002.unfinished").mkdir()
     (parts / "00002.unfinished" / "half").touch()
     with pytest.raises(KeyboardInterrupt):
-        built(tmp_path / "cut", torn(), pocket, heldout=5)
+        cut()
     assert [part.stat().st_ino for part in sorted(parts.glob("?????"))] == before
-    assert built(tmp_path / "cut", iter(some), pocket, heldout=5) == whole
+    assert built(tmp_path / "cut", iter(some), pocket, heldout=5, size=20) == whole
     assert sha256_tree(tmp_path / "cut") == sha256_tree(tmp_path / "whole")
     assert not parts.exists()
+
+
+def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: PromptFormat) -> None:
+    some = [*iter_traces("pocket", limit=90), *(traced(answer="5", name=f"w{n}") for n in range(9))]
+    suite = load_suite("pocket_val")
+    leaked = [traced(name=one.id, asked=one.statement, gold=one.gold, answer=one.gold) for one in suite.problems[:5]]
+    found = [
+        built(
+            tmp_path / str(num),
+            iter([*some, *leaked]),
+            pocket,
+            num_proc=num,
+            size=20,
+            keep_dropped=True,
+            suites=[suite],
+        )
+        for num in (1, 3)
+    ]
+    assert found[0] == found[1]
+    assert found[0]["drops"] == {"in pocket_val": 5, "wrong": 9}
+    assert sha256_tree(tmp_path / "1") == sha256_tree(tmp_path / "3")
+    dropped = [json.loads(line) for line in (tmp_path / "1" / DROPPED).read_text().splitlines()]
+    assert [one["reason"] for one in dropped] == ["wrong"] * 9 + ["in pocket_val"] * 5
+    assert {"id", "statement", "gold", "trace", "answer", "where"} <= dropped[0].keys()
+    pairs = [json.loads(line) for line in (tmp_path / "1" / OVERLAP).read_text().splitlines()]
+    assert [(pair["name"], pair["kind"], pair["row"]["id"]) for pair in pairs] == [
+        ("pocket_val", "exact", one.id) for one in suite.problems[:5]
+    ]
+
+
+WAYS = [traced(name=f"{n}", asked=f"{n}?", text="so " * length + "4") for n in "ab" for length in (9, 3, 6)]
+"""Two problems with traces of three lengths."""
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ({"policy": "all"}, [9, 3, 6]),
+        ({"policy": "shortest_correct"}, [3]),
+        ({"policy": "k_shortest", "traces": 2}, [3, 6]),
+        ({"policy": "k_shortest", "traces": 9}, [9, 3, 6]),
+        ({"policy": "longest_under", "longest": 21}, [6]),
+        ({"policy": "longest_under", "longest": 100}, [9]),
+    ],
+)
+def test_of_a_problems_traces_those_of_the_policy_are_kept(
+    tmp_path: Path, pocket: PromptFormat, rows: dict[str, Any], kept: list[int]
+) -> None:
+    found = built(tmp_path / "data", iter(WAYS), pocket, filters=Filters(repeats=1.0), keep_dropped=True, **rows)
+    lengths = [one["labels"].__len__() for side in sides(tmp_path / "data") for one in side]
+    expected = [len(row(one, pocket)["labels"]) for one in WAYS]
+    by_problem = {9: expected[0], 3: expected[1], 6: expected[2]}
+    assert sorted(lengths) == sorted(by_problem[length] for length in kept * 2)
+    assert found["drops"].get("policy", 0) == 6 - 2 * len(kept)
+    dropped = [json.loads(line) for line in (tmp_path / "data" / DROPPED).read_text().splitlines()]
+    assert [one["reason"] for one in dropped] == ["policy"] * (6 - 2 * len(kept))
+
+
+def test_a_policy_that_nothing_meets_drops_the_problem(tmp_path: Path, pocket: PromptFormat) -> None:
+    with pytest.raises(UserError, match="0 of 6 is left, got policy: 6"):
+        built(tmp_path / "data", iter(WAYS), pocket, policy="longest_under", longest=2)
+
+
+BOXED = "First think.\nSo it is $\\boxed{4}$, is it?\n" + "Wait, check again. " * 40
+
+
+@pytest.mark.parametrize(
+    ("one", "shorten", "found"),
+    [
+        (traced(text=BOXED), False, "too long"),
+        (traced(text=BOXED), True, "First think.\nSo it is $\\boxed{4}$, is it?"),
+        (
+            traced(text="Is it \\boxed{5}?\n" + BOXED),
+            True,
+            "Is it \\boxed{5}?\nFirst think.\nSo it is $\\boxed{4}$, is it?",
+        ),
+        (traced(text=BOXED.replace("\\boxed", "")), True, "too long"),
+        (traced(text="Wait, again. " * 60 + BOXED), True, "too long"),
+    ],
+)
+def test_a_long_trace_is_shortened_to_its_box_only_on_request(
+    pocket: PromptFormat, one: TracedProblem, shorten: bool, found: str
+) -> None:
+    made = row_of(one, prompts=pocket, rows=Rows(max_tokens=160, shorten=shorten), filters=Filters(repeats=1.0))
+    if isinstance(made, str):
+        assert made == found
+        return
+    assert made["shortened"]
+    text = str(pocket.tokenizer.decode(made["input_ids"][made["prompt_tokens"] : -1]))
+    assert text == f"{found}\n</think>\n\n\\boxed{{4}}"
+    assert not mismatch(made, completion=text, prompts=pocket)
+
+
+TRAPS: dict[str, Callable[[Row, PromptFormat], Row]] = {
+    "prompt": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:3], 65, *row["input_ids"][4:]]},
+    "completion": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:-3], *row["input_ids"][-2:]]},
+    "eos": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:-1], 65]},
+    "labels": lambda row, prompts: row | {"labels": row["input_ids"]},
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_what_is_not_served_or_not_trained_is_a_mismatch(pocket: PromptFormat, name: str) -> None:
+    one = traced()
+    good = row(one, pocket)
+    text = pocket.completion(trace=one.trace.text, answer=one.trace.answer)
+    assert mismatch(good, completion=text, prompts=pocket) == ""
+    assert mismatch(TRAPS[name](good, pocket), completion=text, prompts=pocket) == name
+
+
+def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think.") -> PromptFormat:
+    prompts = prompt_format(source)
+    template = str(prompts.tokenizer.chat_template)
+    assert old in template
+    prompts.tokenizer.chat_template = template.replace(old, new)
+    return PromptFormat(tokenizer=prompts.tokenizer, instruction=instruction)
+
+
+@pytest.mark.parametrize(
+    ("new", "opening"),
+    [
+        ("<｜Assistant｜><think>\\n", ""),
+        ("<｜Assistant｜><think>", "\n"),
+        ("<｜Assistant｜>", "<think>\n"),
+        ("Be brief. <｜Assistant｜>", "<think>\n"),
+    ],
+)
+def test_templates_with_and_without_an_opening_give_one_reasoning(new: str, opening: str) -> None:
+    prompts = edited(model_source("pocket"), old="<｜Assistant｜><think>\\n", new=new)
+    assert prompts.opening == opening
+    found = row(traced(), prompts)
+    whole = str(prompts.tokenizer.decode(found["input_ids"]))
+    assert whole.endswith(
+        new.replace("<think>", "").replace("\\n", "") + ("<think>\n2+2=4.\n</think>\n\n\\boxed{4}<｜end▁of▁sentence｜>")
+    )
+    assert whole.count("<think>") == 1
+
+
+def test_a_template_that_has_closed_the_reasoning_is_refused() -> None:
+    prompts = edited(model_source("pocket"), old="<think>\\n", new="<think>\\n\\n</think>\\n\\n")
+    with pytest.raises(UserError, match="must leave the reasoning to the model"):
+        row(traced(), prompts)
+
+
+def test_a_template_that_doubles_bos_has_no_parity(tmp_path: Path) -> None:
+    prompts = edited(model_source("pocket"), old="bos_token}}", new="bos_token}}{{bos_token}}")
+    some = [traced(name=f"{n}", asked=f"{n}?") for n in range(4)]
+    with pytest.raises(UserError, match="0 of 4 is left, got parity: 4"):
+        built(tmp_path / "data", iter(some), prompts)
+
+
+@pytest.mark.parametrize("name", ["r1-distill-qwen", "r1-distill-llama"])
+def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) -> None:
+    prompts = prompt_format(ModelSource(name=name, location=str(shared / "tokenizers" / name)))
+    mirror = shared / "data" / "hub"
+    some = [*islice(iter_traces("gsm8k", mirror=mirror), 40), *iter_traces("openr1", mirror=mirror)]
+    odd = traced(name="odd", asked="Où est e\u0301?", text="  e\u0301 ﬁ ½ ∑ \U0001d465 中 \t x  \n\n\n . , ! 's")
+    found = built(tmp_path / "data", iter([*some, odd]), prompts, max_tokens=8192, filters=Filters(foreign=1.0))
+    assert found["parity"] == {"rows": 55, "mismatches": 0}
+    assert found["drops"] == {}

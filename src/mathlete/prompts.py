@@ -21,13 +21,14 @@ THINK, END_THINK = "<think>", "</think>"
 PROMPT_FILE = "mathlete_prompt.json"
 
 
-def completion_text(*, trace: str, answer: str, prefilled: bool) -> str:
+def completion_text(*, trace: str, answer: str, opening: str = "") -> str:
     r"""What the model must write after the prompt, without eos: the trace, `</think>`, the boxed answer.
 
-    >>> completion_text(trace="2+2=4.", answer="4", prefilled=True)
+    `opening` is what the prompt leaves of `<think>` and its line break.
+
+    >>> completion_text(trace="2+2=4.", answer="4")
     '2+2=4.\n</think>\n\n\\boxed{4}'
     """
-    opening = "" if prefilled else f"{THINK}\n"
     return f"{opening}{trace}\n{END_THINK}\n\n\\boxed{{{answer}}}"
 
 
@@ -55,26 +56,50 @@ class PromptFormat:
             raise UserError(
                 "the model needs a chat template", value="none", cure="add chat_template.jinja to its folder"
             )
-        content = f"{statement}\n{self.instruction}" if self.instruction else statement
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        text = self.tokenizer.apply_chat_template(self.messages(statement), tokenize=False, add_generation_prompt=True)
         return self._ids(str(text))
+
+    def messages(self, statement: str) -> list[dict[str, str]]:
+        """The conversation a chat server is sent: the statement, and the instruction as its second paragraph."""
+        content = f"{statement}\n{self.instruction}" if self.instruction else statement
+        return [{"role": "user", "content": content}]
 
     def completion_ids(self, *, trace: str, answer: str) -> list[int]:
         """Token ids of trace, `</think>`, boxed answer and eos.
 
         Tokenised apart from the prompt, because at serving time too the model continues from the prompt's own ids.
         """
-        return [
-            *self._ids(completion_text(trace=trace, answer=answer, prefilled=self.prefilled)),
-            int(self.tokenizer.eos_token_id),
-        ]
+        return [*self._ids(self.completion(trace=trace, answer=answer)), int(self.tokenizer.eos_token_id)]
+
+    def completion(self, *, trace: str, answer: str) -> str:
+        """What the model must write after the prompt, without eos."""
+        return completion_text(trace=trace, answer=answer, opening=self.opening)
 
     @cached_property
     def prefilled(self) -> bool:
         """Whether the prompt itself ends in `<think>` (the revised R1 template) or leaves that to the model."""
-        return str(self.tokenizer.decode(self.prompt_ids("1"), skip_special_tokens=False)).rstrip().endswith(THINK)
+        return self._tail.rstrip().endswith(THINK)
+
+    @cached_property
+    def opening(self) -> str:
+        r"""What the model writes before its trace: "", or the line break or the whole `<think>\n` the prompt lacks.
+
+        Raises:
+            UserError: the prompt has closed the reasoning already, as Qwen3's does where thinking is switched off.
+        """
+        if self._tail.rstrip().endswith(END_THINK):
+            raise UserError(
+                "the chat template must leave the reasoning to the model",
+                value=f"a prompt that ends in {END_THINK}",
+                cure="use the template that the reasoning model is served with",
+            )
+        if not self.prefilled:
+            return f"{THINK}\n"
+        return "" if self._tail[-1].isspace() else "\n"
+
+    @cached_property
+    def _tail(self) -> str:
+        return str(self.tokenizer.decode(self.prompt_ids("1"), skip_special_tokens=False))
 
     @cached_property
     def sha256(self) -> str:

@@ -11,7 +11,7 @@ import tyro
 
 from mathlete.command import Command, console, run_command_line
 from mathlete.corpus.pocket.base import PocketBaseConfig
-from mathlete.corpus.settings import Corpus
+from mathlete.corpus.settings import Corpus, Filters
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
@@ -29,10 +29,15 @@ class MathSettings:
 
     model: str | None = None
     """pocket, a preset, a folder or a hub id; default: what this machine can run."""
+    tokenizer: Path | None = None
+    """Folder of a tokenizer, to format for a model whose weights are elsewhere; with --until format."""
+    until: Literal["format", "tune", "merge", "export"] = "export"
+    """The last step to do."""
     corpus: Annotated[Corpus, tyro.conf.arg(name="")]
     run: Path | None = None
     """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
     rows: Rows
+    filters: Filters = field(default_factory=Filters)
     lora: Lora
     tune: Tune
     merge_base: MergeBase = "dequant"
@@ -50,7 +55,7 @@ class MathSettings:
         for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
-        for part in (self.corpus, self.rows, self.lora, self.tune, self.survival):
+        for part in (self.corpus, self.rows, self.filters, self.lora, self.tune, self.survival):
             part.check()
 
 
@@ -60,6 +65,8 @@ def defaults(words: Sequence[str]) -> MathSettings:
     named += [value for flag, value in pairwise(words) if flag == "--model"]
     if named:
         return settings_of(named[-1])
+    if any(word.partition("=")[0] == "--tokenizer" for word in words):
+        return settings_of("a model that is not the pocket model")
     # Help must not wait for torch to look for a GPU.
     return settings_of("pocket" if {"-h", "--help"} & {*words} else default_model()[0])
 
@@ -70,6 +77,7 @@ def settings_of(model: str) -> MathSettings:
     return MathSettings(
         corpus=found.corpus,
         rows=found.rows,
+        filters=found.filters,
         lora=found.lora,
         tune=found.tune,
         survival=found.survival,
@@ -82,26 +90,50 @@ def math(settings: MathSettings) -> dict[str, object]:
 
     settings.check()
     out = console(json=settings.json)
-    name, reason = (settings.model, "named by --model") if settings.model else default_model()
-    out.print(f"model {name}: {reason}")
-    source = model_source(name)
+    source, reason = _model(settings)
+    out.print(f"model {source.name}: {reason}")
     training = Training(
         model=source,
         corpus=settings.corpus,
         rows=settings.rows,
+        filters=settings.filters,
         lora=settings.lora,
         tune=settings.tune,
         merge_base=settings.merge_base,
         survival=settings.survival,
         seed=settings.seed,
+        until=settings.until,
         folder=settings.run,
     )
-    for group in ("corpus", "rows", "lora", "tune", "merge_base", "survival", "seed"):
+    for group in ("corpus", "rows", "filters", "lora", "tune", "merge_base", "survival", "seed"):
         out.print(f"{group}: {getattr(settings, group)}")
     _set_threads(settings.threads, source)
     steps = training.carry_out(say=out.print)
-    out.print(f"{training.run}: the model to serve is {steps[-1].folder}")
-    return {"run": str(training.run), "export": str(steps[-1].folder), **_line(steps)}
+    out.print(f"{training.run}: {_MADE[settings.until]} {steps[-1].folder}")
+    return {"run": str(training.run), settings.until: str(steps[-1].folder), **_line(steps)}
+
+
+_MADE = {
+    "format": "the rows are in",
+    "tune": "the adapter is",
+    "merge": "the merged model is",
+    "export": "the model to serve is",
+}
+
+
+def _model(settings: MathSettings) -> tuple[ModelSource, str]:
+    """(the model, why it is that one); of a model that only lends its tokenizer, the folder of that."""
+    folder = settings.tokenizer
+    if folder is None:
+        name, reason = (settings.model, "named by --model") if settings.model else default_model()
+        return model_source(name), reason
+    if settings.until != "format":
+        value = f"--until {settings.until}"
+        raise UserError("--tokenizer is for rows without a model", value=value, cure="use --until format")
+    if not folder.is_dir():
+        raise UserError("--tokenizer must be a folder", value=str(folder), cure="check the path")
+    name = settings.model or folder.resolve().name
+    return ModelSource(name=name, location=str(folder)), f"its tokenizer in {folder}, by --tokenizer"
 
 
 def _set_threads(threads: int | None, source: ModelSource) -> None:
@@ -113,8 +145,20 @@ def _set_threads(threads: int | None, source: ModelSource) -> None:
 
 
 def _line(steps: Sequence[Step]) -> dict[str, object]:
-    keys = ("rows", "dropped", "steps", "last_loss", "dtype", "kl_merged", "kl_int8", "greedy_unchanged")
+    keys = (
+        "rows",
+        "kept",
+        "drops",
+        "parity",
+        "steps",
+        "last_loss",
+        "dtype",
+        "kl_merged",
+        "kl_int8",
+        "greedy_unchanged",
+    )
     found = {key: step.figures[key] for step in steps for key in keys if key in step.figures}
+    found["dropped"] = found["drops"]
     seconds = sum(float(str(step.manifest["seconds"])) for step in steps)
     return {**found, "seconds": round(seconds, 1), "skipped": [step.name for step in steps if step.skipped]}
 

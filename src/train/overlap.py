@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -37,7 +37,7 @@ class OverlapSettings:
 
 def overlap(settings: OverlapSettings) -> dict[str, object]:
     """Prints the pairs of rows and suites' problems that are the same problem; returns their counts."""
-    from mathlete.corpus.overlap import SuiteIndex
+    from mathlete.corpus.overlap import SuiteIndex, pair_line
     from mathlete.corpus.suites import load_suite
     from mathlete.corpus.tables import read_statements
 
@@ -52,7 +52,9 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
     if len(pairs) > _SHOWN:
         out.print(f"… and {len(pairs) - _SHOWN} more pairs; --out FILE writes them all")
     if settings.out:
-        write_atomically(settings.out, "".join(json.dumps(_line(pair), ensure_ascii=False) + "\n" for pair in pairs))
+        write_atomically(
+            settings.out, "".join(json.dumps(pair_line(pair), ensure_ascii=False) + "\n" for pair in pairs)
+        )
     kinds = Counter(pair.kind for pair in pairs)
     found: dict[str, object] = {
         "pairs": len(pairs),
@@ -70,15 +72,6 @@ def _print(out: "Console", pair: "Pair") -> None:
     out.print(f"[bold]{pair.kind}[/] {pair.similarity:.2f} · row {escape(pair.row.id)} is {escape(pair.suite.id)}")
     for problem in (pair.row, pair.suite):
         out.print("  " + escape(" ".join(problem.statement.split())[:180]))
-
-
-def _line(pair: "Pair") -> dict[str, Any]:
-    return {
-        "kind": pair.kind,
-        "similarity": round(pair.similarity, 4),
-        "row": {"id": pair.row.id, "statement": pair.row.statement, "gold": pair.row.gold},
-        "suite": {"id": pair.suite.id, "statement": pair.suite.statement, "gold": pair.suite.gold},
-    }
 
 
 OVERLAP_COMMAND = Command(

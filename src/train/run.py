@@ -5,21 +5,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mathlete.command import progress
-from mathlete.corpus.settings import Corpus
-from mathlete.corpus.sources import hub_commit
-from mathlete.corpus.stream import BadRows, Mix, Spec, opened, parse_spec
+from mathlete.corpus.settings import Corpus, Filters
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, prompt_format, weight_bytes
+from mathlete.models import ModelSource, weight_bytes
 from mathlete.runs import Step, require_space, run_step, sha256_json
 from mathlete.tune.export import export
+from mathlete.tune.format import HELDOUT, TRAIN
 from mathlete.tune.merge import merge
 from mathlete.tune.qlora import tune
-from mathlete.tune.rows import HELDOUT, TRAIN, format_rows
 from mathlete.tune.settings import Advance, Lora, MergeBase, Rows, Survival, Tune
+from train.data import Data
 
+Until = Literal["format", "tune", "merge", "export"]
+STEPS: tuple[Until, ...] = get_args(Until)
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 _SPARE_BYTES = 64 * 2**20
 """Rows, adapter, checkpoints and logs of a small run."""
@@ -27,16 +28,19 @@ _SPARE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is trained on what, and how; every field but `folder` and the corpus's mirror may change the weights."""
+    """What is trained on what, and how; only `folder`, `until`, `mirror` and `num_proc` change no weight."""
 
     model: ModelSource
     corpus: Corpus
     rows: Rows
+    filters: Filters
     lora: Lora
     tune: Tune
     merge_base: MergeBase
     survival: Survival
     seed: int
+    until: Until = "export"
+    """The last step to do."""
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
 
@@ -45,64 +49,49 @@ class Training:
         """The run's folder."""
         if self.folder is not None:
             return self.folder
-        settings = {key: value for key, value in asdict(self).items() if key != "folder"}
-        del settings["corpus"]["mirror"]
+        settings = {key: value for key, value in asdict(self).items() if key not in ("folder", "until")}
+        for where_and_how in ("mirror", "num_proc"):
+            del settings["corpus"][where_and_how]
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(settings)[:8]}"
 
     def carry_out(self, *, say: Callable[[Any], None]) -> list[Step]:
-        """Runs the four steps, goes on with them, or skips what is done; returns them.
+        """Runs the steps, goes on with them, or skips what is done; returns them.
 
         Raises:
             UserError: bad input, no room, a folder that is not this run's, or a hop that cost more than its limit.
         """
         self._check()
         steps = []
-        for step in (self._format, self._tune, self._merge, self._export):
-            done = step(say)
+        for name in STEPS[: STEPS.index(self.until) + 1]:
+            done = getattr(self, f"_{name}")(say)
             say(f"{done.name}: {'nothing changed, skipped' if done.skipped else in_words(done)}")
             steps.append(done)
         return steps
 
+    def _data_step(self, say: Callable[[Any], None]) -> Data:
+        return Data(
+            corpus=self.corpus,
+            rows=self.rows,
+            filters=self.filters,
+            model=self.model,
+            seed=self.seed,
+            say=say,
+        )
+
     def _check(self) -> None:
         # Before the run's folder is made: bad input must leave nothing half-written.
-        prompt_format(self.model)
-        for spec in self._specs:
-            next(opened(spec, mirror=self.corpus.mirror, limit=1, on_bad=self._bad_rows()), None)
+        self._data_step(lambda _: None).check()
         weights = weight_bytes(self.model.folder) if self.model.folder else 0
         require_space(self.run, needed_bytes=2 * weights + _SPARE_BYTES)
 
-    def _bad_rows(self) -> BadRows:
-        return BadRows(skip=self.corpus.on_bad == "skip")
-
     def _format(self, say: Callable[[Any], None]) -> Step:
-        prompts, corpus, specs = prompt_format(self.model), self.corpus, self._specs
-        inputs = {"tokenizer": self.model.folder / "tokenizer.json"} if self.model.folder else {}
-        files = [file for spec in specs for file in spec.files(corpus.mirror)]
-        inputs |= {f"traces {number}": file for number, file in enumerate(files)}
-        hubs = {src.hub: hub_commit(src) for src in (spec.registered for spec in specs) if src and not corpus.mirror}
-        for hub, commit in hubs.items():
-            say(f"{hub}: commit {commit or 'unknown, as the cache has it'}")
+        data = self._data_step(say)
 
         def build(folder: Path, advance: Advance) -> dict[str, object]:
-            bad = self._bad_rows()
-            mix = Mix(specs, mirror=corpus.mirror, limit=corpus.limit, seed=self.seed, on_bad=bad)
             with nothing_left_of_bad_input(folder):
-                figures = format_rows(
-                    folder,
-                    traced=(one for row in mix for one in row),
-                    total=corpus.limit,
-                    prompts=prompts,
-                    rows=self.rows,
-                    seed=self.seed,
-                    advance=advance,
-                )
-            return {**figures, "sources": mix.taken, "ended_by": mix.ended_by, "commits": hubs, "bad": asdict(bad)}
+                return data.build(folder, advance)
 
-        # A file is told by its hash: it may be moved.
-        sources = [(spec.weight, "file" if spec.files(None) else spec.name, hubs.get(hub_of(spec))) for spec in specs]
-        settings = {"limit": corpus.limit, "seed": self.seed, "prompt": prompts.sha256, **asdict(self.rows)}
-        settings |= {"sources": sources, "on_bad": corpus.on_bad}
-        return self._step("format", self._data, inputs=inputs, settings=settings, build=build)
+        return self._step("format", self._data, inputs=data.inputs, settings=data.settings, build=build)
 
     def _tune(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:
@@ -184,10 +173,6 @@ class Training:
         return self.run / "merged"
 
     @property
-    def _specs(self) -> list[Spec]:
-        return [parse_spec(word) for word in self.corpus.source]
-
-    @property
     def _model_files(self) -> dict[str, Path]:
         return {"model": self.model.folder} if self.model.folder else {}
 
@@ -195,11 +180,6 @@ class Training:
     def _trained_files(self) -> dict[str, Path]:
         files = {name: self._adapter / name for name in _WEIGHTS}
         return {**self._model_files, **files, "heldout": self._data / HELDOUT}
-
-
-def hub_of(spec: Spec) -> str:
-    """The hub id of a source in the registry, else ""."""
-    return spec.registered.hub if spec.registered else ""
 
 
 @contextmanager

@@ -10,7 +10,7 @@ Jaccard similarity of at least 0.5 of their runs of three tokens, candidates fou
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.corpus.statements import Statement, containment, jaccard
 from mathlete.problems import Problem
@@ -37,6 +37,13 @@ class Pair:
     kind: Kind
     similarity: float
     """Jaccard similarity of their runs of three tokens, 0 to 1."""
+
+
+def pair_line(pair: Pair) -> dict[str, Any]:
+    """The pair side by side, as it is written into a file of pairs."""
+    sides = {"row": pair.row, "suite": pair.suite}
+    shown = {key: {"id": one.id, "statement": one.statement, "gold": one.gold} for key, one in sides.items()}
+    return {"kind": pair.kind, "similarity": round(pair.similarity, 4), **shown}
 
 
 class SuiteIndex:

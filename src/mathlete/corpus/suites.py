@@ -50,6 +50,22 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     return Suite(name=Path(name).stem, sha256=problems_sha256(problems), problems=problems)
 
 
+def suites_at_hand(*, mirror: Path | None, hub: bool) -> list[str]:
+    """The suites that training keeps clear of when none is named: the shipped one, and what can be had of the others.
+
+    Args:
+        mirror: the folder that stands in for the hub; a suite counts where it holds all of it.
+        hub: whether the hub is read from at all, so that its suites are to be had too.
+    """
+    from mathlete.corpus.sources import source
+
+    def held(name: str) -> bool:
+        parts = [source(part) for part in _HUB_SUITES[name]]
+        return all(src.mirrored(mirror, part).is_file() for src in parts for part in src.parts) if mirror else hub
+
+    return ["pocket_val", *(name for name in _HUB_SUITES if held(name))]
+
+
 def _pocket_val() -> Suite:
     file = data_folder() / "pocket" / "pocket_val.jsonl"
     problems = read_problems(file)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource, compute_dtype, load_model, load_tokenizer
 from mathlete.runs import read_json, require_space, write_atomically, write_json
-from mathlete.tune.rows import TRAIN
+from mathlete.tune.format import TRAIN
 from mathlete.tune.settings import Advance, Lora, Tune
 
 if TYPE_CHECKING:

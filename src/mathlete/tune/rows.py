@@ -1,32 +1,18 @@
-"""Format: traced problems become token rows, those with a wrong, unproved or unfit trace left out and counted.
+"""Rows: a traced problem becomes the tokens a model is trained on, or the reason why it does not."""
 
-The work is kept in parts of a thousand problems, each finished by a rename, so that a killed run goes on.
-"""
+import unicodedata
+from functools import lru_cache
+from typing import Any, TypedDict
 
-import hashlib
-import json
-import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from mathlete.corpus.filters import reason_against, shortened
+from mathlete.corpus.selection import key_of, text_key
+from mathlete.corpus.settings import Filters
+from mathlete.corpus.traces import TracedProblem
+from mathlete.prompts import END_THINK, THINK, PromptFormat
+from mathlete.tune.settings import Rows
 
-from mathlete.answers import compare
-from mathlete.corpus.traces import TracedProblem, has_marks
-from mathlete.errors import UserError
-from mathlete.prompts import PromptFormat
-from mathlete.runs import read_json, write_atomically, write_json
-from mathlete.tune.settings import Advance, Rows
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-TRAIN, HELDOUT, HEAD = "train", "heldout", "head.jsonl"
 IGNORED = -100
 """The label of a token without loss, as torch's cross_entropy has it."""
-_PARTS, _PART, _ROWS, _DROPPED = ".parts", 1000, "rows", "dropped.json"
-_HEAD = 20
 
 
 class Row(TypedDict):
@@ -35,155 +21,93 @@ class Row(TypedDict):
     problem_id: str
     statement: str
     gold: str
+    source: str
+    subset: str
     prompt_tokens: int
+    tokens: int
+    """Of the whole row."""
+    shortened: bool
+    """Whether its trace was ended where it first boxes the right answer."""
+    problem_key: str
+    """The same for statements that differ in typesetting only."""
+    trace_key: str
+    """The same for traces that differ in white space only."""
     input_ids: list[int]
     """Prompt, completion, eos."""
     labels: list[int]
     """IGNORED over the prompt, then the completion's own ids."""
 
 
-def row_of(traced: TracedProblem, *, prompts: PromptFormat, max_tokens: int) -> Row | str:
-    """The row, or the reason why there is none: a flaw of the trace, wrong, unknown, empty, marks or too long."""
-    problem, trace = traced.problem, traced.trace
-    if trace.flaw:
-        return trace.flaw
-    verdict = compare(answer=trace.answer, gold=problem.gold).outcome
-    if verdict != "equal":
-        return "wrong" if verdict == "different" else "unknown"
-    if not trace.text.strip():
-        return "empty"
+def row_of(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters: Filters) -> Row | str:
+    """The row, or the reason why there is none.
+
+    Reasons: those of `reason_against`; marks (a token of the chat format within the trace), too short, too long, and
+    parity (see `mismatch`).
+    """
+    if reason := reason_against(traced, filters):
+        return reason
+    problem = traced.problem
+    # The tokenizer's own normal form (Qwen's is NFC): what is decoded must be what was written.
+    trace, answer = (unicodedata.normalize("NFC", text) for text in (traced.trace.text, traced.trace.answer))
     prompt = prompts.prompt_ids(problem.statement)
-    completion = prompts.completion_ids(trace=trace.text, answer=trace.answer)
-    if has_marks(trace.text) or prompts.tokenizer.eos_token_id in completion[:-1]:
-        # Such a row would teach the model to stop, or to leave its reasoning, in the middle of it.
+    completion = prompts.completion_ids(trace=trace, answer=answer)
+    if chat_tokens(prompts.tokenizer) & {*completion[:-1]}:
+        # Such a row would teach the model to stop, or to open another turn, in the middle of its reasoning.
         return "marks"
-    if len(prompt) + len(completion) > max_tokens:
-        return "too long"
-    return Row(
+    if len(completion) < filters.min_tokens:
+        return "too short"
+    cut = len(prompt) + len(completion) > rows.max_tokens
+    if cut:
+        trace = shortened(trace, gold=problem.gold) if rows.shorten else ""
+        completion = prompts.completion_ids(trace=trace, answer=answer) if trace else []
+        if not completion or len(prompt) + len(completion) > rows.max_tokens:
+            return "too long"
+    row = Row(
         problem_id=problem.id,
         statement=problem.statement,
         gold=problem.gold,
+        source=problem.source,
+        subset=problem.subset,
         prompt_tokens=len(prompt),
+        tokens=len(prompt) + len(completion),
+        shortened=cut,
+        problem_key=key_of(problem.statement),
+        trace_key=text_key(trace),
         input_ids=prompt + completion,
         labels=[IGNORED] * len(prompt) + completion,
     )
+    return (
+        "parity" if mismatch(row, completion=prompts.completion(trace=trace, answer=answer), prompts=prompts) else row
+    )
 
 
-def format_rows(
-    output: Path,
-    *,
-    traced: Iterable[TracedProblem],
-    total: int | None,
-    prompts: PromptFormat,
-    rows: Rows,
-    seed: int,
-    advance: Advance,
-) -> dict[str, object]:
-    """Writes `train/` and `heldout/` (datasets folders) and `head.jsonl` (the first rows as text); returns the counts.
+@lru_cache(maxsize=4)
+def chat_tokens(tokenizer: Any) -> frozenset[int]:
+    """The ids of the tokens that shape a chat: all special ones, and what else was added but `<think>`."""
+    added = {token: index for token, index in tokenizer.get_added_vocab().items() if token not in (THINK, END_THINK)}
+    return frozenset({*added.values(), *tokenizer.all_special_ids})
 
-    `total` is how many problems the progress bar counts to.
 
-    Raises:
-        UserError: fewer than two rows are left.
+def mismatch(row: Row, *, completion: str, prompts: PromptFormat) -> str:
+    """Where the row differs from what is served and must be written; "" where it does not.
+
+    The prompt is tokenised here as a chat server does it, by the template and the tokenizer in one call, and the
+    completion is read back from its ids: neither is how the row was made.
     """
-    import datasets
-
-    datasets.disable_progress_bars()
-    made = _parts(output / _PARTS, traced, prompts=prompts, max_tokens=rows.max_tokens)
-    parts, dropped = [], Counter[str]()
-    for part, counts in made:
-        parts += part
-        dropped.update(counts)
-        advance(sum(map(len, parts)) + dropped.total(), total, f"{dropped.total()} dropped")
-    kept = sum(len(part) for part in parts)
-    if kept < 2:
-        raise UserError(
-            f"training needs at least two rows with a right trace, and {kept} of {kept + dropped.total()} is left",
-            value=", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no problem at all",
-            cure="give more problems, or longer rows with --rows.max-tokens",
-        )
-    train, heldout = _split(parts, count=rows.heldout, seed=seed)
-    train.save_to_disk(output / TRAIN)
-    heldout.save_to_disk(output / HELDOUT)
-    write_atomically(output / HEAD, "".join(_readable(row, prompts) for row in islice(iter(train), _HEAD)))
-    shutil.rmtree(output / _PARTS)
-    lengths = [len(ids) for ids in train["input_ids"]]
-    return {
-        "problems": kept + dropped.total(),
-        "rows": len(train),
-        "heldout": len(heldout),
-        "dropped": dict(sorted(dropped.items())),
-        "tokens": sum(lengths),
-        "longest": max(lengths),
-        "trained_tokens": sum(lengths) - sum(train["prompt_tokens"]),
-    }
-
-
-def _parts(
-    folder: Path, traced: Iterable[TracedProblem], *, prompts: PromptFormat, max_tokens: int
-) -> "Iterator[tuple[list[Dataset], dict[str, Any]]]":
-    """Yields (rows, dropped by reason) of a thousand problems at a time, made now or by a run that was killed.
-
-    The rows are one set, or none: datasets saves a set without rows so that it can't be loaded.
-    """
-    import datasets
-
-    for number, some in enumerate(_batched(traced)):
-        part = folder / f"{number:05d}"
-        if not part.exists():
-            _write_part(part, some, prompts=prompts, max_tokens=max_tokens)
-        rows = [datasets.load_from_disk(part / _ROWS)] if (part / _ROWS).exists() else []
-        yield rows, read_json(part / _DROPPED)
-
-
-def _batched(traced: Iterable[TracedProblem]) -> Iterator[list[TracedProblem]]:
-    stream = iter(traced)
-    while some := list(islice(stream, _PART)):
-        yield some
-
-
-def _write_part(part: Path, some: list[TracedProblem], *, prompts: PromptFormat, max_tokens: int) -> None:
-    import datasets
-
-    found = [row_of(one, prompts=prompts, max_tokens=max_tokens) for one in some]
-    rows = [row for row in found if not isinstance(row, str)]
-    unfinished = part.with_name(f"{part.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    if rows:
-        datasets.Dataset.from_list(rows).save_to_disk(unfinished / _ROWS)
-    write_json(unfinished / _DROPPED, Counter(reason for reason in found if isinstance(reason, str)))
-    unfinished.rename(part)
-
-
-def _split(parts: "list[Dataset]", *, count: int, seed: int) -> "tuple[Dataset, Dataset]":
-    """(train, heldout): held out are the problems whose id hashes lowest, all traces of a problem on the same side."""
-    import datasets
-
-    table = datasets.concatenate_datasets(parts)
-    ids = table["problem_id"]
-    order = sorted(set(ids), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-    if len(order) < 2:
-        raise UserError("training needs at least two problems", value=len(order), cure="give more problems")
-    chosen = set(order[: min(count, max(1, len(order) // 10))])
-    sides: dict[bool, list[int]] = {True: [], False: []}
-    for index, name in enumerate(ids):
-        sides[name in chosen].append(index)
-    return _selected(table, sides[False]), _selected(table, sides[True])
-
-
-def _selected(table: "Dataset", indices: list[int]) -> "Dataset":
-    chosen: Dataset = table.select(indices, keep_in_memory=True)
-    return chosen
-
-
-def _readable(row: Row, prompts: PromptFormat) -> str:
-    prompt, completion = row["input_ids"][: row["prompt_tokens"]], row["input_ids"][row["prompt_tokens"] :]
-    shown = {
-        "problem_id": row["problem_id"],
-        "gold": row["gold"],
-        "prompt": prompts.tokenizer.decode(prompt),
-        "trained": prompts.tokenizer.decode(completion),
-        "prompt_tokens": len(prompt),
-        "trained_tokens": len(completion),
-    }
-    return json.dumps(shown, ensure_ascii=False) + "\n"
+    tokenizer: Any = prompts.tokenizer
+    at, ids = row["prompt_tokens"], row["input_ids"]
+    served = tokenizer.apply_chat_template(
+        prompts.messages(row["statement"]), tokenize=True, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    written = tokenizer.decode(ids[at:-1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    bos = tokenizer.bos_token_id
+    for name, holds in (
+        ("prompt", ids[:at] == list(served)),
+        ("completion", written == completion),
+        ("eos", ids[-1] == tokenizer.eos_token_id and tokenizer.eos_token_id not in ids[at:-1]),
+        ("bos", bos in (None, tokenizer.eos_token_id) or ids.count(bos) <= 1),
+        ("labels", row["labels"] == [IGNORED] * at + ids[at:]),
+    ):
+        if not holds:
+            return name
+    return ""

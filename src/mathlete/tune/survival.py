@@ -17,7 +17,7 @@ from mathlete.errors import UserError
 from mathlete.models import ModelSource, load_model
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.tune.rows import HELDOUT
+from mathlete.tune.format import HELDOUT
 from mathlete.tune.settings import Survival
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ _EASY_SHARE = {"pocket": 0.15, "pocket-hard": 0.0, "pocket-easy": 1.0}
 
 def completion(item: PocketItem) -> str:
     """What the model must write after the prompt, without eos."""
-    return completion_text(trace=item.trace, answer=item.problem.gold, prefilled=True)
+    return completion_text(trace=item.trace, answer=item.problem.gold)
 
 
 def training_traces(name: str = "pocket", *, count: int | None = None, seed: int = 0) -> list[TracedProblem]:

@@ -1,0 +1,193 @@
+"""Format: traced problems become token rows; what is wrong, unproved, unfit or in a suite is left out and counted."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathlete.corpus.selection import chosen, duplicates
+from mathlete.corpus.traces import TracedProblem
+from mathlete.errors import UserError
+from mathlete.prompts import PromptFormat
+from mathlete.runs import write_atomically
+from mathlete.tune.parts import SIZE, Maker, Part, make_parts
+from mathlete.tune.rows import Row
+from mathlete.tune.settings import Advance, Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from numpy import ndarray
+
+TRAIN, HELDOUT, HEAD, DROPPED, OVERLAP = "train", "heldout", "head.jsonl", "dropped.jsonl", "overlap.jsonl"
+_PARTS = ".parts"
+_HEAD = 20
+_KEYS = ["problem_key", "trace_key"]
+
+
+def format_rows(
+    output: Path,
+    *,
+    traced: Iterable[Sequence[TracedProblem]],
+    total: int | None,
+    maker: Maker,
+    seed: int,
+    advance: Advance,
+    num_proc: int = 1,
+    size: int = SIZE,
+) -> dict[str, object]:
+    """Writes the rows and what is to be read of them into the folder `output`; returns the figures.
+
+    Written are `train/` and `heldout/` (datasets folders), `head.jsonl` (the first rows as text), `overlap.jsonl` (the
+    pairs with suites, side by side) and, where the maker keeps them, `dropped.jsonl`.
+
+    Args:
+        output: an existing folder, which may hold parts of a run that was killed.
+        traced: a problem's traces at a time.
+        total: how many problems the progress bar counts to.
+        maker: turns traces into rows.
+        seed: chooses the held-out problems.
+        advance: moves the progress bar.
+        num_proc: processes that make rows; the rows are the same for any number.
+        size: problems of a part.
+
+    Raises:
+        UserError: fewer than two rows are left.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    parts, drops, made = [], Counter[str](), 0
+    for part in make_parts(output / _PARTS, traced, maker=maker, num_proc=num_proc, size=size):
+        parts.append(part)
+        drops.update(part.figures["drops"])
+        made += part.figures["traces"]
+        advance(len(parts) * size, total, f"{drops.total()} traces dropped")
+    tables = [table for part in parts if (table := part.rows) is not None]
+    table = datasets.concatenate_datasets(tables) if tables else None
+    keep, reasons = _selected(table, maker) if table is not None else ([], [])
+    drops.update(reason for reason in reasons if reason)
+    if table is None or len(keep) < 2:
+        raise UserError(
+            f"training needs at least two rows with a right trace, and {len(keep)} of {made} is left",
+            value=", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all",
+            cure="give more problems, or longer rows with --rows.max-tokens",
+        )
+    sides = _split(
+        table,
+        keep,
+        group="problem_id" if maker.filters.duplicates == "keep" else "problem_key",
+        count=maker.rows.heldout,
+        seed=seed,
+    )
+    for name, indices in zip((TRAIN, HELDOUT), sides, strict=True):
+        table.select(indices, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(output / name)
+    _write_texts(output, parts, table=table, train=sides[0], reasons=reasons, maker=maker)
+    shutil.rmtree(output / _PARTS)
+    return {
+        "traces": made,
+        "kept": len(keep),
+        **_figures(table, sides, keep),
+        "drops": dict(sorted(drops.items())),
+        "parity": {"rows": len(keep), "mismatches": drops["parity"]},
+    }
+
+
+def _column(table: "Dataset", name: str) -> "ndarray[Any, Any]":
+    # Straight from the memory-mapped file: a column of a million rows is no million Python objects.
+    found: ndarray[Any, Any] = table.data.column(name).to_numpy()
+    return found
+
+
+def _selected(table: "Dataset", maker: Maker) -> tuple[Sequence[int], list[str]]:
+    """(indices of the rows kept, for each row the reason why it is not, or "")."""
+    import numpy as np
+
+    rows: Rows = maker.rows
+    problems, traces = (_column(table, name) for name in _KEYS)
+    twice = duplicates(problems, traces) if maker.filters.duplicates == "drop" else np.zeros(len(table), dtype=bool)
+    once = np.flatnonzero(~twice)
+    lengths = _column(table, "tokens") - _column(table, "prompt_tokens")
+    limits = {"shortest_correct": {"shortest": 1}, "k_shortest": {"shortest": rows.traces},
+              "longest_under": {"longest_under": rows.longest}, "all": {}}[rows.policy]  # fmt: skip
+    kept = np.zeros(len(table), dtype=bool)
+    kept[once[chosen(problems[once], lengths[once], **limits)]] = True
+    reasons = np.where(kept, "", np.where(twice, "duplicate", "policy"))
+    return np.flatnonzero(kept).tolist(), reasons.tolist()
+
+
+def _split(table: "Dataset", keep: Sequence[int], *, group: str, count: int, seed: int) -> tuple[list[int], list[int]]:
+    """(train, heldout): held out are the problems whose id hashes lowest, all traces of a problem on the same side."""
+    ids, groups = (_column(table, name)[keep] for name in ("problem_id", group))
+    first = dict(zip(groups[::-1], ids[::-1], strict=True))
+    order = sorted(first, key=lambda name: hashlib.sha256(f"{seed}/{first[name]}".encode()).digest())
+    if len(order) < 2:
+        raise UserError("training needs at least two problems", value=len(order), cure="give more problems")
+    held = set(order[: min(count, max(1, len(order) // 10))])
+    sides: dict[bool, list[int]] = {True: [], False: []}
+    for index, name in zip(keep, groups, strict=True):
+        sides[name in held].append(index)
+    return sides[False], sides[True]
+
+
+def _figures(table: "Dataset", sides: tuple[list[int], list[int]], keep: Sequence[int]) -> dict[str, object]:
+    lengths, prompts = _column(table, "tokens"), _column(table, "prompt_tokens")
+    train = sides[0]
+    return {
+        "rows": len(train),
+        "heldout": len(sides[1]),
+        "shortened": int(_column(table, "shortened")[keep].sum()),
+        "tokens": int(lengths[train].sum()),
+        "trained_tokens": int((lengths - prompts)[train].sum()),
+        "longest": int(lengths[train].max()),
+    }
+
+
+def _write_texts(
+    output: Path,
+    parts: Sequence[Part],
+    *,
+    table: "Dataset",
+    train: Sequence[int],
+    reasons: Sequence[str],
+    maker: Maker,
+) -> None:
+    head = (table[index] for index in islice(train, _HEAD))
+    write_atomically(output / HEAD, "".join(_readable(row, maker.prompts) for row in head))
+    _join(output / OVERLAP, (part.overlap for part in parts))
+    if maker.keep_dropped:
+        late = (_late(reason, table[index], maker.prompts) for index, reason in enumerate(reasons) if reason)
+        _join(output / DROPPED, (part.dropped for part in parts), late)
+
+
+def _join(file: Path, parts: Iterable[Path], more: Iterable[str] = ()) -> None:
+    """The parts' lines in one file, never more than one part in memory."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as out:
+        for part in parts:
+            out.write(part.read_text(encoding="utf-8"))
+        out.writelines(more)
+    temporary.replace(file)
+
+
+def _late(reason: str, row: Row, prompts: PromptFormat) -> str:
+    trained = prompts.tokenizer.decode(row["input_ids"][row["prompt_tokens"] : -1])
+    problem = {"id": row["problem_id"], "statement": row["statement"], "gold": row["gold"], "source": row["source"]}
+    return json.dumps({"reason": reason, **problem, "trace": trained}, ensure_ascii=False) + "\n"
+
+
+def _readable(row: Row, prompts: PromptFormat) -> str:
+    prompt, completion = row["input_ids"][: row["prompt_tokens"]], row["input_ids"][row["prompt_tokens"] :]
+    shown = {
+        "problem_id": row["problem_id"],
+        "gold": row["gold"],
+        "prompt": prompts.tokenizer.decode(prompt),
+        "trained": prompts.tokenizer.decode(completion),
+        "prompt_tokens": len(prompt),
+        "trained_tokens": len(completion),
+    }
+    return json.dumps(shown, ensure_ascii=False) + "\n"

@@ -1,0 +1,177 @@
+"""Parts of the format step: a thousand problems each, made by one process or several, finished by a rename.
+
+A part holds its rows, its drops and a small manifest. A killed run goes on after the parts that are whole.
+"""
+
+import json
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathlete.corpus.overlap import SuiteIndex, pair_line
+from mathlete.corpus.settings import Filters
+from mathlete.corpus.suites import Suite
+from mathlete.corpus.traces import TracedProblem
+from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+from mathlete.runs import read_json, write_atomically, write_json
+from mathlete.tune.rows import Row, row_of
+from mathlete.tune.settings import Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SIZE = 1000
+"""Problems of a part: a minute's work at the most, so little is lost by a kill."""
+_ROWS, _FIGURES, _DROPPED, _OVERLAP = "rows", "part.json", "dropped.jsonl", "overlap.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A finished part."""
+
+    folder: Path
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """{"traces", "drops", "overlap"}: how many went in, how many were left out for which reason, pairs by kind."""
+        return read_json(self.folder / _FIGURES)
+
+    @property
+    def rows(self) -> "Dataset | None":
+        """Its rows, memory-mapped; None where all were dropped: datasets saves a set without rows unreadably."""
+        import datasets
+
+        return datasets.load_from_disk(self.folder / _ROWS) if (self.folder / _ROWS).exists() else None
+
+    @property
+    def dropped(self) -> Path:
+        """What was left out, a line each; empty unless it was to be kept."""
+        return self.folder / _DROPPED
+
+    @property
+    def overlap(self) -> Path:
+        """The pairs of a problem and a suite's problem, a line each."""
+        return self.folder / _OVERLAP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """Makes parts: all that turns traces into rows."""
+
+    prompts: PromptFormat
+    rows: Rows
+    filters: Filters
+    suites: Sequence[Suite]
+    keep_dropped: bool
+
+    @cached_property
+    def _index(self) -> SuiteIndex:
+        return SuiteIndex([problem for suite in self.suites for problem in suite.problems])
+
+    @cached_property
+    def _suite_of(self) -> dict[Problem, str]:
+        return {problem: suite.name for suite in reversed(self.suites) for problem in suite.problems}
+
+    def write(self, folder: Path, some: Sequence[Sequence[TracedProblem]]) -> Part:
+        """Writes the part of these problems' traces and returns it."""
+        import datasets
+
+        datasets.disable_progress_bars()
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        overlap = self._overlap(unfinished / _OVERLAP, [traces[0].problem for traces in some])
+        rows: list[Row] = []
+        drops: list[tuple[str, TracedProblem]] = []
+        for one in (one for traces in some for one in traces):
+            made = overlap.get(one.problem) or self._row(one)
+            if isinstance(made, str):
+                drops.append((made, one))
+            else:
+                rows.append(made)
+        if rows:
+            datasets.Dataset.from_list(rows).save_to_disk(unfinished / _ROWS)
+        lines = [dropped_line(reason, one) for reason, one in drops] if self.keep_dropped else []
+        write_atomically(unfinished / _DROPPED, "".join(lines))
+        figures = {"traces": len(rows) + len(drops), "drops": Counter(reason for reason, _ in drops)}
+        write_json(unfinished / _FIGURES, figures)
+        unfinished.rename(folder)
+        return Part(folder=folder)
+
+    def _row(self, one: TracedProblem) -> Row | str:
+        return row_of(one, prompts=self.prompts, rows=self.rows, filters=self.filters)
+
+    def _overlap(self, file: Path, problems: Sequence[Problem]) -> dict[Problem, str]:
+        """{problem: "in SUITE"} for those that a suite has; writes the pairs."""
+        found: dict[Problem, str] = {}
+        lines = []
+        for pair in self._index.pairs(problems) if self.suites else ():
+            suite = self._suite_of[pair.suite]
+            found.setdefault(pair.row, f"in {suite}")
+            lines.append(json.dumps({"name": suite, **pair_line(pair)}, ensure_ascii=False) + "\n")
+        write_atomically(file, "".join(lines))
+        return found
+
+
+def dropped_line(reason: str, one: TracedProblem) -> str:
+    """A line of `dropped.jsonl`: the reason, then what `--source FILE` reads."""
+    trace = {"trace": one.trace.text, "answer": one.trace.answer}
+    return json.dumps({"reason": reason, "where": one.where, **asdict(one.problem), **trace}, ensure_ascii=False) + "\n"
+
+
+_maker: Maker
+"""The maker of a worker process."""
+
+
+def _set_maker(maker: Maker) -> None:
+    global _maker
+    _maker = maker
+
+
+def _write(folder: Path, some: Sequence[Sequence[TracedProblem]]) -> Part:
+    return _maker.write(folder, some)
+
+
+def make_parts(
+    folder: Path, traced: Iterable[Sequence[TracedProblem]], *, maker: Maker, num_proc: int, size: int
+) -> Iterator[Part]:
+    """Yields the parts in order, made now or by a run that was killed; at most two for each process are in memory."""
+    with ExitStack() as stack:
+        pool = None
+        if num_proc > 1:
+            context = get_context("spawn")  # threads of the tokenizer and of Arrow do not survive a fork
+            pool = stack.enter_context(
+                ProcessPoolExecutor(num_proc, mp_context=context, initializer=_set_maker, initargs=(maker,))
+            )
+        waiting: deque[Part | Future[Part]] = deque()
+        for number, some in enumerate(_batched(traced, size)):
+            part = folder / f"{number:05d}"
+            if part.exists():
+                waiting.append(Part(folder=part))
+            elif pool is None:
+                waiting.append(maker.write(part, some))
+            else:
+                waiting.append(pool.submit(_write, part, some))
+            while len(waiting) > 2 * num_proc or (waiting and pool is None):
+                yield _done(waiting.popleft())
+        while waiting:
+            yield _done(waiting.popleft())
+
+
+def _done(part: Part | Future[Part]) -> Part:
+    return part.result() if isinstance(part, Future) else part
+
+
+def _batched(traced: Iterable[Sequence[TracedProblem]], size: int) -> Iterator[list[Sequence[TracedProblem]]]:
+    stream = iter(traced)
+    while some := list(islice(stream, size)):
+        yield some

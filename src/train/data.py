@@ -1,0 +1,121 @@
+"""The format step of a run: what it reads, what makes it another step, and how its rows are built."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mathlete.corpus.settings import Corpus, Filters
+from mathlete.corpus.sources import hub_commit
+from mathlete.corpus.stream import BadRows, Mix, Spec, opened, parse_spec
+from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite, suites_at_hand
+from mathlete.models import ModelSource, prompt_format
+from mathlete.prompts import PromptFormat
+from mathlete.tune.format import format_rows
+from mathlete.tune.parts import Maker
+from mathlete.tune.settings import Advance, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which rows are made of what, for which tokenizer."""
+
+    corpus: Corpus
+    rows: Rows
+    filters: Filters
+    model: ModelSource
+    seed: int
+    say: Callable[[Any], None]
+
+    def check(self) -> None:
+        """Reads the tokenizer, the first row of each source and the suites.
+
+        Raises:
+            UserError: a source, a suite or the tokenizer is not what it must be.
+        """
+        specs, _ = self._specs, self._prompts.opening
+        for spec in specs:
+            next(opened(spec, mirror=self.corpus.mirror, limit=1, on_bad=self._bad_rows()), None)
+        _ = self._suites
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The files it reads on this machine."""
+        files = [file for spec in self._specs for file in spec.files(self.corpus.mirror)]
+        tokenizer = {"tokenizer": self.model.folder / "tokenizer.json"} if self.model.folder else {}
+        return {**tokenizer, **{f"traces {number}": file for number, file in enumerate(files)}}
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What, beside the files, makes other rows."""
+        # A file is told by its hash: it may be moved.
+        sources = [
+            (spec.weight, "file" if spec.files(None) else spec.name, self._commits.get(spec.name))
+            for spec in self._specs
+        ]
+        return {
+            **{key: getattr(self.corpus, key) for key in ("limit", "on_bad", "keep_dropped")},
+            **{"seed": self.seed, "prompt": self._prompts.sha256, **asdict(self.rows), "filters": asdict(self.filters)},
+            **{"sources": sources, "suites": {suite.name: suite.sha256 for suite in self._suites}},
+        }
+
+    def build(self, folder: Path, advance: Advance) -> dict[str, object]:
+        """Makes the rows in the folder; returns the figures.
+
+        Raises:
+            UserError: a bad row, or fewer than two rows are left.
+        """
+        bad = self._bad_rows()
+        mix = Mix(self._specs, mirror=self.corpus.mirror, limit=self.corpus.limit, seed=self.seed, on_bad=bad)
+        suites = [suite.name for suite in self._suites]
+        self.say(f"kept clear of: {', '.join(suites)}" + self._left_out(suites))
+        for name, commit in self._commits.items():
+            self.say(f"{name}: commit {commit or 'unknown, as the cache has it'}")
+        figures = format_rows(
+            folder,
+            traced=mix,
+            total=self.corpus.limit,
+            maker=Maker(
+                prompts=self._prompts,
+                rows=self.rows,
+                filters=self.filters,
+                suites=self._suites,
+                keep_dropped=self.corpus.keep_dropped,
+            ),
+            seed=self.seed,
+            advance=advance,
+            num_proc=self.corpus.num_proc,
+        )
+        for line in bad.first:
+            self.say(f"skipped: {line}")
+        read = {"sources": mix.taken, "ended_by": mix.ended_by, "commits": self._commits}
+        return {**figures, **read, "suites": suites, "bad_rows": {"rows": bad.count, "first": bad.first}}
+
+    def _left_out(self, suites: list[str]) -> str:
+        missing = [name for name in SUITE_NAMES if name not in suites]
+        return f"; not compared with {', '.join(missing)} (--mirror DIR or --against)" if missing else ""
+
+    def _bad_rows(self) -> BadRows:
+        return BadRows(skip=self.corpus.on_bad == "skip")
+
+    @cached_property
+    def _specs(self) -> list[Spec]:
+        return [parse_spec(word) for word in self.corpus.source]
+
+    @cached_property
+    def _prompts(self) -> PromptFormat:
+        return prompt_format(self.model)
+
+    @cached_property
+    def _commits(self) -> dict[str, str | None]:
+        """The commit of each source that is read from the hub."""
+        found = {spec.name: spec.registered for spec in self._specs}
+        return {name: hub_commit(src) for name, src in found.items() if src and not self.corpus.mirror}
+
+    @cached_property
+    def _suites(self) -> list[Suite]:
+        names = self.corpus.against
+        if names is None:
+            names = tuple(suites_at_hand(mirror=self.corpus.mirror, hub=bool(self._commits)))
+        return [load_suite(name, mirror=self.corpus.mirror) for name in names]

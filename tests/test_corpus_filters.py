@@ -1,0 +1,146 @@
+"""Filters: which traces are left out, for which reason, and that real reasoning is not among them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.corpus.filters import boxes_differ, foreign_share, is_loop, reason_against, shortened
+from mathlete.corpus.selection import chosen, duplicates, key_of
+from mathlete.corpus.settings import Corpus, Filters
+from mathlete.corpus.stream import iter_traces
+from mathlete.corpus.traces import Flaw, Trace, TracedProblem
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+
+LOOP = "Wait, let me check the sum of the first ten terms again, as it may well be that I am off by one. "
+
+
+def traced(
+    *, text: str = "2+2=4", answer: str = "4", gold: str = "4", flaw: Flaw = "", ending: str = ""
+) -> TracedProblem:
+    problem = Problem(id="1", statement="What is 2+2?", gold=gold)
+    trace = Trace(problem_id="1", text=text, answer=answer, generator="t", flaw=flaw, ending=ending)
+    return TracedProblem(problem=problem, trace=trace)
+
+
+@pytest.mark.parametrize(
+    ("one", "filters", "reason"),
+    [
+        (traced(), {}, ""),
+        (traced(answer=r"\frac{8}{2}"), {}, ""),
+        (traced(answer="5"), {}, "wrong"),
+        (traced(answer="see above", gold="x^2+\\int"), {}, "unknown"),
+        (traced(flaw="unclosed"), {}, "unclosed"),
+        (traced(flaw="no answer", answer=""), {"unverified": "keep"}, "no answer"),
+        (traced(flaw="no gold", gold=""), {}, "no gold"),
+        (traced(flaw="no gold", gold=""), {"unverified": "keep"}, ""),
+        (traced(flaw="no gold", gold="", answer=""), {"unverified": "keep"}, "no gold"),
+        (traced(text=" \n"), {}, "empty"),
+        (traced(text="so </think> 4"), {}, "marks"),
+        (traced(text="```python\nprint(4)\n```\n```output\n4\n```"), {}, "tool output"),
+        (traced(ending=r"\boxed{3}, no: \boxed{4}"), {}, "two boxes"),
+        (traced(ending=r"\boxed{3}, no: \boxed{4}"), {"two_boxes": "keep"}, ""),
+        (traced(ending=r"\boxed{4.0}, that is \boxed{4}"), {}, ""),
+        (traced(text="首先, 2+2=4, 所以答案是 4"), {}, "language"),
+        (traced(text="首先, 2+2=4, 所以答案是 4"), {"foreign": 1.0}, ""),
+        (traced(text="α + β ≤ ½·π, naïve façade, so it is 4"), {}, ""),
+        (traced(text=LOOP * 9 + "4"), {}, "loop"),
+        (traced(text=LOOP * 9 + "4"), {"repeats": 1.0}, ""),
+        (traced(text="0.3333" * 900), {}, "loop"),
+        (traced(text=LOOP + "Now 2+2=4. " + LOOP), {}, ""),
+        (traced(text=LOOP + "Now 2+2=4. " + LOOP), {"repeats": 0.1}, "loop"),
+    ],
+)
+def test_the_reason_against_a_trace(one: TracedProblem, filters: dict[str, Any], reason: str) -> None:
+    assert reason_against(one, Filters(**filters)) == reason
+
+
+def test_statements_in_a_script_allow_traces_in_it() -> None:
+    text = "首先, 2+2=4"
+    assert foreign_share(text, statement="求 2+2 的值") == 0
+    assert foreign_share(text, statement="What is 2+2?") == 1
+    assert foreign_share("so, давай: 4", statement="2+2?") == pytest.approx(5 / 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "differ"),
+    [
+        ("none", False),
+        (r"\boxed{7}", False),
+        (r"$\boxed{\frac12}$ or $\boxed{0.5}$", False),
+        (r"\boxed{1} and \boxed{2}", True),
+        (r"\boxed{1}, \boxed{1}, \boxed{2}, \boxed{1}", True),
+        (r"\boxed{} then \boxed{3}", False),
+    ],
+)
+def test_boxes_differ(text: str, differ: bool) -> None:
+    assert boxes_differ(text) == differ
+
+
+def test_a_shortened_trace_ends_where_it_first_boxes_the_gold() -> None:
+    text = "a \\boxed{3}\nb $\\boxed{\\frac{8}{2}}$. So\nc \\boxed{4}\nd"
+    assert shortened(text, gold="4") == "a \\boxed{3}\nb $\\boxed{\\frac{8}{2}}$. So"
+    assert shortened(text, gold="5") == ""
+
+
+def test_no_pocket_trace_and_no_real_one_is_taken_for_a_loop(shared: Any) -> None:
+    mirror = shared / "data" / "hub"
+    found = [
+        reason
+        for name, limit in (("gsm8k", 2000), ("openr1", None), ("pocket", 500))
+        for one in iter_traces(name, mirror=mirror, limit=limit)
+        if (reason := reason_against(one, Filters()))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Filters(min_tokens=0), "--filters.min-tokens must be at least 1, got 0"),
+        (Filters(foreign=2), "--filters.foreign must be 0 to 1, got 2"),
+        (Filters(repeats=-1), "--filters.repeats must be 0 to 1, got -1"),
+        (Corpus(source=(), limit=None), "--source must name a source"),
+        (Corpus(source=("pocket",), limit=1), "--limit must be at least 2, got 1"),
+        (Corpus(source=("pocket",), limit=None, num_proc=0), "--num-proc must be at least 1, got 0"),
+    ],
+)
+def test_settings_out_of_range(settings: Filters | Corpus, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        settings.check()
+    assert message in str(error.value)
+
+
+ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), max_size=30)
+
+
+@given(rows=ROWS, count=st.integers(1, 4), limit=st.integers(1, 10))
+def test_policies_keep_what_their_names_say(rows: list[tuple[str, int]], count: int, limit: int) -> None:
+    problems, lengths = [name for name, _ in rows], [size for _, size in rows]
+    assert chosen(problems, lengths).all()
+    shortest = chosen(problems, lengths, shortest=count)
+    longest = chosen(problems, lengths, longest_under=limit)
+    for name in set(problems):
+        own = [index for index, other in enumerate(problems) if other == name]
+        assert [i for i in own if shortest[i]] == sorted(sorted(own, key=lambda i: lengths[i])[:count])
+        under = [i for i in own if lengths[i] < limit]
+        assert [i for i in own if longest[i]] == ([max(under, key=lambda i: lengths[i])] if under else [])
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"))))
+def test_of_duplicates_the_first_stays(rows: list[tuple[str, str]]) -> None:
+    found = duplicates([name for name, _ in rows], [text for _, text in rows])
+    assert [row for row, twice in zip(rows, found, strict=True) if not twice] == list(dict.fromkeys(rows))
+
+
+def test_typesetting_makes_no_other_problem() -> None:
+    assert key_of("Find $x$.") == key_of(r"  find \(x\)")
+    assert key_of("Find $x+1$.") != key_of("Find $x+2$.")
+    assert key_of("?") != key_of("!")
+
+
+@given(st.text(max_size=200), st.floats(0, 1))
+def test_short_texts_are_no_loops(text: str, most: float) -> None:
+    assert not is_loop(" ".join(text.split()[:20]), most=most)
