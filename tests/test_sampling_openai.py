@@ -38,13 +38,14 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-STARTS = {
-    "transformers": "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()",
-    "vllm": "from vllm.entrypoints.cli.main import main; main()",
-}
-OPTIONS = {
-    "transformers": ["--device", "cpu"],
-    "vllm": ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "268435456"],
+CODE = "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()"
+SERVE = {
+    "transformers": ["-c", CODE, "serve", MODEL, "--device", "cpu"],
+    # What `vllm serve` runs; that command itself refuses to start in the package of the CPU build.
+    "vllm": [
+        *("-m", "vllm.entrypoints.openai.api_server", "--model", MODEL, "--host", "127.0.0.1"),
+        *("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "268435456"),
+    ],
 }
 
 
@@ -57,7 +58,7 @@ class RealServer:
         if importlib.util.find_spec(kind) is None:
             pytest.skip(f"{kind} is not installed")
         self.kind, self.port = kind, free_port()
-        command = [sys.executable, "-c", STARTS[kind], "serve", MODEL, "--port", str(self.port), *OPTIONS[kind]]
+        command = [sys.executable, *SERVE[kind], "--port", str(self.port)]
         variables = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
