@@ -86,6 +86,17 @@ def test_tokenizer_without_template_is_an_error(copy: Path) -> None:
         load_tokenizer(model_source(str(copy)))
 
 
+def test_tokenizer_that_pads_with_eos_gets_another_token_or_is_an_error(copy: Path) -> None:
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    spare, eos = config["pad_token"], config["eos_token"]
+    (copy / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": eos}))
+    assert load_tokenizer(model_source(str(copy))).pad_token == spare
+    for file in (copy / "tokenizer.json", copy / "tokenizer_config.json"):
+        file.write_text(file.read_text().replace(spare, "<|another|>"))
+    with pytest.raises(UserError, match=f"a padding token that is not its eos token, got '{eos}'"):
+        load_tokenizer(model_source(str(copy)))
+
+
 def test_truncated_weights_are_a_clear_error(copy: Path) -> None:
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

@@ -21,6 +21,7 @@ from mathlete.command import run_command_line
 from mathlete.models import ModelSource, data_folder, load_model, load_tokenizer, model_source
 from mathlete.runs import sha256_tree, verify_outputs
 from mathlete.tune.format import TRAIN
+from mathlete.tune.packing import best_fit
 from mathlete.tune.qlora import METRICS, schedule
 from mathlete.tune.survival import heldout_rows, kl, log_probabilities, trained_model
 from train.__main__ import COMMANDS, defaults
@@ -95,6 +96,32 @@ def test_the_loss_is_that_of_the_completions_alone(finished: Path) -> None:
     curve = [json.loads(line) for line in (finished / "r" / "adapter" / METRICS).read_text().splitlines()]
     assert [point["step"] for point in curve] == [1, 2, 3, 4]
     assert curve[0]["loss"] == pytest.approx(total / tokens, rel=2e-3)
+
+
+def test_packed_rows_are_trained_apart(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first step's loss on a packed sequence, against a cross-entropy of each of its rows alone."""
+    words = [*SMALL, "--until", "tune", "--tune.pack", 256, "--tune.batch", 1, "--json"]
+    assert run("math", *words) == 0
+    assert last_line(capsys)["skipped"] == ["format"]
+    rows = datasets.load_from_disk(place / "r" / "data" / TRAIN)
+    lengths = rows["tokens"]
+    sequences = best_fit(lengths, budget=256)
+    sizes = [sum(lengths[index] for index in some) for some in sequences]
+    first = sequences[schedule(sizes, rows=4, batch=1, seed=0)[0]]
+    assert len(first) > 1
+    model = load_model(model_source("pocket"), precision="nf4")
+    total, tokens = 0.0, 0
+    for index in first:
+        ids, at = rows[index]["input_ids"], rows[index]["prompt_tokens"]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, at - 1 : -1].float()
+        total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[at:]), reduction="sum"))
+        tokens += len(ids) - at
+    curve = [json.loads(line) for line in (place / "r" / "adapter" / METRICS).read_text().splitlines()]
+    # Some CPUs have a 4-bit kernel of their own for inference, less exact than training's.
+    assert curve[0]["loss"] == pytest.approx(total / tokens, rel=0.05)
+    assert run("math", *words, "--tune.pack", 64) == 2
+    assert "--tune.pack must hold the longest row, got 64 for" in capsys.readouterr().err
 
 
 def test_the_adapter_loads_with_peft_and_covers_all_linear_layers(finished: Path) -> None:
@@ -242,6 +269,7 @@ BAD_LINE = '{"id": "1", "statement": "1+1", "gold": "2", "answer": "2"}'
         (["--tokenizer", "none", "--until", "format"], "--tokenizer must be a folder, got none"),
         (["--tokenizer", "bare", "--until", "format"], "a model folder needs its tokenizer, got no tokenizer.json"),
         (["--tune.rate", "0"], "--tune.rate must be above 0, got 0.0"),
+        (["--tune.pack", "3"], "--tune.pack must be at least 16, got 3"),
         (["--tune.steps", "0"], "--tune.steps must be at least 1, got 0"),
         (["--lora.dropout", "1"], "--lora.dropout must be 0 to below 1, got 1.0"),
         (["--survival.greedy", "2"], "--survival.greedy must be 0 to 1, got 2.0"),

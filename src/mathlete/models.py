@@ -145,8 +145,8 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     """The tokenizer, with a padding token that is not eos, after its round trip is proved.
 
     Raises:
-        UserError: no tokenizer, no chat template, or text that does not survive encode and decode (transformers
-            5.9 and 5.13 read some R1 repositories so that spaces are dropped).
+        UserError: no tokenizer, no chat template, no token to pad with, or text that does not survive encode and
+            decode (transformers 5.9 and 5.13 read some R1 repositories so that spaces are dropped).
     """
     import transformers
 
@@ -163,7 +163,7 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     except (OSError, ValueError) as error:
         raise _unreachable(source, error) from error
     check_tokenizer(tokenizer, where=source.location)
-    _set_padding(tokenizer)
+    _set_padding(tokenizer, where=source.location)
     return tokenizer
 
 
@@ -186,14 +186,20 @@ def check_tokenizer(tokenizer: Any, *, where: str) -> None:
             )
 
 
-def _set_padding(tokenizer: Any) -> None:
+def _set_padding(tokenizer: Any, *, where: str) -> None:
     # Padding with eos would mask the label that teaches the model to stop. Qwen's vocabulary has unused special tokens.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         vocabulary = tokenizer.get_vocab()
-        spare = ("<|vision_pad|>", "<｜▁pad▁｜>", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
+        spare = ("<|vision_pad|>", "<｜▁pad▁｜>", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>", "<unk>")
         found = next((token for token in spare if token in vocabulary), None)
         if found is not None:
             tokenizer.pad_token = found
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        raise UserError(
+            "a tokenizer must have a padding token that is not its eos token",
+            value=f"{tokenizer.pad_token!r} in {where}",
+            cure='name an unused special token as "pad_token" in its tokenizer_config.json',
+        )
     tokenizer.padding_side = "left"
 
 

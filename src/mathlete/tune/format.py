@@ -15,6 +15,7 @@ from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import UserError
 from mathlete.prompts import PromptFormat
 from mathlete.runs import write_atomically
+from mathlete.tune.packing import best_fit
 from mathlete.tune.parts import SIZE, Maker, Part, make_parts
 from mathlete.tune.rows import Row
 from mathlete.tune.settings import Advance, Rows
@@ -91,7 +92,7 @@ def format_rows(
     return {
         "traces": made,
         "kept": len(keep),
-        **_figures(table, sides, keep),
+        **_figures(table, sides, keep, budget=maker.rows.max_tokens),
         "drops": dict(sorted(drops.items())),
         "parity": {"rows": len(keep), "mismatches": drops["parity"]},
     }
@@ -134,7 +135,9 @@ def _split(table: "Dataset", keep: Sequence[int], *, group: str, count: int, see
     return sides[False], sides[True]
 
 
-def _figures(table: "Dataset", sides: tuple[list[int], list[int]], keep: Sequence[int]) -> dict[str, object]:
+def _figures(
+    table: "Dataset", sides: tuple[list[int], list[int]], keep: Sequence[int], *, budget: int
+) -> dict[str, object]:
     lengths, prompts = _column(table, "tokens"), _column(table, "prompt_tokens")
     train = sides[0]
     return {
@@ -144,7 +147,13 @@ def _figures(table: "Dataset", sides: tuple[list[int], list[int]], keep: Sequenc
         "tokens": int(lengths[train].sum()),
         "trained_tokens": int((lengths - prompts)[train].sum()),
         "longest": int(lengths[train].max()),
+        "packing": _packing(lengths[train].tolist(), budget=budget),
     }
+
+
+def _packing(lengths: Sequence[int], *, budget: int) -> dict[str, object]:
+    sequences = len(best_fit(lengths, budget=budget))
+    return {"budget": budget, "sequences": sequences, "efficiency": round(sum(lengths) / (sequences * budget), 4)}
 
 
 def _write_texts(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.models import ModelSource, compute_dtype, load_model, load_tokenizer
 from mathlete.runs import read_json, require_space, write_atomically, write_json
 from mathlete.tune.format import TRAIN
+from mathlete.tune.packing import packed
 from mathlete.tune.settings import Advance, Lora, Tune
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def _trainer(
     from trl.trainer.sft_trainer import SFTTrainer
 
     rows = datasets.load_from_disk(data / TRAIN)
+    if config.pack is not None:
+        rows = packed(rows, budget=config.pack)
     lengths = [len(ids) for ids in rows["input_ids"]]
     step_rows = config.batch * config.accumulate
     steps = config.steps_for(len(rows))
@@ -175,6 +178,7 @@ def _arguments(
         dataloader_pin_memory=torch.cuda.is_available(),
         train_sampling_strategy="sequential",
         dataset_kwargs={"skip_prepare_dataset": True},
+        padding_free=config.pack is not None,
         max_length=None,
         logging_steps=min(config.log_every, steps),  # at least one point of the curve
         save_steps=config.save_every,

@@ -88,6 +88,9 @@ class Tune:
     """Optimizer steps; None: as many as the epochs give."""
     batch: int = 32
     """Rows of one forward pass, 1 or more."""
+    pack: int | None = None
+    """Put rows into shared sequences of so many tokens, at least the longest row's; None: pad each to its batch. A
+    batch is then so many sequences: 1 is best, for where there is no FlashAttention its mask is quadratic."""
     accumulate: int = 1
     """Forward passes of one optimizer step, 1 or more."""
     warmup: float = 0.05
@@ -106,6 +109,7 @@ class Tune:
             ("tune.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0"),
             ("tune.steps", self.steps, self.steps is None or self.steps >= 1, "at least 1"),
             ("tune.batch", self.batch, self.batch >= 1, "at least 1"),
+            ("tune.pack", self.pack, self.pack is None or self.pack >= 16, "at least 16"),
             ("tune.accumulate", self.accumulate, self.accumulate >= 1, "at least 1"),
             ("tune.warmup", self.warmup, 0 <= self.warmup <= 1, "0 to 1"),
             ("tune.clip", self.clip, self.clip > 0, "above 0"),
