@@ -376,7 +376,9 @@ def test_pocket_problems_are_byte_identical_and_readable(
         assert not Path("d.jsonl").exists()
 
 
-@pytest.mark.parametrize("words", [[], ["math"], ["pocket-base"], ["pocket-problems"], ["data", "overlap"]])
+@pytest.mark.parametrize(
+    "words", [[], ["math"], ["pocket-base"], ["pocket-problems"], ["data", "overlap"], ["data", "show"]]
+)
 def test_help_is_golden_and_loads_nothing_heavy(root: Path, words: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "train", *words, "--help"]
     variables = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}

@@ -18,6 +18,7 @@ from mathlete.runs import Step, run_step, sha256_file
 from mathlete.tune.settings import Lora, MergeBase, Rows, Survival, Tune
 from train.overlap import OVERLAP_COMMAND
 from train.presets import PRESETS, preset
+from train.show import SHOW_COMMAND
 
 _SMALL_BYTES = 200_000_000
 """Weights below which a second thread costs more than it brings."""
@@ -256,6 +257,7 @@ COMMANDS = {
         "Examples:\n\npython -m train pocket-problems hard.jsonl --count 5000 --seed 7\n\n"
         "python -m train pocket-problems suite.jsonl --families hard/power easy/gcd --split test --no-traces",
     ),
+    "data show": SHOW_COMMAND,
     "data overlap": OVERLAP_COMMAND,
 }
 

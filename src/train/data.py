@@ -6,12 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mathlete.corpus.card import card_text
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.sources import hub_commit
 from mathlete.corpus.stream import BadRows, Mix, Spec, opened, parse_spec
 from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite, suites_at_hand
 from mathlete.models import ModelSource, prompt_format
 from mathlete.prompts import PromptFormat
+from mathlete.runs import write_atomically
 from mathlete.tune.format import format_rows
 from mathlete.tune.parts import Maker
 from mathlete.tune.settings import Advance, Rows
@@ -90,7 +92,9 @@ class Data:
         for line in bad.first:
             self.say(f"skipped: {line}")
         read = {"sources": mix.taken, "ended_by": mix.ended_by, "commits": self._commits}
-        return {**figures, **read, "suites": suites, "bad_rows": {"rows": bad.count, "first": bad.first}}
+        figures |= {**read, "suites": suites, "bad_rows": {"rows": bad.count, "first": bad.first}}
+        write_atomically(folder / "README.md", card_text(figures, specs=self._specs, settings=self.settings))
+        return figures
 
     def _left_out(self, suites: list[str]) -> str:
         missing = [name for name in SUITE_NAMES if name not in suites]

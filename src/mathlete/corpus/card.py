@@ -1,0 +1,95 @@
+"""The dataset card beside the rows: what they were made of, what was left out and why, what was proved of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mathlete.corpus.stream import Spec
+
+_REASONS = {
+    "wrong": "the checker finds another answer than the gold",
+    "unknown": "the checker cannot tell",
+    "unclosed": "the reasoning never ends",
+    "no answer": "the trace reaches no answer",
+    "no gold": "the problem has no answer to check against",
+    "no trace": "there is none",
+    "unfit": "its source says itself that it is of no use here",
+    "empty": "nothing stands between the marks",
+    "marks": "a mark of the chat format within the trace",
+    "tool output": "the trace holds what a tool wrote, which a model must not learn to write",
+    "two boxes": "two boxes with different answers",
+    "language": "another script than the problem's",
+    "loop": "it says the same again and again",
+    "too short": "fewer tokens than asked for",
+    "too long": "more tokens than a row may have; rows are never cut",
+    "duplicate": "another row has the same statement and trace",
+    "policy": "another trace of the problem was kept",
+    "parity": "its tokens are not those that are served and must be written",
+}
+
+
+def card_text(figures: Mapping[str, Any], *, specs: Sequence[Spec], settings: Mapping[str, Any]) -> str:
+    """The card as Markdown with the front matter the hub reads; the same for the same figures."""
+    licences = sorted({src.licence for spec in specs if (src := spec.registered)})
+    front = {"pretty_name": "Mathematical problems with verified reasoning traces", "tags": ["math", "reasoning"]}
+    return "\n".join(
+        [
+            "---",
+            *(f"{key}: {json.dumps(value)}" for key, value in front.items()),
+            "license: other",
+            f"license_name: {json.dumps('; '.join(licences) or 'that of the files it was made of')}",
+            "---",
+            "# Token rows for training",
+            "",
+            f"{figures['rows']} rows to train on (`train/`) and {figures['heldout']} held out (`heldout/`), "
+            f"{figures['tokens']} tokens, {figures['trained_tokens']} of them with loss. Load a side with "
+            '`datasets.load_from_disk("train")`.',
+            "",
+            "## Made of",
+            *_table(("source", "rows taken", "set", "commit", "licence"), _sources(figures, specs)),
+            "",
+            "## Left out",
+            *_table(("reason", "traces", "which means"), _drops(figures["drops"])),
+            f"\nRows that could not be read: {figures['bad_rows']['rows']}.",
+            "",
+            "## Proved",
+            f"- Kept clear of {', '.join(figures['suites']) or 'no suite'}: the pairs stand in `overlap.jsonl`.",
+            f"- Parity: of {figures['parity']['rows']} rows each, the tokens before the loss are those of the served "
+            f"prompt, and the rest reads as trace, answer and eos; {figures['parity']['mismatches']} rows failed and "
+            "were left out.",
+            f"- Packed into sequences of {figures['packing']['budget']} tokens they fill "
+            f"{figures['packing']['efficiency']:.1%} of {figures['packing']['sequences']}.",
+            "",
+            "## Settings",
+            "```json",
+            json.dumps(settings, indent=2, ensure_ascii=False, default=str),
+            "```",
+            "",
+        ]
+    )
+
+
+def reason_in_words(reason: str) -> str:
+    """What a reason for leaving a trace out means."""
+    return _REASONS.get(reason, "its problem is one of that suite's")
+
+
+def _sources(figures: Mapping[str, Any], specs: Sequence[Spec]) -> list[Sequence[object]]:
+    found: list[Sequence[object]] = []
+    for spec in specs:
+        src = spec.registered
+        hub, licence = (src.hub, src.licence) if src else ("", "")
+        commit = figures["commits"].get(spec.name) or ("" if src is None else "from a mirror")
+        name = spec.name if src else Path(spec.name).name
+        found.append((name, figures["sources"][spec.name], hub, commit, licence))
+    return found
+
+
+def _drops(drops: Mapping[str, int]) -> list[Sequence[object]]:
+    return [(reason, count, reason_in_words(reason)) for reason, count in drops.items()]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]

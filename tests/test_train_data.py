@@ -1,0 +1,109 @@
+"""`data show` and the dataset card: what a person reads of the rows, and that its numbers are the rows'."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from mathlete.command import run_command_line
+from mathlete.corpus.suites import load_suite
+from train.__main__ import COMMANDS
+
+
+def run(*words: object) -> int:
+    return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over two files: 60 pocket problems, of which 40 fit, and three that must not become rows."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("pocket-problems", "p.jsonl", "--families", "hard", "easy", "--count", 60) == 0
+        leaked = load_suite("pocket_val").problems[0]
+        rows: list[dict[str, Any]] = [
+            {"problem": leaked.statement, "solution": f"\\boxed{{{leaked.gold}}}", "answer": leaked.gold},
+            {"problem": "What is [bold]2+2[/bold]?", "solution": "\\boxed{5}", "answer": "4"},
+            {"problem": "What is 2+3?", "solution": "<think> 2+3", "answer": "5"},
+            {"problem": "What is 2+7?", "solution": "\\boxed{9}", "answer": ""},
+        ]
+        Path("more.json").write_text(json.dumps(rows))
+        words = ["--source", "p.jsonl", "more.json", "--until", "format", "--on-bad", "skip", "--keep-dropped"]
+        assert run("math", "--model", "pocket", *words, "--rows.max-tokens", 90, "--run", "r") == 0
+    return folder / "r"
+
+
+@pytest.mark.parametrize("inside", [".", "data"])
+def test_show_counts_what_the_rows_are(formatted: Path, capsys: pytest.CaptureFixture[str], inside: str) -> None:
+    assert run("data", "show", formatted / inside, "--json") == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out.splitlines()[-1])
+    rows = datasets.load_from_disk(formatted / "data" / "train")
+    trained = sorted(sum(label != -100 for label in row["labels"]) for row in rows)
+    assert (found["trained_tokens"]["least"], found["trained_tokens"]["most"]) == (trained[0], trained[-1])
+    assert found["levels"] == dict(Counter(rows["subset"]))
+    assert found["sources"] == dict(Counter(rows["source"]))
+    assert found["rows"] == len(rows)
+    assert found["kept"] + sum(found["drops"].values()) == 63
+    assert {reason: found["drops"][reason] for reason in ("in pocket_val", "wrong", "unclosed")} == {
+        "in pocket_val": 1, "wrong": 1, "unclosed": 1,
+    }  # fmt: skip
+    bins = [int(count) for count in re.findall(r"^\s*\d+–\d+\s+(\d+)", shown.err, flags=re.M)]
+    assert sum(bins) == 2 * len(rows)
+
+
+def test_show_prints_rows_pairs_and_drops_without_reading_markup(
+    formatted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("data", "show", formatted, "--rows", 1, "--dropped", 99) == 0
+    shown = capsys.readouterr().out
+    head = json.loads((formatted / "data" / "head.jsonl").read_text().splitlines()[0])
+    assert head["prompt"] + head["trained"] in shown
+    statement = " ".join(load_suite("pocket_val").problems[0].statement.split())
+    assert "exact 1.00 · more-0" in shown
+    assert shown.count(statement) >= 2
+    assert "left out: wrong · more-1 more.json[1] · gold 4 · … \\boxed{5}" in shown
+    assert "bad rows 1 · parity" in shown
+
+
+def test_the_loss_span_is_coloured(formatted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from train import show as module
+
+    head = json.loads((formatted / "data" / "head.jsonl").read_text().splitlines()[0])
+    out = Console(file=StringIO(), force_terminal=True, width=10_000, color_system="standard")
+    module._print_row(out, head)
+    written = out.file.getvalue()  # type: ignore[attr-defined]
+    coloured = "".join(re.findall("\x1b\\[32m(.*?)\x1b\\[0m", written))
+    assert coloured == head["trained"].replace("\n", "")
+    assert head["prompt"].splitlines()[0] in "".join(re.findall("\x1b\\[2m(.*?)\x1b\\[0m", written))
+
+
+def test_the_card_tells_what_the_rows_are_made_of(formatted: Path) -> None:
+    card = (formatted / "data" / "README.md").read_text()
+    figures = json.loads((formatted / "data" / "manifest.json").read_text())["figures"]
+    assert card.startswith("---\npretty_name: ")
+    assert f"{figures['rows']} rows to train on" in card
+    assert "| p.jsonl | 60 |" in card
+    assert "| wrong | 1 | the checker finds another answer than the gold |" in card
+    assert "| in pocket_val | 1 | its problem is one of that suite's |" in card
+    assert "Rows that could not be read: 1." in card
+    assert str(formatted) not in card
+    assert figures["packing"]["budget"] == 90
+
+
+@pytest.mark.parametrize("folder", [".", "nowhere", "r/adapter"])
+def test_show_of_no_run_is_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("data", "show", folder) == 2
+    assert "RUN must be a run's folder, got no finished format step in" in capsys.readouterr().err
