@@ -85,7 +85,8 @@ def test_the_loss_is_that_of_the_completions_alone(finished: Path) -> None:
     rows = datasets.load_from_disk(finished / "r" / "data" / TRAIN)
     lengths = [len(ids) for ids in rows["input_ids"]]
     first = schedule(lengths, rows=16, batch=4, seed=0)[:4]
-    model = load_model(model_source("pocket"), precision="nf4")
+    # In training mode: CPUs with bf16 instructions have a 4-bit kernel for inference, less exact than training's.
+    model = load_model(model_source("pocket"), precision="nf4").train()
     total, tokens = 0.0, 0
     with torch.inference_mode():
         for index in first:
@@ -109,7 +110,7 @@ def test_packed_rows_are_trained_apart(place: Path, capsys: pytest.CaptureFixtur
     sizes = [sum(lengths[index] for index in some) for some in sequences]
     first = sequences[schedule(sizes, rows=4, batch=1, seed=0)[0]]
     assert len(first) > 1
-    model = load_model(model_source("pocket"), precision="nf4")
+    model = load_model(model_source("pocket"), precision="nf4").train()
     total, tokens = 0.0, 0
     for index in first:
         ids, at = rows[index]["input_ids"], rows[index]["prompt_tokens"]
@@ -118,8 +119,7 @@ def test_packed_rows_are_trained_apart(place: Path, capsys: pytest.CaptureFixtur
         total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[at:]), reduction="sum"))
         tokens += len(ids) - at
     curve = [json.loads(line) for line in (place / "r" / "adapter" / METRICS).read_text().splitlines()]
-    # Some CPUs have a 4-bit kernel of their own for inference, less exact than training's.
-    assert curve[0]["loss"] == pytest.approx(total / tokens, rel=0.05)
+    assert curve[0]["loss"] == pytest.approx(total / tokens, rel=2e-3)
     assert run("math", *words, "--tune.pack", 64) == 2
     assert "--tune.pack must hold the longest row, got 64 for" in capsys.readouterr().err
 
