@@ -1,11 +1,16 @@
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from eval.suites import load_suite
-from mathlete.corpus.sources import load_problems, sources
+from mathlete.corpus.sources import load_problems, source, sources
 from mathlete.corpus.stream import iter_traces
 from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import UserError
@@ -82,6 +87,38 @@ def test_unknown_names_say_what_is_known(load: object, message: str) -> None:
 def test_offline_hub_error_names_the_mirror() -> None:
     with pytest.raises(UserError, match=r"aime_2024 can't be had from the hub.*\n.*--mirror DIR"):
         load_suite("aime24")
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does when it is asked about a set."""
+
+    def do_GET(self) -> None:
+        known = self.path == "/api/datasets/GAIR/LIMO"
+        body = json.dumps({"id": "GAIR/LIMO", "sha": "5" * 40} if known else {"error": "no such set"}).encode()
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_unpinned_set_is_read_at_the_commit_that_the_hub_names() -> None:
+    code = (
+        "from mathlete.corpus.sources import hub_commit, source\n"
+        "for name in ('limo', 'metamath', 'math'): print(hub_commit(source(name)))"
+    )
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        variables = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+        asked = [sys.executable, "-c", code]
+        there = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True)
+        server.shutdown()
+    gone = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True)
+    pinned = source("math").revision
+    assert there.stdout.split() == ["5" * 40, "None", pinned]
+    assert gone.stdout.split() == ["None", "None", pinned]
 
 
 @pytest.mark.parametrize(
