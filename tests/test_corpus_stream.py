@@ -192,6 +192,7 @@ BAD: list[tuple[str, object, str]] = [
     ("x.jsonl", b'{"id": "\xff"}', ":2: must be one line of JSON"),
     ("x.csv", "7,8", ":3: must have as many cells as the header"),
     ("x.json", {"id": "1", "problem": ASKED, "solution": "4", "answer": ""}, "[1]: answer must not be empty"),
+    ("x.jsonl", {"id": "1", "problem": ASKED, "solution": "4", "answer": float("nan")}, ":2: answer must not be empty"),
     ("x.parquet", {"id": "1", "problem": ASKED, "solution": None, "answer": None}, "[1]: answer must not be empty"),
 ]
 
@@ -313,3 +314,62 @@ def test_what_is_written_as_r1_does_is_read_back(thought: str, ending: str) -> N
     for text in (f"<think>\n{thought}\n</think>\n\n{ending}", f"{thought}\n</think>\n\n{ending}"):
         found = read_completion(text, thinks=True)
         assert (found.thought, found.ending, found.flaw) == (thought.strip(), ending.strip(), "")
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("openr1", ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]),
+        ("openr1:extended", ["extended/train-00000-of-00001.parquet"]),
+        ("openr1", ["default/train.jsonl"]),
+        ("openmath:tir", ["data/tir-00000-of-00001.parquet"]),
+        ("gsm8k", ["main/train-00000-of-00001.parquet"]),
+        ("metamath", ["MetaMathQA-395K.json"]),
+        ("limo", ["limo.jsonl"]),
+    ],
+)
+def test_a_mirror_is_what_the_hub_has_or_json_lines(tmp_path: Path, name: str, places: list[str]) -> None:
+    src = source(name)
+    row: dict[str, Any] = {src.statement: ASKED, src.answer: "It is 4\n#### 4", src.trace: "It is 4\n#### 4"}
+    if src.trace_kind == "generations":
+        row |= {src.answer: "4", src.trace: [THOUGHT], src.id: "u"}
+    folder = tmp_path.joinpath(*src.hub.split("/"))
+    folder.mkdir(parents=True)
+    for place in places:
+        (folder / place).parent.mkdir(exist_ok=True)
+        write_table(folder / place, [row])
+    (folder / "README.md").write_text("A card.")
+    assert len(list(opened(Spec(name=name), mirror=tmp_path))) == len(places)
+    assert [str(file.relative_to(folder)) for file in Spec(name=name).files(tmp_path)] == places
+
+
+def test_a_mirror_without_the_set_names_both_ways(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        list(iter_traces("limo", mirror=tmp_path))
+    assert "hf download --repo-type dataset GAIR/LIMO" in str(error.value)
+
+
+def test_a_csv_of_a_spreadsheet_with_long_traces_is_read(tmp_path: Path) -> None:
+    long = "2+2=4, let me see. " * 20_000
+    row = {"id": "424e18", "problem": ASKED, "solution": long + "\\boxed{4}", "answer": "4"}
+    file = write_table(tmp_path / "f.csv", [row])
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    (found,) = read_traced(file)
+    assert (found.problem.id, len(found.trace.text), found.trace.answer) == ("424e18", len(long) + 9, "4")
+
+
+@pytest.mark.parametrize(
+    ("trace", "read"),
+    [
+        ("2+2=4", ("2+2=4", "")),
+        ("<think>\n2+2=4\n</think>\n\n\\boxed{4}", ("2+2=4", "")),
+        ("2+2=4\n</think>", ("2+2=4", "")),
+        ("<think>\n2+2=4", ("<think>\n2+2=4", "unclosed")),
+    ],
+)
+def test_our_own_layout_takes_traces_with_their_marks_and_without(
+    tmp_path: Path, trace: str, read: tuple[str, str]
+) -> None:
+    row = {"id": "1", "statement": ASKED, "gold": "4", "trace": trace, "answer": "4"}
+    (found,) = read_traced(write_table(tmp_path / "f.jsonl", [row]))
+    assert (found.trace.text, found.trace.flaw) == read

@@ -28,7 +28,6 @@ class Data:
     filters: Filters
     model: ModelSource
     seed: int
-    say: Callable[[Any], None]
 
     def check(self) -> None:
         """Reads the tokenizer, the first row of each source and the suites.
@@ -62,7 +61,7 @@ class Data:
             **{"sources": sources, "suites": {suite.name: suite.sha256 for suite in self._suites}},
         }
 
-    def build(self, folder: Path, advance: Advance) -> dict[str, object]:
+    def build(self, folder: Path, advance: Advance, *, say: Callable[[Any], None]) -> dict[str, object]:
         """Makes the rows in the folder; returns the figures.
 
         Raises:
@@ -71,9 +70,9 @@ class Data:
         bad = self._bad_rows()
         mix = Mix(self._specs, mirror=self.corpus.mirror, limit=self.corpus.limit, seed=self.seed, on_bad=bad)
         suites = [suite.name for suite in self._suites]
-        self.say(f"kept clear of: {', '.join(suites)}" + self._left_out(suites))
+        say(f"kept clear of: {', '.join(suites)}" + self._left_out(suites))
         for name, commit in self._commits.items():
-            self.say(f"{name}: commit {commit or 'unknown, as the cache has it'}")
+            say(f"{name}: commit {commit or 'unknown, as the cache has it'}")
         figures = format_rows(
             folder,
             traced=mix,
@@ -90,7 +89,7 @@ class Data:
             num_proc=self.corpus.num_proc,
         )
         for line in bad.first:
-            self.say(f"skipped: {line}")
+            say(f"skipped: {line}")
         read = {"sources": mix.taken, "ended_by": mix.ended_by, "commits": self._commits}
         figures |= {**read, "suites": suites, "bad_rows": {"rows": bad.count, "first": bad.first}}
         write_atomically(folder / "README.md", card_text(figures, specs=self._specs, settings=self.settings))

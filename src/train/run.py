@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -68,30 +69,24 @@ class Training:
             steps.append(done)
         return steps
 
-    def _data_step(self, say: Callable[[Any], None]) -> Data:
-        return Data(
-            corpus=self.corpus,
-            rows=self.rows,
-            filters=self.filters,
-            model=self.model,
-            seed=self.seed,
-            say=say,
-        )
+    @cached_property
+    def _made(self) -> Data:
+        return Data(corpus=self.corpus, rows=self.rows, filters=self.filters, model=self.model, seed=self.seed)
 
     def _check(self) -> None:
         # Before the run's folder is made: bad input must leave nothing half-written.
-        self._data_step(lambda _: None).check()
+        self._made.check()
         weights = weight_bytes(self.model.folder) if self.model.folder else 0
         require_space(self.run, needed_bytes=2 * weights + _SPARE_BYTES)
 
     def _format(self, say: Callable[[Any], None]) -> Step:
-        data = self._data_step(say)
+        made = self._made
 
         def build(folder: Path, advance: Advance) -> dict[str, object]:
             with nothing_left_of_bad_input(folder):
-                return data.build(folder, advance)
+                return made.build(folder, advance, say=say)
 
-        return self._step("format", self._data, inputs=data.inputs, settings=data.settings, build=build)
+        return self._step("format", self._data, inputs=made.inputs, settings=made.settings, build=build)
 
     def _tune(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:

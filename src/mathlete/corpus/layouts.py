@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.corpus.tables import FORMATS, STATEMENTS, cell_text, read_rows
-from mathlete.corpus.traces import Trace, TracedProblem, trace_of
+from mathlete.corpus.traces import Completion, Trace, TracedProblem, has_marks, read_completion, trace_of
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, problem_from
 from mathlete.prompts import INSTRUCTION
@@ -74,7 +74,17 @@ def _own_row(row: Row, where: str, _: str, file: str) -> TracedProblem:
     for name, value in own.items():
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{where}: a traced problem needs its {name} as text", value=repr(value), cure=_CURE)
-    trace = Trace(problem_id=problem.id, text=str(own["trace"]), answer=str(own["answer"]), generator=file)
+    text, answer = str(own["trace"]), str(own["answer"])
+    # Without the marks around it, where it came with them.
+    found = read_completion(text) if has_marks(text) else Completion(thought=text, ending="")
+    trace = Trace(
+        problem_id=problem.id,
+        text=found.thought,
+        answer=answer,
+        generator=file,
+        ending=found.ending,
+        flaw=found.flaw,
+    )
     return TracedProblem(problem=problem, trace=trace, where=where)
 
 

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mathlete.corpus.tables import cell_text
+from mathlete.corpus.tables import FORMATS, cell_text, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
 from mathlete.models import data_folder
-from mathlete.problems import Problem, read_json_lines
+from mathlete.problems import Problem
 
 Row = Mapping[str, Any]
 
@@ -48,6 +48,24 @@ class Source:
         """The file a mirror holds this split in: `<owner>/<name>/[<config>/]<split>.jsonl`."""
         part = self.parts[0] if config is None else config
         return mirror.joinpath(*self.hub.split("/"), part, f"{self.split}.jsonl")
+
+    def files(self, mirror: Path, config: str | None = None) -> list[Path]:
+        """The files the split is in: that one, else parquet as the hub has it and `hf download` leaves it, else none.
+
+        The hub's layouts: `<config>/` or `data/<split>-00000-of-00002.parquet`, or the set's only file of rows.
+        """
+        file = self.mirrored(mirror, config)
+        if file.is_file():
+            return [file]
+        folder = mirror.joinpath(*self.hub.split("/"))
+        places = (
+            (file.parent, folder / "data") if file.parent == folder or file.parent.name == "default" else (file.parent,)
+        )
+        for place in places:
+            if found := sorted(place.glob(f"{self.split}-*.parquet")):
+                return found
+        rows = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS]
+        return rows if len(rows) == 1 and file.parent == folder else []
 
     def fits(self, row: Row) -> bool:
         """Whether the row has what the set's `only` asks for."""
@@ -90,17 +108,13 @@ def rows_of(src: Source, *, mirror: Path | None, on_bad: OnBad = stop) -> Iterat
         if mirror is None:
             yield from _hub_rows(src, part)
             continue
-        file = src.mirrored(mirror, part)
-        if not file.is_file():
-            raise UserError(
-                f"the mirror must hold {src.hub}", value=f"no {file}", cure="put the split there as JSON lines"
-            )
-        for where, row in read_json_lines(file, on_bad=on_bad):
-            if isinstance(row, dict):
-                yield where, row
-            else:
-                value = type(row).__name__
-                on_bad(UserError(f"{where}: a row must be a JSON object", value=value, cure="mend the line"))
+        files = src.files(mirror, part)
+        if not files:
+            value = f"no {src.mirrored(mirror, part)}, nor parquet files as the hub has them"
+            cure = f"put the split there as JSON lines, or run `hf download --repo-type dataset {src.hub}` into it"
+            raise UserError(f"the mirror must hold {src.hub}", value=value, cure=cure)
+        for file in files:
+            yield from read_rows(file, on_bad=on_bad)
 
 
 def _hub_rows(src: Source, part: str) -> Iterable[tuple[str, Row]]:

@@ -34,7 +34,7 @@ class Spec:
         if is_file(self.name):
             return [Path(self.name)]
         src = self.registered
-        return [src.mirrored(mirror, part) for part in src.parts] if src and mirror else []
+        return [file for part in src.parts for file in src.files(mirror, part)] if src and mirror else []
 
 
 def parse_spec(word: str) -> Spec:

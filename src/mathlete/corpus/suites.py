@@ -61,7 +61,7 @@ def suites_at_hand(*, mirror: Path | None, hub: bool) -> list[str]:
 
     def held(name: str) -> bool:
         parts = [source(part) for part in _HUB_SUITES[name]]
-        return all(src.mirrored(mirror, part).is_file() for src in parts for part in src.parts) if mirror else hub
+        return all(src.files(mirror, part) for src in parts for part in src.parts) if mirror else hub
 
     return ["pocket_val", *(name for name in _HUB_SUITES if held(name))]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def _json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
     try:
         rows = json.loads(path.read_bytes())
     except ValueError as error:
-        on_bad(UserError(f"{path}: must be JSON ({error})", cure="mend the file"))
+        cure = "mend the file; if each line is a row of its own, rename it to .jsonl"
+        on_bad(UserError(f"{path}: must be JSON ({error})", cure=cure))
         return
     if not isinstance(rows, list):
         on_bad(UserError(f"{path}: must be a list of objects", value=type(rows).__name__, cure="put them in a list"))
@@ -46,7 +48,8 @@ def _json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
 
 
 def _csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    csv.field_size_limit(2**30)  # a reasoning trace may be longer than the 128 KiB that csv allows a cell
+    with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             reader = csv.DictReader(file, strict=True)
             for row in reader:
@@ -102,5 +105,7 @@ def read_statements(path: Path) -> Iterator[Problem]:
 
 
 def cell_text(value: object) -> str:
-    """A cell as text; a float that is whole loses its point."""
+    """A cell as text; a float that is whole loses its point, NaN is an empty cell."""
+    if isinstance(value, float) and math.isnan(value):
+        return ""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
