@@ -44,7 +44,14 @@ SERVE = {
     # What `vllm serve` runs; that command itself refuses to start in the package of the CPU build.
     "vllm": [
         *("-m", "vllm.entrypoints.openai.api_server", "--model", MODEL, "--host", "127.0.0.1"),
-        *("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "268435456"),
+        *(
+            "--dtype",
+            "float32",
+            "--enforce-eager",
+            "--no-enable-chunked-prefill",
+            "--kv-cache-memory-bytes",
+            "268435456",
+        ),
     ],
 }
 

@@ -33,7 +33,7 @@ HERE = importlib.util.find_spec("vllm") is not None
 WARNINGS = ("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:Unclosed context:ResourceWarning")
 pytestmark = [pytest.mark.filterwarnings(each) for each in WARNINGS]
 needs_vllm = pytest.mark.skipif(not HERE, reason="vllm is not installed; it needs an environment of its own")
-SETTINGS = VllmSettings(eager=True, kv_gib=0.25, at_once=16)
+SETTINGS = VllmSettings(eager=True, kv_gib=0.25, at_once=64)
 CONFIG = SamplingConfig(max_tokens=160)
 GREEDY = SamplingConfig(temperature=0, max_tokens=160)
 PROBLEMS = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[:12]
@@ -153,9 +153,10 @@ def test_greedy_is_greedy_in_the_embedded_engine(engine: VllmSampler) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_the_same_seed_gives_the_same_sample_whatever_else_is_drawn(engine: VllmSampler) -> None:
-    alone = [drawn(engine, problem, 4) for problem in PROBLEMS[:6]]
-    with ThreadPoolExecutor(6) as pool:
-        together = [*pool.map(lambda problem: drawn(engine, problem, 8), PROBLEMS[:6])]
+    alone = [drawn(engine, problem, 4) for problem in PROBLEMS]
+    # More prompts at once than vLLM reads in one step.
+    with ThreadPoolExecutor(12) as pool:
+        together = [*pool.map(lambda problem: drawn(engine, problem, 16), PROBLEMS)]
     for first, again in zip(alone, together, strict=True):
         assert words(first) == {i: said for i, said in words(again).items() if i < 4}
     assert len({sample.text for samples in together for sample in samples.values()}) > 6
@@ -285,8 +286,13 @@ def test_a_folder_that_vllm_cannot_load_is_one_clear_error(tmp_path: Path) -> No
     for file in Path(model_source("pocket").location).iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(UserError, match="vLLM must be able to load"):
-        opened(ModelSource(name="x", location=str(tmp_path)))
+    found: dict[str, Any] = json.loads((tmp_path / "config.json").read_text())
+    unknown = {"quantization_config": {"quant_method": "none-such"}}
+    for more, cure in (({}, "--vllm.max-model-len"), (unknown, "merged 16-bit")):
+        (tmp_path / "config.json").write_text(json.dumps({**found, **more}))
+        with pytest.raises(UserError, match="vLLM must be able to load") as caught:
+            opened(ModelSource(name="x", location=str(tmp_path)))
+        assert cure in caught.value.cure
 
 
 @pytest.mark.skipif(HERE, reason="vllm is installed")

@@ -44,7 +44,7 @@ _VARIABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class VllmSettings:
-    """The vllm engine. How weights are held (AWQ, GPTQ, FP8, int8, …) is read from the model's folder."""
+    """The vllm engine. How weights are held (16-bit, AWQ, GPTQ, FP8, …) is read from the model's folder."""
 
     tensor_parallel: int = 1
     """GPUs that share the model."""
@@ -231,11 +231,15 @@ async def _opened(settings: VllmSettings, source: ModelSource) -> Any:
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_args(settings, source)))
     except (ValueError, RuntimeError, OSError) as error:
+        memory = (
+            "see what it said above; where memory is short: --vllm.max-model-len 16384, "
+            "--vllm.gpu-memory-utilization 0.95, or --vllm.tensor-parallel 2 on two GPUs"
+        )
+        weights = "name a folder in a format this vLLM knows, such as the merged 16-bit one; docs/solving.md tells more"
         raise UserError(
             f"vLLM must be able to load {source.location}",
-            value=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-            cure="see what it said above; where memory is short: --vllm.max-model-len 16384, "
-            "--vllm.gpu-memory-utilization 0.95, or --vllm.tensor-parallel 2 on two GPUs",
+            value=" ".join(f"{type(error).__name__}: {error}".split())[:400],
+            cure=weights if "quantization" in str(error) else memory,
         ) from error
 
 
@@ -243,7 +247,8 @@ def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, Any]:
     import torch
 
     dtype, _ = compute_dtype()
-    kv_gib = settings.kv_gib or (None if torch.cuda.is_available() else _CPU_KV_GIB)
+    cuda = torch.cuda.is_available()
+    kv_gib = settings.kv_gib or (None if cuda else _CPU_KV_GIB)
     return {
         "model": source.location,
         "revision": source.revision,
@@ -255,6 +260,8 @@ def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, Any]:
         "kv_cache_memory_bytes": None if kv_gib is None else int(kv_gib * 2**30),
         "enforce_eager": settings.eager,
         "enable_prefix_caching": True,
+        # After a prompt read in parts vLLM 0.32 rewinds the request's generator, which torch has on GPUs only.
+        "enable_chunked_prefill": None if cuda else False,
         "skip_tokenizer_init": True,
         # Else the folder's generation_config.json would add its own top_k and penalties.
         "generation_config": "vllm",
@@ -268,5 +275,5 @@ def _check_precision(precision: Precision) -> None:
         raise UserError(
             "the vllm engine holds weights as the model's folder says",
             value=f"--precision {precision}",
-            cure="leave --precision out, and name an exported 8-bit folder with --model",
+            cure="leave --precision out, and name a folder of AWQ, GPTQ or FP8 weights with --model",
         )
