@@ -26,13 +26,14 @@ from mathlete.sampling.samples import SamplingConfig
 from mathlete.sampling.transformers_engine import TransformersSampler
 from mathlete.solve.clock import RealClock
 from mathlete.solve.solver import Policy, sample_seed, solve
+from mathlete.solve.stopping import fewest_samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings:
     """Sizes of the comparison."""
 
-    problems: int = 48
+    problems: int = 128
     """Pocket problems."""
     n: int = 16
     """Samples a problem."""
@@ -119,7 +120,7 @@ def vote_seconds(engine: TransformersSampler, problems: list[Problem], n: int, c
         return solve(problem, sampler=engine, clock=RealClock(), policy=policy)
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(2 * engine.max_rows // n + 2) as pool:
+    with ThreadPoolExecutor(2 * engine.max_rows // fewest_samples("exact", n) + 2) as pool:
         list(pool.map(vote, problems))
     return time.perf_counter() - started
 

@@ -24,6 +24,7 @@ from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.many import SpentLog, solve_all, solve_in_turn
 from mathlete.solve.solver import Policy, Solution, sample_seed
+from mathlete.solve.stopping import fewest_samples
 from mathlete.tir.tools import ToolSettings
 
 SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.json", "spent.jsonl"
@@ -202,7 +203,7 @@ def _draw(
                 journal=journal,
                 on_sample=on_sample,
                 # Two batches' worth, so that rows that leave find others waiting.
-                at_once=min(len(problems), 2 * engine.rows // policy.n + 2),
+                at_once=min(len(problems), 2 * engine.rows // fewest_samples(policy.stop, policy.n) + 2),
             )
     return solutions, score.new_tokens
 

@@ -1,4 +1,5 @@
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,6 +12,8 @@ import torch
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
+from mathlete.sampling.batch import Batch, Request
+from mathlete.sampling.completion import CompletionReader
 from mathlete.sampling.samples import Sample, SamplingConfig, arrivals
 from mathlete.sampling.transformers_engine import TransformersSampler
 from mathlete.tir.tools import ToolSampler, ToolSettings
@@ -219,6 +222,39 @@ def test_closing_the_stream_cancels_its_rows(prompts: PromptFormat) -> None:
         assert next(stream).text == "a"
     assert len(everything(engine, 0, 4, GREEDY)) == 4
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("problems", "waves"),
+    [
+        # What may settle a vote goes first; once that is in and no one has cancelled, the others are needed too.
+        ("abc", ["a0 a1 b0 b1 c0 c1", "a2 a3 b2 b3 c2 c3"]),
+        # Half the batch is cheap enough for samples that may turn out not to be needed.
+        ("a", ["a0 a1 a2 a3"]),
+        ("ab", ["a0 a1 b0 b1", "a2 a3 b2 b3"]),
+        ("abcde", ["a0 a1 b0 b1 c0 c1 d0 e0", "a2 a3 b2 b3 c2 c3 d1 e1", "d2 d3 e2 e3"]),
+    ],
+)
+def test_samples_that_a_vote_may_not_need_come_after(prompts: PromptFormat, problems: str, waves: list[str]) -> None:
+    model = bigram_model(prompts, {"Ċ": {"<eos>": 1.0}})
+    reader = CompletionReader(prompts.tokenizer, eos_ids={prompts.tokenizer.eos_token_id})
+    requests = deque(
+        Request(
+            problem_id=name,
+            prompt=prompts.prompt_ids("1"),
+            config=SamplingConfig(enough=2),
+            max_tokens=4,
+            waiting=deque((index, index) for index in range(4)),
+        )
+        for name in problems
+    )
+    found = []
+    with torch.inference_mode():
+        batch = Batch(model, reader=reader, max_rows=8, max_tokens=10**6)
+        while requests:
+            batch.admit(requests)
+            found.append(" ".join(sorted(f"{sample.problem_id}{sample.index}" for _, sample in batch.step())))
+    assert found == waves
 
 
 def test_half_read_stream_leaves_the_engine_usable(sampler: TransformersSampler) -> None:

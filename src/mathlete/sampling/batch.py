@@ -1,7 +1,9 @@
 """The batch of a decode loop: rows of many problems that join, take one token a step, and leave when they are done."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from queue import SimpleQueue
 from typing import Any
 
@@ -34,8 +36,15 @@ class Request:
     answering: bool = False
     """Whether the prompt holds the end of the reasoning, so that a box counts from the first token on."""
     cancelled: bool = False
+    ended: int = 0
+    """Samples that are done."""
     kv: PromptKV | None = None
     """All of the prompt but its last token, read once for all its samples."""
+
+    def needs(self, index: int) -> bool:
+        """Whether the vote surely needs that sample, as far as is known."""
+        enough = self.config.enough
+        return enough is None or index < enough or self.ended >= enough
 
     @property
     def longest(self) -> int:
@@ -58,6 +67,8 @@ class Batch:
         self._model, self._reader = model, reader
         self._device: torch.device = model.device
         self._max_rows, self._max_tokens = max_rows, max_tokens
+        # A GPU reads the weights once for all rows; on a CPU every row soon costs its full share.
+        self._cheap_rows = max_rows if self._device.type == "cuda" else max_rows // 2
         self._rows: list[_Row] = []
         self._kv = RowKV(device=self._device)
         self._ids = torch.empty(0, dtype=torch.long, device=self._device)
@@ -69,29 +80,41 @@ class Batch:
         return len(self._rows)
 
     def admit(self, requests: deque[Request]) -> None:
-        """Lets waiting samples join, first come first served; takes requests off the queue once all of theirs have.
+        """Lets waiting samples join; takes requests off the queue once all of theirs have.
 
         Joins come in groups of a quarter of the batch where so many wait: each costs a prefill and a segment.
         """
-        waiting = sum(len(request.waiting) for request in requests)
-        if not waiting or self._max_rows - len(self) < min(waiting, max(1, self._max_rows // 4)):
+        turns = self._turns(requests)
+        if not turns or self._max_rows - len(self) < min(len(turns), max(1, self._max_rows // 4)):
             return
-        joining: list[tuple[Request, int]] = []
+        joining: dict[Request, int] = {}
         rows, longest = len(self), max((row.request.longest for row in self._rows), default=0)
-        for request in requests:
+        for request in turns:
             longest = max(longest, request.longest)
             # One row always fits, or nothing would ever run.
-            room = max(min(self._max_rows, self._max_tokens // longest), 1) - rows
-            if (count := min(room, len(request.waiting))) <= 0:
+            if rows >= max(min(self._max_rows, self._max_tokens // longest), 1):
                 break
-            joining.append((request, count))
-            rows += count
+            joining[request] = joining.get(request, 0) + 1
+            rows += 1
         if not joining:
             return
-        self._prefill([request for request, _ in joining if request.kv is None])
-        self._join(joining)
-        while requests and not requests[0].waiting:
-            requests.popleft().kv = None
+        self._prefill([request for request in joining if request.kv is None])
+        self._join(list(joining.items()))
+        for request in [request for request in requests if not request.waiting]:
+            requests.remove(request)
+            request.kv = None
+
+    def _turns(self, requests: Iterable[Request]) -> list[Request]:
+        """The request of each sample that may join: every problem's first ones before anyone's later ones.
+
+        Those that a vote may turn out not to need join only as far as a row costs little. So rows go to the problems
+        that need them, and one that its first samples settle never begins the others.
+        """
+        waiting = [(index, place, request) for place, request in enumerate(requests) for index, _ in request.waiting]
+        waiting.sort(key=itemgetter(0, 1))
+        needed = [request for index, _, request in waiting if request.needs(index)]
+        spare = [request for index, _, request in waiting if not request.needs(index)]
+        return needed + spare[: max(0, self._cheap_rows - len(self) - len(needed))]
 
     def _prefill(self, requests: list[Request]) -> None:
         while requests:
@@ -153,6 +176,7 @@ class Batch:
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
             if (sample := row.completion.add(token, logprob)) is not None:
                 done.append(position)
+                row.request.ended += 1
                 finished.append((row.request, sample))
         self._remove(done)
         return finished

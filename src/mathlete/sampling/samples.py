@@ -27,6 +27,10 @@ class SamplingConfig:
     timeout_s: float | None = None
     """Cap on the wall of all samples of a problem, seconds from the call; what is still being drawn then is dropped."""
 
+    enough: int | None = None
+    """Samples of a problem that may settle its vote: an engine with more to do than it can may begin the others later.
+    None: as many as the stopping rule asks for at the least."""
+
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
         for name, value, good, rule in (
@@ -34,6 +38,7 @@ class SamplingConfig:
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
             ("max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
             ("timeout-s", self.timeout_s, self.timeout_s is None or self.timeout_s > 0, "above 0"),
+            ("enough", self.enough, self.enough is None or self.enough >= 1, "at least 1"),
         ):
             if not good:
                 raise UserError(f"--sampling.{name} must be {rule}", value=value, cure="use R1's 0.6, 0.95, 256")

@@ -26,6 +26,8 @@ from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_roo
 if TYPE_CHECKING:
     from mathlete.sampling.batch import Request
 
+MAX_ROWS = 1024
+"""Rows decoded together: the more, the less each costs, up to what memory holds (bench/sampling.py)."""
 _SMALL = 50_000_000
 """Parameters below which a second thread costs more than it brings (bench/sampling.py)."""
 
@@ -35,7 +37,9 @@ class TransformersSampler(Continuing):
 
     name = "transformers"
 
-    def __init__(self, model: Any, *, prompts: PromptFormat, max_rows: int = 256, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Any, *, prompts: PromptFormat, max_rows: int = MAX_ROWS, threads: int | None = None
+    ) -> None:
         """Takes the model over: its attention is replaced, and nothing else may call it until `close`.
 
         Args:
@@ -45,7 +49,7 @@ class TransformersSampler(Continuing):
             threads: CPU threads of the decode loop; None takes 1 for a small model, else all cores.
         """
         if max_rows < 1:
-            raise UserError("the batch needs at least one row", value=max_rows, cure="leave it at 128")
+            raise UserError("the batch needs at least one row", value=max_rows, cure=f"leave it at {MAX_ROWS}")
         _check_covered(model)
         self.prompts = prompts
         self.max_rows = max_rows
@@ -122,7 +126,7 @@ class TransformersSampler(Continuing):
             prompt=prompt,
             config=config,
             max_tokens=min(config.max_tokens, self._context - len(prompt)),
-            waiting=deque(seeds.items()),
+            waiting=deque(sorted(seeds.items())),
             results=results,
         )
 
@@ -178,7 +182,7 @@ def open_transformers(
     source: ModelSource,
     *,
     precision: Precision = "auto",
-    max_rows: int = 256,
+    max_rows: int = MAX_ROWS,
     threads: int | None = None,
     instruction: str | None = None,
 ) -> TransformersSampler:

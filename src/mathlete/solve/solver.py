@@ -11,7 +11,7 @@ from mathlete.sampling.samples import Sample, Sampler
 from mathlete.solve.clock import Clock, until
 from mathlete.solve.policy import Policy
 from mathlete.solve.selection import Selection, select
-from mathlete.solve.stopping import Course, stopping_rule
+from mathlete.solve.stopping import Course, fewest_samples, stopping_rule
 from mathlete.solve.voting import Vote, classes, count_votes
 
 __all__ = ["Ended", "Policy", "Solution", "read_answer", "sample_seed", "solve"]
@@ -82,7 +82,11 @@ def solve(
     ended: Ended = "rule" if _enough(samples.values(), policy) else "all"
     deadline = None if timeout_s is None else started + timeout_s
     if seeds and ended == "all":
-        config = replace(policy.sampling, timeout_s=timeout_s) if timeout_s is not None else policy.sampling
+        config = replace(
+            policy.sampling,
+            timeout_s=policy.sampling.timeout_s if timeout_s is None else timeout_s,
+            enough=policy.sampling.enough or fewest_samples(policy.stop, policy.n),
+        )
         # Closing the stream cancels what is still being drawn.
         stream = until(sampler.stream(problem, seeds=seeds, config=config), clock=clock, deadline=deadline)
         with closing(stream) as arrivals:

@@ -169,6 +169,20 @@ def stops_after(course: Course, rule: Rule) -> "Array":
     return np.where(flags.any(1), flags.argmax(1) + 1, course.n)
 
 
+@cache
+def fewest_samples(name: str, n: int) -> int:
+    """Arrivals after which the rule can end a problem of n samples at the earliest: when all of them agree.
+
+    >>> fewest_samples("exact", 16), fewest_samples("beta95+exact", 16), fewest_samples("none", 16)
+    (9, 4, 16)
+    """
+    import numpy as np
+
+    row = np.zeros((1, n), dtype=np.int64)
+    agreeing = Course(labels=row, weights=row + UNIT, indexes=np.arange(n)[None], n=n)
+    return int(stops_after(agreeing, stopping_rule(name))[0])
+
+
 def _none(course: Course) -> "Array":
     import numpy as np
 

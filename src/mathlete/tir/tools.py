@@ -194,7 +194,12 @@ class ToolSampler:
         return self._engine.begin(
             problem,
             seeds={index: _turn_seed(one.seed, len(one.turns)) for index, one in courses.items()},
-            config=replace(config, max_tokens=config.max_tokens - course.tokens),
+            # A sample that has begun is to end.
+            config=replace(
+                config,
+                max_tokens=config.max_tokens - course.tokens,
+                enough=None if course.turns else config.enough,
+            ),
             results=events,  # type: ignore[arg-type]  # a queue of more kinds takes these too
             said=course.said,
             # After the one refusal the model is left to itself.
