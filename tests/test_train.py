@@ -175,31 +175,6 @@ def test_the_same_command_is_skipped(place: Path, capsys: pytest.CaptureFixture[
     assert sha256_tree(place / "r") == before
 
 
-@pytest.mark.parametrize("words", [["--model", "pocket"], ["--tokenizer", str(POCKET)]])
-def test_format_alone_for_a_model_or_its_tokenizer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("pocket-problems", "p.jsonl", "--count", 30) == 0
-    torn = Path("p.jsonl").read_text() + '{"id": '
-    Path("p.jsonl").write_text(torn)
-    given = ["--until", "format", "--source", "p.jsonl", "pocket-easy", "--limit", 40, "--run", "r", "--json", *words]
-    assert run("math", *given) == 2
-    assert "p.jsonl:31: must be one line of JSON" in capsys.readouterr().err
-    assert not Path("r").exists()
-    assert run("math", *given, "--on-bad", "skip") == 0
-    found = last_line(capsys)
-    assert (found["format"], found["kept"], found["parity"]) == ("r/data", 40, {"rows": 40, "mismatches": 0})
-    assert [path.name for path in Path("r").iterdir()] == ["data"]
-    figures = json.loads(Path("r/data/manifest.json").read_text())["figures"]
-    assert figures["sources"] == {"p.jsonl": 30, "pocket-easy": 10}
-    assert figures["bad_rows"]["rows"] == 1
-    assert "p.jsonl:31" in figures["bad_rows"]["first"][0]
-    assert figures["suites"] == ["pocket_val"]
-    assert run("math", *given, "--on-bad", "skip", "--num-proc", 2) == 0
-    assert last_line(capsys)["skipped"] == ["format"]
-
-
 def test_a_changed_setting_redoes_its_step_and_what_follows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sha256_tree(place / "r")
     # A curve of fewer steps than lie between its points still has one.
@@ -334,24 +309,6 @@ def test_the_run_is_named_by_what_it_does() -> None:
     assert named().startswith("runs/train-pocket-")
     assert len({named(), named(seed=1), named(limit=7), named(source=("gsm8k",))}) == 4
     assert named(folder=Path("r")) == "r"
-
-
-@pytest.mark.parametrize(
-    ("words", "source", "epochs"),
-    [
-        ([], "pocket", 1.0),
-        (["--help"], "pocket", 1.0),
-        (["--model", "r1-qwen-7b"], "openr1", 2.0),
-        (["--model=r1-llama-8b", "--seed", "3"], "openr1", 2.0),
-        (["--model", "somebody/some-model"], "openr1", 2.0),
-        (["--tokenizer", "somewhere"], "openr1", 2.0),
-    ],
-)
-def test_defaults_follow_the_model(words: list[str], source: str, epochs: float) -> None:
-    if not words and torch.cuda.is_available():
-        pytest.skip("without a name the default depends on the GPU")
-    found = defaults(words)
-    assert (found.corpus.source, found.tune.epochs) == ((source,), epochs)
 
 
 def test_pocket_problems_are_byte_identical_and_readable(

@@ -8,14 +8,23 @@ from typing import Any
 
 import datasets
 import pytest
+import torch
 
 from mathlete.command import run_command_line
+from mathlete.corpus.card import REASONS, reason_in_words
+from mathlete.corpus.sources import sources
 from mathlete.corpus.suites import load_suite
-from train.__main__ import COMMANDS
+from mathlete.models import data_folder
+from train.__main__ import COMMANDS, defaults
 
 
 def run(*words: object) -> int:
     return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +109,26 @@ def test_the_card_tells_what_the_rows_are_made_of(formatted: Path) -> None:
     assert figures["packing"]["budget"] == 90
 
 
+def test_the_docs_commands_run_and_their_tables_are_true(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (root / "docs" / "data.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    assert len(commands) == 7
+    for command in commands:
+        assert command.startswith("python -m train ")
+        assert run(*command.split()[3:]) == 0, command
+    told = dict(re.findall(r"^\| `([a-z ]+)` \| ([^|]*) \|$", text, re.M))
+    assert {reason: reason_in_words(reason) for reason in told} == told
+    assert told.keys() >= REASONS.keys()
+    named = {
+        name for line in text.splitlines() if line.count("|") == 4 for name in re.findall(r"`([a-z\d.:-]+)`", line)
+    }
+    with_traces = {name for name, src in sources().items() if src.trace}
+    assert with_traces <= named
+
+
 @pytest.mark.parametrize("folder", [".", "nowhere", "r/adapter"])
 def test_show_of_no_run_is_exit_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str
@@ -107,3 +136,60 @@ def test_show_of_no_run_is_exit_2(
     monkeypatch.chdir(tmp_path)
     assert run("data", "show", folder) == 2
     assert "RUN must be a run's folder, got no finished format step in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        (["--source", "gsm8k"], 9_800),
+        (["--source", "gsm8k", "a.csv"], None),
+        (["--source", "a.jsonl=0.5", "gsm8k=1"], None),
+        (["--source=a.parquet"], None),
+        (["--source", "gsm8k", "--run", "a.json"], 9_800),
+    ],
+)
+def test_a_file_is_read_to_its_end(words: list[str], limit: int | None) -> None:
+    assert defaults(["--model", "pocket", *words]).corpus.limit == limit
+
+
+@pytest.mark.parametrize(
+    ("words", "source", "epochs"),
+    [
+        ([], "pocket", 1.0),
+        (["--help"], "pocket", 1.0),
+        (["--model", "r1-qwen-7b"], "openr1", 2.0),
+        (["--model=r1-llama-8b", "--seed", "3"], "openr1", 2.0),
+        (["--model", "somebody/some-model"], "openr1", 2.0),
+        (["--tokenizer", "somewhere"], "openr1", 2.0),
+    ],
+)
+def test_defaults_follow_the_model(words: list[str], source: str, epochs: float) -> None:
+    if not words and torch.cuda.is_available():
+        pytest.skip("without a name the default depends on the GPU")
+    found = defaults(words)
+    assert (found.corpus.source, found.tune.epochs) == ((source,), epochs)
+
+
+@pytest.mark.parametrize("words", [["--model", "pocket"], ["--tokenizer", str(data_folder() / "pocket" / "model")]])
+def test_format_alone_for_a_model_or_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("pocket-problems", "p.jsonl", "--count", 30) == 0
+    torn = Path("p.jsonl").read_text() + '{"id": '
+    Path("p.jsonl").write_text(torn)
+    given = ["--until", "format", "--source", "p.jsonl", "pocket-easy", "--limit", 40, "--run", "r", "--json", *words]
+    assert run("math", *given) == 2
+    assert "p.jsonl:31: must be one line of JSON" in capsys.readouterr().err
+    assert not Path("r").exists()
+    assert run("math", *given, "--on-bad", "skip") == 0
+    found = last_line(capsys)
+    assert (found["format"], found["kept"], found["parity"]) == ("r/data", 40, {"rows": 40, "mismatches": 0})
+    assert [path.name for path in Path("r").iterdir()] == ["data"]
+    figures = json.loads(Path("r/data/manifest.json").read_text())["figures"]
+    assert figures["sources"] == {"p.jsonl": 30, "pocket-easy": 10}
+    assert figures["bad_rows"]["rows"] == 1
+    assert "p.jsonl:31" in figures["bad_rows"]["first"][0]
+    assert figures["suites"] == ["pocket_val"]
+    assert run("math", *given, "--on-bad", "skip", "--num-proc", 2) == 0
+    assert last_line(capsys)["skipped"] == ["format"]

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +12,7 @@ import tyro
 from mathlete.command import Command, console, run_command_line
 from mathlete.corpus.pocket.base import PocketBaseConfig
 from mathlete.corpus.settings import Corpus, Filters
+from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
@@ -62,14 +63,32 @@ class MathSettings:
 
 def defaults(words: Sequence[str]) -> MathSettings:
     """The settings of the preset of the model that the words name, or of this machine's."""
+    found = settings_of(_preset_named(words))
+    if _names_a_file(words):
+        # The preset's limit is that of its own source: a user's file is read to its end.
+        return replace(found, corpus=replace(found.corpus, limit=None))
+    return found
+
+
+def _preset_named(words: Sequence[str]) -> str:
     named = [word.removeprefix("--model=") for word in words if word.startswith("--model=")]
     named += [value for flag, value in pairwise(words) if flag == "--model"]
     if named:
-        return settings_of(named[-1])
+        return named[-1]
     if any(word.partition("=")[0] == "--tokenizer" for word in words):
-        return settings_of("a model that is not the pocket model")
+        return "a model that is not the pocket model"
     # Help must not wait for torch to look for a GPU.
-    return settings_of("pocket" if {"-h", "--help"} & {*words} else default_model()[0])
+    return "pocket" if {"-h", "--help"} & {*words} else default_model()[0]
+
+
+def _names_a_file(words: Sequence[str]) -> bool:
+    flag = ""
+    for word in words:
+        flag, _, given = word.partition("=") if word.startswith("--") else (flag, "", word)
+        path = given if Path(given).suffix in FORMATS else given.rpartition("=")[0]
+        if flag == "--source" and Path(path).suffix in FORMATS:
+            return True
+    return False
 
 
 def settings_of(model: str) -> MathSettings:

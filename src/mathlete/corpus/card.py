@@ -7,7 +7,7 @@ from typing import Any
 
 from mathlete.corpus.stream import Spec
 
-_REASONS = {
+REASONS = {
     "wrong": "the checker finds another answer than the gold",
     "unknown": "the checker cannot tell",
     "unclosed": "the reasoning never ends",
@@ -27,6 +27,7 @@ _REASONS = {
     "policy": "another trace of the problem was kept",
     "parity": "its tokens are not those that are served and must be written",
 }
+"""Why traces are left out, in words; `in SUITE` aside."""
 
 
 def card_text(figures: Mapping[str, Any], *, specs: Sequence[Spec], settings: Mapping[str, Any]) -> str:
@@ -72,7 +73,7 @@ def card_text(figures: Mapping[str, Any], *, specs: Sequence[Spec], settings: Ma
 
 def reason_in_words(reason: str) -> str:
     """What a reason for leaving a trace out means."""
-    return _REASONS.get(reason, "its problem is one of that suite's")
+    return REASONS.get(reason, "its problem is one of that suite's")
 
 
 def _sources(figures: Mapping[str, Any], specs: Sequence[Spec]) -> list[Sequence[object]]:
