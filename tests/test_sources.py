@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,34 @@ def test_unknown_names_say_what_is_known(load: object, message: str) -> None:
 def test_offline_hub_error_names_the_mirror() -> None:
     with pytest.raises(UserError, match=r"aime_2024 can't be had from the hub.*\n.*--mirror DIR"):
         load_suite("aime24")
+
+
+@pytest.mark.parametrize("name", ["limo", "numina-cot", "openr1", "math:algebra", "openmath:tir"])
+def test_the_hubs_rows_come_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """`datasets` reads a folder of the set's name as it reads the set: by config and split, streamed or mapped."""
+    src = source(name)
+    folder = tmp_path.joinpath(*src.hub.split("/"))
+    place = f"{src.config}/" if src.config else ""
+    (folder / place).mkdir(parents=True)
+    row: dict[str, Any] = {
+        src.statement: "2+2?",
+        src.answer: "So \\boxed{4}",
+        src.trace: "So \\boxed{4}",
+        "source": "s",
+        "level": "1",
+    }
+    if src.trace_kind == "generations":
+        row |= {src.answer: "4", src.trace: ["<think>\n2+2\n</think>\n\\boxed{4}"], src.id: "u", src.subset: "s"}
+    (folder / place / f"{src.split}.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    head = (
+        f"- config_name: {src.config or 'default'}\n  data_files:\n  - split: {src.split}\n    path: '{place}*.jsonl'\n"
+    )
+    (folder / "README.md").write_text(f"---\nconfigs:\n{head}---\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    found = load_traces(name)
+    assert [one.trace.answer for one in found] == ["4"] * 3
+    assert [one.where for one in found] == [f"{src.hub}[{number}]" for number in range(3)]
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -217,14 +217,25 @@ def test_an_interrupted_format_goes_on_from_its_finished_parts(
     parts = tmp_path / "cut" / ".parts"
     assert sorted(part.name for part in parts.iterdir()) == ["00000", "00001"]
     before = [part.stat().st_ino for part in sorted(parts.iterdir())]
-    (parts / "00002.unfinished").mkdir()
-    (parts / "00002.unfinished" / "half").touch()
+    (parts / "00002.unfinished-1").mkdir()
+    (parts / "00002.unfinished-1" / "half").touch()
     with pytest.raises(KeyboardInterrupt):
         cut()
     assert [part.stat().st_ino for part in sorted(parts.glob("?????"))] == before
     assert built(tmp_path / "cut", iter(some), pocket, heldout=5, size=20) == whole
     assert sha256_tree(tmp_path / "cut") == sha256_tree(tmp_path / "whole")
     assert not parts.exists()
+
+
+def test_a_part_that_a_worker_of_a_killed_run_finishes_too_is_the_same_part(
+    tmp_path: Path, pocket: PromptFormat
+) -> None:
+    maker = Maker(prompts=pocket, rows=Rows(), filters=Filters(), suites=(), keep_dropped=False)
+    some = [[one] for one in iter_traces("pocket", limit=5)]
+    first = maker.write(tmp_path / "00000", some)
+    before = sha256_tree(tmp_path)
+    assert maker.write(tmp_path / "00000", some) == first
+    assert sha256_tree(tmp_path) == before
 
 
 def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: PromptFormat) -> None:

@@ -4,11 +4,13 @@ A part holds its rows, its drops and a small manifest. A killed run goes on afte
 """
 
 import json
+import os
 import shutil
+import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -86,7 +88,8 @@ class Maker:
         import datasets
 
         datasets.disable_progress_bars()
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        # A worker of a killed run may still be at the same part: each process writes into a folder of its own.
+        unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         overlap = self._overlap(unfinished / _OVERLAP, [traces[0].problem for traces in some])
@@ -104,7 +107,12 @@ class Maker:
         write_atomically(unfinished / _DROPPED, "".join(lines))
         figures = {"traces": len(rows) + len(drops), "drops": Counter(reason for reason, _ in drops)}
         write_json(unfinished / _FIGURES, figures)
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(unfinished)  # the other one was faster, and its part is the same
         return Part(folder=folder)
 
     def _row(self, one: TracedProblem) -> Row | str:
@@ -134,6 +142,7 @@ _maker: Maker
 
 def _set_maker(maker: Maker) -> None:
     global _maker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that hands out the parts
     _maker = maker
 
 
@@ -145,13 +154,7 @@ def make_parts(
     folder: Path, traced: Iterable[Sequence[TracedProblem]], *, maker: Maker, num_proc: int, size: int
 ) -> Iterator[Part]:
     """Yields the parts in order, made now or by a run that was killed; at most two for each process are in memory."""
-    with ExitStack() as stack:
-        pool = None
-        if num_proc > 1:
-            context = get_context("spawn")  # threads of the tokenizer and of Arrow do not survive a fork
-            pool = stack.enter_context(
-                ProcessPoolExecutor(num_proc, mp_context=context, initializer=_set_maker, initargs=(maker,))
-            )
+    with _workers(maker, num_proc) as pool:
         waiting: deque[Part | Future[Part]] = deque()
         for number, some in enumerate(_batched(traced, size)):
             part = folder / f"{number:05d}"
@@ -165,6 +168,20 @@ def make_parts(
                 yield _done(waiting.popleft())
         while waiting:
             yield _done(waiting.popleft())
+
+
+@contextmanager
+def _workers(maker: Maker, num_proc: int) -> Iterator[ProcessPoolExecutor | None]:
+    """The processes that make parts; None for this one alone. An error ends them after the parts they are at."""
+    if num_proc == 1:
+        yield None
+        return
+    context = get_context("spawn")  # threads of the tokenizer and of Arrow do not survive a fork
+    pool = ProcessPoolExecutor(num_proc, mp_context=context, initializer=_set_maker, initargs=(maker,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _done(part: Part | Future[Part]) -> Part:
