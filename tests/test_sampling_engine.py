@@ -3,6 +3,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from mathlete.errors import UserError
+from mathlete.kernel.engine import EngineProcess
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.batch import Batch, Request
@@ -185,6 +187,17 @@ def test_a_program_is_run_in_the_middle_of_a_sample(prompts: PromptFormat, turns
         with closing(ToolSampler(small, ToolSettings(turns=9))) as full:
             (cut,) = full.stream(problem(0), seeds={0: 5}, config=SamplingConfig(temperature=0))
         assert cut.finish == "length"
+
+
+def test_the_notebooks_engine_runs_programs_too(prompts: PromptFormat, tmp_path: Path) -> None:
+    model = bigram_model(prompts, script(PROGRAM, "</think>", "\\", *"boxed{7", "}$", "<eos>"), context=1024)
+    model.save_pretrained(tmp_path / "model")
+    prompts.tokenizer.save_pretrained(tmp_path / "model")
+    with closing(EngineProcess(tmp_path / "model", log=tmp_path / "log", tools=ToolSettings(turns=1))) as engine:
+        engine.ready(timeout_s=120)
+        (sample,) = engine.stream(problem(0), seeds={0: 5}, config=SamplingConfig(temperature=0))
+    assert "```output\n42\n```" in sample.text
+    assert "the model's programs run behind: " in (tmp_path / "log").read_text()
 
 
 def test_a_box_in_what_was_said_before_counts_with_the_reasoning_that_ended_there(prompts: PromptFormat) -> None:

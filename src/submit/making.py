@@ -29,9 +29,22 @@ from mathlete.problems import read_problems
 from mathlete.runs import read_json, sha256_json, sha256_tree
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy, with_words
+from mathlete.tir.tools import ToolSettings
 from submit.faults import list_faults, run_faults
 
 WORK, WHEELS, KAGGLE = Path("runs/submit"), Path("runs/wheels"), Path("kaggle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KaggleSettings:
+    """What Kaggle is told of notebook and model."""
+
+    machine: str | None = None
+    """Kaggle's machine shape; default: the competition's."""
+    licence: str = "Apache 2.0"
+    """The model's, by Kaggle's name of it."""
+    image: str = ""
+    """Docker image pinned by its digest; empty: the one in use when the notebook is first saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +62,9 @@ class BuildSettings:
     seed: int = 0
     """The private set is run twice: the same seed gives the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    tools: ToolSettings = field(default_factory=ToolSettings)
     names: Names = field(default_factory=Names)
-    machine: str | None = None
-    """Kaggle's machine shape; default: the competition's."""
-    licence: str = "Apache 2.0"
-    """The model's, by Kaggle's name of it."""
-    image: str = ""
-    """Docker image pinned by its digest; empty: the one in use when the notebook is first saved."""
+    kaggle: KaggleSettings = field(default_factory=KaggleSettings)
     find_links: Path | None = None
     """Take the wheels that the weights need from this folder instead of the package index."""
     folder: Path = WORK
@@ -100,6 +109,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     config = KernelConfig(
         competition=settings.competition,
         policy=policy,
+        tools=settings.tools,
         problems=rules.problems,
         wall_s=float(rules.wall_s),
         deadline_s=float(rules.predict_deadline_s),
@@ -111,9 +121,9 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         names=names,
         kaggle=kaggle,
         wheels=wheels,
-        machine=settings.machine,
-        image=settings.image,
-        licence=settings.licence,
+        machine=settings.kaggle.machine,
+        image=settings.kaggle.image,
+        licence=settings.kaggle.licence,
         find_links=settings.find_links,
     )
     made.save(settings.folder)

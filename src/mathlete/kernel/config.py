@@ -9,6 +9,7 @@ from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.solver import Policy
+from mathlete.tir.tools import ToolSettings
 
 Precision = Literal["auto", "dense", "int8", "nf4"]
 
@@ -37,6 +38,8 @@ class KernelConfig:
     """Ceiling of one loading of the model, seconds."""
     deadline_s: float = 1800.0
     """The gateway's own deadline of every call after the first, seconds: 30 min in AIMO-2, 9 h in AIMO-3."""
+    tools: ToolSettings = field(default_factory=ToolSettings)
+    """Whether the model may have Python run."""
     fallback: int = 0
     """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
 
@@ -44,6 +47,7 @@ class KernelConfig:
         """Raises UserError where a value is out of its range."""
         rules = competition(self.competition)
         self.policy.check()
+        self.tools.check()
         for name, good, rule, cure in (
             ("problems", self.problems >= 1, "at least 1", "--problems 50"),
             ("wall-s", self.wall_s > self.reserve_s >= 0, "longer than the reserve", f"--wall-s {rules.wall_s}"),
@@ -81,7 +85,8 @@ def config_from(value: Mapping[str, Any]) -> KernelConfig:
     try:
         policy = dict(value["policy"])
         sampling = SamplingConfig(**policy.pop("sampling"))
-        config = KernelConfig(**{**value, "policy": Policy(**policy, sampling=sampling)})
+        tools = ToolSettings(**value["tools"])
+        config = KernelConfig(**{**value, "policy": Policy(**policy, sampling=sampling), "tools": tools})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"the notebook's settings must be those of this version ({error})", cure="build the notebook again"

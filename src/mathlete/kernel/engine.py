@@ -18,6 +18,7 @@ from typing import Any
 from mathlete.problems import Problem
 from mathlete.sampling.record import sample_from
 from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.tir.tools import ToolSettings
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 _LOG_TAIL = 300
@@ -42,9 +43,15 @@ class EngineProcess:
         log: Path,
         precision: str = "auto",
         threads: int | None = None,
+        tools: ToolSettings | None = None,
         command: tuple[str, ...] = COMMAND,
     ) -> None:
-        self._settings = {"model": str(model), "precision": precision, "threads": threads}
+        self._settings = {
+            "model": str(model),
+            "precision": precision,
+            "threads": threads,
+            "tools": asdict(tools or ToolSettings()),
+        }
         self._log, self._command = log, command
         self._process: subprocess.Popen[str] | None = None
         self._inbox = _Inbox()

@@ -1,6 +1,6 @@
 """The engine's own process: `python -m mathlete.kernel.engine_child`, one JSON value a line in and out.
 
-In: first {"model", "precision", "threads"}; then {"request", "problem", "seeds", "config"} or {"cancel"}.
+In: first {"model", "precision", "threads", "tools"}; then {"request", "problem", "seeds", "config"} or {"cancel"}.
 Out: {"ready"} once the model is loaded; {"request", "sample"} as each finishes, {"request", "done"} or
 {"request", "error"}. End of input ends the process.
 """
@@ -14,18 +14,28 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from mathlete.models import model_source
+from mathlete.models import model_source, prompt_format
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sampler, SamplingConfig
+from mathlete.tir.tools import ToolSampler, ToolSettings
 
 
 def open_sampler(settings: Mapping[str, Any]) -> Sampler:
     """The engine over the model the settings name."""
     from mathlete.sampling.transformers_engine import open_transformers
 
-    return open_transformers(
-        model_source(settings["model"]), precision=settings["precision"], threads=settings["threads"]
+    source, tools = model_source(settings["model"]), ToolSettings(**settings["tools"])
+    engine = open_transformers(
+        source,
+        precision=settings["precision"],
+        threads=settings["threads"],
+        instruction=tools.told(prompt_format(source)).instruction,
     )
+    if not tools.turns:
+        return engine
+    sampler = ToolSampler(engine, tools)
+    print(f"the model's programs run behind: {', '.join(sampler.layers)}", file=sys.stderr, flush=True)
+    return sampler
 
 
 class Replies:

@@ -162,7 +162,7 @@ def lint_model(folder: Path) -> list[Problem]:
             found.append(Problem(rule=rule, value=f"without {', '.join(missing)}", cure="build again"))
         licence = value.get("licenseName")
         if name == INSTANCE_FILE and licence not in _LICENCES:
-            cure = f"build with --licence one of {', '.join(sorted(_LICENCES))}"
+            cure = f"build with --kaggle.licence one of {', '.join(sorted(_LICENCES))}"
             found.append(Problem(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure))
     return found
 

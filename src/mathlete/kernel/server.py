@@ -74,7 +74,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
     rules = competition(config.competition)
     answerer = Answerer(
         config,
-        engine=EngineProcess(model, log=working / ENGINE_LOG, precision=config.precision),
+        engine=EngineProcess(model, log=working / ENGINE_LOG, precision=config.precision, tools=config.tools),
         started=started,
         journal=working / JOURNAL,
     )

@@ -12,8 +12,8 @@ import torch
 def slice_size(vocabulary: int) -> int:
     """Logits looked at first. A row whose nucleus is not inside its slice is sorted in full: the draw is always exact.
 
-    Measured on a CPU: of a small vocabulary 8 cost a fifth of 32, because torch sorts all where k > size / 64; a smaller
-    slice sends flat rows of a large vocabulary to the full sort (bench/sampling.py).
+    Measured on a CPU: of a small vocabulary 8 cost a fifth of 32, because torch sorts all where k > size / 64; a
+    smaller slice sends flat rows of a large vocabulary to the full sort (bench/sampling.py).
     """
     return min(vocabulary, 8 if vocabulary < 8192 else 256)
 
