@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.solve.policy import Policy, with_words
-from mathlete.solve.stopping import UNIT, Course, dirichlet_posterior, posterior, stopping_rule, stops_after
+from mathlete.solve.stopping import (
+    KNOWN_RULES,
+    UNIT,
+    Course,
+    dirichlet_posterior,
+    fewest_samples,
+    posterior,
+    stopping_rule,
+    stops_after,
+)
 
 labels = st.lists(st.integers(-1, 3), min_size=1, max_size=12)
 
@@ -85,6 +94,14 @@ def test_an_answerless_sample_stops_nothing(found: list[int], rule: str) -> None
 )
 def test_rule_stops_where_it_should(rule: str, found: list[int], end: int) -> None:
     assert stop(found, rule) == end
+
+
+@given(found=st.lists(st.integers(-1, 9), min_size=1, max_size=16), data=st.data())
+@settings(deadline=None)
+def test_no_rule_stops_before_its_fewest_samples(found: list[int], data: st.DataObject) -> None:
+    rule = data.draw(st.sampled_from([*KNOWN_RULES, "hopeless3of4", "beta95+exact", "hopeless6of8+votes6"]))
+    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
+    assert stop(found, rule, weights=weights) >= fewest_samples(rule, len(found))
 
 
 def test_beta95_stops_at_the_known_counts() -> None:

@@ -17,6 +17,7 @@ from mathlete.kernel.gateway.scorer import answers_in
 from mathlete.kernel.rehearsal import RehearsalSettings, Rehearsed, canary, rehearse
 from mathlete.models import data_folder
 from mathlete.problems import Problem, read_problems
+from mathlete.sampling.samples import SamplingConfig
 from submit.__main__ import COMMANDS
 from submit.faults import QUESTIONS, run_fault
 
@@ -85,6 +86,23 @@ def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_pyth
     refused = rehearse(build, asked(3), settings, folder=tmp_path / "network", fault=fault)
     assert refused.refusal is not None
     assert "(rehearsal)" in (tmp_path / "network" / "stage" / "notebook.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("after", "speed"), [(2.0, 50.0), (1.2, 100.0)])
+def test_a_failure_while_the_machine_got_busier_is_tried_again_on_a_slower_clock(
+    after: float, speed: float, here: Path, tmp_path: Path
+) -> None:
+    build = load_build(Path("runs/submit"))
+    # One token is never an answer, so both tries are refused.
+    speechless = replace(build.config, policy=replace(build.config.policy, sampling=SamplingConfig(max_tokens=1)))
+    busy = iter([1.0, after])
+    settings, folder = RehearsalSettings(), tmp_path / "stage"
+    found = rehearse(replace(build, config=speechless), asked(2), settings, folder=folder, measure=lambda: next(busy))
+    assert found.refusal is not None
+    assert "without an answer" in found.refusal.value
+    wall_s = build.config.wall_s / speed
+    assert f'"wall_s": {wall_s}' in (folder / "submission.ipynb").read_text().replace("\\", "")
 
 
 @pytest.mark.parametrize("where", ["tmp/work", "home/work"])

@@ -36,6 +36,8 @@ VIRTUAL_SPEED = 100.0
 """Seconds of the virtual clock in a real one on an idle machine: five hours in three minutes."""
 FALLBACKS_MAX = 0.5
 """Share of questions without an answer of the model above which a rehearsal refuses."""
+_BUSIER = 1.3
+"""How much busier the machine must have got for a failure on the virtual clock to be tried again."""
 _SPARE_S = 60.0
 """Real seconds a rehearsal may take beyond the wall: two containers have to start."""
 _PLACEHOLDER = "id,{column}\n000aaa,What is $1-1$?\n111bbb,What is $0\\times10$?\n222ccc,Solve $4+x=4$ for $x$.\n"
@@ -118,8 +120,9 @@ def rehearse(
     *,
     folder: Path,
     fault: Callable[[Draft], None] | None = None,
+    measure: Callable[[], float] | None = None,
 ) -> Rehearsed:
-    """Rehearses once; everything it made stays in the folder.
+    """Rehearses once, again where it failed while the machine got busier; what it made stays in the folder.
 
     Args:
         build: what to rehearse.
@@ -127,10 +130,12 @@ def rehearse(
         settings: how.
         folder: emptied first.
         fault: changes the draft before it is staged.
+        measure: how busy the machine is; default: `busyness`.
     """
-    busy = busyness()
+    measure = measure or busyness
+    busy = measure()
     found = _rehearse(build, problems, settings, folder=folder, fault=fault, busy=busy)
-    if found.refusal is None or fault is not None or settings.clock == "real" or (now := busyness()) < 1.3 * busy:
+    if found.refusal is None or fault is not None or settings.clock == "real" or (now := measure()) < _BUSIER * busy:
         return found
     # The machine got busier on the way: its clock ran too fast.
     return _rehearse(build, problems, settings, folder=folder, fault=fault, busy=now)

@@ -138,7 +138,7 @@ def read_answer(text: str, *, cut: bool = False) -> str | None:
 def _enough(samples: Iterable[Sample], policy: Policy) -> bool:
     """Whether the rule holds after the latest of these samples, given in arrival order."""
     known = list(samples)
-    if policy.stop == "none" or not known:
+    if policy.stop == "none" or len(known) < fewest_samples(policy.stop, policy.n):
         return False
     return bool(stopping_rule(policy.stop)(course(known, policy))[0, -1])
 
