@@ -1,6 +1,9 @@
 """Format: what is trained on, what is left out, what is held out, and what a kill leaves."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -225,6 +228,27 @@ def test_an_interrupted_format_goes_on_from_its_finished_parts(
     assert built(tmp_path / "cut", iter(some), pocket, heldout=5, size=20) == whole
     assert sha256_tree(tmp_path / "cut") == sha256_tree(tmp_path / "whole")
     assert not parts.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "train", "math", "--model", "pocket", "--until", "format", "--run", "r",
+               "--num-proc", "2", "--limit", "9000"]  # fmt: skip
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+        while not (tmp_path / "r/data/.parts/00000").exists():
+            assert started.poll() is None
+            time.sleep(0.05)
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        workers = [
+            Path("/proc", pid) for pid in children if b"spawn_main" in Path("/proc", pid, "cmdline").read_bytes()
+        ]
+        started.kill()
+    assert len(workers) == 2
+    for _ in range(600):
+        if not any(worker.exists() for worker in workers):
+            return
+        time.sleep(0.1)
+    pytest.fail("workers outlived their parent by a minute")
 
 
 def test_a_part_that_a_worker_of_a_killed_run_finishes_too_is_the_same_part(

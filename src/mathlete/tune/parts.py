@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from mathlete.corpus.overlap import SuiteIndex, pair_line
@@ -143,7 +144,16 @@ _maker: Maker
 def _set_maker(maker: Maker) -> None:
     global _maker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that hands out the parts
+    Thread(target=_end_with_parent, daemon=True).start()
     _maker = maker
+
+
+def _end_with_parent() -> None:
+    # Workers hold each other's pipes open, so none of them would notice that the parent was killed.
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _write(folder: Path, some: Sequence[Sequence[TracedProblem]]) -> Part:
