@@ -77,6 +77,7 @@ def test_show_prints_rows_pairs_and_drops_without_reading_markup(
     assert "exact 1.00 · more-0" in shown
     assert shown.count(statement) >= 2
     assert "left out: wrong · more-1 more.json[1] · gold 4 · … \\boxed{5}" in shown
+    assert "left out: bad row · more.json[3]: answer must not be empty" in shown
     assert "bad rows 1 · parity" in shown
 
 
@@ -193,3 +194,36 @@ def test_format_alone_for_a_model_or_its_tokenizer(
     assert figures["suites"] == ["pocket_val"]
     assert run("math", *given, "--on-bad", "skip", "--num-proc", 2) == 0
     assert last_line(capsys)["skipped"] == ["format"]
+
+
+@pytest.mark.parametrize(
+    ("row", "words", "message", "cure"),
+    [
+        ({"problem": "2+2?", "solution": "\\boxed{4}"}, [], "got no gold: 2", "--filters.unverified keep"),
+        ({"problem": "2+2?", "solution": "\\boxed{4}", "answer": "5"}, [], "got wrong: 2", "with right traces"),
+        (
+            {"problem": "2+2?", "solution": "4 " * 999, "answer": "4"},
+            ["--filters.repeats", 1],
+            "too long: 2",
+            "--rows.sho",
+        ),
+        (
+            {"problem": "", "solution": "4", "answer": "4"},
+            ["--on-bad", "skip"],
+            "no problem at all",
+            "give more problems",
+        ),
+    ],
+)
+def test_nothing_left_says_what_took_most(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, str], words: list[str], message: str, cure: str
+) -> None:
+    file = tmp_path / "f.json"
+    file.write_text(json.dumps([row, row]))
+    given = ["--model", "pocket", "--source", file, "--until", "format", "--run", tmp_path / "r", *words]
+    assert run("math", *given) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert cure in shown.err.partition("Fix: ")[2]
+    assert ("skipped: " in shown.out) == ("skip" in words)
+    assert not (tmp_path / "r").exists()

@@ -230,6 +230,7 @@ def test_an_interrupted_format_goes_on_from_its_finished_parts(
     assert not parts.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "train", "math", "--model", "pocket", "--until", "format", "--run", "r",

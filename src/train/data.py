@@ -1,5 +1,6 @@
 """The format step of a run: what it reads, what makes it another step, and how its rows are built."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -9,12 +10,12 @@ from typing import Any
 from mathlete.corpus.card import card_text
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.sources import hub_commit
-from mathlete.corpus.stream import BadRows, Mix, Spec, opened, parse_spec
+from mathlete.corpus.stream import SHOWN, BadRows, Mix, Spec, opened, parse_spec
 from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite, suites_at_hand
 from mathlete.models import ModelSource, prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.runs import write_atomically
-from mathlete.tune.format import format_rows
+from mathlete.tune.format import DROPPED, format_rows
 from mathlete.tune.parts import Maker
 from mathlete.tune.settings import Advance, Rows
 
@@ -37,7 +38,10 @@ class Data:
         """
         specs, _ = self._specs, self._prompts.opening
         for spec in specs:
-            next(opened(spec, mirror=self.corpus.mirror, limit=1, on_bad=self._bad_rows()), None)
+            next(
+                opened(spec, mirror=self.corpus.mirror, limit=1, on_bad=BadRows(skip=self.corpus.on_bad == "skip")),
+                None,
+            )
         _ = self._suites
 
     @property
@@ -67,7 +71,7 @@ class Data:
         Raises:
             UserError: a bad row, or fewer than two rows are left.
         """
-        bad = self._bad_rows()
+        bad = BadRows(skip=self.corpus.on_bad == "skip", say=say, keep=self.corpus.keep_dropped)
         mix = Mix(self._specs, mirror=self.corpus.mirror, limit=self.corpus.limit, seed=self.seed, on_bad=bad)
         suites = [suite.name for suite in self._suites]
         say(f"kept clear of: {', '.join(suites)}" + self._left_out(suites))
@@ -88,19 +92,17 @@ class Data:
             advance=advance,
             num_proc=self.corpus.num_proc,
         )
-        for line in bad.first:
-            say(f"skipped: {line}")
+        if self.corpus.keep_dropped:
+            with (folder / DROPPED).open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"reason": "bad row", "error": line}) + "\n" for line in bad.noted)
         read = {"sources": mix.taken, "ended_by": mix.ended_by, "commits": self._commits}
-        figures |= {**read, "suites": suites, "bad_rows": {"rows": bad.count, "first": bad.first}}
+        figures |= {**read, "suites": suites, "bad_rows": {"rows": bad.count, "first": bad.noted[:SHOWN]}}
         write_atomically(folder / "README.md", card_text(figures, specs=self._specs, settings=self.settings))
         return figures
 
     def _left_out(self, suites: list[str]) -> str:
         missing = [name for name in SUITE_NAMES if name not in suites]
         return f"; not compared with {', '.join(missing)} (--mirror DIR or --against)" if missing else ""
-
-    def _bad_rows(self) -> BadRows:
-        return BadRows(skip=self.corpus.on_bad == "skip")
 
     @cached_property
     def _specs(self) -> list[Spec]:

@@ -168,9 +168,9 @@ def _print_pairs(out: "Console", pairs: Sequence[dict[str, Any]]) -> None:
 
 def _print_dropped(out: "Console", dropped: Sequence[dict[str, Any]]) -> None:
     for one in dropped:
-        end = " ".join(str(one["trace"]).split())[-160:]
-        what = f" · {one['id']} {one.get('where', '')} · gold {one['gold']} · … {end}"
-        out.print(_text((f"left out: {one['reason']}", "bold red"), (what, "")))
+        end = " ".join(str(one.get("trace", "")).split())[-160:]
+        what = one.get("error") or f"{one['id']} {one.get('where', '')} · gold {one['gold']} · … {end}"
+        out.print(_text((f"left out: {one['reason']} · ", "bold red"), (what, "")))
 
 
 def _print_row(out: "Console", row: Mapping[str, Any]) -> None:

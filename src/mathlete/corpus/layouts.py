@@ -114,7 +114,7 @@ def _prompt(row: Row, where: str, name: str, file: str) -> TracedProblem:
 def _solutions(row: Row, where: str, name: str, file: str) -> TracedProblem:
     asked = next((column for column in STATEMENTS if row.get(column)), STATEMENTS[0])
     solved = next((column for column in _TRACES if row.get(column)), "")
-    text = _string(row[solved], solved, where=where) if solved else ""
+    text = _string(_single(row[solved]), solved, where=where) if solved else ""
     return _pair(row, _string(row.get(asked), asked, where=where), text, where, name, file)
 
 
@@ -188,13 +188,18 @@ def _gold_of(row: Row, text: str, *, where: str) -> str:
     column = next((name for name in _GOLDS if name in row), None)
     if column is None or (isinstance(row[column], str) and row[column] == text):
         return ""
-    value = row[column]
+    value = _single(row[column])
     if isinstance(value, bool | list | dict):
         raise UserError(f"{where}: {column} must be text or a number", value=repr(value)[:80], cure="mend the row")
     gold = "" if value is None else cell_text(value)
     if not gold:
         raise UserError(f"{where}: {column} must not be empty", value=repr(value), cure="mend or delete the row")
     return gold
+
+
+def _single(value: object) -> object:
+    """The only member of a list: some sets keep one answer in a list that has room for several."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _string(value: object, column: str, *, where: str) -> str:

@@ -1,6 +1,6 @@
 """Traced problems of one or several sources as one stream: mixed by weight, bad rows named or counted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,8 @@ from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import OnBad, UserError, nearest, stop
 
 POCKET = ("pocket", "pocket-hard", "pocket-easy")
-_SHOWN = 20
+SHOWN = 20
+"""Bad rows of which a person is told; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +74,13 @@ class BadRows:
     """The rows that could not be read: the first ends all, or each is counted."""
 
     skip: bool
+    say: Callable[[str], None] = field(default=lambda _: None)
+    """Is told of the first of them at once."""
+    keep: bool = False
+    """Whether to note all of them; otherwise the first."""
     count: int = 0
-    first: list[str] = field(default_factory=list)
-    """What was wrong with the first of them, with file and row."""
+    noted: list[str] = field(default_factory=list)
+    """What was wrong, with file and row."""
 
     def __call__(self, error: UserError) -> None:
         """Takes note of a bad row.
@@ -86,8 +91,10 @@ class BadRows:
         if not self.skip:
             raise error
         self.count += 1
-        if len(self.first) < _SHOWN:
-            self.first.append(str(error))
+        if self.count <= SHOWN:
+            self.say(f"skipped: {error}")
+        if self.keep or self.count <= SHOWN:
+            self.noted.append(str(error))
 
 
 def opened(

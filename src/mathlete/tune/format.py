@@ -76,7 +76,7 @@ def format_rows(
         raise UserError(
             f"training needs at least two rows with a right trace, and {len(keep)} of {made} is left",
             value=", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all",
-            cure="give more problems, or longer rows with --rows.max-tokens",
+            cure=_cure(drops),
         )
     sides = _split(
         table,
@@ -96,6 +96,15 @@ def format_rows(
         "drops": dict(sorted(drops.items())),
         "parity": {"rows": len(keep), "mismatches": drops["parity"]},
     }
+
+
+def _cure(drops: Counter[str]) -> str:
+    """What helps against the reason that took most."""
+    most = max(drops, key=drops.__getitem__, default="")
+    return {
+        "no gold": "put the right answers into a column gold, or trust the rows with --filters.unverified keep",
+        "too long": "use longer rows with --rows.max-tokens, or --rows.shorten",
+    }.get(most, "give problems that no suite has" if most.startswith("in ") else "give more problems with right traces")
 
 
 def _column(table: "Dataset", name: str) -> "ndarray[Any, Any]":
