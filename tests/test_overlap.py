@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.command import run_command_line
-from mathlete.corpus.overlap import Kind, SuiteIndex, kind_of
+from mathlete.corpus.overlap import Kind, SuiteIndex, first_of_each, kind_of
 from mathlete.corpus.statements import Statement
 from mathlete.problems import Problem
 from train.__main__ import COMMANDS
@@ -157,6 +157,22 @@ def test_known_leaks_of_real_sets(
 ) -> None:
     found = overlap(capsys, shared / "data" / file, "--suite", suite, "--mirror", shared / "data" / "hub")
     assert {key: found[key] for key in least} == least
+
+
+@given(some=st.lists(WORDS.map(" ".join), min_size=1, max_size=30))
+def test_the_first_of_each_problem_is_its_own_first(some: list[str]) -> None:
+    problems = [Problem(id=str(number), statement=text, gold="1") for number, text in enumerate(some)]
+    places = list(first_of_each(problems))
+    assert all(place <= at and places[place] == place for at, place in enumerate(places))
+    assert all(places[some.index(text)] == place for text, place in zip(some, places, strict=True))
+
+
+def test_reworded_problems_are_one_and_a_template_with_other_numbers_is_not() -> None:
+    reworded = TRAIN.replace("get off", "leave it").replace("old ", "")
+    texts = [TRAIN.format(7), "What is 2+2?", reworded.format(7), TRAIN.format(8), reworded.format(8), TRAIN.format(7)]
+    golds = ["7", "4", "7", "8", "8", "7"]
+    problems = [Problem(id=str(n), statement=text, gold=golds[n]) for n, text in enumerate(texts)]
+    assert list(first_of_each(problems)) == [0, 1, 0, 3, 3, 0]
 
 
 def test_precision_and_recall_on_labelled_pairs(root: Path) -> None:

@@ -25,12 +25,12 @@ def _hash(text: str) -> str:
 
 
 def duplicates(
-    problems: "Sequence[str] | ndarray[Any, Any]", traces: "Sequence[str] | ndarray[Any, Any]"
+    problems: "Sequence[object] | ndarray[Any, Any]", traces: "Sequence[str] | ndarray[Any, Any]"
 ) -> "ndarray[Any, Any]":
     """True for each row whose problem and trace an earlier row has."""
     import numpy as np
 
-    _, first = np.unique([one + other for one, other in zip(problems, traces, strict=True)], return_index=True)
+    _, first = np.unique([f"{one}/{other}" for one, other in zip(problems, traces, strict=True)], return_index=True)
     found = np.ones(len(problems), dtype=bool)
     found[first] = False
     return found

@@ -50,8 +50,9 @@ class Filters:
     """Largest share of a trace's runs of 20 words that were there before, 0 to 1: above it, it is a loop."""
     two_boxes: Literal["drop", "keep"] = "drop"
     """Answers with two boxes that differ."""
-    duplicates: Literal["drop", "keep"] = "drop"
-    """A trace that another row of the same statement has word for word."""
+    duplicates: Literal["near", "exact", "keep"] = "exact"
+    """Problems are one where their statements are reworded, or differ in typesetting only, or where their ids are the
+    same. Of one problem a trace is kept once, policies choose, and all rows are trained on or all held out."""
     unverified: Literal["drop", "keep"] = "drop"
     """Rows of files that have no gold column, so that nothing tells whether their answer is right."""
 

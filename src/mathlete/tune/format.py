@@ -10,9 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathlete.corpus.overlap import first_of_each
 from mathlete.corpus.selection import chosen, duplicates
+from mathlete.corpus.settings import Filters
 from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import UserError
+from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.runs import write_atomically
 from mathlete.tune.packing import best_fit
@@ -70,21 +73,16 @@ def format_rows(
         advance(len(parts) * size, total, f"{drops.total()} traces dropped")
     tables = [table for part in parts if (table := part.rows) is not None]
     table = datasets.concatenate_datasets(tables) if tables else None
-    keep, reasons = _selected(table, maker) if table is not None else ([], [])
+    groups = None if table is None else _problems(table, maker.filters)
+    keep, reasons = ([], []) if table is None or groups is None else _selected(table, groups, maker)
     drops.update(reason for reason in reasons if reason)
-    if table is None or len(keep) < 2:
+    if table is None or groups is None or len(keep) < 2:
         raise UserError(
             f"training needs at least two rows with a right trace, and {len(keep)} of {made} is left",
             value=", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all",
             cure=_cure(drops),
         )
-    sides = _split(
-        table,
-        keep,
-        group="problem_id" if maker.filters.duplicates == "keep" else "problem_key",
-        count=maker.rows.heldout,
-        seed=seed,
-    )
+    sides = _split(table, keep, groups, count=maker.rows.heldout, seed=seed)
     for name, indices in zip((TRAIN, HELDOUT), sides, strict=True):
         table.select(indices, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(output / name)
     _write_texts(output, parts, table=table, train=sides[0], reasons=reasons, maker=maker)
@@ -113,26 +111,50 @@ def _column(table: "Dataset", name: str) -> "ndarray[Any, Any]":
     return found
 
 
-def _selected(table: "Dataset", maker: Maker) -> tuple[Sequence[int], list[str]]:
+def _problems(table: "Dataset", filters: Filters) -> "ndarray[Any, Any]":
+    """What tells the problem of each row: rows of one problem have the same."""
+    import numpy as np
+
+    if filters.duplicates == "keep":
+        return _column(table, "problem_id")
+    keys = _column(table, "problem_key")
+    if filters.duplicates == "exact":
+        return keys
+    _, first, number = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.sort(first)
+    rows = (table[int(index)] for index in order)
+    places = first_of_each(Problem(id=row["problem_id"], statement=row["statement"], gold=row["gold"]) for row in rows)
+    place_of = dict(zip(order.tolist(), order[list(places)].tolist(), strict=True))
+    return np.asarray([place_of[index] for index in first.tolist()])[number]
+
+
+def _selected(table: "Dataset", groups: "ndarray[Any, Any]", maker: Maker) -> tuple[Sequence[int], list[str]]:
     """(indices of the rows kept, for each row the reason why it is not, or "")."""
     import numpy as np
 
     rows: Rows = maker.rows
-    problems, traces = (_column(table, name) for name in _KEYS)
-    twice = duplicates(problems, traces) if maker.filters.duplicates == "drop" else np.zeros(len(table), dtype=bool)
+    twice = np.zeros(len(table), dtype=bool)
+    if maker.filters.duplicates != "keep":
+        twice = duplicates(groups, _column(table, "trace_key"))
     once = np.flatnonzero(~twice)
     lengths = _column(table, "tokens") - _column(table, "prompt_tokens")
-    limits = {"shortest_correct": {"shortest": 1}, "k_shortest": {"shortest": rows.traces},
-              "longest_under": {"longest_under": rows.longest}, "all": {}}[rows.policy]  # fmt: skip
+    limits = {
+        "shortest_correct": {"shortest": 1},
+        "k_shortest": {"shortest": rows.traces},
+        "longest_under": {"longest_under": rows.longest},
+        "all": {},
+    }[rows.policy]
     kept = np.zeros(len(table), dtype=bool)
-    kept[once[chosen(problems[once], lengths[once], **limits)]] = True
+    kept[once[chosen(groups[once], lengths[once], **limits)]] = True
     reasons = np.where(kept, "", np.where(twice, "duplicate", "policy"))
     return np.flatnonzero(kept).tolist(), reasons.tolist()
 
 
-def _split(table: "Dataset", keep: Sequence[int], *, group: str, count: int, seed: int) -> tuple[list[int], list[int]]:
+def _split(
+    table: "Dataset", keep: Sequence[int], problems: "ndarray[Any, Any]", *, count: int, seed: int
+) -> tuple[list[int], list[int]]:
     """(train, heldout): held out are the problems whose id hashes lowest, all traces of a problem on the same side."""
-    ids, groups = (_column(table, name)[keep] for name in ("problem_id", group))
+    ids, groups = _column(table, "problem_id")[keep], problems[keep]
     first = dict(zip(groups[::-1], ids[::-1], strict=True))
     order = sorted(first, key=lambda name: hashlib.sha256(f"{seed}/{first[name]}".encode()).digest())
     if len(order) < 2:

@@ -1,0 +1,291 @@
+"""The format step: what is left out and counted, what is held out, what several processes make, what a kill leaves."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from mathlete.corpus.settings import Filters
+from mathlete.corpus.stream import iter_traces
+from mathlete.corpus.suites import Suite, load_suite
+from mathlete.corpus.traces import Trace, TracedProblem
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, model_source, prompt_format
+from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+from mathlete.runs import sha256_tree
+from mathlete.tune.format import DROPPED, HEAD, HELDOUT, OVERLAP, TRAIN, format_rows
+from mathlete.tune.parts import Maker
+from mathlete.tune.rows import IGNORED, Row, row_of
+from mathlete.tune.settings import Rows
+
+
+@pytest.fixture(scope="module")
+def pocket() -> PromptFormat:
+    return prompt_format(model_source("pocket"))
+
+
+def traced(
+    *, text: str = "2+2=4.", answer: str = "4", gold: str = "4", name: str = "1", asked: str = "What is 2+2?"
+) -> TracedProblem:
+    problem = Problem(id=name, statement=asked, gold=gold)
+    return TracedProblem(problem=problem, trace=Trace(problem_id=name, text=text, answer=answer, generator="test"))
+
+
+def row(one: TracedProblem, prompts: PromptFormat) -> Row:
+    found = row_of(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
+    assert not isinstance(found, str), found
+    return found
+
+
+def built(
+    folder: Path,
+    some: Iterator[TracedProblem],
+    prompts: PromptFormat,
+    *,
+    filters: Filters = Filters(),  # noqa: B008
+    num_proc: int = 1,
+    size: int = 1000,
+    keep_dropped: bool = False,
+    suites: Sequence[Suite] = (),
+    **rows: Any,
+) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    maker = Maker(prompts=prompts, rows=Rows(**rows), filters=filters, suites=suites, keep_dropped=keep_dropped)
+    return format_rows(
+        folder,
+        traced=([one] for one in some),
+        total=None,
+        maker=maker,
+        seed=0,
+        advance=lambda *_: None,
+        num_proc=num_proc,
+        size=size,
+    )
+
+
+def sides(folder: Path) -> tuple[list[Row], list[Row]]:
+    train, heldout = (list(datasets.load_from_disk(folder / name)) for name in (TRAIN, HELDOUT))
+    return train, heldout
+
+
+def test_drops_are_counted_by_reason_and_no_row_is_cut(tmp_path: Path, pocket: PromptFormat) -> None:
+    good = list(iter_traces("pocket", limit=60))
+    lengths = sorted(len(row(one, pocket)["input_ids"]) for one in good)
+    cap = lengths[39]
+    wrong = [replace(one, trace=replace(one.trace, answer="-1")) for one in good[:7]]
+    found = built(tmp_path / "data", iter([*good, *wrong]), pocket, max_tokens=cap, heldout=4)
+    longer = sum(length > cap for length in lengths)
+    assert found["drops"] == {"too long": longer, "wrong": 7}
+    assert (found["traces"], found["rows"], found["heldout"]) == (67, 60 - longer - 4, 4)
+    assert (found["kept"], found["parity"]) == (60 - longer, {"rows": 60 - longer, "mismatches": 0})
+    train, heldout = sides(tmp_path / "data")
+    texts = {one.problem.id: row(one, pocket)["input_ids"] for one in good}
+    assert all(one["input_ids"] == texts[one["problem_id"]] for one in (*train, *heldout))
+    assert found["longest"] == max(len(one["input_ids"]) for one in train) <= cap
+    assert found["trained_tokens"] == sum(label != IGNORED for one in train for label in one["labels"])
+    head = [json.loads(line) for line in (tmp_path / "data" / HEAD).read_text().splitlines()]
+    assert [one["problem_id"] for one in head] == [one["problem_id"] for one in train][:20]
+    assert all(one["trained"].endswith("<｜end▁of▁sentence｜>") for one in head)
+
+
+def test_all_traces_of_a_held_out_problem_are_held_out(tmp_path: Path, pocket: PromptFormat) -> None:
+    some = [
+        traced(name=str(number), text=f"{way} gives 4.", asked=f"What is {number}+{4 - number}?")
+        for number in range(30)
+        for way in ("one", "two", "three")
+    ]
+    built(tmp_path / "data", iter(some), pocket, heldout=200)
+    train, heldout = ({one["problem_id"] for one in side} for side in sides(tmp_path / "data"))
+    assert not train & heldout
+    assert (len(train), len(heldout)) == (27, 3)
+    assert [len(side) for side in sides(tmp_path / "data")] == [81, 9]
+
+
+@pytest.mark.parametrize(
+    ("some", "message"),
+    [
+        ([traced(answer="5", name=str(n)) for n in range(3)], "0 of 3 is left, got wrong: 3"),
+        ([], "0 of 0 is left, got no problem at all"),
+        ([traced(), traced(answer="5", name="2")], "1 of 2 is left, got wrong: 1"),
+        ([traced(), traced(text="once more 4")], "at least two problems, got 1"),
+        ([traced(), traced(name="2", text="2+2=4. ")], "1 of 2 is left, got duplicate: 1"),
+    ],
+)
+def test_too_few_rows_are_an_error_that_counts_the_drops(
+    tmp_path: Path, pocket: PromptFormat, some: list[TracedProblem], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        built(tmp_path / "data", iter(some), pocket)
+
+
+def test_a_part_without_rows_stops_nothing(tmp_path: Path, pocket: PromptFormat) -> None:
+    # The first thousand problems are all wrong: datasets cannot load an empty set, so none may be saved.
+    wrong = (traced(answer="5", name=f"w{n}") for n in range(1000))
+    found = built(tmp_path / "data", iter([*wrong, *(traced(name=f"{n}", asked=f"{n}?") for n in range(20))]), pocket)
+    assert (found["rows"], found["heldout"], found["drops"]) == (18, 2, {"wrong": 1000})
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_an_interrupted_format_goes_on_from_its_finished_parts(
+    tmp_path: Path, pocket: PromptFormat, num_proc: int
+) -> None:
+    some = list(iter_traces("pocket", limit=70))
+    whole = built(tmp_path / "whole", iter(some), pocket, heldout=5, size=20)
+
+    def torn() -> Iterator[TracedProblem]:
+        yield from some[:50]
+        raise KeyboardInterrupt
+
+    def cut() -> None:
+        built(tmp_path / "cut", torn(), pocket, heldout=5, size=20, num_proc=num_proc)
+
+    with pytest.raises(KeyboardInterrupt):
+        cut()
+    parts = tmp_path / "cut" / ".parts"
+    assert sorted(part.name for part in parts.iterdir()) == ["00000", "00001"]
+    before = [part.stat().st_ino for part in sorted(parts.iterdir())]
+    (parts / "00002.unfinished-1").mkdir()
+    (parts / "00002.unfinished-1" / "half").touch()
+    with pytest.raises(KeyboardInterrupt):
+        cut()
+    assert [part.stat().st_ino for part in sorted(parts.glob("?????"))] == before
+    assert built(tmp_path / "cut", iter(some), pocket, heldout=5, size=20) == whole
+    assert sha256_tree(tmp_path / "cut") == sha256_tree(tmp_path / "whole")
+    assert not parts.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "train", "math", "--model", "pocket", "--until", "format", "--run", "r",
+               "--num-proc", "2", "--limit", "9000"]  # fmt: skip
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+        while not (tmp_path / "r/data/.parts/00000").exists():
+            assert started.poll() is None
+            time.sleep(0.05)
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        workers = [
+            Path("/proc", pid) for pid in children if b"spawn_main" in Path("/proc", pid, "cmdline").read_bytes()
+        ]
+        started.kill()
+    assert len(workers) == 2
+    for _ in range(600):
+        if not any(worker.exists() for worker in workers):
+            return
+        time.sleep(0.1)
+    pytest.fail("workers outlived their parent by a minute")
+
+
+def test_a_part_that_a_worker_of_a_killed_run_finishes_too_is_the_same_part(
+    tmp_path: Path, pocket: PromptFormat
+) -> None:
+    maker = Maker(prompts=pocket, rows=Rows(), filters=Filters(), suites=(), keep_dropped=False)
+    some = [[one] for one in iter_traces("pocket", limit=5)]
+    first = maker.write(tmp_path / "00000", some)
+    before = sha256_tree(tmp_path)
+    assert maker.write(tmp_path / "00000", some) == first
+    assert sha256_tree(tmp_path) == before
+
+
+def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: PromptFormat) -> None:
+    some = [*iter_traces("pocket", limit=90), *(traced(answer="5", name=f"w{n}") for n in range(9))]
+    suite = load_suite("pocket_val")
+    leaked = [traced(name=one.id, asked=one.statement, gold=one.gold, answer=one.gold) for one in suite.problems[:5]]
+    found = [
+        built(
+            tmp_path / str(num),
+            iter([*some, *leaked]),
+            pocket,
+            num_proc=num,
+            size=20,
+            keep_dropped=True,
+            suites=[suite],
+        )
+        for num in (1, 3)
+    ]
+    assert found[0] == found[1]
+    assert found[0]["drops"] == {"in pocket_val": 5, "wrong": 9}
+    assert sha256_tree(tmp_path / "1") == sha256_tree(tmp_path / "3")
+    dropped = [json.loads(line) for line in (tmp_path / "1" / DROPPED).read_text().splitlines()]
+    assert [one["reason"] for one in dropped] == ["wrong"] * 9 + ["in pocket_val"] * 5
+    assert {"id", "statement", "gold", "trace", "answer", "where"} <= dropped[0].keys()
+    pairs = [json.loads(line) for line in (tmp_path / "1" / OVERLAP).read_text().splitlines()]
+    assert [(pair["name"], pair["kind"], pair["row"]["id"]) for pair in pairs] == [
+        ("pocket_val", "exact", one.id) for one in suite.problems[:5]
+    ]
+
+
+WAYS = [traced(name=f"{n}", asked=f"{n}?", text="so " * length + "4") for n in "ab" for length in (9, 3, 6)]
+"""Two problems with traces of three lengths."""
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ({"policy": "all"}, [9, 3, 6]),
+        ({"policy": "shortest_correct"}, [3]),
+        ({"policy": "k_shortest", "traces": 2}, [3, 6]),
+        ({"policy": "k_shortest", "traces": 9}, [9, 3, 6]),
+        ({"policy": "longest_under", "longest": 21}, [6]),
+        ({"policy": "longest_under", "longest": 100}, [9]),
+    ],
+)
+def test_of_a_problems_traces_those_of_the_policy_are_kept(
+    tmp_path: Path, pocket: PromptFormat, rows: dict[str, Any], kept: list[int]
+) -> None:
+    found = built(tmp_path / "data", iter(WAYS), pocket, filters=Filters(repeats=1.0), keep_dropped=True, **rows)
+    lengths = [one["labels"].__len__() for side in sides(tmp_path / "data") for one in side]
+    expected = [len(row(one, pocket)["labels"]) for one in WAYS]
+    by_problem = {9: expected[0], 3: expected[1], 6: expected[2]}
+    assert sorted(lengths) == sorted(by_problem[length] for length in kept * 2)
+    assert found["drops"].get("policy", 0) == 6 - 2 * len(kept)
+    dropped = [json.loads(line) for line in (tmp_path / "data" / DROPPED).read_text().splitlines()]
+    assert [one["reason"] for one in dropped] == ["policy"] * (6 - 2 * len(kept))
+
+
+@pytest.mark.parametrize(("how", "kept"), [("keep", 22), ("exact", 21), ("near", 20)])
+def test_what_counts_as_one_problem(tmp_path: Path, pocket: PromptFormat, how: Any, kept: int) -> None:
+    asked = "A farmer who has ${}$ hens sells half of the eggs that they lay each day. How many eggs does he sell?"
+    again = asked.replace("A farmer who has", "A farmer has").replace("sells", "and sells")
+    some = [
+        one
+        for n in range(2, 40, 2)
+        for one in (traced(name=f"a{n}", asked=asked.format(n), answer=str(n // 2), gold=str(n // 2)),)
+    ]
+    some += [
+        traced(name="b", asked=asked.format(8).replace("$", ""), answer="4"),
+        *(
+            traced(name=name, asked=again.format(8), answer="4", text=text)
+            for name, text in (("c", "2+2=4."), ("d", "4"))
+        ),
+    ]
+    found = built(tmp_path / "data", iter(some), pocket, filters=Filters(duplicates=how), heldout=9)
+    assert (found["kept"], found["drops"].get("duplicate", 0)) == (kept, 22 - kept)
+    ids = [{one["problem_id"] for one in side} for side in sides(tmp_path / "data")]
+    if how == "near":
+        assert {"a8", "d"} <= ids[0] or {"a8", "d"} <= ids[1]
+
+
+def test_a_policy_that_nothing_meets_drops_the_problem(tmp_path: Path, pocket: PromptFormat) -> None:
+    with pytest.raises(UserError, match="0 of 6 is left, got policy: 6"):
+        built(tmp_path / "data", iter(WAYS), pocket, policy="longest_under", longest=2)
+
+
+@pytest.mark.parametrize("name", ["r1-distill-qwen", "r1-distill-llama"])
+def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) -> None:
+    prompts = prompt_format(ModelSource(name=name, location=str(shared / "tokenizers" / name)))
+    mirror = shared / "data" / "hub"
+    some = [*islice(iter_traces("gsm8k", mirror=mirror), 40), *iter_traces("openr1", mirror=mirror)]
+    odd = traced(name="odd", asked="Où est e\u0301?", text="  e\u0301 ﬁ ½ ∑ \U0001d465 中 \t x  \n\n\n . , ! 's")
+    found = built(tmp_path / "data", iter([*some, odd]), prompts, max_tokens=8192, filters=Filters(foreign=1.0))
+    assert found["parity"] == {"rows": 55, "mismatches": 0}
+    assert found["drops"] == {}
