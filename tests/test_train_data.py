@@ -12,7 +12,7 @@ import torch
 
 from mathlete.command import run_command_line
 from mathlete.corpus.card import REASONS, reason_in_words
-from mathlete.corpus.sources import sources
+from mathlete.corpus.sources import source, sources
 from mathlete.corpus.suites import load_suite
 from mathlete.models import data_folder
 from train.__main__ import COMMANDS, defaults
@@ -128,6 +128,19 @@ def test_the_docs_commands_run_and_their_tables_are_true(
     }
     with_traces = {name for name, src in sources().items() if src.trace}
     assert with_traces <= named
+
+
+def test_the_card_tells_which_golds_are_no_check(tmp_path: Path) -> None:
+    row = {"problem": "2+2?", "solution": "\\boxed{4}", "source": "olympiads"}
+    file = source("numina-cot").mirrored(tmp_path)
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(json.dumps(row | {"problem": f"{n}?"}) + "\n" for n in range(4)))
+    given = ["--source", "numina-cot", "pocket", "--limit", 9, "--mirror", tmp_path, "--until", "format"]
+    assert run("math", "--model", "pocket", *given, "--run", tmp_path / "r") == 0
+    card = (tmp_path / "r" / "data" / "README.md").read_text()
+    assert "| numina-cot | 4 | AI-MO/NuminaMath-CoT | from a mirror | read out of the trace | Apache-2.0 |" in card
+    assert "| pocket | 5 |  |  | its own |  |" in card
+    assert 'license_name: "Apache-2.0"' in card
 
 
 @pytest.mark.parametrize("folder", [".", "nowhere", "r/adapter"])
