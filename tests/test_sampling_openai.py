@@ -1,5 +1,6 @@
 """The openai engine against real servers on loopback: `transformers serve`, and `vllm serve` where there is one."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.models import data_folder, model_source, prompt_format
 from mathlete.problems import Problem, read_problems, write_problems
+from mathlete.sampling.fleet import Fleet, Server
 from mathlete.sampling.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.solve.clock import RealClock
@@ -179,6 +181,32 @@ def test_no_server_is_one_clear_error() -> None:
     pytest.importorskip("openai")
     with pytest.raises(UserError, match=r"one of the servers must answer, got http://127.0.0.1:\d+/v1: "):
         sampler(f"http://127.0.0.1:{free_port()}/v1")
+
+
+def test_samples_cancelled_while_they_wait_leave_the_slots_to_others() -> None:
+    fleet = Fleet(servers=[Server(url="u", client=None, model="m", slots=1)], patience_s=60)
+
+    async def hold(seconds: float) -> None:
+        async with fleet.slot():
+            await asyncio.sleep(seconds)
+
+    async def cancelled_often() -> list[object]:
+        found: list[object] = []
+        for turns in range(12):
+            tasks = [asyncio.create_task(hold(9)) for _ in range(12)]
+            # Just when those that wait look again.
+            await asyncio.sleep(0.2)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            found += await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait_for(hold(0), timeout=5)
+        return found
+
+    found = asyncio.run(cancelled_often())
+    assert {type(each) for each in found} == {asyncio.CancelledError}
+    assert (fleet.waiting, fleet.servers[0].running) == (0, 0)
 
 
 def test_settings_of_servers_are_checked() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -53,7 +53,8 @@ class Fleet:
     """Samples that no server has a slot for."""
     seconds: list[float] = field(default_factory=list)
     """What the latest samples took."""
-    _freed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _freed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced, when a slot is free again. A Condition cancelled in `wait_for` may lose its lock."""
     _last_success: float = field(default_factory=time.monotonic)
 
     @asynccontextmanager
@@ -64,20 +65,18 @@ class Fleet:
             yield server
         finally:
             server.running -= 1
-            async with self._freed:
-                self._freed.notify_all()
+            freed, self._freed = self._freed, asyncio.Event()
+            freed.set()
 
     async def _acquire(self, but: Server | None) -> Server:
         self.waiting += 1
         try:
             while (server := self._free(but)) is None:
                 self._check_patience()
-                async with self._freed:
-                    # Servers come back to life without a notice, so look again from time to time.
-                    try:
-                        await asyncio.wait_for(self._freed.wait(), timeout=0.2)
-                    except TimeoutError:
-                        continue
+                # Servers come back to life without a notice, so look again from time to time.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await self._freed.wait()
         finally:
             self.waiting -= 1
         server.running += 1
