@@ -19,8 +19,16 @@ ATTENTION = "mathlete_rows"
 _MAX_SEGMENTS = 4
 
 
+class _Positioned:
+    """What transformers asks of a cache beside `update`."""
+
+    def get_seq_length(self, *unused: object) -> int:
+        """Tokens held so far; transformers 5.0 asks even where the positions are given, and then makes nothing of it."""
+        return 0
+
+
 @dataclass
-class PromptKV:
+class PromptKV(_Positioned):
     """Takes the keys and values of a prompt, layer by layer, while the model reads it."""
 
     keys: list[torch.Tensor] = field(default_factory=list)
@@ -132,7 +140,7 @@ class _Layer:
     index: int
 
 
-class RowKV:
+class RowKV(_Positioned):
     """The rows being decoded, in the order in which they joined but for the slots that finished rows left."""
 
     def __init__(self, *, device: torch.device) -> None:
