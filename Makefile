@@ -4,6 +4,8 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 # What 8-bit weights need and Kaggle's image lacks, for the notebook that the demo builds.
 WHEELS := $(VENV)/kaggle-wheels
+# The image's own versions of what the notebook imports, for its rehearsal.
+IMAGE  := $(VENV)/kaggle-image
 # After the installation nothing may reach for a network.
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -18,6 +20,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(PY) -m pip download --quiet --disable-pip-version-check -c constraints.txt --no-deps --only-binary=:all: \
 		--platform manylinux_2_24_x86_64 -d $(WHEELS) bitsandbytes
+	$(PY) -m submit image --folder $(IMAGE)
 	@touch $@
 
 demo: setup
@@ -33,7 +36,7 @@ demo-submit: setup
 	&& set -x \
 	&& $(PY) -m submit build --model runs/demo-train/export --names.owner mathlete-demo --folder runs/demo-submit \
 		--find-links $(WHEELS) \
-	&& $(PY) -m submit rehearse --questions 20 --folder runs/demo-submit \
+	&& $(PY) -m submit rehearse --questions 20 --image $(IMAGE) --folder runs/demo-submit \
 	&& $(PY) -m submit preflight --folder runs/demo-submit \
 	&& { set +x; } 2>/dev/null \
 	&& echo "build, rehearse (20 questions, two runs) and preflight took $$(($$(date +%s) - start)) s"

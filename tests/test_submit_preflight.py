@@ -51,7 +51,9 @@ def build(tmp_path: Path) -> Build:
 
 
 def rehearsed(build: Build, *, outcome: str = "valid", run: Json | None = None, **more: object) -> None:
-    report = {"hashes": build.hashes(), "outcome": outcome, "runs": [{**RUN, **(run or {})}] * 2, **more}
+    settings = {"image": ["transformers==5.0.0"]}
+    runs = [{**RUN, **(run or {})}] * 2
+    report = {"hashes": build.hashes(), "outcome": outcome, "runs": runs, "settings": settings, **more}
     (build.kaggle.parent / REPORT).write_text(json.dumps(report))
 
 
@@ -86,6 +88,8 @@ def test_a_refused_rehearsal_a_commit_run_and_none_at_all_do_not_count(build: Bu
     assert [problem.value for problem in of_rehearsal(build)] == ["it hangs"]
     rehearsed(build, commit=True)
     assert "the rerun must be rehearsed" in of_rehearsal(build)[0].rule
+    rehearsed(build, settings={"image": []})
+    assert "the versions that the image has" in of_rehearsal(build)[0].rule
     (build.kaggle.parent / REPORT).unlink()
     assert "there must be a rehearsal" in of_rehearsal(build)[0].rule
 

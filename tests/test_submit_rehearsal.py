@@ -13,6 +13,7 @@ from mathlete.kernel import sandbox
 from mathlete.kernel.build import Build, load_build
 from mathlete.kernel.fault_matrix import FAULTS
 from mathlete.kernel.gateway.aimo_1 import Environment
+from mathlete.kernel.kaggle_image import image_packages
 from mathlete.kernel.gateway.scorer import answers_in
 from mathlete.kernel.rehearsal import RehearsalSettings, Rehearsed, canary, rehearse
 from mathlete.models import data_folder
@@ -133,6 +134,7 @@ def test_build_rehearse_and_preflight_are_three_commands(here: Path, capsys: pyt
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["outcome"] == "valid"
     assert report["penalised_score"] > 0
+    assert f"transformers=={image_packages()['transformers']}" in report["settings"]["image"]
     assert run("preflight", "--json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["go"] is True
     assert run("push", "--json") == 0

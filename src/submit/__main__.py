@@ -7,10 +7,12 @@ from mathlete.command import Command, console, run_command_line
 from mathlete.competitions import COMPETITIONS, competition
 from submit.making import (
     BuildSettings,
+    ImageSettings,
     RehearseSettings,
     WheelsSettings,
     build_command,
     build_defaults,
+    image_command,
     rehearse_command,
     wheels_command,
 )
@@ -67,6 +69,12 @@ COMMANDS = {
         help="Makes the wheelhouse alone: resolved for Kaggle's image, hashed, verified with no index.\n\nExamples:\n\n"
         'python -m submit wheels --need "bitsandbytes>=0.49"\n\n'
         "python -m submit wheels --find-links downloads --folder runs/wheels",
+    ),
+    "image": Command(
+        settings=ImageSettings,
+        run=image_command,
+        help="Downloads the image's versions of what the notebook imports, torch apart; `rehearse` does so by itself."
+        "\n\nExamples:\n\npython -m submit image\n\npython -m submit image --folder DIR --json",
     ),
     "rehearse": Command(
         settings=RehearseSettings,

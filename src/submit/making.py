@@ -10,6 +10,7 @@ from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel.build import build, load_build
 from mathlete.kernel.config import KernelConfig
+from mathlete.kernel.image_versions import PACKAGES, image_folder
 from mathlete.kernel.ledger import LEDGER, append
 from mathlete.kernel.metadata import PLACEHOLDER, Names, owner_of_credentials
 from mathlete.kernel.push import next_model_version
@@ -183,6 +184,8 @@ class RehearseSettings:
     """JSONL of problems; default: the pocket suite's."""
     real_package: Path | None = None
     """Folder of your competition download that holds kaggle_evaluation."""
+    image: str = "runs/image"
+    """Folder of the image's versions of what the notebook imports, filled where it is not; none: this machine's."""
     folder: Path = WORK
     """The build's folder; the report goes there."""
     json: bool = False
@@ -204,12 +207,14 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         )
     found = load_build(settings.folder)
     problems = canary(read_problems(settings.problems or _suite()), count=settings.questions)
+    image = None if settings.image == "none" else image_folder(Path(settings.image))
     how = RehearsalSettings(
         layout=settings.layout,
         order=settings.order,
         clock=settings.clock,
         rerun=not settings.commit,
         real_package=settings.real_package,
+        packages=image.folder / PACKAGES if image else None,
     )
     runs = []
     for number in range(1 if settings.commit else settings.runs):
@@ -222,9 +227,14 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         out.print(f"run {number + 1}: " + " · ".join(f"{key} {figures[key]}" for key in shown))
         if run.refusal:
             break
-    settings_shown = {"layout": settings.layout, "order": settings.order, "clock": settings.clock}
+    shown_settings = {
+        "layout": settings.layout,
+        "order": settings.order,
+        "clock": settings.clock,
+        "image": image.figures["packages"] if image else [],
+    }
     report = write_report(
-        found, runs, problems, file=settings.folder / REPORT, commit=settings.commit, settings=settings_shown
+        found, runs, problems, file=settings.folder / REPORT, commit=settings.commit, settings=shown_settings
     )
     if not settings.commit:
         facts = {"outcome": report["outcome"], "score": report["penalised_score"], "problems": len(problems)}
@@ -234,6 +244,24 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     score = f"penalised score of {len(runs)} runs: {report['penalised_score']} of {len(problems)}"
     out.print(f"{score} · {settings.folder / REPORT}")
     return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """Where to put them."""
+
+    folder: Path = Path("runs/image")
+    """Where `rehearse --image` looks for them."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def image_command(settings: ImageSettings) -> dict[str, object]:
+    """Downloads the image's versions of what the notebook imports."""
+    step = image_folder(settings.folder)
+    done = "nothing changed, skipped" if step.skipped else "filled"
+    console(json=settings.json).print(f"{done}: {step.folder} · torch stays this machine's")
+    return {"folder": str(step.folder), "skipped": step.skipped, **step.figures}
 
 
 def _suite() -> Path:

@@ -80,6 +80,8 @@ class RehearsalSettings:
     """Real seconds after which the rehearsal is broken off; None: the wall's."""
     real_package: Path | None = None
     """Folder of the competition's download that holds kaggle_evaluation; used instead of our gateway."""
+    packages: Path | None = None
+    """Folder of packages that come before this environment's; the image's versions of them, say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +173,7 @@ def _rehearse(
             else (),
             gateway_mounts=_gateway_mounts(build, settings, draft),
             limit_s=draft.limit_s,
+            packages=settings.packages,
             **draft.stage,
         ),
         folder / "stage",

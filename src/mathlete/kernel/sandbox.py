@@ -47,6 +47,8 @@ class Stage:
     read_only_tmp: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables of the notebook."""
+    packages: Path | None = None
+    """Folder of packages that come before the interpreter's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,7 @@ def _clean(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
         "KAGGLE_KERNEL_RUN_TYPE": "Batch",
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        **({"PYTHONPATH": str(stage.packages.resolve())} if stage.packages else {}),
         **stage.environment,
     }
     if stage.rerun:
@@ -133,7 +136,7 @@ def _isolated(stage: Stage, folder: Path, roots: Path) -> list[str]:
 
 def _script(stage: Stage, folder: Path, roots: Path) -> str:
     """The shell script that lays the roots; every path in it is quoted."""
-    interpreter = [Path(sys.prefix), Path(sys.base_prefix)]
+    interpreter = [Path(sys.prefix), Path(sys.base_prefix), *([stage.packages.resolve()] if stage.packages else [])]
     # The notebook must live on the wheel alone; only the gateway sees this checkout.
     checkout = Path(__file__).parents[3]
     hidden = checkout if (checkout / "pyproject.toml").is_file() else None

@@ -81,9 +81,7 @@ def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list
     Raises:
         UserError: there is none.
     """
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    if uv is None:
-        raise UserError("wheels are resolved with uv", value="not installed", cure="pip install uv")
+    uv = uv_path()
     target = ("--python-version", PYTHON, "--python-platform", f"x86_64-manylinux_2_{GLIBC}")
     form = ("--only-binary", ":all:", "--no-header", "--annotation-style", "line")
     done = subprocess.run(
@@ -100,6 +98,18 @@ def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list
             cure="loosen a requirement, or choose a version built for the image's torch",
         )
     return carried(done.stdout)
+
+
+def uv_path() -> str:
+    """Where uv is.
+
+    Raises:
+        UserError: nowhere.
+    """
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if uv is None:
+        raise UserError("wheels are resolved with uv", value="not installed", cure="pip install uv")
+    return uv
 
 
 def carried(solution: str) -> list[str]:

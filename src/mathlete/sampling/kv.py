@@ -23,7 +23,7 @@ class _Positioned:
     """What transformers asks of a cache beside `update`."""
 
     def get_seq_length(self, *unused: object) -> int:
-        """Tokens held so far; transformers 5.0 asks even where the positions are given, and then makes nothing of it."""
+        """Tokens held so far; transformers 5.0 asks also where positions are given, and makes nothing of it then."""
         return 0
 
 
