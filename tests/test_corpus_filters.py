@@ -40,6 +40,8 @@ def traced(
         (traced(text=" \n"), {}, "empty"),
         (traced(text="so </think> 4"), {}, "marks"),
         (traced(text="```python\nprint(4)\n```\n```output\n4\n```"), {}, "tool output"),
+        (traced(text="```python\nprint(4)\n```\n```output\n4\n```"), {"tool_output": "mask"}, ""),
+        (traced(text="<tool_response>4</tool_response>"), {"tool_output": "mask"}, "tool output"),
         (traced(ending=r"\boxed{3}, no: \boxed{4}"), {}, "two boxes"),
         (traced(ending=r"\boxed{3}, no: \boxed{4}"), {"two_boxes": "keep"}, ""),
         (traced(ending=r"\boxed{4.0}, that is \boxed{4}"), {}, ""),

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mathlete.corpus.programs import written_by
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.corpus.traces import Trace, TracedProblem
@@ -131,6 +134,44 @@ def test_a_long_trace_is_shortened_to_its_box_only_on_request(
     text = str(pocket.tokenizer.decode(made["input_ids"][made["prompt_tokens"] : -1]))
     assert text == f"{found}\n</think>\n\n\\boxed{{4}}"
     assert not mismatch(made, completion=text, prompts=pocket)
+
+
+RAN = (
+    "Count.\n```python\nprint(2+2)\n```\n```output\n4\n```\n"
+    "So 4.\n```python\nprint(1)\n```\n```output\n1\n```\nIt is 4."
+)
+
+
+@pytest.mark.parametrize(
+    "text", [RAN, RAN.replace("```python\n", "<tool_call>\n").replace(")\n```", ")\n</tool_call>")]
+)
+@pytest.mark.parametrize("name", ["pocket", "r1-distill-qwen", "r1-distill-llama"])
+def test_what_a_tool_wrote_has_no_loss(request: pytest.FixtureRequest, name: str, text: str) -> None:
+    folder = "" if name == "pocket" else str(request.getfixturevalue("shared") / "tokenizers" / name)
+    prompts = prompt_format(ModelSource(name=name, location=folder) if folder else model_source(name))
+    one = traced(text=text)
+    assert row_of(one, prompts=prompts, rows=Rows(), filters=Filters()) == "tool output"
+    made = row_of(one, prompts=prompts, rows=Rows(), filters=Filters(tool_output="mask"))
+    assert not isinstance(made, str), made
+    at = made["prompt_tokens"]
+    decode = prompts.tokenizer.decode
+    assert decode(made["input_ids"][at:-1]) == f"{RAN}\n</think>\n\n\\boxed{{4}}"
+    trained = [label for label in made["labels"] if label != IGNORED]
+    without = RAN.replace("\n```output\n4\n```\n", "").replace("\n```output\n1\n```\n", "")
+    assert decode(trained[:-1]) == f"{without}\n</think>\n\n\\boxed{{4}}"
+    assert (trained[-1], len(trained)) == (prompts.tokenizer.eos_token_id, made["trained_tokens"])
+    # Loss on one token of an output, or none on one of the model's own, is no parity.
+    completion = prompts.completion(trace=RAN, answer="4")
+    masked = made["labels"].index(IGNORED, at)
+    for index, label in ((masked, made["input_ids"][masked]), (at, IGNORED), (at, 0)):
+        labels = [*made["labels"][:index], label, *made["labels"][index + 1 :]]
+        wrong: Any = {**made, "labels": labels}
+        assert mismatch(wrong, completion=completion, prompts=prompts) == "labels"
+
+
+@given(st.text(alphabet="a`\n outp4", max_size=60))
+def test_the_parts_of_a_trace_are_the_trace(text: str) -> None:
+    assert "".join(part for part, _ in written_by(text)) == text
 
 
 TRAPS: dict[str, Callable[[Row, PromptFormat], Row]] = {

@@ -57,7 +57,7 @@ class PromptFormat:
                 "the model needs a chat template", value="none", cure="add chat_template.jinja to its folder"
             )
         text = self.tokenizer.apply_chat_template(self.messages(statement), tokenize=False, add_generation_prompt=True)
-        return self._ids(str(text))
+        return self.ids(str(text))
 
     def messages(self, statement: str) -> list[dict[str, str]]:
         """The conversation a chat server is sent: the statement, and the instruction as its second paragraph."""
@@ -69,7 +69,7 @@ class PromptFormat:
 
         Tokenised apart from the prompt, because at serving time too the model continues from the prompt's own ids.
         """
-        return [*self._ids(self.completion(trace=trace, answer=answer)), int(self.tokenizer.eos_token_id)]
+        return [*self.ids(self.completion(trace=trace, answer=answer)), int(self.tokenizer.eos_token_id)]
 
     def completion(self, *, trace: str, answer: str) -> str:
         """What the model must write after the prompt, without eos."""
@@ -110,6 +110,7 @@ class PromptFormat:
         """Writes the instruction beside the model."""
         write_json(folder / PROMPT_FILE, {"instruction": self.instruction})
 
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a rendered text."""
         # A rendered template already holds bos: adding special tokens here would double it.
         return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]

@@ -76,8 +76,8 @@ def _columns(data: Path) -> dict[str, Any]:
     import numpy as np
 
     table = datasets.load_from_disk(data / "train").data
-    prompt, whole = (table.column(name).to_numpy() for name in ("prompt_tokens", "tokens"))
-    found: dict[str, Any] = {"prompt": prompt, "trained": whole - prompt}
+    columns = {"prompt": "prompt_tokens", "trained": "trained_tokens"}
+    found: dict[str, Any] = {title: table.column(name).to_numpy() for title, name in columns.items()}
     for title, name in (("source", "source"), ("level", "subset")):
         values, counts = np.unique(table.column(name).to_numpy().astype(str), return_counts=True)
         found[title] = {value or "unnamed": int(count) for value, count in zip(values, counts, strict=True)}
@@ -174,10 +174,13 @@ def _print_dropped(out: "Console", dropped: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_row(out: "Console", row: Mapping[str, Any]) -> None:
-    head = f"row {row['problem_id']} · {row['prompt_tokens']} tokens without loss, {row['trained_tokens']} with"
+    head = f"row {row['problem_id']} · {row['prompt_tokens']} tokens of prompt, {row['trained_tokens']} with loss"
     out.print(_text((head, "bold")))
-    text = row["trained"] if len(row["trained"]) <= 1500 else f"{row['trained'][:900]}\n…\n{row['trained'][-500:]}"
-    out.print(_text((row["prompt"], "dim"), (text, "green")))
+    out.print(_text(*((_middle_left_out(text), "green" if trained else "dim") for text, trained in row["spans"])))
+
+
+def _middle_left_out(text: str) -> str:
+    return text if len(text) <= 1500 else f"{text[:900]}\n…\n{text[-500:]}"
 
 
 def _text(*parts: tuple[str, str]) -> "Text":

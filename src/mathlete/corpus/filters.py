@@ -5,6 +5,7 @@ import zlib
 
 from mathlete.answers import compare
 from mathlete.answers.boxes import last_box
+from mathlete.corpus.programs import holds_foreign_output, holds_output
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.traces import Trace, TracedProblem, has_marks
 from mathlete.problems import Problem
@@ -25,7 +26,6 @@ _SCRIPTS = {
 }
 """Ranges of The Unicode Standard. Latin and Greek, which mathematics uses in any language, are never foreign."""
 _LETTERS = {name: re.compile(f"[{ranges}]") for name, ranges in _SCRIPTS.items()}
-_TOOL_OUTPUT = re.compile(r"```output\b|<tool_response>|<\|?python_output")
 
 
 def reason_against(traced: TracedProblem, filters: Filters) -> str:
@@ -39,7 +39,7 @@ def reason_against(traced: TracedProblem, filters: Filters) -> str:
         return "empty"
     if has_marks(trace.text):
         return "marks"
-    if _TOOL_OUTPUT.search(trace.text):
+    if (holds_output if filters.tool_output == "drop" else holds_foreign_output)(trace.text):
         return "tool output"
     if filters.two_boxes == "drop" and boxes_differ(trace.ending):
         return "two boxes"

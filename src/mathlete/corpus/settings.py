@@ -53,6 +53,9 @@ class Filters:
     duplicates: Literal["near", "exact", "keep"] = "exact"
     """Problems are one where their statements are reworded, or differ in typesetting only, or where their ids are the
     same. Of one problem a trace is kept once, policies choose, and all rows are trained on or all held out."""
+    tool_output: Literal["drop", "mask"] = "drop"
+    """Traces in which programs were run: left out, or kept with no loss on what the tool wrote. Such a model is served
+    with python -m eval ... --tools.turns N --tools.instruction ""."""
     unverified: Literal["drop", "keep"] = "drop"
     """Rows of files that have no gold column, so that nothing tells whether their answer is right."""
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.runs import write_atomically
 from mathlete.tune.packing import best_fit
 from mathlete.tune.parts import SIZE, Maker, Part, make_parts
-from mathlete.tune.rows import Row
+from mathlete.tune.rows import IGNORED, Row
 from mathlete.tune.settings import Advance, Rows
 
 if TYPE_CHECKING:
@@ -169,14 +169,13 @@ def _split(
 def _figures(
     table: "Dataset", sides: tuple[list[int], list[int]], keep: Sequence[int], *, budget: int
 ) -> dict[str, object]:
-    lengths, prompts = _column(table, "tokens"), _column(table, "prompt_tokens")
-    train = sides[0]
+    lengths, train = _column(table, "tokens"), sides[0]
     return {
         "rows": len(train),
         "heldout": len(sides[1]),
         "shortened": int(_column(table, "shortened")[keep].sum()),
         "tokens": int(lengths[train].sum()),
-        "trained_tokens": int((lengths - prompts)[train].sum()),
+        "trained_tokens": int(_column(table, "trained_tokens")[train].sum()),
         "longest": int(lengths[train].max()),
         "packing": _packing(lengths[train].tolist(), budget=budget),
     }
@@ -228,6 +227,13 @@ def _readable(row: Row, prompts: PromptFormat) -> str:
         "prompt": prompts.tokenizer.decode(prompt),
         "trained": prompts.tokenizer.decode(completion),
         "prompt_tokens": len(prompt),
-        "trained_tokens": len(completion),
+        "trained_tokens": row["trained_tokens"],
+        "spans": _spans(row, prompts),
     }
     return json.dumps(shown, ensure_ascii=False) + "\n"
+
+
+def _spans(row: Row, prompts: PromptFormat) -> list[tuple[str, bool]]:
+    """The row's text in spans, each with whether it has loss."""
+    runs = groupby(zip(row["input_ids"], row["labels"], strict=True), key=lambda pair: pair[1] != IGNORED)
+    return [(str(prompts.tokenizer.decode([token for token, _ in run])), trained) for trained, run in runs]

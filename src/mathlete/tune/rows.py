@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, TypedDict
 
 from mathlete.corpus.filters import reason_against, shortened
+from mathlete.corpus.programs import holds_output, served_form, written_by
 from mathlete.corpus.selection import key_of, text_key
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.traces import TracedProblem
@@ -26,6 +27,8 @@ class Row(TypedDict):
     prompt_tokens: int
     tokens: int
     """Of the whole row."""
+    trained_tokens: int
+    """Tokens with loss."""
     shortened: bool
     """Whether its trace was ended where it first boxes the right answer."""
     problem_key: str
@@ -35,7 +38,7 @@ class Row(TypedDict):
     input_ids: list[int]
     """Prompt, completion, eos."""
     labels: list[int]
-    """IGNORED over the prompt, then the completion's own ids."""
+    """IGNORED over the prompt and what a tool wrote, else the token's own id."""
 
 
 def row_of(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters: Filters) -> Row | str:
@@ -49,8 +52,9 @@ def row_of(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters:
     problem = traced.problem
     # The tokenizer's own normal form (Qwen's is NFC): what is decoded must be what was written.
     trace, answer = (unicodedata.normalize("NFC", text) for text in (traced.trace.text, traced.trace.answer))
+    trace = served_form(trace)
     prompt = prompts.prompt_ids(problem.statement)
-    completion = prompts.completion_ids(trace=trace, answer=answer)
+    completion, labels = _completion(prompts, trace=trace, answer=answer)
     if chat_tokens(prompts.tokenizer) & {*completion[:-1]}:
         # Such a row would teach the model to stop, or to open another turn, in the middle of its reasoning.
         return "marks"
@@ -59,8 +63,8 @@ def row_of(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters:
     cut = len(prompt) + len(completion) > rows.max_tokens
     if cut:
         trace = shortened(trace, gold=problem.gold) if rows.shorten else ""
-        completion = prompts.completion_ids(trace=trace, answer=answer) if trace else []
-        if not completion or len(prompt) + len(completion) > rows.max_tokens:
+        completion, labels = _completion(prompts, trace=trace, answer=answer)
+        if not trace or len(prompt) + len(completion) > rows.max_tokens:
             return "too long"
     row = Row(
         problem_id=problem.id,
@@ -70,15 +74,30 @@ def row_of(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters:
         subset=problem.subset,
         prompt_tokens=len(prompt),
         tokens=len(prompt) + len(completion),
+        trained_tokens=sum(label != IGNORED for label in labels),
         shortened=cut,
         problem_key=key_of(problem.statement),
         trace_key=text_key(trace),
         input_ids=prompt + completion,
-        labels=[IGNORED] * len(prompt) + completion,
+        labels=[IGNORED] * len(prompt) + labels,
     )
     return (
         "parity" if mismatch(row, completion=prompts.completion(trace=trace, answer=answer), prompts=prompts) else row
     )
+
+
+def _completion(prompts: PromptFormat, *, trace: str, answer: str) -> tuple[list[int], list[int]]:
+    """(ids, labels) of what follows the prompt; what a tool wrote is tokenised apart, as it is served, without loss."""
+    if not holds_output(trace):
+        ids = prompts.completion_ids(trace=trace, answer=answer)
+        return ids, ids
+    ids, labels = [], []
+    for text, by_model in written_by(prompts.completion(trace=trace, answer=answer)):
+        part = prompts.ids(text)
+        ids += part
+        labels += part if by_model else [IGNORED] * len(part)
+    eos = int(prompts.tokenizer.eos_token_id)
+    return [*ids, eos], [*labels, eos]
 
 
 @lru_cache(maxsize=4)
@@ -99,15 +118,28 @@ def mismatch(row: Row, *, completion: str, prompts: PromptFormat) -> str:
     served = tokenizer.apply_chat_template(
         prompts.messages(row["statement"]), tokenize=True, add_generation_prompt=True, return_dict=True
     )["input_ids"]
-    written = tokenizer.decode(ids[at:-1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    trained = [label for label in row["labels"][at:] if label != IGNORED]
+    by_model = "".join(text for text, by_model in written_by(completion) if by_model)
     bos = tokenizer.bos_token_id
     for name, holds in (
         ("prompt", ids[:at] == list(served)),
-        ("completion", written == completion),
+        ("completion", _decoded(tokenizer, ids[at:-1]) == completion),
         ("eos", ids[-1] == tokenizer.eos_token_id and tokenizer.eos_token_id not in ids[at:-1]),
         ("bos", bos in (None, tokenizer.eos_token_id) or ids.count(bos) <= 1),
-        ("labels", row["labels"] == [IGNORED] * at + ids[at:]),
+        ("labels", _labels_hold(row) and trained[-1] == ids[-1] and _decoded(tokenizer, trained[:-1]) == by_model),
     ):
         if not holds:
             return name
     return ""
+
+
+def _labels_hold(row: Row) -> bool:
+    """Whether nothing of the prompt has loss, and every label is its own token or none."""
+    at, ids, labels = row["prompt_tokens"], row["input_ids"], row["labels"]
+    return labels[:at] == [IGNORED] * at and (
+        labels[at:] == ids[at:] or all(label in (IGNORED, token) for label, token in zip(labels, ids, strict=True))
+    )
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
