@@ -8,7 +8,7 @@ most models the original is the better base, is a flag away: unslothai/unsloth-z
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.models import ModelSource, compute_dtype, load_model, load_tokenizer
+from mathlete.models import ModelSource, compute_dtype, is_quantized, load_model, load_tokenizer
 from mathlete.prompts import PromptFormat
 from mathlete.runs import read_json, require_space
 from mathlete.tune.settings import Advance, MergeBase, Survival
@@ -76,7 +76,8 @@ def _save_merged(merged: Path, *, adapter: Path, source: ModelSource, base: Merg
     model = PeftModel.from_pretrained(weights, str(adapter)).merge_and_unload(safe_merge=True).to(dtype)
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
-    model.save_pretrained(merged)
+    # Of a base that was 4-bit on the disk, transformers would undo its reading, which for 4 bits it can't.
+    model.save_pretrained(merged, save_original_format=not is_quantized(source))
     load_tokenizer(source).save_pretrained(merged)
     PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction).save(merged)
     if "quantization_config" in read_json(merged / "config.json"):

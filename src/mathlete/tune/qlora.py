@@ -132,7 +132,7 @@ def _trainer(
             r=lora.rank,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
-            target_modules="all-linear",
+            target_modules=lora.target_modules,
             task_type="CAUSAL_LM",
         ),
     )

@@ -118,26 +118,29 @@ def mismatch(row: Row, *, completion: str, prompts: PromptFormat) -> str:
     served = tokenizer.apply_chat_template(
         prompts.messages(row["statement"]), tokenize=True, add_generation_prompt=True, return_dict=True
     )["input_ids"]
-    trained = [label for label in row["labels"][at:] if label != IGNORED]
-    by_model = "".join(text for text, by_model in written_by(completion) if by_model)
     bos = tokenizer.bos_token_id
     for name, holds in (
         ("prompt", ids[:at] == list(served)),
         ("completion", _decoded(tokenizer, ids[at:-1]) == completion),
         ("eos", ids[-1] == tokenizer.eos_token_id and tokenizer.eos_token_id not in ids[at:-1]),
         ("bos", bos in (None, tokenizer.eos_token_id) or ids.count(bos) <= 1),
-        ("labels", _labels_hold(row) and trained[-1] == ids[-1] and _decoded(tokenizer, trained[:-1]) == by_model),
+        ("labels", row["labels"] == [IGNORED] * at + ids[at:] or _masked_rightly(row, completion, tokenizer)),
     ):
         if not holds:
             return name
     return ""
 
 
-def _labels_hold(row: Row) -> bool:
-    """Whether nothing of the prompt has loss, and every label is its own token or none."""
+def _masked_rightly(row: Row, completion: str, tokenizer: Any) -> bool:
+    """Whether nothing of the prompt has loss, and of the completion all that the model wrote and nothing else."""
     at, ids, labels = row["prompt_tokens"], row["input_ids"], row["labels"]
-    return labels[:at] == [IGNORED] * at and (
-        labels[at:] == ids[at:] or all(label in (IGNORED, token) for label, token in zip(labels, ids, strict=True))
+    trained = [label for label in labels[at:] if label != IGNORED]
+    by_model = "".join(text for text, by_model in written_by(completion) if by_model)
+    return (
+        labels[:at] == [IGNORED] * at
+        and all(label in (IGNORED, token) for label, token in zip(labels, ids, strict=True))
+        and labels[-1] == ids[-1]
+        and _decoded(tokenizer, trained[:-1]) == by_model
     )
 
 

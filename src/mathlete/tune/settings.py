@@ -56,9 +56,13 @@ class Rows:
         )
 
 
+Target = Literal["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""A linear layer of each block, as Qwen2 and Llama name them; all-linear: every one but the output layer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """The adapter (arXiv 2106.09685): low-rank updates of all linear layers (arXiv 2305.14314, section 4)."""
+    """The adapter (arXiv 2106.09685): low-rank updates of linear layers."""
 
     rank: int = 16
     """Rank of each update, 1 or more."""
@@ -66,10 +70,19 @@ class Lora:
     """The update is scaled by alpha / rank."""
     dropout: float = 0.0
     """Share of the adapter's inputs dropped while training, 0 to below 1."""
+    targets: tuple[Target, ...] = ("all-linear",)
+    """Layers that get one; all of them is what matches full tuning (arXiv 2305.14314, section 4)."""
+
+    @property
+    def target_modules(self) -> str | list[str]:
+        """The targets as peft takes them."""
+        return "all-linear" if "all-linear" in self.targets else list(self.targets)
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
+        alone = "all-linear" not in self.targets or len(self.targets) == 1
         require(
+            ("lora.targets", " ".join(self.targets) or "none", bool(self.targets) and alone, "layers, or all-linear"),
             ("lora.rank", self.rank, self.rank >= 1, "at least 1"),
             ("lora.alpha", self.alpha, self.alpha >= 1, "at least 1"),
             ("lora.dropout", self.dropout, 0 <= self.dropout < 1, "0 to below 1"),
