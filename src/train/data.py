@@ -74,7 +74,7 @@ class Data:
         bad = BadRows(skip=self.corpus.on_bad == "skip", say=say, keep=self.corpus.keep_dropped)
         mix = Mix(self._specs, mirror=self.corpus.mirror, limit=self.corpus.limit, seed=self.seed, on_bad=bad)
         suites = [suite.name for suite in self._suites]
-        say(f"kept clear of: {', '.join(suites)}" + self._left_out(suites))
+        say(f"kept clear of: {', '.join(suites) or 'no suite'}" + self._left_out(suites))
         for name, commit in self._commits.items():
             say(f"{name}: commit {commit or 'unknown, as the cache has it'}")
         figures = format_rows(
@@ -92,6 +92,8 @@ class Data:
             advance=advance,
             num_proc=self.corpus.num_proc,
         )
+        if mix.ended_by:
+            say(f"the mix ended where {mix.ended_by} did: {mix.taken}")
         if self.corpus.keep_dropped:
             with (folder / DROPPED).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps({"reason": "bad row", "error": line}) + "\n" for line in bad.noted)
