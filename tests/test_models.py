@@ -1,17 +1,23 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
+import torch
 
 from mathlete.errors import UserError
 from mathlete.models import (
     HUB_MODELS,
     ModelSource,
     default_model,
+    dtype_for,
+    is_quantized,
     load_model,
     load_tokenizer,
     model_source,
+    pinned,
 )
 
 
@@ -39,12 +45,76 @@ def test_folder_without_config_is_not_a_model(tmp_path: Path) -> None:
         model_source(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", list(HUB_MODELS))
+@pytest.mark.parametrize("name", [name for name in HUB_MODELS if not name.endswith("-4bit")])
 def test_hub_models_are_pinned_to_a_commit(name: str) -> None:
     source = model_source(name)
     assert source.revision is not None
     assert len(source.revision) == 40
     assert source.folder is None
+    assert pinned(source) == (source, f"commit {source.revision}")
+    # Each has a 4-bit copy, of which no commit is known beforehand.
+    copy = model_source(f"{name}-4bit")
+    assert copy.location == f"unsloth/{source.location.partition('/')[2]}-bnb-4bit"
+    assert copy.revision is None
+
+
+def test_a_hub_model_without_a_commit_is_pinned_to_the_one_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    source = model_source("r1-llama-8b-4bit")
+    assert pinned(source) == (source, "commit unknown: the hub can't be asked")
+    snapshots = tmp_path / "models--unsloth--DeepSeek-R1-Distill-Llama-8B-bnb-4bit" / "snapshots"
+    for commit in ("a" * 40, "b" * 40):
+        (snapshots / commit).mkdir(parents=True)
+        (snapshots / commit / "config.json").write_text("{}")
+        if commit.startswith("a"):
+            found, reason = pinned(source)
+            assert (found.revision, reason) == (commit, f"commit {commit}, the one on this machine")
+    assert pinned(source)[0].revision is None  # which of the two would be a guess
+    named = model_source(f"unsloth/some@{'c' * 40}")
+    assert (named.name, named.revision) == ("unsloth/some", "c" * 40)
+    folder = model_source("pocket")
+    assert pinned(folder)[0] == folder
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "why"),
+    [
+        (None, "float32", "CPU"),
+        (6.0, "float16", "capability 6.0 is below 8.0"),  # P100
+        (7.0, "float16", "capability 7.0 is below 8.0"),  # V100
+        (7.5, "float16", "capability 7.5 is below 8.0"),  # T4
+        (8.0, "bfloat16", "capability 8.0 is 8.0 or later"),  # A100
+        (8.9, "bfloat16", "capability 8.9 is 8.0 or later"),  # L4
+        (12.0, "bfloat16", "capability 12.0 is 8.0 or later"),  # RTX 5090
+    ],
+)
+def test_the_precision_follows_the_hardware_and_says_why(capability: float | None, dtype: str, why: str) -> None:
+    found, reason = dtype_for(capability)
+    assert found == dtype
+    assert why in reason
+
+
+def test_a_model_that_is_quantised_already_stays_as_it_is_but_computes_as_this_machine_does(tmp_path: Path) -> None:
+    pocket = model_source("pocket")
+    fresh: Any = load_model(pocket, precision="nf4")
+    fresh.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"]["bnb_4bit_compute_dtype"] = "bfloat16"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    copy = model_source(str(tmp_path))
+    assert is_quantized(copy)
+    assert not is_quantized(pocket)
+    ids = torch.arange(40)[None]
+    for precision in ("auto", "nf4"):
+        again: Any = load_model(copy, precision=precision)
+        kinds = {module.compute_dtype for module in again.modules() if type(module).__name__ == "Linear4bit"}
+        assert kinds == {torch.float32}
+        with torch.inference_mode():
+            assert torch.equal(again(ids).logits, fresh(ids).logits)
+    with pytest.raises(UserError, match="dense weights need a model that is not quantised"):
+        load_model(copy, precision="dense")
 
 
 def test_offline_hub_model_names_the_download() -> None:
@@ -53,8 +123,6 @@ def test_offline_hub_model_names_the_download() -> None:
 
 
 def test_default_says_why() -> None:
-    import torch
-
     name, why = default_model()
     assert (name == "pocket") == (not torch.cuda.is_available())
     assert "CUDA device" in why

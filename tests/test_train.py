@@ -246,6 +246,7 @@ BAD_LINE = '{"id": "1", "statement": "1+1", "gold": "2", "answer": "2"}'
         (["--tune.rate", "0"], "--tune.rate must be above 0, got 0.0"),
         (["--tune.pack", "3"], "--tune.pack must be at least 16, got 3"),
         (["--tune.steps", "0"], "--tune.steps must be at least 1, got 0"),
+        (["--lora.targets", "all-linear", "q_proj"], "--lora.targets must be layers, or all-linear, got all-linear q_"),
         (["--lora.dropout", "1"], "--lora.dropout must be 0 to below 1, got 1.0"),
         (["--survival.greedy", "2"], "--survival.greedy must be 0 to 1, got 2.0"),
         (["--run", "mine"], "a step writes only into its own or an empty folder, got mine/data"),

@@ -2,12 +2,13 @@
 
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.errors import UserError, nearest
 from mathlete.prompts import PromptFormat, instruction_of
+from mathlete.runs import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -54,12 +55,17 @@ HUB_MODELS = {
     "r1-qwen-7b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "916b56a44061fd5cd7d6a8fb632557ed4f724f60"),
     "r1-qwen-14b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "1df8507178afcc1bef68cd8c393f61a886323761"),
     "r1-llama-8b": ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "6a6f4aa4197940add57724a7707d069478df56b1"),
+    # The same in NF4 already: a quarter of the download. No commit of theirs could be verified, see `pinned`.
+    "r1-qwen-1.5b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-1.5B-bnb-4bit", None),
+    "r1-qwen-7b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-7B-bnb-4bit", None),
+    "r1-qwen-14b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-14B-bnb-4bit", None),
+    "r1-llama-8b-4bit": ("unsloth/DeepSeek-R1-Distill-Llama-8B-bnb-4bit", None),
 }
 MODEL_NAMES = ("pocket", *HUB_MODELS)
 
 
-def model_source(name: str, *, revision: str | None = None) -> ModelSource:
-    """The source of a model named `pocket`, a preset, a folder or a hub id (`owner/name`).
+def model_source(name: str) -> ModelSource:
+    """The source of a model named `pocket`, a preset, a folder or a hub id (`owner/name`, `owner/name@commit`).
 
     Raises:
         UserError: none of these.
@@ -67,19 +73,54 @@ def model_source(name: str, *, revision: str | None = None) -> ModelSource:
     if name == "pocket":
         return ModelSource(name=name, location=str(data_folder() / "pocket" / "model"))
     if name in HUB_MODELS:
-        location, pinned = HUB_MODELS[name]
-        return ModelSource(name=name, location=location, revision=revision or pinned)
+        location, revision = HUB_MODELS[name]
+        return ModelSource(name=name, location=location, revision=revision)
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise UserError("a model folder needs config.json", value=name, cure="name the folder the model is in")
         return ModelSource(name=name, location=name)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return ModelSource(name=name, location=name, revision=revision)
+    location, _, commit = name.partition("@")
+    if location.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return ModelSource(name=location, location=location, revision=commit or None)
     raise UserError(
         "the model must be a preset, an existing folder or a hub id like owner/name",
         value=repr(name),
         cure=nearest(name, MODEL_NAMES),
     )
+
+
+def pinned(source: ModelSource) -> tuple[ModelSource, str]:
+    """(the source at one commit, where that commit came from); a folder, and what no one can name, as they were.
+
+    A hub model without a commit is pinned to the one this machine has, if it has just one, so that the second run
+    reads what the first one read; else to the newest, as the hub names it.
+    """
+    if source.folder:
+        return source, "a folder: its files' hashes are in the manifests"
+    if source.revision:
+        return source, f"commit {source.revision}"
+    if len(have := _cached_commits(source.location)) == 1:
+        return replace(source, revision=have[0]), f"commit {have[0]}, the one on this machine"
+    if newest := _newest_commit(source.location):
+        return replace(source, revision=newest), f"commit {newest}, the newest; others by --model OWNER/NAME@COMMIT"
+    return source, "commit unknown: the hub can't be asked"
+
+
+def _cached_commits(location: str) -> list[str]:
+    from huggingface_hub import constants
+
+    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{location.replace('/', '--')}" / "snapshots"
+    return sorted(file.parent.name for file in snapshots.glob("*/config.json"))
+
+
+def _newest_commit(location: str) -> str | None:
+    from huggingface_hub import HfApi, utils
+
+    web: Any = utils
+    try:
+        return HfApi().model_info(location).sha
+    except (OSError, web.httpx.HTTPError):  # offline by setting is an OSError, as is an answer that says no
+        return None
 
 
 def default_model() -> tuple[str, str]:
@@ -91,15 +132,40 @@ def default_model() -> tuple[str, str]:
     return "pocket", "no CUDA device here; a real model by --model r1-qwen-1.5b"
 
 
+BF16_CAPABILITY = 8.0
+"""Compute capability from which tensor cores take bf16: Ampere (CUDA C++ Programming Guide, "Compute Capabilities")."""
+
+
+def dtype_for(capability: float | None) -> tuple[str, str]:
+    """(torch's name of the type of activations and dense weights, why) for a CUDA capability, or None for a CPU.
+
+    >>> dtype_for(7.5)[0], dtype_for(8.0)[0], dtype_for(None)[0]
+    ('float16', 'bfloat16', 'float32')
+    """
+    if capability is None:
+        return "float32", "CPU: fp32 is the safe choice, bf16 is slower on most CPUs"
+    if capability >= BF16_CAPABILITY:
+        return "bfloat16", f"compute capability {capability} is 8.0 or later, which has bf16"
+    return "float16", f"compute capability {capability} is below 8.0 and has no bf16"
+
+
+def capability() -> float | None:
+    """The CUDA device's compute capability; None where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return major + minor / 10
+
+
 def compute_dtype() -> tuple["torch.dtype", str]:
     """(dtype of activations and dense weights, why) for this machine."""
     import torch
 
-    if not torch.cuda.is_available():
-        return torch.float32, "CPU: fp32 is the safe choice, bf16 is slower on most CPUs"
-    if torch.cuda.get_device_capability()[0] >= 8:
-        return torch.bfloat16, "compute capability 8.0 or later has bf16"
-    return torch.float16, "compute capability below 8.0 has no bf16"
+    name, why = dtype_for(capability())
+    found: torch.dtype = getattr(torch, name)
+    return found, why
 
 
 def weight_bytes(folder: Path) -> int:
@@ -241,7 +307,15 @@ def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
-    config = quantization(precision)
+    own = is_quantized(source)
+    if own and precision == "dense":
+        raise UserError(
+            "dense weights need a model that is not quantised",
+            value=source.location,
+            cure="leave the precision at auto, merge with --merge-base dequant, or name the original model",
+        )
+    # A model that is quantised already stays as it is.
+    config = None if own else quantization(precision)
     # Left out where there is none: transformers takes an explicit None for "not quantised", and loads the integers of
     # an 8-bit folder as if they were the weights.
     quantized = {} if config is None else {"quantization_config": config}
@@ -255,5 +329,38 @@ def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise _unreachable(source, error) from error
+    if own:
+        _compute_in(model, compute_dtype()[0])
     model.train(False)
     return model
+
+
+def is_quantized(source: ModelSource) -> bool:
+    """Whether the model's own files are quantised already.
+
+    Raises:
+        UserError: not on this machine nor on the hub, or not a model.
+    """
+    return "quantization_config" in model_config(source)
+
+
+def model_config(source: ModelSource) -> dict[str, Any]:
+    """The model's config.json.
+
+    Raises:
+        UserError: not on this machine nor on the hub, or not a model.
+    """
+    from transformers.utils.hub import cached_file
+
+    try:
+        file = cached_file(source.location, "config.json", revision=source.revision)
+    except (OSError, ValueError) as error:
+        raise _unreachable(source, error) from error
+    return read_json(Path(str(file)))
+
+
+def _compute_in(model: Any, dtype: "torch.dtype") -> None:
+    # Its config names the type its maker computed in: bf16, as a rule, which a T4 has not.
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.compute_dtype, module.compute_type_is_set = dtype, True

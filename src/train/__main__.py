@@ -14,7 +14,7 @@ from mathlete.corpus.pocket.base import PocketBaseConfig
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, default_model, model_source, weight_bytes
+from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
 from mathlete.tune.settings import Lora, MergeBase, Rows, Survival, Tune
 from train.overlap import OVERLAP_COMMAND
@@ -146,7 +146,8 @@ def _model(settings: MathSettings) -> tuple[ModelSource, str]:
     folder = settings.tokenizer
     if folder is None:
         name, reason = (settings.model, "named by --model") if settings.model else default_model()
-        return model_source(name), reason
+        source, commit = pinned(model_source(name))
+        return source, f"{reason}; {commit}"
     if settings.until != "format":
         value = f"--until {settings.until}"
         raise UserError("--tokenizer is for rows without a model", value=value, cure="use --until format")
@@ -260,7 +261,8 @@ COMMANDS = {
         run=math,
         defaults=defaults,
         help="Tunes a model on problems with traces: format, QLoRA, merge, 8-bit export, each measured.\n\n"
-        f"Presets: {', '.join(PRESETS)}.\n\n"
+        f"Presets: {', '.join(name for name in PRESETS if not name.endswith('-4bit'))}; with -4bit the R1 models' "
+        "smaller downloads.\n\n"
         "Examples:\n\npython -m train math\n\npython -m train math --model r1-qwen-1.5b --source openr1 --limit 2000",
     ),
     "pocket-base": Command(

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from mathlete.command import progress
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, weight_bytes
+from mathlete.models import ModelSource, is_quantized, weight_bytes
 from mathlete.runs import Step, require_space, run_step, sha256_json
 from mathlete.tune.export import export
 from mathlete.tune.format import HELDOUT, TRAIN
@@ -76,6 +76,10 @@ class Training:
     def _check(self) -> None:
         # Before the run's folder is made: bad input must leave nothing half-written.
         self._made.check()
+        if self.merge_base == "original" and self.until in ("merge", "export") and is_quantized(self.model):
+            value = f"{self.model.location}, which is quantised"
+            cure = "use --merge-base dequant, or --model with the original"
+            raise UserError("--merge-base original needs the model's original weights", value=value, cure=cure)
         weights = weight_bytes(self.model.folder) if self.model.folder else 0
         require_space(self.run, needed_bytes=2 * weights + _SPARE_BYTES)
 
