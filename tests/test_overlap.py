@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.command import run_command_line
-from mathlete.corpus.overlap import Kind, SuiteIndex, first_of_each, kind_of
+from mathlete.corpus.duplicates import first_of_each
+from mathlete.corpus.overlap import Kind, SuiteIndex, kind_of
 from mathlete.corpus.statements import Statement
 from mathlete.problems import Problem
 from train.__main__ import COMMANDS

@@ -23,10 +23,9 @@ _SHINGLE, _RUN = 3, 8
 _NEAR, _CONTAINED = 0.5, 0.8
 _EXTRA_NUMBERS = 2
 """Numbers that one wording may have and the other lack, as in "(1 point)"; a replaced number is another problem."""
-_HASHES, _BANDS = 126, 42
+HASHES, BANDS = 126, 42
 """Bands of three hashes: a pair of similarity 0.5 is a candidate with probability 1 - (1 - 0.5^3)^42 = 0.996."""
 _BATCH = 2000
-_COMPARED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ def near_index(statements: Sequence[Statement]) -> "RMinHashLSH":
     """An index of the statements' sketches, numbered in their order."""
     from rensa import RMinHashLSH
 
-    index = RMinHashLSH(threshold=_NEAR, num_perm=_HASHES, num_bands=_BANDS)
+    index = RMinHashLSH(threshold=_NEAR, num_perm=HASHES, num_bands=BANDS)
     for number, sketch in enumerate(sketches(statements)):
         index.insert(number, sketch)
     return index
@@ -128,31 +127,11 @@ def sketches(statements: Sequence[Statement]) -> list[object]:
     """The statements' MinHash sketches."""
     from rensa import RMinHash
 
-    shingles = [[" ".join(gram) for gram in statement.grams(_SHINGLE)] for statement in statements]
-    found: list[object] = RMinHash.from_token_sets(shingles, num_perm=_HASHES, seed=0)
+    shingles = [shingles_of(statement) for statement in statements]
+    found: list[object] = RMinHash.from_token_sets(shingles, num_perm=HASHES, seed=0)
     return found
 
 
-def first_of_each(problems: Iterable[Problem]) -> Iterator[int]:
-    """Yields for each problem the place of the first that is the same one, word for word or reworded: its own, if new.
-
-    Where a is b and b is c, all three have a's place. Of many look-alikes the first 64 are compared, so that the time
-    stays linear for sets made from templates. One that merely holds the other's words in a longer text is not found.
-    """
-    from rensa import RMinHashLSH
-
-    index = RMinHashLSH(threshold=_NEAR, num_perm=_HASHES, num_bands=_BANDS)
-    seen: list[tuple[Statement, str, int]] = []
-    stream = iter(problems)
-    while some := list(islice(stream, _BATCH)):
-        read = [Statement.of(problem.statement) for problem in some]
-        for problem, statement, sketch in zip(some, read, sketches(read), strict=True):
-            candidates = sorted(set(index.query(sketch)))[:_COMPARED]
-            place = next((seen[at][2] for at in candidates if _same(statement, problem.gold, *seen[at][:2])), len(seen))
-            index.insert(len(seen), sketch)
-            seen.append((statement, problem.gold, place))
-            yield place
-
-
-def _same(one: Statement, one_gold: str, other: Statement, other_gold: str) -> bool:
-    return kind_of(one, other, golds=(one_gold, other_gold)) is not None
+def shingles_of(statement: Statement) -> list[str]:
+    """What a statement's sketch is made of."""
+    return [" ".join(gram) for gram in statement.grams(_SHINGLE)]

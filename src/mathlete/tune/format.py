@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.corpus.overlap import first_of_each
+from mathlete.corpus.duplicates import first_of_each
 from mathlete.corpus.selection import chosen, duplicates
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.traces import TracedProblem
@@ -122,10 +122,24 @@ def _problems(table: "Dataset", filters: Filters) -> "ndarray[Any, Any]":
         return keys
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)
     order = np.sort(first)
-    rows = (table[int(index)] for index in order)
-    places = first_of_each(Problem(id=row["problem_id"], statement=row["statement"], gold=row["gold"]) for row in rows)
-    place_of = dict(zip(order.tolist(), order[list(places)].tolist(), strict=True))
+    places = first_of_each(_Asked(table, order))
+    place_of = dict(zip(order.tolist(), order[places].tolist(), strict=True))
     return np.asarray([place_of[index] for index in first.tolist()])[number]
+
+
+class _Asked(Sequence[Problem]):
+    """The problems of some rows, read one at a time and without the rows' tokens."""
+
+    def __init__(self, table: "Dataset", places: "ndarray[Any, Any]") -> None:
+        self._columns = [table.data.column(name) for name in ("problem_id", "statement", "gold")]
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        name, statement, gold = (column[int(self._places[index])].as_py() for column in self._columns)
+        return Problem(id=name, statement=statement, gold=gold)
 
 
 def _selected(table: "Dataset", groups: "ndarray[Any, Any]", maker: Maker) -> tuple[Sequence[int], list[str]]:
