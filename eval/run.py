@@ -14,7 +14,7 @@ from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision, prompt_format
 from mathlete.problems import Problem, write_problems
 from mathlete.prompts import PromptFormat
-from mathlete.runs import Step, code_state, run_step, sha256_json, sha256_tree, write_json
+from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree, write_json
 from mathlete.sampling.openai_engine import ServerSettings
 from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.record import Journal
@@ -81,13 +81,24 @@ class Evaluation:
         _check_askable(self)
         settings = self.settings
         name = f"eval-{self.suite.name}-{Path(self.source.name).name}-{sha256_json(settings)[:8]}"
-        return run_step(
+        step = run_step(
             "eval",
             folder=self.folder or Path("runs") / name,
             inputs={"model": self.source.folder} if self.source.folder else {},
             settings=settings,
             build=lambda folder: _build(folder, self, settings, say=say),
         )
+        _report(step, say=say)
+        return step
+
+
+def _report(step: Step, *, say: Callable[[str], None]) -> None:
+    # After the manifest, whose facts it shows; the run is done without it.
+    file = step.folder / REPORT
+    if not step.skipped or not file.exists():
+        from mathlete.report.html import write_report
+
+        say(f"report: {write_report([step.folder], out=file)}")
 
 
 def model_sha(source: ModelSource) -> str:

@@ -22,6 +22,9 @@ from mathlete.errors import UserError
 
 MANIFEST = "manifest.json"
 _STARTED = "started.json"
+REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
+_VIEWS = (REPORT, PLOTS, INSPECT)
+"""Made of a finished step, and made anew at will: no part of what its manifest vouches for."""
 _PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate", "sympy", "mathlete")
 
 
@@ -38,10 +41,11 @@ def sha256_file(path: Path) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """A finished step's files in sorted order, without its manifest, start mark, checkpoints and temporary files."""
+    """A finished step's files in order, without manifest, start mark, reports, checkpoints and temporary files."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if path.is_file() and path.name not in (MANIFEST, _STARTED) and not parts[0].startswith((".", "checkpoint")):
+        skipped = path.name in (MANIFEST, _STARTED) or parts[0] in _VIEWS or parts[0].startswith((".", "checkpoint"))
+        if path.is_file() and not skipped:
             yield path
 
 

@@ -1,7 +1,7 @@
 """One training run: format, tune, merge, export, each a folder with its manifest, skipped where nothing changed."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from mathlete.command import progress
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, is_quantized, weight_bytes
-from mathlete.runs import Step, require_space, run_step, sha256_json
+from mathlete.runs import REPORT, Step, require_space, run_step, sha256_json
 from mathlete.tune.export import export
 from mathlete.tune.format import HELDOUT, TRAIN
 from mathlete.tune.merge import merge
@@ -67,7 +67,15 @@ class Training:
             done = getattr(self, f"_{name}")(say)
             say(f"{done.name}: {'nothing changed, skipped' if done.skipped else in_words(done)}")
             steps.append(done)
+        self._report(steps, say=say)
         return steps
+
+    def _report(self, steps: Sequence[Step], *, say: Callable[[Any], None]) -> None:
+        file = self.run / REPORT
+        if not all(step.skipped for step in steps) or not file.exists():
+            from mathlete.report.html import write_report
+
+            say(f"report: {write_report([self.run], out=file)}")
 
     @cached_property
     def _made(self) -> Data:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from mathlete.answers import compare
@@ -79,6 +79,7 @@ def _graded(problem: Problem, solution: Solution) -> Graded:
     )
 
 
+@lru_cache(maxsize=2**16)
 def judge(answer: str | None, *, gold: str) -> Verdict:
-    """The verdict on one answer."""
+    """The verdict on one answer; the same pair, which many samples bring, is judged once."""
     return "none" if answer is None else compare(answer=answer, gold=gold).outcome

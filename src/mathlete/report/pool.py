@@ -78,7 +78,7 @@ def read_pool(folders: Sequence[Path]) -> Pool:
     Raises:
         UserError: a folder without those files, a problem without samples, or runs that cannot be one pool.
     """
-    runs = [_read_run(folder) for folder in folders]
+    runs = [read_recording(folder) for folder in folders]
     _check_one_model(folders)
     problems: dict[str, Problem] = {}
     samples: dict[str, list[Sample]] = {}
@@ -137,7 +137,12 @@ def _measured(sample: Sample) -> Sample:
     )
 
 
-def _read_run(folder: Path) -> tuple[list[Problem], list[Sample]]:
+def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
+    """(the problems, their samples by index) of a run folder.
+
+    Raises:
+        UserError: a file is missing or is not what it must be.
+    """
     files = [folder / "problems.jsonl", folder / "samples.jsonl"]
     if missing := [file.name for file in files if not file.is_file()]:
         raise UserError(

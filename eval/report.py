@@ -1,0 +1,54 @@
+"""`python -m eval report` and `python -m eval inspect`: finished runs as a page, and as logs that Inspect opens."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from eval.replay import repair
+from mathlete.command import Command, console
+from mathlete.runs import REPORT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Runs to show."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN…")]
+    """Run folders of `python -m eval` or `python -m train math`; several stand side by side."""
+    out: Path | None = None
+    """File to write, its pictures in plots/ beside it; default: report.html in the run, of several in
+    runs/report-RUN-RUN."""
+    repair: bool = False
+    """Cut half-written last lines off samples.jsonl first."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def report(settings: ReportSettings) -> dict[str, object]:
+    """Writes the report; returns where it is and its size."""
+    from mathlete.report.html import write_report
+
+    out = console(json=settings.json)
+    if settings.repair:
+        repair(settings.runs, say=out.print)
+    written = write_report(settings.runs, out=settings.out or _beside(settings.runs))
+    size = written.stat().st_size
+    out.print(f"{written}: {size / 1e6:.1f} MB")
+    return {"report": str(written), "bytes": size, "runs": [*map(str, settings.runs)]}
+
+
+def _beside(runs: tuple[Path, ...]) -> Path:
+    if len(runs) == 1:
+        return runs[0] / REPORT
+    return Path("runs") / f"report-{'-'.join(folder.resolve().name for folder in runs)}" / REPORT
+
+
+REPORT_COMMAND = Command(
+    settings=ReportSettings,
+    run=report,
+    help="Shows runs in one HTML file that needs no network: scores, curves, votes, a trace reader; plots as PNG.\n\n"
+    "Examples:\n\npython -m eval report runs/base\n\n"
+    "python -m eval report runs/base runs/tuned runs/train --out compared.html",
+)

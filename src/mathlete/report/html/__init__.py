@@ -1,0 +1,117 @@
+"""report.html: one file that shows a run, or several side by side, to a browser without a network."""
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mathlete.errors import UserError
+from mathlete.report.charts import charts_of
+from mathlete.report.html.entries import entries
+from mathlete.report.html.tables import (
+    drops_table,
+    facts_table,
+    paired_words,
+    score_table,
+    subset_table,
+    survival_table,
+)
+from mathlete.report.plots import COLOURS, write_plots
+from mathlete.report.recording import EvalRun, read_eval_run
+from mathlete.report.training import TrainRun, is_train_run, read_train_run
+from mathlete.runs import PLOTS, REPORT, write_atomically
+
+__all__ = ["REPORT", "read_run", "write_report"]
+
+TRACE_BYTES = 15_000_000
+"""Of packed traces in a report; with libraries and figures it then stays below 20 MB."""
+_SCRIPTS = ("chart-4.6.1.umd.min.js", "katex-0.19.1.min.js")
+_STYLES = ("katex-0.19.1.min.css",)
+
+
+def read_run(folder: Path) -> EvalRun | TrainRun:
+    """The evaluation or training run in a folder.
+
+    Raises:
+        UserError: the folder holds neither.
+    """
+    if not folder.is_dir():
+        raise UserError("a run that is reported must be a folder", value=str(folder), cure="check the path")
+    return read_train_run(folder) if is_train_run(folder) else read_eval_run(folder)
+
+
+def write_report(folders: Sequence[Path], *, out: Path) -> Path:
+    """Writes the report of these runs, and its pictures into `plots/` beside it; returns the report.
+
+    Raises:
+        UserError: a folder is no run, or the same one stands twice.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders) or not folders:
+        value = ", ".join(map(str, folders)) or "no run"
+        raise UserError("a report is of different runs", value=value, cure="name each once")
+    runs = [read_run(folder) for folder in folders]
+    charts = charts_of(runs)
+    write_atomically(out, page(runs, charts=[chart.as_json for chart in charts]))
+    write_plots(out.parent / PLOTS, charts)
+    return out
+
+
+def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]) -> str:
+    """The page's text. Nothing of a run is ever read as markup: Jinja escapes the tables, the script sets text only.
+
+    Should something slip through all the same, the policy in the page's head lets no script run but those whose hash
+    it names, and nothing be loaded from anywhere.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("mathlete.report.html", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    problems, blocks = entries(runs, room=TRACE_BYTES)
+    evaluated = [run for run in runs if isinstance(run, EvalRun)]
+    scripts = [_asset("assets", name) for name in _SCRIPTS] + [_asset("html", "report.js")]
+    styles = [_asset("assets", name) for name in _STYLES] + [_asset("html", "report.css")]
+    told = {
+        "runs": [{"name": run.name, "kind": "eval" if isinstance(run, EvalRun) else "train"} for run in runs],
+        "charts": charts,
+        "problems": problems,
+        "colours": COLOURS,
+    }
+    return environment.get_template("report.html.j2").render(
+        title=" · ".join(run.name for run in runs),
+        policy=Markup(_policy(scripts)),
+        scripts=[Markup(script) for script in scripts],
+        styles=[Markup(style) for style in styles],
+        data=Markup(_island(told)),
+        blocks=blocks,
+        scores=score_table(evaluated) if evaluated else None,
+        subsets=subset_table(evaluated) if evaluated else None,
+        paired=paired_words(evaluated),
+        trained=[(run.name, survival_table(run), drops_table(run)) for run in runs if isinstance(run, TrainRun)],
+        facts=[(run.name, facts_table(run)) for run in runs],
+        charts=[(chart["key"], chart["title"], chart["note"]) for chart in charts],
+    )
+
+
+def _asset(folder: str, name: str) -> str:
+    text = files("mathlete.report").joinpath(folder, name).read_text(encoding="utf-8")
+    return text if text.endswith("\n") else text + "\n"
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    hashes = (b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; font-src data:; img-src data:"
+
+
+def _island(value: object) -> str:
+    """JSON that cannot end the element it stands in."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,0 +1,75 @@
+"""A training run, read back for its report: loss curve, what each hop cost, what was left out, rows as text."""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mathlete.corpus.card import reason_in_words
+from mathlete.problems import read_json_lines
+from mathlete.runs import MANIFEST, read_json
+
+STEPS = ("data", "adapter", "merged", "export")
+_MOST_DROPPED = 200
+"""Traces that were left out, as far as they are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun:
+    """One training run, as far as it has come."""
+
+    name: str
+    folder: Path
+    manifests: dict[str, dict[str, Any]]
+    """Those of its finished steps, by folder."""
+    curve: list[dict[str, Any]]
+    """Points of step, loss, learning_rate and more."""
+    survival: dict[str, Any]
+    """Figures of the export; empty before it."""
+    rows: list[dict[str, Any]]
+    """The first rows as text: prompt, trained, problem_id, gold."""
+    dropped: list[dict[str, Any]]
+    """Traces that were left out, where the run kept them: reason, statement, gold, trace."""
+
+    def figures(self, step: str) -> dict[str, Any]:
+        """What a step reported; empty where it is not done."""
+        found: dict[str, Any] = self.manifests.get(step, {}).get("figures", {})
+        return found
+
+    @property
+    def drops(self) -> list[tuple[str, int, str]]:
+        """(reason, traces, what it means), most first."""
+        drops: dict[str, int] = self.figures("data").get("drops", {})
+        return [
+            (reason, count, reason_in_words(reason)) for reason, count in sorted(drops.items(), key=lambda it: -it[1])
+        ]
+
+
+def read_train_run(folder: Path) -> TrainRun:
+    """The run in a folder with the steps of `python -m train math`.
+
+    Raises:
+        UserError: a file that is not what it must be.
+    """
+    survival = folder / "export" / "survival.json"
+    return TrainRun(
+        name=folder.resolve().name,
+        folder=folder,
+        manifests={step: read_json(path) for step in STEPS if (path := folder / step / MANIFEST).is_file()},
+        curve=_rows(folder / "adapter" / "metrics.jsonl"),
+        survival=read_json(survival) if survival.is_file() else {},
+        rows=_rows(folder / "data" / "head.jsonl"),
+        dropped=_rows(folder / "data" / "dropped.jsonl", most=_MOST_DROPPED),
+    )
+
+
+def is_train_run(folder: Path) -> bool:
+    """Whether the folder has a step of a training run."""
+    return any((folder / step).is_dir() for step in STEPS)
+
+
+def _rows(path: Path, *, most: int | None = None) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = islice((row for _, row in read_json_lines(path)), most)
+    return [row for row in rows if isinstance(row, dict)]
