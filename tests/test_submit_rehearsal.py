@@ -13,8 +13,8 @@ from mathlete.kernel import sandbox
 from mathlete.kernel.build import Build, load_build
 from mathlete.kernel.fault_matrix import FAULTS
 from mathlete.kernel.gateway.aimo_1 import Environment
-from mathlete.kernel.kaggle_image import image_packages
 from mathlete.kernel.gateway.scorer import answers_in
+from mathlete.kernel.kaggle_image import image_packages
 from mathlete.kernel.rehearsal import RehearsalSettings, Rehearsed, canary, rehearse
 from mathlete.models import data_folder
 from mathlete.problems import Problem, read_problems

@@ -199,7 +199,7 @@ def test_format_alone_for_a_model_or_its_tokenizer(
     assert run("math", *given, "--on-bad", "skip") == 0
     found = last_line(capsys)
     assert (found["format"], found["kept"], found["parity"]) == ("r/data", 40, {"rows": 40, "mismatches": 0})
-    assert [path.name for path in Path("r").iterdir()] == ["data"]
+    assert sorted(path.name for path in Path("r").iterdir()) == ["data", "plots", "report.html"]
     figures = json.loads(Path("r/data/manifest.json").read_text())["figures"]
     assert figures["sources"] == {"p.jsonl": 30, "pocket-easy": 10}
     assert figures["bad_rows"]["rows"] == 1
