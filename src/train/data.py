@@ -91,6 +91,7 @@ class Data:
             seed=self.seed,
             advance=advance,
             num_proc=self.corpus.num_proc,
+            ray=self.corpus.ray,
         )
         if mix.ended_by:
             say(f"the mix ended where {mix.ended_by} did: {mix.taken}")

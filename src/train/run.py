@@ -29,7 +29,7 @@ _SPARE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is trained on what, and how; only `folder`, `until`, `mirror` and `num_proc` change no weight."""
+    """What is trained on what, and how; only `folder`, `until`, `mirror`, `num_proc` and `ray` change no weight."""
 
     model: ModelSource
     corpus: Corpus
@@ -51,7 +51,7 @@ class Training:
         if self.folder is not None:
             return self.folder
         settings = {key: value for key, value in asdict(self).items() if key not in ("folder", "until")}
-        for where_and_how in ("mirror", "num_proc"):
+        for where_and_how in ("mirror", "num_proc", "ray"):
             del settings["corpus"][where_and_how]
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(settings)[:8]}"
 

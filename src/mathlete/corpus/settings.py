@@ -27,6 +27,9 @@ class Corpus:
     """Write what is left out, with its reason, into the run's data/dropped.jsonl."""
     num_proc: int = 1
     """Processes that verify and tokenise."""
+    ray: str | None = None
+    """Address of a Ray cluster whose workers are these processes, as in auto or ray://HOST:10001; local starts one. All
+    its machines must see the run's folder."""
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""

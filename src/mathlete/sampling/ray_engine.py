@@ -117,7 +117,7 @@ class RaySampler(Continuing):
         """
         settings.check()
         self._settings = settings
-        self._ray = _joined(settings.address)
+        self._ray = joined(settings.address)
         actor: Any = self._ray.remote(_Worker).options(
             num_cpus=settings.cpus,
             num_gpus=settings.gpus,
@@ -242,11 +242,16 @@ class RaySampler(Continuing):
             request.results.put(error)
 
 
-def _joined(address: str | None) -> Any:
+def joined(address: str | None, *, flag: str = "--ray.address") -> Any:
+    """The ray package, joined to the cluster at the address, or to one on this machine made for this process.
+
+    Raises:
+        UserError: ray is missing, or the cluster cannot be reached; the cure names the flag.
+    """
     try:
         import ray
     except ImportError as error:
-        raise UserError("the ray engine needs the ray package", cure="pip install 'mathlete[ray]'") from error
+        raise UserError("a Ray cluster needs the ray package", cure="pip install 'mathlete[ray]'") from error
 
     try:
         if address is None:
@@ -258,6 +263,6 @@ def _joined(address: str | None) -> Any:
         raise UserError(
             "the Ray cluster must be reachable",
             value=f"{address} ({error})",
-            cure="start one with `ray start --head`, or leave --ray.address out",
+            cure=f"start one with `ray start --head`, or leave {flag} out",
         ) from error
     return ray

@@ -42,6 +42,7 @@ def format_rows(
     seed: int,
     advance: Advance,
     num_proc: int = 1,
+    ray: str | None = None,
     size: int = SIZE,
 ) -> dict[str, object]:
     """Writes the rows and what is to be read of them into the folder `output`; returns the figures.
@@ -57,6 +58,7 @@ def format_rows(
         seed: chooses the held-out problems.
         advance: moves the progress bar.
         num_proc: processes that make rows; the rows are the same for any number.
+        ray: address of a cluster whose workers are these processes.
         size: problems of a part.
 
     Raises:
@@ -66,7 +68,7 @@ def format_rows(
 
     datasets.disable_progress_bars()
     parts, drops, made = [], Counter[str](), 0
-    for part in make_parts(output / _PARTS, traced, maker=maker, num_proc=num_proc, size=size):
+    for part in make_parts(output / _PARTS, traced, maker=maker, num_proc=num_proc, size=size, ray=ray):
         parts.append(part)
         drops.update(part.figures["drops"])
         made += part.figures["traces"]

@@ -169,9 +169,23 @@ def _write(folder: Path, some: Sequence[Sequence[TracedProblem]]) -> Part:
 
 
 def make_parts(
-    folder: Path, traced: Iterable[Sequence[TracedProblem]], *, maker: Maker, num_proc: int, size: int
+    folder: Path,
+    traced: Iterable[Sequence[TracedProblem]],
+    *,
+    maker: Maker,
+    num_proc: int,
+    size: int,
+    ray: str | None = None,
 ) -> Iterator[Part]:
-    """Yields the parts in order, made now or by a run that was killed; at most two for each process are in memory."""
+    """Yields the parts in order, made now or by a run that was killed; at most two for each process are in memory.
+
+    With `ray`, the address of a cluster, its workers make them (`mathlete.tune.ray_parts`).
+    """
+    if ray is not None:
+        from mathlete.tune.ray_parts import parts_on_ray
+
+        yield from parts_on_ray(folder, traced, maker=maker, workers=num_proc, address=ray, size=size)
+        return
     with _workers(maker, num_proc) as pool:
         waiting: deque[Part | Future[Part]] = deque()
         for number, some in enumerate(_batched(traced, size)):

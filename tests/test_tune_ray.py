@@ -1,0 +1,96 @@
+"""The format step on a real Ray cluster of two workers; skipped where ray is not installed (`mathlete[ray]`)."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from mathlete.corpus.settings import Filters
+from mathlete.corpus.stream import iter_traces
+from mathlete.corpus.suites import load_suite
+from mathlete.corpus.traces import TracedProblem
+from mathlete.errors import UserError
+from mathlete.models import model_source, prompt_format
+from mathlete.runs import sha256_tree
+from mathlete.tune.format import format_rows
+from mathlete.tune.parts import Maker
+from mathlete.tune.ray_parts import parts_on_ray
+from mathlete.tune.settings import Rows
+
+on_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: pip install 'mathlete[ray]'")
+# What Ray itself leaves behind.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def maker() -> Maker:
+    prompts = prompt_format(model_source("pocket"))
+    suites = [load_suite("pocket_val")]
+    return Maker(prompts=prompts, rows=Rows(), filters=Filters(), suites=suites, keep_dropped=True)
+
+
+def built(folder: Path, maker: Maker, *, ray: str | None, count: int = 120) -> dict[str, object]:
+    folder.mkdir()
+    return format_rows(
+        folder,
+        traced=([one] for one in iter_traces("pocket", limit=count)),
+        total=None,
+        maker=maker,
+        seed=0,
+        advance=lambda *_: None,
+        num_proc=2 if ray else 1,
+        ray=ray,
+        size=20,
+    )
+
+
+@pytest.mark.slow
+@on_ray
+def test_a_cluster_makes_the_very_rows_of_one_process(tmp_path: Path, maker: Maker) -> None:
+    assert built(tmp_path / "ray", maker, ray="local") == built(tmp_path / "here", maker, ray=None)
+    assert sha256_tree(tmp_path / "ray") == sha256_tree(tmp_path / "here")
+
+
+def workers() -> list[int]:
+    """Processes of this machine that are Ray's parts writers."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if "MapWorker" in stat.read_bytes().decode(errors="replace"):
+                found.append(int(stat.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@on_ray
+def test_a_killed_worker_loses_nothing(tmp_path: Path, maker: Maker) -> None:
+    def kill() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (found := workers()):
+            time.sleep(0.05)
+        if found:
+            os.kill(found[0], signal.SIGKILL)
+            killed.append(found[0])
+
+    killed: list[int] = []
+    killer = threading.Thread(target=kill)
+    killer.start()
+    rows = built(tmp_path / "ray", maker, ray="local", count=400)
+    killer.join()
+    assert killed
+    assert rows == built(tmp_path / "here", maker, ray=None, count=400)
+    assert sha256_tree(tmp_path / "ray") == sha256_tree(tmp_path / "here")
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
+def test_without_the_package_the_error_names_the_extra(tmp_path: Path, maker: Maker) -> None:
+    nothing: Iterator[list[TracedProblem]] = iter(())
+    with pytest.raises(UserError, match="needs the ray package"):
+        list(parts_on_ray(tmp_path, nothing, maker=maker, workers=2, address="local", size=20))
