@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from mathlete.report.grading import Graded
-from mathlete.report.metrics import bootstrap
+from mathlete.report.metrics import standard_error
 from mathlete.report.recording import EvalRun
 from mathlete.report.training import TrainRun
 
@@ -81,7 +81,7 @@ def _by_k(runs: Sequence[EvalRun]) -> Chart:
         found, before = run.found["maj_at"], f"{run.name} " if len(runs) > 1 else ""
         votes = [found.get(str(k)) for k in ks]
         known = [k for k in ks if str(k) in found]
-        passes = {k: bootstrap([item.pass_at(k) for item in run.graded]) for k in known}
+        passes = {k: _around([item.pass_at(k) for item in run.graded]) for k in known}
         series.append(
             Series(
                 name=f"{before}maj@k", colour=str(place), y=[vote and vote["value"] for vote in votes],
@@ -91,8 +91,8 @@ def _by_k(runs: Sequence[EvalRun]) -> Chart:
         series.append(
             Series(
                 name=f"{before}pass@k", colour=str(place), dashed=True,
-                y=[passes[k].value if k in passes else None for k in ks],
-                lo=[one.lo for one in passes.values()], hi=[one.hi for one in passes.values()],
+                y=[passes[k][0] if k in passes else None for k in ks],
+                lo=[lo for _, lo, _ in passes.values()], hi=[hi for _, _, hi in passes.values()],
             )
         )  # fmt: skip
     return Chart(
@@ -122,7 +122,9 @@ def _by_subset(runs: Sequence[EvalRun]) -> list[Chart]:
         votes = [(part[name]["maj_at_k"], *part[name]["maj_at_k_interval"]) if name in part else None for name in names]
         series.append(_dots(f"{before}maj@{run.found['k']}", str(place), votes))
         if len(runs) == 1:
-            series.append(_dots("pass@1", "1", [_mean(part[name]) for name in names]))
+            series.append(
+                _dots("pass@1", "1", [_normal(part[name]["pass_at_1"], part[name]["pass_at_1_se"]) for name in names])
+            )
     return [
         Chart(
             key="subsets",
@@ -140,9 +142,14 @@ def _told(parts: dict[str, Any]) -> dict[str, Any]:
     return {name: row for name, row in parts.items() if name}
 
 
-def _mean(row: dict[str, Any]) -> tuple[float, float, float]:
-    mean, error = row["pass_at_1"], row["pass_at_1_se"] or 0.0
-    return mean, max(0.0, mean - _Z95 * error), min(1.0, mean + _Z95 * error)
+def _around(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean over problems, its 95% interval by the standard error)."""
+    return _normal(fmean(values), standard_error(values) if len(values) > 1 else 0.0)
+
+
+def _normal(mean: float, error: float | None) -> tuple[float, float, float]:
+    half = _Z95 * (error or 0.0)
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def _dots(name: str, colour: str, points: Sequence[tuple[float, float, float] | None]) -> Series:

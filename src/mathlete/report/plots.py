@@ -16,6 +16,9 @@ COLOURS = {
 }
 """Told apart by colour-blind people too (Okabe, Ito 2008, "Color universal design")."""
 
+_LONGEST = 40
+"""Characters of a name that are drawn."""
+
 
 def write_plots(folder: Path, charts: Sequence[Chart]) -> list[Path]:
     """Writes one PNG a chart into the folder, in place of those that are there; returns them."""
@@ -33,7 +36,7 @@ def _write(path: Path, chart: Chart) -> Path:
     figure = Figure(figsize=(7.5, max(2.2, tall)), layout="constrained")
     axes: Any = figure.subplots()
     {"lines": _lines, "dots": _dots, "bars": _bars}[chart.kind](axes, chart)
-    axes.set_title(chart.title, fontsize=11, loc="left")
+    axes.set_title(_plain(chart.title), fontsize=11, loc="left")
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -41,9 +44,19 @@ def _write(path: Path, chart: Chart) -> Path:
     if len(chart.series) > 1:
         figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=4)
     temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=100)
+    figure.savefig(temporary, format="png", dpi=100, pil_kwargs={"compress_level": 3})
     temporary.replace(path)
     return path
+
+
+def _plain(text: object) -> str:
+    r"""A name as it stands, and short: between dollars matplotlib would read mathematics.
+
+    >>> print(_plain("$x$"), len(_plain("a" * 99)))
+    \$x\$ 40
+    """
+    words = str(text)
+    return (words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…").replace("$", r"\$")
 
 
 def _scaled(chart: Chart, values: Sequence[float | None]) -> list[float]:
@@ -56,7 +69,9 @@ def _lines(axes: Any, chart: Chart) -> None:
         colour = COLOURS.get(series.colour, "#555555")
         y = _scaled(chart, series.y)
         marker = "" if series.colour == "limit" or len(chart.x) > 60 else "o"
-        axes.plot(chart.x, y, "--" if series.dashed else "-", marker=marker, ms=4, color=colour, label=series.name)
+        axes.plot(
+            chart.x, y, "--" if series.dashed else "-", marker=marker, ms=4, color=colour, label=_plain(series.name)
+        )
         if series.lo is not None and series.hi is not None:
             known = [x for x, value in zip(chart.x, series.y, strict=True) if value is not None]
             band = _scaled(chart, series.lo), _scaled(chart, series.hi)
@@ -76,8 +91,10 @@ def _dots(axes: Any, chart: Chart) -> None:
         above = [max(0.0, high - one) for one, high in zip(value, hi, strict=True)]
         places = [place + shift for place in range(len(chart.x))]
         colour = COLOURS.get(series.colour, "#555555")
-        axes.errorbar(value, places, xerr=[below, above], fmt="o", ms=4, lw=1.2, color=colour, label=series.name)
-    axes.set_yticks(range(len(chart.x)), labels=chart.x)
+        axes.errorbar(
+            value, places, xerr=[below, above], fmt="o", ms=4, lw=1.2, color=colour, label=_plain(series.name)
+        )
+    axes.set_yticks(range(len(chart.x)), labels=[_plain(name) for name in chart.x])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:.0f}%")
 
@@ -92,10 +109,10 @@ def _bars(axes: Any, chart: Chart) -> None:
         heights = np.asarray(_scaled(chart, series.y))
         colour = COLOURS[series.colour]
         if series.line:
-            axes.plot(places, heights, "--", color=colour, lw=1.2, label=series.name)
+            axes.plot(places, heights, "--", color=colour, lw=1.2, label=_plain(series.name))
         else:
             # Steps, for a thousand bars one by one take seconds.
             edges = [*(places - width / 2), places[-1] + width / 2]
-            axes.stairs(base + heights, edges, baseline=base, fill=True, color=colour, label=series.name)
+            axes.stairs(base + heights, edges, baseline=base, fill=True, color=colour, label=_plain(series.name))
             base = base + heights
     axes.set_xlim(places[0] - width / 2, places[-1] + width / 2)

@@ -1,0 +1,399 @@
+"""The report: what it holds, that nothing in it comes alive, and how it behaves in a real browser."""
+
+import gzip
+import json
+import random
+import re
+import shutil
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.__main__ import COMMANDS, EVALUATE
+from mathlete.command import run_command_line
+from mathlete.problems import Problem, write_problems
+from mathlete.report.html import _island, write_report
+from mathlete.report.html.traces import Trace, _cut, packed
+from mathlete.report.recording import read_eval_run
+from mathlete.report.results import results
+from mathlete.runs import write_json
+from mathlete.sampling.record import Journal
+from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.solve.budget import Budget, BudgetSettings
+from mathlete.solve.clock import VirtualClock
+from mathlete.solve.policy import Policy
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
+EVIL = '</script><script>window.alive = 1</script><img src=x onerror="window.alive = 2"><b>${alive = 3}</b>'
+TOOL = "First $x^2 = 9$.\n```python\nprint(3 * 3)\n```\n```output\n9\n```\nSo it is \\boxed{9}."
+
+
+def record(folder: Path, drawn: Sequence[tuple[Problem, Sequence[dict[str, Any]]]], **facts: object) -> Path:
+    """A finished evaluation run of these samples, written as the project writes its own."""
+    folder.mkdir(parents=True)
+    write_problems(folder / "problems.jsonl", [problem for problem, _ in drawn])
+    with Journal(folder / "samples.jsonl") as journal:
+        for problem, samples in drawn:
+            for index, told in enumerate(samples):
+                sample = {"tokens": 40, "finish": "stop", "seconds": 1.0, "text": "", **told}
+                journal.append(Sample(problem_id=problem.id, index=index, seed=index, **sample))
+    policy = asdict(Policy(n=len(drawn[0][1]), sampling=SamplingConfig(max_tokens=100)))
+    told = {"suite": "six", "model": "m", "precision": "dense", "policy": policy, "seconds": 3.0, "tokens_per_s": 5.0}
+    write_json(folder / "results.json", results(read_eval_run(folder).graded, {**told, **facts}))
+    return folder
+
+
+def problem(name: str, gold: str = "9", **more: str) -> Problem:
+    return Problem(id=name, statement=f"What is $3^2$ in {name}?", gold=gold, **{"subset": "algebra/1", **more})
+
+
+def answers(*words: str | None, text: str = "It is {}.") -> list[dict[str, Any]]:
+    return [{"answer": word, "text": text.format(word)} for word in words]
+
+
+def six() -> list[tuple[Problem, Sequence[dict[str, Any]]]]:
+    """Right, wrong, outvoted, close, without any answer, cut at the cap."""
+    cut = [{**sample, "finish": "length", "tokens": 100} for sample in answers(None, "9", "9", "9")]
+    return [
+        (problem("sure"), [{"answer": "9", "text": TOOL}, *answers("9", "9", "9")]),
+        (problem("wrong", subset="geometry/2"), answers("7", "7", "7", "7")),
+        (problem("outvoted", subset="geometry/2"), answers("7", "7", "7", "9")),
+        (problem("close"), answers("9", "9", "7", "8")),
+        (problem("silent"), answers(None, None, None, None, text="a needle in the hay")),
+        (problem("capped"), cut),
+    ]
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return record(tmp_path / "base", six())
+
+
+def command(*words: object) -> int:
+    return run_command_line([str(word) for word in words], prog="python -m eval", commands=COMMANDS, otherwise=EVALUATE)
+
+
+def blocks(page: str) -> list[list[list[Any]]]:
+    found = re.findall(r'<script type="text/plain" id="block-\d+">([^<]*)</script>', page)
+    return [json.loads(gzip.decompress(b64decode(block))) for block in found]
+
+
+def data(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    told: dict[str, Any] = json.loads(found[1])
+    return told
+
+
+def test_a_run_is_shown_whole(run_folder: Path) -> None:
+    page = write_report([run_folder], out=run_folder / "report.html").read_text()
+    told = data(page)
+    assert [entry["id"] for entry in told["problems"]] == ["sure", "wrong", "outvoted", "close", "silent", "capped"]
+    outvoted = told["problems"][2]["runs"][0]
+    assert outvoted["votes"] == [["7", 3, "different"], ["9", 1, "equal"]]
+    assert (outvoted["verdict"], outvoted["right"], outvoted["n"]) == ("different", 1, 4)
+    assert told["problems"][4]["runs"][0]["answer"] is None
+    assert [len(traces) for traces in blocks(page)] == [4] * 6
+    assert blocks(page)[0][0][9] == TOOL
+    assert {chart["key"] for chart in told["charts"]} == {"accuracy", "subsets", "trust", "votes", "tokens", "time"}
+    for words in ("41.7 ± 16.7", "50.0 [18.8, 81.2]", "geometry/2", "Environment and hashes"):
+        assert words in page
+    for key in ("accuracy", "subsets", "trust", "votes", "tokens", "time"):
+        assert (run_folder / "plots" / f"{key}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_runs_stand_side_by_side(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    better = [(one, answers("9", "9", "9", "9")) for one, _ in six()]
+    other = record(tmp_path / "tuned", better)
+    assert command("report", run_folder, other, "--out", tmp_path / "both.html", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["report"] == str(tmp_path / "both.html")
+    page = (tmp_path / "both.html").read_text()
+    told = data(page)
+    assert len(told["problems"]) == 6
+    assert all(None not in entry["runs"] for entry in told["problems"])
+    assert "base (A) and tuned (B) on 6 problems: pass@1" in page
+    assert (tmp_path / "plots" / "votes-2.png").is_file()
+    assert not (run_folder / "report.html").exists()
+
+
+def test_a_run_that_was_killed_is_shown_as_far_as_it_came(run_folder: Path) -> None:
+    (run_folder / "results.json").unlink()
+    lines = (run_folder / "samples.jsonl").read_text().splitlines(keepends=True)
+    (run_folder / "samples.jsonl").write_text("".join(lines[:6]))
+    page = write_report([run_folder], out=run_folder / "report.html").read_text()
+    assert "base (unfinished)" in page
+    assert [entry["runs"][0]["n"] for entry in data(page)["problems"]] == [4, 2, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "a run that is reported must be a folder, got none"),
+        (["empty"], "needs problems.jsonl and samples.jsonl"),
+        ([], "a report is of different runs, got no run"),
+        (["base", "base"], "a report is of different runs, got base, base"),
+    ],
+)
+def test_what_is_no_run_is_refused(
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(run_folder.parent)
+    Path("empty").mkdir()
+    assert command("report", *words, "--out", "r.html") == 2
+    assert message in capsys.readouterr().err
+    assert not Path("r.html").exists()
+
+
+def test_a_training_run_shows_curve_losses_and_drops(tmp_path: Path) -> None:
+    page = write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html").read_text()
+    told = data(page)
+    assert [chart["key"] for chart in told["charts"]] == ["loss", "rate"]
+    assert told["charts"][0]["series"][0]["y"] == [2.0, 1.0]
+    assert blocks(page)[0][0][8] == len("Q?<think>")
+    for words in ("two boxes with different answers", "left out: two boxes", "2.8e-09", "99.5% of 200", "1e-03"):
+        assert words in page
+    assert (tmp_path / "t" / "plots" / "loss.png").is_file()
+
+
+def train_run(folder: Path) -> Path:
+    """A training run's files, as the steps write them."""
+    row = {"problem_id": "p", "gold": "9", "prompt": "Q?<think>", "trained": "so\n</think>\\boxed{9}",
+           "prompt_tokens": 3, "trained_tokens": 7}  # fmt: skip
+    left = {"reason": "two boxes", "id": "q", "statement": "Q", "gold": "1", "source": "s", "trace": EVIL}
+    survival = {"kl_merged": 2.8e-9, "kl_int8": 1e-5, "kl_tokens": 10, "greedy_problems": 210, "greedy_answered": 200,
+                "greedy_unchanged": 0.995, "greedy_right_trained": 180, "greedy_right_int8": 181}  # fmt: skip
+    points = [{"step": step, "loss": loss, "learning_rate": 1e-4} for step, loss in ((10, 2.0), (20, 1.0))]
+    figures = {"kept": 12, "rows": 10, "heldout": 2, "drops": {"two boxes": 1}}
+    for name, text in (("data/head.jsonl", json.dumps(row)), ("data/dropped.jsonl", json.dumps(left)),
+                       ("adapter/metrics.jsonl", "\n".join(map(json.dumps, points)))):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text + "\n")
+    write_json(folder / "data" / "manifest.json", {"figures": figures, "git": {"commit": "abc"}})
+    limits = {"kl_merged": 1e-4, "kl_int8": 1e-3, "greedy": 0.99}
+    write_json(folder / "export" / "manifest.json", {"figures": survival, "settings": limits})
+    write_json(folder / "export" / "survival.json", survival)
+    return folder
+
+
+def test_allowances_are_those_of_the_budget(tmp_path: Path) -> None:
+    shape = BudgetSettings(wall_s=100, reserve_s=10, floor_s=10, ceiling_s=30, questions=6)
+    folder = record(tmp_path / "b", six(), budget=asdict(shape))
+    spent = [30.0, 20.0, 5.0, 9.0, 1.0, 2.0]
+    told = json.loads((folder / "results.json").read_text())
+    for row, seconds in zip(told["per_problem"], spent, strict=True):
+        row["seconds"] = seconds
+    write_json(folder / "results.json", told)
+    clock = VirtualClock()
+    budget, given = Budget(shape, clock=clock), []
+    for seconds in spent:
+        given.append(budget.next_question_s())
+        clock.advance_to(clock.now() + seconds)
+    assert read_eval_run(folder).allowances_s == pytest.approx(given)
+
+
+TEXTS = st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8)
+
+
+@given(TEXTS)
+def test_traces_come_back_as_they_were_where_there_is_room(texts: list[list[str]]) -> None:
+    traces = [[Trace(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]
+    found = [json.loads(gzip.decompress(b64decode(block))) for block in packed(traces, room=10**9)]
+    # A lone surrogate is no character, and no UTF-8 can hold one.
+    assert found == [[[place, text, "", 0] for place, text in enumerate(some)] for some in texts]
+
+
+@given(st.text(), st.integers(1, 50))
+def test_a_cut_trace_says_what_is_left_out(text: str, most: int) -> None:
+    front, back, left = _cut(text, most)
+    assert len(front) + len(back) + left == len(text)
+    assert text.startswith(front)
+    assert text.endswith(back)
+    assert len(front) + len(back) <= max(most, 0) or not left
+
+
+def test_leading_traces_keep_most_where_room_is_short() -> None:
+    draw = random.Random(0)
+    long = [" ".join(str(draw.random()) for _ in range(500)) for _ in range(8)]
+    traces = [[Trace(text=text, leading=place == 0, facts=[]) for place, text in enumerate(long)] for _ in range(20)]
+    blocks = packed(traces, room=200_000)
+    assert sum(map(len, blocks)) <= 200_000
+    first, *others = json.loads(gzip.decompress(b64decode(blocks[0])))
+    assert all(len(first[0] + first[1]) > 5 * len(other[0] + other[1]) for other in others)
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_data_never_ends_its_element(told: dict[str, str]) -> None:
+    assert "<" not in _island(told)
+    assert json.loads(_island(told)) == told
+
+
+# ---- in a browser ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
+    with sync_api.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a report; at the end there must have been no message, no error and no request but for the file itself."""
+    contexts, heard = [], list[str]()
+
+    def open_page(file: Path, *, width: int = 1280, scheme: str = "light") -> Any:
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: heard.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+        page.on("request", lambda request: heard.append(request.url) if request.url != file.as_uri() else None)
+        page.goto(file.as_uri())
+        page.wait_for_selector("#detail .trace")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not heard
+
+
+def listed(page: Any, *, count: int | str) -> list[str]:
+    # The policy of the page forbids what `wait_for_function` does: evaluate a string.
+    page.wait_for_selector(f"#count:text-matches('^{count} of ')")
+    return page.eval_on_selector_all("#list > button", "all => all.map(one => one.dataset.id)")  # type: ignore[no-any-return]
+
+
+def test_filters_order_and_search_work(run_folder: Path, opened: Callable[..., Any]) -> None:
+    page = opened(write_report([run_folder], out=run_folder / "report.html"))
+    for name, ids in (
+        ("wrong", ["wrong", "outvoted", "silent"]),
+        ("outvoted", ["outvoted"]),
+        ("close", ["close"]),
+        ("fallback", ["silent"]),
+        ("cut", ["capped"]),
+        ("all", ["sure", "wrong", "outvoted", "close", "silent", "capped"]),
+    ):
+        page.click(f'#filters [data-filter="{name}"]')
+        assert listed(page, count=len(ids)) == ids
+    page.select_option("#sort", "longest")
+    page.wait_for_selector('#list > button:first-child[data-id="capped"]')
+    page.fill("#search", "needle")
+    assert listed(page, count=0) == []
+    page.check("#deep")
+    assert listed(page, count=1) == ["silent"]
+    page.click('#list [data-id="silent"]')
+    assert page.text_content("#detail .trace mark") == "needle"
+
+
+def test_the_reader_renders_maths_marks_the_box_and_folds_tools(run_folder: Path, opened: Callable[..., Any]) -> None:
+    page = opened(write_report([run_folder], out=run_folder / "report.html"))
+    assert page.locator("#detail .statement .katex").count() == 1
+    assert page.locator("#detail .trace .katex").count() == 2
+    assert page.locator("#detail .trace .box .katex").count() == 1
+    folds = page.locator("#detail .trace details.tool")
+    assert folds.evaluate_all("all => all.map(one => [one.open, one.querySelector('summary').textContent])") == [
+        [False, "Python run, 1 line"],
+        [False, "its output, 1 line"],
+    ]
+    folds.first.locator("summary").click()
+    assert folds.first.locator("pre").is_visible()
+    page.click('#list [data-id="outvoted"]')
+    page.click("#detail .samples button:nth-child(4)")
+    assert "sample 3: answer 9, right" in page.text_content("#detail")
+    assert page.locator("#detail .votes .won").count() == 1
+
+
+def test_the_span_with_loss_is_marked(tmp_path: Path, opened: Callable[..., Any]) -> None:
+    page = opened(write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html"))
+    text = page.text_content("#detail .trace .loss")
+    assert text.startswith("loss from hereso")
+    assert "Q?" not in text
+
+
+def test_nothing_of_a_model_comes_alive(tmp_path: Path, opened: Callable[..., Any]) -> None:
+    evil = Problem(id=EVIL, statement=EVIL, gold=EVIL, subset=EVIL)
+    math = r"$\href{javascript:alive=4}{x}$ $\includegraphics{https://example.org/x.png}$ $\htmlStyle{color:red}{y}$"
+    samples = [
+        {
+            "answer": EVIL,
+            "text": EVIL + math + f"\n```python\n{EVIL}\n```\n" + "\ud800".encode("utf-8", "replace").decode(),
+        }
+    ]
+    folder = record(tmp_path / "evil", [(evil, samples), (problem("tame"), answers("9"))])
+    page = opened(write_report([folder, train_run(tmp_path / "t")], out=tmp_path / "report.html"))
+    assert page.evaluate("window.alive") is None
+    assert page.locator("#reader img, #reader b > b, #facts img, #reader a, #reader script").count() == 0
+    assert "<img src=x onerror=" in page.text_content("#detail .trace")
+    assert "<img src=x onerror=" in page.text_content("#detail h3")
+    page.select_option("#run", "1")
+    page.click("#list button:has-text('left out')")
+    page.wait_for_selector("#detail .trace:has-text('onerror')")
+    assert page.evaluate("window.alive") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_follow_the_system_and_the_switch(
+    run_folder: Path, opened: Callable[..., Any], scheme: str
+) -> None:
+    page = opened(write_report([run_folder], out=run_folder / "report.html"), scheme=scheme)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    shades = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
+    assert page.evaluate(colour) == shades[scheme]
+    page.click("#theme")
+    assert page.evaluate(colour) == shades["dark" if scheme == "light" else "light"]
+
+
+def test_a_phone_needs_no_sideways_scrolling(run_folder: Path, opened: Callable[..., Any]) -> None:
+    page = opened(write_report([run_folder], out=run_folder / "report.html"), width=360)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("canvas").evaluate_all("all => all.every(one => one.width > 200 && one.height > 100)")
+
+
+@pytest.mark.slow
+def test_a_thousand_problems_load_in_three_seconds_from_twenty_megabytes(
+    tmp_path: Path, opened: Callable[..., Any]
+) -> None:
+    draw = random.Random(0)
+    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(3000)]
+
+    def sample() -> dict[str, Any]:
+        answer = draw.choice(["9", "9", "7", "8", None])
+        lines = (
+            " ".join(draw.choices(words, k=12)) + f" $x_{draw.randint(0, 9)} = {draw.random():.4f}$." for _ in range(60)
+        )
+        text = "\n".join([*lines, "</think>", "" if answer is None else f"\\boxed{{{answer}}}"])
+        return {"answer": answer, "text": text, "tokens": draw.randint(500, 8000), "seconds": draw.uniform(5, 90)}
+
+    asked = [problem(f"p{number}", subset=f"level {number % 5}") for number in range(1000)]
+    folder = record(tmp_path / "big", [(one, [sample() for _ in range(32)]) for one in asked])
+    file = write_report([folder], out=folder / "report.html")
+    assert file.stat().st_size <= 20_000_000
+    started = time.monotonic()
+    page = opened(file)
+    seconds = time.monotonic() - started
+    assert listed(page, count="1,000")[:2] == ["p0", "p1"]
+    assert page.locator("#list > button").count() == 101
+    page.click('#list [data-id="p7"]')
+    page.wait_for_selector("#detail h3:text-is('p7')")
+    assert page.locator("#detail .samples button").count() == 32
+    assert seconds <= 3, f"{file.stat().st_size} bytes in {seconds:.2f} s"
