@@ -1,7 +1,7 @@
 """`python -m train`: from problems with traces to an 8-bit model, and the pocket model from nothing."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
-from mathlete.tune.settings import Lora, MergeBase, Rows, Survival, Tune
+from mathlete.tune.settings import DeviceName, Lora, MergeBase, Rows, Survival, Tune
 from train.overlap import OVERLAP_COMMAND
 from train.presets import PRESETS, preset
 from train.show import SHOW_COMMAND
@@ -49,11 +49,17 @@ class MathSettings:
     """Chooses the pocket generator's problems, the held-out rows, the adapter's first weights and the order of rows."""
     threads: int | None = None
     """CPU threads; default: 1 for a small model, else all cores."""
+    plan: bool = False
+    """Print the memory that training will need, part by part, and stop: nothing is loaded."""
+    device: DeviceName | None = None
+    """GPU to plan for, with --plan; default: this machine's device."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
+        if self.device is not None and not self.plan:
+            raise UserError("--device is what to plan for", value=self.device, cure="add --plan, or leave it out")
         for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
@@ -110,6 +116,8 @@ def math(settings: MathSettings) -> dict[str, object]:
 
     settings.check()
     out = console(json=settings.json)
+    if settings.plan:
+        return _plan(settings, say=out.print)
     source, reason = _model(settings)
     out.print(f"model {source.name}: {reason}")
     training = Training(
@@ -131,6 +139,21 @@ def math(settings: MathSettings) -> dict[str, object]:
     steps = training.carry_out(say=out.print)
     out.print(f"{training.run}: {_MADE[settings.until]} {steps[-1].folder}")
     return {"run": str(training.run), settings.until: str(steps[-1].folder), **_line(steps)}
+
+
+def _plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:
+    from mathlete.tune.plan import device_named, plan_for, plan_line, plan_table
+    from mathlete.tune.shapes import shape_of
+
+    plan = plan_for(
+        shape_of(model_source(settings.model or default_model()[0])),
+        device=device_named(settings.device),
+        lora=settings.lora,
+        tune=settings.tune,
+        longest=settings.rows.max_tokens,
+    )
+    say(plan_table(plan))
+    return plan_line(plan)
 
 
 _MADE = {

@@ -12,11 +12,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathlete.errors import UserError
 from mathlete.models import ModelSource, compute_dtype, load_model, load_tokenizer
 from mathlete.runs import read_json, require_space, write_atomically, write_json
 from mathlete.tune.format import TRAIN
 from mathlete.tune.packing import packed
+from mathlete.tune.plan import Plan, gib, plan_for, plan_words, require_room, this_device
 from mathlete.tune.settings import Advance, Lora, Tune
+from mathlete.tune.shapes import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +29,6 @@ _WHOLE = "whole"
 """Mark of a checkpoint that was written to its end."""
 _POOL = 16
 """Batches drawn together and sorted by length, so that a batch has little padding."""
-_LAYER_BYTES = 34
-"""Activations a layer keeps for the backward pass, bytes a token and unit of width in 16 bit, attention aside
-(Korthikanti et al. 2022, arXiv 2205.05198, equation 1)."""
 
 
 def schedule(lengths: list[int], *, rows: int, batch: int, seed: int) -> list[int]:
@@ -76,7 +76,7 @@ def tune(
     """
     import torch
 
-    trainer, steps = _trainer(adapter, data=data, source=source, lora=lora, config=config, seed=seed, say=say)
+    trainer, plan, steps = _trainer(adapter, data=data, source=source, lora=lora, config=config, seed=seed, say=say)
     trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     # Adapter, two moments and the adapter as saved, in two checkpoints.
     require_space(adapter, needed_bytes=8 * sum(weight.numel() * 4 for weight in trainable))
@@ -88,6 +88,9 @@ def tune(
     trainer.model.save_pretrained(adapter)
     _sort_target_modules(adapter)
     curve = _curve(trainer.state.log_history)
+    measured = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    if measured is not None:
+        say(f"memory: {gib(measured):.2f} GiB measured, {gib(plan.allocated):.2f} planned, CUDA's own aside")
     return {
         "steps": steps,
         "rows_seen": steps * config.batch * config.accumulate,
@@ -95,7 +98,8 @@ def tune(
         "adapter_dtype": str(trainable[0].dtype).removeprefix("torch."),
         "first_loss": curve[0]["loss"],
         "last_loss": curve[-1]["loss"],
-        "cuda_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        "planned_peak_bytes": plan.allocated,
+        "cuda_peak_bytes": measured,
     }
 
 
@@ -108,24 +112,28 @@ def _trainer(
     config: Tune,
     seed: int,
     say: "Callable[[str], None]",
-) -> tuple[Any, int]:
-    """(the trainer, the optimizer steps it will do)."""
+) -> tuple[Any, Plan, int]:
+    """(the trainer, the memory plan, the optimizer steps it will do)."""
     import datasets
     from peft import LoraConfig
     from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
 
     rows = datasets.load_from_disk(data / TRAIN)
+    longest = max(rows["tokens"])
     if config.pack is not None:
         rows = packed(rows, budget=config.pack)
     lengths = [len(ids) for ids in rows["input_ids"]]
     step_rows = config.batch * config.accumulate
     steps = config.steps_for(len(rows))
     order = schedule(lengths, rows=steps * step_rows, batch=config.batch, seed=seed)
+    plan = plan_for(shape_of(source), device=this_device(), lora=lora, tune=config, longest=longest)
+    say(plan_words(plan))
+    require_room(plan)
     model = load_model(source, precision="nf4")
     trainer: Any = SFTTrainer(
         model=model,
-        args=_arguments(adapter, model, config=config, steps=steps, longest=max(lengths), seed=seed, say=say),
+        args=_arguments(adapter, config=config, plan=plan, steps=steps, seed=seed, say=say),
         train_dataset=rows.select(order, keep_in_memory=True),
         processing_class=load_tokenizer(source),
         peft_config=LoraConfig(
@@ -140,26 +148,25 @@ def _trainer(
     for weight in trainer.model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
-    return trainer, steps
+    return trainer, plan, steps
 
 
 def _arguments(
     adapter: Path,
-    model: Any,
     *,
     config: Tune,
+    plan: Plan,
     steps: int,
-    longest: int,
     seed: int,
     say: "Callable[[str], None]",
 ) -> Any:
     import torch
     from trl.trainer.sft_config import SFTConfig
 
+    if config.offload and not torch.cuda.is_available():
+        raise UserError("--tune.offload moves activations off a GPU", value="no GPU", cure="leave it out")
     dtype, why = compute_dtype()
     say(f"compute in {str(dtype).removeprefix('torch.')}: {why}")
-    checkpointing, reason = _checkpointing(model, tokens=config.batch * longest)
-    say(f"activation checkpointing {'on' if checkpointing else 'off'}: {reason}")
     arguments = SFTConfig(
         output_dir=str(adapter),
         max_steps=steps,
@@ -174,7 +181,8 @@ def _arguments(
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=checkpointing,
+        gradient_checkpointing=plan.checkpointing,
+        activation_offloading=config.offload,
         dataloader_pin_memory=torch.cuda.is_available(),
         train_sampling_strategy="sequential",
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -190,19 +198,6 @@ def _arguments(
     # One process, one GPU: with several to be seen, Trainer would wrap the model in DataParallel, which TRL refuses.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
-
-
-def _checkpointing(model: Any, *, tokens: int) -> tuple[bool, str]:
-    """(whether activations are computed twice to save memory, why) for batches of so many tokens."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return False, "CPU: time is shorter than memory"
-    shape = model.config.get_text_config()
-    needed = _LAYER_BYTES * tokens * shape.hidden_size * shape.num_hidden_layers
-    free = torch.cuda.mem_get_info()[0]
-    words = f"the longest batch keeps about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-    return needed > free / 2, words
 
 
 def _follower(adapter: Path, *, advance: Advance) -> Any:

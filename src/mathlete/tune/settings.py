@@ -10,6 +10,9 @@ from mathlete.errors import UserError
 MergeBase = Literal["dequant", "original"]
 """What the adapter is merged into: the dequantised 4-bit weights it was trained on · the model's own weights."""
 
+DeviceName = Literal["t4", "p100", "v100", "l4", "a10g", "rtx4090", "a100-40", "a100-80", "h100", "h200"]
+"""GPUs whose memory and capability are known."""
+
 Advance = Callable[[int, int | None, str], None]
 """Moves a progress bar: done, total where it is known, words."""
 
@@ -110,6 +113,10 @@ class Tune:
     """Share of the steps in which the rate rises, 0 to 1."""
     clip: float = 1.0
     """Largest norm of the gradient, above 0."""
+    checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations twice instead of keeping them; auto: where the memory plan fits only so."""
+    offload: bool = False
+    """Move what checkpointing still keeps into the machine's memory; needs a GPU."""
     save_every: int = 50
     """Steps between checkpoints, 1 or more: what a kill can cost."""
     log_every: int = 10

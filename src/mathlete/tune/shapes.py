@@ -1,0 +1,108 @@
+"""Shapes of decoders: how many parameters they have and where, from numbers of their config alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mathlete.models import ModelSource, model_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The shape of a Llama or Qwen2 decoder; any other with gated feed-forward layers is close to one."""
+
+    vocabulary: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    tied: bool
+    """Whether the output layer is the embedding."""
+    biases: bool
+    """Whether queries, keys and values have one, as Qwen2's have."""
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """{name: (inputs, outputs)} of one block's linear layers."""
+        queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width
+        return {
+            "q_proj": (self.hidden, queries),
+            "k_proj": (self.hidden, keys),
+            "v_proj": (self.hidden, keys),
+            "o_proj": (queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+    @property
+    def linear_parameters(self) -> int:
+        """Parameters of all blocks' linear layers, which are what is quantised."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.linears.values())
+
+    @property
+    def dense_parameters(self) -> int:
+        """All others: embedding, output layer, norms, biases."""
+        biases = sum(self.linears[name][1] for name in ("q_proj", "k_proj", "v_proj")) if self.biases else 0
+        tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return tables + self.hidden + self.layers * (2 * self.hidden + biases)
+
+    @property
+    def parameters(self) -> int:
+        """All of them.
+
+        >>> SHAPES["r1-qwen-1.5b"].parameters, SHAPES["r1-llama-8b"].parameters
+        (1777088000, 8030261248)
+        """
+        return self.linear_parameters + self.dense_parameters
+
+
+def _r1(vocabulary: int, hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, biases: bool) -> Shape:
+    return Shape(
+        vocabulary=vocabulary,
+        hidden=hidden,
+        intermediate=intermediate,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=hidden // heads,
+        tied=False,
+        biases=biases,
+    )
+
+
+SHAPES = {
+    "r1-qwen-1.5b": _r1(151936, 1536, 8960, 28, 12, 2, True),
+    "r1-qwen-7b": _r1(152064, 3584, 18944, 28, 28, 4, True),
+    "r1-qwen-14b": _r1(152064, 5120, 13824, 48, 40, 8, True),
+    "r1-llama-8b": _r1(128256, 4096, 14336, 32, 32, 8, False),
+}
+"""The R1 distillations' (their config.json), so that a plan for them needs no hub."""
+
+
+def shape_of(source: ModelSource) -> Shape:
+    """The shape of a preset, else of the model's own config.
+
+    Raises:
+        UserError: not on this machine nor on the hub, or not a decoder of this kind.
+    """
+    known = SHAPES.get(source.name.removesuffix("-4bit"))
+    return known or shape_from_config(model_config(source))
+
+
+def shape_from_config(config: Mapping[str, Any]) -> Shape:
+    """The shape in a config.json."""
+    heads = int(config["num_attention_heads"])
+    return Shape(
+        vocabulary=int(config["vocab_size"]),
+        hidden=int(config["hidden_size"]),
+        intermediate=int(config["intermediate_size"]),
+        layers=int(config["num_hidden_layers"]),
+        heads=heads,
+        kv_heads=int(config.get("num_key_value_heads") or heads),
+        head_width=int(config.get("head_dim") or config["hidden_size"] // heads),
+        tied=bool(config.get("tie_word_embeddings", True)),
+        biases=config.get("model_type") == "qwen2",
+    )

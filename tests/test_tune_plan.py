@@ -1,0 +1,277 @@
+"""The memory plan against what real models on this machine hold and keep; its laws; how it is asked for."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from trl.trainer.utils import add_fused_lm_head
+
+from mathlete.command import run_command_line
+from mathlete.errors import UserError
+from mathlete.models import load_model, model_source
+from mathlete.tune.plan import (
+    DEVICES,
+    Device,
+    Plan,
+    cure_for,
+    device_named,
+    nf4_bytes,
+    plan_for,
+    plan_line,
+    require_room,
+)
+from mathlete.tune.settings import Lora, Tune
+from mathlete.tune.shapes import SHAPES, Shape, shape_from_config, shape_of
+from train.__main__ import COMMANDS
+
+CPU = Device(name="cpu", memory=2**34, capability=None)
+SIZES: dict[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 2048,
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Models of random weights, and the pocket model."""
+    folder = tmp_path_factory.mktemp("shapes")
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False)).save_pretrained(folder / "qwen2")
+    LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=48)).save_pretrained(folder / "llama")
+    return {"pocket": "pocket", "qwen2": str(folder / "qwen2"), "llama": str(folder / "llama")}
+
+
+def shape_and_model(name: str) -> tuple[Shape, Any]:
+    source = model_source(name)
+    return shape_of(source), load_model(source, precision="nf4")
+
+
+def bytes_of(tensors: Any) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
+@pytest.mark.parametrize("name", ["pocket", "qwen2", "llama"])
+def test_the_bytes_of_the_base_are_those_of_its_tensors(folders: dict[str, str], name: str) -> None:
+    shape, model = shape_and_model(folders[name])
+    quantized, dense = [], []
+    for weight in model.parameters():
+        if hasattr(weight, "quant_state"):
+            state = weight.quant_state
+            quantized += [weight, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
+        else:
+            dense.append(weight)
+    assert bytes_of(quantized) == nf4_bytes(shape)
+    assert bytes_of(dense) == plan(shape).parts["base_dense"]
+    assert model.num_parameters() == shape.parameters
+
+
+def plan(shape: Shape, **more: Any) -> Plan:
+    settings: dict[str, Any] = {
+        "device": CPU, "lora": Lora(), "tune": Tune(batch=1), "longest": 192, "checkpointing": False, **more
+    }  # fmt: skip
+    return Plan(shape=shape, **settings)
+
+
+@pytest.mark.parametrize("lora", [Lora(), Lora(rank=3, targets=("q_proj", "v_proj", "down_proj"))])
+def test_adapter_gradients_and_optimizer_are_exact(folders: dict[str, str], lora: Lora) -> None:
+    shape, model = shape_and_model(folders["qwen2"])
+    model = adapted(model, lora)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, fused=True)
+    model(input_ids=torch.arange(20)[None]).logits.sum().backward()
+    optimizer.step()
+    parts = plan(shape, lora=lora).parts
+    assert bytes_of(weights) == parts["adapter"]
+    assert bytes_of([weight.grad for weight in weights]) == parts["gradients"]
+    moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert bytes_of(moments) == parts["optimizer"]
+
+
+def adapted(model: Any, lora: Lora) -> Any:
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    return get_peft_model(model, config).train()
+
+
+@contextmanager
+def counted(model: Any) -> Iterator[dict[int, int]]:
+    """{storage: bytes} of what autograd keeps, the model's own tensors aside."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+    alive = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)  # or another tensor could get its address
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("name", "batch", "lora"),
+    [
+        ("qwen2", 1, Lora()),
+        ("qwen2", 1, Lora(rank=32, dropout=0.05)),
+        ("qwen2", 3, Lora()),
+        ("qwen2", 1, Lora(targets=("q_proj", "v_proj"))),
+        ("qwen2", 2, Lora(targets=("k_proj", "down_proj"), dropout=0.1)),
+        ("llama", 1, Lora()),
+        ("pocket", 4, Lora()),
+    ],
+)
+def test_activations_are_within_15_percent_of_what_autograd_keeps(
+    folders: dict[str, str], name: str, batch: int, lora: Lora, checkpointing: bool
+) -> None:
+    shape, model = shape_and_model(folders[name])
+    model = adapted(model, lora)
+    add_fused_lm_head(model.get_base_model())
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    ids = torch.randint(0, 500, (batch, 192))
+    mask = torch.ones_like(ids)
+    if batch > 1:
+        mask[0, :90] = 0  # left-padded, as a batch of rows that differ in length
+    with counted(model) as kept:
+        model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
+    planned = plan(shape, tune=Tune(batch=batch), lora=lora, checkpointing=checkpointing).parts["activations"]
+    assert planned == pytest.approx(sum(kept.values()), rel=0.15)
+
+
+def test_the_presets_shapes_are_those_of_their_configs(shared: Path) -> None:
+    files = list((shared / "tokenizers" / "configs").glob("*.json"))
+    found = [shape_from_config(json.loads(file.read_text())) for file in files]
+    assert sorted(shape.parameters for shape in found) == sorted(shape.parameters for shape in SHAPES.values())
+    assert all(shape in SHAPES.values() for shape in found)
+
+
+PLANS = st.builds(
+    lambda name, batch, longest, pack, checkpointing, device, rank: plan_for(
+        SHAPES[name],
+        device=DEVICES[device],
+        lora=Lora(rank=rank),
+        tune=Tune(batch=batch, pack=longest if pack else None, checkpointing=checkpointing),
+        longest=longest,
+    ),
+    st.sampled_from([*SHAPES]),
+    st.integers(1, 64),
+    st.integers(256, 32768),
+    st.booleans(),
+    st.sampled_from(["auto", "on", "off"]),
+    st.sampled_from([*DEVICES]),
+    st.integers(1, 256),
+)
+
+
+@given(PLANS)
+def test_a_plan_that_does_not_fit_has_a_cure_that_does(found: Plan) -> None:
+    assert found.peak == sum(found.parts.values())
+    assert min(found.parts.values()) >= 0
+    if found.fits:
+        assert cure_for(found) == ""
+        return require_room(found)
+    with pytest.raises(UserError, match=f"GiB on {found.device.name}"):
+        require_room(found)
+    cure = cure_for(found)
+    if not cure.startswith("use --"):
+        fixed = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer", "cuda_context")
+        assert sum(found.parts[name] for name in fixed) > found.device.memory / 2
+        return None
+    words = cure.removeprefix("use ").split()
+    named = dict(zip(words, [*words[1:], ""], strict=True))
+    tune = Tune(
+        batch=int(named.get("--tune.batch", found.tune.batch)),
+        pack=int(named["--tune.pack"]) if "--tune.pack" in named else found.tune.pack,
+        checkpointing="auto",
+        offload="--tune.offload" in named,
+    )
+    longest = int(named.get("--rows.max-tokens", found.longest))
+    assert plan_for(found.shape, device=found.device, lora=found.lora, tune=tune, longest=longest).fits
+
+
+@given(PLANS, st.integers(1, 1000))
+def test_longer_rows_need_more_and_checkpointing_keeps_less(found: Plan, more: int) -> None:
+    def of(**changed: Any) -> Plan:
+        settings = {"tune": Tune(batch=found.tune.batch), "longest": found.longest, "checkpointing": False, **changed}
+        return Plan(shape=found.shape, device=found.device, lora=found.lora, **settings)
+
+    assert of(longest=found.longest + more).peak > of().peak
+    assert of(checkpointing=True).parts["activations"] < of().parts["activations"]
+    assert of(checkpointing=True).peak < of().peak + of().parts["backward"] + of()._block
+
+
+def run(*words: str) -> int:
+    return run_command_line(words, prog="python -m train", commands=COMMANDS)
+
+
+@pytest.mark.parametrize(("model", "device"), [("r1-llama-8b", "t4"), ("r1-qwen-14b-4bit", "l4"), ("pocket", "h200")])
+def test_a_plan_is_printed_without_loading_anything(
+    model: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("math", "--model", model, "--plan", "--device", device, "--json") == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"peak_gib", "parts", "fits", "cure"} <= found.keys()
+    assert found["peak_gib"] == pytest.approx(sum(found["parts"].values()), abs=1e-3)
+    assert found["dtype"] == ("float16" if device == "t4" else "bfloat16")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_plan_for_a_named_gpu_does_without_torch(root: Path) -> None:
+    code = (
+        "import sys; from mathlete.command import run_command_line as r; from train.__main__ import COMMANDS as c\n"
+        "assert r(['math', '--model', 'r1-qwen-7b', '--plan', '--device', 'l4'], prog='x', commands=c) == 0\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert "base_4bit" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "t4"], "--device is what to plan for, got t4"),
+        (["--plan", "--model", "none/such"], "hf download none/such"),
+        (["--tune.offload", "--limit", "20"], "--tune.offload moves activations off a GPU, got no GPU"),
+        (["--tune.batch", "2000000", "--limit", "20"], "use --tune.batch 1 --tune.accumulate 2000000"),
+    ],
+)
+def test_what_cannot_be_planned_or_does_not_fit_is_exit_2(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("math", *([] if "--model" in words else ["--model", "pocket"]), *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_devices_are_known_by_name() -> None:
+    with pytest.raises(UserError, match="did you mean h100"):
+        device_named("h10")
+    assert device_named(None).memory > 2**28
+    assert plan_line(plan(SHAPES["r1-qwen-1.5b"]))["dtype"] == "float32"
