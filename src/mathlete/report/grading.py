@@ -47,6 +47,11 @@ class Graded:
         verdicts = {sample.index: verdict for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True)}
         return {label for label, vote in enumerate(self.solution.votes) if verdicts[vote.indexes[0]] == "equal"}
 
+    @cached_property
+    def _majorities(self) -> dict[int, float]:
+        # A problem counts in the whole, in its group and in its subset.
+        return {}
+
     @property
     def vote_share(self) -> float:
         """Share of the samples that voted for the winner; 0 without an answer."""
@@ -58,7 +63,10 @@ class Graded:
 
     def maj_at(self, k: int) -> float:
         """maj@k of this problem over the subsets of its samples; 0 where it has none."""
-        return 0.0 if not self.verdicts else maj_at_k(self.labels, right=self.right_labels, k=k)
+        if k not in self._majorities:
+            found = maj_at_k(self.labels, right=self.right_labels, k=k) if self.verdicts else 0.0
+            self._majorities[k] = found
+        return self._majorities[k]
 
 
 def grade(problems: Sequence[Problem], solutions: Sequence[Solution]) -> list[Graded]:
