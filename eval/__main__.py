@@ -10,7 +10,7 @@ import tyro
 from eval.compare import COMPARE_COMMAND
 from eval.engines import EngineName
 from eval.replay import REPLAY_COMMAND
-from eval.report import REPORT_COMMAND
+from eval.report import INSPECT_COMMAND, REPORT_COMMAND
 from eval.run import RESULTS, Evaluation
 from eval.suites import SUITE_NAMES, Suite, load_suite
 from mathlete.command import Command, console, run_command_line
@@ -192,6 +192,7 @@ COMMANDS = {
         "python -m eval check cases.jsonl --against math-verify --json",
     ),
     "compare": COMPARE_COMMAND,
+    "inspect": INSPECT_COMMAND,
     "replay": REPLAY_COMMAND,
     "report": REPORT_COMMAND,
     "table": Command(

@@ -8,7 +8,7 @@ import tyro
 
 from eval.replay import repair
 from mathlete.command import Command, console
-from mathlete.runs import REPORT
+from mathlete.runs import INSPECT, REPORT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,4 +51,35 @@ REPORT_COMMAND = Command(
     help="Shows runs in one HTML file that needs no network: scores, curves, votes, a trace reader; plots as PNG.\n\n"
     "Examples:\n\npython -m eval report runs/base\n\n"
     "python -m eval report runs/base runs/tuned runs/train --out compared.html",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings:
+    """A run to write as a log."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a finished `python -m eval` run."""
+    out: Path | None = None
+    """Log to write, NAME.eval or NAME.json; default: RUN/inspect/SUITE.eval."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def inspect(settings: InspectSettings) -> dict[str, object]:
+    """Writes the log; returns where it is."""
+    from mathlete.report.inspect_log import write_inspect_log
+    from mathlete.report.recording import read_eval_run
+
+    run = read_eval_run(settings.run)
+    log = write_inspect_log(run, settings.out or settings.run / INSPECT / f"{run.found['suite']}.eval")
+    console(json=settings.json).print(f"{log}: open it with `inspect view --log-dir {log.parent}`")
+    return {"log": str(log), "run": str(settings.run)}
+
+
+INSPECT_COMMAND = Command(
+    settings=InspectSettings,
+    run=inspect,
+    help="Writes a run as an eval log that Inspect's viewer opens; needs inspect_ai (the extra `inspect`).\n\n"
+    "Examples:\n\npython -m eval inspect runs/base\n\npython -m eval inspect runs/base --out logs/base.eval",
 )

@@ -121,9 +121,10 @@ def _build(
     folder: Path, evaluation: Evaluation, settings: dict[str, object], *, say: Callable[[str], None]
 ) -> dict[str, object]:
     from mathlete.report.grading import grade
+    from mathlete.report.harness import LM_EVAL, harness_results
     from mathlete.report.results import results
 
-    problems = evaluation.suite.problems
+    problems, date = evaluation.suite.problems, time.time()
     write_problems(folder / PROBLEMS, problems)
     with Journal(folder / SAMPLES) as journal, ExitStack() as opened:
         _check_recorded(journal, evaluation)
@@ -158,7 +159,9 @@ def _build(
             **{key: value for key, value in code_state().items() if key in ("commit", "dirty")},
             **figures,
         }
-    write_json(folder / RESULTS, results(grade(problems, solutions), facts))
+    found = results(grade(problems, solutions), facts)
+    write_json(folder / RESULTS, found)
+    write_json(folder / LM_EVAL, harness_results(found, date=date))
     return figures
 
 

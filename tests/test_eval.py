@@ -263,7 +263,7 @@ def test_table_refuses_what_does_not_compare(suite: Path, capsys: pytest.Capture
         assert not Path("demo.json").exists()
 
 
-@pytest.mark.parametrize("words", [[], ["check"], ["compare"], ["replay"], ["report"], ["table"]])
+@pytest.mark.parametrize("words", [[], ["check"], ["compare"], ["inspect"], ["replay"], ["report"], ["table"]])
 def test_help_is_golden(root: Path, words: list[str]) -> None:
     command = [sys.executable, "-m", "eval", *words, "--help"]
     variables = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
