@@ -59,6 +59,14 @@ def test_wheel_holds_the_packages_and_the_pocket_model(wheel: Path) -> None:
     assert tops == {"mathlete", "train", "eval", "submit"}
     assert (wheel / "mathlete/_data/pocket/model/model.safetensors").is_file()
     assert (wheel / "mathlete/_data/sources.toml").is_file()
+    for name in (
+        "html/report.html.j2",
+        "html/report.js",
+        "html/report.css",
+        "assets/katex.LICENSE",
+        "assets/chart.LICENSE",
+    ):
+        assert (wheel / "mathlete/report" / name).is_file()
 
 
 def run_from(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -204,14 +204,10 @@ def test_allowances_are_those_of_the_budget(tmp_path: Path) -> None:
     assert read_eval_run(folder).allowances_s == pytest.approx(given)
 
 
-TEXTS = st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8)
-
-
-@given(TEXTS)
+@given(st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_traces_come_back_as_they_were_where_there_is_room(texts: list[list[str]]) -> None:
     traces = [[Trace(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]
     found = [json.loads(gzip.decompress(b64decode(block))) for block in packed(traces, room=10**9)]
-    # A lone surrogate is no character, and no UTF-8 can hold one.
     assert found == [[[place, text, "", 0] for place, text in enumerate(some)] for some in texts]
 
 
@@ -240,7 +236,7 @@ def test_data_never_ends_its_element(told: dict[str, str]) -> None:
     assert json.loads(_island(told)) == told
 
 
-# ---- in a browser ---------------------------------------------------------------------------------------------------
+# ---- in a browser ----
 
 
 @pytest.fixture(scope="module")

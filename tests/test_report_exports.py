@@ -89,3 +89,17 @@ def test_without_inspect_the_cure_is_told(run_folder: Path, capsys: pytest.Captu
     else:
         assert command("inspect", run_folder, "--out", run_folder / "log.txt") == 2
         assert "a log's name ends in .eval or .json" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_report_page_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = (root / "docs" / "report.md").read_text().splitlines()
+    commands = [line.split()[3:] for line in lines if line.startswith("python -m eval ")]
+    assert len(commands) == 5
+    for words in commands:
+        done = command(*words)
+        assert done == 0 or (words[0] == "inspect" and "inspect_ai, which is not installed" in capsys.readouterr().err)
+    assert Path("compared.html").is_file()
+    assert "second (B) on 20 problems" in Path("compared.html").read_text()

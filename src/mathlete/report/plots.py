@@ -6,7 +6,7 @@ from typing import Any
 
 from mathlete.report.charts import Chart
 
-COLOURS = {
+_COLOURS = {
     **{str(place): colour for place, colour in enumerate(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00"))},
     "right": "#0072b2",
     "wrong": "#d55e00",
@@ -66,7 +66,7 @@ def _scaled(chart: Chart, values: Sequence[float | None]) -> list[float]:
 
 def _lines(axes: Any, chart: Chart) -> None:
     for series in chart.series:
-        colour = COLOURS.get(series.colour, "#555555")
+        colour = _COLOURS.get(series.colour, "#555555")
         y = _scaled(chart, series.y)
         marker = "" if series.colour == "limit" or len(chart.x) > 60 else "o"
         axes.plot(
@@ -90,7 +90,7 @@ def _dots(axes: Any, chart: Chart) -> None:
         below = [max(0.0, one - low) for one, low in zip(value, lo, strict=True)]
         above = [max(0.0, high - one) for one, high in zip(value, hi, strict=True)]
         places = [place + shift for place in range(len(chart.x))]
-        colour = COLOURS.get(series.colour, "#555555")
+        colour = _COLOURS.get(series.colour, "#555555")
         axes.errorbar(
             value, places, xerr=[below, above], fmt="o", ms=4, lw=1.2, color=colour, label=_plain(series.name)
         )
@@ -107,7 +107,7 @@ def _bars(axes: Any, chart: Chart) -> None:
     base = np.zeros(len(places))
     for series in chart.series:
         heights = np.asarray(_scaled(chart, series.y))
-        colour = COLOURS[series.colour]
+        colour = _COLOURS[series.colour]
         if series.line:
             axes.plot(places, heights, "--", color=colour, lw=1.2, label=_plain(series.name))
         else:

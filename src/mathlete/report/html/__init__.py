@@ -19,7 +19,7 @@ from mathlete.report.html.tables import (
     subset_table,
     survival_table,
 )
-from mathlete.report.plots import COLOURS, write_plots
+from mathlete.report.plots import write_plots
 from mathlete.report.recording import EvalRun, read_eval_run
 from mathlete.report.training import TrainRun, is_train_run, read_train_run
 from mathlete.runs import PLOTS, REPORT, write_atomically
@@ -83,7 +83,6 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         "runs": [{"name": run.name, "kind": "eval" if isinstance(run, EvalRun) else "train"} for run in runs],
         "charts": charts,
         "problems": problems,
-        "colours": COLOURS,
     }
     return environment.get_template("report.html.j2").render(
         title=" · ".join(run.name for run in runs),

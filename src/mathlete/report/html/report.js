@@ -26,8 +26,7 @@
   });
 
   // ---- charts ---------------------------------------------------------------------------------------------------
-  const colourOf = (name) => ["right", "wrong", "outvoted", "none"].includes(name) ? ink("--" + name)
-    : name === "limit" ? ink("--soft") : told.colours[name] ?? ink("--soft");
+  const colourOf = (name) => ink(name === "limit" ? "--soft" : /^\d+$/.test(name) ? `--run-${name % 5}` : "--" + name);
   const shown = (chart, value) => value === null ? null : chart.percent ? 100 * value : value;
   const drawers = {
     lines(chart) {
@@ -61,7 +60,7 @@
       const names = { type: "linear", reverse: true, min: -0.6, max: chart.x.length - 0.4, grid: { display: false },
         afterBuildTicks: (axis) => { axis.ticks = chart.x.map((_, value) => ({ value })); },
         ticks: { autoSkip: false, callback: (value) => chart.x[value] } };
-      return { type: "scatter", data: { datasets }, x: { min: 0, max: 100 }, y: names, tall: 60 + 26 * chart.x.length };
+      return { type: "scatter", data: { datasets }, x: { min: 0, max: 100, ticks: { callback: (value) => value + "%" } }, y: names, tall: 60 + 26 * chart.x.length };
     },
     bars(chart) {
       const datasets = chart.series.map((one) => {
@@ -173,7 +172,7 @@
   }
   // Prose with formulas; fenced code folded where it is a tool's.
   function addText(node, text, words) {
-    const fence = /```([\w+-]*)[^\n]*\n([\s\S]*?)(?:\n?```|$)/g;
+    const fence = /```([\w+-]*)[^\n]*\n([\s\S]*?)(?:\n?```\n?|$)/g;
     let done = 0;
     for (let found; (found = fence.exec(text)); done = fence.lastIndex) {
       addMath(node, text.slice(done, found.index), words);
