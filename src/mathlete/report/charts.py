@@ -59,17 +59,15 @@ class Chart:
 
 
 def charts_of(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
-    """All pictures of some runs: shared ones, then each run's own."""
+    """All pictures of some runs: shared ones, then each kind run by run."""
     evaluated = [run for run in runs if isinstance(run, EvalRun)]
-    found: list[Chart] = []
-    if evaluated:
-        found += [_by_k(evaluated), *_by_subset(evaluated), *_shares(evaluated)]
-    for place, run in enumerate(runs):
-        tail = f"-{place + 1}" if len(runs) > 1 else ""
-        title = f": {run.name}" if len(runs) > 1 else ""
-        if isinstance(run, EvalRun):
-            found += [draw(run, tail, title) for draw in (_votes, _lengths, _time)]
-        else:
+    found = [_by_k(evaluated), *_by_subset(evaluated), *_shares(evaluated)] if evaluated else []
+    several = len(runs) > 1
+    told = [(run, f"-{at + 1}" if several else "", f": {run.name}" if several else "") for at, run in enumerate(runs)]
+    for draw in (_votes, _lengths, _time):
+        found += [draw(run, tail, title) for run, tail, title in told if isinstance(run, EvalRun)]
+    for place, (run, tail, title) in enumerate(told):
+        if isinstance(run, TrainRun):
             found += _curves(run, tail, title, place)
     return found
 
