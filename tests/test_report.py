@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
 from mathlete.problems import Problem, write_problems
-from mathlete.report.html import _island, write_report
-from mathlete.report.html.traces import Trace, _cut, packed
+from mathlete.report.html import write_report
 from mathlete.report.recording import read_eval_run
 from mathlete.report.results import results
 from mathlete.runs import write_json
@@ -135,6 +132,23 @@ def test_a_run_that_was_killed_is_shown_as_far_as_it_came(run_folder: Path) -> N
 
 
 @pytest.mark.parametrize(
+    "drawn",
+    [
+        [(problem("a"), answers("9"))],
+        [(problem("a", subset=""), answers("9", "8")), (problem("b", subset=""), answers(None, None))],
+        [(problem("a"), answers("9", "8", "9")), (problem("b"), answers("9"))],
+        [(problem("a"), []), (problem("b"), [])],
+        [(problem("a", subset=r"$\frac{"), answers("9")), (problem("b", subset="二次/" + "x" * 300), answers("9"))],
+    ],
+    ids=["one", "no subsets", "uneven", "no time at all", "odd names"],
+)
+def test_any_run_can_be_shown(tmp_path: Path, drawn: list[Any]) -> None:
+    folder = record(tmp_path / "$x_{", drawn)
+    page = write_report([folder], out=folder / "report.html").read_text()
+    assert [len(traces) for traces in blocks(page)] == [len(samples) for _, samples in drawn]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["none"], "a run that is reported must be a folder, got none"),
@@ -202,38 +216,6 @@ def test_allowances_are_those_of_the_budget(tmp_path: Path) -> None:
         given.append(budget.next_question_s())
         clock.advance_to(clock.now() + seconds)
     assert read_eval_run(folder).allowances_s == pytest.approx(given)
-
-
-@given(st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8))
-def test_traces_come_back_as_they_were_where_there_is_room(texts: list[list[str]]) -> None:
-    traces = [[Trace(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]
-    found = [json.loads(gzip.decompress(b64decode(block))) for block in packed(traces, room=10**9)]
-    assert found == [[[place, text, "", 0] for place, text in enumerate(some)] for some in texts]
-
-
-@given(st.text(), st.integers(1, 50))
-def test_a_cut_trace_says_what_is_left_out(text: str, most: int) -> None:
-    front, back, left = _cut(text, most)
-    assert len(front) + len(back) + left == len(text)
-    assert text.startswith(front)
-    assert text.endswith(back)
-    assert len(front) + len(back) <= max(most, 0) or not left
-
-
-def test_leading_traces_keep_most_where_room_is_short() -> None:
-    draw = random.Random(0)
-    long = [" ".join(str(draw.random()) for _ in range(500)) for _ in range(8)]
-    traces = [[Trace(text=text, leading=place == 0, facts=[]) for place, text in enumerate(long)] for _ in range(20)]
-    blocks = packed(traces, room=200_000)
-    assert sum(map(len, blocks)) <= 200_000
-    first, *others = json.loads(gzip.decompress(b64decode(blocks[0])))
-    assert all(len(first[0] + first[1]) > 5 * len(other[0] + other[1]) for other in others)
-
-
-@given(st.dictionaries(st.text(), st.text()))
-def test_data_never_ends_its_element(told: dict[str, str]) -> None:
-    assert "<" not in _island(told)
-    assert json.loads(_island(told)) == told
 
 
 # ---- in a browser ----

@@ -1,6 +1,7 @@
 """A run as an eval log of Inspect, which its viewer opens: written through inspect_ai's own log API."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def _log(run: EvalRun) -> Any:
 
     samples = [sample for item in run.graded for sample in _samples(item, model=run.found["model"])]
     finished = run.manifest["finished"]
+    started = datetime.fromisoformat(finished) - timedelta(seconds=run.manifest["seconds"])
     return EvalLog(
         status="success",
         eval=_spec(run),
         results=EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=[_scores(run.found)]),
-        stats=EvalStats(started_at=finished, completed_at=finished),
+        stats=EvalStats(started_at=started.isoformat(), completed_at=finished),
         samples=samples,
     )
 

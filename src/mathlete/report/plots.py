@@ -1,5 +1,6 @@
 """The report's pictures as PNG, drawn by matplotlib from the same data as the page's."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ def _write(path: Path, chart: Chart) -> Path:
     if len(chart.series) > 1:
         figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=4)
     temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=100, pil_kwargs={"compress_level": 3})
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the page shows it as it is.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(temporary, format="png", dpi=100, pil_kwargs={"compress_level": 3})
     temporary.replace(path)
     return path
 

@@ -370,7 +370,9 @@
     $("filters").replaceChildren(...buttons.filter(Boolean));
   }
   drawAll();
-  if (told.problems.length) {
+  if (!("DecompressionStream" in window)) {
+    $("detail").textContent = "The reader needs a browser of 2023 or later; the rest of the page does not.";
+  } else if (told.problems.length) {
     controls();
     list().then(() => $("list").firstChild?.click?.());
   } else $("reader").hidden = true;
