@@ -301,6 +301,19 @@ def test_the_reader_renders_maths_marks_the_box_and_folds_tools(run_folder: Path
     assert page.locator("#detail .votes .won").count() == 1
 
 
+def test_another_run_is_read_at_the_same_problem(run_folder: Path, tmp_path: Path, opened: Callable[..., Any]) -> None:
+    other = record(tmp_path / "tuned", [(one, answers("9", "9", "9", "9")) for one, _ in six()])
+    page = opened(write_report([run_folder, other], out=tmp_path / "report.html"))
+    page.click('#list [data-id="wrong"]')
+    page.wait_for_selector("#detail:has-text('voted: 7 (wrong)')")
+    page.select_option("#run", "1")
+    page.wait_for_selector("#detail:has-text('voted: 9 (right)')")
+    assert page.locator("#list [aria-current]").get_attribute("data-id") == "wrong"
+    page.click('#filters [data-filter="gained"]')
+    assert listed(page, count=3) == ["wrong", "outvoted", "silent"]
+    assert page.locator('#list [data-id="wrong"] .bar').count() == 2
+
+
 def test_the_span_with_loss_is_marked(tmp_path: Path, opened: Callable[..., Any]) -> None:
     page = opened(write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html"))
     text = page.text_content("#detail .trace .loss")
@@ -343,7 +356,7 @@ def test_light_and_dark_follow_the_system_and_the_switch(
 
 def test_a_phone_needs_no_sideways_scrolling(run_folder: Path, opened: Callable[..., Any]) -> None:
     page = opened(write_report([run_folder], out=run_folder / "report.html"), width=360)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("[document.documentElement.scrollWidth, scrollY]") == [360, 0]
     assert page.locator("canvas").evaluate_all("all => all.every(one => one.width > 200 && one.height > 100)")
 
 

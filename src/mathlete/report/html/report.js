@@ -263,7 +263,11 @@
     row.append(make("div", "sub", `${problem.subset || "–"}${tokens}`));
     const each = problem.runs.filter((other) => other && !other.kind);
     if (!one.kind) for (const other of state.run === 0 || each.length < 2 ? [one] : [each[0], one]) row.append(bar(other));
-    row.onclick = () => choose(problem, row);
+    row.onclick = async () => {
+      await choose(problem, row);
+      if (innerWidth <= 760) $("detail").scrollIntoView({ block: "start" });
+    };
+    if (problem === state.problem) row.setAttribute("aria-current", "true");
     row.dataset.id = problem.id;
     return row;
   }
@@ -279,7 +283,12 @@
     $("list").replaceChildren(...nodes);
     $("count").textContent = `${found.length.toLocaleString("en")} of ${told.problems.filter(here).length.toLocaleString("en")}`;
   }
-  function again() { state.limit = BLOCK; list(); }
+  function again() { state.limit = BLOCK; return list(); }
+  // The same problem in another run; the first of the list where that run does not have it.
+  function stay() {
+    const problem = state.problem && here(state.problem) ? state.problem : told.problems.find(here);
+    return choose(problem, [...$("list").children].find((row) => row.dataset.id === problem.id));
+  }
   async function choose(problem, row) {
     for (const other of $("list").querySelectorAll("[aria-current]")) other.removeAttribute("aria-current");
     row?.setAttribute("aria-current", "true");
@@ -306,7 +315,6 @@
     nodes.push(samples, facts, trace);
     $("detail").replaceChildren(...nodes);
     if (traces.length) show(traces[firstShown(traces)], samples.children[firstShown(traces)]);
-    if (innerWidth <= 760) $("detail").scrollIntoView({ block: "start" });
   }
   const firstShown = (traces) => Math.max(0, traces.findIndex((told) => told[3] === 0));
   function votes(one) {
@@ -346,7 +354,7 @@
   function controls() {
     told.runs.forEach((run, place) => $("run").append(new Option(run.name, place)));
     $("run").hidden = told.runs.length < 2;
-    $("run").onchange = (event) => { state.run = Number(event.target.value); state.filter = "all"; filters(); again(); };
+    $("run").onchange = (event) => { state.run = Number(event.target.value); state.filter = "all"; filters(); again().then(stay); };
     for (const [key, [words]] of Object.entries(SORTS)) $("sort").append(new Option(words, key));
     $("sort").onchange = (event) => { state.sort = event.target.value; again(); };
     let timer;
@@ -374,6 +382,6 @@
     $("detail").textContent = "The reader needs a browser of 2023 or later; the rest of the page does not.";
   } else if (told.problems.length) {
     controls();
-    list().then(() => $("list").firstChild?.click?.());
+    list().then(stay);
   } else $("reader").hidden = true;
 })();
