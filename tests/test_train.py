@@ -21,9 +21,11 @@ from mathlete.command import run_command_line
 from mathlete.models import ModelSource, data_folder, load_model, load_tokenizer, model_source
 from mathlete.runs import sha256_tree, verify_outputs
 from mathlete.tune.format import TRAIN
+from mathlete.tune.methods import trained_model
 from mathlete.tune.packing import best_fit
-from mathlete.tune.qlora import METRICS, schedule
-from mathlete.tune.survival import heldout_rows, kl, log_probabilities, trained_model
+from mathlete.tune.qlora import METRICS
+from mathlete.tune.survival import heldout_rows, kl, log_probabilities
+from mathlete.tune.trainers import schedule
 from train.__main__ import COMMANDS, defaults
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -301,7 +303,7 @@ def test_the_run_is_named_by_what_it_does() -> None:
 
     def named(*, folder: Path | None = None, seed: int = 0, **corpus: Any) -> str:
         settings = defaults(["--model", "pocket"])
-        keys = ("rows", "filters", "lora", "tune", "merge_base", "survival")
+        keys = ("rows", "filters", "recipe", "merge_base", "survival")
         given: Any = {key: getattr(settings, key) for key in keys}
         reads = replace(settings.corpus, **corpus)
         return str(Training(model=model_source("pocket"), corpus=reads, folder=folder, seed=seed, **given).run)

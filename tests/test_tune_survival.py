@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.tune.qlora import schedule
 from mathlete.tune.settings import Survival
 from mathlete.tune.survival import compare_greedy, kl, require_survival, survival_table
+from mathlete.tune.trainers import schedule
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=300)
 

@@ -16,9 +16,10 @@ from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
+from mathlete.tune.recipe import METHODS, UNMERGEABLE, Dpo, Grpo, Method, Recipe
 from mathlete.tune.settings import DeviceName, Lora, MergeBase, Rows, Survival, Tune
 from train.overlap import OVERLAP_COMMAND
-from train.presets import PRESETS, preset
+from train.presets import PRESETS, RATES, preset
 from train.show import SHOW_COMMAND
 
 _SMALL_BYTES = 200_000_000
@@ -40,8 +41,12 @@ class MathSettings:
     """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
     rows: Rows
     filters: Filters = field(default_factory=Filters)
+    method: Method = "lora"
+    """What is trained: adapters by peft's names, every weight (full), a LoRA by preferences (dpo) or rewards (grpo)."""
     lora: Lora
     tune: Tune
+    dpo: Dpo = field(default_factory=Dpo)
+    grpo: Grpo = field(default_factory=Grpo)
     merge_base: MergeBase = "dequant"
     """Merge into the 4-bit base the adapter was trained on, dequantised, or into the model's original weights."""
     survival: Survival
@@ -63,28 +68,47 @@ class MathSettings:
         for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
-        for part in (self.corpus, self.rows, self.filters, self.lora, self.tune, self.survival):
+        for part in (self.corpus, self.rows, self.filters, self.recipe, self.survival):
             part.check()
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return Recipe(method=self.method, lora=self.lora, tune=self.tune, dpo=self.dpo, grpo=self.grpo)
 
 
 def defaults(words: Sequence[str]) -> MathSettings:
     """The settings of the preset of the model that the words name, or of this machine's."""
-    found = settings_of(_preset_named(words))
+    found = with_method(settings_of(_named(words, "--model") or _default_preset(words)), _named(words, "--method"))
     if _names_a_file(words):
         # The preset's limit is that of its own source: a user's file is read to its end.
         return replace(found, corpus=replace(found.corpus, limit=None))
     return found
 
 
-def _preset_named(words: Sequence[str]) -> str:
-    named = [word.removeprefix("--model=") for word in words if word.startswith("--model=")]
-    named += [value for flag, value in pairwise(words) if flag == "--model"]
-    if named:
-        return named[-1]
+def _named(words: Sequence[str], flag: str) -> str | None:
+    named = [word.removeprefix(f"{flag}=") for word in words if word.startswith(f"{flag}=")]
+    named += [value for name, value in pairwise(words) if name == flag]
+    return named[-1] if named else None
+
+
+def _default_preset(words: Sequence[str]) -> str:
     if any(word.partition("=")[0] == "--tokenizer" for word in words):
         return "a model that is not the pocket model"
     # Help must not wait for torch to look for a GPU.
     return "pocket" if {"-h", "--help"} & {*words} else default_model()[0]
+
+
+def with_method(settings: MathSettings, method: str | None) -> MathSettings:
+    """The preset's settings as the method needs them: its own rate, and traces to choose between for DPO."""
+    if method not in METHODS:
+        return settings
+    tune = replace(settings.tune, rate=settings.tune.rate * RATES.get(method, 1.0))
+    changed = replace(settings, method=method, tune=tune)
+    if method == "dpo":
+        corpus, rows = replace(settings.corpus, keep_dropped=True), replace(settings.rows, policy="all")
+        return replace(changed, corpus=corpus, rows=rows)
+    return replace(changed, until="tune") if method in UNMERGEABLE else changed
 
 
 def _names_a_file(words: Sequence[str]) -> bool:
@@ -125,15 +149,15 @@ def math(settings: MathSettings) -> dict[str, object]:
         corpus=settings.corpus,
         rows=settings.rows,
         filters=settings.filters,
-        lora=settings.lora,
-        tune=settings.tune,
+        recipe=settings.recipe,
         merge_base=settings.merge_base,
         survival=settings.survival,
         seed=settings.seed,
         until=settings.until,
         folder=settings.run,
     )
-    for group in ("corpus", "rows", "filters", "lora", "tune", "merge_base", "survival", "seed"):
+    own = (settings.method,) if settings.method in ("dpo", "grpo") else ()
+    for group in ("corpus", "rows", "filters", "method", "lora", "tune", *own, "merge_base", "survival", "seed"):
         out.print(f"{group}: {getattr(settings, group)}")
     _set_threads(settings.threads, source)
     steps = training.carry_out(say=out.print)
@@ -142,14 +166,14 @@ def math(settings: MathSettings) -> dict[str, object]:
 
 
 def _plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:
-    from mathlete.tune.plan import device_named, plan_for, plan_line, plan_table
+    from mathlete.tune.devices import device_named
+    from mathlete.tune.plan import plan_for, plan_line, plan_table
     from mathlete.tune.shapes import shape_of
 
     plan = plan_for(
         shape_of(model_source(settings.model or default_model()[0])),
         device=device_named(settings.device),
-        lora=settings.lora,
-        tune=settings.tune,
+        recipe=settings.recipe,
         longest=settings.rows.max_tokens,
     )
     say(plan_table(plan))

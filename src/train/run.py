@@ -14,15 +14,17 @@ from mathlete.errors import UserError
 from mathlete.models import ModelSource, is_quantized, weight_bytes
 from mathlete.runs import REPORT, Step, require_space, run_step, sha256_json
 from mathlete.tune.export import export
-from mathlete.tune.format import HELDOUT, TRAIN
+from mathlete.tune.format import DROPPED, HELDOUT, TRAIN
 from mathlete.tune.merge import merge
 from mathlete.tune.qlora import tune
-from mathlete.tune.settings import Advance, Lora, MergeBase, Rows, Survival, Tune
+from mathlete.tune.recipe import Recipe
+from mathlete.tune.settings import Advance, MergeBase, Rows, Survival
 from train.data import Data
 
 Until = Literal["format", "tune", "merge", "export"]
 STEPS: tuple[Until, ...] = get_args(Until)
-_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
+_WEIGHTS = ("config.json", ".safetensors", ".safetensors.index.json")
+"""How the files end that hold what was trained: an adapter, or a whole model."""
 _SPARE_BYTES = 64 * 2**20
 """Rows, adapter, checkpoints and logs of a small run."""
 
@@ -35,8 +37,7 @@ class Training:
     corpus: Corpus
     rows: Rows
     filters: Filters
-    lora: Lora
-    tune: Tune
+    recipe: Recipe
     merge_base: MergeBase
     survival: Survival
     seed: int
@@ -84,6 +85,12 @@ class Training:
     def _check(self) -> None:
         # Before the run's folder is made: bad input must leave nothing half-written.
         self._made.check()
+        if not self.recipe.mergeable and self.until in ("merge", "export"):
+            value = f"--until {self.until}"
+            cure = "use --until tune and load base and adapter with peft (docs/training.md), or another --method"
+            raise UserError(
+                f"--method {self.recipe.method} trains no weights that could be merged", value=value, cure=cure
+            )
         if self.merge_base == "original" and self.until in ("merge", "export") and is_quantized(self.model):
             value = f"{self.model.location}, which is quantised"
             cure = "use --merge-base dequant, or --model with the original"
@@ -106,17 +113,16 @@ class Training:
                 folder,
                 data=self._data,
                 source=self.model,
-                lora=self.lora,
-                config=self.tune,
+                recipe=self.recipe,
                 seed=self.seed,
                 advance=advance,
                 say=say,
             )
 
-        # How often it is saved changes no weight.
-        config = {key: value for key, value in asdict(self.tune).items() if key != "save_every"}
-        settings = {"seed": self.seed, "lora": asdict(self.lora), "tune": config}
+        settings = {"seed": self.seed, **recipe_settings(self.recipe)}
         inputs = {**self._model_files, "rows": self._data / TRAIN}
+        if self.recipe.method == "dpo" and (self._data / DROPPED).is_file():
+            inputs["wrong"] = self._data / DROPPED
         return self._step("tune", self._adapter, inputs=inputs, settings=settings, build=build)
 
     def _merge(self, say: Callable[[Any], None]) -> Step:
@@ -185,8 +191,15 @@ class Training:
 
     @property
     def _trained_files(self) -> dict[str, Path]:
-        files = {name: self._adapter / name for name in _WEIGHTS}
+        files = {file.name: file for file in sorted(self._adapter.iterdir()) if file.name.endswith(_WEIGHTS)}
         return {**self._model_files, **files, "heldout": self._data / HELDOUT}
+
+
+def recipe_settings(recipe: Recipe) -> dict[str, object]:
+    """What of the recipe changes the weights: the settings of its own method, and not how often it is saved."""
+    own = {key: value for key, value in asdict(recipe).items() if key in ("method", "lora", "tune", recipe.method)}
+    del own["tune"]["save_every"]
+    return own
 
 
 @contextmanager

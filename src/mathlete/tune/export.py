@@ -6,6 +6,7 @@ from typing import Any
 
 from mathlete.models import ModelSource, load_model, prompt_format, weight_bytes
 from mathlete.runs import read_json, require_space, write_json
+from mathlete.tune.methods import trained_model
 from mathlete.tune.settings import Advance, Survival
 from mathlete.tune.survival import (
     compare_greedy,
@@ -16,7 +17,6 @@ from mathlete.tune.survival import (
     log_probabilities,
     require_survival,
     survival_table,
-    trained_model,
 )
 
 SURVIVAL = "survival.json"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mathlete.models import ModelSource, compute_dtype, is_quantized, load_model, load_tokenizer
 from mathlete.prompts import PromptFormat
 from mathlete.runs import read_json, require_space
+from mathlete.tune.methods import ADAPTER_CONFIG, trained_model
 from mathlete.tune.settings import Advance, MergeBase, Survival
-from mathlete.tune.survival import heldout_rows, kl, log_probabilities, require_survival, trained_model
+from mathlete.tune.survival import heldout_rows, kl, log_probabilities, require_survival
 
 if TYPE_CHECKING:
     import torch
@@ -68,12 +69,7 @@ def _name(dtype: "torch.dtype") -> str:
 
 
 def _save_merged(merged: Path, *, adapter: Path, source: ModelSource, base: MergeBase, dtype: "torch.dtype") -> int:
-    from peft import PeftModel
-
-    weights: Any = load_model(source, precision="nf4" if base == "dequant" else "dense")
-    if base == "dequant":
-        weights = weights.dequantize()
-    model = PeftModel.from_pretrained(weights, str(adapter)).merge_and_unload(safe_merge=True).to(dtype)
+    model = _merged(adapter, source=source, base=base).to(dtype)
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
     # Of a base that was 4-bit on the disk, transformers would undo its reading, which for 4 bits it can't.
@@ -83,3 +79,16 @@ def _save_merged(merged: Path, *, adapter: Path, source: ModelSource, base: Merg
     if "quantization_config" in read_json(merged / "config.json"):
         raise RuntimeError(f"{merged / 'config.json'} of a merged model still has a quantization_config")
     return parameters
+
+
+def _merged(adapter: Path, *, source: ModelSource, base: MergeBase) -> Any:
+    """The model with the adapter within its weights, or as all its weights were trained."""
+    from peft import PeftModel
+
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        return load_model(ModelSource(name="trained", location=str(adapter)), precision="dense")
+    weights: Any = load_model(source, precision="nf4" if base == "dequant" else "dense")
+    if base == "dequant":
+        weights = weights.dequantize()
+        weights.is_loaded_in_4bit = False  # transformers leaves it set, and peft asks it
+    return PeftModel.from_pretrained(weights, str(adapter)).merge_and_unload(safe_merge=True)

@@ -7,15 +7,15 @@ tests count the saved tensors of real models against this. Not covered: fragment
 """
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mathlete.errors import UserError, nearest
-from mathlete.models import capability, dtype_for
+from mathlete.errors import UserError
+from mathlete.models import BF16_CAPABILITY, dtype_for
+from mathlete.tune.devices import Device, gib
+from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
 from mathlete.tune.shapes import Shape
 
@@ -24,74 +24,12 @@ if TYPE_CHECKING:
 
 _TILE_TOKENS, _TILE_WORDS = 4096, 32768
 """The loss is computed in tiles of so many tokens and vocabulary entries (TRL 1.16, `kernels/chunked_logprob.py`)."""
-_CONTEXT_BYTES = 600 * 2**20
-"""CUDA's own share of a GPU: context, kernels and cuBLAS workspaces, not in torch's counts."""
+_CONTEXT_BYTES = 768 * 2**20
+"""CUDA's own share of a GPU, not in torch's counts: 0.75 GiB on an H200 with bitsandbytes and Triton loaded."""
 _IN_FLIGHT = 5
 """Tensors that TRL has on the GPU while it moves activations away (`max_fwd_stash_size`)."""
 _QUIET_SHARE = 0.95
 """Share of a device's memory a plan may fill: the allocator's gaps need the rest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """Where training runs."""
-
-    name: str
-    memory: int
-    """Bytes that are there for it."""
-    capability: float | None
-    """CUDA compute capability; None: a CPU."""
-
-    @property
-    def width(self) -> int:
-        """Bytes of an activation."""
-        return 4 if self.capability is None else 2
-
-
-def _gpu(name: str, mib: int, of: float) -> Device:
-    return Device(name=name, memory=mib * 2**20, capability=of)
-
-
-DEVICES: dict[str, Device] = {
-    "t4": _gpu("t4", 15360, 7.5),
-    "p100": _gpu("p100", 16280, 6.0),
-    "v100": _gpu("v100", 16160, 7.0),
-    "l4": _gpu("l4", 23034, 8.9),
-    "a10g": _gpu("a10g", 23028, 8.6),
-    "rtx4090": _gpu("rtx4090", 24564, 8.9),
-    "a100-40": _gpu("a100-40", 40960, 8.0),
-    "a100-80": _gpu("a100-80", 81920, 8.0),
-    "h100": _gpu("h100", 81559, 9.0),
-    "h200": _gpu("h200", 143771, 9.0),
-}
-"""Memory as nvidia-smi names it, MiB, and NVIDIA's table of compute capabilities."""
-
-
-def device_named(name: str | None) -> Device:
-    """A known GPU, or this machine's device where none is named."""
-    if name is None:
-        return this_device()
-    if name not in DEVICES:
-        raise UserError("--device must be a known one", value=repr(name), cure=nearest(name, [*DEVICES]))
-    return DEVICES[name]
-
-
-def this_device() -> Device:
-    """This machine's GPU with the memory that is free there now, or its CPU with the free main memory."""
-    import torch
-
-    if torch.cuda.is_available():
-        return Device(name=torch.cuda.get_device_name(), memory=torch.cuda.mem_get_info()[0], capability=capability())
-    return Device(name="cpu", memory=_free_memory(), capability=None)
-
-
-def _free_memory() -> int:
-    """Main memory that is free or can be freed, bytes; a container's own limit is not seen."""
-    linux = Path("/proc/meminfo")
-    if not linux.is_file():
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    (line,) = (line for line in linux.read_text().splitlines() if line.startswith("MemAvailable:"))
-    return int(line.split()[1]) * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +38,40 @@ class Plan:
 
     shape: Shape
     device: Device
-    lora: Lora
-    tune: Tune
+    recipe: Recipe
     longest: int
     """Tokens of the longest row."""
     checkpointing: bool
     """Whether a block's activations are computed again in the backward pass instead of kept."""
 
     @property
+    def lora(self) -> Lora:
+        """The adapter's settings."""
+        return self.recipe.lora
+
+    @property
+    def tune(self) -> Tune:
+        """The training's settings."""
+        return self.recipe.tune
+
+    @property
+    def recomputable(self) -> bool:
+        """Whether activations can be computed twice: a prefix is the cache that they would need."""
+        return self.recipe.method != "prefix"
+
+    def with_tune(self, **changed: Any) -> "Plan":
+        """The plan with other settings of the training."""
+        return replace(self, recipe=replace(self.recipe, tune=replace(self.tune, **changed)))
+
+    @property
     def tokens(self) -> int:
-        """Tokens of the largest batch."""
-        return self.tune.batch * (self.tune.pack or self.longest)
+        """Tokens of the largest batch; of a pair both traces."""
+        rows = self.tune.batch * (2 if self.recipe.method == "dpo" else 1)
+        return rows * (self.tune.pack or self._row)
+
+    @property
+    def _row(self) -> int:
+        return self.longest + (self.lora.virtual_tokens if self.recipe.method == "prompt" else 0)
 
     @cached_property
     def parts(self) -> dict[str, int]:
@@ -118,11 +79,12 @@ class Plan:
 
         `backward` is what the latter needs beyond the buffers of the loss, which are gone by then.
         """
-        adapter = 4 * self._adapter_parameters
+        adapter = 4 * self.trained_parameters
+        quantized = self.recipe.quantized
         gpu = self.device.capability is not None
         return {
-            "base_4bit": nf4_bytes(self.shape),
-            "base_dense": self.device.width * self.shape.dense_parameters,
+            "base_4bit": nf4_bytes(self.shape) if quantized else 0,
+            "base_dense": self.device.width * self.shape.dense_parameters if quantized else 0,
             "adapter": adapter,
             "gradients": adapter,
             "optimizer": 2 * adapter,
@@ -153,8 +115,20 @@ class Plan:
         return linears if "all-linear" in self.lora.targets else {name: linears[name] for name in self.lora.targets}
 
     @property
-    def _adapter_parameters(self) -> int:
-        return self.shape.layers * self.lora.rank * sum(map(sum, self._adapted.values()))
+    def trained_parameters(self) -> int:
+        """Parameters that get a gradient."""
+        shape, method = self.shape, self.recipe.method
+        keys = shape.kv_heads * shape.head_width
+        if method == "full":
+            return shape.parameters
+        if method == "prompt":
+            return self.lora.virtual_tokens * shape.hidden
+        if method == "prefix":
+            return shape.layers * 2 * keys * self.lora.virtual_tokens
+        if method == "ia3":
+            return shape.layers * (2 * keys + shape.intermediate)
+        magnitudes = sum(outputs for _, outputs in self._adapted.values()) if method == "dora" else 0
+        return shape.layers * (self.lora.rank * sum(map(sum, self._adapted.values())) + magnitudes)
 
     @property
     def _kept(self) -> int:
@@ -172,8 +146,8 @@ class Plan:
     def _block(self) -> int:
         """Bytes that one block keeps for the backward pass."""
         # Under autocast each adapter matrix is kept in 16 bits too.
-        casts = 0 if self.device.width == 4 else self.device.width * self._adapter_parameters // self.shape.layers
-        return self.tokens * self._block_a_token + self._masks + casts
+        casts = 0 if self.device.width == 4 else self.device.width * self.trained_parameters // self.shape.layers
+        return self.tokens * self._block_a_token + self._masks + self._scores + casts
 
     @property
     def _block_a_token(self) -> int:
@@ -187,7 +161,23 @@ class Plan:
 
     @property
     def _adapter_inputs(self) -> int:
-        """Bytes a token that the adapters of one block keep: their inputs and what comes out of their first matrix."""
+        """Bytes a token that what is trained in one block keeps beside the block's own."""
+        shape, width, method = self.shape, self.device.width, self.recipe.method
+        if method in ("prefix", "prompt"):
+            return 0
+        if method == "ia3":
+            # What is scaled: keys, values, and what goes into the last feed-forward layer.
+            return width * (2 * shape.kv_heads * shape.head_width + shape.intermediate)
+        if method == "full":
+            # Each layer's input, and what each norm scales.
+            return width * (2 * shape.hidden + shape.intermediate) + width * 2 * shape.hidden
+        # DoRA scales the outputs of both the layer and its adapter.
+        scaled = width * 2 * sum(outputs for _, outputs in self._adapted.values()) if method == "dora" else 0
+        return scaled + self._lora_inputs
+
+    @property
+    def _lora_inputs(self) -> int:
+        """Bytes a token of the adapters' inputs and of what comes out of their first matrix."""
         width, adapted = self.device.width, self._adapted
         inner = width * self.lora.rank * len(adapted)
         if self.lora.dropout:
@@ -202,15 +192,27 @@ class Plan:
     @property
     def _masked(self) -> bool:
         """Whether attention is given a mask: for padded and for packed batches."""
-        return self.tune.batch > 1 or self.tune.pack is not None
+        return self.tune.batch > 1 or self.tune.pack is not None or self.recipe.method in ("prefix", "dpo")
 
     @property
     def _masks(self) -> int:
         # Each block keeps its own additive copy; a packed batch is one long row, a padded one a square for each row.
         if not self._masked:
             return 0
-        side = self.tokens if self.tune.pack else self.longest
+        side = self.tokens if self.tune.pack else self._row
         return self.device.width * side * self.tokens
+
+    @property
+    def _scores(self) -> int:
+        """Attention's scores, where they are kept: fp32, a square for each head.
+
+        Without a mask transformers lets heads share keys. Flash attention takes that, and needs capability 8.0; the
+        memory-efficient kernel does not, and torch falls back to plain arithmetic (seen on an H200 with flash barred).
+        """
+        of = self.device.capability
+        if of is None or of >= BF16_CAPABILITY or self._masked or self.shape.heads == self.shape.kv_heads:
+            return 0
+        return 4 * self.shape.heads * self.longest * self.tokens
 
     @property
     def _logits(self) -> int:
@@ -226,7 +228,7 @@ class Plan:
         """What walking back through one block needs: a dequantised layer, gradients, and the block computed again."""
         largest = max(inputs * outputs for inputs, outputs in self.shape.linears.values())
         again = self._block if self.checkpointing else 0
-        return again + self.device.width * (largest + self.tokens * 3 * self.shape.intermediate)
+        return again + 2 * self._scores + self.device.width * (largest + self.tokens * 3 * self.shape.intermediate)
 
 
 def nf4_bytes(shape: Shape) -> int:
@@ -242,11 +244,11 @@ def nf4_bytes(shape: Shape) -> int:
     return shape.layers * total
 
 
-def plan_for(shape: Shape, *, device: Device, lora: Lora, tune: Tune, longest: int) -> Plan:
+def plan_for(shape: Shape, *, device: Device, recipe: Recipe, longest: int) -> Plan:
     """The plan, with activation checkpointing as the settings say, or only where it would not fit otherwise."""
-    checkpointing = tune.checkpointing == "on" or tune.offload
-    plan = Plan(shape=shape, device=device, lora=lora, tune=tune, longest=longest, checkpointing=checkpointing)
-    if tune.checkpointing == "auto" and not plan.fits:
+    checkpointing = recipe.tune.checkpointing == "on" or recipe.tune.offload
+    plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing)
+    if recipe.tune.checkpointing == "auto" and plan.recomputable and not plan.fits:
         return replace(plan, checkpointing=True)
     return plan
 
@@ -263,27 +265,28 @@ def cure_for(plan: Plan) -> str:
 
 def _cheaper(plan: Plan) -> Iterator[tuple[str, Plan]]:
     """Plans that need less, with their flags: those that change no result first."""
-    tune = plan.tune
-    if not plan.checkpointing:
-        plan = replace(plan, checkpointing=True, tune=replace(tune, checkpointing="on"))
-        yield "--tune.checkpointing auto", plan
     flags = ""
-    if tune.batch > 1:
-        rows = tune.batch * tune.accumulate
-        flags = f"--tune.batch 1 --tune.accumulate {rows} "
-        plan = replace(plan, tune=replace(plan.tune, batch=1, accumulate=rows))
+    if not plan.checkpointing and plan.recomputable:
+        plan = replace(plan.with_tune(checkpointing="on"), checkpointing=True)
+        yield "--tune.checkpointing auto", plan
+    if plan.tune.batch > 1:
+        rows = plan.tune.batch * plan.tune.accumulate
+        # A group of samples is one batch's.
+        least = plan.recipe.grpo.generations if plan.recipe.method == "grpo" else 1
+        flags = f"--tune.batch {least} --tune.accumulate {max(1, rows // least)} "
+        plan = plan.with_tune(batch=least, accumulate=max(1, rows // least))
         yield flags.strip(), plan
     if plan.tune.pack and plan.tune.pack > plan.longest:
         flags += f"--tune.pack {plan.longest} "
-        plan = replace(plan, tune=replace(plan.tune, pack=plan.longest))
+        plan = plan.with_tune(pack=plan.longest)
         yield flags.strip(), plan
-    if plan.device.capability is not None and not plan.tune.offload:
+    if plan.device.capability is not None and plan.recomputable and not plan.tune.offload:
         flags += "--tune.offload "
-        plan = replace(plan, tune=replace(plan.tune, offload=True))
+        plan = plan.with_tune(offload=True)
         yield flags.strip(), plan
     for longest in range(plan.longest // 256 * 256, 255, -256):
         pack = None if plan.tune.pack is None else longest
-        shorter = replace(plan, longest=longest, tune=replace(plan.tune, pack=pack))
+        shorter = replace(plan.with_tune(pack=pack), longest=longest)
         yield f"{flags}--rows.max-tokens {longest}" + (f" --tune.pack {longest}" if pack else ""), shorter
 
 
@@ -300,11 +303,6 @@ def require_room(plan: Plan) -> None:
             value=f"{gib(plan.device.memory):.1f} GiB on {plan.device.name}",
             cure=cure_for(plan),
         )
-
-
-def gib(count: int) -> float:
-    """Bytes in GiB."""
-    return count / 2**30
 
 
 def plan_words(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""Tune: a LoRA adapter on the 4-bit base by TRL's SFTTrainer, on rows that are tokens already.
+"""Tune: a model is trained on rows that are tokens already, by TRL's trainers, each step resumable.
 
 QLoRA (arXiv 2305.14314): the base in NF4 with double quantisation, adapters on all linear layers. Two things differ
 from TRL's own defaults. Adapter weights stay in fp32 (TRL casts them to bf16 on a quantised base): a 16-bit GPU can
@@ -7,19 +7,17 @@ here, as a function of the seed alone, so that a resumed run sees what an unbrok
 """
 
 import json
-import random
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.errors import UserError
-from mathlete.models import ModelSource, compute_dtype, load_model, load_tokenizer
+from mathlete.models import ModelSource
 from mathlete.runs import read_json, require_space, write_atomically, write_json
-from mathlete.tune.format import TRAIN
-from mathlete.tune.packing import packed
-from mathlete.tune.plan import Plan, gib, plan_for, plan_words, require_room, this_device
-from mathlete.tune.settings import Advance, Lora, Tune
-from mathlete.tune.shapes import shape_of
+from mathlete.tune.devices import gib
+from mathlete.tune.methods import ADAPTER_CONFIG
+from mathlete.tune.recipe import Recipe
+from mathlete.tune.settings import Advance
+from mathlete.tune.trainers import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,35 +25,6 @@ if TYPE_CHECKING:
 METRICS, LOGS = "metrics.jsonl", "logs"
 _WHOLE = "whole"
 """Mark of a checkpoint that was written to its end."""
-_POOL = 16
-"""Batches drawn together and sorted by length, so that a batch has little padding."""
-
-
-def schedule(lengths: list[int], *, rows: int, batch: int, seed: int) -> list[int]:
-    """Indices of `rows` rows in training order: every epoch shuffled, batches of similar length, batches shuffled.
-
-    Args:
-        lengths: tokens of each row.
-        rows: how many to draw; more than there are start the next epoch.
-        batch: rows a step.
-        seed: any whole number.
-    """
-    drawn: list[int] = []
-    epoch = 0
-    while len(drawn) < rows:
-        shuffle = random.Random(f"{seed}/{epoch}").shuffle
-        order = list(range(len(lengths)))
-        shuffle(order)
-        batches = []
-        for start in range(0, len(order), _POOL * batch):
-            pool = sorted(order[start : start + _POOL * batch], key=lambda index: lengths[index])
-            batches += [pool[at : at + batch] for at in range(0, len(pool), batch)]
-        shuffle(batches)
-        # A short batch in the middle would shift the borders of all that follow.
-        batches.sort(key=lambda some: len(some) < batch)
-        drawn += [index for some in batches for index in some]
-        epoch += 1
-    return drawn[:rows]
 
 
 def tune(
@@ -63,22 +32,22 @@ def tune(
     *,
     data: Path,
     source: ModelSource,
-    lora: Lora,
-    config: Tune,
+    recipe: Recipe,
     seed: int,
     advance: Advance,
     say: "Callable[[str], None]",
 ) -> dict[str, object]:
-    """Trains the adapter into the folder `adapter`, or goes on from its last whole checkpoint; returns the figures.
+    """Trains into the folder `adapter`, or goes on from its last whole checkpoint; returns the figures.
 
     Raises:
-        UserError: the model can't be loaded, or the disk has no room.
+        UserError: the model can't be loaded, memory or disk have no room, or the rows are none for the method.
     """
     import torch
 
-    trainer, plan, steps = _trainer(adapter, data=data, source=source, lora=lora, config=config, seed=seed, say=say)
+    training = prepared(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
+    trainer, plan = training.trainer, training.plan
     trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
-    # Adapter, two moments and the adapter as saved, in two checkpoints.
+    # What is trained, two moments and the same as saved, in two checkpoints.
     require_space(adapter, needed_bytes=8 * sum(weight.numel() * 4 for weight in trainable))
     trainer.add_callback(_follower(adapter, advance=advance))
     checkpoint = last_whole_checkpoint(adapter)
@@ -92,112 +61,17 @@ def tune(
     if measured is not None:
         say(f"memory: {gib(measured):.2f} GiB measured, {gib(plan.allocated):.2f} planned, CUDA's own aside")
     return {
-        "steps": steps,
-        "rows_seen": steps * config.batch * config.accumulate,
+        "method": recipe.method,
+        "steps": training.steps,
+        "rows_seen": training.steps * recipe.tune.batch * recipe.tune.accumulate,
         "trainable_parameters": sum(weight.numel() for weight in trainable),
         "adapter_dtype": str(trainable[0].dtype).removeprefix("torch."),
         "first_loss": curve[0]["loss"],
         "last_loss": curve[-1]["loss"],
+        **training.figures,
         "planned_peak_bytes": plan.allocated,
         "cuda_peak_bytes": measured,
     }
-
-
-def _trainer(
-    adapter: Path,
-    *,
-    data: Path,
-    source: ModelSource,
-    lora: Lora,
-    config: Tune,
-    seed: int,
-    say: "Callable[[str], None]",
-) -> tuple[Any, Plan, int]:
-    """(the trainer, the memory plan, the optimizer steps it will do)."""
-    import datasets
-    from peft import LoraConfig
-    from transformers import PrinterCallback
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    rows = datasets.load_from_disk(data / TRAIN)
-    longest = max(rows["tokens"])
-    if config.pack is not None:
-        rows = packed(rows, budget=config.pack)
-    lengths = [len(ids) for ids in rows["input_ids"]]
-    step_rows = config.batch * config.accumulate
-    steps = config.steps_for(len(rows))
-    order = schedule(lengths, rows=steps * step_rows, batch=config.batch, seed=seed)
-    plan = plan_for(shape_of(source), device=this_device(), lora=lora, tune=config, longest=longest)
-    say(plan_words(plan))
-    require_room(plan)
-    model = load_model(source, precision="nf4")
-    trainer: Any = SFTTrainer(
-        model=model,
-        args=_arguments(adapter, config=config, plan=plan, steps=steps, seed=seed, say=say),
-        train_dataset=rows.select(order, keep_in_memory=True),
-        processing_class=load_tokenizer(source),
-        peft_config=LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            task_type="CAUSAL_LM",
-        ),
-    )
-    trainer.remove_callback(PrinterCallback)
-    for weight in trainer.model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-    return trainer, plan, steps
-
-
-def _arguments(
-    adapter: Path,
-    *,
-    config: Tune,
-    plan: Plan,
-    steps: int,
-    seed: int,
-    say: "Callable[[str], None]",
-) -> Any:
-    import torch
-    from trl.trainer.sft_config import SFTConfig
-
-    if config.offload and not torch.cuda.is_available():
-        raise UserError("--tune.offload moves activations off a GPU", value="no GPU", cure="leave it out")
-    dtype, why = compute_dtype()
-    say(f"compute in {str(dtype).removeprefix('torch.')}: {why}")
-    arguments = SFTConfig(
-        output_dir=str(adapter),
-        max_steps=steps,
-        per_device_train_batch_size=config.batch,
-        gradient_accumulation_steps=config.accumulate,
-        learning_rate=config.rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(config.warmup * steps),
-        max_grad_norm=config.clip,
-        weight_decay=0.0,
-        optim="adamw_torch_fused",
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=plan.checkpointing,
-        activation_offloading=config.offload,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        train_sampling_strategy="sequential",
-        dataset_kwargs={"skip_prepare_dataset": True},
-        padding_free=config.pack is not None,
-        max_length=None,
-        logging_steps=min(config.log_every, steps),  # at least one point of the curve
-        save_steps=config.save_every,
-        save_total_limit=2,
-        seed=seed,
-        report_to="none",
-        disable_tqdm=True,
-    )
-    # One process, one GPU: with several to be seen, Trainer would wrap the model in DataParallel, which TRL refuses.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
 
 
 def _follower(adapter: Path, *, advance: Advance) -> Any:
@@ -229,7 +103,19 @@ def _follower(adapter: Path, *, advance: Advance) -> Any:
     return Follower()
 
 
-_POINT = ("step", "loss", "learning_rate", "grad_norm", "entropy", "mean_token_accuracy")
+_SETS = ("target_modules", "feedforward_modules")
+_POINT = (
+    "step",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "entropy",
+    "mean_token_accuracy",
+    "reward",
+    "completions/mean_length",
+    "rewards/accuracies",
+    "rewards/margins",
+)
 
 
 def _curve(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -250,6 +136,8 @@ def last_whole_checkpoint(adapter: Path) -> Path | None:
 
 def _sort_target_modules(adapter: Path) -> None:
     # peft writes a set in whatever order it has: sorted, the same run gives the same bytes.
-    file = adapter / "adapter_config.json"
-    config: dict[str, Any] = read_json(file)
-    write_json(file, {**config, "target_modules": sorted(config["target_modules"])})
+    file = adapter / ADAPTER_CONFIG
+    if file.is_file():
+        config: dict[str, Any] = read_json(file)
+        sets = {name: sorted(config[name]) for name in _SETS if isinstance(config.get(name), list)}
+        write_json(file, {**config, **sets})

@@ -62,6 +62,9 @@ class Rows:
 Target = Literal["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """A linear layer of each block, as Qwen2 and Llama name them; all-linear: every one but the output layer."""
 
+Init = Literal["default", "gaussian", "eva", "pissa", "olora", "loftq", "corda", "orthogonal"]
+"""First weights of an adapter, by peft's names; default: zero in effect."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
@@ -76,6 +79,12 @@ class Lora:
     targets: tuple[Target, ...] = ("all-linear",)
     """Layers that get one; all of them is what matches full tuning (arXiv 2305.14314, section 4)."""
 
+    init: Init = "default"
+    """First weights: default, gaussian, eva (from the first rows' activations, arXiv 2410.07170); the others do not
+    work on a 4-bit base."""
+    virtual_tokens: int = 16
+    """Tokens before the prompt that --method prefix and prompt train, 1 or more."""
+
     @property
     def target_modules(self) -> str | list[str]:
         """The targets as peft takes them."""
@@ -87,6 +96,7 @@ class Lora:
         require(
             ("lora.targets", " ".join(self.targets) or "none", bool(self.targets) and alone, "layers, or all-linear"),
             ("lora.rank", self.rank, self.rank >= 1, "at least 1"),
+            ("lora.virtual-tokens", self.virtual_tokens, self.virtual_tokens >= 1, "at least 1"),
             ("lora.alpha", self.alpha, self.alpha >= 1, "at least 1"),
             ("lora.dropout", self.dropout, 0 <= self.dropout < 1, "0 to below 1"),
         )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.answers import compare
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, load_model
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.tune.format import HELDOUT
@@ -31,14 +30,6 @@ _KEPT_BYTES = 2**30
 """Reference log-probabilities held at a time."""
 _KV_BYTES, _MAX_ROWS = 4 * 2**30, 256
 """Bytes of keys and values, and rows, of a greedy batch. The free memory of a machine must not choose them."""
-
-
-def trained_model(source: ModelSource, adapter: Path) -> Any:
-    """The model as it was trained: 4-bit base with the adapter's layers in place, in eval mode."""
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(load_model(source, precision="nf4"), str(adapter)).get_base_model()
-    return model.eval()
 
 
 def heldout_rows(data: Path) -> "Dataset":

@@ -1,0 +1,75 @@
+"""Where training runs: this machine's device, or a GPU of which memory and capability are known."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mathlete.errors import UserError, nearest
+from mathlete.models import capability
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where training runs."""
+
+    name: str
+    memory: int
+    """Bytes that are there for it."""
+    capability: float | None
+    """CUDA compute capability; None: a CPU."""
+
+    @property
+    def width(self) -> int:
+        """Bytes of an activation."""
+        return 4 if self.capability is None else 2
+
+
+def _gpu(name: str, mib: int, of: float) -> Device:
+    return Device(name=name, memory=mib * 2**20, capability=of)
+
+
+DEVICES: dict[str, Device] = {
+    "t4": _gpu("t4", 15360, 7.5),
+    "p100": _gpu("p100", 16280, 6.0),
+    "v100": _gpu("v100", 16160, 7.0),
+    "l4": _gpu("l4", 23034, 8.9),
+    "a10g": _gpu("a10g", 23028, 8.6),
+    "rtx4090": _gpu("rtx4090", 24564, 8.9),
+    "a100-40": _gpu("a100-40", 40960, 8.0),
+    "a100-80": _gpu("a100-80", 81920, 8.0),
+    "h100": _gpu("h100", 81559, 9.0),
+    "h200": _gpu("h200", 143771, 9.0),
+}
+"""Memory as nvidia-smi names it, MiB, and NVIDIA's table of compute capabilities."""
+
+
+def device_named(name: str | None) -> Device:
+    """A known GPU, or this machine's device where none is named."""
+    if name is None:
+        return this_device()
+    if name not in DEVICES:
+        raise UserError("--device must be a known one", value=repr(name), cure=nearest(name, [*DEVICES]))
+    return DEVICES[name]
+
+
+def this_device() -> Device:
+    """This machine's GPU with the memory that is free there now, or its CPU with the free main memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Device(name=torch.cuda.get_device_name(), memory=torch.cuda.mem_get_info()[0], capability=capability())
+    return Device(name="cpu", memory=_free_memory(), capability=None)
+
+
+def _free_memory() -> int:
+    """Main memory that is free or can be freed, bytes; a container's own limit is not seen."""
+    linux = Path("/proc/meminfo")
+    if not linux.is_file():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (line,) = (line for line in linux.read_text().splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
+
+
+def gib(count: int) -> float:
+    """Bytes in GiB."""
+    return count / 2**30

@@ -1,0 +1,68 @@
+"""GRPO's verifiable reward: the answers package reads and compares, as in evaluation; a right answer is better short.
+
+The prompt is the served one. Where its template opens the reasoning, the sample begins within it, and is read as every
+other sample is: no format reward that asks for a `<think>` the model never writes (open-r1's README warns of that one).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathlete.prompts import PromptFormat
+from mathlete.tune.format import TRAIN
+from mathlete.tune.recipe import Grpo
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def reward_of(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo) -> float:
+    """1 and the bonus for a right answer, 0 for any other.
+
+    The bonus falls in a line from `brevity` at no tokens to 0 at the cap: it never outweighs being right, and of two
+    right samples the shorter one is better (as Kimi k1.5's length reward, arXiv 2501.12599, section 2.3.3).
+
+    Args:
+        text: the sample, without special tokens.
+        gold: the right answer.
+        tokens: of the sample.
+        cut: whether it ended at the cap.
+        config: brevity and cap.
+    """
+    from mathlete.answers import compare
+    from mathlete.solve.solver import read_answer
+
+    answer = read_answer(text, cut=cut)
+    if answer is None or (answer != gold and compare(answer=answer, gold=gold).outcome != "equal"):
+        return 0.0
+    return 1.0 + config.brevity * (1 - min(tokens, config.max_tokens) / config.max_tokens)
+
+
+def reward_function(prompts: PromptFormat, config: Grpo) -> Any:
+    """The reward as TRL calls it: with the samples' token ids and the rows' golds."""
+    tokenizer: Any = prompts.tokenizer
+
+    def right_and_short(completion_ids: Sequence[Sequence[int]], gold: Sequence[str], **_: Any) -> list[float]:
+        return [
+            reward_of(
+                tokenizer.decode(ids, skip_special_tokens=True),
+                gold=right,
+                tokens=len(ids),
+                cut=tokenizer.eos_token_id not in ids,
+                config=config,
+            )
+            for ids, right in zip(completion_ids, gold, strict=True)
+        ]
+
+    return right_and_short
+
+
+def reward_rows(data: Path, prompts: PromptFormat) -> "Dataset":
+    """Each of the training rows' problems once: {"prompt": the conversation whose rendering is served, "gold"}."""
+    import datasets
+
+    rows = datasets.load_from_disk(data / TRAIN).select_columns(["statement", "gold"])
+    problems = {row["statement"]: row["gold"] for row in rows}
+    return datasets.Dataset.from_list(
+        [{"prompt": prompts.messages(statement), "gold": gold} for statement, gold in problems.items()]
+    )

@@ -1,0 +1,300 @@
+"""Every method of training: a few steps on the pocket model, loaded again elsewhere, merged or refused, resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mathlete.command import run_command_line
+from mathlete.errors import UserError
+from mathlete.models import load_model, model_source, prompt_format
+from mathlete.runs import read_json
+from mathlete.tune.merge import merge
+from mathlete.tune.methods import trained_model
+from mathlete.tune.preference import preference_pairs
+from mathlete.tune.recipe import BAD_INITS, METHODS, UNMERGEABLE, Dpo, Grpo, Recipe
+from mathlete.tune.reward import reward_function, reward_of, reward_rows
+from mathlete.tune.settings import Init, Lora, Survival, Tune
+from mathlete.tune.trainers import prepared
+from train.__main__ import COMMANDS, MathSettings, defaults
+from train.run import recipe_settings
+
+WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "3", "--tune.batch", "8", "--tune.log-every", "1",
+         "--grpo.max-tokens", "32", "--survival.max-tokens", "24", "--survival.greedy", "0", "--json")  # fmt: skip
+
+
+def run(*words: object) -> int:
+    return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """p.jsonl: 40 problems, each with its trace, a longer right one and a wrong one; rows: the run that formats it."""
+    folder = tmp_path_factory.mktemp("methods")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("pocket-problems", "one.jsonl", "--families", "hard", "easy", "--count", 40) == 0
+        lines = []
+        for one in map(json.loads, Path("one.jsonl").read_text().splitlines()):
+            again = f"{one['trace']}\nOnce more, from the beginning.\n{one['trace']}"
+            wrong = {"trace": f"{one['trace']}\nOr is it?", "answer": f"{one['gold']}1"}
+            lines += [one, {**one, "trace": again}, {**one, **wrong}]
+        Path("p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert run("math", *WORDS, "--method", "dpo", "--until", "format", "--run", "rows") == 0
+    return folder
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+IDS = torch.arange(2, 50)[None]
+FRESH = """
+import sys, torch
+from pathlib import Path
+from mathlete.models import model_source
+from mathlete.tune.merge import merge
+from mathlete.tune.methods import trained_model
+torch.set_num_threads(1)
+for folder in map(Path, sys.argv[1:]):
+    model = trained_model(model_source("pocket"), folder).train()
+    with torch.inference_mode():
+        found = model(input_ids=torch.arange(2, 50)[None], use_cache=False).logits
+    torch.save(found, folder / "fresh.pt")
+"""
+
+
+def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
+    """Trains three steps into the folder and returns the trained model's logits."""
+    torch.set_num_threads(1)
+    recipe = Recipe(method=method, tune=Tune(steps=3, batch=8, rate=1e-3), grpo=Grpo(max_tokens=32))
+    said: list[str] = []
+    source = model_source("pocket")
+    training = prepared(adapter, data=data, source=source, recipe=recipe, seed=0, say=said.append)
+    trained = [weight for weight in training.trainer.model.parameters() if weight.requires_grad]
+    before = [weight.detach().clone() for weight in trained]
+    training.trainer.train()
+    assert sum(weight.numel() for weight in trained) == training.plan.trained_parameters
+    assert {weight.dtype for weight in trained} == {torch.float32}
+    # Three steps of GRPO may see no group of samples with different rewards.
+    moved = any(not torch.equal(one, other) for one, other in zip(before, trained, strict=True))
+    assert moved or method == "grpo"
+    assert any(words.startswith("memory: ") for words in said)
+    # In training mode, as it was trained: for inference some CPUs have a less exact 4-bit kernel.
+    model: Any = training.trainer.model.train()
+    model.save_pretrained(adapter)
+    with torch.inference_mode():
+        found: torch.Tensor = model(input_ids=IDS, use_cache=False).logits
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, torch.Tensor]]:
+    """{method: (folder of what it trained, logits)}."""
+    place = tmp_path_factory.mktemp("trained")
+    return {method: (place / method, few_steps(place / method, folder / "rows" / "data", method)) for method in METHODS}
+
+
+def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: dict[str, tuple[Path, torch.Tensor]]) -> None:
+    folders = [adapter for adapter, _ in trained.values()]
+    subprocess.run([sys.executable, "-c", FRESH, *folders], check=True, capture_output=True)
+    for method, (adapter, expected) in trained.items():
+        found = torch.load(adapter / "fresh.pt")
+        assert torch.allclose(found, expected, atol=1e-5), method
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in UNMERGEABLE])
+def test_what_is_trained_becomes_part_of_the_weights(
+    folder: Path, trained: dict[str, tuple[Path, torch.Tensor]], tmp_path: Path, method: str
+) -> None:
+    found = merge(
+        tmp_path,
+        adapter=trained[method][0],
+        data=folder / "rows" / "data",
+        source=model_source("pocket"),
+        base="dequant",
+        limits=Survival(),
+        advance=lambda *_: None,
+    )
+    assert float(str(found["kl_merged"])) < 1e-4
+    assert read_json(tmp_path / "config.json")["dtype"] == "float16"
+    assert not [*tmp_path.glob("*adapter*")]
+
+
+@pytest.mark.parametrize("method", ["full", pytest.param("dpo", marks=pytest.mark.slow)])
+def test_a_run_by_the_method_is_skipped_the_second_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    monkeypatch.chdir(folder)
+    words = (*WORDS, "--method", method, "--until", "merge", "--run", method)
+    assert run("math", *words) == 0
+    assert last_line(capsys)["skipped"] == []
+    assert run("math", *words) == 0
+    assert last_line(capsys)["skipped"] == ["format", "tune", "merge"]
+
+
+@pytest.mark.parametrize("method", UNMERGEABLE)
+def test_virtual_tokens_are_trained_alone_and_their_merge_is_refused_before_anything_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    monkeypatch.chdir(folder)
+    for until in ("merge", "export"):
+        assert run("math", *WORDS, "--method", method, "--until", until, "--run", method) == 2
+        message = capsys.readouterr().err
+        assert f"--method {method} trains no weights that could be merged, got --until {until}" in message
+        assert "use --until tune and load base and adapter with peft" in message
+        assert not (folder / method).exists()
+    assert defaults(["--model", "pocket", "--method", method]).until == "tune"
+
+
+@pytest.mark.parametrize("init", ["gaussian", pytest.param("eva", marks=pytest.mark.slow)])
+def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
+    folder: Path, tmp_path: Path, init: Init
+) -> None:
+    recipe = Recipe(lora=Lora(init=init), tune=Tune(steps=1, batch=4))
+    data, source = folder / "rows" / "data", model_source("pocket")
+    training = prepared(tmp_path, data=data, source=source, recipe=recipe, seed=0, say=lambda _: None)
+    with torch.inference_mode():
+        expected = load_model(source, precision="nf4").train()(input_ids=IDS).logits
+        assert torch.allclose(training.trainer.model.train()(input_ids=IDS).logits, expected, atol=1e-5)
+    weights = training.trainer.model.base_model.model.model.layers[0].self_attn.q_proj.lora_A["default"].weight
+    assert weights.shape == (16, 128)
+    if init == "eva":
+        # Rows of A are right-singular vectors of the inputs: orthonormal.
+        assert torch.allclose(weights @ weights.T, torch.eye(16), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *((["--lora.init", init], f"must work on a 4-bit base; {init} ") for init in BAD_INITS),
+        (["--method", "ia3", "--lora.init", "eva"], "--lora.init is not for --method ia3, got eva"),
+        (["--method", "dpo", "--tune.pack", "256"], "--method dpo takes rows apart, got --tune.pack"),
+        (["--method", "prefix", "--tune.checkpointing", "on"], "--method prefix can't compute activations twice"),
+        (["--method", "grpo", "--tune.batch", "12"], "must be a multiple of --grpo.generations, got 12 and 8"),
+        (["--dpo.beta", "0"], "--dpo.beta must be above 0, got 0.0"),
+        (["--grpo.generations", "1"], "--grpo.generations must be at least 2, got 1"),
+        (["--lora.virtual-tokens", "0"], "--lora.virtual-tokens must be at least 1, got 0"),
+        (["--method", "dpo", "--limit", "30", "--against"], "--method dpo needs problems with a right trace and a lon"),
+    ],
+)
+def test_what_does_not_go_together_is_exit_2(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("math", "--model", "pocket", *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_init_is_either_one_that_works_or_says_why_not() -> None:
+    assert {*get_args(Init)} == {"default", "gaussian", "eva", *BAD_INITS}
+    for init in BAD_INITS:
+        with pytest.raises(UserError, match=f"{init} {BAD_INITS[init][:9]}"):
+            Recipe(lora=Lora(init=init)).check()  # type: ignore[arg-type]
+
+
+def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: Path) -> None:
+    prompts = prompt_format(model_source("pocket"))
+
+    def pairs(config: Dpo, max_tokens: int = 512) -> list[dict[str, Any]]:
+        return preference_pairs(folder / "rows" / "data", prompts=prompts, config=config, max_tokens=max_tokens)
+
+    found = pairs(Dpo())
+    assert {pair["kind"] for pair in found} == {"longer", "wrong"}
+    assert len({tuple(pair["prompt_ids"]) for pair in found}) < len(found)
+    for pair in found:
+        prompt, chosen, rejected = (
+            str(prompts.tokenizer.decode(pair[name], skip_special_tokens=True))
+            for name in ("prompt_ids", "chosen_ids", "rejected_ids")
+        )
+        assert prompt.endswith("<think>\n")
+        answers = [text.rpartition(r"\boxed{")[2] for text in (chosen, rejected)]
+        assert (answers[0] == answers[1]) == (pair["kind"] == "longer")
+        assert ("Once more" in rejected) == (pair["kind"] == "longer")
+        assert "Once more" not in chosen
+        assert pair["chosen_ids"][-1] == pair["rejected_ids"][-1] == prompts.tokenizer.eos_token_id
+    assert len(pairs(Dpo(pairs=1))) == len({tuple(pair["prompt_ids"]) for pair in found})
+    assert {pair["kind"] for pair in pairs(Dpo(shorter=0.1))} == {"wrong"}
+    with pytest.raises(UserError, match="no such pair in"):
+        pairs(Dpo(), max_tokens=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "cut", "reward"),
+    [
+        ("2+2=4.\n</think>\n\n\\boxed{4}", 0, False, 1.2),
+        ("2+2=4.\n</think>\n\n\\boxed{4}", 50, False, 1.1),
+        ("<think>\n2+2=4.\n</think>\n\n\\boxed{4.0}", 100, False, 1.0),  # a template that leaves <think> to the model
+        ("2+2=4.\n</think>\n\n\\boxed{5}", 10, False, 0.0),
+        ("so \\boxed{4}", 100, True, 1.0),
+        ("2+2=4, which", 100, True, 0.0),
+        ("", 1, False, 0.0),
+    ],
+)
+def test_the_reward_is_for_right_answers_and_grows_with_brevity(
+    text: str, tokens: int, cut: bool, reward: float
+) -> None:
+    found = reward_of(text, gold="4", tokens=tokens, cut=cut, config=Grpo(max_tokens=100, brevity=0.2))
+    assert found == pytest.approx(reward)
+
+
+def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:
+    prompts = prompt_format(model_source("pocket"))
+    rows = reward_rows(folder / "rows" / "data", prompts)
+    tokenizer: Any = prompts.tokenizer
+    served = tokenizer.apply_chat_template(
+        rows[0]["prompt"], tokenize=True, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    statement = rows[0]["prompt"][0]["content"].removesuffix(f"\n{prompts.instruction}")
+    assert served == prompts.prompt_ids(statement)
+    assert tokenizer.decode(served).endswith("<think>\n")
+    right = prompts.completion_ids(trace="It is clear.", answer=rows[0]["gold"])
+    reward = reward_function(prompts, Grpo(brevity=0.0))
+    assert reward(completion_ids=[right, right[:-8], []], gold=[rows[0]["gold"]] * 3, prompts=None) == [1.0, 0.0, 0.0]
+
+
+def test_only_the_settings_of_the_own_method_make_another_adapter() -> None:
+    recipe = Recipe()
+    assert recipe_settings(recipe) == recipe_settings(replace(recipe, grpo=Grpo(brevity=0.5)))
+    grpo = replace(recipe, method="grpo")
+    assert recipe_settings(grpo) != recipe_settings(replace(grpo, grpo=Grpo(brevity=0.5)))
+    assert recipe_settings(recipe) == recipe_settings(replace(recipe, tune=Tune(save_every=7)))
+    assert isinstance(defaults(["--model", "pocket"]), MathSettings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_kill_9_while_tuning_changes_no_weight(folder: Path, method: str, tmp_path: Path) -> None:
+    words = [*WORDS, "--tune.steps", "6", "--tune.save-every", "2", "--grpo.max-tokens", "64", "--until", "tune",
+             "--method", method, "--tune.rate", "1e-3"]  # fmt: skip
+    command = [sys.executable, "-m", "train", "math", *words, "--run"]
+    subprocess.run([*command, tmp_path / "whole"], cwd=folder, capture_output=True, check=True)
+    cut = tmp_path / "cut"
+    with (tmp_path / "log").open("w") as log:
+        started = subprocess.Popen([*command, cut], cwd=folder, stdout=log, stderr=log)
+        while not (cut / "adapter/checkpoint-2/whole").exists() and started.poll() is None:
+            time.sleep(0.005)
+        os.kill(started.pid, signal.SIGKILL)
+        assert started.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+    done = subprocess.run([*command, cut], cwd=folder, capture_output=True, text=True, check=True)
+    assert "going on from checkpoint-" in done.stderr
+    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    weights = load_file(tmp_path / "whole" / "adapter" / name)
+    for key, found in load_file(cut / "adapter" / name).items():
+        assert torch.equal(found, weights[key]), key
+    model = trained_model(model_source("pocket"), cut / "adapter")
+    assert model is not None
