@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +13,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mathlete.kernel.kaggle_image import constraints_file, image_packages
+from mathlete.errors import UserError
+from mathlete.kernel.image_versions import IMPORTED, PACKAGES, image_folder
+from mathlete.kernel.kaggle_image import image_packages
 from mathlete.models import data_folder
 
 NOTEBOOK = """
@@ -37,17 +38,6 @@ tops = {name.partition(".")[0] for name in sys.modules}
 found = {canonicalize_name(owner) for top in tops for owner in owners.get(top, ())}
 print(json.dumps(sorted(found)))
 """
-UNPINNED = {"torch", "triton"}
-"""Not put in: torch has no CPU build of that version."""
-
-
-def uv(*words: str, given: str = "") -> str:
-    command = [str(Path(sys.executable).parent / "uv"), "pip", *words]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    if "error sending request" in done.stderr:
-        pytest.skip("needs a package index")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +64,21 @@ def test_the_notebook_imports_nothing_that_the_image_lacks(used: set[str]) -> No
     assert {"torch", "transformers", "polars", "numpy"} <= used
     # Newer versions of the image's packages, as installed here, may need more than those there do.
     assert used - set(image_packages()) - needed_by(used & set(image_packages())) <= {"mathlete"}
+    assert set(IMPORTED) <= set(image_packages())
 
 
 @pytest.mark.slow
-def test_engine_and_server_pass_their_tests_on_the_images_versions(used: set[str], tmp_path: Path, root: Path) -> None:
-    image, overlay = image_packages(), tmp_path / "overlay"
-    wanted = "\n".join(sorted(used & set(image) - UNPINNED))
-    form = ("--only-binary", ":all:", "--python", sys.executable)
-    compiled = uv("compile", "-", "-c", str(constraints_file()), "--no-annotate", "--no-header", *form, given=wanted)
-    pins = [pin for pin in compiled.splitlines() if not re.match(r"torch==|triton==|nvidia-|cuda-|setuptools==", pin)]
-    uv("install", "--no-deps", *form, "--target", str(overlay), *pins)
+def test_engine_and_server_pass_their_tests_on_the_images_versions(tmp_path: Path, root: Path) -> None:
+    try:
+        overlay = image_folder(tmp_path / "image").folder / PACKAGES
+    except UserError as error:
+        if "connection" in str(error):
+            pytest.skip("needs a package index")
+        raise
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(overlay), sysconfig.get_path("purelib")])}
     version = [sys.executable, "-c", "import transformers; print(transformers.__version__)"]
     seen = subprocess.run(version, env=variables, capture_output=True, text=True, check=False)
-    assert seen.stdout.strip() == image["transformers"], seen.stderr
+    assert seen.stdout.strip() == image_packages()["transformers"], seen.stderr
     names = ("sampling_engine", "sampling_drawing", "kernel_server", "models", "prompts", "solve")
     tests = [f"tests/test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:anyio", *tests]

@@ -1,6 +1,7 @@
 """Models by name: the embedded pocket model, pinned hub presets, folders; loaded for the hardware at hand."""
 
 import logging
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,12 +115,13 @@ def _cached_commits(location: str) -> list[str]:
 
 
 def _newest_commit(location: str) -> str | None:
-    from huggingface_hub import HfApi, utils
+    from huggingface_hub import HfApi
 
-    web: Any = utils
+    # The library below it is httpx in some versions, httpx2 in others.
+    web: Any = sys.modules.get("httpx2") or sys.modules["httpx"]
     try:
         return HfApi().model_info(location).sha
-    except (OSError, web.httpx.HTTPError):  # offline by setting is an OSError, as is an answer that says no
+    except (OSError, web.HTTPError):  # offline by setting is an OSError, as is an answer that says no
         return None
 
 

@@ -4,18 +4,16 @@ A notebook that runs on this machine's transformers may find another one there. 
 build needs a GPU's libraries, and is gigabytes.
 """
 
-import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.kernel.kaggle_image import constraints_file, image_packages
-from mathlete.kernel.wheelhouse import uv_path
 from mathlete.runs import Step, run_step
 
 IMPORTED = (
-    "accelerate",
     "grpcio",
     "numpy",
     "pandas",
@@ -29,7 +27,8 @@ IMPORTED = (
 )
 """What the notebook and the gateway's library import of the image, torch apart."""
 PACKAGES = "packages"
-_LEFT = re.compile(r"(torch|triton|setuptools)==|nvidia-|cuda-")
+_BESIDE_TORCH = "accelerate"
+"""Needs torch, so what it needs is not looked for."""
 
 
 def image_folder(folder: Path) -> Step:
@@ -44,27 +43,27 @@ def image_folder(folder: Path) -> Step:
         "image",
         folder=folder,
         inputs={},
-        settings={"imported": list(IMPORTED), "image": image_packages(), "python": list(sys.version_info[:2])},
+        settings={"imported": [*IMPORTED, _BESIDE_TORCH], "image": image_packages(), "python": sys.version_info[:2]},
         build=_fill,
     )
 
 
 def _fill(folder: Path) -> dict[str, object]:
-    form = ("--only-binary", ":all:", "--python", sys.executable)
-    words = ("compile", "-", "-c", str(constraints_file()), "--no-annotate", "--no-header", *form)
-    pins = [pin for pin in _uv(*words, given="\n".join(IMPORTED)).splitlines() if not _LEFT.match(pin)]
-    # The container mounts it read-only, so bytecode must be there.
-    _uv("install", "--no-deps", "--compile-bytecode", *form, "--target", str(folder / PACKAGES), *pins)
-    return {"packages": pins}
+    packages = folder / PACKAGES
+    _pip(packages, *IMPORTED)
+    _pip(packages, "--no-deps", _BESIDE_TORCH)
+    found = sorted(f"{one.name}=={one.version}" for one in distributions(path=[str(packages)]))
+    return {"packages": found}
 
 
-def _uv(*words: str, given: str = "") -> str:
-    command = [uv_path(), "pip", *words]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+def _pip(into: Path, *words: str) -> None:
+    # pip, not uv: it reads this machine's own pip settings, its certificates and its index, as the installation did.
+    form = ("--only-binary", ":all:", "-c", str(constraints_file()), "--target", str(into))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *form, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(
             "the image's versions must be in the package index",
-            value=" ".join(done.stderr.split())[:500],
+            value=" ".join(done.stderr.split())[-500:],
             cure="try again with the network up, or rehearse on this machine's versions with --image none",
         )
-    return done.stdout

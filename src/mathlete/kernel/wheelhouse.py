@@ -4,6 +4,7 @@ uv resolves, because pip evaluates markers with its own Python; pip downloads an
 image's tags with no index. (https://docs.astral.sh/uv/pip/compile/, https://pip.pypa.io/en/stable/cli/pip_download/)
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -87,6 +88,8 @@ def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list
     done = subprocess.run(
         [uv, "pip", "compile", "-", "-c", str(constraints_file()), *target, *form, *options],
         input="\n".join(requirements),
+        # The machine's own certificates, as pip has them, not only uv's.
+        env={**os.environ, "UV_SYSTEM_CERTS": "1"},
         capture_output=True,
         text=True,
         check=False,
