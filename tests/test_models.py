@@ -3,9 +3,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import constants
 
 from mathlete.errors import UserError
 from mathlete.models import (
@@ -61,7 +61,7 @@ def test_hub_models_are_pinned_to_a_commit(name: str) -> None:
 def test_a_hub_model_without_a_commit_is_pinned_to_the_one_at_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     source = model_source("r1-llama-8b-4bit")
     assert pinned(source) == (source, "commit unknown: the hub can't be asked")
     snapshots = tmp_path / "models--unsloth--DeepSeek-R1-Distill-Llama-8B-bnb-4bit" / "snapshots"
