@@ -68,7 +68,8 @@ PRESETS = {
 
 RATES = {"full": 0.1, "ia3": 5.0, "prefix": 5.0, "prompt": 10.0, "dpo": 0.05, "grpo": 0.25}
 """A method's learning rate in terms of the preset's, which is LoRA's. Full tuning's best is a tenth of that ("LoRA
-Without Regret"); the other numbers were found on the pocket model (bench/methods.py)."""
+Without Regret"). The others are starting points, not searched for: few trained numbers take larger steps, preferences
+and rewards smaller ones."""
 
 
 def preset(model: str | None) -> Preset:

@@ -155,7 +155,8 @@ class Plan:
         queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
         # With a mask, transformers repeats keys and values for every head.
         attention = width * (2 * queries + 2 * (queries if self._masked else keys)) + 4 * shape.heads
-        gated = width * 3 * shape.intermediate  # gate, its activation, up
+        # Gate, its activation, up. IA3's fp32 scales make all that follows them fp32 too.
+        gated = (4 if self.recipe.method == "ia3" else width) * 3 * shape.intermediate
         norms = 2 * (4 * shape.hidden + 4)  # in fp32
         return attention + gated + norms + self._adapter_inputs
 
@@ -167,12 +168,12 @@ class Plan:
             return 0
         if method == "ia3":
             # What is scaled: keys, values, and what goes into the last feed-forward layer.
-            return width * (2 * shape.kv_heads * shape.head_width + shape.intermediate)
+            return 4 * (2 * shape.kv_heads * shape.head_width + shape.intermediate)
         if method == "full":
             # Each layer's input, and what each norm scales.
             return width * (2 * shape.hidden + shape.intermediate) + width * 2 * shape.hidden
-        # DoRA scales the outputs of both the layer and its adapter.
-        scaled = width * 2 * sum(outputs for _, outputs in self._adapted.values()) if method == "dora" else 0
+        # DoRA scales the outputs of both the layer and its adapter, in fp32.
+        scaled = 4 * 2 * sum(outputs for _, outputs in self._adapted.values()) if method == "dora" else 0
         return scaled + self._lora_inputs
 
     @property
