@@ -98,24 +98,41 @@ def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
     return found
 
 
+class Trained(dict[str, tuple[Path, torch.Tensor]]):
+    """{method: (folder of what it trained, logits)}, trained when it is first asked for."""
+
+    def __init__(self, place: Path, data: Path) -> None:
+        self._place, self._data = place, data
+
+    def __missing__(self, method: str) -> tuple[Path, torch.Tensor]:
+        self[method] = (self._place / method, few_steps(self._place / method, self._data, method))
+        return self[method]
+
+
 @pytest.fixture(scope="module")
-def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, torch.Tensor]]:
-    """{method: (folder of what it trained, logits)}."""
-    place = tmp_path_factory.mktemp("trained")
-    return {method: (place / method, few_steps(place / method, folder / "rows" / "data", method)) for method in METHODS}
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(tmp_path_factory.mktemp("trained"), folder / "rows" / "data")
 
 
-def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: dict[str, tuple[Path, torch.Tensor]]) -> None:
-    folders = [adapter for adapter, _ in trained.values()]
+@pytest.mark.slow
+def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained) -> None:
+    folders = [trained[method][0] for method in METHODS]
     subprocess.run([sys.executable, "-c", FRESH, *folders], check=True, capture_output=True)
     for method, (adapter, expected) in trained.items():
         found = torch.load(adapter / "fresh.pt")
         assert torch.allclose(found, expected, atol=1e-5), method
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in UNMERGEABLE])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=[pytest.mark.slow] if method in ("dpo", "grpo") else [])
+        for method in METHODS
+        if method not in UNMERGEABLE
+    ],
+)
 def test_what_is_trained_becomes_part_of_the_weights(
-    folder: Path, trained: dict[str, tuple[Path, torch.Tensor]], tmp_path: Path, method: str
+    folder: Path, trained: Trained, tmp_path: Path, method: str
 ) -> None:
     found = merge(
         tmp_path,
