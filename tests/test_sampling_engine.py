@@ -270,6 +270,15 @@ def test_samples_that_a_vote_may_not_need_come_after(prompts: PromptFormat, prob
     assert found == waves
 
 
+def test_a_batch_of_one_row_draws_also_what_a_vote_may_not_need(prompts: PromptFormat) -> None:
+    """As when a run goes on after a kill: the first samples are recorded, and only later ones are asked for."""
+    engine = TransformersSampler(bigram_model(prompts, {"Ċ": {"<eos>": 1.0}}), prompts=prompts, max_rows=1)
+    with closing(engine):
+        config = SamplingConfig(enough=2, timeout_s=20)
+        found = [sample.index for sample in engine.stream(problem(0), seeds={2: 2, 3: 3}, config=config)]
+    assert found == [2, 3]
+
+
 def test_half_read_stream_leaves_the_engine_usable(sampler: TransformersSampler) -> None:
     with closing(sampler.stream(problem(1), seeds={i: i for i in range(40)}, config=WARM)) as stream:
         next(stream)

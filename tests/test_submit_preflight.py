@@ -88,8 +88,10 @@ def test_a_refused_rehearsal_a_commit_run_and_none_at_all_do_not_count(build: Bu
     assert [problem.value for problem in of_rehearsal(build)] == ["it hangs"]
     rehearsed(build, commit=True)
     assert "the rerun must be rehearsed" in of_rehearsal(build)[0].rule
-    rehearsed(build, settings={"image": []})
-    assert "the versions that the image has" in of_rehearsal(build)[0].rule
+    # An earlier version of this project wrote no `image`.
+    for settings in ('{"image": []}', '{"layout": "new"}'):
+        rehearsed(build, settings=json.loads(settings))
+        assert "the versions that the image has" in of_rehearsal(build)[0].rule
     (build.kaggle.parent / REPORT).unlink()
     assert "there must be a rehearsal" in of_rehearsal(build)[0].rule
 

@@ -4,6 +4,7 @@ A notebook that runs on this machine's transformers may find another one there. 
 build needs a GPU's libraries, and is gigabytes.
 """
 
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distributions
@@ -50,6 +51,8 @@ def image_folder(folder: Path) -> Step:
 
 def _fill(folder: Path) -> dict[str, object]:
     packages = folder / PACKAGES
+    # pip leaves what it finds there as it is, and a killed one may have left half a package.
+    shutil.rmtree(packages, ignore_errors=True)
     _pip(packages, *IMPORTED)
     _pip(packages, "--no-deps", _BESIDE_TORCH)
     found = sorted(f"{one.name}=={one.version}" for one in distributions(path=[str(packages)]))

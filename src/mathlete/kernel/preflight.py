@@ -176,7 +176,7 @@ def _rehearsal(build: Build, folder: Path, limits: Limits) -> Iterator[Problem]:
     if report.get("commit"):
         yield Problem(rule="the rerun must be rehearsed", value="a commit run", cure=again)
         return
-    if not report["settings"]["image"]:
+    if not report.get("settings", {}).get("image"):
         rule = "the rehearsal must run on the versions that the image has"
         yield Problem(rule=rule, value="it ran on this machine's", cure=f"{again} without --image none")
     if report["outcome"] != "valid":

@@ -68,7 +68,7 @@ class Batch:
         self._device: torch.device = model.device
         self._max_rows, self._max_tokens = max_rows, max_tokens
         # A GPU reads the weights once for all rows; on a CPU every row soon costs its full share.
-        self._cheap_rows = max_rows if self._device.type == "cuda" else max_rows // 2
+        self._cheap_rows = max_rows if self._device.type == "cuda" else max(1, max_rows // 2)
         self._rows: list[_Row] = []
         self._kv = RowKV(device=self._device)
         self._ids = torch.empty(0, dtype=torch.long, device=self._device)

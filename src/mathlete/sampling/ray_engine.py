@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -63,7 +63,13 @@ class _Worker:
         """One sample. Many calls run at once in threads and share the engine's batch."""
         results: SimpleQueue[Sample | Exception] = SimpleQueue()
         cancel = self._sampler.begin(
-            problem, seeds={index: seed}, config=config, results=results, said=said, until_code=until_code
+            problem,
+            seeds={index: seed},
+            # The shared queue has said whose turn it is.
+            config=replace(config, enough=None),
+            results=results,
+            said=said,
+            until_code=until_code,
         )
         try:
             return next(arrivals(results, count=1, timeout_s=None))

@@ -84,9 +84,7 @@ class TransformersSampler(Continuing):
             RuntimeError: the engine has failed (its error is the cause) or was closed.
         """
         config.check()
-        with self._reader.lock:
-            prompt = prompt_that_fits(problem, prompts=self.prompts, context=self._context)
-            prompt += self._reader.ids(said) if said else []
+        prompt = prompt_going_on(problem, said, prompts=self.prompts, reader=self._reader, context=self._context)
         if len(prompt) >= self._context:
             for index, seed in seeds.items():
                 results.put(no_room(problem.id, index, seed))
@@ -197,6 +195,18 @@ def open_transformers(
     return TransformersSampler(
         load_model(source, precision=precision), prompts=prompts, max_rows=max_rows, threads=threads
     )
+
+
+def prompt_going_on(
+    problem: Problem, said: str, *, prompts: PromptFormat, reader: CompletionReader, context: int
+) -> list[int]:
+    """The problem's prompt ids, then those of what has been said after it.
+
+    Raises:
+        UserError: the prompt alone leaves no token of the model's context to answer in.
+    """
+    with reader.lock:
+        return prompt_that_fits(problem, prompts=prompts, context=context) + (reader.ids(said) if said else [])
 
 
 def prompt_that_fits(problem: Problem, *, prompts: PromptFormat, context: int) -> list[int]:

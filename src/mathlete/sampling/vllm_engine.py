@@ -28,7 +28,7 @@ from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.completion import Completion, CompletionReader
 from mathlete.sampling.loop import LoopThread
 from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
-from mathlete.sampling.transformers_engine import eos_ids, prompt_that_fits
+from mathlete.sampling.transformers_engine import eos_ids, prompt_going_on
 
 _CPU_KV_GIB = 2.0
 _VARIABLES = {
@@ -143,9 +143,7 @@ class VllmSampler(Continuing):
             RuntimeError: the engine was closed.
         """
         config.check()
-        with self._reader.lock:
-            prompt = prompt_that_fits(problem, prompts=self._prompts, context=self._context)
-            prompt += self._reader.ids(said) if said else []
+        prompt = prompt_going_on(problem, said, prompts=self._prompts, reader=self._reader, context=self._context)
         if len(prompt) >= self._context:
             for index, seed in seeds.items():
                 results.put(no_room(problem.id, index, seed))

@@ -82,10 +82,12 @@ def solve(
     ended: Ended = "rule" if _enough(samples.values(), policy) else "all"
     deadline = None if timeout_s is None else started + timeout_s
     if seeds and ended == "all":
+        enough = policy.sampling.enough or fewest_samples(policy.stop, policy.n)
         config = replace(
             policy.sampling,
             timeout_s=policy.sampling.timeout_s if timeout_s is None else timeout_s,
-            enough=policy.sampling.enough or fewest_samples(policy.stop, policy.n),
+            # Where so many are there already and have not settled it, the vote needs all the others.
+            enough=enough if len(samples) < enough else None,
         )
         # Closing the stream cancels what is still being drawn.
         stream = until(sampler.stream(problem, seeds=seeds, config=config), clock=clock, deadline=deadline)
