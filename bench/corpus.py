@@ -2,7 +2,8 @@
 
 For each size, synthetic traced problems (a statement, a trace of about 2,000 tokens of R1's tokenizer, a boxed answer)
 are written as parquet; then `python -m train math --until format` verifies, deduplicates, decontaminates and tokenises
-them in a process of its own. Of every hundred rows one is wrong, one repeats an earlier problem, one rewords one, one
+them in a process of its own. `seconds` is the clock's, `cpu_s` what all its processes computed (which other work on
+the machine does not lengthen). Of every hundred rows one is wrong, one repeats an earlier problem, one rewords one, one
 stands in pocket_val, one is too long. `rows_per_s` and the peak memory of all processes together are of that run;
 `stages` are rows a second of each part of the work, on one core. The largest size but one is then run again, killed
 with signal 9 half-way and resumed: finished parts must be left as they are and the rows be the same.
@@ -13,6 +14,7 @@ With --tokenizer DIR the tokenizer is that folder's; without, the pocket model's
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -171,17 +173,26 @@ def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> t
     return seconds, peak, json.loads(out.splitlines()[-1]) if process.returncode == 0 else {}
 
 
+def children_cpu() -> float:
+    """CPU seconds of the ended child processes, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def size_of(count: int, settings: BenchSettings, folder: Path) -> dict[str, Any]:
     source, run = folder / f"{count}.parquet", folder / f"run-{count}"
     if not source.is_file():
         write_source(source, count, words=settings.words)
     shutil.rmtree(run, ignore_errors=True)
+    before = children_cpu()
     seconds, peak, _ = watched(command(source, run, settings))
+    cpu = children_cpu() - before
     manifest = json.loads((run / "data" / "manifest.json").read_text())
     figures = manifest["figures"]
     found = {
         "rows": count,
         "seconds": round(seconds, 1),
+        "cpu_s": round(cpu, 1),
         "rows_per_s": round(count / seconds, 1),
         "peak_mib": round(peak),
         "kept": figures["kept"],
@@ -257,6 +268,7 @@ def draw(found: list[dict[str, Any]], file: Path) -> None:
     rows, seconds = [one["rows"] for one in found], [one["seconds"] for one in found]
     figure, axes = plt.subplots(figsize=(6, 4))
     axes.plot(rows, seconds, "o-", label="measured")
+    axes.plot(rows, [one["cpu_s"] for one in found], "s:", label="CPU seconds, all processes")
     axes.plot(rows, [seconds[0] * count / rows[0] for count in rows], "--", label="linear from the first")
     axes.set(xlabel="rows", ylabel="seconds", xscale="log", yscale="log", title="Format step, all stages")
     axes.legend()
