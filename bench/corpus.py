@@ -5,8 +5,10 @@ are written as parquet; then `python -m train math --until format` verifies, ded
 them in a process of its own. `seconds` is the clock's, `cpu_s` what all its processes computed (which other work on
 the machine does not lengthen). Of every hundred rows one is wrong, one repeats an earlier problem, one rewords one, one
 stands in pocket_val, one is too long. `rows_per_s` and the peak memory of all processes together are of that run;
-`stages` are rows a second of each part of the work, on one core. The largest size but one is then run again, killed
-with signal 9 half-way and resumed: finished parts must be left as they are and the rows be the same.
+`stages` are rows a second of each part of the work, on one core. The run of the largest size is killed with signal 9
+half-way and goes on: `untouched` tells whether the parts that were finished then were left as they are, and the seconds
+are those of both halves. The smallest size is run once more like that: `same_rows` tells whether its rows are those of
+the unbroken run, byte for byte.
 
 With --tokenizer DIR the tokenizer is that folder's; without, the pocket model's, whose tokens are characters.
 """
@@ -14,7 +16,6 @@ With --tokenizer DIR the tokenizer is that folder's; without, the pocket model's
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,15 +52,15 @@ class BenchSettings:
     words: int = 900
     """Words of a trace; 900 are about 2,000 tokens of R1's tokenizer."""
     num_proc: int = 2
-    """Processes of the format step."""
+    """Processes of the format step, and of the writing of its source."""
     tokenizer: Path | None = None
     """Folder of a tokenizer; default: the pocket model's."""
     duplicates: str = "near"
     """As `--filters.duplicates`."""
     folder: Path | None = None
     """Where files go; default: a temporary folder, removed at the end."""
-    resume: bool = True
-    """Also kill and resume."""
+    kill: bool = True
+    """Kill the largest run half-way."""
     plot: Path | None = None
     """Where the picture of rows and seconds goes."""
     json: bool = False
@@ -82,10 +85,15 @@ def trace(chance: random.Random, words: int) -> str:
     return "\n".join(lines)
 
 
-def problems(count: int, *, words: int, suite: list[Problem]) -> Iterator[dict[str, str]]:
-    """Rows with the columns of mathlete's own layout."""
-    chance, before = random.Random(0), statement(random.Random(1))
-    for number in range(count):
+CHUNK = 1000
+"""Rows that are made together; each chunk has a chance of its own, so that any process may make it."""
+
+
+def problems(chunk: int, count: int, *, words: int, suite: list[Problem]) -> Iterator[dict[str, str]]:
+    """The first rows of a chunk, with the columns of mathlete's own layout."""
+    chance = random.Random(chunk)
+    before = statement(chance)
+    for number in range(chunk * CHUNK, chunk * CHUNK + count):
         kind, (asked, gold) = number % 100, statement(chance)
         if kind == 11:
             asked, gold = before
@@ -101,22 +109,26 @@ def problems(count: int, *, words: int, suite: list[Problem]) -> Iterator[dict[s
         yield {"id": f"p{number}", "statement": asked, "gold": str(gold), "trace": text, "answer": answer}
 
 
-def write_source(file: Path, count: int, *, words: int) -> None:
+def table_of(work: tuple[int, int, int]) -> Any:
+    """The Arrow table of (chunk, rows, words)."""
     import pyarrow as pa
+
+    chunk, count, words = work
+    suite = [one for one in read_problems(data_folder() / "pocket" / "pocket_val.jsonl") if one.gold.isdigit()]
+    schema = pa.schema([(name, pa.string()) for name in ("id", "statement", "gold", "trace", "answer")])
+    return pa.Table.from_pylist(list(problems(chunk, count, words=words, suite=suite)), schema=schema)
+
+
+def write_source(file: Path, count: int, *, words: int, num_proc: int) -> None:
     import pyarrow.parquet as pq
 
-    suite = [one for one in read_problems(data_folder() / "pocket" / "pocket_val.jsonl") if one.gold.isdigit()]
-    names = ("id", "statement", "gold", "trace", "answer")
-    schema = pa.schema([(name, pa.string()) for name in names])
-    with pq.ParquetWriter(file, schema) as writer:
-        some: list[dict[str, str]] = []
-        for row in problems(count, words=words, suite=suite):
-            some.append(row)
-            if len(some) == 1000:
-                writer.write_table(pa.Table.from_pylist(some, schema=schema))
-                some = []
-        if some:
-            writer.write_table(pa.Table.from_pylist(some, schema=schema))
+    work = [(at // CHUNK, min(CHUNK, count - at), words) for at in range(0, count, CHUNK)]
+    with get_context("spawn").Pool(num_proc) as pool:
+        tables = pool.imap(table_of, work)
+        first = next(tables)
+        with pq.ParquetWriter(file, first.schema) as writer:
+            for table in chain([first], tables):
+                writer.write_table(table)
 
 
 def command(source: Path, run: Path, settings: BenchSettings) -> list[str]:
@@ -134,16 +146,41 @@ def command(source: Path, run: Path, settings: BenchSettings) -> list[str]:
     return [sys.executable, "-m", "train", "math", *model, *words]
 
 
-def memory_mib(root: int) -> float:
-    """Proportional set size of a process and all its children, MiB: pages they share are counted once."""
+@dataclass(kw_only=True)
+class Use:
+    """What a command took."""
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    """CPU seconds of all its processes."""
+    peak_mib: float = 0.0
+    """Most memory of all its processes at a time."""
+
+    def add(self, other: "Use") -> "Use":
+        """Both, one after the other."""
+        return Use(
+            seconds=self.seconds + other.seconds,
+            cpu_s=self.cpu_s + other.cpu_s,
+            peak_mib=max(self.peak_mib, other.peak_mib),
+        )
+
+
+def tree(root: int) -> tuple[float, float]:
+    """(MiB, CPU seconds) of a process and all its children, the ended ones' seconds too.
+
+    MiB are proportional: pages they share are counted once. Memory-mapped rows are page cache, which the kernel takes
+    back when it needs it: they are not counted.
+    """
     children: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it ended meanwhile
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    queue, total = [root], 0.0
+        ticks[int(stat.parent.name)] = sum(map(int, fields[11:15]))
+    queue, total, spent = [root], 0.0, 0
     while queue:
         process = queue.pop()
         queue += children.get(process, [])
@@ -151,82 +188,82 @@ def memory_mib(root: int) -> float:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        # Memory-mapped rows are page cache, which the kernel takes back when it needs it.
+        spent += ticks.get(process, 0)
         total += sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
-    return total
+    return total, spent / os.sysconf("SC_CLK_TCK")
 
 
-def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> tuple[float, float, dict[str, Any]]:
-    """(seconds, peak MiB, the last line's JSON) of a command; it is killed as soon as `until` holds."""
-    started, peak = time.monotonic(), 0.0
+def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> Use:
+    """What a command took; it is killed as soon as `until` holds."""
+    started, use = time.monotonic(), Use()
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while process.poll() is None:
-        peak = max(peak, memory_mib(process.pid))
+        mib, cpu_s = tree(process.pid)
+        use.peak_mib, use.cpu_s = max(use.peak_mib, mib), max(use.cpu_s, cpu_s)
         if until():
             os.killpg(process.pid, signal.SIGKILL)
             break
         time.sleep(0.5)
-    out = process.communicate()[0]
-    seconds = time.monotonic() - started
-    return seconds, peak, json.loads(out.splitlines()[-1]) if process.returncode == 0 else {}
+    errors = process.communicate()[1]
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise SystemExit(errors)
+    use.seconds = time.monotonic() - started
+    return use
 
 
-def children_cpu() -> float:
-    """CPU seconds of the ended child processes, and of theirs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def finished(run: Path) -> dict[str, int]:
+    """{a finished part: when it was written}"""
+    parts = (run / "data" / ".parts").glob("[0-9][0-9][0-9][0-9][0-9]")
+    return {path.name: path.stat().st_mtime_ns for path in parts}
 
 
-def size_of(count: int, settings: BenchSettings, folder: Path) -> dict[str, Any]:
+def killed(count: int, words: list[str], run: Path) -> tuple[Use, dict[str, Any]]:
+    """Kills a run when half of its parts are there, and goes on; whether the second half left the first alone."""
+    half = -(-count // 1000) // 2
+    first = watched(words, until=lambda: len(finished(run)) >= half)
+    before, seen = finished(run), dict[str, int]()
+
+    def look() -> bool:
+        seen.update({name: at for name, at in finished(run).items() if name in before})
+        return False
+
+    use = first.add(watched(words, until=look))
+    return use, {"parts_before": len(before), "untouched": seen == before}
+
+
+def size_of(count: int, settings: BenchSettings, folder: Path, *, kill: bool = False) -> dict[str, Any]:
     source, run = folder / f"{count}.parquet", folder / f"run-{count}"
     if not source.is_file():
-        write_source(source, count, words=settings.words)
+        write_source(source, count, words=settings.words, num_proc=settings.num_proc)
     shutil.rmtree(run, ignore_errors=True)
-    before = children_cpu()
-    seconds, peak, _ = watched(command(source, run, settings))
-    cpu = children_cpu() - before
-    manifest = json.loads((run / "data" / "manifest.json").read_text())
-    figures = manifest["figures"]
+    words = command(source, run, settings)
+    use, resumed = killed(count, words, run) if kill else (watched(words), None)
+    figures = json.loads((run / "data" / "manifest.json").read_text())["figures"]
     found = {
         "rows": count,
-        "seconds": round(seconds, 1),
-        "cpu_s": round(cpu, 1),
-        "rows_per_s": round(count / seconds, 1),
-        "peak_mib": round(peak),
+        "seconds": round(use.seconds, 1),
+        "cpu_s": round(use.cpu_s, 1),
+        "rows_per_s": round(count / use.seconds, 1),
+        "peak_mib": round(use.peak_mib),
         "kept": figures["kept"],
         "tokens_a_row": round(figures["tokens"] / figures["rows"]),
         "drops": figures["drops"],
         "parity": figures["parity"],
+        "killed": resumed,
     }
     print(found, flush=True)
     return found
 
 
-def resumed(count: int, settings: BenchSettings, folder: Path) -> dict[str, Any]:
-    """Kills a run when half of its parts are there; whether those were left alone and the rows are the same."""
-    source, whole, run = folder / f"{count}.parquet", folder / f"run-{count}", folder / f"killed-{count}"
+def same_rows(count: int, settings: BenchSettings, folder: Path) -> bool:
+    """Whether a run of so many rows that is killed and goes on gives the rows of the unbroken one that was made."""
+    run = folder / f"killed-{count}"
     shutil.rmtree(run, ignore_errors=True)
-    parts, half = run / "data" / ".parts", -(-count // 1000) // 2
-
-    def finished() -> dict[str, int]:
-        return {path.name: path.stat().st_mtime_ns for path in parts.glob("[0-9][0-9][0-9][0-9][0-9]")}
-
-    watched(command(source, run, settings), until=lambda: len(finished()) >= half)
-    before = finished()
-    kept: dict[str, int] = {}
-
-    def look() -> bool:
-        kept.update({name: at for name, at in finished().items() if name in before})
-        return False
-
-    seconds, _, _ = watched(command(source, run, settings), until=look)
-    same = all(sha256_tree(run / "data" / name) == sha256_tree(whole / "data" / name) for name in ("train", "heldout"))
-    untouched = all(kept.get(name) == at for name, at in before.items())
-    found = {"rows": count, "parts_before": len(before), "untouched": untouched, "same_rows": same, "seconds": seconds}
-    print(found, flush=True)
-    return found
+    killed(count, command(folder / f"{count}.parquet", run, settings), run)
+    whole = folder / f"run-{count}"
+    return all(sha256_tree(run / "data" / name) == sha256_tree(whole / "data" / name) for name in ("train", "heldout"))
 
 
 def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
@@ -239,7 +276,7 @@ def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
 
     with TemporaryDirectory() as folder:
         file = Path(folder) / "some.parquet"
-        write_source(file, count, words=settings.words)
+        write_source(file, count, words=settings.words, num_proc=settings.num_proc)
         traced = [one for some in opened(parse_spec(str(file)), mirror=None) for one in some]
     suite = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")
     folder_of = settings.tokenizer
@@ -281,11 +318,12 @@ def main(settings: BenchSettings) -> dict[str, object]:
         folder.mkdir(parents=True, exist_ok=True)
         alone = stages(settings)
         print(f"rows a second on one core: {alone}", flush=True)
-        found = [size_of(count, settings, folder) for count in sorted(settings.rows)]
-        again = resumed(sorted(settings.rows)[-2:][0], settings, folder) if settings.resume else None
+        sizes = sorted(settings.rows)
+        found = [size_of(count, settings, folder, kill=settings.kill and count == sizes[-1]) for count in sizes]
+        same = same_rows(sizes[0], settings, folder) if settings.kill and len(sizes) > 1 else None
     if settings.plot:
         draw(found, settings.plot)
-    return {"stages": alone, "runs": found, "resume": again}
+    return {"stages": alone, "runs": found, "same_rows": same}
 
 
 if __name__ == "__main__":

@@ -113,4 +113,5 @@ class PromptFormat:
     def ids(self, text: str) -> list[int]:
         """Token ids of a rendered text."""
         # A rendered template already holds bos: adding special tokens here would double it.
-        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found

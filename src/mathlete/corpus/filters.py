@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 
 from mathlete.answers import compare
 from mathlete.answers.boxes import last_box
@@ -11,6 +12,8 @@ from mathlete.corpus.traces import Trace, TracedProblem, has_marks
 from mathlete.problems import Problem
 
 _RUN = 20
+_BASE = 0x9E3779B97F4A7C15
+"""Odd, so that multiplying by it loses no bit: 2**64 over the golden ratio."""
 _SQUEEZED = 0.08
 """Share of its size that zlib leaves of a text that says one thing again and again; of a real trace, a third."""
 _LONG = 2000
@@ -79,11 +82,22 @@ def foreign_share(text: str, *, statement: str) -> float:
 def is_loop(text: str, *, most: float) -> bool:
     """Whether a text says the same over and over: by its runs of words, or, where it has no words, by its bytes."""
     words = text.split()
-    runs = [hash(tuple(words[at : at + _RUN])) for at in range(len(words) - _RUN + 1)]
-    if runs and 1 - len(set(runs)) / len(runs) > most:
+    runs = max(0, len(words) - _RUN + 1)
+    if runs and 1 - _distinct_runs(words) / runs > most:
         return True
     data = text.encode()
     return len(data) > _LONG and len(zlib.compress(data, 1)) < _SQUEEZED * len(data) and most < 1
+
+
+def _distinct_runs(words: Sequence[str]) -> int:
+    """How many runs of _RUN words differ: by 64-bit polynomial hashes (Karp and Rabin, IBM J. Res. Dev. 31, 1987)."""
+    import numpy as np
+
+    hashes = np.fromiter(map(hash, words), dtype=np.int64, count=len(words)).view(np.uint64)
+    runs = np.zeros(len(words) - _RUN + 1, dtype=np.uint64)
+    for at in range(_RUN):
+        runs = runs * np.uint64(_BASE) + hashes[at : at + len(runs)]
+    return len(np.unique(runs))
 
 
 def shortened(text: str, *, gold: str) -> str:

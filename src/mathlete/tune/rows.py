@@ -145,4 +145,7 @@ def _masked_rightly(row: Row, completion: str, tokenizer: Any) -> bool:
 
 
 def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # the same text; transformers looks at every id on its way there
+        return str(backend.decode(ids, skip_special_tokens=False))
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
