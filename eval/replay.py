@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from mathlete.command import Command, console
+from mathlete.command import Command, console, progress
 from mathlete.errors import UserError
 from mathlete.runs import Step, read_json, run_step, write_json
 from mathlete.sampling.record import drop_half_line
@@ -109,7 +109,9 @@ def _build(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) 
     submissions = Submissions(
         simulations=settings.simulations, questions=questions, slots=settings.slots, seed=settings.seed
     )
-    found = outcomes(pool, grid, submissions)
+    with progress("replay") as bar:
+        task = bar.add_task("policies", total=grid.size)
+        found = outcomes(pool, grid, submissions, on_outcome=lambda: bar.advance(task))
     seconds = round(time.monotonic() - started, 3)
     words = replay_in_words(found, pool, submissions)
     bias = bias_of(pool)

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from eval.replay import repair
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.runs import INSPECT, REPORT
 
 
@@ -33,7 +33,8 @@ def report(settings: ReportSettings) -> dict[str, object]:
     out = console(json=settings.json)
     if settings.repair:
         repair(settings.runs, say=out.print)
-    written = write_report(settings.runs, out=settings.out or _beside(settings.runs))
+    with busy("report"):
+        written = write_report(settings.runs, out=settings.out or _beside(settings.runs))
     size = written.stat().st_size
     out.print(f"{written}: {size / 1e6:.1f} MB")
     return {"report": str(written), "bytes": size, "runs": [*map(str, settings.runs)]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eval.engines import Engine, EngineName, EngineSettings, open_engine
 from eval.suites import Suite
-from mathlete.command import progress
+from mathlete.command import busy, noting, progress
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision, prompt_format
 from mathlete.problems import Problem, write_problems
@@ -98,7 +98,8 @@ def _report(step: Step, *, say: Callable[[str], None]) -> None:
     if not step.skipped or not file.exists():
         from mathlete.report.html import write_report
 
-        say(f"report: {write_report([step.folder], out=file)}")
+        with busy("report"):
+            say(f"report: {write_report([step.folder], out=file)}")
 
 
 def model_sha(source: ModelSource) -> str:
@@ -141,9 +142,11 @@ def _build(
             )
         )
         opened.enter_context(closing(engine.sampler))
-        _tell_resumed(journal, total=len(problems) * evaluation.policy.n, say=say)
+        total = len(problems) * evaluation.policy.n
+        _tell_resumed(journal, total=total, say=say)
         started = time.monotonic()
-        solutions, tokens = _draw(evaluation, engine, journal, SpentLog(folder / SPENT))
+        with noting(lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {total} samples"]):
+            solutions, tokens = _draw(evaluation, engine, journal, SpentLog(folder / SPENT))
         seconds = time.monotonic() - started
         figures: dict[str, object] = {
             "seconds": round(seconds, 3),
@@ -163,6 +166,10 @@ def _build(
     write_json(folder / RESULTS, found)
     write_json(folder / LM_EVAL, harness_results(found, date=date))
     return figures
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n")
 
 
 def _check_recorded(journal: Journal, evaluation: Evaluation) -> None:

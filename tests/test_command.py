@@ -1,11 +1,16 @@
 import errno
 import json
+import os
+import sys
 from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
 
 import pytest
 
-from mathlete.command import Command, run_command_line
+from mathlete.command import Command, busy, console, noting, progress, run_command_line
 from mathlete.errors import UserError
+from mathlete.runs import run_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +23,7 @@ class Settings:
     """End with one line of JSON."""
 
 
-def run(argv: list[str], *, raising: Exception | None = None) -> int:
+def run(argv: list[str], *, raising: BaseException | None = None) -> int:
     def body(settings: Settings) -> dict[str, object]:
         if raising:
             raise raising
@@ -51,6 +56,73 @@ def test_bug_keeps_its_traceback() -> None:
 def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cuont"]) == 2
     assert "did you mean count?" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    stop = KeyboardInterrupt()
+    stop.add_note("runs/a b/samples.jsonl, 3 of 8 samples")
+    assert run(["count", "--n", "3"], raising=stop) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "",
+        "stopped by Ctrl-C",
+        "  kept: runs/a b/samples.jsonl, 3 of 8 samples",
+        "  go on with: python -m it count --n 3",
+    ]
+
+
+def test_ctrl_c_of_a_command_that_keeps_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count"], raising=KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.endswith("begin again with: python -m it count\n")
+
+
+def test_a_step_notes_its_folder_unless_it_knows_better(tmp_path: Path) -> None:
+    def stopped(folder: Path) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    def knows_better(folder: Path) -> dict[str, object]:
+        with noting(lambda: ["12 parts"]):
+            raise KeyboardInterrupt
+
+    for build, kept in ((stopped, f"{tmp_path / 'step'}, unfinished"), (knows_better, "12 parts")):
+        with pytest.raises(KeyboardInterrupt) as found:
+            run_step("step", folder=tmp_path / "step", inputs={}, settings={}, build=build)
+        assert found.value.__notes__ == [kept]
+
+
+def test_no_color_is_known_to_all_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(["--no-color", "count", "--json"]) == 0
+    assert os.environ["NO_COLOR"] == "1"
+    console(json=False).print("[red]red[/]")
+    assert capsys.readouterr().out.endswith("\nred\n")
+
+
+class Screen(StringIO):
+    """A stderr that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_leaves_a_redirected_stdout_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("eval") as bar, busy("report"):
+        bar.add_task("right 50%", total=8, completed=4)
+        bar.refresh()
+        print("a line for the file")
+    assert capsys.readouterr().out == "a line for the file\n"
+    assert all(words in screen.getvalue() for words in ("right 50%", "4/8", "ETA"))
+
+
+def test_bars_are_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("eval") as bar, busy("report"):
+        bar.add_task("right 50%", total=8, completed=4)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("argv", [["count", "--m", "3"], ["count", "--n", "many"]])

@@ -15,12 +15,13 @@ from mathlete.kernel.fault_matrix import FAULTS
 from mathlete.kernel.gateway.aimo_1 import Environment
 from mathlete.kernel.gateway.scorer import answers_in
 from mathlete.kernel.kaggle_image import image_packages
-from mathlete.kernel.rehearsal import RehearsalSettings, Rehearsed, canary, rehearse
+from mathlete.kernel.rehearsal import RehearsalSettings, Rehearsed, canary, notebook_log, rehearse
 from mathlete.models import data_folder
 from mathlete.problems import Problem, read_problems
 from mathlete.sampling.samples import SamplingConfig
 from submit.__main__ import COMMANDS
 from submit.faults import QUESTIONS, run_fault
+from submit.watching import answered
 
 
 def run(*words: str) -> int:
@@ -61,6 +62,8 @@ def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
     assert found.refusal is None
     assert len(found.answers) == len(found.journal) == 3
     assert not any("http" in line["why"] for line in found.journal)
+    # What the progress bar reads while it runs is what the journal holds at the end.
+    assert answered(notebook_log(tmp_path / "stage")) == found.journal
 
 
 @pytest.mark.slow

@@ -6,8 +6,11 @@ Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-
 
 import errno
 import json
+import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union
@@ -40,6 +43,7 @@ def run_command_line(
 
     A command's name may be two words: `data show` and `data overlap` are the commands of `data`.
     """
+    argv = _without_colour(argv)
     name = argv[0] if argv else "--help"
     if group := {word.removeprefix(f"{name} "): it for word, it in commands.items() if word.startswith(f"{name} ")}:
         return run_command_line(argv[1:], prog=f"{prog} {name}", commands=group)
@@ -48,6 +52,14 @@ def run_command_line(
     if name in ("-h", "--help") or otherwise is None:
         return _overview(name, prog=prog, commands=commands, otherwise=otherwise)
     return _run(otherwise, argv, prog=prog)
+
+
+def _without_colour(argv: Sequence[str]) -> Sequence[str]:
+    """The words without --no-color, which all commands know; rich, tyro and child processes follow NO_COLOR."""
+    if "--no-color" not in argv:
+        return argv
+    os.environ["NO_COLOR"] = "1"
+    return [word for word in argv if word != "--no-color"]
 
 
 def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
@@ -60,7 +72,7 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
     width = max(14, *(len(word) + 2 for word in commands))
     for word, command in commands.items():
         print(f"  {word:<{width}}{command.help.splitlines()[0]}")
-    print(f"\n{prog} COMMAND --help tells more.")
+    print(f"\n{prog} COMMAND --help tells more. Every command takes --no-color, and keeps to NO_COLOR.")
     return 0
 
 
@@ -87,9 +99,8 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
         result = command.run(settings)
     except UserError as error:
         return _tell(error)
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept: run the same command again to go on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return _stopped(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -97,6 +108,25 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     if getattr(settings, "json", False):
         print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
     return 0
+
+
+def _stopped(stop: KeyboardInterrupt, *, command: str) -> int:
+    """Says what was saved, which those who saved it noted on the exception, and how to go on."""
+    saved = getattr(stop, "__notes__", [])
+    print("\n".join(["", "stopped by Ctrl-C", *(f"  kept: {note}" for note in saved)]), file=sys.stderr)
+    print(f"  {'go on' if saved else 'nothing half-done is left; begin again'} with: {command}", file=sys.stderr)
+    return 130
+
+
+@contextmanager
+def noting(saved: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Has Ctrl-C carry what was saved, a note each, up to where the person is told."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        for note in saved():
+            stop.add_note(note)
+        raise
 
 
 def _tell(error: UserError) -> int:
@@ -136,4 +166,21 @@ def progress(title: str) -> "Progress":
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=terminal, disable=not terminal.is_terminal)
+    # What is printed beside the bar goes where it should go: rich would send it to the bar's terminal.
+    return Progress(*columns, console=terminal, disable=not terminal.is_terminal, redirect_stdout=sys.stdout.isatty())
+
+
+@contextmanager
+def busy(words: str) -> Iterator[None]:
+    """A spinner with the time that has passed, on stderr, for work whose length nobody knows; silent as `progress`."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    terminal = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    off = not terminal.is_terminal
+    with Progress(
+        *columns, console=terminal, disable=off, transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as shown:
+        shown.add_task(words, total=None)
+        yield

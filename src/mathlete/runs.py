@@ -195,7 +195,8 @@ def run_step(
     """Runs one step, or skips it where its manifest says nothing changed.
 
     `build(folder)` fills the folder and returns its figures (JSON values). A folder left by a killed run of the same
-    key is handed to `build` again as it is; one of another key is emptied first.
+    key is handed to `build` again as it is; one of another key is emptied first. Where Ctrl-C ends it, the exception
+    carries a note of what is kept.
 
     Raises:
         UserError: the folder's files are not those of its manifest.
@@ -208,7 +209,12 @@ def run_step(
             return Step(name=name, folder=folder, manifest=manifest, skipped=True)
     _prepare(folder, key=key)
     started = time.monotonic()
-    figures = build(folder)
+    try:
+        figures = build(folder)
+    except KeyboardInterrupt as stop:
+        if not getattr(stop, "__notes__", None):  # `build` knows better how far it got
+            stop.add_note(f"{folder}, unfinished")
+        raise
     manifest = {
         "schema": 1,
         "status": "done",

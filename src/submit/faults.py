@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mathlete.command import progress
 from mathlete.errors import UserError, nearest
 from mathlete.kernel.build import Build, load_build
 from mathlete.kernel.fault_matrix import FAULTS
@@ -43,16 +44,20 @@ def run_faults(
     chosen = list(FAULTS.values()) if name == "all" else [FAULTS[name]]
     build, asked = load_build(build_folder), canary(read_problems(problems), count=QUESTIONS)
     counts, began, lost = {"valid": 0, "refused": 0}, time.monotonic(), []
-    for fault in chosen:
-        folder = build_folder / "faults" / fault.name
-        found = run_fault(fault, build, asked, layout=layout, folder=folder)
-        outcome = "refused" if found.refusal else "valid"
-        counts[outcome] += outcome == fault.expect
-        if outcome != fault.expect:
-            lost.append(fault.name)
-        else:
-            shutil.rmtree(folder)
-        say(f"{fault.name:<29}{outcome:<9}{found.seconds:5.1f} s  {_why(found)}")
+    with progress("faults") as bar:
+        task = bar.add_task("", total=len(chosen))
+        for fault in chosen:
+            bar.update(task, description=fault.name)
+            folder = build_folder / "faults" / fault.name
+            found = run_fault(fault, build, asked, layout=layout, folder=folder)
+            outcome = "refused" if found.refusal else "valid"
+            counts[outcome] += outcome == fault.expect
+            if outcome != fault.expect:
+                lost.append(fault.name)
+            else:
+                shutil.rmtree(folder)
+            say(f"{fault.name:<29}{outcome:<9}{found.seconds:5.1f} s  {_why(found)}")
+            bar.advance(task)
     seconds = round(time.monotonic() - began, 1)
     return {"faults": len(chosen), **counts, "lost": len(lost), "seconds": seconds, "lost_names": lost}
 

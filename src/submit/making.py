@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from mathlete.command import console
+from mathlete.command import busy, console
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel.build import build, load_build
@@ -15,12 +15,14 @@ from mathlete.kernel.ledger import LEDGER, append
 from mathlete.kernel.metadata import PLACEHOLDER, Names, owner_of_credentials
 from mathlete.kernel.push import next_model_version
 from mathlete.kernel.rehearsal import (
+    PLACEHOLDERS,
     REPORT,
     ClockKind,
     Layout,
     Order,
     RehearsalSettings,
     canary,
+    notebook_log,
     rehearse,
     write_report,
 )
@@ -32,6 +34,7 @@ from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy, with_words
 from mathlete.tir.tools import ToolSettings
 from submit.faults import list_faults, run_faults
+from submit.watching import rehearsal_bar
 
 WORK, WHEELS, KAGGLE = Path("runs/submit"), Path("runs/wheels"), Path("kaggle")
 
@@ -116,19 +119,20 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         deadline_s=float(rules.predict_deadline_s),
     )
     kaggle, wheels = settings.outputs
-    made = build(
-        model=source.folder,
-        config=config,
-        names=names,
-        kaggle=kaggle,
-        wheels=wheels,
-        machine=settings.kaggle.machine,
-        image=settings.kaggle.image,
-        licence=settings.kaggle.licence,
-        find_links=settings.find_links,
-    )
-    made.save(settings.folder)
-    hashes = made.hashes()
+    with busy("wheels, notebook, hashes"):
+        made = build(
+            model=source.folder,
+            config=config,
+            names=names,
+            kaggle=kaggle,
+            wheels=wheels,
+            machine=settings.kaggle.machine,
+            image=settings.kaggle.image,
+            licence=settings.kaggle.licence,
+            find_links=settings.find_links,
+        )
+        made.save(settings.folder)
+        hashes = made.hashes()
     append(settings.folder / LEDGER, "build", hashes)
     for name, digest in hashes.items():
         out.print(f"{name:<10} {digest[:16]}")
@@ -153,7 +157,8 @@ class WheelsSettings:
 
 def wheels_command(settings: WheelsSettings) -> dict[str, object]:
     """Resolves, downloads, hashes and verifies the wheels for Kaggle's image."""
-    step = build_wheelhouse(settings.folder, settings.need, find_links=settings.find_links)
+    with busy("resolving and downloading wheels"):
+        step = build_wheelhouse(settings.folder, settings.need, find_links=settings.find_links)
     figures = step.figures
     console(json=settings.json).print(
         f"{'nothing changed, skipped: ' if step.skipped else ''}{figures['wheels']} wheels, "
@@ -207,7 +212,8 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         )
     found = load_build(settings.folder)
     problems = canary(read_problems(settings.problems or _suite()), count=settings.questions)
-    image = None if settings.image == "none" else image_folder(Path(settings.image))
+    with busy("the image's packages"):
+        image = None if settings.image == "none" else image_folder(Path(settings.image))
     how = RehearsalSettings(
         layout=settings.layout,
         order=settings.order,
@@ -216,9 +222,12 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         real_package=settings.real_package,
         packages=image.folder / PACKAGES if image else None,
     )
-    runs = []
+    runs, golds = [], {problem.id: problem.gold for problem in problems}
+    asked = PLACEHOLDERS if settings.commit else len(problems)
     for number in range(1 if settings.commit else settings.runs):
-        run = rehearse(found, problems, replace(how, seed=number), folder=settings.folder / f"rehearsal-{number + 1}")
+        folder = settings.folder / f"rehearsal-{number + 1}"
+        with rehearsal_bar(f"run {number + 1}", log=notebook_log(folder), golds=golds, total=asked):
+            run = rehearse(found, problems, replace(how, seed=number), folder=folder)
         runs.append(run)
         figures = run.figures()
         if number == 0:
@@ -258,7 +267,8 @@ class ImageSettings:
 
 def image_command(settings: ImageSettings) -> dict[str, object]:
     """Downloads the image's versions of what the notebook imports."""
-    step = image_folder(settings.folder)
+    with busy("downloading the image's packages"):
+        step = image_folder(settings.folder)
     done = "nothing changed, skipped" if step.skipped else "filled"
     console(json=settings.json).print(f"{done}: {step.folder} · torch stays this machine's")
     return {"folder": str(step.folder), "skipped": step.skipped, **step.figures}

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mathlete.command import console
+from mathlete.command import busy, console
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel.build import Build, load_build
@@ -31,7 +31,8 @@ class PreflightSettings:
 
 def preflight_command(settings: PreflightSettings) -> dict[str, object]:
     """Checks the build and its rehearsal; raises UserError where it must not be pushed."""
-    return _checked(load_build(settings.folder), settings)
+    with busy("hashes and checks"):
+        return _checked(load_build(settings.folder), settings)
 
 
 def _checked(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
@@ -78,7 +79,8 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     if not settings.yes:
         out.print("dry run: nothing was sent; push with --yes")
         return {**checked, "pushed": False, "plan": steps}
-    saved = push(build, Kaggle(), folder=folder, waiting=settings.waiting, say=partial(out.print, markup=False))
+    with busy("uploads, then the notebook's run on Kaggle"):
+        saved = push(build, Kaggle(), folder=folder, waiting=settings.waiting, say=partial(out.print, markup=False))
     name = append(folder / LEDGER, "push", build.hashes(), version=saved.version, url=saved.url)
     out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --confirm")
     return {**checked, "id": name, "pushed": True, "version": saved.version, "url": saved.url}

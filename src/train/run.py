@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mathlete.command import progress
+from mathlete.command import busy, noting, progress
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, is_quantized, weight_bytes
 from mathlete.runs import REPORT, Step, require_space, run_step, sha256_json
 from mathlete.tune.export import export
-from mathlete.tune.format import DROPPED, HELDOUT, TRAIN
+from mathlete.tune.format import DROPPED, HELDOUT, TRAIN, parts_kept
 from mathlete.tune.merge import merge
-from mathlete.tune.qlora import tune
+from mathlete.tune.qlora import last_whole_checkpoint, tune
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Advance, MergeBase, Rows, Survival
 from train.data import Data
@@ -63,9 +63,10 @@ class Training:
             UserError: bad input, no room, a folder that is not this run's, or a hop that cost more than its limit.
         """
         self._check()
-        steps = []
+        steps: list[Step] = []
         for name in STEPS[: STEPS.index(self.until) + 1]:
-            done = getattr(self, f"_{name}")(say)
+            with noting(lambda: [f"{step.folder}, finished" for step in steps]):
+                done = getattr(self, f"_{name}")(say)
             say(f"{done.name}: {'nothing changed, skipped' if done.skipped else in_words(done)}")
             steps.append(done)
         self._report(steps, say=say)
@@ -76,7 +77,8 @@ class Training:
         if not all(step.skipped for step in steps) or not file.exists():
             from mathlete.report.html import write_report
 
-            say(f"report: {write_report([self.run], out=file)}")
+            with busy("report"):
+                say(f"report: {write_report([self.run], out=file)}")
 
     @cached_property
     def _made(self) -> Data:
@@ -102,22 +104,23 @@ class Training:
         made = self._made
 
         def build(folder: Path, advance: Advance) -> dict[str, object]:
-            with nothing_left_of_bad_input(folder):
+            with nothing_left_of_bad_input(folder), noting(lambda: [parts_kept(folder)]):
                 return made.build(folder, advance, say=say)
 
         return self._step("format", self._data, inputs=made.inputs, settings=made.settings, build=build)
 
     def _tune(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:
-            return tune(
-                folder,
-                data=self._data,
-                source=self.model,
-                recipe=self.recipe,
-                seed=self.seed,
-                advance=advance,
-                say=say,
-            )
+            with noting(lambda: [str(last_whole_checkpoint(folder) or f"{folder}, without a checkpoint yet")]):
+                return tune(
+                    folder,
+                    data=self._data,
+                    source=self.model,
+                    recipe=self.recipe,
+                    seed=self.seed,
+                    advance=advance,
+                    say=say,
+                )
 
         settings = {"seed": self.seed, **recipe_settings(self.recipe)}
         inputs = {**self._model_files, "rows": self._data / TRAIN}

@@ -42,6 +42,7 @@ _SPARE_S = 60.0
 """Real seconds a rehearsal may take beyond the wall: two containers have to start."""
 _PLACEHOLDER = "id,{column}\n000aaa,What is $1-1$?\n111bbb,What is $0\\times10$?\n222ccc,Solve $4+x=4$ for $x$.\n"
 """The test.csv a notebook sees outside its rerun: three questions, all with the answer 0."""
+PLACEHOLDERS, _STAGE = 3, "stage"
 
 
 @dataclass(kw_only=True)
@@ -176,9 +177,14 @@ def _rehearse(
             packages=settings.packages,
             **draft.stage,
         ),
-        folder / "stage",
+        folder / _STAGE,
     )
     return _judged(build, problems, settings, ended, seconds=time.monotonic() - began)
+
+
+def notebook_log(folder: Path) -> Path:
+    """Where a rehearsal in this folder writes what the notebook says."""
+    return folder / _STAGE / NOTEBOOK_LOG
 
 
 def busyness(work_s: float = 0.2) -> float:

@@ -1,6 +1,7 @@
 """Outcomes: what policies are expected to score and to cost, from simulated submissions, with their intervals."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,11 @@ class Grid:
     stop: tuple[str, ...]
     vote: tuple[VoteKind, ...]
     walls: tuple[Wall | None, ...]
+
+    @property
+    def size(self) -> int:
+        """How many policies these are."""
+        return math.prod(map(len, (self.n, self.max_tokens, self.stop, self.vote, self.walls)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +143,10 @@ def wall_from(words: str, *, questions: int) -> Wall | None:
     return Wall(wall_s=numbers[0], floor_s=floor, ceiling_s=ceiling)
 
 
-def outcomes(pool: Pool, grid: Grid, submissions: Submissions) -> list[Outcome]:
-    """Every policy of the grid, in its order.
+def outcomes(
+    pool: Pool, grid: Grid, submissions: Submissions, *, on_outcome: Callable[[], None] = lambda: None
+) -> list[Outcome]:
+    """Every policy of the grid, in its order; `on_outcome` is called after each.
 
     Raises:
         UserError: more samples asked than recorded.
@@ -155,11 +163,12 @@ def outcomes(pool: Pool, grid: Grid, submissions: Submissions) -> list[Outcome]:
     wanted = submissions.simulations * submissions.questions
     rows = rows_per_problem(pool, n=most, wanted=wanted)
     drawn = draws(pool, n=most, rows=rows, seed=submissions.seed)
-    return [
-        outcome
-        for n, vote in product(grid.n, grid.vote)
-        for outcome in _with_n(pool, drawn, Policy(n=n, vote=vote), grid, submissions)
-    ]
+    found = []
+    for n, vote in product(grid.n, grid.vote):
+        for outcome in _with_n(pool, drawn, Policy(n=n, vote=vote), grid, submissions):
+            found.append(outcome)
+            on_outcome()
+    return found
 
 
 def _with_n(pool: Pool, drawn: "Array", policy: Policy, grid: Grid, submissions: Submissions) -> Iterable[Outcome]:

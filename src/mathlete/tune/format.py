@@ -98,6 +98,12 @@ def format_rows(
     }
 
 
+def parts_kept(output: Path) -> str:
+    """What a stopped run leaves in its folder."""
+    parts = output / _PARTS
+    return f"{parts}, {sum(path.name.isdigit() for path in parts.glob('*'))} finished parts"
+
+
 def _cure(drops: Counter[str]) -> str:
     """What helps against the reason that took most."""
     most = max(drops, key=drops.__getitem__, default="")

@@ -178,7 +178,8 @@ class _Run:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         every = max(50, self.config.steps // 20)
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        terminal = Console(stderr=True)
+        with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
             task = progress.add_task("pretraining", total=self.config.steps, completed=self.step)
             while self.step < self.config.steps:
                 self._one_step()
