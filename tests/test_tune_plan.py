@@ -237,8 +237,7 @@ def test_a_plan_that_does_not_fit_has_a_cure_that_does(found: Plan) -> None:
     tune = Tune(
         batch=int(named.get("--tune.batch", found.tune.batch)),
         pack=int(named["--tune.pack"]) if "--tune.pack" in named else found.tune.pack,
-        checkpointing="auto",
-        offload="--tune.offload" in named,
+        checkpointing="offload" if "offload" in words else "auto",
     )
     longest = int(named.get("--rows.max-tokens", found.longest))
     assert plan_for(found.shape, device=found.device, recipe=replace(found.recipe, tune=tune), longest=longest).fits
@@ -288,7 +287,10 @@ def test_a_plan_for_a_named_gpu_does_without_torch(root: Path) -> None:
     [
         (["--device", "t4"], "--device is what to plan for, got t4"),
         (["--plan", "--model", "none/such"], "hf download none/such"),
-        (["--tune.offload", "--limit", "20"], "--tune.offload moves activations off a GPU, got no GPU"),
+        (
+            ["--tune.checkpointing", "offload", "--limit", "20"],
+            "--tune.checkpointing offload moves activations off a GPU, got no GPU",
+        ),
         (["--tune.batch", "2000000", "--limit", "20"], "use --tune.batch 1 --tune.accumulate 2000000"),
     ],
 )

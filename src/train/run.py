@@ -199,9 +199,10 @@ class Training:
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, object]:
-    """What of the recipe changes the weights: the settings of its own method, and not how often it is saved."""
+    """What of the recipe changes the weights: the settings of its own method."""
     own = {key: value for key, value in asdict(recipe).items() if key in ("method", "lora", "tune", recipe.method)}
-    del own["tune"]["save_every"]
+    for neither in ("save_every", "checkpointing"):  # how often it is saved, where activations are while it runs
+        del own["tune"][neither]
     return own
 
 

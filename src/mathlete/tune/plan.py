@@ -138,7 +138,7 @@ class Plan:
         end = self.tokens * (4 + width) * hidden
         if self.checkpointing:
             # Moved to the machine's memory, only the last few are still here (TRL 1.16, `OffloadActivations`).
-            blocks = min(layers, _IN_FLIGHT) if self.tune.offload else layers
+            blocks = min(layers, _IN_FLIGHT) if self.tune.checkpointing == "offload" else layers
             return blocks * self.tokens * width * hidden + end
         return layers * self._block + end
 
@@ -247,7 +247,7 @@ def nf4_bytes(shape: Shape) -> int:
 
 def plan_for(shape: Shape, *, device: Device, recipe: Recipe, longest: int) -> Plan:
     """The plan, with activation checkpointing as the settings say, or only where it would not fit otherwise."""
-    checkpointing = recipe.tune.checkpointing == "on" or recipe.tune.offload
+    checkpointing = recipe.tune.checkpointing in ("on", "offload")
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing)
     if recipe.tune.checkpointing == "auto" and plan.recomputable and not plan.fits:
         return replace(plan, checkpointing=True)
@@ -281,9 +281,9 @@ def _cheaper(plan: Plan) -> Iterator[tuple[str, Plan]]:
         flags += f"--tune.pack {plan.longest} "
         plan = plan.with_tune(pack=plan.longest)
         yield flags.strip(), plan
-    if plan.device.capability is not None and plan.recomputable and not plan.tune.offload:
-        flags += "--tune.offload "
-        plan = plan.with_tune(offload=True)
+    if plan.device.capability is not None and plan.recomputable and plan.tune.checkpointing != "offload":
+        flags += "--tune.checkpointing offload "
+        plan = plan.with_tune(checkpointing="offload")
         yield flags.strip(), plan
     for longest in range(plan.longest // 256 * 256, 255, -256):
         pack = None if plan.tune.pack is None else longest

@@ -7,20 +7,24 @@ here, as a function of the seed alone, so that a resumed run sees what an unbrok
 """
 
 import json
+import math
 import shutil
+import time
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource
 from mathlete.runs import read_json, require_space, write_atomically, write_json
 from mathlete.tune.devices import gib
+from mathlete.tune.faults import kept_words, require_calm, require_finite, told
 from mathlete.tune.methods import ADAPTER_CONFIG
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Advance
 from mathlete.tune.trainers import prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 METRICS, LOGS = "metrics.jsonl", "logs"
 _WHOLE = "whole"
@@ -49,11 +53,13 @@ def tune(
     trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     # What is trained, two moments and the same as saved, in two checkpoints.
     require_space(adapter, needed_bytes=8 * sum(weight.numel() * 4 for weight in trainable))
-    trainer.add_callback(_follower(adapter, advance=advance))
+    meter = Meter(training.lengths, rows=recipe.tune.batch * recipe.tune.accumulate)
+    trainer.add_callback(_follower(adapter, meter=meter, trainable=trainable, advance=advance))
     checkpoint = last_whole_checkpoint(adapter)
     if checkpoint is not None:
         say(f"going on from {checkpoint.name}")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with told(lambda: _kept(adapter)):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.model.save_pretrained(adapter)
     _sort_target_modules(adapter)
     curve = _curve(trainer.state.log_history)
@@ -74,8 +80,8 @@ def tune(
     }
 
 
-def _follower(adapter: Path, *, advance: Advance) -> Any:
-    """The callback that shows progress, keeps the loss curve and marks whole checkpoints."""
+def _follower(adapter: Path, *, meter: "Meter", trainable: "Sequence[Any]", advance: Advance) -> Any:
+    """The callback that shows progress, keeps the loss curve, marks whole checkpoints and stops a run that diverged."""
     from torch.utils.tensorboard import SummaryWriter
     from transformers import TrainerCallback
 
@@ -83,16 +89,27 @@ def _follower(adapter: Path, *, advance: Advance) -> Any:
         def __init__(self) -> None:
             self.board = SummaryWriter(log_dir=str(adapter / LOGS))
 
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            meter.start(_curve(state.log_history))
+
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not args.fp16:  # there the loss is scaled until it overflows, and such steps are left out
+                require_finite(trainable, step=state.global_step + 1, kept=lambda: _kept(adapter))
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             curve = _curve(state.log_history)
             advance(state.global_step, state.max_steps, f"loss {curve[-1]['loss']:.4f}" if curve else "")
 
         def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            curve = _curve(state.log_history)
+            history = state.log_history
+            if history and "loss" in history[-1]:
+                history[-1].update(meter.read(state.global_step, history[-1]))
+            curve = _curve(history)
             write_atomically(adapter / METRICS, "".join(json.dumps(point) + "\n" for point in curve))
-            if state.log_history and "loss" in state.log_history[-1]:
+            if history and "loss" in history[-1]:
                 for name, value in curve[-1].items():
                     self.board.add_scalar(f"train/{name}", value, state.global_step)
+                require_calm(curve, kept=lambda: _kept(adapter, sound=curve[:-1]))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             (adapter / f"checkpoint-{state.global_step}" / _WHOLE).touch()
@@ -101,6 +118,38 @@ def _follower(adapter: Path, *, advance: Advance) -> Any:
             self.board.close()
 
     return Follower()
+
+
+class Meter:
+    """Tokens and seconds of training so far: over a resume they go on, as if it had never stopped."""
+
+    def __init__(self, lengths: "Sequence[int]", *, rows: int) -> None:
+        self._rows, self._tokens = rows, [0, *accumulate(lengths)]
+        self._last: dict[str, Any] = {"seconds": 0.0, "tokens": 0}
+        self._began = 0.0
+
+    def start(self, curve: "Sequence[dict[str, Any]]") -> None:
+        """Begins to count, after the points that a checkpoint brought."""
+        self._last = {**self._last, **(curve[-1] if curve else {})}
+        self._began = time.monotonic() - float(self._last["seconds"])
+
+    def read(self, step: int, point: dict[str, Any]) -> dict[str, Any]:
+        """{"seconds", "tokens", "tokens_per_s"} at a step; tokens where the method doesn't draw its own rows: TRL's."""
+        seconds = time.monotonic() - self._began
+        known = len(self._tokens) > 1
+        tokens = self._tokens[min(step * self._rows, len(self._tokens) - 1)] if known else int(point["num_tokens"])
+        rate = (tokens - self._last["tokens"]) / max(1e-9, seconds - self._last["seconds"])
+        found = {"seconds": round(seconds, 3), "tokens": tokens, "tokens_per_s": round(rate, 1)}
+        self._last = found
+        return found
+
+
+def _kept(adapter: Path, sound: "Sequence[dict[str, Any]] | None" = None) -> str:
+    """What is kept of a run; of one that diverged, checkpoints after the last sound point of its curve are deleted."""
+    last = math.inf if sound is None else sound[-1]["step"] if sound else 0
+    while (checkpoint := last_whole_checkpoint(adapter)) and _step_of(checkpoint) > last:
+        shutil.rmtree(checkpoint)
+    return kept_words(checkpoint)
 
 
 _SETS = ("target_modules", "feedforward_modules")
@@ -115,6 +164,9 @@ _POINT = (
     "completions/mean_length",
     "rewards/accuracies",
     "rewards/margins",
+    "tokens",
+    "tokens_per_s",
+    "seconds",
 )
 
 
@@ -131,7 +183,11 @@ def last_whole_checkpoint(adapter: Path) -> Path | None:
             whole.append(folder)
         else:
             shutil.rmtree(folder)
-    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    return max(whole, key=_step_of, default=None)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _sort_target_modules(adapter: Path) -> None:

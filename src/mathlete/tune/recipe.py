@@ -107,9 +107,9 @@ class Recipe:
             ),
             (plain or self.tune.pack is None, f"--method {method} takes rows apart", "--tune.pack", "leave it out"),
             (
-                method != "prefix" or self.tune.checkpointing != "on",
+                method != "prefix" or self.tune.checkpointing not in ("on", "offload"),
                 "--method prefix can't compute activations twice: its prefix is the cache they would need",
-                "--tune.checkpointing on",
+                f"--tune.checkpointing {self.tune.checkpointing}",
                 "leave it out",
             ),
             (

@@ -123,10 +123,11 @@ class Tune:
     """Share of the steps in which the rate rises, 0 to 1."""
     clip: float = 1.0
     """Largest norm of the gradient, above 0."""
-    checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Compute activations twice instead of keeping them; auto: where the memory plan fits only so."""
-    offload: bool = False
-    """Move what checkpointing still keeps into the machine's memory; needs a GPU."""
+    checkpointing: Literal["auto", "on", "off", "offload"] = "auto"
+    """Compute activations twice instead of keeping them; auto: where the memory plan fits only so; offload: and move
+    what is still kept into the machine's memory, which needs a GPU."""
+    compile: bool = False
+    """Compile the model's graph first (torch.compile): minutes that only a long run on a GPU makes good."""
     save_every: int = 50
     """Steps between checkpoints, 1 or more: what a kill can cost."""
     log_every: int = 10

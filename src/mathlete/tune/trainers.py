@@ -62,6 +62,8 @@ class Prepared:
     plan: Plan
     steps: int
     """Optimizer steps it will do."""
+    lengths: Sequence[int] = ()
+    """Tokens of each row, in training order; empty where the method draws its own."""
     figures: dict[str, object] = field(default_factory=dict)
     """What the method says of its rows."""
 
@@ -76,6 +78,7 @@ class _Job:
     recipe: Recipe
     seed: int
     say: Callable[[str], None]
+    base: Any
 
     @property
     def tune(self) -> Tune:
@@ -88,19 +91,19 @@ class _Job:
         require_room(plan)
         return plan
 
-    def ordered(self, rows: "Dataset", lengths: Sequence[int], *, steps: int) -> "Dataset":
-        """The rows of so many steps, in training order."""
+    def order(self, lengths: Sequence[int], *, steps: int) -> list[int]:
+        """Indices of the rows of so many steps, in training order."""
         drawn = steps * self.tune.batch * self.tune.accumulate
-        order = schedule([*lengths], rows=drawn, batch=self.tune.batch, seed=self.seed)
-        return rows.select(order, keep_in_memory=True)
+        return schedule([*lengths], rows=drawn, batch=self.tune.batch, seed=self.seed)
 
     def arguments(self, kind: Any, *, plan: Plan, steps: int, **more: Any) -> Any:
         """TRL's configuration of this kind."""
         import torch
 
         config, cuda = self.tune, torch.cuda.is_available()
-        if config.offload and not cuda:
-            raise UserError("--tune.offload moves activations off a GPU", value="no GPU", cure="leave it out")
+        if config.checkpointing == "offload" and not cuda:
+            rule = "--tune.checkpointing offload moves activations off a GPU"
+            raise UserError(rule, value="no GPU", cure="leave it at auto")
         dtype, why = compute_dtype()
         self.say(f"compute in {str(dtype).removeprefix('torch.')}: {why}")
         arguments = kind(
@@ -118,12 +121,15 @@ class _Job:
             fp16=dtype == torch.float16,
             use_cpu=not cuda,
             gradient_checkpointing=plan.checkpointing,
+            torch_compile=config.compile,
             dataloader_pin_memory=cuda,
             logging_steps=min(config.log_every, steps),  # at least one point of the curve
             save_steps=config.save_every,
             save_total_limit=2,
             seed=self.seed,
             report_to="none",
+            # A loss that is no number must be seen, not replaced by the mean of those before it.
+            logging_nan_inf_filter=False,
             disable_tqdm=True,
             **more,
         )
@@ -137,7 +143,7 @@ class _Job:
 
         tokenizer = load_tokenizer(self.source)
         trainer = kind(
-            model=base_model(self.source, self.recipe),
+            model=base_model(self.source, self.recipe) if self.base is None else self.base,
             train_dataset=rows,
             processing_class=tokenizer,
             peft_config=peft_config(self.recipe),
@@ -149,16 +155,36 @@ class _Job:
         return trainer
 
 
+def _selected(rows: "Dataset", order: list[int]) -> "Dataset":
+    return rows.select(order, keep_in_memory=True)
+
+
 def prepared(
-    adapter: Path, *, data: Path, source: ModelSource, recipe: Recipe, seed: int, say: Callable[[str], None]
+    adapter: Path,
+    *,
+    data: Path,
+    source: ModelSource,
+    recipe: Recipe,
+    seed: int,
+    say: Callable[[str], None],
+    base: Any = None,
 ) -> Prepared:
     """The method's trainer, after its memory plan was found to fit.
+
+    Args:
+        adapter: where it writes.
+        data: folder of the formatted rows.
+        source: the model.
+        recipe: how it is trained.
+        seed: chooses the order of the rows and the first weights.
+        say: told what was chosen and why.
+        base: the model's weights, loaded as the method holds them; None loads them.
 
     Raises:
         UserError: it does not fit, the model can't be loaded, or the rows are none for the method.
     """
     quiet_libraries()
-    job = _Job(adapter=adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
+    job = _Job(adapter=adapter, data=data, source=source, recipe=recipe, seed=seed, say=say, base=base)
     return {"dpo": _preferences, "grpo": _rewards}.get(recipe.method, _traces)(job)
 
 
@@ -181,12 +207,12 @@ def _traces(job: _Job) -> Prepared:
         dataset_kwargs={"skip_prepare_dataset": True},
         padding_free=job.tune.pack is not None,
         max_length=None,
-        activation_offloading=job.tune.offload,
+        activation_offloading=job.tune.checkpointing == "offload",
     )
-    ordered = job.ordered(rows, [len(ids) for ids in rows["input_ids"]], steps=steps)
-    return Prepared(
-        trainer=job.trainer(SFTTrainer, args=arguments, rows=ordered, tokens=tokens), plan=plan, steps=steps
-    )
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    order = job.order(lengths, steps=steps)
+    trainer = job.trainer(SFTTrainer, args=arguments, rows=_selected(rows, order), tokens=tokens)
+    return Prepared(trainer=trainer, plan=plan, steps=steps, lengths=[lengths[index] for index in order])
 
 
 def _preferences(job: _Job) -> Prepared:
@@ -212,12 +238,17 @@ def _preferences(job: _Job) -> Prepared:
         train_sampling_strategy="sequential",
         max_length=None,
         beta=config.beta,
-        activation_offloading=job.tune.offload,
+        activation_offloading=job.tune.checkpointing == "offload",
     )
-    ordered = job.ordered(datasets.Dataset.from_list(pairs), [pair["tokens"] for pair in pairs], steps=steps)
-    trainer = job.trainer(OnTokens, args=arguments, rows=ordered, tokens=tokens)
+    lengths = [pair["tokens"] for pair in pairs]
+    order = job.order(lengths, steps=steps)
+    rows = _selected(datasets.Dataset.from_list(pairs), order)
     return Prepared(
-        trainer=trainer, plan=plan, steps=steps, figures={"pairs": dict(Counter(pair["kind"] for pair in pairs))}
+        trainer=job.trainer(OnTokens, args=arguments, rows=rows, tokens=tokens),
+        plan=plan,
+        steps=steps,
+        lengths=[lengths[index] for index in order],
+        figures={"pairs": dict(Counter(pair["kind"] for pair in pairs))},
     )
 
 
