@@ -3,8 +3,8 @@
     python bench/train.py                                   the pocket model on a CPU
     python bench/train.py --shapes r1-qwen-1.5b r1-llama-8b --tokenizer DIR     real shapes, random weights, on a GPU
 
-`mathlete` is the trainer of `python -m train math` with the model's preset. `trl` is SFTTrainer on the same NF4 base and
-SFTConfig's defaults (bf16, activations computed twice, 8 rows a pass, shuffled) and room for the longest row;
+`mathlete` is the trainer of `python -m train math` with the model's preset. `trl` is SFTTrainer on the same NF4 base,
+with SFTConfig's defaults (bf16, activations computed twice, 8 rows a pass, shuffled) and room for the longest row;
 `trl_fp32`, on a CPU, the same in fp32 with activations kept. On the pocket model all make one pass of 32 rows a step.
 Counted are tokens of rows, never padding, a second of the steps after the first few; `ratio_trl_defaults` is the median
 of mathlete's over the median of `trl`'s.
