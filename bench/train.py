@@ -50,6 +50,8 @@ class Case:
     """Folder of the rows."""
     tokenizer: str = ""
     """Folder of tokenizer and config of a real shape."""
+    batch: int = 8
+    """Rows a pass of mathlete's at a real shape, of 16 a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +66,24 @@ class BenchSettings:
     """Optimizer steps that count."""
     warm: int = 4
     """Steps before them."""
+    batch: int = 8
+    """Rows a pass of mathlete's at a real shape, of 16 a step."""
+    who: tuple[Who, ...] = ("mathlete", "trl", "trl_fp32")
+    """What is compared; trl_fp32 on the pocket model alone."""
     repeats: int = 3
     """Runs of each, in turn."""
-    compiled: bool = False
-    """Also with --tune.compile."""
     case: str = ""
     """One case as JSON, in this process."""
     json: bool = False
     """End with one line of JSON."""
 
 
-def recipe_of(shape: str) -> Recipe:
+def recipe_of(shape: str, batch: int) -> Recipe:
     """The preset's; a step of 16 rows at the real shapes."""
     if shape == "pocket":
         return Recipe(lora=Lora(rank=16, alpha=32), tune=Tune(batch=32))
     lora = Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",))
-    return Recipe(lora=lora, tune=Tune(rate=2e-4, batch=1, accumulate=16, clip=0.3))
+    return Recipe(lora=lora, tune=Tune(rate=2e-4, batch=batch, accumulate=16 // batch, clip=0.3))
 
 
 def write_rows(shape: str, folder: Path, *, count: int) -> None:
@@ -117,7 +121,7 @@ def trainer_of(case: Case, folder: Path) -> Any:
     import datasets
     import torch
 
-    recipe, steps = recipe_of(case.shape), case.warm + case.steps
+    recipe, steps = recipe_of(case.shape, case.batch), case.warm + case.steps
     source, base = source_of(case, folder)
     if not case.who.startswith("trl"):
         from mathlete.tune.trainers import prepared
@@ -209,10 +213,8 @@ def run(case: Case) -> dict[str, Any]:
 
 def compared(shape: str, settings: BenchSettings) -> dict[str, Any]:
     """The medians of both, and their ratio."""
-    names: list[Who] = ["mathlete", "trl"]
-    names += ["trl_fp32"] if shape == "pocket" else []
-    names += ["compiled"] if settings.compiled else []
-    rows = recipe_of(shape).tune.batch * recipe_of(shape).tune.accumulate * (settings.steps + settings.warm)
+    names = [name for name in settings.who if name != "trl_fp32" or shape == "pocket"]
+    rows = (32 if shape == "pocket" else 16) * (settings.steps + settings.warm)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with TemporaryDirectory() as folder:
         write_rows(shape, Path(folder), count=rows)
@@ -220,7 +222,7 @@ def compared(shape: str, settings: BenchSettings) -> dict[str, Any]:
             for name in names:
                 case = Case(
                     who=name, shape=shape, steps=settings.steps, warm=settings.warm, data=folder,
-                    tokenizer=str(settings.tokenizer or ""),
+                    tokenizer=str(settings.tokenizer or ""), batch=settings.batch,
                 )  # fmt: skip
                 found[name].append(run(case))
                 print(f"{shape} {name}: {found[name][-1]}", flush=True)

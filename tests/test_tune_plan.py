@@ -30,6 +30,7 @@ from mathlete.tune.plan import (
     plan_for,
     plan_line,
     require_room,
+    split_to_fit,
 )
 from mathlete.tune.recipe import Method, Recipe
 from mathlete.tune.settings import Lora, Tune
@@ -253,6 +254,33 @@ def test_longer_rows_need_more_and_checkpointing_keeps_less(found: Plan, more: i
     assert of(longest=found.longest + more).peak > of().peak
     assert of(checkpointing=True).parts["activations"] < of().parts["activations"]
     assert of(checkpointing=True).peak < of().peak + of().parts["backward"] + of()._block
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "batch"),
+    [
+        ("r1-qwen-1.5b", "h100", 8),
+        ("r1-qwen-1.5b", "l4", 8),
+        ("r1-qwen-7b", "l4", 2),
+        ("r1-qwen-14b", "l4", 1),
+        ("r1-llama-8b", "a100-40", 4),
+        # Nothing fits: it stays, and the plan's refusal says what would.
+        ("r1-qwen-14b", "t4", 8),
+    ],
+)
+def test_a_pass_has_as_many_rows_as_fit_and_a_step_always_the_same(model: str, device: str, batch: int) -> None:
+    recipe = Recipe(lora=Lora(rank=32, targets=("all-linear",)), tune=Tune(batch=8, accumulate=2))
+    found = split_to_fit(recipe, SHAPES[model], device=DEVICES[device], longest=8192)
+    assert (found.tune.batch, found.tune.batch * found.tune.accumulate) == (batch, 16)
+    fits = plan_for(SHAPES[model], device=DEVICES[device], recipe=found, longest=8192).fits
+    assert fits == (device != "t4")
+
+
+def test_the_preset_is_split_and_what_was_named_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4") == 0
+    assert "rows a pass: 2, not 8, as many as fit of 8192 tokens in 22 GiB of l4" in capsys.readouterr().out
+    assert run("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4", "--tune.batch", "4", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tokens"] == 4 * 8192
 
 
 def run(*words: str) -> int:

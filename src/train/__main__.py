@@ -144,6 +144,8 @@ def math(settings: MathSettings) -> dict[str, object]:
         return _plan(settings, say=out.print)
     source, reason = _model(settings)
     out.print(f"model {source.name}: {reason}")
+    if settings.until != "format":
+        settings = _split(settings, source, device=None, say=out.print)
     training = Training(
         model=source,
         corpus=settings.corpus,
@@ -170,14 +172,35 @@ def _plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str,
     from mathlete.tune.plan import plan_for, plan_line, plan_table
     from mathlete.tune.shapes import shape_of
 
+    source = model_source(settings.model or default_model()[0])
+    settings = _split(settings, source, device=settings.device, say=say)
     plan = plan_for(
-        shape_of(model_source(settings.model or default_model()[0])),
+        shape_of(source),
         device=device_named(settings.device),
         recipe=settings.recipe,
         longest=settings.rows.max_tokens,
     )
     say(plan_table(plan))
     return plan_line(plan)
+
+
+def _split(
+    settings: MathSettings, source: ModelSource, *, device: DeviceName | None, say: Callable[[object], None]
+) -> MathSettings:
+    """The settings with the preset's rows a step in passes that fit the device; a split that was named is kept."""
+    from mathlete.tune.devices import device_named, gib, this_device
+    from mathlete.tune.plan import split_to_fit
+    from mathlete.tune.shapes import shape_of
+
+    usual, named = settings_of(settings.model or "pocket").tune, settings.tune
+    if (named.batch, named.accumulate) != (usual.batch, usual.accumulate) or settings.method == "grpo":
+        return settings
+    place = device_named(device) if device else this_device(whole=True)
+    tune = split_to_fit(settings.recipe, shape_of(source), device=place, longest=settings.rows.max_tokens).tune
+    if tune.batch != named.batch:
+        most = f"{settings.rows.max_tokens} tokens in {gib(place.memory):.0f} GiB of {place.name}"
+        say(f"rows a pass: {tune.batch}, not {named.batch}, as many as fit of {most}; {tune.accumulate} passes a step")
+    return replace(settings, tune=tune)
 
 
 _MADE = {

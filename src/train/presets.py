@@ -4,7 +4,7 @@ The pocket model's values were found on it (bench/RESULTS.md). The R1 distillati
 tried here at full size:
 
 - rate 2e-4, batch 16, a gradient norm of 0.3, dropout 0.05 (found to help 7B and 13B): QLoRA (arXiv 2305.14314,
-  appendices A.2 and B.2), which has the same rate for 7B and 13B, so 14B keeps it;
+  appendices A.2 and B.2), which has the same rate for 7B and 13B, so 14B keeps it; 8 rows a pass, or as many as fit;
 - adapters on all linear layers, rank 32, alpha 32: "LoRA Without Regret" (Schulman et al. 2025);
 - two thousand problems, two epochs: a thousand or so well-chosen ones are enough (s1, arXiv 2501.19393; LIMO, arXiv
   2502.03387);
@@ -49,7 +49,7 @@ DISTILLED = Preset(
     rows=Rows(max_tokens=8192, heldout=200, policy="shortest_correct"),
     filters=Filters(),
     lora=Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",)),
-    tune=Tune(rate=2e-4, epochs=2.0, batch=1, accumulate=16, warmup=0.05, clip=0.3, save_every=25, log_every=5),
+    tune=Tune(rate=2e-4, epochs=2.0, batch=8, accumulate=2, warmup=0.05, clip=0.3, save_every=25, log_every=5),
     survival=Survival(max_tokens=4096),
 )
 # A step of 16 rows takes minutes there: a kill must not cost an hour.

@@ -52,21 +52,25 @@ def device_named(name: str | None) -> Device:
     return DEVICES[name]
 
 
-def this_device() -> Device:
-    """This machine's GPU with the memory that is free there now, or its CPU with the free main memory."""
+def this_device(*, whole: bool = False) -> Device:
+    """This machine's GPU with the memory that is free there now, or its CPU with the free main memory.
+
+    With `whole`, all the memory it has: what is chosen by that is chosen alike when a run goes on.
+    """
     import torch
 
     if torch.cuda.is_available():
-        return Device(name=torch.cuda.get_device_name(), memory=torch.cuda.mem_get_info()[0], capability=capability())
-    return Device(name="cpu", memory=_free_memory(), capability=None)
+        memory = torch.cuda.mem_get_info()[int(whole)]
+        return Device(name=torch.cuda.get_device_name(), memory=memory, capability=capability())
+    return Device(name="cpu", memory=_memory("MemTotal:" if whole else "MemAvailable:"), capability=None)
 
 
-def _free_memory() -> int:
-    """Main memory that is free or can be freed, bytes; a container's own limit is not seen."""
+def _memory(of: str) -> int:
+    """Main memory in all, or what is free or can be freed, bytes; a container's own limit is not seen."""
     linux = Path("/proc/meminfo")
     if not linux.is_file():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    (line,) = (line for line in linux.read_text().splitlines() if line.startswith("MemAvailable:"))
+    (line,) = (line for line in linux.read_text().splitlines() if line.startswith(of))
     return int(line.split()[1]) * 1024
 
 

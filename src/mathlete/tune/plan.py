@@ -254,6 +254,21 @@ def plan_for(shape: Shape, *, device: Device, recipe: Recipe, longest: int) -> P
     return plan
 
 
+def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int) -> Recipe:
+    """The recipe with as many rows a pass as the device has room for, at most its own; a step's rows stay the same.
+
+    A pass of one long row leaves a large GPU waiting for the CPU (bench/train.py). Where nothing fits, the recipe stays
+    as it is, for the plan to be refused with its cure.
+    """
+    found = recipe
+    while not plan_for(shape, device=device, recipe=found, longest=longest).fits:
+        if found.tune.batch % 2:
+            return recipe
+        halved = replace(found.tune, batch=found.tune.batch // 2, accumulate=found.tune.accumulate * 2)
+        found = replace(found, tune=halved)
+    return found
+
+
 def cure_for(plan: Plan) -> str:
     """What to change so that the plan fits: the flags of the first change that does, "" where it fits already."""
     if plan.fits:
