@@ -278,13 +278,17 @@ def prompt_format(source: ModelSource) -> PromptFormat:
     return PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction)
 
 
-def quantization(precision: Precision) -> Any:
+OUTLIER = 6.0
+"""Activations from which LLM.int8 keeps a column in 16 bits (arXiv 2208.07339, section 3.2)."""
+
+
+def quantization(precision: Precision, *, threshold: float = OUTLIER) -> Any:
     """The bitsandbytes configuration of a precision; None for `auto` and `dense`."""
     import transformers
 
     config: Any = transformers.BitsAndBytesConfig
     if precision == "int8":
-        return config(load_in_8bit=True)
+        return config(load_in_8bit=True, llm_int8_threshold=threshold)
     if precision == "nf4":
         dtype, _ = compute_dtype()
         return config(
@@ -296,13 +300,16 @@ def quantization(precision: Precision) -> Any:
     return None
 
 
-def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str | None = None) -> "PreTrainedModel":
+def load_model(
+    source: ModelSource, *, precision: Precision = "auto", dtype: str | None = None, threshold: float = OUTLIER
+) -> "PreTrainedModel":
     """The model in eval mode on this machine's device, its weights held as `precision` says.
 
     Args:
         source: where its files are.
         precision: how its linear layers are held.
         dtype: of activations and dense weights, as torch names it; None takes this machine's.
+        threshold: LLM.int8's, where the weights become int8 here.
 
     Raises:
         UserError: not on this machine nor on the hub, or not a model.
@@ -319,7 +326,7 @@ def load_model(source: ModelSource, *, precision: Precision = "auto", dtype: str
             cure="leave the precision at auto, merge with --merge-base dequant, or name the original model",
         )
     # A model that is quantised already stays as it is.
-    config = None if own else quantization(precision)
+    config = None if own else quantization(precision, threshold=threshold)
     # Left out where there is none: transformers takes an explicit None for "not quantised", and loads the integers of
     # an 8-bit folder as if they were the weights.
     quantized = {} if config is None else {"quantization_config": config}

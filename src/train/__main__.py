@@ -16,8 +16,11 @@ from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
+from mathlete.tune.ranks import first, shared
 from mathlete.tune.recipe import METHODS, UNMERGEABLE, Dpo, Grpo, Method, Recipe
 from mathlete.tune.settings import DeviceName, Lora, MergeBase, Rows, Survival, Tune
+from train.lab import LAB_COMMAND
+from train.launch import LAUNCH_COMMAND
 from train.overlap import OVERLAP_COMMAND
 from train.presets import PRESETS, RATES, preset
 from train.show import SHOW_COMMAND
@@ -136,16 +139,20 @@ def settings_of(model: str) -> MathSettings:
 
 def math(settings: MathSettings) -> dict[str, object]:
     """Trains the model, or goes on with a run that was stopped; prints what each step gave and returns the figures."""
+    from train.launch import require_launched
     from train.run import Training
 
     settings.check()
     out = console(json=settings.json)
+    out.quiet = not first()
     if settings.plan:
         return _plan(settings, say=out.print)
+    require_launched(settings.until)
     source, reason = _model(settings)
     out.print(f"model {source.name}: {reason}")
     if settings.until != "format":
-        settings = _split(settings, source, device=None, say=out.print)
+        # What is free differs from device to device; all must take the same steps.
+        settings = shared(_split(settings, source, device=None, say=out.print))
     training = Training(
         model=source,
         corpus=settings.corpus,
@@ -162,6 +169,9 @@ def math(settings: MathSettings) -> dict[str, object]:
     for group in ("corpus", "rows", "filters", "method", "lora", "tune", *own, "merge_base", "survival", "seed"):
         out.print(f"{group}: {getattr(settings, group)}")
     _set_threads(settings.threads, source)
+    if not first():
+        training.follow()
+        raise SystemExit(0)
     steps = training.carry_out(say=out.print)
     out.print(f"{training.run}: {_MADE[settings.until]} {steps[-1].folder}")
     return {"run": str(training.run), settings.until: str(steps[-1].folder), **_line(steps)}
@@ -348,6 +358,8 @@ COMMANDS = {
         "Examples:\n\npython -m train pocket-problems hard.jsonl --count 5000 --seed 7\n\n"
         "python -m train pocket-problems suite.jsonl --families hard/power easy/gcd --split test --no-traces",
     ),
+    "quantize-lab": LAB_COMMAND,
+    "launch-config": LAUNCH_COMMAND,
     "data show": SHOW_COMMAND,
     "data overlap": OVERLAP_COMMAND,
 }

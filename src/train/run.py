@@ -17,6 +17,7 @@ from mathlete.tune.export import export
 from mathlete.tune.format import DROPPED, HELDOUT, TRAIN, parts_kept
 from mathlete.tune.merge import merge
 from mathlete.tune.qlora import last_whole_checkpoint, tune
+from mathlete.tune.ranks import join, shared
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Advance, MergeBase, Rows, Survival
 from train.data import Data
@@ -70,6 +71,7 @@ class Training:
             say(f"{done.name}: {'nothing changed, skipped' if done.skipped else in_words(done)}")
             steps.append(done)
         self._report(steps, say=say)
+        shared(False)  # the other processes end
         return steps
 
     def _report(self, steps: Sequence[Step], *, say: Callable[[Any], None]) -> None:
@@ -112,21 +114,29 @@ class Training:
     def _tune(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:
             with noting(lambda: [str(last_whole_checkpoint(folder) or f"{folder}, without a checkpoint yet")]):
-                return tune(
-                    folder,
-                    data=self._data,
-                    source=self.model,
-                    recipe=self.recipe,
-                    seed=self.seed,
-                    advance=advance,
-                    say=say,
-                )
+                shared(True)  # the other processes join
+                return self._train(folder, advance=advance, say=say)
 
         settings = {"seed": self.seed, **recipe_settings(self.recipe)}
         inputs = {**self._model_files, "rows": self._data / TRAIN}
         if self.recipe.method == "dpo" and (self._data / DROPPED).is_file():
             inputs["wrong"] = self._data / DROPPED
         return self._step("tune", self._adapter, inputs=inputs, settings=settings, build=build)
+
+    def _train(self, folder: Path, *, advance: Advance, say: Callable[[Any], None]) -> dict[str, object]:
+        return tune(
+            folder,
+            data=self._data,
+            source=self.model,
+            recipe=self.recipe,
+            seed=self.seed,
+            advance=advance,
+            say=say,
+        )
+
+    def follow(self) -> None:
+        """What all processes but the first do: they wait, and join it in training."""
+        join(lambda: self._train(self._adapter, advance=lambda *_: None, say=lambda _: None))
 
     def _merge(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:

@@ -39,6 +39,8 @@ DEVICES: dict[str, Device] = {
     "a100-80": _gpu("a100-80", 81920, 8.0),
     "h100": _gpu("h100", 81559, 9.0),
     "h200": _gpu("h200", 143771, 9.0),
+    "rtx5090": _gpu("rtx5090", 32607, 12.0),
+    "b200": _gpu("b200", 183359, 10.0),
 }
 """Memory as nvidia-smi names it, MiB, and NVIDIA's table of compute capabilities."""
 

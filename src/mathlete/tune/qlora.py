@@ -19,6 +19,7 @@ from mathlete.runs import read_json, require_space, write_atomically, write_json
 from mathlete.tune.devices import gib
 from mathlete.tune.faults import kept_words, require_calm, require_finite, told
 from mathlete.tune.methods import ADAPTER_CONFIG
+from mathlete.tune.ranks import first, shared, together
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Advance
 from mathlete.tune.trainers import prepared
@@ -55,13 +56,12 @@ def tune(
     require_space(adapter, needed_bytes=8 * sum(weight.numel() * 4 for weight in trainable))
     meter = Meter(training.lengths, rows=recipe.tune.batch * recipe.tune.accumulate)
     trainer.add_callback(_follower(adapter, meter=meter, trainable=trainable, advance=advance))
-    checkpoint = last_whole_checkpoint(adapter)
+    checkpoint = shared(last_whole_checkpoint(adapter) if first() else None)
     if checkpoint is not None:
         say(f"going on from {checkpoint.name}")
     with told(lambda: _kept(adapter)):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    trainer.model.save_pretrained(adapter)
-    _sort_target_modules(adapter)
+    _save(trainer, adapter)
     curve = _curve(trainer.state.log_history)
     measured = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     if measured is not None:
@@ -87,7 +87,7 @@ def _follower(adapter: Path, *, meter: "Meter", trainable: "Sequence[Any]", adva
 
     class Follower(TrainerCallback):
         def __init__(self) -> None:
-            self.board = SummaryWriter(log_dir=str(adapter / LOGS))
+            self.board = SummaryWriter(log_dir=str(adapter / LOGS)) if first() else None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             meter.start(_curve(state.log_history))
@@ -104,6 +104,8 @@ def _follower(adapter: Path, *, meter: "Meter", trainable: "Sequence[Any]", adva
             history = state.log_history
             if history and "loss" in history[-1]:
                 history[-1].update(meter.read(state.global_step, history[-1]))
+            if self.board is None:
+                return
             curve = _curve(history)
             write_atomically(adapter / METRICS, "".join(json.dumps(point) + "\n" for point in curve))
             if history and "loss" in history[-1]:
@@ -112,12 +114,25 @@ def _follower(adapter: Path, *, meter: "Meter", trainable: "Sequence[Any]", adva
                 require_calm(curve, kept=lambda: _kept(adapter, sound=curve[:-1]))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            (adapter / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+            together()  # each writes a part of it
+            if first():
+                (adapter / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.board.close()
+            if self.board is not None:
+                self.board.close()
 
     return Follower()
+
+
+def _save(trainer: Any, adapter: Path) -> None:
+    """Writes what was trained, in peft's or transformers' own files; by the first process, gathered from all."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if first():
+        model.save_pretrained(adapter, **({} if state is None else {"state_dict": state}))
+        _sort_target_modules(adapter)
+    together()
 
 
 class Meter:
@@ -147,6 +162,8 @@ class Meter:
 def _kept(adapter: Path, sound: "Sequence[dict[str, Any]] | None" = None) -> str:
     """What is kept of a run; of one that diverged, checkpoints after the last sound point of its curve are deleted."""
     last = math.inf if sound is None else sound[-1]["step"] if sound else 0
+    if not first():
+        return "the first process says what is kept"
     while (checkpoint := last_whole_checkpoint(adapter)) and _step_of(checkpoint) > last:
         shutil.rmtree(checkpoint)
     return kept_words(checkpoint)

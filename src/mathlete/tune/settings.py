@@ -10,7 +10,9 @@ from mathlete.errors import UserError
 MergeBase = Literal["dequant", "original"]
 """What the adapter is merged into: the dequantised 4-bit weights it was trained on · the model's own weights."""
 
-DeviceName = Literal["t4", "p100", "v100", "l4", "a10g", "rtx4090", "a100-40", "a100-80", "h100", "h200"]
+DeviceName = Literal[
+    "t4", "p100", "v100", "l4", "a10g", "rtx4090", "a100-40", "a100-80", "h100", "h200", "rtx5090", "b200"
+]
 """GPUs whose memory and capability are known."""
 
 Advance = Callable[[int, int | None, str], None]
@@ -177,4 +179,32 @@ class Survival:
             ("survival.kl-int8", self.kl_int8, self.kl_int8 > 0, "above 0"),
             ("survival.greedy", self.greedy, 0 <= self.greedy <= 1, "0 to 1"),
             ("survival.max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
+        )
+
+
+FormatName = Literal["int8", "w8a16", "w8a8", "q8_0"]
+"""8-bit formats: bitsandbytes · compressed-tensors, weights alone · and activations (vLLM) · GGUF (llama.cpp)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """The 8-bit formats the merged model is written in."""
+
+    formats: tuple[FormatName, ...] = ("int8",)
+    """int8 is always made, in the run's `export`, for all other commands read it; each other one in `export-NAME`."""
+    gpu: DeviceName | None = None
+    """The GPU that will serve: a format it can't run is refused, and its 16-bit type is taken (fp16 on a T4)."""
+    threshold: float = 6.0
+    """Activations from which LLM.int8 keeps a column in 16 bits, 0 or above; 0: none is kept."""
+
+    @property
+    def others(self) -> list[FormatName]:
+        """The formats beside int8, each once."""
+        return [name for name in dict.fromkeys(self.formats) if name != "int8"]
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        require(
+            ("export.formats", "none", bool(self.formats), "at least one format"),
+            ("export.threshold", self.threshold, 0 <= self.threshold < math.inf, "0 or above"),
         )

@@ -15,6 +15,7 @@ from mathlete.tune.methods import base_model, peft_config, set_first_weights
 from mathlete.tune.packing import packed
 from mathlete.tune.plan import Plan, plan_for, plan_words, require_room
 from mathlete.tune.preference import preference_pairs
+from mathlete.tune.ranks import rows_each
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import reward_function, reward_rows
 from mathlete.tune.settings import Tune
@@ -109,7 +110,7 @@ class _Job:
         arguments = kind(
             output_dir=str(self.adapter),
             max_steps=steps,
-            per_device_train_batch_size=config.batch,
+            per_device_train_batch_size=rows_each(config.batch),
             gradient_accumulation_steps=config.accumulate,
             learning_rate=config.rate,
             lr_scheduler_type="cosine",

@@ -1,0 +1,78 @@
+"""`python -m train quantize-lab`: what each way of holding weights in 8 or 4 bits costs one model."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mathlete.command import Command, console
+from mathlete.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabSettings:
+    """What is measured on what."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """pocket, a folder or a hub id; its weights must not be quantised."""
+    source: str = "pocket"
+    """Traced problems on which the distributions are compared, as of `train math --source`."""
+    rows: int = 48
+    """Problems of it."""
+    only: str = ""
+    """Schemes whose name holds this: int4/, /group/, /mse, nf4."""
+    seed: int = 1
+    """Another seed gives other problems of the pocket generator."""
+    run: Path | None = None
+    """Folder for lab.json, lab.csv and lab.png; default: runs/lab-MODEL."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def quantize_lab(settings: LabSettings) -> dict[str, object]:
+    """Measures every scheme; returns the figures."""
+    from mathlete.command import progress
+    from mathlete.models import model_source, pinned
+    from mathlete.runs import read_json, run_step
+    from mathlete.tune.lab import LAB, lab_table, measure, write_lab
+    from mathlete.tune.quantizers import schemes
+
+    chosen = [scheme for scheme in schemes() if settings.only in scheme.name]
+    if not chosen:
+        raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")
+    if settings.rows < 1:
+        raise UserError("--rows must be at least 1", value=settings.rows, cure="leave it out")
+    source, out = pinned(model_source(settings.model))[0], console(json=settings.json)
+
+    def build(folder: Path) -> dict[str, object]:
+        with progress("quantize-lab") as bar:
+            task = bar.add_task("", total=len(chosen))
+            found = measure(
+                source,
+                chosen,
+                rows=settings.source,
+                count=settings.rows,
+                seed=settings.seed,
+                on_scheme=lambda name: bar.update(task, advance=1, description=name),
+            )
+        write_lab(folder, found)
+        return {key: found[key] for key in ("tokens", "layers", "weights")}
+
+    facts = {key: value for key, value in asdict(settings).items() if key not in ("run", "json")}
+    folder = settings.run or Path("runs") / f"lab-{Path(source.name).name}"
+    inputs = {"model": source.folder} if source.folder else {}
+    step = run_step("quantize-lab", folder=folder, inputs=inputs, settings=facts, build=build)
+    found = read_json(folder / LAB)
+    out.print(lab_table(found))
+    out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{folder}")
+    return {"run": str(folder), **found}
+
+
+LAB_COMMAND = Command(
+    settings=LabSettings,
+    run=quantize_lab,
+    help="Measures int8, int4 and NF4 on one model: weight error, KL, size; a table and two plots.\n\n"
+    "Examples:\n\npython -m train quantize-lab pocket\n\n"
+    "python -m train quantize-lab runs/train/merged --source traces.jsonl --only int8/ --json",
+)

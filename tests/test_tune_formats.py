@@ -1,0 +1,228 @@
+"""8-bit formats of the merged model: each written, read again in a process of its own, served by its own engine."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mathlete.corpus.pocket import generate
+from mathlete.errors import UserError
+from mathlete.models import data_folder, load_model, model_source, prompt_format
+from mathlete.runs import read_json, write_json
+from mathlete.tune.formats import FORMATS, Format, export_bytes, load_export, served_dtype, write_format
+from mathlete.tune.formats.q8_0 import GGUF_FILE
+from mathlete.tune.settings import Export
+
+POCKET = data_folder() / "pocket" / "model"
+PROMPTS = prompt_format(model_source("pocket"))
+IDS = [
+    PROMPTS.prompt_ids(item.problem.statement)
+    + PROMPTS.completion_ids(trace=str(item.trace), answer=item.problem.gold)[:60]
+    for item in generate(families=("hard", "easy"), count=4, seed=5, split="test")
+]
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.skip(reason=f"needs the package {one.package}")] if missing else [])
+    for name, one in FORMATS.items()
+    for missing in [one.package is not None and not __import__("importlib.util").util.find_spec(one.package)]
+]
+
+
+def distributions(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        found = [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in IDS]
+    return torch.log_softmax(torch.cat(found), dim=-1)
+
+
+@pytest.fixture(scope="module")
+def dense() -> torch.Tensor:
+    return distributions(load_model(model_source("pocket")))
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each format is written when it is first asked for."""
+    return tmp_path_factory.mktemp("formats")
+
+
+def written(exports: Path, name: Any) -> Path:
+    folder: Path = exports / name
+    if not folder.is_dir():
+        write_format(folder, merged=POCKET, name=name, settings=Export())
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dense: torch.Tensor, name: Any) -> None:
+    folder = written(exports, name)
+    assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "mathlete_prompt.json"} <= {
+        file.name for file in folder.iterdir()
+    }
+    assert export_bytes(folder) < 0.6 * (POCKET / "model.safetensors").stat().st_size
+    found = distributions(load_export(folder))
+    loss = float((dense.exp() * (dense - found)).sum(-1).mean())
+    assert 1e-7 < loss < 1e-3  # not the 16-bit model by mistake
+    assert (dense.argmax(-1) == found.argmax(-1)).float().mean() > 0.99
+
+
+FRESH = """
+import json, sys, torch
+from pathlib import Path
+from mathlete.tune.formats import load_export
+torch.set_num_threads(1)
+model = load_export(Path(sys.argv[1]))
+with torch.inference_mode():
+    print(json.dumps(model(input_ids=torch.tensor([json.loads(sys.argv[2])])).logits[0, -1].tolist()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fresh_process_reads_the_same_model(exports: Path, name: Any) -> None:
+    folder = written(exports, name)
+    words = [sys.executable, "-c", FRESH, str(folder), json.dumps(IDS[0])]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    with torch.inference_mode():
+        here = load_export(folder)(input_ids=torch.tensor([IDS[0]])).logits[0, -1]
+    assert torch.allclose(torch.tensor(json.loads(done.stdout.splitlines()[-1])), here.float(), atol=1e-5)
+
+
+def served(folder: Path) -> Any:
+    """llama.cpp with the folder's GGUF."""
+    llama = pytest.importorskip("xllamacpp", reason="needs the package xllamacpp, llama.cpp's server")
+    params = llama.CommonParams()
+    params.model.path = str(folder / GGUF_FILE)
+    params.n_ctx, params.n_parallel, params.cpuparams.n_threads, params.verbosity = 512, 1, 1, -1
+    return llama.Server(params)
+
+
+def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
+    """The tokens llama.cpp chooses, each with its logarithmic probability."""
+    asked = {"prompt": ids, "max_tokens": tokens, "temperature": 0, "logprobs": 1}
+    found: list[dict[str, Any]] = server.handle_completions(asked)["choices"][0]["logprobs"]["content"]
+    return found
+
+
+def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path) -> None:
+    pytest.importorskip("gguf", reason="needs the package gguf")
+    folder = written(exports, "q8_0")
+    server, model = served(folder), load_export(folder)
+    for item in generate(families=("hard",), count=4, seed=9, split="test"):
+        ids = PROMPTS.prompt_ids(item.problem.statement)
+        for token in greedy(server, ids, 40):
+            with torch.inference_mode():
+                expected = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, -1].float(), dim=-1)
+            # Its 8-bit activations may turn a tie.
+            assert expected.max() - expected[token["id"]] < 0.1
+            assert token["logprob"] == pytest.approx(float(expected[token["id"]]), abs=0.1)
+            ids = [*ids, token["id"]]
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def llama(folder: Path, positions: dict[str, Any]) -> Any:
+    """A random Llama of the pocket model's vocabulary, with weights large enough to care for positions."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=576,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.15,
+        rope_parameters=positions,
+        bos_token_id=569,
+        eos_token_id=570,
+    )
+    model: Any = LlamaForCausalLM(config)
+    model.half()
+    model.save_pretrained(folder)
+    PROMPTS.tokenizer.save_pretrained(folder)
+    return model.float().eval()
+
+
+@pytest.mark.parametrize("positions", [{"rope_type": "default", "rope_theta": 10000.0}, LLAMA3])
+def test_a_llama_keeps_its_rotary_halves_and_frequencies(tmp_path: Path, positions: dict[str, Any]) -> None:
+    pytest.importorskip("gguf", reason="needs the package gguf")
+    model = llama(tmp_path / "merged", positions)
+    write_format(tmp_path / "q8_0", merged=tmp_path / "merged", name="q8_0", settings=Export())
+    server, ids = served(tmp_path / "q8_0"), [569, *range(20, 220)]
+    (token,) = greedy(server, ids, 1)
+    with torch.inference_mode():
+        expected = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, -1].float(), dim=-1)
+    assert token["logprob"] == pytest.approx(float(expected[token["id"]]), abs=0.25)
+    assert expected.max() - expected[token["id"]] < 0.25
+
+
+def test_the_file_holds_r1s_tokens_its_template_and_its_split(exports: Path) -> None:
+    gguf = pytest.importorskip("gguf", reason="needs the package gguf")
+    fields = gguf.GGUFReader(written(exports, "q8_0") / GGUF_FILE).fields
+    tokens, types = fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.token_type"].contents()
+    special = {text: types[tokens.index(text)] for text in ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<think>")}
+    assert special == {"<｜begin▁of▁sentence｜>": 3, "<｜User｜>": 4, "<think>": 4}  # control · user-defined
+    assert fields["tokenizer.ggml.pre"].contents() == "qwen2"
+    assert fields["tokenizer.chat_template"].contents() == PROMPTS.tokenizer.chat_template
+    assert fields["qwen2.attention.head_count_kv"].contents() == 2
+    assert fields["tokenizer.ggml.add_bos_token"].contents() is True
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "words"),
+    [
+        ("int8", "t4", "int8: t4 takes it, in float16 because compute capability 7.5"),
+        ("int8", "p100", None),
+        ("w8a8", "h100", "w8a8: h100 takes it, in bfloat16"),
+        ("w8a8", "b200", None),
+        ("w8a8", "rtx5090", None),
+        ("w8a16", "b200", "w8a16: b200 takes it"),
+        ("q8_0", "p100", "q8_0: p100 takes it, in float16"),
+    ],
+)
+def test_which_gpu_takes_which_format(name: str, gpu: str, words: str | None) -> None:
+    format_: Format = replace(FORMATS[name], package=None)
+    if words:
+        assert format_.require(gpu).startswith(words)
+    else:
+        with pytest.raises(UserError, match=f"{name} runs on compute capability .*--export.gpu {gpu}, which has"):
+            format_.require(gpu)
+
+
+def test_a_t4_gets_fp16_and_what_is_missing_or_cannot_be_said_is_refused(tmp_path: Path) -> None:
+    assert served_dtype(POCKET, Export(gpu="h100")) == "bfloat16"
+    assert served_dtype(POCKET, Export(gpu="t4")) == served_dtype(POCKET, Export()) == "float16"
+    with pytest.raises(UserError, match="w8a16 needs no_such_module, got not installed"):
+        replace(FORMATS["w8a16"], package="no_such_module").require(None)
+    pytest.importorskip("gguf", reason="needs the package gguf")
+    config = read_json(POCKET / "config.json")
+    write_json(tmp_path / "config.json", {**config, "model_type": "gemma"})
+    with pytest.raises(UserError, match="Qwen2 and Llama shapes, got gemma"):
+        write_format(tmp_path / "out", merged=tmp_path, name="q8_0", settings=Export())
+    write_json(tmp_path / "config.json", config)
+    tokenizer = json.loads((POCKET / "tokenizer.json").read_text())
+    tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "x+"
+    write_json(tmp_path / "tokenizer.json", tokenizer)
+    with pytest.raises(UserError, match="splits text as Qwen2's or Llama 3's"):
+        write_format(tmp_path / "out", merged=tmp_path, name="q8_0", settings=Export())
+
+
+@pytest.mark.parametrize("bad", [Export(formats=()), Export(threshold=-1.0), Export(threshold=float("inf"))])
+def test_bad_export_settings_are_refused(bad: Export) -> None:
+    with pytest.raises(UserError, match=r"--export\.(formats|threshold) must be"):
+        bad.check()
+    assert Export(formats=("q8_0", "int8", "q8_0")).others == ["q8_0"]
