@@ -1,0 +1,143 @@
+"""Quantisation lab: laws of the schemes, the command, and the numbers of docs/quantization.md made anew."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.command import run_command_line
+from mathlete.tune.quantizers import Scheme, requantized, schemes
+from train.__main__ import COMMANDS
+
+ALL = list(schemes())
+MATRICES = st.builds(
+    lambda seed, rows, columns, scale: (
+        torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * scale
+    ),
+    st.integers(0, 2**32),
+    st.integers(1, 5),
+    st.sampled_from([3, 64, 128]),
+    st.sampled_from([1e-3, 1.0, 50.0]),
+)
+
+
+def error(weight: torch.Tensor, scheme: Scheme) -> float:
+    return float((requantized(weight, scheme) - weight).norm() / weight.norm())
+
+
+def of(name: str) -> Scheme:
+    return next(scheme for scheme in ALL if scheme.name == name)
+
+
+def test_every_scheme_has_a_name_of_its_own() -> None:
+    assert len({scheme.name for scheme in ALL}) == len(ALL) == 50
+
+
+@pytest.mark.parametrize("scheme", ALL, ids=lambda scheme: scheme.name)
+def test_zero_stays_zero_and_what_is_on_a_level_stays(scheme: Scheme) -> None:
+    weight = torch.zeros(2, 64)
+    assert torch.equal(requantized(weight, scheme), weight)
+    if scheme.calibration != "minmax" or scheme.kind.startswith("nf4"):
+        return
+    least = -(2 ** (scheme.bits - 1)) + 1
+    levels = torch.arange(least, -least + 1).float()
+    exact = levels[torch.arange(512) % len(levels)].reshape(1, -1)
+    if scheme.per != "group" and scheme.kind == "symmetric":
+        assert torch.allclose(requantized(exact, scheme), exact, atol=1e-4)
+
+
+@given(MATRICES)
+def test_no_weight_moves_by_more_than_half_a_step(weight: torch.Tensor) -> None:
+    for bits in (8, 4):
+        found = requantized(weight, of(f"int{bits}/symmetric/channel/minmax"))
+        step = weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+        assert ((found - weight).abs() <= step * 0.5001 + 1e-12).all()
+        found = requantized(weight, of(f"int{bits}/affine/channel/minmax"))
+        step = (weight.amax(1, keepdim=True).clamp(min=0) - weight.amin(1, keepdim=True).clamp(max=0)) / (2**bits - 1)
+        # A range's end may fall half a step beside its level, for the zero point is whole.
+        assert ((found - weight).abs() <= step * 1.0001 + 1e-12).all()
+
+
+@given(MATRICES)
+def test_the_squared_error_is_never_worse_than_min_max(weight: torch.Tensor) -> None:
+    for kind in ("symmetric", "affine"):
+        for per in ("tensor", "channel", "group"):
+            names = [f"int4/{kind}/{per}/{calibration}" for calibration in ("mse", "minmax")]
+            best, plain = (error(weight, of(name)) for name in names)
+            assert best <= plain * (1 + 1e-5)
+
+
+def test_one_large_weight_spoils_a_tensor_and_only_its_own_row_or_group() -> None:
+    weight = torch.randn(8, 128, generator=torch.Generator().manual_seed(0))
+    weight[0, 0] = 100.0
+    rest = weight[1:]
+    for per, worst in (("tensor", 1.0), ("channel", 0.2), ("group", 0.2)):
+        found = requantized(weight, of(f"int4/symmetric/{per}/minmax"))[1:]
+        loss = float((found - rest).norm() / rest.norm())
+        assert loss <= worst
+        assert (loss > 0.9) == (per == "tensor")
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        ("int8/symmetric/channel/minmax", 8 + 16 / 128),
+        ("int4/affine/group/mse", 4 + 20 / 64),
+        ("nf4", 4.5),
+        ("nf4-double", 4 + 8 / 64 + 32 / 64 / 256),
+    ],
+)
+def test_bits_a_weight_count_scales_and_zero_points(name: str, bits: float) -> None:
+    assert of(name).bits_a_weight(256, 128) == pytest.approx(bits)
+
+
+def lab(*words: str) -> int:
+    return run_command_line(["quantize-lab", *words], prog="python -m train", commands=COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_docs_numbers_are_what_the_command_gives(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    assert lab("pocket", "--only", "nf4", "--json") == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    text = (root / "docs" / "quantization.md").read_text(encoding="utf-8")
+    assert f"{found['layers']} layers, KL over {found['tokens']:,} tokens" in text
+    for row in found["schemes"]:
+        bits, loss, divergence, top1 = re.findall(
+            rf"\| `{row['scheme']}` \| (\S+) \| (\S+) \| (\S+) \| (\S+)% \|", text
+        )[0]
+        assert float(bits) == pytest.approx(row["bits"], abs=0.006)
+        assert float(loss) == pytest.approx(row["error"], rel=0.02)
+        assert float(divergence) == pytest.approx(row["kl"], rel=0.1)  # another CPU rounds otherwise
+        assert float(top1) == pytest.approx(100 * row["top1"], abs=0.2)
+    assert {file.name for file in Path("runs/lab-pocket").iterdir()} >= {"lab.json", "lab.csv", "lab.png"}
+    assert lab("pocket", "--only", "nf4") == 0
+    assert "nothing changed, skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["--only", "int9"], "--only must be part of a scheme's name"),
+        (["--rows", "0"], "--rows must be at least 1"),
+        (["--source", "no.jsonl"], "no.jsonl"),
+    ],
+)
+def test_bad_settings_are_exit_2(
+    words: list[str],
+    rule: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lab("pocket", *words) == 2
+    assert rule in capsys.readouterr().err
