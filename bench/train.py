@@ -110,9 +110,12 @@ def source_of(case: Case, folder: Path) -> tuple[ModelSource, Any]:
 
     from mathlete.tune.shapes import SHAPES
 
-    model = import_module("memory").random_model(case.shape, SHAPES[case.shape], quantized=True)
+    tokenizer = AutoTokenizer.from_pretrained(case.tokenizer)
+    # Its padding must lie within the vocabulary, also where the shape is another family's.
+    shape = replace(SHAPES[case.shape], vocabulary=max(SHAPES[case.shape].vocabulary, len(tokenizer)))
+    model = import_module("memory").random_model(case.shape, shape, quantized=True)
     model.config.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(case.tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return ModelSource(name=case.shape, location=str(folder)), model
 
 

@@ -84,7 +84,15 @@ def disk_full(error: BaseException) -> bool:
     words = str(error)
     number = error.errno if isinstance(error, OSError) else None
     return number in _FULL or any(
-        mark in words for mark in ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
+        mark in words
+        # torch's zip writer says no more than where it fails.
+        for mark in (
+            "No space left",
+            "File too large",
+            "Disk quota",
+            "PytorchStreamWriter failed",
+            "inline_container.cc",
+        )
     )
 
 
