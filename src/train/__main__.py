@@ -18,7 +18,7 @@ from mathlete.models import ModelSource, default_model, model_source, pinned, we
 from mathlete.runs import Step, run_step, sha256_file
 from mathlete.tune.ranks import first, shared
 from mathlete.tune.recipe import METHODS, UNMERGEABLE, Dpo, Grpo, Method, Recipe
-from mathlete.tune.settings import DeviceName, Lora, MergeBase, Rows, Survival, Tune
+from mathlete.tune.settings import DeviceName, Export, Lora, MergeBase, Rows, Survival, Tune
 from train.lab import LAB_COMMAND
 from train.launch import LAUNCH_COMMAND
 from train.overlap import OVERLAP_COMMAND
@@ -53,6 +53,7 @@ class MathSettings:
     merge_base: MergeBase = "dequant"
     """Merge into the 4-bit base the adapter was trained on, dequantised, or into the model's original weights."""
     survival: Survival
+    export: Export = field(default_factory=Export)
     seed: int = 0
     """Chooses the pocket generator's problems, the held-out rows, the adapter's first weights and the order of rows."""
     threads: int | None = None
@@ -71,7 +72,7 @@ class MathSettings:
         for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
-        for part in (self.corpus, self.rows, self.filters, self.recipe, self.survival):
+        for part in (self.corpus, self.rows, self.filters, self.recipe, self.survival, self.export):
             part.check()
 
     @property
@@ -161,20 +162,40 @@ def math(settings: MathSettings) -> dict[str, object]:
         recipe=settings.recipe,
         merge_base=settings.merge_base,
         survival=settings.survival,
+        export=settings.export,
         seed=settings.seed,
         until=settings.until,
         folder=settings.run,
     )
     own = (settings.method,) if settings.method in ("dpo", "grpo") else ()
-    for group in ("corpus", "rows", "filters", "method", "lora", "tune", *own, "merge_base", "survival", "seed"):
+    for group in (
+        "corpus",
+        "rows",
+        "filters",
+        "method",
+        "lora",
+        "tune",
+        *own,
+        "merge_base",
+        "survival",
+        "export",
+        "seed",
+    ):
         out.print(f"{group}: {getattr(settings, group)}")
     _set_threads(settings.threads, source)
     if not first():
         training.follow()
         raise SystemExit(0)
     steps = training.carry_out(say=out.print)
-    out.print(f"{training.run}: {_MADE[settings.until]} {steps[-1].folder}")
-    return {"run": str(training.run), settings.until: str(steps[-1].folder), **_line(steps)}
+    made = next(step.folder for step in steps if step.name == settings.until)
+    out.print(f"{training.run}: {_MADE[settings.until]} {made}")
+    others = {step.name: step.figures for step in steps if step.name.startswith("export-")}
+    return {
+        "run": str(training.run),
+        settings.until: str(made),
+        **_line(steps),
+        **({"exports": others} if others else {}),
+    }
 
 
 def _plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:

@@ -13,13 +13,14 @@ from mathlete.corpus.settings import Corpus, Filters
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, is_quantized, weight_bytes
 from mathlete.runs import REPORT, Step, require_space, run_step, sha256_json
-from mathlete.tune.export import export
+from mathlete.tune.export import export, export_other
 from mathlete.tune.format import DROPPED, HELDOUT, TRAIN, parts_kept
+from mathlete.tune.formats import FORMATS
 from mathlete.tune.merge import merge
 from mathlete.tune.qlora import last_whole_checkpoint, tune
 from mathlete.tune.ranks import join, shared
 from mathlete.tune.recipe import Recipe
-from mathlete.tune.settings import Advance, MergeBase, Rows, Survival
+from mathlete.tune.settings import Advance, Export, FormatName, MergeBase, Rows, Survival
 from train.data import Data
 
 Until = Literal["format", "tune", "merge", "export"]
@@ -41,6 +42,7 @@ class Training:
     recipe: Recipe
     merge_base: MergeBase
     survival: Survival
+    export: Export
     seed: int
     until: Until = "export"
     """The last step to do."""
@@ -52,7 +54,7 @@ class Training:
         """The run's folder."""
         if self.folder is not None:
             return self.folder
-        settings = {key: value for key, value in asdict(self).items() if key not in ("folder", "until")}
+        settings = {key: value for key, value in asdict(self).items() if key not in ("folder", "until", "export")}
         for where_and_how in ("mirror", "num_proc", "ray"):
             del settings["corpus"][where_and_how]
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(settings)[:8]}"
@@ -70,6 +72,8 @@ class Training:
                 done = getattr(self, f"_{name}")(say)
             say(f"{done.name}: {'nothing changed, skipped' if done.skipped else in_words(done)}")
             steps.append(done)
+        for other in self.export.others if self.until == "export" else ():
+            steps.append(self._other(other, say))
         self._report(steps, say=say)
         shared(False)  # the other processes end
         return steps
@@ -99,6 +103,8 @@ class Training:
             value = f"{self.model.location}, which is quantised"
             cure = "use --merge-base dequant, or --model with the original"
             raise UserError("--merge-base original needs the model's original weights", value=value, cure=cure)
+        for name in dict.fromkeys(self.export.formats) if self.until == "export" else ():
+            FORMATS[name].require(self.export.gpu)
         weights = weight_bytes(self.model.folder) if self.model.folder else 0
         require_space(self.run, needed_bytes=2 * weights + _SPARE_BYTES)
 
@@ -162,12 +168,30 @@ class Training:
                 data=self._data,
                 source=self.model,
                 limits=self.survival,
+                formats=self.export,
                 advance=advance,
                 say=say,
             )
 
-        inputs = {**self._trained_files, "merged": self._merged}
-        return self._step("export", self.run / "export", inputs=inputs, settings=asdict(self.survival), build=build)
+        return self._step("export", self.run / "export", inputs=self._merged_files, settings=self._limits, build=build)
+
+    def _other(self, name: FormatName, say: Callable[[Any], None]) -> Step:
+        def build(folder: Path, advance: Advance) -> dict[str, object]:
+            return export_other(
+                folder,
+                name=name,
+                merged=self._merged,
+                adapter=self._adapter,
+                data=self._data,
+                source=self.model,
+                limits=self.survival,
+                formats=self.export,
+                advance=advance,
+                say=say,
+            )
+
+        found = FORMATS[name].folder
+        return self._step(found, self.run / found, inputs=self._merged_files, settings=self._limits, build=build)
 
     def _step(
         self,
@@ -185,6 +209,14 @@ class Training:
         # A folder's model is told by its files' hashes, a hub's by its commit.
         hub = {} if self.model.folder else {"model": f"{self.model.location}@{self.model.revision}"}
         return run_step(name, folder=folder, inputs=inputs, settings={**settings, **hub}, build=built)
+
+    @property
+    def _limits(self) -> dict[str, object]:
+        return {**asdict(self.survival), "gpu": self.export.gpu, "threshold": self.export.threshold}
+
+    @property
+    def _merged_files(self) -> dict[str, Path]:
+        return {**self._trained_files, "merged": self._merged}
 
     @property
     def _data(self) -> Path:

@@ -1,0 +1,72 @@
+"""The model card beside an export, in the hub's format: what it was made of, with hashes, and what it cost."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mathlete.models import ModelSource
+from mathlete.runs import MANIFEST, read_json, sha256_tree, write_atomically
+
+CARD = "README.md"
+_LOADING = {
+    "q8_0": "llama-server -m model-q8_0.gguf",
+    "int8": 'AutoModelForCausalLM.from_pretrained("THIS FOLDER", device_map="auto")   # transformers and bitsandbytes',
+}
+_VLLM = "vllm serve THIS_FOLDER"
+
+
+def write_card(
+    folder: Path, *, words: str, name: str, source: ModelSource, made_of: Mapping[str, Path], figures: Mapping[str, Any]
+) -> None:
+    """Writes README.md; the files it names and hashes are those that are there already.
+
+    Args:
+        folder: the export's.
+        words: what the format is.
+        name: the format's.
+        source: the model that was trained.
+        made_of: the folders of rows, adapter and merged model.
+        figures: what it cost, as JSON values.
+    """
+    base = source.location if source.folder is None else source.name
+    front = {
+        "base_model": base,
+        "library_name": "gguf" if name == "q8_0" else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["math", "reasoning", name],
+    }
+    files = {file: digest for file, digest in sha256_tree(folder).items() if file != CARD}
+    lines = [
+        "---",
+        *(f"{key}: {json.dumps(value)}" for key, value in front.items()),
+        "---",
+        f"# {base}, tuned, in 8 bits: {words}",
+        "",
+        f"    {_LOADING.get(name, _VLLM)}",
+        "",
+        "## Made of",
+        f"- base: {base}" + (f"@{source.revision}" if source.revision else ""),
+        *(f"- {step}: {_lineage(place)}" for step, place in made_of.items()),
+        "",
+        "## What it cost",
+        "Against the model as it was trained, on held-out rows:",
+        *(f"- {key}: {value}" for key, value in figures.items()),
+        "",
+        "## Files",
+        "| file | sha256 |",
+        "|---|---|",
+        *(f"| {file} | `{digest}` |" for file, digest in sorted(files.items())),
+        "",
+    ]
+    write_atomically(folder / CARD, "\n".join(lines))
+
+
+def _lineage(folder: Path) -> str:
+    """A step's own figures and the key of its inputs and settings."""
+    if not (folder / MANIFEST).is_file():
+        return "not made by a run"
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    shown = ("method", "steps", "rows", "base", "dtype", "last_loss")
+    figures = {key: manifest["figures"][key] for key in shown if key in manifest["figures"]}
+    return f"{', '.join(f'{key} {value}' for key, value in figures.items())}; key `{manifest['key']}`"

@@ -1,0 +1,55 @@
+"""`train math --export.formats`: each format in a folder of its own, measured, with its card, skipped when done."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mathlete.command import run_command_line
+from mathlete.runs import read_json, sha256_file
+from train.__main__ import COMMANDS
+
+pytest.importorskip("gguf", reason="needs the package gguf")
+pytest.importorskip("compressed_tensors", reason="needs the package compressed_tensors")
+WORDS = ("math", "--model", "pocket", "--limit", "80", "--tune.steps", "3", "--tune.batch", "8", "--run", "run",
+         "--rows.heldout", "8", "--survival.greedy", "0", "--survival.max-tokens", "48", "--json")  # fmt: skip
+
+
+def run(*words: str) -> int:
+    return run_command_line([*WORDS, *words], prog="python -m train", commands=COMMANDS)
+
+
+@pytest.mark.slow
+def test_each_format_has_a_folder_with_its_cost_and_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("--export.formats", "w8a16", "w8a8", "q8_0") == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["export"] == "run/export"
+    assert set(found["exports"]) == {"export-w8a16", "export-w8a8", "export-q8_0"}
+    for name, figures in found["exports"].items():
+        folder = Path("run") / name
+        assert 1e-7 < figures["kl"] < 1e-3
+        assert figures["top1"] > 0.98
+        assert read_json(folder / "survival.json")["kl"] == figures["kl"]
+        assert figures["bytes"] < 0.6 * Path("run/merged/model.safetensors").stat().st_size
+    for folder in (Path("run/export"), Path("run/export-q8_0")):
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert card.startswith('---\nbase_model: "pocket"\n')
+        for step in ("data", "adapter", "merged"):
+            assert read_json(Path("run") / step / "manifest.json")["key"] in card
+        for file in folder.glob("*model*"):
+            assert f"| {file.name} | `{sha256_file(file)}` |" in card
+    assert run("--export.formats", "w8a16", "w8a8", "q8_0") == 0
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"export", "export-w8a16", "export-w8a8", "export-q8_0"} <= set(again["skipped"])
+
+
+def test_a_gpu_that_cannot_run_a_format_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("--export.formats", "w8a8", "--export.gpu", "b200") == 2
+    assert "w8a8 runs on compute capability 7.5 or later and below 10, got --export.gpu b200" in capsys.readouterr().err
+    assert not Path("run").exists()
