@@ -38,7 +38,7 @@ def test_each_format_has_a_folder_with_its_cost_and_its_card(
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert card.startswith('---\nbase_model: "pocket"\n')
         for step in ("data", "adapter", "merged"):
-            assert read_json(Path("run") / step / "manifest.json")["key"] in card
+            assert str(read_json(Path("run") / step / "manifest.json")["key"]) in card
         for file in folder.glob("*model*"):
             assert f"| {file.name} | `{sha256_file(file)}` |" in card
     assert run("--export.formats", "w8a16", "w8a8", "q8_0") == 0
