@@ -22,6 +22,7 @@ from mathlete.tune.methods import ADAPTER_CONFIG
 from mathlete.tune.ranks import first, shared, together
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Advance
+from mathlete.tune.tracking import track
 from mathlete.tune.trainers import prepared
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def tune(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     _save(trainer, adapter)
     curve = _curve(trainer.state.log_history)
+    if first():
+        say(track(adapter / METRICS, name=adapter.resolve().parent.name))
     measured = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     if measured is not None:
         say(f"memory: {gib(measured):.2f} GiB measured, {gib(plan.allocated):.2f} planned, CUDA's own aside")
