@@ -91,6 +91,7 @@ def test_without_inspect_the_cure_is_told(run_folder: Path, capsys: pytest.Captu
         assert "a log's name ends in .eval or .json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_report_page_run(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

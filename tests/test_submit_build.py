@@ -228,6 +228,7 @@ def test_the_wheelhouse_takes_what_is_needed_hashes_it_and_is_skipped_when_nothi
         verify_sums(house)
 
 
+@pytest.mark.slow
 def test_what_the_image_has_is_not_carried(tmp_path: Path) -> None:
     wheel(tmp_path, "needed-1.0")
     wheel(tmp_path, f"numpy-{image_packages()['numpy']}")
