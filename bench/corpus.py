@@ -273,6 +273,7 @@ def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
     from mathlete.corpus.overlap import SuiteIndex
     from mathlete.corpus.stream import opened, parse_spec
     from mathlete.models import prompt_format
+    from mathlete.tune.encoding import encoder_of
 
     with TemporaryDirectory() as folder:
         file = Path(folder) / "some.parquet"
@@ -282,12 +283,13 @@ def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
     folder_of = settings.tokenizer
     source = ModelSource(name="given", location=str(folder_of)) if folder_of else model_source("pocket")
     prompts, index = prompt_format(source), SuiteIndex(suite)
+    encode = encoder_of(prompts.tokenizer)
     found = {}
     for name, work in (
         ("verify", lambda: [checked(one.trace, one.problem) for one in traced]),
         ("deduplicate", lambda: first_of_each([one.problem for one in traced])),
         ("decontaminate", lambda: list(index.pairs(one.problem for one in traced))),
-        ("tokenise", lambda: [prompts.completion_ids(trace=t.trace.text, answer=t.trace.answer) for t in traced]),
+        ("tokenise", lambda: [encode(prompts.completion(trace=t.trace.text, answer=t.trace.answer)) for t in traced]),
     ):
         started = time.process_time()
         work()

@@ -10,6 +10,7 @@ from mathlete.corpus.selection import key_of, text_key
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.traces import TracedProblem
 from mathlete.prompts import END_THINK, THINK, PromptFormat
+from mathlete.tune.encoding import encoder_of
 from mathlete.tune.settings import Rows
 
 IGNORED = -100
@@ -74,7 +75,7 @@ def row_of(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters:
         subset=problem.subset,
         prompt_tokens=len(prompt),
         tokens=len(prompt) + len(completion),
-        trained_tokens=sum(label != IGNORED for label in labels),
+        trained_tokens=len(labels) - labels.count(IGNORED),
         shortened=cut,
         problem_key=key_of(problem.statement),
         trace_key=text_key(trace),
@@ -88,15 +89,16 @@ def row_of(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters:
 
 def _completion(prompts: PromptFormat, *, trace: str, answer: str) -> tuple[list[int], list[int]]:
     """(ids, labels) of what follows the prompt; what a tool wrote is tokenised apart, as it is served, without loss."""
+    encode, eos = encoder_of(prompts.tokenizer), int(prompts.tokenizer.eos_token_id)
+    text = prompts.completion(trace=trace, answer=answer)
     if not holds_output(trace):
-        ids = prompts.completion_ids(trace=trace, answer=answer)
+        ids = [*encode(text), eos]
         return ids, ids
     ids, labels = [], []
-    for text, by_model in written_by(prompts.completion(trace=trace, answer=answer)):
-        part = prompts.ids(text)
+    for piece, by_model in written_by(text):
+        part = encode(piece)
         ids += part
         labels += part if by_model else [IGNORED] * len(part)
-    eos = int(prompts.tokenizer.eos_token_id)
     return [*ids, eos], [*labels, eos]
 
 
