@@ -66,7 +66,7 @@ class EvalSettings:
 
 def evaluate(settings: EvalSettings) -> dict[str, object]:
     """Runs the model on the suite, or goes on with a run that was stopped; prints and returns the scores."""
-    from mathlete.report.metrics import Interval
+    from mathlete.metrics import Interval
     from mathlete.report.tables import bias_in_words, in_words, score_table
 
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)

@@ -5,10 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.problems import Problem
-from mathlete.report.comparison import difference_in_words
-from mathlete.report.grading import Graded, Verdict, grade
-from mathlete.report.metrics import (
+from mathlete.metrics import (
     bootstrap,
     calibration,
     calibration_error,
@@ -20,6 +17,9 @@ from mathlete.report.metrics import (
     standard_error,
     wilson,
 )
+from mathlete.problems import Problem
+from mathlete.report.comparison import difference_in_words
+from mathlete.report.grading import Graded, Verdict, grade
 from mathlete.report.results import results, scores
 from mathlete.report.tables import in_words
 from mathlete.sampling.samples import Sample

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
+from mathlete.metrics import standard_error
 from mathlete.report.grading import Graded
-from mathlete.report.metrics import standard_error
 from mathlete.report.recording import EvalRun
 from mathlete.report.training import TrainRun
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.report.metrics import Interval, paired_difference
+from mathlete.metrics import Interval, paired_difference
 from mathlete.report.tables import percent, plus_minus, with_interval
 from mathlete.runs import MANIFEST, read_json
 

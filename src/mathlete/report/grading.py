@@ -6,8 +6,8 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 from mathlete.answers import compare
+from mathlete.metrics import maj_at_k, pass_at_k
 from mathlete.problems import Problem
-from mathlete.report.metrics import maj_at_k, pass_at_k
 from mathlete.solve.solver import Solution
 
 Verdict = Literal["equal", "different", "unknown", "none"]

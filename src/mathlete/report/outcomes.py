@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.report.metrics import Interval, bootstrap
+from mathlete.metrics import Interval, bootstrap
 from mathlete.report.pool import Pool
 from mathlete.report.replay import Bank, Simulated, Wall, banks, draws, question_sets, rows_per_problem, simulate
 from mathlete.sampling.samples import SamplingConfig

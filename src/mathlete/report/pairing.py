@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import UserError
-from mathlete.report.metrics import Interval, maj_at_k, paired_difference, paired_p, problems_to_tell
+from mathlete.metrics import Interval, maj_at_k, paired_difference, paired_p, problems_to_tell
 from mathlete.report.pool import Pool, Recorded
 
 if TYPE_CHECKING:

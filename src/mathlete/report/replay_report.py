@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mathlete.report.metrics import Interval, finish_order
+from mathlete.metrics import Interval, finish_order
 from mathlete.report.outcomes import SAFE_LOSS, Outcome, Submissions
 from mathlete.report.pool import Pool
 from mathlete.report.tables import bias_in_words

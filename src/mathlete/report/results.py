@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from statistics import fmean
 
-from mathlete.report.grading import Graded
-from mathlete.report.metrics import (
+from mathlete.metrics import (
     Interval,
     bootstrap,
     calibration,
@@ -16,6 +15,7 @@ from mathlete.report.metrics import (
     standard_error,
     wilson,
 )
+from mathlete.report.grading import Graded
 
 
 def scores(graded: Sequence[Graded]) -> dict[str, object]:

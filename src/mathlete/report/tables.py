@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mathlete.report.metrics import Interval
+from mathlete.metrics import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table
