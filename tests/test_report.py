@@ -174,12 +174,16 @@ def test_what_is_no_run_is_refused(
 def test_a_training_run_shows_curve_losses_and_drops(tmp_path: Path) -> None:
     page = write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html").read_text()
     told = data(page)
-    assert [chart["key"] for chart in told["charts"]] == ["loss", "rate"]
+    assert [chart["key"] for chart in told["charts"]] == ["loss", "rate", "layers"]
     assert told["charts"][0]["series"][0]["y"] == [2.0, 1.0]
     assert blocks(page)[0][0][8] == len("Q?<think>")
     for words in ("two boxes with different answers", "left out: two boxes", "2.8e-09", "99.5% of 200", "1e-03"):
         assert words in page
-    assert (tmp_path / "t" / "plots" / "loss.png").is_file()
+    for words in ("general: pocket-easy", "-0.250 [-0.300, -0.200]", "+10.0 [+5.0, +15.0]", "taken, better",
+                  "llama.cpp", "+0.5 [-1.0, +2.0]", "left to q_proj.0: 90.0%"):  # fmt: skip
+        assert words in page
+    for name in ("loss", "layers"):
+        assert (tmp_path / "t" / "plots" / f"{name}.png").is_file()
 
 
 def train_run(folder: Path) -> Path:
@@ -187,8 +191,6 @@ def train_run(folder: Path) -> Path:
     row = {"problem_id": "p", "gold": "9", "prompt": "Q?<think>", "trained": "so\n</think>\\boxed{9}",
            "prompt_tokens": 3, "trained_tokens": 7}  # fmt: skip
     left = {"reason": "two boxes", "id": "q", "statement": "Q", "gold": "1", "source": "s", "trace": EVIL}
-    survival = {"kl_merged": 2.8e-9, "kl_int8": 1e-5, "kl_tokens": 10, "greedy_problems": 210, "greedy_answered": 200,
-                "greedy_unchanged": 0.995, "greedy_right_trained": 180, "greedy_right_int8": 181}  # fmt: skip
     points = [{"step": step, "loss": loss, "learning_rate": 1e-4} for step, loss in ((10, 2.0), (20, 1.0))]
     figures = {"kept": 12, "rows": 10, "heldout": 2, "drops": {"two boxes": 1}}
     for name, text in (("data/head.jsonl", json.dumps(row)), ("data/dropped.jsonl", json.dumps(left)),
@@ -196,9 +198,8 @@ def train_run(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text + "\n")
     write_json(folder / "data" / "manifest.json", {"figures": figures, "git": {"commit": "abc"}})
-    limits = {"kl_merged": 1e-4, "kl_int8": 1e-3, "greedy": 0.99}
-    write_json(folder / "export" / "manifest.json", {"figures": survival, "settings": limits})
-    write_json(folder / "export" / "survival.json", survival)
+    for name, value in json.loads((Path(__file__).parent / "golden" / "train_run.json").read_text()).items():
+        write_json(folder / name, value)
     return folder
 
 

@@ -29,8 +29,8 @@ from train.__main__ import COMMANDS, defaults
 GOLDEN = Path(__file__).parent / "golden"
 POCKET = data_folder() / "pocket" / "model"
 SMALL = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "4", "--tune.batch", "4", "--tune.log-every", "1",
-         "--survival.max-tokens", "24", "--survival.greedy", "0", "--run", "r")  # fmt: skip
-
+         "--survival.max-tokens", "24", "--survival.greedy", "0", "--forgetting.problems", "5",
+         "--run", "r")  # fmt: skip
 CHANGED = (*SMALL, "--tune.rate", "1e-3", "--tune.log-every", "10")
 
 
@@ -162,13 +162,17 @@ def test_survival_is_what_the_folders_say(finished: Path) -> None:
     assert saved["kl_int8"] == pytest.approx(kl(reference, export), rel=1e-6)
     assert 0 <= saved["kl_merged"] < saved["kl_int8"] < 1e-3
     assert saved["greedy_problems"] == len(rows)
+    effect = json.loads((finished / "r/effect/effect.json").read_text())
+    assert [hop["hop"] for hop in (*effect["hops"], *saved["hops"])] == ["base", "trained", "merged", "int8"]
+    assert effect["hops"][0]["kl"] > saved["kl_int8"]  # the training did more than 8 bits undo
+    assert effect["hops"][1]["kl"] == 0
 
 
 def test_the_same_command_is_skipped(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sha256_tree(place / "r")
     assert run("math", *SMALL, "--json") == 0
     found = last_line(capsys)
-    assert found["skipped"] == ["format", "tune", "merge", "export"]
+    assert found["skipped"] == ["format", "tune", "effect", "merge", "export"]
     assert (found["run"], found["export"], found["rows"], found["steps"]) == ("r", "r/export", 54, 4)
     assert {"kl_merged", "kl_int8", "seconds", "last_loss", "dropped"} <= found.keys()
     assert (found["kept"], found["drops"], found["parity"]) == (60, {}, {"rows": 60, "mismatches": 0})
@@ -185,7 +189,7 @@ def test_a_changed_setting_redoes_its_step_and_what_follows(place: Path, capsys:
         assert changed[name] != before[name]
     # How often it is saved changes no weight, and what the last step may cost changes nothing before it.
     assert run("math", *CHANGED, "--tune.save-every", 7, "--survival.kl-int8", "2e-3", "--json") == 0
-    assert last_line(capsys)["skipped"] == ["format", "tune", "merge"]
+    assert last_line(capsys)["skipped"] == ["format", "tune", "effect", "merge"]
 
 
 def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,6 +252,8 @@ BAD_LINE = '{"id": "1", "statement": "1+1", "gold": "2", "answer": "2"}'
         (["--tune.steps", "0"], "--tune.steps must be at least 1, got 0"),
         (["--lora.targets", "all-linear", "q_proj"], "--lora.targets must be layers, or all-linear, got all-linear q_"),
         (["--lora.dropout", "1"], "--lora.dropout must be 0 to below 1, got 1.0"),
+        (["--forgetting.source", "gsm9k"], "the source must be a known one, got 'gsm9k'"),
+        (["--forgetting.loss", "-1"], "--forgetting.loss must be 0 or above, got -1.0"),
         (["--survival.greedy", "2"], "--survival.greedy must be 0 to 1, got 2.0"),
         (["--run", "mine"], "a step writes only into its own or an empty folder, got mine/data"),
     ],
@@ -301,7 +307,7 @@ def test_the_run_is_named_by_what_it_does() -> None:
 
     def named(*, folder: Path | None = None, seed: int = 0, **corpus: Any) -> str:
         settings = defaults(["--model", "pocket"])
-        keys = ("rows", "filters", "recipe", "merge_base", "survival", "export")
+        keys = ("rows", "filters", "recipe", "merge_base", "forgetting", "survival", "export")
         given: Any = {key: getattr(settings, key) for key in keys}
         reads = replace(settings.corpus, **corpus)
         return str(Training(model=model_source("pocket"), corpus=reads, folder=folder, seed=seed, **given).run)

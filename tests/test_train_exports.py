@@ -1,18 +1,26 @@
 """`train math --export.formats`: each format in a folder of its own, measured, with its card, skipped when done."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from mathlete.command import run_command_line
 from mathlete.runs import read_json, sha256_file
+from mathlete.tune.formats import load_export
+from mathlete.tune.layers import stored_weights
 from train.__main__ import COMMANDS
 
 pytest.importorskip("gguf", reason="needs the package gguf")
 pytest.importorskip("compressed_tensors", reason="needs the package compressed_tensors")
 WORDS = ("math", "--model", "pocket", "--limit", "80", "--tune.steps", "3", "--tune.batch", "8", "--run", "run",
          "--rows.heldout", "8", "--survival.greedy", "0", "--survival.max-tokens", "48", "--json")  # fmt: skip
+
+
+ENGINES = ["transformers", *(["llama.cpp"] if find_spec("xllamacpp") else [])]
 
 
 def run(*words: str) -> int:
@@ -30,10 +38,20 @@ def test_each_format_has_a_folder_with_its_cost_and_its_card(
     assert set(found["exports"]) == {"export-w8a16", "export-w8a8", "export-q8_0"}
     for name, figures in found["exports"].items():
         folder = Path("run") / name
-        assert 1e-7 < figures["kl"] < 1e-3
+        kl = figures[f"kl_{name.removeprefix('export-')}"]
+        assert 1e-7 < kl < 1e-3
         assert figures["top1"] > 0.98
-        assert read_json(folder / "survival.json")["kl"] == figures["kl"]
+        survival: dict[str, Any] = read_json(folder / "survival.json")
+        assert survival["hops"][0]["kl"] == kl
+        assert figures["least_signal_to_noise"] > 0.5
+        assert all(0.8 < row["kept"] < 1.2 for row in survival["layers"])
+        weights = stored_weights(folder)
+        for name, values in load_export(folder).named_parameters():
+            if "_proj" in name and values.dtype.is_floating_point:
+                assert torch.allclose(weights(name.removesuffix(".weight")), values.float(), atol=1e-3)
         assert figures["bytes"] < 0.6 * Path("run/merged/model.safetensors").stat().st_size
+    served: dict[str, Any] = read_json(Path("run/export-q8_0/survival.json"))
+    assert [hop["engine"] for hop in served["hops"]] == ENGINES
     for folder in (Path("run/export"), Path("run/export-q8_0")):
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert card.startswith('---\nbase_model: "pocket"\n')

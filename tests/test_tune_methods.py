@@ -29,7 +29,8 @@ from train.__main__ import COMMANDS, MathSettings, defaults
 from train.run import recipe_settings
 
 WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "3", "--tune.batch", "8", "--tune.log-every", "1",
-         "--grpo.max-tokens", "32", "--survival.max-tokens", "24", "--survival.greedy", "0", "--json")  # fmt: skip
+         "--grpo.max-tokens", "32", "--survival.max-tokens", "24", "--survival.greedy", "0",
+         "--forgetting.problems", "5", "--json")  # fmt: skip
 
 
 def run(*words: object) -> int:
@@ -142,6 +143,7 @@ def test_what_is_trained_becomes_part_of_the_weights(
         base="dequant",
         limits=Survival(),
         advance=lambda *_: None,
+        say=lambda _: None,
     )
     assert float(str(found["kl_merged"])) < 1e-4
     assert read_json(tmp_path / "config.json")["dtype"] == "float16"
@@ -157,7 +159,7 @@ def test_a_run_by_the_method_is_skipped_the_second_time(
     assert run("math", *words) == 0
     assert last_line(capsys)["skipped"] == []
     assert run("math", *words) == 0
-    assert last_line(capsys)["skipped"] == ["format", "tune", "merge"]
+    assert last_line(capsys)["skipped"] == ["format", "tune", "effect", "merge"]
 
 
 @pytest.mark.parametrize("method", UNMERGEABLE)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from hypothesis import given
@@ -10,8 +11,12 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.tune.settings import Survival
-from mathlete.tune.survival import compare_greedy, kl, require_survival, survival_table
+from mathlete.report.hops import survival_table
+from mathlete.tune.effect import require_kept
+from mathlete.tune.hops import require_survival
+from mathlete.tune.merge import bases_in_words, compare_bases
+from mathlete.tune.settings import Forgetting, Survival
+from mathlete.tune.survival import compare_greedy, kl, row_losses
 from mathlete.tune.trainers import schedule
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=300)
@@ -52,38 +57,100 @@ def test_kl_is_never_negative_and_zero_only_for_the_same(seed: int) -> None:
     assert 0 < kl(one, other) < 1e-9
 
 
-FIGURES: dict[str, Any] = {
-    "kl_merged": 1e-5,
-    "kl_int8": 5e-4,
-    "kl_tokens": 100,
-    "greedy_problems": 200,
-    "greedy_answered": 200,
-    "greedy_unchanged": 0.995,
-    "greedy_right_trained": 150,
-    "greedy_right_int8": 149,
+HOP: dict[str, Any] = {
+    "hop": "int8",
+    "engine": "transformers",
+    "kl": 5e-4,
+    "top1": 0.999,
+    "problems": 200,
+    "answered": 200,
+    "unchanged": 0.995,
+    "right": 149,
+    "change": [-0.005, -0.02, 0.01],
+    "bytes": 2**20,
+    "seconds": 2.0,
 }
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"kl_merged": 2e-4}, r"KL\(trained \|\| merged\) must be at most 0.0001 nats a token, got 2.00e-04"),
-        ({"kl_int8": 2e-3}, r"KL\(trained \|\| int8\) must be at most 0.001 nats a token, got 2.00e-03"),
-        ({"kl_int8": math.nan}, r"KL\(trained \|\| int8\) must be .*, got nan"),
-        ({"kl_merged": math.inf}, r"KL\(trained \|\| merged\) must be .*, got inf"),
-        ({"greedy_unchanged": 0.985}, "at least 99% of greedy answers unchanged, got 98.5% of 200"),
+        ({"hop": "merged", "kl": 2e-4}, r"KL\(trained \|\| merged\) must be at most 0.0001 nats a token, got 2.00e-04"),
+        ({"kl": 2e-3}, r"KL\(trained \|\| int8\) must be at most 0.001 nats a token, got 2.00e-03"),
+        ({"kl": math.nan}, r"KL\(trained \|\| int8\) must be .*, got nan"),
+        ({"hop": "merged", "kl": math.inf}, r"KL\(trained \|\| merged\) must be .*, got inf"),
+        ({"unchanged": 0.985}, "int8 must leave at least 99% of .* unchanged, got 98.5% of 200 by transformers"),
+        ({"hop": "q8_0", "engine": "llama.cpp", "kl": None, "unchanged": 0.9}, "q8_0 must leave .* by llama.cpp"),
     ],
 )
 def test_a_breach_names_the_hop_its_figure_and_the_cure(changed: dict[str, Any], message: str) -> None:
-    require_survival(FIGURES, Survival())
+    require_survival(HOP, Survival())
     with pytest.raises(UserError, match=message):
-        require_survival({**FIGURES, **changed}, Survival())
+        require_survival({**HOP, **changed}, Survival())
 
 
 def test_models_that_answer_nothing_are_told_and_are_no_breach() -> None:
-    silent = {**FIGURES, "greedy_answered": 0, "greedy_unchanged": None}
+    silent = {**HOP, "answered": 0, "unchanged": None}
     require_survival(silent, Survival())
-    assert "none answered" in [cell for column in survival_table(silent, Survival()).columns for cell in column.cells]
+    table = survival_table([silent], tokens=9)
+    assert "none answered" in [cell for column in table.columns for cell in column.cells]
+
+
+GENERAL: dict[str, Any] = {"source": "gsm8k", "accuracy_change": [0.0, -0.02, 0.02], "loss_change": [0.0, -0.1, 0.1]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"accuracy_change": [-0.12, -0.2, -0.04]}, "at most 5% of the accuracy on gsm8k, got 12.0%.*gsm8k=1"),
+        ({"accuracy_change": [-0.12, -0.3, 0.01]}, ""),  # may be chance
+        ({"accuracy_change": [-0.04, -0.05, -0.03]}, ""),  # shown, but small
+        ({"loss_change": [0.3, 0.1, 0.5]}, "at most 0.1 nats a token of loss on gsm8k, got 0.300"),
+        ({"loss_change": [0.3, -0.1, 0.7]}, ""),
+        ({"loss_change": [math.nan, math.nan, math.nan]}, "nats a token of loss on gsm8k, got nan"),
+    ],
+)
+def test_forgetting_is_a_breach_where_it_is_large_and_no_chance(changed: dict[str, Any], message: str) -> None:
+    if not message:
+        require_kept({**GENERAL, **changed}, Forgetting())
+        return
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        require_kept({**GENERAL, **changed}, Forgetting())
+
+
+def rows_of(*lengths: int) -> datasets.Dataset:
+    return datasets.Dataset.from_list([{"input_ids": [*range(length)], "prompt_tokens": 2} for length in lengths])
+
+
+def test_a_rows_loss_is_that_of_its_own_completion() -> None:
+    rows, vocabulary = rows_of(5, 4, 7), 10
+    torch.manual_seed(0)
+    found = torch.log_softmax(torch.randn(3 + 2 + 5, vocabulary), dim=-1)
+    losses, at = row_losses(found, rows), 0
+    for loss, row in zip(losses, rows, strict=True):
+        targets = row["input_ids"][2:]
+        expected = -sum(float(found[at + place, token]) for place, token in enumerate(targets)) / len(targets)
+        assert loss == pytest.approx(expected)
+        at += len(targets)
+
+
+@pytest.mark.parametrize(
+    ("shift", "proposed"),
+    [(0.0, "dequant"), (0.2, "dequant"), (-0.2, "original")],  # as good: the nearer one
+)
+def test_the_base_of_lower_loss_is_proposed_else_the_nearer(shift: float, proposed: str) -> None:
+    rows = rows_of(*[6] * 30)
+    torch.manual_seed(0)
+    targets = torch.tensor([token for row in rows for token in row["input_ids"][2:]])
+    logits = torch.randn(len(targets), 10)
+    moved = logits + 1e-3 * torch.randn_like(logits)
+    moved[torch.arange(len(targets)), targets] -= shift
+    both = {"dequant": torch.log_softmax(logits, -1), "original": torch.log_softmax(moved, -1)}
+    found = compare_bases(both, reference=both["dequant"], rows=rows)  # type: ignore[arg-type]
+    assert found["proposed"] == proposed
+    assert found["bases"]["dequant"]["kl"] == 0 < found["bases"]["original"]["kl"]
+    words = bases_in_words(found, chosen="dequant")
+    assert ("--merge-base original" in words) == (proposed == "original")
 
 
 def test_greedy_answers_are_compared_as_answers_not_as_text() -> None:
@@ -94,3 +161,5 @@ def test_greedy_answers_are_compared_as_answers_not_as_text() -> None:
     assert (found.problems, found.answered, found.unchanged) == (4, 3, 1)
     assert (found.right_before, found.right_after) == (2, 2)
     assert found.share == pytest.approx(1 / 3)
+    assert found.change.value == 0
+    assert found.change.lo < 0 < found.change.hi

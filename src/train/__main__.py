@@ -18,7 +18,7 @@ from mathlete.models import ModelSource, default_model, model_source, pinned, we
 from mathlete.runs import Step, run_step, sha256_file
 from mathlete.tune.ranks import first, shared
 from mathlete.tune.recipe import METHODS, UNMERGEABLE, Dpo, Grpo, Method, Recipe
-from mathlete.tune.settings import DeviceName, Export, Lora, MergeBase, Rows, Survival, Tune
+from mathlete.tune.settings import DeviceName, Export, Forgetting, Lora, MergeBase, Rows, Survival, Tune
 from train.lab import LAB_COMMAND
 from train.launch import LAUNCH_COMMAND
 from train.overlap import OVERLAP_COMMAND
@@ -52,6 +52,7 @@ class MathSettings:
     grpo: Grpo = field(default_factory=Grpo)
     merge_base: MergeBase = "dequant"
     """Merge into the 4-bit base the adapter was trained on, dequantised, or into the model's original weights."""
+    forgetting: Forgetting
     survival: Survival
     export: Export = field(default_factory=Export)
     seed: int = 0
@@ -72,7 +73,7 @@ class MathSettings:
         for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
-        for part in (self.corpus, self.rows, self.filters, self.recipe, self.survival, self.export):
+        for part in (self.corpus, self.rows, self.filters, self.recipe, self.forgetting, self.survival, self.export):
             part.check()
 
     @property
@@ -134,6 +135,7 @@ def settings_of(model: str) -> MathSettings:
         filters=found.filters,
         lora=found.lora,
         tune=found.tune,
+        forgetting=found.forgetting,
         survival=found.survival,
     )
 
@@ -161,6 +163,7 @@ def math(settings: MathSettings) -> dict[str, object]:
         filters=settings.filters,
         recipe=settings.recipe,
         merge_base=settings.merge_base,
+        forgetting=settings.forgetting,
         survival=settings.survival,
         export=settings.export,
         seed=settings.seed,
@@ -177,6 +180,7 @@ def math(settings: MathSettings) -> dict[str, object]:
         "tune",
         *own,
         "merge_base",
+        "forgetting",
         "survival",
         "export",
         "seed",

@@ -20,7 +20,7 @@ commits are in `mathlete.models.HUB_MODELS`; those of the 4-bit copies are pinne
 from dataclasses import dataclass, replace
 
 from mathlete.corpus.settings import Corpus, Filters
-from mathlete.tune.settings import Lora, Rows, Survival, Tune
+from mathlete.tune.settings import Forgetting, Lora, Rows, Survival, Tune
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Preset:
     filters: Filters
     lora: Lora
     tune: Tune
+    forgetting: Forgetting
     survival: Survival
 
 
@@ -42,6 +43,7 @@ POCKET = Preset(
     filters=Filters(duplicates="keep"),
     lora=Lora(rank=16, alpha=32),
     tune=Tune(rate=2e-3, batch=32),
+    forgetting=Forgetting(source="pocket-easy"),
     survival=Survival(max_tokens=256),
 )
 DISTILLED = Preset(
@@ -50,6 +52,8 @@ DISTILLED = Preset(
     filters=Filters(),
     lora=Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",)),
     tune=Tune(rate=2e-4, epochs=2.0, batch=8, accumulate=2, warmup=0.05, clip=0.3, save_every=25, log_every=5),
+    # Which general set is at hand is the user's to say: --forgetting.source gsm8k, or a file of traced problems.
+    forgetting=Forgetting(),
     survival=Survival(max_tokens=4096),
 )
 # A step of 16 rows takes minutes there: a kill must not cost an hour.

@@ -10,17 +10,19 @@ from typing import Any, Literal, get_args
 
 from mathlete.command import busy, noting, progress
 from mathlete.corpus.settings import Corpus, Filters
+from mathlete.corpus.stream import parse_spec
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, is_quantized, weight_bytes
 from mathlete.runs import REPORT, Step, require_space, run_step, sha256_json
-from mathlete.tune.export import export, export_other
+from mathlete.tune.effect import ANSWERS, effect
+from mathlete.tune.export import Made, export
 from mathlete.tune.format import DROPPED, HELDOUT, TRAIN, parts_kept
 from mathlete.tune.formats import FORMATS
 from mathlete.tune.merge import merge
 from mathlete.tune.qlora import last_whole_checkpoint, tune
 from mathlete.tune.ranks import join, shared
 from mathlete.tune.recipe import Recipe
-from mathlete.tune.settings import Advance, Export, FormatName, MergeBase, Rows, Survival
+from mathlete.tune.settings import Advance, Export, Forgetting, FormatName, MergeBase, Rows, Survival
 from train.data import Data
 
 Until = Literal["format", "tune", "merge", "export"]
@@ -41,6 +43,7 @@ class Training:
     filters: Filters
     recipe: Recipe
     merge_base: MergeBase
+    forgetting: Forgetting
     survival: Survival
     export: Export
     seed: int
@@ -67,16 +70,22 @@ class Training:
         """
         self._check()
         steps: list[Step] = []
-        for name in STEPS[: STEPS.index(self.until) + 1]:
+        for name in self._names:
             with noting(lambda: [f"{step.folder}, finished" for step in steps]):
                 done = getattr(self, f"_{name}")(say)
             say(f"{done.name}: {'nothing changed, skipped' if done.skipped else in_words(done)}")
             steps.append(done)
         for other in self.export.others if self.until == "export" else ():
-            steps.append(self._other(other, say))
+            steps.append(self._exported(other, say))
         self._report(steps, say=say)
         shared(False)  # the other processes end
         return steps
+
+    @property
+    def _names(self) -> list[str]:
+        """The steps to do; what the training did is measured where a merge follows."""
+        names: list[str] = [*STEPS[: STEPS.index(self.until) + 1]]
+        return names if "merge" not in names else [*names[:2], "effect", *names[2:]]
 
     def _report(self, steps: Sequence[Step], *, say: Callable[[Any], None]) -> None:
         file = self.run / REPORT
@@ -103,6 +112,8 @@ class Training:
             value = f"{self.model.location}, which is quantised"
             cure = "use --merge-base dequant, or --model with the original"
             raise UserError("--merge-base original needs the model's original weights", value=value, cure=cure)
+        if self.forgetting.source:
+            parse_spec(self.forgetting.source)
         for name in dict.fromkeys(self.export.formats) if self.until == "export" else ():
             FORMATS[name].require(self.export.gpu)
         weights = weight_bytes(self.model.folder) if self.model.folder else 0
@@ -144,6 +155,26 @@ class Training:
         """What all processes but the first do: they wait, and join it in training."""
         join(lambda: self._train(self._adapter, advance=lambda *_: None, say=lambda _: None))
 
+    def _effect(self, say: Callable[[Any], None]) -> Step:
+        def build(folder: Path, advance: Advance) -> dict[str, object]:
+            return effect(
+                folder,
+                adapter=self._adapter,
+                data=self._data,
+                source=self.model,
+                max_tokens=self.survival.max_tokens,
+                forgetting=self.forgetting,
+                mirror=self.corpus.mirror,
+                seed=self.seed,
+                advance=advance,
+                say=say,
+            )
+
+        settings = {**asdict(self.forgetting), "max_tokens": self.survival.max_tokens, "seed": self.seed}
+        files = parse_spec(self.forgetting.source).files(self.corpus.mirror) if self.forgetting.source else []
+        inputs = {**self._trained_files, **{f"general {number}": file for number, file in enumerate(files)}}
+        return self._step("effect", self.run / "effect", inputs=inputs, settings=settings, build=build)
+
     def _merge(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:
             return merge(
@@ -154,40 +185,33 @@ class Training:
                 base=self.merge_base,
                 limits=self.survival,
                 advance=advance,
+                say=say,
             )
 
         settings = {"base": self.merge_base, "kl_merged": self.survival.kl_merged}
         return self._step("merge", self._merged, inputs=self._trained_files, settings=settings, build=build)
 
     def _export(self, say: Callable[[Any], None]) -> Step:
+        return self._exported("int8", say)
+
+    def _exported(self, name: FormatName, say: Callable[[Any], None]) -> Step:
+        made = Made(
+            source=self.model,
+            data=self._data,
+            adapter=self._adapter,
+            effect=self.run / "effect",
+            merged=self._merged,
+            base=self.merge_base,
+        )
+
+        def show(hops: list[dict[str, Any]], tokens: int) -> None:
+            from mathlete.report.hops import survival_table
+
+            say(survival_table(hops, tokens=tokens))
+
         def build(folder: Path, advance: Advance) -> dict[str, object]:
             return export(
-                folder,
-                merged=self._merged,
-                adapter=self._adapter,
-                data=self._data,
-                source=self.model,
-                limits=self.survival,
-                formats=self.export,
-                advance=advance,
-                say=say,
-            )
-
-        return self._step("export", self.run / "export", inputs=self._merged_files, settings=self._limits, build=build)
-
-    def _other(self, name: FormatName, say: Callable[[Any], None]) -> Step:
-        def build(folder: Path, advance: Advance) -> dict[str, object]:
-            return export_other(
-                folder,
-                name=name,
-                merged=self._merged,
-                adapter=self._adapter,
-                data=self._data,
-                source=self.model,
-                limits=self.survival,
-                formats=self.export,
-                advance=advance,
-                say=say,
+                folder, name=name, made=made, limits=self.survival, formats=self.export, advance=advance, show=show
             )
 
         found = FORMATS[name].folder
@@ -212,11 +236,12 @@ class Training:
 
     @property
     def _limits(self) -> dict[str, object]:
-        return {**asdict(self.survival), "gpu": self.export.gpu, "threshold": self.export.threshold}
+        how = {key: getattr(self.export, key) for key in ("gpu", "threshold", "engines")}
+        return {**asdict(self.survival), **how}
 
     @property
     def _merged_files(self) -> dict[str, Path]:
-        return {**self._trained_files, "merged": self._merged}
+        return {**self._trained_files, "merged": self._merged, "answers": self.run / "effect" / ANSWERS}
 
     @property
     def _data(self) -> Path:
@@ -276,5 +301,7 @@ def nothing_left_of_bad_input(folder: Path) -> Iterator[None]:
 def in_words(step: Step) -> str:
     """A finished step in a line: its seconds and figures."""
     shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in step.figures.items()}
-    figures = ", ".join(f"{key} {value}" for key, value in shown.items() if not isinstance(value, str | None))
+    figures = ", ".join(
+        f"{key} {value}" for key, value in shown.items() if not isinstance(value, str | list | None) and key != "bases"
+    )
     return f"{step.manifest['seconds']} s, {figures}"

@@ -1,5 +1,6 @@
 """What a run's pictures show, as data: drawn once by Chart.js in the report and once by matplotlib as PNG."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
@@ -68,7 +69,7 @@ def charts_of(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
         found += [draw(run, tail, title) for run, tail, title in told if isinstance(run, EvalRun)]
     for place, (run, tail, title) in enumerate(told):
         if isinstance(run, TrainRun):
-            found += _curves(run, tail, title, place)
+            found += [*_curves(run, tail, title, place), *_layers(run, tail, title)]
     return found
 
 
@@ -298,3 +299,37 @@ def _curves(run: TrainRun, tail: str, title: str, place: int) -> list[Chart]:
         for key, field, words, note in named
         if run.curve
     ]
+
+
+def _layers(run: TrainRun, tail: str, title: str) -> list[Chart]:
+    """Each layer's change by training over what an export loses of it, a curve an export."""
+    longest = max(map(len, run.layers.values()), default=0)
+    if longest < 2:
+        return []
+    ratios = {name: [_orders(row) for row in rows] for name, rows in run.layers.items()}
+    return [
+        Chart(
+            key=f"layers{tail}",
+            title=f"What 8 bits leave of the training{title}",
+            note="A layer's change by training over what 8-bit numbers lose of it, log10: above 0 the change is the "
+            "larger. " + _weakest(run),
+            kind="lines",
+            x=list(range(1, longest + 1)),
+            series=[
+                Series(name=name, colour=str(place % 5), y=[*row, *[None] * (longest - len(row))])
+                for place, (name, row) in enumerate(ratios.items())
+            ]
+            + [Series(name="as large as the loss", colour="limit", y=[0.0] * longest, dashed=True)],
+            x_label="linear layers in their order",
+            y_label="log10(change / loss)",
+        )
+    ]
+
+
+def _orders(row: dict[str, Any]) -> float:
+    return round(math.log10(row["signal"] / max(row["noise"], 1e-12)), 4)
+
+
+def _weakest(run: TrainRun) -> str:
+    least = min((row for rows in run.layers.values() for row in rows), key=lambda row: float(row["kept"]))
+    return f"Least of its change is left to {least['layer']}: {least['kept']:.1%}."

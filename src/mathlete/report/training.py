@@ -9,7 +9,7 @@ from mathlete.corpus.card import reason_in_words
 from mathlete.problems import read_json_lines
 from mathlete.runs import MANIFEST, read_json
 
-STEPS = ("data", "adapter", "merged", "export")
+STEPS = ("data", "adapter", "effect", "merged", "export")
 _MOST_DROPPED = 200
 """Traces that were left out, as far as they are shown."""
 
@@ -24,8 +24,12 @@ class TrainRun:
     """Those of its finished steps, by folder."""
     curve: list[dict[str, Any]]
     """Points of step, loss, learning_rate and more."""
-    survival: dict[str, Any]
-    """Figures of the export; empty before it."""
+    hops: list[dict[str, Any]]
+    """What each hop to the exports cost; empty before the merge."""
+    layers: dict[str, list[dict[str, Any]]]
+    """By export: of each layer, what was trained into it and what 8 bits lose."""
+    effect: dict[str, Any]
+    """What the training changed on held-out and on general problems; empty before the merge."""
     rows: list[dict[str, Any]]
     """The first rows as text: prompt, trained, problem_id, gold."""
     dropped: list[dict[str, Any]]
@@ -51,13 +55,16 @@ def read_train_run(folder: Path) -> TrainRun:
     Raises:
         UserError: a file that is not what it must be.
     """
-    survival = folder / "export" / "survival.json"
+    effect = _read(folder / "effect" / "effect.json")
+    exports = {file.parent.name: _read(file) for file in sorted(folder.glob("export*/survival.json"))}
     return TrainRun(
         name=folder.resolve().name,
         folder=folder,
         manifests={step: read_json(path) for step in STEPS if (path := folder / step / MANIFEST).is_file()},
         curve=_rows(folder / "adapter" / "metrics.jsonl"),
-        survival=read_json(survival) if survival.is_file() else {},
+        hops=[hop for found in (effect, *exports.values()) for hop in found.get("hops", ())],
+        layers={name: found["layers"] for name, found in exports.items() if found.get("layers")},
+        effect=effect,
         rows=_rows(folder / "data" / "head.jsonl"),
         dropped=_rows(folder / "data" / "dropped.jsonl", most=_MOST_DROPPED),
     )
@@ -66,6 +73,10 @@ def read_train_run(folder: Path) -> TrainRun:
 def is_train_run(folder: Path) -> bool:
     """Whether the folder has a step of a training run."""
     return any((folder / step).is_dir() for step in STEPS)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _rows(path: Path, *, most: int | None = None) -> list[dict[str, Any]]:

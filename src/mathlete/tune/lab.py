@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from mathlete.corpus.stream import opened, parse_spec
 from mathlete.models import ModelSource, load_model, prompt_format
 from mathlete.runs import write_atomically, write_json
+from mathlete.tune.effect import rows_of_traces
 from mathlete.tune.quantizers import Scheme, requantized
-from mathlete.tune.survival import kl, log_probabilities
+from mathlete.tune.survival import kl, log_probabilities, top1
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from rich.table import Table
     from torch import Tensor
 
@@ -45,7 +45,8 @@ def measure(
     import torch
 
     model = load_model(source, precision="dense", dtype="float32")
-    text = _rows(source, rows, count=count, seed=seed)
+    traced = [one for one, *_ in opened(parse_spec(rows), mirror=None, limit=count, seed=seed)]
+    text = rows_of_traces(traced, prompt_format(source))
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -62,17 +63,6 @@ def measure(
     total = sum(weight.numel() for weight in weights.values())
     facts = {"model": source.name, "tokens": len(reference), "layers": len(layers), "weights": total}
     return {**facts, "schemes": found}
-
-
-def _rows(source: ModelSource, spec: str, *, count: int, seed: int) -> "Dataset":
-    import datasets
-
-    prompts, found = prompt_format(source), []
-    for traced, *_ in opened(parse_spec(spec), mirror=None, limit=count, seed=seed):
-        prompt = prompts.prompt_ids(traced.problem.statement)
-        completion = prompts.completion_ids(trace=traced.trace.text, answer=traced.trace.answer)
-        found.append({"input_ids": prompt + completion, "prompt_tokens": len(prompt)})
-    return datasets.Dataset.from_list(found)
 
 
 def _put(layers: dict[str, Any], weights: "dict[str, Tensor]", scheme: Scheme) -> float:
@@ -96,7 +86,7 @@ def _figures(
         "bits": round(bits, 4),
         "error": float(f"{lost:.4g}"),
         "kl": float(f"{kl(reference, other):.4g}"),
-        "top1": round(float((reference.argmax(1) == other.argmax(1)).double().mean()), 4),
+        "top1": round(top1(reference, other), 4),
         "mib": round(bits * total / 8 / 2**20, 4),
     }
 

@@ -182,8 +182,33 @@ class Survival:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """What tuning may cost of another kind of problem, measured on base and trained model before the merge."""
+
+    source: str | None = None
+    """Source of such problems with traces, as of --source; pocket-easy: the pocket generator's, unseen ones."""
+    problems: int = 200
+    """Problems of it, from its beginning, 1 or more."""
+    accuracy: float = 0.05
+    """Largest fall of greedy accuracy, as a share of the problems, 0 to 1; one that may be chance does not count."""
+    loss: float = 0.1
+    """Largest rise of the loss on their traces, nats a token, 0 or above; one that may be chance does not count."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        require(
+            ("forgetting.problems", self.problems, self.problems >= 1, "at least 1"),
+            ("forgetting.accuracy", self.accuracy, 0 <= self.accuracy <= 1, "0 to 1"),
+            ("forgetting.loss", self.loss, self.loss >= 0, "0 or above"),
+        )
+
+
 FormatName = Literal["int8", "w8a16", "w8a8", "q8_0"]
 """8-bit formats: bitsandbytes · compressed-tensors, weights alone · and activations (vLLM) · GGUF (llama.cpp)."""
+
+ServingEngine = Literal["llama.cpp", "vllm"]
+"""Engines beside transformers that read exports: llama.cpp q8_0, vllm the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +219,9 @@ class Export:
     """int8 is always made, in the run's `export`, for all other commands read it; each other one in `export-NAME`."""
     gpu: DeviceName | None = None
     """The GPU that will serve: a format it can't run is refused, and its 16-bit type is taken (fp16 on a T4)."""
+    engines: tuple[ServingEngine, ...] = ("llama.cpp",)
+    """Engines that must read their formats too: llama.cpp (q8_0, where its package is) · vllm (the others; it must have
+    room beside this process)."""
     threshold: float = 6.0
     """Activations from which LLM.int8 keeps a column in 16 bits, 0 or above; 0: none is kept."""
 

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.answers import compare
-from mathlete.errors import UserError
+from mathlete.metrics import Interval, paired_difference
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.tune.format import HELDOUT
-from mathlete.tune.settings import Survival
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
-    from rich.table import Table
 
     from mathlete.sampling.batch import Request
 
@@ -47,20 +45,44 @@ def log_probabilities(model: Any, rows: "Dataset") -> "torch.Tensor":
     """
     import torch
 
-    vocabulary = int(model.config.get_text_config().vocab_size)
-    total = sum(len(ids) for ids in rows["input_ids"]) - sum(rows["prompt_tokens"])
-    every = -(-total * vocabulary * 4 // _KEPT_BYTES)
-    found, before = [], 0
+    found = []
     with torch.inference_mode():
-        for row in rows:
-            ids = torch.tensor([row["input_ids"]], device=model.device)
-            first, last = row["prompt_tokens"] - 1, ids.shape[1] - 1
-            positions = torch.arange(first + (-before) % every, last, every, device=model.device)
-            before += last - first
-            if len(positions):
-                logits = model(input_ids=ids, logits_to_keep=positions, use_cache=False).logits[0]
-                found.append(torch.log_softmax(logits.float(), dim=-1).cpu())
+        for tokens, positions in asked(rows, vocabulary=int(model.config.get_text_config().vocab_size)):
+            ids, places = torch.tensor([tokens], device=model.device), torch.tensor(positions, device=model.device)
+            logits = model(input_ids=ids, logits_to_keep=places, use_cache=False).logits[0]
+            found.append(torch.log_softmax(logits.float(), dim=-1).cpu())
     return torch.cat(found)
+
+
+def asked(rows: "Dataset", *, vocabulary: int) -> Iterator[tuple[list[int], range]]:
+    """Yields (token ids, positions whose next token is looked at) of each row that has any."""
+    total = sum(len(ids) for ids in rows["input_ids"]) - sum(rows["prompt_tokens"])
+    every, before = -(-total * vocabulary * 4 // _KEPT_BYTES), 0
+    for row in rows:
+        ids = row["input_ids"]
+        first, last = row["prompt_tokens"] - 1, len(ids) - 1
+        positions = range(first + (-before) % every, last, every)
+        before += last - first
+        if positions:
+            yield ids, positions
+
+
+def row_losses(found: "torch.Tensor", rows: "Dataset") -> list[float]:
+    """The mean loss of each row, nats a token, by its log-probabilities (tokens, vocabulary)."""
+    import torch
+
+    losses, start = [], 0
+    for ids, positions in asked(rows, vocabulary=found.shape[1]):
+        part = found[start : start + len(positions)]
+        start += len(positions)
+        targets = torch.tensor([ids[at + 1] for at in positions])
+        losses.append(-float(part.gather(1, targets[:, None]).double().mean()))
+    return losses
+
+
+def top1(reference: "torch.Tensor", other: "torch.Tensor") -> float:
+    """Share of tokens with the same likeliest next token, of log-probabilities (tokens, vocabulary)."""
+    return float((reference.argmax(1) == other.argmax(1)).double().mean())
 
 
 def kl(reference: "torch.Tensor", other: "torch.Tensor") -> float:
@@ -148,6 +170,8 @@ class Greedy:
     unchanged: int
     right_before: int
     right_after: int
+    change: Interval
+    """Right answers, after - before, as a share of the problems, with its paired 95% interval."""
 
     @property
     def share(self) -> float | None:
@@ -160,64 +184,16 @@ def compare_greedy(
 ) -> Greedy:
     """Counts the unchanged and the right answers."""
     pairs = [(before[problem.id], after[problem.id]) for problem in problems]
-    golds = {problem.id: problem.gold for problem in problems}
+    right = [[float(_same(answers[problem.id], problem.gold)) for problem in problems] for answers in (before, after)]
     return Greedy(
         problems=len(problems),
         answered=sum(a is not None or b is not None for a, b in pairs),
         unchanged=sum(a is not None and b is not None and _same(a, b) for a, b in pairs),
-        right_before=sum(_same(answer, golds[name]) for name, answer in before.items()),
-        right_after=sum(_same(answer, golds[name]) for name, answer in after.items()),
+        right_before=int(sum(right[0])),
+        right_after=int(sum(right[1])),
+        change=paired_difference(*right),
     )
 
 
 def _same(answer: str | None, gold: str) -> bool:
     return answer is not None and (answer == gold or compare(answer=answer, gold=gold).outcome == "equal")
-
-
-def require_survival(figures: dict[str, Any], limits: Survival) -> None:
-    """Checks the figures against their limits.
-
-    Raises:
-        UserError: the first that is out of its limit.
-    """
-    for key, limit, flag in (
-        ("kl_merged", limits.kl_merged, "kl-merged"),
-        ("kl_int8", limits.kl_int8, "kl-int8"),
-    ):
-        # Written so that a KL that is no number is a breach too.
-        if key in figures and not figures[key] <= limit:
-            name = key.removeprefix("kl_")
-            raise UserError(
-                f"KL(trained || {name}) must be at most {limit:g} nats a token",
-                value=f"{figures[key]:.2e}",
-                cure="merge with --merge-base dequant, train with a lower --tune.rate, "
-                f"or accept the loss with --survival.{flag}",
-            )
-    share = figures.get("greedy_unchanged")
-    if share is not None and share < limits.greedy:
-        raise UserError(
-            f"int8 must leave at least {limits.greedy:.0%} of greedy answers unchanged",
-            value=f"{share:.1%} of {figures['greedy_answered']}",
-            cure="train with a lower --tune.rate, or accept the loss with --survival.greedy",
-        )
-
-
-def survival_table(figures: dict[str, Any], limits: Survival) -> "Table":
-    """What each hop cost, beside what it may cost."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        box=SIMPLE_HEAD, title=f"against the trained model: KL in nats over {figures['kl_tokens']} held-out tokens"
-    )
-    for name in ("", "KL", "at most", "greedy unchanged", "at least", "greedy right"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    problems, share = figures["greedy_problems"], figures["greedy_unchanged"]
-    unchanged = "none answered" if share is None else f"{share:.1%} of {figures['greedy_answered']}"
-    table.add_row("trained", "0", "", "", "", f"{figures['greedy_right_trained']} of {problems}")
-    table.add_row("merged", f"{figures['kl_merged']:.1e}", f"{limits.kl_merged:.0e}")
-    right = f"{figures['greedy_right_int8']} of {problems}"
-    table.add_row(
-        "int8", f"{figures['kl_int8']:.1e}", f"{limits.kl_int8:.0e}", unchanged, f"{limits.greedy:.0%}", right
-    )
-    return table

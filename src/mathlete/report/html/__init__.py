@@ -12,7 +12,10 @@ from mathlete.errors import UserError
 from mathlete.report.charts import charts_of
 from mathlete.report.html.entries import entries
 from mathlete.report.html.tables import (
+    Table,
+    bases_table,
     drops_table,
+    effect_table,
     facts_table,
     paired_words,
     score_table,
@@ -94,10 +97,21 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         scores=score_table(evaluated) if evaluated else None,
         subsets=subset_table(evaluated) if evaluated else None,
         paired=paired_words(evaluated),
-        trained=[(run.name, survival_table(run), drops_table(run)) for run in runs if isinstance(run, TrainRun)],
+        trained=[(run.name, _grids(run)) for run in runs if isinstance(run, TrainRun)],
         facts=[(run.name, facts_table(run)) for run in runs],
         charts=[(chart["key"], chart["title"], chart["note"]) for chart in charts],
     )
+
+
+def _grids(run: TrainRun) -> list[tuple[str, Table]]:
+    """(title, table) of all that a training run has to tell in tables."""
+    found = (
+        ("What the training changed", effect_table(run)),
+        ("What it was merged into", bases_table(run)),
+        ("What each hop cost, against the trained model", survival_table(run)),
+        ("Traces taken and left out", drops_table(run)),
+    )
+    return [(title, table) for title, table in found if table]
 
 
 def _asset(folder: str, name: str) -> str:

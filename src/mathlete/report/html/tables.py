@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mathlete.report.hops import HEAD, hop_cells
 from mathlete.report.pairing import compare_runs, paired_in_words
 from mathlete.report.recording import EvalRun
 from mathlete.report.tables import percent, plus_minus, with_interval
@@ -84,27 +85,56 @@ def paired_words(runs: Sequence[EvalRun]) -> list[str]:
 
 
 def survival_table(run: TrainRun) -> Table | None:
-    """What each hop cost beside what it may cost; None before the export."""
-    figures = run.survival
-    limits = run.manifests.get("export", {}).get("settings", {})
-    if not figures:
+    """What each hop cost beside what it may cost; None before the merge."""
+    if not run.hops:
         return None
-    of, share = figures["greedy_problems"], figures["greedy_unchanged"]
-    unchanged = "none answered" if share is None else f"{share:.1%} of {figures['greedy_answered']}"
-    least = f"{limits['greedy']:.0%}" if "greedy" in limits else "–"
-    return Table(
-        head=("", "KL, nats a token", "at most", "greedy unchanged", "at least", "greedy right"),
-        rows=[
-            ["trained", "0", "", "", "", f"{figures['greedy_right_trained']} of {of}"],
-            ["merged", f"{figures['kl_merged']:.1e}", _limit(limits, "kl_merged"), "", "", ""],
-            ["int8", f"{figures['kl_int8']:.1e}", _limit(limits, "kl_int8"), unchanged, least,
-             f"{figures['greedy_right_int8']} of {of}"],
-        ],
-    )  # fmt: skip
+    limits = run.manifests.get("export", {}).get("settings", {})
+    rows = [[*hop_cells(hop), *_limits(hop, limits)] for hop in run.hops]
+    return Table(head=(*HEAD, "KL at most", "unchanged at least"), rows=rows, words=2)
 
 
-def _limit(limits: dict[str, Any], key: str) -> str:
-    return f"{limits[key]:.0e}" if key in limits else "–"
+def _limits(hop: dict[str, Any], limits: dict[str, Any]) -> list[str]:
+    """What a hop may cost; nothing for the models before the first one."""
+    if hop["hop"] in ("base", "trained") or not limits:
+        return ["", ""]
+    if hop["hop"] == "merged":
+        return [f"{limits['kl_merged']:.0e}", ""]
+    return [f"{limits['kl_int8']:.0e}" if hop["kl"] is not None else "", f"{limits['greedy']:.0%}"]
+
+
+def effect_table(run: TrainRun) -> Table | None:
+    """What the training changed, before any merge; None where that was not measured."""
+    rows = []
+    for name, words in (("heldout", "held out"), ("general", "general")):
+        if part := run.effect.get(name):
+            losses, shares = [f"{loss:.3f}" for loss in part["loss"]], [percent(share) for share in part["accuracy"]]
+            points = [100 * share for share in part["accuracy_change"]]
+            where = f"{words}: {part['source']}" if "source" in part else words
+            cells = (*losses, _changed(part["loss_change"]), *shares, _changed(points, "+.1f"))
+            rows.append([where, str(part["problems"]), *cells])
+    head = ("", "problems", "loss before", "after", "change [95%]", "greedy right before", "after", "change [95%]")
+    return Table(head=head, rows=rows) if rows else None
+
+
+def _changed(points: Sequence[float], how: str = "+.3f") -> str:
+    value, low, high = points
+    return f"{value:{how}} [{low:{how}}, {high:{how}}]"
+
+
+def bases_table(run: TrainRun) -> Table | None:
+    """The two weights an adapter can be merged into, and which is better; None where only one could be measured."""
+    found = run.figures("merged")
+    if "bases" not in found:
+        return None
+    rows = [
+        [base, f"{row['kl']:.1e}", f"{row['loss']:.4f}", _told_of(base, found)] for base, row in found["bases"].items()
+    ]
+    return Table(head=("merged into", "KL, nats a token", "held-out loss", ""), rows=rows)
+
+
+def _told_of(base: str, found: dict[str, Any]) -> str:
+    words = {"taken": base == found["base"], "better": base == found["proposed"]}
+    return ", ".join(word for word, holds in words.items() if holds)
 
 
 def drops_table(run: TrainRun) -> Table | None:
