@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from mathlete.runs import sha256_tree
 KILLS = {
     "format": ("data", ".parts/00000/part.json"),
     "tune": ("adapter", "checkpoint-8/whole"),
+    "effect": ("effect", "started.json"),
     "merge": ("merged", "started.json"),
     "export": ("export", "model.safetensors"),
 }
@@ -24,6 +26,15 @@ def curve(run: Path) -> list[dict[str, object]]:
     """The loss curve without what a clock says."""
     points = [json.loads(line) for line in (run / "adapter" / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in point.items() if key not in ("seconds", "tokens_per_s")} for point in points]
+
+
+def costs(run: Path) -> list[dict[str, Any]]:
+    """The survival figures without what a clock says."""
+    return [
+        {**figures, "hops": [{**hop, "seconds": None} for hop in figures["hops"]]}
+        for name in ("effect/effect.json", "export/survival.json")
+        for figures in [json.loads((run / name).read_text())]
+    ]
 
 
 @pytest.mark.slow
@@ -43,11 +54,12 @@ def test_kill_9_in_any_step_changes_no_weight(tmp_path: Path) -> None:
         assert started.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
         assert not (cut / step / "manifest.json").exists()
     done = subprocess.run([*command, "cut"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1])["skipped"] == ["format", "tune", "merge"]
+    assert json.loads(done.stdout.splitlines()[-1])["skipped"] == ["format", "tune", "effect", "merge"]
     whole = sha256_tree(tmp_path / "whole")
     for name, found in sha256_tree(cut).items():
-        if name.endswith((".safetensors", ".arrow", "survival.json")):
+        if name.endswith((".safetensors", ".arrow", "answers.json")):
             assert found == whole[name], name
+    assert costs(cut) == costs(tmp_path / "whole")
     # Tokens go on where they were; only the time is another.
     assert curve(cut) == curve(tmp_path / "whole")
     seconds = [json.loads(line)["seconds"] for line in (cut / "adapter" / "metrics.jsonl").read_text().splitlines()]
