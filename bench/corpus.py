@@ -216,7 +216,13 @@ def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> U
 def finished(run: Path) -> dict[str, int]:
     """{a finished part: when it was written}"""
     parts = (run / "data" / ".parts").glob("[0-9][0-9][0-9][0-9][0-9]")
-    return {path.name: path.stat().st_mtime_ns for path in parts}
+    found = {}
+    for path in parts:
+        try:  # the last file of a part; the folder itself also changes when all parts are removed at the end
+            found[path.name] = (path / "part.json").stat().st_mtime_ns
+        except FileNotFoundError:
+            continue
+    return found
 
 
 def killed(count: int, words: list[str], run: Path) -> tuple[Use, dict[str, Any]]:
