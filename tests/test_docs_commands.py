@@ -1,0 +1,120 @@
+"""Every command block of README, CONTRIBUTING and docs runs on the pocket model, or says what it needs instead."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import submit.__main__
+import train.__main__
+from eval.__main__ import COMMANDS as EVAL
+from eval.__main__ import EVALUATE
+from mathlete.command import run_command_line
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
+FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
+KINDS = ("sh", "python", "toml", "text", "mermaid")
+"""Commands, code, a table, output, a picture."""
+COMMANDS: dict[str, Any] = {"train": train.__main__.COMMANDS, "submit": submit.__main__.COMMANDS, "eval": EVAL}
+SMALL = {
+    "math": ("--limit 300", "--tune.steps 4", "--rows.heldout 12", "--forgetting.problems 8", "--survival.greedy 0"),
+    "pocket_val": ("--limit 16",),
+    "quantize-lab": ("--only int8/symmetric", "--count 4"),
+}
+"""What makes a page's command small enough for a test, where the page does not say it itself."""
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    needs: str
+    kind: str
+    text: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        return [words for line in self.text.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def blocks(page: str) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [
+        Block(page, text[: one.start()].count("\n") + 1, one["needs"] or "", one["kind"], one["text"])
+        for one in FENCE.finditer(text)
+    ]
+
+
+ALL = [block for page in PAGES for block in blocks(page)]
+RUN = [page for page in PAGES if any(block.kind == "sh" and not block.needs for block in blocks(page))]
+
+
+def understood(words: Sequence[str]) -> bool:
+    """Whether the real command line takes the words; nothing is carried out."""
+    name, *rest = words[words.index("-m") + 1 :]
+
+    def quiet(command: Any) -> Any:
+        return replace(command, run=lambda _: {})
+
+    table = {word: quiet(command) for word, command in COMMANDS[name].items()}
+    otherwise = quiet(EVALUATE) if name == "eval" else None
+    return run_command_line(rest, prog=name, commands=table, otherwise=otherwise) == 0
+
+
+@pytest.mark.parametrize("block", ALL, ids=lambda block: f"{block.page}:{block.line}")
+def test_a_block_says_what_it_is_and_its_commands_are_real(block: Block) -> None:
+    assert block.kind in KINDS, "a block of commands is ```sh, of output ```text"
+    for words in block.commands if block.kind == "sh" else ():
+        if "-m" in words and words[words.index("-m") + 1] in COMMANDS:
+            assert understood([word for word in words if word != "..."]), words
+        else:
+            assert block.needs, f"{words[0]} is no command of this project: say what it needs"
+
+
+def small(words: list[str]) -> list[str]:
+    more = [
+        part
+        for name, flags in SMALL.items()
+        if name in words and "--plan" not in words
+        for flag in flags
+        if flag.split()[0] not in words
+        for part in flag.split()
+    ]
+    return [sys.executable, *words[1:], *more]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
+def test_a_pages_commands_run_in_their_order(page: str, place: Path) -> None:
+    folder = place / page.replace("/", "-")
+    folder.mkdir()
+    for block in blocks(page):
+        for words in block.commands if block.kind == "sh" and not block.needs else ():
+            done = subprocess.run(small(words), cwd=folder, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{page}:{block.line} {shlex.join(words)}\n{done.stdout}{done.stderr}"
+
+
+def test_the_pictures_rooms_are_the_linters() -> None:
+    import tomllib
+
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    layers = [sorted(name.strip() for name in layer.split("|")) for layer in contract["layers"]]
+    picture = next(block.text for block in blocks("docs/architecture.md") if block.kind == "mermaid")
+    groups = re.findall(r"subgraph (\w+)\n(.*?)end\n", picture, re.S)
+    rooms = {name: sorted(re.findall(r"\[([\w.]+)\]", body)) for name, body in groups}
+    alone = re.sub(r"subgraph .*?end\n", "", picture, flags=re.S)
+    rooms |= {name: [room] for name, room in re.findall(r"(\w+)\[([\w.]+)\]", alone)}
+    order = picture.splitlines()[-1].split("-->")
+    assert [rooms[name.strip()] for name in order] == layers
