@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from eval.compare import COMPARE_COMMAND
-from eval.engines import EngineName
+from eval.engines import EngineSettings
 from eval.replay import REPLAY_COMMAND
 from eval.report import INSPECT_COMMAND, REPORT_COMMAND
 from eval.run import RESULTS, Evaluation
@@ -45,8 +45,8 @@ class EvalSettings:
     policy: str = "all"
     """When a problem ends, how votes count, and how often the model judges between the answers:
     STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact."""
-    engine: EngineName = "transformers"
-    """What draws the samples."""
+    engine: str = "transformers"
+    """What draws the samples: transformers, vllm, openai or ray."""
     vllm: VllmSettings = field(default_factory=VllmSettings)
     servers: ServerSettings = field(default_factory=ServerSettings)
     ray: RaySettings = field(default_factory=RaySettings)
@@ -70,30 +70,28 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     from mathlete.report.tables import bias_in_words, in_words, score_table
 
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
-    for flag, value in (("limit", settings.limit), ("threads", settings.threads)):
-        if value is not None and value < 1:
-            raise UserError(f"--{flag} must be at least 1", value=value, cure=f"use --{flag} 1, or leave it out")
-    if settings.engine == "openai":
-        settings.servers.check()
-    settings.vllm.check()
-    settings.ray.check()
-    settings.tools.check()
-    out = console(json=settings.json)
-    suite = _first(load_suite(settings.suite, mirror=settings.mirror), settings.limit)
+    if settings.limit is not None and settings.limit < 1:
+        raise UserError("--limit must be at least 1", value=settings.limit, cure="use --limit 1, or leave it out")
     name, reason = (settings.model, "named by --model") if settings.model else default_model()
-    out.print(f"model {name}: {reason}")
-    step = Evaluation(
-        suite=suite,
+    engine = EngineSettings(
+        name=settings.engine,
         source=model_source(name),
         precision=settings.precision,
-        policy=policy,
-        engine=settings.engine,
+        threads=settings.threads,
         vllm=settings.vllm,
         servers=settings.servers,
         ray=settings.ray,
         tools=settings.tools,
+    )
+    engine.check()
+    out = console(json=settings.json)
+    suite = _first(load_suite(settings.suite, mirror=settings.mirror), settings.limit)
+    out.print(f"model {name}: {reason}")
+    step = Evaluation(
+        suite=suite,
+        engine=engine,
+        policy=policy,
         budget=_budget(settings.time_budget, questions=len(suite.problems)),
-        threads=settings.threads,
         folder=settings.run,
     ).carry_out(say=out.print)
     found = read_json(step.folder / RESULTS)

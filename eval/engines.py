@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
+from mathlete.errors import UserError, nearest
 from mathlete.models import ModelSource, Precision, prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.openai_engine import ServerSettings
@@ -13,16 +14,13 @@ from mathlete.sampling.samples import Continuing, Sampler
 from mathlete.sampling.vllm_engine import VllmSettings
 from mathlete.tir.tools import ToolSampler, ToolSettings
 
-EngineName = Literal["transformers", "vllm", "openai", "ray"]
-"""`transformers`: the embedded decode loop · `vllm`: vLLM, started here · `openai`: servers, by --servers.urls ·
-`ray`: workers of a cluster."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
     """Which engine draws the samples."""
 
-    engine: EngineName
+    name: str
+    """One of ENGINES."""
     source: ModelSource
     precision: Precision
     threads: int | None
@@ -30,6 +28,18 @@ class EngineSettings:
     servers: ServerSettings
     ray: RaySettings
     tools: ToolSettings
+
+    def check(self) -> None:
+        """Raises UserError where the engine is unknown or a value is out of its range."""
+        if self.name not in ENGINES:
+            raise UserError("--engine must be a known one", value=repr(self.name), cure=nearest(self.name, [*ENGINES]))
+        if self.threads is not None and self.threads < 1:
+            raise UserError("--threads must be at least 1", value=self.threads, cure="use 1, or leave it out")
+        if self.name == "openai":
+            self.servers.check()
+        self.vllm.check()
+        self.ray.check()
+        self.tools.check()
 
     @property
     def prompts(self) -> PromptFormat:
@@ -57,11 +67,14 @@ def open_engine(settings: EngineSettings) -> Engine[Sampler]:
     Raises:
         UserError: it cannot be opened.
     """
-    engine = _OPENERS[settings.engine](settings)
+    engine = ENGINES[settings.name](settings)
     if not settings.tools.turns:
         return engine
     with ExitStack() as undo:
         undo.callback(engine.sampler.close)
+        if not isinstance(engine.sampler, Continuing):
+            rule = "--tools.turns needs an engine that can go on from what a sample has said"
+            raise UserError(rule, value=f"--engine {settings.name}", cure="use --engine transformers, or no tools")
         tools = ToolSampler(engine.sampler, settings.tools)
         undo.pop_all()
     return Engine(sampler=tools, rows=engine.rows, facts={**engine.facts, "sandbox": tools.layers})
@@ -108,9 +121,10 @@ def _ray(settings: EngineSettings) -> Engine[Continuing]:
     return Engine(sampler=sampler, rows=settings.ray.at_once * workers, facts={"workers": workers})
 
 
-_OPENERS: dict[EngineName, Callable[[EngineSettings], Engine[Continuing]]] = {
+ENGINES: dict[str, Callable[[EngineSettings], Engine[Sampler]]] = {
     "transformers": _transformers,
     "vllm": _vllm,
     "openai": _openai,
     "ray": _ray,
 }
+"""What `--engine` knows: the embedded decode loop, vLLM started here, servers by --servers.urls, workers of a cluster."""

@@ -12,7 +12,6 @@ from mathlete.command import Command, console, progress
 from mathlete.errors import UserError
 from mathlete.runs import Step, read_json, run_step, write_json
 from mathlete.sampling.record import drop_half_line
-from mathlete.solve.voting import VoteKind
 
 REPLAY = "replay.json"
 
@@ -29,7 +28,7 @@ class ReplaySettings:
     """Caps on a sample, tokens; default: none below what was recorded."""
     stop: tuple[str, ...] = ("none", "exact", "beta95+exact", "beta99+exact", "esc8", "votes4", "aimo2")
     """Stopping rules."""
-    vote: tuple[VoteKind, ...] = ("majority",)
+    vote: tuple[str, ...] = ("majority",)
     """Votes."""
     budget: tuple[str, ...] = ("none",)
     """Clocks of a submission: none, SECONDS (each question gets 5/6 to 5/2 of an even share),

@@ -4,58 +4,38 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from eval.engines import Engine, EngineName, EngineSettings, open_engine
+from eval.engines import Engine, EngineSettings, open_engine
 from eval.suites import Suite
 from mathlete.command import busy, noting, progress
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, Precision, prompt_format
+from mathlete.models import ModelSource
 from mathlete.problems import Problem, write_problems
-from mathlete.prompts import PromptFormat
 from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree, write_json
-from mathlete.sampling.openai_engine import ServerSettings
-from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.record import Journal
 from mathlete.sampling.samples import Sample, Sampler
-from mathlete.sampling.vllm_engine import VllmSettings
 from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.many import SpentLog, solve_all, solve_in_turn
 from mathlete.solve.solver import Policy, Solution, sample_seed
 from mathlete.solve.stopping import fewest_samples
-from mathlete.tir.tools import ToolSettings
 
 SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.json", "spent.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is run on what; every field but `threads`, `vllm`, `servers`, `ray` and `folder` may change a score."""
+    """What is run on what; the engine's threads, servers and workers change no score, nor does the folder."""
 
     suite: Suite
-    source: ModelSource
-    precision: Precision
+    engine: EngineSettings
     policy: Policy
-    engine: EngineName = "transformers"
     budget: BudgetSettings | None = None
     """One clock for all problems, which then come one after another; None is none."""
-    vllm: VllmSettings = field(default_factory=VllmSettings)
-    """Of the vllm engine."""
-    servers: ServerSettings = field(default_factory=ServerSettings)
-    """Of the openai engine."""
-    ray: RaySettings = field(default_factory=RaySettings)
-    """Of the ray engine."""
-    tools: ToolSettings = field(default_factory=ToolSettings)
-    threads: int | None
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
-
-    @property
-    def prompts(self) -> PromptFormat:
-        """How the model is asked."""
-        return self.tools.told(prompt_format(self.source))
 
     @property
     def settings(self) -> dict[str, object]:
@@ -64,12 +44,12 @@ class Evaluation:
             "suite": self.suite.name,
             "suite_sha": self.suite.sha256,
             "problems": len(self.suite.problems),
-            "precision": self.precision,
+            "precision": self.engine.precision,
             "policy": asdict(self.policy),
             **({"budget": asdict(self.budget)} if self.budget else {}),
-            **({"tools": asdict(self.tools)} if self.tools.turns else {}),
-            "engine": self.engine,
-            "model_sha": model_sha(self.source),
+            **({"tools": asdict(self.engine.tools)} if self.engine.tools.turns else {}),
+            "engine": self.engine.name,
+            "model_sha": model_sha(self.engine.source),
         }
 
     def carry_out(self, *, say: Callable[[str], None]) -> Step:
@@ -79,12 +59,12 @@ class Evaluation:
             UserError: the model cannot be asked these problems, or the folder holds something else.
         """
         _check_askable(self)
-        settings = self.settings
-        name = f"eval-{self.suite.name}-{Path(self.source.name).name}-{sha256_json(settings)[:8]}"
+        settings, source = self.settings, self.engine.source
+        name = f"eval-{self.suite.name}-{Path(source.name).name}-{sha256_json(settings)[:8]}"
         step = run_step(
             "eval",
             folder=self.folder or Path("runs") / name,
-            inputs={"model": self.source.folder} if self.source.folder else {},
+            inputs={"model": source.folder} if source.folder else {},
             settings=settings,
             build=lambda folder: _build(folder, self, settings, say=say),
         )
@@ -113,7 +93,7 @@ def _check_askable(evaluation: Evaluation) -> None:
     # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
     from mathlete.sampling.transformers_engine import context_tokens, prompt_that_fits
 
-    prompts, context = evaluation.prompts, context_tokens(evaluation.source)
+    prompts, context = evaluation.engine.prompts, context_tokens(evaluation.engine.source)
     for problem in evaluation.suite.problems:
         prompt_that_fits(problem, prompts=prompts, context=context)
 
@@ -129,18 +109,7 @@ def _build(
     write_problems(folder / PROBLEMS, problems)
     with Journal(folder / SAMPLES) as journal, ExitStack() as opened:
         _check_recorded(journal, evaluation)
-        engine = open_engine(
-            EngineSettings(
-                engine=evaluation.engine,
-                source=evaluation.source,
-                precision=evaluation.precision,
-                threads=evaluation.threads,
-                vllm=evaluation.vllm,
-                servers=evaluation.servers,
-                ray=evaluation.ray,
-                tools=evaluation.tools,
-            )
-        )
+        engine = open_engine(evaluation.engine)
         opened.enter_context(closing(engine.sampler))
         total = len(problems) * evaluation.policy.n
         _tell_resumed(journal, total=total, say=say)
@@ -156,9 +125,9 @@ def _build(
         facts = {
             **settings,
             "n": evaluation.policy.n,
-            "model": evaluation.source.name,
+            "model": evaluation.engine.source.name,
             **engine.facts,
-            "prompt_sha": evaluation.prompts.sha256,
+            "prompt_sha": evaluation.engine.prompts.sha256,
             **{key: value for key, value in code_state().items() if key in ("commit", "dirty")},
             **figures,
         }

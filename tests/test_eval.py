@@ -183,6 +183,7 @@ def test_corrupted_sample_line_is_named(suite: Path, capsys: pytest.CaptureFixtu
         (["bad.jsonl"], "bad.jsonl:1: a problem needs gold"),
         (["six.jsonl", "--policy", "bta95"], "a stopping rule must be a known one"),
         (["six.jsonl", "--policy", "exact/most"], "the vote must be a known one"),
+        (["six.jsonl", "--engine", "vlm"], "did you mean vllm? Known: transformers, vllm, openai, ray"),
         (["six.jsonl", "--engine", "openai"], "--servers.urls must be at least one address"),
         (["six.jsonl", "--ray.workers", "0"], "--ray.workers must be at least 1, got 0"),
         (["six.jsonl", "--time-budget", "0"], "--time-budget must be above 0, got 0"),

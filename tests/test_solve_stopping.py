@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mathlete.errors import UserError
 from mathlete.solve.policy import Policy, with_words
 from mathlete.solve.stopping import (
-    KNOWN_RULES,
+    RULES,
     UNIT,
     Course,
     dirichlet_posterior,
@@ -99,7 +99,7 @@ def test_rule_stops_where_it_should(rule: str, found: list[int], end: int) -> No
 @given(found=st.lists(st.integers(-1, 9), min_size=1, max_size=16), data=st.data())
 @settings(deadline=None)
 def test_no_rule_stops_before_its_fewest_samples(found: list[int], data: st.DataObject) -> None:
-    rule = data.draw(st.sampled_from([*KNOWN_RULES, "hopeless3of4", "beta95+exact", "hopeless6of8+votes6"]))
+    rule = data.draw(st.sampled_from([*RULES, "beta99", "hopeless3of4", "beta95+exact", "hopeless6of8+votes6"]))
     weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
     assert stop(found, rule, weights=weights) >= fewest_samples(rule, len(found))
 

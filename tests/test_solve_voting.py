@@ -1,6 +1,5 @@
 import math
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 
 from mathlete.sampling.samples import Sample
 from mathlete.solve.stopping import UNIT
-from mathlete.solve.voting import VoteKind, count_votes, weigher
+from mathlete.solve.voting import VOTES, count_votes, weigher
 
 SAMPLE = Sample(
     problem_id="p", index=0, seed=0, text="</think>\\boxed{7}", answer="7", tokens=50, finish="boxed", seconds=1.0
@@ -47,22 +46,22 @@ samples = st.builds(
         ("strength", {"text": "so we get 4 apples and then 7"}, 0.25),
     ],
 )
-def test_a_sample_s_vote_weighs_what_the_table_says(kind: VoteKind, change: dict[str, object], share: float) -> None:
+def test_a_sample_s_vote_weighs_what_the_table_says(kind: str, change: dict[str, object], share: float) -> None:
     changed = replace(SAMPLE, **change)  # type: ignore[arg-type]
     assert weigher(kind, max_tokens=100)(changed) == round(UNIT * share)
 
 
-@given(sample=samples, kind=st.sampled_from(get_args(VoteKind)), fallback=st.floats(0, 1))
-def test_a_vote_is_never_more_than_one_whatever_was_recorded(sample: Sample, kind: VoteKind, fallback: float) -> None:
+@given(sample=samples, kind=st.sampled_from([*VOTES]), fallback=st.floats(0, 1))
+def test_a_vote_is_never_more_than_one_whatever_was_recorded(sample: Sample, kind: str, fallback: float) -> None:
     weight = weigher(kind, max_tokens=100, fallback_weight=fallback)(sample)
     assert 0 <= weight <= UNIT
     if kind in ("logprob", "tail", "length") and sample.answer != "0":
         assert weight >= UNIT // 2
 
 
-@given(found=st.lists(samples, max_size=9, unique_by=lambda one: one.index), kind=st.sampled_from(get_args(VoteKind)),
+@given(found=st.lists(samples, max_size=9, unique_by=lambda one: one.index), kind=st.sampled_from([*VOTES]),
        data=st.data())  # fmt: skip
-def test_no_vote_changes_with_the_arrival_order(found: list[Sample], kind: VoteKind, data: st.DataObject) -> None:
+def test_no_vote_changes_with_the_arrival_order(found: list[Sample], kind: str, data: st.DataObject) -> None:
     weigh = weigher(kind, max_tokens=100)
     order = data.draw(st.permutations(found))
     assert count_votes(order, weigh=weigh) == count_votes(found, weigh=weigh)

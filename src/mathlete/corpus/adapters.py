@@ -1,6 +1,6 @@
 """The traces in a hub set's row: one small reader for each way in which sets hold them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from mathlete.corpus.sources import Row, Source, problem_of
@@ -18,11 +18,11 @@ def traced_of(src: Source, row: Row, *, number: int, where: str) -> list[TracedP
         UserError: a row without a statement, an answer or its column of traces.
     """
     problem = problem_of(src, row, number=number, where=where)
-    wanted = list if src.trace_kind == "generations" else str
+    wanted, traces = TRACE_KINDS[src.trace_kind]
     if src.trace not in row or not isinstance(row[src.trace], wanted | None):
         value = type(row[src.trace]).__name__ if src.trace in row else sorted(row)
         raise UserError(f"{where}: a row needs its traces in {src.trace!r}", value=value, cure="mend the row")
-    found = list(_KINDS[src.trace_kind](src, row, problem)) or [_nothing(src, problem)]
+    found = list(traces(src, row, problem)) or [_nothing(src, problem)]
     if not src.fits(row):
         found = [replace(trace, flaw="unfit") for trace in found]
     elif not problem.gold:
@@ -56,4 +56,10 @@ def _thinking(src: Source, row: Row, problem: Problem) -> Iterator[Trace]:
         yield trace_of(f"{thought}\n</think>\n{ending}", problem=problem, generator=R1, thinks=True)
 
 
-_KINDS = {"solution": _solution, "completion": _completion, "generations": _generations, "thinking": _thinking}
+TRACE_KINDS: dict[str, tuple[type, Callable[[Source, Row, Problem], Iterator[Trace]]]] = {
+    "solution": (str, _solution),
+    "completion": (str, _completion),
+    "generations": (list, _generations),
+    "thinking": (str, _thinking),
+}
+"""{`trace_kind` of data/sources.toml: (what the column `trace` holds, the traces in a row)}."""

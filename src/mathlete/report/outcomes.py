@@ -13,7 +13,6 @@ from mathlete.report.replay import Bank, Simulated, Wall, banks, draws, question
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.budget import BudgetSettings, share_of_wall
 from mathlete.solve.policy import Policy
-from mathlete.solve.voting import VoteKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +30,7 @@ class Grid:
     n: tuple[int, ...]
     max_tokens: tuple[int, ...]
     stop: tuple[str, ...]
-    vote: tuple[VoteKind, ...]
+    vote: tuple[str, ...]
     walls: tuple[Wall | None, ...]
 
     @property
@@ -60,7 +59,7 @@ class Outcome:
     n: int
     max_tokens: int
     stop: str
-    vote: VoteKind
+    vote: str
     wall: Wall | None
     new_set: Interval
     """Against other questions of this kind: questions drawn with replacement. The right one for a competition."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
@@ -90,6 +90,7 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
 class Continuing(Sampler, Protocol):
     """An engine that can also go on from what a sample has said so far, as tool use needs; its stream is made of that.
 

@@ -2,12 +2,11 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import get_args
 
 from mathlete.errors import UserError, nearest
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.stopping import stopping_rule
-from mathlete.solve.voting import VoteKind, Weigh, weigher
+from mathlete.solve.voting import VOTES, Weigh, weigher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,7 @@ class Policy:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stop: str = "none"
     """When a problem ends before its n samples: a rule of `mathlete.solve.stopping`, or several joined by +."""
-    vote: VoteKind = "majority"
+    vote: str = "majority"
     """How much a sample's vote counts (`mathlete.solve.voting`)."""
     select: int = 0
     """Judgements by the model itself between the answers that got votes (`mathlete.solve.selection`); 0 is none."""
@@ -32,10 +31,8 @@ class Policy:
         """Raises UserError where a value is out of its range."""
         if self.n < 1:
             raise UserError("--n must be at least 1", value=self.n, cure="use --n 8")
-        if self.vote not in get_args(VoteKind):
-            raise UserError(
-                "the vote must be a known one", value=repr(self.vote), cure=nearest(self.vote, get_args(VoteKind))
-            )
+        if self.vote not in VOTES:
+            raise UserError("the vote must be a known one", value=repr(self.vote), cure=nearest(self.vote, [*VOTES]))
         if self.select < 0:
             raise UserError("judgements must be 0 or more", value=self.select, cure="use select4, or leave it out")
         if not 0 <= self.fallback_weight <= 1:
@@ -68,13 +65,10 @@ def with_words(policy: Policy, words: str) -> Policy:
     stop, *others = words.split("/")
     judged = next((match for word in others if (match := re.fullmatch(r"select(\d{1,3})", word))), None)
     vote = "/".join(word for word in others if judged is None or word != judged.string)
-    kinds: dict[str, VoteKind] = {kind: kind for kind in get_args(VoteKind)}
-    if vote and vote not in kinds:
-        raise UserError("the vote must be a known one", value=repr(vote), cure=nearest(vote, [*kinds]))
     found = replace(
         policy,
         stop={"all": "none", "clock": DEFAULT_STOP}.get(stop, stop),
-        vote=kinds[vote] if vote else policy.vote,
+        vote=vote or policy.vote,
         select=int(judged[1]) if judged else policy.select,
     )
     found.check()

@@ -37,7 +37,6 @@ UNIT = 1024
 """Votes are whole numbers of 1/1024, so that sums do not depend on their order. One sample has at most one vote."""
 _INDEXES = 1 << 20
 """More than any index a sample has."""
-KNOWN_RULES = ("none", "exact", "beta95", "beta99", "dirichlet95", "esc4", "votes4", "4of5", "aimo2", "hopeless6of8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +150,13 @@ def stopping_rule(name: str) -> Rule:
 
 
 def _term(name: str, *, whole: str) -> Rule:
-    for pattern, make in _TERMS:
+    for pattern, make in RULES.values():
         if match := re.fullmatch(pattern, name):
             return partial(make, *(int(group) for group in match.groups()))
     raise UserError(
         "a stopping rule must be a known one, or several joined by +",
         value=repr(whole),
-        cure=f"known: {', '.join(KNOWN_RULES)}; the numbers in them may be others",
+        cure=f"known: {', '.join(RULES)}; the numbers in them may be others",
     )
 
 
@@ -317,14 +316,15 @@ def _hopeless(distinct: int, of: int, course: Course) -> "Array":
     return course.after_answers(flags)
 
 
-_TERMS: tuple[tuple[str, Callable[..., "Array"]], ...] = (
-    ("none", _none),
-    ("exact", _exact),
-    (r"beta([5-9]\d)", _beta),
-    (r"dirichlet([5-9]\d)", _dirichlet),
-    (r"esc([1-9]\d?)", _window),
-    (r"votes([1-9]\d?)", _votes),
-    (r"([1-9]\d?)of([1-9]\d?)", _latest),
-    ("aimo2", _aimo2),
-    (r"hopeless([1-9]\d?)of([1-9]\d?)", _hopeless),
-)
+RULES: dict[str, tuple[str, Callable[..., "Array"]]] = {
+    "none": ("none", _none),
+    "exact": ("exact", _exact),
+    "beta95": (r"beta([5-9]\d)", _beta),
+    "dirichlet95": (r"dirichlet([5-9]\d)", _dirichlet),
+    "esc4": (r"esc([1-9]\d?)", _window),
+    "votes4": (r"votes([1-9]\d?)", _votes),
+    "4of5": (r"([1-9]\d?)of([1-9]\d?)", _latest),
+    "aimo2": ("aimo2", _aimo2),
+    "hopeless6of8": (r"hopeless([1-9]\d?)of([1-9]\d?)", _hopeless),
+}
+"""{an example of its name: (pattern of its name, the rule, which takes the pattern's numbers and then the course)}."""

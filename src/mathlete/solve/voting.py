@@ -24,12 +24,10 @@ seen with 1/entropy).
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from mathlete.sampling.samples import Sample
 from mathlete.solve.stopping import UNIT
 
-VoteKind = Literal["majority", "logprob", "tail", "length", "strength"]
 Weigh = Callable[[Sample], int]
 """A sample's vote in 1/1024."""
 FALLBACK_LOOKING = frozenset({"0", "1", "-1"})
@@ -53,15 +51,15 @@ class Vote:
         return len(self.indexes)
 
 
-def weigher(kind: VoteKind, *, max_tokens: int, fallback_weight: float = 1.0) -> Weigh:
+def weigher(kind: str, *, max_tokens: int, fallback_weight: float = 1.0) -> Weigh:
     """How a vote of that kind counts a sample.
 
     Args:
-        kind: see the table above.
+        kind: one of VOTES; see the table above.
         max_tokens: the cap that `length` is relative to.
         fallback_weight: what a fallback-looking answer's vote is multiplied by; 1 changes nothing.
     """
-    vote = _KINDS[kind]
+    vote = VOTES[kind]
 
     def weigh(sample: Sample) -> int:
         share = vote(sample, max_tokens) * (fallback_weight if sample.answer in FALLBACK_LOOKING else 1.0)
@@ -80,13 +78,14 @@ def _strength(sample: Sample, max_tokens: int) -> float:
     return 0.25 if extract(sample.text).strength == "weak" else 1.0
 
 
-_KINDS: dict[VoteKind, Callable[[Sample, int], float]] = {
+VOTES: dict[str, Callable[[Sample, int], float]] = {
     "majority": lambda sample, max_tokens: 1.0,
     "logprob": lambda sample, max_tokens: _probability(sample.logprob_mean),
     "tail": lambda sample, max_tokens: _probability(sample.logprob_tail),
     "length": lambda sample, max_tokens: 1 - min(1.0, sample.tokens / max_tokens) / 2,
     "strength": _strength,
 }
+"""{name: a sample's vote, 0 to 1, given the token cap}."""
 
 
 def classes(answers: Sequence[str | None]) -> list[int]:
