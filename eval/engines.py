@@ -127,4 +127,4 @@ ENGINES: dict[str, Callable[[EngineSettings], Engine[Sampler]]] = {
     "openai": _openai,
     "ray": _ray,
 }
-"""What `--engine` knows: the embedded decode loop, vLLM started here, servers by --servers.urls, workers of a cluster."""
+"""What `--engine` knows: the embedded decode loop, vLLM started here, servers (--servers.urls), a cluster's workers."""
