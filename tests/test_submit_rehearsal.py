@@ -9,7 +9,7 @@ import pytest
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.kernel import sandbox
+from mathlete.kernel import fault_matrix, sandbox
 from mathlete.kernel.build import Build, load_build
 from mathlete.kernel.fault_matrix import FAULTS
 from mathlete.kernel.gateway.aimo_1 import Environment
@@ -129,6 +129,17 @@ def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, 
         assert found.refusal.cure
     else:
         assert len(found.answers) == QUESTIONS
+
+
+@pytest.mark.slow
+def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path, tmp_path: Path) -> None:
+    part = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n### A fault\n")[1]
+    (code,) = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
+    fault = eval(code.strip(), vars(fault_matrix))  # the page's own line, among those of the matrix
+    found = run_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path)
+    assert found.refusal is None
+    assert len(found.answers) == QUESTIONS
+    assert "ZeroDivisionError" in str([line["why"] for line in found.journal])
 
 
 @pytest.mark.slow

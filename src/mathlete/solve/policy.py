@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass, field, replace
 
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.stopping import stopping_rule
-from mathlete.solve.voting import VOTES, Weigh, weigher
+from mathlete.solve.voting import Weigh, weigher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,12 @@ class Policy:
         """Raises UserError where a value is out of its range."""
         if self.n < 1:
             raise UserError("--n must be at least 1", value=self.n, cure="use --n 8")
-        if self.vote not in VOTES:
-            raise UserError("the vote must be a known one", value=repr(self.vote), cure=nearest(self.vote, [*VOTES]))
         if self.select < 0:
             raise UserError("judgements must be 0 or more", value=self.select, cure="use select4, or leave it out")
         if not 0 <= self.fallback_weight <= 1:
             raise UserError("the fallback weight must be 0 to 1", value=self.fallback_weight, cure="use 1")
         stopping_rule(self.stop)
+        weigher(self.vote, max_tokens=self.sampling.max_tokens)
         self.sampling.check()
 
     @property

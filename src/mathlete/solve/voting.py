@@ -25,6 +25,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from mathlete.errors import UserError, nearest
 from mathlete.sampling.samples import Sample
 from mathlete.solve.stopping import UNIT
 
@@ -58,7 +59,12 @@ def weigher(kind: str, *, max_tokens: int, fallback_weight: float = 1.0) -> Weig
         kind: one of VOTES; see the table above.
         max_tokens: the cap that `length` is relative to.
         fallback_weight: what a fallback-looking answer's vote is multiplied by; 1 changes nothing.
+
+    Raises:
+        UserError: an unknown kind.
     """
+    if kind not in VOTES:
+        raise UserError("the vote must be a known one", value=repr(kind), cure=nearest(kind, [*VOTES]))
     vote = VOTES[kind]
 
     def weigh(sample: Sample) -> int:
