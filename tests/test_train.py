@@ -80,6 +80,21 @@ def test_a_run_leaves_all_that_was_promised(finished: Path) -> None:
     assert {"optimizer.pt", "scheduler.pt", "rng_state.pth"} <= {path.name for path in checkpoint.iterdir()}
 
 
+def test_cards_are_read_as_the_hub_reads_them(finished: Path) -> None:
+    from huggingface_hub import DatasetCard, ModelCard
+
+    model, data = ModelCard.load(finished / "r/export/README.md"), DatasetCard.load(finished / "r/data/README.md")
+    assert model.data.to_dict() == {
+        "base_model": "pocket",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["math", "reasoning", "int8"],
+    }
+    assert "kl_int8" in model.text
+    assert data.data.to_dict()["tags"] == ["math", "reasoning"]
+    assert "Token rows for training" in data.text
+
+
 def test_the_loss_is_that_of_the_completions_alone(finished: Path) -> None:
     """The first step's loss, before any update, against a cross-entropy computed here on the 4-bit base."""
     rows = datasets.load_from_disk(finished / "r" / "data" / TRAIN)
