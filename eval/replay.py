@@ -29,7 +29,7 @@ class ReplaySettings:
     stop: tuple[str, ...] = ("none", "exact", "beta95+exact", "beta99+exact", "esc8", "votes4", "aimo2")
     """Stopping rules."""
     vote: tuple[str, ...] = ("majority",)
-    """Votes."""
+    """Votes: majority, logprob, tail, length, strength."""
     budget: tuple[str, ...] = ("none",)
     """Clocks of a submission: none, SECONDS (each question gets 5/6 to 5/2 of an even share),
     SECONDS:FLOOR:CEILING, or SECONDS:free (no allowances; an overrun loses all)."""

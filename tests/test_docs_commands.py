@@ -26,7 +26,7 @@ COMMANDS: dict[str, Any] = {"train": train.__main__.COMMANDS, "submit": submit._
 SMALL = {
     "math": ("--limit 300", "--tune.steps 4", "--rows.heldout 12", "--forgetting.problems 8", "--survival.greedy 0"),
     "pocket_val": ("--limit 16",),
-    "quantize-lab": ("--only int8/symmetric", "--count 4"),
+    "quantize-lab": ("--only int8/symmetric", "--rows 4"),
 }
 """What makes a page's command small enough for a test, where the page does not say it itself."""
 
@@ -60,8 +60,12 @@ def understood(words: Sequence[str]) -> bool:
     """Whether the real command line takes the words; nothing is carried out."""
     name, *rest = words[words.index("-m") + 1 :]
 
+    def checked(settings: Any) -> dict[str, Any]:
+        getattr(settings, "check", dict)()
+        return {}
+
     def quiet(command: Any) -> Any:
-        return replace(command, run=lambda _: {})
+        return replace(command, run=checked)
 
     table = {word: quiet(command) for word, command in COMMANDS[name].items()}
     otherwise = quiet(EVALUATE) if name == "eval" else None
