@@ -1,5 +1,6 @@
 """Fixtures for all tests: no hub, one thread, the shared folder where there is one."""
 
+import json
 import os
 from pathlib import Path
 
@@ -29,3 +30,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder of real sets and tokenizers beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Lines of 40 problems, each with its trace, a longer right one and a wrong one."""
+    from mathlete.command import run_command_line
+    from train.__main__ import COMMANDS
+
+    file = tmp_path_factory.mktemp("pairs") / "one.jsonl"
+    words = ["pocket-problems", str(file), "--families", "hard", "easy", "--count", "40"]
+    assert run_command_line(words, prog="python -m train", commands=COMMANDS) == 0
+    lines = []
+    for one in map(json.loads, file.read_text().splitlines()):
+        again = f"{one['trace']}\nOnce more, from the beginning.\n{one['trace']}"
+        wrong = {"trace": f"{one['trace']}\nOr is it?", "answer": f"{one['gold']}1"}
+        lines += [one, {**one, "trace": again}, {**one, **wrong}]
+    return "".join(json.dumps(line) + "\n" for line in lines)

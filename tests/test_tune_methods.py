@@ -38,18 +38,12 @@ def run(*words: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, pairs: str) -> Path:
     """p.jsonl: 40 problems, each with its trace, a longer right one and a wrong one; rows: the run that formats it."""
     folder = tmp_path_factory.mktemp("methods")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run("pocket-problems", "one.jsonl", "--families", "hard", "easy", "--count", 40) == 0
-        lines = []
-        for one in map(json.loads, Path("one.jsonl").read_text().splitlines()):
-            again = f"{one['trace']}\nOnce more, from the beginning.\n{one['trace']}"
-            wrong = {"trace": f"{one['trace']}\nOr is it?", "answer": f"{one['gold']}1"}
-            lines += [one, {**one, "trace": again}, {**one, **wrong}]
-        Path("p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        Path("p.jsonl").write_text(pairs)
         assert run("math", *WORDS, "--method", "dpo", "--until", "format", "--run", "rows") == 0
     return folder
 

@@ -276,6 +276,20 @@ def test_a_pass_has_as_many_rows_as_fit_and_a_step_always_the_same(model: str, d
     assert fits == (device != "t4")
 
 
+@given(PLANS, st.integers(2, 8))
+def test_processes_share_rows_and_with_fsdp_the_weights(found: Plan, processes: int) -> None:
+    rows = replace(found, device=replace(found.device, processes=processes))
+    shared = replace(rows, device=replace(rows.device, sharded=True))
+    assert rows.tokens * processes >= found.tokens >= rows.tokens
+    assert rows.parts["base_4bit"] == found.parts["base_4bit"]
+    held = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer")
+    for name in held:
+        assert found.parts[name] <= shared.parts[name] * processes <= found.parts[name] + 2 * processes
+    # The model is whole for a moment, when it is read.
+    whole = sum(found.parts[name] for name in ("base_4bit", "base_dense", "adapter"))
+    assert whole <= shared.peak <= rows.peak + shared.parts["gathered"]
+
+
 def test_the_preset_is_split_and_what_was_named_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4") == 0
     assert "rows a pass: 2, not 8, as many as fit of 8192 tokens in 22 GiB of l4" in capsys.readouterr().out

@@ -1,22 +1,31 @@
-"""Several processes: refused without a launcher, and with one the training of a single process."""
+"""Several processes: refused without a launcher, with one the training of a single process, weights shared or not."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.models import data_folder
-from mathlete.tune import ranks
+from mathlete.tune import ranks, shards
 from train.__main__ import COMMANDS
 
-DDP = data_folder() / "launch" / "ddp.yaml"
+LAUNCH = data_folder() / "launch"
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "WORLD_SIZE": "2"}
 WORDS = ("-m", "train", "math", "--model", "pocket", "--limit", "120", "--tune.steps", "4", "--tune.batch", "8",
          "--tune.log-every", "1", "--tune.save-every", "2", "--survival.greedy", "0", "--json")  # fmt: skip
+FLAGS = {
+    "pack": ("--tune.pack", "512"),
+    "checkpointing": ("--tune.checkpointing", "on"),
+    "grpo": ("--method", "grpo", "--tune.steps", "1", "--grpo.max-tokens", "24"),
+    "dpo": ("--method", "dpo", "--source", "pairs.jsonl"),
+}
 
 
 @pytest.mark.parametrize(("devices", "environment"), [(0, {}), (1, {}), (2, {"WORLD_SIZE": "2"})])
@@ -39,9 +48,43 @@ def test_a_batch_is_shared_out_evenly_or_refused(monkeypatch: pytest.MonkeyPatch
     assert "--tune.batch 8" in told.value.cure
 
 
-def test_the_configuration_is_found(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command_line(["launch-config", "ddp"], prog="python -m train", commands=COMMANDS) == 0
-    assert Path(capsys.readouterr().out.strip()).samefile(DDP)
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_the_configuration_is_found(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["launch-config", kind], prog="python -m train", commands=COMMANDS) == 0
+    assert Path(capsys.readouterr().out.strip()).samefile(LAUNCH / f"{kind}.yaml")
+
+
+@pytest.mark.parametrize(
+    ("method", "changed", "words"),
+    [
+        ("lora", {"WORLD_SIZE": "1"}, "FSDP shares a model between processes, got one process"),
+        ("lora", {"FSDP_VERSION": "1"}, "fsdp_version must be 2, got 1"),
+        ("prompt", {}, "FSDP can't share virtual tokens, got --method prompt"),
+        ("prefix", {}, "FSDP can't share virtual tokens, got --method prefix"),
+    ],
+)
+def test_what_fsdp_cannot_share_is_refused(method: str, changed: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError) as told:
+        shards.require_shares(method, FSDP | changed)
+    assert words in str(told.value)
+    assert "use " in told.value.cure
+
+
+@pytest.mark.parametrize(("method", "environment"), [("lora", FSDP), ("prompt", {}), ("dpo", FSDP)])
+def test_what_can_be_shared_is_not(method: str, environment: dict[str, str]) -> None:
+    shards.require_shares(method, environment)
+
+
+def test_a_run_goes_on_with_or_without_fsdp_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole-2").mkdir()
+    (tmp_path / "shares-2" / "pytorch_model_fsdp_0").mkdir(parents=True)
+    shards.require_same_kind(tmp_path / "whole-2")
+    with pytest.raises(UserError, match="shares-2, written with FSDP"):
+        shards.require_same_kind(tmp_path / "shares-2")
+    monkeypatch.setattr(shards, "sharded", lambda: True)
+    shards.require_same_kind(tmp_path / "shares-2")
+    with pytest.raises(UserError, match="whole-2, written without FSDP"):
+        shards.require_same_kind(tmp_path / "whole-2")
 
 
 def carried_out(folder: Path, *words: str) -> dict[str, object]:
@@ -53,13 +96,20 @@ def carried_out(folder: Path, *words: str) -> dict[str, object]:
     return found
 
 
+def load_adapter(run: Path) -> dict[str, Any]:
+    (file,) = (run / "adapter").glob("*model.safetensors")
+    found: dict[str, Any] = load_file(file)
+    return found
+
+
 def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "adapter" / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
-def test_two_processes_go_the_whole_way_with_the_loss_curve_of_one(tmp_path: Path) -> None:
-    (tmp_path / "cpu.yaml").write_text(DDP.read_text().replace("use_cpu: false", "use_cpu: true"))
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_go_the_whole_way_with_the_loss_curve_of_one(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "cpu.yaml").write_text((LAUNCH / f"{kind}.yaml").read_text().replace("use_cpu: false", "use_cpu: true"))
     launcher = ("-m", "accelerate.commands.launch", "--config_file", "cpu.yaml")
     carried_out(tmp_path, *WORDS, "--run", "one")
     # Stopped after the adapter, then the rest: what is done is skipped in all processes.
@@ -70,9 +120,28 @@ def test_two_processes_go_the_whole_way_with_the_loss_curve_of_one(tmp_path: Pat
     # Each process wrote its part of the checkpoint: two did train.
     assert {f"rng_state_{rank}.pth" for rank in (0, 1)} <= {p.name for p in (tmp_path / "two").rglob("rng_state_*")}
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    shares = [*(tmp_path / "two" / "adapter" / "checkpoint-4").glob("pytorch_model_fsdp_0/*.distcp")]
+    assert len(shares) == (2 if kind == "fsdp" else 0)
     # A kill between checkpoints: the manifest and the last checkpoint are gone.
     adapter = tmp_path / "two" / "adapter"
     (adapter / "manifest.json").unlink()
     (adapter / "checkpoint-4" / "whole").unlink()
     carried_out(tmp_path, *launcher, *WORDS, "--until", "tune", "--run", "two")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ["full", "dora", "ia3", "dpo", "grpo", "pack", "checkpointing"])
+def test_shared_weights_are_trained_as_one_process_would(more: str, tmp_path: Path, pairs: str) -> None:
+    """Each process holds half of them, and every loss is that of one process; samples of GRPO are its own."""
+    (tmp_path / "cpu.yaml").write_text((LAUNCH / "fsdp.yaml").read_text().replace("use_cpu: false", "use_cpu: true"))
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", "cpu.yaml")
+    (tmp_path / "pairs.jsonl").write_text(pairs)
+    words = [*WORDS, "--until", "tune", *FLAGS.get(more, ("--method", more))]
+    carried_out(tmp_path, *words, "--run", "one")
+    found = carried_out(tmp_path, *launcher, *words, "--run", "two")
+    assert found["steps"] == (1 if more == "grpo" else 4)
+    if more != "grpo":
+        assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+    ours, theirs = (load_adapter(tmp_path / name) for name in ("one", "two"))
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in theirs.items()}

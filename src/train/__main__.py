@@ -16,7 +16,7 @@ from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
 from mathlete.runs import Step, run_step, sha256_file
-from mathlete.tune.ranks import first, shared
+from mathlete.tune.ranks import first, leave, shared
 from mathlete.tune.recipe import METHODS, UNMERGEABLE, Dpo, Grpo, Method, Recipe
 from mathlete.tune.settings import DeviceName, Export, Forgetting, Lora, MergeBase, Rows, Survival, Tune
 from train.lab import LAB_COMMAND
@@ -150,7 +150,7 @@ def math(settings: MathSettings) -> dict[str, object]:
     out.quiet = not first()
     if settings.plan:
         return _plan(settings, say=out.print)
-    require_launched(settings.until)
+    require_launched(settings.until, method=settings.method)
     source, reason = _model(settings)
     out.print(f"model {source.name}: {reason}")
     if settings.until != "format":
@@ -189,8 +189,10 @@ def math(settings: MathSettings) -> dict[str, object]:
     _set_threads(settings.threads, source)
     if not first():
         training.follow()
+        leave()
         raise SystemExit(0)
     steps = training.carry_out(say=out.print)
+    leave()
     made = next(step.folder for step in steps if step.name == settings.until)
     out.print(f"{training.run}: {_MADE[settings.until]} {made}")
     others = {step.name: step.figures for step in steps if step.name.startswith("export-")}

@@ -8,14 +8,15 @@ import tyro
 from mathlete.command import Command, console
 from mathlete.models import data_folder
 from mathlete.tune.ranks import require_launcher
+from mathlete.tune.shards import require_shares
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchSettings:
     """Which configuration."""
 
-    kind: Annotated[tyro.conf.Positional[Literal["ddp"]], tyro.conf.arg(metavar="{ddp}")] = "ddp"
-    """ddp: the whole model on each GPU, the rows of a step shared out."""
+    kind: Annotated[tyro.conf.Positional[Literal["ddp", "fsdp"]], tyro.conf.arg(metavar="{ddp,fsdp}")] = "ddp"
+    """ddp: the whole model on each GPU, the rows of a step shared out. fsdp: the model's weights shared out too."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -27,8 +28,8 @@ def launch_config(settings: LaunchSettings) -> dict[str, object]:
     return {"file": str(file)}
 
 
-def require_launched(until: str) -> None:
-    """Checks that several visible GPUs come with a launcher, where anything is trained.
+def require_launched(until: str, *, method: str) -> None:
+    """Checks that several visible GPUs come with a launcher that fits, where anything is trained.
 
     Raises:
         UserError: they do not.
@@ -37,12 +38,13 @@ def require_launched(until: str) -> None:
         import torch
 
         require_launcher(torch.cuda.device_count())
+        require_shares(method)
 
 
 LAUNCH_COMMAND = Command(
     settings=LaunchSettings,
     run=launch_config,
     help="Prints the path of a configuration for accelerate launch, for several GPUs.\n\n"
-    "Examples:\n\npython -m train launch-config ddp\n\n"
+    "Examples:\n\npython -m train launch-config fsdp\n\n"
     'accelerate launch --config_file "$(python -m train launch-config ddp)" -m train math --model r1-qwen-7b',
 )

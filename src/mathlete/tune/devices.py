@@ -1,11 +1,13 @@
 """Where training runs: this machine's device, or a GPU of which memory and capability are known."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mathlete.errors import UserError, nearest
 from mathlete.models import capability
+from mathlete.tune.ranks import world
+from mathlete.tune.shards import sharded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,15 @@ class Device:
     """Bytes that are there for it."""
     capability: float | None
     """CUDA compute capability; None: a CPU."""
+    processes: int = 1
+    """Processes of the training, each with such a device, that share the rows of a pass."""
+    sharded: bool = False
+    """Whether they share the model's weights too (FSDP)."""
+
+    @property
+    def shares(self) -> int:
+        """Devices over which the weights are shared out."""
+        return self.processes if self.sharded else 1
 
     @property
     def width(self) -> int:
@@ -46,12 +57,16 @@ DEVICES: dict[str, Device] = {
 
 
 def device_named(name: str | None) -> Device:
-    """A known GPU, or this machine's device where none is named."""
+    """A known GPU, or this machine's device where none is named; one of several, as the launcher says."""
     if name is None:
         return this_device()
     if name not in DEVICES:
         raise UserError("--device must be a known one", value=repr(name), cure=nearest(name, [*DEVICES]))
-    return DEVICES[name]
+    return _launched(DEVICES[name])
+
+
+def _launched(device: Device) -> Device:
+    return replace(device, processes=world(), sharded=sharded())
 
 
 def this_device(*, whole: bool = False) -> Device:
@@ -63,8 +78,9 @@ def this_device(*, whole: bool = False) -> Device:
 
     if torch.cuda.is_available():
         memory = torch.cuda.mem_get_info()[int(whole)]
-        return Device(name=torch.cuda.get_device_name(), memory=memory, capability=capability())
-    return Device(name="cpu", memory=_memory("MemTotal:" if whole else "MemAvailable:"), capability=None)
+        return _launched(Device(name=torch.cuda.get_device_name(), memory=memory, capability=capability()))
+    memory = _memory("MemTotal:" if whole else "MemAvailable:") // world()
+    return _launched(Device(name="cpu", memory=memory, capability=None))
 
 
 def _memory(of: str) -> int:

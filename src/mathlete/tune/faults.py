@@ -2,7 +2,7 @@
 
 import errno
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -17,16 +17,19 @@ _POINTS = 5
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def require_finite(weights: Sequence[Any], *, step: int, kept: Callable[[], str]) -> None:
+def require_finite(weights: Iterable[Any], *, step: int, kept: Callable[[], str]) -> None:
     """Checks the gradients before they change a weight.
 
     Raises:
         UserError: one is NaN or infinite.
     """
     import torch
+    from torch.distributed.tensor import DTensor
 
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    if gradients and not torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all():
+    norm = torch.nn.utils.get_total_norm(gradients)
+    # Of shares, each process knows its own: all must come to the same end.
+    if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
         raise _diverged("the gradient must be finite", value=f"NaN or infinity in step {step}", kept=kept)
 
 

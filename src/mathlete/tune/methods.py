@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.models import ModelSource, load_model
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora
+from mathlete.tune.shards import sharded, shareable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,7 +23,8 @@ def base_model(source: ModelSource, recipe: Recipe) -> Any:
         UserError: it can't be loaded, or every weight of a quantised model is to be trained.
     """
     if recipe.quantized:
-        return _in_one_format(load_model(source, precision="nf4"))
+        model = _in_one_format(load_model(source, precision="nf4"))
+        return shareable(model) if sharded() else model
     # Updates of bf16 weights are rounded away (arXiv 1710.03740, section 3.1); the computing is autocast.
     return load_model(source, precision="dense", dtype="float32")
 

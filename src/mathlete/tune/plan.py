@@ -65,8 +65,8 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the largest batch; of a pair both traces."""
-        rows = self.tune.batch * (2 if self.recipe.method == "dpo" else 1)
+        """Tokens of the largest batch in each process; of a pair both traces."""
+        rows = math.ceil(self.tune.batch / self.device.processes) * (2 if self.recipe.method == "dpo" else 1)
         return rows * (self.tune.pack or self._row)
 
     @property
@@ -77,22 +77,33 @@ class Plan:
     def parts(self) -> dict[str, int]:
         """{part: bytes} at the peak, where the backward pass begins or, if that needs more, within its first block.
 
-        `backward` is what the latter needs beyond the buffers of the loss, which are gone by then.
+        `backward` is what the latter needs beyond the buffers of the loss, which are gone by then. Of shared weights
+        (FSDP) `gathered` is what each process has whole while it computes.
         """
-        adapter = 4 * self.trained_parameters
-        quantized = self.recipe.quantized
+        shares, quantized = self.device.shares, self.recipe.quantized
+        adapter = math.ceil(4 * self.trained_parameters / shares)
+        base = nf4_bytes(self.shape) if quantized else 0
+        dense = self.device.width * self.shape.dense_parameters if quantized else 0
         gpu = self.device.capability is not None
         return {
-            "base_4bit": nf4_bytes(self.shape) if quantized else 0,
-            "base_dense": self.device.width * self.shape.dense_parameters if quantized else 0,
+            "base_4bit": math.ceil(base / shares),
+            "base_dense": math.ceil(dense / shares),
             "adapter": adapter,
             "gradients": adapter,
             "optimizer": 2 * adapter,
+            **({"gathered": self._gathered(base=base, dense=dense)} if shares > 1 else {}),
             "activations": self._kept,
             "logits": self._logits,
             "backward": max(0, self._backward - self._logits),
             "cuda_context": _CONTEXT_BYTES if gpu else 0,
         }
+
+    def _gathered(self, *, base: int, dense: int) -> int:
+        """A block at work, the next one on its way, and all that is outside of blocks; or the model as it is read."""
+        trained = 4 * self.trained_parameters
+        at_work = 2 * (base + trained) // self.shape.layers + dense
+        read = (base + dense + trained) * (self.device.shares - 1) // self.device.shares
+        return max(at_work, read - self._kept - self._logits)
 
     @property
     def peak(self) -> int:
@@ -262,7 +273,7 @@ def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int) 
     """
     found = recipe
     while not plan_for(shape, device=device, recipe=found, longest=longest).fits:
-        if found.tune.batch % 2:
+        if found.tune.batch % (2 * device.processes):
             return recipe
         halved = replace(found.tune, batch=found.tune.batch // 2, accumulate=found.tune.accumulate * 2)
         found = replace(found, tune=halved)
@@ -285,10 +296,11 @@ def _cheaper(plan: Plan) -> Iterator[tuple[str, Plan]]:
     if not plan.checkpointing and plan.recomputable:
         plan = replace(plan.with_tune(checkpointing="on"), checkpointing=True)
         yield "--tune.checkpointing auto", plan
-    if plan.tune.batch > 1:
+    if plan.tune.batch > plan.device.processes:
         rows = plan.tune.batch * plan.tune.accumulate
         # A group of samples is one batch's.
-        least = plan.recipe.grpo.generations if plan.recipe.method == "grpo" else 1
+        group = plan.recipe.grpo.generations if plan.recipe.method == "grpo" else 1
+        least = math.lcm(group, plan.device.processes)
         flags = f"--tune.batch {least} --tune.accumulate {max(1, rows // least)} "
         plan = plan.with_tune(batch=least, accumulate=max(1, rows // least))
         yield flags.strip(), plan

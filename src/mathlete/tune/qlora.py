@@ -22,6 +22,7 @@ from mathlete.tune.methods import ADAPTER_CONFIG
 from mathlete.tune.ranks import first, shared, together
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Advance
+from mathlete.tune.shards import require_same_kind, sharded, share_words, whole
 from mathlete.tune.tracking import track
 from mathlete.tune.trainers import prepared
 
@@ -52,16 +53,20 @@ def tune(
 
     training = prepared(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
     trainer, plan = training.trainer, training.plan
-    trainable = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    # Counted now, and not kept: shares take the weights' place.
+    trained = [(weight.numel(), weight.dtype) for weight in trainer.model.parameters() if weight.requires_grad]
     # What is trained, two moments and the same as saved, in two checkpoints.
-    require_space(adapter, needed_bytes=8 * sum(weight.numel() * 4 for weight in trainable))
+    require_space(adapter, needed_bytes=8 * sum(count * 4 for count, _ in trained))
     meter = Meter(training.lengths, rows=recipe.tune.batch * recipe.tune.accumulate)
-    trainer.add_callback(_follower(adapter, meter=meter, trainable=trainable, advance=advance))
+    trainer.add_callback(_follower(adapter, meter=meter, advance=advance))
     checkpoint = shared(last_whole_checkpoint(adapter) if first() else None)
     if checkpoint is not None:
+        require_same_kind(checkpoint)
         say(f"going on from {checkpoint.name}")
     with told(lambda: _kept(adapter)):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if sharded():
+        say(share_words(trainer.model))
     _save(trainer, adapter)
     curve = _curve(trainer.state.log_history)
     if first():
@@ -73,8 +78,8 @@ def tune(
         "method": recipe.method,
         "steps": training.steps,
         "rows_seen": training.steps * recipe.tune.batch * recipe.tune.accumulate,
-        "trainable_parameters": sum(weight.numel() for weight in trainable),
-        "adapter_dtype": str(trainable[0].dtype).removeprefix("torch."),
+        "trainable_parameters": sum(count for count, _ in trained),
+        "adapter_dtype": str(trained[0][1]).removeprefix("torch."),
         "first_loss": curve[0]["loss"],
         "last_loss": curve[-1]["loss"],
         **training.figures,
@@ -83,7 +88,7 @@ def tune(
     }
 
 
-def _follower(adapter: Path, *, meter: "Meter", trainable: "Sequence[Any]", advance: Advance) -> Any:
+def _follower(adapter: Path, *, meter: "Meter", advance: Advance) -> Any:
     """The callback that shows progress, keeps the loss curve, marks whole checkpoints and stops a run that diverged."""
     from torch.utils.tensorboard import SummaryWriter
     from transformers import TrainerCallback
@@ -95,9 +100,9 @@ def _follower(adapter: Path, *, meter: "Meter", trainable: "Sequence[Any]", adva
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             meter.start(_curve(state.log_history))
 
-        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
             if not args.fp16:  # there the loss is scaled until it overflows, and such steps are left out
-                require_finite(trainable, step=state.global_step + 1, kept=lambda: _kept(adapter))
+                require_finite(more["model"].parameters(), step=state.global_step + 1, kept=lambda: _kept(adapter))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             curve = _curve(state.log_history)
@@ -131,9 +136,9 @@ def _follower(adapter: Path, *, meter: "Meter", trainable: "Sequence[Any]", adva
 def _save(trainer: Any, adapter: Path) -> None:
     """Writes what was trained, in peft's or transformers' own files; by the first process, gathered from all."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    gathered = {"state_dict": whole(trainer.model)} if sharded() else {}
     if first():
-        model.save_pretrained(adapter, **({} if state is None else {"state_dict": state}))
+        model.save_pretrained(adapter, **gathered)
         _sort_target_modules(adapter)
     together()
 

@@ -82,6 +82,16 @@ def together() -> None:
         dist.barrier(group=_group())
 
 
+def leave() -> None:
+    """Ends what the processes had in common, once nothing is left to do; a process that exits without may abort."""
+    if world() > 1:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            together()
+            dist.destroy_process_group()
+
+
 def join(work: Callable[[], object]) -> None:
     """In all but the first process: joins in the work as often as the first one begins it, until that is done."""
     while shared():

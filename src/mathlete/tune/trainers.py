@@ -20,6 +20,7 @@ from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import reward_function, reward_rows
 from mathlete.tune.settings import Tune
 from mathlete.tune.shapes import shape_of
+from mathlete.tune.shards import shard_on_cpus, sharded, sum_in_fp32
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -136,6 +137,7 @@ class _Job:
         )
         # One process, one GPU: Trainer would wrap the model in DataParallel, which TRL refuses, were several seen.
         arguments._n_gpu = min(1, arguments.n_gpu)
+        shard_on_cpus(arguments)
         return arguments
 
     def trainer(self, kind: Any, *, rows: "Dataset", tokens: "Dataset", **more: Any) -> Any:
@@ -151,6 +153,8 @@ class _Job:
             **more,
         )
         trainer.remove_callback(PrinterCallback)
+        if sharded():
+            sum_in_fp32(trainer)
         padding = int(tokenizer.pad_token_id)
         set_first_weights(trainer.model, recipe=self.recipe, rows=tokens, padding=padding)
         return trainer
