@@ -100,7 +100,9 @@ def whole(model: Any) -> "dict[str, torch.Tensor]":
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     found: Any = get_model_state_dict(model, options=options)
-    return dict(found)
+    # A weight in two places is one, and transformers can't see that of copies.
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
+    return {name: weight for name, weight in found.items() if name not in again}
 
 
 def share_words(model: Any) -> str:
