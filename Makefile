@@ -43,7 +43,7 @@ demo-submit: setup
 	&& echo "build, rehearse (20 questions, two runs) and preflight took $$(($$(date +%s) - start)) s"
 
 test: setup
-	$(PY) -m pytest -q -n auto --dist loadfile
+	$(PY) -m pytest -q -n auto --dist loadfile --durations 20
 
 slow: setup
 	$(PY) -m pytest -q -m slow
