@@ -20,6 +20,8 @@ from mathlete.kernel.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names
 from mathlete.kernel.notebook import write_notebook
 from mathlete.kernel.preflight import Limits
 from mathlete.kernel.rehearsal import REPORT
+from mathlete.models import ModelSource, model_source
+from mathlete.tune.model_card import write_card
 from submit.__main__ import COMMANDS
 
 NAMES = Names(owner="alice", model_version=1)
@@ -159,6 +161,35 @@ def test_each_check_names_rule_value_and_cure(
 def test_what_is_right_passes_each_check(build: Build) -> None:
     for look in (checks._gpu, checks._sizes, checks._names, lambda b: checks._cutoff(b, "")):
         assert list(look(build)) == []
+
+
+@pytest.mark.parametrize(
+    ("card", "base"),
+    [
+        (None, "config's"),
+        ("no front matter", "config's"),
+        ("---\nbase_model: a/DeepSeek-R1-Distill-Qwen-7B\n---\n", "a/DeepSeek-R1-Distill-Qwen-7B"),
+        ('---\nbase_model: "a/DeepSeek-R1-Distill-Qwen-7B"\n---\n', "a/DeepSeek-R1-Distill-Qwen-7B"),
+        ("---\nbase_model:\n- a/DeepSeek-R1-Distill-Qwen-7B\n---\n", "['a/DeepSeek-R1-Distill-Qwen-7B']"),
+        ("---\nbase_model: [\n---\n", "config's"),
+    ],
+)
+def test_the_base_is_read_out_of_the_card_as_the_hub_reads_it(card: str | None, base: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"_name_or_path": "config's", "vocab_size": 152064}))
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert checks._base_name(tmp_path) == base
+
+
+def test_the_card_of_an_export_tells_its_base(build: Build, tmp_path: Path) -> None:
+    source = ModelSource(name="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", location=str(tmp_path))
+    write_card(build.model, words="", name="int8", source=source, made_of={}, figures={})
+    assert checks._base_name(build.model) == source.name
+    assert list(checks._cutoff(build, "")) == []
+    # The pocket model's says no more than its name, and its vocabulary tells the rest.
+    weights(build, vocab_size=576)
+    write_card(build.model, words="", name="int8", source=model_source("pocket"), made_of={}, figures={})
+    assert list(checks._cutoff(build, "")) == []
 
 
 def test_the_ledger_knows_a_submission_by_what_it_is_made_of(build: Build, tmp_path: Path) -> None:

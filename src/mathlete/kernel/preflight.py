@@ -150,16 +150,20 @@ def _known_release(base: str) -> date | None:
 
 
 def _base_name(model: Path) -> str:
-    """The base an export says it was made of: its card's `base_model`, its configuration, or the pocket model."""
-    card = model / "README.md"
-    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
-    for line in lines:
-        if line.startswith("base_model:"):
-            return line.partition(":")[2].strip()
+    """The base an export was made of: the pocket model, its card's `base_model`, or its configuration's name."""
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError
+
     config = read_json(model / "config.json")
-    named = str(config.get("_name_or_path") or "")
     # The pocket model is told by its vocabulary: no released model has one so small.
-    return named or ("mathlete/pocket" if int(str(config.get("vocab_size", 10**6))) < 2000 else "")
+    if int(str(config.get("vocab_size", 10**6))) < 2000:
+        return "mathlete/pocket"
+    card = model / "README.md"
+    try:
+        told = (metadata_load(card) or {}) if card.is_file() else {}
+    except (ValueError, YAMLError):
+        told = {}
+    return str(told.get("base_model") or config.get("_name_or_path") or "")
 
 
 def _rehearsal(build: Build, folder: Path, limits: Limits) -> Iterator[Problem]:
