@@ -60,6 +60,7 @@ def needed_by(names: set[str]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_notebook_imports_nothing_that_the_image_lacks(used: set[str]) -> None:
     assert {"torch", "transformers", "polars", "numpy"} <= used
     # Newer versions of the image's packages, as installed here, may need more than those there do.

@@ -127,6 +127,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_rebuilt_base_has_the_same_bytes_and_loads(tmp_path: Path) -> None:
     config = PocketBaseConfig(steps=3, **TINY)
     figures = [build_pocket_base(tmp_path / name, config) for name in ("one", "two")]

@@ -110,16 +110,8 @@ def test_the_card_tells_what_the_rows_are_made_of(formatted: Path) -> None:
     assert figures["packing"]["budget"] == 90
 
 
-def test_the_docs_commands_run_and_their_tables_are_true(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_docs_tables_are_true(root: Path) -> None:
     text = (root / "docs" / "data.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
-    assert len(commands) == 7
-    for command in commands:
-        assert command.startswith("python -m train ")
-        assert run(*command.split()[3:]) == 0, command
     told = dict(re.findall(r"^\| `([a-z ]+)` \| ([^|]*) \|$", text, re.M))
     assert {reason: reason_in_words(reason) for reason in told} == told
     assert told.keys() >= REASONS.keys()

@@ -44,7 +44,8 @@ def test_a_run_on_a_quantised_base_merges_into_it_and_not_into_weights_that_are_
         if file.name not in ("config.json", "model.safetensors", "generation_config.json"):
             shutil.copy(file, "base")
     words = ("--model", "base", "--source", "p.jsonl", "--tune.steps", "2", "--tune.batch", "4",
-             "--tune.accumulate", "1", "--until", "merge", "--run", "r", "--json")  # fmt: skip
+             "--tune.accumulate", "1", "--forgetting.problems", "5", "--survival.max-tokens", "24",
+             "--until", "merge", "--run", "r", "--json")  # fmt: skip
     assert run("math", *words, "--merge-base", "original") == 2
     assert "--merge-base original needs the model's original weights, got base, which is q" in capsys.readouterr().err
     assert run("math", *words, "--lora.targets", "q_proj", "down_proj") == 0
