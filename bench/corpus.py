@@ -155,6 +155,8 @@ class Use:
     """CPU seconds of all its processes."""
     peak_mib: float = 0.0
     """Most memory of all its processes at a time."""
+    rss_mib: float = 0.0
+    """The same with the pages of mapped files, which the kernel takes back when it needs them."""
 
     def add(self, other: "Use") -> "Use":
         """Both, one after the other."""
@@ -162,14 +164,14 @@ class Use:
             seconds=self.seconds + other.seconds,
             cpu_s=self.cpu_s + other.cpu_s,
             peak_mib=max(self.peak_mib, other.peak_mib),
+            rss_mib=max(self.rss_mib, other.rss_mib),
         )
 
 
-def tree(root: int) -> tuple[float, float]:
-    """(MiB, CPU seconds) of a process and all its children, the ended ones' seconds too.
+def tree(root: int) -> tuple[float, float, float]:
+    """(MiB, MiB with mapped files, CPU seconds) of a process and all its children, the ended ones' seconds too.
 
-    MiB are proportional: pages they share are counted once. Memory-mapped rows are page cache, which the kernel takes
-    back when it needs it: they are not counted.
+    MiB are proportional: pages they share are counted once.
     """
     children: dict[int, list[int]] = {}
     ticks: dict[int, int] = {}
@@ -180,7 +182,7 @@ def tree(root: int) -> tuple[float, float]:
             continue  # it ended meanwhile
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
         ticks[int(stat.parent.name)] = sum(map(int, fields[11:15]))
-    queue, total, spent = [root], 0.0, 0
+    queue, total, everything, spent = [root], 0.0, 0.0, 0
     while queue:
         process = queue.pop()
         queue += children.get(process, [])
@@ -189,8 +191,11 @@ def tree(root: int) -> tuple[float, float]:
         except OSError:
             continue
         spent += ticks.get(process, 0)
-        total += sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
-    return total, spent / os.sysconf("SC_CLK_TCK")
+        held = dict(line.split(":", 1) for line in lines[1:])
+        own, shared, mapped = (int(held[f"Pss_{kind}"].split()[0]) / 1024 for kind in ("Anon", "Shmem", "File"))
+        total += own + shared
+        everything += own + shared + mapped
+    return total, everything, spent / os.sysconf("SC_CLK_TCK")
 
 
 def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> Use:
@@ -200,8 +205,8 @@ def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> U
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while process.poll() is None:
-        mib, cpu_s = tree(process.pid)
-        use.peak_mib, use.cpu_s = max(use.peak_mib, mib), max(use.cpu_s, cpu_s)
+        mib, rss_mib, cpu_s = tree(process.pid)
+        use.peak_mib, use.rss_mib, use.cpu_s = max(use.peak_mib, mib), max(use.rss_mib, rss_mib), max(use.cpu_s, cpu_s)
         if until():
             os.killpg(process.pid, signal.SIGKILL)
             break
@@ -253,6 +258,7 @@ def size_of(count: int, settings: BenchSettings, folder: Path, *, kill: bool = F
         "cpu_s": round(use.cpu_s, 1),
         "rows_per_s": round(count / use.seconds, 1),
         "peak_mib": round(use.peak_mib),
+        "rss_mib": round(use.rss_mib),
         "kept": figures["kept"],
         "tokens_a_row": round(figures["tokens"] / figures["rows"]),
         "drops": figures["drops"],

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
@@ -23,8 +26,9 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.runs import sha256_tree
 from mathlete.tune.format import DROPPED, HEAD, HELDOUT, OVERLAP, TRAIN, format_rows
-from mathlete.tune.parts import Maker
+from mathlete.tune.parts import Maker, Part
 from mathlete.tune.rows import IGNORED, Row, row_of
+from mathlete.tune.saving import save_rows
 from mathlete.tune.settings import Rows
 
 
@@ -289,3 +293,23 @@ def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) 
     found = built(tmp_path / "data", iter([*some, odd]), prompts, max_tokens=8192, filters=Filters(foreign=1.0))
     assert found["parity"] == {"rows": 55, "mismatches": 0}
     assert found["drops"] == {}
+
+
+@given(st.lists(st.lists(st.integers(0, 99), max_size=4), min_size=1, max_size=6), st.data())
+def test_rows_are_saved_as_datasets_would_whatever_a_file_holds(parts: list[list[int]], data: st.DataObject) -> None:
+    numbers = [number for part in parts for number in part]
+    assume(numbers)
+    indices = data.draw(st.sets(st.sampled_from(range(len(numbers))), min_size=1).map(sorted))
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, part in enumerate(parts):
+            (folder / str(name)).mkdir()
+            if part:
+                made = datasets.Dataset.from_dict({"number": part, "key": part})
+                made.save_to_disk(folder / str(name) / "rows")
+        some = [Part(folder=folder / str(name)) for name in range(len(parts))]
+        (folder / "train").mkdir()  # what a killed run has left
+        save_rows(folder / "train", some, indices, without=["key"], size=data.draw(st.sampled_from([1, 2000, 10**9])))
+        found = datasets.load_from_disk(folder / "train")
+        assert found.to_dict() == {"number": [numbers[index] for index in indices]}
+        assert not [*folder.glob(".train*")]

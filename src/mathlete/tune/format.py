@@ -21,6 +21,7 @@ from mathlete.runs import write_atomically
 from mathlete.tune.packing import best_fit
 from mathlete.tune.parts import SIZE, Maker, Part, make_parts
 from mathlete.tune.rows import IGNORED, Row
+from mathlete.tune.saving import save_rows
 from mathlete.tune.settings import Advance, Rows
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def format_rows(
             cure=_cure(drops),
         )
     sides = _split(table, keep, groups, count=maker.rows.heldout, seed=seed)
-    for name, indices in zip((TRAIN, HELDOUT), sides, strict=True):
-        table.select(indices, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(output / name)
+    save_rows(output / TRAIN, parts, sides[0], without=_KEYS)
+    table.select(sides[1], keep_in_memory=True).remove_columns(_KEYS).save_to_disk(output / HELDOUT)
     _write_texts(output, parts, table=table, train=sides[0], reasons=reasons, maker=maker)
     shutil.rmtree(output / _PARTS)
     return {

@@ -56,6 +56,11 @@ class Part:
         return datasets.load_from_disk(self.folder / _ROWS) if (self.folder / _ROWS).exists() else None
 
     @property
+    def bytes(self) -> int:
+        """What its rows take on the disk; 0: there are none."""
+        return sum(file.stat().st_size for file in (self.folder / _ROWS).glob("*.arrow"))
+
+    @property
     def dropped(self) -> Path:
         """What was left out, a line each; empty unless it was to be kept."""
         return self.folder / _DROPPED
