@@ -3,6 +3,7 @@
 A part holds its rows, its drops and a small manifest. A killed run goes on after the parts that are whole.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -149,7 +150,7 @@ def _dataset(rows: Sequence[dict[str, Any]]) -> "Dataset":
     import pyarrow as pa
     from datasets import Dataset
 
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, kind in Row.__annotations__.items():
         values = [row[name] for row in rows]
         if kind == list[int]:
@@ -157,7 +158,12 @@ def _dataset(rows: Sequence[dict[str, Any]]) -> "Dataset":
             columns[name] = pa.ListArray.from_arrays(ends, np.concatenate(values))
         else:
             columns[name] = pa.array(values)
-    return Dataset(pa.table(columns))
+    table = pa.table(columns)
+    # Of what it holds: left to itself, datasets pickles all of the table, which fails in a worker of Ray's.
+    digest = hashlib.sha256()
+    for buffer in (one for column in table.columns for chunk in column.chunks for one in chunk.buffers() if one):
+        digest.update(buffer)
+    return Dataset(table, fingerprint=digest.hexdigest()[:16])
 
 
 def dropped_line(reason: str, one: TracedProblem) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mathlete.runs import read_json, write_json
 from mathlete.tune.parts import Part
@@ -63,7 +64,7 @@ def _join(folder: Path, pieces: Sequence[Path]) -> None:
     from datasets import config
 
     first, *others = pieces
-    states = [read_json(piece / config.DATASET_STATE_JSON_FILENAME) for piece in pieces]
+    states: list[dict[str, Any]] = [read_json(piece / config.DATASET_STATE_JSON_FILENAME) for piece in pieces]
     names = [f"data-{number:05d}-of-{len(pieces):05d}.arrow" for number in range(len(pieces))]
     for piece, state, name in zip(pieces, states, names, strict=True):
         (file,) = state["_data_files"]
