@@ -63,7 +63,7 @@ class BenchSettings:
 
 
 def random_model(name: str, shape: Shape, *, quantized: bool) -> Any:
-    """A model of this shape on the GPU, its blocks' linear layers in NF4, or all of it in fp32."""
+    """A model of this shape on the GPU, if any, its blocks' linear layers in NF4, or all of it in fp32."""
     import bitsandbytes
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
@@ -73,19 +73,21 @@ def random_model(name: str, shape: Shape, *, quantized: bool) -> Any:
         "tie_word_embeddings": shape.tied, "max_position_embeddings": 131072,
     }  # fmt: skip
     config = Qwen2Config(**sizes) if "qwen" in name else LlamaConfig(**sizes, head_dim=shape.head_width)
-    with torch.device("cuda"):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    narrow = torch.bfloat16 if device == "cuda" else torch.float32
+    with torch.device(device):
         auto: Any = AutoModelForCausalLM
-        model = auto.from_config(config, dtype=torch.bfloat16 if quantized else torch.float32)
+        model = auto.from_config(config, dtype=narrow if quantized else torch.float32)
     if not quantized:
         return model
     layers: Any = bitsandbytes.nn
     for path, old in [*model.named_modules()]:
         if isinstance(old, torch.nn.Linear) and path != "lm_head":
             new = layers.Linear4bit(
-                old.in_features, old.out_features, bias=old.bias is not None, compute_dtype=torch.bfloat16,
+                old.in_features, old.out_features, bias=old.bias is not None, compute_dtype=narrow,
                 quant_type="nf4", device="meta",
             )  # fmt: skip
-            new.weight = layers.Params4bit(old.weight.data.cpu(), requires_grad=False, quant_type="nf4").cuda()
+            new.weight = layers.Params4bit(old.weight.data.cpu(), requires_grad=False, quant_type="nf4").to(device)
             new.bias = old.bias
             model.set_submodule(path, new)
     model.is_loaded_in_4bit = True

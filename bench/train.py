@@ -2,20 +2,23 @@
 
     python bench/train.py                                   the pocket model on a CPU
     python bench/train.py --shapes r1-qwen-1.5b r1-llama-8b --tokenizer DIR     real shapes, random weights, on a GPU
+    python bench/train.py --shapes r1-llama-8b --tokenizer DIR --shrink 16      the same command tried on a CPU
+    python bench/train.py --unsloth U/bin/python            Unsloth too, from an environment of its own
 
 `mathlete` is the trainer of `python -m train math` with the model's preset. `trl` is SFTTrainer on the same NF4 base,
 with SFTConfig's defaults (bf16, activations computed twice, 8 rows a pass, shuffled) and room for the longest row;
-`trl_fp32`, on a CPU, the same in fp32 with activations kept. On the pocket model all make one pass of 32 rows a step.
+`trl_fp32`, on a CPU, the same in fp32 with activations kept. `unsloth` is bench/peers/unsloth_sft.py: its own loader,
+adapter and SFTTrainer, as many rows a pass as `trl`; `unsloth_kept` the same with activations kept. On the pocket model
+all make one pass of 32 rows a step.
 Counted are tokens of rows, never padding, a second of the steps after the first few; `ratio_trl_defaults` is the median
-of mathlete's over the median of `trl`'s.
+of mathlete's over the median of `trl`'s, `ratio_over_unsloth` over that of the faster of Unsloth's two.
 """
 
 import json
+import os
 import random
-import resource
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -31,7 +34,7 @@ from mathlete.tune.methods import peft_config
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
 
-Who = Literal["mathlete", "trl", "trl_fp32", "compiled"]
+Who = Literal["mathlete", "trl", "trl_fp32", "compiled", "unsloth", "unsloth_kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Case:
     """One training in a process of its own."""
 
     who: Who
-    """mathlete, the same with --tune.compile, TRL, or TRL in fp32."""
+    """mathlete, the same with --tune.compile, TRL, TRL in fp32, or Unsloth."""
     shape: str
     """pocket, or a preset whose shape random weights get."""
     steps: int
@@ -52,6 +55,10 @@ class Case:
     """Folder of tokenizer and config of a real shape."""
     batch: int = 8
     """Rows a pass of mathlete's at a real shape, of 16 a step."""
+    unsloth: str = ""
+    """The Python that has Unsloth."""
+    shrink: int = 1
+    """Divides a real shape's widths and layers, and its rows' lengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +75,12 @@ class BenchSettings:
     """Steps before them."""
     batch: int = 8
     """Rows a pass of mathlete's at a real shape, of 16 a step."""
+    shrink: int = 1
+    """Divides a real shape's widths and layers, and its rows' lengths, so that a CPU can try the command; no figure."""
     who: tuple[Who, ...] = ("mathlete", "trl", "trl_fp32")
-    """What is compared; trl_fp32 on the pocket model alone."""
+    """What is compared, beside Unsloth; trl_fp32 on the pocket model alone."""
+    unsloth: Path | None = None
+    """The Python that has Unsloth (default: this one, if it has)."""
     repeats: int = 3
     """Runs of each, in turn."""
     case: str = ""
@@ -86,7 +97,7 @@ def recipe_of(shape: str, batch: int) -> Recipe:
     return Recipe(lora=lora, tune=Tune(rate=2e-4, batch=batch, accumulate=16 // batch, clip=0.3))
 
 
-def write_rows(shape: str, folder: Path, *, count: int) -> None:
+def write_rows(shape: str, folder: Path, *, count: int, shrink: int = 1) -> None:
     """Formatted rows: the pocket model's own, or random tokens as many as R1's traces have (lognormal, cut at 8192)."""
     if shape == "pocket":
         words = ["--model", "pocket", "--until", "format", "--limit", str(count + 200), "--run", str(folder)]
@@ -96,32 +107,82 @@ def write_rows(shape: str, folder: Path, *, count: int) -> None:
 
     chance, rows = random.Random(0), []
     for _ in range(count):
-        tokens = min(8192, max(256, round(chance.lognormvariate(7.9, 0.7))))
-        ids = [chance.randrange(1000, 100_000) for _ in range(tokens)]
-        rows.append({"input_ids": ids, "labels": [-100] * 100 + ids[100:], "tokens": tokens, "prompt_tokens": 100})
+        tokens = min(8192, max(256, round(chance.lognormvariate(7.9, 0.7)))) // shrink
+        ids, prompt = [chance.randrange(1000, 100_000) for _ in range(tokens)], min(100, tokens // 2)
+        labels = [-100] * prompt + ids[prompt:]
+        rows.append({"input_ids": ids, "labels": labels, "tokens": tokens, "prompt_tokens": prompt})
     datasets.Dataset.from_list(rows).save_to_disk(folder / "data" / "train")
+
+
+def random_base(case: Case, folder: Path, *, quantized: bool) -> Any:
+    """A model of a real shape with random weights; its config and tokenizer are in `folder`."""
+    from transformers import AutoTokenizer
+
+    from mathlete.tune.shapes import SHAPES
+
+    tokenizer = AutoTokenizer.from_pretrained(case.tokenizer)
+    full, by = SHAPES[case.shape], case.shrink
+    shape = replace(
+        full,
+        # The tokenizer's padding must lie within it, also where the shape is another family's.
+        vocabulary=max(full.vocabulary, len(tokenizer)),
+        head_width=full.head_width // by,
+        hidden=full.hidden // by,
+        intermediate=full.intermediate // by,
+        layers=max(1, full.layers // by),
+    )
+    model = import_module("memory").random_model(case.shape, shape, quantized=quantized)
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
 
 
 def source_of(case: Case, folder: Path) -> tuple[ModelSource, Any]:
     """(the model's files, its base in 4 bits); of a real shape the weights are random."""
     if case.shape == "pocket":
         return model_source("pocket"), None
-    from transformers import AutoTokenizer
-
-    from mathlete.tune.shapes import SHAPES
-
-    tokenizer = AutoTokenizer.from_pretrained(case.tokenizer)
-    # Its padding must lie within the vocabulary, also where the shape is another family's.
-    shape = replace(SHAPES[case.shape], vocabulary=max(SHAPES[case.shape].vocabulary, len(tokenizer)))
-    model = import_module("memory").random_model(case.shape, shape, quantized=True)
-    model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model = random_base(case, folder, quantized=True)
     return ModelSource(name=case.shape, location=str(folder)), model
 
 
-def trainer_of(case: Case, folder: Path) -> Any:
-    """The trainer of either."""
+def training_rows(case: Case) -> Any:
+    """input_ids and labels of every row."""
     import datasets
+
+    return datasets.load_from_disk(Path(case.data) / "data" / "train").select_columns(["input_ids", "labels"])
+
+
+def passes_of(case: Case) -> tuple[int, int]:
+    """(rows a pass, passes a step) of the peers, for as many rows a step as mathlete's."""
+    tune, one_pass = recipe_of(case.shape, case.batch).tune, 32 if case.shape == "pocket" else 8
+    return one_pass, tune.batch * tune.accumulate // one_pass
+
+
+def become_unsloth(case: Case) -> None:
+    """Writes the base and the rows, then goes on as Unsloth's Python: it frees the GPU, and its last line is ours."""
+    import torch
+
+    folder = Path(case.data) / "unsloth"
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)  # Unsloth writes what it compiles where it runs
+    training_rows(case).to_parquet("rows.parquet")
+    if case.shape == "pocket":
+        base = model_source("pocket").location
+    else:
+        random_base(case, folder, quantized=False).to(torch.bfloat16).save_pretrained(folder)
+        base = str(folder)
+    lora, (batch, accumulate) = recipe_of(case.shape, case.batch).lora, passes_of(case)
+    told = {
+        "base": base, "rows": "rows.parquet", "rank": lora.rank, "alpha": lora.alpha, "batch": batch,
+        "accumulate": accumulate, "steps": case.warm + case.steps, "warm": case.warm,
+        "longest": 1024 if case.shape == "pocket" else 8192, "recompute": case.who == "unsloth",
+    }  # fmt: skip
+    script = Path(__file__).resolve().parent / "peers" / "unsloth_sft.py"
+    os.execv(case.unsloth, [case.unsloth, str(script), json.dumps(told)])
+
+
+def trainer_of(case: Case, folder: Path) -> Any:
+    """The trainer of mathlete or of TRL."""
     import torch
 
     recipe, steps = recipe_of(case.shape, case.batch), case.warm + case.steps
@@ -137,14 +198,13 @@ def trainer_of(case: Case, folder: Path) -> Any:
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    rows = datasets.load_from_disk(Path(case.data) / "data" / "train").select_columns(["input_ids", "labels"])
-    one_pass = 32 if case.shape == "pocket" else 8
+    batch, accumulate = passes_of(case)
     fp32: Any = {"bf16": False, "gradient_checkpointing": False} if case.who == "trl_fp32" else {}
     config = SFTConfig(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=one_pass,
-        gradient_accumulation_steps=recipe.tune.batch * recipe.tune.accumulate // one_pass,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulate,
         max_length=8192,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -157,51 +217,26 @@ def trainer_of(case: Case, folder: Path) -> Any:
     config._n_gpu = min(1, config.n_gpu)
     tokenizer = load_tokenizer(source)
     return SFTTrainer(
-        model=model, args=config, train_dataset=rows, peft_config=peft_config(recipe), processing_class=tokenizer
+        model=model,
+        args=config,
+        train_dataset=training_rows(case),
+        peft_config=peft_config(recipe),
+        processing_class=tokenizer,
     )
 
 
 def timed(case: Case) -> dict[str, object]:
-    """Trains; tokens a second after the first steps, and the peak of memory."""
+    """Trains; what peers/speed.py tells of it."""
     import torch
-    from transformers import TrainerCallback
 
     quiet_libraries()
+    if case.who.startswith("unsloth"):
+        become_unsloth(case)
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    passes: list[int] = []
-    marks: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            marks.append(time.monotonic())
-
     with TemporaryDirectory() as folder:
-        trainer = trainer_of(case, Path(folder))
-        collate = trainer.data_collator
-
-        def counting(rows: list[dict[str, Any]]) -> Any:
-            passes.append(sum(len(row["input_ids"]) for row in rows))
-            return collate(rows)
-
-        trainer.data_collator = counting
-        trainer.add_callback(Clock())
-        trainer.train()
-    each = trainer.args.gradient_accumulation_steps
-    tokens = sum(passes[case.warm * each : (case.warm + case.steps) * each])
-    seconds = marks[-1] - marks[case.warm - 1]
-    cuda = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {
-        "tokens_per_s": round(tokens / seconds, 1),
-        "tokens": tokens,
-        "seconds": round(seconds, 2),
-        "peak_gib": round(peak / 2**30, 3),
-        "checkpointing": trainer.args.gradient_checkpointing,
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-    }
+        found: dict[str, object] = import_module("peers.speed").timed(trainer_of(case, Path(folder)), warm=case.warm)
+    return found
 
 
 def run(case: Case) -> dict[str, Any]:
@@ -215,17 +250,19 @@ def run(case: Case) -> dict[str, Any]:
 
 
 def compared(shape: str, settings: BenchSettings) -> dict[str, Any]:
-    """The medians of both, and their ratio."""
+    """The medians of each, and their ratio to TRL's."""
     names = [name for name in settings.who if name != "trl_fp32" or shape == "pocket"]
+    peer, tokenizer = unsloth_python(settings), str(settings.tokenizer.absolute()) if settings.tokenizer else ""
+    names += ["unsloth", "unsloth_kept"] if peer else []
     rows = (32 if shape == "pocket" else 16) * (settings.steps + settings.warm)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with TemporaryDirectory() as folder:
-        write_rows(shape, Path(folder), count=rows)
+        write_rows(shape, Path(folder), count=rows, shrink=settings.shrink)
         for _ in range(settings.repeats):
             for name in names:
                 case = Case(
-                    who=name, shape=shape, steps=settings.steps, warm=settings.warm, data=folder,
-                    tokenizer=str(settings.tokenizer or ""), batch=settings.batch,
+                    who=name, shape=shape, steps=settings.steps, warm=settings.warm, data=folder, tokenizer=tokenizer,
+                    batch=settings.batch, unsloth=peer, shrink=settings.shrink,
                 )  # fmt: skip
                 found[name].append(run(case))
                 print(f"{shape} {name}: {found[name][-1]}", flush=True)
@@ -235,7 +272,21 @@ def compared(shape: str, settings: BenchSettings) -> dict[str, Any]:
         if all("error" not in one for one in ran)
     }
     ratios = {f"ratio_{name}": round(speed / speeds["trl"], 2) for name, speed in speeds.items() if "trl" in speeds}
-    return {"shape": shape, "tokens_per_s": speeds, **ratios, "runs": found}
+    ahead = {"ratio_over_unsloth": over_unsloth(speeds)}
+    return {"shape": shape, "tokens_per_s": speeds, **ratios, **ahead, "runs": found}
+
+
+def unsloth_python(settings: BenchSettings) -> str:
+    """The Python that has Unsloth, or nothing."""
+    if settings.unsloth:
+        return str(settings.unsloth.absolute())
+    return sys.executable if find_spec("unsloth") else ""
+
+
+def over_unsloth(speeds: dict[str, float]) -> float | None:
+    """mathlete's speed over the better of Unsloth's, None where either was not measured."""
+    peers = [speed for name, speed in speeds.items() if name.startswith("unsloth")]
+    return round(speeds["mathlete"] / max(peers), 2) if peers and "mathlete" in speeds else None
 
 
 def torch_sees_a_gpu() -> bool:
@@ -246,13 +297,21 @@ def torch_sees_a_gpu() -> bool:
 
 def main(settings: BenchSettings) -> dict[str, object]:
     """Compares at every shape."""
-    if settings.shapes != ("pocket",) and (settings.tokenizer is None or not torch_sees_a_gpu()):
-        raise SystemExit("real shapes need a CUDA device and --tokenizer DIR")
+    if settings.shapes != ("pocket",):
+        if settings.tokenizer is None:
+            raise SystemExit("real shapes need --tokenizer DIR")
+        if settings.shrink == 1 and not torch_sees_a_gpu():
+            raise SystemExit("real shapes need a CUDA device; --shrink 16 tries the command without one")
     shapes = [compared(shape, settings) for shape in settings.shapes]
     for one in shapes:
         print(f"{one['shape']}: {one['tokens_per_s']} tokens a second")
-    unsloth = "installed" if find_spec("unsloth") else "not installed here"
-    return {"ratio_trl_defaults": shapes[0].get("ratio_mathlete"), "unsloth": unsloth, "shapes": shapes}
+    if not unsloth_python(settings):
+        print("unsloth: not installed here; give the Python of an environment that has it as --unsloth")
+    return {
+        "ratio_trl_defaults": shapes[0].get("ratio_mathlete"),
+        "ratio_over_unsloth": shapes[0]["ratio_over_unsloth"],
+        "shapes": shapes,
+    }
 
 
 if __name__ == "__main__":
