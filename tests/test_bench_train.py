@@ -43,7 +43,7 @@ def test_the_command_for_a_gpu_is_ready(shared: Path) -> None:
     found, _ = benched("--shapes", "r1-llama-8b", "--who", "mathlete", "trl", *words)
     (shape,) = found["shapes"]
     assert found["ratio_trl_defaults"] == shape["ratio_mathlete"] > 0
-    assert {ran[0]["checkpointing"] for ran in shape["runs"].values()} == {True}
+    assert {ran[0]["tokens"] > 0 for ran in shape["runs"].values()} == {True}
 
 
 @pytest.mark.skipif("UNSLOTH_PYTHON" not in os.environ, reason="UNSLOTH_PYTHON names no Python that has Unsloth")
