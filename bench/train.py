@@ -9,9 +9,9 @@
 with SFTConfig's defaults (bf16, activations computed twice, 8 rows a pass, shuffled) and room for the longest row;
 `trl_fp32`, on a CPU, the same in fp32 with activations kept. `unsloth` is bench/peers/unsloth_sft.py: its own loader,
 adapter and SFTTrainer, as many rows a pass as `trl`; `unsloth_kept` the same with activations kept. On the pocket model
-all make one pass of 32 rows a step.
-Counted are tokens of rows, never padding, a second of the steps after the first few; `ratio_trl_defaults` is the median
-of mathlete's over the median of `trl`'s, `ratio_over_unsloth` over that of the faster of Unsloth's two.
+all make one pass of 32 rows a step. Counted are tokens of rows, never padding, a second of the steps after the first
+few; `ratio_trl_defaults` is the median of mathlete's over the median of `trl`'s, `ratio_over_unsloth` over that of the
+faster of Unsloth's two.
 """
 
 import json

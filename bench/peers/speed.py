@@ -12,10 +12,13 @@ from transformers import TrainerCallback
 
 
 class Clock(TrainerCallback):
-    """When each optimizer step ended, s."""
+    """When training began and when each optimizer step ended, s."""
 
     def __init__(self) -> None:
         self.marks: list[float] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.marks.append(time.monotonic())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if torch.cuda.is_available():
@@ -46,8 +49,8 @@ def timed(trainer: Any, *, warm: int) -> dict[str, object]:
     trainer.add_callback(clock)
     trainer.train()
     each = trainer.args.gradient_accumulation_steps
-    tokens = sum(passes[warm * each : len(clock.marks) * each])
-    seconds = clock.marks[-1] - clock.marks[warm - 1]
+    tokens = sum(passes[warm * each : (len(clock.marks) - 1) * each])
+    seconds = clock.marks[-1] - clock.marks[warm]
     return {
         "tokens_per_s": round(tokens / seconds, 1),
         "tokens": tokens,

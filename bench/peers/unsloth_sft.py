@@ -51,7 +51,6 @@ def main() -> None:
         print("unsloth_sft: run by bench/train.py --unsloth PYTHON")
         return
     case = json.loads(sys.argv[1])
-    sys.path.insert(0, str(Path(__file__).parent))
     trainer = trainer_of(case)
     import torch
 
