@@ -31,9 +31,10 @@ from typing import Any
 
 import tyro
 
-from mathlete.models import ModelSource, data_folder, model_source
+from mathlete.models import ModelSource, model_source
 from mathlete.problems import Problem, read_problems
 from mathlete.runs import sha256_tree
+from mathlete.shipped import data_folder
 
 WORDS = (  # noqa: SIM905
     "so the we have that then this gives which means is a number of let us check again wait but if it holds for every "
@@ -285,7 +286,7 @@ def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
     from mathlete.corpus.overlap import SuiteIndex
     from mathlete.corpus.stream import opened, parse_spec
     from mathlete.models import prompt_format
-    from mathlete.tune.encoding import encoder_of
+    from mathlete.rows.encoding import encoder_of
 
     with TemporaryDirectory() as folder:
         file = Path(folder) / "some.parquet"

@@ -14,12 +14,12 @@ import torch
 import tyro
 
 from mathlete.models import quiet_libraries
+from mathlete.models.shapes import SHAPES, Shape
 from mathlete.tune.devices import gib, this_device
 from mathlete.tune.methods import peft_config
 from mathlete.tune.plan import Plan
 from mathlete.tune.recipe import Method, Recipe
 from mathlete.tune.settings import Lora, Tune
-from mathlete.tune.shapes import SHAPES, Shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from rich.table import Table
 
 from mathlete.answers import compare
 from mathlete.command import run_command_line
-from mathlete.corpus.pocket.generator import PocketItem, generate
 from mathlete.models import load_model, model_source, prompt_format, quiet_libraries
+from mathlete.pocket.generator import PocketItem, generate
 from mathlete.runs import read_json
 from mathlete.solve.solver import read_answer
 from mathlete.tune.methods import trained_model

@@ -14,16 +14,17 @@ from tempfile import TemporaryDirectory
 
 import tyro
 
-from mathlete.kernel.build import build
 from mathlete.kernel.config import KernelConfig
-from mathlete.kernel.metadata import Names
-from mathlete.kernel.rehearsal import RehearsalSettings, busyness, canary, rehearse
-from mathlete.models import data_folder, model_source
+from mathlete.models import model_source
 from mathlete.problems import Problem, read_problems
-from mathlete.sampling.transformers_engine import open_transformers
+from mathlete.rehearsal.rehearsal import RehearsalSettings, busyness, canary, rehearse
+from mathlete.sampling.embedded.transformers_engine import open_transformers
+from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy, with_words
 from mathlete.solve.solver import solve
+from mathlete.submission.build import build
+from mathlete.submission.metadata import Names
 
 
 @dataclass(frozen=True, kw_only=True)

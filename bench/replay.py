@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import tyro
 
 from mathlete.problems import Problem
-from mathlete.report.outcomes import Grid, Submissions, outcomes
-from mathlete.report.pool import Pool, pool_of
-from mathlete.report.replay import Wall
+from mathlete.replay.outcomes import Grid, Submissions, outcomes
+from mathlete.replay.simulation import Wall
 from mathlete.sampling.record import ReplaySampler
 from mathlete.sampling.samples import Sample
+from mathlete.scoring.pool import Pool, pool_of
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve

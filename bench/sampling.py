@@ -18,12 +18,13 @@ from typing import Any
 
 import tyro
 
-from mathlete.models import data_folder, load_model, model_source, prompt_format
+from mathlete.models import load_model, model_source, prompt_format
 from mathlete.problems import Problem, read_problems
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.completion import CompletionReader
+from mathlete.sampling.embedded.transformers_engine import TransformersSampler
 from mathlete.sampling.samples import SamplingConfig
-from mathlete.sampling.transformers_engine import TransformersSampler
+from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.solver import Policy, sample_seed, solve
 from mathlete.solve.stopping import fewest_samples

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import tyro
 
 from mathlete.problems import Problem
-from mathlete.report.outcomes import Grid, Outcome, Submissions, outcomes
-from mathlete.report.pool import Pool, pool_of
-from mathlete.report.replay_report import bias_of
+from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes
+from mathlete.replay.tables import bias_of
 from mathlete.sampling.samples import Sample
+from mathlete.scoring.pool import Pool, pool_of
 
 RULES = (
     *("none", "exact", "beta99", "beta95", "beta95+exact", "beta90+exact", "dirichlet95+exact", "esc8", "esc4+exact"),

@@ -118,7 +118,7 @@ def random_base(case: Case, folder: Path, *, quantized: bool) -> Any:
     """A model of a real shape with random weights; its config and tokenizer are in `folder`."""
     from transformers import AutoTokenizer
 
-    from mathlete.tune.shapes import SHAPES
+    from mathlete.models.shapes import SHAPES
 
     tokenizer = AutoTokenizer.from_pretrained(case.tokenizer)
     full, by = SHAPES[case.shape], case.shrink

@@ -8,19 +8,19 @@ from typing import Annotated, Literal
 import tyro
 
 from eval.compare import COMPARE_COMMAND
-from eval.engines import EngineSettings
 from eval.replay import REPLAY_COMMAND
 from eval.report import INSPECT_COMMAND, REPORT_COMMAND
 from eval.run import RESULTS, Evaluation
 from eval.suites import SUITE_NAMES, Suite, load_suite
 from mathlete.command import Command, console, run_command_line
+from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
 from mathlete.models import Precision, default_model, model_source
 from mathlete.runs import read_json, write_json
-from mathlete.sampling.openai_engine import ServerSettings
-from mathlete.sampling.ray_engine import RaySettings
 from mathlete.sampling.samples import SamplingConfig
-from mathlete.sampling.vllm_engine import VllmSettings
+from mathlete.sampling.served.openai_engine import ServerSettings
+from mathlete.sampling.served.ray_engine import RaySettings
+from mathlete.sampling.served.vllm_engine import VllmSettings
 from mathlete.solve.budget import BudgetSettings, share_of_wall
 from mathlete.solve.policy import Policy, with_words
 from mathlete.tir.tools import ToolSettings
@@ -67,7 +67,7 @@ class EvalSettings:
 def evaluate(settings: EvalSettings) -> dict[str, object]:
     """Runs the model on the suite, or goes on with a run that was stopped; prints and returns the scores."""
     from mathlete.metrics import Interval
-    from mathlete.report.tables import bias_in_words, in_words, score_table
+    from mathlete.scoring.tables import bias_in_words, in_words, score_table
 
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     if settings.limit is not None and settings.limit < 1:
@@ -163,7 +163,7 @@ class TableSettings:
 
 def table(settings: TableSettings) -> dict[str, object]:
     """Prints base against tuned with the paired difference, and writes it."""
-    from mathlete.report.comparison import base_and_tuned, comparison_table, difference_in_words
+    from mathlete.scoring.comparison import base_and_tuned, comparison_table, difference_in_words
 
     found = base_and_tuned(base=settings.base, tuned=settings.tuned, train=settings.train)
     write_json(settings.out, found)

@@ -26,8 +26,8 @@ class CompareSettings:
 
 def compare(settings: CompareSettings) -> dict[str, object]:
     """Prints both scores of both runs with the paired test, and returns them."""
-    from mathlete.report.pairing import compare_runs, paired_in_words, paired_table
-    from mathlete.report.pool import read_pool
+    from mathlete.scoring.pairing import compare_runs, paired_in_words, paired_table
+    from mathlete.scoring.pool import read_pool
 
     out = console(json=settings.json)
     if settings.repair:

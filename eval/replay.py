@@ -90,10 +90,10 @@ def _carry_out(settings: ReplaySettings, *, say: Callable[..., None]) -> Step:
 def _build(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
     from dataclasses import asdict
 
-    from mathlete.report.outcomes import Grid, Submissions, outcomes, wall_from
-    from mathlete.report.pool import read_pool
-    from mathlete.report.replay import usual_n
-    from mathlete.report.replay_report import bias_of, outcome_table, plot_outcomes, policy_json, replay_in_words
+    from mathlete.replay.outcomes import Grid, Submissions, outcomes, wall_from
+    from mathlete.replay.simulation import usual_n
+    from mathlete.replay.tables import bias_of, outcome_table, plot_outcomes, policy_json, replay_in_words
+    from mathlete.scoring.pool import read_pool
 
     started = time.monotonic()
     pool = read_pool(settings.runs)

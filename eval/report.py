@@ -69,8 +69,8 @@ class InspectSettings:
 
 def inspect(settings: InspectSettings) -> dict[str, object]:
     """Writes the log; returns where it is."""
-    from mathlete.report.inspect_log import write_inspect_log
-    from mathlete.report.recording import read_eval_run
+    from mathlete.scoring.inspect_log import write_inspect_log
+    from mathlete.scoring.recording import read_eval_run
 
     run = read_eval_run(settings.run)
     log = write_inspect_log(run, settings.out or settings.run / INSPECT / f"{run.found['suite']}.eval")

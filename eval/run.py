@@ -7,9 +7,9 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from eval.engines import Engine, EngineSettings, open_engine
 from eval.suites import Suite
 from mathlete.command import busy, noting, progress
+from mathlete.engines import Engine, EngineSettings, open_engine
 from mathlete.errors import UserError
 from mathlete.models import ModelSource
 from mathlete.problems import Problem, write_problems
@@ -84,14 +84,14 @@ def _report(step: Step, *, say: Callable[[str], None]) -> None:
 
 def model_sha(source: ModelSource) -> str:
     """Hash of a folder's files, or the hub's id and commit."""
-    from mathlete.sampling.transformers_engine import hub_commit
+    from mathlete.sampling.embedded.transformers_engine import hub_commit
 
     return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{hub_commit(source)}"
 
 
 def _check_askable(evaluation: Evaluation) -> None:
     # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
-    from mathlete.sampling.transformers_engine import context_tokens, prompt_that_fits
+    from mathlete.sampling.embedded.transformers_engine import context_tokens, prompt_that_fits
 
     prompts, context = evaluation.engine.prompts, context_tokens(evaluation.engine.source)
     for problem in evaluation.suite.problems:
@@ -101,9 +101,9 @@ def _check_askable(evaluation: Evaluation) -> None:
 def _build(
     folder: Path, evaluation: Evaluation, settings: dict[str, object], *, say: Callable[[str], None]
 ) -> dict[str, object]:
-    from mathlete.report.grading import grade
-    from mathlete.report.harness import LM_EVAL, harness_results
-    from mathlete.report.results import results
+    from mathlete.scoring.grading import grade
+    from mathlete.scoring.harness import LM_EVAL, harness_results
+    from mathlete.scoring.results import results
 
     problems, date = evaluation.suite.problems, time.time()
     write_problems(folder / PROBLEMS, problems)
@@ -211,7 +211,7 @@ class _RunningScore:
 
     def add(self, sample: Sample) -> None:
         """Counts one sample; called from the solver threads."""
-        from mathlete.report.grading import judge
+        from mathlete.scoring.grading import judge
 
         right = judge(sample.answer, gold=self._golds[sample.problem_id]) == "equal"
         with self._lock:

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 from eval.__main__ import COMMANDS, EVALUATE
-from eval.engines import ENGINES
 from mathlete.command import run_command_line
 from mathlete.corpus import adapters, sources
-from mathlete.kernel import fault_matrix
-from mathlete.kernel.faults import Fault
-from mathlete.kernel.notebook import SERVE
-from mathlete.kernel.rehearsal import Draft
-from mathlete.models import data_folder
+from mathlete.engines import ENGINES
 from mathlete.problems import Problem, write_problems
+from mathlete.rehearsal import fault_matrix
+from mathlete.rehearsal.faults import Fault
+from mathlete.rehearsal.rehearsal import Draft
 from mathlete.sampling.record import read_samples
 from mathlete.sampling.samples import Sample
+from mathlete.shipped import data_folder
 from mathlete.solve import stopping, voting
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy, with_words
 from mathlete.solve.solver import solve
+from mathlete.submission.notebook import SERVE
 from train.__main__ import COMMANDS as TRAIN
 
 LONGEST = 40

@@ -10,9 +10,9 @@ from mathlete.corpus.filters import boxes_differ, foreign_share, is_loop, reason
 from mathlete.corpus.selection import chosen, duplicates, key_of
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.stream import iter_traces
-from mathlete.corpus.traces import Flaw, Trace, TracedProblem
 from mathlete.errors import UserError
 from mathlete.problems import Problem
+from mathlete.traces import Flaw, Trace, TracedProblem
 
 LOOP = "Wait, let me check the sum of the first ten terms again, as it may well be that I am off by one. "
 

@@ -17,8 +17,8 @@ from mathlete.corpus.adapters import traced_of
 from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.sources import source, sources
 from mathlete.corpus.stream import BadRows, Mix, Spec, iter_traces, opened, parse_spec
-from mathlete.corpus.traces import read_completion
 from mathlete.errors import UserError
+from mathlete.traces import read_completion
 
 THOUGHT = "<think>\n2+2=4\n</think>\n\nIt is $\\boxed{4}$."
 ASKED = "What is 2+2?"

@@ -13,10 +13,10 @@ import tyro
 
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
-from mathlete.models import data_folder
 from mathlete.problems import Problem, read_problems, write_problems
-from mathlete.report.outcomes import wall_from
+from mathlete.replay.outcomes import wall_from
 from mathlete.sampling.record import read_samples
+from mathlete.shipped import data_folder
 from mathlete.solve.policy import Policy, with_words
 from mathlete.solve.stopping import stopping_rule
 

@@ -14,9 +14,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mathlete.errors import UserError
-from mathlete.kernel.image_versions import IMPORTED, PACKAGES, image_folder
-from mathlete.kernel.kaggle_image import image_packages
-from mathlete.models import data_folder
+from mathlete.shipped import data_folder
+from mathlete.submission.image_versions import IMPORTED, PACKAGES, image_folder
+from mathlete.submission.kaggle_image import image_packages
 
 NOTEBOOK = """
 import json, sys

@@ -20,9 +20,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from mathlete.kernel.gateway.behaviours import BEHAVIOURS, SUBMISSION
-from mathlete.kernel.gateway.gateway import Gateway, InferenceServer, read_test
-from mathlete.kernel.gateway.scorer import score_file
+from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS
+from mathlete.rehearsal.gateway.gateway import Gateway, InferenceServer, read_test
+from mathlete.submission.scorer import SUBMISSION, score_file
 
 IDS = [f"{n:06d}" for n in range(5)]
 ROWS = "id,problem\n" + "".join(f"{i},What is {n}?\n" for n, i in enumerate(IDS))
@@ -315,8 +315,8 @@ DYING = """
 import os, signal, sys
 from dataclasses import replace
 import polars as pl
-from mathlete.kernel.gateway.behaviours import BEHAVIOURS
-from mathlete.kernel.gateway.gateway import InferenceServer
+from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS
+from mathlete.rehearsal.gateway.gateway import InferenceServer
 calls = []
 def predict(identity, problem):
     calls.append(1)

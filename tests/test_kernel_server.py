@@ -23,9 +23,9 @@ from mathlete.kernel.answering import Answerer, one_line
 from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.engine import EngineError, EngineProcess
 from mathlete.kernel.server import answer_in_turn, make_predict
-from mathlete.models import data_folder
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.shipped import data_folder
 from mathlete.solve.solver import Policy
 
 QUICK = KernelConfig(

@@ -19,7 +19,7 @@ import pytest
 import tyro
 import yaml
 
-from mathlete.models import data_folder
+from mathlete.shipped import data_folder
 from train.__main__ import MathSettings, defaults
 
 FILES = sorted((data_folder() / "launch").glob("*.sky.yaml"))

@@ -18,11 +18,11 @@ from mathlete.metrics import (
     wilson,
 )
 from mathlete.problems import Problem
-from mathlete.report.comparison import difference_in_words
-from mathlete.report.grading import Graded, Verdict, grade
-from mathlete.report.results import results, scores
-from mathlete.report.tables import in_words
 from mathlete.sampling.samples import Sample
+from mathlete.scoring.comparison import difference_in_words
+from mathlete.scoring.grading import Graded, Verdict, grade
+from mathlete.scoring.results import results, scores
+from mathlete.scoring.tables import in_words
 from mathlete.solve.solver import Solution
 from mathlete.solve.voting import count_votes
 

@@ -9,7 +9,6 @@ from huggingface_hub import constants
 
 from mathlete.errors import UserError
 from mathlete.models import (
-    HUB_MODELS,
     ModelSource,
     default_model,
     dtype_for,
@@ -19,6 +18,7 @@ from mathlete.models import (
     model_source,
     pinned,
 )
+from mathlete.models.names import HUB_MODELS
 
 
 @pytest.fixture

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from mathlete.corpus.pocket import completion, generate
-from mathlete.corpus.pocket.base import PocketBaseConfig, build_pocket_base
-from mathlete.corpus.pocket.batches import Batches
-from mathlete.corpus.pocket.muon import Muon, orthogonal
-from mathlete.corpus.pocket.tokenizer import build_tokenizer
 from mathlete.errors import UserError
-from mathlete.models import data_folder, load_model, model_source, prompt_format
+from mathlete.models import load_model, model_source, prompt_format
+from mathlete.pocket import completion, generate
+from mathlete.pocket.base import PocketBaseConfig, build_pocket_base
+from mathlete.pocket.batches import Batches
+from mathlete.pocket.muon import Muon, orthogonal
+from mathlete.pocket.tokenizer import build_tokenizer
 from mathlete.prompts import PromptFormat
 from mathlete.runs import sha256_tree
+from mathlete.shipped import data_folder
 
 TINY: dict[str, Any] = {"hidden": 64, "layers": 1, "heads": 2, "intermediate": 64, "batch": 2, "vocabulary": 320}
 
@@ -157,7 +158,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"steps": 160, **TINY}
     build_pocket_base(tmp_path / "whole", PocketBaseConfig(**settings))
     code = (
-        "from pathlib import Path; from mathlete.corpus.pocket.base import *; "
+        "from pathlib import Path; from mathlete.pocket.base import *; "
         f"build_pocket_base(Path({str(tmp_path / 'cut')!r}), PocketBaseConfig(**{settings!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as started:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.corpus.layouts import read_traced
-from mathlete.corpus.pocket import FAMILIES, PocketItem, completion, generate, split_of, training_traces
-from mathlete.corpus.pocket.suite import write_items, write_pocket_val
 from mathlete.errors import UserError
-from mathlete.models import data_folder
+from mathlete.pocket import FAMILIES, PocketItem, completion, generate, split_of, training_traces
+from mathlete.pocket.suite import write_items, write_pocket_val
 from mathlete.problems import read_problems
+from mathlete.shipped import data_folder
 
 
 def digits(n: int) -> int:

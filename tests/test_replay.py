@@ -15,12 +15,12 @@ from eval.__main__ import COMMANDS
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
-from mathlete.report.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
-from mathlete.report.pool import Pool, pool_of
-from mathlete.report.replay import Wall, banks, draws, simulate
-from mathlete.report.replay_report import bias_of
+from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
+from mathlete.replay.simulation import Wall, banks, draws, simulate
+from mathlete.replay.tables import bias_of
 from mathlete.sampling.record import Journal, ReplaySampler
 from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.scoring.pool import Pool, pool_of
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy

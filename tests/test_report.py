@@ -18,11 +18,11 @@ from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
 from mathlete.problems import Problem, write_problems
 from mathlete.report.html import write_report
-from mathlete.report.recording import read_eval_run
-from mathlete.report.results import results
 from mathlete.runs import write_json
 from mathlete.sampling.record import Journal
 from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.scoring.recording import read_eval_run
+from mathlete.scoring.results import results
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy

@@ -9,8 +9,8 @@ import pytest
 
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
-from mathlete.models import data_folder
 from mathlete.sampling.record import read_samples
+from mathlete.shipped import data_folder
 
 
 def command(*words: object) -> int:

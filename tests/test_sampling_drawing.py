@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mathlete.prompts import END_THINK
 from mathlete.sampling.box import box_end
-from mathlete.sampling.drawing import draw, slice_size, uniforms
+from mathlete.sampling.embedded.drawing import draw, slice_size, uniforms
 
 
 def drawn(logits: torch.Tensor, uniform: torch.Tensor, *, temperature: float, top_p: float) -> list[int]:

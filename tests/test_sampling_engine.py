@@ -14,10 +14,10 @@ from mathlete.errors import UserError
 from mathlete.kernel.engine import EngineProcess
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.sampling.batch import Batch, Request
 from mathlete.sampling.completion import CompletionReader
+from mathlete.sampling.embedded.batch import Batch, Request
+from mathlete.sampling.embedded.transformers_engine import TransformersSampler
 from mathlete.sampling.samples import Sample, SamplingConfig, arrivals
-from mathlete.sampling.transformers_engine import TransformersSampler
 from mathlete.tir.tools import ToolSampler, ToolSettings
 
 PROGRAM = "\n```python\nprint(6 * 7)\n```"

@@ -20,11 +20,12 @@ import pytest
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.models import data_folder, model_source, prompt_format
+from mathlete.models import model_source, prompt_format
 from mathlete.problems import Problem, read_problems, write_problems
-from mathlete.sampling.fleet import Fleet, Server
-from mathlete.sampling.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.served.fleet import Fleet, Server
+from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
+from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -129,7 +130,7 @@ def test_a_real_server_gives_samples_with_all_that_a_replay_needs(server: RealSe
 
 @pytest.mark.slow
 def test_greedy_on_a_server_is_greedy_in_the_embedded_engine(server: RealServer) -> None:
-    from mathlete.sampling.transformers_engine import open_transformers
+    from mathlete.sampling.embedded.transformers_engine import open_transformers
 
     config = SamplingConfig(temperature=0, max_tokens=200)
     with closing(sampler(server.url)) as engine:

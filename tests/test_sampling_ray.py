@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import data_folder, model_source
+from mathlete.models import model_source
 from mathlete.problems import Problem, read_problems, write_problems
-from mathlete.sampling.ray_engine import RaySampler, RaySettings
 from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
+from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -38,7 +39,7 @@ def drawn(engine: RaySampler, problem: Problem, n: int) -> dict[int, Sample]:
 
 @pytest.mark.slow
 def test_workers_draw_what_the_embedded_engine_draws(engine: RaySampler) -> None:
-    from mathlete.sampling.transformers_engine import open_transformers
+    from mathlete.sampling.embedded.transformers_engine import open_transformers
 
     with closing(open_transformers(model_source("pocket"))) as embedded:
         seeds = {i: 100 + i for i in range(6)}

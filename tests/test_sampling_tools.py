@@ -15,9 +15,9 @@ from mathlete.models import model_source
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.fence import code_end
-from mathlete.sampling.openai_engine import Asked
-from mathlete.sampling.reply import Reply
 from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
+from mathlete.sampling.served.openai_engine import Asked
+from mathlete.sampling.served.reply import Reply
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, data_folder, model_source, prompt_format
+from mathlete.models import ModelSource, model_source, prompt_format
 from mathlete.problems import Problem, read_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.sampling.vllm_engine import VllmSampler, VllmSettings
+from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
+from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -137,7 +138,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmSampler]:
 @pytest.mark.slow
 @needs_vllm
 def test_greedy_is_greedy_in_the_embedded_engine(engine: VllmSampler) -> None:
-    from mathlete.sampling.transformers_engine import open_transformers
+    from mathlete.sampling.embedded.transformers_engine import open_transformers
 
     with ThreadPoolExecutor(4) as pool:
         found = [*pool.map(lambda problem: drawn(engine, problem, 2, GREEDY), PROBLEMS)]

@@ -13,8 +13,8 @@ import pytest
 from eval.suites import load_suite
 from mathlete.corpus.sources import load_problems, source, sources
 from mathlete.corpus.stream import iter_traces
-from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import UserError
+from mathlete.traces import TracedProblem
 
 
 def load_traces(name: str, mirror: Path | None = None) -> list[TracedProblem]:

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.kernel.build import load_build
 from mathlete.kernel.config import KernelConfig, config_from
-from mathlete.kernel.kaggle_image import image_packages
-from mathlete.kernel.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
-from mathlete.kernel.metadata import KERNEL_FILE, NOTEBOOK, Names, owner_of_credentials, write_metadata
 from mathlete.kernel.mounts import find_input
-from mathlete.kernel.notebook import notebook_text, write_notebook
-from mathlete.kernel.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy
+from mathlete.submission.build import load_build
+from mathlete.submission.kaggle_image import image_packages
+from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
+from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, owner_of_credentials, write_metadata
+from mathlete.submission.notebook import notebook_text, write_notebook
+from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
 from submit.making import build_defaults
 
 NAMES = Names(owner="alice", model_version=1)

@@ -11,17 +11,16 @@ import pytest
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.kernel import preflight as checks
-from mathlete.kernel.build import Build
+from mathlete.export.model_card import write_card
 from mathlete.kernel.config import KernelConfig
-from mathlete.kernel.ledger import append, events, predicted_interval, submission_id, table
-from mathlete.kernel.lint import Problem
-from mathlete.kernel.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
-from mathlete.kernel.notebook import write_notebook
-from mathlete.kernel.preflight import Limits
-from mathlete.kernel.rehearsal import REPORT
 from mathlete.models import ModelSource, model_source
-from mathlete.tune.model_card import write_card
+from mathlete.submission import preflight as checks
+from mathlete.submission.build import Build
+from mathlete.submission.ledger import append, events, predicted_interval, submission_id, table
+from mathlete.submission.lint import Problem
+from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
+from mathlete.submission.notebook import write_notebook
+from mathlete.submission.preflight import REPORT, Limits
 from submit.__main__ import COMMANDS
 
 NAMES = Names(owner="alice", model_version=1)

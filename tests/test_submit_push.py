@@ -19,13 +19,13 @@ import polars as pl
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.kernel.build import Build
 from mathlete.kernel.config import KernelConfig
-from mathlete.kernel.kaggle_client import Kaggle
-from mathlete.kernel.metadata import INSTANCE_FILE, NOTEBOOK, Names, write_metadata
-from mathlete.kernel.notebook import write_notebook
-from mathlete.kernel.push import UPLOADS, Waiting, check_output, next_model_version, plan, push
 from mathlete.runs import read_json
+from mathlete.submission.build import Build
+from mathlete.submission.kaggle_client import Kaggle
+from mathlete.submission.metadata import INSTANCE_FILE, NOTEBOOK, Names, write_metadata
+from mathlete.submission.notebook import write_notebook
+from mathlete.submission.push import UPLOADS, Waiting, check_output, next_model_version, plan, push
 
 NAMES = Names(owner="alice", model_version=1)
 QUICK = Waiting(poll_s=0.01, upload_max_s=5, run_max_s=5)

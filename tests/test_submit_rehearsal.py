@@ -9,18 +9,18 @@ import pytest
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.kernel import fault_matrix, sandbox
-from mathlete.kernel.build import Build, load_build
-from mathlete.kernel.fault_matrix import FAULTS
-from mathlete.kernel.gateway.aimo_1 import Environment
-from mathlete.kernel.gateway.scorer import answers_in
-from mathlete.kernel.kaggle_image import image_packages
-from mathlete.kernel.rehearsal import RehearsalSettings, Rehearsed, canary, notebook_log, rehearse
-from mathlete.models import data_folder
 from mathlete.problems import Problem, read_problems
+from mathlete.rehearsal import containers, fault_matrix
+from mathlete.rehearsal.fault_matrix import FAULTS
+from mathlete.rehearsal.gateway.aimo_1 import Environment
+from mathlete.rehearsal.rehearsal import RehearsalSettings, Rehearsed, canary, notebook_log, rehearse
 from mathlete.sampling.samples import SamplingConfig
+from mathlete.shipped import data_folder
+from mathlete.submission.build import Build, load_build
+from mathlete.submission.kaggle_image import image_packages
+from mathlete.submission.scorer import answers_in
 from submit.__main__ import COMMANDS
-from submit.faults import QUESTIONS, run_fault
+from submit.matrix import QUESTIONS, run_fault
 from submit.watching import answered
 
 
@@ -80,7 +80,7 @@ def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_pat
 def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_python(
     rerun: bool, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "namespaces_work", lambda: False)
+    monkeypatch.setattr(containers, "namespaces_work", lambda: False)
     build = load_build(Path("runs/submit"))
     found = one(build, tmp_path / "stage", rerun=rerun)
     assert found.refusal is None
@@ -113,8 +113,8 @@ def test_a_failure_while_the_machine_got_busier_is_tried_again_on_a_slower_clock
 def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_the_notebook(where: str) -> None:
     checkout = Path("/", where)
     inside, outside = checkout / ".venv", Path("/usr")
-    assert sandbox._unseen([inside, outside], hidden=checkout) == [inside]
-    assert (inside in sandbox._unseen([inside], hidden=None)) == (not where.startswith("home"))
+    assert containers._unseen([inside, outside], hidden=checkout) == [inside]
+    assert (inside in containers._unseen([inside], hidden=None)) == (not where.startswith("home"))
 
 
 @pytest.mark.slow

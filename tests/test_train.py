@@ -16,14 +16,15 @@ import torch
 from safetensors.torch import load_file
 
 from mathlete.command import run_command_line
-from mathlete.models import ModelSource, data_folder, load_model, load_tokenizer, model_source
+from mathlete.export.survival import heldout_rows, kl, log_probabilities
+from mathlete.models import ModelSource, load_model, load_tokenizer, model_source
+from mathlete.rows.format import TRAIN
+from mathlete.rows.packing import best_fit
 from mathlete.runs import sha256_tree, verify_outputs
-from mathlete.tune.format import TRAIN
+from mathlete.shipped import data_folder
 from mathlete.tune.methods import trained_model
-from mathlete.tune.packing import best_fit
-from mathlete.tune.qlora import METRICS
-from mathlete.tune.survival import heldout_rows, kl, log_probabilities
 from mathlete.tune.trainers import schedule
+from mathlete.tune.training import METRICS
 from train.__main__ import COMMANDS, defaults
 
 GOLDEN = Path(__file__).parent / "golden"

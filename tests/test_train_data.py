@@ -14,7 +14,7 @@ from mathlete.command import run_command_line
 from mathlete.corpus.card import REASONS, reason_in_words
 from mathlete.corpus.sources import source, sources
 from mathlete.corpus.suites import load_suite
-from mathlete.models import data_folder
+from mathlete.shipped import data_folder
 from train.__main__ import COMMANDS, defaults
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mathlete.command import run_command_line
+from mathlete.export.formats import load_export
+from mathlete.export.layers import stored_weights
 from mathlete.runs import read_json, sha256_file
-from mathlete.tune.formats import load_export
-from mathlete.tune.layers import stored_weights
 from train.__main__ import COMMANDS
 
 pytest.importorskip("gguf", reason="needs the package gguf")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mathlete.corpus.pocket import generate
-from mathlete.tune.encoding import encoder_of
+from mathlete.pocket import generate
+from mathlete.rows.encoding import encoder_of
 
 TRICKY = st.lists(
     st.sampled_from(

@@ -12,8 +12,8 @@ import torch
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.tune.faults import EXPLODED, require_calm, require_finite, told
-from mathlete.tune.qlora import Meter
+from mathlete.tune.divergence import EXPLODED, require_calm, require_finite, told
+from mathlete.tune.training import Meter
 from train.__main__ import COMMANDS
 
 WORDS = ("math", "--model", "pocket", "--limit", "60", "--until", "tune", "--run", "run", "--tune.batch", "4",

@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.corpus.suites import Suite, load_suite
-from mathlete.corpus.traces import Trace, TracedProblem
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, model_source, prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
+from mathlete.rows.format import DROPPED, HEAD, HELDOUT, OVERLAP, TRAIN, format_rows
+from mathlete.rows.parts import Maker, Part
+from mathlete.rows.rows import IGNORED, Row, row_of
+from mathlete.rows.saving import save_rows
+from mathlete.rows.settings import Rows
 from mathlete.runs import sha256_tree
-from mathlete.tune.format import DROPPED, HEAD, HELDOUT, OVERLAP, TRAIN, format_rows
-from mathlete.tune.parts import Maker, Part
-from mathlete.tune.rows import IGNORED, Row, row_of
-from mathlete.tune.saving import save_rows
-from mathlete.tune.settings import Rows
+from mathlete.traces import Trace, TracedProblem
 
 
 @pytest.fixture(scope="module")

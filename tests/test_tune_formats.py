@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from mathlete.corpus.pocket import generate
 from mathlete.errors import UserError
-from mathlete.models import data_folder, load_model, model_source, prompt_format
+from mathlete.export.formats import FORMATS, Format, export_bytes, load_export, served_dtype, write_format
+from mathlete.export.formats.q8_0 import GGUF_FILE
+from mathlete.export.settings import Export
+from mathlete.models import load_model, model_source, prompt_format
+from mathlete.pocket import generate
 from mathlete.runs import read_json, write_json
-from mathlete.tune.formats import FORMATS, Format, export_bytes, load_export, served_dtype, write_format
-from mathlete.tune.formats.q8_0 import GGUF_FILE
-from mathlete.tune.settings import Export
+from mathlete.shipped import data_folder
 
 POCKET = data_folder() / "pocket" / "model"
 PROMPTS = prompt_format(model_source("pocket"))
@@ -72,7 +73,7 @@ def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dens
 FRESH = """
 import json, sys, torch
 from pathlib import Path
-from mathlete.tune.formats import load_export
+from mathlete.export.formats import load_export
 torch.set_num_threads(1)
 model = load_export(Path(sys.argv[1]))
 with torch.inference_mode():

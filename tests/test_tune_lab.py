@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.command import run_command_line
-from mathlete.tune.quantizers import Scheme, requantized, schemes
+from mathlete.export.quantizers import Scheme, requantized, schemes
 from train.__main__ import COMMANDS
 
 ALL = list(schemes())

@@ -16,14 +16,15 @@ from safetensors.torch import load_file
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
+from mathlete.export.merge import merge
+from mathlete.export.settings import Survival
 from mathlete.models import load_model, model_source, prompt_format
 from mathlete.runs import read_json
-from mathlete.tune.merge import merge
 from mathlete.tune.methods import trained_model
 from mathlete.tune.preference import preference_pairs
 from mathlete.tune.recipe import BAD_INITS, METHODS, UNMERGEABLE, Dpo, Grpo, Recipe
 from mathlete.tune.reward import reward_function, reward_of, reward_rows
-from mathlete.tune.settings import Init, Lora, Survival, Tune
+from mathlete.tune.settings import Init, Lora, Tune
 from mathlete.tune.trainers import prepared
 from train.__main__ import COMMANDS, MathSettings, defaults
 from train.run import recipe_settings
@@ -58,7 +59,7 @@ FRESH = """
 import sys, torch
 from pathlib import Path
 from mathlete.models import model_source
-from mathlete.tune.merge import merge
+from mathlete.export.merge import merge
 from mathlete.tune.methods import trained_model
 torch.set_num_threads(1)
 for folder in map(Path, sys.argv[1:]):

@@ -14,9 +14,9 @@ from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.errors import UserError
 from mathlete.models import load_model, model_source, prompt_format
-from mathlete.tune.packing import best_fit, packed
-from mathlete.tune.rows import row_of
-from mathlete.tune.settings import Rows
+from mathlete.rows.packing import best_fit, packed
+from mathlete.rows.rows import row_of
+from mathlete.rows.settings import Rows
 
 BUDGET = 256
 

@@ -21,6 +21,7 @@ from trl.trainer.utils import add_fused_lm_head
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.models import load_model, model_source
+from mathlete.models.shapes import SHAPES, Shape, shape_from_config, shape_of
 from mathlete.tune.devices import DEVICES, Device, device_named
 from mathlete.tune.methods import base_model, peft_config
 from mathlete.tune.plan import (
@@ -34,7 +35,6 @@ from mathlete.tune.plan import (
 )
 from mathlete.tune.recipe import Method, Recipe
 from mathlete.tune.settings import Lora, Tune
-from mathlete.tune.shapes import SHAPES, Shape, shape_from_config, shape_of
 from train.__main__ import COMMANDS
 
 CPU = Device(name="cpu", memory=2**34, capability=None)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.models import data_folder
+from mathlete.shipped import data_folder
 from mathlete.tune import ranks, shards
 from train.__main__ import COMMANDS
 

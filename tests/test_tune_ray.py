@@ -13,14 +13,14 @@ import pytest
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.corpus.suites import load_suite
-from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import UserError
 from mathlete.models import model_source, prompt_format
+from mathlete.rows.format import format_rows
+from mathlete.rows.parts import Maker
+from mathlete.rows.ray_parts import parts_on_ray
+from mathlete.rows.settings import Rows
 from mathlete.runs import sha256_tree
-from mathlete.tune.format import format_rows
-from mathlete.tune.parts import Maker
-from mathlete.tune.ray_parts import parts_on_ray
-from mathlete.tune.settings import Rows
+from mathlete.traces import TracedProblem
 
 on_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: pip install 'mathlete[ray]'")
 # What Ray itself leaves behind.

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from mathlete.corpus.programs import written_by
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
-from mathlete.corpus.traces import Trace, TracedProblem
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, model_source, prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.tune.rows import IGNORED, Row, mismatch, row_of
-from mathlete.tune.settings import Rows
+from mathlete.rows.rows import IGNORED, Row, mismatch, row_of
+from mathlete.rows.settings import Rows
+from mathlete.traces import Trace, TracedProblem
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
+from mathlete.export.effect import require_kept
+from mathlete.export.hops import require_survival
+from mathlete.export.merge import bases_in_words, compare_bases
+from mathlete.export.settings import Forgetting, Survival
+from mathlete.export.survival import compare_greedy, kl, row_losses
 from mathlete.problems import Problem
 from mathlete.report.hops import survival_table
-from mathlete.tune.effect import require_kept
-from mathlete.tune.hops import require_survival
-from mathlete.tune.merge import bases_in_words, compare_bases
-from mathlete.tune.settings import Forgetting, Survival
-from mathlete.tune.survival import compare_greedy, kl, row_losses
 from mathlete.tune.trainers import schedule
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=300)

@@ -35,3 +35,14 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
 
     close = get_close_matches(word, known, n=3)
     return (f"did you mean {' or '.join(close)}? " if close else "") + f"Known: {', '.join(known)}"
+
+
+def require(*rules: tuple[str, object, bool, str]) -> None:
+    """Checks (flag, value, whether it is good, rule) in turn.
+
+    Raises:
+        UserError: the first that is not good.
+    """
+    for flag, value, good, rule in rules:
+        if not good:
+            raise UserError(f"--{flag} must be {rule}", value=value, cure="leave it at the preset's value")

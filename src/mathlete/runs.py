@@ -25,6 +25,8 @@ _STARTED = "started.json"
 REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
 _VIEWS = (REPORT, PLOTS, INSPECT)
 """Made of a finished step, and made anew at will: no part of what its manifest vouches for."""
+Advance = Callable[[int, int | None, str], None]
+"""Moves a progress bar: done, total where it is known, words."""
 _PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate", "sympy", "mathlete")
 
 

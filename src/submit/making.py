@@ -8,15 +8,11 @@ from pathlib import Path
 from mathlete.command import busy, console
 from mathlete.competitions import competition
 from mathlete.errors import UserError
-from mathlete.kernel.build import build, load_build
 from mathlete.kernel.config import KernelConfig
-from mathlete.kernel.image_versions import PACKAGES, image_folder
-from mathlete.kernel.ledger import LEDGER, append
-from mathlete.kernel.metadata import PLACEHOLDER, Names, owner_of_credentials
-from mathlete.kernel.push import next_model_version
-from mathlete.kernel.rehearsal import (
+from mathlete.models import model_source
+from mathlete.problems import read_problems
+from mathlete.rehearsal.rehearsal import (
     PLACEHOLDERS,
-    REPORT,
     ClockKind,
     Layout,
     Order,
@@ -26,14 +22,19 @@ from mathlete.kernel.rehearsal import (
     rehearse,
     write_report,
 )
-from mathlete.kernel.wheelhouse import build_wheelhouse
-from mathlete.models import data_folder, model_source
-from mathlete.problems import read_problems
 from mathlete.runs import read_json, sha256_json, sha256_tree
 from mathlete.sampling.samples import SamplingConfig
+from mathlete.shipped import data_folder
 from mathlete.solve.policy import Policy, with_words
+from mathlete.submission.build import build, load_build
+from mathlete.submission.image_versions import PACKAGES, image_folder
+from mathlete.submission.ledger import LEDGER, append
+from mathlete.submission.metadata import PLACEHOLDER, Names, owner_of_credentials
+from mathlete.submission.preflight import REPORT
+from mathlete.submission.push import next_model_version
+from mathlete.submission.wheelhouse import build_wheelhouse
 from mathlete.tir.tools import ToolSettings
-from submit.faults import list_faults, run_faults
+from submit.matrix import list_faults, run_faults
 from submit.watching import rehearsal_bar
 
 WORK, WHEELS, KAGGLE = Path("runs/submit"), Path("runs/wheels"), Path("kaggle")

@@ -8,11 +8,11 @@ from typing import Any
 from mathlete.command import busy, console
 from mathlete.competitions import competition
 from mathlete.errors import UserError
-from mathlete.kernel.build import Build, load_build
-from mathlete.kernel.gateway.behaviours import SUBMISSION
-from mathlete.kernel.ledger import LEDGER, append, events, submission_id, table
-from mathlete.kernel.preflight import Limits, preflight
-from mathlete.kernel.push import Waiting, plan, push
+from mathlete.submission.build import Build, load_build
+from mathlete.submission.ledger import LEDGER, append, events, submission_id, table
+from mathlete.submission.preflight import Limits, preflight
+from mathlete.submission.push import Waiting, plan, push
+from mathlete.submission.scorer import SUBMISSION
 from submit.making import WORK
 
 
@@ -66,7 +66,7 @@ class PushSettings:
 
 def push_command(settings: PushSettings) -> dict[str, object]:
     """Uploads wheels and model, pushes the notebook, waits for its run and checks its output."""
-    from mathlete.kernel.kaggle_client import Kaggle
+    from mathlete.submission.kaggle_client import Kaggle
 
     out = console(json=settings.json)
     settings.waiting.check()
@@ -105,7 +105,7 @@ class SubmitSettings:
 
 def submit_command(settings: SubmitSettings) -> dict[str, object]:
     """Submits the pushed version of this very build."""
-    from mathlete.kernel.kaggle_client import Kaggle
+    from mathlete.submission.kaggle_client import Kaggle
 
     out = console(json=settings.json)
     settings.waiting.check()

@@ -10,15 +10,17 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.command import Command, console, run_command_line
-from mathlete.corpus.pocket.base import PocketBaseConfig
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
+from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
+from mathlete.models import DeviceName, ModelSource, default_model, model_source, pinned, weight_bytes
+from mathlete.pocket.base import PocketBaseConfig
+from mathlete.rows.settings import Rows
 from mathlete.runs import Step, run_step, sha256_file
 from mathlete.tune.ranks import first, leave, shared
 from mathlete.tune.recipe import METHODS, UNMERGEABLE, Dpo, Grpo, Method, Recipe
-from mathlete.tune.settings import DeviceName, Export, Forgetting, Lora, MergeBase, Rows, Survival, Tune
+from mathlete.tune.settings import Lora, Tune
 from train.lab import LAB_COMMAND
 from train.launch import LAUNCH_COMMAND
 from train.overlap import OVERLAP_COMMAND
@@ -205,9 +207,9 @@ def math(settings: MathSettings) -> dict[str, object]:
 
 
 def _plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:
+    from mathlete.models.shapes import shape_of
     from mathlete.tune.devices import device_named
     from mathlete.tune.plan import plan_for, plan_line, plan_table
-    from mathlete.tune.shapes import shape_of
 
     source = model_source(settings.model or default_model()[0])
     settings = _split(settings, source, device=settings.device, say=say)
@@ -225,9 +227,9 @@ def _split(
     settings: MathSettings, source: ModelSource, *, device: DeviceName | None, say: Callable[[object], None]
 ) -> MathSettings:
     """The settings with the preset's rows a step in passes that fit the device; a split that was named is kept."""
+    from mathlete.models.shapes import shape_of
     from mathlete.tune.devices import device_named, gib, this_device
     from mathlete.tune.plan import split_to_fit
-    from mathlete.tune.shapes import shape_of
 
     usual, named = settings_of(settings.model or "pocket").tune, settings.tune
     if (named.batch, named.accumulate) != (usual.batch, usual.accumulate) or settings.method == "grpo":
@@ -304,7 +306,7 @@ class PocketBaseSettings:
 
 def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
     """Pretrains the pocket model, or goes on with a run that was stopped; returns where it is and its figures."""
-    from mathlete.corpus.pocket.base import build_pocket_base
+    from mathlete.pocket.base import build_pocket_base
     from train.run import in_words
 
     settings.base.check()
@@ -344,8 +346,8 @@ class PocketProblemsSettings:
 
 def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
     """Writes generated problems into a file; returns their count and the file's hash."""
-    from mathlete.corpus.pocket import generate
-    from mathlete.corpus.pocket.suite import write_items
+    from mathlete.pocket import generate
+    from mathlete.pocket.suite import write_items
 
     if settings.count < 1:
         raise UserError("--count must be at least 1", value=settings.count, cure="use --count 1000")

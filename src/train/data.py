@@ -14,10 +14,10 @@ from mathlete.corpus.stream import SHOWN, BadRows, Mix, Spec, opened, parse_spec
 from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite, suites_at_hand
 from mathlete.models import ModelSource, prompt_format
 from mathlete.prompts import PromptFormat
-from mathlete.runs import write_atomically
-from mathlete.tune.format import DROPPED, format_rows
-from mathlete.tune.parts import Maker
-from mathlete.tune.settings import Advance, Rows
+from mathlete.rows.format import DROPPED, format_rows
+from mathlete.rows.parts import Maker
+from mathlete.rows.settings import Rows
+from mathlete.runs import Advance, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)

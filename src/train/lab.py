@@ -33,10 +33,10 @@ class LabSettings:
 def quantize_lab(settings: LabSettings) -> dict[str, object]:
     """Measures every scheme; returns the figures."""
     from mathlete.command import progress
+    from mathlete.export.lab import LAB, lab_table, measure, write_lab
+    from mathlete.export.quantizers import schemes
     from mathlete.models import model_source, pinned
     from mathlete.runs import read_json, run_step
-    from mathlete.tune.lab import LAB, lab_table, measure, write_lab
-    from mathlete.tune.quantizers import schemes
 
     chosen = [scheme for scheme in schemes() if settings.only in scheme.name]
     if not chosen:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.command import Command, console
-from mathlete.models import data_folder
+from mathlete.shipped import data_folder
 from mathlete.tune.ranks import require_launcher
 from mathlete.tune.shards import require_shares
 

@@ -12,17 +12,18 @@ from mathlete.command import busy, noting, progress
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.stream import parse_spec
 from mathlete.errors import UserError
+from mathlete.export.effect import ANSWERS, effect
+from mathlete.export.exporting import Made, export
+from mathlete.export.formats import FORMATS
+from mathlete.export.merge import merge
+from mathlete.export.settings import Export, Forgetting, FormatName, MergeBase, Survival
 from mathlete.models import ModelSource, is_quantized, weight_bytes
-from mathlete.runs import REPORT, Step, require_space, run_step, sha256_json
-from mathlete.tune.effect import ANSWERS, effect
-from mathlete.tune.export import Made, export
-from mathlete.tune.format import DROPPED, HELDOUT, TRAIN, parts_kept
-from mathlete.tune.formats import FORMATS
-from mathlete.tune.merge import merge
-from mathlete.tune.qlora import last_whole_checkpoint, tune
+from mathlete.rows.format import DROPPED, HELDOUT, TRAIN, parts_kept
+from mathlete.rows.settings import Rows
+from mathlete.runs import REPORT, Advance, Step, require_space, run_step, sha256_json
 from mathlete.tune.ranks import join, shared
 from mathlete.tune.recipe import Recipe
-from mathlete.tune.settings import Advance, Export, Forgetting, FormatName, MergeBase, Rows, Survival
+from mathlete.tune.training import last_whole_checkpoint, tune
 from train.data import Data
 
 Until = Literal["format", "tune", "merge", "export"]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from mathlete.corpus.sources import Row, Source, problem_of
-from mathlete.corpus.traces import Trace, TracedProblem, trace_of
 from mathlete.errors import UserError
 from mathlete.problems import Problem
+from mathlete.traces import Trace, TracedProblem, trace_of
 
 R1 = "deepseek-r1"
 

@@ -8,8 +8,8 @@ from mathlete.answers import compare
 from mathlete.answers.boxes import last_box
 from mathlete.corpus.programs import holds_foreign_output, holds_output
 from mathlete.corpus.settings import Filters
-from mathlete.corpus.traces import Trace, TracedProblem, has_marks
 from mathlete.problems import Problem
+from mathlete.traces import Trace, TracedProblem, has_marks
 
 _RUN = 20
 _BASE = 0x9E3779B97F4A7C15

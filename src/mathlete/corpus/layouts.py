@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.corpus.tables import FORMATS, STATEMENTS, cell_text, read_rows
-from mathlete.corpus.traces import Completion, Trace, TracedProblem, has_marks, read_completion, trace_of
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, problem_from
 from mathlete.prompts import INSTRUCTION
+from mathlete.traces import Completion, Trace, TracedProblem, has_marks, read_completion, trace_of
 
 Row = Mapping[str, Any]
 LAYOUTS = {

@@ -10,8 +10,8 @@ from typing import Any
 
 from mathlete.corpus.tables import FORMATS, cell_text, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
-from mathlete.models import data_folder
 from mathlete.problems import Problem
+from mathlete.shipped import data_folder
 
 Row = Mapping[str, Any]
 

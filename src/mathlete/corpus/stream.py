@@ -9,8 +9,8 @@ from mathlete.corpus.adapters import traced_of
 from mathlete.corpus.layouts import is_file, read_traced
 from mathlete.corpus.sources import Source, rows_of, source, sources
 from mathlete.corpus.tables import FORMATS
-from mathlete.corpus.traces import TracedProblem
 from mathlete.errors import OnBad, UserError, nearest, stop
+from mathlete.traces import TracedProblem
 
 POCKET = ("pocket", "pocket-hard", "pocket-easy")
 SHOWN = 20
@@ -108,7 +108,7 @@ def opened(
     src = spec.registered
     rows: Iterator[list[TracedProblem]]
     if spec.name in POCKET:
-        from mathlete.corpus.pocket import training_traces
+        from mathlete.pocket import training_traces
 
         rows = ([one] for one in training_traces(spec.name, count=limit, seed=seed))
     elif src is None:

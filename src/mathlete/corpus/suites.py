@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError, nearest
-from mathlete.models import data_folder
 from mathlete.problems import Problem, problems_sha256, read_problems
+from mathlete.shipped import data_folder
 
 _HUB_SUITES = {
     "aimo_val": ("aimo-validation-aime", "aimo-validation-amc"),

@@ -22,7 +22,7 @@ from mathlete.tir.tools import ToolSampler, ToolSettings
 
 def open_sampler(settings: Mapping[str, Any]) -> Sampler:
     """The engine over the model the settings name."""
-    from mathlete.sampling.transformers_engine import open_transformers
+    from mathlete.sampling.embedded.transformers_engine import open_transformers
 
     source, tools = model_source(settings["model"]), ToolSettings(**settings["tools"])
     engine = open_transformers(

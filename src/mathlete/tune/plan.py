@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.models import BF16_CAPABILITY, dtype_for
+from mathlete.models.shapes import Shape
 from mathlete.tune.devices import Device, gib
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
-from mathlete.tune.shapes import Shape
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,7 @@ from mathlete.corpus.programs import served_form
 from mathlete.corpus.selection import key_of
 from mathlete.errors import UserError
 from mathlete.prompts import PromptFormat
-from mathlete.tune.format import DROPPED, TRAIN
+from mathlete.rows.format import DROPPED, TRAIN
 from mathlete.tune.recipe import Dpo
 
 

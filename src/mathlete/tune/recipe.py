@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from mathlete.errors import UserError
-from mathlete.tune.settings import Lora, Tune, require
+from mathlete.errors import UserError, require
+from mathlete.tune.settings import Lora, Tune
 
 Method = Literal["lora", "rslora", "dora", "full", "prefix", "prompt", "ia3", "dpo", "grpo"]
 """peft's own names for what is trained on traces; full: every weight; dpo and grpo train a LoRA adapter."""

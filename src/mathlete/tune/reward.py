@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.prompts import PromptFormat
-from mathlete.tune.format import TRAIN
+from mathlete.rows.format import TRAIN
 from mathlete.tune.recipe import Grpo
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, compute_dtype, load_tokenizer, prompt_format, quiet_libraries
+from mathlete.models.shapes import shape_of
+from mathlete.rows.format import TRAIN
+from mathlete.rows.packing import packed
 from mathlete.tune.devices import this_device
-from mathlete.tune.format import TRAIN
 from mathlete.tune.methods import base_model, peft_config, set_first_weights
-from mathlete.tune.packing import packed
 from mathlete.tune.plan import Plan, plan_for, plan_words, require_room
 from mathlete.tune.preference import preference_pairs
 from mathlete.tune.ranks import rows_each
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import reward_function, reward_rows
 from mathlete.tune.settings import Tune
-from mathlete.tune.shapes import shape_of
 from mathlete.tune.shards import shard_on_cpus, sharded, sum_in_fp32
 
 if TYPE_CHECKING:

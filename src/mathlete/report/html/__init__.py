@@ -23,9 +23,9 @@ from mathlete.report.html.tables import (
     survival_table,
 )
 from mathlete.report.plots import write_plots
-from mathlete.report.recording import EvalRun, read_eval_run
 from mathlete.report.training import TrainRun, is_train_run, read_train_run
 from mathlete.runs import PLOTS, REPORT, write_atomically
+from mathlete.scoring.recording import EvalRun, read_eval_run
 
 __all__ = ["REPORT", "read_run", "write_report"]
 

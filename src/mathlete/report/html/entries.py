@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from mathlete.report.grading import Graded
 from mathlete.report.html.traces import Trace, packed
-from mathlete.report.recording import EvalRun
 from mathlete.report.training import TrainRun
+from mathlete.scoring.grading import Graded
+from mathlete.scoring.recording import EvalRun
 
 Entry = tuple[dict[str, Any], list[Trace]]
 """(what the page tells of one run on one problem, its traces)."""

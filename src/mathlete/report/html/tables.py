@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mathlete.report.hops import HEAD, hop_cells
-from mathlete.report.pairing import compare_runs, paired_in_words
-from mathlete.report.recording import EvalRun
-from mathlete.report.tables import percent, plus_minus, with_interval
 from mathlete.report.training import TrainRun
+from mathlete.scoring.pairing import compare_runs, paired_in_words
+from mathlete.scoring.recording import EvalRun
+from mathlete.scoring.tables import percent, plus_minus, with_interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,155 @@
+"""GGUF Q8_0 for llama.cpp: blocks of 32 weights, s = max|w| / 127 in 16 bits, q = round(w / s).
+
+Names, metadata and the order of Llama's rotary halves are those of llama.cpp's own convert_hf_to_gguf.py
+(github.com/ggml-org/llama.cpp); the bytes come from its `gguf` package. Qwen2 and Llama shapes, byte-level BPE.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mathlete.errors import UserError
+from mathlete.export.settings import Export
+from mathlete.models import ModelSource, load_model
+from mathlete.runs import read_json
+
+GGUF_FILE = "model-q8_0.gguf"
+_BLOCK = 32
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPLITS = {_WORDS.replace("DIGITS", r"\p{N}"): "qwen2", _WORDS.replace("DIGITS", r"\p{N}{1,3}"): "llama-bpe"}
+"""llama.cpp's name of the expression that a tokenizer splits text with."""
+
+
+def write_q8_0(folder: Path, merged: Path, _: str, __: Export) -> None:
+    """Writes the merged model as one GGUF file.
+
+    Raises:
+        UserError: a shape, a tokenizer or positions that it can't say.
+    """
+    import gguf
+
+    config = read_json(merged / "config.json")
+    kind = str(config["model_type"])
+    if kind not in ("qwen2", "llama"):
+        raise UserError("q8_0 is written for Qwen2 and Llama shapes", value=kind, cure="use int8, w8a16 or w8a8")
+    split = _split(merged)
+    model: Any = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{GGUF_FILE}"
+    writer = gguf.GGUFWriter(str(temporary), arch=kind)
+    _add_shape(writer, model.config)
+    _add_tokens(writer, merged, split=split, size=int(model.config.vocab_size))
+    for name, values in _tensors(model, kind=kind):
+        _add_tensor(writer, name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    temporary.replace(folder / GGUF_FILE)
+
+
+def _add_shape(writer: Any, config: Any) -> None:
+    import gguf
+
+    heads = int(config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    writer.add_name("mathlete export")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
+    writer.add_rope_dimension_count(width)
+    writer.add_vocab_size(config.vocab_size)
+    if width * heads != config.hidden_size:
+        writer.add_key_length(width)
+        writer.add_value_length(width)
+
+
+def _split(merged: Path) -> str:
+    tokenizer: dict[str, Any] = read_json(merged / "tokenizer.json")
+    before: dict[str, Any] = tokenizer.get("pre_tokenizer") or {}
+    parts = before.get("pretokenizers", [before])
+    patterns = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]
+    if tokenizer["model"]["type"] == "BPE" and len(patterns) == 1 and patterns[0] in _SPLITS:
+        return _SPLITS[patterns[0]]
+    raise UserError(
+        "q8_0 needs a tokenizer that splits text as Qwen2's or Llama 3's does",
+        value=f"{tokenizer['model']['type']}, {patterns}",
+        cure="use int8, w8a16 or w8a8",
+    )
+
+
+def _add_tokens(writer: Any, merged: Path, *, split: str, size: int) -> None:
+    import gguf
+
+    tokenizer: dict[str, Any] = read_json(merged / "tokenizer.json")
+    # Of rows that the tokenizer has no token for: real models round the vocabulary up.
+    tokens, types = [f"[PAD{at}]" for at in range(size)], [gguf.TokenType.UNUSED] * size
+    for text, at in tokenizer["model"]["vocab"].items():
+        tokens[at], types[at] = text, gguf.TokenType.NORMAL
+    for added in tokenizer["added_tokens"]:
+        tokens[added["id"]] = added["content"]
+        types[added["id"]] = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(split)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    # Merges, special tokens, whether bos comes first, chat template.
+    gguf.SpecialVocab(merged, load_merges=True, n_vocab=size).add_to_gguf(writer, quiet=True)
+
+
+def _tensors(model: Any, *, kind: str) -> Iterator[tuple[str, Any]]:
+    """(llama.cpp's name, fp32 values) of every weight; of a tied output layer none."""
+    import gguf
+
+    arch = gguf.MODEL_ARCH.QWEN2 if kind == "qwen2" else gguf.MODEL_ARCH.LLAMA
+    names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
+    heads = {"q_proj": model.config.num_attention_heads, "k_proj": model.config.num_key_value_heads}
+    for name, weight in model.named_parameters():
+        found = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if found is None:
+            raise RuntimeError(f"llama.cpp has no name for {name}")
+        layer = name.split(".")[-2]
+        values = weight.detach().float().cpu()
+        if kind == "llama" and layer in heads:
+            # transformers turns first with second half, llama.cpp neighbour with neighbour.
+            values = values.reshape(heads[layer], 2, -1, *values.shape[1:]).transpose(1, 2).reshape(values.shape)
+        yield found, values.contiguous().numpy()
+    if (factors := _rope_factors(model)) is not None:
+        yield "rope_freqs.weight", factors
+
+
+def _rope_factors(model: Any) -> Any:
+    """By what Llama 3 divides each rotary frequency; None for a model that leaves them."""
+    import torch
+
+    kind = model.config.rope_parameters["rope_type"]
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise UserError("q8_0 writes plain positions or Llama 3's", value=kind, cure="use int8, w8a16 or w8a8")
+    scaled = model.model.rotary_emb.inv_freq.float().cpu()
+    steps = torch.arange(0, 2 * len(scaled), 2).float() / (2 * len(scaled))
+    plain = 1.0 / float(model.config.rope_parameters["rope_theta"]) ** steps
+    return (plain / scaled).numpy()
+
+
+def _add_tensor(writer: Any, name: str, values: Any) -> None:
+    import gguf
+    import numpy as np
+
+    if values.ndim == 1:
+        writer.add_tensor(name, values)
+    elif values.shape[-1] % _BLOCK:
+        writer.add_tensor(name, values.astype(np.float16))
+    else:
+        kind = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)

@@ -1,0 +1,153 @@
+"""Merge: the adapter becomes part of the weights, saved in 16 bits and compared with the model as it was trained.
+
+The adapter was trained on the 4-bit weights, error and all; added to the original weights it meets other ones. So the
+default merges into the dequantised 4-bit base (facts on a small model: KL 6e-5 against 2e-2). The other view, that for
+most models the original is the better base, is a flag away: unslothai/unsloth-zoo pull request 810.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathlete.export.hops import require_kl
+from mathlete.export.settings import MergeBase, Survival
+from mathlete.export.survival import heldout_rows, kl, log_probabilities, row_losses
+from mathlete.metrics import paired_difference
+from mathlete.models import ModelSource, compute_dtype, is_quantized, load_model, load_tokenizer
+from mathlete.prompts import PromptFormat
+from mathlete.runs import Advance, read_json, require_space
+from mathlete.tune.methods import ADAPTER_CONFIG, trained_model
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+
+def merge(
+    merged: Path,
+    *,
+    adapter: Path,
+    data: Path,
+    source: ModelSource,
+    base: MergeBase,
+    limits: Survival,
+    advance: Advance,
+    say: Callable[[Any], None],
+) -> dict[str, object]:
+    """Writes the merged model's folder, in the first 16-bit type that keeps the KL limit; returns the figures.
+
+    Where the model's original weights are at hand, the other base is measured too, and the better one named.
+
+    Raises:
+        UserError: no type keeps the limit.
+    """
+    rows = heldout_rows(data)
+    advance(0, 4, "the trained model's distributions")
+    reference = log_probabilities(trained_model(source, adapter), rows)
+    for dtype in _storage_types():
+        advance(1, 4, f"merging, {_name(dtype)}")
+        parameters = _save_merged(merged, adapter=adapter, source=source, base=base, dtype=dtype)
+        advance(2, 4, "comparing")
+        found = log_probabilities(load_model(ModelSource(name="merged", location=str(merged))), rows)
+        kl_merged = kl(reference, found)
+        if kl_merged <= limits.kl_merged:
+            break
+    advance(3, 4, "the other base")
+    bases = {base: found, **_other_base(adapter, source=source, rows=rows, than=base, dtype=dtype)}
+    compared = compare_bases(bases, reference=reference, rows=rows) if len(bases) > 1 else {}
+    if compared:
+        say(bases_in_words(compared, chosen=base))
+    advance(4, 4, f"KL {kl_merged:.1e}")
+    require_kl("merged", kl_merged, limits)
+    return {
+        **compared,
+        "base": base,
+        "dtype": _name(dtype),
+        "parameters": parameters,
+        "kl_merged": kl_merged,
+        "kl_tokens": len(reference),
+    }
+
+
+def _other_base(
+    adapter: Path, *, source: ModelSource, rows: "Dataset", than: MergeBase, dtype: "torch.dtype"
+) -> "dict[MergeBase, torch.Tensor]":
+    """What the merge into the other base would give; nothing where there is no other one."""
+    if is_quantized(source) or not (adapter / ADAPTER_CONFIG).is_file():
+        return {}
+    other: MergeBase = "original" if than == "dequant" else "dequant"
+    model = _merged(adapter, source=source, base=other).to(dtype).to(compute_dtype()[0])
+    return {other: log_probabilities(model.eval(), rows)}
+
+
+def compare_bases(
+    found: "Mapping[MergeBase, torch.Tensor]", *, reference: "torch.Tensor", rows: "Dataset"
+) -> dict[str, Any]:
+    """Both bases' distance from the trained model and loss on held-out rows, and the one to be proposed.
+
+    That is the one of lower loss, where the paired 95% interval of the difference leaves out 0; else the nearer one.
+
+    Returns:
+        {"bases": {base: {"kl", "loss"}}, "loss_difference": original - dequant with its interval, "proposed": base}.
+    """
+    losses = {base: row_losses(values, rows) for base, values in found.items()}
+    difference = paired_difference(losses["dequant"], losses["original"])
+    bases = {
+        base: {"kl": kl(reference, values), "loss": sum(losses[base]) / len(losses[base])}
+        for base, values in sorted(found.items())
+    }
+    nearer = min(bases, key=lambda base: bases[base]["kl"])
+    proposed = "dequant" if difference.lo > 0 else "original" if difference.hi < 0 else nearer
+    return {"bases": bases, "loss_difference": [difference.value, difference.lo, difference.hi], "proposed": proposed}
+
+
+def bases_in_words(compared: Mapping[str, Any], *, chosen: MergeBase) -> str:
+    """Both bases in a line, and which is better."""
+    both = "; ".join(
+        f"{base} KL {row['kl']:.1e}, held-out loss {row['loss']:.4f}" for base, row in compared["bases"].items()
+    )
+    value, low, high = compared["loss_difference"]
+    better = compared["proposed"]
+    cure = "" if better == chosen else f": --merge-base {better}"
+    return (
+        f"merge base: {both}; original - dequant {value:+.4f} [{low:+.4f}, {high:+.4f}]; "
+        f"{better} is the better one{cure}"
+    )
+
+
+def _storage_types() -> "list[torch.dtype]":
+    """16-bit types to save in, first choice first: what the GPU computes in, or on a CPU the finer one."""
+    import torch
+
+    dtype, _ = compute_dtype()
+    return [torch.float16, torch.bfloat16] if dtype == torch.float32 else [dtype]
+
+
+def _name(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _save_merged(merged: Path, *, adapter: Path, source: ModelSource, base: MergeBase, dtype: "torch.dtype") -> int:
+    model = _merged(adapter, source=source, base=base).to(dtype)
+    parameters = int(model.num_parameters())
+    require_space(merged, needed_bytes=2 * parameters)
+    # Of a base that was 4-bit on the disk, transformers would undo its reading, which for 4 bits it can't.
+    model.save_pretrained(merged, save_original_format=not is_quantized(source))
+    load_tokenizer(source).save_pretrained(merged)
+    PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction).save(merged)
+    if "quantization_config" in read_json(merged / "config.json"):
+        raise RuntimeError(f"{merged / 'config.json'} of a merged model still has a quantization_config")
+    return parameters
+
+
+def _merged(adapter: Path, *, source: ModelSource, base: MergeBase) -> Any:
+    """The model with the adapter within its weights, or as all its weights were trained."""
+    from peft import PeftModel
+
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        return load_model(ModelSource(name="trained", location=str(adapter)), precision="dense")
+    weights: Any = load_model(source, precision="nf4" if base == "dequant" else "dense")
+    if base == "dequant":
+        weights = weights.dequantize()
+        weights.is_loaded_in_4bit = False  # transformers leaves it set, and peft asks it
+    return PeftModel.from_pretrained(weights, str(adapter)).merge_and_unload(safe_merge=True)

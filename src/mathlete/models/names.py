@@ -1,0 +1,130 @@
+"""Models by name: the embedded pocket model, pinned presets of the hub, folders, hub ids."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mathlete.errors import UserError, nearest
+from mathlete.prompts import instruction_of
+from mathlete.shipped import data_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Where a model's files are."""
+
+    name: str
+    """What the user called it."""
+    location: str
+    """A folder, or a hub id."""
+    revision: str | None = None
+    """Commit of the hub repository."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, or None for a hub id."""
+        return Path(self.location) if Path(self.location).is_dir() else None
+
+    @property
+    def instruction(self) -> str:
+        """The instruction it is served with."""
+        return instruction_of(self.folder or Path(self.location))
+
+
+HUB_MODELS = {
+    "r1-qwen-1.5b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562"),
+    "r1-qwen-7b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "916b56a44061fd5cd7d6a8fb632557ed4f724f60"),
+    "r1-qwen-14b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "1df8507178afcc1bef68cd8c393f61a886323761"),
+    "r1-llama-8b": ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "6a6f4aa4197940add57724a7707d069478df56b1"),
+    # The same in NF4 already: a quarter of the download. No commit of theirs could be verified, see `pinned`.
+    "r1-qwen-1.5b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-1.5B-bnb-4bit", None),
+    "r1-qwen-7b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-7B-bnb-4bit", None),
+    "r1-qwen-14b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-14B-bnb-4bit", None),
+    "r1-llama-8b-4bit": ("unsloth/DeepSeek-R1-Distill-Llama-8B-bnb-4bit", None),
+}
+
+MODEL_NAMES = ("pocket", *HUB_MODELS)
+
+
+def model_source(name: str) -> ModelSource:
+    """The source of a model named `pocket`, a preset, a folder or a hub id (`owner/name`, `owner/name@commit`).
+
+    Raises:
+        UserError: none of these.
+    """
+    if name == "pocket":
+        return ModelSource(name=name, location=str(data_folder() / "pocket" / "model"))
+    if name in HUB_MODELS:
+        location, revision = HUB_MODELS[name]
+        return ModelSource(name=name, location=location, revision=revision)
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise UserError("a model folder needs config.json", value=name, cure="name the folder the model is in")
+        return ModelSource(name=name, location=name)
+    location, _, commit = name.partition("@")
+    if location.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return ModelSource(name=location, location=location, revision=commit or None)
+    raise UserError(
+        "the model must be a preset, an existing folder or a hub id like owner/name",
+        value=repr(name),
+        cure=nearest(name, MODEL_NAMES),
+    )
+
+
+def pinned(source: ModelSource) -> tuple[ModelSource, str]:
+    """(the source at one commit, where that commit came from); a folder, and what no one can name, as they were.
+
+    A hub model without a commit is pinned to the one this machine has, if it has just one, so that the second run
+    reads what the first one read; else to the newest, as the hub names it.
+    """
+    if source.folder:
+        return source, "a folder: its files' hashes are in the manifests"
+    if source.revision:
+        return source, f"commit {source.revision}"
+    if len(have := _cached_commits(source.location)) == 1:
+        return replace(source, revision=have[0]), f"commit {have[0]}, the one on this machine"
+    if newest := _newest_commit(source.location):
+        return replace(source, revision=newest), f"commit {newest}, the newest; others by --model OWNER/NAME@COMMIT"
+    return source, "commit unknown: the hub can't be asked"
+
+
+def _cached_commits(location: str) -> list[str]:
+    from huggingface_hub import constants
+
+    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{location.replace('/', '--')}" / "snapshots"
+    return sorted(file.parent.name for file in snapshots.glob("*/config.json"))
+
+
+def _newest_commit(location: str) -> str | None:
+    from huggingface_hub import HfApi
+
+    # The library below it is httpx in some versions, httpx2 in others.
+    web: Any = sys.modules.get("httpx2") or sys.modules["httpx"]
+    try:
+        return HfApi().model_info(location).sha
+    except (OSError, web.HTTPError):  # offline by setting is an OSError, as is an answer that says no
+        return None
+
+
+def default_model() -> tuple[str, str]:
+    """(model name, why) where the user named none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "r1-qwen-1.5b", f"a CUDA device is there ({torch.cuda.get_device_name()}); others by --model"
+    return "pocket", "no CUDA device here; a real model by --model r1-qwen-1.5b"
+
+
+def unreachable(source: ModelSource, error: Exception) -> UserError:
+    """The error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
+    if source.folder:
+        return UserError(
+            f"{source.location} must be a model folder transformers can load ({error})", cure="export it again"
+        )
+    return UserError(
+        f"{source.location} is neither on this machine nor to be had from the hub ({type(error).__name__})",
+        cure=f"on a machine with internet run `hf download {source.location}"
+        + (f" --revision {source.revision}" if source.revision else "")
+        + " --local-dir DIR`, then use --model DIR here",
+    )

@@ -1,0 +1,81 @@
+"""Tokenizers, proved by a round trip before they are used, and the prompt format that a model is served with."""
+
+from typing import TYPE_CHECKING, Any
+
+from mathlete.errors import UserError
+from mathlete.models.names import ModelSource, unreachable
+from mathlete.prompts import PromptFormat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROUND_TRIP = (
+    "Find the remainder when $23^{7} \\cdot 101$ is divided by 9.\n<think>\n23*7=161, r=8.\n</think>\n\n\\boxed{8}"
+)
+
+
+def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
+    """The tokenizer, with a padding token that is not eos, after its round trip is proved.
+
+    Raises:
+        UserError: no tokenizer, no chat template, no token to pad with, or text that does not survive encode and
+            decode (transformers 5.9 and 5.13 read some R1 repositories so that spaces are dropped).
+    """
+    import transformers
+
+    auto: Any = transformers.AutoTokenizer
+
+    if source.folder and not (source.folder / "tokenizer.json").is_file():
+        raise UserError(
+            "a model folder needs its tokenizer",
+            value=f"no tokenizer.json in {source.location}",
+            cure="copy tokenizer.json and tokenizer_config.json from the base model into it",
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(source.location, revision=source.revision)
+    except (OSError, ValueError) as error:
+        raise unreachable(source, error) from error
+    check_tokenizer(tokenizer, where=source.location)
+    _set_padding(tokenizer, where=source.location)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, *, where: str) -> None:
+    """Raises UserError where the tokenizer loses text, has no eos or no chat template."""
+    ids = tokenizer(ROUND_TRIP, add_special_tokens=False)["input_ids"]
+    back = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    if back != ROUND_TRIP:
+        raise UserError(
+            f"the tokenizer of {where} must give back the text it is given",
+            value=repr(back[:60]),
+            cure="use the tokenizer.json of the base model and a transformers version that reads it right",
+        )
+    for what, there in (("eos token", tokenizer.eos_token_id is not None), ("chat template", tokenizer.chat_template)):
+        if not there:
+            raise UserError(
+                f"a tokenizer must have its {what}",
+                value=f"none in {where}",
+                cure="copy it from the base model's folder",
+            )
+
+
+def _set_padding(tokenizer: Any, *, where: str) -> None:
+    # Padding with eos would mask the label that teaches the model to stop. Qwen's vocabulary has unused special tokens.
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        vocabulary = tokenizer.get_vocab()
+        spare = ("<|vision_pad|>", "<｜▁pad▁｜>", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>", "<unk>")
+        found = next((token for token in spare if token in vocabulary), None)
+        if found is not None:
+            tokenizer.pad_token = found
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        raise UserError(
+            "a tokenizer must have a padding token that is not its eos token",
+            value=f"{tokenizer.pad_token!r} in {where}",
+            cure='name an unused special token as "pad_token" in its tokenizer_config.json',
+        )
+    tokenizer.padding_side = "left"
+
+
+def prompt_format(source: ModelSource) -> PromptFormat:
+    """The prompt format the model is served with."""
+    return PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction)

@@ -1,0 +1,81 @@
+"""The pocket model's tokenizer: a byte-level BPE of our own that looks like the R1 distillations' to every caller."""
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from mathlete.pocket.generator import generate
+from mathlete.pocket.training import completion
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
+"""Padding is a token of its own: padding with eos would mask the label that teaches the model to stop."""
+_TURNS = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>")
+"""Added but not special, as in R1: skip_special_tokens must leave the reasoning's marks in the text."""
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Qwen2's pre-tokenizer expression: each digit is a token (tokenizer.json of DeepSeek-R1-Distill-Qwen-1.5B)."""
+_SAMPLE = 20_000
+_CONTEXT = 1024
+
+
+def chat_template() -> str:
+    """The revised chat template of the R1 distillations, which opens `<think>` in the prompt, as trl ships it.
+
+    Byte for byte: trl knows the template by its text when it swaps in the one for training.
+    """
+    return files("trl").joinpath("chat_templates", "deepseek_r1_distill.jinja").read_text(encoding="utf-8")
+
+
+def build_tokenizer(*, vocabulary: int) -> "PreTrainedTokenizerFast":
+    """A tokenizer of at most `vocabulary` tokens, learnt from generated problems and traces of the training side."""
+    from transformers import PreTrainedTokenizerFast
+
+    fast: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = fast(
+        tokenizer_object=_learn(vocabulary=vocabulary),
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=_CONTEXT,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = chat_template()
+    # Every byte is known; without this line Qwen2's class adds its own "<|endoftext|>", one id beyond the embedding.
+    tokenizer.init_kwargs["unk_token"] = None
+    return tokenizer
+
+
+def _learn(*, vocabulary: int) -> Any:
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = (BOS, EOS, PAD)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(special) - len(_TURNS),
+        special_tokens=[],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in _TURNS])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    return tokenizer
+
+
+def _texts() -> list[str]:
+    items = generate(families=["easy", "hard"], count=_SAMPLE, seed=0, split="train")
+    return [f"{item.problem.statement}\n{completion(item)}" for item in items]

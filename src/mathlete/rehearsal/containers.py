@@ -1,0 +1,274 @@
+"""Kaggle's two containers on this machine: user, mount, network and pid namespaces, made with util-linux alone.
+
+One network namespace holds nothing but a loopback. In it the notebook runs in a root of its own (the system read-only,
+/kaggle/input read-only, /kaggle/working of limited size), executed by papermill as Kaggle does; in a rerun the gateway
+runs beside it in another mount namespace, where `inference_server` is a name of the loopback as long as the notebook
+lives. Without the right to make namespaces the notebook runs with its network blocked by the interpreter, and says so.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+Isolation = Literal["namespaces", "interpreter"]
+INPUT = Path("/kaggle/input")
+EXECUTED, NOTEBOOK_LOG, GATEWAY_LOG = "executed.ipynb", "notebook.log", "gateway.log"
+_SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "root", "home", "srv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What two containers are given."""
+
+    notebook: Path
+    mounts: Mapping[str, Path]
+    """{path below /kaggle/input: folder here}, bound read-only."""
+    gateway: Sequence[str] = ()
+    """Command of the gateway, run in its own working folder; empty where the notebook asks itself."""
+    rerun: bool = False
+    """Whether KAGGLE_IS_COMPETITION_RERUN is set."""
+    gateway_mounts: Mapping[str, Path] = field(default_factory=dict)
+    """Mounts of the gateway's container in place of the notebook's, which it does not see."""
+    working_mib: int = 20 * 1024
+    """Size of /kaggle/working, MiB (20 GiB is the documented limit; not confirmed for these competitions)."""
+    tmp_mib: int = 20 * 1024
+    limit_s: float = 3600.0
+    """Real seconds after which both are ended."""
+    read_only_tmp: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables of the notebook."""
+    packages: Path | None = None
+    """Folder of packages that come before the interpreter's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What became of them."""
+
+    notebook_code: int | None
+    """papermill's exit code; None where it had to be ended."""
+    gateway_code: int | None
+    timed_out: bool
+    isolation: Isolation
+    folder: Path
+    """Holds notebook/ (its /kaggle/working), gateway/ and the logs."""
+
+
+def namespaces_work() -> bool:
+    """Whether this user may make the namespaces."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "-r", "-m", "-n", "-p", "-f", "--mount-proc", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def run_stage(stage: Stage, folder: Path) -> Ended:
+    """Runs notebook and gateway to their end, or to the limit, and keeps what they wrote in the folder."""
+    for name in ("notebook", "gateway"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    isolated = namespaces_work()
+    with TemporaryDirectory(prefix="mathlete-roots-") as roots:
+        command = _isolated(stage, folder, Path(roots)) if isolated else _blocked(stage, folder)
+        timed_out = _run(command, _clean(stage, folder, isolated=isolated), limit_s=stage.limit_s)
+    return Ended(
+        notebook_code=_code(folder / "notebook.code"),
+        gateway_code=_code(folder / "gateway.code"),
+        timed_out=timed_out,
+        isolation="namespaces" if isolated else "interpreter",
+        folder=folder,
+    )
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], *, limit_s: float) -> bool:
+    """Runs the command and all it starts to its end or to the limit; returns whether that came first."""
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
+    try:
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        # The pid namespace takes all its processes with it; without one, at least the session goes.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return False
+
+
+def _code(file: Path) -> int | None:
+    return int(file.read_text()) if file.is_file() else None
+
+
+def _clean(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
+    """The containers' environment: none of this machine's settings, no credential."""
+    scripts = str(Path(sys.executable).parent)
+    values = {
+        "PATH": f"{scripts}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/tmp/home" if isolated else str(folder / "home"),
+        "LANG": "C.UTF-8",
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        **({"PYTHONPATH": str(stage.packages.resolve())} if stage.packages else {}),
+        **stage.environment,
+    }
+    if stage.rerun:
+        values["KAGGLE_IS_COMPETITION_RERUN"] = "1"
+    if not isolated:
+        values["PYTHONPATH"] = os.pathsep.join([str(_blocker(folder)), values.get("PYTHONPATH", "")])
+    return values
+
+
+def _isolated(stage: Stage, folder: Path, roots: Path) -> list[str]:
+    (folder / "stage.sh").write_text(_script(stage, folder, roots), encoding="utf-8")
+    outer = ["unshare", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"]
+    return [*outer, "bash", str(folder / "stage.sh")]
+
+
+def _script(stage: Stage, folder: Path, roots: Path) -> str:
+    """The shell script that lays the roots; every path in it is quoted."""
+    interpreter = [Path(sys.prefix), Path(sys.base_prefix), *([stage.packages.resolve()] if stage.packages else [])]
+    # The notebook must live on the wheel alone; only the gateway sees this checkout.
+    checkout = Path(__file__).parents[3]
+    hidden = checkout if (checkout / "pyproject.toml").is_file() else None
+    return _STAGE.format(
+        folder=quote(str(folder.resolve())),
+        roots=quote(str(roots.resolve())),
+        notebook=quote(str(stage.notebook.resolve())),
+        python=quote(sys.executable),
+        system=" ".join(_SYSTEM),
+        hidden=quote(str(hidden or "")),
+        notebook_needs=_words(_unseen(interpreter, hidden=hidden)),
+        gateway_needs=_words(_unseen([*interpreter, checkout], hidden=None)),
+        mounts=_binds(stage.mounts),
+        gateway_mounts=_binds(stage.gateway_mounts),
+        gateway=_words(stage.gateway),
+        rerun=int(bool(stage.gateway)),
+        working=stage.working_mib,
+        tmp=stage.tmp_mib,
+        tmp_mode="ro" if stage.read_only_tmp else "rw",
+    )
+
+
+def _words(values: Sequence[object]) -> str:
+    return " ".join(quote(str(value)) for value in values)
+
+
+def _unseen(folders: Sequence[Path], *, hidden: Path | None) -> list[Path]:
+    """The folders that the system's own do not hold, or that are hidden with the checkout they lie in."""
+    return [f for f in folders if f.parts[1] not in _SYSTEM or (hidden is not None and f.is_relative_to(hidden))]
+
+
+def _binds(mounts: Mapping[str, Path]) -> str:
+    return "\n".join(f'  ro {quote(str(path.resolve()))} "$I"/{quote(name)}' for name, path in mounts.items())
+
+
+_STAGE = """\
+set -eu
+F={folder}
+mount --make-rprivate /
+ip link set lo up 2>/dev/null || true
+
+root() {{  # root DIR HIDDEN MORE...: the system read-only in a fresh tmpfs, HIDDEN emptied, more folders read-only
+  R="$1"; H="$2"; shift 2
+  mkdir "$R"; mount -t tmpfs -o size=64m tmpfs "$R"
+  for d in {system}; do
+    [ -e "/$d" ] || continue
+    if [ -L "/$d" ]; then ln -s "$(readlink "/$d")" "$R/$d"; continue; fi
+    mkdir "$R/$d"; mount --rbind "/$d" "$R/$d"; mount -o remount,bind,ro "$R/$d" 2>/dev/null || true
+  done
+  mkdir -p "$R/dev" "$R/proc" "$R/sys" "$R/tmp" "$R/kaggle/input" "$R/kaggle/working"
+  mount --rbind /dev "$R/dev"; mount --rbind /proc "$R/proc"; mount --rbind /sys "$R/sys" 2>/dev/null || true
+  mount -t tmpfs -o size={tmp}m tmpfs "$R/tmp"; mkdir -p "$R/tmp/home"
+  # After the system and /tmp, which a checkout may lie in.
+  if [ -n "$H" ] && [ -d "$R$H" ]; then mount -t tmpfs tmpfs "$R$H"; fi
+  for d in "$@"; do
+    mkdir -p "$R$d"; mount --rbind "$d" "$R$d"; mount -o remount,bind,ro "$R$d" 2>/dev/null || true
+  done
+}}
+ro() {{ mkdir -p "$2"; mount --bind "$1" "$2"; mount -o remount,bind,ro "$2"; }}
+
+N={roots}/notebook; G={roots}/gateway
+
+notebook() {{
+  root "$N" {hidden} {notebook_needs}; I="$N/kaggle/input"; mount -t tmpfs tmpfs "$I"
+{mounts}
+  mount -o remount,bind,ro "$I"
+  mount -t tmpfs -o size={working}m tmpfs "$N/kaggle/working"
+  cp {notebook} "$N/kaggle/working/__notebook__.ipynb"
+  [ {tmp_mode} = rw ] || mount -o remount,bind,ro "$N/tmp"
+  set +e
+  chroot "$N" /bin/sh -c 'cd /kaggle/working && exec "$0" -m papermill --log-output --no-progress-bar \\
+    __notebook__.ipynb executed.ipynb' {python} > "$F/notebook.log" 2>&1 &
+  papermill=$!
+  # In a rerun the notebook serves for ever: its container goes with the gateway's.
+  while kill -0 $papermill 2>/dev/null && [ ! -e "$F/gateway.code" ]; do sleep 0.1; done
+  if kill -0 $papermill 2>/dev/null; then kill -9 $papermill; wait $papermill 2>/dev/null
+  else wait $papermill; echo $? > "$F/notebook.code"; fi
+  cp -r "$N/kaggle/working/." "$F/notebook/" 2>/dev/null
+  : > "$F/hosts"   # with its container the name goes
+}}
+
+gateway() {{
+  root "$G" "" {gateway_needs}; I="$G/kaggle/input"; mount -t tmpfs tmpfs "$I"
+{gateway_mounts}
+  mount --bind "$F/hosts" "$G/etc/hosts"
+  mount --bind "$F/gateway" "$G/kaggle/working"
+  set +e
+  chroot "$G" /bin/sh -c 'cd /kaggle/working && exec "$0" "$@"' {gateway} > "$F/gateway.log" 2>&1
+  echo $? > "$F/gateway.code"
+}}
+
+export F N G; export -f root ro notebook gateway
+if [ {rerun} = 0 ]; then unshare -m bash -eu -c notebook; exit; fi
+printf '127.0.0.1 localhost inference_server\\n' > "$F/hosts"
+unshare -m bash -eu -c notebook &
+unshare -m bash -eu -c gateway
+wait
+"""
+
+
+def _blocker(folder: Path) -> Path:
+    """A folder with a sitecustomize that lets no socket leave the machine: the fallback without namespaces."""
+    place = folder / "blocker"
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(_BLOCKER, encoding="utf-8")
+    return place
+
+
+_BLOCKER = '''\
+"""Lets no Python socket leave this machine."""
+import sys
+
+
+def _refuse(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        if not str(arguments[1][0]).startswith(("127.", "::1", "localhost")):
+            raise OSError(101, "Network is unreachable (rehearsal)")
+    if event == "socket.getaddrinfo" and arguments[0] not in ("localhost", "127.0.0.1", "::1", None):
+        raise OSError(-3, "Temporary failure in name resolution (rehearsal)")
+
+
+sys.addaudithook(_refuse)
+'''
+
+
+def _blocked(stage: Stage, folder: Path) -> list[str]:
+    """Runs both as plain processes; /kaggle/input is a folder of links that only the notebook's text knows of."""
+    plan = {
+        "notebook": str(stage.notebook.resolve()),
+        "mounts": {name: str(path.resolve()) for name, path in stage.mounts.items()},
+        "gateway": list(stage.gateway),
+        "gateway_mounts": {name: str(path.resolve()) for name, path in stage.gateway_mounts.items()},
+        "folder": str(folder.resolve()),
+    }
+    return [sys.executable, "-m", "mathlete.rehearsal.unisolated", json.dumps(plan)]

@@ -1,0 +1,285 @@
+"""The fault matrix: what goes wrong on Kaggle, by name, and what must become of it."""
+
+from mathlete.rehearsal.faults import (
+    TEXT,
+    Fault,
+    Inject,
+    Outcome,
+    both,
+    broken_off,
+    broken_wheel,
+    cell,
+    cut_weights,
+    edited,
+    empty_wheels,
+    engine,
+    no_tokenizer,
+    old_model,
+    raw,
+    rewritten,
+    saying,
+    slow_start,
+    solving,
+    staged,
+    unpacked_wheel,
+    without,
+    wrong_tag,
+)
+
+_FRAME = "return pl.DataFrame({{'id': [row], 'answer': [{0}]}})"
+_KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+_HANG = "time.sleep(3600)"
+_NAN = """import torch
+    import mathlete.sampling.embedded.transformers_engine as engine
+    _load = engine.load_model
+
+    def load(source, **more):
+        model = _load(source, **more)
+        with torch.no_grad():
+            model.get_output_embeddings().weight.fill_(float("nan"))
+        return model
+
+    engine.load_model = load"""
+_RAM = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20,) * 2)"
+_THIRD = f"""import os, signal
+    predict.rows = getattr(predict, 'rows', 0) + 1
+    if predict.rows == 3:
+        {_KILL}
+    {_FRAME.format(7)}"""
+_SHAPES = {
+    "str": "return '7'",
+    "int": "return 7",
+    "np-int64": "return np.int64(7)",
+    "float": "return 7.0",
+    "list": "return [7]",
+    "tuple": "return (7,)",
+    "dict": "return {'id': row, 'answer': 7}",
+    "none": "return None",
+    "series": "return pl.Series('answer', [7])",
+    "wrong-column": "return pl.DataFrame({'id': [row], 'prediction': [7]})",
+    "extra-column": "return pl.DataFrame({'id': [row], 'answer': [7], 'votes': [3]})",
+    "negative": _FRAME.format("-7"),
+    "too-big": _FRAME.format("100_000"),
+    "null": _FRAME.format("None"),
+    "text-column": _FRAME.format("'7'"),
+    "float-column": _FRAME.format("7.0"),
+    "bigint": _FRAME.format("10**25"),
+    "int32-column": "return pl.DataFrame({'id': [row], 'answer': pl.Series([7], dtype=pl.Int32)})",
+    "null-once": _FRAME.format("7 if next(turns) != 2 else None"),
+    "mixed-int-text": _FRAME.format("7 if next(turns) != 2 else '7'"),
+    "mixed-int-float": _FRAME.format("7 if next(turns) != 2 else 7.0"),
+    "mixed-pandas-polars": "return (pd if next(turns) == 1 else pl).DataFrame({'id': [row], 'answer': [7]})",
+    "mixed-polars-pandas": "return (pl if next(turns) == 1 else pd).DataFrame({'id': [row], 'answer': [7]})",
+    "column-count": "return pl.DataFrame({'id': [row], 'answer': [7], **({'votes': [3]} if next(turns) == 2 else {})})",
+    "big-number": "return 10**25",
+    "series-unnamed": "return pl.Series([7])",
+    "pandas-series-unnamed": "return pd.Series([7])",
+    "pandas-wrong-column": "return pd.DataFrame({'id': [row], 'prediction': [7]})",
+    "two-rows": "return pl.DataFrame({'id': [row, row], 'answer': [7, 7]})",
+    "no-rows": "return pl.DataFrame({'id': [], 'answer': []})",
+    "pandas-text": "return pd.DataFrame({'id': [row], 'answer': ['7']})",
+}
+_HARMLESS_SHAPES = {
+    "no-id": "return pl.DataFrame({'answer': [7]})",
+    "wrong-id": "return pl.DataFrame({'id': ['x'], 'answer': [7]})",
+    "answer-first": "return pl.DataFrame({'answer': [7], 'id': [row]})",
+    "pandas-series": "return pd.Series([7], name='answer')",
+    "pandas-no-id": "return pd.DataFrame({'answer': [7]})",
+    "pandas-wrong-id": "return pd.DataFrame({'id': ['x'], 'answer': [7]})",
+    "pandas-index": "return pd.DataFrame({'answer': [7]}, index=[row])",
+}
+"""What AIMO-3's gateway takes and AIMO-2's refused: it puts the ids in itself."""
+
+
+def _fault(name: str, says: str, inject: Inject, expect: Outcome = "valid") -> Fault:
+    return Fault(name=name, says=says, inject=inject, expect=expect)
+
+
+_INSIDE = (
+    _fault("solve-raises", "the solve loop raises", solving("raise ValueError('boom')")),
+    _fault("solve-raises-20kb", "it raises with 20 kB of text", solving("raise ValueError('boom' * 5000)")),
+    _fault("solve-raises-lines", "it raises with line breaks", solving("raise ValueError('a\\nb\\nc')")),
+    _fault("solve-raises-signs", "it raises with 2000 signs ∫", solving("raise ValueError('∫' * 2000)")),
+    _fault("solve-exits", "it calls sys.exit(), which alone hangs the gateway for ever", solving("sys.exit(1)")),
+    _fault("solve-interrupted", "it raises KeyboardInterrupt", solving("raise KeyboardInterrupt")),
+    _fault("solve-memory", "it raises MemoryError", solving("raise MemoryError")),
+    _fault("solve-recursion", "it recurses without end", solving("solve.again = lambda: solve.again(); solve.again()")),
+    _fault("solve-hangs", "it hangs", solving(_HANG)),
+    _fault(
+        "solve-network", "it tries the network", solving("import urllib.request as u; u.urlopen('http://x.invalid')")
+    ),
+    _fault("solve-writes-input", "it writes into /kaggle/input", solving("open('/kaggle/input/x', 'w')")),
+    _fault("solve-returns-nothing", "it returns no solution", solving("return None")),
+    _fault(
+        "signal-in-thread",
+        "it asks for SIGALRM in a worker thread",
+        solving("import signal; signal.signal(signal.SIGALRM, print); signal.alarm(1)"),
+    ),
+)
+_ENGINE = (
+    _fault(
+        "engine-killed-mid-sample",
+        "the engine is killed in the second question",
+        engine(f"""if len(_calls) == 2 and not os.path.exists('/tmp/died'):
+            open('/tmp/died', 'w').close()
+            {_KILL}"""),
+    ),
+    _fault("engine-killed-always", "the engine dies in every question", engine(_KILL), "refused"),
+    _fault("engine-hangs", "the engine never says anything", engine(_HANG), "refused"),
+    _fault(
+        "engine-hangs-once",
+        "the engine hangs in one question",
+        engine(f"""if len(_calls) == 2:
+            {_HANG}"""),
+    ),
+    _fault(
+        "engine-never-loads", "loading the model fails", engine("raise OSError('no weights')", on="open"), "refused"
+    ),
+    _fault("engine-loads-slowly", "loading takes five seconds longer", engine("time.sleep(5)", on="open")),
+    _fault(
+        "engine-speaks-nonsense",
+        "the engine's process prints what is no JSON",
+        engine("os.system('echo nonsense')", on="open"),
+    ),
+    _fault(
+        "cuda-oom",
+        "the device is out of memory in one question",
+        engine("""if len(_calls) == 2:
+            import torch
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')"""),
+    ),
+    _fault("cpu-oom", "the engine's process may have 600 MiB", engine(_RAM, on="open"), "refused"),
+    _fault("nan-logits", "the model's head is all NaN", engine(_NAN, on="open"), "refused"),
+    _fault("empty-completions", "every second question gets empty completions", saying("")),
+    _fault("junk-completions", "every second question gets text without an answer", saying("no answer here")),
+    _fault(
+        "answers-too-big",
+        "every second question's box holds 10^25",
+        saying("</think>\\boxed{10000000000000000000000000}"),
+    ),
+    _fault("answers-negative", "every second question's box holds -7", saying("</think>\\boxed{-7}")),
+    _fault("answers-decimal", "every second question's box holds 3.7", saying("</think>\\boxed{3.7}")),
+    _fault(
+        "answers-null-byte",
+        "every second question's text holds a null byte and half a surrogate",
+        saying("\x00\\boxed{5}"),
+    ),
+    _fault("all-empty", "every completion is empty", engine(TEXT.format("")), "refused"),
+)
+_PLACE = (
+    _fault(
+        "disk-full",
+        "/kaggle/working is full",
+        both(
+            staged(working_mib=1),
+            cell("""\
+import errno
+try:
+    with open("fill", "wb") as file:
+        while True:
+            file.write(bytes(4096)); file.flush()
+except OSError as error:
+    assert error.errno == errno.ENOSPC
+"""),
+        ),
+    ),
+    _fault("tmp-read-only", "/tmp is read-only", staged(read_only_tmp=True), "refused"),
+    _fault("tmp-small", "/tmp has 1 MiB", staged(tmp_mib=1), "refused"),
+    _fault("wheels-missing", "the data set of wheels is not mounted", without("wheels"), "refused"),
+    _fault("wheels-empty", "the data set holds no wheel", empty_wheels, "refused"),
+    _fault("wheel-wrong-tag", "the wheel is for another platform", wrong_tag, "refused"),
+    _fault("wheel-broken", "the wheel is cut off", broken_wheel, "refused"),
+    _fault("wheel-unpacked", "the wheel arrives as a folder, as Kaggle unpacks archives", unpacked_wheel, "refused"),
+    _fault("model-missing", "the model is not mounted", without("model"), "refused"),
+    _fault("model-other-layout", "the model is mounted as before 2026, the rest as since", old_model),
+    _fault("model-no-tokenizer", "the export lacks its tokenizer", no_tokenizer, "refused"),
+    _fault("model-cut", "the weights are cut off", cut_weights, "refused"),
+    _fault("competition-missing", "the competition's data is not mounted", without("olympiad"), "refused"),
+)
+_GATEWAY = (
+    _fault("csv-extra-column", "test.csv has a column more", rewritten(lambda rows: [[*row, "0"] for row in rows])),
+    _fault(
+        "csv-columns-swapped", "test.csv's columns are swapped", rewritten(lambda rows: [row[::-1] for row in rows])
+    ),
+    _fault(
+        "csv-odd-text",
+        "statements hold quotes, commas, line breaks, signs",
+        rewritten(lambda rows: [rows[0], *([i, f'{s}\n"∫", \u200b,'] for i, s in rows[1:])]),
+    ),
+    _fault("csv-empty-statement", "a statement is empty", rewritten(lambda rows: [*rows[:-1], [rows[-1][0], ""]])),
+    _fault(
+        "csv-long-statement",
+        "a statement is longer than the model's context",
+        rewritten(lambda rows: [*rows[:-1], [rows[-1][0], "x + 1 " * 5000]]),
+    ),
+    _fault("port-taken", "port 50051 is taken", cell("import socket; taken = socket.create_server(('', 50051))")),
+    _fault("start-slow", "the server comes up after the start-up limit", slow_start, "refused"),
+    _fault(
+        "network-in-cell",
+        "a cell fetches from the network",
+        cell("import urllib.request as u; u.urlopen('http://x.invalid')"),
+        "refused",
+    ),
+    _fault(
+        "pip-in-cell",
+        "a cell installs from an index",
+        cell("subprocess.check_call([*pip[:4], '--retries', '0', 'nothing-there'])"),
+        "refused",
+    ),
+    _fault(
+        "clock-30s-left",
+        "the notebook starts to serve 30 s before the reserve begins",
+        cell("STARTED = time.time() - (CONFIG.wall_s - CONFIG.reserve_s - 30)"),
+    ),
+    _fault(
+        "clock-over",
+        "the wall is over before the first question",
+        cell("STARTED = time.time() - CONFIG.wall_s"),
+        "refused",
+    ),
+    _fault(
+        "kernel-killed",
+        "the kernel is killed in the third question",
+        raw(_THIRD),
+        "refused",
+    ),
+    _fault(
+        "kernel-killed-early",
+        "the kernel is killed before it serves",
+        cell("import signal; os.kill(os.getpid(), signal.SIGKILL)"),
+        "refused",
+    ),
+    _fault("cell-raises", "a cell raises before the server is up", cell("raise RuntimeError('boom')"), "refused"),
+    _fault(
+        "wrong-python",
+        "the image has another Python",
+        edited("assert sys.version_info[:2] == (", "assert sys.version_info[:2] != ("),
+        "refused",
+    ),
+    _fault("never-serves", "the notebook ends without serving", edited("serve(CONFIG,", "print(CONFIG,"), "refused"),
+)
+_PREDICT = (
+    _fault("predict-raises", "an unguarded predict raises", raw("raise ValueError('boom')"), "refused"),
+    _fault("predict-raises-20kb", "it raises with 20 kB of text", raw("raise ValueError('boom' * 5000)"), "refused"),
+    _fault(
+        "predict-exits",
+        "it calls sys.exit(): the gateway never ends",
+        both(raw("sys.exit(1)"), broken_off(30)),
+        "refused",
+    ),
+    _fault(
+        "predict-lambda",
+        "predict is a lambda",
+        cell("import mathlete.kernel.server as server\nserver.make_predict = lambda *_: lambda *columns: 7"),
+        "refused",
+    ),
+    *(
+        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", raw(body), "refused")
+        for name, body in _SHAPES.items()
+    ),
+    *(
+        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", raw(body))
+        for name, body in _HARMLESS_SHAPES.items()
+    ),
+)
+FAULTS = {fault.name: fault for fault in (*_INSIDE, *_ENGINE, *_PLACE, *_GATEWAY, *_PREDICT)}

@@ -1,0 +1,187 @@
+"""The gateway: serves a test set one row at a time, checks what comes back, writes the file after the last row.
+
+Three behaviours, measured on the real packages: AIMO-2 with kaggle_evaluation 0.3.0 and with 0.7.0, AIMO-3 with
+0.9.0. Where they are wrong (a wrong id that 0.7.0 lets through, a traceback where an error was due), so is this one:
+a rehearsal that is kinder than the real gateway would be worth nothing.
+"""
+
+import csv
+import enum
+import json
+import random
+import re
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import grpc
+
+from mathlete.rehearsal.gateway.behaviours import RESULT, Behaviour
+from mathlete.rehearsal.gateway.relay import Client, GRPCDeadlineError, define_server
+from mathlete.rehearsal.gateway.submission import check_batch, write_submission
+from mathlete.submission.scorer import SUBMISSION
+
+Order = Literal["file", "shuffled"]
+_DETAILS = 8000
+
+
+class GatewayRuntimeErrorType(enum.Enum):
+    """Names and numbers of the errors a competitor may see."""
+
+    UNSPECIFIED = 0
+    SERVER_NEVER_STARTED = 1
+    SERVER_CONNECTION_FAILED = 2
+    SERVER_RAISED_EXCEPTION = 3
+    SERVER_MISSING_ENDPOINT = 4
+    GATEWAY_RAISED_EXCEPTION = 5
+    INVALID_SUBMISSION = 6
+    GRPC_DEADLINE_EXCEEDED = 7
+
+
+class GatewayRuntimeError(Exception):
+    """An error with its type, as the commit run shows it."""
+
+    def __init__(self, error_type: GatewayRuntimeErrorType, error_details: str | None = None) -> None:
+        super().__init__(error_type, error_details)
+        self.error_type, self.error_details = error_type, error_details
+
+
+class Gateway:
+    """Asks all questions of a test.csv and writes submission.parquet into a folder."""
+
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        *,
+        test: Path,
+        folder: Path,
+        host: str = "localhost",
+        order: Order = "shuffled",
+        seed: int | None = None,
+        resolve: Callable[[str], object] = socket.gethostbyname,
+    ) -> None:
+        self._behaviour, self._test, self._folder = behaviour, test, folder
+        self._order, self._seed = order, seed
+        self._client = Client(host, wire=behaviour.wire, resolve=resolve)
+        self.rows_done = 0
+
+    def run(self) -> None:
+        """Writes the file, after the last row.
+
+        Raises:
+            GatewayRuntimeError: with the real gateway's type and details; there is no file then.
+        """
+        try:
+            self._run()
+        except GatewayRuntimeError:
+            raise
+        except Exception as error:
+            # As the real one: whatever it did not foresee is told with its traceback.
+            details = "".join(traceback.format_exception(error))
+            raise GatewayRuntimeError(GatewayRuntimeErrorType.GATEWAY_RAISED_EXCEPTION, details) from error
+        finally:
+            self._client.close()
+
+    def run_and_tell(self) -> dict[str, object]:
+        """Runs as in a rerun: the outcome goes into result.json, and is returned."""
+        result: dict[str, object] = {"Succeeded": True}
+        try:
+            self.run()
+        except GatewayRuntimeError as error:
+            result = {
+                "Succeeded": False,
+                "ErrorType": error.error_type.value,
+                "ErrorName": error.error_type.name,
+                "ErrorDetails": error.error_details[:_DETAILS] if error.error_details else None,
+            }
+        (self._folder / RESULT).write_text(json.dumps(result), encoding="utf-8")
+        return result
+
+    def _run(self) -> None:
+        version, predictions, ids = self._behaviour.version, [], []
+        for row in self._rows():
+            identity = row.select("id")
+            prediction = self._ask(row)
+            if problem := check_batch(prediction, identity, version=version):
+                raise GatewayRuntimeError(GatewayRuntimeErrorType.INVALID_SUBMISSION, problem)
+            predictions.append(prediction)
+            ids.append(identity)
+            self.rows_done += 1
+        if problem := write_submission(predictions, ids, version=version, file=self._folder / SUBMISSION):
+            kind = "GATEWAY_RAISED_EXCEPTION" if "must be set" in problem else "INVALID_SUBMISSION"
+            raise GatewayRuntimeError(GatewayRuntimeErrorType[kind], problem)
+
+    def _rows(self) -> Iterator[Any]:
+        table = read_test(self._test)
+        if self._order == "shuffled":
+            seed = random.SystemRandom().getrandbits(32) if self._seed is None else self._seed
+            table = table.sample(fraction=1.0, shuffle=True, with_replacement=False, seed=seed)
+        yield from table.iter_slices(n_rows=1)
+
+    def _ask(self, row: Any) -> Any:
+        try:
+            # One positional series a column.
+            return self._client.send("predict", *row)
+        except Exception as error:
+            # Told apart by type and text, as in the real gateway.
+            told = self._told(error)
+            raise told from (None if told is not error else error.__cause__)
+
+    def _told(self, error: Exception) -> Exception:
+        text, types = str(error), GatewayRuntimeErrorType
+        gone = isinstance(error, socket.gaierror) and self._behaviour.gone_is_never_started
+        if gone or (isinstance(error, RuntimeError) and "Failed to connect to server after waiting" in text):
+            return GatewayRuntimeError(types.SERVER_NEVER_STARTED)
+        if "No listener for predict was registered" in text:
+            return GatewayRuntimeError(types.SERVER_MISSING_ENDPOINT, "Server did not register a listener for predict")
+        if "Exception calling application" in text:
+            found = re.search('"Exception calling application: (.*)"', text, re.IGNORECASE)
+            return GatewayRuntimeError(types.SERVER_RAISED_EXCEPTION, found[1] if found else text)
+        if isinstance(error, grpc.RpcError):
+            return GatewayRuntimeError(types.SERVER_CONNECTION_FAILED, text)
+        if isinstance(error, GRPCDeadlineError):
+            return GatewayRuntimeError(types.GRPC_DEADLINE_EXCEEDED, text)
+        return error
+
+
+def read_test(file: Path) -> Any:
+    """A test.csv as a polars frame of strings.
+
+    The real gateways let polars guess: where all ids look like numbers, `424e18` becomes 4.24e+20 there.
+    """
+    import polars as pl
+
+    with file.open(encoding="utf-8", newline="") as lines:
+        columns = next(csv.reader(lines))
+    return pl.read_csv(file, schema_overrides=dict.fromkeys(columns, pl.String))
+
+
+class InferenceServer:
+    """The notebook's end, with the real one's two methods."""
+
+    def __init__(self, *listeners: Callable[..., Any], behaviour: Behaviour) -> None:
+        self.server = define_server(*listeners, wire=behaviour.wire)
+        self._behaviour = behaviour
+
+    def serve(self) -> None:
+        """Starts, and in a rerun blocks for good."""
+        import os
+
+        self.server.start()
+        if os.getenv("KAGGLE_IS_COMPETITION_RERUN") is not None:
+            self.server.wait_for_termination()
+
+    def run_local_gateway(self, data_paths: tuple[str]) -> None:
+        """Starts, asks itself the rows of the given test.csv, and writes submission.parquet beside the notebook.
+
+        Raises:
+            GatewayRuntimeError: as the gateway would report in a rerun.
+        """
+        order: Order = "shuffled"
+        self.server.start()
+        try:
+            Gateway(self._behaviour, test=Path(data_paths[0]), folder=Path(), order=order).run()
+        finally:
+            self.server.stop(0)

@@ -1,0 +1,156 @@
+"""The two ends of the wire: the notebook's one-thread server and the gateway's client with its deadlines."""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from concurrent import futures
+from types import FunctionType
+from typing import Any
+
+import grpc
+
+from mathlete.rehearsal.gateway.behaviours import Wire
+from mathlete.rehearsal.gateway.wire import SERVICE, Request, Response, deserialize, serialize
+
+_RETRY = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 1,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.service_config", json.dumps(_RETRY)),
+)
+
+
+class GRPCDeadlineError(Exception):
+    """A call took longer than the deadline; without any text, as in the real package."""
+
+
+def define_server(*listeners: Callable[..., Any], wire: Wire) -> grpc.Server:
+    """A server for the named functions on the first free port, not yet started. It has one worker thread.
+
+    Raises:
+        ValueError: no listener, a lambda, or something that is no function.
+        RuntimeError: the port is taken (0.3.0).
+    """
+    if not listeners:
+        raise ValueError("Must pass at least one endpoint listener, e.g. `predict`")
+    for listener in listeners:
+        if wire.functions_only and not isinstance(listener, FunctionType):
+            raise ValueError(f"Endpoint listeners passed to `serve` must be functions, got {type(listener)}")
+        if not callable(listener):
+            raise ValueError("Endpoint listeners passed to `serve` must be functions")
+        if listener.__name__ == "<lambda>":
+            raise ValueError("Functions passed as endpoint listeners must be named")
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=_OPTIONS)
+    handler = grpc.unary_unary_rpc_method_handler(
+        _answer({listener.__name__: listener for listener in listeners}),
+        request_deserializer=Request.FromString,
+        response_serializer=Response.SerializeToString,
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Send": handler}),))
+    server.add_insecure_port(f"[::]:{_free_port(wire.ports)}")
+    return server
+
+
+def _answer(listeners: dict[str, Callable[..., Any]]) -> Callable[[Any, Any], Any]:
+    def send(request: Any, context: Any) -> Any:
+        if request.name not in listeners:
+            raise NotImplementedError(f"No listener for {request.name} was registered.")
+        arguments = map(deserialize, request.args)
+        named = {key: deserialize(value) for key, value in request.kwargs.items()}
+        return Response(payload=serialize(listeners[request.name](*arguments, **named)))
+
+    return send
+
+
+def _free_port(ports: tuple[int, ...]) -> int:
+    if len(ports) == 1:
+        return ports[0]
+    for port in ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
+            try:
+                tried.bind(("localhost", port))
+            except OSError:
+                continue
+        return port
+    raise ValueError(f"None of the expected ports {list(ports)} are available.")
+
+
+class Client:
+    """The gateway's end. The first call waits for the server to come up and has no deadline."""
+
+    def __init__(self, host: str, *, wire: Wire, resolve: Callable[[str], object] = socket.gethostbyname) -> None:
+        """`resolve` is asked for the host's name between tries: it fails once the notebook's container is gone."""
+        self._host, self._wire, self._resolve = host, wire, resolve
+        self._channel: grpc.Channel | None = None
+        self._call: Callable[..., Any] | None = None
+
+    def send(self, name: str, *arguments: Any) -> Any:
+        """The listener's return value.
+
+        Raises:
+            grpc.RpcError: the listener raised, or the connection broke.
+            GRPCDeadlineError: the deadline passed (from 0.7.0 on).
+            RuntimeError: the server never came up.
+            OSError: the notebook's container went away before it did.
+        """
+        request = Request(name=name, args=[serialize(argument) for argument in arguments])
+        response = self._first(request) if self._call is None else self._later(request)
+        return deserialize(response.payload)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._channel is not None:
+            self._channel.close()
+
+    def _later(self, request: Any) -> Any:
+        assert self._call is not None
+        try:
+            return self._call(request, wait_for_ready=False, timeout=self._wire.deadline_s)
+        except grpc.RpcError as error:
+            if self._wire.deadline_error and "StatusCode.DEADLINE_EXCEEDED" in str(error):
+                raise GRPCDeadlineError from error
+            raise
+
+    def _first(self, request: Any) -> Any:
+        began = time.monotonic()
+        while time.monotonic() - began < self._wire.startup_s:
+            for port in self._wire.ports:
+                call = self._dial(port)
+                try:
+                    response = call(request, wait_for_ready=False)
+                except grpc.RpcError as error:
+                    if "StatusCode.UNAVAILABLE" not in str(error):
+                        raise
+                else:
+                    self._call = call
+                    return response
+                self._resolve(self._host)
+                time.sleep(1 / len(self._wire.ports))
+        raise RuntimeError(f"Failed to connect to server after waiting {self._wire.startup_s:g} seconds")
+
+    def _dial(self, port: int) -> Callable[..., Any]:
+        self.close()
+        self._channel = grpc.insecure_channel(f"{self._host}:{port}", options=_OPTIONS)
+        call: Callable[..., Any] = self._channel.unary_unary(
+            f"/{SERVICE}/Send", request_serializer=Request.SerializeToString, response_deserializer=Response.FromString
+        )
+        return call

@@ -1,0 +1,61 @@
+"""The rehearsal's two processes without namespaces: `python -m mathlete.rehearsal.unisolated PLAN`, PLAN being JSON.
+
+/kaggle/input is a folder of links, put into the notebook's text; the network is blocked by the interpreter; disk and
+inputs are not protected. The report says so.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_GRACE_S = 5.0
+"""For the gateway to notice by itself that the notebook is gone."""
+
+
+def main(plan: dict[str, Any]) -> None:
+    """Runs notebook and gateway to their end; writes their exit codes."""
+    folder = Path(plan["folder"])
+    inputs, working = folder / "input", folder / "notebook"
+    for name, target in plan["mounts"].items():
+        link = inputs / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    text = Path(plan["notebook"]).read_text(encoding="utf-8").replace("/kaggle/input", str(inputs))
+    (working / "__notebook__.ipynb").write_text(text, encoding="utf-8")
+    papermill = [sys.executable, "-m", "papermill", "--log-output", "--no-progress-bar"]
+    with (folder / "notebook.log").open("wb") as log:
+        notebook = subprocess.Popen(
+            [*papermill, "__notebook__.ipynb", "executed.ipynb"], cwd=working, stdout=log, stderr=subprocess.STDOUT
+        )
+        if plan["gateway"]:
+            _gateway(plan, folder, notebook)
+            notebook.kill()
+        code = notebook.wait()
+    (folder / "notebook.code").write_text(str(code))
+
+
+def _gateway(plan: dict[str, Any], folder: Path, notebook: subprocess.Popen[bytes]) -> None:
+    local = ["localhost" if word == "inference_server" else word for word in plan["gateway"]]
+    for name, target in plan["gateway_mounts"].items():
+        local = [word.replace(f"/kaggle/input/{name}", target) for word in local]
+    # The gateway is no part of the notebook: its own sockets are not blocked.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (folder / "gateway.log").open("wb") as log:
+        gateway = subprocess.Popen(local, cwd=folder / "gateway", stdout=log, stderr=subprocess.STDOUT, env=variables)
+        while gateway.poll() is None:
+            if notebook.poll() is not None:
+                # The name does not go with the notebook's container here, so the gateway would wait on.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    gateway.wait(_GRACE_S)
+                gateway.kill()
+            time.sleep(0.1)
+    (folder / "gateway.code").write_text(str(gateway.wait()))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Recorded samples under another policy, vote or clock: what the score would have been."""

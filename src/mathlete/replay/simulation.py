@@ -1,0 +1,274 @@
+"""Replay: what recorded samples would have given under another policy, for thousands of draws at once.
+
+A draw takes n of a problem's N samples without replacement, in random order; its first samples serve a smaller n, so
+that all policies are compared on the same draws. The stopping rules and votes are those of the solve loop, and
+`solve()` over a `ReplaySampler` with a `VirtualClock` gives the same on the same draw (tests/test_replay.py).
+
+What it does not know: an engine that runs faster once others are cancelled (recorded seconds are kept, so walls are
+upper bounds), start-up time, and what a sample that a smaller cap cuts would have answered (nothing, it is taken).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mathlete.sampling.record import capped
+from mathlete.sampling.schedule import started_at
+from mathlete.scoring.pool import Pool
+from mathlete.solve.policy import Policy
+from mathlete.solve.stopping import Course, stopping_rule, stops_after
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+_CHUNK = 50_000
+"""Draws worked on at once; their arrays then stay in the processor's cache."""
+_CELLS = 24_000_000
+"""Drawn samples at most; more would fill the memory of a small machine."""
+
+
+def rows_per_problem(pool: Pool, *, n: int, wanted: int) -> int:
+    """Draws of each problem: enough for `wanted` in all, within the memory."""
+    problems = len(pool.problems)
+    return max(1, min(max(200, -(-wanted // problems)), _CELLS // (problems * n)))
+
+
+def draws(pool: Pool, *, n: int, rows: int, seed: int) -> "Array":
+    """(problems, rows, n): positions of the samples drawn, without replacement, by a partial Fisher-Yates shuffle."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    found = np.empty((len(pool.problems), rows, n), dtype=np.int32)
+    row = np.arange(rows)
+    for problem, item in enumerate(pool.problems):
+        recorded = len(item.samples)
+        deck = np.tile(np.arange(recorded, dtype=np.int32), (rows, 1))
+        for position in range(n):
+            other = random.integers(position, recorded, rows)
+            deck[row, position], deck[row, other] = deck[row, other], deck[row, position].copy()
+        found[problem] = deck[:, :n]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bank:
+    """Every draw of every problem under one policy; a row is a draw, `rows` of them to each problem."""
+
+    rows: int
+    """Draws of each problem; row r of problem p stands at p * rows + r."""
+    times: "Array"
+    """(draws, n): when each sample arrived, seconds, ascending."""
+    starts: "Array | None"
+    """(draws, n): when it had started; None where all start at once."""
+    right: "Array"
+    """(draws, n): whether the vote is right after each arrival."""
+    stop: "Array"
+    """(draws,): arrivals after which the rule ends the problem."""
+
+    @cached_property
+    def seconds(self) -> "Array":
+        """(draws,): seconds to the end without a deadline."""
+        found: Array = self.times[_every(self.stop), self.stop - 1]
+        return found
+
+    @cached_property
+    def won(self) -> "Array":
+        """(draws,): whether the vote is right there."""
+        found: Array = self.right[_every(self.stop), self.stop - 1]
+        return found
+
+    @cached_property
+    def generated(self) -> "Array":
+        """(draws,): seconds of generating until there, all samples together."""
+        import numpy as np
+
+        parts = np.array_split(np.arange(len(self.stop)), max(1, len(self.stop) // _CHUNK))
+        return np.concatenate([self.generated_until(part, self.seconds[part]) for part in parts])
+
+    def generated_until(self, at: "Array", ends: "Array") -> "Array":
+        """(draws,): seconds that the samples of the draws `at` had been generated for when the problem ended."""
+        import numpy as np
+
+        begun = 0.0 if self.starts is None else self.starts[at]
+        found: Array = np.clip(np.minimum(self.times[at], ends[:, None]) - begun, 0.0, None).sum(1)
+        return found
+
+    @property
+    def by_problem(self) -> "Array":
+        """(problems,): share of the draws whose vote is right."""
+        found: Array = self.won.reshape(-1, self.rows).mean(1)
+        return found
+
+
+def _every(of: "Array") -> "Array":
+    import numpy as np
+
+    return np.arange(len(of))
+
+
+def banks(
+    pool: Pool, drawn: "Array", *, policy: Policy, stops: Iterable[str], slots: int | None = None
+) -> dict[str, Bank]:
+    """{stop: bank} of the draws under the policy, whose n, cap and vote hold for all the stops.
+
+    Args:
+        pool: the recorded samples.
+        drawn: (problems, rows, at least n) positions from `draws`.
+        policy: n, `sampling.max_tokens` and the vote; its own stop is not looked at.
+        stops: stopping rules.
+        slots: samples of a problem running at once; None is all n.
+    """
+    import numpy as np
+
+    problems, rows, _ = drawn.shape
+    n, tables = policy.n, _tables(pool, policy)
+    rules = {stop: stopping_rule(stop) for stop in stops}
+    whole = problems * rows
+    times, won = np.empty((whole, n)), np.empty((whole, n), dtype=bool)
+    starts = None if slots is None or slots >= n else np.empty((whole, n))
+    ends = {stop: np.empty(whole, dtype=np.int64) for stop in rules}
+    each = max(1, _CHUNK // rows)
+    for first in range(0, problems, each):
+        of = np.arange(first, min(first + each, problems)).repeat(rows)[:, None]
+        part = slice(first * rows, first * rows + len(of))
+        sample = drawn[first : first + each, :, :n].reshape(-1, n)
+        begun = started_at(tables.seconds[of, sample], slots=slots)
+        ended = begun + tables.seconds[of, sample]
+        order = np.argsort(ended, axis=1, kind="stable")
+        arrived = np.take_along_axis(sample, order, axis=1)
+        times[part] = np.take_along_axis(ended, order, axis=1)
+        if starts is not None:
+            starts[part] = np.take_along_axis(begun, order, axis=1)
+        course = Course(labels=tables.labels[of, arrived], weights=tables.weights[of, arrived], indexes=order, n=n)
+        won[part] = tables.right[of, course.standing.leader]
+        for stop, rule in rules.items():
+            ends[stop][part] = stops_after(course, rule)
+    return {stop: Bank(rows=rows, times=times, starts=starts, right=won, stop=ends[stop]) for stop in rules}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tables:
+    """The pool under one cap and vote; arrays (problems, samples) but `right`."""
+
+    labels: "Array"
+    seconds: "Array"
+    weights: "Array"
+    right: "Array"
+    """(problems, classes + 1): whether the class is right; the last column, that of no answer (-1), never is."""
+
+
+def _tables(pool: Pool, policy: Policy) -> _Tables:
+    import numpy as np
+
+    taken = {id(item): [capped(one, policy.sampling.max_tokens) for one in item.samples] for item in pool.problems}
+    # A sample that the cap cuts has lost its answer.
+    kept = pool.table(lambda item: [one.answer is not None for one in taken[id(item)]], fill=0, kind="bool")
+    labels = pool.table(lambda item: item.labels, fill=-1, kind="int64")
+    right = np.zeros((len(pool.problems), int(labels.max(initial=0)) + 2), dtype=bool)
+    for position, item in enumerate(pool.problems):
+        right[position, sorted(item.right_classes)] = True
+    return _Tables(
+        labels=np.where(kept, labels, -1),
+        seconds=pool.table(lambda item: [one.seconds for one in taken[id(item)]], fill=0, kind="float64"),
+        weights=pool.table(lambda item: [policy.weigh(one) for one in taken[id(item)]], fill=0, kind="int64"),
+        right=right,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wall:
+    """The clock of one submission."""
+
+    wall_s: float
+    """All questions together, seconds."""
+    floor_s: float | None = None
+    """What each question gets at least (`mathlete.solve.budget`); None: no allowances, an overrun loses all."""
+    ceiling_s: float | None = None
+    """What one question gets at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """Submissions: (submissions,) and (submissions, questions) arrays."""
+
+    right: "Array"
+    """(submissions, questions)."""
+    seconds: "Array"
+    """(submissions, questions)."""
+    arrivals: "Array"
+    """(submissions, questions): samples that had finished."""
+    generated: "Array"
+    """(submissions, questions): seconds of generating, all samples together."""
+    overrun: "Array"
+    """(submissions,): whether the wall was passed and everything lost."""
+
+    @property
+    def scores(self) -> "Array":
+        """(submissions,): right answers, 0 after an overrun."""
+        import numpy as np
+
+        return np.where(self.overrun, 0, self.right.sum(1))
+
+
+def simulate(bank: Bank, asked: "Array", rows: "Array", *, wall: Wall | None) -> Simulated:
+    """Submissions whose questions come in the order of `asked`.
+
+    Args:
+        bank: the draws.
+        asked: (submissions, questions), the problem's position in the pool.
+        rows: (submissions, questions), which of its draws.
+        wall: the clock; None is none.
+    """
+    import numpy as np
+
+    at = asked * bank.rows + rows
+    if wall is None or wall.floor_s is None or wall.ceiling_s is None:
+        seconds = bank.seconds[at]
+        over = np.zeros(len(at), dtype=bool) if wall is None else seconds.sum(1) > wall.wall_s
+        return Simulated(
+            right=bank.won[at], seconds=seconds, arrivals=bank.stop[at], generated=bank.generated[at], overrun=over
+        )
+    return _with_allowances(bank, at, wall.wall_s, wall.floor_s, wall.ceiling_s)
+
+
+def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, ceiling_s: float) -> Simulated:
+    import numpy as np
+
+    from mathlete.solve.budget import allowance_s
+
+    right, arrivals = bank.won[at], bank.stop[at]
+    seconds, generated = bank.seconds[at], bank.generated[at]
+    questions = at.shape[1]
+    left = np.full(len(at), float(wall_s))
+    for question in range(questions):
+        allowed = allowance_s(left, to_come=questions - question - 1, floor_s=floor_s, ceiling_s=ceiling_s)
+        late = (seconds[:, question] > allowed).nonzero()[0]
+        draw = at[late, question]
+        in_time = (bank.times[draw] <= allowed[late, None]).sum(1)
+        arrivals[late, question] = in_time
+        right[late, question] = (in_time > 0) & bank.right[draw, np.maximum(in_time - 1, 0)]
+        seconds[late, question] = allowed[late]
+        generated[late, question] = bank.generated_until(draw, allowed[late])
+        left = np.maximum(0.0, left - seconds[:, question])
+    overrun = np.zeros(len(at), dtype=bool)
+    return Simulated(right=right, seconds=seconds, arrivals=arrivals, generated=generated, overrun=overrun)
+
+
+def question_sets(
+    *, problems: int, questions: int, submissions: int, again: bool, random: "np.random.Generator"
+) -> "Array":
+    """(submissions, questions): problems in random order, drawn with replacement where `again`."""
+    import numpy as np
+
+    if again:
+        return random.integers(0, problems, (submissions, questions))
+    parts = np.array_split(np.empty(submissions), -(-submissions // 1000))
+    return np.concatenate([random.random((len(part), problems)).argsort(1)[:, :questions] for part in parts])
+
+
+def usual_n(pool: Pool) -> tuple[int, ...]:
+    """The n that is tried where none is named: a quarter of the recorded samples, or 4 where they are few."""
+    return (max(pool.fewest // 4, min(4, pool.fewest)),)

@@ -1,0 +1,1 @@
+"""The project's own decode loop on transformers models."""

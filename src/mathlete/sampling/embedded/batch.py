@@ -1,0 +1,194 @@
+"""The batch of a decode loop: rows of many problems that join, take one token a step, and leave when they are done."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from operator import itemgetter
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from mathlete.sampling.completion import Completion, CompletionReader
+from mathlete.sampling.embedded.drawing import draw, uniforms
+from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
+from mathlete.sampling.samples import Sample, SamplingConfig
+
+_PREFILL_TOKENS = 8192
+"""Prompt tokens read in one pass at most, padding counted."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One problem's prompt and the samples asked of it."""
+
+    problem_id: str
+    prompt: list[int]
+    config: SamplingConfig
+    max_tokens: int
+    """The config's cap, or what the model's context leaves."""
+    waiting: deque[tuple[int, int]]
+    """(index, seed) of the samples not yet begun."""
+    results: "SimpleQueue[Sample | Exception]" = field(default_factory=SimpleQueue)
+    """Finished samples; an error once the engine has stopped."""
+    until_code: bool = False
+    """Whether a row also ends where its first Python block closes."""
+    answering: bool = False
+    """Whether the prompt holds the end of the reasoning, so that a box counts from the first token on."""
+    cancelled: bool = False
+    ended: int = 0
+    """Samples that are done."""
+    kv: PromptKV | None = None
+    """All of the prompt but its last token, read once for all its samples."""
+
+    def needs(self, index: int) -> bool:
+        """Whether the vote surely needs that sample, as far as is known."""
+        enough = self.config.enough
+        return enough is None or index < enough or self.ended >= enough
+
+    @property
+    def longest(self) -> int:
+        """Tokens a row of it may come to hold."""
+        return len(self.prompt) + self.max_tokens
+
+
+@dataclass(eq=False)
+class _Row:
+    request: Request
+    completion: Completion
+
+
+class Batch:
+    """The rows of one model. Not thread-safe: one thread owns it."""
+
+    def __init__(self, model: Any, *, reader: CompletionReader, max_rows: int, max_tokens: int) -> None:
+        register_attention()
+        model.set_attn_implementation(ATTENTION)
+        self._model, self._reader = model, reader
+        self._device: torch.device = model.device
+        self._max_rows, self._max_tokens = max_rows, max_tokens
+        # A GPU reads the weights once for all rows; on a CPU every row soon costs its full share.
+        self._cheap_rows = max_rows if self._device.type == "cuda" else max(1, max_rows // 2)
+        self._rows: list[_Row] = []
+        self._kv = RowKV(device=self._device)
+        self._ids = torch.empty(0, dtype=torch.long, device=self._device)
+        self._state = torch.empty(0, 3, dtype=torch.float64, device=self._device)
+        self._seeds = torch.empty(0, dtype=torch.long, device=self._device)
+
+    def __len__(self) -> int:
+        """Rows being decoded."""
+        return len(self._rows)
+
+    def admit(self, requests: deque[Request]) -> None:
+        """Lets waiting samples join; takes requests off the queue once all of theirs have.
+
+        Joins come in groups of a quarter of the batch where so many wait: each costs a prefill and a segment.
+        """
+        turns = self._turns(requests)
+        if not turns or self._max_rows - len(self) < min(len(turns), max(1, self._max_rows // 4)):
+            return
+        joining: dict[Request, int] = {}
+        rows, longest = len(self), max((row.request.longest for row in self._rows), default=0)
+        for request in turns:
+            longest = max(longest, request.longest)
+            # One row always fits, or nothing would ever run.
+            if rows >= max(min(self._max_rows, self._max_tokens // longest), 1):
+                break
+            joining[request] = joining.get(request, 0) + 1
+            rows += 1
+        if not joining:
+            return
+        self._prefill([request for request in joining if request.kv is None])
+        self._join(list(joining.items()))
+        for request in [request for request in requests if not request.waiting]:
+            requests.remove(request)
+            request.kv = None
+
+    def _turns(self, requests: Iterable[Request]) -> list[Request]:
+        """The request of each sample that may join: every problem's first ones before anyone's later ones.
+
+        Those that a vote may turn out not to need join only as far as a row costs little. So rows go to the problems
+        that need them, and one that its first samples settle never begins the others.
+        """
+        waiting = [(index, place, request) for place, request in enumerate(requests) for index, _ in request.waiting]
+        waiting.sort(key=itemgetter(0, 1))
+        needed = [request for index, _, request in waiting if request.needs(index)]
+        spare = [request for index, _, request in waiting if not request.needs(index)]
+        return needed + spare[: max(0, self._cheap_rows - len(self) - len(needed))]
+
+    def _prefill(self, requests: list[Request]) -> None:
+        while requests:
+            width = max(len(request.prompt) for request in requests) - 1
+            part, requests = requests[: max(1, _PREFILL_TOKENS // width)], requests[max(1, _PREFILL_TOKENS // width) :]
+            # Padding stands after the prompt, where causal attention never looks at it.
+            ids = torch.zeros((len(part), width), dtype=torch.long)
+            for position, request in enumerate(part):
+                ids[position, : len(request.prompt) - 1] = torch.tensor(request.prompt[:-1])
+            kv = PromptKV()
+            self._forward(ids.to(self._device), kv=kv, positions=torch.arange(width)[None])
+            for position, request in enumerate(part):
+                request.kv = kv.row(position, len(request.prompt) - 1)
+
+    def _forward(self, ids: torch.Tensor, *, kv: Any, positions: torch.Tensor) -> Any:
+        return self._model(
+            input_ids=ids,
+            position_ids=positions.to(self._device),
+            past_key_values=kv,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def _join(self, joining: list[tuple[Request, int]]) -> None:
+        new: list[_Row] = []
+        for request, count in joining:
+            begun = (request.waiting.popleft() for _ in range(count))
+            new += [_Row(request=request, completion=self._completion(request, *each)) for each in begun]
+        self._kv.add([(request.kv, count) for request, count in joining if request.kv is not None])
+        self._rows += new
+        self._ids = torch.cat((self._ids, self._ids.new_tensor([row.request.prompt[-1] for row in new])))
+        self._seeds = torch.cat((self._seeds, self._seeds.new_tensor([row.completion.seed for row in new])))
+        state = [(row.request.config.temperature, row.request.config.top_p, len(row.request.prompt) - 1) for row in new]
+        self._state = torch.cat((self._state, self._state.new_tensor(state)))
+
+    def _completion(self, request: Request, index: int, seed: int) -> Completion:
+        return Completion(
+            reader=self._reader,
+            problem_id=request.problem_id,
+            index=index,
+            seed=seed,
+            max_tokens=request.max_tokens,
+            until_code=request.until_code,
+            answering=request.answering,
+        )
+
+    def step(self) -> list[tuple[Request, Sample]]:
+        """Draws one token for every row; returns the samples that this finished."""
+        self._kv.open_column()
+        logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None]).float()
+        temperature, top_p, begun = self._state.unbind(1)
+        uniform = uniforms(self._seeds, self._kv.lengths - begun.long())
+        drawn = draw(logits, uniform=uniform, temperature=temperature.float(), top_p=top_p)
+        self._kv.close_column()
+        self._ids = drawn.ids
+        done: list[int] = []
+        finished: list[tuple[Request, Sample]] = []
+        both = (drawn.ids.tolist(), drawn.logprobs.tolist())
+        for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
+            if (sample := row.completion.add(token, logprob)) is not None:
+                done.append(position)
+                row.request.ended += 1
+                finished.append((row.request, sample))
+        self._remove(done)
+        return finished
+
+    def drop_cancelled(self) -> None:
+        """Takes the rows of cancelled requests out."""
+        self._remove([position for position, row in enumerate(self._rows) if row.request.cancelled])
+
+    def _remove(self, gone: list[int]) -> None:
+        if not gone:
+            return
+        order = self._kv.remove(gone)
+        self._rows = [self._rows[position] for position in order]
+        chosen = torch.tensor(order, dtype=torch.long, device=self._device)
+        self._ids, self._seeds, self._state = self._ids[chosen], self._seeds[chosen], self._state[chosen]

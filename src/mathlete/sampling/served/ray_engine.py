@@ -1,0 +1,274 @@
+"""The engine over a Ray cluster: each worker is an actor with a model of its own; the workers share one queue.
+
+A worker that dies is started anew by Ray, here or on another node, and the samples it was drawing are drawn again with
+the same seeds by whichever worker is free: nothing is lost, and no sample counts twice. Inside a worker runs the
+embedded engine, so the same seed gives the same sample on any worker of the same kind of hardware.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Any
+
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, Precision
+from mathlete.problems import Problem
+from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, arrivals
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaySettings:
+    """The workers of the ray engine."""
+
+    address: str | None = None
+    """A running cluster's, as in auto or ray://HOST:10001; default: one on this machine, for this run."""
+    workers: int = 1
+    """Actors, each with its own model."""
+    gpus: float = 0.0
+    """GPUs of a worker."""
+    cpus: float = 1.0
+    """CPU cores of a worker."""
+    at_once: int = 16
+    """Samples asked of a worker at a time."""
+    patience_s: float = 300.0
+    """A run stops when no worker has answered for so long."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        for name, value, good, rule in (
+            ("workers", self.workers, self.workers >= 1, "at least 1"),
+            ("gpus", self.gpus, self.gpus >= 0, "0 or more"),
+            ("cpus", self.cpus, self.cpus >= 0, "0 or more"),
+            ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
+            ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
+        ):
+            if not good:
+                raise UserError(f"--ray.{name} must be {rule}", value=value, cure="leave it out")
+
+
+class _Worker:
+    """Runs in a process of the cluster."""
+
+    def __init__(self, source: ModelSource, precision: Precision, threads: int | None, instruction: str | None) -> None:
+        from mathlete.sampling.embedded.transformers_engine import open_transformers
+
+        self._sampler = open_transformers(source, precision=precision, threads=threads, instruction=instruction)
+
+    def draw(
+        self, problem: Problem, index: int, seed: int, config: SamplingConfig, said: str, until_code: bool
+    ) -> Sample:
+        """One sample. Many calls run at once in threads and share the engine's batch."""
+        results: SimpleQueue[Sample | Exception] = SimpleQueue()
+        cancel = self._sampler.begin(
+            problem,
+            seeds={index: seed},
+            # The shared queue has said whose turn it is.
+            config=replace(config, enough=None),
+            results=results,
+            said=said,
+            until_code=until_code,
+        )
+        try:
+            return next(arrivals(results, count=1, timeout_s=None))
+        finally:
+            cancel()
+
+    def ready(self) -> bool:
+        """True once the model is loaded."""
+        return True
+
+
+@dataclass(eq=False)
+class _Request:
+    problem: Problem
+    config: SamplingConfig
+    results: "SimpleQueue[Sample | Exception]"
+    said: str = ""
+    until_code: bool = False
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass(eq=False)
+class _Call:
+    request: _Request
+    index: int
+    seed: int
+    worker: int = -1
+
+
+class RaySampler(Continuing):
+    """A Sampler over Ray actors. `stream` may be called from many threads; close it to end the actors."""
+
+    name = "ray"
+
+    def __init__(
+        self,
+        settings: RaySettings,
+        *,
+        source: ModelSource,
+        precision: Precision = "auto",
+        threads: int | None = None,
+        instruction: str | None = None,
+    ) -> None:
+        """Starts or joins the cluster and loads the model in every worker.
+
+        Raises:
+            UserError: ray is missing, or the cluster cannot be reached or has no room.
+        """
+        settings.check()
+        self._settings = settings
+        self._ray = joined(settings.address)
+        actor: Any = self._ray.remote(_Worker).options(
+            num_cpus=settings.cpus,
+            num_gpus=settings.gpus,
+            max_restarts=-1,
+            max_concurrency=settings.at_once,
+        )
+        self._workers = [actor.remote(source, precision, threads, instruction) for _ in range(settings.workers)]
+        self._wait_ready()
+        self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="mathlete-ray", daemon=True)
+        self._thread.start()
+
+    def _wait_ready(self) -> None:
+        ready = [worker.ready.remote() for worker in self._workers]
+        done, _ = self._ray.wait(ready, num_returns=len(ready), timeout=self._settings.patience_s)
+        if len(done) < len(ready):
+            self._end()
+            raise UserError(
+                f"all workers must have loaded the model within {self._settings.patience_s:g} s",
+                value=f"{len(done)} of {len(ready)}",
+                cure="ask for fewer --ray.workers, or fewer CPUs or GPUs for each",
+            )
+        self._ray.get(ready)
+
+    def begin(
+        self,
+        problem: Problem,
+        *,
+        seeds: Mapping[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | Exception]",
+        said: str = "",
+        until_code: bool = False,
+    ) -> Callable[[], object]:
+        """Has the samples put into `results`; see `Continuing.begin`."""
+        config.check()
+        request = _Request(problem=problem, config=config, results=results, said=said, until_code=until_code)
+        for index, seed in seeds.items():
+            self._inbox.put(_Call(request=request, index=index, seed=seed))
+        return request.cancel
+
+    def close(self) -> None:
+        """Ends the workers, and the cluster if it was started here."""
+        self._inbox.put(None)
+        self._thread.join()
+        self._end()
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            self._ray.kill(worker)
+        if self._settings.address is None:
+            self._ray.shutdown()
+
+    def _serve(self) -> None:
+        waiting: deque[_Call] = deque()
+        running: dict[Any, _Call] = {}
+        heard = time.monotonic()
+        while self._collect(waiting, wait=not running and not waiting):
+            self._hand_out(waiting, running)
+            for reference in [ref for ref, call in running.items() if call.request.cancelled]:
+                # An actor's call that has begun cannot be taken back; its sample is dropped when it ends.
+                self._ray.cancel(reference)
+            done, _ = self._ray.wait([*running], num_returns=1, timeout=0.1) if running else ([], [])
+            for reference in done:
+                call = running.pop(reference)
+                if self._settle(call, reference):
+                    heard = time.monotonic()
+                else:
+                    waiting.appendleft(call)
+            if not running and not waiting:
+                heard = time.monotonic()
+            if time.monotonic() - heard > self._settings.patience_s:
+                self._give_up([*waiting, *running.values()])
+                waiting.clear()
+                running.clear()
+
+    def _collect(self, waiting: deque[_Call], *, wait: bool) -> bool:
+        while wait or not self._inbox.empty():
+            call = self._inbox.get()
+            if call is None:
+                return False
+            waiting.append(call)
+            wait = False
+        return True
+
+    def _hand_out(self, waiting: deque[_Call], running: dict[Any, _Call]) -> None:
+        load = [0] * len(self._workers)
+        for call in running.values():
+            load[call.worker] += 1
+        while waiting and min(load) < self._settings.at_once:
+            call = waiting.popleft()
+            if call.request.cancelled:
+                continue
+            call.worker = load.index(min(load))
+            load[call.worker] += 1
+            draw = self._workers[call.worker].draw
+            asked = call.request
+            words = (asked.problem, call.index, call.seed, asked.config, asked.said, asked.until_code)
+            running[draw.remote(*words)] = call
+
+    def _settle(self, call: _Call, reference: Any) -> bool:
+        """Hands the result over; False where the worker was lost and the sample must be drawn again."""
+        errors = self._ray.exceptions
+        try:
+            call.request.results.put(self._ray.get(reference))
+        except errors.TaskCancelledError:
+            return True
+        except errors.RayTaskError as error:
+            # The worker's own error, raised again in the stream's caller.
+            call.request.results.put(error.as_instanceof_cause())
+        except errors.RayError:
+            return False
+        return True
+
+    def _give_up(self, calls: list[_Call]) -> None:
+        error = UserError(
+            f"one of the workers must answer within {self._settings.patience_s:g} s",
+            value=f"{self._settings.workers} silent",
+            cure="look at `ray status`; the run goes on where it stopped",
+        )
+        for request in {call.request for call in calls}:
+            request.results.put(error)
+
+
+def joined(address: str | None, *, flag: str = "--ray.address") -> Any:
+    """The ray package, joined to the cluster at the address, or to one on this machine made for this process.
+
+    Raises:
+        UserError: ray is missing, or the cluster cannot be reached; the cure names the flag.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("a Ray cluster needs the ray package", cure="pip install 'mathlete[ray]'") from error
+
+    try:
+        if address is None:
+            # Ray gives its workers the lowest priority, but here they do all the work.
+            ray.init(include_dashboard=False, logging_level="ERROR", _system_config={"worker_niceness": 0})
+        else:
+            ray.init(address=address, logging_level="ERROR")
+    except ConnectionError as error:
+        raise UserError(
+            "the Ray cluster must be reachable",
+            value=f"{address} ({error})",
+            cure=f"start one with `ray start --head`, or leave {flag} out",
+        ) from error
+    return ray

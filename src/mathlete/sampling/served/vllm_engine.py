@@ -1,0 +1,277 @@
+"""The engine that runs vLLM in this process's own children: fast on GPUs, and on several of them together.
+
+Every sample is a request of its own with its own seed, as token ids of this project's own prompt; vLLM's prefix cache
+reads a prompt once for all its samples (in blocks: what is left over of the last one is read again). Token ids are
+streamed back and looked at here, so a sample ends and is cut as in the embedded engine; what is cancelled or done is
+aborted in vLLM at once.
+
+The same seed gives the same sample as far as floating-point sums allow: vLLM keeps a generator for each request, but
+the shape of the batch can change the last bits of a logit, and so the token where two are within rounding of each
+other. They are not the samples that the embedded engine draws: the seed feeds another generator. Below a temperature
+of 0.01 vLLM draws at 0.01, and greedily at 0.
+"""
+
+import asyncio
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, Precision, compute_dtype
+from mathlete.problems import Problem
+from mathlete.prompts import END_THINK, PromptFormat
+from mathlete.sampling.completion import Completion, CompletionReader
+from mathlete.sampling.embedded.transformers_engine import eos_ids, prompt_going_on
+from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
+from mathlete.sampling.served.loop import LoopThread
+
+_CPU_KV_GIB = 2.0
+_VARIABLES = {
+    # A child forked from a process that has threads may hang.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    # Standard output belongs to --json.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Of vLLM, where the user has not set them; it has no other way to be told before it is imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmSettings:
+    """The vllm engine. How weights are held (16-bit, AWQ, GPTQ, FP8, …) is read from the model's folder."""
+
+    tensor_parallel: int = 1
+    """GPUs that share the model."""
+    gpu_memory_utilization: float = 0.9
+    """Share of a GPU's memory for weights and keys and values together, (0, 1]."""
+    kv_gib: float | None = None
+    """Memory of keys and values, GiB; default: what the share above leaves, on a CPU 2."""
+    max_model_len: int | None = None
+    """Tokens of prompt and completion together; default: the model's own. Shorter where memory is short."""
+    at_once: int = 256
+    """Samples decoded together at most."""
+    eager: bool = False
+    """Without compiling and CUDA graphs: starts minutes sooner, decodes slower."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        for name, value, good, rule in (
+            ("tensor-parallel", self.tensor_parallel, self.tensor_parallel >= 1, "at least 1"),
+            (
+                "gpu-memory-utilization",
+                self.gpu_memory_utilization,
+                0 < self.gpu_memory_utilization <= 1,
+                "above 0, at most 1",
+            ),
+            ("kv-gib", self.kv_gib, self.kv_gib is None or self.kv_gib > 0, "above 0"),
+            ("max-model-len", self.max_model_len, self.max_model_len is None or self.max_model_len >= 2, "at least 2"),
+            ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
+        ):
+            if not good:
+                raise UserError(f"--vllm.{name} must be {rule}", value=value, cure="leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the samples of one call have in common."""
+
+    problem_id: str
+    prompt: list[int]
+    config: SamplingConfig
+    max_tokens: int
+    """The config's cap, or what the model's context leaves."""
+    until_code: bool
+    answering: bool
+
+
+class VllmSampler(Continuing):
+    """A Sampler over vLLM. `stream` may be called from many threads; close it to end vLLM's processes."""
+
+    name = "vllm"
+
+    def __init__(
+        self, settings: VllmSettings, *, source: ModelSource, prompts: PromptFormat, precision: Precision = "auto"
+    ) -> None:
+        """Loads the model.
+
+        Raises:
+            UserError: vllm is missing, cannot load the model, or is asked to quantise it.
+        """
+        settings.check()
+        _check_precision(precision)
+        self._prompts = prompts
+        ids = {prompts.tokenizer.eos_token_id, *eos_ids(source)} - {None}
+        self._reader = CompletionReader(prompts.tokenizer, eos_ids=ids)
+        self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
+        self._loop = LoopThread(name="mathlete-vllm")
+        others = multiprocessing.active_children()
+        with ExitStack() as undo:
+            # The thread would outlive a sampler that its caller never gets.
+            undo.callback(self._loop.close)
+            self._engine = self._loop.wait(_opened(settings, source))
+            undo.pop_all()
+        self._children = [child for child in multiprocessing.active_children() if child not in others]
+        self._context = int(self._engine.vllm_config.model_config.max_model_len)
+
+    @property
+    def version(self) -> str:
+        """vLLM's."""
+        import vllm
+
+        return str(vllm.__version__)
+
+    def begin(
+        self,
+        problem: Problem,
+        *,
+        seeds: Mapping[int, int],
+        config: SamplingConfig,
+        results: "SimpleQueue[Sample | Exception]",
+        said: str = "",
+        until_code: bool = False,
+    ) -> Callable[[], object]:
+        """Has the samples put into `results`; see `Continuing.begin`.
+
+        Raises:
+            UserError: the prompt leaves no room in the model's context.
+            RuntimeError: the engine was closed.
+        """
+        config.check()
+        prompt = prompt_going_on(problem, said, prompts=self._prompts, reader=self._reader, context=self._context)
+        if len(prompt) >= self._context:
+            for index, seed in seeds.items():
+                results.put(no_room(problem.id, index, seed))
+            return lambda: None
+        asked = _Asked(
+            problem_id=problem.id,
+            prompt=prompt,
+            config=config,
+            max_tokens=min(config.max_tokens, self._context - len(prompt)),
+            until_code=until_code,
+            answering=END_THINK in said,
+        )
+        return self._loop.begin(lambda index, seed: self._draw(asked, index, seed), seeds=seeds, results=results)
+
+    def close(self) -> None:
+        """Ends vLLM's processes, which frees their memory; streams still waiting raise."""
+        self._loop.close(last=self._shut_down)
+        self._engine = None
+        # vLLM kills what does not end by itself, and does not wait for it.
+        for child in self._children:
+            child.kill()
+            child.join()
+
+    async def _shut_down(self) -> None:
+        self._engine.shutdown()
+
+    async def _draw(self, asked: _Asked, index: int, seed: int) -> Sample:
+        # As many as vLLM decodes together: what waits here has not begun, and costs nothing to cancel.
+        async with self._slots:
+            completion = Completion(
+                reader=self._reader,
+                problem_id=asked.problem_id,
+                index=index,
+                seed=seed,
+                max_tokens=asked.max_tokens,
+                until_code=asked.until_code,
+                answering=asked.answering,
+            )
+            try:
+                return await self._finished(completion, asked)
+            except Exception as error:
+                raise RuntimeError(f"the sampling engine stopped: {error}") from error
+
+    async def _finished(self, completion: Completion, asked: _Asked) -> Sample:
+        params = _params(asked, seed=completion.seed, eos_ids=self._reader.eos_ids)
+        replies = self._engine.generate({"prompt_token_ids": asked.prompt}, params, f"mathlete-{next(self._numbers)}")
+        # Closing the generator aborts the request.
+        async with aclosing(replies):
+            async for reply in replies:
+                said = reply.outputs[0]
+                for token, scores in zip(said.token_ids, said.logprobs or (), strict=True):
+                    if (sample := completion.add(token, scores[token].logprob)) is not None:
+                        return sample
+        raise RuntimeError(f"vLLM ended a sample for another reason than eos or length: {said.finish_reason}")
+
+
+def _params(asked: _Asked, *, seed: int, eos_ids: frozenset[int]) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=asked.config.temperature,
+        top_p=asked.config.top_p,
+        seed=seed,
+        max_tokens=asked.max_tokens,
+        stop_token_ids=sorted(eos_ids),
+        # That of the token drawn, before temperature and nucleus.
+        logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+async def _opened(settings: VllmSettings, source: ModelSource) -> Any:
+    for name, value in _VARIABLES.items():
+        os.environ.setdefault(name, value)
+    try:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+    except ImportError as error:
+        raise UserError("the vllm engine needs the vllm package", cure="pip install 'mathlete[vllm]'") from error
+
+    try:
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_args(settings, source)))
+    except (ValueError, RuntimeError, OSError) as error:
+        memory = (
+            "see what it said above; where memory is short: --vllm.max-model-len 16384, "
+            "--vllm.gpu-memory-utilization 0.95, or --vllm.tensor-parallel 2 on two GPUs"
+        )
+        weights = "name a folder in a format this vLLM knows, such as the merged 16-bit one; docs/solving.md tells more"
+        raise UserError(
+            f"vLLM must be able to load {source.location}",
+            value=" ".join(f"{type(error).__name__}: {error}".split())[:400],
+            cure=weights if "quantization" in str(error) else memory,
+        ) from error
+
+
+def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, Any]:
+    import torch
+
+    dtype, _ = compute_dtype()
+    cuda = torch.cuda.is_available()
+    kv_gib = settings.kv_gib or (None if cuda else _CPU_KV_GIB)
+    return {
+        "model": source.location,
+        "revision": source.revision,
+        "dtype": str(dtype).removeprefix("torch."),
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.at_once,
+        "tensor_parallel_size": settings.tensor_parallel,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "kv_cache_memory_bytes": None if kv_gib is None else int(kv_gib * 2**30),
+        "enforce_eager": settings.eager,
+        "enable_prefix_caching": True,
+        # After a prompt read in parts vLLM 0.32 rewinds the request's generator, which torch has on GPUs only.
+        "enable_chunked_prefill": None if cuda else False,
+        "skip_tokenizer_init": True,
+        # Else the folder's generation_config.json would add its own top_k and penalties.
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+
+
+def _check_precision(precision: Precision) -> None:
+    if precision in ("int8", "nf4"):
+        raise UserError(
+            "the vllm engine holds weights as the model's folder says",
+            value=f"--precision {precision}",
+            cure="leave --precision out, and name a folder of AWQ, GPTQ or FP8 weights with --model",
+        )

@@ -1,0 +1,1 @@
+"""Samples graded, scores with their intervals, runs compared pairwise."""

@@ -1,0 +1,188 @@
+"""Pool: recorded samples as arrays, from which the replay draws; one or several run folders of the same model."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem, read_problems
+from mathlete.runs import read_json
+from mathlete.sampling.record import read_samples
+from mathlete.sampling.samples import Sample
+from mathlete.scoring.grading import Verdict, judge
+from mathlete.solve.solver import read_answer
+from mathlete.solve.voting import classes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+_FIXED = ("model_sha", "prompt_sha")
+"""What runs that are pooled must share, where their results.json tell it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """One problem's recorded samples."""
+
+    problem: Problem
+    samples: list[Sample]
+    """By run, then by index."""
+    labels: list[int]
+    """Each sample's answer class, -1 without an answer."""
+    verdicts: list[Verdict]
+    """Of each sample."""
+
+    @property
+    def right_classes(self) -> set[int]:
+        """Classes whose first sample is right: what the vote would answer with."""
+        return {label for label, verdict in zip(self.labels, self.verdicts, strict=True) if verdict == "equal"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Problems with their recorded samples."""
+
+    name: str
+    problems: list[Recorded]
+    stopped_early: bool = False
+    """Whether the recording itself stopped early, so that what is missing is not missing at random."""
+
+    @property
+    def fewest(self) -> int:
+        """Samples of the problem that has fewest."""
+        return min(len(item.samples) for item in self.problems)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample."""
+        return max(sample.tokens for item in self.problems for sample in item.samples)
+
+    def table(self, values: Callable[[Recorded], Sequence[float]], *, fill: float, kind: str) -> "Array":
+        """(problems, samples): one value a sample; `fill` where a problem has fewer samples than others."""
+        import numpy as np
+
+        widest = max(len(item.samples) for item in self.problems)
+        found = np.full((len(self.problems), widest), fill, dtype=kind)
+        for row, item in enumerate(self.problems):
+            found[row, : len(item.samples)] = values(item)
+        return found
+
+
+def read_pool(folders: Sequence[Path]) -> Pool:
+    """The pool of run folders, each with its problems.jsonl and samples.jsonl; several are taken together.
+
+    Raises:
+        UserError: a folder without those files, a problem without samples, or runs that cannot be one pool.
+    """
+    runs = [read_recording(folder) for folder in folders]
+    _check_one_model(folders)
+    problems: dict[str, Problem] = {}
+    samples: dict[str, list[Sample]] = {}
+    for folder, (asked, drawn) in zip(folders, runs, strict=True):
+        for problem in asked:
+            if problems.setdefault(problem.id, problem) != problem:
+                raise UserError(
+                    "runs are pooled only where equal ids are equal problems",
+                    value=f"{problem.id} of {folder}",
+                    cure="replay the runs one by one",
+                )
+        for sample in drawn:
+            samples.setdefault(sample.problem_id, []).append(sample)
+    for known in samples.values():
+        _check_distinct(known)
+    return pool_of(list(problems.values()), samples, name=", ".join(map(str, folders)))
+
+
+def pool_of(problems: Sequence[Problem], samples: dict[str, list[Sample]], *, name: str = "") -> Pool:
+    """The pool of these problems and their samples, by problem id.
+
+    Raises:
+        UserError: no problem, or one without samples.
+    """
+    if missing := [problem.id for problem in problems if not samples.get(problem.id)]:
+        raise UserError(
+            "every problem must have recorded samples",
+            value=f"none of {', '.join(missing[:5])}",
+            cure="let the run come to its end first",
+        )
+    recorded = [_recorded(problem, samples[problem.id]) for problem in problems]
+    counts = {len(item.samples) for item in recorded}
+    return Pool(name=name, problems=recorded, stopped_early=len(counts) > 1)
+
+
+def _recorded(problem: Problem, samples: list[Sample]) -> Recorded:
+    known: dict[str | None, Verdict] = {}
+    for sample in samples:
+        if sample.answer not in known:
+            known[sample.answer] = judge(sample.answer, gold=problem.gold)
+    return Recorded(
+        problem=problem,
+        samples=[_measured(sample) for sample in samples],
+        labels=classes([sample.answer for sample in samples]),
+        verdicts=[known[sample.answer] for sample in samples],
+    )
+
+
+def _measured(sample: Sample) -> Sample:
+    if math.isfinite(sample.seconds) and sample.seconds >= 0 and sample.tokens >= 0:
+        return sample
+    raise UserError(
+        f"the seconds and tokens of a sample must be 0 or more, problem {sample.problem_id} #{sample.index}",
+        value=f"{sample.seconds} s, {sample.tokens} tokens",
+        cure="mend samples.jsonl, or draw the samples again",
+    )
+
+
+def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
+    """(the problems, their samples by index) of a run folder.
+
+    Raises:
+        UserError: a file is missing or is not what it must be.
+    """
+    files = [folder / "problems.jsonl", folder / "samples.jsonl"]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise UserError(
+            "a run folder that is replayed needs problems.jsonl and samples.jsonl",
+            value=f"{folder} without {' and '.join(missing)}",
+            cure="give the folder that `python -m eval` wrote",
+        )
+    problems = read_problems(files[0])
+    ids = {problem.id for problem in problems}
+    samples = read_samples(files[1])
+    if foreign := [sample.problem_id for sample in samples if sample.problem_id not in ids]:
+        raise UserError(
+            f"{files[1]} must hold samples of {files[0].name}'s problems only",
+            value=f"problem {foreign[0]}",
+            cure="take both files from the same run",
+        )
+    if all(sample.answer is None for sample in samples):
+        # Recorded by another program, which left the reading to us.
+        samples = [replace(one, answer=read_answer(one.text, cut=one.finish == "length")) for one in samples]
+    return problems, sorted(samples, key=lambda sample: sample.index)
+
+
+def _check_one_model(folders: Sequence[Path]) -> None:
+    told = [read_json(folder / "results.json") for folder in folders if (folder / "results.json").is_file()]
+    for key in _FIXED:
+        if len(found := {str(results[key]) for results in told if key in results}) > 1:
+            raise UserError(
+                f"runs are pooled only with the same {key}",
+                value=" and ".join(sorted(found)),
+                cure="replay them one by one, or put them side by side with `python -m eval compare`",
+            )
+
+
+def _check_distinct(samples: list[Sample]) -> None:
+    seen: set[tuple[int, int, str]] = set()
+    for sample in samples:
+        if (key := (sample.index, sample.seed, sample.text)) in seen:
+            raise UserError(
+                "runs are pooled only with different samples",
+                value=f"problem {sample.problem_id} #{sample.index} twice",
+                cure="draw the runs with different --seed",
+            )
+        seen.add(key)

@@ -1,0 +1,1 @@
+"""The offline notebook and what goes with it: built, checked, pushed, recorded."""

@@ -1,0 +1,72 @@
+"""The image's own versions for a rehearsal here: what the notebook imports, as Kaggle's image has it.
+
+A notebook that runs on this machine's transformers may find another one there. torch is left as it is here: the image's
+build needs a GPU's libraries, and is gigabytes.
+"""
+
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+from mathlete.errors import UserError
+from mathlete.runs import Step, run_step
+from mathlete.submission.kaggle_image import constraints_file, image_packages
+
+IMPORTED = (
+    "grpcio",
+    "numpy",
+    "pandas",
+    "polars",
+    "protobuf",
+    "pyarrow",
+    "scipy",
+    "sympy",
+    "tokenizers",
+    "transformers",
+)
+"""What the notebook and the gateway's library import of the image, torch apart."""
+PACKAGES = "packages"
+_BESIDE_TORCH = "accelerate"
+"""Needs torch, so what it needs is not looked for."""
+
+
+def image_folder(folder: Path) -> Step:
+    """Fills the folder's `packages` with the image's versions of what the notebook imports, and of what they need.
+
+    Skipped where that is done. Wheels are for this Python, which may be another one than the image's.
+
+    Raises:
+        UserError: the package index cannot be reached, or has no such wheel.
+    """
+    return run_step(
+        "image",
+        folder=folder,
+        inputs={},
+        settings={"imported": [*IMPORTED, _BESIDE_TORCH], "image": image_packages(), "python": sys.version_info[:2]},
+        build=_fill,
+    )
+
+
+def _fill(folder: Path) -> dict[str, object]:
+    packages = folder / PACKAGES
+    # pip leaves what it finds there as it is, and a killed one may have left half a package.
+    shutil.rmtree(packages, ignore_errors=True)
+    _pip(packages, *IMPORTED)
+    _pip(packages, "--no-deps", _BESIDE_TORCH)
+    found = sorted(f"{one.name}=={one.version}" for one in distributions(path=[str(packages)]))
+    return {"packages": found}
+
+
+def _pip(into: Path, *words: str) -> None:
+    # pip, not uv: it reads this machine's own pip settings, its certificates and its index, as the installation did.
+    form = ("--only-binary", ":all:", "-c", str(constraints_file()), "--target", str(into))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *form, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(
+            "the image's versions must be in the package index",
+            value=" ".join(done.stderr.split())[-500:],
+            cure="try again with the network up, or rehearse on this machine's versions with --image none",
+        )

@@ -1,0 +1,29 @@
+"""Kaggle's GPU image as the project targets it: its Python, its wheel tags, the packages that are already there."""
+
+from pathlib import Path
+
+from mathlete.shipped import data_folder
+
+PYTHON = "3.12"
+GLIBC = 35
+"""Minor version of the image's glibc 2.x (Ubuntu 22.04)."""
+
+
+def platforms() -> list[str]:
+    """The platform tags the image takes, newest first: pip accepts only tags it is given, not older ones by itself."""
+    modern = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC, 4, -1)]
+    return [*modern, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+
+
+def constraints_file() -> Path:
+    """The image's packages as a constraints file."""
+    return data_folder() / "kaggle-image.txt"
+
+
+def image_packages() -> dict[str, str]:
+    """{canonical name: version} of what the image has."""
+    from packaging.utils import canonicalize_name
+
+    lines = constraints_file().read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("#")[0].strip().split("==") for line in lines if "==" in line.split("#")[0])
+    return {canonicalize_name(name): version for name, version in pairs}

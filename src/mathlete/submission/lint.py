@@ -1,0 +1,194 @@
+"""Metadata lint: what Kaggle's client accepts in silence, or refuses with a bare traceback, told before the push."""
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mathlete.errors import UserError
+from mathlete.runs import read_json
+from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
+
+MACHINE_SHAPES = (
+    *("NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100"),
+    "NvidiaRtxPro6000",
+)
+"""GPU machines of docs/kernels.md (February 2026)."""
+RETIRED_SHAPES = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38")
+KERNEL_KEYS = (
+    *("id", "title", "code_file", "language", "kernel_type", "is_private", "enable_gpu", "enable_tpu"),
+    *("enable_internet", "machine_shape", "docker_image", "docker_image_pinning_type", "keywords"),
+    *("dataset_sources", "competition_sources", "kernel_sources", "model_sources"),
+)
+MODEL_KEYS = ("ownerSlug", "slug", "title", "isPrivate", "description")
+INSTANCE_KEYS = ("ownerSlug", "modelSlug", "instanceSlug", "framework", "licenseName")
+NOTEBOOK_BYTES = 1_000_000
+_LICENCES = frozenset(("Apache 2.0", "MIT", "CC BY 4.0", "CC0 1.0", "Llama 3 Community License", "Gemma", "Other"))
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that would go wrong on Kaggle."""
+
+    rule: str
+    value: str
+    cure: str
+
+    def error(self) -> UserError:
+        """As an error that stops a command."""
+        return UserError(self.rule, value=self.value, cure=self.cure)
+
+
+def slug_of(title: str) -> str:
+    """The slug Kaggle makes of a title.
+
+    >>> slug_of("My  AIMO notebook!")
+    'my-aimo-notebook'
+    """
+    from slugify import slugify
+
+    return str(slugify(title))
+
+
+def lint_kernel(folder: Path) -> list[Problem]:
+    """What is wrong with kernel-metadata.json and its notebook."""
+    file = folder / KERNEL_FILE
+    if not file.is_file():
+        return [Problem(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")]
+    try:
+        metadata = read_json(file)
+    except UserError as error:
+        return [Problem(rule=error.rule, value=str(error.value), cure=error.cure)]
+    missing = [key for key in KERNEL_KEYS if key not in metadata]
+    if missing:
+        rule = f"{KERNEL_FILE} must write every key: Kaggle's defaults are not its documented ones"
+        return [Problem(rule=rule, value=f"without {', '.join(missing)}", cure="run `submit build` again")]
+    return [*_identity(metadata), *_switches(metadata), *_sources(metadata), *_notebook(folder, metadata)]
+
+
+def _wrong(key: str, value: object, rule: str, cure: str) -> Problem:
+    return Problem(rule=f"{KERNEL_FILE}: {key} must {rule}", value=repr(value), cure=cure)
+
+
+def _identity(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+    name, title = str(metadata["id"]), str(metadata["title"])
+    owner, _, slug = name.partition("/")
+    if name.count("/") != 1 or not _SLUG.fullmatch(slug):
+        yield _wrong("id", name, "be owner/slug", "write it so, without a version")
+    elif owner == PLACEHOLDER or "INSERT" in name:
+        yield _wrong("id", name, "name your account", "build with --names.owner YOUR-KAGGLE-NAME")
+    if len(slug) < 5:
+        yield _wrong("id", name, "have a slug of at least five characters", "choose a longer one")
+    if len(title) < 5:
+        yield _wrong("title", title, "have at least five characters", "choose a longer one")
+    elif slug_of(title) != slug:
+        yield _wrong("title", title, f"make the slug {slug}, it makes {slug_of(title)}", "change one of the two")
+
+
+def _switches(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, wanted in (("enable_internet", False), ("is_private", True), ("enable_gpu", True)):
+        if metadata[key] is not wanted and str(metadata[key]).lower() != str(wanted).lower():
+            yield _wrong(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
+    words = {"language": ["python"], "kernel_type": ["notebook"], "docker_image_pinning_type": ["original", "latest"]}
+    for key, known in words.items():
+        if metadata[key] not in known:
+            yield _wrong(key, metadata[key], f"be {' or '.join(known)}", "run `submit build` again")
+    image = str(metadata["docker_image"])
+    if image and "@sha256:" not in image:
+        yield _wrong(
+            "docker_image", image, "be pinned by its digest, or empty", "write IMAGE@sha256:…, or leave it out"
+        )
+    shape = metadata["machine_shape"]
+    if shape in RETIRED_SHAPES:
+        yield _wrong("machine_shape", shape, "not be retired: the session would run on T4", "use NvidiaTeslaT4")
+    elif shape not in MACHINE_SHAPES:
+        cure = f"use one of {', '.join(MACHINE_SHAPES)}"
+        yield _wrong("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
+
+
+def _sources(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+    shapes: tuple[tuple[str, Callable[[list[str]], bool], str], ...] = (
+        ("dataset_sources", lambda parts: len(parts) in (2, 3), "owner/slug"),
+        ("kernel_sources", lambda parts: len(parts) == 2, "owner/slug"),
+        ("competition_sources", lambda parts: len(parts) == 1, "a slug"),
+        (
+            "model_sources",
+            lambda parts: len(parts) == 5 and parts[4].isdigit(),
+            "owner/model/framework/variation/version",
+        ),
+    )
+    for key, good, form in shapes:
+        if not isinstance(metadata[key], list):
+            yield _wrong(key, metadata[key], "be a list", "run `submit build` again")
+            continue
+        for source in metadata[key]:
+            if not good(str(source).split("/")) or not all(str(source).split("/")):
+                yield _wrong(key, source, f"be {form}", "write it so; the rerun mounts exactly what stands here")
+    for key in ("competition_sources", "model_sources"):
+        if not metadata[key]:
+            yield _wrong(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
+
+
+def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Problem]:
+    nbformat: Any = importlib.import_module("nbformat")
+    file = folder / str(metadata["code_file"])
+    if folder.resolve() not in file.resolve().parents or not file.is_file():
+        yield _wrong("code_file", metadata["code_file"], "be a file of the folder", "run `submit build` again")
+        return
+    if (size := file.stat().st_size) >= NOTEBOOK_BYTES:
+        rule = "the notebook must be smaller than 1 MB, Kaggle refuses it else"
+        yield Problem(rule=rule, value=f"{size} bytes", cure="put code and data into wheels and data sets")
+    try:
+        nbformat.validate(nbformat.read(file, as_version=4))
+    except (nbformat.ValidationError, ValueError, AttributeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        yield Problem(rule=f"{file} must be a notebook ({reason})", value="something else", cure="build it again")
+
+
+def lint_model(folder: Path) -> list[Problem]:
+    """What is wrong with the model's two metadata files."""
+    found: list[Problem] = []
+    for name, keys in ((MODEL_FILE, MODEL_KEYS), (INSTANCE_FILE, INSTANCE_KEYS)):
+        file = folder / name
+        if not file.is_file():
+            found.append(Problem(rule="the model's folder needs its metadata", value=f"no {name}", cure="build again"))
+            continue
+        value = read_json(file)
+        if missing := [key for key in keys if value.get(key) in (None, "")]:
+            rule = f"{name} must fill {', '.join(keys)}"
+            found.append(Problem(rule=rule, value=f"without {', '.join(missing)}", cure="build again"))
+        licence = value.get("licenseName")
+        if name == INSTANCE_FILE and licence not in _LICENCES:
+            cure = f"build with --kaggle.licence one of {', '.join(sorted(_LICENCES))}"
+            found.append(Problem(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure))
+    return found
+
+
+def lint_dataset(folder: Path) -> list[Problem]:
+    """What is wrong with the wheels' dataset-metadata.json."""
+    file = folder / DATASET_FILE
+    if not file.is_file():
+        return [Problem(rule="the wheels need their metadata", value=f"no {file.name}", cure="build again")]
+    value: dict[str, Any] = read_json(file)
+    found = []
+    owner, _, slug = str(value.get("id", "")).partition("/")
+    for good, rule, shown in (
+        (owner and 6 <= len(slug) <= 50, "have an id owner/slug with a slug of 6 to 50 characters", value.get("id")),
+        (6 <= len(str(value.get("title", ""))) <= 50, "have a title of 6 to 50 characters", value.get("title")),
+        (
+            20 <= len(str(value.get("subtitle", ""))) <= 80,
+            "have a subtitle of 20 to 80 characters",
+            value.get("subtitle"),
+        ),
+        (
+            isinstance(value.get("licenses"), list) and len(value["licenses"]) == 1,
+            "name one licence",
+            value.get("licenses"),
+        ),
+    ):
+        if not good:
+            found.append(Problem(rule=f"{file.name} must {rule}", value=repr(shown), cure="run `submit build` again"))
+    return found

@@ -1,0 +1,127 @@
+"""The notebook: five short cells around the project's own wheel, the same bytes for the same inputs."""
+
+import hashlib
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from mathlete.competitions import competition
+from mathlete.kernel import mounts
+from mathlete.kernel.config import KernelConfig
+from mathlete.runs import write_atomically
+from mathlete.submission.kaggle_image import PYTHON
+from mathlete.submission.metadata import Names
+
+INSTALL, SERVE = "install", "serve"
+"""Tags of the cells between which a rehearsal may put one of its own."""
+_TITLE = "# {title}\n\nBuilt by `python -m submit build` of mathlete. Do not edit: build it again."
+_START = """\
+import sys
+import time
+
+STARTED = time.time()  # the one clock: everything below is inside the wall
+
+assert sys.version_info[:2] == ({version}), f"built for Python {python}, this image has {{sys.version}}"
+"""
+_FIND = """\
+from pathlib import Path
+
+
+{find_input}
+
+WHEELS = find_input("datasets", "{wheels}")
+MODEL = find_input("models", "{model}")
+COMPETITION = find_input("competitions", "{slug}")
+print(WHEELS, MODEL, COMPETITION, sep="\\n")
+"""
+_INSTALL = """\
+import os
+import subprocess
+
+# A folder of its own in front of the image's packages, which stay as they are; child processes find it too.
+PACKAGES = "/tmp/mathlete-packages"
+wheels = sorted(str(path) for path in WHEELS.rglob("*.whl"))
+assert wheels, f"no wheel in {WHEELS}"
+pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--no-warn-script-location"]
+# check_call, because a failing `!pip` does not stop a notebook.
+subprocess.check_call([*pip, "--quiet", "--disable-pip-version-check", "--target", PACKAGES, *wheels])
+sys.path.insert(0, PACKAGES)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH")]))
+os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+"""
+_CONFIG = """\
+import json
+
+from mathlete.kernel.config import config_from
+
+SETTINGS = r\"\"\"{config}\"\"\"
+CONFIG = config_from(json.loads(SETTINGS))
+"""
+_SERVE = """\
+from mathlete.kernel.server import serve
+
+# The model is loaded at the first question: before that the server has 900 s to come up.
+serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd())
+"""
+
+
+def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -> str:
+    """The notebook as JSON text, deterministic: cell ids are hashes of the cells.
+
+    Args:
+        config: how it answers.
+        names: what it mounts.
+        python: Python of the image it will run in, as "3.12"; asserted in its first cell.
+    """
+    nbformat: Any = importlib.import_module("nbformat")
+    sources = [
+        ("markdown", "", _TITLE.format(title=names.kernel.replace("-", " "))),
+        ("code", "start", _START.format(version=python.replace(".", ", "), python=python)),
+        ("code", "find", _find(config, names)),
+        ("code", INSTALL, _INSTALL),
+        ("code", "config", _CONFIG.format(config=_readable(config.as_json()))),
+        ("code", SERVE, _SERVE),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[_cell(*source) for source in sources])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.nbformat_minor = 5
+    nbformat.validate(notebook)
+    return str(nbformat.writes(notebook, version=4, sort_keys=True, indent=1)) + "\n"
+
+
+def write_notebook(file: Path, config: KernelConfig, names: Names, *, python: str = PYTHON) -> None:
+    """Writes the notebook, all of it or none."""
+    config.check()
+    write_atomically(file, notebook_text(config, names, python=python))
+
+
+def with_cell(text: str, *, source: str, before: str) -> str:
+    """The notebook with one more code cell before the one of that tag: how a rehearsal changes what it rehearses."""
+    nbformat: Any = importlib.import_module("nbformat")
+    notebook = nbformat.reads(text, as_version=4)
+    place = next(index for index, cell in enumerate(notebook.cells) if before in cell.metadata.get("tags", []))
+    notebook.cells.insert(place, _cell("code", "rehearsal", source))
+    return str(nbformat.writes(notebook))
+
+
+def _find(config: KernelConfig, names: Names) -> str:
+    return _FIND.format(
+        find_input=inspect.getsource(mounts.find_input),
+        wheels=names.wheels_id,
+        model=names.model_source,
+        slug=competition(config.competition).slug,
+    )
+
+
+def _readable(text: str) -> str:
+    return json.dumps(json.loads(text), indent=2, sort_keys=True)
+
+
+def _cell(kind: str, tag: str, source: str) -> Any:
+    v4: Any = importlib.import_module("nbformat.v4")
+    make = v4.new_code_cell if kind == "code" else v4.new_markdown_cell
+    digest = hashlib.sha256(f"{tag}\n{source}".encode()).hexdigest()
+    return make(source.rstrip("\n"), id=digest[:16], metadata={"tags": [tag]} if tag else {})

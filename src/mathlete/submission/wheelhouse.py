@@ -1,0 +1,193 @@
+"""The wheelhouse: the project's wheel and what it needs beyond Kaggle's image, resolved for that image, no sdist.
+
+uv resolves, because pip evaluates markers with its own Python; pip downloads and proves the result installable for the
+image's tags with no index. (https://docs.astral.sh/uv/pip/compile/, https://pip.pypa.io/en/stable/cli/pip_download/)
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mathlete.errors import UserError
+from mathlete.runs import Step, run_step, sha256_file, sha256_tree, write_atomically
+from mathlete.submission.kaggle_image import GLIBC, PYTHON, constraints_file, image_packages, platforms
+
+SUMS, LOCK = "SHA256SUMS", "wheels.lock"
+_ROOT = Path(__file__).parents[3]
+_NEEDED = {"dense": (), "int8": ("bitsandbytes>=0.49",), "nf4": ("bitsandbytes>=0.49",)}
+"""What an export needs that the image lacks."""
+
+
+def needed_for(precision: str) -> tuple[str, ...]:
+    """Requirements of a model whose weights are held so, beyond the image."""
+    return _NEEDED.get(precision, ())
+
+
+def build_wheelhouse(
+    folder: Path, requirements: Sequence[str], *, find_links: Path | None = None, root: Path = _ROOT
+) -> Step:
+    """Fills the folder with wheels, their lock and hashes; skips it where nothing changed.
+
+    Args:
+        folder: where wheels go; a run folder with its manifest.
+        requirements: what is needed beyond the project itself.
+        find_links: take wheels from this folder instead of the package index; it must hold all that is needed.
+        root: the project's checkout.
+
+    Raises:
+        UserError: no checkout, no solution, or a package that has no wheel for the image.
+    """
+    if not (root / "pyproject.toml").is_file():
+        raise UserError("the wheel is built from a checkout", value=str(root), cure="clone the project, run it there")
+    links = {"find_links": find_links} if find_links else {}
+    with TemporaryDirectory() as temporary:
+        # The same source gives the same bytes (hatchling is reproducible), so the wheel stands for its source.
+        _pip("wheel", str(root), "--no-deps", "--no-build-isolation", "-w", temporary)
+        (project,) = Path(temporary).glob("*.whl")
+        return run_step(
+            "wheels",
+            folder=folder,
+            inputs={"project": project, **links},
+            settings={"requirements": list(requirements), "python": PYTHON, "glibc": GLIBC, "image": image_packages()},
+            build=lambda into: _fill(into, requirements, project=project, find_links=find_links),
+        )
+
+
+def _fill(folder: Path, requirements: Sequence[str], *, project: Path, find_links: Path | None) -> dict[str, object]:
+    index = ["--no-index", "--find-links", str(find_links)] if find_links else []
+    shutil.copyfile(project, folder / project.name)
+    # A folder holds what was put there, not the image's packages too: what a wheel needs beyond them is not looked for.
+    lock = resolve(requirements, options=[*index, "--no-deps"] if index else []) if requirements else []
+    write_atomically(folder / LOCK, "".join(f"{line}\n" for line in lock))
+    if lock:
+        _pip("download", "-r", str(folder / LOCK), "--no-deps", "-d", str(folder), *index, *_target())
+    verify(folder)
+    wheels = sorted(folder.glob("*.whl"))
+    write_atomically(folder / SUMS, "".join(f"{sha256_file(wheel)}  {wheel.name}\n" for wheel in wheels))
+    return {"wheels": len(wheels), "bytes": sum(wheel.stat().st_size for wheel in wheels), "locked": lock}
+
+
+def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list[str]:
+    """`name==version` of what must be carried: the solution for the image, less what the image has or brings.
+
+    Args:
+        requirements: as in a requirements file.
+        options: more words for uv.
+
+    Raises:
+        UserError: there is none.
+    """
+    uv = uv_path()
+    target = ("--python-version", PYTHON, "--python-platform", f"x86_64-manylinux_2_{GLIBC}")
+    form = ("--only-binary", ":all:", "--no-header", "--annotation-style", "line")
+    done = subprocess.run(
+        [uv, "pip", "compile", "-", "-c", str(constraints_file()), *target, *form, *options],
+        input="\n".join(requirements),
+        # The machine's own certificates, as pip has them, not only uv's.
+        env={**os.environ, "UV_SYSTEM_CERTS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(
+            "the wheels must have a solution beside the image's packages",
+            value=" ".join(done.stderr.split())[:500],
+            cure="loosen a requirement, or choose a version built for the image's torch",
+        )
+    return carried(done.stdout)
+
+
+def uv_path() -> str:
+    """Where uv is.
+
+    Raises:
+        UserError: nowhere.
+    """
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if uv is None:
+        raise UserError("wheels are resolved with uv", value="not installed", cure="pip install uv")
+    return uv
+
+
+def carried(solution: str) -> list[str]:
+    """The lines of uv's solution that must be carried: not in the image, nor needed only by what is.
+
+    >>> carried("a==1 # via -r -\\ntorch==2.10.0 # via a\\nnvidia-x==9 # via torch\\nb==2 # via a, torch")
+    ['a==1', 'b==2']
+    """
+    image, parents = image_packages(), dict[str, tuple[str, set[str]]]()
+    for line in solution.splitlines():
+        pin, _, why = line.partition("#")
+        if name := pin.split("==")[0].strip():
+            via = {part.strip() for part in re.sub(r"^\s*via", "", why).split(",")}
+            parents[name] = (pin.strip(), via)
+    kept = {name for name, (_, via) in parents.items() if via & {"-r -", "-"} or "" in via} - set(image)
+    while more := {n for n, (_, via) in parents.items() if via & kept and n not in image} - kept:
+        kept |= more
+    return [pin for name, (pin, _) in sorted(parents.items()) if name in kept]
+
+
+def verify(folder: Path) -> None:
+    """Proves that every file is a wheel that the image's pip takes, with no index.
+
+    Raises:
+        UserError: something that is no wheel, no wheel at all, or one with tags the image does not take.
+    """
+    allowed = {SUMS, LOCK, "manifest.json", "started.json"}
+    if strange := [path.name for path in folder.iterdir() if path.suffix != ".whl" and path.name not in allowed]:
+        raise UserError(
+            "a wheelhouse holds wheels only: Kaggle unpacks archives, and an sdist cannot be built there",
+            value=", ".join(sorted(strange)),
+            cure="delete them, and choose versions that have wheels",
+        )
+    wheels = sorted(str(path) for path in folder.glob("*.whl"))
+    if not wheels:
+        raise UserError("a wheelhouse needs the project's wheel", value=f"none in {folder}", cure="run `submit wheels`")
+    nowhere = folder.parent / f".{folder.name}-dry-run"
+    _pip("install", "--no-index", "--no-deps", "--dry-run", "--target", str(nowhere), *_target(), *wheels)
+
+
+def verify_sums(folder: Path) -> None:
+    """Proves that the wheels are those of SHA256SUMS.
+
+    Raises:
+        UserError: one is missing, new or changed.
+    """
+    sums = folder / SUMS
+    listed = (
+        dict(line.split("  ")[::-1] for line in sums.read_text(encoding="utf-8").splitlines()) if sums.is_file() else {}
+    )
+    found = {name: digest for name, digest in sha256_tree(folder).items() if name.endswith(".whl")}
+    if listed != found:
+        changed = sorted(name for name in {*listed, *found} if listed.get(name) != found.get(name))
+        raise UserError(
+            f"the wheels must be those of {SUMS}", value=", ".join(changed) or "no wheel", cure="run `submit wheels`"
+        )
+
+
+def _target() -> list[str]:
+    words = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
+    for abi in (f"cp{PYTHON.replace('.', '')}", "abi3", "none"):
+        words += ["--abi", abi]
+    # pip takes a platform tag as it is written: manylinux_2_28 alone refuses a manylinux2014 wheel.
+    for platform in platforms():
+        words += ["--platform", platform]
+    return words
+
+
+def _pip(*words: str) -> None:
+    command = [sys.executable, "-m", "pip", *words, "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]
+        raise UserError(
+            f"pip {words[0]} must find a wheel that Kaggle's image takes",
+            value=" ".join(" ".join(lines).split())[:500],
+            cure="choose a version that has a wheel for it, or take the requirement out",
+        )
