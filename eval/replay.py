@@ -10,8 +10,8 @@ import tyro
 
 from mathlete.command import Command, console, progress
 from mathlete.errors import UserError
+from mathlete.jsonl import JsonLines
 from mathlete.runs import Step, read_json, run_step, write_json
-from mathlete.sampling.record import drop_half_line
 
 REPLAY = "replay.json"
 
@@ -67,7 +67,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
 def repair(folders: tuple[Path, ...], *, say: Callable[[str], None]) -> None:
     """Cuts half-written last lines off the runs' samples, and says so."""
     for folder in folders:
-        if dropped := drop_half_line(folder / "samples.jsonl"):
+        if dropped := JsonLines(folder / "samples.jsonl").cut_half_line():
             say(f"{folder}: dropped a half-written last line of samples.jsonl ({dropped} bytes)")
 
 

@@ -14,7 +14,7 @@ from mathlete.errors import UserError
 from mathlete.models import ModelSource
 from mathlete.problems import Problem, write_problems
 from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree, write_json
-from mathlete.sampling.record import Journal
+from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, Sampler
 from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import RealClock
@@ -107,20 +107,20 @@ def _build(
 
     problems, date = evaluation.suite.problems, time.time()
     write_problems(folder / PROBLEMS, problems)
-    with Journal(folder / SAMPLES) as journal, ExitStack() as opened:
-        _check_recorded(journal, evaluation)
+    with SampleLog(folder / SAMPLES) as samples, ExitStack() as opened:
+        _check_recorded(samples, evaluation)
         engine = open_engine(evaluation.engine)
         opened.enter_context(closing(engine.sampler))
         total = len(problems) * evaluation.policy.n
-        _tell_resumed(journal, total=total, say=say)
+        _tell_resumed(samples, total=total, say=say)
         started = time.monotonic()
         with noting(lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {total} samples"]):
-            solutions, tokens = _draw(evaluation, engine, journal, SpentLog(folder / SPENT))
+            solutions, tokens = _draw(evaluation, engine, samples, SpentLog(folder / SPENT))
         seconds = time.monotonic() - started
         figures: dict[str, object] = {
             "seconds": round(seconds, 3),
             "tokens_per_s": round(tokens / seconds, 1) if tokens else None,
-            "resumed_samples": len(journal.opened.samples),
+            "resumed_samples": len(samples.recorded),
         }
         facts = {
             **settings,
@@ -141,9 +141,9 @@ def _lines(file: Path) -> int:
     return file.read_bytes().count(b"\n")
 
 
-def _check_recorded(journal: Journal, evaluation: Evaluation) -> None:
+def _check_recorded(samples: SampleLog, evaluation: Evaluation) -> None:
     ids, policy = {problem.id for problem in evaluation.suite.problems}, evaluation.policy
-    for sample in journal.opened.samples:
+    for sample in samples.recorded:
         seed = sample_seed(seed=policy.seed, problem_id=sample.problem_id, index=sample.index)
         if sample.problem_id not in ids or not 0 <= sample.index < policy.n or sample.seed != seed:
             raise UserError(
@@ -153,19 +153,19 @@ def _check_recorded(journal: Journal, evaluation: Evaluation) -> None:
             )
 
 
-def _tell_resumed(journal: Journal, *, total: int, say: Callable[[str], None]) -> None:
-    if journal.opened.dropped_bytes:
-        say(f"dropped a half-written last line of {SAMPLES} ({journal.opened.dropped_bytes} bytes)")
-    if journal.opened.samples:
-        say(f"going on: {len(journal.opened.samples)} of {total} samples are there")
+def _tell_resumed(samples: SampleLog, *, total: int, say: Callable[[str], None]) -> None:
+    if samples.dropped_bytes:
+        say(f"dropped a half-written last line of {SAMPLES} ({samples.dropped_bytes} bytes)")
+    if samples.recorded:
+        say(f"going on: {len(samples.recorded)} of {total} samples are there")
 
 
 def _draw(
-    evaluation: Evaluation, engine: Engine[Sampler], journal: Journal, log: SpentLog
+    evaluation: Evaluation, engine: Engine[Sampler], samples: SampleLog, spent: SpentLog
 ) -> tuple[list[Solution], int]:
     """The solutions, and the tokens that were drawn for them now."""
     problems, policy = evaluation.suite.problems, evaluation.policy
-    score = _RunningScore(problems, journal.opened.samples)
+    score = _RunningScore(problems, samples.recorded)
     with progress("eval") as bar:
         task = bar.add_task(score.words, total=len(problems) * policy.n, completed=score.samples)
 
@@ -179,8 +179,8 @@ def _draw(
                 sampler=engine.sampler,
                 clock=RealClock(),
                 policy=policy,
-                journal=journal,
-                log=log,
+                samples=samples,
+                spent=spent,
                 budget=evaluation.budget,
                 on_sample=on_sample,
             )
@@ -190,7 +190,7 @@ def _draw(
                 sampler=engine.sampler,
                 clock=RealClock(),
                 policy=policy,
-                journal=journal,
+                samples=samples,
                 on_sample=on_sample,
                 # Two batches' worth, so that rows that leave find others waiting.
                 at_once=min(len(problems), 2 * engine.rows // fewest_samples(policy.stop, policy.n) + 2),

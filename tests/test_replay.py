@@ -18,7 +18,7 @@ from mathlete.problems import Problem, write_problems
 from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
 from mathlete.replay.simulation import Wall, banks, draws, simulate
 from mathlete.replay.tables import bias_of
-from mathlete.sampling.record import Journal, ReplaySampler
+from mathlete.sampling.record import ReplaySampler, SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.scoring.pool import Pool, pool_of
 from mathlete.solve.budget import Budget, BudgetSettings
@@ -185,9 +185,9 @@ def write_run(folder: Path, **shape: Any) -> Path:
     folder.mkdir()
     asked, samples = recorded(12, **{"n": 16, **shape})
     write_problems(folder / "problems.jsonl", asked)
-    with Journal(folder / "samples.jsonl") as journal:
+    with SampleLog(folder / "samples.jsonl") as log:
         for sample in samples:
-            journal.append(sample)
+            log.append(sample)
     return folder
 
 
@@ -280,9 +280,9 @@ def test_compare_tells_which_run_is_better_or_what_it_would_take(
     write_run(Path("again"), seed=6)
     write_run(Path("worse"))
     (Path("worse") / "samples.jsonl").unlink()
-    with Journal(Path("worse") / "samples.jsonl") as journal:
+    with SampleLog(Path("worse") / "samples.jsonl") as log:
         for sample in worse:
-            journal.append(sample)
+            log.append(sample)
     found = {}
     for pair in (("a", "worse"), ("worse", "a"), ("a", "again"), ("a", "a")):
         assert run("compare", *pair, "--json") == 0
@@ -305,8 +305,8 @@ def test_compare_refuses_what_does_not_pair(run_folder: Path, capsys: pytest.Cap
         asked, samples = recorded(12, n=16)
         write_problems(folder / "problems.jsonl", [replace(asked[0], **change)])
         (folder / "samples.jsonl").unlink()
-        with Journal(folder / "samples.jsonl") as journal:
-            journal.append(replace(samples[0], problem_id=change.get("id", "p0")))
+        with SampleLog(folder / "samples.jsonl") as log:
+            log.append(replace(samples[0], problem_id=change.get("id", "p0")))
     assert run("compare", "a", "other") == 2
     assert "two runs compare only on problems they share, got none of 12 and 1" in capsys.readouterr().err
     assert run("compare", "a", "changed") == 2

@@ -19,7 +19,7 @@ from mathlete.command import run_command_line
 from mathlete.problems import Problem, write_problems
 from mathlete.report.html import write_report
 from mathlete.runs import write_json
-from mathlete.sampling.record import Journal
+from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.scoring.recording import read_eval_run
 from mathlete.scoring.results import results
@@ -38,11 +38,11 @@ def record(folder: Path, drawn: Sequence[tuple[Problem, Sequence[dict[str, Any]]
     """A finished evaluation run of these samples, written as the project writes its own."""
     folder.mkdir(parents=True)
     write_problems(folder / "problems.jsonl", [problem for problem, _ in drawn])
-    with Journal(folder / "samples.jsonl") as journal:
+    with SampleLog(folder / "samples.jsonl") as log:
         for problem, samples in drawn:
             for index, told in enumerate(samples):
                 sample = {"tokens": 40, "finish": "stop", "seconds": 1.0, "text": "", **told}
-                journal.append(Sample(problem_id=problem.id, index=index, seed=index, **sample))
+                log.append(Sample(problem_id=problem.id, index=index, seed=index, **sample))
     policy = asdict(Policy(n=len(drawn[0][1]), sampling=SamplingConfig(max_tokens=100)))
     told = {"suite": "six", "model": "m", "precision": "dense", "policy": policy, "seconds": 3.0, "tokens_per_s": 5.0}
     write_json(folder / "results.json", results(read_eval_run(folder).graded, {**told, **facts}))

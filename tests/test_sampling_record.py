@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
+from mathlete.jsonl import JsonLines
 from mathlete.problems import Problem
-from mathlete.sampling.record import Journal, ReplaySampler, drop_half_line, read_samples
+from mathlete.sampling.record import ReplaySampler, SampleLog, read_samples
 from mathlete.sampling.samples import Sample, SamplingConfig
 
 PROBLEM = Problem(id="p", statement="1+1", gold="2")
@@ -23,9 +24,9 @@ def sample(index: int, *, text: str = "t", tokens: int = 10, seconds: float = 1.
 
 
 def write(path: Path, samples: list[Sample]) -> None:
-    with Journal(path) as journal:
+    with SampleLog(path) as log:
         for one in samples:
-            journal.append(one)
+            log.append(one)
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5), data=st.data())
@@ -40,22 +41,22 @@ def test_a_kill_at_any_byte_loses_only_the_half_written_line(
     whole = path.read_bytes()
     cut = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:cut])
-    with Journal(path) as journal:
-        kept = journal.opened.samples
+    with SampleLog(path) as log:
+        kept = log.recorded
         assert kept == samples[: whole[:cut].count(b"\n")]
-        assert journal.opened.dropped_bytes == cut - (whole[:cut].rfind(b"\n") + 1)
+        assert log.dropped_bytes == cut - (whole[:cut].rfind(b"\n") + 1)
         for one in samples[len(kept) :]:
-            journal.append(one)
+            log.append(one)
     assert path.read_bytes() == whole
 
 
 def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
-    with Journal(path) as journal:
+    with SampleLog(path) as log:
 
         def work(first: int) -> None:
             for index in range(first, first + 50):
-                journal.append(sample(index, text="x" * 3000))
+                log.append(sample(index, text="x" * 3000))
 
         threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 400, 50)]
         for thread in threads:
@@ -65,18 +66,18 @@ def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
     assert sorted(one.index for one in read_samples(path)) == list(range(400))
 
 
-def test_a_sample_is_on_file_before_the_journal_is_closed(tmp_path: Path) -> None:
-    with Journal(tmp_path / "s.jsonl") as journal:
-        journal.append(sample(0))
+def test_a_sample_is_on_file_before_the_log_is_closed(tmp_path: Path) -> None:
+    with SampleLog(tmp_path / "s.jsonl") as log:
+        log.append(sample(0))
         assert read_samples(tmp_path / "s.jsonl") == [sample(0)]
 
 
 def test_dropping_from_a_whole_or_absent_file_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
-    assert drop_half_line(path) == 0
+    assert JsonLines(path).cut_half_line() == 0
     write(path, [sample(0)])
     before = path.stat().st_mtime_ns
-    assert drop_half_line(path) == 0
+    assert JsonLines(path).cut_half_line() == 0
     assert path.stat().st_mtime_ns == before
 
 

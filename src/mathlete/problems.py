@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from mathlete.errors import OnBad, UserError, stop
+from mathlete.errors import UserError
+from mathlete.jsonl import read_json_lines
 from mathlete.runs import sha256_json, write_atomically
 
 
@@ -46,27 +47,6 @@ def problem_from(row: object, *, where: str) -> Problem:
 
 
 _CURE = 'write one {"id": "…", "statement": "…", "gold": "…"} a line (source, subset, licence may follow)'
-
-
-def read_json_lines(path: Path, *, on_bad: OnBad = stop) -> Iterable[tuple[str, object]]:
-    """Yields (`file:line`, parsed value) for each non-empty line; a bad line goes to `on_bad`.
-
-    Raises:
-        UserError: no such file; with `stop`, a line that is not UTF-8 or not JSON.
-    """
-    if not path.is_file():
-        raise UserError("the file must exist", value=str(path), cure="check the path")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}:{number}"
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                on_bad(UserError(f"{where}: must be one line of JSON ({error})", cure="mend or delete the line"))
-                continue
-            yield where, value
 
 
 def read_problems(path: Path) -> list[Problem]:

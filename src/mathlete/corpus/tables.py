@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import OnBad, UserError, stop
-from mathlete.problems import Problem, read_json_lines
+from mathlete.jsonl import read_json_lines
+from mathlete.problems import Problem
 
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 STATEMENTS = ("statement", "problem", "Problem", "question", "query", "instruction", "prompt")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.corpus.card import reason_in_words
-from mathlete.problems import read_json_lines
+from mathlete.jsonl import read_json_lines
 from mathlete.runs import MANIFEST, read_json
 
 STEPS = ("data", "adapter", "effect", "merged", "export")

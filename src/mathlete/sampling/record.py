@@ -1,17 +1,13 @@
 """Recorded samples: an append-only JSONL file that survives a kill at any moment, and the engine that replays one."""
 
-import json
-import os
-import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import get_args
 
 from mathlete.errors import UserError
-from mathlete.problems import Problem, read_json_lines
+from mathlete.jsonl import JsonLines, read_json_lines
+from mathlete.problems import Problem
 from mathlete.sampling.samples import Finish, Sample, SamplingConfig
 from mathlete.sampling.schedule import started_at
 
@@ -70,62 +66,30 @@ def read_samples(path: Path) -> list[Sample]:
     return list(samples.values())
 
 
-def drop_half_line(path: Path) -> int:
-    """Cuts a last line that a killed run did not finish off the file; returns the bytes dropped, 0 for a whole file."""
-    if not path.is_file():
-        return 0
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
-            os.fsync(file.fileno())
-        return len(content) - whole
+class SampleLog:
+    """The samples of one run, on file: appended from many threads, and read again when the run goes on.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """What a journal held when it was opened."""
-
-    samples: list[Sample]
-    dropped_bytes: int
-    """Length of a half-written last line, which was cut off."""
-
-
-class Journal:
-    """Appends samples to a file from many threads. Each reaches the kernel at once and the disk within half a second.
-
-    So a killed process loses nothing; a machine that loses its power loses at most what it drew in the last half
-    second, and the same seeds draw it again.
+    Each line reaches the kernel at once and the disk within half a second. So a killed process loses nothing; a
+    machine that loses its power loses at most what it drew in the last half second, and the same seeds draw it again.
     """
 
     def __init__(self, path: Path) -> None:
-        dropped = drop_half_line(path)
-        self.opened = Opened(samples=read_samples(path) if path.is_file() else [], dropped_bytes=dropped)
-        self._file = path.open("a", encoding="utf-8")
-        self._lock = threading.Lock()
-        self._synced = time.monotonic()
+        self._lines = JsonLines(path, sync_s=_SYNC_S)
+        self.dropped_bytes = self._lines.cut_half_line()
+        """Length of a half-written last line, which was cut off."""
+        path.touch()
+        self.recorded = read_samples(path)
+        """The samples that were there when the log was opened."""
 
     def append(self, sample: Sample) -> None:
         """Adds one line."""
-        line = json.dumps(asdict(sample), ensure_ascii=False) + "\n"
-        with self._lock:
-            self._file.write(line)
-            self._file.flush()
-            if time.monotonic() - self._synced > _SYNC_S:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+        self._lines.append(asdict(sample))
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "SampleLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self._lines.sync()
 
 
 class ReplaySampler:

@@ -1,15 +1,14 @@
 """Many problems through the one solve loop: at once, so that the engine's batch stays full, or in turn on one clock."""
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.problems import Problem, read_json_lines
-from mathlete.sampling.record import Journal, drop_half_line
+from mathlete.jsonl import JsonLines
+from mathlete.problems import Problem
+from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, Sampler
 from mathlete.solve.budget import Budget, BudgetSettings, Speed
 from mathlete.solve.clock import Clock
@@ -22,18 +21,18 @@ def solve_all(
     sampler: Sampler,
     clock: Clock,
     policy: Policy,
-    journal: Journal,
+    samples: SampleLog,
     on_sample: Callable[[Sample], None],
     at_once: int,
 ) -> list[Solution]:
-    """The problems' solutions in their order; samples already in the journal are not drawn again.
+    """The problems' solutions in their order; samples already in the log are not drawn again.
 
-    After an error or Ctrl-C close the sampler before the journal: the solver threads end with it.
+    After an error or Ctrl-C close the sampler before the log: the solver threads end with it.
     """
-    recorded = by_problem(journal.opened.samples)
+    recorded = by_problem(samples.recorded)
 
     def keep(sample: Sample) -> None:
-        journal.append(sample)
+        samples.append(sample)
         on_sample(sample)
 
     def one(problem: Problem) -> Solution:
@@ -64,32 +63,26 @@ class Spent:
 
 
 class SpentLog:
-    """An append-only JSONL file of the problems that are over, so that a killed run goes on with the time it has left.
+    """The problems that are over, on file, so that a killed run goes on with the time it has left.
 
     What the problem that was being solved had taken before the kill is not known and not counted.
     """
 
     def __init__(self, path: Path) -> None:
-        drop_half_line(path)
-        self._path = path
-        self.spent = {row.problem_id: row for row in _read_spent(path)} if path.is_file() else {}
+        self._lines = JsonLines(path)
+        rows = (_read_spent(row, where=where) for where, row in self._lines.read())
+        self.by_problem = {row.problem_id: row for row in rows}
 
     def append(self, spent: Spent) -> None:
         """Adds one line, on the disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"problem_id": spent.problem_id, "seconds": spent.seconds}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.spent[spent.problem_id] = spent
+        self._lines.append(asdict(spent))
+        self.by_problem[spent.problem_id] = spent
 
 
-def _read_spent(path: Path) -> list[Spent]:
-    found = []
-    for where, row in read_json_lines(path):
-        if not isinstance(row, dict) or set(row) != {"problem_id", "seconds"}:
-            raise UserError(f"{where}: must be problem_id and seconds", value=row, cure="delete the run's folder")
-        found.append(Spent(problem_id=str(row["problem_id"]), seconds=float(row["seconds"])))
-    return found
+def _read_spent(row: object, *, where: str) -> Spent:
+    if not isinstance(row, dict) or set(row) != {"problem_id", "seconds"}:
+        raise UserError(f"{where}: must be problem_id and seconds", value=row, cure="delete the run's folder")
+    return Spent(problem_id=str(row["problem_id"]), seconds=float(row["seconds"]))
 
 
 def solve_in_turn(
@@ -98,21 +91,22 @@ def solve_in_turn(
     sampler: Sampler,
     clock: Clock,
     policy: Policy,
-    journal: Journal,
-    log: SpentLog,
+    samples: SampleLog,
+    spent: SpentLog,
     budget: BudgetSettings,
     on_sample: Callable[[Sample], None],
 ) -> list[Solution]:
     """The problems' solutions, solved one after another on one clock as a competition serves them.
 
     Each has the allowance of `Budget`, and as many samples as are expected to finish in it at the speed learned so far.
-    Problems in the log are over: what they have in the journal is all they get.
+    Problems in `spent` are over: the samples they have are all they get.
     """
-    recorded = by_problem(journal.opened.samples)
-    shared = Budget(budget, clock=clock, spent_s=sum(row.seconds for row in log.spent.values()), served=len(log.spent))
+    recorded = by_problem(samples.recorded)
+    spent_s = sum(row.seconds for row in spent.by_problem.values())
+    shared = Budget(budget, clock=clock, spent_s=spent_s, served=len(spent.by_problem))
     speed, solutions = Speed(), []
     for problem in problems:
-        over = log.spent.get(problem.id)
+        over = spent.by_problem.get(problem.id)
         allowed = 0.0 if over else shared.next_question_s()
         fitting = policy.n if over else speed.samples_that_fit(seconds=allowed, n=policy.n)
         known = recorded.get(problem.id, [])
@@ -122,7 +116,7 @@ def solve_in_turn(
             nonlocal running
             speed.learn(tokens=sample.tokens, seconds=sample.seconds, rows=max(1, running))
             running -= 1
-            journal.append(sample)
+            samples.append(sample)
             on_sample(sample)
 
         solution = solve(
@@ -135,6 +129,6 @@ def solve_in_turn(
             timeout_s=allowed,
         )
         if over is None:
-            log.append(Spent(problem_id=problem.id, seconds=solution.seconds))
+            spent.append(Spent(problem_id=problem.id, seconds=solution.seconds))
         solutions.append(replace(solution, seconds=over.seconds if over else solution.seconds))
     return solutions

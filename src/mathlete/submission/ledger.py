@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mathlete.errors import UserError
-from mathlete.problems import read_json_lines
+from mathlete.jsonl import read_json_lines
 from mathlete.runs import sha256_json
 
 Kind = Literal["build", "rehearsal", "push", "submission", "score"]
