@@ -18,7 +18,7 @@ from mathlete.replay.outcomes import Grid, Submissions, outcomes
 from mathlete.replay.simulation import Wall
 from mathlete.sampling.record import ReplaySampler
 from mathlete.sampling.samples import Sample
-from mathlete.scoring.pool import Pool, pool_of
+from mathlete.scoring import Pool
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -62,7 +62,7 @@ def recording(settings: BenchSettings) -> Pool:
         ]
         for number, problem in enumerate(problems)
     }
-    return pool_of(problems, samples)
+    return Pool.of(problems, samples)
 
 
 def seconds_of(pool: Pool, settings: BenchSettings, stops: tuple[str, ...], walls: tuple[Wall | None, ...]) -> float:

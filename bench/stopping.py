@@ -14,9 +14,8 @@ import tyro
 
 from mathlete.problems import Problem
 from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes
-from mathlete.replay.tables import bias_of
 from mathlete.sampling.samples import Sample
-from mathlete.scoring.pool import Pool, pool_of
+from mathlete.scoring import Pool
 
 RULES = (
     *("none", "exact", "beta99", "beta95", "beta95+exact", "beta90+exact", "dirichlet95+exact", "esc8", "esc4+exact"),
@@ -59,7 +58,7 @@ def recording(pace: float) -> Pool:
             )
             for index, answer in enumerate(answers)
         ]
-    return pool_of(problems, samples)
+    return Pool.of(problems, samples)
 
 
 def tried(pool: Pool, settings: BenchSettings) -> list[Outcome]:
@@ -72,7 +71,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, pace in PACES.items():
         pool = recording(pace)
-        bias = bias_of(pool)
+        bias = pool.finish_order
         print(f"{name}: a right answer came first in {bias.value if bias else 0:.3f} of the pairs")
         for outcome in tried(pool, settings):
             saved = outcome.saved

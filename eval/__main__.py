@@ -66,8 +66,8 @@ class EvalSettings:
 
 def evaluate(settings: EvalSettings) -> dict[str, object]:
     """Runs the model on the suite, or goes on with a run that was stopped; prints and returns the scores."""
-    from mathlete.metrics import Interval
-    from mathlete.scoring.tables import bias_in_words, in_words, score_table
+    from mathlete.metrics import Interval, describe_finish_order
+    from mathlete.scoring.tables import in_words, score_table
 
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     if settings.limit is not None and settings.limit < 1:
@@ -98,7 +98,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     out.print(score_table(found))
     out.print(in_words(found))
     if isinstance(bias := found["finish_order"], dict):
-        out.print(bias_in_words(Interval(**bias)))
+        out.print(describe_finish_order(Interval(**bias)))
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
     return {"run": str(step.folder), **{key: found[key] for key in _LINE}, "skipped": step.skipped}
 

@@ -26,15 +26,14 @@ class CompareSettings:
 
 def compare(settings: CompareSettings) -> dict[str, object]:
     """Prints both scores of both runs with the paired test, and returns them."""
-    from mathlete.scoring.pairing import compare_runs, paired_in_words, paired_table
-    from mathlete.scoring.pool import read_pool
+    from mathlete.scoring import Pool, compare_runs
 
     out = console(json=settings.json)
     if settings.repair:
         repair((settings.a, settings.b), say=out.print)
-    found = compare_runs(read_pool([settings.a]), read_pool([settings.b]))
-    out.print(paired_table(found))
-    words = [paired_in_words(row) for row in found.scores]
+    found = compare_runs(Pool.read([settings.a]), Pool.read([settings.b]))
+    out.print(found.table)
+    words = [row.in_words for row in found.scores]
     if found.left_out:
         words.append(f"{found.left_out} problems that only one of the runs has are left out")
     if found.stopped_early:

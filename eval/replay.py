@@ -92,11 +92,11 @@ def _build(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) 
 
     from mathlete.replay.outcomes import Grid, Submissions, outcomes, wall_from
     from mathlete.replay.simulation import usual_n
-    from mathlete.replay.tables import bias_of, outcome_table, plot_outcomes, policy_json, replay_in_words
-    from mathlete.scoring.pool import read_pool
+    from mathlete.replay.tables import outcome_table, plot_outcomes, policy_json, replay_in_words
+    from mathlete.scoring import Pool
 
     started = time.monotonic()
-    pool = read_pool(settings.runs)
+    pool = Pool.read(settings.runs)
     questions = settings.questions or min(50, len(pool.problems))
     grid = Grid(
         n=settings.n or usual_n(pool),
@@ -113,7 +113,7 @@ def _build(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) 
         found = outcomes(pool, grid, submissions, on_outcome=lambda: bar.advance(task))
     seconds = round(time.monotonic() - started, 3)
     words = replay_in_words(found, pool, submissions)
-    bias = bias_of(pool)
+    bias = pool.finish_order
     content = {
         "simulations": settings.simulations,
         "seconds": seconds,

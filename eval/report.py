@@ -28,7 +28,7 @@ class ReportSettings:
 
 def report(settings: ReportSettings) -> dict[str, object]:
     """Writes the report; returns where it is and its size."""
-    from mathlete.report.html import write_report
+    from mathlete.report import write_report
 
     out = console(json=settings.json)
     if settings.repair:
@@ -69,10 +69,9 @@ class InspectSettings:
 
 def inspect(settings: InspectSettings) -> dict[str, object]:
     """Writes the log; returns where it is."""
-    from mathlete.scoring.inspect_log import write_inspect_log
-    from mathlete.scoring.recording import read_eval_run
+    from mathlete.scoring import EvalRun, write_inspect_log
 
-    run = read_eval_run(settings.run)
+    run = EvalRun.read(settings.run)
     log = write_inspect_log(run, settings.out or settings.run / INSPECT / f"{run.found['suite']}.eval")
     console(json=settings.json).print(f"{log}: open it with `inspect view --log-dir {log.parent}`")
     return {"log": str(log), "run": str(settings.run)}

@@ -76,7 +76,7 @@ def _report(step: Step, *, say: Callable[[str], None]) -> None:
     # After the manifest, whose facts it shows; the run is done without it.
     file = step.folder / REPORT
     if not step.skipped or not file.exists():
-        from mathlete.report.html import write_report
+        from mathlete.report import write_report
 
         with busy("report"):
             say(f"report: {write_report([step.folder], out=file)}")

@@ -17,10 +17,9 @@ from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
 from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
 from mathlete.replay.simulation import Wall, banks, draws, simulate
-from mathlete.replay.tables import bias_of
 from mathlete.sampling.record import ReplaySampler, SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.scoring.pool import Pool, pool_of
+from mathlete.scoring import Pool
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
@@ -51,7 +50,7 @@ def recorded(problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0) -
 
 def pool(problems: int, **shape: Any) -> Pool:
     asked, samples = recorded(problems, **shape)
-    return pool_of(asked, {p.id: [s for s in samples if s.problem_id == p.id] for p in asked})
+    return Pool.of(asked, {p.id: [s for s in samples if s.problem_id == p.id] for p in asked})
 
 
 def solved(found: Pool, number: int, drawn: Any, policy: Policy, clock: VirtualClock, **more: Any) -> Solution:
@@ -147,7 +146,7 @@ def test_exact_stop_costs_nothing_and_saves_something() -> None:
 
 def test_finish_order_bias_is_told_and_makes_loose_rules_unsafe() -> None:
     late, early = pool(24, n=48, wrong_pace=4), pool(24, n=48, wrong_pace=0.25)
-    first, last, none = [found for one in (late, early, pool(40, n=48)) if (found := bias_of(one))]
+    first, last, none = [found for one in (late, early, pool(40, n=48)) if (found := one.finish_order)]
     assert first.lo > 0.5
     assert last.hi < 0.5
     assert none.lo < 0.5 < none.hi

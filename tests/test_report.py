@@ -17,11 +17,11 @@ import pytest
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
 from mathlete.problems import Problem, write_problems
-from mathlete.report.html import write_report
+from mathlete.report import write_report
 from mathlete.runs import write_json
 from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.scoring.recording import read_eval_run
+from mathlete.scoring import EvalRun
 from mathlete.scoring.results import results
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
@@ -45,7 +45,7 @@ def record(folder: Path, drawn: Sequence[tuple[Problem, Sequence[dict[str, Any]]
                 log.append(Sample(problem_id=problem.id, index=index, seed=index, **sample))
     policy = asdict(Policy(n=len(drawn[0][1]), sampling=SamplingConfig(max_tokens=100)))
     told = {"suite": "six", "model": "m", "precision": "dense", "policy": policy, "seconds": 3.0, "tokens_per_s": 5.0}
-    write_json(folder / "results.json", results(read_eval_run(folder).graded, {**told, **facts}))
+    write_json(folder / "results.json", results(EvalRun.read(folder).graded, {**told, **facts}))
     return folder
 
 
@@ -216,7 +216,7 @@ def test_allowances_are_those_of_the_budget(tmp_path: Path) -> None:
     for seconds in spent:
         given.append(budget.next_question_s())
         clock.advance_to(clock.now() + seconds)
-    assert read_eval_run(folder).allowances_s == pytest.approx(given)
+    assert EvalRun.read(folder).allowances_s == pytest.approx(given)
 
 
 # ---- in a browser ----

@@ -16,7 +16,7 @@ from mathlete.export.merge import bases_in_words, compare_bases
 from mathlete.export.settings import Forgetting, Survival
 from mathlete.export.survival import compare_greedy, kl, row_losses
 from mathlete.problems import Problem
-from mathlete.report.hops import survival_table
+from mathlete.report import survival_table
 from mathlete.tune.trainers import schedule
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=300)

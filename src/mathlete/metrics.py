@@ -1,4 +1,4 @@
-"""Scores with their uncertainty. Each formula names its source and shows a worked example.
+"""Scores with their uncertainty, and how both are written. Each formula names its source and shows a worked example.
 
 Right, wrong and unknown verdicts are told apart throughout: an unknown one never counts as right, and is counted.
 All scores are fractions, 0 to 1.
@@ -182,6 +182,27 @@ def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int 
     return bootstrap(shares, seed=seed) if shares else None
 
 
+def describe_finish_order(bias: Interval | None) -> str:
+    """The finish-order bias and what it means.
+
+    >>> describe_finish_order(Interval(value=0.5, lo=0.4, hi=0.6))[-13:]
+    'no bias shown'
+    """
+    if bias is None:
+        return "finish order: no problem has both right and wrong answers, so no bias can be measured"
+    sign = (
+        "right answers finish first: early stops, caps and deadlines win from it here, and lose where that turns"
+        if bias.lo > 0.5
+        else "wrong answers finish first: early stops, caps and deadlines lose by it"
+        if bias.hi < 0.5
+        else "no bias shown"
+    )
+    return (
+        f"finish order: a right answer came before a wrong one of its problem in {bias.value:.3f} of the pairs "
+        f"(95% {bias.lo:.3f}–{bias.hi:.3f}; 0.5 is no bias): {sign}"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bin:
     """Problems whose vote won with about the same share of the samples."""
@@ -284,3 +305,30 @@ def curve_points(n: int) -> list[int]:
     [1, 2, 4, 8, 12]
     """
     return [2**power for power in range((n - 1).bit_length())] + [n] if n > 1 else [1]
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with one decimal.
+
+    >>> percent(0.4567), percent(None)
+    ('45.7', '–')
+    """
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def plus_minus(value: float, error: float | None) -> str:
+    """A fraction with its standard error, in percent.
+
+    >>> plus_minus(0.5, 0.021), plus_minus(1.0, None)
+    ('50.0 ± 2.1', '100.0')
+    """
+    return percent(value) if error is None else f"{percent(value)} ± {percent(error)}"
+
+
+def with_interval(value: float, interval: tuple[float, float] | list[float]) -> str:
+    """A fraction with its interval, in percent.
+
+    >>> with_interval(0.5, (0.4, 0.6))
+    '50.0 [40.0, 60.0]'
+    """
+    return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"

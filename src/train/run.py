@@ -91,7 +91,7 @@ class Training:
     def _report(self, steps: Sequence[Step], *, say: Callable[[Any], None]) -> None:
         file = self.run / REPORT
         if not all(step.skipped for step in steps) or not file.exists():
-            from mathlete.report.html import write_report
+            from mathlete.report import write_report
 
             with busy("report"):
                 say(f"report: {write_report([self.run], out=file)}")
@@ -206,7 +206,7 @@ class Training:
         )
 
         def show(hops: list[dict[str, Any]], tokens: int) -> None:
-            from mathlete.report.hops import survival_table
+            from mathlete.report import survival_table
 
             say(survival_table(hops, tokens=tokens))
 

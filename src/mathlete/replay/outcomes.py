@@ -10,7 +10,7 @@ from mathlete.errors import UserError
 from mathlete.metrics import Interval, bootstrap
 from mathlete.replay.simulation import Bank, Simulated, Wall, banks, draws, question_sets, rows_per_problem, simulate
 from mathlete.sampling.samples import SamplingConfig
-from mathlete.scoring.pool import Pool
+from mathlete.scoring import Pool
 from mathlete.solve.budget import BudgetSettings, share_of_wall
 from mathlete.solve.policy import Policy
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.sampling.record import capped
 from mathlete.sampling.schedule import started_at
-from mathlete.scoring.pool import Pool
+from mathlete.scoring import Pool
 from mathlete.solve.policy import Policy
 from mathlete.solve.stopping import Course, stopping_rule, stops_after
 

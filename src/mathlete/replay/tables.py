@@ -5,10 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mathlete.metrics import Interval, finish_order
+from mathlete.metrics import describe_finish_order
 from mathlete.replay.outcomes import SAFE_LOSS, Outcome, Submissions
-from mathlete.scoring.pool import Pool
-from mathlete.scoring.tables import bias_in_words
+from mathlete.scoring import Pool
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,20 +44,6 @@ def policy_json(outcome: Outcome) -> dict[str, object]:
         "submission_s": outcome.submission_s,
         "submission_p95_s": outcome.submission_p95_s,
     }
-
-
-def bias_of(pool: Pool) -> Interval | None:
-    """The pool's finish-order bias; None where no problem has both right and wrong answers."""
-    return finish_order(
-        [
-            [
-                (sample.seconds, verdict == "equal")
-                for sample, verdict in zip(item.samples, item.verdicts, strict=True)
-                if verdict in ("equal", "different")
-            ]
-            for item in pool.problems
-        ]
-    )
 
 
 def policy_name(outcome: Outcome, *, whole: int) -> str:
@@ -116,7 +101,7 @@ def replay_in_words(found: Sequence[Outcome], pool: Pool, submissions: Submissio
     words = [
         "new set: questions drawn with replacement, what another set of the kind would give; subset: drawn from these "
         f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
-        bias_in_words(bias_of(pool)),
+        describe_finish_order(pool.finish_order),
         *_safe_words([one for one in found if one.max_tokens >= pool.longest and one.vote == "majority"]),
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in found)):

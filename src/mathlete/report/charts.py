@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from mathlete.metrics import standard_error
 from mathlete.report.training import TrainRun
-from mathlete.scoring.grading import Graded
-from mathlete.scoring.recording import EvalRun
+from mathlete.scoring import EvalRun, Graded
 
 Kind = Literal["lines", "dots", "bars"]
 """Curves with bands · a category a line with whiskers · stacked bars over numbers, with a curve where one is given."""

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.metrics import Interval, paired_difference
+from mathlete.metrics import Interval, paired_difference, percent, plus_minus, with_interval
 from mathlete.runs import MANIFEST, read_json
-from mathlete.scoring.tables import percent, plus_minus, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,6 +8,7 @@ from typing import Literal
 from mathlete.answers import compare
 from mathlete.metrics import maj_at_k, pass_at_k
 from mathlete.problems import Problem
+from mathlete.sampling.samples import Sample
 from mathlete.solve.solver import Solution
 
 Verdict = Literal["equal", "different", "unknown", "none"]
@@ -85,6 +86,12 @@ def _graded(problem: Problem, solution: Solution) -> Graded:
         verdict=known[solution.answer],
         verdicts=tuple(known[sample.answer] for sample in solution.samples),
     )
+
+
+def finish_times(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[tuple[float, bool]]:
+    """(seconds, right) of each sample that is known to be right or wrong, for `mathlete.metrics.finish_order`."""
+    pairs = zip(samples, verdicts, strict=True)
+    return [(sample.seconds, verdict == "equal") for sample, verdict in pairs if verdict in ("equal", "different")]
 
 
 @lru_cache(maxsize=2**16)

@@ -32,6 +32,24 @@ class Paired:
     more_problems: int | None
     """What is lacking to show a difference like this one in 8 of 10 comparisons; 0 where it is shown, None for 0."""
 
+    @property
+    def in_words(self) -> str:
+        """Whether B is better, or what it would take to tell.
+
+        >>> by = Interval(value=0.02, lo=-0.01, hi=0.05)
+        >>> Paired(score="pass@1", a=0.5, b=0.52, difference=by, p=0.2, better="neither", more_problems=90).in_words
+        'pass@1: no difference shown; to show one as large as this (+2.0 points) takes about 90 more problems'
+        """
+        points = f"{100 * self.difference.value:+.1f} points"
+        if self.better != "neither":
+            return f"{self.score}: {self.better} is better ({points} for B, p {self.p:.2g})"
+        if self.more_problems is None:
+            return f"{self.score}: no difference at all"
+        return (
+            f"{self.score}: no difference shown; to show one as large as this ({points}) takes about "
+            f"{self.more_problems} more problems"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -45,6 +63,26 @@ class Comparison:
     scores: list[Paired]
     stopped_early: bool
     """Whether problems have different numbers of samples in a run: its pass@1 is over those that were in."""
+
+    @property
+    def table(self) -> "Table":
+        """Both scores, a line each, in percent."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, title=f"A and B on the same {self.problems} problems")
+        for name in ("", "A", "B", "B - A [95%]", "p"):
+            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        for row in self.scores:
+            by = row.difference
+            table.add_row(
+                row.score,
+                f"{100 * row.a:.1f}",
+                f"{100 * row.b:.1f}",
+                f"{100 * by.value:+.1f} [{100 * by.lo:+.1f}, {100 * by.hi:+.1f}]",
+                f"{row.p:.4f}",
+            )
+        return table
 
 
 def compare_runs(a: Pool, b: Pool) -> Comparison:
@@ -102,42 +140,4 @@ def _paired(score: str, a: Sequence[float], b: Sequence[float]) -> Paired:
         p=p,
         better=better,
         more_problems=None if needed is None else 0 if better != "neither" else max(1, needed - len(a)),
-    )
-
-
-def paired_table(found: Comparison) -> "Table":
-    """Both scores, a line each, in percent."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, title=f"A and B on the same {found.problems} problems")
-    for name in ("", "A", "B", "B - A [95%]", "p"):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    for row in found.scores:
-        by = row.difference
-        table.add_row(
-            row.score,
-            f"{100 * row.a:.1f}",
-            f"{100 * row.b:.1f}",
-            f"{100 * by.value:+.1f} [{100 * by.lo:+.1f}, {100 * by.hi:+.1f}]",
-            f"{row.p:.4f}",
-        )
-    return table
-
-
-def paired_in_words(row: Paired) -> str:
-    """Whether B is better, or what it would take to tell.
-
-    >>> by = Interval(value=0.02, lo=-0.01, hi=0.05)
-    >>> paired_in_words(Paired(score="pass@1", a=0.5, b=0.52, difference=by, p=0.2, better="neither", more_problems=90))
-    'pass@1: no difference shown; to show one as large as this (+2.0 points) takes about 90 more problems'
-    """
-    points = f"{100 * row.difference.value:+.1f} points"
-    if row.better != "neither":
-        return f"{row.score}: {row.better} is better ({points} for B, p {row.p:.2g})"
-    if row.more_problems is None:
-        return f"{row.score}: no difference at all"
-    return (
-        f"{row.score}: no difference shown; to show one as large as this ({points}) takes about "
-        f"{row.more_problems} more problems"
     )

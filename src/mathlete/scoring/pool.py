@@ -1,17 +1,18 @@
 """Pool: recorded samples as arrays, from which the replay draws; one or several run folders of the same model."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.errors import UserError
+from mathlete.metrics import Interval, finish_order
 from mathlete.problems import Problem, read_problems
 from mathlete.runs import read_json
 from mathlete.sampling.record import read_samples
 from mathlete.sampling.samples import Sample
-from mathlete.scoring.grading import Verdict, judge
+from mathlete.scoring.grading import Verdict, finish_times, judge
 from mathlete.solve.solver import read_answer
 from mathlete.solve.voting import classes
 
@@ -51,6 +52,48 @@ class Pool:
     stopped_early: bool = False
     """Whether the recording itself stopped early, so that what is missing is not missing at random."""
 
+    @classmethod
+    def read(cls, folders: Sequence[Path]) -> Self:
+        """The pool of run folders, each with its problems.jsonl and samples.jsonl; several are taken together.
+
+        Raises:
+            UserError: a folder without those files, a problem without samples, or runs that cannot be one pool.
+        """
+        runs = [read_recording(folder) for folder in folders]
+        _check_one_model(folders)
+        problems: dict[str, Problem] = {}
+        samples: dict[str, list[Sample]] = {}
+        for folder, (asked, drawn) in zip(folders, runs, strict=True):
+            for problem in asked:
+                if problems.setdefault(problem.id, problem) != problem:
+                    raise UserError(
+                        "runs are pooled only where equal ids are equal problems",
+                        value=f"{problem.id} of {folder}",
+                        cure="replay the runs one by one",
+                    )
+            for sample in drawn:
+                samples.setdefault(sample.problem_id, []).append(sample)
+        for known in samples.values():
+            _check_distinct(known)
+        return cls.of(list(problems.values()), samples, name=", ".join(map(str, folders)))
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem], samples: Mapping[str, list[Sample]], *, name: str = "") -> Self:
+        """The pool of these problems and their samples, by problem id.
+
+        Raises:
+            UserError: no problem, or one without samples.
+        """
+        if missing := [problem.id for problem in problems if not samples.get(problem.id)]:
+            raise UserError(
+                "every problem must have recorded samples",
+                value=f"none of {', '.join(missing[:5])}",
+                cure="let the run come to its end first",
+            )
+        recorded = [_recorded(problem, samples[problem.id]) for problem in problems]
+        counts = {len(item.samples) for item in recorded}
+        return cls(name=name, problems=recorded, stopped_early=len(counts) > 1)
+
     @property
     def fewest(self) -> int:
         """Samples of the problem that has fewest."""
@@ -61,6 +104,11 @@ class Pool:
         """Tokens of the longest sample."""
         return max(sample.tokens for item in self.problems for sample in item.samples)
 
+    @property
+    def finish_order(self) -> Interval | None:
+        """How often a right answer came before a wrong one; None where no problem has both."""
+        return finish_order([finish_times(item.samples, item.verdicts) for item in self.problems])
+
     def table(self, values: Callable[[Recorded], Sequence[float]], *, fill: float, kind: str) -> "Array":
         """(problems, samples): one value a sample; `fill` where a problem has fewer samples than others."""
         import numpy as np
@@ -70,48 +118,6 @@ class Pool:
         for row, item in enumerate(self.problems):
             found[row, : len(item.samples)] = values(item)
         return found
-
-
-def read_pool(folders: Sequence[Path]) -> Pool:
-    """The pool of run folders, each with its problems.jsonl and samples.jsonl; several are taken together.
-
-    Raises:
-        UserError: a folder without those files, a problem without samples, or runs that cannot be one pool.
-    """
-    runs = [read_recording(folder) for folder in folders]
-    _check_one_model(folders)
-    problems: dict[str, Problem] = {}
-    samples: dict[str, list[Sample]] = {}
-    for folder, (asked, drawn) in zip(folders, runs, strict=True):
-        for problem in asked:
-            if problems.setdefault(problem.id, problem) != problem:
-                raise UserError(
-                    "runs are pooled only where equal ids are equal problems",
-                    value=f"{problem.id} of {folder}",
-                    cure="replay the runs one by one",
-                )
-        for sample in drawn:
-            samples.setdefault(sample.problem_id, []).append(sample)
-    for known in samples.values():
-        _check_distinct(known)
-    return pool_of(list(problems.values()), samples, name=", ".join(map(str, folders)))
-
-
-def pool_of(problems: Sequence[Problem], samples: dict[str, list[Sample]], *, name: str = "") -> Pool:
-    """The pool of these problems and their samples, by problem id.
-
-    Raises:
-        UserError: no problem, or one without samples.
-    """
-    if missing := [problem.id for problem in problems if not samples.get(problem.id)]:
-        raise UserError(
-            "every problem must have recorded samples",
-            value=f"none of {', '.join(missing[:5])}",
-            cure="let the run come to its end first",
-        )
-    recorded = [_recorded(problem, samples[problem.id]) for problem in problems]
-    counts = {len(item.samples) for item in recorded}
-    return Pool(name=name, problems=recorded, stopped_early=len(counts) > 1)
 
 
 def _recorded(problem: Problem, samples: list[Sample]) -> Recorded:

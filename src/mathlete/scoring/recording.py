@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mathlete.problems import Problem
 from mathlete.runs import MANIFEST, read_json
@@ -32,6 +32,29 @@ class EvalRun:
     manifest: dict[str, Any]
     """Empty where the run is unfinished."""
 
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The run in a folder with problems.jsonl and samples.jsonl, and results.json where it came to its end.
+
+        Raises:
+            UserError: no such folder, or files that are not those of a run.
+        """
+        problems, samples = read_recording(folder)
+        told: dict[str, Any] = read_json(folder / RESULTS) if (folder / RESULTS).is_file() else {}
+        drawn = by_problem(samples)
+        rows = {row["id"]: row for row in told.get("per_problem", ())}
+        weigh = _weigh(told)
+        solutions = [_solution(one, drawn.get(one.id, []), rows.get(one.id, {}), weigh) for one in problems]
+        graded = grade(problems, solutions)
+        manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+        return cls(
+            name=folder.resolve().name,
+            folder=folder,
+            graded=graded,
+            found=told or results(graded, {"suite": folder.resolve().name, "unfinished": True}),
+            manifest=manifest,
+        )
+
     @property
     def pool(self) -> Pool:
         """Its problems that have samples, as the paired comparison takes them."""
@@ -53,29 +76,6 @@ class EvalRun:
             given.append(allowance_s(max(0.0, left), to_come=to_come, floor_s=shape.floor_s, ceiling_s=shape.ceiling_s))
             left -= item.solution.seconds
         return given
-
-
-def read_eval_run(folder: Path) -> EvalRun:
-    """The run in a folder with problems.jsonl and samples.jsonl, and results.json where it came to its end.
-
-    Raises:
-        UserError: no such folder, or files that are not those of a run.
-    """
-    problems, samples = read_recording(folder)
-    told: dict[str, Any] = read_json(folder / RESULTS) if (folder / RESULTS).is_file() else {}
-    drawn = by_problem(samples)
-    rows = {row["id"]: row for row in told.get("per_problem", ())}
-    weigh = _weigh(told)
-    solutions = [_solution(one, drawn.get(one.id, []), rows.get(one.id, {}), weigh) for one in problems]
-    graded = grade(problems, solutions)
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
-    return EvalRun(
-        name=folder.resolve().name,
-        folder=folder,
-        graded=graded,
-        found=told or results(graded, {"suite": folder.resolve().name, "unfinished": True}),
-        manifest=manifest,
-    )
 
 
 def _weigh(told: dict[str, Any]) -> Weigh:

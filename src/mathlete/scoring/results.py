@@ -15,7 +15,7 @@ from mathlete.metrics import (
     standard_error,
     wilson,
 )
-from mathlete.scoring.grading import Graded
+from mathlete.scoring.grading import Graded, finish_times
 
 
 def scores(graded: Sequence[Graded]) -> dict[str, object]:
@@ -100,7 +100,7 @@ def results(graded: Sequence[Graded], facts: dict[str, object]) -> dict[str, obj
     sample came before a wrong one of its problem, None where there are none.
     """
     votes = [(item.vote_share, item.verdict == "equal") for item in graded]
-    bias = finish_order([_finished(item) for item in graded])
+    bias = finish_order([finish_times(item.solution.samples, item.verdicts) for item in graded])
     return {
         **facts,
         **scores(graded),
@@ -112,8 +112,3 @@ def results(graded: Sequence[Graded], facts: dict[str, object]) -> dict[str, obj
         "subsets": split_scores(graded, lambda item: item.problem.subset),
         "per_problem": [problem_row(item) for item in graded],
     }
-
-
-def _finished(item: Graded) -> list[tuple[float, bool]]:
-    pairs = zip(item.solution.samples, item.verdicts, strict=True)
-    return [(sample.seconds, verdict == "equal") for sample, verdict in pairs if verdict in ("equal", "different")]

@@ -3,37 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mathlete.metrics import Interval
+from mathlete.metrics import percent, plus_minus, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def percent(value: float | None) -> str:
-    """A fraction as percent with one decimal.
-
-    >>> percent(0.4567), percent(None)
-    ('45.7', '–')
-    """
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def plus_minus(value: float, error: float | None) -> str:
-    """A fraction with its standard error, in percent.
-
-    >>> plus_minus(0.5, 0.021), plus_minus(1.0, None)
-    ('50.0 ± 2.1', '100.0')
-    """
-    return percent(value) if error is None else f"{percent(value)} ± {percent(error)}"
-
-
-def with_interval(value: float, interval: tuple[float, float] | list[float]) -> str:
-    """A fraction with its interval, in percent.
-
-    >>> with_interval(0.5, (0.4, 0.6))
-    '50.0 [40.0, 60.0]'
-    """
-    return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
 
 
 def score_table(found: Mapping[str, Any]) -> "Table":
@@ -95,24 +68,3 @@ the model cannot do these problems under this cap.'
     elif found["problems"] < 30:
         words += f" {found['problems']} problems are few: read the interval, not the score."
     return words
-
-
-def bias_in_words(bias: Interval | None) -> str:
-    """The finish-order bias and what it means.
-
-    >>> bias_in_words(Interval(value=0.5, lo=0.4, hi=0.6))[-13:]
-    'no bias shown'
-    """
-    if bias is None:
-        return "finish order: no problem has both right and wrong answers, so no bias can be measured"
-    sign = (
-        "right answers finish first: early stops, caps and deadlines win from it here, and lose where that turns"
-        if bias.lo > 0.5
-        else "wrong answers finish first: early stops, caps and deadlines lose by it"
-        if bias.hi < 0.5
-        else "no bias shown"
-    )
-    return (
-        f"finish order: a right answer came before a wrong one of its problem in {bias.value:.3f} of the pairs "
-        f"(95% {bias.lo:.3f}–{bias.hi:.3f}; 0.5 is no bias): {sign}"
-    )

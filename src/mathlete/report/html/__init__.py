@@ -25,7 +25,7 @@ from mathlete.report.html.tables import (
 from mathlete.report.plots import write_plots
 from mathlete.report.training import TrainRun, is_train_run, read_train_run
 from mathlete.runs import PLOTS, REPORT, write_atomically
-from mathlete.scoring.recording import EvalRun, read_eval_run
+from mathlete.scoring import EvalRun
 
 __all__ = ["REPORT", "read_run", "write_report"]
 
@@ -43,7 +43,7 @@ def read_run(folder: Path) -> EvalRun | TrainRun:
     """
     if not folder.is_dir():
         raise UserError("a run that is reported must be a folder", value=str(folder), cure="check the path")
-    return read_train_run(folder) if is_train_run(folder) else read_eval_run(folder)
+    return read_train_run(folder) if is_train_run(folder) else EvalRun.read(folder)
 
 
 def write_report(folders: Sequence[Path], *, out: Path) -> Path:

@@ -6,8 +6,7 @@ from typing import Any
 
 from mathlete.report.html.traces import Trace, packed
 from mathlete.report.training import TrainRun
-from mathlete.scoring.grading import Graded
-from mathlete.scoring.recording import EvalRun
+from mathlete.scoring import EvalRun, Graded
 
 Entry = tuple[dict[str, Any], list[Trace]]
 """(what the page tells of one run on one problem, its traces)."""

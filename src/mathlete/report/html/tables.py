@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mathlete.metrics import percent, plus_minus, with_interval
 from mathlete.report.hops import HEAD, hop_cells
 from mathlete.report.training import TrainRun
-from mathlete.scoring.pairing import compare_runs, paired_in_words
-from mathlete.scoring.recording import EvalRun
-from mathlete.scoring.tables import percent, plus_minus, with_interval
+from mathlete.scoring import EvalRun, compare_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ def paired_words(runs: Sequence[EvalRun]) -> list[str]:
         if mine & {item.problem.id for item in other.graded if item.solution.samples}:
             found = compare_runs(runs[0].pool, other.pool)
             names = f"{runs[0].name} (A) and {other.name} (B) on {found.problems} problems"
-            words += [f"{names}: {paired_in_words(row)}" for row in found.scores]
+            words += [f"{names}: {row.in_words}" for row in found.scores]
     return words
 
 
