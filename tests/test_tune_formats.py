@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mathlete.errors import UserError
-from mathlete.export.formats import FORMATS, Format, export_bytes, load_export, served_dtype, write_format
+from mathlete.export.formats import EXPORT_FORMATS, ExportFormat, export_bytes, load_export, served_dtype, write_format
 from mathlete.export.formats.q8_0 import GGUF_FILE
 from mathlete.export.settings import Export
 from mathlete.models import load_model, model_source, prompt_format
@@ -28,7 +28,7 @@ IDS = [
 ]
 NAMES = [
     pytest.param(name, marks=[pytest.mark.skip(reason=f"needs the package {one.package}")] if missing else [])
-    for name, one in FORMATS.items()
+    for name, one in EXPORT_FORMATS.items()
     for missing in [one.package is not None and not __import__("importlib.util").util.find_spec(one.package)]
 ]
 
@@ -196,7 +196,7 @@ def test_the_file_holds_r1s_tokens_its_template_and_its_split(exports: Path) -> 
     ],
 )
 def test_which_gpu_takes_which_format(name: str, gpu: str, words: str | None) -> None:
-    format_: Format = replace(FORMATS[name], package=None)
+    format_: ExportFormat = replace(EXPORT_FORMATS[name], package=None)
     if words:
         assert format_.require(gpu).startswith(words)
     else:
@@ -208,7 +208,7 @@ def test_a_t4_gets_fp16_and_what_is_missing_or_cannot_be_said_is_refused(tmp_pat
     assert served_dtype(POCKET, Export(gpu="h100")) == "bfloat16"
     assert served_dtype(POCKET, Export(gpu="t4")) == served_dtype(POCKET, Export()) == "float16"
     with pytest.raises(UserError, match="w8a16 needs no_such_module, got not installed"):
-        replace(FORMATS["w8a16"], package="no_such_module").require(None)
+        replace(EXPORT_FORMATS["w8a16"], package="no_such_module").require(None)
     pytest.importorskip("gguf", reason="needs the package gguf")
     config = read_json(POCKET / "config.json")
     write_json(tmp_path / "config.json", {**config, "model_type": "gemma"})

@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.export.merge import merge
-from mathlete.export.settings import Survival
+from mathlete.export import Survival, TunedModel, merge_adapter
 from mathlete.models import load_model, model_source, prompt_format
 from mathlete.runs import read_json
 from mathlete.tune.methods import trained_model
@@ -59,7 +58,7 @@ FRESH = """
 import sys, torch
 from pathlib import Path
 from mathlete.models import model_source
-from mathlete.export.merge import merge
+from mathlete.export.merge import merge_adapter
 from mathlete.tune.methods import trained_model
 torch.set_num_threads(1)
 for folder in map(Path, sys.argv[1:]):
@@ -130,12 +129,10 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
 def test_what_is_trained_becomes_part_of_the_weights(
     folder: Path, trained: Trained, tmp_path: Path, method: str
 ) -> None:
-    found = merge(
+    tuned = TunedModel(source=model_source("pocket"), data=folder / "rows" / "data", adapter=trained[method][0])
+    found = merge_adapter(
         tmp_path,
-        adapter=trained[method][0],
-        data=folder / "rows" / "data",
-        source=model_source("pocket"),
-        base="dequant",
+        tuned=tuned,
         limits=Survival(),
         advance=lambda *_: None,
         say=lambda _: None,

@@ -13,7 +13,7 @@ from mathlete.command import Command, console, run_command_line
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.tables import FORMATS
 from mathlete.errors import UserError
-from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
+from mathlete.export import Export, Forgetting, MergeBase, Survival
 from mathlete.models import DeviceName, ModelSource, default_model, model_source, pinned, weight_bytes
 from mathlete.pocket.base import PocketBaseConfig
 from mathlete.rows.settings import Rows

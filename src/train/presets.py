@@ -20,7 +20,7 @@ commits are in `mathlete.models.HUB_MODELS`; those of the 4-bit copies are pinne
 from dataclasses import dataclass, replace
 
 from mathlete.corpus.settings import Corpus, Filters
-from mathlete.export.settings import Forgetting, Survival
+from mathlete.export import Forgetting, Survival
 from mathlete.rows.settings import Rows
 from mathlete.tune.settings import Lora, Tune
 

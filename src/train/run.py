@@ -12,11 +12,18 @@ from mathlete.command import busy, noting, progress
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.corpus.stream import parse_spec
 from mathlete.errors import UserError
-from mathlete.export.effect import ANSWERS, effect
-from mathlete.export.exporting import Made, export
-from mathlete.export.formats import FORMATS
-from mathlete.export.merge import merge
-from mathlete.export.settings import Export, Forgetting, FormatName, MergeBase, Survival
+from mathlete.export import (
+    ANSWERS,
+    EXPORT_FORMATS,
+    Export,
+    Forgetting,
+    MergeBase,
+    Survival,
+    TunedModel,
+    export_model,
+    measure_effect,
+    merge_adapter,
+)
 from mathlete.models import ModelSource, is_quantized, weight_bytes
 from mathlete.rows.format import DROPPED, HELDOUT, TRAIN, parts_kept
 from mathlete.rows.settings import Rows
@@ -116,7 +123,7 @@ class Training:
         if self.forgetting.source:
             parse_spec(self.forgetting.source)
         for name in dict.fromkeys(self.export.formats) if self.until == "export" else ():
-            FORMATS[name].require(self.export.gpu)
+            EXPORT_FORMATS[name].require(self.export.gpu)
         weights = weight_bytes(self.model.folder) if self.model.folder else 0
         require_space(self.run, needed_bytes=2 * weights + _SPARE_BYTES)
 
@@ -158,11 +165,9 @@ class Training:
 
     def _effect(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:
-            return effect(
+            return measure_effect(
                 folder,
-                adapter=self._adapter,
-                data=self._data,
-                source=self.model,
+                tuned=self._tuned,
                 max_tokens=self.survival.max_tokens,
                 forgetting=self.forgetting,
                 mirror=self.corpus.mirror,
@@ -178,16 +183,7 @@ class Training:
 
     def _merge(self, say: Callable[[Any], None]) -> Step:
         def build(folder: Path, advance: Advance) -> dict[str, object]:
-            return merge(
-                folder,
-                adapter=self._adapter,
-                data=self._data,
-                source=self.model,
-                base=self.merge_base,
-                limits=self.survival,
-                advance=advance,
-                say=say,
-            )
+            return merge_adapter(folder, tuned=self._tuned, limits=self.survival, advance=advance, say=say)
 
         settings = {"base": self.merge_base, "kl_merged": self.survival.kl_merged}
         return self._step("merge", self._merged, inputs=self._trained_files, settings=settings, build=build)
@@ -195,27 +191,26 @@ class Training:
     def _export(self, say: Callable[[Any], None]) -> Step:
         return self._exported("int8", say)
 
-    def _exported(self, name: FormatName, say: Callable[[Any], None]) -> Step:
-        made = Made(
-            source=self.model,
-            data=self._data,
-            adapter=self._adapter,
-            effect=self.run / "effect",
-            merged=self._merged,
-            base=self.merge_base,
-        )
-
+    def _exported(self, name: str, say: Callable[[Any], None]) -> Step:
         def show(hops: list[dict[str, Any]], tokens: int) -> None:
             from mathlete.report import survival_table
 
             say(survival_table(hops, tokens=tokens))
 
         def build(folder: Path, advance: Advance) -> dict[str, object]:
-            return export(
-                folder, name=name, made=made, limits=self.survival, formats=self.export, advance=advance, show=show
+            return export_model(
+                folder,
+                name=name,
+                tuned=self._tuned,
+                effect=self.run / "effect",
+                merged=self._merged,
+                limits=self.survival,
+                formats=self.export,
+                advance=advance,
+                show=show,
             )
 
-        found = FORMATS[name].folder
+        found = EXPORT_FORMATS[name].folder
         return self._step(found, self.run / found, inputs=self._merged_files, settings=self._limits, build=build)
 
     def _step(
@@ -234,6 +229,10 @@ class Training:
         # A folder's model is told by its files' hashes, a hub's by its commit.
         hub = {} if self.model.folder else {"model": f"{self.model.location}@{self.model.revision}"}
         return run_step(name, folder=folder, inputs=inputs, settings={**settings, **hub}, build=built)
+
+    @property
+    def _tuned(self) -> TunedModel:
+        return TunedModel(source=self.model, data=self._data, adapter=self._adapter, base=self.merge_base)
 
     @property
     def _limits(self) -> dict[str, object]:

@@ -14,13 +14,13 @@ from mathlete.errors import UserError
 from mathlete.export.hops import Answers, Heldout, Reference
 from mathlete.export.settings import Forgetting
 from mathlete.export.survival import compare_greedy, kl, log_probabilities, row_losses, top1
+from mathlete.export.tuned import TunedModel
 from mathlete.metrics import Interval, paired_difference
-from mathlete.models import ModelSource, load_model, weight_bytes
+from mathlete.models import Precision, load_model, weight_bytes
 from mathlete.pocket import generate
 from mathlete.prompts import PromptFormat
 from mathlete.runs import Advance, read_json, write_json
 from mathlete.traces import TracedProblem
-from mathlete.tune.methods import ADAPTER_CONFIG, trained_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,12 +31,10 @@ UNSEEN = "pocket-easy"
 """The pocket generator's easy problems, of its test side: no training problem has their numbers."""
 
 
-def effect(
+def measure_effect(
     output: Path,
     *,
-    adapter: Path,
-    data: Path,
-    source: ModelSource,
+    tuned: TunedModel,
     max_tokens: int,
     forgetting: Forgetting,
     mirror: Path | None,
@@ -49,17 +47,17 @@ def effect(
     Raises:
         UserError: it cost more of the general problems than it may, or they can't be read.
     """
-    heldout = Heldout.of(data, source=source, max_tokens=max_tokens)
+    heldout = Heldout.of(tuned.data, source=tuned.source, max_tokens=max_tokens)
     general = _general(forgetting, heldout, mirror=mirror, seed=seed)
     both = [heldout, general] if general else [heldout]
     advance(0, 2, "the base model")
-    dense = not (adapter / ADAPTER_CONFIG).is_file()
-    before = _Model.of(lambda: load_model(source, precision="dense" if dense else "nf4"), both)
+    precision: Precision = "nf4" if tuned.is_adapter else "dense"
+    before = _Model.of(lambda: load_model(tuned.source, precision=precision), both)
     advance(1, 2, "the trained model")
-    after = _Model.of(lambda: trained_model(source, adapter), both)
+    after = _Model.of(tuned.load, both)
     write_json(output / ANSWERS, {"base": before.answers[0], "trained": after.answers[0]})
     figures: dict[str, Any] = {
-        "hops": _hops(heldout, before, after, sizes=(_bytes(source.folder), _bytes(adapter))),
+        "hops": _hops(heldout, before, after, sizes=(_bytes(tuned.source.folder), _bytes(tuned.adapter))),
         "heldout": _change(heldout, before, after, place=0),
     }
     if general:

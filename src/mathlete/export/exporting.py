@@ -1,49 +1,30 @@
 """Export: the merged model in 8 bits, reloaded and compared with the trained one; int8 always, others on request."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mathlete.export.effect import read_effect
-from mathlete.export.formats import FORMATS, export_bytes, load_export, write_format
-from mathlete.export.hops import Heldout, Reference, require_survival
+from mathlete.export.formats import EXPORT_FORMATS, export_bytes, load_export, write_format
+from mathlete.export.hops import Reference, require_survival
 from mathlete.export.layers import layer_costs
 from mathlete.export.model_card import write_card
 from mathlete.export.served import served_hops
-from mathlete.export.settings import Export, FormatName, MergeBase, Survival
-from mathlete.export.survival import log_probabilities
+from mathlete.export.settings import Export, Survival
+from mathlete.export.tuned import TunedModel
 from mathlete.models import ModelSource, load_model, weight_bytes
 from mathlete.runs import Advance, require_space, write_json
-from mathlete.tune.methods import trained_model
 
 SURVIVAL = "survival.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """The folders that an export is made of, and the model that was trained."""
-
-    source: ModelSource
-    data: Path
-    adapter: Path
-    effect: Path
-    merged: Path
-    base: MergeBase
-
-    def reference(self, *, max_tokens: int) -> Reference:
-        """The trained model on the held-out rows."""
-        heldout = Heldout.of(self.data, source=self.source, max_tokens=max_tokens)
-        _, answers = read_effect(self.effect)
-        model = trained_model(self.source, self.adapter)
-        return Reference(heldout=heldout, log_probabilities=log_probabilities(model, heldout.rows), answers=answers)
-
-
-def export(
+def export_model(
     output: Path,
     *,
-    name: FormatName,
-    made: Made,
+    name: str,
+    tuned: TunedModel,
+    effect: Path,
+    merged: Path,
     limits: Survival,
     formats: Export,
     advance: Advance,
@@ -58,34 +39,32 @@ def export(
     """
     steps = 5 if name == "int8" else 4
     advance(0, steps, f"writing {name}")
-    require_space(output, needed_bytes=weight_bytes(made.merged))
-    write_format(output, merged=made.merged, name=name, settings=formats)
+    require_space(output, needed_bytes=weight_bytes(merged))
+    write_format(output, merged=merged, name=name, settings=formats)
     advance(1, steps, "the trained model")
-    reference = made.reference(max_tokens=limits.max_tokens)
+    before, answers = read_effect(effect)
+    reference = tuned.reference(answers=answers, max_tokens=limits.max_tokens)
     hops = []
-    for done, hop in enumerate(_hops(output, name=name, made=made, reference=reference, formats=formats), start=2):
+    for done, hop in enumerate(_hops(output, name=name, merged=merged, reference=reference, formats=formats), start=2):
         advance(done, steps, f"{hop['hop']}, read by {hop['engine']}")
         hops.append(hop)
-    costs = layer_costs(made.source, adapter=made.adapter, base=made.base, merged=made.merged, export=output)
+    costs = layer_costs(tuned, merged=merged, export=output)
     figures = {**_figures(name, hops, tokens=len(reference.log_probabilities)), "hops": hops, "layers": costs}
     write_json(output / SURVIVAL, figures)
-    before = read_effect(made.effect)[0]["hops"] if name == "int8" else []
-    show([*before, *hops], len(reference.log_probabilities))
+    show([*(before["hops"] if name == "int8" else []), *hops], len(reference.log_probabilities))
     for hop in hops:
         require_survival(hop, limits)
-    made_of = {"rows": made.data, "adapter": made.adapter, "merged": made.merged}
+    made_of = {"rows": tuned.data, "adapter": tuned.adapter, "merged": merged}
     told = {key: value for key, value in figures.items() if not isinstance(value, list)}
-    write_card(output, words=FORMATS[name].words, name=name, source=made.source, made_of=made_of, figures=told)
+    write_card(output, words=EXPORT_FORMATS[name].words, name=name, source=tuned.source, made_of=made_of, figures=told)
     advance(steps, steps, "")
     return {**told, **_weakest(costs)}
 
 
-def _hops(
-    output: Path, *, name: FormatName, made: Made, reference: Reference, formats: Export
-) -> Iterator[dict[str, Any]]:
+def _hops(output: Path, *, name: str, merged: Path, reference: Reference, formats: Export) -> Iterator[dict[str, Any]]:
     if name == "int8":
-        source = ModelSource(name="merged", location=str(made.merged))
-        yield reference.hop("merged", lambda: load_model(source), size=weight_bytes(made.merged))
+        source = ModelSource(name="merged", location=str(merged))
+        yield reference.hop("merged", lambda: load_model(source), size=weight_bytes(merged))
     yield reference.hop(name, lambda: load_export(output), size=export_bytes(output))
     yield from served_hops(output, name=name, reference=reference, engines=formats.engines)
 

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.export.formats import load_export
 from mathlete.export.formats.q8_0 import GGUF_FILE
-from mathlete.export.settings import MergeBase
+from mathlete.export.tuned import TunedModel
 from mathlete.models import ModelSource, load_model
 from mathlete.runs import read_json
-from mathlete.tune.methods import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,9 +17,7 @@ Weights = Callable[[str], "Tensor"]
 """A layer's weights in fp32, (out, in), by its name."""
 
 
-def layer_costs(
-    source: ModelSource, *, adapter: Path, base: MergeBase, merged: Path, export: Path
-) -> list[dict[str, Any]]:
+def layer_costs(tuned: TunedModel, *, merged: Path, export: Path) -> list[dict[str, Any]]:
     """What became of each layer that was trained.
 
     With W the weights it was trained on, M the merged and Q the exported ones, and norms Frobenius':
@@ -31,7 +28,7 @@ def layer_costs(
     """
     after, stored = _in_file(merged), stored_weights(export)
     found = []
-    for name, before in _trained_on(source, dense=base == "original" or not (adapter / ADAPTER_CONFIG).is_file()):
+    for name, before in _trained_on(tuned.source, dense=tuned.base == "original" or not tuned.is_adapter):
         whole = after(name)
         change, noise = whole - before, stored(name) - whole
         # Rounding to 16 bits moves an untrained layer too, by less than any training.

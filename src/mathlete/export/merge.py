@@ -6,30 +6,28 @@ most models the original is the better base, is a flag away: unslothai/unsloth-z
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.export.hops import require_kl
 from mathlete.export.settings import MergeBase, Survival
 from mathlete.export.survival import heldout_rows, kl, log_probabilities, row_losses
+from mathlete.export.tuned import TunedModel
 from mathlete.metrics import paired_difference
 from mathlete.models import ModelSource, compute_dtype, is_quantized, load_model, load_tokenizer
 from mathlete.prompts import PromptFormat
 from mathlete.runs import Advance, read_json, require_space
-from mathlete.tune.methods import ADAPTER_CONFIG, trained_model
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
 
-def merge(
+def merge_adapter(
     merged: Path,
     *,
-    adapter: Path,
-    data: Path,
-    source: ModelSource,
-    base: MergeBase,
+    tuned: TunedModel,
     limits: Survival,
     advance: Advance,
     say: Callable[[Any], None],
@@ -41,27 +39,27 @@ def merge(
     Raises:
         UserError: no type keeps the limit.
     """
-    rows = heldout_rows(data)
+    rows = heldout_rows(tuned.data)
     advance(0, 4, "the trained model's distributions")
-    reference = log_probabilities(trained_model(source, adapter), rows)
+    reference = log_probabilities(tuned.load(), rows)
     for dtype in _storage_types():
         advance(1, 4, f"merging, {_name(dtype)}")
-        parameters = _save_merged(merged, adapter=adapter, source=source, base=base, dtype=dtype)
+        parameters = _save_merged(merged, tuned, dtype=dtype)
         advance(2, 4, "comparing")
         found = log_probabilities(load_model(ModelSource(name="merged", location=str(merged))), rows)
         kl_merged = kl(reference, found)
         if kl_merged <= limits.kl_merged:
             break
     advance(3, 4, "the other base")
-    bases = {base: found, **_other_base(adapter, source=source, rows=rows, than=base, dtype=dtype)}
+    bases = {tuned.base: found, **_other_base(tuned, rows=rows, dtype=dtype)}
     compared = compare_bases(bases, reference=reference, rows=rows) if len(bases) > 1 else {}
     if compared:
-        say(bases_in_words(compared, chosen=base))
+        say(bases_in_words(compared, chosen=tuned.base))
     advance(4, 4, f"KL {kl_merged:.1e}")
     require_kl("merged", kl_merged, limits)
     return {
         **compared,
-        "base": base,
+        "base": tuned.base,
         "dtype": _name(dtype),
         "parameters": parameters,
         "kl_merged": kl_merged,
@@ -69,14 +67,12 @@ def merge(
     }
 
 
-def _other_base(
-    adapter: Path, *, source: ModelSource, rows: "Dataset", than: MergeBase, dtype: "torch.dtype"
-) -> "dict[MergeBase, torch.Tensor]":
+def _other_base(tuned: TunedModel, *, rows: "Dataset", dtype: "torch.dtype") -> "dict[MergeBase, torch.Tensor]":
     """What the merge into the other base would give; nothing where there is no other one."""
-    if is_quantized(source) or not (adapter / ADAPTER_CONFIG).is_file():
+    if is_quantized(tuned.source) or not tuned.is_adapter:
         return {}
-    other: MergeBase = "original" if than == "dequant" else "dequant"
-    model = _merged(adapter, source=source, base=other).to(dtype).to(compute_dtype()[0])
+    other: MergeBase = "original" if tuned.base == "dequant" else "dequant"
+    model = _merged(replace(tuned, base=other)).to(dtype).to(compute_dtype()[0])
     return {other: log_probabilities(model.eval(), rows)}
 
 
@@ -127,11 +123,11 @@ def _name(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _save_merged(merged: Path, *, adapter: Path, source: ModelSource, base: MergeBase, dtype: "torch.dtype") -> int:
-    model = _merged(adapter, source=source, base=base).to(dtype)
+def _save_merged(merged: Path, tuned: TunedModel, *, dtype: "torch.dtype") -> int:
+    source, model = tuned.source, _merged(tuned).to(dtype)
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
-    # Of a base that was 4-bit on the disk, transformers would undo its reading, which for 4 bits it can't.
+    # A base loaded from 4-bit files: save_original_format would try to re-quantise it, and fail.
     model.save_pretrained(merged, save_original_format=not is_quantized(source))
     load_tokenizer(source).save_pretrained(merged)
     PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction).save(merged)
@@ -140,14 +136,14 @@ def _save_merged(merged: Path, *, adapter: Path, source: ModelSource, base: Merg
     return parameters
 
 
-def _merged(adapter: Path, *, source: ModelSource, base: MergeBase) -> Any:
+def _merged(tuned: TunedModel) -> Any:
     """The model with the adapter within its weights, or as all its weights were trained."""
     from peft import PeftModel
 
-    if not (adapter / ADAPTER_CONFIG).is_file():
-        return load_model(ModelSource(name="trained", location=str(adapter)), precision="dense")
-    weights: Any = load_model(source, precision="nf4" if base == "dequant" else "dense")
-    if base == "dequant":
+    if not tuned.is_adapter:
+        return tuned.load()
+    weights: Any = load_model(tuned.source, precision="nf4" if tuned.base == "dequant" else "dense")
+    if tuned.base == "dequant":
         weights = weights.dequantize()
         weights.is_loaded_in_4bit = False  # transformers leaves it set, and peft asks it
-    return PeftModel.from_pretrained(weights, str(adapter)).merge_and_unload(safe_merge=True)
+    return PeftModel.from_pretrained(weights, str(tuned.adapter)).merge_and_unload(safe_merge=True)

@@ -10,7 +10,7 @@ from typing import Any
 from mathlete.export.formats import export_bytes
 from mathlete.export.formats.q8_0 import GGUF_FILE
 from mathlete.export.hops import Answers, Heldout, Reference
-from mathlete.export.settings import FormatName, ServingEngine
+from mathlete.export.settings import ServingEngine
 from mathlete.export.survival import asked
 from mathlete.models import ModelSource
 from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
@@ -21,7 +21,7 @@ _PLACES = 200
 
 
 def served_hops(
-    folder: Path, *, name: FormatName, reference: Reference, engines: Sequence[ServingEngine]
+    folder: Path, *, name: str, reference: Reference, engines: Sequence[ServingEngine]
 ) -> Iterator[dict[str, Any]]:
     """Yields a hop (see `Reference.figures`) for each of the engines that reads this format and is installed.
 
@@ -79,7 +79,7 @@ def _next_tokens(server: Any, reference: Reference) -> Iterator[tuple[int, int]]
             number += 1
 
 
-def _vllm(folder: Path, name: FormatName, reference: Reference) -> dict[str, Any]:
+def _vllm(folder: Path, name: str, reference: Reference) -> dict[str, Any]:
     from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
 
     started, heldout = time.monotonic(), reference.heldout

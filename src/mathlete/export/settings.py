@@ -79,7 +79,7 @@ class Export:
     """Activations from which LLM.int8 keeps a column in 16 bits, 0 or above; 0: none is kept."""
 
     @property
-    def others(self) -> list[FormatName]:
+    def others(self) -> list[str]:
         """The formats beside int8, each once."""
         return [name for name in dict.fromkeys(self.formats) if name != "int8"]
 

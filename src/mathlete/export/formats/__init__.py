@@ -10,7 +10,7 @@ from mathlete.errors import UserError
 from mathlete.export.formats.compressed import write_w8a8, write_w8a16
 from mathlete.export.formats.int8 import write_int8
 from mathlete.export.formats.q8_0 import GGUF_FILE, write_q8_0
-from mathlete.export.settings import Export, FormatName
+from mathlete.export.settings import Export
 from mathlete.models import (
     ModelSource,
     compute_dtype,
@@ -25,10 +25,10 @@ from mathlete.tune.devices import DEVICES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class ExportFormat:
     """One 8-bit format."""
 
-    name: FormatName
+    name: str
     words: str
     """What it is."""
     write: Callable[[Path, Path, str, Export], None]
@@ -63,7 +63,7 @@ class Format:
             raise UserError(
                 f"{self.name} runs on compute capability {self.least:g} or later{upper}",
                 value=f"--export.gpu {gpu}, which has {capability:g}",
-                cure="use " + " or ".join(sorted(one.name for one in FORMATS.values() if one.fits(capability))),
+                cure="use " + " or ".join(sorted(one.name for one in EXPORT_FORMATS.values() if one.fits(capability))),
             )
         return f"{self.name}: {gpu} takes it, in {' because '.join(dtype_for(capability))}"
 
@@ -72,20 +72,20 @@ class Format:
         return capability >= self.least and (self.below is None or capability < self.below)
 
 
-FORMATS: dict[str, Format] = {
+EXPORT_FORMATS: dict[str, ExportFormat] = {
     one.name: one
     for one in (
-        Format(
+        ExportFormat(
             name="int8", words="bitsandbytes LLM.int8 (arXiv 2208.07339)", write=write_int8, package=None, least=7.5
         ),
-        Format(
+        ExportFormat(
             name="w8a16",
             words="compressed-tensors, 8-bit weights, 16-bit activations",
             write=write_w8a16,
             package="compressed_tensors",
             least=7.5,
         ),
-        Format(
+        ExportFormat(
             name="w8a8",
             words="compressed-tensors, 8-bit weights and activations",
             write=write_w8a8,
@@ -93,20 +93,20 @@ FORMATS: dict[str, Format] = {
             least=7.5,
             below=10.0,
         ),
-        Format(name="q8_0", words="GGUF Q8_0, for llama.cpp", write=write_q8_0, package="gguf", least=5.0),
+        ExportFormat(name="q8_0", words="GGUF Q8_0, for llama.cpp", write=write_q8_0, package="gguf", least=5.0),
     )
 }
 """Capabilities: bitsandbytes' README (LLM.int8), vLLM's "Supported Hardware" of its quantization pages, whose INT8 page
 says that W8A8 is not supported from 10.0 (Blackwell) on, and llama.cpp's docs/build.md (CUDA)."""
 
 
-def write_format(folder: Path, *, merged: Path, name: FormatName, settings: Export) -> None:
+def write_format(folder: Path, *, merged: Path, name: str, settings: Export) -> None:
     """Writes the whole folder of a format: weights, tokenizer, chat template, instruction, generation settings.
 
     Raises:
         UserError: the format can't hold this model, its package is missing, or its GPU can't run it.
     """
-    found = FORMATS[name]
+    found = EXPORT_FORMATS[name]
     found.require(settings.gpu)
     found.write(folder, merged, served_dtype(merged, settings), settings)
     prompts = prompt_format(ModelSource(name="merged", location=str(merged)))
