@@ -6,11 +6,13 @@ PY     := $(VENV)/bin/python
 WHEELS := $(VENV)/kaggle-wheels
 # The image's own versions of what the notebook imports, for its rehearsal.
 IMAGE  := $(VENV)/kaggle-image
+# The coverage targets set it: the same tests, measured in all their processes.
+MEASURE :=
 # After the installation nothing may reach for a network.
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo demo-submit test slow check fix bench
+.PHONY: setup demo demo-submit test slow coverage coverage-slow coverage-report check fix bench
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -43,10 +45,26 @@ demo-submit: setup
 	&& echo "build, rehearse (20 questions, two runs) and preflight took $$(($$(date +%s) - start)) s"
 
 test: setup
-	$(PY) -m pytest -q -n auto --dist loadfile --durations 20
+	$(PY) $(MEASURE) -m pytest -q -n auto --dist loadfile --durations 20
 
 slow: setup
-	$(PY) -m pytest -q -m slow
+	$(PY) $(MEASURE) -m pytest -q -m slow
+
+# Lines and branches that `make test` reaches, the weakest files last; coverage-slow adds what `make slow` reaches.
+coverage: setup
+	$(PY) -m coverage erase
+	$(MAKE) --no-print-directory test MEASURE='-m coverage run'
+	$(MAKE) --no-print-directory coverage-report
+
+coverage-slow: setup
+	$(MAKE) --no-print-directory slow MEASURE='-m coverage run'
+	$(MAKE) --no-print-directory coverage-report
+
+# Of what was measured so far, even if a test failed.
+coverage-report: setup
+	$(PY) -m coverage combine --quiet --append
+	$(PY) -m coverage report
+	$(PY) -m coverage json --quiet
 
 check: setup
 	$(VENV)/bin/ruff format --check .
