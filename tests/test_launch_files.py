@@ -20,7 +20,8 @@ import tyro
 import yaml
 
 from mathlete.shipped import data_folder
-from train.__main__ import MathSettings, defaults
+from train.math_command import MATH_COMMAND
+from train.settings import MathSettings
 
 FILES = sorted((data_folder() / "launch").glob("*.sky.yaml"))
 
@@ -45,7 +46,7 @@ def test_the_training_command_is_understood() -> None:
     for name, value in found["envs"].items():
         line = line.replace(f"${name}", value)
     words = shlex.split(line.partition("-m train math")[2])
-    settings = tyro.cli(MathSettings, args=words, default=defaults(words))
+    settings = tyro.cli(MathSettings, args=words, default=MATH_COMMAND.default_settings(words))
     settings.check()
     assert settings.run == Path("/runs/r1-qwen-7b")
 

@@ -23,7 +23,7 @@ from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lin
 from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, owner_of_credentials, write_metadata
 from mathlete.submission.notebook import notebook_text, write_notebook
 from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
-from submit.making import build_defaults
+from submit.__main__ import COMMANDS
 
 NAMES = Names(owner="alice", model_version=1)
 
@@ -95,7 +95,7 @@ def test_completions_may_be_as_long_as_the_model_allows(tmp_path: Path) -> None:
     for context, tokens in ((1024, 256), (131_072, 32_768), (None, 1024)):
         config = {} if context is None else {"max_position_embeddings": context}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        found = build_defaults(["--model", str(tmp_path)])
+        found = COMMANDS["build"].default_settings(["--model", str(tmp_path)])
         assert found.sampling == SamplingConfig(max_tokens=tokens)
 
 

@@ -25,7 +25,8 @@ from mathlete.shipped import data_folder
 from mathlete.tune.methods import trained_model
 from mathlete.tune.trainers import schedule
 from mathlete.tune.training import METRICS
-from train.__main__ import COMMANDS, defaults
+from train.__main__ import COMMANDS
+from train.presets import preset
 
 GOLDEN = Path(__file__).parent / "golden"
 POCKET = data_folder() / "pocket" / "model"
@@ -319,14 +320,13 @@ def test_a_full_disk_is_exit_2_before_anything_is_written(tmp_path: Path, root: 
 
 
 def test_the_run_is_named_by_what_it_does() -> None:
-    from train.run import Training
+    from train.steps import MathRun
 
     def named(*, folder: Path | None = None, seed: int = 0, **corpus: Any) -> str:
-        settings = defaults(["--model", "pocket"])
-        keys = ("rows", "filters", "recipe", "merge_base", "forgetting", "survival", "export")
-        given: Any = {key: getattr(settings, key) for key in keys}
-        reads = replace(settings.corpus, **corpus)
-        return str(Training(model=model_source("pocket"), corpus=reads, folder=folder, seed=seed, **given).run)
+        settings = preset("pocket")
+        data = replace(settings.data, corpus=replace(settings.data.corpus, **corpus))
+        settings = replace(settings, run=folder, seed=seed, data=data)
+        return str(MathRun(settings=settings, model=model_source("pocket"), say=print).folder)
 
     assert named() == named(mirror=Path("m"))
     assert named().startswith("runs/train-pocket-")

@@ -15,7 +15,8 @@ from mathlete.corpus.card import REASONS, reason_in_words
 from mathlete.corpus.sources import source, sources
 from mathlete.corpus.suites import load_suite
 from mathlete.shipped import data_folder
-from train.__main__ import COMMANDS, defaults
+from train.__main__ import COMMANDS
+from train.math_command import MATH_COMMAND
 
 
 def run(*words: object) -> int:
@@ -155,7 +156,7 @@ def test_show_of_no_run_is_exit_2(
     ],
 )
 def test_a_file_is_read_to_its_end(words: list[str], limit: int | None) -> None:
-    assert defaults(["--model", "pocket", *words]).corpus.limit == limit
+    assert MATH_COMMAND.default_settings(["--model", "pocket", *words]).data.corpus.limit == limit
 
 
 @pytest.mark.parametrize(
@@ -172,8 +173,8 @@ def test_a_file_is_read_to_its_end(words: list[str], limit: int | None) -> None:
 def test_defaults_follow_the_model(words: list[str], source: str, epochs: float) -> None:
     if not words and torch.cuda.is_available():
         pytest.skip("without a name the default depends on the GPU")
-    found = defaults(words)
-    assert (found.corpus.source, found.tune.epochs) == ((source,), epochs)
+    settings = MATH_COMMAND.default_settings(words)
+    assert (settings.data.corpus.source, settings.recipe.tune.epochs) == ((source,), epochs)
 
 
 @pytest.mark.parametrize("words", [["--model", "pocket"], ["--tokenizer", str(data_folder() / "pocket" / "model")]])

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from mathlete.command import run_command_line
 from mathlete.models import MODEL_NAMES, load_model, model_source
 from mathlete.shipped import data_folder
-from train.__main__ import COMMANDS, settings_of
-from train.presets import PRESETS
+from train.__main__ import COMMANDS
+from train.presets import PRESETS, preset
 
 POCKET = data_folder() / "pocket" / "model"
 
@@ -28,10 +28,10 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_whole_and_within_its_ranges(name: str) -> None:
-    found = settings_of(name)
-    found.check()
-    assert found.tune.steps is None
-    assert found.corpus.limit is not None
+    settings = preset(name)
+    settings.check()
+    assert settings.recipe.tune.steps is None
+    assert settings.data.corpus.limit is not None
     assert name in MODEL_NAMES
 
 

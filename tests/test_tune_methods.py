@@ -25,8 +25,10 @@ from mathlete.tune.recipe import BAD_INITS, METHODS, UNMERGEABLE, Dpo, Grpo, Rec
 from mathlete.tune.reward import reward_function, reward_of, reward_rows
 from mathlete.tune.settings import Init, Lora, Tune
 from mathlete.tune.trainers import prepared
-from train.__main__ import COMMANDS, MathSettings, defaults
-from train.run import recipe_settings
+from train.__main__ import COMMANDS
+from train.math_command import MATH_COMMAND
+from train.settings import MathSettings
+from train.steps import recipe_settings
 
 WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "3", "--tune.batch", "8", "--tune.log-every", "1",
          "--grpo.max-tokens", "32", "--survival.max-tokens", "24", "--survival.greedy", "0",
@@ -165,7 +167,7 @@ def test_virtual_tokens_are_trained_alone_and_their_merge_is_refused_before_anyt
         assert f"--method {method} trains no weights that could be merged, got --until {until}" in message
         assert "use --until tune and load base and adapter with peft" in message
         assert not (folder / method).exists()
-    assert defaults(["--model", "pocket", "--method", method]).until == "tune"
+    assert MATH_COMMAND.default_settings(["--model", "pocket", "--method", method]).until == "tune"
 
 
 @pytest.mark.parametrize("init", ["gaussian", pytest.param("eva", marks=pytest.mark.slow)])
@@ -284,7 +286,7 @@ def test_only_the_settings_of_the_own_method_make_another_adapter() -> None:
     grpo = replace(recipe, method="grpo")
     assert recipe_settings(grpo) != recipe_settings(replace(grpo, grpo=Grpo(brevity=0.5)))
     assert recipe_settings(recipe) == recipe_settings(replace(recipe, tune=Tune(save_every=7)))
-    assert isinstance(defaults(["--model", "pocket"]), MathSettings)
+    assert isinstance(MATH_COMMAND.default_settings(["--model", "pocket"]), MathSettings)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ People's text goes to stderr where `--json` is set, so that stdout ends with exa
 Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-C · 1 a bug, with its traceback.
 """
 
+import argparse
 import errno
 import json
 import os
@@ -11,9 +12,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Union
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
 
@@ -32,8 +32,48 @@ class Command:
     """Carries the command out and returns its line of JSON."""
     help: str
     """Shown by --help: what it does, then two examples."""
-    defaults: Callable[[Sequence[str]], object] | None = None
-    """Makes the settings that hold where the words say nothing else, for a command whose defaults depend on them."""
+    leading_flags: tuple[str, ...] = ()
+    """Flags that the defaults of others depend on, such as a model's name; read in a first pass."""
+    defaults: "Callable[[LeadingFlags], object] | None" = None
+    """Makes the default settings from the leading flags; None: those of the settings class."""
+
+    def default_settings(self, words: Sequence[str]) -> Any:
+        """The settings that hold where the words say nothing else; None: those of the settings class."""
+        return None if self.defaults is None else self.defaults(read_leading_flags(words, self.leading_flags))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeadingFlags:
+    """The values of a few flags, read before the settings they belong to are known.
+
+    A command line is parsed in two passes where one flag decides the defaults of others (`--model` chooses a preset).
+    The first pass reads just the leading flags and leaves all other words alone, mistakes included; the command makes
+    its default settings of them. The second pass parses all words against those defaults, and reports every mistake.
+    """
+
+    given: Mapping[str, Sequence[str]]
+    asks_for_help: bool
+
+    def values(self, flag: str) -> Sequence[str]:
+        """The words after a flag; none where it was not given."""
+        return self.given[flag]
+
+    def last(self, flag: str) -> str | None:
+        """The last word after a flag, or None."""
+        return self.given[flag][-1] if self.given[flag] else None
+
+
+def read_leading_flags(words: Sequence[str], flags: Sequence[str]) -> LeadingFlags:
+    """The first pass: the values of these flags among all the words.
+
+    >>> read_leading_flags(["--n", "3", "--model=a", "--source", "b", "c"], ["model", "source"]).given
+    {'model': ['a'], 'source': ['b', 'c']}
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in flags:
+        parser.add_argument(f"--{flag}", nargs="*", default=[])
+    given, _ = parser.parse_known_args(words)
+    return LeadingFlags(given=vars(given), asks_for_help=not {"-h", "--help"}.isdisjoint(words))
 
 
 def run_command_line(
@@ -76,23 +116,18 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
     return 0
 
 
-def _quick_unions(settings: Any) -> Any:
-    """The settings class with `X | None` spelled typing.Union: for the former tyro loads typeguard, 0.1 s of --help."""
-    for field in fields(settings):
-        if isinstance(field.type, UnionType):
-            settings.__annotations__[field.name] = field.type = Union.__getitem__(field.type.__args__)
-        elif is_dataclass(field.type):
-            _quick_unions(field.type)
-    return settings
-
-
 def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     import tyro
 
     try:
-        given: Any = tyro.MISSING_NONPROP if command.defaults is None else command.defaults(argv)
-        kind = _quick_unions(command.settings)
-        settings: object = tyro.cli(kind, prog=prog, description=command.help, args=list(argv), default=given)
+        default = command.default_settings(argv)
+        settings: object = tyro.cli(
+            command.settings,
+            prog=prog,
+            description=command.help,
+            args=list(argv),
+            default=tyro.MISSING_NONPROP if default is None else default,
+        )
     except SystemExit as stop:
         return int(stop.code or 0)
     try:

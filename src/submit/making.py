@@ -1,11 +1,9 @@
 """`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
-from mathlete.command import busy, console
+from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel.config import KernelConfig
@@ -83,11 +81,10 @@ class BuildSettings:
         return (KAGGLE, WHEELS) if self.folder == WORK else (self.folder / "kaggle", self.folder / "wheels")
 
 
-def build_defaults(words: Sequence[str]) -> BuildSettings:
+def build_defaults(flags: LeadingFlags) -> BuildSettings:
     """Completions as long as the named model's context allows: a quarter of it, at most R1's 32768 tokens."""
-    named = [word.removeprefix("--model=") for word in words if word.startswith("--model=")]
-    named += [value for flag, value in pairwise(words) if flag == "--model"]
-    folder = Path(model_source("pocket").location) if not named or named[-1] == "pocket" else Path(named[-1])
+    model = flags.last("model") or "pocket"
+    folder = Path(model_source("pocket").location) if model == "pocket" else Path(model)
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     tokens = min(32_768, int(str(config.get("max_position_embeddings", 4096))) // 4)
     return BuildSettings(sampling=SamplingConfig(max_tokens=tokens))

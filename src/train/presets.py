@@ -17,49 +17,46 @@ The precision is not a preset's: `mathlete.models.dtype_for` takes it from the h
 commits are in `mathlete.models.HUB_MODELS`; those of the 4-bit copies are pinned at first use.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
+from mathlete.command import LeadingFlags
 from mathlete.corpus.settings import Corpus, Filters
+from mathlete.corpus.tables import FORMATS
 from mathlete.export import Forgetting, Survival
+from mathlete.models import default_model
 from mathlete.rows.settings import Rows
+from mathlete.tune.recipe import METHODS, UNMERGEABLE, Recipe
 from mathlete.tune.settings import Lora, Tune
+from train.settings import AfterTraining, DataSettings, MathSettings
 
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """Defaults of `python -m train math` for one model."""
-
-    corpus: Corpus
-    rows: Rows
-    filters: Filters
-    lora: Lora
-    tune: Tune
-    forgetting: Forgetting
-    survival: Survival
-
-
-POCKET = Preset(
-    corpus=Corpus(source=("pocket",), limit=9_800),
-    rows=Rows(max_tokens=512, heldout=200),
-    # The generator draws some problems twice; the scores of the shipped runs were measured with them.
-    filters=Filters(duplicates="keep"),
-    lora=Lora(rank=16, alpha=32),
-    tune=Tune(rate=2e-3, batch=32),
-    forgetting=Forgetting(source="pocket-easy"),
-    survival=Survival(max_tokens=256),
+POCKET = MathSettings(
+    data=DataSettings(
+        corpus=Corpus(source=("pocket",), limit=9_800),
+        rows=Rows(max_tokens=512, heldout=200),
+        # The generator draws some problems twice; the scores of the shipped runs were measured with them.
+        filters=Filters(duplicates="keep"),
+    ),
+    recipe=Recipe(lora=Lora(rank=16, alpha=32), tune=Tune(rate=2e-3, batch=32)),
+    after=AfterTraining(forgetting=Forgetting(source="pocket-easy"), survival=Survival(max_tokens=256)),
 )
-DISTILLED = Preset(
-    corpus=Corpus(source=("openr1",), limit=2_000),
-    rows=Rows(max_tokens=8192, heldout=200, policy="shortest_correct"),
-    filters=Filters(),
-    lora=Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",)),
-    tune=Tune(rate=2e-4, epochs=2.0, batch=8, accumulate=2, warmup=0.05, clip=0.3, save_every=25, log_every=5),
+DISTILLED = MathSettings(
+    data=DataSettings(
+        corpus=Corpus(source=("openr1",), limit=2_000),
+        rows=Rows(max_tokens=8192, heldout=200, policy="shortest_correct"),
+    ),
+    recipe=Recipe(
+        lora=Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",)),
+        tune=Tune(rate=2e-4, epochs=2.0, batch=8, accumulate=2, warmup=0.05, clip=0.3, save_every=25, log_every=5),
+    ),
     # Which general set is at hand is the user's to say: --forgetting.source gsm8k, or a file of traced problems.
-    forgetting=Forgetting(),
-    survival=Survival(max_tokens=4096),
+    after=AfterTraining(forgetting=Forgetting(), survival=Survival(max_tokens=4096)),
 )
 # A step of 16 rows takes minutes there: a kill must not cost an hour.
-LARGE = replace(DISTILLED, tune=replace(DISTILLED.tune, save_every=10, log_every=1))
+LARGE = replace(
+    DISTILLED,
+    recipe=replace(DISTILLED.recipe, tune=replace(DISTILLED.recipe.tune, save_every=10, log_every=1)),
+)
 PRESETS = {
     "pocket": POCKET,
     "r1-qwen-1.5b": DISTILLED,
@@ -78,6 +75,52 @@ Without Regret"). The others are starting points, not searched for: few trained 
 and rewards smaller ones."""
 
 
-def preset(model: str | None) -> Preset:
-    """The preset of a model's name; folders and hub ids have the distillations'."""
-    return POCKET if model is None else PRESETS.get(model, DISTILLED)
+LEADING_FLAGS = ("model", "method", "tokenizer", "source")
+"""Flags that the defaults of others depend on."""
+
+
+def preset(model: str) -> MathSettings:
+    """The settings of a model's name; folders and hub ids have the distillations'."""
+    return PRESETS.get(model, DISTILLED)
+
+
+def default_settings(flags: LeadingFlags) -> MathSettings:
+    """The settings that hold where the command line says nothing else: the model's preset, fitted to the method."""
+    settings = with_method(preset(_preset_name(flags)), flags.last("method"))
+    if any(_names_a_file(word) for word in flags.values("source")):
+        # The preset's limit is that of its own source: a user's file is read to its end.
+        corpus = replace(settings.data.corpus, limit=None)
+        return replace(settings, data=replace(settings.data, corpus=corpus))
+    return settings
+
+
+def _preset_name(flags: LeadingFlags) -> str:
+    if model := flags.last("model"):
+        return model
+    if flags.values("tokenizer"):
+        return "a model that is not the pocket model"
+    # --help must not wait until torch has looked for a GPU.
+    return "pocket" if flags.asks_for_help else default_model()[0]
+
+
+def _names_a_file(source: str) -> bool:
+    """Whether a word of --source names a file, with or without a weight.
+
+    >>> [_names_a_file(word) for word in ("mine.jsonl", "mine.jsonl=2", "gsm8k=1")]
+    [True, True, False]
+    """
+    return any(Path(word).suffix in FORMATS for word in (source, source.rpartition("=")[0]))
+
+
+def with_method(settings: MathSettings, method: str | None) -> MathSettings:
+    """The preset's settings as the method needs them: its own learning rate, and traces to choose between for DPO."""
+    if method not in METHODS:
+        return settings
+    tune = settings.recipe.tune
+    tune = replace(tune, rate=tune.rate * RATES.get(method, 1.0))
+    changed = replace(settings, recipe=replace(settings.recipe, method=method, tune=tune))
+    if method == "dpo":
+        data = settings.data
+        corpus, rows = replace(data.corpus, keep_dropped=True), replace(data.rows, policy="all")
+        return replace(changed, data=replace(data, corpus=corpus, rows=rows))
+    return replace(changed, until="tune") if method in UNMERGEABLE else changed

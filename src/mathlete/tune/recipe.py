@@ -73,6 +73,7 @@ class Recipe:
     """All that makes one adapter another, beside model, rows and seed."""
 
     method: Method = "lora"
+    """What is trained: adapters by peft's names, every weight (full), a LoRA by preferences (dpo) or rewards (grpo)."""
     lora: Lora = field(default_factory=Lora)
     tune: Tune = field(default_factory=Tune)
     dpo: Dpo = field(default_factory=Dpo)

@@ -1,0 +1,172 @@
+"""`python -m train math`: from problems with traces to an 8-bit model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mathlete.command import Command, console
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
+from mathlete.runs import Step
+from mathlete.tune.ranks import first, leave, shared
+from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset
+from train.settings import MathSettings
+
+_SMALL_BYTES = 200_000_000
+"""Weights below which a second thread costs more than it brings."""
+_LAST_WORDS = {
+    "format": "the rows are in",
+    "tune": "the adapter is",
+    "merge": "the merged model is",
+    "export": "the model to serve is",
+}
+
+
+def train_math(settings: MathSettings) -> dict[str, object]:
+    """Trains the model, or goes on with a run that was stopped; prints what each step gave and returns the figures."""
+    from train.launch import require_launched
+    from train.steps import MathRun, follow, run_steps
+
+    settings.check()
+    out = console(json=settings.json)
+    out.quiet = not first()
+    if settings.plan:
+        return print_plan(settings, say=out.print)
+    require_launched(settings.until, method=settings.recipe.method)
+    model, reason = choose_model(settings)
+    out.print(f"model {model.name}: {reason}")
+    if settings.until != "format":
+        # Free memory differs between devices; all must take the same steps.
+        settings = shared(split_batch(settings, model, say=out.print))
+    print_settings(settings, say=out.print)
+    set_threads(settings.threads, model)
+    run = MathRun(settings=settings, model=model, say=out.print)
+    if not first():
+        follow(run)
+        leave()
+        raise SystemExit(0)
+    steps = run_steps(run)
+    leave()
+    last = next(step for step in steps if step.name == settings.until)
+    out.print(f"{run.folder}: {_LAST_WORDS[last.name]} {last.folder}")
+    return {"run": str(run.folder), last.name: str(last.folder), **summarize(steps)}
+
+
+def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
+    """(the model, why it is that one); of a model that only lends its tokenizer, the folder of that."""
+    folder = settings.tokenizer
+    if folder is None:
+        name, reason = (settings.model, "named by --model") if settings.model else default_model()
+        source, commit = pinned(model_source(name))
+        return source, f"{reason}; {commit}"
+    if settings.until != "format":
+        value = f"--until {settings.until}"
+        raise UserError("--tokenizer is for rows without a model", value=value, cure="use --until format")
+    if not folder.is_dir():
+        raise UserError("--tokenizer must be a folder", value=str(folder), cure="check the path")
+    name = settings.model or folder.resolve().name
+    return ModelSource(name=name, location=str(folder)), f"its tokenizer in {folder}, by --tokenizer"
+
+
+def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:
+    """Prints the memory that training will need on the device, part by part; returns it."""
+    from mathlete.models.shapes import shape_of
+    from mathlete.tune.devices import device_named
+    from mathlete.tune.plan import plan_for, plan_line, plan_table
+
+    model = model_source(settings.model or default_model()[0])
+    settings = split_batch(settings, model, say=say)
+    plan = plan_for(
+        shape_of(model),
+        device=device_named(settings.device),
+        recipe=settings.recipe,
+        longest=settings.data.rows.max_tokens,
+    )
+    say(plan_table(plan))
+    return plan_line(plan)
+
+
+def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[object], None]) -> MathSettings:
+    """The settings with the preset's batch in passes that fit the device; a batch that was named is kept."""
+    from mathlete.models.shapes import shape_of
+    from mathlete.tune.devices import device_named, gib, this_device
+    from mathlete.tune.plan import split_to_fit
+
+    named, usual = settings.recipe.tune, preset(settings.model or "pocket").recipe.tune
+    if (named.batch, named.accumulate) != (usual.batch, usual.accumulate) or settings.recipe.method == "grpo":
+        return settings
+    device = device_named(settings.device) if settings.device else this_device(whole=True)
+    longest = settings.data.rows.max_tokens
+    recipe = split_to_fit(settings.recipe, shape_of(model), device=device, longest=longest)
+    if recipe.tune.batch != named.batch:
+        say(
+            f"rows a pass: {recipe.tune.batch}, not {named.batch}, as many as fit of {longest} tokens in "
+            f"{gib(device.memory):.0f} GiB of {device.name}; {recipe.tune.accumulate} passes a step"
+        )
+    return replace(settings, recipe=recipe)
+
+
+def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> None:
+    """Prints every group of settings that changes the result."""
+    data, recipe, after = settings.data, settings.recipe, settings.after
+    say(f"corpus: {data.corpus}")
+    say(f"rows: {data.rows}")
+    say(f"filters: {data.filters}")
+    say(f"method: {recipe.method}")
+    say(f"lora: {recipe.lora}")
+    say(f"tune: {recipe.tune}")
+    if recipe.method == "dpo":
+        say(f"dpo: {recipe.dpo}")
+    if recipe.method == "grpo":
+        say(f"grpo: {recipe.grpo}")
+    say(f"merge_base: {after.merge_base}")
+    say(f"forgetting: {after.forgetting}")
+    say(f"survival: {after.survival}")
+    say(f"export: {after.export}")
+    say(f"seed: {settings.seed}")
+
+
+def set_threads(threads: int | None, model: ModelSource) -> None:
+    """Sets torch's threads: those that were named, else 1 for a small model."""
+    import torch
+
+    small = model.folder is not None and weight_bytes(model.folder) < _SMALL_BYTES
+    if threads or small:
+        torch.set_num_threads(threads or 1)
+
+
+_SUMMARY = (
+    "rows",
+    "kept",
+    "drops",
+    "parity",
+    "steps",
+    "last_loss",
+    "dtype",
+    "kl_merged",
+    "kl_int8",
+    "greedy_unchanged",
+)
+"""Figures of the steps that the line of JSON repeats."""
+
+
+def summarize(steps: Sequence[Step]) -> dict[str, object]:
+    """The figures of all steps that the line of JSON has."""
+    figures = {key: step.figures[key] for step in steps for key in _SUMMARY if key in step.figures}
+    figures["dropped"] = figures["drops"]
+    exports = {step.name: step.figures for step in steps if step.name.startswith("export-")}
+    seconds = sum(float(str(step.manifest["seconds"])) for step in steps)
+    skipped = [step.name for step in steps if step.skipped]
+    line = {**figures, "seconds": round(seconds, 1), "skipped": skipped}
+    return {**line, "exports": exports} if exports else line
+
+
+MATH_COMMAND = Command(
+    settings=MathSettings,
+    run=train_math,
+    leading_flags=LEADING_FLAGS,
+    defaults=default_settings,
+    help="Tunes a model on problems with traces: format, QLoRA, merge, 8-bit export, each measured.\n\n"
+    f"Presets: {', '.join(name for name in PRESETS if not name.endswith('-4bit'))}; with -4bit the R1 models' "
+    "smaller downloads.\n\n"
+    "Examples:\n\npython -m train math\n\npython -m train math --model r1-qwen-1.5b --source openr1 --limit 2000",
+)

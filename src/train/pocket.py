@@ -1,0 +1,98 @@
+"""`python -m train pocket-base`, `pocket-problems`: the pocket model from nothing, and problems of its generator."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mathlete.command import Command, console
+from mathlete.errors import UserError
+from mathlete.pocket.base import PocketBaseConfig
+from mathlete.runs import run_step, sha256_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketBaseSettings:
+    """How the pocket model is pretrained."""
+
+    base: Annotated[PocketBaseConfig, tyro.conf.arg(name="")] = field(default_factory=PocketBaseConfig)
+    run: Path = Path("runs/pocket-base")
+    """The run's folder; the model is in its folder `model`."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
+    """Pretrains the pocket model, or goes on with a run that was stopped; returns where it is and its figures."""
+    from mathlete.pocket.base import build_pocket_base
+    from train.steps import describe_step
+
+    settings.base.check()
+    out = console(json=settings.json)
+    step = run_step(
+        "pocket-base",
+        folder=settings.run / "model",
+        inputs={},
+        settings=asdict(settings.base),
+        build=lambda folder: build_pocket_base(folder, settings.base),
+    )
+    out.print(f"{step.folder}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")
+    return {"run": str(settings.run), "model": str(step.folder), **step.figures, "skipped": step.skipped}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketProblemsSettings:
+    """Which problems of the pocket generator."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """JSONL file to write."""
+    families: tuple[str, ...] = ("hard",)
+    """easy, hard, or families such as hard/power; they take turns."""
+    count: int = 1000
+    """Problems in all."""
+    seed: int = 0
+    """Another seed gives other problems, the same one the same bytes."""
+    split: Literal["train", "test"] = "train"
+    """No problem of one side has the numbers of any problem of the other."""
+    unique: bool = False
+    """No two problems of a family with the same numbers."""
+    traces: bool = True
+    """With the trace that solves each, as `python -m train math --source FILE` reads them."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+
+def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
+    """Writes generated problems into a file; returns their count and the file's hash."""
+    from mathlete.pocket import generate
+    from mathlete.pocket.suite import write_items
+
+    if settings.count < 1:
+        raise UserError("--count must be at least 1", value=settings.count, cure="use --count 1000")
+    items = generate(
+        families=settings.families,
+        count=settings.count,
+        seed=settings.seed,
+        split=settings.split,
+        unique=settings.unique,
+    )
+    write_items(settings.file, items, traces=settings.traces)
+    digest = sha256_file(settings.file)
+    console(json=settings.json).print(f"{len(items)} problems: {settings.file}, sha256 {digest}")
+    return {"file": str(settings.file), "problems": len(items), "sha256": digest}
+
+
+POCKET_BASE_COMMAND = Command(
+    settings=PocketBaseSettings,
+    run=pocket_base,
+    help="Pretrains the pocket model from nothing; the defaults rebuild the shipped one.\n\n"
+    "Examples:\n\npython -m train pocket-base\n\npython -m train pocket-base --steps 300 --run runs/small-base",
+)
+POCKET_PROBLEMS_COMMAND = Command(
+    settings=PocketProblemsSettings,
+    run=pocket_problems,
+    help="Writes problems of the pocket generator, any number of them, byte-identical for the same arguments.\n\n"
+    "Examples:\n\npython -m train pocket-problems hard.jsonl --count 5000 --seed 7\n\n"
+    "python -m train pocket-problems suite.jsonl --families hard/power easy/gcd --split test --no-traces",
+)

@@ -1,0 +1,84 @@
+"""The settings of `python -m train math`: one object, made of the command line and handed on as it is."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mathlete.corpus.settings import Corpus, Filters
+from mathlete.errors import UserError
+from mathlete.export import Export, Forgetting, MergeBase, Survival
+from mathlete.models import DeviceName
+from mathlete.rows.settings import Rows
+from mathlete.tune.recipe import Recipe
+
+Until = Literal["format", "tune", "merge", "export"]
+"""The last step of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which problems and traces, and which rows are made of them."""
+
+    corpus: Annotated[Corpus, tyro.conf.arg(name="")]
+    rows: Rows
+    filters: Filters = field(default_factory=Filters)
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        for part in (self.corpus, self.rows, self.filters):
+            part.check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterTraining:
+    """What follows the training: measuring, merging, exporting, and the limits on what each may cost."""
+
+    merge_base: MergeBase = "dequant"
+    """Merge into the 4-bit base the adapter was trained on, dequantised, or into the model's original weights."""
+    forgetting: Forgetting
+    survival: Survival
+    export: Export = field(default_factory=Export)
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        for part in (self.forgetting, self.survival, self.export):
+            part.check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathSettings:
+    """What to train on what. Defaults shown are those of the model that is named, else the pocket model's."""
+
+    model: str | None = None
+    """pocket, a preset, a folder or a hub id; default: what this machine can run."""
+    tokenizer: Path | None = None
+    """Folder of a tokenizer, to format for a model whose weights are elsewhere; with --until format."""
+    until: Until = "export"
+    """The last step to do."""
+    run: Path | None = None
+    """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
+    data: Annotated[DataSettings, tyro.conf.arg(name="")]
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    after: Annotated[AfterTraining, tyro.conf.arg(name="")]
+    seed: int = 0
+    """Chooses the pocket generator's problems, the held-out rows, the adapter's first weights and the order of rows."""
+    threads: int | None = None
+    """CPU threads; default: 1 for a small model, else all cores."""
+    plan: bool = False
+    """Print the memory that training will need, part by part, and stop: nothing is loaded."""
+    device: DeviceName | None = None
+    """GPU to plan for, with --plan; default: this machine's device."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        if self.device is not None and not self.plan:
+            raise UserError("--device is what to plan for", value=self.device, cure="add --plan, or leave it out")
+        for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
+            if value is not None and value < least:
+                raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
+        for part in (self.data, self.recipe, self.after):
+            part.check()
