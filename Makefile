@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(PY) -m pip download --quiet --disable-pip-version-check -c constraints.txt --no-deps --only-binary=:all: \
 		--platform manylinux_2_24_x86_64 -d $(WHEELS) bitsandbytes
-	$(PY) -m submit image --folder $(IMAGE)
+	$(PY) -m submit image --run $(IMAGE)
 	@touch $@
 
 demo: setup
@@ -37,10 +37,10 @@ demo: setup
 demo-submit: setup
 	@start=$$(date +%s) \
 	&& set -x \
-	&& $(PY) -m submit build --model runs/demo-train/export --names.owner mathlete-demo --folder runs/demo-submit \
+	&& $(PY) -m submit build --model runs/demo-train/export --names.owner mathlete-demo --run runs/demo-submit \
 		--find-links $(WHEELS) \
-	&& $(PY) -m submit rehearse --questions 20 --image $(IMAGE) --folder runs/demo-submit \
-	&& $(PY) -m submit preflight --folder runs/demo-submit \
+	&& $(PY) -m submit rehearse --questions 20 --image $(IMAGE) --run runs/demo-submit \
+	&& $(PY) -m submit preflight --run runs/demo-submit \
 	&& { set +x; } 2>/dev/null \
 	&& echo "build, rehearse (20 questions, two runs) and preflight took $$(($$(date +%s) - start)) s"
 

@@ -350,6 +350,7 @@ def test_pocket_problems_are_byte_identical_and_readable(
     for words, message in (
         (["--count", "0"], "--count must be at least 1"),
         (["--families", "hard/powerr"], "did you mean hard/power"),
+        (["--out", "e.jsonl"], "pocket-problems writes one file, got both FILE and --out"),
     ):
         assert run("pocket-problems", "d.jsonl", *words) == 2
         assert message in capsys.readouterr().err

@@ -40,11 +40,11 @@ class RulesSettings:
 
 def rules(settings: RulesSettings) -> dict[str, object]:
     """Prints the competition's answer range, clock and gateway columns; returns them."""
-    found = asdict(competition(settings.competition))
+    values = asdict(competition(settings.competition))
     out = console(json=settings.json)
-    for name, value in found.items():
+    for name, value in values.items():
         out.print(f"{name:<20} {value}")
-    return {"competition": settings.competition, **found}
+    return {"competition": settings.competition, **values}
 
 
 COMMANDS = {
@@ -69,13 +69,13 @@ COMMANDS = {
         run=wheels_command,
         help="Makes the wheelhouse alone: resolved for Kaggle's image, hashed, verified with no index.\n\nExamples:\n\n"
         'python -m submit wheels --need "bitsandbytes>=0.49"\n\n'
-        "python -m submit wheels --find-links downloads --folder runs/wheels",
+        "python -m submit wheels --find-links downloads --run runs/wheels",
     ),
     "image": Command(
         settings=ImageSettings,
         run=image_command,
         help="Downloads the image's versions of what the notebook imports, torch apart; `rehearse` does so by itself."
-        "\n\nExamples:\n\npython -m submit image\n\npython -m submit image --folder DIR --json",
+        "\n\nExamples:\n\npython -m submit image\n\npython -m submit image --run DIR --json",
     ),
     "rehearse": Command(
         settings=RehearseSettings,
@@ -99,9 +99,9 @@ COMMANDS = {
     "submit": Command(
         settings=SubmitSettings,
         run=submit_command,
-        help="Submits the pushed version of this very build to the competition. Sends nothing without --confirm."
-        "\n\nExamples:\n\npython -m submit submit --confirm --message first\n\n"
-        "python -m submit submit --confirm --wait",
+        help="Submits the pushed version of this very build to the competition. Sends nothing without --yes."
+        "\n\nExamples:\n\npython -m submit submit --yes --message first\n\n"
+        "python -m submit submit --yes --wait",
     ),
     "ledger": Command(
         settings=LedgerSettings,

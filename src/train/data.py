@@ -131,8 +131,8 @@ class Data:
     @cached_property
     def _commits(self) -> dict[str, str | None]:
         """The commit of each source that is read from the hub."""
-        found = {spec.name: spec.registered for spec in self._specs}
-        return {name: hub_commit(src) for name, src in found.items() if src and not self.settings.corpus.mirror}
+        sources = {spec.name: spec.registered for spec in self._specs}
+        return {name: hub_commit(src) for name, src in sources.items() if src and not self.settings.corpus.mirror}
 
     @cached_property
     def _suites(self) -> list[Suite]:

@@ -56,14 +56,14 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
             settings.out, "".join(json.dumps(pair_line(pair), ensure_ascii=False) + "\n" for pair in pairs)
         )
     kinds = Counter(pair.kind for pair in pairs)
-    found: dict[str, object] = {
+    counts: dict[str, object] = {
         "pairs": len(pairs),
         "rows_hit": len({pair.row.id for pair in pairs}),
         "suite_hit": len({pair.suite.id for pair in pairs}),
         "by_kind": {kind: kinds[kind] for kind in ("exact", "ngram", "near")},
     }
-    out.print(f"{settings.file} and {', '.join(settings.suite)}: " + ", ".join(f"{k} {v}" for k, v in found.items()))
-    return found
+    out.print(f"{settings.file} and {', '.join(settings.suite)}: " + ", ".join(f"{k} {v}" for k, v in counts.items()))
+    return counts
 
 
 def _print(out: "Console", pair: "Pair") -> None:

@@ -45,7 +45,9 @@ def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
 class PocketProblemsSettings:
     """Which problems of the pocket generator."""
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    file: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FILE")] = None
+    """JSONL file to write: the same as --out."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """JSONL file to write."""
     families: tuple[str, ...] = ("hard",)
     """easy, hard, or families such as hard/power; they take turns."""
@@ -70,6 +72,10 @@ def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
 
     if settings.count < 1:
         raise UserError("--count must be at least 1", value=settings.count, cure="use --count 1000")
+    file = settings.out or settings.file
+    if file is None or None not in (settings.out, settings.file):
+        given = "both FILE and --out" if file else "none"
+        raise UserError("pocket-problems writes one file", value=given, cure="use --out problems.jsonl")
     items = generate(
         families=settings.families,
         count=settings.count,
@@ -77,10 +83,10 @@ def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
         split=settings.split,
         unique=settings.unique,
     )
-    write_items(settings.file, items, traces=settings.traces)
-    digest = sha256_file(settings.file)
-    console(json=settings.json).print(f"{len(items)} problems: {settings.file}, sha256 {digest}")
-    return {"file": str(settings.file), "problems": len(items), "sha256": digest}
+    write_items(file, items, traces=settings.traces)
+    digest = sha256_file(file)
+    console(json=settings.json).print(f"{len(items)} problems: {file}, sha256 {digest}")
+    return {"file": str(file), "problems": len(items), "sha256": digest}
 
 
 POCKET_BASE_COMMAND = Command(
@@ -93,6 +99,6 @@ POCKET_PROBLEMS_COMMAND = Command(
     settings=PocketProblemsSettings,
     run=pocket_problems,
     help="Writes problems of the pocket generator, any number of them, byte-identical for the same arguments.\n\n"
-    "Examples:\n\npython -m train pocket-problems hard.jsonl --count 5000 --seed 7\n\n"
-    "python -m train pocket-problems suite.jsonl --families hard/power easy/gcd --split test --no-traces",
+    "Examples:\n\npython -m train pocket-problems --out hard.jsonl --count 5000 --seed 7\n\n"
+    "python -m train pocket-problems --out suite.jsonl --families hard/power easy/gcd --split test --no-traces",
 )

@@ -77,11 +77,11 @@ def _columns(data: Path) -> dict[str, Any]:
 
     table = datasets.load_from_disk(data / "train").data
     columns = {"prompt": "prompt_tokens", "trained": "trained_tokens"}
-    found: dict[str, Any] = {title: table.column(name).to_numpy() for title, name in columns.items()}
+    groups: dict[str, Any] = {title: table.column(name).to_numpy() for title, name in columns.items()}
     for title, name in (("source", "source"), ("level", "subset")):
         values, counts = np.unique(table.column(name).to_numpy().astype(str), return_counts=True)
-        found[title] = {value or "unnamed": int(count) for value, count in zip(values, counts, strict=True)}
-    return found
+        groups[title] = {value or "unnamed": int(count) for value, count in zip(values, counts, strict=True)}
+    return groups
 
 
 def _summary(values: "ndarray[Any, Any]") -> dict[str, int]:

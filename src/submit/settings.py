@@ -1,0 +1,12 @@
+"""Settings that the commands of `python -m submit` share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+WORK, WHEELS, KAGGLE = Path("runs/submit"), Path("runs/wheels"), Path("kaggle")
+"""Where a build, its wheels, and its notebook with metadata go."""
+
+RunFolder = Annotated[Path, tyro.conf.arg(aliases=["--folder"])]
+"""The folder that a command makes or goes on with."""
