@@ -285,7 +285,7 @@ def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
     from mathlete.corpus.filters import checked
     from mathlete.corpus.overlap import SuiteIndex
     from mathlete.corpus.stream import opened, parse_spec
-    from mathlete.models import prompt_format
+    from mathlete.models import load_prompt_format
     from mathlete.rows.encoding import encoder_of
 
     with TemporaryDirectory() as folder:
@@ -295,7 +295,7 @@ def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
     suite = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")
     folder_of = settings.tokenizer
     source = ModelSource(name="given", location=str(folder_of)) if folder_of else model_source("pocket")
-    prompts, index = prompt_format(source), SuiteIndex(suite)
+    prompts, index = load_prompt_format(source), SuiteIndex(suite)
     encode = encoder_of(prompts.tokenizer)
     found = {}
     for name, work in (

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 import tyro
 
-from mathlete.models import quiet_libraries
-from mathlete.models.shapes import SHAPES, Shape
-from mathlete.tune.devices import gib, this_device
+from mathlete.models import Device, Shape
+from mathlete.models.loading import quiet_libraries
+from mathlete.models.shapes import SHAPES
+from mathlete.tune import Lora, Recipe, Tune
 from mathlete.tune.methods import peft_config
-from mathlete.tune.plan import Plan
-from mathlete.tune.recipe import Method, Recipe
-from mathlete.tune.settings import Lora, Tune
+from mathlete.tune.plan import Plan, gib
+from mathlete.tune.recipe import MethodName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Case:
 
     model: str = "r1-qwen-1.5b"
     """Whose shape."""
-    method: Method = "lora"
+    method: MethodName = "lora"
     """As of train math."""
     tokens: int = 8192
     """Of each row."""
@@ -101,7 +101,8 @@ def step(case: Case) -> dict[str, object]:
 
     recipe = Recipe(method=case.method, lora=Lora(rank=32, dropout=0.05), tune=Tune(batch=case.batch))
     shape, config = SHAPES[case.model], peft_config(recipe)
-    plan = Plan(shape=shape, device=this_device(), recipe=recipe, longest=case.tokens, checkpointing=case.checkpointing)
+    device = Device.current(free=True)
+    plan = Plan(shape=shape, device=device, recipe=recipe, longest=case.tokens, checkpointing=case.checkpointing)
     base = random_model(case.model, shape, quantized=recipe.quantized)
     model = base if config is None else get_peft_model(base, config)
     weights = [weight for weight in model.parameters() if weight.requires_grad]

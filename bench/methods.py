@@ -23,11 +23,12 @@ from rich.table import Table
 
 from mathlete.answers import compare
 from mathlete.command import run_command_line
-from mathlete.models import load_model, model_source, prompt_format, quiet_libraries
+from mathlete.models import load_model, load_prompt_format, model_source
+from mathlete.models.loading import quiet_libraries
 from mathlete.pocket.generator import PocketItem, generate
 from mathlete.runs import read_json
 from mathlete.solve.solver import read_answer
-from mathlete.tune.methods import trained_model
+from mathlete.tune import AdapterFolder
 from mathlete.tune.recipe import METHODS
 from train.__main__ import COMMANDS
 
@@ -64,7 +65,7 @@ class Sampled:
 
 def sampled(model: Any, items: Sequence[PocketItem], *, samples: int) -> list[list[Sampled]]:
     """Each problem's samples, by transformers' generate: virtual tokens are no layers, so no other loop has them."""
-    prompts = prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(model_source("pocket"))
     tokenizer: Any = prompts.tokenizer
     torch.manual_seed(0)
     found = []
@@ -120,7 +121,7 @@ def row_of(method: str, folder: Path, tests: Sequence[PocketItem], settings: Ben
     assert code == 0, f"{method} ended with {code}"
     manifest = read_json(run / "adapter" / "manifest.json")
     figures: Any = manifest["figures"]
-    found = score(trained_model(model_source("pocket"), run / "adapter"), tests, settings)
+    found = score(AdapterFolder(run / "adapter").load(model_source("pocket")), tests, settings)
     return {"method": method, "trainable": figures["trainable_parameters"], "seconds": manifest["seconds"], **found}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from mathlete.models import load_model, model_source, prompt_format
+from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.problems import Problem, read_problems
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.completion import CompletionReader
@@ -184,7 +184,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
 
     torch.set_num_threads(1)
     source = model_source("pocket")
-    prompts = prompt_format(source)
+    prompts = load_prompt_format(source)
     problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[: settings.problems]
     config = SamplingConfig(max_tokens=settings.max_tokens)
     pocket = compare(lambda: load_model(source), prompts, problems, settings, config, votes=True)

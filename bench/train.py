@@ -29,10 +29,11 @@ from typing import Any, Literal
 
 import tyro
 
-from mathlete.models import ModelSource, load_model, load_tokenizer, model_source, quiet_libraries
+from mathlete.models import ModelSource, load_model, model_source
+from mathlete.models.loading import quiet_libraries
+from mathlete.models.tokenizers import load_tokenizer
+from mathlete.tune import Lora, Recipe, Tune
 from mathlete.tune.methods import peft_config
-from mathlete.tune.recipe import Recipe
-from mathlete.tune.settings import Lora, Tune
 
 Who = Literal["mathlete", "trl", "trl_fp32", "compiled", "unsloth", "unsloth_kept"]
 
@@ -188,13 +189,13 @@ def trainer_of(case: Case, folder: Path) -> Any:
     recipe, steps = recipe_of(case.shape, case.batch), case.warm + case.steps
     source, base = source_of(case, folder)
     if not case.who.startswith("trl"):
-        from mathlete.tune.trainers import prepared
+        from mathlete.tune.trainers import prepare_trainer
 
         changed = replace(
             recipe, tune=replace(recipe.tune, steps=steps, save_every=10_000, compile=case.who == "compiled")
         )
         data = Path(case.data) / "data"
-        return prepared(folder, data=data, source=source, recipe=changed, seed=0, say=print, base=base).trainer
+        return prepare_trainer(folder, data=data, source=source, recipe=changed, seed=0, say=print, base=base).trainer
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 

@@ -8,17 +8,9 @@ import torch
 from huggingface_hub import constants
 
 from mathlete.errors import UserError
-from mathlete.models import (
-    ModelSource,
-    default_model,
-    dtype_for,
-    is_quantized,
-    load_model,
-    load_tokenizer,
-    model_source,
-    pinned,
-)
+from mathlete.models import Device, ModelSource, default_model, load_model, model_source
 from mathlete.models.names import HUB_MODELS
+from mathlete.models.tokenizers import load_tokenizer
 
 
 @pytest.fixture
@@ -51,7 +43,7 @@ def test_hub_models_are_pinned_to_a_commit(name: str) -> None:
     assert source.revision is not None
     assert len(source.revision) == 40
     assert source.folder is None
-    assert pinned(source) == (source, f"commit {source.revision}")
+    assert source.pin() == (source, f"commit {source.revision}")
     # Each has a 4-bit copy, of which no commit is known beforehand.
     copy = model_source(f"{name}-4bit")
     assert copy.location == f"unsloth/{source.location.partition('/')[2]}-bnb-4bit"
@@ -63,19 +55,19 @@ def test_a_hub_model_without_a_commit_is_pinned_to_the_one_at_hand(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     source = model_source("r1-llama-8b-4bit")
-    assert pinned(source) == (source, "commit unknown: the hub can't be asked")
+    assert source.pin() == (source, "commit unknown: the hub can't be asked")
     snapshots = tmp_path / "models--unsloth--DeepSeek-R1-Distill-Llama-8B-bnb-4bit" / "snapshots"
     for commit in ("a" * 40, "b" * 40):
         (snapshots / commit).mkdir(parents=True)
         (snapshots / commit / "config.json").write_text("{}")
         if commit.startswith("a"):
-            found, reason = pinned(source)
+            found, reason = source.pin()
             assert (found.revision, reason) == (commit, f"commit {commit}, the one on this machine")
-    assert pinned(source)[0].revision is None  # which of the two would be a guess
+    assert source.pin()[0].revision is None  # which of the two would be a guess
     named = model_source(f"unsloth/some@{'c' * 40}")
     assert (named.name, named.revision) == ("unsloth/some", "c" * 40)
     folder = model_source("pocket")
-    assert pinned(folder)[0] == folder
+    assert folder.pin()[0] == folder
 
 
 @pytest.mark.parametrize(
@@ -91,9 +83,9 @@ def test_a_hub_model_without_a_commit_is_pinned_to_the_one_at_hand(
     ],
 )
 def test_the_precision_follows_the_hardware_and_says_why(capability: float | None, dtype: str, why: str) -> None:
-    found, reason = dtype_for(capability)
-    assert found == dtype
-    assert why in reason
+    device = Device(name="some", memory=2**30, capability=capability)
+    assert device.dtype == dtype
+    assert why in device.dtype_reason
 
 
 def test_a_model_that_is_quantised_already_stays_as_it_is_but_computes_as_this_machine_does(tmp_path: Path) -> None:
@@ -104,8 +96,8 @@ def test_a_model_that_is_quantised_already_stays_as_it_is_but_computes_as_this_m
     config["quantization_config"]["bnb_4bit_compute_dtype"] = "bfloat16"
     (tmp_path / "config.json").write_text(json.dumps(config))
     copy = model_source(str(tmp_path))
-    assert is_quantized(copy)
-    assert not is_quantized(pocket)
+    assert copy.is_quantized()
+    assert not pocket.is_quantized()
     ids = torch.arange(40)[None]
     for precision in ("auto", "nf4"):
         again: Any = load_model(copy, precision=precision)

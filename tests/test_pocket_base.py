@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mathlete.errors import UserError
-from mathlete.models import load_model, model_source, prompt_format
+from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.pocket import completion, generate
 from mathlete.pocket.base import PocketBaseConfig, build_pocket_base
 from mathlete.pocket.batches import Batches
@@ -64,7 +64,7 @@ def test_the_shipped_tokenizer_is_the_one_the_code_builds(prompts: PromptFormat,
     prompts.tokenizer.save_pretrained(tmp_path)
     for file in tmp_path.iterdir():
         assert file.read_bytes() == (data_folder() / "pocket" / "model" / file.name).read_bytes()
-    shipped = prompt_format(model_source("pocket")).tokenizer
+    shipped = load_prompt_format(model_source("pocket")).tokenizer
     assert shipped.get_vocab() == prompts.tokenizer.get_vocab()
 
 

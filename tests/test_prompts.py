@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import load_tokenizer, model_source, prompt_format
+from mathlete.models import load_prompt_format, model_source
+from mathlete.models.tokenizers import load_tokenizer
 from mathlete.prompts import INSTRUCTION, PromptFormat, instruction_of
 
 REAL = ("r1-distill-qwen", "r1-distill-llama")
@@ -22,7 +23,7 @@ def asked(model_folder: Path) -> PromptFormat:
     # A tokenizer folder without weights has no config.json, so it is not yet a model source by name.
     from mathlete.models import ModelSource
 
-    return prompt_format(ModelSource(name="t", location=str(model_folder)))
+    return load_prompt_format(ModelSource(name="t", location=str(model_folder)))
 
 
 STATEMENT = "Find the remainder when $7^{100}$ is divided by 13."

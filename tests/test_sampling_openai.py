@@ -20,7 +20,7 @@ import pytest
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.models import model_source, prompt_format
+from mathlete.models import load_prompt_format, model_source
 from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.fleet import Fleet, Server
@@ -105,7 +105,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
 
 
 def sampler(*urls: str, **more: Any) -> OpenAISampler:
-    return OpenAISampler(ServerSettings(urls=urls, **more), model=MODEL, prompts=prompt_format(model_source("pocket")))
+    return OpenAISampler(
+        ServerSettings(urls=urls, **more), model=MODEL, prompts=load_prompt_format(model_source("pocket"))
+    )
 
 
 def drawn(engine: OpenAISampler, problem: Problem, n: int, config: SamplingConfig = CONFIG) -> dict[int, Sample]:

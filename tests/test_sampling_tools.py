@@ -192,9 +192,9 @@ def test_settings_are_checked() -> None:
 
 
 def test_the_model_is_told_only_where_it_has_tools() -> None:
-    from mathlete.models import prompt_format
+    from mathlete.models import load_prompt_format
 
-    own: PromptFormat = prompt_format(model_source("pocket"))
+    own: PromptFormat = load_prompt_format(model_source("pocket"))
     assert ToolSettings().told(own) is own
     told = ToolSettings(turns=1).told(own)
     assert told.instruction.startswith(own.instruction)

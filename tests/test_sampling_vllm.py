@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, model_source, prompt_format
+from mathlete.models import ModelSource, load_prompt_format, model_source
 from mathlete.problems import Problem, read_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
@@ -52,7 +52,7 @@ def collected() -> Iterator[None]:
 
 
 def opened(source: ModelSource, settings: VllmSettings = SETTINGS) -> VllmSampler:
-    return VllmSampler(settings, source=source, prompts=prompt_format(source))
+    return VllmSampler(settings, source=source, prompts=load_prompt_format(source))
 
 
 def drawn(engine: Any, problem: Problem, n: int, config: SamplingConfig = CONFIG) -> dict[int, Sample]:
@@ -234,7 +234,7 @@ def test_the_solve_loop_stops_early(engine: VllmSampler) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_a_context_that_is_full_caps_the_sample_and_refuses_the_prompt() -> None:
-    length = len(prompt_format(model_source("pocket")).prompt_ids(PROBLEMS[0].statement))
+    length = len(load_prompt_format(model_source("pocket")).prompt_ids(PROBLEMS[0].statement))
     settings = VllmSettings(eager=True, kv_gib=0.25, at_once=16, max_model_len=length + 5)
     with closing(opened(model_source("pocket"), settings)) as engine:
         assert drawn(engine, PROBLEMS[0], 1)[0].tokens == 5
@@ -317,6 +317,6 @@ def test_settings_are_checked() -> None:
         VllmSampler(
             VllmSettings(),
             source=model_source("pocket"),
-            prompts=prompt_format(model_source("pocket")),
+            prompts=load_prompt_format(model_source("pocket")),
             precision="nf4",
         )

@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 
 from mathlete.command import run_command_line
 from mathlete.export.survival import heldout_rows, kl, log_probabilities
-from mathlete.models import ModelSource, load_model, load_tokenizer, model_source
+from mathlete.models import ModelSource, load_model, model_source
+from mathlete.models.tokenizers import load_tokenizer
 from mathlete.rows.format import TRAIN
 from mathlete.rows.packing import best_fit
 from mathlete.runs import sha256_tree, verify_outputs
 from mathlete.shipped import data_folder
-from mathlete.tune.methods import trained_model
+from mathlete.tune import AdapterFolder
 from mathlete.tune.trainers import schedule
 from mathlete.tune.training import METRICS
 from train.__main__ import COMMANDS
@@ -173,7 +174,7 @@ def test_merged_is_a_dense_model_and_the_export_an_8_bit_one(finished: Path) -> 
 
 def test_survival_is_what_the_folders_say(finished: Path) -> None:
     rows, saved = heldout_rows(finished / "r" / "data"), json.loads((finished / "r/export/survival.json").read_text())
-    reference = log_probabilities(trained_model(model_source("pocket"), finished / "r" / "adapter"), rows)
+    reference = log_probabilities(AdapterFolder(finished / "r" / "adapter").load(model_source("pocket")), rows)
     export = log_probabilities(load_model(ModelSource(name="x", location=str(finished / "r" / "export"))), rows)
     assert len(reference) == saved["kl_tokens"] == sum(map(len, rows["labels"])) - sum(rows["prompt_tokens"])
     assert saved["kl_int8"] == pytest.approx(kl(reference, export), rel=1e-6)

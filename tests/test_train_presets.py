@@ -9,7 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from mathlete.command import run_command_line
-from mathlete.models import MODEL_NAMES, load_model, model_source
+from mathlete.models import load_model, model_source
+from mathlete.models.names import MODEL_NAMES
 from mathlete.shipped import data_folder
 from train.__main__ import COMMANDS
 from train.presets import PRESETS, preset

@@ -97,7 +97,8 @@ def test_a_difference_is_no_row_but_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_pocket_model_has_the_same_ids() -> None:
-    from mathlete.models import load_tokenizer, model_source
+    from mathlete.models import model_source
+    from mathlete.models.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(model_source("pocket"))
     for item in generate(families=["hard", "easy"], count=50, seed=2, split="train"):

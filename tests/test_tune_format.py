@@ -20,7 +20,7 @@ from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.corpus.suites import Suite, load_suite
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, model_source, prompt_format
+from mathlete.models import ModelSource, load_prompt_format, model_source
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.rows.format import DROPPED, HEAD, HELDOUT, OVERLAP, TRAIN, format_rows
@@ -34,7 +34,7 @@ from mathlete.traces import Trace, TracedProblem
 
 @pytest.fixture(scope="module")
 def pocket() -> PromptFormat:
-    return prompt_format(model_source("pocket"))
+    return load_prompt_format(model_source("pocket"))
 
 
 def traced(
@@ -286,7 +286,7 @@ def test_a_policy_that_nothing_meets_drops_the_problem(tmp_path: Path, pocket: P
 
 @pytest.mark.parametrize("name", ["r1-distill-qwen", "r1-distill-llama"])
 def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) -> None:
-    prompts = prompt_format(ModelSource(name=name, location=str(shared / "tokenizers" / name)))
+    prompts = load_prompt_format(ModelSource(name=name, location=str(shared / "tokenizers" / name)))
     mirror = shared / "data" / "hub"
     some = [*islice(iter_traces("gsm8k", mirror=mirror), 40), *iter_traces("openr1", mirror=mirror)]
     odd = traced(name="odd", asked="Où est e\u0301?", text="  e\u0301 ﬁ ½ ∑ \U0001d465 中 \t x  \n\n\n . , ! 's")

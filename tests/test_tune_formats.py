@@ -14,13 +14,13 @@ from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, ExportFormat, export_bytes, load_export, served_dtype, write_format
 from mathlete.export.formats.q8_0 import GGUF_FILE
 from mathlete.export.settings import Export
-from mathlete.models import load_model, model_source, prompt_format
+from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.pocket import generate
 from mathlete.runs import read_json, write_json
 from mathlete.shipped import data_folder
 
 POCKET = data_folder() / "pocket" / "model"
-PROMPTS = prompt_format(model_source("pocket"))
+PROMPTS = load_prompt_format(model_source("pocket"))
 IDS = [
     PROMPTS.prompt_ids(item.problem.statement)
     + PROMPTS.completion_ids(trace=str(item.trace), answer=item.problem.gold)[:60]

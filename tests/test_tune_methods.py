@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.export import Survival, TunedModel, merge_adapter
-from mathlete.models import load_model, model_source, prompt_format
+from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.runs import read_json
-from mathlete.tune.methods import trained_model
+from mathlete.tune import AdapterFolder
 from mathlete.tune.preference import preference_pairs
 from mathlete.tune.recipe import BAD_INITS, METHODS, UNMERGEABLE, Dpo, Grpo, Recipe
 from mathlete.tune.reward import reward_function, reward_of, reward_rows
 from mathlete.tune.settings import Init, Lora, Tune
-from mathlete.tune.trainers import prepared
+from mathlete.tune.trainers import prepare_trainer
 from train.__main__ import COMMANDS
 from train.math_command import MATH_COMMAND
 from train.settings import MathSettings
@@ -61,10 +61,10 @@ import sys, torch
 from pathlib import Path
 from mathlete.models import model_source
 from mathlete.export.merge import merge_adapter
-from mathlete.tune.methods import trained_model
+from mathlete.tune import AdapterFolder
 torch.set_num_threads(1)
 for folder in map(Path, sys.argv[1:]):
-    model = trained_model(model_source("pocket"), folder).train()
+    model = AdapterFolder(folder).load(model_source("pocket")).train()
     with torch.inference_mode():
         found = model(input_ids=torch.arange(2, 50)[None], use_cache=False).logits
     torch.save(found, folder / "fresh.pt")
@@ -77,7 +77,7 @@ def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
     recipe = Recipe(method=method, tune=Tune(steps=3, batch=8, rate=1e-3), grpo=Grpo(max_tokens=32))
     said: list[str] = []
     source = model_source("pocket")
-    training = prepared(adapter, data=data, source=source, recipe=recipe, seed=0, say=said.append)
+    training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=0, say=said.append)
     trained = [weight for weight in training.trainer.model.parameters() if weight.requires_grad]
     before = [weight.detach().clone() for weight in trained]
     training.trainer.train()
@@ -176,7 +176,7 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
 ) -> None:
     recipe = Recipe(lora=Lora(init=init), tune=Tune(steps=1, batch=4))
     data, source = folder / "rows" / "data", model_source("pocket")
-    training = prepared(tmp_path, data=data, source=source, recipe=recipe, seed=0, say=lambda _: None)
+    training = prepare_trainer(tmp_path, data=data, source=source, recipe=recipe, seed=0, say=lambda _: None)
     with torch.inference_mode():
         expected = load_model(source, precision="nf4").train()(input_ids=IDS).logits
         assert torch.allclose(training.trainer.model.train()(input_ids=IDS).logits, expected, atol=1e-5)
@@ -221,7 +221,7 @@ def test_every_init_is_either_one_that_works_or_says_why_not() -> None:
 
 
 def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: Path) -> None:
-    prompts = prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(model_source("pocket"))
 
     def pairs(config: Dpo, max_tokens: int = 512) -> list[dict[str, Any]]:
         return preference_pairs(folder / "rows" / "data", prompts=prompts, config=config, max_tokens=max_tokens)
@@ -266,7 +266,7 @@ def test_the_reward_is_for_right_answers_and_grows_with_brevity(
 
 
 def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:
-    prompts = prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(model_source("pocket"))
     rows = reward_rows(folder / "rows" / "data", prompts)
     tokenizer: Any = prompts.tokenizer
     served = tokenizer.apply_chat_template(
@@ -309,5 +309,5 @@ def test_kill_9_while_tuning_changes_no_weight(folder: Path, method: str, tmp_pa
     weights = load_file(tmp_path / "whole" / "adapter" / name)
     for key, found in load_file(cut / "adapter" / name).items():
         assert torch.equal(found, weights[key]), key
-    model = trained_model(model_source("pocket"), cut / "adapter")
+    model = AdapterFolder(cut / "adapter").load(model_source("pocket"))
     assert model is not None

@@ -13,7 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.errors import UserError
-from mathlete.models import load_model, model_source, prompt_format
+from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.rows.packing import best_fit, packed
 from mathlete.rows.rows import row_of
 from mathlete.rows.settings import Rows
@@ -23,7 +23,7 @@ BUDGET = 256
 
 @pytest.fixture(scope="module")
 def rows() -> datasets.Dataset:
-    prompts = prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(model_source("pocket"))
     made = [
         row_of(one, prompts=prompts, rows=Rows(), filters=Filters(duplicates="keep"))
         for one in iter_traces("pocket", limit=24)

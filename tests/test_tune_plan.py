@@ -20,21 +20,14 @@ from trl.trainer.utils import add_fused_lm_head
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.models import load_model, model_source
-from mathlete.models.shapes import SHAPES, Shape, shape_from_config, shape_of
-from mathlete.tune.devices import DEVICES, Device, device_named
+from mathlete.models import GPUS, Device, Shape, load_model, model_source
+from mathlete.models.shapes import SHAPES
+from mathlete.tune import Lora, Recipe, Tune, plan_training
+from mathlete.tune.fitting import plan_for, require_room, split_to_fit
 from mathlete.tune.methods import base_model, peft_config
-from mathlete.tune.plan import (
-    Plan,
-    cure_for,
-    nf4_bytes,
-    plan_for,
-    plan_line,
-    require_room,
-    split_to_fit,
-)
-from mathlete.tune.recipe import Method, Recipe
-from mathlete.tune.settings import Lora, Tune
+from mathlete.tune.plan import Plan, nf4_bytes
+from mathlete.tune.ranks import Ranks
+from mathlete.tune.recipe import MethodName
 from train.__main__ import COMMANDS
 
 CPU = Device(name="cpu", memory=2**34, capability=None)
@@ -60,7 +53,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def shape_and_model(name: str) -> tuple[Shape, Any]:
     source = model_source(name)
-    return shape_of(source), load_model(source, precision="nf4")
+    return Shape.of(source), load_model(source, precision="nf4")
 
 
 def bytes_of(tensors: Any) -> int:
@@ -157,7 +150,7 @@ def kept_by(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[
         found = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
     kept = bytes_kept(held, model)
     del found
-    plan = Plan(shape=shape_of(source), device=CPU, recipe=recipe, longest=192, checkpointing=checkpointing)
+    plan = Plan(shape=Shape.of(source), device=CPU, recipe=recipe, longest=192, checkpointing=checkpointing)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     assert sum(weight.numel() for weight in weights) == plan.trained_parameters
     return plan, kept
@@ -187,14 +180,16 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("method", ["rslora", "dora", "full", "prefix", "prompt", "ia3"])
-def test_each_methods_activations_are_within_15_percent(folders: dict[str, str], method: Method, batch: int) -> None:
+def test_each_methods_activations_are_within_15_percent(
+    folders: dict[str, str], method: MethodName, batch: int
+) -> None:
     plan, kept = kept_by(folders["qwen2"], Recipe(method=method, tune=Tune(batch=batch)))
     assert plan.parts["activations"] == pytest.approx(kept, rel=0.15)
 
 
 def test_the_presets_shapes_are_those_of_their_configs(shared: Path) -> None:
     files = list((shared / "tokenizers" / "configs").glob("*.json"))
-    found = [shape_from_config(json.loads(file.read_text())) for file in files]
+    found = [Shape.from_config(json.loads(file.read_text())) for file in files]
     assert sorted(shape.parameters for shape in found) == sorted(shape.parameters for shape in SHAPES.values())
     assert all(shape in SHAPES.values() for shape in found)
 
@@ -202,7 +197,7 @@ def test_the_presets_shapes_are_those_of_their_configs(shared: Path) -> None:
 PLANS = st.builds(
     lambda name, batch, longest, pack, checkpointing, device, rank: plan_for(
         SHAPES[name],
-        device=DEVICES[device],
+        device=GPUS[device],
         recipe=Recipe(
             lora=Lora(rank=rank),
             tune=Tune(batch=batch, pack=longest if pack else None, checkpointing=checkpointing),
@@ -214,7 +209,7 @@ PLANS = st.builds(
     st.integers(256, 32768),
     st.booleans(),
     st.sampled_from(["auto", "on", "off"]),
-    st.sampled_from([*DEVICES]),
+    st.sampled_from([*GPUS]),
     st.integers(1, 256),
 )
 
@@ -224,11 +219,11 @@ def test_a_plan_that_does_not_fit_has_a_cure_that_does(found: Plan) -> None:
     assert found.peak == sum(found.parts.values())
     assert min(found.parts.values()) >= 0
     if found.fits:
-        assert cure_for(found) == ""
+        assert found.cure == ""
         return require_room(found)
     with pytest.raises(UserError, match=f"GiB on {found.device.name}"):
         require_room(found)
-    cure = cure_for(found)
+    cure = found.cure
     if not cure.startswith("use --"):
         fixed = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer", "cuda_context")
         assert sum(found.parts[name] for name in fixed) > found.device.memory / 2
@@ -270,16 +265,16 @@ def test_longer_rows_need_more_and_checkpointing_keeps_less(found: Plan, more: i
 )
 def test_a_pass_has_as_many_rows_as_fit_and_a_step_always_the_same(model: str, device: str, batch: int) -> None:
     recipe = Recipe(lora=Lora(rank=32, targets=("all-linear",)), tune=Tune(batch=8, accumulate=2))
-    found = split_to_fit(recipe, SHAPES[model], device=DEVICES[device], longest=8192)
+    found = split_to_fit(recipe, SHAPES[model], device=GPUS[device], longest=8192)
     assert (found.tune.batch, found.tune.batch * found.tune.accumulate) == (batch, 16)
-    fits = plan_for(SHAPES[model], device=DEVICES[device], recipe=found, longest=8192).fits
+    fits = plan_for(SHAPES[model], device=GPUS[device], recipe=found, longest=8192).fits
     assert fits == (device != "t4")
 
 
 @given(PLANS, st.integers(2, 8))
 def test_processes_share_rows_and_with_fsdp_the_weights(found: Plan, processes: int) -> None:
-    rows = replace(found, device=replace(found.device, processes=processes))
-    shared = replace(rows, device=replace(rows.device, sharded=True))
+    rows = replace(found, ranks=Ranks(size=processes))
+    shared = replace(found, ranks=Ranks(size=processes, sharded=True))
     assert rows.tokens * processes >= found.tokens >= rows.tokens
     assert rows.parts["base_4bit"] == found.parts["base_4bit"]
     held = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer")
@@ -349,7 +344,8 @@ def test_what_cannot_be_planned_or_does_not_fit_is_exit_2(
 
 
 def test_devices_are_known_by_name() -> None:
+    source = model_source("pocket")
     with pytest.raises(UserError, match="did you mean h100"):
-        device_named("h10")
-    assert device_named(None).memory > 2**28
-    assert plan_line(plan(SHAPES["r1-qwen-1.5b"]))["dtype"] == "float32"
+        plan_training(source, recipe=Recipe(), longest=256, gpu="h10")
+    assert plan_training(source, recipe=Recipe(), longest=256).device.memory > 2**28
+    assert plan(SHAPES["r1-qwen-1.5b"]).to_json()["dtype"] == "float32"

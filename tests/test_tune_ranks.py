@@ -30,21 +30,21 @@ FLAGS = {
 
 @pytest.mark.parametrize(("devices", "environment"), [(0, {}), (1, {}), (2, {"WORLD_SIZE": "2"})])
 def test_one_gpu_or_a_launcher_is_right(devices: int, environment: dict[str, str]) -> None:
-    ranks.require_launcher(devices, environment)
+    ranks.require_launcher("lora", devices=devices, environment=environment)
 
 
 def test_several_gpus_without_a_launcher_are_refused_with_both_cures() -> None:
     with pytest.raises(UserError, match="several GPUs need a launcher") as told:
-        ranks.require_launcher(4, {})
+        ranks.require_launcher("lora", devices=4, environment={})
     assert "CUDA_VISIBLE_DEVICES=0" in told.value.cure
     assert "accelerate launch --config_file" in told.value.cure
 
 
 def test_a_batch_is_shared_out_evenly_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "world", lambda: 4)
-    assert ranks.rows_each(8) == 2
+    monkeypatch.setattr(ranks, "world_size", lambda: 4)
+    assert ranks.rows_per_rank(8) == 2
     with pytest.raises(UserError, match="multiple of the 4 processes, got 6") as told:
-        ranks.rows_each(6)
+        ranks.rows_per_rank(6)
     assert "--tune.batch 8" in told.value.cure
 
 
@@ -57,34 +57,34 @@ def test_the_configuration_is_found(kind: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("method", "changed", "words"),
     [
-        ("lora", {"WORLD_SIZE": "1"}, "FSDP shares a model between processes, got one process"),
+        ("lora", {"WORLD_SIZE": "1"}, "FSDP shards a model over several processes, got one process"),
         ("lora", {"FSDP_VERSION": "1"}, "fsdp_version must be 2, got 1"),
-        ("prompt", {}, "FSDP can't share virtual tokens, got --method prompt"),
-        ("prefix", {}, "FSDP can't share virtual tokens, got --method prefix"),
+        ("prompt", {}, "FSDP can't shard virtual tokens, got --method prompt"),
+        ("prefix", {}, "FSDP can't shard virtual tokens, got --method prefix"),
     ],
 )
 def test_what_fsdp_cannot_share_is_refused(method: str, changed: dict[str, str], words: str) -> None:
     with pytest.raises(UserError) as told:
-        shards.require_shares(method, FSDP | changed)
+        shards.require_shardable(method, FSDP | changed)
     assert words in str(told.value)
     assert "use " in told.value.cure
 
 
 @pytest.mark.parametrize(("method", "environment"), [("lora", FSDP), ("prompt", {}), ("dpo", FSDP)])
 def test_what_can_be_shared_is_not(method: str, environment: dict[str, str]) -> None:
-    shards.require_shares(method, environment)
+    shards.require_shardable(method, environment)
 
 
 def test_a_run_goes_on_with_or_without_fsdp_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "whole-2").mkdir()
     (tmp_path / "shares-2" / "pytorch_model_fsdp_0").mkdir(parents=True)
-    shards.require_same_kind(tmp_path / "whole-2")
+    shards.require_same_sharding(tmp_path / "whole-2")
     with pytest.raises(UserError, match="shares-2, written with FSDP"):
-        shards.require_same_kind(tmp_path / "shares-2")
-    monkeypatch.setattr(shards, "sharded", lambda: True)
-    shards.require_same_kind(tmp_path / "shares-2")
+        shards.require_same_sharding(tmp_path / "shares-2")
+    monkeypatch.setattr(shards, "is_sharded", lambda: True)
+    shards.require_same_sharding(tmp_path / "shares-2")
     with pytest.raises(UserError, match="whole-2, written without FSDP"):
-        shards.require_same_kind(tmp_path / "whole-2")
+        shards.require_same_sharding(tmp_path / "whole-2")
 
 
 def carried_out(folder: Path, *words: str) -> dict[str, object]:

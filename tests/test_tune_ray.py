@@ -14,7 +14,7 @@ from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.corpus.suites import load_suite
 from mathlete.errors import UserError
-from mathlete.models import model_source, prompt_format
+from mathlete.models import load_prompt_format, model_source
 from mathlete.rows.format import format_rows
 from mathlete.rows.parts import Maker
 from mathlete.rows.ray_parts import parts_on_ray
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def maker() -> Maker:
-    prompts = prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(model_source("pocket"))
     suites = [load_suite("pocket_val")]
     return Maker(prompts=prompts, rows=Rows(), filters=Filters(), suites=suites, keep_dropped=True)
 

@@ -14,7 +14,7 @@ from mathlete.corpus.programs import written_by
 from mathlete.corpus.settings import Filters
 from mathlete.corpus.stream import iter_traces
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, model_source, prompt_format
+from mathlete.models import ModelSource, load_prompt_format, model_source
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.rows.rows import IGNORED, Row, mismatch, row_of
@@ -24,7 +24,7 @@ from mathlete.traces import Trace, TracedProblem
 
 @pytest.fixture(scope="module")
 def pocket() -> PromptFormat:
-    return prompt_format(model_source("pocket"))
+    return load_prompt_format(model_source("pocket"))
 
 
 def traced(
@@ -77,7 +77,7 @@ def test_the_pocket_model_trains_on_exactly_what_follows_the_served_prompt(pocke
 
 def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(shared: Path) -> None:
     source = ModelSource(name="r1", location=str(shared / "tokenizers" / "r1-distill-qwen"))
-    prompts = prompt_format(source)
+    prompts = load_prompt_format(source)
     lost = prompts.tokenizer.apply_chat_template(
         [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>\nwhy\n</think>\n\n4"}],
         tokenize=False,
@@ -148,7 +148,7 @@ RAN = (
 @pytest.mark.parametrize("name", ["pocket", "r1-distill-qwen", "r1-distill-llama"])
 def test_what_a_tool_wrote_has_no_loss(request: pytest.FixtureRequest, name: str, text: str) -> None:
     folder = "" if name == "pocket" else str(request.getfixturevalue("shared") / "tokenizers" / name)
-    prompts = prompt_format(ModelSource(name=name, location=folder) if folder else model_source(name))
+    prompts = load_prompt_format(ModelSource(name=name, location=folder) if folder else model_source(name))
     one = traced(text=text)
     assert row_of(one, prompts=prompts, rows=Rows(), filters=Filters()) == "tool output"
     made = row_of(one, prompts=prompts, rows=Rows(), filters=Filters(tool_output="mask"))
@@ -192,7 +192,7 @@ def test_what_is_not_served_or_not_trained_is_a_mismatch(pocket: PromptFormat, n
 
 
 def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think.") -> PromptFormat:
-    prompts = prompt_format(source)
+    prompts = load_prompt_format(source)
     template = str(prompts.tokenizer.chat_template)
     assert old in template
     prompts.tokenizer.chat_template = template.replace(old, new)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mathlete.errors import UserError, nearest
-from mathlete.models import ModelSource, Precision, prompt_format
+from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.samples import Continuing, Sampler
 from mathlete.sampling.served.openai_engine import ServerSettings
@@ -44,7 +44,7 @@ class EngineSettings:
     @property
     def prompts(self) -> PromptFormat:
         """How the model is asked, tools told of where it has any."""
-        return self.tools.told(prompt_format(self.source))
+        return self.tools.told(load_prompt_format(self.source))
 
 
 SamplerT = TypeVar("SamplerT", bound=Sampler, covariant=True)

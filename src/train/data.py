@@ -11,7 +11,7 @@ from mathlete.corpus.card import card_text
 from mathlete.corpus.sources import hub_commit
 from mathlete.corpus.stream import SHOWN, BadRows, Mix, Spec, opened, parse_spec
 from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite, suites_at_hand
-from mathlete.models import ModelSource, prompt_format
+from mathlete.models import ModelSource, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.rows.format import DROPPED, format_rows
 from mathlete.rows.parts import Maker
@@ -126,7 +126,7 @@ class Data:
 
     @cached_property
     def _prompts(self) -> PromptFormat:
-        return prompt_format(self.model)
+        return load_prompt_format(self.model)
 
     @cached_property
     def _commits(self) -> dict[str, str | None]:

@@ -35,7 +35,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
     from mathlete.command import progress
     from mathlete.export.lab import LAB, lab_table, measure, write_lab
     from mathlete.export.quantizers import schemes
-    from mathlete.models import model_source, pinned
+    from mathlete.models import model_source
     from mathlete.runs import read_json, run_step
 
     chosen = [scheme for scheme in schemes() if settings.only in scheme.name]
@@ -43,7 +43,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
         raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")
     if settings.rows < 1:
         raise UserError("--rows must be at least 1", value=settings.rows, cure="leave it out")
-    source, out = pinned(model_source(settings.model))[0], console(json=settings.json)
+    source, out = model_source(settings.model).pin()[0], console(json=settings.json)
 
     def build(folder: Path) -> dict[str, object]:
         with progress("quantize-lab") as bar:

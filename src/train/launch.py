@@ -7,8 +7,7 @@ import tyro
 
 from mathlete.command import Command, console
 from mathlete.shipped import data_folder
-from mathlete.tune.ranks import require_launcher
-from mathlete.tune.shards import require_shares
+from mathlete.tune import ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +34,7 @@ def require_launched(until: str, *, method: str) -> None:
         UserError: they do not.
     """
     if until != "format":
-        import torch
-
-        require_launcher(torch.cuda.device_count())
-        require_shares(method)
+        ranks.require_launcher(method)
 
 
 LAUNCH_COMMAND = Command(

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, default_model, model_source, pinned, weight_bytes
+from mathlete.models import ModelSource, default_model, model_source
 from mathlete.runs import Step
-from mathlete.tune.ranks import first, leave, shared
+from mathlete.tune import plan_training, ranks
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset
 from train.settings import MathSettings
 
@@ -28,24 +28,22 @@ def train_math(settings: MathSettings) -> dict[str, object]:
 
     settings.check()
     out = console(json=settings.json)
-    out.quiet = not first()
+    out.quiet = not ranks.is_first_rank()
     if settings.plan:
         return print_plan(settings, say=out.print)
     require_launched(settings.until, method=settings.recipe.method)
     model, reason = choose_model(settings)
     out.print(f"model {model.name}: {reason}")
     if settings.until != "format":
-        # Free memory differs between devices; all must take the same steps.
-        settings = shared(split_batch(settings, model, say=out.print))
+        settings = split_batch(settings, model, say=out.print)
     print_settings(settings, say=out.print)
     set_threads(settings.threads, model)
     run = MathRun(settings=settings, model=model, say=out.print)
-    if not first():
+    if not ranks.is_first_rank():
         follow(run)
-        leave()
         raise SystemExit(0)
     steps = run_steps(run)
-    leave()
+    ranks.dismiss_other_ranks()
     last = next(step for step in steps if step.name == settings.until)
     out.print(f"{run.folder}: {_LAST_WORDS[last.name]} {last.folder}")
     return {"run": str(run.folder), last.name: str(last.folder), **summarize(steps)}
@@ -56,7 +54,7 @@ def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
     folder = settings.tokenizer
     if folder is None:
         name, reason = (settings.model, "named by --model") if settings.model else default_model()
-        source, commit = pinned(model_source(name))
+        source, commit = model_source(name).pin()
         return source, f"{reason}; {commit}"
     if settings.until != "format":
         value = f"--until {settings.until}"
@@ -69,38 +67,26 @@ def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
 
 def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:
     """Prints the memory that training will need on the device, part by part; returns it."""
-    from mathlete.models.shapes import shape_of
-    from mathlete.tune.devices import device_named
-    from mathlete.tune.plan import plan_for, plan_line, plan_table
-
     model = model_source(settings.model or default_model()[0])
     settings = split_batch(settings, model, say=say)
-    plan = plan_for(
-        shape_of(model),
-        device=device_named(settings.device),
-        recipe=settings.recipe,
-        longest=settings.data.rows.max_tokens,
-    )
-    say(plan_table(plan))
-    return plan_line(plan)
+    longest = settings.data.rows.max_tokens
+    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.device)
+    say(plan.table())
+    return plan.to_json()
 
 
 def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[object], None]) -> MathSettings:
     """The settings with the preset's batch in passes that fit the device; a batch that was named is kept."""
-    from mathlete.models.shapes import shape_of
-    from mathlete.tune.devices import device_named, gib, this_device
-    from mathlete.tune.plan import split_to_fit
-
     named, usual = settings.recipe.tune, preset(settings.model or "pocket").recipe.tune
     if (named.batch, named.accumulate) != (usual.batch, usual.accumulate) or settings.recipe.method == "grpo":
         return settings
-    device = device_named(settings.device) if settings.device else this_device(whole=True)
     longest = settings.data.rows.max_tokens
-    recipe = split_to_fit(settings.recipe, shape_of(model), device=device, longest=longest)
+    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.device, split=True)
+    recipe, device = plan.recipe, plan.device
     if recipe.tune.batch != named.batch:
         say(
             f"rows a pass: {recipe.tune.batch}, not {named.batch}, as many as fit of {longest} tokens in "
-            f"{gib(device.memory):.0f} GiB of {device.name}; {recipe.tune.accumulate} passes a step"
+            f"{device.memory_gib:.0f} GiB of {device.name}; {recipe.tune.accumulate} passes a step"
         )
     return replace(settings, recipe=recipe)
 
@@ -129,7 +115,7 @@ def set_threads(threads: int | None, model: ModelSource) -> None:
     """Sets torch's threads: those that were named, else 1 for a small model."""
     import torch
 
-    small = model.folder is not None and weight_bytes(model.folder) < _SMALL_BYTES
+    small = model.folder is not None and model.weight_bytes < _SMALL_BYTES
     if threads or small:
         torch.set_num_threads(threads or 1)
 

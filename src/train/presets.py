@@ -13,8 +13,8 @@ tried here at full size:
 - rows of at most 8192 tokens, where R1-Distill-14B has most of its accuracy (41.8 of 66.9 on AIME 2024 at a cap of
   8192, 61 at 16384, from the same reports) and one GPU of 24 GB still holds a row.
 
-The precision is not a preset's: `mathlete.models.dtype_for` takes it from the hardware, and the run prints why. The
-commits are in `mathlete.models.HUB_MODELS`; those of the 4-bit copies are pinned at first use.
+The precision is not a preset's: `mathlete.models.Device` takes it from the hardware, and the run prints why. The
+commits are in `mathlete.models.names.HUB_MODELS`; those of the 4-bit copies are pinned at first use.
 """
 
 from dataclasses import replace
@@ -26,8 +26,7 @@ from mathlete.corpus.tables import FORMATS
 from mathlete.export import Forgetting, Survival
 from mathlete.models import default_model
 from mathlete.rows.settings import Rows
-from mathlete.tune.recipe import METHODS, UNMERGEABLE, Recipe
-from mathlete.tune.settings import Lora, Tune
+from mathlete.tune import METHODS, Lora, Recipe, Tune
 from train.settings import AfterTraining, DataSettings, MathSettings
 
 POCKET = MathSettings(
@@ -68,12 +67,6 @@ PRESETS = {
     "r1-qwen-14b-4bit": LARGE,
     "r1-llama-8b-4bit": DISTILLED,
 }
-
-RATES = {"full": 0.1, "ia3": 5.0, "prefix": 5.0, "prompt": 10.0, "dpo": 0.05, "grpo": 0.25}
-"""A method's learning rate in terms of the preset's, which is LoRA's. Full tuning's best is a tenth of that ("LoRA
-Without Regret"). The others are starting points, not searched for: few trained numbers take larger steps, preferences
-and rewards smaller ones."""
-
 
 LEADING_FLAGS = ("model", "method", "tokenizer", "source")
 """Flags that the defaults of others depend on."""
@@ -116,11 +109,9 @@ def with_method(settings: MathSettings, method: str | None) -> MathSettings:
     """The preset's settings as the method needs them: its own learning rate, and traces to choose between for DPO."""
     if method not in METHODS:
         return settings
-    tune = settings.recipe.tune
-    tune = replace(tune, rate=tune.rate * RATES.get(method, 1.0))
-    changed = replace(settings, recipe=replace(settings.recipe, method=method, tune=tune))
+    changed = replace(settings, recipe=settings.recipe.with_method(method))
     if method == "dpo":
         data = settings.data
         corpus, rows = replace(data.corpus, keep_dropped=True), replace(data.rows, policy="all")
         return replace(changed, data=replace(data, corpus=corpus, rows=rows))
-    return replace(changed, until="tune") if method in UNMERGEABLE else changed
+    return changed if changed.recipe.mergeable else replace(changed, until="tune")

@@ -9,9 +9,9 @@ import tyro
 from mathlete.corpus.settings import Corpus, Filters
 from mathlete.errors import UserError
 from mathlete.export import Export, Forgetting, MergeBase, Survival
-from mathlete.models import DeviceName
+from mathlete.models import GpuName
 from mathlete.rows.settings import Rows
-from mathlete.tune.recipe import Recipe
+from mathlete.tune import Recipe
 
 Until = Literal["format", "tune", "merge", "export"]
 """The last step of a run."""
@@ -68,7 +68,7 @@ class MathSettings:
     """CPU threads; default: 1 for a small model, else all cores."""
     plan: bool = False
     """Print the memory that training will need, part by part, and stop: nothing is loaded."""
-    device: DeviceName | None = None
+    device: GpuName | None = None
     """GPU to plan for, with --plan; default: this machine's device."""
     json: bool = False
     """End with one line of JSON on stdout."""

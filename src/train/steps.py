@@ -12,12 +12,10 @@ from mathlete.command import busy, noting, progress
 from mathlete.corpus.stream import parse_spec
 from mathlete.errors import UserError
 from mathlete.export import ANSWERS, EXPORT_FORMATS, TunedModel, export_model, measure_effect, merge_adapter
-from mathlete.models import ModelSource, is_quantized, weight_bytes
+from mathlete.models import ModelSource
 from mathlete.rows.format import DROPPED, HELDOUT, TRAIN, parts_kept
 from mathlete.runs import REPORT, Advance, Step, require_space, run_step, sha256_json
-from mathlete.tune.ranks import join, shared
-from mathlete.tune.recipe import Recipe
-from mathlete.tune.training import last_whole_checkpoint, tune
+from mathlete.tune import AdapterFolder, Recipe, ranks, train_adapter
 from train.data import Data
 from train.settings import MathSettings
 
@@ -114,7 +112,7 @@ def check_run(run: MathRun) -> None:
             value=f"--until {until}",
             cure="use --until tune and load base and adapter with peft (docs/training.md), or another --method",
         )
-    if after.merge_base == "original" and until in ("merge", "export") and is_quantized(run.model):
+    if after.merge_base == "original" and until in ("merge", "export") and run.model.is_quantized():
         raise UserError(
             "--merge-base original needs the model's original weights",
             value=f"{run.model.location}, which is quantised",
@@ -124,8 +122,7 @@ def check_run(run: MathRun) -> None:
         parse_spec(after.forgetting.source)
     for name in dict.fromkeys(after.export.formats) if until == "export" else ():
         EXPORT_FORMATS[name].require(after.export.gpu)
-    weights = weight_bytes(run.model.folder) if run.model.folder else 0
-    require_space(run.folder, needed_bytes=2 * weights + _SPARE_BYTES)
+    require_space(run.folder, needed_bytes=2 * run.model.weight_bytes + _SPARE_BYTES)
 
 
 def run_steps(run: MathRun) -> list[Step]:
@@ -141,7 +138,6 @@ def run_steps(run: MathRun) -> list[Step]:
             run.say(f"{step.name}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")
             done.append(step)
         write_run_report(run, changed=not all(step.skipped for step in done))
-    shared(False)  # ends the other processes
     return done
 
 
@@ -177,9 +173,8 @@ def tune_step(run: MathRun) -> Step:
     def build(folder: Path) -> dict[str, object]:
         with (
             bar("tune") as advance,
-            noting(lambda: [str(last_whole_checkpoint(folder) or f"{folder}, without a checkpoint yet")]),
+            noting(lambda: [str(AdapterFolder(folder).last_checkpoint() or f"{folder}, without a checkpoint yet")]),
         ):
-            shared(True)  # the other processes join
             return train_in(folder, run, advance=advance, say=run.say)
 
     inputs = {**run.model_files, "rows": run.data / TRAIN}
@@ -191,7 +186,7 @@ def tune_step(run: MathRun) -> Step:
 
 def train_in(folder: Path, run: MathRun, *, advance: Advance, say: Callable[[str], None]) -> dict[str, object]:
     """Trains into the folder; every process of a training on several GPUs calls it."""
-    return tune(
+    return train_adapter(
         folder,
         data=run.data,
         source=run.model,
@@ -204,7 +199,7 @@ def train_in(folder: Path, run: MathRun, *, advance: Advance, say: Callable[[str
 
 def follow(run: MathRun) -> None:
     """Waits, and joins the first process in training: what all others do."""
-    join(lambda: train_in(run.adapter, run, advance=lambda *_: None, say=lambda _: None))
+    ranks.follow_first_rank(lambda: train_in(run.adapter, run, advance=lambda *_: None, say=lambda _: None))
 
 
 def effect_step(run: MathRun) -> Step:

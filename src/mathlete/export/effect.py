@@ -16,7 +16,7 @@ from mathlete.export.settings import Forgetting
 from mathlete.export.survival import compare_greedy, kl, log_probabilities, row_losses, top1
 from mathlete.export.tuned import TunedModel
 from mathlete.metrics import Interval, paired_difference
-from mathlete.models import Precision, load_model, weight_bytes
+from mathlete.models import ModelSource, Precision, load_model
 from mathlete.pocket import generate
 from mathlete.prompts import PromptFormat
 from mathlete.runs import Advance, read_json, write_json
@@ -57,7 +57,7 @@ def measure_effect(
     after = _Model.of(tuned.load, both)
     write_json(output / ANSWERS, {"base": before.answers[0], "trained": after.answers[0]})
     figures: dict[str, Any] = {
-        "hops": _hops(heldout, before, after, sizes=(_bytes(tuned.source.folder), _bytes(tuned.adapter))),
+        "hops": _hops(heldout, before, after, sizes=(tuned.source.weight_bytes, _bytes(tuned.adapter))),
         "heldout": _change(heldout, before, after, place=0),
     }
     if general:
@@ -85,8 +85,8 @@ class _Model:
         return _Model(found, answers, time.monotonic() - started)
 
 
-def _bytes(folder: Path | None) -> int:
-    return weight_bytes(folder) if folder else 0
+def _bytes(folder: Path) -> int:
+    return ModelSource(name=folder.name, location=str(folder)).weight_bytes
 
 
 def _hops(heldout: Heldout, before: _Model, after: _Model, *, sizes: tuple[int, int]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from mathlete.export.model_card import write_card
 from mathlete.export.served import served_hops
 from mathlete.export.settings import Export, Survival
 from mathlete.export.tuned import TunedModel
-from mathlete.models import ModelSource, load_model, weight_bytes
+from mathlete.models import ModelSource, load_model
 from mathlete.runs import Advance, require_space, write_json
 
 SURVIVAL = "survival.json"
@@ -39,7 +39,7 @@ def export_model(
     """
     steps = 5 if name == "int8" else 4
     advance(0, steps, f"writing {name}")
-    require_space(output, needed_bytes=weight_bytes(merged))
+    require_space(output, needed_bytes=ModelSource(name="merged", location=str(merged)).weight_bytes)
     write_format(output, merged=merged, name=name, settings=formats)
     advance(1, steps, "the trained model")
     before, answers = read_effect(effect)
@@ -64,7 +64,7 @@ def export_model(
 def _hops(output: Path, *, name: str, merged: Path, reference: Reference, formats: Export) -> Iterator[dict[str, Any]]:
     if name == "int8":
         source = ModelSource(name="merged", location=str(merged))
-        yield reference.hop("merged", lambda: load_model(source), size=weight_bytes(merged))
+        yield reference.hop("merged", lambda: load_model(source), size=source.weight_bytes)
     yield reference.hop(name, lambda: load_export(output), size=export_bytes(output))
     yield from served_hops(output, name=name, reference=reference, engines=formats.engines)
 

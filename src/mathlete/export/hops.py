@@ -18,7 +18,7 @@ from mathlete.export.survival import (
     log_probabilities,
 )
 from mathlete.export.survival import top1 as same_top1
-from mathlete.models import ModelSource, prompt_format
+from mathlete.models import ModelSource, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 
@@ -41,7 +41,7 @@ class Heldout:
     @staticmethod
     def of(data: Path, *, source: ModelSource, max_tokens: int) -> "Heldout":
         """Those of a run's data folder."""
-        return Heldout(rows=heldout_rows(data), prompts=prompt_format(source), max_tokens=max_tokens)
+        return Heldout(rows=heldout_rows(data), prompts=load_prompt_format(source), max_tokens=max_tokens)
 
     @cached_property
     def problems(self) -> list[Problem]:

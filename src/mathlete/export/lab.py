@@ -10,7 +10,7 @@ from mathlete.corpus.stream import opened, parse_spec
 from mathlete.export.effect import rows_of_traces
 from mathlete.export.quantizers import Scheme, requantized
 from mathlete.export.survival import kl, log_probabilities, top1
-from mathlete.models import ModelSource, load_model, prompt_format
+from mathlete.models import ModelSource, load_model, load_prompt_format
 from mathlete.runs import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def measure(
 
     model = load_model(source, precision="dense", dtype="float32")
     traced = [one for one, *_ in opened(parse_spec(rows), mirror=None, limit=count, seed=seed)]
-    text = rows_of_traces(traced, prompt_format(source))
+    text = rows_of_traces(traced, load_prompt_format(source))
     layers = {
         name: module
         for name, module in model.named_modules()

@@ -15,8 +15,7 @@ from mathlete.export.settings import MergeBase, Survival
 from mathlete.export.survival import heldout_rows, kl, log_probabilities, row_losses
 from mathlete.export.tuned import TunedModel
 from mathlete.metrics import paired_difference
-from mathlete.models import ModelSource, compute_dtype, is_quantized, load_model, load_tokenizer
-from mathlete.prompts import PromptFormat
+from mathlete.models import Device, ModelSource, load_model, load_prompt_format
 from mathlete.runs import Advance, read_json, require_space
 
 if TYPE_CHECKING:
@@ -69,10 +68,10 @@ def merge_adapter(
 
 def _other_base(tuned: TunedModel, *, rows: "Dataset", dtype: "torch.dtype") -> "dict[MergeBase, torch.Tensor]":
     """What the merge into the other base would give; nothing where there is no other one."""
-    if is_quantized(tuned.source) or not tuned.is_adapter:
+    if tuned.source.is_quantized() or not tuned.is_adapter:
         return {}
     other: MergeBase = "original" if tuned.base == "dequant" else "dequant"
-    model = _merged(replace(tuned, base=other)).to(dtype).to(compute_dtype()[0])
+    model = _merged(replace(tuned, base=other)).to(dtype).to(Device.current().torch_dtype)
     return {other: log_probabilities(model.eval(), rows)}
 
 
@@ -115,7 +114,7 @@ def _storage_types() -> "list[torch.dtype]":
     """16-bit types to save in, first choice first: what the GPU computes in, or on a CPU the finer one."""
     import torch
 
-    dtype, _ = compute_dtype()
+    dtype = Device.current().torch_dtype
     return [torch.float16, torch.bfloat16] if dtype == torch.float32 else [dtype]
 
 
@@ -128,9 +127,10 @@ def _save_merged(merged: Path, tuned: TunedModel, *, dtype: "torch.dtype") -> in
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
     # A base loaded from 4-bit files: save_original_format would try to re-quantise it, and fail.
-    model.save_pretrained(merged, save_original_format=not is_quantized(source))
-    load_tokenizer(source).save_pretrained(merged)
-    PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction).save(merged)
+    model.save_pretrained(merged, save_original_format=not source.is_quantized())
+    prompts = load_prompt_format(source)
+    prompts.tokenizer.save_pretrained(merged)
+    prompts.save(merged)
     if "quantization_config" in read_json(merged / "config.json"):
         raise RuntimeError(f"{merged / 'config.json'} of a merged model still has a quantization_config")
     return parameters

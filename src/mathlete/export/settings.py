@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mathlete.errors import require
-from mathlete.models import DeviceName
+from mathlete.models import GpuName
 
 MergeBase = Literal["dequant", "original"]
 """What the adapter is merged into: the dequantised 4-bit weights it was trained on · the model's own weights."""
@@ -70,7 +70,7 @@ class Export:
 
     formats: tuple[FormatName, ...] = ("int8",)
     """int8 is always made, in the run's `export`, for all other commands read it; each other one in `export-NAME`."""
-    gpu: DeviceName | None = None
+    gpu: GpuName | None = None
     """The GPU that will serve: a format it can't run is refused, and its 16-bit type is taken (fp16 on a T4)."""
     engines: tuple[ServingEngine, ...] = ("llama.cpp",)
     """Engines that must read their formats too: llama.cpp (q8_0, where its package is) · vllm (the others; it must have

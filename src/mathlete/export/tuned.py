@@ -8,7 +8,7 @@ from mathlete.export.hops import Answers, Heldout, Reference
 from mathlete.export.settings import MergeBase
 from mathlete.export.survival import log_probabilities
 from mathlete.models import ModelSource
-from mathlete.tune.methods import ADAPTER_CONFIG, trained_model
+from mathlete.tune import AdapterFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class TunedModel:
     @property
     def is_adapter(self) -> bool:
         """Whether an adapter was trained, and not every weight."""
-        return (self.adapter / ADAPTER_CONFIG).is_file()
+        return AdapterFolder(self.adapter).holds_adapter
 
     def load(self) -> Any:
         """The model as it was trained, in eval mode: on its 4-bit base, before any merge."""
-        return trained_model(self.source, self.adapter)
+        return AdapterFolder(self.adapter).load(self.source)
 
     def reference(self, *, answers: Answers, max_tokens: int) -> Reference:
         """Distributions of the model on the held-out rows, beside its greedy answers: what exports are measured by."""

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from mathlete.models import model_source, prompt_format
+from mathlete.models import load_prompt_format, model_source
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sampler, SamplingConfig
 from mathlete.tir.tools import ToolSampler, ToolSettings
@@ -29,7 +29,7 @@ def open_sampler(settings: Mapping[str, Any]) -> Sampler:
         source,
         precision=settings["precision"],
         threads=settings["threads"],
-        instruction=tools.told(prompt_format(source)).instruction,
+        instruction=tools.told(load_prompt_format(source)).instruction,
     )
     if not tools.turns:
         return engine

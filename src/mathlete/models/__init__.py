@@ -1,32 +1,33 @@
-"""Models by name, on the hardware at hand: where their files are, their tokenizers, their shapes, their weights.
+"""Models by name, and the hardware they run on.
 
->>> model_source("pocket").folder is not None
-True
+A model is named once, as `pocket`, a preset, a folder or a hub id, and is a `ModelSource` from there on: it says where
+the files are. From it come its weights (`load_model`, in a `Precision`), its tokenizer with the prompt that it is
+served with (`load_prompt_format`) and its `Shape`. `GPUS` is the one table of devices.
+
+>>> source = model_source("pocket")
+>>> source.folder is not None, source.is_quantized()
+(True, False)
+>>> Shape.of(model_source("r1-qwen-7b")).layers
+28
+>>> GPUS["l4"].capability, GPUS["l4"].dtype
+(8.9, 'bfloat16')
 """
 
-from mathlete.models.hardware import BF16_CAPABILITY, DeviceName, capability, compute_dtype, device_name, dtype_for
-from mathlete.models.loading import Precision, is_quantized, load_model, model_config, quiet_libraries, weight_bytes
-from mathlete.models.names import MODEL_NAMES, ModelSource, default_model, model_source, pinned
-from mathlete.models.tokenizers import load_tokenizer, prompt_format
+from mathlete.models.hardware import GPUS, Device, GpuName
+from mathlete.models.loading import Precision, load_model
+from mathlete.models.names import ModelSource, default_model, model_source
+from mathlete.models.shapes import Shape
+from mathlete.models.tokenizers import load_prompt_format
 
 __all__ = [
-    "BF16_CAPABILITY",
-    "MODEL_NAMES",
-    "DeviceName",
+    "GPUS",
+    "Device",
+    "GpuName",
     "ModelSource",
     "Precision",
-    "capability",
-    "compute_dtype",
+    "Shape",
     "default_model",
-    "device_name",
-    "dtype_for",
-    "is_quantized",
     "load_model",
-    "load_tokenizer",
-    "model_config",
+    "load_prompt_format",
     "model_source",
-    "pinned",
-    "prompt_format",
-    "quiet_libraries",
-    "weight_bytes",
 ]

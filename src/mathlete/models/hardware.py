@@ -1,5 +1,8 @@
-"""The device that models compute on here, and the type of number that it computes in."""
+"""The one table of GPUs, and the device that models compute on here."""
 
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -8,47 +11,107 @@ if TYPE_CHECKING:
 BF16_CAPABILITY = 8.0
 """Compute capability from which tensor cores take bf16: Ampere (CUDA C++ Programming Guide, "Compute Capabilities")."""
 
-
-def dtype_for(capability: float | None) -> tuple[str, str]:
-    """(torch's name of the type of activations and dense weights, why) for a CUDA capability, or None for a CPU.
-
-    >>> dtype_for(7.5)[0], dtype_for(8.0)[0], dtype_for(None)[0]
-    ('float16', 'bfloat16', 'float32')
-    """
-    if capability is None:
-        return "float32", "CPU: fp32 is the safe choice, bf16 is slower on most CPUs"
-    if capability >= BF16_CAPABILITY:
-        return "bfloat16", f"compute capability {capability} is 8.0 or later, which has bf16"
-    return "float16", f"compute capability {capability} is below 8.0 and has no bf16"
-
-
-def capability() -> float | None:
-    """The CUDA device's compute capability; None where there is none."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    major, minor = torch.cuda.get_device_capability()
-    return major + minor / 10
-
-
-def compute_dtype() -> tuple["torch.dtype", str]:
-    """(dtype of activations and dense weights, why) for this machine."""
-    import torch
-
-    name, why = dtype_for(capability())
-    found: torch.dtype = getattr(torch, name)
-    return found, why
-
-
-def device_name() -> str:
-    """`cuda` where there is one, else `cpu`."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-DeviceName = Literal[
+GpuName = Literal[
     "t4", "p100", "v100", "l4", "a10g", "rtx4090", "a100-40", "a100-80", "h100", "h200", "rtx5090", "b200"
 ]
-"""GPUs whose memory and capability are known."""
+"""GPUs that a command line can name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A GPU, or a CPU with its main memory.
+
+    >>> GPUS["t4"].dtype, GPUS["l4"].dtype
+    ('float16', 'bfloat16')
+    """
+
+    name: str
+    memory: int
+    """Bytes; of a GPU, one GPU's."""
+    capability: float | None
+    """CUDA compute capability; None for a CPU."""
+    machine_shapes: tuple[str, ...] = ()
+    """Kaggle's machines with this GPU, by their `machine_shape` in kernel-metadata.json (docs/kernels.md, February
+    2026)."""
+
+    @classmethod
+    def current(cls, *, free: bool = False) -> "Device":
+        """Return this process's GPU, or the CPU where there is none, with all its memory or what is free of it now."""
+        import torch
+
+        if not torch.cuda.is_available():
+            return cls(name="cpu", memory=_main_memory("MemAvailable" if free else "MemTotal"), capability=None)
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        memory = torch.cuda.mem_get_info()[0] if free else gpu.total_memory
+        return cls(name=gpu.name, memory=memory, capability=gpu.major + gpu.minor / 10)
+
+    @property
+    def memory_gib(self) -> float:
+        """Its memory in GiB."""
+        return self.memory / 2**30
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether it is a GPU whose tensor cores take bf16."""
+        return self.capability is not None and self.capability >= BF16_CAPABILITY
+
+    @property
+    def dtype(self) -> str:
+        """Type of activations and dense weights, by torch's name."""
+        return "float32" if self.capability is None else "bfloat16" if self.has_bf16 else "float16"
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of one number of an activation."""
+        return 4 if self.capability is None else 2
+
+    @property
+    def torch_dtype(self) -> "torch.dtype":
+        """Type of activations and dense weights."""
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    @property
+    def dtype_reason(self) -> str:
+        """Why it computes in that type."""
+        if self.capability is None:
+            return "CPU: fp32 is the safe choice, bf16 is slower on most CPUs"
+        if self.has_bf16:
+            return f"compute capability {self.capability} is 8.0 or later, which has bf16"
+        return f"compute capability {self.capability} is below 8.0 and has no bf16"
+
+
+def _gpu(name: str, mib: int, capability: float, *machine_shapes: str) -> Device:
+    return Device(name=name, memory=mib * 2**20, capability=capability, machine_shapes=machine_shapes)
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        _gpu("t4", 15360, 7.5, "NvidiaTeslaT4", "NvidiaTeslaT4Highmem"),
+        _gpu("p100", 16280, 6.0),  # NvidiaTeslaP100 is retired: Kaggle runs such a notebook on T4
+        _gpu("v100", 16160, 7.0),
+        _gpu("l4", 23034, 8.9, "NvidiaL4", "NvidiaL4X1"),
+        _gpu("a10g", 23028, 8.6),
+        _gpu("rtx4090", 24564, 8.9),
+        _gpu("a100-40", 40960, 8.0, "NvidiaTeslaA100"),
+        _gpu("a100-80", 81920, 8.0),
+        _gpu("h100", 81559, 9.0, "NvidiaH100"),
+        _gpu("h200", 143771, 9.0),
+        _gpu("rtx5090", 32607, 12.0),
+        _gpu("b200", 183359, 10.0),
+        _gpu("rtx-pro-6000", 97887, 12.0, "NvidiaRtxPro6000"),  # known as Kaggle's machine, not to a command line
+    )
+}
+"""Memory as nvidia-smi names it, MiB, and NVIDIA's table of compute capabilities."""
+
+
+def _main_memory(field: Literal["MemTotal", "MemAvailable"]) -> int:
+    """Return the main memory in all, or what is free or can be freed, bytes; a container's own limit is not seen."""
+    linux = Path("/proc/meminfo")
+    if not linux.is_file():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (line,) = (line for line in linux.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024

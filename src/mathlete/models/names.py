@@ -7,6 +7,7 @@ from typing import Any
 
 from mathlete.errors import UserError, nearest
 from mathlete.prompts import instruction_of
+from mathlete.runs import read_json
 from mathlete.shipped import data_folder
 
 
@@ -31,13 +32,56 @@ class ModelSource:
         """The instruction it is served with."""
         return instruction_of(self.folder or Path(self.location))
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights in its folder; 0 for a hub id."""
+        return sum(file.stat().st_size for file in self.folder.glob("*.safetensors")) if self.folder else 0
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the model's config.json.
+
+        Raises:
+            UserError: not on this machine nor on the hub, or not a model.
+        """
+        from transformers.utils.hub import cached_file
+
+        try:
+            file = cached_file(self.location, "config.json", revision=self.revision)
+        except (OSError, ValueError) as error:
+            raise unreachable(self, error) from error
+        return read_json(Path(str(file)))
+
+    def is_quantized(self) -> bool:
+        """Whether the model's own files are quantised already.
+
+        Raises:
+            UserError: not on this machine nor on the hub, or not a model.
+        """
+        return "quantization_config" in self.read_config()
+
+    def pin(self) -> tuple["ModelSource", str]:
+        """Return (the source at one commit, where that commit came from); a folder stays as it is.
+
+        A hub model without a commit is pinned to the one this machine has, if it has just one, so that the second run
+        reads what the first one read; else to the newest, as the hub names it; else, without the hub, to none.
+        """
+        if self.folder:
+            return self, "a folder: its files' hashes are in the manifests"
+        if self.revision:
+            return self, f"commit {self.revision}"
+        if len(cached := _cached_commits(self.location)) == 1:
+            return replace(self, revision=cached[0]), f"commit {cached[0]}, the one on this machine"
+        if newest := _newest_commit(self.location):
+            return replace(self, revision=newest), f"commit {newest}, the newest; others by --model OWNER/NAME@COMMIT"
+        return self, "commit unknown: the hub can't be asked"
+
 
 HUB_MODELS = {
     "r1-qwen-1.5b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562"),
     "r1-qwen-7b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "916b56a44061fd5cd7d6a8fb632557ed4f724f60"),
     "r1-qwen-14b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "1df8507178afcc1bef68cd8c393f61a886323761"),
     "r1-llama-8b": ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "6a6f4aa4197940add57724a7707d069478df56b1"),
-    # The same in NF4 already: a quarter of the download. No commit of theirs could be verified, see `pinned`.
+    # The same in NF4 already: a quarter of the download. No commit of theirs could be verified, see `pin`.
     "r1-qwen-1.5b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-1.5B-bnb-4bit", None),
     "r1-qwen-7b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-7B-bnb-4bit", None),
     "r1-qwen-14b-4bit": ("unsloth/DeepSeek-R1-Distill-Qwen-14B-bnb-4bit", None),
@@ -70,23 +114,6 @@ def model_source(name: str) -> ModelSource:
         value=repr(name),
         cure=nearest(name, MODEL_NAMES),
     )
-
-
-def pinned(source: ModelSource) -> tuple[ModelSource, str]:
-    """(the source at one commit, where that commit came from); a folder, and what no one can name, as they were.
-
-    A hub model without a commit is pinned to the one this machine has, if it has just one, so that the second run
-    reads what the first one read; else to the newest, as the hub names it.
-    """
-    if source.folder:
-        return source, "a folder: its files' hashes are in the manifests"
-    if source.revision:
-        return source, f"commit {source.revision}"
-    if len(have := _cached_commits(source.location)) == 1:
-        return replace(source, revision=have[0]), f"commit {have[0]}, the one on this machine"
-    if newest := _newest_commit(source.location):
-        return replace(source, revision=newest), f"commit {newest}, the newest; others by --model OWNER/NAME@COMMIT"
-    return source, "commit unknown: the hub can't be asked"
 
 
 def _cached_commits(location: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mathlete.models import ModelSource, model_config
+from mathlete.models.names import ModelSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,32 @@ class Shape:
     """Whether the output layer is the embedding."""
     biases: bool
     """Whether queries, keys and values have one, as Qwen2's have."""
+
+    @classmethod
+    def of(cls, source: ModelSource) -> "Shape":
+        """Return the shape of a preset, else of the model's own config.
+
+        Raises:
+            UserError: not on this machine nor on the hub, or not a decoder of this kind.
+        """
+        known = SHAPES.get(source.name.removesuffix("-4bit"))
+        return known or cls.from_config(source.read_config())
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Shape":
+        """Return the shape that a config.json describes."""
+        heads = int(config["num_attention_heads"])
+        return cls(
+            vocabulary=int(config["vocab_size"]),
+            hidden=int(config["hidden_size"]),
+            intermediate=int(config["intermediate_size"]),
+            layers=int(config["num_hidden_layers"]),
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_width=int(config.get("head_dim") or config["hidden_size"] // heads),
+            tied=bool(config.get("tie_word_embeddings", True)),
+            biases=config.get("model_type") == "qwen2",
+        )
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -80,29 +106,3 @@ SHAPES = {
     "r1-llama-8b": _r1(128256, 4096, 14336, 32, 32, 8, False),
 }
 """The R1 distillations' (their config.json), so that a plan for them needs no hub."""
-
-
-def shape_of(source: ModelSource) -> Shape:
-    """The shape of a preset, else of the model's own config.
-
-    Raises:
-        UserError: not on this machine nor on the hub, or not a decoder of this kind.
-    """
-    known = SHAPES.get(source.name.removesuffix("-4bit"))
-    return known or shape_from_config(model_config(source))
-
-
-def shape_from_config(config: Mapping[str, Any]) -> Shape:
-    """The shape in a config.json."""
-    heads = int(config["num_attention_heads"])
-    return Shape(
-        vocabulary=int(config["vocab_size"]),
-        hidden=int(config["hidden_size"]),
-        intermediate=int(config["intermediate_size"]),
-        layers=int(config["num_hidden_layers"]),
-        heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_width=int(config.get("head_dim") or config["hidden_size"] // heads),
-        tied=bool(config.get("tie_word_embeddings", True)),
-        biases=config.get("model_type") == "qwen2",
-    )

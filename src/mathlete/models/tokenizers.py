@@ -76,6 +76,6 @@ def _set_padding(tokenizer: Any, *, where: str) -> None:
     tokenizer.padding_side = "left"
 
 
-def prompt_format(source: ModelSource) -> PromptFormat:
-    """The prompt format the model is served with."""
+def load_prompt_format(source: ModelSource) -> PromptFormat:
+    """Load the tokenizer and return the prompt format that the model is served with."""
     return PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction)

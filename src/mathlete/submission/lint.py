@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.models import GPUS
 from mathlete.runs import read_json
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
 
-MACHINE_SHAPES = (
-    *("NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100"),
-    "NvidiaRtxPro6000",
-)
-"""GPU machines of docs/kernels.md (February 2026)."""
+MACHINE_SHAPES = tuple(shape for gpu in GPUS.values() for shape in gpu.machine_shapes)
 RETIRED_SHAPES = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38")
 KERNEL_KEYS = (
     *("id", "title", "code_file", "language", "kernel_type", "is_private", "enable_gpu", "enable_tpu"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
 from mathlete.submission.build import Build, precision_of
 from mathlete.submission.lint import Problem, lint_dataset, lint_kernel, lint_model
@@ -16,16 +17,6 @@ from mathlete.submission.wheelhouse import needed_for, verify, verify_sums
 
 REPORT = "rehearsal.json"
 """What a rehearsal leaves in the build's folder."""
-MACHINES = {
-    "NvidiaTeslaT4": (7.5, 16),
-    "NvidiaTeslaT4Highmem": (7.5, 16),
-    "NvidiaL4": (8.9, 24),
-    "NvidiaL4X1": (8.9, 24),
-    "NvidiaTeslaA100": (8.0, 40),
-    "NvidiaH100": (9.0, 80),
-    "NvidiaRtxPro6000": (12.0, 96),
-}
-"""{machine shape: (compute capability, GiB of one of its GPUs)}; the engine uses one GPU. Source: NVIDIA's tables."""
 CAPABILITY = {"dense": 6.0, "nf4": 6.0, "int8": 7.5, "gptq": 7.5, "awq": 7.5, "fp8": 8.9, "compressed-tensors": 7.5}
 """Compute capability that each way of holding weights needs: the tables of bitsandbytes and vLLM."""
 CUTOFFS = {"aimo-1": date(2024, 2, 23), "aimo-3": date(2026, 3, 15)}
@@ -94,28 +85,32 @@ def _wheels(build: Build) -> Iterator[Problem]:
             yield Problem(rule=rule, value=f"no {name}", cure="run `submit build` again")
 
 
-def _machine(build: Build) -> str:
-    return str(read_json(build.kaggle / KERNEL_FILE).get("machine_shape"))
+def _machine_gpu(build: Build) -> tuple[str, Device | None]:
+    """Return (the notebook's machine shape, one of its GPUs; None for an unknown shape, which the lint names).
+
+    The engine uses one GPU.
+    """
+    shape = str(read_json(build.kaggle / KERNEL_FILE).get("machine_shape"))
+    return shape, next((gpu for gpu in GPUS.values() if shape in gpu.machine_shapes), None)
 
 
 def _gpu(build: Build) -> Iterator[Problem]:
-    shape, precision = _machine(build), precision_of(build.model)
-    if shape not in MACHINES:
-        return  # the lint has said so
-    capability, _ = MACHINES[shape]
+    (shape, gpu), precision = _machine_gpu(build), precision_of(build.model)
+    if gpu is None or gpu.capability is None:
+        return
     if precision not in CAPABILITY:
         rule, cure = "weights must be held in a way the engine knows", f"export as one of {', '.join(CAPABILITY)}"
         yield Problem(rule=rule, value=precision, cure=cure)
-    elif capability < CAPABILITY[precision]:
+    elif gpu.capability < CAPABILITY[precision]:
         rule = f"{precision} weights need compute capability {CAPABILITY[precision]}"
-        yield Problem(rule=rule, value=f"{shape} has {capability}", cure="choose another machine or another export")
+        yield Problem(rule=rule, value=f"{shape} has {gpu.capability}", cure="choose another machine or another export")
 
 
 def _sizes(build: Build) -> Iterator[Problem]:
     weights = sum(path.stat().st_size for path in build.model.rglob("*") if path.is_file())
-    shape = _machine(build)
-    if shape in MACHINES and weights > 0.85 * MACHINES[shape][1] * 2**30:
-        rule = f"the weights must leave memory for keys and values on one GPU of {MACHINES[shape][1]} GiB"
+    _, gpu = _machine_gpu(build)
+    if gpu is not None and weights > 0.85 * gpu.memory:
+        rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB"
         yield Problem(
             rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
         )

@@ -1,1 +1,31 @@
-"""Adapter, merge, export, and what each hop cost."""
+"""Training: rows of tokens in, an adapter out, each step resumable.
+
+A `Recipe` says how a model is trained: by which of the `METHODS`, with which adapter (`Lora`) and training (`Tune`)
+settings. `plan_training` says, before anything is loaded, how much memory that needs and what to change where it does
+not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is loaded as it was trained. Under
+`accelerate launch` several processes do so together: `ranks`.
+
+>>> from mathlete.models import model_source
+>>> recipe = Recipe(tune=Tune(batch=8)).with_method("dora")
+>>> plan = plan_training(model_source("r1-qwen-7b"), recipe=recipe, longest=4096, gpu="l4")
+>>> plan.fits, plan.cure
+(False, 'use --tune.batch 1 --tune.accumulate 8')
+"""
+
+from mathlete.tune import ranks
+from mathlete.tune.adapters import AdapterFolder
+from mathlete.tune.fitting import plan_training
+from mathlete.tune.recipe import METHODS, Recipe
+from mathlete.tune.settings import Lora, Tune
+from mathlete.tune.training import train_adapter
+
+__all__ = [
+    "METHODS",
+    "AdapterFolder",
+    "Lora",
+    "Recipe",
+    "Tune",
+    "plan_training",
+    "ranks",
+    "train_adapter",
+]

@@ -1,17 +1,16 @@
 """Each method's model: the base as it is held, peft's configuration, its first weights; and how it is loaded again."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource, load_model
+from mathlete.tune.adapters import forbid_repacking
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora
-from mathlete.tune.shards import sharded, shareable
+from mathlete.tune.shards import is_sharded, make_shardable
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-ADAPTER_CONFIG = "adapter_config.json"
 _EVA_ROWS = 64
 """Rows whose activations EVA looks at, 8 at a time."""
 
@@ -23,22 +22,11 @@ def base_model(source: ModelSource, recipe: Recipe) -> Any:
         UserError: it can't be loaded, or every weight of a quantised model is to be trained.
     """
     if recipe.quantized:
-        model = _in_one_format(load_model(source, precision="nf4"))
-        return shareable(model) if sharded() else model
+        model = load_model(source, precision="nf4")
+        forbid_repacking(model)
+        return make_shardable(model) if is_sharded() else model
     # Updates of bf16 weights are rounded away (arXiv 1710.03740, section 3.1); the computing is autocast.
     return load_model(source, precision="dense", dtype="float32")
-
-
-def _in_one_format(model: Any) -> Any:
-    """The model, its 4-bit weights never repacked.
-
-    bitsandbytes repacks them on CPUs with bf16 instructions when they first compute outside training, as samples for
-    rewards and EVA do: rounded scales from there on, and a layout that DoRA, which reads the weights, takes for noise.
-    """
-    for module in model.modules():
-        if type(module).__name__ == "Linear4bit":
-            module.support_avx512bf16_for_cpu = False
-    return model
 
 
 def peft_config(recipe: Recipe) -> Any:
@@ -104,19 +92,3 @@ def _batches(rows: "Dataset", *, padding: int, device: Any) -> list[dict[str, An
         ids = pad_sequence(found[start : start + 8], batch_first=True, padding_value=padding)
         batches.append({"input_ids": ids.to(device), "attention_mask": (ids != padding).long().to(device)})
     return batches
-
-
-def trained_model(source: ModelSource, adapter: Path) -> Any:
-    """The model as it was trained, in eval mode: its base with the adapter in place, or all its weights.
-
-    Virtual tokens are no layers: such a model is peft's own.
-    """
-    from peft import PeftModel
-
-    if not (adapter / ADAPTER_CONFIG).is_file():
-        return load_model(ModelSource(name="trained", location=str(adapter)), precision="dense")
-    model = PeftModel.from_pretrained(load_model(source, precision="nf4"), str(adapter)).eval()
-    config = model.active_peft_config
-    if getattr(config, "use_dora", False):
-        _in_one_format(model)
-    return model if config.is_prompt_learning else model.get_base_model().eval()

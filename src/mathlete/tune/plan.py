@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mathlete.errors import UserError
-from mathlete.models import BF16_CAPABILITY, dtype_for
-from mathlete.models.shapes import Shape
-from mathlete.tune.devices import Device, gib
+from mathlete.models import Device, Shape
+from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
 
@@ -43,6 +41,7 @@ class Plan:
     """Tokens of the longest row."""
     checkpointing: bool
     """Whether a block's activations are computed again in the backward pass instead of kept."""
+    ranks: Ranks = Ranks()  # noqa: RUF009 - frozen
 
     @property
     def lora(self) -> Lora:
@@ -66,7 +65,7 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Tokens of the largest batch in each process; of a pair both traces."""
-        rows = math.ceil(self.tune.batch / self.device.processes) * (2 if self.recipe.method == "dpo" else 1)
+        rows = math.ceil(self.tune.batch / self.ranks.size) * (2 if self.recipe.method == "dpo" else 1)
         return rows * (self.tune.pack or self._row)
 
     @property
@@ -80,10 +79,10 @@ class Plan:
         `backward` is what the latter needs beyond the buffers of the loss, which are gone by then. Of shared weights
         (FSDP) `gathered` is what each process has whole while it computes.
         """
-        shares, quantized = self.device.shares, self.recipe.quantized
+        shares, quantized = self.ranks.shards, self.recipe.quantized
         adapter = math.ceil(4 * self.trained_parameters / shares)
         base = nf4_bytes(self.shape) if quantized else 0
-        dense = self.device.width * self.shape.dense_parameters if quantized else 0
+        dense = self.device.activation_bytes * self.shape.dense_parameters if quantized else 0
         gpu = self.device.capability is not None
         return {
             "base_4bit": math.ceil(base / shares),
@@ -102,7 +101,7 @@ class Plan:
         """A block at work, the next one on its way, and all that is outside of blocks; or the model as it is read."""
         trained = 4 * self.trained_parameters
         at_work = 2 * (base + trained) // self.shape.layers + dense
-        read = (base + dense + trained) * (self.device.shares - 1) // self.device.shares
+        read = (base + dense + trained) * (self.ranks.shards - 1) // self.ranks.shards
         return max(at_work, read - self._kept - self._logits)
 
     @property
@@ -144,7 +143,7 @@ class Plan:
     @property
     def _kept(self) -> int:
         """Bytes that the forward pass leaves for the backward pass."""
-        width, hidden, layers = self.device.width, self.shape.hidden, self.shape.layers
+        width, hidden, layers = self.device.activation_bytes, self.shape.hidden, self.shape.layers
         # What the last norm and the loss keep.
         end = self.tokens * (4 + width) * hidden
         if self.checkpointing:
@@ -157,12 +156,13 @@ class Plan:
     def _block(self) -> int:
         """Bytes that one block keeps for the backward pass."""
         # Under autocast each adapter matrix is kept in 16 bits too.
-        casts = 0 if self.device.width == 4 else self.device.width * self.trained_parameters // self.shape.layers
+        width = self.device.activation_bytes
+        casts = 0 if width == 4 else width * self.trained_parameters // self.shape.layers
         return self.tokens * self._block_a_token + self._masks + self._scores + casts
 
     @property
     def _block_a_token(self) -> int:
-        shape, width = self.shape, self.device.width
+        shape, width = self.shape, self.device.activation_bytes
         queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
         # With a mask, transformers repeats keys and values for every head.
         attention = width * (2 * queries + 2 * (queries if self._masked else keys)) + 4 * shape.heads
@@ -174,7 +174,7 @@ class Plan:
     @property
     def _adapter_inputs(self) -> int:
         """Bytes a token that what is trained in one block keeps beside the block's own."""
-        shape, width, method = self.shape, self.device.width, self.recipe.method
+        shape, width, method = self.shape, self.device.activation_bytes, self.recipe.method
         if method in ("prefix", "prompt"):
             return 0
         if method == "ia3":
@@ -190,7 +190,7 @@ class Plan:
     @property
     def _lora_inputs(self) -> int:
         """Bytes a token of the adapters' inputs and of what comes out of their first matrix."""
-        width, adapted = self.device.width, self._adapted
+        width, adapted = self.device.activation_bytes, self._adapted
         inner = width * self.lora.rank * len(adapted)
         if self.lora.dropout:
             # Each keeps its own dropped input and the mask: a byte on a GPU, a number on a CPU.
@@ -212,7 +212,7 @@ class Plan:
         if not self._masked:
             return 0
         side = self.tokens if self.tune.pack else self._row
-        return self.device.width * side * self.tokens
+        return self.device.activation_bytes * side * self.tokens
 
     @property
     def _scores(self) -> int:
@@ -221,8 +221,8 @@ class Plan:
         Without a mask transformers lets heads share keys. Flash attention takes that, and needs capability 8.0; the
         memory-efficient kernel does not, and torch falls back to plain arithmetic (seen on an H200 with flash barred).
         """
-        of = self.device.capability
-        if of is None or of >= BF16_CAPABILITY or self._masked or self.shape.heads == self.shape.kv_heads:
+        materialised = self.device.capability is not None and not self.device.has_bf16 and not self._masked
+        if not materialised or self.shape.heads == self.shape.kv_heads:
             return 0
         return 4 * self.shape.heads * self.longest * self.tokens
 
@@ -230,7 +230,7 @@ class Plan:
     def _logits(self) -> int:
         """The loss's tile of logits and the gradient of the hidden states, in fp32 and as handed on."""
         tile = min(self.tokens, _TILE_TOKENS) * min(self.shape.vocabulary, _TILE_WORDS)
-        width = self.device.width
+        width = self.device.activation_bytes
         # Without Triton's kernels, torch makes some fp32 copies of the tile.
         copies = 4 * 5 * tile if self.device.capability is None else 0
         return width * tile + copies + self.tokens * self.shape.hidden * (4 + width)
@@ -240,7 +240,88 @@ class Plan:
         """What walking back through one block needs: a dequantised layer, gradients, and the block computed again."""
         largest = max(inputs * outputs for inputs, outputs in self.shape.linears.values())
         again = self._block if self.checkpointing else 0
-        return again + 2 * self._scores + self.device.width * (largest + self.tokens * 3 * self.shape.intermediate)
+        gradients = self.tokens * 3 * self.shape.intermediate
+        return again + 2 * self._scores + self.device.activation_bytes * (largest + gradients)
+
+    @property
+    def cure(self) -> str:
+        """What to change so that the plan fits: the flags of the first change that does; "" where it fits already."""
+        if self.fits:
+            return ""
+        for flags, plan in self._cheaper():
+            if plan.fits:
+                return f"use {flags}"
+        return "use a GPU with more memory, a smaller model, or a lower --lora.rank: what is trained fills this one"
+
+    def _cheaper(self) -> "Iterator[tuple[str, Plan]]":
+        """Yield plans that need less, with their flags: those that change no result first."""
+        plan, flags = self, ""
+        if not plan.checkpointing and plan.recomputable:
+            plan = replace(plan.with_tune(checkpointing="on"), checkpointing=True)
+            yield "--tune.checkpointing auto", plan
+        if plan.tune.batch > plan.ranks.size:
+            rows = plan.tune.batch * plan.tune.accumulate
+            # GRPO compares the samples of one problem, which must be in one batch.
+            group = plan.recipe.grpo.generations if plan.recipe.method == "grpo" else 1
+            least = math.lcm(group, plan.ranks.size)
+            flags = f"--tune.batch {least} --tune.accumulate {max(1, rows // least)} "
+            plan = plan.with_tune(batch=least, accumulate=max(1, rows // least))
+            yield flags.strip(), plan
+        if plan.tune.pack and plan.tune.pack > plan.longest:
+            flags += f"--tune.pack {plan.longest} "
+            plan = plan.with_tune(pack=plan.longest)
+            yield flags.strip(), plan
+        if plan.device.capability is not None and plan.recomputable and plan.tune.checkpointing != "offload":
+            flags += "--tune.checkpointing offload "
+            plan = plan.with_tune(checkpointing="offload")
+            yield flags.strip(), plan
+        for longest in range(plan.longest // 256 * 256, 255, -256):
+            pack = None if plan.tune.pack is None else longest
+            shorter = replace(plan.with_tune(pack=pack), longest=longest)
+            yield f"{flags}--rows.max-tokens {longest}" + (f" --tune.pack {longest}" if pack else ""), shorter
+
+    def summary(self) -> str:
+        """Say the plan in a line."""
+        parts = ", ".join(f"{name} {gib(count):.2f}" for name, count in self.parts.items() if gib(count) >= 0.01)
+        recomputed = "computed twice" if self.checkpointing else "kept"
+        return (
+            f"memory: {gib(self.peak):.2f} GiB of {self.device.memory_gib:.1f} on {self.device.name} for batches of "
+            f"{self.tokens} tokens, activations {recomputed}" + (f" ({parts})" if parts else "")
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return the plan as a line of JSON: {"peak_gib", "parts", "fits", "cure", …}, GiB."""
+        return {
+            "peak_gib": round(gib(self.peak), 3),
+            "parts": {name: round(gib(count), 4) for name, count in self.parts.items()},
+            "fits": self.fits,
+            "cure": self.cure,
+            "device": self.device.name,
+            "device_gib": round(self.device.memory_gib, 2),
+            "checkpointing": self.checkpointing,
+            "tokens": self.tokens,
+            "dtype": self.device.dtype,
+            "dtype_reason": self.device.dtype_reason,
+        }
+
+    def table(self) -> "Table":
+        """Return a table for a person: each part, the sum beside the device's memory, the cure where it doesn't fit."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        device = self.device
+        recomputed = "computed twice" if self.checkpointing else "kept"
+        caption = f"activations {recomputed}; {device.dtype}: {device.dtype_reason}"
+        title = f"{device.name}, batches of {self.tokens} tokens"
+        table = Table(box=SIMPLE_HEAD, title=title, caption=caption, caption_justify="left", show_footer=True)
+        table.add_column("part", footer="peak")
+        verdict = f"of {device.memory_gib:.2f}" if self.fits else f"too much for {device.memory_gib:.2f}"
+        table.add_column("GiB", footer=f"{gib(self.peak):.3f} {verdict}", justify="right")
+        for name, count in self.parts.items():
+            table.add_row(name, f"{gib(count):.3f}")
+        if cure := self.cure:
+            table.caption = f"{caption}\nFix: {cure}"
+        return table
 
 
 def nf4_bytes(shape: Shape) -> int:
@@ -256,124 +337,6 @@ def nf4_bytes(shape: Shape) -> int:
     return shape.layers * total
 
 
-def plan_for(shape: Shape, *, device: Device, recipe: Recipe, longest: int) -> Plan:
-    """The plan, with activation checkpointing as the settings say, or only where it would not fit otherwise."""
-    checkpointing = recipe.tune.checkpointing in ("on", "offload")
-    plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing)
-    if recipe.tune.checkpointing == "auto" and plan.recomputable and not plan.fits:
-        return replace(plan, checkpointing=True)
-    return plan
-
-
-def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int) -> Recipe:
-    """The recipe with as many rows a pass as the device has room for, at most its own; a step's rows stay the same.
-
-    A pass of one long row leaves a large GPU waiting for the CPU (bench/train.py). Where nothing fits, the recipe stays
-    as it is, for the plan to be refused with its cure.
-    """
-    found = recipe
-    while not plan_for(shape, device=device, recipe=found, longest=longest).fits:
-        if found.tune.batch % (2 * device.processes):
-            return recipe
-        halved = replace(found.tune, batch=found.tune.batch // 2, accumulate=found.tune.accumulate * 2)
-        found = replace(found, tune=halved)
-    return found
-
-
-def cure_for(plan: Plan) -> str:
-    """What to change so that the plan fits: the flags of the first change that does, "" where it fits already."""
-    if plan.fits:
-        return ""
-    for words, other in _cheaper(plan):
-        if other.fits:
-            return f"use {words}"
-    return "use a GPU with more memory, a smaller model, or a lower --lora.rank: what is trained fills this one"
-
-
-def _cheaper(plan: Plan) -> Iterator[tuple[str, Plan]]:
-    """Plans that need less, with their flags: those that change no result first."""
-    flags = ""
-    if not plan.checkpointing and plan.recomputable:
-        plan = replace(plan.with_tune(checkpointing="on"), checkpointing=True)
-        yield "--tune.checkpointing auto", plan
-    if plan.tune.batch > plan.device.processes:
-        rows = plan.tune.batch * plan.tune.accumulate
-        # A group of samples is one batch's.
-        group = plan.recipe.grpo.generations if plan.recipe.method == "grpo" else 1
-        least = math.lcm(group, plan.device.processes)
-        flags = f"--tune.batch {least} --tune.accumulate {max(1, rows // least)} "
-        plan = plan.with_tune(batch=least, accumulate=max(1, rows // least))
-        yield flags.strip(), plan
-    if plan.tune.pack and plan.tune.pack > plan.longest:
-        flags += f"--tune.pack {plan.longest} "
-        plan = plan.with_tune(pack=plan.longest)
-        yield flags.strip(), plan
-    if plan.device.capability is not None and plan.recomputable and plan.tune.checkpointing != "offload":
-        flags += "--tune.checkpointing offload "
-        plan = plan.with_tune(checkpointing="offload")
-        yield flags.strip(), plan
-    for longest in range(plan.longest // 256 * 256, 255, -256):
-        pack = None if plan.tune.pack is None else longest
-        shorter = replace(plan.with_tune(pack=pack), longest=longest)
-        yield f"{flags}--rows.max-tokens {longest}" + (f" --tune.pack {longest}" if pack else ""), shorter
-
-
-def require_room(plan: Plan) -> None:
-    """Checks that the plan fits.
-
-    Raises:
-        UserError: it does not.
-    """
-    if not plan.fits:
-        largest = max(plan.parts, key=lambda name: plan.parts[name])
-        raise UserError(
-            f"training needs {gib(plan.peak):.1f} GiB, of which {largest} {gib(plan.parts[largest]):.1f} GiB",
-            value=f"{gib(plan.device.memory):.1f} GiB on {plan.device.name}",
-            cure=cure_for(plan),
-        )
-
-
-def plan_words(plan: Plan) -> str:
-    """The plan in a line."""
-    parts = ", ".join(f"{name} {gib(count):.2f}" for name, count in plan.parts.items() if gib(count) >= 0.01)
-    recomputed = "computed twice" if plan.checkpointing else "kept"
-    return (
-        f"memory: {gib(plan.peak):.2f} GiB of {gib(plan.device.memory):.1f} on {plan.device.name} for batches of "
-        f"{plan.tokens} tokens, activations {recomputed}" + (f" ({parts})" if parts else "")
-    )
-
-
-def plan_line(plan: Plan) -> dict[str, object]:
-    """The plan as a line of JSON: {"peak_gib", "parts", "fits", "cure", …}, GiB."""
-    dtype, why = dtype_for(plan.device.capability)
-    return {
-        "peak_gib": round(gib(plan.peak), 3),
-        "parts": {name: round(gib(count), 4) for name, count in plan.parts.items()},
-        "fits": plan.fits,
-        "cure": cure_for(plan),
-        "device": plan.device.name,
-        "device_gib": round(gib(plan.device.memory), 2),
-        "checkpointing": plan.checkpointing,
-        "tokens": plan.tokens,
-        "dtype": dtype,
-        "dtype_reason": why,
-    }
-
-
-def plan_table(plan: Plan) -> "Table":
-    """The plan for a person: each part, the sum beside what there is, and the cure where it does not fit."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    dtype, why = dtype_for(plan.device.capability)
-    caption = f"activations {'computed twice' if plan.checkpointing else 'kept'}; {dtype}: {why}"
-    title = f"{plan.device.name}, batches of {plan.tokens} tokens"
-    table = Table(box=SIMPLE_HEAD, title=title, caption=caption, caption_justify="left", show_footer=True)
-    table.add_column("part", footer="peak")
-    verdict = f"of {gib(plan.device.memory):.2f}" if plan.fits else f"too much for {gib(plan.device.memory):.2f}"
-    table.add_column("GiB", footer=f"{gib(plan.peak):.3f} {verdict}", justify="right")
-    for name, count in plan.parts.items():
-        table.add_row(name, f"{gib(count):.3f}")
-    if cure := cure_for(plan):
-        table.caption = f"{caption}\nFix: {cure}"
-    return table
+def gib(count: int) -> float:
+    """Convert bytes to GiB."""
+    return count / 2**30

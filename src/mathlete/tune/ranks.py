@@ -1,37 +1,72 @@
 """Several processes of one training: the first does every step, the others wait and join it in training alone.
 
-Started by `accelerate launch`; each process has one device. The others hear what to do over a gloo group of their own,
-whose patience is that of the longest step, so that no device is kept busy by waiting.
+Started by `accelerate launch`; each process has one device. They agree over a gloo group of their own, whose timeout is
+that of the longest step, so that no device is kept busy by waiting.
 """
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from mathlete.errors import UserError
+from mathlete.tune.shards import is_sharded, require_shardable
 
-PATIENCE = timedelta(days=7)
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+T = TypeVar("T")
+_TIMEOUT = timedelta(days=7)
 """How long a process waits for another: formatting and export may take hours, training days."""
 
 
-def world(environment: Mapping[str, str] = os.environ) -> int:
-    """Processes of this training, as the launcher says; 1 without one."""
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The processes of a training, each with one device."""
+
+    size: int = 1
+    """How many share the rows of a pass."""
+    sharded: bool = False
+    """Whether they share the model's weights too (FSDP)."""
+
+    @classmethod
+    def launched(cls) -> "Ranks":
+        """Return what the launcher started."""
+        return cls(size=world_size(), sharded=is_sharded())
+
+    @property
+    def shards(self) -> int:
+        """Devices over which the weights are spread."""
+        return self.size if self.sharded else 1
+
+
+def world_size(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes of this training, as the launcher says; 1 without one."""
     return int(environment.get("WORLD_SIZE", 1))
 
 
-def first(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is the one that writes files and speaks."""
+def is_first_rank(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is the one that writes files and prints."""
     return int(environment.get("RANK", 0)) == 0
 
 
-def require_launcher(devices: int, environment: Mapping[str, str] = os.environ) -> None:
-    """Checks that several visible GPUs come with a process for each.
+def require_launcher(method: str, *, devices: int | None = None, environment: Mapping[str, str] = os.environ) -> None:
+    """Check that several visible GPUs come with a process for each, and that FSDP can shard what is trained.
+
+    Args:
+        method: what is trained.
+        devices: visible GPUs; None: counts them.
+        environment: where the launcher says what it started.
 
     Raises:
-        UserError: they do not, and the trainer would fail late with words of its own.
+        UserError: they do not, and the trainer would fail late with a message of its own.
     """
+    if devices is None:
+        import torch
+
+        devices = torch.cuda.device_count()
     if devices > 1 and "WORLD_SIZE" not in environment:
         raise UserError(
             "several GPUs need a launcher, a process for each",
@@ -39,33 +74,36 @@ def require_launcher(devices: int, environment: Mapping[str, str] = os.environ) 
             cure="set CUDA_VISIBLE_DEVICES=0 for one of them, or use all: accelerate launch --config_file "
             '"$(python -m train launch-config ddp)" -m train math … (docs/fleets.md)',
         )
+    require_shardable(method, environment)
 
 
-def rows_each(batch: int) -> int:
-    """Rows of a forward pass in each process, so that a step has the rows it would have in one.
+def rows_per_rank(batch: int) -> int:
+    """Return the rows of a forward pass in each process, so that a step has the rows it would have in one.
 
     Raises:
         UserError: the batch can't be split evenly.
     """
-    if batch % world():
-        cure = f"use --tune.batch {-(-batch // world()) * world()}, or another --num_processes"
-        raise UserError(f"--tune.batch must be a multiple of the {world()} processes", value=batch, cure=cure)
-    return batch // world()
+    size = world_size()
+    if batch % size:
+        cure = f"use --tune.batch {-(-batch // size) * size}, or another --num_processes"
+        raise UserError(f"--tune.batch must be a multiple of the {size} processes", value=batch, cure=cure)
+    return batch // size
 
 
 @cache
-def _group() -> Any:
+def _group() -> "ProcessGroup":
     import torch.distributed as dist
     from accelerate import PartialState
 
-    # The trainer takes this state over, and its patience.
-    PartialState(timeout=PATIENCE, cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
-    return dist.new_group(backend="gloo", timeout=PATIENCE)
+    # The trainer takes this state over, and its timeout.
+    PartialState(timeout=_TIMEOUT, cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
+    group: ProcessGroup = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+    return group
 
 
-def shared(value: Any = None) -> Any:
-    """The first process's value, in each of them; all must call it. One process gets its own back."""
-    if world() == 1:
+def broadcast_from_first_rank(value: T) -> T:
+    """Return the first process's value in each process; all must call this."""
+    if world_size() == 1:
         return value
     import torch.distributed as dist
 
@@ -74,25 +112,37 @@ def shared(value: Any = None) -> Any:
     return box[0]
 
 
-def together() -> None:
-    """Waits until all processes are here."""
-    if world() > 1:
+def wait_for_all_ranks() -> None:
+    """Return when all processes have called this."""
+    if world_size() > 1:
         import torch.distributed as dist
 
         dist.barrier(group=_group())
 
 
-def leave() -> None:
-    """Ends what the processes had in common, once nothing is left to do; a process that exits without may abort."""
-    if world() > 1:
+def call_other_ranks() -> None:
+    """Let the processes that wait in `follow_first_rank` do their work once; for the first process."""
+    broadcast_from_first_rank(True)
+
+
+def follow_first_rank(work: Callable[[], object]) -> None:
+    """Do the work as often as the first process calls for it, until it ends; for all other processes."""
+    while broadcast_from_first_rank(False):
+        work()
+    _leave()
+
+
+def dismiss_other_ranks() -> None:
+    """End the processes that wait in `follow_first_rank`; for the first process, when nothing is left to do."""
+    broadcast_from_first_rank(False)
+    _leave()
+
+
+def _leave() -> None:
+    """Leave the process group; a process that exits without may abort."""
+    if world_size() > 1:
         import torch.distributed as dist
 
         if dist.is_initialized():
-            together()
+            wait_for_all_ranks()
             dist.destroy_process_group()
-
-
-def join(work: Callable[[], object]) -> None:
-    """In all but the first process: joins in the work as often as the first one begins it, until that is done."""
-    while shared():
-        work()

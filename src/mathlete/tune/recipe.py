@@ -1,16 +1,20 @@
 """What is trained, and by which objective: one `--method` for adapters, full tuning, preferences and rewards."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from mathlete.errors import UserError, require
 from mathlete.tune.settings import Lora, Tune
 
-Method = Literal["lora", "rslora", "dora", "full", "prefix", "prompt", "ia3", "dpo", "grpo"]
+MethodName = Literal["lora", "rslora", "dora", "full", "prefix", "prompt", "ia3", "dpo", "grpo"]
 """peft's own names for what is trained on traces; full: every weight; dpo and grpo train a LoRA adapter."""
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
 UNMERGEABLE = ("prefix", "prompt")
 """Virtual tokens before the prompt: no weight of the model holds them."""
+RATES = {"full": 0.1, "ia3": 5.0, "prefix": 5.0, "prompt": 10.0, "dpo": 0.05, "grpo": 0.25}
+"""A method's learning rate in terms of the preset's, which is LoRA's. Full tuning's best is a tenth of that ("LoRA
+Without Regret"). The others are starting points, not searched for: few trained numbers take larger steps, preferences
+and rewards smaller ones."""
 LORA_METHODS = ("lora", "rslora", "dora", "dpo", "grpo")
 BAD_INITS = {
     "pissa": "splits a weight into adapter and rest, and the rest of a 4-bit weight can't be kept (peft refuses it)",
@@ -72,7 +76,7 @@ class Grpo:
 class Recipe:
     """All that makes one adapter another, beside model, rows and seed."""
 
-    method: Method = "lora"
+    method: MethodName = "lora"
     """What is trained: adapters by peft's names, every weight (full), a LoRA by preferences (dpo) or rewards (grpo)."""
     lora: Lora = field(default_factory=Lora)
     tune: Tune = field(default_factory=Tune)
@@ -88,6 +92,11 @@ class Recipe:
     def mergeable(self) -> bool:
         """Whether what is trained can become part of the weights."""
         return self.method not in UNMERGEABLE
+
+    def with_method(self, method: MethodName) -> "Recipe":
+        """Return the recipe with another method, LoRA's learning rate scaled to it."""
+        tune = replace(self.tune, rate=self.tune.rate * RATES.get(method, 1.0))
+        return replace(self, method=method, tune=tune)
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range, or two do not go together; nothing is loaded for it."""

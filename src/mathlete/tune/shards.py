@@ -1,7 +1,7 @@
-"""One model shared out between processes (FSDP2): each holds a share of every weight, and fetches a block to compute.
+"""One model sharded over the processes (FSDP2): each holds a part of every weight, and fetches a block to compute it.
 
-Started by `accelerate launch` with `data/launch/fsdp.yaml`. What is trained is what one process would train: the same
-rows, the same first weights, which each process draws from the same seed, and sums of gradients in fp32.
+Started by `accelerate launch` with `data/launch/fsdp.yaml`. The result is what one process would train: the same rows,
+the same first weights, which each process draws from the same seed, and sums of gradients in fp32.
 """
 
 import os
@@ -10,61 +10,66 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.models import compute_dtype
+from mathlete.models import Device
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-_SHARES = "pytorch_model_fsdp_0"
+_SHARD_FOLDER = "pytorch_model_fsdp_0"
 """Folder of a checkpoint whose weights were written by all processes (accelerate's `FSDP_MODEL_NAME`)."""
 
 
-def sharded(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether each process holds a share of the model's weights, as the launcher says."""
+def is_sharded(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether each process holds a shard of the model's weights, as the launcher says."""
     return environment.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
-def require_shares(method: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Checks that a launcher that asks for shares asks for what can be shared.
+def require_shardable(method: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Check that a launcher that starts FSDP starts a version and a method that can be sharded.
 
     Raises:
-        UserError: there is one process alone, or FSDP's first version, whose flat weights mix 4-bit and trained ones,
+        UserError: there is only one process, or FSDP's first version, whose flat weights mix 4-bit and trained ones,
             or virtual tokens, which peft 0.21 looks up outside of the model's own forward pass.
     """
-    if not sharded(environment):
+    if not is_sharded(environment):
         return
     if method in ("prefix", "prompt"):
-        cure = 'use --config_file "$(python -m train launch-config ddp)"; virtual tokens need no more than a whole base'
-        raise UserError("FSDP can't share virtual tokens", value=f"--method {method}", cure=cure)
+        cure = 'use --config_file "$(python -m train launch-config ddp)": virtual tokens need a whole base on each GPU'
+        raise UserError("FSDP can't shard virtual tokens", value=f"--method {method}", cure=cure)
     if int(environment.get("WORLD_SIZE", 1)) < 2:
-        rule = "FSDP shares a model between processes"
+        rule = "FSDP shards a model over several processes"
         raise UserError(rule, value="one process", cure="use --num_processes 2 or more, or no launcher")
     if environment.get("FSDP_VERSION") != "2":
         cure = 'use the configuration that ships: --config_file "$(python -m train launch-config fsdp)"'
         raise UserError("fsdp_version must be 2", value=environment.get("FSDP_VERSION"), cure=cure)
 
 
-def require_same_kind(checkpoint: Path) -> None:
-    """Checks that a run goes on as it began: shares can't be read as a whole, nor a whole as shares.
+def require_same_sharding(checkpoint: Path) -> None:
+    """Check that a run goes on with or without FSDP, as it began: neither reads the other's checkpoints.
 
     Raises:
         UserError: it does not.
     """
-    shares = (checkpoint / _SHARES).is_dir()
-    if shares != sharded():
-        cure = f"launch it with {'' if shares else 'ddp.yaml or without, not '}fsdp.yaml, or delete {checkpoint.parent}"
-        value = f"{checkpoint.name}, written {'with' if shares else 'without'} FSDP"
-        raise UserError("a run that was stopped goes on with or without FSDP, as it began", value=value, cure=cure)
+    written_sharded = (checkpoint / _SHARD_FOLDER).is_dir()
+    if written_sharded != is_sharded():
+        launcher = "fsdp.yaml" if written_sharded else "ddp.yaml or without a launcher, not with fsdp.yaml"
+        raise UserError(
+            "a run that was stopped goes on with or without FSDP, as it began",
+            value=f"{checkpoint.name}, written {'with' if written_sharded else 'without'} FSDP",
+            cure=f"launch it with {launcher}, or delete {checkpoint.parent}",
+        )
 
 
-def shareable(model: Any) -> Any:
-    """The model, the bytes of its 4-bit weights called numbers of the computing type, none of them changed.
+def make_shardable(model: "PreTrainedModel") -> "PreTrainedModel":
+    """Return the model with the bytes of its 4-bit weights viewed as numbers of the computing dtype, none changed.
 
-    FSDP2 cuts floating-point weights alone, for only such can have gradients, and it casts them to the type that is
-    computed in: bytes are kept whole everywhere (accelerate 1.15), any other type would be garbled. The same as
-    `bnb_4bit_quant_storage`, but for models too that come in 4 bits.
+    FSDP2 shards floating-point weights alone, for only such can have gradients, and it casts them to the dtype that is
+    computed in: bytes are not sharded (accelerate 1.15), any other dtype would be garbled. The same as
+    `bnb_4bit_quant_storage`, but also for models whose files are 4-bit.
     """
-    dtype, _ = compute_dtype()
+    dtype = Device.current().torch_dtype
+    module: Any  # bitsandbytes' classes have no type hints
     for module in model.modules():
         if type(module).__name__ == "Linear4bit":
             weight = module.weight
@@ -73,43 +78,43 @@ def shareable(model: Any) -> Any:
     return model
 
 
-def shard_on_cpus(arguments: Any) -> None:
-    """Lets accelerate 1.15 share where there is no GPU: it takes DDP there, without a word, though torch can share."""
+def shard_on_cpus(arguments: "TrainingArguments") -> None:
+    """Let accelerate 1.15 shard where there is no GPU: it silently takes DDP there, though torch can shard."""
     from accelerate import DistributedType
 
-    state = arguments.distributed_state
-    if sharded() and state.distributed_type is DistributedType.MULTI_CPU:
+    state: Any = arguments.distributed_state
+    if is_sharded() and state.distributed_type is DistributedType.MULTI_CPU:
         state.distributed_type = DistributedType.MULTI_GPU
 
 
-def sum_in_fp32(trainer: Any) -> None:
-    """Makes gradients add up in fp32 and leaves the loss as it is; accelerate does both in 16 bits."""
+def sum_in_fp32(trainer: "Trainer") -> None:
+    """Make gradients add up in fp32 and leave the loss as it is; accelerate does both in 16 bits."""
     import torch
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    plugin = trainer.accelerator.state.fsdp_plugin
+    plugin: Any = trainer.accelerator.state.fsdp_plugin
     if plugin.mixed_precision_policy is not None:
         plugin.mixed_precision_policy = MixedPrecisionPolicy(
             param_dtype=plugin.mixed_precision_policy.param_dtype, reduce_dtype=torch.float32
         )
 
 
-def whole(model: Any) -> "dict[str, torch.Tensor]":
-    """What was trained, gathered in the first process's memory; all must call it. Empty in the others."""
+def gather_state(model: "torch.nn.Module") -> "dict[str, torch.Tensor]":
+    """Return the trained weights, gathered in the first process's memory; all must call it. Empty in the others."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    found: Any = get_model_state_dict(model, options=options)
-    # A weight in two places is one, and transformers can't see that of copies.
-    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
-    return {name: weight for name, weight in found.items() if name not in again}
+    state: Any = get_model_state_dict(model, options=options)
+    # Drop the second name of tied weights: gathered copies no longer share storage, which transformers would look for.
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
+    return {name: weight for name, weight in state.items() if name not in tied}
 
 
-def share_words(model: Any) -> str:
-    """What of the model's weights this process holds, in a line."""
+def describe_shards(model: "torch.nn.Module") -> str:
+    """Say in a line how much of the model's weights this process holds."""
     from torch.distributed.tensor import DTensor
 
     weights = list(model.parameters())
-    here = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
-    held, whole = (sum(weight.nbytes for weight in of) / 2**20 for of in (here, weights))
+    local = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
+    held, whole = (sum(weight.nbytes for weight in tensors) / 2**20 for tensors in (local, weights))
     return f"weights: {held:.2f} MiB of {whole:.2f} here"

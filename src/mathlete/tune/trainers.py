@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, compute_dtype, load_tokenizer, prompt_format, quiet_libraries
-from mathlete.models.shapes import shape_of
+from mathlete.models import Device, ModelSource, load_prompt_format
 from mathlete.rows.format import TRAIN
 from mathlete.rows.packing import packed
-from mathlete.tune.devices import this_device
+from mathlete.tune.fitting import plan_training, require_room
 from mathlete.tune.methods import base_model, peft_config, set_first_weights
-from mathlete.tune.plan import Plan, plan_for, plan_words, require_room
+from mathlete.tune.plan import Plan
 from mathlete.tune.preference import preference_pairs
-from mathlete.tune.ranks import rows_each
+from mathlete.tune.ranks import rows_per_rank
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import reward_function, reward_rows
 from mathlete.tune.settings import Tune
-from mathlete.tune.shards import shard_on_cpus, sharded, sum_in_fp32
+from mathlete.tune.shards import is_sharded, shard_on_cpus, sum_in_fp32
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,7 +56,7 @@ def schedule(lengths: list[int], *, rows: int, batch: int, seed: int) -> list[in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class ReadyTrainer:
     """A trainer that is ready to go."""
 
     trainer: Any
@@ -88,8 +87,8 @@ class _Job:
 
     def planned(self, longest: int) -> Plan:
         """The memory plan, told and found to fit."""
-        plan = plan_for(shape_of(self.source), device=this_device(), recipe=self.recipe, longest=longest)
-        self.say(plan_words(plan))
+        plan = plan_training(self.source, recipe=self.recipe, longest=longest)
+        self.say(plan.summary())
         require_room(plan)
         return plan
 
@@ -106,12 +105,12 @@ class _Job:
         if config.checkpointing == "offload" and not cuda:
             rule = "--tune.checkpointing offload moves activations off a GPU"
             raise UserError(rule, value="no GPU", cure="leave it at auto")
-        dtype, why = compute_dtype()
-        self.say(f"compute in {str(dtype).removeprefix('torch.')}: {why}")
+        device = Device.current()
+        self.say(f"compute in {device.dtype}: {device.dtype_reason}")
         arguments = kind(
             output_dir=str(self.adapter),
             max_steps=steps,
-            per_device_train_batch_size=rows_each(config.batch),
+            per_device_train_batch_size=rows_per_rank(config.batch),
             gradient_accumulation_steps=config.accumulate,
             learning_rate=config.rate,
             lr_scheduler_type="cosine",
@@ -119,8 +118,8 @@ class _Job:
             max_grad_norm=config.clip,
             weight_decay=0.0,
             optim="adamw_torch_fused",
-            bf16=dtype == torch.bfloat16,
-            fp16=dtype == torch.float16,
+            bf16=device.dtype == "bfloat16",
+            fp16=device.dtype == "float16",
             use_cpu=not cuda,
             gradient_checkpointing=plan.checkpointing,
             torch_compile=config.compile,
@@ -144,7 +143,7 @@ class _Job:
         """TRL's trainer of this kind on the method's model; `tokens` are formatted rows, for the first weights."""
         from transformers import PrinterCallback
 
-        tokenizer = load_tokenizer(self.source)
+        tokenizer = load_prompt_format(self.source).tokenizer
         trainer = kind(
             model=base_model(self.source, self.recipe) if self.base is None else self.base,
             train_dataset=rows,
@@ -153,7 +152,7 @@ class _Job:
             **more,
         )
         trainer.remove_callback(PrinterCallback)
-        if sharded():
+        if is_sharded():
             sum_in_fp32(trainer)
         padding = int(tokenizer.pad_token_id)
         set_first_weights(trainer.model, recipe=self.recipe, rows=tokens, padding=padding)
@@ -164,7 +163,7 @@ def _selected(rows: "Dataset", order: list[int]) -> "Dataset":
     return rows.select(order, keep_in_memory=True)
 
 
-def prepared(
+def prepare_trainer(
     adapter: Path,
     *,
     data: Path,
@@ -173,7 +172,7 @@ def prepared(
     seed: int,
     say: Callable[[str], None],
     base: Any = None,
-) -> Prepared:
+) -> ReadyTrainer:
     """The method's trainer, after its memory plan was found to fit.
 
     Args:
@@ -188,12 +187,11 @@ def prepared(
     Raises:
         UserError: it does not fit, the model can't be loaded, or the rows are none for the method.
     """
-    quiet_libraries()
     job = _Job(adapter=adapter, data=data, source=source, recipe=recipe, seed=seed, say=say, base=base)
     return {"dpo": _preferences, "grpo": _rewards}.get(recipe.method, _traces)(job)
 
 
-def _traces(job: _Job) -> Prepared:
+def _traces(job: _Job) -> ReadyTrainer:
     """Supervised training on the rows (TRL's SFTTrainer)."""
     import datasets
     from trl.trainer.sft_config import SFTConfig
@@ -217,10 +215,10 @@ def _traces(job: _Job) -> Prepared:
     lengths = [len(ids) for ids in rows["input_ids"]]
     order = job.order(lengths, steps=steps)
     trainer = job.trainer(SFTTrainer, args=arguments, rows=_selected(rows, order), tokens=tokens)
-    return Prepared(trainer=trainer, plan=plan, steps=steps, lengths=[lengths[index] for index in order])
+    return ReadyTrainer(trainer=trainer, plan=plan, steps=steps, lengths=[lengths[index] for index in order])
 
 
-def _preferences(job: _Job) -> Prepared:
+def _preferences(job: _Job) -> ReadyTrainer:
     """Preference between two traces of a problem (TRL's DPOTrainer); the reference is the base without the adapter."""
     import datasets
     from trl.trainer.dpo_config import DPOConfig
@@ -232,7 +230,7 @@ def _preferences(job: _Job) -> Prepared:
             return dataset
 
     tokens = datasets.load_from_disk(job.data / TRAIN)
-    prompts, config = prompt_format(job.source), job.recipe.dpo
+    prompts, config = load_prompt_format(job.source), job.recipe.dpo
     pairs = preference_pairs(job.data, prompts=prompts, config=config, max_tokens=max(tokens["tokens"]))
     plan = job.planned(max(pair["tokens"] for pair in pairs))
     steps = job.tune.steps_for(len(pairs))
@@ -248,7 +246,7 @@ def _preferences(job: _Job) -> Prepared:
     lengths = [pair["tokens"] for pair in pairs]
     order = job.order(lengths, steps=steps)
     rows = _selected(datasets.Dataset.from_list(pairs), order)
-    return Prepared(
+    return ReadyTrainer(
         trainer=job.trainer(OnTokens, args=arguments, rows=rows, tokens=tokens),
         plan=plan,
         steps=steps,
@@ -257,14 +255,14 @@ def _preferences(job: _Job) -> Prepared:
     )
 
 
-def _rewards(job: _Job) -> Prepared:
+def _rewards(job: _Job) -> ReadyTrainer:
     """Reinforcement from verified answers (TRL's GRPOTrainer)."""
     import datasets
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     tokens = datasets.load_from_disk(job.data / TRAIN)
-    prompts, config = prompt_format(job.source), job.recipe.grpo
+    prompts, config = load_prompt_format(job.source), job.recipe.grpo
     rows = reward_rows(job.data, prompts)
     plan = job.planned(max(tokens["prompt_tokens"]) + config.max_tokens)
     steps = job.tune.steps_for(len(rows) * config.generations)
@@ -280,4 +278,4 @@ def _rewards(job: _Job) -> Prepared:
     trainer = job.trainer(
         GRPOTrainer, args=arguments, rows=rows, tokens=tokens, reward_funcs=reward_function(prompts, config)
     )
-    return Prepared(trainer=trainer, plan=plan, steps=steps, figures={"problems": len(rows)})
+    return ReadyTrainer(trainer=trainer, plan=plan, steps=steps, figures={"problems": len(rows)})

@@ -16,24 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource
 from mathlete.runs import Advance, read_json, require_space, write_atomically, write_json
-from mathlete.tune.devices import gib
+from mathlete.tune.adapters import ADAPTER_CONFIG, AdapterFolder, step_of
 from mathlete.tune.divergence import kept_words, require_calm, require_finite, told
-from mathlete.tune.methods import ADAPTER_CONFIG
-from mathlete.tune.ranks import first, shared, together
+from mathlete.tune.plan import gib
+from mathlete.tune.ranks import (
+    broadcast_from_first_rank,
+    call_other_ranks,
+    is_first_rank,
+    wait_for_all_ranks,
+)
 from mathlete.tune.recipe import Recipe
-from mathlete.tune.shards import require_same_kind, sharded, share_words, whole
+from mathlete.tune.shards import describe_shards, gather_state, is_sharded, require_same_sharding
 from mathlete.tune.tracking import track
-from mathlete.tune.trainers import prepared
+from mathlete.tune.trainers import prepare_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 METRICS, LOGS = "metrics.jsonl", "logs"
-_WHOLE = "whole"
-"""Mark of a checkpoint that was written to its end."""
 
 
-def tune(
+def train_adapter(
     adapter: Path,
     *,
     data: Path,
@@ -43,14 +46,18 @@ def tune(
     advance: Advance,
     say: "Callable[[str], None]",
 ) -> dict[str, object]:
-    """Trains into the folder `adapter`, or goes on from its last whole checkpoint; returns the figures.
+    """Train into the folder `adapter`, or go on from its last complete checkpoint; return the figures.
+
+    The first process calls for the others, which wait in `ranks.follow_first_rank`; they call this too.
 
     Raises:
-        UserError: the model can't be loaded, memory or disk have no room, or the rows are none for the method.
+        UserError: the model can't be loaded, memory or disk have no room, or the rows do not suit the method.
     """
     import torch
 
-    training = prepared(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
+    if is_first_rank():
+        call_other_ranks()
+    training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
     trainer, plan = training.trainer, training.plan
     # Counted now, and not kept: shares take the weights' place.
     trained = [(weight.numel(), weight.dtype) for weight in trainer.model.parameters() if weight.requires_grad]
@@ -58,17 +65,17 @@ def tune(
     require_space(adapter, needed_bytes=8 * sum(count * 4 for count, _ in trained))
     meter = Meter(training.lengths, rows=recipe.tune.batch * recipe.tune.accumulate)
     trainer.add_callback(_follower(adapter, meter=meter, advance=advance))
-    checkpoint = shared(last_whole_checkpoint(adapter) if first() else None)
+    checkpoint = broadcast_from_first_rank(AdapterFolder(adapter).last_checkpoint() if is_first_rank() else None)
     if checkpoint is not None:
-        require_same_kind(checkpoint)
+        require_same_sharding(checkpoint)
         say(f"going on from {checkpoint.name}")
     with told(lambda: _kept(adapter)):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if sharded():
-        say(share_words(trainer.model))
+    if is_sharded():
+        say(describe_shards(trainer.model))
     _save(trainer, adapter)
     curve = _curve(trainer.state.log_history)
-    if first():
+    if is_first_rank():
         say(track(adapter / METRICS, name=adapter.resolve().parent.name))
     measured = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     if measured is not None:
@@ -94,7 +101,7 @@ def _follower(adapter: Path, *, meter: "Meter", advance: Advance) -> Any:
 
     class Follower(TrainerCallback):
         def __init__(self) -> None:
-            self.board = SummaryWriter(log_dir=str(adapter / LOGS)) if first() else None
+            self.board = SummaryWriter(log_dir=str(adapter / LOGS)) if is_first_rank() else None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             meter.start(_curve(state.log_history))
@@ -121,9 +128,9 @@ def _follower(adapter: Path, *, meter: "Meter", advance: Advance) -> Any:
                 require_calm(curve, kept=lambda: _kept(adapter, sound=curve[:-1]))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            together()  # each writes a part of it
-            if first():
-                (adapter / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+            wait_for_all_ranks()  # each writes a part of it
+            if is_first_rank():
+                AdapterFolder(adapter).mark_complete(state.global_step)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if self.board is not None:
@@ -135,11 +142,11 @@ def _follower(adapter: Path, *, meter: "Meter", advance: Advance) -> Any:
 def _save(trainer: Any, adapter: Path) -> None:
     """Writes what was trained, in peft's or transformers' own files; by the first process, gathered from all."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    gathered = {"state_dict": whole(trainer.model)} if sharded() else {}
-    if first():
+    gathered = {"state_dict": gather_state(trainer.model)} if is_sharded() else {}
+    if is_first_rank():
         model.save_pretrained(adapter, **gathered)
         _sort_target_modules(adapter)
-    together()
+    wait_for_all_ranks()
 
 
 class Meter:
@@ -169,9 +176,9 @@ class Meter:
 def _kept(adapter: Path, sound: "Sequence[dict[str, Any]] | None" = None) -> str:
     """What is kept of a run; of one that diverged, checkpoints after the last sound point of its curve are deleted."""
     last = math.inf if sound is None else sound[-1]["step"] if sound else 0
-    if not first():
+    if not is_first_rank():
         return "the first process says what is kept"
-    while (checkpoint := last_whole_checkpoint(adapter)) and _step_of(checkpoint) > last:
+    while (checkpoint := AdapterFolder(adapter).last_checkpoint()) and step_of(checkpoint) > last:
         shutil.rmtree(checkpoint)
     return kept_words(checkpoint)
 
@@ -197,21 +204,6 @@ _POINT = (
 def _curve(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The points of the loss curve in the trainer's history."""
     return [{key: point[key] for key in _POINT if key in point} for point in history if "loss" in point]
-
-
-def last_whole_checkpoint(adapter: Path) -> Path | None:
-    """The checkpoint to go on from; half-written ones, which a kill leaves, are deleted."""
-    whole = []
-    for folder in adapter.glob("checkpoint-*"):
-        if (folder / _WHOLE).is_file():
-            whole.append(folder)
-        else:
-            shutil.rmtree(folder)
-    return max(whole, key=_step_of, default=None)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _sort_target_modules(adapter: Path) -> None:

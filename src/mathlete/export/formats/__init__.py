@@ -11,17 +11,8 @@ from mathlete.export.formats.compressed import write_w8a8, write_w8a16
 from mathlete.export.formats.int8 import write_int8
 from mathlete.export.formats.q8_0 import GGUF_FILE, write_q8_0
 from mathlete.export.settings import Export
-from mathlete.models import (
-    ModelSource,
-    compute_dtype,
-    device_name,
-    dtype_for,
-    load_model,
-    prompt_format,
-    quiet_libraries,
-)
+from mathlete.models import GPUS, ModelSource, load_model, load_prompt_format
 from mathlete.runs import read_json
-from mathlete.tune.devices import DEVICES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +47,7 @@ class ExportFormat:
             raise UserError(f"{self.name} needs {self.package}", value="not installed", cure=cure)
         if gpu is None:
             return f"{self.name}: in the merged model's type; name the GPU that will serve it with --export.gpu"
-        capability = DEVICES[gpu].capability
+        device, capability = GPUS[gpu], GPUS[gpu].capability
         assert capability is not None
         if capability < self.least or (self.below is not None and capability >= self.below):
             upper = "" if self.below is None else f" and below {self.below:g}"
@@ -65,7 +56,7 @@ class ExportFormat:
                 value=f"--export.gpu {gpu}, which has {capability:g}",
                 cure="use " + " or ".join(sorted(one.name for one in EXPORT_FORMATS.values() if one.fits(capability))),
             )
-        return f"{self.name}: {gpu} takes it, in {' because '.join(dtype_for(capability))}"
+        return f"{self.name}: {gpu} takes it, in {device.dtype} because {device.dtype_reason}"
 
     def fits(self, capability: float) -> bool:
         """Whether there are kernels for a compute capability."""
@@ -109,7 +100,7 @@ def write_format(folder: Path, *, merged: Path, name: str, settings: Export) -> 
     found = EXPORT_FORMATS[name]
     found.require(settings.gpu)
     found.write(folder, merged, served_dtype(merged, settings), settings)
-    prompts = prompt_format(ModelSource(name="merged", location=str(merged)))
+    prompts = load_prompt_format(ModelSource(name="merged", location=str(merged)))
     prompts.tokenizer.save_pretrained(folder)
     prompts.save(folder)
     if (generation := merged / "generation_config.json").is_file():
@@ -120,7 +111,7 @@ def served_dtype(merged: Path, settings: Export) -> str:
     """torch's name of the type the export computes in: the GPU's where one is named, else the merged model's."""
     if settings.gpu is None:
         return str(read_json(merged / "config.json")["dtype"])
-    return dtype_for(DEVICES[settings.gpu].capability)[0]
+    return GPUS[settings.gpu].dtype
 
 
 def load_export(folder: Path) -> Any:
@@ -131,13 +122,7 @@ def load_export(folder: Path) -> Any:
     """
     if not (folder / GGUF_FILE).is_file():
         return load_model(ModelSource(name="export", location=str(folder)))
-    from transformers import AutoModelForCausalLM
-
-    quiet_libraries()
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=GGUF_FILE, dtype=compute_dtype()[0], device_map={"": device_name()}
-    )
-    return model.eval()
+    return load_model(ModelSource(name="export", location=str(folder)), gguf_file=GGUF_FILE)
 
 
 def export_bytes(folder: Path) -> int:

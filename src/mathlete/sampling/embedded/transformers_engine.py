@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, Precision, load_model, prompt_format
+from mathlete.models import ModelSource, Precision, load_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.completion import CompletionReader
@@ -189,7 +189,7 @@ def open_transformers(
     Raises:
         UserError: the model or its tokenizer cannot be loaded.
     """
-    prompts = prompt_format(source)
+    prompts = load_prompt_format(source)
     if instruction is not None:
         prompts = replace(prompts, instruction=instruction)
     return TransformersSampler(

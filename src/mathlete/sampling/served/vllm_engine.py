@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, Precision, compute_dtype
+from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.completion import Completion, CompletionReader
@@ -244,13 +244,12 @@ async def _opened(settings: VllmSettings, source: ModelSource) -> Any:
 def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, Any]:
     import torch
 
-    dtype, _ = compute_dtype()
     cuda = torch.cuda.is_available()
     kv_gib = settings.kv_gib or (None if cuda else _CPU_KV_GIB)
     return {
         "model": source.location,
         "revision": source.revision,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": Device.current().dtype,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.at_once,
         "tensor_parallel_size": settings.tensor_parallel,

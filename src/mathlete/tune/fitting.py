@@ -1,0 +1,86 @@
+"""Making training fit a device: fewer rows a pass, activation checkpointing, or a refusal that names what would fit."""
+
+from dataclasses import replace
+
+from mathlete.errors import UserError, nearest
+from mathlete.models import GPUS, Device, ModelSource, Shape
+from mathlete.tune.plan import Plan, gib
+from mathlete.tune.ranks import Ranks, broadcast_from_first_rank, world_size
+from mathlete.tune.recipe import Recipe
+
+NO_RANKS = Ranks()
+
+
+def plan_training(
+    source: ModelSource, *, recipe: Recipe, longest: int, gpu: str | None = None, split: bool = False
+) -> Plan:
+    """Plan the memory of a training before anything is loaded.
+
+    Args:
+        source: the model; only its config is read.
+        recipe: how it is trained.
+        longest: tokens of the longest row.
+        gpu: a GPU of the table; None: this machine's device with the memory that is free.
+        split: whether fewer rows a pass are planned where so many don't fit, with as many rows a step; the plan is then
+            for all the memory of this machine's device, so that a run that goes on later is split alike.
+
+    Raises:
+        UserError: the GPU is not in the table, or the model's config can't be read.
+    """
+    device = GPUS[_known(gpu)] if gpu else _this_device(free=not split)
+    shape, ranks = Shape.of(source), Ranks.launched()
+    if split:
+        # Devices of several processes may differ; all must take the same steps.
+        recipe = broadcast_from_first_rank(split_to_fit(recipe, shape, device=device, longest=longest, ranks=ranks))
+    return plan_for(shape, device=device, recipe=recipe, longest=longest, ranks=ranks)
+
+
+def _known(gpu: str) -> str:
+    if gpu not in GPUS:
+        raise UserError("--device must be a known one", value=repr(gpu), cure=nearest(gpu, [*GPUS]))
+    return gpu
+
+
+def _this_device(*, free: bool) -> Device:
+    device = Device.current(free=free)
+    # The processes of a training have a GPU each, but share the main memory.
+    return replace(device, memory=device.memory // world_size()) if device.capability is None else device
+
+
+def plan_for(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ranks: Ranks = NO_RANKS) -> Plan:
+    """Plan with activation checkpointing as the settings say, or for `auto` only where it would not fit otherwise."""
+    checkpointing = recipe.tune.checkpointing in ("on", "offload")
+    plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing, ranks=ranks)
+    if recipe.tune.checkpointing == "auto" and plan.recomputable and not plan.fits:
+        return replace(plan, checkpointing=True)
+    return plan
+
+
+def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int, ranks: Ranks = NO_RANKS) -> Recipe:
+    """Return the recipe with as many rows a pass as the device has room for, at most its own, and as many rows a step.
+
+    A pass of one long row leaves a large GPU waiting for the CPU (bench/train.py). Where nothing fits, the recipe stays
+    as it is, for the plan to be refused with its cure.
+    """
+    smaller = recipe
+    while not plan_for(shape, device=device, recipe=smaller, longest=longest, ranks=ranks).fits:
+        if smaller.tune.batch % (2 * ranks.size):
+            return recipe
+        halved = replace(smaller.tune, batch=smaller.tune.batch // 2, accumulate=smaller.tune.accumulate * 2)
+        smaller = replace(smaller, tune=halved)
+    return smaller
+
+
+def require_room(plan: Plan) -> None:
+    """Check that the plan fits.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not plan.fits:
+        largest = max(plan.parts, key=lambda name: plan.parts[name])
+        raise UserError(
+            f"training needs {gib(plan.peak):.1f} GiB, of which {largest} {gib(plan.parts[largest]):.1f} GiB",
+            value=f"{plan.device.memory_gib:.1f} GiB on {plan.device.name}",
+            cure=plan.cure,
+        )
