@@ -26,8 +26,6 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
     # transformers 5 renames it; TRL and peft still ask a loaded model for it by its old name.
     warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
-    # TRL makes the peft model, and has no setting for it.
-    warnings.filterwarnings("ignore", message="lora with eva initialization used with low_cpu_mem_usage=False")
     messages.disable_progress_bar()
     messages.set_verbosity_error()
 

@@ -1,6 +1,7 @@
 """The trainer of each method, with its rows in their order, its memory plan and its number of steps."""
 
 import random
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -187,8 +188,16 @@ def prepare_trainer(
     Raises:
         UserError: it does not fit, the model can't be loaded, or the rows are none for the method.
     """
+    _silence_warnings()
     job = _Job(adapter=adapter, data=data, source=source, recipe=recipe, seed=seed, say=say, base=base)
     return {"dpo": _preferences, "grpo": _rewards}.get(recipe.method, _traces)(job)
+
+
+def _silence_warnings() -> None:
+    # transformers 5 renames it; TRL's own configurations still use the old name.
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
+    # TRL makes the peft model, and has no setting for it.
+    warnings.filterwarnings("ignore", message="lora with eva initialization used with low_cpu_mem_usage=False")
 
 
 def _traces(job: _Job) -> ReadyTrainer:
