@@ -120,8 +120,12 @@ def our_verdict(case: Case) -> tuple[Outcome, str, str | None]:
 
 def math_verify_verdict(case: Case) -> tuple[Outcome, str, str | None]:
     """math-verify's, which gets golds and bare answers between dollar signs, as its documentation asks."""
-    from math_verify import parse as read
-    from math_verify import verify
+    try:
+        from math_verify import parse as read
+        from math_verify import verify
+    except ImportError as error:
+        cure = 'pip install "mathlete[against]" -c constraints.txt'
+        raise UserError("--against math-verify needs its package", value=str(error), cure=cure) from error
 
     gold = read(f"${case.gold}$")
     answer = read(case.given if case.kind == "extract" else f"${case.given}$")

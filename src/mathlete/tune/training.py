@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 import time
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ from mathlete.tune.trainers import prepare_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from torch.utils.tensorboard import SummaryWriter
 
 METRICS, LOGS = "metrics.jsonl", "logs"
 
@@ -96,12 +99,11 @@ def train_adapter(
 
 def _follower(adapter: Path, *, meter: "Meter", advance: Advance) -> Any:
     """The callback that shows progress, keeps the loss curve, marks whole checkpoints and stops a run that diverged."""
-    from torch.utils.tensorboard import SummaryWriter
     from transformers import TrainerCallback
 
     class Follower(TrainerCallback):
         def __init__(self) -> None:
-            self.board = SummaryWriter(log_dir=str(adapter / LOGS)) if is_first_rank() else None
+            self.board = _tensorboard_writer(adapter / LOGS) if is_first_rank() else None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             meter.start(_curve(state.log_history))
@@ -118,13 +120,14 @@ def _follower(adapter: Path, *, meter: "Meter", advance: Advance) -> Any:
             history = state.log_history
             if history and "loss" in history[-1]:
                 history[-1].update(meter.read(state.global_step, history[-1]))
-            if self.board is None:
+            if not is_first_rank():
                 return
             curve = _curve(history)
             write_atomically(adapter / METRICS, "".join(json.dumps(point) + "\n" for point in curve))
             if history and "loss" in history[-1]:
-                for name, value in curve[-1].items():
-                    self.board.add_scalar(f"train/{name}", value, state.global_step)
+                if self.board is not None:
+                    for name, value in curve[-1].items():
+                        self.board.add_scalar(f"train/{name}", value, state.global_step)
                 require_calm(curve, kept=lambda: _kept(adapter, sound=curve[:-1]))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -137,6 +140,15 @@ def _follower(adapter: Path, *, meter: "Meter", advance: Advance) -> Any:
                 self.board.close()
 
     return Follower()
+
+
+def _tensorboard_writer(folder: Path) -> "SummaryWriter | None":
+    """The writer of TensorBoard's log, where its package is installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(log_dir=str(folder))
 
 
 def _save(trainer: Any, adapter: Path) -> None:
