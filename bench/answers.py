@@ -17,10 +17,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from mathlete.answers import compare, extract
-from mathlete.answers.answer import Outcome
-from mathlete.answers.boxes import last_box
-from mathlete.answers.check import Case, Judged, Report, figures, judge, math_verify_verdict, our_verdict, read_cases
+from mathlete.answers import Verdict, compare, extract, last_box
+from mathlete.answers.check import Case, Judgement, Report, judge, math_verify_verdict, measure, our_verdict, read_cases
 from mathlete.answers.isolation import warm_up
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -36,7 +34,7 @@ class BenchSettings:
     """Judges each so-manieth case only."""
 
 
-def golden_cases() -> list[Case]:
+def read_golden_cases() -> list[Case]:
     cases = []
     for number, line in enumerate((GOLDEN / "answers_pairs.jsonl").read_text().splitlines()):
         row = json.loads(line)
@@ -53,33 +51,33 @@ def golden_cases() -> list[Case]:
     return cases
 
 
-def lighteval_style(case: Case) -> tuple[Outcome, str, str | None]:
+def lighteval_style(case: Case) -> tuple[Verdict, None]:
     from math_verify import parse, verify
 
     gold, answer = parse(case.gold), parse(case.given)
     if not gold or not answer:
-        return "unknown", "nothing found", None
-    return ("equal" if verify(gold, answer) else "different"), "", None
+        return Verdict("unknown", "nothing to read"), None
+    return Verdict("equal" if verify(gold, answer) else "different", ""), None
 
 
-def strings(case: Case) -> tuple[Outcome, str, str | None]:
+def strings(case: Case) -> tuple[Verdict, None]:
     box = last_box(case.given) if case.kind == "extract" else None
     given = box.content if box is not None else case.given
-    return ("equal" if normalised(given) == normalised(case.gold) else "different"), "", None
+    return Verdict("equal" if normalise(given) == normalise(case.gold) else "different", ""), None
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     """Hendrycks et al. 2021, MATH, `modeling/math_equivalence.py`, without its rules for fractions."""
     for old, new in (
         *(("\\!", ""), ("tfrac", "frac"), ("dfrac", "frac"), ("\\left", ""), ("\\right", ""), ("^\\circ", "")),
         *(("^{\\circ}", ""), ("\\$", ""), ("$", ""), ("\\%", ""), ("%", ""), (" ", ""), ("\n", "")),
     ):
         text = text.replace(old, new)
-    head, found, tail = text.rpartition("=")
-    return tail if found and len(head) <= 2 else text.rstrip(".")
+    head, sign, tail = text.rpartition("=")
+    return tail if sign and len(head) <= 2 else text.rstrip(".")
 
 
-def integers_per_s(count: int = 200_000) -> float:
+def measure_integers_per_s(count: int = 200_000) -> float:
     pairs = [(str(n), str(n + n % 2)) for n in range(count)]
     start = time.perf_counter()
     equal = sum(compare(answer=a, gold=b).outcome == "equal" for a, b in pairs)
@@ -88,17 +86,17 @@ def integers_per_s(count: int = 200_000) -> float:
     return count / seconds
 
 
-def integer_extraction(cases: list[Case], judged: list[Judged]) -> dict[str, int]:
+def count_integer_extraction(cases: list[Case], judgements: list[Judgement]) -> dict[str, int]:
     """Texts with a gold integer of up to six digits: how many, and how many were read right."""
     right = [
         one.right
-        for case, one in zip(cases, judged, strict=True)
+        for case, one in zip(cases, judgements, strict=True)
         if case.kind == "extract" and case.expected and case.gold.lstrip("-").isdecimal() and len(case.gold) <= 6
     ]
     return {"cases": len(right), "right": sum(right)}
 
 
-def megabyte() -> float:
+def time_megabyte() -> float:
     text = "We consider $a_n = n^2$. " * 40_000 + r"\boxed{42}"
     start = time.perf_counter()
     assert extract(text).string == "42"
@@ -107,25 +105,27 @@ def megabyte() -> float:
 
 def main() -> None:
     settings = tyro.cli(BenchSettings, description=__doc__)
-    cases = (read_cases(settings.file) if settings.file else golden_cases())[:: settings.every]
+    cases = (read_cases(settings.file) if settings.file else read_golden_cases())[:: settings.every]
     warm_up()
     math_verify_verdict(Case(id="", kind="equiv", gold=r"\sqrt{2}", given="1", expected=False))
     ours, theirs = judge(cases, our_verdict), judge(cases, math_verify_verdict)
     others = {"lighteval-style": judge(cases, lighteval_style), "strings": judge(cases, strings)}
     Console(stderr=True).print(Report(cases=cases, ours=ours, peer="math-verify", theirs=theirs).table())
-    found = {
-        name: figures(cases, judged) for name, judged in {"mathlete": ours, "math-verify": theirs, **others}.items()
-    }
-    for name, row in found.items():
-        print(f"{name:<16} accuracy {row['accuracy']:.3f}  false accepts {row['false_accepts']}", file=sys.stderr)
-    megabyte_ms = megabyte()
+    judged = {"mathlete": ours, "math-verify": theirs, **others}
+    figures = {name: measure(cases, judgements) for name, judgements in judged.items()}
+    for name, row in figures.items():
+        print(f"{name:<16} accuracy {row.accuracy:.3f}  false accepts {row.false_accepts}", file=sys.stderr)
+    megabyte_ms = time_megabyte()
     line = {
         "cases": len(cases),
-        "ratio": round(found["mathlete"]["cases_per_s"] / found["math-verify"]["cases_per_s"], 1),
-        "integers_per_s": round(integers_per_s()),
-        "integer_extraction": integer_extraction(cases, ours),
+        "ratio": round(figures["mathlete"].cases_per_s / figures["math-verify"].cases_per_s, 1),
+        "integers_per_s": round(measure_integers_per_s()),
+        "integer_extraction": count_integer_extraction(cases, ours),
         "megabyte_ms": megabyte_ms,
-        **{name: {key: row[key] for key in ("accuracy", "false_accepts", "unknown")} for name, row in found.items()},
+        **{
+            name: {key: getattr(row, key) for key in ("accuracy", "false_accepts", "unknown")}
+            for name, row in figures.items()
+        },
     }
     print(json.dumps(line))
 

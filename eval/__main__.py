@@ -138,7 +138,7 @@ class CheckSettings:
 
 def check(settings: CheckSettings) -> dict[str, object]:
     """Judges the answers of a file; prints the report and returns it."""
-    from mathlete.answers.check import check_file
+    from mathlete.answers import check_file
 
     report = check_file(settings.file, against=settings.against, out=settings.out)
     console(json=settings.json).print(report.table())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlete.answers import cluster, compare, parse, read_integer
-from mathlete.answers.canonical import canonical
+from mathlete.answers.canonical import canonicalize
 from mathlete.answers.forms import read
 from mathlete.answers.tree import TooBig, TooHard, Undefined, Unreadable
 from mathlete.competitions import AIMO_1, AIMO_2, AIMO_3, Competition
@@ -112,15 +112,15 @@ def test_the_verdict_is_a_relation() -> None:
 
 def spellings(value: Fraction) -> list[str]:
     top, bottom = value.numerator, value.denominator
-    found = [
+    ways = [
         f"{top}/{bottom}",
         rf"\frac{{{top}}}{{{bottom}}}",
         rf"\frac{{{3 * top}}}{{{3 * bottom}}}",
         f"({top})/{bottom}",
     ]
     if bottom == 1:
-        found += [str(top), f"{top:,}", f"{top}.0", f"${top}$", rf"\text{{{top}}}", f"x={top}", f"{top} cm", f"{top}."]
-    return found
+        ways += [str(top), f"{top:,}", f"{top}.0", f"${top}$", rf"\text{{{top}}}", f"x={top}", f"{top} cm", f"{top}."]
+    return ways
 
 
 rationals = st.fractions(min_value=-(10**6), max_value=10**6, max_denominator=1000)
@@ -154,7 +154,7 @@ def test_formulas_obey_the_laws_of_algebra(a: str, b: str) -> None:
 @given(st.text(alphabet="0123456789+-*/^_=<>(){}[]|,.;:!%& $\\abcxfrtpi\n", max_size=25))
 def test_any_string_is_itself_and_breaks_nothing(string: str) -> None:
     with contextlib.suppress(Unreadable, Undefined, TooHard, TooBig):
-        canonical(read(string))
+        canonicalize(read(string))
     parsed = parse(string)
     assert hash(parsed.key) == hash(parse(string).key)
     assert (parsed.node is None) == (parsed.problem is not None)

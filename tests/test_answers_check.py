@@ -7,7 +7,7 @@ import pytest
 
 from eval.__main__ import COMMANDS
 from mathlete.answers import compare, extract
-from mathlete.answers.check import check_file, figures, judge, our_verdict, read_cases
+from mathlete.answers.check import check_file, judge, measure, our_verdict, read_cases
 from mathlete.command import run_command_line
 
 CASES: list[dict[str, object]] = [
@@ -32,15 +32,15 @@ def run(*words: object) -> int:
 
 
 def test_the_report_counts_both_kinds_of_mistakes(cases: Path) -> None:
-    found = check_file(cases).as_json()
-    assert list(found) == [
+    figures = check_file(cases).as_json()
+    assert list(figures) == [
         *("cases", "accuracy", "false_accepts", "false_rejects", "unknown", "cases_per_s"),
         *("p50_ms", "p95_ms", "max_ms", "by_kind", "by_source"),
     ]
-    assert (found["cases"], found["accuracy"]) == (6, 0.8333)
-    assert (found["false_accepts"], found["false_rejects"], found["unknown"]) == (0, 1, 0)
-    assert found["by_kind"] == {"equiv": {"cases": 3, "accuracy": 0.6667}, "extract": {"cases": 3, "accuracy": 1.0}}
-    assert found["by_source"] == {
+    assert (figures["cases"], figures["accuracy"]) == (6, 0.8333)
+    assert (figures["false_accepts"], figures["false_rejects"], figures["unknown"]) == (0, 1, 0)
+    assert figures["by_kind"] == {"equiv": {"cases": 3, "accuracy": 0.6667}, "extract": {"cases": 3, "accuracy": 1.0}}
+    assert figures["by_source"] == {
         "": {"cases": 3, "accuracy": 1.0},
         "a/b": {"cases": 1, "accuracy": 0.0},
         "ours": {"cases": 2, "accuracy": 1.0},
@@ -101,9 +101,9 @@ def test_a_file_without_cases_is_refused(tmp_path: Path, capsys: pytest.CaptureF
 )
 def test_the_shared_cases_reach_their_floors(shared: Path, name: str, accuracy: float, false_accepts: int) -> None:
     cases = read_cases(shared / "data" / "checker" / f"{name}.jsonl")
-    found = figures(cases, judge(cases, our_verdict))
-    assert found["accuracy"] >= accuracy
-    assert found["false_accepts"] <= false_accepts
+    figures = measure(cases, judge(cases, our_verdict))
+    assert figures.accuracy >= accuracy
+    assert figures.false_accepts <= false_accepts
 
 
 def test_hostile_cases_are_never_falsely_accepted_nor_executed(

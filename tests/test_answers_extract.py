@@ -17,8 +17,12 @@ ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
 @pytest.mark.parametrize("row", ROWS, ids=[f"{number}" for number in range(len(ROWS))])
 def test_the_golden_text_gives_its_answer(row: dict[str, str]) -> None:
     kind: Kind = row["kind"]  # type: ignore[assignment]
-    found = extract(row["text"], kind=kind)
-    assert (found.string, found.provenance, found.strength) == (row["answer"], row["provenance"], row["strength"])
+    extracted = extract(row["text"], kind=kind)
+    assert (extracted.string, extracted.provenance, extracted.strength) == (
+        row["answer"],
+        row["provenance"],
+        row["strength"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,8 +43,8 @@ def test_the_golden_text_gives_its_answer(row: dict[str, str]) -> None:
     ],
 )
 def test_no_answer_comes_with_its_reason(text: object, reason: str) -> None:
-    found = extract(text)
-    assert (found.string, found.provenance, found.strength) == (None, reason, "none")
+    extracted = extract(text)
+    assert (extracted.string, extracted.provenance, extracted.strength) == (None, reason, "none")
 
 
 def test_bytes_are_read_as_utf_8() -> None:
@@ -83,9 +87,9 @@ def test_the_last_box_wins_whatever_stands_before_it(prose: str, n: int) -> None
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="abc \\{}$()[]boxed0123.=*#\n<>/|,:", max_size=120))
 def test_nothing_is_invented(text: str) -> None:
-    found = extract(text)
-    assert (found.string is None) == (found.strength == "none")
-    assert set(found.string or "") <= set(text)
+    extracted = extract(text)
+    assert (extracted.string is None) == (extracted.strength == "none")
+    assert set(extracted.string or "") <= set(text)
 
 
 @given(st.integers(min_value=0, max_value=99999))
@@ -95,6 +99,6 @@ def test_integers_are_read_from_every_place(n: int) -> None:
         *(f"#### {n}", f"The answer is {n}.", f"**Final Answer**\n\n${n}$", f"Answer: $1 + 2 = {n}$", f"So $x = {n}$."),
         *(f"The final answer is **{n}**.", f"```output\n{n}\n```", f"there are 12 cases, hence {n}", f"m+n={n}"),
     ):
-        found = extract(text).string
-        assert found is not None
-        assert found.removeprefix("x = ").removeprefix("m+n=") == str(n), text
+        extracted = extract(text).string
+        assert extracted is not None
+        assert extracted.removeprefix("x = ").removeprefix("m+n=") == str(n), text

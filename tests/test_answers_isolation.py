@@ -28,13 +28,13 @@ def outcomes() -> list[str]:
 
 def test_verdicts_are_the_same_in_the_main_thread_and_in_others() -> None:
     assert outcomes() == WANTED
-    found: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: found.append(outcomes())) for _ in range(3)]
+    results: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: results.append(outcomes())) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [WANTED] * 3
+    assert results == [WANTED] * 3
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -90,7 +90,7 @@ def test_no_payload_is_executed(payload: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     text = rf"The answer is \boxed{{{payload}}}"
     for answer in (payload, extract(text).string):
-        verdict = isolation.decide_in_worker(answer or "", "1", limit_s=20.0, reason="asked for")
+        verdict = isolation.decide_in_worker(answer or "", "1", limit_s=20.0, reason="by request")
         assert verdict.outcome != "equal"
         assert compare(answer=answer, gold="1").outcome != "equal"
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """The house itself: layout, names that must not appear, what the wheel holds, how fast --help answers."""
 
+import ast
 import os
 import re
 import subprocess
@@ -40,6 +41,62 @@ def test_no_machine_path_or_registry_host_is_named(root: Path) -> None:
         p.name: found[0] for p in texts if p.name != "test_house.py" and (found := FORBIDDEN.findall(p.read_text()))
     }
     assert not named
+
+
+HONEST_RECURSION = {
+    frozenset({"mathlete.answers.grammar", "mathlete.answers.commands", "mathlete.answers.suffixes"}),
+    frozenset({"mathlete.rows.parts", "mathlete.rows.ray_parts"}),
+}
+"""Modules that may import each other: an expression holds commands and suffixes, which hold expressions."""
+
+
+def modules_of_room(room: Path) -> dict[str, Path]:
+    """Return the files of a room by the dotted name of their module."""
+    names = {path: path.relative_to(room.parents[1]).with_suffix("").parts for path in room.rglob("*.py")}
+    return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): path for path, parts in names.items()}
+
+
+def imported_by(name: str, modules: dict[str, Path]) -> set[str]:
+    """Return the modules of the room that a module imports anywhere: in functions and for type checking too."""
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(modules[name].read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            imported |= {submodule if submodule in modules else node.module for submodule in submodules}
+    return imported & modules.keys() - {name}
+
+
+def circles(arrows: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the largest groups of modules that all reach each other."""
+    reached: dict[str, set[str]] = {}
+    for name in arrows:
+        reached[name], stack = set(), [name]
+        while stack:
+            new = arrows[stack.pop()] - reached[name]
+            reached[name] |= new
+            stack.extend(new)
+    return {
+        frozenset(other for other in reached[name] if name in reached[other])
+        for name in arrows
+        if name in reached[name]
+    }
+
+
+def test_circles_are_seen_in_arrows() -> None:
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": set(), "f": {"f"}}
+    assert circles(arrows) == {frozenset("abc"), frozenset("f")}
+
+
+def test_no_modules_of_a_room_import_each_other(root: Path) -> None:
+    rooms = [path.parent for path in sorted((root / "src/mathlete").glob("*/__init__.py"))]
+    assert {"answers", "corpus", "tune"} <= {room.name for room in rooms}
+    seen: set[frozenset[str]] = set()
+    for room in rooms:
+        modules = modules_of_room(room)
+        seen |= circles({name: imported_by(name, modules) for name in modules})
+    assert seen == HONEST_RECURSION
 
 
 @pytest.fixture(scope="session")

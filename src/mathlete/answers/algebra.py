@@ -5,18 +5,23 @@ Only the worker imports this. The expressions are built node by node from our ow
 
 from __future__ import annotations
 
-from typing import Any
+from fractions import Fraction
+from typing import TypeAlias
 
 import sympy
 
-from mathlete.answers.answer import Verdict, decide, parse
-from mathlete.answers.canonical import canonical
-from mathlete.answers.equality import same
+from mathlete.answers.answer import parse
+from mathlete.answers.canonical import canonicalize
+from mathlete.answers.equality import are_equal
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, constant, number, symbols, walk
+from mathlete.answers.verdict import Verdict, decide
+
+Expr: TypeAlias = sympy.Expr
+Set: TypeAlias = sympy.Set
 
 
 def decide_with_algebra(answer: str, gold: str) -> Verdict:
-    """The verdict with all means; unknown where none decides."""
+    """Return the verdict with all means; unknown where none decides."""
     try:
         return decide(answer, gold, patient=True)
     except (TooHard, TooBig) as error:
@@ -25,38 +30,41 @@ def decide_with_algebra(answer: str, gold: str) -> Verdict:
     assert a is not None
     assert b is not None
     try:
-        return Verdict("equal" if _same(a, b) else "different", "by computer algebra")
+        return Verdict("equal" if _are_equal(a, b) else "different", "by computer algebra")
     except (TooHard, TooBig, Undefined, NotImplementedError) as error:
         return Verdict("unknown", f"{reason}; {error}")
 
 
-def _same(a: Node, b: Node) -> bool:
-    a, b = (_solved(node) for node in (a, b))
+def _are_equal(a: Node, b: Node) -> bool:
+    a, b = (_carry_out(node) for node in (a, b))
     try:
-        return same(a, b, patient=True)
+        # Our own proof first: simplification is a heuristic, a separation bound is not.
+        return are_equal(a, b, patient=True)
     except (TooHard, TooBig):
-        return _is_zero(expression(a) - expression(b))
+        return _is_zero(to_sympy(a) - to_sympy(b))
 
 
-def _solved(node: Node) -> Node:
-    """The tree with its inequalities solved and its integrals, limits and sums done."""
+def _carry_out(node: Node) -> Node:
+    """Return the tree with its inequalities solved and its integrals, limits and sums computed."""
     if any(n.op in ("rel", "chain") for n in walk(node)):
-        return _solution_set(node)
-    if any(n.op in _DONE for n in walk(node)) and node.op not in ("set", "tuple", "eq", "matrix"):
-        return canonical(tree(expression(node).doit()))
+        return _solve_inequalities(node)
+    if any(n.op in _DEFERRED for n in walk(node)) and node.op not in ("set", "tuple", "eq", "matrix"):
+        return canonicalize(from_sympy(to_sympy(node).doit()))
     return node
 
 
-_DONE = frozenset({"integral", "limit", "sum", "prod"})
+_DEFERRED = frozenset({"integral", "limit", "sum", "prod"})
+"""Operations that sympy builds first and carries out when asked to."""
 
 
-def _is_zero(difference: Any) -> bool:
+def _is_zero(difference: Expr) -> bool:
     if difference.free_symbols:
-        found = sympy.simplify(difference)
-        if found == 0:
+        simplified = sympy.simplify(difference)
+        if simplified == 0:
             return True
-        if found.is_number and found.is_zero is False:
+        if simplified.is_number and simplified.is_zero is False:
             return False
+        # What keeps its variables may still be zero everywhere: not simplifying to 0 proves nothing.
         raise TooHard("undecided by simplification")
     value = difference.evalf(50)
     if abs(value) > 1e-30:
@@ -66,76 +74,81 @@ def _is_zero(difference: Any) -> bool:
     raise TooHard("undecided by simplification")
 
 
-def _solution_set(node: Node) -> Node:
+def _solve_inequalities(node: Node) -> Node:
     names = symbols(node)
     if len(names) != 1:
         raise TooHard("an inequality between several variables")
-    found = _condition(node, sympy.Symbol(names.pop(), real=True))
-    return canonical(_region(found))
+    return canonicalize(_to_region(_solution_set(node, sympy.Symbol(names.pop(), real=True))))
 
 
-def _condition(node: Node, variable: Any) -> Any:
+def _solution_set(node: Node, variable: Expr) -> Set:
     if node.op == "chain":
-        parts = [_condition(arg, variable) for arg in node.args]
+        parts = [_solution_set(arg, variable) for arg in node.args]
         return (sympy.Union if node.value == "union" else sympy.Intersection)(*parts)
     if node.op == "rel":
-        left, right = (expression(arg) for arg in node.args)
+        left, right = (to_sympy(arg) for arg in node.args)
         relation = sympy.Rel(left, right, {"!=": "ne"}.get(str(node.value), str(node.value)))
+        # Without its variable, as in 1 < 2, sympy has decided the relation already.
         if relation in (True, False, sympy.true, sympy.false):
             return sympy.S.Reals if relation else sympy.S.EmptySet
         return sympy.solve_univariate_inequality(relation, variable, relational=False)
     raise TooHard(f"{node.op} in a system of inequalities")
 
 
-def _region(found: Any) -> Node:
-    if found is sympy.S.EmptySet:
+def _to_region(solutions: Set) -> Node:
+    if solutions is sympy.S.EmptySet:
         return Node("set")
-    if found == sympy.S.Reals:
+    if solutions == sympy.S.Reals:
         return Node("field", value="reals")
-    if isinstance(found, sympy.Interval):
-        brackets = ("(" if found.left_open else "[") + (")" if found.right_open else "]")
-        return Node("interval", (tree(found.start), tree(found.end)), brackets)
-    if isinstance(found, sympy.FiniteSet):
-        return Node("set", tuple(tree(item) for item in found))
-    if isinstance(found, sympy.Union):
-        return Node("union", tuple(_region(part) for part in found.args))
-    raise TooHard(f"a solution set of the kind {type(found).__name__}")
+    if isinstance(solutions, sympy.Interval):
+        brackets = ("(" if solutions.left_open else "[") + (")" if solutions.right_open else "]")
+        return Node("interval", (from_sympy(solutions.start), from_sympy(solutions.end)), brackets)
+    if isinstance(solutions, sympy.FiniteSet):
+        return Node("set", tuple(from_sympy(item) for item in solutions))
+    if isinstance(solutions, sympy.Union):
+        return Node("union", tuple(_to_region(part) for part in solutions.args))
+    raise TooHard(f"a solution set of the kind {type(solutions).__name__}")
 
 
-def expression(node: Node) -> Any:
-    """The sympy expression of a tree."""
+def to_sympy(node: Node) -> Expr:
+    """Return the sympy expression of a tree.
+
+    Raises:
+        TooHard: an operation that is not translated.
+    """
     if node.op == "num":
-        return sympy.Rational(node.value.numerator, node.value.denominator)  # type: ignore[union-attr]
+        return sympy.Rational(node.fraction.numerator, node.fraction.denominator)
     if node.op in ("sym", "letter"):
         return sympy.Symbol(str(node.value), real=True)
     if node.op == "const":
         return {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}[str(node.value)]
     if node.op == "deg":
-        return expression(node.args[0])
+        return to_sympy(node.args[0])
     if node.op == "apply":
-        return sympy.Function(str(node.args[0].value))(*(expression(arg) for arg in node.args[1:]))
-    args = [expression(arg) for arg in node.args]
+        return sympy.Function(str(node.args[0].value))(*(to_sympy(arg) for arg in node.args[1:]))
+    args = [to_sympy(arg) for arg in node.args]
     if node.op.startswith("fn:"):
-        return _function(node, args)
+        return _apply_function(node, args)
     if node.op not in _BUILDERS:
         raise TooHard(f"{node.op} is not done by algebra")
     return _BUILDERS[node.op](*args)
 
 
-def _function(node: Node, args: list[Any]) -> Any:
+def _apply_function(node: Node, args: list[Expr]) -> Expr:
     name = node.op[3:]
     if any(n.op == "deg" for n in walk(node)):
         raise TooHard("degrees in a formula")
     return getattr(sympy, name.replace("arc", "a"))(args[0])
 
 
-def _power(base: Any, exponent: Any) -> Any:
+def _power(base: Expr, exponent: Expr) -> Expr:
+    # sympy's (-8)^(1/3) is complex; here a root of odd degree is real, as in school.
     if exponent.is_Rational and exponent.q % 2 and exponent.q > 1:
         return sympy.real_root(base, exponent.q) ** exponent.p
     return base**exponent
 
 
-def _root(base: Any, degree: Any) -> Any:
+def _root(base: Expr, degree: Expr) -> Expr:
     return sympy.real_root(base, degree) if degree.is_odd else sympy.root(base, degree)
 
 
@@ -164,31 +177,31 @@ _BUILDERS = {
 }
 
 
-def tree(found: Any) -> Node:
-    """The tree of a sympy expression.
+def from_sympy(expression: Expr) -> Node:
+    """Return the tree of a sympy expression.
 
     Raises:
         TooHard: a function that our trees do not have.
     """
-    if found.is_Rational:
-        return number(sympy_fraction(found))
-    if found.is_Symbol:
-        return Node("sym", value=found.name)
-    leaf = {sympy.pi: "pi", sympy.E: "e", sympy.I: "i", sympy.oo: "oo"}.get(found)
+    if expression.is_Rational:
+        return number(Fraction(int(expression.p), int(expression.q)))
+    if expression.is_Symbol:
+        return Node("sym", value=expression.name)
+    leaf = {sympy.pi: "pi", sympy.E: "e", sympy.I: "i", sympy.oo: "oo"}.get(expression)
     if leaf:
         return constant(leaf)
-    if found is -sympy.oo:
+    if expression is -sympy.oo:
         return Node("neg", (constant("oo"),))
-    args = tuple(tree(arg) for arg in found.args)
-    if isinstance(found, sympy.log):
+    args = tuple(from_sympy(arg) for arg in expression.args)
+    if isinstance(expression, sympy.log):
         return Node("log", (args[0], constant("e")))
-    if isinstance(found, sympy.exp):
+    if isinstance(expression, sympy.exp):
         return Node("pow", (constant("e"), args[0]))
-    name = {sympy.Add: "add", sympy.Mul: "mul", sympy.Pow: "pow", sympy.Abs: "abs"}.get(found.func)
-    if name is None and found.func in _FUNCTIONS:
-        name = f"fn:{_FUNCTIONS[found.func]}"
+    name = {sympy.Add: "add", sympy.Mul: "mul", sympy.Pow: "pow", sympy.Abs: "abs"}.get(expression.func)
+    if name is None and expression.func in _FUNCTIONS:
+        name = f"fn:{_FUNCTIONS[expression.func]}"
     if name is None:
-        raise TooHard(f"the function {found.func}")
+        raise TooHard(f"the function {expression.func}")
     return Node(name, args)
 
 
@@ -196,10 +209,4 @@ _FUNCTIONS = {
     getattr(sympy, name): name.replace("a", "arc", 1) if name.startswith("a") else name
     for name in ("sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "sinh", "cosh", "tanh")
 }
-
-
-def sympy_fraction(found: Any) -> Any:
-    """A sympy rational as a Fraction."""
-    from fractions import Fraction
-
-    return Fraction(int(found.p), int(found.q))
+"""Our name of each sympy function."""

@@ -1,4 +1,4 @@
-r"""Boxes in a text: `\boxed{7}`, `\boxed 7`, `\fbox{7}`, unclosed ones, and GLM's box tokens; found from the right."""
+r"""Boxes in a text: `\boxed{7}`, `\boxed 7`, `\fbox{7}`, unclosed ones, and GLM's box tokens; read from the right."""
 
 from __future__ import annotations
 
@@ -35,12 +35,16 @@ class Box:
 
 
 def last_box(text: str) -> Box | None:
-    """The last box that holds an answer, or None."""
+    r"""Return the last box that holds an answer, or None.
+
+    >>> last_box(r"first \boxed{9}, then \boxed{7}, at last \boxed{?}").content
+    '7'
+    """
     return _box_before(text, len(text))
 
 
 def joined_boxes(text: str) -> Box | None:
-    r"""The last boxes that stand side by side, their contents joined by commas; or None.
+    r"""Return the last boxes that stand side by side, with their contents joined by commas; or None.
 
     >>> joined_boxes(r"first \boxed{9}. So \boxed{1} and \boxed{2}").content
     '1, 2'
@@ -51,6 +55,7 @@ def joined_boxes(text: str) -> Box | None:
     contents = [last.content]
     while len(contents) < MAX_BOXES and (before := _box_before(text, box.start)):
         gap = text[before.end : box.start]
+        # Only "and", "or", commas and labels may stand between: a sentence there starts another answer.
         if len(gap) > 60 or not _BETWEEN.match(gap):
             break
         contents.insert(0, before.content)
@@ -63,16 +68,17 @@ def _box_before(text: str, end: int) -> Box | None:
         start, opener = max((text.rfind(opener, 0, end), opener) for opener in _OPENERS)
         if start < 0:
             return None
-        box = _read(text, start, opener)
+        box = _read_box(text, start, opener)
         if box is not None and not _PLACEHOLDER.match(box.content):
             return box
         end = start
     return None
 
 
-def _read(text: str, start: int, opener: str) -> Box | None:
+def _read_box(text: str, start: int, opener: str) -> Box | None:
     at = start + len(opener)
     if opener.startswith("<"):
+        # A text that was cut off has no end token; then the answer ends with its paragraph.
         content = text[at:].partition(_GLM_END)[0].partition("\n\n")[0]
         return Box(content.strip(), start, at + len(content) + len(_GLM_END))
     if start and text[start - 1] == "\\":
@@ -82,13 +88,15 @@ def _read(text: str, start: int, opener: str) -> Box | None:
     if text[brace : brace + 1] != "{":
         bare = _BARE.match(text, at) if text[start] == "\\" else None
         return Box(bare[1], start, bare.end()) if bare else None
-    close = _closing(text, brace)
+    close = _find_closing_brace(text, brace)
     content = text[brace + 1 : close] if close >= 0 else text[brace + 1 :].partition("\n")[0]
     end = close + 1 if close >= 0 else brace + 1 + len(content)
-    return Box(_annotated(text, _innermost(content if close >= 0 else _trimmed(content)), end), start, end)
+    return Box(
+        _add_percent_or_modulus(text, _unwrap(content if close >= 0 else _trim_unclosed(content)), end), start, end
+    )
 
 
-def _closing(text: str, brace: int) -> int:
+def _find_closing_brace(text: str, brace: int) -> int:
     depth = 0
     for match in _BRACES.finditer(text, brace):
         depth += (match[0] == "{") - (match[0] == "}")
@@ -97,23 +105,23 @@ def _closing(text: str, brace: int) -> int:
     return -1
 
 
-def _trimmed(content: str) -> str:
-    r"""An unclosed box without what closes the formula or the sentence around it."""
+def _trim_unclosed(content: str) -> str:
+    r"""Return an unclosed box without what closes the formula or the sentence around it."""
     return re.sub(r"(?:\\[\])]|[\s.$*])+\Z", "", content)
 
 
-def _innermost(content: str) -> str:
-    r"""The content without boxes around it: `\boxed{\boxed{7}}` holds 7."""
+def _unwrap(content: str) -> str:
+    r"""Return the content without boxes around it: `\boxed{\boxed{7}}` holds 7."""
     content = content.strip()
     while (nested := re.match(r"\\(?:boxed|fbox)\s*\{", content)) and content.endswith("}"):
-        if _closing(content, nested.end() - 1) != len(content) - 1:
+        if _find_closing_brace(content, nested.end() - 1) != len(content) - 1:
             break
         content = content[nested.end() : -1].strip()
     return content
 
 
-def _annotated(text: str, content: str, end: int) -> str:
-    r"""The content with the percent sign or modulus that follows its box: `$\boxed{28}$ percent` is 28 percent."""
+def _add_percent_or_modulus(text: str, content: str, end: int) -> str:
+    r"""Return the content with the percent sign or modulus after its box: `$\boxed{28}$ percent` is 28 percent."""
     after = _AFTER.match(text[end : end + 40])
     if not after or not content or not content[-1].isdigit() or "%" in content:
         return content

@@ -8,63 +8,65 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from mathlete.answers.bounds import is_zero
-from mathlete.answers.exact import rational
-from mathlete.answers.numeric import constant_value, context
-from mathlete.answers.regions import Segment, is_infinite, linear, order, region
-from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, symbols, walk
+from mathlete.answers.equality import are_equal
+from mathlete.answers.exact import exact_value
+from mathlete.answers.kinds import is_constant
+from mathlete.answers.matrices import determinant, matrix_value
+from mathlete.answers.numeric import FILTER_BITS, constant_value, context
+from mathlete.answers.regions import Segment, compare_constants, is_infinite, solve_linear, to_segments
+from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, walk
 
-COLLECTIONS = frozenset({"set", "tuple", "interval", "union", "matrix", "row", "ratio"})
-"""Canonical nodes that hold other answers."""
+if TYPE_CHECKING:
+    from mathlete.answers.numeric import Value
+
 _SETS = frozenset({"field", "interval", "union"})
-WORDS = frozenset({"text", "letter"})
-RELATIONS = frozenset({"eq", "rel", "chain"})
 _MAX_ITEMS = 400
 
 
-def canonical(node: Node) -> Node:
-    """The canonical tree.
+def canonicalize(node: Node) -> Node:
+    """Return the canonical tree.
 
     Raises:
-        Undefined: it has no value: a division by zero.
+        Undefined: the answer has no value: a division by zero.
     """
     rule = _RULES.get(node.op)
-    return rule(node) if rule else expression(node)
+    return rule(node) if rule else canonicalize_formula(node)
 
 
-def is_constant(node: Node) -> bool:
-    """Whether the tree is a number, real or complex."""
-    if node.op in COLLECTIONS | WORDS | RELATIONS:
-        return False
-    return not symbols(node) and not any(n.op in ("apply", "field") for n in walk(node))
-
-
-def expression(node: Node) -> Node:
-    """A formula; an exact number where it is a rational constant."""
+def canonicalize_formula(node: Node) -> Node:
+    """Return a formula as it is, or its exact number where it is a rational constant."""
     if node.op == "num" or is_infinite(node):
         return node
     if node.op == "sym" and len(str(node.value)) == 1:
         return Node("letter", value=str(node.value).casefold())
     if node.op == "neg" and node.args[0].op == "num":
+        # Not by `number`: a negative decimal keeps its count of digits, which decides what it may stand for.
         inner = node.args[0]
-        return Node("num", value=-inner.value, digits=inner.digits)  # type: ignore[operator]
+        return Node("num", value=-inner.fraction, digits=inner.digits)
     try:
-        value = rational(node)
+        value = exact_value(node)
     except TooBig:
         return node
     if value is not None:
         return number(value)
-    return _hidden_rational(node) if is_constant(node) else node
+    return _reveal_rational(node) if is_constant(node) else node
 
 
-def _hidden_rational(node: Node) -> Node:
-    r"""A constant that radicals and functions hide: `\sqrt2\cdot\sqrt2` is 2; Undefined for 1/(sqrt2 - sqrt2)."""
+def _reveal_rational(node: Node) -> Node:
+    r"""Return the number that radicals and functions hide: `\sqrt2\cdot\sqrt2` is 2.
+
+    Raises:
+        Undefined: the constant has no value, as 1/(sqrt2 - sqrt2).
+    """
     try:
         value = constant_value(node)
-        if context(180).im(value) or not -60 < context(180).mag(value) < 100:
+        if context(FILTER_BITS).im(value) or not -60 < context(FILTER_BITS).mag(value) < 100:
             return node
         near = _near_rational(value)
+        # Digits only suggest the fraction: the separation bound proves it.
         if near is None or not is_zero(Node("add", (node, number(-near))), patient=False):
             return node
     except (TooHard, TooBig):
@@ -72,104 +74,107 @@ def _hidden_rational(node: Node) -> Node:
     return number(near)
 
 
-def _near_rational(value: object) -> Fraction | None:
-    """The fraction with a denominator of up to ten digits that agrees to 35 digits, if there is one."""
-    ctx = context(180)
+def _near_rational(value: Value) -> Fraction | None:
+    """Return the fraction with a denominator of up to ten digits that agrees to 35 digits, if there is one."""
+    ctx = context(FILTER_BITS)
     scaled = Fraction(int(ctx.nint(ctx.ldexp(value, 160))), 1 << 160)
     near = scaled.limit_denominator(10**10)
     return near if abs(near - scaled) < Fraction(1, 10**35) else None
 
 
-def _set(node: Node) -> Node:
+def _canonicalize_list(node: Node) -> Node:
     if any(item.op in ("interval", "union", "field", "rel") for item in node.args):
-        return _region(Node("union", node.args))
+        return _canonicalize_region(Node("union", node.args))
     if len(node.args) > _MAX_ITEMS:
         raise TooBig(f"a list of more than {_MAX_ITEMS} items")
     items: list[Node] = []
     for arg in node.args:
-        item = canonical(arg)
+        item = canonicalize(arg)
+        # "x = ±1 or 3" lists three values: a set inside a list is part of it, a set inside a set is an element.
         items.extend(item.args if item.op == "set" and node.op == "list" and item.args else (item,))
-    return _as_set(items)
+    return _make_set(items)
 
 
-def _as_set(items: list[Node]) -> Node:
-    """The set of the items without repetition; one item is that item."""
-    from mathlete.answers.equality import same
-
-    found: list[Node] = []
+def _make_set(items: list[Node]) -> Node:
+    """Return the set of the items without repetition; one item is that item."""
+    kept: list[Node] = []
+    # Numbers are told apart by their exact value alone, which leaves the slow comparison to the few other items.
     distinct = {item.value if item.op == "num" else item: item for item in items}
     for item in distinct.values():
-        if item.op == "num" or not any(_is_surely_same(same, item, other) for other in found):
-            found.append(item)
-    return found[0] if len(found) == 1 else Node("set", tuple(found))
+        if item.op == "num" or not any(_are_surely_equal(item, other) for other in kept):
+            kept.append(item)
+    return kept[0] if len(kept) == 1 else Node("set", tuple(kept))
 
 
-def _is_surely_same(same: object, a: Node, b: Node) -> bool:
+def _are_surely_equal(a: Node, b: Node) -> bool:
     try:
-        return same(a, b)  # type: ignore[operator, no-any-return]
+        return are_equal(a, b)
     except (TooHard, TooBig):
         return False
 
 
-def _tuple(node: Node) -> Node:
-    return Node("tuple", tuple(canonical(arg) for arg in node.args))
+def _canonicalize_tuple(node: Node) -> Node:
+    return Node("tuple", tuple(canonicalize(arg) for arg in node.args))
 
 
-def _interval(node: Node) -> Node:
-    low, high = (canonical(arg) for arg in node.args)
+def _canonicalize_interval(node: Node) -> Node:
+    low, high = (canonicalize(arg) for arg in node.args)
     if not (is_constant(low) and is_constant(high)):
         return Node("interval", (low, high), node.value)
     return segment_node(Segment(low, high, str(node.value)))
 
 
 def segment_node(segment: Segment) -> Node:
-    """A segment as a tree: a point, an open interval as a pair, or an interval."""
-    if segment.low == segment.high or (segment.brackets == "[]" and order(segment.low, segment.high) == 0):
+    """Return a segment as a tree: a point, an open interval as a pair, or an interval."""
+    if segment.low == segment.high or (segment.brackets == "[]" and compare_constants(segment.low, segment.high) == 0):
         return segment.low
     brackets = ("(" if is_infinite(segment.low) else segment.brackets[0]) + (
         ")" if is_infinite(segment.high) else segment.brackets[1]
     )
     ends = (segment.low, segment.high)
+    # (1, 2) may mean the pair or the open interval; one node for both keeps equality transitive.
     return Node("tuple", ends) if brackets == "()" else Node("interval", ends, brackets)
 
 
-def _region(node: Node) -> Node:
+def _canonicalize_region(node: Node) -> Node:
     try:
-        segments = region(_with_canonical_ends(node))
+        segments = to_segments(_canonicalize_ends(node))
     except TooHard:
-        return _chain(node)
-    nodes = [segment_node(Segment(expression(s.low), expression(s.high), s.brackets)) for s in segments]
+        return _canonicalize_chain(node)
+    nodes = [
+        segment_node(Segment(canonicalize_formula(s.low), canonicalize_formula(s.high), s.brackets)) for s in segments
+    ]
     if all(is_constant(n) for n in nodes):
-        return _as_set(nodes)
+        return _make_set(nodes)
     return nodes[0] if len(nodes) == 1 else Node("union", tuple(nodes))
 
 
-def _with_canonical_ends(node: Node) -> Node:
+def _canonicalize_ends(node: Node) -> Node:
     if node.op in ("interval", "tuple", "set", "list", "union", "inter", "minus"):
-        return Node(node.op, tuple(_with_canonical_ends(arg) for arg in node.args), node.value)
-    return node if node.op in ("rel", "eq", "named", "field") else canonical(node)
+        return Node(node.op, tuple(_canonicalize_ends(arg) for arg in node.args), node.value)
+    return node if node.op in ("rel", "eq", "named", "field") else canonicalize(node)
 
 
-def _chain(node: Node) -> Node:
-    """Inequalities that are no set of numbers: their links, all pointing up."""
+def _canonicalize_chain(node: Node) -> Node:
+    """Return inequalities that are no set of numbers as their links, all pointing up."""
     if node.op == "rel":
-        a, b = (canonical(arg) for arg in node.args)
+        a, b = (canonicalize(arg) for arg in node.args)
         sign = str(node.value)
         return Node("rel", (b, a), sign.replace(">", "<")) if sign.startswith(">") else Node("rel", (a, b), sign)
     if node.op in ("inter", "union"):
-        return Node("chain", tuple(_chain(arg) for arg in node.args), node.op)
-    return node if node.op == "minus" else canonical(node)
+        return Node("chain", tuple(_canonicalize_chain(arg) for arg in node.args), node.op)
+    return node if node.op == "minus" else canonicalize(node)
 
 
-def _equation(node: Node) -> Node:
+def _canonicalize_equation(node: Node) -> Node:
     try:
-        return canonical(linear(node).low)
+        return canonicalize(solve_linear(node).low)
     except (TooHard, TooBig):
         return Node("eq", node.args)
 
 
-def _matrix(node: Node) -> Node:
-    rows = [tuple(canonical(cell) for cell in row.args) for row in node.args]
+def _canonicalize_matrix(node: Node) -> Node:
+    rows = [tuple(canonicalize(cell) for cell in row.args) for row in node.args]
     if len(rows) == 1 and len(rows[0]) == 1:
         return rows[0][0]
     if len(rows[0]) == 1:
@@ -177,54 +182,49 @@ def _matrix(node: Node) -> Node:
     return Node("matrix", tuple(Node("row", row) for row in rows))
 
 
-def _ratio(node: Node) -> Node:
-    parts = tuple(canonical(arg) for arg in node.args)
+def _canonicalize_ratio(node: Node) -> Node:
+    parts = tuple(canonicalize(arg) for arg in node.args)
     try:
         if len(parts) == 2:
-            return canonical(Node("div", parts))
-        return Node("ratio", tuple(canonical(Node("div", (part, parts[0]))) for part in parts))
+            return canonicalize(Node("div", parts))
+        return Node("ratio", tuple(canonicalize(Node("div", (part, parts[0]))) for part in parts))
     except Undefined:
         return Node("ratio", parts)
 
 
-def _product(node: Node) -> Node:
-    """A product; of matrices where there is one."""
+def _canonicalize_arithmetic(node: Node) -> Node:
+    """Return the canonical form of a sum, product or power: of numbers, sets or matrices."""
     if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "tuple"] and str(node.args[0].value).isupper():
-        return canonical(node.args[1])  # A(1, 2) is the point (1, 2)
+        return canonicalize(node.args[1])  # A(1, 2) is the point (1, 2)
     if node.op == "add" and node.args[0].op in _SETS and all(arg.op == "neg" for arg in node.args[1:]):
-        return _region(Node("minus", (node.args[0], Node("union", tuple(arg.args[0] for arg in node.args[1:])))))
+        # R - {0} is a difference of sets: the grammar reads its sign like any other minus.
+        taken_away = Node("union", tuple(arg.args[0] for arg in node.args[1:]))
+        return _canonicalize_region(Node("minus", (node.args[0], taken_away)))
     if not any(n.op == "matrix" for n in walk(node)):
-        return expression(node)
-    from mathlete.answers.matrices import matrix_value
-
-    return _matrix(matrix_value(node))
-
-
-def _determinant(node: Node) -> Node:
-    from mathlete.answers.matrices import determinant
-
-    return canonical(determinant(node.args[0]))
+        return canonicalize_formula(node)
+    return _canonicalize_matrix(matrix_value(node))
 
 
 _RULES: dict[str, Callable[[Node], Node]] = {
-    "named": lambda node: canonical(node.args[0]),
-    "set": _set,
-    "list": _set,
-    "tuple": _tuple,
-    "interval": _interval,
-    "union": _region,
-    "inter": _region,
-    "minus": _region,
-    "rel": _region,
-    "field": lambda node: _region(node) if node.value == "reals" else node,
-    "eq": _equation,
-    "matrix": _matrix,
-    "ratio": _ratio,
-    "mul": _product,
-    "add": _product,
-    "neg": _product,
-    "pow": _product,
-    "det": _determinant,
+    "named": lambda node: canonicalize(node.args[0]),
+    "set": _canonicalize_list,
+    "list": _canonicalize_list,
+    "tuple": _canonicalize_tuple,
+    "interval": _canonicalize_interval,
+    "union": _canonicalize_region,
+    "inter": _canonicalize_region,
+    "minus": _canonicalize_region,
+    "rel": _canonicalize_region,
+    "field": lambda node: _canonicalize_region(node) if node.value == "reals" else node,
+    "eq": _canonicalize_equation,
+    "matrix": _canonicalize_matrix,
+    "ratio": _canonicalize_ratio,
+    "mul": _canonicalize_arithmetic,
+    "add": _canonicalize_arithmetic,
+    "neg": _canonicalize_arithmetic,
+    "pow": _canonicalize_arithmetic,
+    "det": lambda node: canonicalize(determinant(node.args[0])),
     "text": lambda node: node,
     "letter": lambda node: node,
 }
+"""What each operation comes to; all others are formulas."""

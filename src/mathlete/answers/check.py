@@ -1,4 +1,4 @@
-"""A file of cases judged by this checker, and by math-verify in the same run: who is right, how often, how fast."""
+"""A file of labelled cases, judged by this checker and by math-verify in the same run: accuracy, mistakes, speed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from mathlete.answers.answer import Outcome, compare, parse
+from mathlete.answers.answer import parse
+from mathlete.answers.comparison import compare
 from mathlete.answers.extract import Kind, extract
+from mathlete.answers.isolation import warm_up
+from mathlete.answers.verdict import Outcome, Verdict
 from mathlete.errors import UserError
 from mathlete.runs import write_atomically
 
@@ -36,45 +39,45 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What a checker said of a case."""
+class Judgement:
+    """A checker's verdict on a case."""
 
     id: str
     expected: bool
     outcome: Outcome
     reason: str
     answer: str | None
-    """As extracted or given."""
+    """The answer as extracted or given."""
     ms: float
     """Wall time, milliseconds."""
 
     @property
     def right(self) -> bool:
-        """Whether it was accepted just where it must be; unknown is not accepted."""
+        """Whether the case was accepted just where it must be; unknown is not accepted."""
         return (self.outcome == "equal") == self.expected
 
 
-Checker = Callable[[Case], tuple[Outcome, str, str | None]]
-"""Outcome, reason and answer of a case."""
+Checker = Callable[[Case], tuple[Verdict, str | None]]
+"""A case's verdict and the answer that was judged."""
 
 
 def read_cases(path: Path) -> list[Case]:
-    """The cases of a JSONL file.
+    """Return the cases of a JSONL file.
 
     Raises:
-        UserError: a file that cannot be read, a line that is no case, or no case at all.
+        UserError: the file cannot be read, a line is no case, or there is no case at all.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("the file must be readable JSONL", value=path, cure=f"give one that is ({error})") from error
-    cases = [_case(line, where=f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    cases = [_read_case(line, where=f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
     if not cases:
         raise UserError("the file must hold a case", value=path, cure=f"write lines of {_SHAPE}")
     return cases
 
 
-def _case(line: str, *, where: str) -> Case:
+def _read_case(line: str, *, where: str) -> Case:
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -100,26 +103,29 @@ _NAMES = {str: "a string", bool: "true or false"}
 
 
 def extraction_kind(gold: str) -> Kind:
-    """What kind of answer the gold shows that the task asks for."""
+    """Return the kind of answer that the task wants, as its gold shows."""
     node = parse(gold).node
     if node is not None and node.op == "letter" and gold.strip().strip("()").isupper():
         return "choice"
     return "list" if node is not None and node.op in ("set", "tuple") else "value"
 
 
-def our_verdict(case: Case) -> tuple[Outcome, str, str | None]:
-    """This checker's."""
+def our_verdict(case: Case) -> tuple[Verdict, str | None]:
+    """Return the verdict of mathlete's checker."""
     if case.kind == "equiv":
-        answer, provenance = case.given, ""
-    else:
-        found = extract(case.given, kind=extraction_kind(case.gold))
-        answer, provenance = found.string or "", f", read from: {found.provenance}"
-    verdict = compare(answer=answer, gold=case.gold)
-    return verdict.outcome, verdict.reason + provenance, answer or None
+        return compare(answer=case.given, gold=case.gold), case.given or None
+    extracted = extract(case.given, kind=extraction_kind(case.gold))
+    verdict = compare(answer=extracted.string, gold=case.gold)
+    reason = f"{verdict.reason}, read from: {extracted.provenance}"
+    return Verdict(verdict.outcome, reason), extracted.string or None
 
 
-def math_verify_verdict(case: Case) -> tuple[Outcome, str, str | None]:
-    """math-verify's, which gets golds and bare answers between dollar signs, as its documentation asks."""
+def math_verify_verdict(case: Case) -> tuple[Verdict, str | None]:
+    """Return math-verify's verdict; golds and bare answers stand between dollar signs, as its documentation says.
+
+    Raises:
+        UserError: the package is not installed.
+    """
     try:
         from math_verify import parse as read
         from math_verify import verify
@@ -130,100 +136,76 @@ def math_verify_verdict(case: Case) -> tuple[Outcome, str, str | None]:
     gold = read(f"${case.gold}$")
     answer = read(case.given if case.kind == "extract" else f"${case.given}$")
     if not gold or not answer:
-        return "unknown", f"cannot read the {'answer' if gold else 'gold'}", None
-    return ("equal" if verify(gold, answer) else "different"), "math-verify", str(answer[-1])
+        return Verdict("unknown", f"cannot read the {'answer' if gold else 'gold'}"), None
+    return Verdict("equal" if verify(gold, answer) else "different", "math-verify"), str(answer[-1])
 
 
 PEERS: dict[Peer, Checker] = {"math-verify": math_verify_verdict}
 
 
-def judge(cases: Iterable[Case], checker: Checker) -> list[Judged]:
-    """Each case's verdict with the time it took."""
-    return [_timed(case, checker) for case in cases]
+def judge(cases: Iterable[Case], checker: Checker) -> list[Judgement]:
+    """Return the checker's verdict on each case with the time it took."""
+    return [_judge_one(case, checker) for case in cases]
 
 
-def _timed(case: Case, checker: Checker) -> Judged:
+def _judge_one(case: Case, checker: Checker) -> Judgement:
     start = perf_counter()
-    outcome, reason, answer = checker(case)
+    verdict, answer = checker(case)
     ms = 1000 * (perf_counter() - start)
-    return Judged(id=case.id, expected=case.expected, outcome=outcome, reason=reason, answer=answer, ms=ms)
+    return Judgement(
+        id=case.id, expected=case.expected, outcome=verdict.outcome, reason=verdict.reason, answer=answer, ms=ms
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """The verdicts on a file's cases, in the file's order."""
+class Group:
+    """The cases of one kind or source."""
 
-    cases: Sequence[Case]
-    ours: Sequence[Judged]
-    peer: Peer | None = None
-    theirs: Sequence[Judged] = ()
-
-    def as_json(self) -> dict[str, object]:
-        """The figures; those of the peer under "against"."""
-        ours = figures(self.cases, self.ours)
-        return ours if self.peer is None else {**ours, "against": {self.peer: figures(self.cases, self.theirs)}}
-
-    def table(self) -> Table:
-        """The figures side by side."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-
-        columns = {"mathlete": figures(self.cases, self.ours)}
-        if self.peer is not None:
-            columns[self.peer] = figures(self.cases, self.theirs)
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("", *columns):
-            table.add_column(name, justify="right" if name else "left", no_wrap=True)
-        for name in _FIGURES:
-            table.add_row(name.replace("_", " "), *(_shown(name, found[name]) for found in columns.values()))
-        for group in ("by_kind", "by_source"):
-            table.add_section()
-            for name, part in columns["mathlete"][group].items():
-                shares = [_shown("accuracy", found[group][name]["accuracy"]) for found in columns.values()]
-                table.add_row(f"{name or 'no source'} ({part['cases']})", *shares)
-        return table
+    cases: int
+    accuracy: float
 
 
-_FIGURES = (
-    "cases",
-    "accuracy",
-    "false_accepts",
-    "false_rejects",
-    "unknown",
-    "cases_per_s",
-    "p50_ms",
-    "p95_ms",
-    "max_ms",
-)
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """A checker's accuracy, mistakes of both kinds, unknowns and speed."""
+
+    cases: int
+    accuracy: float
+    false_accepts: int
+    false_rejects: int
+    unknown: int
+    cases_per_s: float
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+    by_kind: dict[str, Group]
+    by_source: dict[str, Group]
 
 
-def _shown(name: str, value: Any) -> str:
-    if name == "accuracy":
-        return f"{100 * value:.1f}%"
-    return str(value) if isinstance(value, int) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def figures(cases: Sequence[Case], judged: Sequence[Judged]) -> dict[str, Any]:
-    """Accuracy, mistakes of both kinds, unknowns and speed; accuracy by kind and by source."""
-    times = sorted(one.ms for one in judged)
-    both = list(zip(cases, judged, strict=True))
-    return {
-        "cases": len(judged),
-        "accuracy": _share([one.right for one in judged]),
-        "false_accepts": sum(one.outcome == "equal" and not one.expected for one in judged),
-        "false_rejects": sum(one.outcome != "equal" and one.expected for one in judged),
-        "unknown": sum(one.outcome == "unknown" for one in judged),
-        "cases_per_s": round(1000 * len(times) / sum(times), 1),
-        "p50_ms": round(times[len(times) // 2], 3),
-        "p95_ms": round(times[len(times) * 95 // 100], 3),
-        "max_ms": round(times[-1], 3),
-        "by_kind": _grouped([(case.kind, one.right) for case, one in both]),
-        "by_source": _grouped([(_origin(case.source), one.right) for case, one in both]),
-    }
+def measure(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Figures:
+    """Return the figures of a checker that judged the cases in their order."""
+    times = sorted(one.ms for one in judgements)
+    both = list(zip(cases, judgements, strict=True))
+    return Figures(
+        cases=len(judgements),
+        accuracy=_share([one.right for one in judgements]),
+        false_accepts=sum(one.outcome == "equal" and not one.expected for one in judgements),
+        false_rejects=sum(one.outcome != "equal" and one.expected for one in judgements),
+        unknown=sum(one.outcome == "unknown" for one in judgements),
+        cases_per_s=round(1000 * len(times) / sum(times), 1),
+        p50_ms=round(times[len(times) // 2], 3),
+        p95_ms=round(times[len(times) * 95 // 100], 3),
+        max_ms=round(times[-1], 3),
+        by_kind=_group([(case.kind, one.right) for case, one in both]),
+        by_source=_group([(_origin(case.source), one.right) for case, one in both]),
+    )
 
 
 def _origin(source: str) -> str:
-    """The repository or suite that a source names: `AReaL:tests/test_x.py:3`, `https://github.com/owner/name/issues/3`."""
+    """Return the repository or suite that a source names.
+
+    Sources look like `AReaL:tests/test_x.py:3` or `https://github.com/owner/name/issues/3`.
+    """
     if source.startswith("https://"):
         return "/".join(source.split("/")[3:5])
     return source.partition(":")[0]
@@ -233,36 +215,79 @@ def _share(right: Sequence[bool]) -> float:
     return round(sum(right) / len(right), 4)
 
 
-def _grouped(pairs: Sequence[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
+def _group(pairs: Sequence[tuple[str, bool]]) -> dict[str, Group]:
     groups: dict[str, list[bool]] = {}
     for name, right in pairs:
         groups.setdefault(name, []).append(right)
-    return {name: {"cases": len(right), "accuracy": _share(right)} for name, right in sorted(groups.items())}
+    return {name: Group(cases=len(right), accuracy=_share(right)) for name, right in sorted(groups.items())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The verdicts on a file's cases, in the file's order."""
+
+    cases: Sequence[Case]
+    ours: Sequence[Judgement]
+    peer: Peer | None = None
+    theirs: Sequence[Judgement] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """Return the figures; those of the peer under "against"."""
+        ours = asdict(measure(self.cases, self.ours))
+        return ours if self.peer is None else {**ours, "against": {self.peer: asdict(measure(self.cases, self.theirs))}}
+
+    def table(self) -> Table:
+        """Return the figures side by side."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        columns = {"mathlete": measure(self.cases, self.ours)}
+        if self.peer is not None:
+            columns[self.peer] = measure(self.cases, self.theirs)
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in ("", *columns):
+            table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        for name in _TOTALS:
+            table.add_row(name.replace("_", " "), *(_format(name, getattr(one, name)) for one in columns.values()))
+        for group in ("by_kind", "by_source"):
+            table.add_section()
+            for name, part in getattr(columns["mathlete"], group).items():
+                shares = [_format("accuracy", getattr(one, group)[name].accuracy) for one in columns.values()]
+                table.add_row(f"{name or 'no source'} ({part.cases})", *shares)
+        return table
+
+
+_TOTALS = [name for name in Figures.__dataclass_fields__ if not name.startswith("by_")]
+
+
+def _format(name: str, value: float) -> str:
+    if name == "accuracy":
+        return f"{100 * value:.1f}%"
+    return str(value) if isinstance(value, int) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def check_file(path: Path, *, against: Peer | None = None, out: Path | None = None) -> Report:
-    """The report on a file of cases; with `out`, each verdict as a line of JSON.
+    """Return the report on a file of cases; with `out`, write each verdict as a line of JSON.
 
     Raises:
-        UserError: a file or a line that is none of cases.
+        UserError: the file cannot be read, or a line is no case.
     """
-    from mathlete.answers.isolation import warm_up
-
     cases = read_cases(path)
     warm_up()
     ours = judge(cases, our_verdict)
-    theirs: list[Judged] = []
+    theirs: list[Judgement] = []
     if against is not None:
-        warm = Case(id="", kind="equiv", gold=r"\sqrt{2}", given=r"\frac{1}{2}", expected=False)
-        PEERS[against](warm)
+        # The peer imports and compiles at its first case; that is no part of its speed.
+        first = Case(id="", kind="equiv", gold=r"\sqrt{2}", given=r"\frac{1}{2}", expected=False)
+        PEERS[against](first)
         theirs = judge(cases, PEERS[against])
     if out is not None:
-        write_atomically(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in _lines(ours, theirs)))
+        write_atomically(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in _as_rows(ours, theirs)))
     return Report(cases=cases, ours=ours, peer=against, theirs=theirs)
 
 
-def _lines(ours: Sequence[Judged], theirs: Sequence[Judged]) -> list[dict[str, object]]:
-    lines: list[dict[str, object]] = [{**asdict(one), "right": one.right} for one in ours]
-    for line, other in zip(lines, theirs, strict=False):
-        line["against"] = other.outcome
-    return lines
+def _as_rows(ours: Sequence[Judgement], theirs: Sequence[Judgement]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = [{**asdict(one), "right": one.right} for one in ours]
+    for row, other in zip(rows, theirs, strict=False):
+        row["against"] = other.outcome
+    return rows

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mathlete.answers.lexer import Token
-from mathlete.answers.suffixes import script
+from mathlete.answers.suffixes import read_script
 from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
 from mathlete.answers.vocabulary import (
     FUNCTIONS,
@@ -30,7 +30,7 @@ _DOTS = frozenset({"ldots", "cdots", "dots"})
 
 
 def read_command(g: Grammar, text: str) -> Node:
-    """The tree of a LaTeX command whose token was just taken.
+    """Read a LaTeX command whose token was just taken.
 
     Raises:
         Unreadable: a command outside the grammar.
@@ -39,24 +39,24 @@ def read_command(g: Grammar, text: str) -> Node:
     if name in _READERS:
         return _READERS[name](g)
     if name in FUNCTIONS:
-        return function(g, name)
+        return _read_function(g, name)
     if name in MANY_ARGUMENTS:
-        return many(g, name)
+        return _read_list_function(g, name)
     if name in GREEK:
         return symbol(name)
     if name in _FIELDS:
-        return field(g, _FIELDS[name])
+        return _read_field(g, _FIELDS[name])
     if name in _ACCENTS:
-        return symbol(f"{name} {_leaf(g.argument())}")
+        return symbol(f"{name} {_flatten_name(g.argument())}")
     if name in _BIG:
-        return big(g, name)
+        return _read_big_operator(g, name)
     if name in _DOTS:
         return symbol("...")
     raise Unreadable(f"the command {text} is not in the grammar")
 
 
-def field(g: Grammar, name: str) -> Node:
-    r"""A set of numbers; `\R^+` and `\Z^+` are its positive ones."""
+def _read_field(g: Grammar, name: str) -> Node:
+    r"""Read a set of numbers; `\R^+` and `\Z^+` are its positive ones."""
     after = [g.peek(k).text for k in range(4)]
     if after[:2] != ["^", "+"] and after != ["^", "{", "+", "}"]:
         return Node("field", value=name)
@@ -67,47 +67,48 @@ def field(g: Grammar, name: str) -> Node:
 
 
 def read_name(g: Grammar, token: Token) -> Node:
-    """The tree of a plain name: a function, a variable, or a run of letters multiplied."""
+    """Read a plain name: a function, a variable, or a run of letters multiplied."""
     word = token.text
     if word in PLAIN_FUNCTIONS:
-        return plain(g, word)
+        return _read_plain_call(g, word)
     if word in FUNCTIONS:
-        return function(g, word)
+        return _read_function(g, word)
     if word in MANY_ARGUMENTS:
-        return many(g, word)
+        return _read_list_function(g, word)
     if len(word) > 1:
-        return letters(g, token)
+        return _split_letters(g, token)
     if word in _FUNCTION_LETTERS and g.peek().text == "(" and not g.peek().spaced:
         return Node("apply", (symbol(word), g.group()))
     return symbol(word)
 
 
-def letters(g: Grammar, token: Token) -> Node:
-    """The first letter of a product of letters, read one by one; words of five letters and more are no products."""
+def _split_letters(g: Grammar, token: Token) -> Node:
+    """Read the first letter of a product of letters; words of five letters and more are no products."""
     word = token.text
     if len(word) > 4 or not word.isalpha():
         raise Unreadable(f"the word {word!r}")
+    # The word is replaced by its letters, so that an exponent after it belongs to the last one only.
     g.at -= 1
     g.tokens = [*g.tokens[: g.at], *(Token("name", letter) for letter in word), *g.tokens[g.at + 1 :]]
     return g.atom()
 
 
-def _leaf(node: Node) -> str:
+def _flatten_name(node: Node) -> str:
     if node.op in ("sym", "const", "num"):
         return str(node.value)
     if node.op == "mul":
-        return "".join(_leaf(a) for a in node.args)
+        return "".join(_flatten_name(a) for a in node.args)
     raise Unreadable("an accent over more than a name")
 
 
-def frac(g: Grammar) -> Node:
-    """\\frac with TeX's rule: `\\frac12` takes one digit each."""
+def _read_fraction(g: Grammar) -> Node:
+    """Read \\frac by TeX's rule: `\\frac12` takes one digit each."""
     top = g.argument()
     return Node("div", (top, g.argument()))
 
 
-def sqrt(g: Grammar) -> Node:
-    """\\sqrt[n]{x}, \\sqrt4, \\sqrt x, and \\sqrt(2) with its bracket."""
+def _read_root(g: Grammar) -> Node:
+    """Read \\sqrt[n]{x}, \\sqrt4, \\sqrt x, or \\sqrt(2) with its bracket."""
     degree = number(2)
     if g.peek().text == "[":
         degree = g.group()
@@ -122,28 +123,28 @@ def _root_argument(g: Grammar) -> Node:
     return g.argument()
 
 
-def binom(g: Grammar) -> Node:
-    """\\binom{n}{k}."""
+def _read_binomial(g: Grammar) -> Node:
+    """Read \\binom{n}{k}."""
     top = g.argument()
     return Node("binom", (top, g.argument()))
 
 
-def function(g: Grammar, name: str) -> Node:
-    """sin, log, exp and their kind, with power, base and a bracket-free argument."""
+def _read_function(g: Grammar, name: str) -> Node:
+    """Read sin, log, exp and their kind, with power and base; the argument needs no bracket."""
     power, base = None, None
     while g.peek().text in ("^", "_"):
         if g.take().text == "^":
             power = g.exponent()
         else:
             base = g.group() if g.peek().text == "{" else g.argument()
-    node = _call(name, base, argument(g), power)
-    return node
+    return _apply_function(name, base, _read_argument(g), power)
 
 
-def _call(name: str, base: Node | None, inner: Node, power: Node | None) -> Node:
+def _apply_function(name: str, base: Node | None, inner: Node, power: Node | None) -> Node:
     minus_one = Node("neg", (number(1),))
     name = INVERSE_TRIG.get(name, name)
     if power == minus_one and name in TRIG | HYPERBOLIC:
+        # By convention sin^{-1} is the inverse function, sin^2 a square.
         return Node(f"fn:arc{name}", (inner,))
     if name == "exp":
         node = Node("pow", (constant("e"), inner))
@@ -154,13 +155,13 @@ def _call(name: str, base: Node | None, inner: Node, power: Node | None) -> Node
     return Node("pow", (node, power)) if power else node
 
 
-def argument(g: Grammar) -> Node:
-    """A function's argument: a bracket, or juxtaposed factors up to the next sign or function."""
+def _read_argument(g: Grammar) -> Node:
+    """Read a function's argument: a bracket, or juxtaposed factors up to the next sign or function."""
     if g.peek().text in ("(", "{", "["):
-        return _single(g.group())
+        return _require_single(g.group())
     if g.peek().text == "-":
         g.take()
-        return Node("neg", (argument(g),))
+        return Node("neg", (_read_argument(g),))
     node = g.power()
     while g.starts_factor() and not _is_function(g.peek()):
         node = Node("mul", (node, g.power()))
@@ -170,7 +171,7 @@ def argument(g: Grammar) -> Node:
     return node
 
 
-def _single(node: Node) -> Node:
+def _require_single(node: Node) -> Node:
     if node.op in ("tuple", "set", "list"):
         raise Unreadable("a function of several values")
     return node
@@ -181,15 +182,15 @@ def _is_function(token: Token) -> bool:
     return name in FUNCTIONS or name in MANY_ARGUMENTS
 
 
-def many(g: Grammar, name: str) -> Node:
-    """gcd, lcm, min, max of a bracketed list."""
+def _read_list_function(g: Grammar, name: str) -> Node:
+    """Read gcd, lcm, min or max of a bracketed list."""
     inner = g.group()
     items = inner.args if inner.op in ("tuple", "set", "list") else (inner,)
     return Node(name, items)
 
 
-def plain(g: Grammar, name: str) -> Node:
-    """Plain-text calls: sqrt(x), cbrt(x), abs(x), binom(n, k)."""
+def _read_plain_call(g: Grammar, name: str) -> Node:
+    """Read a plain-text call: sqrt(x), cbrt(x), abs(x), binom(n, k)."""
     if g.peek().text not in ("(", "{", "["):
         if name != "sqrt":
             raise Unreadable(f"{name} without its argument")
@@ -198,16 +199,16 @@ def plain(g: Grammar, name: str) -> Node:
     if name == "binom" and inner.op == "tuple":
         return Node("binom", inner.args)
     if name in ("sqrt", "cbrt"):
-        return Node("root", (_single(inner), number(2 if name == "sqrt" else 3)))
-    return Node(name, (_single(inner),))
+        return Node("root", (_require_single(inner), number(2 if name == "sqrt" else 3)))
+    return Node(name, (_require_single(inner),))
 
 
-def big(g: Grammar, name: str) -> Node:
-    """\\sum and \\prod with an index and two limits."""
+def _read_big_operator(g: Grammar, name: str) -> Node:
+    """Read \\sum or \\prod with an index and two limits."""
     low, high = None, None
     while g.peek().text in ("_", "^"):
         if g.take().text == "_":
-            low = _index(g)
+            low = _read_index(g)
         else:
             high = g.group() if g.peek().text == "{" else g.argument()
     if low is None or high is None:
@@ -215,8 +216,8 @@ def big(g: Grammar, name: str) -> Node:
     return Node(name, (*low, high, g.product()))
 
 
-def integral(g: Grammar) -> Node:
-    r"""`\int_a^b f(x) dx`; one without limits has no value."""
+def _read_integral(g: Grammar) -> Node:
+    r"""Read `\int_a^b f(x) dx`; an integral without limits has no value."""
     low, high = None, None
     while g.peek().text in ("_", "^"):
         sign = g.take().text
@@ -224,15 +225,16 @@ def integral(g: Grammar) -> Node:
         low, high = (limit, high) if sign == "_" else (low, limit)
     if low is None or high is None:
         raise Unreadable("an integral without its limits")
-    body, variable = _integrand(g)
-    inner = g.groups(body, "{", "}") if body else number(1)
+    body, variable = _read_integrand(g)
+    inner = g.read_group(body, "{", "}") if body else number(1)
     return Node("integral", (inner, symbol(variable), low, high))
 
 
-def _integrand(g: Grammar) -> tuple[list[Token], str]:
-    """The tokens up to the differential, and its variable."""
+def _read_integrand(g: Grammar) -> tuple[list[Token], str]:
+    """Take the tokens up to the differential; return them and its variable."""
     body: list[Token] = []
     while (token := g.take()).kind != "end":
+        # `xdx` is one word: its end is the differential, the letters before it are factors.
         glued = re.fullmatch(r"([a-z]*)d([a-z])", token.text) if token.kind == "word" else None
         if glued:
             body.extend(Token("name", letter) for letter in glued[1])
@@ -243,8 +245,8 @@ def _integrand(g: Grammar) -> tuple[list[Token], str]:
     raise Unreadable("an integral without its differential")
 
 
-def lim(g: Grammar) -> Node:
-    r"""`\lim_{x \to a} f(x)`."""
+def _read_limit(g: Grammar) -> Node:
+    r"""Read `\lim_{x \to a} f(x)`."""
     g.expect("_")
     g.expect("{")
     variable = g.atom()
@@ -255,7 +257,7 @@ def lim(g: Grammar) -> Node:
     return Node("limit", (g.product(), variable, to))
 
 
-def _index(g: Grammar) -> tuple[Node, Node]:
+def _read_index(g: Grammar) -> tuple[Node, Node]:
     g.expect("{")
     variable = g.atom()
     g.expect("=")
@@ -266,13 +268,13 @@ def _index(g: Grammar) -> tuple[Node, Node]:
     return variable, low
 
 
-def begin(g: Grammar) -> Node:
-    """A matrix environment, row by row."""
-    name = _environment(g)
+def _read_environment(g: Grammar) -> Node:
+    """Read a matrix environment, row by row."""
+    name = _read_environment_name(g)
     if name not in _MATRICES:
         raise Unreadable(f"the environment {name!r}")
     if name == "array" and g.peek().text == "{":
-        script(g)
+        read_script(g)
     rows: list[list[list[Token]]] = [[[]]]
     depth = 0
     while not (g.peek().text == r"\end" and depth == 0):
@@ -287,25 +289,34 @@ def begin(g: Grammar) -> Node:
         else:
             rows[-1][-1].append(token)
     g.take()
-    _environment(g)
-    return matrix(g, [row for row in rows if any(row)], determinant=name in ("vmatrix", "Vmatrix"))
+    _read_environment_name(g)
+    return _make_matrix(g, [row for row in rows if any(row)], determinant=name in ("vmatrix", "Vmatrix"))
 
 
-def _environment(g: Grammar) -> str:
+def _read_environment_name(g: Grammar) -> str:
     g.expect("{")
     name = g.take().text
     g.expect("}")
     return name
 
 
-def matrix(g: Grammar, rows: list[list[list[Token]]], *, determinant: bool) -> Node:
-    """The matrix node: "row" nodes of entries."""
-    cells = tuple(Node("row", tuple(g.groups(cell, "{", "}") for cell in row)) for row in rows)
+def _make_matrix(g: Grammar, rows: list[list[list[Token]]], *, determinant: bool) -> Node:
+    """Return the matrix node: "row" nodes of entries."""
+    cells = tuple(Node("row", tuple(g.read_group(cell, "{", "}") for cell in row)) for row in rows)
     if not cells or len({len(row.args) for row in cells}) != 1:
         raise Unreadable("a matrix with rows of different lengths")
     node = Node("matrix", cells)
     return Node("det", (node,)) if determinant else node
 
 
-_READERS = {"frac": frac, "sqrt": sqrt, "binom": binom, "dbinom": binom, "tbinom": binom, "begin": begin,
-            "int": integral, "lim": lim}  # fmt: skip
+_READERS = {
+    "frac": _read_fraction,
+    "sqrt": _read_root,
+    "binom": _read_binomial,
+    "dbinom": _read_binomial,
+    "tbinom": _read_binomial,
+    "begin": _read_environment,
+    "int": _read_integral,
+    "lim": _read_limit,
+}
+"""Commands with a reader of their own."""

@@ -1,6 +1,6 @@
 """How much may be computed in this process for one answer or pair, counted in steps so that it is the same everywhere.
 
-What needs more is `TooHard` and goes to the worker, which a clock watches: here nothing could stop it.
+What needs more raises `TooHard` and goes to the worker, which is killed by the clock: here nothing could stop it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ _local = threading.local()
 _limited = True
 
 
-def lift() -> None:
-    """Ends the counting in this process: the worker's child, which is killed when its time is over."""
+def lift_limit() -> None:
+    """Stop limiting this process: it is the worker's child, which is killed when its time is over."""
     global _limited
     _limited = False
 
 
-def begin() -> None:
-    """Starts the count of one answer or pair in this thread."""
+def start_count() -> None:
+    """Start the count of one answer or pair in this thread."""
     _local.left = STEPS
 
 
 def spend(steps: int = 1) -> None:
-    """Counts steps.
+    """Count steps.
 
     Raises:
-        TooHard: they are spent.
+        TooHard: none are left.
     """
     left: int = getattr(_local, "left", STEPS) - steps
     _local.left = left

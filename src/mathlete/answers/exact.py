@@ -15,44 +15,46 @@ MAX_FACTORIAL = 5_000
 MAX_TERMS = 2_000
 """Terms of a written-out sum or product."""
 Env = Mapping[str, Fraction]
+"""Values of the variables."""
 
 
-def rational(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (read only)
-    """The exact value, or None where it is not rational or not a number.
+def exact_value(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (read only)
+    """Return the exact value, or None where it is not rational or not a number.
 
     Raises:
         Undefined: a division by zero, or another operation without a value.
         TooBig: a value that would have more than MAX_BITS bits.
     """
     if node.op == "num":
-        return node.value  # type: ignore[return-value]
+        return node.fraction
     if node.op == "sym":
         return env.get(str(node.value))
     spend()
     if node.op in ("sum", "prod"):
-        return _repeated(node, env)
+        return _sum_or_product(node, env)
+    # Before the operands are computed: 2024^(10^9) mod 1000 has a value, 2024^(10^9) is too long to write down.
     if node.op == "mod" and (residue := power_modulo(node, env)) is not None:
         return residue
-    step = _STEPS.get(node.op)
-    if step is None:
+    operation = _OPERATIONS.get(node.op)
+    if operation is None:
         return None
     values = []
     for arg in node.args:
-        value = rational(arg, env)
+        value = exact_value(arg, env)
         if value is None:
             return None
         values.append(value)
-    return _bounded(step(values))
+    return _check_size(operation(values))
 
 
-def _bounded(value: Fraction | None) -> Fraction | None:
+def _check_size(value: Fraction | None) -> Fraction | None:
     if value is not None and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
         raise TooBig(f"a number of more than {MAX_BITS} bits")
     return value
 
 
-def whole(value: Fraction | None) -> int | None:
-    """The value as an int if it is one."""
+def as_integer(value: Fraction | None) -> int | None:
+    """Return the value as an int if it is one, else None."""
     return value.numerator if value is not None and value.denominator == 1 else None
 
 
@@ -63,6 +65,7 @@ def _div(values: list[Fraction]) -> Fraction:
 
 
 def _mul(values: list[Fraction]) -> Fraction:
+    # The size is bounded before the multiplication, which no clock could interrupt.
     if sum(max(v.numerator.bit_length(), v.denominator.bit_length()) for v in values) > MAX_BITS:
         raise TooBig("a product of too many digits")
     return math.prod(values, start=Fraction(1))
@@ -71,11 +74,12 @@ def _mul(values: list[Fraction]) -> Fraction:
 def _pow(values: list[Fraction]) -> Fraction | None:
     base, exponent = values
     if exponent.denominator != 1:
-        rooted = root(base, exponent.denominator)
-        return None if rooted is None else _pow([rooted, Fraction(exponent.numerator)])
+        base_root = rational_root(base, exponent.denominator)
+        return None if base_root is None else _pow([base_root, Fraction(exponent.numerator)])
     if base == 0 and exponent <= 0:
         raise Undefined("zero to the power of zero or less")
     if base in (0, 1, -1):
+        # These powers stay small however large the exponent is, so the bound on the size below must not refuse them.
         return base ** (exponent.numerator % 2 if base == -1 else min(exponent.numerator, 1) if exponent >= 0 else 1)
     size = max(base.numerator.bit_length(), base.denominator.bit_length())
     if abs(exponent.numerator) * size > MAX_BITS:
@@ -83,10 +87,10 @@ def _pow(values: list[Fraction]) -> Fraction | None:
     return base**exponent.numerator
 
 
-def root(value: Fraction, degree: int) -> Fraction | None:
-    """The rational root of that degree, real for odd degrees; None if it is irrational or imaginary."""
+def rational_root(value: Fraction, degree: int) -> Fraction | None:
+    """Return the rational root of that degree, real for odd degrees; None if it is irrational or imaginary."""
     if degree < 0:
-        inverse = root(value, -degree)
+        inverse = rational_root(value, -degree)
         return None if not inverse else 1 / inverse
     if degree == 0 or degree > 10_000 or (value < 0 and degree % 2 == 0):
         return None
@@ -98,16 +102,17 @@ def root(value: Fraction, degree: int) -> Fraction | None:
 
 def _integer_root(value: int, degree: int) -> int | None:
     if degree == 2:
-        found = math.isqrt(value)
+        root = math.isqrt(value)
     elif value.bit_length() < degree:
-        found = min(value, 1)
+        root = min(value, 1)
     else:
-        found = _floor_root(value, degree)
-    return found if found**degree == value else None
+        root = _floor_root(value, degree)
+    return root if root**degree == value else None
 
 
 def _floor_root(value: int, degree: int) -> int:
-    """The floor of the root by Newton's iteration from above."""
+    """Return the floor of the root by Newton's iteration."""
+    # A start above the root makes the iteration fall monotonically, so the first step that does not fall ends it.
     guess = 1 << -(-value.bit_length() // degree)
     while True:
         better = ((degree - 1) * guess + value // guess ** (degree - 1)) // degree
@@ -117,16 +122,17 @@ def _floor_root(value: int, degree: int) -> int:
 
 
 def _root(values: list[Fraction]) -> Fraction | None:
-    return root(values[0], values[1].numerator) if values[1].denominator == 1 else None
+    return rational_root(values[0], values[1].numerator) if values[1].denominator == 1 else None
 
 
 def _log(values: list[Fraction]) -> Fraction | None:
-    """The logarithm of a rational power: log_2 8, log_4 8; None if it is irrational."""
+    """Return the logarithm of a rational power, as of log_2 8 and log_4 8; None if it is irrational."""
     value, base = values
     if value <= 0 or base <= 0 or base == 1:
         raise Undefined("a logarithm without a real value")
     if value == 1:
         return Fraction(0)
+    # Floating point only guesses the ratio; the powers of integers prove it.
     ratio = Fraction(_ln(value) / _ln(base)).limit_denominator(64)
     if ratio == 0 or abs(ratio.numerator) > 10_000:
         return None
@@ -138,7 +144,7 @@ def _ln(value: Fraction) -> float:
 
 
 def _factorial(values: list[Fraction]) -> Fraction:
-    n = whole(values[0])
+    n = as_integer(values[0])
     if n is None or n < 0:
         raise Undefined("a factorial of no natural number")
     if n > MAX_FACTORIAL:
@@ -147,7 +153,7 @@ def _factorial(values: list[Fraction]) -> Fraction:
 
 
 def _binom(values: list[Fraction]) -> Fraction:
-    n, k = whole(values[0]), whole(values[1])
+    n, k = as_integer(values[0]), as_integer(values[1])
     if n is None or k is None or n < 0:
         raise Undefined("a binomial coefficient of no natural numbers")
     if n > MAX_FACTORIAL and min(k, n - k) > 200:
@@ -155,13 +161,13 @@ def _binom(values: list[Fraction]) -> Fraction:
     return Fraction(math.comb(n, k) if k >= 0 else 0)
 
 
-def _integers(function: Callable[..., int]) -> Callable[[list[Fraction]], Fraction]:
-    def step(values: list[Fraction]) -> Fraction:
+def _on_integers(function: Callable[..., int]) -> Callable[[list[Fraction]], Fraction]:
+    def operation(values: list[Fraction]) -> Fraction:
         if any(v.denominator != 1 for v in values):
             raise Undefined("gcd or lcm of fractions")
         return Fraction(function(*(v.numerator for v in values)))
 
-    return step
+    return operation
 
 
 def _mod(values: list[Fraction]) -> Fraction:
@@ -170,7 +176,7 @@ def _mod(values: list[Fraction]) -> Fraction:
     return values[0] % values[1]
 
 
-_STEPS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
+_OPERATIONS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
     "add": lambda v: sum(v, Fraction(0)),
     "neg": lambda v: -v[0],
     "mul": _mul,
@@ -184,8 +190,8 @@ _STEPS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
     "ceil": lambda v: Fraction(math.ceil(v[0])),
     "factorial": _factorial,
     "binom": _binom,
-    "gcd": _integers(math.gcd),
-    "lcm": _integers(math.lcm),
+    "gcd": _on_integers(math.gcd),
+    "lcm": _on_integers(math.lcm),
     "min": min,
     "max": max,
     "mod": _mod,
@@ -193,26 +199,27 @@ _STEPS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
 
 
 def power_modulo(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (read only)
-    """`b^e mod m` without writing b^e down, or None where the tree is no such thing."""
+    """Return `b^e mod m` without writing b^e down, or None where the tree is no such power."""
     if node.op != "mod" or node.args[0].op != "pow":
         return None
-    base, exponent, modulus = (whole(rational(part, env)) for part in (*node.args[0].args, node.args[1]))
+    base, exponent, modulus = (as_integer(exact_value(part, env)) for part in (*node.args[0].args, node.args[1]))
     if base is None or exponent is None or not modulus or exponent < 0:
         return None
     return Fraction(pow(base, exponent, modulus))
 
 
-def _repeated(node: Node, env: Env) -> Fraction | None:
+def _sum_or_product(node: Node, env: Env) -> Fraction | None:
     variable, low_node, high_node, body = node.args
-    low, high = whole(rational(low_node, env)), whole(rational(high_node, env))
+    low, high = as_integer(exact_value(low_node, env)), as_integer(exact_value(high_node, env))
     if low is None or high is None:
         return None
     if high - low >= MAX_TERMS:
         raise TooBig(f"a sum or product of more than {MAX_TERMS} terms")
     total = Fraction(node.op == "prod")
     for index in range(low, high + 1):
-        term = rational(body, {**env, str(variable.value): Fraction(index)})
+        term = exact_value(body, {**env, str(variable.value): Fraction(index)})
         if term is None:
             return None
-        total = _bounded(total + term if node.op == "sum" else total * term) or Fraction(0)
+        # An intermediate sum that grows too long stops here, not after all terms.
+        total = _check_size(total + term if node.op == "sum" else total * term) or Fraction(0)
     return total

@@ -53,21 +53,23 @@ _PURE = re.compile(r"[A-Za-z0-9+\-*/^=.,;()\[\]<>! \n]*\Z")
 
 
 def clean(text: str) -> str:
-    """The text in the one spelling the lexer reads.
+    """Return the text in the one spelling that the lexer reads.
 
     >>> clean(r"$12\\,345\\text{ cm}^2$.")
     '12345\\\\text{ cm}^2'
     >>> clean("２½")
     '2\\\\frac{1}{2}'
     """
+    # Most answers are plain ASCII without commands: nothing in them needs the passes over LaTeX and Unicode.
     if not _PURE.match(text):
-        text = _latex(_unicode(text))
+        text = _simplify_latex(_spell_unicode(text))
     text = _CUT_SHORT.sub(r"\\ldots ", text)
     text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
     if text[-1:].isalnum():
         text = _COUNTER.sub("", _COMPOUND.sub("", text))
     if text.endswith(("st", "nd", "rd", "th", "}")):
         text = _ORDINAL.sub("", text)
+    # Quotes, stops and line breaks may be nested in any order, so they are taken off until nothing changes.
     while True:
         stripped = _QUOTES.sub("", text).removesuffix("\\\\").strip().strip(":").rstrip(".,;").strip()
         if stripped == text:
@@ -75,32 +77,34 @@ def clean(text: str) -> str:
         text = stripped
 
 
-def _unicode(text: str) -> str:
+def _spell_unicode(text: str) -> str:
     if text.isascii():
         return text
     text = re.sub(f"[{_UP}]+", lambda m: "^{" + m[0].translate(_UP_PLAIN) + "}", text)
     text = re.sub(f"[{_DOWN}]+", lambda m: "_{" + m[0].translate(_DOWN_PLAIN) + "}", text)
-    text = _VULGAR.sub(_vulgar, text)
+    text = _VULGAR.sub(_spell_fraction, text)
+    # Twice: NFKC turns full-width signs into ASCII and others into signs of the table.
     return unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
 
 
-def _without_lines(match: re.Match[str]) -> str:
-    r"""The lines of an environment separated by commas; `cases` with conditions stay as they are."""
+def _join_lines(match: re.Match[str]) -> str:
+    r"""Return the lines of an environment separated by commas; `cases` with conditions stay as they are."""
     if match[1] == "cases" and "&" in match[2]:
         return match[0]
     return match[2].replace("&", "").strip().removesuffix("\\\\").replace("\\\\", ", ")
 
 
-def _vulgar(match: re.Match[str]) -> str:
+def _spell_fraction(match: re.Match[str]) -> str:
     top, _, bottom = unicodedata.normalize("NFKC", match[0]).partition("⁄")
     return rf"\frac{{{top}}}{{{bottom}}}"
 
 
-def _latex(text: str) -> str:
+def _simplify_latex(text: str) -> str:
     text = _END_TOKENS.sub(" ", text)
     if r"\begin" in text:
-        text = _LINES.sub(_without_lines, text)
+        text = _LINES.sub(_join_lines, text)
     if r"\begin" not in text:
+        # `\\frac` is a doubly escaped command. Where none is, `\\` breaks a line, and lines list items.
         unescaped = _ESCAPED.sub(r"\\", text)
         text = _LINE_BREAK.sub(", " if unescaped == text else " ", unescaped)
     text = _FRAC.sub(r"\\frac", text)

@@ -5,9 +5,10 @@ Every token must be consumed. Peers that stop early compare only a prefix: `1-\\
 
 from collections.abc import Callable
 
-from mathlete.answers.lexer import Token
-from mathlete.answers.literals import based, is_proper, literal, mixed_number
-from mathlete.answers.suffixes import postfix, script
+from mathlete.answers.commands import read_command, read_name
+from mathlete.answers.lexer import Token, tokenize
+from mathlete.answers.literals import add_fraction, is_proper, read_in_base, read_literal
+from mathlete.answers.suffixes import read_script, read_suffixes
 from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
 from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, NUMBER_WORDS
 
@@ -23,20 +24,25 @@ _ENCLOSED = {"|": ("abs", "|"), "||": ("abs", "||"), r"\|": ("abs", r"\|"), r"\l
 _CONSTANTS = {r"\pi": "pi", "pi": "pi", r"\infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e",
               "i": "i", "I": "i", r"\imath": "i", r"\mathrm{e}": "e"}  # fmt: skip
 _EMPTY = frozenset({r"\emptyset", r"\varnothing", r"\phi"})
-_FUNCTION_LETTERS = frozenset("fghFGHPQ")
-_FIELDS = {"R": "reals", r"\R": "reals", r"\Reals": "reals", r"\reals": "reals"}
 
 
 class Grammar:
-    """One reading of a token list."""
+    """One reading of a token list; each method is a rule of the grammar and takes the tokens that it reads."""
 
-    def __init__(self, tokens: list[Token], *, groups: Callable[[list[Token], str, str], Node]) -> None:
+    def __init__(self, tokens: list[Token], *, read_group: Callable[[list[Token], str, str], Node]) -> None:
+        """Start before the first token.
+
+        Args:
+            tokens: the expression.
+            read_group: reads what stands between brackets, given the tokens inside and both brackets: `forms` knows
+                lists and relations, this grammar does not.
+        """
         self.tokens, self.at = tokens, 0
-        self.groups = groups
+        self.read_group = read_group
         self.closers: list[str] = []
 
-    def whole(self) -> Node:
-        """The tree of all tokens.
+    def read_all(self) -> Node:
+        """Return the tree of all tokens.
 
         Raises:
             Unreadable: tokens are left over or missing.
@@ -47,56 +53,60 @@ class Grammar:
         return node
 
     def peek(self, ahead: int = 0) -> Token:
-        """The token that comes next, or so many after it."""
+        """Return the next token, or the one so many tokens after it."""
         at = self.at + ahead
         return self.tokens[at] if at < len(self.tokens) else _END
 
     def take(self) -> Token:
-        """The next token, which is passed."""
+        """Return the next token and go on behind it."""
         token = self.peek()
         self.at += 1
         return token
 
     def expect(self, text: str) -> None:
-        """Passes that token. Raises Unreadable where another comes."""
+        """Take that token.
+
+        Raises:
+            Unreadable: another token comes.
+        """
         token = self.take()
         if token.text != text:
             raise Unreadable(f"expected {text!r}, found {token.text!r}")
 
     def expression(self) -> Node:
-        """Sums joined by union, intersection and difference of sets."""
+        """Read sums joined by union, intersection and difference of sets."""
         node = self.sum()
         while self.peek().text in _SETS and self.peek().kind == "cmd":
             node = Node(_SETS[self.take().text], (node, self.sum()))
         return node
 
     def sum(self) -> Node:
-        """Terms between + - and ± signs."""
+        """Read terms between + - and ± signs."""
         terms = [self.residue()]
         while self.peek().text in ("+", "-", r"\pm", r"\mp") and self.peek().kind in ("op", "cmd"):
             sign, right = self.take().text, self.residue()
             if sign in ("+", "-"):
                 terms.append(right if sign == "+" else Node("neg", (right,)))
             else:
-                terms = [_signed(sign, gathered("add", terms), right)]
-        return gathered("add", terms)
+                terms = [_apply_sign(sign, join("add", terms), right)]
+        return join("add", terms)
 
     def residue(self) -> Node:
-        """A term with its modulus: `5 \\pmod 7`."""
+        """Read a term with its modulus: `5 \\pmod 7`."""
         node = self.product()
         while self.at_modulus():
             node = Node("mod", (node, self.modulus()))
         return node
 
     def at_modulus(self) -> bool:
-        """Whether a modulus comes next."""
+        """Return whether a modulus comes next."""
         token = self.peek()
         if token.text == "(" and self.peek(1).text.strip() in ("mod", r"\mod", r"\bmod"):
             return True
         return token.text in _MOD or (token.text.strip() == "mod" and token.kind in ("name", "text"))
 
     def modulus(self) -> Node:
-        """The modulus, in brackets or without."""
+        """Read the modulus, in brackets or without."""
         opened = self.take().text == "("
         if opened:
             self.take()
@@ -106,7 +116,7 @@ class Grammar:
         return node
 
     def product(self) -> Node:
-        """Factors, side by side or with a sign between them."""
+        """Read factors, side by side or with a sign between them."""
         factors = [self.unary()]
         while True:
             token = self.peek()
@@ -115,17 +125,19 @@ class Grammar:
                 factors.append(self.unary())
             elif token.text in _OVER:
                 self.take()
-                factors = [Node("div", (gathered("mul", factors), self.unary()))]
+                factors = [Node("div", (join("mul", factors), self.unary()))]
             elif self.starts_factor():
                 factors.append(self.power())
             else:
-                return gathered("mul", factors)
+                return join("mul", factors)
 
     def starts_factor(self) -> bool:
-        """Whether the next token goes on a product without a sign."""
+        """Return whether the next token continues a product without a sign."""
         token = self.peek()
+        # The bar of |x| opens and closes alike: inside one, a second bar ends the product.
         if token.kind == "end" or token.text in self.closers[-1:] or self.at_modulus():
             return False
+        # Two numbers side by side are no product: 12 34 is a misprint, not 408.
         if token.kind == "num":
             return self.at > 0 and self.tokens[self.at - 1].kind != "num"
         if token.kind in ("name", "cmd", "word"):
@@ -133,56 +145,53 @@ class Grammar:
         return token.text in ("(", "{", "[", "|", "||", r"\|", r"\{") and token.kind == "op"
 
     def unary(self) -> Node:
-        """A factor with its signs."""
+        """Read a factor with its signs."""
         token = self.peek()
         if token.text in ("-", "+", r"\pm", r"\mp", r"\neg") and token.kind in ("op", "cmd"):
             self.take()
-            return _signed(token.text, None, self.unary())
+            return _apply_sign(token.text, None, self.unary())
         return self.power()
 
     def power(self) -> Node:
-        """A value with what stands after it, and its exponent."""
-        node = postfix(self, self.atom())
+        """Read a value with what stands after it, and its exponent."""
+        node = read_suffixes(self, self.atom())
         if self.peek().text == "^":
             self.take()
-            return postfix(self, Node("pow", (node, self.exponent())))
+            return read_suffixes(self, Node("pow", (node, self.exponent())))
         return node
 
     def exponent(self) -> Node:
-        """What stands after ^."""
+        """Read what stands after ^."""
         if self.peek().text in ("+", "-"):
             sign = self.take().text
-            return _signed(sign, None, self.exponent())
+            return _apply_sign(sign, None, self.exponent())
         if self.peek().text == "{":
             return self.group()
-        node = self.digit_or_atom()
+        # TeX takes one token after ^, but `2^10` is read as written in plain text: 2 to the 10.
+        node = read_suffixes(self, self.atom())
         if self.peek().text == "^":
             self.take()
             return Node("pow", (node, self.exponent()))
         return node
 
-    def digit_or_atom(self) -> Node:
-        """TeX takes one token after ^: `2^10` is read as written in plain text, 2 to the 10."""
-        return postfix(self, self.atom())
-
     def atom(self) -> Node:
-        """The smallest complete value."""
+        """Read the smallest complete value."""
         token = self.take()
         if token.kind == "num":
-            return self.mixed(literal(token.text), token)
+            return self.mixed_number(read_literal(token.text), token)
         if token.text in _CONSTANTS:
             return constant(_CONSTANTS[token.text])
         if token.text in _EMPTY:
             return Node("set")
         if token.kind == "based":
             self.expect("_")
-            return based(token.text, script(self))
+            return read_in_base(token.text, read_script(self))
         if token.text in _ENCLOSED:
             return self.enclosed(token.text)
         if token.kind == "cmd":
-            return self.command(token)
+            return read_command(self, token.text)
         if token.kind in ("name", "word"):
-            return self.name(token)
+            return read_name(self, token)
         if token.kind == "text":
             return self.text(token)
         if token.text in _BRACKETS or token.text == "]":
@@ -190,32 +199,33 @@ class Grammar:
             return self.group()
         raise Unreadable(f"unexpected {token.text!r}")
 
-    def mixed(self, whole: Node, token: Token) -> Node:
-        """`1 1/2` and `1\\frac12` are mixed numbers: 3/2."""
+    def mixed_number(self, integer: Node, token: Token) -> Node:
+        """Read the fraction after an integer: `1 1/2` and `1\\frac12` are mixed numbers, 3/2."""
         if not token.text.isdigit():
-            return whole
+            return integer
         a, slash, b = (self.peek(k) for k in range(3))
         if a.kind == b.kind == "num" and a.spaced and slash.text == "/" and a.text.isdigit() and b.text.isdigit():
             self.at += 3
-            return mixed_number(whole, int(a.text), int(b.text))
+            return add_fraction(integer, int(a.text), int(b.text))
         if a.text == r"\frac":
             mark = self.at
             self.take()
             top, bottom = self.argument(), self.argument()
             if is_proper(top, bottom):
-                return mixed_number(whole, int(top.value), int(bottom.value))  # type: ignore[arg-type]
+                return add_fraction(integer, int(top.fraction), int(bottom.fraction))
+            # 2\frac{3}{2} and 2\frac{x}{3} are products: go back before the fraction.
             self.at = mark
-        return whole
+        return integer
 
     def enclosed(self, opener: str) -> Node:
-        """A value between bars, floor, ceiling or angle signs."""
+        """Read a value between bars, floor, ceiling or angle signs."""
         op, closer = _ENCLOSED[opener]
         inner = self.until(closer)
         self.expect(closer)
         return inner if op == "tuple" and inner.op == "tuple" else Node(op, (inner,))
 
     def until(self, closer: str) -> Node:
-        """The expression up to a closer."""
+        """Read the expression up to a closer."""
         self.closers.append(closer)
         node = self.expression()
         if closer == r"\rangle":
@@ -228,7 +238,7 @@ class Grammar:
         return node
 
     def group(self) -> Node:
-        """The tree between matching brackets, read by the list grammar of `forms`."""
+        """Read what stands between matching brackets, by the list grammar of `forms`."""
         opener = self.take().text
         start, depth = self.at, 1
         while depth:
@@ -236,48 +246,30 @@ class Grammar:
             if token.kind == "end":
                 raise Unreadable(f"{opener!r} is never closed")
             depth += _depth(token.text, opener)
-        return self.groups(self.tokens[start : self.at - 1], opener, self.tokens[self.at - 1].text)
+        return self.read_group(self.tokens[start : self.at - 1], opener, self.tokens[self.at - 1].text)
 
     def argument(self) -> Node:
-        """A TeX argument: a braced group, or the next single digit or atom."""
+        """Read a TeX argument: a braced group, or the next single digit or atom."""
         token = self.peek()
         if token.text == "{":
             return self.group()
         if token.kind == "num" and len(token.text) > 1 and token.text.isdigit():
+            # `\frac12` takes one digit each. The list is copied, because its owner may read it again.
             self.tokens = [*self.tokens]
             self.tokens[self.at] = Token("num", token.text[1:])
             return number(int(token.text[0]))
         return self.atom()
 
     def text(self, token: Token) -> Node:
-        """A value inside a text or font command."""
-        return self._inline(token)
-
-    def _inline(self, token: Token) -> Node:
-        """Font commands around maths: \\mathrm{e}, \\mathbf{42}, \\text{five}."""
-        from mathlete.answers.lexer import tokenize
-
+        """Read a value inside a text or font command: \\mathrm{e}, \\mathbf{42}, \\text{five}."""
         word = token.text.strip()
         if word.lower() in NUMBER_WORDS:
             return number(NUMBER_WORDS[word.lower()])
         if word in FUNCTIONS or word in MANY_ARGUMENTS:
-            return self.name(Token("name", word))
+            return read_name(self, Token("name", word))
         if len(word) > 1 and word.isalpha():
             return symbol(word)
-        inner = Grammar(tokenize(word), groups=self.groups)
-        return inner.whole()
-
-    def command(self, token: Token) -> Node:
-        """A LaTeX command (see `commands`)."""
-        from mathlete.answers.commands import read_command
-
-        return read_command(self, token.text)
-
-    def name(self, token: Token) -> Node:
-        """A plain name (see `commands`)."""
-        from mathlete.answers.commands import read_name
-
-        return read_name(self, token)
+        return Grammar(tokenize(word), read_group=self.read_group).read_all()
 
 
 _NOT_FACTORS = frozenset(
@@ -286,12 +278,12 @@ _NOT_FACTORS = frozenset(
 )  # fmt: skip
 
 
-def gathered(op: str, nodes: list[Node]) -> Node:
-    """The sum or product of the nodes; one node is itself."""
+def join(op: str, nodes: list[Node]) -> Node:
+    """Return the sum or product of the nodes; one node is itself."""
     return nodes[0] if len(nodes) == 1 else Node(op, tuple(nodes))
 
 
-def _signed(sign: str, left: Node | None, right: Node) -> Node:
+def _apply_sign(sign: str, left: Node | None, right: Node) -> Node:
     if sign in ("+", "-") and left is None:
         return right if sign == "+" else Node("neg", (right,))
     if sign in (r"\pm", r"\mp"):

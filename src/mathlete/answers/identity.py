@@ -11,10 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from mathlete.answers.numeric import Evaluation, context
 from mathlete.answers.tree import Node, TooHard, Undefined, constant, symbols, walk
+
+if TYPE_CHECKING:
+    from mathlete.answers.numeric import Value
+
+    Pair: TypeAlias = tuple[Value, Value] | None
+    """A formula's value at one point, rough and fine; None where it has none."""
 
 POINTS = 8
 BITS = 320
@@ -25,69 +31,79 @@ _LENGTHS = frozenset("rRhlLdV")
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """A formula's values at the points, rough and fine; None where it has none."""
+class Samples:
+    """A formula's values at the points."""
 
-    pairs: tuple[tuple[Any, Any] | None, ...]
+    pairs: tuple[Pair, ...]
 
     @property
-    def exist(self) -> bool:
-        """Whether there is a value at any point."""
-        return any(pair is not None for pair in self.pairs)
+    def all_undefined(self) -> bool:
+        """Whether the formula has no value at any point."""
+        return all(pair is None for pair in self.pairs)
 
 
-def point(name: str, index: int) -> Fraction:
-    """The value of a variable at a point: always the same for the same name."""
+def draw_point(name: str, index: int) -> Fraction:
+    """Return the value of a variable at a point: always the same for the same name."""
     random = Random(f"{name}/{index}")
     if name[0] in _NATURAL and len(name) == 1:
         return Fraction(random.randrange(3 + 5 * index, 8 + 5 * index))
     size = Fraction(random.randrange(10**7, 4 * 10**9), 10**9)
+    # The first half of the points is positive, so that roots and logarithms have values somewhere.
     negative = index >= POINTS // 2 and name[0] not in _LENGTHS and random.random() < 0.7
     return -size if negative else size
 
 
-def values(node: Node) -> Values:
-    """The formula's values at the points.
+def sample(node: Node) -> Samples:
+    """Return the formula's values at the points.
 
     Raises:
         TooHard: an operation that only a computer algebra system can do.
     """
     names = symbols(node)
     imaginary = constant("i") in walk(node)
-    return Values(tuple(_at_point(node, names, index, imaginary) for index in range(POINTS)))
+    return Samples(tuple(_evaluate_at(node, names, index, imaginary) for index in range(POINTS)))
 
 
-def _at_point(node: Node, names: set[str], index: int, imaginary: bool) -> tuple[Any, Any] | None:
-    env = {name: point(name, index) for name in names}
+def _evaluate_at(node: Node, names: set[str], index: int, imaginary: bool) -> Pair:
+    env = {name: draw_point(name, index) for name in names}
     try:
-        return Evaluation(BITS, env, imaginary).value(node), Evaluation(2 * BITS, env, imaginary).value(node)
+        return Evaluation(BITS, env, imaginary).evaluate(node), Evaluation(2 * BITS, env, imaginary).evaluate(node)
     except Undefined:
         return None
 
 
-def same(a: Values, b: Values) -> bool:
-    """Whether two formulas have the same values at the same points."""
-    if not a.exist or not b.exist:
+def agree(a: Samples, b: Samples) -> bool:
+    """Return whether two formulas have the same values at the same points.
+
+    Raises:
+        TooHard: the points show nothing: no value anywhere, or values too large to show a difference.
+    """
+    if a.all_undefined or b.all_undefined:
         raise TooHard("it has no value at any of the points")
-    if not all(_agree(p, q) for p, q in zip(a.pairs, b.pairs, strict=True)):
+    if not all(_agree_at(p, q) for p, q in zip(a.pairs, b.pairs, strict=True)):
         return False
+    # A difference of 1 is lost in values of more than BITS bits, so agreement of huge values proves nothing.
     if all(pair is None or context(BITS).mag(pair[1]) > BITS // 2 for pair in a.pairs):
         raise TooHard("its values are too large to show a difference")
     return True
 
 
-def _agree(p: tuple[Any, Any] | None, q: tuple[Any, Any] | None) -> bool:
+def _agree_at(p: Pair, q: Pair) -> bool:
     if p is None or q is None:
         return p is q
     ctx = context(2 * BITS)
     difference = abs(p[1] - q[1])
+    # What the rough values are off is far more than the error of the fine ones, so 2^20 times it is a safe margin.
     error = abs(p[0] - p[1]) + abs(q[0] - q[1])
     return bool(difference <= 2**20 * error + ctx.ldexp(abs(p[1]) + abs(q[1]), -2 * BITS + 40))
 
 
-def proportional(a: Values, b: Values, *, positive: bool = False) -> bool:
-    """Whether one formula is a constant multiple of the other: the same equation; positive: the same inequality."""
-    context(2 * BITS)
+def are_proportional(a: Samples, b: Samples, *, positive: bool = False) -> bool:
+    """Return whether one formula is a constant multiple of the other: the same equation.
+
+    With `positive` the factor must be positive: the same inequality.
+    """
+    context(2 * BITS)  # the precision of the divisions below
     pairs = list(zip(a.pairs, b.pairs, strict=True))
     pivot = next(((p, q) for p, q in pairs if p is not None and q is not None and p[1] and q[1]), None)
     if pivot is None:
@@ -96,4 +112,4 @@ def proportional(a: Values, b: Values, *, positive: bool = False) -> bool:
     if positive and (context(2 * BITS).im(ratio) or ratio < 0):
         return False
     scale = tuple(p / q for p, q in zip(*pivot, strict=True))
-    return all(_agree(p, q and (q[0] * scale[0], q[1] * scale[1])) for p, q in pairs)
+    return all(_agree_at(p, q and (q[0] * scale[0], q[1] * scale[1])) for p, q in pairs)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from mathlete.answers.answer import parse
-from mathlete.answers.exact import whole
+from mathlete.answers.exact import as_integer
 from mathlete.competitions import Competition
 
 
 def read_integer(text: str | None, *, competition: Competition) -> int | None:
-    """The integer to submit for an answer as written, or None where there is none: rejected, never clamped or rounded.
+    """Return the integer to submit for an answer as written, or None where there is none.
 
-    A value outside the range is reduced by the competition's modulus, and rejected where there is no modulus.
+    A value outside the range is reduced by the competition's modulus. Where the rules have no modulus it is rejected,
+    never clamped; a fraction is rejected, never rounded.
 
     >>> from mathlete.competitions import AIMO_1, AIMO_3
     >>> read_integer("12\\\\,345", competition=AIMO_1), read_integer("12\\\\,345", competition=AIMO_3)
     (345, 12345)
     >>> read_integer("3.7", competition=AIMO_1)
     """
-    value = whole(parse(text or "").value)
+    value = as_integer(parse(text or "").value)
     if value is None:
         return None
     if not competition.answer_min <= value <= competition.answer_max and competition.modulus is not None:

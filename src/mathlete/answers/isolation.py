@@ -16,21 +16,35 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict, dataclass
 
-from mathlete.answers.answer import Verdict
+from mathlete.answers.verdict import Verdict
 
 MEMORY_MIB = 160
 """Address space that a child may add to the server's, MiB."""
 _START_S = 60.0
 """The server's first answer may take that long on a busy machine (it imports sympy)."""
 _GRACE_S = 5.0
+"""Seconds after the child's limit in which the server must answer."""
 _PROGRAM = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from mathlete.answers.worker import serve; serve()"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A pair to decide, as a line of JSON to the server."""
+
+    answer: str
+    gold: str
+    limit_s: float
+    """Wall time of the child, seconds."""
+    memory_mib: int = MEMORY_MIB
 
 
 class _Server:
     """The server process and the pipe to it; used by one thread at a time."""
 
     def __init__(self) -> None:
+        # A session of its own: Ctrl-C in the terminal must not kill it while the main process still saves its results.
         self.process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
@@ -40,17 +54,16 @@ class _Server:
             start_new_session=True,
         )
         self.buffer = b""
-        if self.line(_START_S) != b"ready":
+        if self.read_line(_START_S) != b"ready":
             self.kill()
             raise OSError("the server did not start")
 
-    def ask(self, request: dict[str, object], *, limit_s: float) -> dict[str, str]:
+    def ask(self, request: Request) -> Verdict:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({**request, "limit_s": limit_s}).encode() + b"\n")
-        found: dict[str, str] = json.loads(self.line(limit_s + _GRACE_S))
-        return found
+        self.process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+        return Verdict(**json.loads(self.read_line(request.limit_s + _GRACE_S)))
 
-    def line(self, limit_s: float) -> bytes:
+    def read_line(self, limit_s: float) -> bytes:
         assert self.process.stdout is not None
         end = time.monotonic() + limit_s
         while b"\n" not in self.buffer:
@@ -64,11 +77,11 @@ class _Server:
 
     def kill(self) -> None:
         self.process.kill()
-        self.forget()
+        self.close_pipes()
         self.process.wait()
 
-    def forget(self) -> None:
-        """Closes the pipes; the server ends when nobody can write to it any more."""
+    def close_pipes(self) -> None:
+        """Close the pipes; the server ends when nobody can write to it any more."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -79,46 +92,54 @@ _server: _Server | None = None
 
 
 def decide_in_worker(answer: str, gold: str, *, limit_s: float, reason: str) -> Verdict:
-    """The worker's verdict; unknown where it runs out of time or memory, or cannot be started."""
+    """Return the worker's verdict; unknown where it runs out of time or memory, or cannot be started.
+
+    Args:
+        answer: as extracted from a model's text.
+        gold: as the data set has it.
+        limit_s: wall time of the child, seconds.
+        reason: why this process did not decide; part of an unknown verdict's reason.
+    """
     global _server
     with _lock:
         try:
             if _server is None:
                 _server = _Server()
-            found = _server.ask({"answer": answer, "gold": gold, "memory_mib": MEMORY_MIB}, limit_s=limit_s)
+            return _server.ask(Request(answer=answer, gold=gold, limit_s=limit_s))
         except (OSError, ValueError) as error:
             # A server that died (out of memory, killed by hand) is replaced at the next call.
             if _server is not None:
                 _server.kill()
             _server = None
             return Verdict("unknown", f"{reason}; no worker: {error}")
-    return Verdict(found["outcome"], found["reason"])  # type: ignore[arg-type]
 
 
 def warm_up() -> None:
-    """Starts the server, so that the first hard pair does not wait for it."""
+    """Start the server, so that the first hard pair does not wait for it."""
     decide_in_worker("0", "0", limit_s=1.0, reason="warming up")
 
 
 @atexit.register
 def close() -> None:
-    """Ends the server."""
+    """End the server."""
     global _server
     with _lock:
         if _server is not None:
-            _server.forget()
+            _server.close_pipes()
             _server.process.wait()
             _server = None
 
 
-def _start_afresh_in_child() -> None:
-    """A forked process must not share the parent's pipes."""
+def _forget_parents_server() -> None:
+    """Start afresh in a forked process, which must not share its parent's pipes."""
     global _server, _lock
+    # The parent's lock may be held by a thread that does not exist here.
     _lock = threading.Lock()
     if _server is not None:
-        _server.forget()
+        _server.close_pipes()
+        # Popen would warn about a process that is still running; it is the parent's child, not ours.
         _server.process.returncode = 0
         _server = None
 
 
-os.register_at_fork(after_in_child=_start_afresh_in_child)
+os.register_at_fork(after_in_child=_forget_parents_server)

@@ -14,11 +14,13 @@ MAX_NESTING = 120
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token; `kind` is num, name, cmd, text, op, env or nl; `spaced` tells whether white space came before."""
+    """One token of an expression."""
 
     kind: str
+    """num, name, cmd, text, word, op, based or nl; join where words separate items."""
     text: str
     spaced: bool = False
+    """Whether white space came before it."""
 
 
 _TEXT_COMMAND = re.compile(
@@ -41,7 +43,7 @@ _GROUPING = {"(": 1, "[": 1, r"\{": 1, ")": -1, "]": -1, r"\}": -1}
 
 
 def tokenize(text: str) -> list[Token]:
-    """The tokens of cleaned text.
+    """Return the tokens of cleaned text.
 
     Raises:
         Unreadable: a sign outside the alphabet, too long, too deep.
@@ -50,10 +52,11 @@ def tokenize(text: str) -> list[Token]:
         raise Unreadable(f"longer than {MAX_CHARS} characters")
     tokens: list[Token] = []
     at, depth, braces, spaced = 0, 0, 0, False
+    # One pass over the text with one regular expression: the time is linear in its length.
     while at < len(text):
         command = _TEXT_COMMAND.match(text, at) if text[at] == "\\" else None
         if command and command.end() < len(text):
-            at = _text_command(text, command, tokens, spaced)
+            at = _append_text(text, command, tokens, spaced)
             spaced = False
             continue
         match = _TOKEN.match(text, at)
@@ -65,32 +68,37 @@ def tokenize(text: str) -> list[Token]:
             continue
         word = match[0]
         if kind == "num" and depth > 0 and "," in word:
-            word = re.match(r"\d+", word)[0]  # type: ignore[index]
+            # Inside brackets a comma separates: (1,234) is a pair, 1,234 a number.
+            word = word.partition(",")[0]
             at_next = at + len(word)
         depth += _GROUPING.get(word, 0)
         braces += (word == "{") - (word == "}")
         if max(depth, -depth, braces) > MAX_NESTING:
             raise Unreadable(f"nested deeper than {MAX_NESTING}")
-        _emit(kind, word, tokens, spaced)
+        _append_token(kind, word, tokens, spaced)
         at, spaced = at_next, False
     return tokens
 
 
-def _emit(kind: str, word: str, tokens: list[Token], spaced: bool) -> None:
+def _append_token(kind: str, word: str, tokens: list[Token], spaced: bool) -> None:
     if kind == "exp":
-        _exponent(word, tokens, spaced)
+        _append_exponent(word, tokens, spaced)
     elif kind == "name":
-        _names(word, tokens, spaced)
+        _append_name(word, tokens, spaced)
     elif kind == "repeat":
-        tokens.append(Token("num", _repeating(word), spaced))
+        tokens.append(Token("num", _repeating_fraction(word), spaced))
     elif kind == "num":
         tokens.append(Token("num", re.sub("[, ]", "", word), spaced))
     else:
         tokens.append(Token(kind, word, spaced))
 
 
-def _repeating(word: str) -> str:
-    """The fraction of a repeating decimal: `0.1\\overline{6}`, `0.1(6)`, `0.1666...`; it is one after three rounds."""
+def _repeating_fraction(word: str) -> str:
+    """Return a repeating decimal as a fraction: `0.1\\overline{6}`, `0.1(6)`, `0.1666...`.
+
+    Raises:
+        Unreadable: dots after digits that do not repeat three times.
+    """
     whole, _, rest = word.partition(".")
     digits = re.findall(r"\d+", rest)
     fixed, period = digits if len(digits) == 2 else ("", digits[0])
@@ -103,8 +111,8 @@ def _repeating(word: str) -> str:
     return f"{top}/{(10 ** len(period) - 1) * 10 ** len(fixed)}"
 
 
-def _exponent(word: str, tokens: list[Token], spaced: bool) -> None:
-    """`1.5e3` glued to a number is scientific notation; anywhere else the letter is a name."""
+def _append_exponent(word: str, tokens: list[Token], spaced: bool) -> None:
+    """Append `e3`: glued to a number, as in `1.5e3`, it is scientific notation; anywhere else the letter is a name."""
     if tokens and tokens[-1].kind == "num" and not spaced:
         tokens[-1] = Token("num", tokens[-1].text + word.lower(), tokens[-1].spaced)
         return
@@ -114,8 +122,8 @@ def _exponent(word: str, tokens: list[Token], spaced: bool) -> None:
     tokens.append(Token("num", word.lstrip("eE+-")))
 
 
-def _names(word: str, tokens: list[Token], spaced: bool) -> None:
-    """Known names stay whole; short runs are products of letters; longer ones stay words."""
+def _append_name(word: str, tokens: list[Token], spaced: bool) -> None:
+    """Append a name, or a word whose letters may be a product or a unit."""
     if word in _NAMES or word.lower() in ("and", "or"):
         tokens.append(Token("name", word.lower() if word.lower() in ("and", "or") else word, spaced))
     elif len(word) == 1:
@@ -124,8 +132,8 @@ def _names(word: str, tokens: list[Token], spaced: bool) -> None:
         tokens.append(Token("word", word, spaced))
 
 
-def _text_command(text: str, command: re.Match[str], tokens: list[Token], spaced: bool) -> int:
-    """Append the content of \\text{...} as a text token; return where the reading goes on."""
+def _append_text(text: str, command: re.Match[str], tokens: list[Token], spaced: bool) -> int:
+    """Append the content of \\text{...} as a text token; return where the next token starts."""
     at = command.end()
     if text[at] != "{":
         tokens.append(Token("text", text[at], spaced))

@@ -8,9 +8,10 @@ from mathlete.answers.tree import Node, Unreadable, number
 from mathlete.answers.vocabulary import NUMBER_WORDS
 
 
-def literal(text: str) -> Node:
-    """The leaf of a number as written: exact, with the digits of a decimal remembered."""
+def read_literal(text: str) -> Node:
+    """Return the leaf of a number as written: exact, with the digits of a decimal counted."""
     mantissa, _, exponent = text.partition("e")
+    # Python's own conversion refuses more than 4300 digits, and an exponent writes as many with a few signs.
     if len(mantissa) > 4000 or len(exponent) > 5:
         raise Unreadable("a number of more than 4000 digits")
     if exponent and abs(int(exponent)) > 4000:
@@ -21,8 +22,8 @@ def literal(text: str) -> Node:
     return Node("num", value=value, digits=len(mantissa.replace(".", "").lstrip("0")))
 
 
-def based(digits: str, base_name: str) -> Node:
-    """The value of a digit string in a base named by a number or a word: `1010_2` is ten."""
+def read_in_base(digits: str, base_name: str) -> Node:
+    """Return the value of a digit string in a base named by a number or a word: `1010_2` is ten."""
     base = NUMBER_WORDS.get(base_name.lower()) or (int(base_name) if base_name.isdigit() else 0)
     if not 2 <= base <= 36:
         raise Unreadable(f"{base_name!r} is no base")
@@ -33,20 +34,21 @@ def based(digits: str, base_name: str) -> Node:
 
 
 def is_base(node: Node, name: str) -> bool:
-    """Whether a name with a subscript is a number in a base: `A1_16`."""
+    """Return whether a name with a subscript is a number in a base: `A1_16`."""
     digits = str(node.value)
     return len(digits) > 1 and digits.isalnum() and any(c.isdigit() for c in digits) and name.isdigit()
 
 
-def mixed_number(whole: Node, top: int, bottom: int) -> Node:
-    """The sum of a whole number and a fraction."""
+def add_fraction(integer: Node, top: int, bottom: int) -> Node:
+    """Return a mixed number: the sum of a whole number and a fraction."""
     if bottom == 0:
         raise Unreadable("a denominator of zero")
-    assert isinstance(whole.value, Fraction)
-    return number(whole.value + Fraction(top, bottom))
+    return number(integer.fraction + Fraction(top, bottom))
 
 
 def is_proper(top: Node, bottom: Node) -> bool:
-    """Whether both are whole and the fraction is below one."""
-    whole = all(n.op == "num" and isinstance(n.value, Fraction) and n.value.denominator == 1 for n in (top, bottom))
-    return whole and 0 < top.value < bottom.value  # type: ignore[operator]
+    """Return whether top and bottom are whole numbers of a fraction between zero and one."""
+    if not top.op == bottom.op == "num":
+        return False
+    are_whole = top.fraction.denominator == bottom.fraction.denominator == 1
+    return are_whole and 0 < top.fraction < bottom.fraction

@@ -1,16 +1,22 @@
-"""Values of trees to any number of digits."""
+"""Values of trees to any number of digits, by mpmath."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, TypeAlias
 
 from mathlete.answers.effort import spend
-from mathlete.answers.exact import rational, whole
+from mathlete.answers.exact import Env, as_integer, exact_value
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, symbols, walk
+
+if TYPE_CHECKING:
+    from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
+    from mpmath.ctx_mp_python import mpc, mpf  # type: ignore[import-untyped]
+
+    Value: TypeAlias = mpf | mpc
 
 FILTER_BITS = 180
 """Precision of the first look: 54 digits."""
@@ -19,10 +25,10 @@ _MAX_TRIG_MAGNITUDE = 20_000
 _local = threading.local()
 
 
-def context(bits: int) -> Any:
-    """This thread's mpmath context at that precision (mpmath's own is shared by all threads)."""
+def context(bits: int) -> MPContext:
+    """Return this thread's mpmath context, set to that precision: the global `mpmath.mp` is shared by all threads."""
     if not hasattr(_local, "context"):
-        from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
+        from mpmath.ctx_mp import MPContext
 
         _local.context = MPContext()
     _local.context.prec = bits
@@ -34,36 +40,40 @@ class Evaluation:
     """One evaluation of a tree: precision, values of the variables, and whether square roots of negatives exist."""
 
     bits: int
-    env: Mapping[str, Fraction] = field(default_factory=dict)
+    env: Env = field(default_factory=dict)
     imaginary: bool = True
-    ctx: Any = None
+    ctx: MPContext = field(init=False)
 
     def __post_init__(self) -> None:
         self.ctx = context(self.bits)
 
-    def value(self, node: Node) -> Any:
-        """The value as mpf or mpc.
+    def evaluate(self, node: Node) -> Value:
+        """Return the value as mpf or mpc.
 
         Raises:
             Undefined: there is no value, or no real one where only real ones count.
-            TooBig: it cannot be written down.
+            TooBig: the value cannot be written down.
             TooHard: an operation that only a computer algebra system can do.
         """
         spend(1 + self.bits // 700)
+        # At a point of a formula the exact value is skipped: its fractions would grow with every operation. Operations
+        # with jumps need it all the same: rounding could put floor(3) at 2.
         if not self.env or node.op in ("num", "floor", "ceil", "mod", "gcd", "lcm"):
-            exact = rational_or_none(node, self.env)
+            exact = exact_value_or_none(node, self.env)
             if exact is not None:
                 return self.ctx.mpf(exact.numerator) / exact.denominator
+        # The methods below are named after the operations of the tree.
         method = getattr(self, f"_{node.op.partition(':')[0]}", None)
         if method is None:
             raise TooHard(f"{node.op} has no value here")
         try:
-            return self._checked(method(node))
+            return self._check_finite(method(node))
         except (ArithmeticError, ValueError) as error:
             # mpmath's way to say that a function has no value there.
             raise Undefined(f"{node.op}: {error}") from error
 
-    def _checked(self, value: Any) -> Any:
+    def _check_finite(self, value: Value) -> Value:
+        # mpmath keeps complex numbers whose imaginary part is zero: they are real, and only their real part goes on.
         if hasattr(value, "imag") and value.imag:
             if not self.imaginary:
                 raise Undefined("no real value")
@@ -73,44 +83,44 @@ class Evaluation:
             raise Undefined("not finite")
         return real
 
-    def _args(self, node: Node) -> list[Any]:
-        return [self.value(arg) for arg in node.args]
+    def _evaluate_args(self, node: Node) -> list[Value]:
+        return [self.evaluate(arg) for arg in node.args]
 
-    def _sym(self, node: Node) -> Any:
+    def _sym(self, node: Node) -> Value:
         if str(node.value) not in self.env:
             raise TooHard(f"the variable {node.value} has no value")
         exact = self.env[str(node.value)]
         return self.ctx.mpf(exact.numerator) / exact.denominator
 
-    def _const(self, node: Node) -> Any:
+    def _const(self, node: Node) -> Value:
         values = {"pi": +self.ctx.pi, "e": +self.ctx.e, "i": self.ctx.mpc(0, 1)}
         if node.value not in values:
             raise Undefined("infinity is no number")
         return values[str(node.value)]
 
-    def _add(self, node: Node) -> Any:
-        return self.ctx.fsum(self._args(node))
+    def _add(self, node: Node) -> Value:
+        return self.ctx.fsum(self._evaluate_args(node))
 
-    def _neg(self, node: Node) -> Any:
-        return -self.value(node.args[0])
+    def _neg(self, node: Node) -> Value:
+        return -self.evaluate(node.args[0])
 
-    def _mul(self, node: Node) -> Any:
-        return self.ctx.fprod(self._args(node))
+    def _mul(self, node: Node) -> Value:
+        return self.ctx.fprod(self._evaluate_args(node))
 
-    def _div(self, node: Node) -> Any:
-        top, bottom = self._args(node)
+    def _div(self, node: Node) -> Value:
+        top, bottom = self._evaluate_args(node)
         if not bottom:
             raise Undefined("a division by zero")
         return top / bottom
 
-    def _deg(self, node: Node) -> Any:
-        return self.value(node.args[0])
+    def _deg(self, node: Node) -> Value:
+        return self.evaluate(node.args[0])
 
-    def _pow(self, node: Node) -> Any:
-        base = self.value(node.args[0])
-        exponent = rational_or_none(node.args[1], self.env)
+    def _pow(self, node: Node) -> Value:
+        base = self.evaluate(node.args[0])
+        exponent = exact_value_or_none(node.args[1], self.env)
         if exponent is None:
-            return self._general_power(base, self.value(node.args[1]))
+            return self._general_power(base, self.evaluate(node.args[1]))
         if not base:
             if exponent <= 0:
                 raise Undefined("zero to the power of zero or less")
@@ -121,18 +131,18 @@ class Evaluation:
             return base**exponent.numerator
         return self._nth_root(base, exponent.denominator) ** exponent.numerator
 
-    def _general_power(self, base: Any, exponent: Any) -> Any:
+    def _general_power(self, base: Value, exponent: Value) -> Value:
         if not base:
             raise Undefined("zero to a power that is no rational number")
-        self._guard(exponent * self.ctx.log(base))
+        self._check_exponent(exponent * self.ctx.log(base))
         return self.ctx.power(base, exponent)
 
-    def _guard(self, exponent: Any) -> None:
+    def _check_exponent(self, exponent: Value) -> None:
         if self.ctx.mag(exponent) > 40:
             raise TooBig("an exponential beyond e^(2^40)")
 
-    def _nth_root(self, base: Any, degree: int) -> Any:
-        """Real for odd degrees of real numbers, as in school: the cube root of -8 is -2."""
+    def _nth_root(self, base: Value, degree: int) -> Value:
+        """Return the root, real for odd degrees of real numbers, as in school: the cube root of -8 is -2."""
         negative = not self.ctx.im(base) and self.ctx.re(base) < 0
         if negative and degree % 2:
             return -self._nth_root(-base, degree)
@@ -140,108 +150,108 @@ class Evaluation:
             return self.ctx.power(base, self.ctx.mpf(1) / degree)
         return self.ctx.sqrt(base) if degree == 2 else self.ctx.root(base, degree)
 
-    def _root(self, node: Node) -> Any:
-        degree = whole(rational_or_none(node.args[1], self.env))
+    def _root(self, node: Node) -> Value:
+        degree = as_integer(exact_value_or_none(node.args[1], self.env))
         if degree is None or degree == 0:
             raise Undefined("a root of no whole degree")
-        base = self.value(node.args[0])
+        base = self.evaluate(node.args[0])
         if degree < 0 and not base:
             raise Undefined("a division by zero")
-        found = self._nth_root(base, abs(degree)) if base else base
-        return found if degree > 0 else 1 / found
+        root = self._nth_root(base, abs(degree)) if base else base
+        return root if degree > 0 else 1 / root
 
-    def _log(self, node: Node) -> Any:
-        value, base = self._args(node)
+    def _log(self, node: Node) -> Value:
+        value, base = self._evaluate_args(node)
         if not value or not base or base == 1:
             raise Undefined("a logarithm without a value")
         return self.ctx.log(value) / self.ctx.log(base)
 
-    def _fn(self, node: Node) -> Any:
+    def _fn(self, node: Node) -> Value:
         name = node.op[3:]
         if name in _INVERSES:
-            return self._inverse(name, self.value(node.args[0]))
+            return self._inverse(name, self.evaluate(node.args[0]))
         angle = self._angle(node.args[0])
         if angle and self.ctx.mag(angle) > _MAX_TRIG_MAGNITUDE:
             raise TooBig("a function of too large a number")
         if name in ("tan", "sec", "cot", "csc"):
+            # At a pole rounding leaves a huge number instead of an error: a denominator of half the bits is zero.
             zero = self.ctx.cos(angle) if name in ("tan", "sec") else self.ctx.sin(angle)
             if self.ctx.mag(zero) < -self.bits // 2:
                 raise Undefined(f"{name} has no value there")
         if name in ("sinh", "cosh", "tanh"):
-            self._guard(angle)
+            self._check_exponent(angle)
         return getattr(self.ctx, name)(angle)
 
-    def _inverse(self, name: str, value: Any) -> Any:
+    def _inverse(self, name: str, value: Value) -> Value:
         return getattr(self.ctx, _INVERSES[name])(value)
 
-    def _angle(self, node: Node) -> Any:
-        """A trigonometric argument in radians: degrees count as degrees only here."""
+    def _angle(self, node: Node) -> Value:
+        """Return a trigonometric argument in radians: degrees count as degrees only here."""
         if node.op == "deg":
-            return self.value(node.args[0]) * self.ctx.pi / 180
+            return self.evaluate(node.args[0]) * self.ctx.pi / 180
         if node.op in ("add", "neg", "mul", "div") and any(n.op == "deg" for n in walk(node)):
             parts = [self._angle(arg) for arg in node.args]
             if node.op in ("add", "mul"):
                 return self.ctx.fsum(parts) if node.op == "add" else self.ctx.fprod(parts)
             return -parts[0] if node.op == "neg" else parts[0] / parts[1]
-        return self.value(node)
+        return self.evaluate(node)
 
-    def _abs(self, node: Node) -> Any:
-        return abs(self.value(node.args[0]))
+    def _abs(self, node: Node) -> Value:
+        return abs(self.evaluate(node.args[0]))
 
-    def _floor(self, node: Node) -> Any:
-        value = self.value(node.args[0])
+    def _floor(self, node: Node) -> Value:
+        value = self.evaluate(node.args[0])
         near = self.ctx.nint(value)
+        # A value that rounding moved off an integer would fall on its wrong side.
         if self.ctx.mag(value - near) < -self.bits // 2 or value == near:
             return near
         return self.ctx.floor(value) if node.op == "floor" else self.ctx.ceil(value)
 
     _ceil = _floor
 
-    def _factorial(self, node: Node) -> Any:
-        value = self.value(node.args[0])
+    def _factorial(self, node: Node) -> Value:
+        value = self.evaluate(node.args[0])
         if not self.ctx.im(value) and value < 0 and value == self.ctx.nint(value):
             raise Undefined("a factorial of a negative number")
         if self.ctx.mag(value) > 34:
             raise TooBig("a factorial of too large a number")
         return self.ctx.gamma(value + 1)
 
-    def _binom(self, node: Node) -> Any:
-        n, k = self._args(node)
+    def _binom(self, node: Node) -> Value:
+        n, k = self._evaluate_args(node)
         if max(self.ctx.mag(n), self.ctx.mag(k)) > 34:
             raise TooBig("a binomial coefficient of too large numbers")
         return self.ctx.binomial(n, k)
 
-    def _min(self, node: Node) -> Any:
-        values = self._args(node)
+    def _min(self, node: Node) -> Value:
+        values = self._evaluate_args(node)
         if any(self.ctx.im(value) for value in values):
             raise Undefined(f"{node.op} of complex numbers")
         return (min if node.op == "min" else max)(values)
 
     _max = _min
 
-    def _mod(self, node: Node) -> Any:
-        value, modulus = self._args(node)
+    def _mod(self, node: Node) -> Value:
+        value, modulus = self._evaluate_args(node)
         return value - modulus * self.ctx.floor(value / modulus)
 
-    def _sum(self, node: Node) -> Any:
+    def _sum(self, node: Node) -> Value:
         variable, low_node, high_node, body = node.args
-        low, high = (whole(rational_or_none(limit, self.env)) for limit in (low_node, high_node))
+        low, high = (as_integer(exact_value_or_none(limit, self.env)) for limit in (low_node, high_node))
         if low is None or high is None or high - low > 500:
             raise TooHard("a sum or product that is not short")
         terms = []
         for index in range(low, high + 1):
             inner = Evaluation(self.bits, {**self.env, str(variable.value): Fraction(index)}, self.imaginary)
-            terms.append(inner.value(body))
+            terms.append(inner.evaluate(body))
         return self.ctx.fsum(terms) if node.op == "sum" else self.ctx.fprod(terms)
 
     _prod = _sum
 
-    def _apply(self, node: Node) -> Any:
-        """An unknown function: the same made-up number for the same argument."""
-        from random import Random
-
+    def _apply(self, node: Node) -> Value:
+        """Return a made-up number for an unknown function, the same for the same argument."""
         name, *args = node.args
-        values = [self.ctx.nstr(self.value(arg), 30) for arg in args]
+        values = [self.ctx.nstr(self.evaluate(arg), 30) for arg in args]
         return self.ctx.mpf(Random(f"{name.value}{values}").randrange(10**40)) / 10**39
 
 
@@ -249,16 +259,16 @@ _INVERSES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "ac
              "arccsc": "acsc", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}  # fmt: skip
 
 
-def rational_or_none(node: Node, env: Mapping[str, Fraction]) -> Fraction | None:
-    """The exact value, or None where it is not rational or too big."""
+def exact_value_or_none(node: Node, env: Env) -> Fraction | None:
+    """Return the exact value, or None where it is not rational or too big."""
     try:
-        return rational(node, env)
+        return exact_value(node, env)
     except TooBig:
         return None
 
 
-def constant_value(node: Node, bits: int = FILTER_BITS) -> Any:
-    """The value of a tree without variables (see `Evaluation.value`)."""
+def constant_value(node: Node, bits: int = FILTER_BITS) -> Value:
+    """Return the value of a tree without variables (see `Evaluation.evaluate`)."""
     if symbols(node) or any(n.op == "apply" for n in walk(node)):
         raise TooHard("it holds variables")
-    return Evaluation(bits).value(node)
+    return Evaluation(bits).evaluate(node)

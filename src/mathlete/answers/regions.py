@@ -11,7 +11,18 @@ from functools import cmp_to_key
 
 from mathlete.answers.bounds import is_zero
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
-from mathlete.answers.tree import Node, TooHard, Undefined, constant, number, replace, symbol, symbols, walk
+from mathlete.answers.tree import (
+    Node,
+    TooHard,
+    Undefined,
+    constant,
+    number,
+    replace,
+    subtract,
+    symbol,
+    symbols,
+    walk,
+)
 
 INFINITY = constant("oo")
 MINUS_INFINITY = Node("neg", (INFINITY,))
@@ -26,16 +37,16 @@ class Segment:
     low: Node
     high: Node
     brackets: str
-    """Of the two ends, such as "[)"."""
+    """The brackets of the two ends, such as "[)"; "][" stands for all numbers but the one point."""
 
 
 def is_infinite(node: Node) -> bool:
-    """Whether the tree is plus or minus infinity."""
+    """Return whether the tree is plus or minus infinity."""
     return node in (INFINITY, MINUS_INFINITY)
 
 
-def order(a: Node, b: Node) -> int:
-    """-1, 0 or 1 as a is smaller than, equal to or greater than b.
+def compare_constants(a: Node, b: Node) -> int:
+    """Return -1, 0 or 1 as a is smaller than, equal to or greater than b.
 
     Raises:
         TooHard: an end that is no real constant.
@@ -47,60 +58,62 @@ def order(a: Node, b: Node) -> int:
             return sign
         if b == end:
             return -sign
-    difference = Node("add", (a, Node("neg", (b,))))
+    difference = subtract(a, b)
     value = constant_value(difference)
     if context(64).im(value):
         raise TooHard("the ends of an interval are real numbers")
     return 0 if is_zero(difference, patient=False) else 1 if value > 0 else -1
 
 
-def region(node: Node) -> list[Segment]:
-    """The set as segments in order, none of which touch.
+def to_segments(node: Node) -> list[Segment]:
+    """Return the set as segments in order, none of which touch.
 
     Raises:
         TooHard: a condition that is not linear in one variable.
     """
+    # x > 1 and y > 2 are no set of numbers, although each alone would be one.
     if len({name for n in walk(node) if n.op == "rel" for name in symbols(n)}) > 1:
         raise TooHard("an inequality between several variables")
-    leaves: dict[Node, Segment | None] = {}
-    _collect(node, leaves)
-    found = {end for leaf in leaves.values() if leaf for end in (leaf.low, leaf.high) if not is_infinite(end)}
-    if len(found) > _MAX_ENDPOINTS:
+    leaves: dict[Node, Segment] = {}
+    _collect_leaves(node, leaves)
+    written = {end for leaf in leaves.values() for end in (leaf.low, leaf.high) if not is_infinite(end)}
+    if len(written) > _MAX_ENDPOINTS:
         raise TooHard(f"more than {_MAX_ENDPOINTS} endpoints")
-    ends = _distinct(sorted(found, key=cmp_to_key(order)))
-    cells = [_holds(node, cell, ends, leaves) for cell in range(2 * len(ends) + 1)]
-    return _segments(cells, ends)
+    # Two spellings of one number are one endpoint: the zero test decides, not the trees.
+    ends = _drop_equal_ends(sorted(written, key=cmp_to_key(compare_constants)))
+    # Between two endpoints nothing changes, so one look into each gap and at each endpoint decides the whole set.
+    cells = [_contains(node, cell, ends, leaves) for cell in range(2 * len(ends) + 1)]
+    return _join_cells(cells, ends)
 
 
-def _distinct(ordered: list[Node]) -> list[Node]:
-    return [end for at, end in enumerate(ordered) if at == 0 or order(ordered[at - 1], end)]
+def _drop_equal_ends(ordered: list[Node]) -> list[Node]:
+    return [end for index, end in enumerate(ordered) if index == 0 or compare_constants(ordered[index - 1], end)]
 
 
-def _collect(node: Node, leaves: dict[Node, Segment | None]) -> None:
+def _collect_leaves(node: Node, leaves: dict[Node, Segment]) -> None:
     if node.op in ("union", "inter", "minus", "set", "list"):
         for arg in node.args:
-            _collect(arg, leaves)
+            _collect_leaves(arg, leaves)
     else:
-        leaves[node] = _leaf(node)
+        leaves[node] = _leaf_segment(node)
 
 
-def _leaf(node: Node) -> Segment | None:
-    """The segment of a leaf; None stands for its complement's single point (x != 3)."""
+def _leaf_segment(node: Node) -> Segment:
     if node.op == "field" and node.value == "reals":
         return Segment(MINUS_INFINITY, INFINITY, "()")
     if node.op in ("interval", "tuple") and len(node.args) == 2:
         return Segment(*node.args, brackets=str(node.value or "()"))
     if node.op == "named":
-        return _leaf(node.args[0])
+        return _leaf_segment(node.args[0])
     if node.op in ("rel", "eq"):
-        return linear(node)
+        return solve_linear(node)
     if symbols(node) or is_infinite(node) or node.op in ("text", "letter", "field", "tuple", "matrix"):
         raise TooHard(f"{node.op} is no set of numbers")
     return Segment(node, node, "[]")
 
 
-def linear(node: Node) -> Segment:
-    """The solutions of a linear equation or inequality in one variable.
+def solve_linear(node: Node) -> Segment:
+    """Return the solutions of a linear equation or inequality in one variable.
 
     Raises:
         TooHard: it is not linear, or has several variables.
@@ -109,19 +122,20 @@ def linear(node: Node) -> Segment:
     if len(names) != 1:
         raise TooHard("not one variable")
     name = symbol(names.pop())
-    difference = Node("add", (node.args[0], Node("neg", (node.args[1],))))
-    at = {k: replace(difference, name, number(k)) for k in (0, 1, 2, 5, -1, -7)}
-    slope = Node("add", (at[1], Node("neg", (at[0],))))
-    for k, value in at.items():
-        expected = Node("add", (at[0], Node("mul", (number(k), slope))))
+    difference = subtract(node.args[0], node.args[1])
+    # Linear is what takes the values of a line at six points. Negative ones are among them, or |x| would pass.
+    values = {k: replace(difference, name, number(k)) for k in (0, 1, 2, 5, -1, -7)}
+    slope = subtract(values[1], values[0])
+    for k, value in values.items():
+        expected = Node("add", (values[0], Node("mul", (number(k), slope))))
         try:
-            if not is_zero(Node("add", (value, Node("neg", (expected,)))), patient=False):
+            if not is_zero(subtract(value, expected), patient=False):
                 raise TooHard("an inequality that is not linear")
         except Undefined as error:
             raise TooHard("an inequality that is not linear") from error
     if is_zero(slope, patient=False):
         raise TooHard("an inequality without its variable")
-    end = Node("div", (Node("neg", (at[0],)), slope))
+    end = Node("div", (Node("neg", (values[0],)), slope))
     sign, steepness = str(node.value or "="), constant_value(slope)
     if context(FILTER_BITS).im(steepness):
         raise TooHard("an inequality of complex numbers")
@@ -137,16 +151,15 @@ def _half_line(sign: str, end: Node) -> Segment:
     return Segment(end, INFINITY, "[)" if closed else "()")
 
 
-def _holds(node: Node, cell: int, ends: list[Node], leaves: dict[Node, Segment | None]) -> bool:
-    """Whether a cell is in the set; cell 2k+1 is the k-th endpoint, cell 2k the gap before it."""
+def _contains(node: Node, cell: int, ends: list[Node], leaves: dict[Node, Segment]) -> bool:
+    """Return whether a cell is in the set; cell 2k+1 is the k-th endpoint, cell 2k the gap before it."""
     if node.op in ("union", "set", "list"):
-        return any(_holds(arg, cell, ends, leaves) for arg in node.args)
+        return any(_contains(arg, cell, ends, leaves) for arg in node.args)
     if node.op == "inter":
-        return all(_holds(arg, cell, ends, leaves) for arg in node.args)
+        return all(_contains(arg, cell, ends, leaves) for arg in node.args)
     if node.op == "minus":
-        return _holds(node.args[0], cell, ends, leaves) and not _holds(node.args[1], cell, ends, leaves)
+        return _contains(node.args[0], cell, ends, leaves) and not _contains(node.args[1], cell, ends, leaves)
     leaf = leaves[node]
-    assert leaf is not None
     low = -1 if leaf.low == MINUS_INFINITY else _cell_of(leaf.low, ends)
     high = 2 * len(ends) + 1 if leaf.high == INFINITY else _cell_of(leaf.high, ends)
     if leaf.brackets == "][":
@@ -155,22 +168,23 @@ def _holds(node: Node, cell: int, ends: list[Node], leaves: dict[Node, Segment |
 
 
 def _cell_of(end: Node, ends: list[Node]) -> int:
-    return next(2 * at + 1 for at, known in enumerate(ends) if order(known, end) == 0)
+    return next(2 * index + 1 for index, known in enumerate(ends) if compare_constants(known, end) == 0)
 
 
-def _segments(cells: list[bool], ends: list[Node]) -> list[Segment]:
-    found: list[Segment] = []
+def _join_cells(cells: list[bool], ends: list[Node]) -> list[Segment]:
+    """Return the runs of cells that the set contains as segments."""
+    segments: list[Segment] = []
     start: int | None = None
-    for cell, holds in enumerate([*cells, False]):
-        if holds and start is None:
+    for cell, contained in enumerate([*cells, False]):
+        if contained and start is None:
             start = cell
-        elif not holds and start is not None:
-            found.append(_segment(start, cell - 1, ends))
+        elif not contained and start is not None:
+            segments.append(_cells_to_segment(start, cell - 1, ends))
             start = None
-    return found
+    return segments
 
 
-def _segment(first: int, last: int, ends: list[Node]) -> Segment:
+def _cells_to_segment(first: int, last: int, ends: list[Node]) -> Segment:
     low = ends[(first - 1) // 2] if first > 0 else MINUS_INFINITY
     high = ends[last // 2] if last < 2 * len(ends) else INFINITY
     return Segment(low, high, ("[" if first % 2 else "(") + ("]" if last % 2 else ")"))

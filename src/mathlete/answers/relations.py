@@ -1,78 +1,29 @@
-"""Relations between expressions: which are labels, which are chains, which are equations or regions."""
+"""What a relation between two trees says: a label of a value, an equation, an inequality, nothing at all."""
 
 from __future__ import annotations
 
-from mathlete.answers.lexer import Token
 from mathlete.answers.regions import INFINITY, MINUS_INFINITY
-from mathlete.answers.tree import Node, Unreadable, symbols, walk
+from mathlete.answers.tree import Node, symbols, walk
 
-_ORDER = frozenset({"<", ">", "<=", ">=", "!="})
-
-
-def relation(parts: list[list[Token]], signs: list[str]) -> Node:
-    """The node of one item split at its relation signs.
-
-    Raises:
-        Unreadable: a part that decides the value cannot be read.
-    """
-    from mathlete.answers.forms import read_expression
-
-    if "then" in signs:
-        last = len(signs) - 1 - signs[::-1].index("then")
-        return relation(parts[last + 1 :], signs[last + 1 :])
-    if not signs:
-        return read_expression(parts[0])
-    if "~" in signs:
-        return _approximate(parts, signs)
-    if set(signs) <= {"="}:
-        return _equalities(parts)
-    if signs == ["mod="]:
-        return read_expression(parts[1])
-    if signs == ["in"] or (signs == ["to"] and len(parts[0]) == 1):
-        return read_expression(parts[1])
-    if set(signs) <= _ORDER | {"="}:
-        return _order(parts, signs)
-    raise Unreadable(f"the relation {' '.join(signs)}")
+SIGNS = {
+    "=": "=", "==": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", r"\le": "<=", r"\leq": "<=", r"\leqslant": "<=",
+    r"\ge": ">=", r"\geq": ">=", r"\geqslant": ">=", r"\lt": "<", r"\gt": ">", "!=": "!=", "<>": "!=", r"\ne": "!=",
+    r"\neq": "!=", r"\approx": "~", r"\simeq": "~", r"\doteq": "~", r"\in": "in", r"\equiv": "mod=", r"\to": "to",
+    r"\cong": "mod=", ":=": "=", r"\Rightarrow": "then", r"\implies": "then", r"\iff": "then",
+    r"\Leftrightarrow": "then", "->": "to", r"\rightarrow": "to", r"\coloneqq": "=", r"\subseteq": "sub",
+    r"\subset": "sub", r"\ll": "<<", r"\gg": ">>",
+}  # fmt: skip
+"""The relation that each sign means."""
+ORDER_SIGNS = frozenset({"<", ">", "<=", ">=", "!="})
 
 
-def _approximate(parts: list[list[Token]], signs: list[str]) -> Node:
-    """An exact value before ≈ wins; a bare label or nothing before it leaves the approximation."""
-    from mathlete.answers.forms import read_expression
-
-    at = signs.index("~")
-    if not parts[at]:
-        return read_expression(parts[at + 1])
-    before = relation(parts[: at + 1], signs[:at])
-    if before.op == "sym" or before.op == "apply":
-        return read_expression(parts[at + 1])
-    return before
-
-
-def _equalities(parts: list[list[Token]]) -> Node:
-    from mathlete.answers.forms import read_expression
-
-    parts = [p for p in parts if p] if len(parts) > 2 or not parts[0] else parts
-    if not parts:
-        raise Unreadable("nothing but signs")
-    if len(parts) == 1:
-        return read_expression(parts[0])
-    last = read_expression(parts[-1])
-    try:
-        first = read_expression(parts[0])
-    except Unreadable:
-        return last
-    if len(parts) > 2:
-        return Node("named", (last,), first.value) if first.op == "sym" and _is_plain_name(first) else last
-    return equation(first, last)
-
-
-def equation(left: Node, right: Node) -> Node:
-    """`x = 3` is 3 with a name; `m+n = 33` is 33; `y = 2x+1` stays an equation."""
+def equate(left: Node, right: Node) -> Node:
+    """Return what `left = right` says: `x = 3` is 3 with a name, `m+n = 33` is 33, `y = 2x+1` stays an equation."""
     if _is_value(left) and _is_label(right):
         left, right = right, left
     if _is_value(left) and _is_value(right):
         return right
-    if left.op == "sym" and _is_plain_name(left) and _is_value(right):
+    if left.op == "sym" and is_plain_name(left) and _is_value(right):
         return Node("named", (right,), left.value)
     if _is_value(right) and (_is_label(left) or _is_sum_of_names(left)):
         return right
@@ -81,7 +32,8 @@ def equation(left: Node, right: Node) -> Node:
     return Node("eq", (left, right))
 
 
-def _is_plain_name(node: Node) -> bool:
+def is_plain_name(node: Node) -> bool:
+    """Return whether a variable is a single letter, as x and n are and S_3 and AB are not."""
     return len(str(node.value)) == 1
 
 
@@ -90,7 +42,7 @@ def _is_value(node: Node) -> bool:
 
 
 def _is_label(node: Node) -> bool:
-    """A name for a value: x, a_3, AB, f(2), (x, y), S_{ABC} : S."""
+    """Return whether the tree is a name for a value: x, a_3, AB, f(2), (x, y), S_{ABC} : S."""
     if node.op in ("sym", "letter"):
         return True
     if node.op in ("tuple", "ratio"):
@@ -98,38 +50,39 @@ def _is_label(node: Node) -> bool:
     if node.op == "apply":
         return True
     if node.op == "abs":
+        # |AB| is a length, |x| = 3 an equation with two solutions.
         return node.args[0].op != "sym" and _is_label(node.args[0])
+    # Capitals side by side name a segment or a triangle: AB = 5; but xy = 5 is an equation.
     return node.op == "mul" and all(n.op in ("mul", "sym") and str(n.value or "A")[0].isupper() for n in walk(node))
 
 
 def _is_sum_of_names(node: Node) -> bool:
-    """`m+n`, `a+b+c`: what AIME answers ask for; x, y, z stay coordinates, so x+y=1 stays a line."""
+    """Return whether the tree is `m+n` or `a+b+c`: what AIME problems ask for."""
+    # x, y and z stay coordinates, so x+y=1 stays a line.
     names = [n for n in walk(node) if n.op != "add"]
     plain = all(n.op == "sym" and str(n.value) not in "xyz" for n in names)
     return node.op == "add" and plain and len({n.value for n in names}) == len(names)
 
 
 def _is_function_label(left: Node, right: Node) -> bool:
-    """`f(x) = ...`, `S_n = ...`, `A = ...`: the right side is the answer."""
+    """Return whether the right side is the answer: of `f(x) = ...`, `S_n = ...`, `A = ...`."""
     if left.op == "apply":
+        # f(x) = f(x-1) + 1 is an equation for f, not its value.
         return not any(n.op == "apply" and n.args[0] == left.args[0] for n in walk(right))
     name = str(left.value)
     return left.op == "sym" and (name[0].isupper() or len(name) > 1) and name not in symbols(right)
 
 
-def _is_always_true(link: Node) -> bool:
-    r"""Whether it says of a real number that it lies between the infinities: `-\infty < x`."""
-    low, high = link.args if str(link.value).startswith("<") else link.args[::-1]
-    return link.value != "!=" and link.value != "=" and (low == MINUS_INFINITY or high == INFINITY)
-
-
-def _order(parts: list[list[Token]], signs: list[str]) -> Node:
-    """A chain of inequalities as the conjunction of its links."""
-    from mathlete.answers.forms import read_expression
-
-    nodes = [read_expression(p) for p in parts]
+def chain_inequalities(nodes: list[Node], signs: list[str]) -> Node:
+    """Return a chain such as `1 < x < 2` as the conjunction of its links."""
     links = [Node("rel", (a, b), s) for a, b, s in zip(nodes, nodes[1:], signs, strict=False)]
     links = [link for link in links if not _is_always_true(link)]
     if not links:
         return Node("field", value="reals")
     return links[0] if len(links) == 1 else Node("inter", tuple(links))
+
+
+def _is_always_true(link: Node) -> bool:
+    r"""Return whether a link only says that a real number lies between the infinities: `-\infty < x`."""
+    low, high = link.args if str(link.value).startswith("<") else link.args[::-1]
+    return link.value != "!=" and link.value != "=" and (low == MINUS_INFINITY or high == INFINITY)

@@ -15,7 +15,7 @@ class Undefined(Exception):
 
 
 class TooHard(Exception):
-    """It cannot be decided here; a worker with a computer algebra system may."""
+    """The case cannot be decided here; a worker with a computer algebra system may decide it."""
 
 
 class TooBig(Exception):
@@ -36,52 +36,63 @@ class Node:
     value: Fraction | str | None = None
     digits: int | None = None
 
+    @property
+    def fraction(self) -> Fraction:
+        """The value of a "num" leaf."""
+        assert isinstance(self.value, Fraction)
+        return self.value
+
 
 def number(value: int | Fraction) -> Node:
-    """The leaf of an exact number."""
+    """Return the leaf of an exact number."""
     return Node("num", value=Fraction(value))
 
 
 def symbol(name: str) -> Node:
-    """The leaf of a variable."""
+    """Return the leaf of a variable."""
     return Node("sym", value=name)
 
 
 def constant(name: str) -> Node:
-    """The leaf of pi, e, i or oo."""
+    """Return the leaf of pi, e, i or oo."""
     return Node("const", value=name)
 
 
+def subtract(a: Node, b: Node) -> Node:
+    """Return the tree of a - b."""
+    return Node("add", (a, Node("neg", (b,))))
+
+
 def walk(node: Node) -> list[Node]:
-    """Every node of the tree, root first."""
-    found, stack = [], [node]
+    """Return every node of the tree, root first."""
+    nodes, stack = [], [node]
     while stack:
         top = stack.pop()
-        found.append(top)
+        nodes.append(top)
         stack.extend(top.args)
-    return found
+    return nodes
 
 
 _BINDERS = {"sum": 0, "prod": 0, "integral": 1, "limit": 1}
-"""Operations with a variable of their own, and which operand that is."""
+"""Operations that bind a variable, and which operand that variable is."""
 
 
 def symbols(node: Node) -> set[str]:
-    """The names of the free variables in the tree."""
-    found: set[str] = set()
+    """Return the names of the free variables in the tree."""
+    names: set[str] = set()
     stack: list[tuple[Node, frozenset[str]]] = [(node, frozenset())]
     while stack:
         top, bound = stack.pop()
         if top.op == "sym" and str(top.value) not in bound:
-            found.add(str(top.value))
+            names.add(str(top.value))
         if top.op in _BINDERS:
             bound = bound | {str(top.args[_BINDERS[top.op]].value)}
         stack.extend((arg, bound) for arg in top.args)
-    return found
+    return names
 
 
 def replace(node: Node, old: Node, new: Node) -> Node:
-    """The tree with every `old` exchanged for `new`."""
+    """Return the tree with every `old` replaced by `new`."""
     if node == old:
         return new
     if not node.args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from mathlete.answers.answer import Answer, compare, parse
+from mathlete.answers.answer import Answer, parse
+from mathlete.answers.comparison import compare
 from mathlete.answers.equality import is_long_decimal
 from mathlete.answers.tree import walk
 
@@ -13,27 +14,28 @@ MAX_PAIRS = 500
 
 
 def cluster(answers: Sequence[str]) -> list[list[int]]:
-    """Positions of equal answers: classes in the order of their first member, members ascending.
+    """Return the positions of equal answers: classes in the order of their first member, members ascending.
 
     >>> cluster(["1/2", "3", "0.5", "50%"])
     [[0, 2, 3], [1]]
     """
+    # Keys make this linear in the number of answers; only classes whose keys cannot tell are compared in pairs.
     classes: dict[Hashable, list[int]] = {}
     for position, answer in enumerate(answers):
         classes.setdefault(parse(answer).key, []).append(position)
-    groups = [part for group in classes.values() for part in _proven(answers, group)]
-    joined = _Joined(len(groups))
+    groups = [part for group in classes.values() for part in _split_by_verdict(answers, group)]
+    union = _UnionFind(len(groups))
     heads = [parse(answers[group[0]]) for group in groups]
-    for a, b in _pairs(heads):
-        if joined.find(a) == joined.find(b):
+    for a, b in _undecided_pairs(heads):
+        if union.find(a) == union.find(b):
             continue
         if compare(answer=heads[a].string, gold=heads[b].string).outcome == "equal":
-            joined.join(a, b)
-    return joined.classes(groups)
+            union.join(a, b)
+    return union.merge(groups)
 
 
-def _proven(answers: Sequence[str], group: list[int]) -> list[list[int]]:
-    """A class of equal keys, split where numbers agree in twenty digits and are not the same."""
+def _split_by_verdict(answers: Sequence[str], group: list[int]) -> list[list[int]]:
+    """Return a class of equal keys, split where numbers agree in twenty digits and are not the same."""
     if len({parse(answers[position]).node for position in group}) == 1:
         return [group]
     parts: list[list[int]] = []
@@ -47,11 +49,11 @@ def _proven(answers: Sequence[str], group: list[int]) -> list[list[int]]:
     return parts
 
 
-def _pairs(heads: list[Answer]) -> list[tuple[int, int]]:
-    """Pairs whose keys cannot tell: long decimals with anything else, answers that have no key."""
+def _undecided_pairs(heads: list[Answer]) -> list[tuple[int, int]]:
+    """Return the pairs whose keys cannot tell: long decimals with anything else, answers that have no key."""
     unsure = [at for at, head in enumerate(heads) if _is_unsure(head)]
-    others = [(a, b) for a in unsure for b in range(len(heads)) if a != b and not (b in unsure and b < a)]
-    return others[:MAX_PAIRS]
+    pairs = [(a, b) for a in unsure for b in range(len(heads)) if a != b and not (b in unsure and b < a)]
+    return pairs[:MAX_PAIRS]
 
 
 def _is_unsure(head: Answer) -> bool:
@@ -65,8 +67,8 @@ def _is_unsure(head: Answer) -> bool:
     return any(is_long_decimal(node) for node in walk(head.node))
 
 
-class _Joined:
-    """Union-find over the classes."""
+class _UnionFind:
+    """Disjoint sets of classes."""
 
     def __init__(self, count: int) -> None:
         self.parents = list(range(count))
@@ -77,11 +79,13 @@ class _Joined:
         return at
 
     def join(self, a: int, b: int) -> None:
+        # The smaller number stays the root, so that a class is named by its first member.
         low, high = sorted((self.find(a), self.find(b)))
         self.parents[high] = low
 
-    def classes(self, groups: list[list[int]]) -> list[list[int]]:
-        found: dict[int, list[int]] = {}
+    def merge(self, groups: list[list[int]]) -> list[list[int]]:
+        """Return the groups of each set as one."""
+        merged: dict[int, list[int]] = {}
         for at, group in enumerate(groups):
-            found.setdefault(self.find(at), []).extend(group)
-        return sorted(sorted(members) for members in found.values())
+            merged.setdefault(self.find(at), []).extend(group)
+        return sorted(sorted(members) for members in merged.values())

@@ -8,74 +8,83 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import sys
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+
+import sympy
+
+from mathlete.answers.algebra import decide_with_algebra
+from mathlete.answers.effort import lift_limit
+from mathlete.answers.isolation import Request
+from mathlete.answers.numeric import context
+from mathlete.answers.verdict import Verdict
 
 _NESTING = 50_000
 """Python frames that a child may stack up."""
 
 
 def serve() -> None:
-    """Answers requests until the input ends."""
-    import sympy
+    """Answer requests until the input ends."""
+    _load_algebra()
+    _write_line(b"ready")
+    for line in sys.stdin.buffer:
+        _write_line(_decide_in_child(Request(**json.loads(line))))
 
-    import mathlete.answers.algebra
-    import mathlete.answers.answer
-    import mathlete.answers.numeric
 
-    mathlete.answers.numeric.context(64)
+def _load_algebra() -> None:
+    """Do a little of everything once: what is imported and cached here, no child has to do again."""
+    context(64)
     x = sympy.Symbol("x", real=True)
     sympy.solve_univariate_inequality(abs(x**2 - 1) < x + 1, x, relational=False)
     sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
-    _say(b"ready")
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        _say(_in_child(request))
 
 
-def _say(line: bytes) -> None:
+def _write_line(line: bytes) -> None:
     os.write(1, line + b"\n")
 
 
-def _in_child(request: dict[str, Any]) -> bytes:
+def _decide_in_child(request: Request) -> bytes:
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        os.write(write_end, json.dumps(_decide(request)).encode())
+        os.write(write_end, _as_json(_decide(request)))
+        # No clean-up: it would flush and close what belongs to the server.
         os._exit(0)
     os.close(write_end)
     try:
-        ready, _, _ = select.select([read_end], [], [], request["limit_s"])
-        found = os.read(read_end, 65536) if ready else b""
+        # A child that dies closes the pipe, which counts as ready with nothing to read.
+        ready, _, _ = select.select([read_end], [], [], request.limit_s)
+        reply = os.read(read_end, 65536) if ready else b""
     finally:
         os.close(read_end)
         os.kill(child, 9)
         os.waitpid(child, 0)
-    reason = "out of memory" if ready else f"undecided after {request['limit_s']} s"
-    return found or json.dumps({"outcome": "unknown", "reason": reason}).encode()
+    reason = "out of memory" if ready else f"undecided after {request.limit_s} s"
+    return reply or _as_json(Verdict("unknown", reason))
 
 
-def _decide(request: dict[str, Any]) -> dict[str, str]:
-    from mathlete.answers import effort
-    from mathlete.answers.algebra import decide_with_algebra
+def _as_json(verdict: Verdict) -> bytes:
+    return json.dumps(asdict(verdict)).encode()
 
-    _limit_memory(request["memory_mib"])
-    effort.lift()
+
+def _decide(request: Request) -> Verdict:
+    _limit_memory(request.memory_mib)
+    lift_limit()
     sys.setrecursionlimit(_NESTING)
     try:
-        verdict = decide_with_algebra(request["answer"], request["gold"])
+        verdict = decide_with_algebra(request.answer, request.gold)
     except Exception as error:
         # The boundary to sympy, which raises whatever it likes; the main process hears why.
-        return {"outcome": "unknown", "reason": f"{type(error).__name__}: {str(error)[:200]}"}
-    return {"outcome": verdict.outcome, "reason": verdict.reason[:500]}
+        return Verdict("unknown", f"{type(error).__name__}: {str(error)[:200]}")
+    # A reply must fit the pipe's buffer, or the child would wait for the server to read it.
+    return Verdict(verdict.outcome, verdict.reason[:500])
 
 
 def _limit_memory(mib: int) -> None:
-    import resource
-    from pathlib import Path
-
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:

@@ -4,8 +4,7 @@ import re
 import zlib
 from collections.abc import Sequence
 
-from mathlete.answers import compare
-from mathlete.answers.boxes import last_box
+from mathlete.answers import compare, last_box
 from mathlete.corpus.programs import holds_foreign_output, holds_output
 from mathlete.corpus.settings import Filters
 from mathlete.problems import Problem

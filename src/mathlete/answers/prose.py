@@ -1,0 +1,87 @@
+"""Answers in words: a letter of a choice, a number word, "no solution", and the value inside a sentence."""
+
+from __future__ import annotations
+
+import re
+
+from mathlete.answers.tree import Node, number
+from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS
+
+_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
+_TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}:[0-5]\d\s*[ap]\.?m\.?\Z", re.I)
+_CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(?([A-Za-z])\)\Z")
+_OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(?[A-Z]\)?\Z)", re.I)
+_TEXT = re.compile(
+    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|mathit|textsf|operatorname|bf|rm)\s*(?=\{)"
+)
+_ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
+_SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
+_NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
+_IS = re.compile(r".*\b(?:is|are|equals)\s*[:]?\s+(?=\S*[\d\\(\[{])", re.S)
+_ABOUT = re.compile(
+    r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
+)
+_WHERE = re.compile(r"(?<=\S),?\s+(?:where|for (?:all|any|every|each|some))\s.*", re.S)
+
+
+def unwrap_text(cleaned: str) -> str | None:
+    r"""Return the content of an answer that is nothing but `\text{...}` around a value, or None."""
+    wrapped = _ALL_TEXT.fullmatch(cleaned)
+    return wrapped[1] if wrapped else None
+
+
+def read_words(cleaned: str) -> Node | None:
+    """Return the tree of an answer made of words, or None where it is a formula.
+
+    Words are a letter of a choice, a number word, "no solution", a time of day, any other text.
+    """
+    plain = _TEXT.sub("", cleaned).replace("{", "").replace("}", "").replace("$", "").strip()
+    plain = _OPTION.sub("", re.sub(r"\s+", " ", plain).strip(" .,;:*'\""))
+    folded = plain.casefold()
+    if folded in NO_SOLUTION:
+        return Node("set")
+    if folded in ALL_REALS:
+        return Node("field", value="reals")
+    if (count := read_number_word(folded)) is not None:
+        return number(count)
+    # Before the formulas: 3:05 would be a ratio.
+    if _TIME.match(plain):
+        return Node("text", value=folded.replace(".", "").replace(" ", ""))
+    choice = _CHOICE.match(plain)
+    if choice:
+        return Node("letter", value=str(choice[1] or choice[2] or choice[3]).casefold())
+    if len(plain) == 1 and plain.isalpha() and plain not in "ei":
+        return Node("letter", value=folded)
+    if _WORDS.match(plain) and _is_text(plain, cleaned):
+        names = re.split(r" and | or ", folded)
+        texts = tuple(Node("text", value=_SYNONYMS.get(name, name)) for name in names)
+        return Node("list", texts) if len(texts) > 1 else texts[0]
+    return None
+
+
+def read_number_word(word: str) -> int | None:
+    """Return the number that a word spells, as twelve and forty-two do, or None."""
+    tens, dash, ones = word.replace(" ", "-").partition("-")
+    if dash and 20 <= NUMBER_WORDS.get(tens, 0) <= 90 and 0 < NUMBER_WORDS.get(ones, 0) < 10:
+        return NUMBER_WORDS[tens] + NUMBER_WORDS[ones]
+    return NUMBER_WORDS.get(word)
+
+
+def _is_text(plain: str, cleaned: str) -> bool:
+    """Return whether letters are text: marked as such, or words rather than products of variables."""
+    marked = bool(_TEXT.match(cleaned)) and len(plain) > 1
+    longest = max(len(w) for w in re.split(r"[ '\-]+", plain) if w) if plain else 0
+    return (marked and plain not in ("pi", "infinity")) or (longest > 2 and plain not in _NAMES)
+
+
+def strip_prose(cleaned: str) -> str:
+    """Return the value in "the area is 5", and the exact part of "5/3 (about 1.67)"."""
+    # A remark at the very start is not a remark behind a value: then all of it stays.
+    starts_with_remark = _ABOUT.match(cleaned)
+    if starts_with_remark is None and (remark := _ABOUT.search(cleaned)) and remark.start() > 0:
+        cleaned = cleaned[: remark.start()]
+    cleaned = _WHERE.sub("", cleaned)
+    # Most answers have none of these words; the search for them is the slow part.
+    if "is" in cleaned or "are" in cleaned or "equals" in cleaned:
+        cleaned = _IS.sub("", cleaned.replace("\\ ", " "))
+    return cleaned
