@@ -281,26 +281,25 @@ def same_rows(count: int, settings: BenchSettings, folder: Path) -> bool:
 
 def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
     """Rows a second of each part of the work, on one core."""
-    from mathlete.corpus.duplicates import first_of_each
-    from mathlete.corpus.filters import checked
-    from mathlete.corpus.overlap import SuiteIndex
-    from mathlete.corpus.stream import opened, parse_spec
+    from mathlete.corpus import open_source
     from mathlete.models import load_prompt_format
-    from mathlete.rows.encoding import encoder_of
+    from mathlete.overlap import SuiteIndex, find_first_duplicates
+    from mathlete.rows.encoding import make_encoder
+    from mathlete.rows.filters import check_answer
 
     with TemporaryDirectory() as folder:
         file = Path(folder) / "some.parquet"
         write_source(file, count, words=settings.words, num_proc=settings.num_proc)
-        traced = [one for some in opened(parse_spec(str(file)), mirror=None) for one in some]
+        traced = [one for traces in open_source(str(file)) for one in traces]
     suite = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")
     folder_of = settings.tokenizer
     source = ModelSource(name="given", location=str(folder_of)) if folder_of else model_source("pocket")
     prompts, index = load_prompt_format(source), SuiteIndex(suite)
-    encode = encoder_of(prompts.tokenizer)
+    encode = make_encoder(prompts.tokenizer)
     found = {}
     for name, work in (
-        ("verify", lambda: [checked(one.trace, one.problem) for one in traced]),
-        ("deduplicate", lambda: first_of_each([one.problem for one in traced])),
+        ("verify", lambda: [check_answer(one.trace, one.problem) for one in traced]),
+        ("deduplicate", lambda: find_first_duplicates([one.problem for one in traced])),
         ("decontaminate", lambda: list(index.pairs(one.problem for one in traced))),
         ("tokenise", lambda: [encode(prompts.completion(trace=t.trace.text, answer=t.trace.answer)) for t in traced]),
     ):

@@ -25,7 +25,7 @@ from mathlete.answers import compare
 from mathlete.command import run_command_line
 from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.models.loading import quiet_libraries
-from mathlete.pocket.generator import PocketItem, generate
+from mathlete.pocket import PocketItem, generate_items
 from mathlete.runs import read_json
 from mathlete.solve.solver import read_answer
 from mathlete.tune import AdapterFolder
@@ -99,7 +99,7 @@ def traced_line(item: PocketItem, *, trace: str, answer: str) -> str:
 
 def write_sources(folder: Path, rows: int, base: Any) -> None:
     """traces.jsonl: the generator's; samples.jsonl: the base model's own, right and wrong."""
-    items = generate(families=("hard",), count=rows, seed=7, split="train", unique=True)
+    items = generate_items(families=("hard",), count=rows, seed=7, split="train", unique=True)
     lines = [traced_line(item, trace=item.trace, answer=item.problem.gold) for item in items]
     (folder / "traces.jsonl").write_text("".join(lines))
     own = items[: max(100, rows // 8)]
@@ -136,7 +136,7 @@ def main(settings: BenchSettings) -> None:
     """Prints the table."""
     quiet_libraries()
     torch.set_num_threads(settings.threads)
-    tests = generate(families=("hard",), count=settings.problems, seed=8, split="test", unique=True)
+    tests = generate_items(families=("hard",), count=settings.problems, seed=8, split="test", unique=True)
     console, started = Console(stderr=settings.json), time.monotonic()
     table = Table("method", "trainable", "seconds", "hard pass@1", "change", "tokens a sample", box=SIMPLE_HEAD)
     with tempfile.TemporaryDirectory() as name:

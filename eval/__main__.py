@@ -11,8 +11,8 @@ from eval.compare import COMPARE_COMMAND
 from eval.replay import REPLAY_COMMAND
 from eval.report import INSPECT_COMMAND, REPORT_COMMAND
 from eval.run import RESULTS, Evaluation
-from eval.suites import SUITE_NAMES, Suite, load_suite
 from mathlete.command import Command, console, run_command_line
+from mathlete.corpus import SUITE_NAMES, Suite, load_suite
 from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
 from mathlete.models import Precision, default_model, model_source

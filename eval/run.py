@@ -7,8 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from eval.suites import Suite
 from mathlete.command import busy, noting, progress
+from mathlete.corpus import Suite
 from mathlete.engines import Engine, EngineSettings, open_engine
 from mathlete.errors import UserError
 from mathlete.models import ModelSource

@@ -1,9 +1,12 @@
 """CONTRIBUTING's house map is the linter's contract, and its examples work as they stand."""
 
+import ast
 import json
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
-from mathlete.corpus import adapters, sources
+from mathlete.corpus import sources
 from mathlete.engines import ENGINES
 from mathlete.problems import Problem, write_problems
 from mathlete.rehearsal import fault_matrix
@@ -46,6 +49,34 @@ def example(text: str, title: str) -> dict[str, str]:
     return found
 
 
+def in_its_file(block: str, text: str) -> str:
+    """The text of a file with a block in it: its imports before the file's own, its other lines at the end."""
+    lines, nodes = block.splitlines(), ast.parse(block).body
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    moved = {number for node in imports for number in range(node.lineno - 1, (node.end_lineno or 0))}
+    first = next(node.lineno for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)) - 1
+    head = text.splitlines()
+    rest = [line for number, line in enumerate(lines) if number not in moved]
+    return "\n".join([*head[:first], *(lines[number] for number in sorted(moved)), *head[first:], *rest]) + "\n"
+
+
+@contextmanager
+def carried_out(block: str) -> Iterator[None]:
+    """The module that a block names, while it is what its file with the block in it makes of it."""
+    name = re.findall(r"^# src/([\w/]+)\.py", block)[0].replace("/", ".")
+    module = import_module(name)
+    kept, text = dict(vars(module)), Path(str(module.__file__)).read_text(encoding="utf-8")
+    for own in [key for key in kept if not key.startswith("__")]:
+        del vars(module)[own]
+    try:
+        # Functions of the module that others have imported see these names too: their globals are the module's.
+        exec(compile(in_its_file(block, text), str(module.__file__), "exec"), vars(module))
+        yield
+    finally:
+        vars(module).clear()
+        vars(module).update(kept)
+
+
 def execute(code: str, name: str, into: dict[str, Any] | None = None) -> None:
     exec(compile(code, name, "exec"), {} if into is None else into)
 
@@ -53,12 +84,12 @@ def execute(code: str, name: str, into: dict[str, Any] | None = None) -> None:
 @pytest.fixture(autouse=True)
 def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tables that examples write into are put back."""
-    kept = [(table, dict(table)) for table in (ENGINES, stopping.RULES, voting.VOTES, adapters.TRACE_KINDS)]
+    kept = [(table, dict(table)) for table in (ENGINES, stopping.RULES, voting.VOTES)]
     yield
     for table, before in kept:
         table.clear()
         table.update(before)  # type: ignore[arg-type]
-    sources.sources.cache_clear()
+    sources.load_sources.cache_clear()
 
 
 def test_the_house_map_is_the_linters_and_every_room_is_in_it(text: str, root: Path) -> None:
@@ -93,9 +124,8 @@ def test_rows_are_made_of_the_source(
     table = (data / "sources.toml").read_text(encoding="utf-8") + "\n" + blocks["toml"]
     (tmp_path / "sources.toml").write_text(table, encoding="utf-8")
     monkeypatch.setattr(sources, "data_folder", lambda: tmp_path)
-    sources.sources.cache_clear()
-    execute(blocks["python"], "adapters.py")
-    file = sources.source("openr1:shortest").mirrored(tmp_path)
+    sources.load_sources.cache_clear()
+    file = sources.find_source("openr1:shortest").mirrored(tmp_path)
     file.parent.mkdir(parents=True)
     long, wrong = R1.format("3+4 is 7, I think. " * 3, 7), R1.format("8.", 8)
     rows: list[dict[str, Any]] = [
@@ -107,7 +137,8 @@ def test_rows_are_made_of_the_source(
     monkeypatch.chdir(tmp_path)
     words = ["math", "--model", "pocket", "--source", "openr1:shortest", "--mirror", str(tmp_path), "--until", "format"]
     words += ["--rows.heldout", "1", "--run", "r", "--json"]
-    assert run_command_line(words, prog="train", commands=TRAIN) == 0
+    with carried_out(blocks["python"]):
+        assert run_command_line(words, prog="train", commands=TRAIN) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["kept"], told["drops"], told["rows"]) == (4, {"no trace": 1}, 3)
     assert told["parity"] == {"rows": 4, "mismatches": 0}

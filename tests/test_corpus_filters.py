@@ -1,17 +1,19 @@
 """Filters: which traces are left out, for which reason, and that real reasoning is not among them."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.corpus.filters import boxes_differ, foreign_share, is_loop, reason_against, shortened
-from mathlete.corpus.selection import chosen, duplicates, key_of
-from mathlete.corpus.settings import Corpus, Filters
-from mathlete.corpus.stream import iter_traces
+from mathlete.corpus import Corpus, open_source
 from mathlete.errors import UserError
+from mathlete.overlap import hash_statement
 from mathlete.problems import Problem
+from mathlete.rows.filters import boxes_differ, find_drop_reason, is_loop, share_of_foreign_letters, shorten_trace
+from mathlete.rows.selection import choose_traces, mark_duplicates
+from mathlete.rows.settings import Filters
 from mathlete.traces import Flaw, Trace, TracedProblem
 
 LOOP = "Wait, let me check the sum of the first ten terms again, as it may well be that I am off by one. "
@@ -56,14 +58,14 @@ def traced(
     ],
 )
 def test_the_reason_against_a_trace(one: TracedProblem, filters: dict[str, Any], reason: str) -> None:
-    assert reason_against(one, Filters(**filters)) == reason
+    assert find_drop_reason(one, Filters(**filters)) == reason
 
 
 def test_statements_in_a_script_allow_traces_in_it() -> None:
     text = "首先, 2+2=4"
-    assert foreign_share(text, statement="求 2+2 的值") == 0
-    assert foreign_share(text, statement="What is 2+2?") == 1
-    assert foreign_share("so, давай: 4", statement="2+2?") == pytest.approx(5 / 7)
+    assert share_of_foreign_letters(text, statement="求 2+2 的值") == 0
+    assert share_of_foreign_letters(text, statement="What is 2+2?") == 1
+    assert share_of_foreign_letters("so, давай: 4", statement="2+2?") == pytest.approx(5 / 7)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,8 @@ def test_boxes_differ(text: str, differ: bool) -> None:
 
 def test_a_shortened_trace_ends_where_it_first_boxes_the_gold() -> None:
     text = "a \\boxed{3}\nb $\\boxed{\\frac{8}{2}}$. So\nc \\boxed{4}\nd"
-    assert shortened(text, gold="4") == "a \\boxed{3}\nb $\\boxed{\\frac{8}{2}}$. So"
-    assert shortened(text, gold="5") == ""
+    assert shorten_trace(text, gold="4") == "a \\boxed{3}\nb $\\boxed{\\frac{8}{2}}$. So"
+    assert shorten_trace(text, gold="5") == ""
 
 
 def test_no_pocket_trace_and_no_real_one_is_taken_for_a_loop(shared: Any) -> None:
@@ -92,8 +94,8 @@ def test_no_pocket_trace_and_no_real_one_is_taken_for_a_loop(shared: Any) -> Non
     found = [
         reason
         for name, limit in (("gsm8k", 2000), ("openr1", None), ("pocket", 500))
-        for one in iter_traces(name, mirror=mirror, limit=limit)
-        if (reason := reason_against(one, Filters()))
+        for one in chain.from_iterable(open_source(name, mirror=mirror, limit=limit))
+        if (reason := find_drop_reason(one, Filters()))
     ]
     assert not found
 
@@ -121,9 +123,9 @@ ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), max_size=3
 @given(rows=ROWS, count=st.integers(1, 4), limit=st.integers(1, 10))
 def test_policies_keep_what_their_names_say(rows: list[tuple[str, int]], count: int, limit: int) -> None:
     problems, lengths = [name for name, _ in rows], [size for _, size in rows]
-    assert chosen(problems, lengths).all()
-    shortest = chosen(problems, lengths, shortest=count)
-    longest = chosen(problems, lengths, longest_under=limit)
+    assert choose_traces(problems, lengths).all()
+    shortest = choose_traces(problems, lengths, shortest=count)
+    longest = choose_traces(problems, lengths, longest_under=limit)
     for name in set(problems):
         own = [index for index, other in enumerate(problems) if other == name]
         assert [i for i in own if shortest[i]] == sorted(sorted(own, key=lambda i: lengths[i])[:count])
@@ -133,14 +135,14 @@ def test_policies_keep_what_their_names_say(rows: list[tuple[str, int]], count: 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"))))
 def test_of_duplicates_the_first_stays(rows: list[tuple[str, str]]) -> None:
-    found = duplicates([name for name, _ in rows], [text for _, text in rows])
+    found = mark_duplicates([name for name, _ in rows], [text for _, text in rows])
     assert [row for row, twice in zip(rows, found, strict=True) if not twice] == list(dict.fromkeys(rows))
 
 
 def test_typesetting_makes_no_other_problem() -> None:
-    assert key_of("Find $x$.") == key_of(r"  find \(x\)")
-    assert key_of("Find $x+1$.") != key_of("Find $x+2$.")
-    assert key_of("?") != key_of("!")
+    assert hash_statement("Find $x$.") == hash_statement(r"  find \(x\)")
+    assert hash_statement("Find $x+1$.") != hash_statement("Find $x+2$.")
+    assert hash_statement("?") != hash_statement("!")
 
 
 @given(st.text(max_size=200), st.floats(0, 1))

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.corpus.adapters import traced_of
+from mathlete.corpus.adapters import read_traces
 from mathlete.corpus.layouts import read_traced
-from mathlete.corpus.sources import source, sources
-from mathlete.corpus.stream import BadRows, Mix, Spec, iter_traces, opened, parse_spec
+from mathlete.corpus.sources import find_source, load_sources
+from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
 from mathlete.errors import UserError
 from mathlete.traces import read_completion
 
@@ -69,37 +69,39 @@ Read = tuple[str, str, str, str]
     ],
 )  # fmt: skip
 def test_each_set_is_read_by_its_columns(name: str, row: dict[str, Any], read: list[Read]) -> None:
-    found = traced_of(source(name), row, number=3, where="w")
+    found = read_traces(find_source(name), row, number=3, where="w")
     assert [(one.problem.gold, one.trace.text, one.trace.answer, one.trace.flaw) for one in found] == read
-    assert {(one.problem.statement, one.problem.source, one.where) for one in found} == {(ASKED, source(name).hub, "w")}
+    assert {(one.problem.statement, one.problem.source, one.where) for one in found} == {
+        (ASKED, find_source(name).hub, "w")
+    }
 
 
 def test_the_registry_holds_every_set_with_its_licence() -> None:
-    with_traces = {name for name, src in sources().items() if src.trace}
+    with_traces = {name for name, src in load_sources().items() if src.trace}
     assert with_traces >= {
         "numina-cot", "numina-tir", "numina-1.5", "openr1", "openmath", "openmath:tir", "openmath:genselect",
         "s1k-1.1", "limo", "deepscaler", "metamath", "mathinstruct", "gsm8k", "math",
     }  # fmt: skip
-    assert {"aime-history", "aimo-validation-aime", "aimo-validation-amc"} <= sources().keys()
-    assert all(src.licence and (src.revision is None or len(src.revision) == 40) for src in sources().values())
+    assert {"aime-history", "aimo-validation-aime", "aimo-validation-amc"} <= load_sources().keys()
+    assert all(src.licence and (src.revision is None or len(src.revision) == 40) for src in load_sources().values())
 
 
 def test_a_set_without_a_config_of_its_own_is_all_of_them(tmp_path: Path) -> None:
-    for number, part in enumerate(source("math").configs):
-        file = source(f"math:{part}").mirrored(tmp_path)
+    for number, part in enumerate(find_source("math").configs):
+        file = find_source(f"math:{part}").mirrored(tmp_path)
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({"problem": f"p{number}", "level": "1", "solution": f"\\boxed{{{number}}}"}) + "\n")
-    assert [one.problem.gold for one in iter_traces("math", mirror=tmp_path)] == list("0123456")
-    assert [one.problem.gold for one in iter_traces("math:geometry", mirror=tmp_path)] == ["2"]
+    assert [one.problem.gold for one in chain.from_iterable(open_source("math", mirror=tmp_path))] == list("0123456")
+    assert [one.problem.gold for one in chain.from_iterable(open_source("math:geometry", mirror=tmp_path))] == ["2"]
 
 
 @pytest.mark.parametrize(
     ("word", "spec"),
     [
-        ("openr1", Spec(name="openr1")),
-        ("openr1:extended=0.5", Spec(name="openr1:extended", weight=0.5)),
-        ("my=files.jsonl", Spec(name="my=files.jsonl")),
-        ("a.csv=2", Spec(name="a.csv", weight=2.0)),
+        ("openr1", SourceSpec(name="openr1")),
+        ("openr1:extended=0.5", SourceSpec(name="openr1:extended", weight=0.5)),
+        ("my=files.jsonl", SourceSpec(name="my=files.jsonl")),
+        ("a.csv=2", SourceSpec(name="a.csv", weight=2.0)),
         ("openr1=0", "above 0, got 'openr1=0'"),
         ("openr1=two", "above 0, got 'openr1=two'"),
         ("openr1:extendedd", "config of openr1 must be a known one, got 'extendedd'.\n  Fix: did you mean extended"),
@@ -109,12 +111,12 @@ def test_a_set_without_a_config_of_its_own_is_all_of_them(tmp_path: Path) -> Non
         ("file.txt", "or a file of traced problems ending in .jsonl"),
     ],
 )
-def test_a_source_is_named_with_config_and_weight(word: str, spec: Spec | str) -> None:
-    if isinstance(spec, Spec):
-        assert parse_spec(word) == spec
+def test_a_source_is_named_with_config_and_weight(word: str, spec: SourceSpec | str) -> None:
+    if isinstance(spec, SourceSpec):
+        assert parse_source(word) == spec
         return
     with pytest.raises(UserError) as error:
-        parse_spec(word)
+        parse_source(word)
     assert spec in str(error.value)
 
 
@@ -208,14 +210,14 @@ def test_a_bad_row_is_named_or_counted(tmp_path: Path, name: str, bad: Any, mess
         last = b"9,b,So 4,4\n" if name.endswith(".csv") else json.dumps({**good, "id": "9"}).encode()
         file.write_bytes(file.read_bytes() + line + b"\n" + last)
     with pytest.raises(UserError) as error:
-        list(opened(Spec(name=str(file)), mirror=None))
+        list(open_source(str(file)))
     assert f"{file}{message}" in str(error.value)
     assert "\n  Fix: " in str(error.value)
     skipped = BadRows(skip=True)
-    found = list(opened(Spec(name=str(file)), mirror=None, on_bad=skipped))
+    found = list(open_source(str(file), on_bad=skipped))
     assert [one[0].problem.id for one in found] == ["0", "9"]
-    assert (skipped.count, len(skipped.noted)) == (1, 1)
-    assert message in skipped.noted[0]
+    assert (skipped.count, len(skipped.messages)) == (1, 1)
+    assert message in skipped.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -257,14 +259,14 @@ def test_a_truncated_parquet_is_named_and_its_whole_rows_are_not_lost_silently(t
     ],
 )
 def test_a_bad_row_of_a_set_is_named_or_counted(tmp_path: Path, row: dict[str, Any], message: str) -> None:
-    file = source("openr1").mirrored(tmp_path)
+    file = find_source("openr1").mirrored(tmp_path)
     file.parent.mkdir(parents=True)
     write_table(file, [{"problem": "p", "answer": "4", "uuid": "u", "generations": [THOUGHT]}, row])
     with pytest.raises(UserError) as error:
-        list(iter_traces("openr1", mirror=tmp_path))
+        list(chain.from_iterable(open_source("openr1", mirror=tmp_path)))
     assert f"{file}:2: {message}" in str(error.value)
     skipped = BadRows(skip=True)
-    assert len(list(opened(Spec(name="openr1"), mirror=tmp_path, on_bad=skipped))) == skipped.count == 1
+    assert len(list(open_source("openr1", mirror=tmp_path, on_bad=skipped))) == skipped.count == 1
 
 
 def file_of(folder: Path, name: str, count: int) -> str:
@@ -275,7 +277,7 @@ def file_of(folder: Path, name: str, count: int) -> str:
 
 
 def mixed(words: list[str], limit: int | None = None) -> tuple[str, Mix]:
-    mix = Mix([parse_spec(word) for word in words], mirror=None, limit=limit, seed=0)
+    mix = Mix([parse_source(word) for word in words], mirror=None, limit=limit, seed=0)
     return "".join(row[0].problem.id[0] for row in mix), mix
 
 
@@ -294,8 +296,8 @@ def test_sources_follow_each_other_or_are_mixed_by_weight(tmp_path: Path) -> Non
 @given(st.lists(st.floats(0.05, 20), min_size=2, max_size=4), st.integers(1, 200))
 def test_shares_hold_in_every_part_of_the_mix(weights: list[float], count: int) -> None:
     mix = Mix([], mirror=None, limit=None, seed=0)
-    specs = [Spec(name=str(index), weight=weight) for index, weight in enumerate(weights)]
-    row = next(iter(opened(Spec(name="pocket"), mirror=None, limit=1)))
+    specs = [SourceSpec(name=str(index), weight=weight) for index, weight in enumerate(weights)]
+    row = next(iter(open_source("pocket", limit=1)))
     mix._streams = {spec: iter([row] * count) for spec in specs}
     mix.taken = dict.fromkeys((spec.name for spec in specs), 0)
     total = len(list(islice(mix, count)))
@@ -330,7 +332,7 @@ def test_what_is_written_as_r1_does_is_read_back(thought: str, ending: str) -> N
     ],
 )
 def test_a_mirror_is_what_the_hub_has_or_json_lines(tmp_path: Path, name: str, places: list[str]) -> None:
-    src = source(name)
+    src = find_source(name)
     row: dict[str, Any] = {src.statement: ASKED, src.answer: "It is 4\n#### 4", src.trace: "It is 4\n#### 4"}
     if src.trace_kind == "generations":
         row |= {src.answer: "4", src.trace: [THOUGHT], src.id: "u"}
@@ -340,13 +342,13 @@ def test_a_mirror_is_what_the_hub_has_or_json_lines(tmp_path: Path, name: str, p
         (folder / place).parent.mkdir(exist_ok=True)
         write_table(folder / place, [row])
     (folder / "README.md").write_text("A card.")
-    assert len(list(opened(Spec(name=name), mirror=tmp_path))) == len(places)
-    assert [str(file.relative_to(folder)) for file in Spec(name=name).files(tmp_path)] == places
+    assert len(list(open_source(name, mirror=tmp_path))) == len(places)
+    assert [str(file.relative_to(folder)) for file in SourceSpec(name=name).files(tmp_path)] == places
 
 
 def test_a_mirror_without_the_set_names_both_ways(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        list(iter_traces("limo", mirror=tmp_path))
+        list(chain.from_iterable(open_source("limo", mirror=tmp_path)))
     assert "hf download --repo-type dataset GAIR/LIMO" in str(error.value)
 
 

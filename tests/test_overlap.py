@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.command import run_command_line
-from mathlete.corpus.duplicates import first_of_each
-from mathlete.corpus.overlap import Kind, SuiteIndex, kind_of
-from mathlete.corpus.statements import Statement
+from mathlete.overlap.duplicates import find_first_duplicates
+from mathlete.overlap.statements import Statement
+from mathlete.overlap.suite_index import Kind, SuiteIndex, match_statements
 from mathlete.problems import Problem
 from train.__main__ import COMMANDS
 
@@ -51,8 +51,8 @@ DRAWN = "What is the value of $x$ in the diagram below? [asy] draw({}); [/asy]"
     ],
 )  # fmt: skip
 def test_pairs_of_statements(one: str, other: str, golds: tuple[str, str], kind: Kind | None) -> None:
-    assert kind_of(Statement.of(one), Statement.of(other), golds=golds) == kind
-    assert kind_of(Statement.of(other), Statement.of(one), golds=golds[::-1]) == kind
+    assert match_statements(Statement.parse(one), Statement.parse(other), golds=golds) == kind
+    assert match_statements(Statement.parse(other), Statement.parse(one), golds=golds[::-1]) == kind
 
 
 WORDS = st.lists(st.sampled_from(["find", "the", "sum", "of", "$x$", "7", "12", "prime", r"\frac{1}{2}"]), min_size=1)
@@ -163,7 +163,7 @@ def test_known_leaks_of_real_sets(
 @given(some=st.lists(WORDS.map(" ".join), min_size=1, max_size=30))
 def test_the_first_of_each_problem_is_its_own_first(some: list[str]) -> None:
     problems = [Problem(id=str(number), statement=text, gold="1") for number, text in enumerate(some)]
-    places = list(first_of_each(problems))
+    places = list(find_first_duplicates(problems))
     assert all(place <= at and places[place] == place for at, place in enumerate(places))
     assert all(places[some.index(text)] == place for text, place in zip(some, places, strict=True))
 
@@ -173,7 +173,7 @@ def test_reworded_problems_are_one_and_a_template_with_other_numbers_is_not() ->
     texts = [TRAIN.format(7), "What is 2+2?", reworded.format(7), TRAIN.format(8), reworded.format(8), TRAIN.format(7)]
     golds = ["7", "4", "7", "8", "8", "7"]
     problems = [Problem(id=str(n), statement=text, gold=golds[n]) for n, text in enumerate(texts)]
-    assert list(first_of_each(problems)) == [0, 1, 0, 3, 3, 0]
+    assert list(find_first_duplicates(problems)) == [0, 1, 0, 3, 3, 0]
 
 
 def test_precision_and_recall_on_labelled_pairs(root: Path) -> None:

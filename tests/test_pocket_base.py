@@ -14,10 +14,10 @@ import torch
 
 from mathlete.errors import UserError
 from mathlete.models import load_model, load_prompt_format, model_source
-from mathlete.pocket import completion, generate
+from mathlete.pocket import generate_items
 from mathlete.pocket.base import PocketBaseConfig, build_pocket_base
 from mathlete.pocket.batches import Batches
-from mathlete.pocket.muon import Muon, orthogonal
+from mathlete.pocket.muon import Muon, orthogonalise
 from mathlete.pocket.tokenizer import build_tokenizer
 from mathlete.prompts import PromptFormat
 from mathlete.runs import sha256_tree
@@ -34,8 +34,8 @@ def prompts() -> PromptFormat:
 def test_the_tokenizer_gives_back_every_text(prompts: PromptFormat) -> None:
     tokenizer = prompts.tokenizer
     assert len(tokenizer) <= 576
-    for item in generate(families=["easy", "hard"], count=400, seed=1, split="test"):
-        text = f"{item.problem.statement}\n{completion(item)} Ünïcödé ∑ 数"
+    for item in generate_items(families=["easy", "hard"], count=400, seed=1, split="test"):
+        text = f"{item.problem.statement}\n{item.completion} Ünïcödé ∑ 数"
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
@@ -92,7 +92,7 @@ def test_batches_are_a_function_of_their_number(prompts: PromptFormat) -> None:
 @pytest.mark.parametrize("shape", [(3, 16, 48), (2, 48, 16), (1, 32, 32)])
 def test_muon_makes_every_singular_value_about_one(shape: tuple[int, int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=generator)))
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=generator)))
     assert values.min() > 0.5
     assert values.max() < 1.3
 

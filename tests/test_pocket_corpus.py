@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mathlete.corpus.layouts import read_traced
 from mathlete.errors import UserError
-from mathlete.pocket import FAMILIES, PocketItem, completion, generate, split_of, training_traces
+from mathlete.pocket import FAMILIES, PocketItem, generate_items, generate_traces
+from mathlete.pocket.generator import find_split
 from mathlete.pocket.suite import write_items, write_pocket_val
 from mathlete.problems import read_problems
 from mathlete.shipped import data_folder
@@ -63,7 +64,7 @@ def test_answers_are_those_of_another_way(name: str) -> None:
     family, random = FAMILIES[name], Random(1)
     for _ in range(200):
         parameters = family.draw(random)
-        assert family.solution(parameters)[1] == ORACLES[name](**parameters)
+        assert family.write_solution(parameters)[1] == ORACLES[name](**parameters)
 
 
 _STEP = re.compile(r"(\d+)([-+*/<])(\d+)(?:=(\d+))?|\d+(?:\+\d+)+=\d+|\^\d+=\d+|k=\d+")
@@ -71,7 +72,7 @@ _STEP = re.compile(r"(\d+)([-+*/<])(\d+)(?:=(\d+))?|\d+(?:\+\d+)+=\d+|\^\d+=\d+|
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_step_of_a_trace_is_true(name: str) -> None:
-    for item in generate(families=[name], count=100, seed=2, split="train"):
+    for item in generate_items(families=[name], count=100, seed=2, split="train"):
         for step in item.trace.splitlines():
             assert _STEP.fullmatch(step), step
             if "=" in step and step[0].isdigit():
@@ -90,20 +91,20 @@ def value(expression: str) -> int:
 
 
 def test_the_numbers_of_a_problem_are_those_of_its_statement() -> None:
-    for item in generate(families=["easy", "hard"], count=2000, seed=3, split="train"):
+    for item in generate_items(families=["easy", "hard"], count=2000, seed=3, split="train"):
         assert tuple(sorted(map(int, re.findall(r"\d+", item.problem.statement)))) == item.numbers
 
 
 def test_no_test_problem_shares_its_numbers_with_training_under_any_wording_or_family() -> None:
     val = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")
     shipped = {tuple(sorted(map(int, re.findall(r"\d+", problem.statement)))) for problem in val}
-    fresh = {item.numbers for item in generate(families=["easy", "hard"], count=4000, seed=5, split="test")}
+    fresh = {item.numbers for item in generate_items(families=["easy", "hard"], count=4000, seed=5, split="test")}
     # The seeds of the base's pretraining are negative, those of tuning are not.
     seeds = (*range(-200, 0, 20), *range(5))
     trained = {
         item.numbers
         for seed in seeds
-        for item in generate(families=["easy", "hard"], count=2000, seed=seed, split="train")
+        for item in generate_items(families=["easy", "hard"], count=2000, seed=seed, split="train")
     }
     assert len(shipped) > 550
     assert len(trained) > 5000
@@ -114,21 +115,21 @@ def test_no_test_problem_shares_its_numbers_with_training_under_any_wording_or_f
 def test_the_side_of_the_split_does_not_depend_on_the_order_of_the_numbers(numbers: list[int], random: Random) -> None:
     shuffled = numbers.copy()
     random.shuffle(shuffled)
-    assert split_of(shuffled) == split_of(numbers)
+    assert find_split(shuffled) == find_split(numbers)
 
 
 def test_one_in_ten_is_test() -> None:
-    sides = [split_of([a, b]) for a in range(100) for b in range(a, 100)]
+    sides = [find_split([a, b]) for a in range(100) for b in range(a, 100)]
     assert 0.09 < sides.count("test") / len(sides) < 0.11
 
 
 def text(items: list[PocketItem]) -> str:
-    return "\n".join(f"{item.problem.id}|{item.problem.statement}|{completion(item)}" for item in items)
+    return "\n".join(f"{item.problem.id}|{item.problem.statement}|{item.completion}" for item in items)
 
 
 def test_the_same_arguments_give_the_same_bytes_everywhere() -> None:
     """The hash was computed once: another machine or Python that draws otherwise fails here."""
-    items = generate(families=["easy", "hard"], count=400, seed=11, split="train")
+    items = generate_items(families=["easy", "hard"], count=400, seed=11, split="train")
     assert sha256(text(items).encode()).hexdigest() == GOLDEN
 
 
@@ -136,23 +137,23 @@ GOLDEN = "dd2f3f6d9104e3505aad06ffb12d236ee5a1e846e0e159eee30ee62afc198ec3"
 
 
 def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
-    long = generate(families=["hard", "easy/gcd"], count=300, seed=1, split="test")
-    assert generate(families=["hard", "easy/gcd"], count=77, seed=1, split="test") == long[:77]
+    long = generate_items(families=["hard", "easy/gcd"], count=300, seed=1, split="test")
+    assert generate_items(families=["hard", "easy/gcd"], count=77, seed=1, split="test") == long[:77]
 
 
 def test_other_seeds_give_other_problems() -> None:
-    one, two = (generate(families=["hard"], count=50, seed=seed, split="train") for seed in (1, 2))
+    one, two = (generate_items(families=["hard"], count=50, seed=seed, split="train") for seed in (1, 2))
     assert not {item.problem.statement for item in one} & {item.problem.statement for item in two}
 
 
 def test_unique_problems_have_numbers_of_their_own() -> None:
-    items = generate(families=["hard/power"], count=150, seed=0, split="test", unique=True)
+    items = generate_items(families=["hard/power"], count=150, seed=0, split="test", unique=True)
     assert len({item.numbers for item in items}) == 150
 
 
 def test_a_family_that_runs_out_says_so() -> None:
     with pytest.raises(UserError, match="hard/power has no more test problems with numbers of their own"):
-        generate(families=["hard/power"], count=3000, seed=0, split="test", unique=True)
+        generate_items(families=["hard/power"], count=3000, seed=0, split="test", unique=True)
 
 
 @pytest.mark.parametrize(
@@ -161,17 +162,17 @@ def test_a_family_that_runs_out_says_so() -> None:
 )
 def test_unknown_families_are_refused(families: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        generate(families=families, count=1, seed=0, split="train")
+        generate_items(families=families, count=1, seed=0, split="train")
 
 
 def test_training_mixes_easy_problems_in_evenly() -> None:
-    traces = training_traces("pocket", count=1000, seed=0)
+    traces = generate_traces("pocket", count=1000, seed=0)
     easy = [traced.problem.subset.startswith("easy") for traced in traces]
     assert sum(easy) == 150
     assert all(13 <= sum(easy[start : start + 100]) <= 17 for start in range(0, 1000, 100))
-    assert {traced.problem.subset.split("/")[0] for traced in training_traces("pocket-hard", count=50)} == {"hard"}
+    assert {traced.problem.subset.split("/")[0] for traced in generate_traces("pocket-hard", count=50)} == {"hard"}
     with pytest.raises(UserError, match="did you mean pocket"):
-        training_traces("pockets", count=1)
+        generate_traces("pockets", count=1)
 
 
 def test_the_shipped_suite_is_what_the_generator_writes(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_the_shipped_suite_is_what_the_generator_writes(tmp_path: Path) -> None:
 
 
 def test_items_are_written_as_problems_or_as_traced_problems(tmp_path: Path) -> None:
-    items = generate(families=["hard"], count=20, seed=4, split="train")
+    items = generate_items(families=["hard"], count=20, seed=4, split="train")
     write_items(tmp_path / "p.jsonl", items, traces=False)
     assert read_problems(tmp_path / "p.jsonl") == [item.problem for item in items]
     write_items(tmp_path / "t.jsonl", items, traces=True)

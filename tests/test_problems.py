@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
-from mathlete.problems import Problem, problems_sha256, read_problems, write_problems
+from mathlete.problems import Problem, hash_problems, read_problems, write_problems
 
 text = st.text(min_size=1).filter(lambda s: s.isprintable() and bool(s.strip()))
 
@@ -60,6 +60,6 @@ def test_ids_that_look_like_floats_stay_strings(tmp_path: Path) -> None:
 
 def test_hash_changes_with_content_and_order() -> None:
     one, two = (Problem(id=i, statement="x", gold="1") for i in "ab")
-    hashes = {problems_sha256(ps) for ps in ([one], [two], [one, two], [two, one])}
+    hashes = {hash_problems(ps) for ps in ([one], [two], [one, two], [two, one])}
     assert len(hashes) == 4
-    assert json.dumps(problems_sha256([one])) == json.dumps(problems_sha256([one]))
+    assert json.dumps(hash_problems([one])) == json.dumps(hash_problems([one]))

@@ -4,25 +4,25 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 
-from eval.suites import load_suite
-from mathlete.corpus.sources import load_problems, source, sources
-from mathlete.corpus.stream import iter_traces
+from mathlete.corpus import load_suite, open_source
+from mathlete.corpus.sources import find_source, load_hub_problems, load_sources
 from mathlete.errors import UserError
 from mathlete.traces import TracedProblem
 
 
 def load_traces(name: str, mirror: Path | None = None) -> list[TracedProblem]:
-    return list(iter_traces(name, mirror=mirror))
+    return list(chain.from_iterable(open_source(name, mirror=mirror)))
 
 
 def mirror_of(tmp_path: Path, name: str, *rows: Mapping[str, object]) -> Path:
-    file = sources()[name].mirrored(tmp_path)
+    file = load_sources()[name].mirrored(tmp_path)
     file.parent.mkdir(parents=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
@@ -39,7 +39,7 @@ def mirror_of(tmp_path: Path, name: str, *rows: Mapping[str, object]) -> Path:
     ],
 )
 def test_gold_is_read_as_the_set_writes_it(tmp_path: Path, name: str, row: dict[str, object], gold: str) -> None:
-    assert load_problems(name, mirror=mirror_of(tmp_path, name, row))[0].gold == gold
+    assert load_hub_problems(name, mirror=mirror_of(tmp_path, name, row))[0].gold == gold
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_gold_is_read_as_the_set_writes_it(tmp_path: Path, name: str, row: dict[
 )
 def test_bad_row_is_named(tmp_path: Path, row: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        load_problems("aimo-validation-amc", mirror=mirror_of(tmp_path, "aimo-validation-amc", row))
+        load_hub_problems("aimo-validation-amc", mirror=mirror_of(tmp_path, "aimo-validation-amc", row))
 
 
 def test_solution_becomes_a_trace_without_calculator_marks(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_unknown_names_say_what_is_known(load: object, message: str) -> None:
 
 
 def test_offline_hub_error_names_the_mirror() -> None:
-    with pytest.raises(UserError, match=r"aime_2024 can't be had from the hub.*\n.*--mirror DIR"):
+    with pytest.raises(UserError, match=r"aime_2024 cannot be read from the hub.*\n.*--mirror DIR"):
         load_suite("aime24")
 
 
 @pytest.mark.parametrize("name", ["limo", "numina-cot", "openr1", "math:algebra", "openmath:tir"])
 def test_the_hubs_rows_come_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """`datasets` reads a folder of the set's name as it reads the set: by config and split, streamed or mapped."""
-    src = source(name)
+    src = find_source(name)
     folder = tmp_path.joinpath(*src.hub.split("/"))
     place = f"{src.config}/" if src.config else ""
     (folder / place).mkdir(parents=True)
@@ -135,8 +135,8 @@ class Hub(BaseHTTPRequestHandler):
 
 def test_an_unpinned_set_is_read_at_the_commit_that_the_hub_names() -> None:
     code = (
-        "from mathlete.corpus.sources import hub_commit, source\n"
-        "for name in ('limo', 'metamath', 'math'): print(hub_commit(source(name)))"
+        "from mathlete.corpus.sources import find_commit, find_source\n"
+        "for name in ('limo', 'metamath', 'math'): print(find_commit(find_source(name)))"
     )
     with HTTPServer(("127.0.0.1", 0), Hub) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -145,7 +145,7 @@ def test_an_unpinned_set_is_read_at_the_commit_that_the_hub_names() -> None:
         there = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True)
         server.shutdown()
     gone = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True)
-    pinned = source("math").revision
+    pinned = find_source("math").revision
     assert there.stdout.split() == ["5" * 40, "None", pinned]
     assert gone.stdout.split() == ["None", "None", pinned]
 

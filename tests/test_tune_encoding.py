@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mathlete.pocket import generate
-from mathlete.rows.encoding import encoder_of
+from mathlete.pocket import generate_items
+from mathlete.rows.encoding import make_encoder
 
 TRICKY = st.lists(
     st.sampled_from(
@@ -51,17 +51,17 @@ def plain(tokenizer: Any, text: str) -> list[int]:
 @settings(deadline=None, max_examples=100)
 @given(text=TRICKY)
 def test_real_tokenizers_give_the_same_ids(real: Any, text: str) -> None:
-    assert encoder_of(real).__name__ == "encode"
-    assert encoder_of(real)(text) == plain(real, text)
+    assert make_encoder(real).__name__ == "encode"
+    assert make_encoder(real)(text) == plain(real, text)
 
 
 def test_real_traces_have_the_same_ids(real: Any, shared: Path) -> None:
-    traces = [item.traced.trace.text for item in generate(families=["hard"], count=50, seed=1, split="train")]
+    traces = [item.traced.trace.text for item in generate_items(families=["hard"], count=50, seed=1, split="train")]
     for file in sorted((shared / "data").rglob("*.jsonl"))[:20]:
         with file.open(encoding="utf-8") as lines:
             traces += [unicodedata.normalize("NFC", line) for line, _ in zip(lines, range(5), strict=False)]
     for text in traces:
-        assert encoder_of(real)(text) == plain(real, text)
+        assert make_encoder(real)(text) == plain(real, text)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_tiktoken_is_taken_where_it_merges_the_same(
     merges: list[tuple[str, str]], words: list[str], changed: dict[str, Any], taken: str
 ) -> None:
     tokenizer = small(merges=merges, words=words, **changed)
-    encode = encoder_of(tokenizer)
+    encode = make_encoder(tokenizer)
     assert encode.__name__ == taken
     for text in ("abc", "ab abc abcabc", "bcab", "aabcc", "é abc", "e\u0301abc"):
         assert encode(text) == plain(tokenizer, text)
@@ -93,7 +93,7 @@ def test_a_difference_is_no_row_but_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Encoding, "encode_ordinary", lambda *_: [0])
     with pytest.raises(RuntimeError, match="they differ on 'abc' …"):
-        encoder_of(small(merges=[("a", "b")], words=["ab"]))("abc")
+        make_encoder(small(merges=[("a", "b")], words=["ab"]))("abc")
 
 
 def test_the_pocket_model_has_the_same_ids() -> None:
@@ -101,6 +101,6 @@ def test_the_pocket_model_has_the_same_ids() -> None:
     from mathlete.models.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(model_source("pocket"))
-    for item in generate(families=["hard", "easy"], count=50, seed=2, split="train"):
+    for item in generate_items(families=["hard", "easy"], count=50, seed=2, split="train"):
         text = f"<think>\n{item.traced.trace.text}\n</think>"
-        assert encoder_of(tokenizer)(text) == plain(tokenizer, text)
+        assert make_encoder(tokenizer)(text) == plain(tokenizer, text)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,18 +16,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mathlete.corpus.settings import Filters
-from mathlete.corpus.stream import iter_traces
+from mathlete.corpus import open_source
 from mathlete.corpus.suites import Suite, load_suite
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, load_prompt_format, model_source
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.rows.format import DROPPED, HEAD, HELDOUT, OVERLAP, TRAIN, format_rows
-from mathlete.rows.parts import Maker, Part
-from mathlete.rows.rows import IGNORED, Row, row_of
+from mathlete.rows.files import RowFiles
+from mathlete.rows.format import format_rows
+from mathlete.rows.parts import Part, PartMaker
 from mathlete.rows.saving import save_rows
-from mathlete.rows.settings import Rows
+from mathlete.rows.settings import Filters, Rows
+from mathlete.rows.token_rows import IGNORED, TokenRow, make_row
 from mathlete.runs import sha256_tree
 from mathlete.traces import Trace, TracedProblem
 
@@ -44,8 +44,8 @@ def traced(
     return TracedProblem(problem=problem, trace=Trace(problem_id=name, text=text, answer=answer, generator="test"))
 
 
-def row(one: TracedProblem, prompts: PromptFormat) -> Row:
-    found = row_of(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
+def row(one: TracedProblem, prompts: PromptFormat) -> TokenRow:
+    found = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
     assert not isinstance(found, str), found
     return found
 
@@ -63,7 +63,7 @@ def built(
     **rows: Any,
 ) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    maker = Maker(prompts=prompts, rows=Rows(**rows), filters=filters, suites=suites, keep_dropped=keep_dropped)
+    maker = PartMaker(prompts=prompts, rows=Rows(**rows), filters=filters, suites=suites, keep_dropped=keep_dropped)
     return format_rows(
         folder,
         traced=([one] for one in some),
@@ -73,16 +73,17 @@ def built(
         advance=lambda *_: None,
         num_proc=num_proc,
         size=size,
-    )
+    ).to_json()
 
 
-def sides(folder: Path) -> tuple[list[Row], list[Row]]:
-    train, heldout = (list(datasets.load_from_disk(folder / name)) for name in (TRAIN, HELDOUT))
+def sides(folder: Path) -> tuple[list[TokenRow], list[TokenRow]]:
+    files = RowFiles(folder)
+    train, heldout = (list(datasets.load_from_disk(side)) for side in (files.train, files.heldout))
     return train, heldout
 
 
 def test_drops_are_counted_by_reason_and_no_row_is_cut(tmp_path: Path, pocket: PromptFormat) -> None:
-    good = list(iter_traces("pocket", limit=60))
+    good = list(chain.from_iterable(open_source("pocket", limit=60)))
     lengths = sorted(len(row(one, pocket)["input_ids"]) for one in good)
     cap = lengths[39]
     wrong = [replace(one, trace=replace(one.trace, answer="-1")) for one in good[:7]]
@@ -96,7 +97,7 @@ def test_drops_are_counted_by_reason_and_no_row_is_cut(tmp_path: Path, pocket: P
     assert all(one["input_ids"] == texts[one["problem_id"]] for one in (*train, *heldout))
     assert found["longest"] == max(len(one["input_ids"]) for one in train) <= cap
     assert found["trained_tokens"] == sum(label != IGNORED for one in train for label in one["labels"])
-    head = [json.loads(line) for line in (tmp_path / "data" / HEAD).read_text().splitlines()]
+    head = [json.loads(line) for line in RowFiles(tmp_path / "data").head.read_text().splitlines()]
     assert [one["problem_id"] for one in head] == [one["problem_id"] for one in train][:20]
     assert all(one["trained"].endswith("<｜end▁of▁sentence｜>") for one in head)
 
@@ -142,7 +143,7 @@ def test_a_part_without_rows_stops_nothing(tmp_path: Path, pocket: PromptFormat)
 def test_an_interrupted_format_goes_on_from_its_finished_parts(
     tmp_path: Path, pocket: PromptFormat, num_proc: int
 ) -> None:
-    some = list(iter_traces("pocket", limit=70))
+    some = list(chain.from_iterable(open_source("pocket", limit=70)))
     whole = built(tmp_path / "whole", iter(some), pocket, heldout=5, size=20)
 
     def torn() -> Iterator[TracedProblem]:
@@ -192,16 +193,19 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_a_part_that_a_worker_of_a_killed_run_finishes_too_is_the_same_part(
     tmp_path: Path, pocket: PromptFormat
 ) -> None:
-    maker = Maker(prompts=pocket, rows=Rows(), filters=Filters(), suites=(), keep_dropped=False)
-    some = [[one] for one in iter_traces("pocket", limit=5)]
-    first = maker.write(tmp_path / "00000", some)
+    maker = PartMaker(prompts=pocket, rows=Rows(), filters=Filters(), suites=(), keep_dropped=False)
+    some = list(open_source("pocket", limit=5))
+    first = maker.make(tmp_path / "00000", some)
     before = sha256_tree(tmp_path)
-    assert maker.write(tmp_path / "00000", some) == first
+    assert maker.make(tmp_path / "00000", some) == first
     assert sha256_tree(tmp_path) == before
 
 
 def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: PromptFormat) -> None:
-    some = [*iter_traces("pocket", limit=90), *(traced(answer="5", name=f"w{n}") for n in range(9))]
+    some = [
+        *chain.from_iterable(open_source("pocket", limit=90)),
+        *(traced(answer="5", name=f"w{n}") for n in range(9)),
+    ]
     suite = load_suite("pocket_val")
     leaked = [traced(name=one.id, asked=one.statement, gold=one.gold, answer=one.gold) for one in suite.problems[:5]]
     found = [
@@ -219,10 +223,10 @@ def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: Pro
     assert found[0] == found[1]
     assert found[0]["drops"] == {"in pocket_val": 5, "wrong": 9}
     assert sha256_tree(tmp_path / "1") == sha256_tree(tmp_path / "3")
-    dropped = [json.loads(line) for line in (tmp_path / "1" / DROPPED).read_text().splitlines()]
+    dropped = [json.loads(line) for line in RowFiles(tmp_path / "1").dropped.read_text().splitlines()]
     assert [one["reason"] for one in dropped] == ["wrong"] * 9 + ["in pocket_val"] * 5
     assert {"id", "statement", "gold", "trace", "answer", "where"} <= dropped[0].keys()
-    pairs = [json.loads(line) for line in (tmp_path / "1" / OVERLAP).read_text().splitlines()]
+    pairs = [json.loads(line) for line in RowFiles(tmp_path / "1").overlap.read_text().splitlines()]
     assert [(pair["name"], pair["kind"], pair["row"]["id"]) for pair in pairs] == [
         ("pocket_val", "exact", one.id) for one in suite.problems[:5]
     ]
@@ -252,7 +256,7 @@ def test_of_a_problems_traces_those_of_the_policy_are_kept(
     by_problem = {9: expected[0], 3: expected[1], 6: expected[2]}
     assert sorted(lengths) == sorted(by_problem[length] for length in kept * 2)
     assert found["drops"].get("policy", 0) == 6 - 2 * len(kept)
-    dropped = [json.loads(line) for line in (tmp_path / "data" / DROPPED).read_text().splitlines()]
+    dropped = [json.loads(line) for line in RowFiles(tmp_path / "data").dropped.read_text().splitlines()]
     assert [one["reason"] for one in dropped] == ["policy"] * (6 - 2 * len(kept))
 
 
@@ -288,7 +292,10 @@ def test_a_policy_that_nothing_meets_drops_the_problem(tmp_path: Path, pocket: P
 def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) -> None:
     prompts = load_prompt_format(ModelSource(name=name, location=str(shared / "tokenizers" / name)))
     mirror = shared / "data" / "hub"
-    some = [*islice(iter_traces("gsm8k", mirror=mirror), 40), *iter_traces("openr1", mirror=mirror)]
+    some = [
+        *islice(chain.from_iterable(open_source("gsm8k", mirror=mirror)), 40),
+        *chain.from_iterable(open_source("openr1", mirror=mirror)),
+    ]
     odd = traced(name="odd", asked="Où est e\u0301?", text="  e\u0301 ﬁ ½ ∑ \U0001d465 中 \t x  \n\n\n . , ! 's")
     found = built(tmp_path / "data", iter([*some, odd]), prompts, max_tokens=8192, filters=Filters(foreign=1.0))
     assert found["parity"] == {"rows": 55, "mismatches": 0}

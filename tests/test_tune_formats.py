@@ -15,7 +15,7 @@ from mathlete.export.formats import EXPORT_FORMATS, ExportFormat, export_bytes, 
 from mathlete.export.formats.q8_0 import GGUF_FILE
 from mathlete.export.settings import Export
 from mathlete.models import load_model, load_prompt_format, model_source
-from mathlete.pocket import generate
+from mathlete.pocket import generate_items
 from mathlete.runs import read_json, write_json
 from mathlete.shipped import data_folder
 
@@ -24,7 +24,7 @@ PROMPTS = load_prompt_format(model_source("pocket"))
 IDS = [
     PROMPTS.prompt_ids(item.problem.statement)
     + PROMPTS.completion_ids(trace=str(item.trace), answer=item.problem.gold)[:60]
-    for item in generate(families=("hard", "easy"), count=4, seed=5, split="test")
+    for item in generate_items(families=("hard", "easy"), count=4, seed=5, split="test")
 ]
 NAMES = [
     pytest.param(name, marks=[pytest.mark.skip(reason=f"needs the package {one.package}")] if missing else [])
@@ -112,7 +112,7 @@ def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path) 
     pytest.importorskip("gguf", reason="needs the package gguf")
     folder = written(exports, "q8_0")
     server, model = served(folder), load_export(folder)
-    for item in generate(families=("hard",), count=4, seed=9, split="test"):
+    for item in generate_items(families=("hard",), count=4, seed=9, split="test"):
         ids = PROMPTS.prompt_ids(item.problem.statement)
         for token in greedy(server, ids, 40):
             with torch.inference_mode():

@@ -1,6 +1,6 @@
 """Packing: every row whole and once, and the same loss and gradients as rows that share nothing."""
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import datasets
@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from mathlete.corpus.settings import Filters
-from mathlete.corpus.stream import iter_traces
+from mathlete.corpus import open_source
 from mathlete.errors import UserError
 from mathlete.models import load_model, load_prompt_format, model_source
-from mathlete.rows.packing import best_fit, packed
-from mathlete.rows.rows import row_of
-from mathlete.rows.settings import Rows
+from mathlete.rows.packing import best_fit, pack_rows
+from mathlete.rows.settings import Filters, Rows
+from mathlete.rows.token_rows import make_row
 
 BUDGET = 256
 
@@ -25,8 +24,8 @@ BUDGET = 256
 def rows() -> datasets.Dataset:
     prompts = load_prompt_format(model_source("pocket"))
     made = [
-        row_of(one, prompts=prompts, rows=Rows(), filters=Filters(duplicates="keep"))
-        for one in iter_traces("pocket", limit=24)
+        make_row(one, prompts=prompts, rows=Rows(), filters=Filters(duplicates="keep"))
+        for one in chain.from_iterable(open_source("pocket", limit=24))
     ]
     return datasets.Dataset.from_list(made)
 
@@ -61,7 +60,7 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_apart(rows: dataset
     model = load_model(model_source("pocket"))
     apart = [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
-    sequences = list(packed(rows, budget=BUDGET))
+    sequences = list(pack_rows(rows, budget=BUDGET))
     assert len(sequences) < len(rows) / 2
     together = [collate(sequences[at : at + batch]) for at in range(0, len(sequences), batch)]
     expected, gradients = loss_and_gradients(model, apart)
@@ -74,7 +73,7 @@ def test_without_the_borders_the_loss_would_be_another(rows: datasets.Dataset) -
     model = load_model(model_source("pocket"))
     apart = [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
     run_on = [
-        {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in packed(rows, budget=BUDGET)
+        {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in pack_rows(rows, budget=BUDGET)
     ]
     assert loss_and_gradients(model, run_on)[0] > 1.05 * loss_and_gradients(model, apart)[0]
 
@@ -82,5 +81,5 @@ def test_without_the_borders_the_loss_would_be_another(rows: datasets.Dataset) -
 def test_a_row_longer_than_a_sequence_is_an_error(rows: datasets.Dataset) -> None:
     longest = max(rows["tokens"])
     with pytest.raises(UserError, match=f"--tune.pack must hold the longest row, got {longest - 1} for {longest}"):
-        packed(rows, budget=longest - 1)
-    assert sum(map(sum, packed(rows, budget=longest)["seq_lengths"])) == sum(rows["tokens"])
+        pack_rows(rows, budget=longest - 1)
+    assert sum(map(sum, pack_rows(rows, budget=longest)["seq_lengths"])) == sum(rows["tokens"])

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.corpus.settings import Filters
-from mathlete.corpus.stream import iter_traces
+from mathlete.corpus import open_source
 from mathlete.corpus.suites import load_suite
 from mathlete.errors import UserError
 from mathlete.models import load_prompt_format, model_source
+from mathlete.rows.figures import RowFigures
 from mathlete.rows.format import format_rows
-from mathlete.rows.parts import Maker
-from mathlete.rows.ray_parts import parts_on_ray
-from mathlete.rows.settings import Rows
+from mathlete.rows.parts import PartMaker
+from mathlete.rows.ray_parts import make_parts_on_ray
+from mathlete.rows.settings import Filters, Rows
 from mathlete.runs import sha256_tree
 from mathlete.traces import TracedProblem
 
@@ -28,17 +28,17 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def maker() -> Maker:
+def maker() -> PartMaker:
     prompts = load_prompt_format(model_source("pocket"))
     suites = [load_suite("pocket_val")]
-    return Maker(prompts=prompts, rows=Rows(), filters=Filters(), suites=suites, keep_dropped=True)
+    return PartMaker(prompts=prompts, rows=Rows(), filters=Filters(), suites=suites, keep_dropped=True)
 
 
-def built(folder: Path, maker: Maker, *, ray: str | None, count: int = 120) -> dict[str, object]:
+def built(folder: Path, maker: PartMaker, *, ray: str | None, count: int = 120) -> RowFigures:
     folder.mkdir()
     return format_rows(
         folder,
-        traced=([one] for one in iter_traces("pocket", limit=count)),
+        traced=open_source("pocket", limit=count),
         total=None,
         maker=maker,
         seed=0,
@@ -51,7 +51,7 @@ def built(folder: Path, maker: Maker, *, ray: str | None, count: int = 120) -> d
 
 @pytest.mark.slow
 @on_ray
-def test_a_cluster_makes_the_very_rows_of_one_process(tmp_path: Path, maker: Maker) -> None:
+def test_a_cluster_makes_the_very_rows_of_one_process(tmp_path: Path, maker: PartMaker) -> None:
     assert built(tmp_path / "ray", maker, ray="local") == built(tmp_path / "here", maker, ray=None)
     assert sha256_tree(tmp_path / "ray") == sha256_tree(tmp_path / "here")
 
@@ -70,7 +70,7 @@ def workers() -> list[int]:
 
 @pytest.mark.slow
 @on_ray
-def test_a_killed_worker_loses_nothing(tmp_path: Path, maker: Maker) -> None:
+def test_a_killed_worker_loses_nothing(tmp_path: Path, maker: PartMaker) -> None:
     def kill() -> None:
         until = time.monotonic() + 60
         while time.monotonic() < until and not (found := workers()):
@@ -90,7 +90,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, maker: Maker) -> None:
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
-def test_without_the_package_the_error_names_the_extra(tmp_path: Path, maker: Maker) -> None:
+def test_without_the_package_the_error_names_the_extra(tmp_path: Path, maker: PartMaker) -> None:
     nothing: Iterator[list[TracedProblem]] = iter(())
     with pytest.raises(UserError, match="needs the ray package"):
-        list(parts_on_ray(tmp_path, nothing, maker=maker, workers=2, address="local", size=20))
+        list(make_parts_on_ray(tmp_path, nothing, maker=maker, workers=2, address="local", size=20))

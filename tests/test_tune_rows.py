@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.corpus.programs import written_by
-from mathlete.corpus.settings import Filters
-from mathlete.corpus.stream import iter_traces
+from mathlete.corpus import open_source
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, load_prompt_format, model_source
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.rows.rows import IGNORED, Row, mismatch, row_of
-from mathlete.rows.settings import Rows
+from mathlete.rows.programs import split_by_writer
+from mathlete.rows.settings import Filters, Rows
+from mathlete.rows.token_rows import IGNORED, TokenRow, find_mismatch, make_row
 from mathlete.traces import Trace, TracedProblem
 
 
@@ -34,8 +33,8 @@ def traced(
     return TracedProblem(problem=problem, trace=Trace(problem_id=name, text=text, answer=answer, generator="test"))
 
 
-def row(one: TracedProblem, prompts: PromptFormat) -> Row:
-    found = row_of(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
+def row(one: TracedProblem, prompts: PromptFormat) -> TokenRow:
+    found = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
     assert not isinstance(found, str), found
     return found
 
@@ -71,7 +70,7 @@ def check_span(one: TracedProblem, prompts: PromptFormat) -> None:
 
 
 def test_the_pocket_model_trains_on_exactly_what_follows_the_served_prompt(pocket: PromptFormat) -> None:
-    for one in iter_traces("pocket", limit=40, seed=3):
+    for one in chain.from_iterable(open_source("pocket", limit=40, seed=3)):
         check_span(one, pocket)
 
 
@@ -83,9 +82,9 @@ def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(shared
         tokenize=False,
     )
     assert "why" not in str(lost)
-    for one in islice(iter_traces("gsm8k", mirror=shared / "data" / "hub"), 20):
+    for one in islice(chain.from_iterable(open_source("gsm8k", mirror=shared / "data" / "hub")), 20):
         check_span(one, prompts)
-    for one in islice(iter_traces("openr1", mirror=shared / "data" / "hub"), 5):
+    for one in islice(chain.from_iterable(open_source("openr1", mirror=shared / "data" / "hub")), 5):
         check_span(one, prompts)
 
 
@@ -102,7 +101,7 @@ def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(shared
     ],
 )
 def test_an_unfit_trace_is_dropped_with_its_reason(pocket: PromptFormat, one: TracedProblem, reason: str) -> None:
-    found = row_of(one, prompts=pocket, rows=Rows(max_tokens=256), filters=Filters(repeats=1.0))
+    found = make_row(one, prompts=pocket, rows=Rows(max_tokens=256), filters=Filters(repeats=1.0))
     assert found in reason.split(" or ")
 
 
@@ -126,14 +125,14 @@ BOXED = "First think.\nSo it is $\\boxed{4}$, is it?\n" + "Wait, check again. " 
 def test_a_long_trace_is_shortened_to_its_box_only_on_request(
     pocket: PromptFormat, one: TracedProblem, shorten: bool, found: str
 ) -> None:
-    made = row_of(one, prompts=pocket, rows=Rows(max_tokens=160, shorten=shorten), filters=Filters(repeats=1.0))
+    made = make_row(one, prompts=pocket, rows=Rows(max_tokens=160, shorten=shorten), filters=Filters(repeats=1.0))
     if isinstance(made, str):
         assert made == found
         return
     assert made["shortened"]
     text = str(pocket.tokenizer.decode(made["input_ids"][made["prompt_tokens"] : -1]))
     assert text == f"{found}\n</think>\n\n\\boxed{{4}}"
-    assert not mismatch(made, completion=text, prompts=pocket)
+    assert not find_mismatch(made, completion=text, prompts=pocket)
 
 
 RAN = (
@@ -150,8 +149,8 @@ def test_what_a_tool_wrote_has_no_loss(request: pytest.FixtureRequest, name: str
     folder = "" if name == "pocket" else str(request.getfixturevalue("shared") / "tokenizers" / name)
     prompts = load_prompt_format(ModelSource(name=name, location=folder) if folder else model_source(name))
     one = traced(text=text)
-    assert row_of(one, prompts=prompts, rows=Rows(), filters=Filters()) == "tool output"
-    made = row_of(one, prompts=prompts, rows=Rows(), filters=Filters(tool_output="mask"))
+    assert make_row(one, prompts=prompts, rows=Rows(), filters=Filters()) == "tool output"
+    made = make_row(one, prompts=prompts, rows=Rows(), filters=Filters(tool_output="mask"))
     assert not isinstance(made, str), made
     at = made["prompt_tokens"]
     decode = prompts.tokenizer.decode
@@ -166,15 +165,15 @@ def test_what_a_tool_wrote_has_no_loss(request: pytest.FixtureRequest, name: str
     for index, label in ((masked, made["input_ids"][masked]), (at, IGNORED), (at, 0)):
         labels = [*made["labels"][:index], label, *made["labels"][index + 1 :]]
         wrong: Any = {**made, "labels": labels}
-        assert mismatch(wrong, completion=completion, prompts=prompts) == "labels"
+        assert find_mismatch(wrong, completion=completion, prompts=prompts) == "labels"
 
 
 @given(st.text(alphabet="a`\n outp4", max_size=60))
 def test_the_parts_of_a_trace_are_the_trace(text: str) -> None:
-    assert "".join(part for part, _ in written_by(text)) == text
+    assert "".join(part for part, _ in split_by_writer(text)) == text
 
 
-TRAPS: dict[str, Callable[[Row, PromptFormat], Row]] = {
+TRAPS: dict[str, Callable[[TokenRow, PromptFormat], TokenRow]] = {
     "prompt": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:3], 65, *row["input_ids"][4:]]},
     "completion": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:-3], *row["input_ids"][-2:]]},
     "eos": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:-1], 65]},
@@ -187,8 +186,8 @@ def test_what_is_not_served_or_not_trained_is_a_mismatch(pocket: PromptFormat, n
     one = traced()
     good = row(one, pocket)
     text = pocket.completion(trace=one.trace.text, answer=one.trace.answer)
-    assert mismatch(good, completion=text, prompts=pocket) == ""
-    assert mismatch(TRAPS[name](good, pocket), completion=text, prompts=pocket) == name
+    assert find_mismatch(good, completion=text, prompts=pocket) == ""
+    assert find_mismatch(TRAPS[name](good, pocket), completion=text, prompts=pocket) == name
 
 
 def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think.") -> PromptFormat:
@@ -227,4 +226,4 @@ def test_a_template_that_has_closed_the_reasoning_is_refused() -> None:
 
 def test_a_template_that_doubles_bos_has_no_parity() -> None:
     prompts = edited(model_source("pocket"), old="bos_token}}", new="bos_token}}{{bos_token}}")
-    assert row_of(traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity"
+    assert make_row(traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity"

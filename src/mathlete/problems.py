@@ -1,4 +1,4 @@
-"""Problem: one question with its gold answer, and the JSONL files that hold many of them."""
+"""Problem: one question with its gold answer, and the JSONL files of many."""
 
 import json
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ class Problem:
     id: str
     statement: str
     gold: str
-    """The right answer as its source writes it."""
+    """The right answer as the source writes it."""
     source: str = ""
-    """Hub id or generator the problem came from."""
+    """Hub id or generator that the problem came from."""
     subset: str = ""
     """Level, subject or family; results are also given per subset."""
     licence: str = ""
@@ -29,11 +29,11 @@ _FIELDS = tuple(field.name for field in fields(Problem))
 _REQUIRED = ("id", "statement", "gold")
 
 
-def problem_from(row: object, *, where: str) -> Problem:
-    """The Problem in a parsed JSON row.
+def parse_problem(row: object, *, where: str) -> Problem:
+    """Return the problem in a parsed JSON row.
 
     Raises:
-        UserError: the row is not a Problem; `where` (file:line) is named.
+        UserError: the row is not a problem; the message names `where` (file:line).
     """
     if not isinstance(row, dict):
         raise UserError(f"{where}: a problem must be a JSON object", value=type(row).__name__, cure=_CURE)
@@ -50,15 +50,15 @@ _CURE = 'write one {"id": "…", "statement": "…", "gold": "…"} a line (sour
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """The problems of a JSONL file, in file order.
+    """Read the problems of a JSONL file, in file order.
 
     Raises:
-        UserError: a line that is not a Problem, a repeated id, or no problem at all.
+        UserError: a line that is not a problem, a repeated id, or no problem at all.
     """
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for where, row in read_json_lines(path):
-        problem = problem_from(row, where=where)
+        problem = parse_problem(row, where=where)
         if problem.id in seen:
             raise UserError(
                 f"{where}: ids must be unique", value=f"{problem.id!r}, first at {seen[problem.id]}", cure="rename one"
@@ -71,10 +71,10 @@ def read_problems(path: Path) -> list[Problem]:
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """Writes one problem a line, atomically."""
+    """Write one problem per line, atomically."""
     write_atomically(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems))
 
 
-def problems_sha256(problems: Iterable[Problem]) -> str:
-    """SHA-256 over the problems' content and order: what freezes a suite, whatever file or hub it came from."""
+def hash_problems(problems: Iterable[Problem]) -> str:
+    """Return the SHA-256 of the problems' content and order, which identifies a suite wherever it was read from."""
     return sha256_json([asdict(problem) for problem in problems])

@@ -1,4 +1,4 @@
-"""`python -m train data overlap`: which rows of a file are problems of a suite."""
+"""`python -m train data overlap`: lists the rows of a file that are problems of a suite."""
 
 import json
 from collections import Counter
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from mathlete.command import Command, console, progress
+from mathlete.overlap import Pair
 from mathlete.runs import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from mathlete.corpus.overlap import Pair
 
 _SHOWN = 20
 
@@ -36,10 +35,10 @@ class OverlapSettings:
 
 
 def overlap(settings: OverlapSettings) -> dict[str, object]:
-    """Prints the pairs of rows and suites' problems that are the same problem; returns their counts."""
-    from mathlete.corpus.overlap import SuiteIndex, pair_line
+    """Print the pairs of a row and a suite's problem that are the same problem; return their counts."""
     from mathlete.corpus.suites import load_suite
     from mathlete.corpus.tables import read_statements
+    from mathlete.overlap.suite_index import SuiteIndex
 
     out = console(json=settings.json)
     suites = [load_suite(name, mirror=settings.mirror) for name in settings.suite]
@@ -52,9 +51,8 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
     if len(pairs) > _SHOWN:
         out.print(f"… and {len(pairs) - _SHOWN} more pairs; --out FILE writes them all")
     if settings.out:
-        write_atomically(
-            settings.out, "".join(json.dumps(pair_line(pair), ensure_ascii=False) + "\n" for pair in pairs)
-        )
+        lines = (json.dumps(pair.to_json(), ensure_ascii=False) + "\n" for pair in pairs)
+        write_atomically(settings.out, "".join(lines))
     kinds = Counter(pair.kind for pair in pairs)
     counts: dict[str, object] = {
         "pairs": len(pairs),
@@ -66,7 +64,7 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
     return counts
 
 
-def _print(out: "Console", pair: "Pair") -> None:
+def _print(out: "Console", pair: Pair) -> None:
     from rich.markup import escape
 
     out.print(f"[bold]{pair.kind}[/] {pair.similarity:.2f} · row {escape(pair.row.id)} is {escape(pair.suite.id)}")

@@ -8,7 +8,7 @@ import tyro
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
-from mathlete.pocket.base import PocketBaseConfig
+from mathlete.pocket import PocketBaseConfig, build_pocket_base, generate_items, write_items
 from mathlete.runs import run_step, sha256_file
 
 
@@ -25,7 +25,6 @@ class PocketBaseSettings:
 
 def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
     """Pretrains the pocket model, or goes on with a run that was stopped; returns where it is and its figures."""
-    from mathlete.pocket.base import build_pocket_base
     from train.steps import describe_step
 
     settings.base.check()
@@ -67,16 +66,13 @@ class PocketProblemsSettings:
 
 def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
     """Writes generated problems into a file; returns their count and the file's hash."""
-    from mathlete.pocket import generate
-    from mathlete.pocket.suite import write_items
-
     if settings.count < 1:
         raise UserError("--count must be at least 1", value=settings.count, cure="use --count 1000")
     file = settings.out or settings.file
     if file is None or None not in (settings.out, settings.file):
         given = "both FILE and --out" if file else "none"
         raise UserError("pocket-problems writes one file", value=given, cure="use --out problems.jsonl")
-    items = generate(
+    items = generate_items(
         families=settings.families,
         count=settings.count,
         seed=settings.seed,

@@ -18,14 +18,12 @@ commits are in `mathlete.models.names.HUB_MODELS`; those of the 4-bit copies are
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from mathlete.command import LeadingFlags
-from mathlete.corpus.settings import Corpus, Filters
-from mathlete.corpus.tables import FORMATS
+from mathlete.corpus import Corpus, names_file
 from mathlete.export import Forgetting, Survival
 from mathlete.models import default_model
-from mathlete.rows.settings import Rows
+from mathlete.rows import Filters, Rows
 from mathlete.tune import METHODS, Lora, Recipe, Tune
 from train.settings import AfterTraining, DataSettings, MathSettings
 
@@ -80,7 +78,7 @@ def preset(model: str) -> MathSettings:
 def default_settings(flags: LeadingFlags) -> MathSettings:
     """The settings that hold where the command line says nothing else: the model's preset, fitted to the method."""
     settings = with_method(preset(_preset_name(flags)), flags.last("method"))
-    if any(_names_a_file(word) for word in flags.values("source")):
+    if any(names_file(word) for word in flags.values("source")):
         # The preset's limit is that of its own source: a user's file is read to its end.
         corpus = replace(settings.data.corpus, limit=None)
         return replace(settings, data=replace(settings.data, corpus=corpus))
@@ -94,15 +92,6 @@ def _preset_name(flags: LeadingFlags) -> str:
         return "a model that is not the pocket model"
     # --help must not wait until torch has looked for a GPU.
     return "pocket" if flags.asks_for_help else default_model()[0]
-
-
-def _names_a_file(source: str) -> bool:
-    """Whether a word of --source names a file, with or without a weight.
-
-    >>> [_names_a_file(word) for word in ("mine.jsonl", "mine.jsonl=2", "gsm8k=1")]
-    [True, True, False]
-    """
-    return any(Path(word).suffix in FORMATS for word in (source, source.rpartition("=")[0]))
 
 
 def with_method(settings: MathSettings, method: str | None) -> MathSettings:

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mathlete.corpus.settings import Corpus, Filters
+from mathlete.corpus import Corpus
 from mathlete.errors import UserError
 from mathlete.export import Export, Forgetting, MergeBase, Survival
 from mathlete.models import GpuName
-from mathlete.rows.settings import Rows
+from mathlete.rows import Filters, Rows
 from mathlete.tune import Recipe
 
 Until = Literal["format", "tune", "merge", "export"]

@@ -1,9 +1,7 @@
-"""`python -m train data show`: what a run's rows are, in a terminal."""
+"""`python -m train data show`: shows a run's rows in a terminal."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +9,14 @@ import tyro
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
+from mathlete.overlap import Pair
+from mathlete.problems import Problem
+from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason
 from mathlete.runs import read_json
 
 if TYPE_CHECKING:
-    from numpy import ndarray
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -39,7 +41,7 @@ class ShowSettings:
 
 
 def show(settings: ShowSettings) -> dict[str, object]:
-    """Prints the run's histograms, drops, pairs and first rows; returns the numbers.
+    """Print the run's histograms, drops, pairs and first rows; return the numbers.
 
     Raises:
         UserError: not the folder of a run whose rows are made.
@@ -51,40 +53,56 @@ def show(settings: ShowSettings) -> dict[str, object]:
         value = f"no finished format step in {data}"
         raise UserError("RUN must be a run's folder", value=value, cure="run python -m train math --until format first")
     figures: Any = manifest["figures"]
-    columns = _columns(data)
+    files, columns = RowFiles(data), _read_columns(RowFiles(data))
     out = console(json=settings.json)
-    for title in ("prompt", "trained"):
-        out.print(_histogram(f"{title} tokens a row", columns[title]))
-    for title in ("source", "level"):
-        out.print(_counts(title, columns[title]))
-    _print_drops(out, figures)
-    _print_pairs(out, _lines(data / "overlap.jsonl", settings.pairs))
-    _print_dropped(out, _lines(data / "dropped.jsonl", settings.dropped))
-    for row in _lines(data / "head.jsonl", settings.rows):
+    out.print(_histogram("prompt tokens a row", columns.prompt_tokens))
+    out.print(_histogram("trained tokens a row", columns.trained_tokens))
+    out.print(_counts("source", columns.sources))
+    out.print(_counts("level", columns.levels))
+    _print_drops(out, FormatFigures.from_json(figures))
+    _print_pairs(out, files.read_overlap(settings.pairs))
+    _print_dropped(out, files.read_dropped(settings.dropped))
+    for row in files.read_head(settings.rows):
         _print_row(out, row)
-    trained = columns["trained"]
     return {
         **{key: figures[key] for key in ("rows", "heldout", "kept", "drops", "parity", "packing", "suites")},
-        "trained_tokens": _summary(trained),
-        "sources": columns["source"],
-        "levels": columns["level"],
+        "trained_tokens": _summary(columns.trained_tokens),
+        "sources": columns.sources,
+        "levels": columns.levels,
     }
 
 
-def _columns(data: Path) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """The columns of the rows that are summed up."""
+
+    prompt_tokens: "NDArray[np.int64]"
+    trained_tokens: "NDArray[np.int64]"
+    sources: dict[str, int]
+    """{source: rows}."""
+    levels: dict[str, int]
+    """{level, subject or family: rows}."""
+
+
+def _read_columns(files: RowFiles) -> _Columns:
     import datasets
     import numpy as np
 
-    table = datasets.load_from_disk(data / "train").data
-    columns = {"prompt": "prompt_tokens", "trained": "trained_tokens"}
-    groups: dict[str, Any] = {title: table.column(name).to_numpy() for title, name in columns.items()}
-    for title, name in (("source", "source"), ("level", "subset")):
+    table = datasets.load_from_disk(files.train).data
+
+    def count(name: str) -> dict[str, int]:
         values, counts = np.unique(table.column(name).to_numpy().astype(str), return_counts=True)
-        groups[title] = {value or "unnamed": int(count) for value, count in zip(values, counts, strict=True)}
-    return groups
+        return {value or "unnamed": int(count) for value, count in zip(values, counts, strict=True)}
+
+    return _Columns(
+        prompt_tokens=table.column("prompt_tokens").to_numpy(),
+        trained_tokens=table.column("trained_tokens").to_numpy(),
+        sources=count("source"),
+        levels=count("subset"),
+    )
 
 
-def _summary(values: "ndarray[Any, Any]") -> dict[str, int]:
+def _summary(values: "NDArray[np.int64]") -> dict[str, int]:
     import numpy as np
 
     points = {"least": 0, "p10": 10, "median": 50, "p90": 90, "most": 100}
@@ -101,7 +119,7 @@ def _table(title: str, *columns: str) -> "Table":
     return table
 
 
-def _histogram(title: str, values: "ndarray[Any, Any]") -> "Table":
+def _histogram(title: str, values: "NDArray[np.int64]") -> "Table":
     import numpy as np
 
     # Lengths of reasoning are spread over powers of ten: equal bins would put nearly all into the first.
@@ -130,61 +148,56 @@ def _bar(count: int, most: int) -> str:
     return "█" * max(1, round(_WIDTH * count / most)) if count else ""
 
 
-def _print_drops(out: "Console", figures: Mapping[str, Any]) -> None:
-    from mathlete.corpus.card import reason_in_words
-
-    table = _table(f"left out of {figures['traces']} traces", "reason", "traces", "")
-    for reason, count in sorted(figures["drops"].items(), key=lambda item: -item[1]):
-        table.add_row(reason, str(count), reason_in_words(reason))
-    out.print(table if figures["drops"] else f"left out of {figures['traces']} traces: none")
-    parity, packing = figures["parity"], figures["packing"]
+def _print_drops(out: "Console", figures: FormatFigures) -> None:
+    table = _table(f"left out of {figures.traces} traces", "reason", "traces", "")
+    for reason, count in sorted(figures.drops.items(), key=lambda item: -item[1]):
+        table.add_row(reason, str(count), explain_reason(reason))
+    out.print(table if figures.drops else f"left out of {figures.traces} traces: none")
+    parity, packing = figures.parity, figures.packing
     out.print(
-        f"bad rows {figures['bad_rows']['rows']} · parity {parity['rows']} rows, {parity['mismatches']} mismatches · "
-        f"packed into {packing['budget']} tokens: {packing['efficiency']:.1%} full · "
-        f"kept clear of {', '.join(figures['suites']) or 'no suite'}"
+        f"bad rows {figures.bad_rows.rows} · parity {parity.rows} rows, {parity.mismatches} mismatches · "
+        f"packed into {packing.budget} tokens: {packing.efficiency:.1%} full · "
+        f"kept clear of {', '.join(figures.suites) or 'no suite'}"
     )
 
 
-def _lines(file: Path, count: int) -> Sequence[dict[str, Any]]:
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in islice(lines, count)]
-
-
-def _print_pairs(out: "Console", pairs: Sequence[dict[str, Any]]) -> None:
+def _print_pairs(out: "Console", pairs: Sequence[Pair]) -> None:
     from rich.table import Table
 
     if not pairs:
         return
     table = Table("row", "suite's problem", title="problems of suites, left out", title_justify="left", show_lines=True)
     for pair in pairs:
-        head = f"{pair['kind']} {pair['similarity']:.2f} · "
-        ids = f"{head}{pair['row']['id']}\n", f"{pair['name']} · {pair['suite']['id']}\n"
-        texts = (" ".join(pair[side]["statement"].split())[:300] for side in ("row", "suite"))
-        table.add_row(*(_text((one, "bold"), (text, "")) for one, text in zip(ids, texts, strict=True)))
+        table.add_row(
+            _problem(f"{pair.kind} {pair.similarity:.2f} · {pair.row.id}", pair.row),
+            _problem(f"{pair.suite_name} · {pair.suite.id}", pair.suite),
+        )
     out.print(table)
 
 
-def _print_dropped(out: "Console", dropped: Sequence[dict[str, Any]]) -> None:
+def _problem(title: str, problem: Problem) -> "Text":
+    return _text((f"{title}\n", "bold"), (" ".join(problem.statement.split())[:300], ""))
+
+
+def _print_dropped(out: "Console", dropped: Sequence[DroppedTrace]) -> None:
     for one in dropped:
-        end = " ".join(str(one.get("trace", "")).split())[-160:]
-        what = one.get("error") or f"{one['id']} {one.get('where', '')} · gold {one['gold']} · … {end}"
-        out.print(_text((f"left out: {one['reason']} · ", "bold red"), (what, "")))
+        end = " ".join((one.trace or "").split())[-160:]
+        what = one.error or f"{one.id} {one.where or ''} · gold {one.gold} · … {end}"
+        out.print(_text((f"left out: {one.reason} · ", "bold red"), (what, "")))
 
 
-def _print_row(out: "Console", row: Mapping[str, Any]) -> None:
-    head = f"row {row['problem_id']} · {row['prompt_tokens']} tokens of prompt, {row['trained_tokens']} with loss"
+def _print_row(out: "Console", row: RowText) -> None:
+    head = f"row {row.problem_id} · {row.prompt_tokens} tokens of prompt, {row.trained_tokens} with loss"
     out.print(_text((head, "bold")))
-    out.print(_text(*((_middle_left_out(text), "green" if trained else "dim") for text, trained in row["spans"])))
+    out.print(_text(*((_shorten_middle(text), "green" if trained else "dim") for text, trained in row.spans)))
 
 
-def _middle_left_out(text: str) -> str:
+def _shorten_middle(text: str) -> str:
     return text if len(text) <= 1500 else f"{text[:900]}\n…\n{text[-500:]}"
 
 
 def _text(*parts: tuple[str, str]) -> "Text":
-    """(text, style) pairs, never taken for markup: problems are full of brackets."""
+    """Join (text, style) pairs; the texts are not markup, because problems are full of brackets."""
     from rich.text import Text
 
     return Text.assemble(*parts)

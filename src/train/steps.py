@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.command import busy, noting, progress
-from mathlete.corpus.stream import parse_spec
+from mathlete.corpus import parse_source
 from mathlete.errors import UserError
 from mathlete.export import ANSWERS, EXPORT_FORMATS, TunedModel, export_model, measure_effect, merge_adapter
 from mathlete.models import ModelSource
-from mathlete.rows.format import DROPPED, HELDOUT, TRAIN, parts_kept
+from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Step, require_space, run_step, sha256_json
 from mathlete.tune import AdapterFolder, Recipe, ranks, train_adapter
-from train.data import Data
 from train.settings import MathSettings
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
@@ -56,14 +55,22 @@ class MathRun:
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(key)[:8]}"
 
     @cached_property
-    def source(self) -> Data:
+    def formatting(self) -> FormatStep:
         """The problems, traces and suites that the rows are made of."""
-        return Data(settings=self.settings.data, model=self.model, seed=self.settings.seed)
+        data = self.settings.data
+        return FormatStep(
+            corpus=data.corpus, rows=data.rows, filters=data.filters, model=self.model, seed=self.settings.seed
+        )
 
     @property
     def data(self) -> Path:
         """The folder of the rows."""
         return self.folder / "data"
+
+    @property
+    def rows(self) -> RowFiles:
+        """The files in the folder of the rows."""
+        return RowFiles(self.data)
 
     @property
     def adapter(self) -> Path:
@@ -95,7 +102,7 @@ class MathRun:
     def trained_files(self) -> dict[str, Path]:
         """Base, trained weights and held-out rows, as a step's inputs."""
         weights = {file.name: file for file in sorted(self.adapter.iterdir()) if file.name.endswith(_WEIGHT_FILES)}
-        return {**self.model_files, **weights, "heldout": self.data / HELDOUT}
+        return {**self.model_files, **weights, "heldout": self.rows.heldout}
 
 
 def check_run(run: MathRun) -> None:
@@ -105,7 +112,7 @@ def check_run(run: MathRun) -> None:
         UserError: bad input, a method or base that can't be merged, a format the GPU can't run, or no room.
     """
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
-    run.source.check()
+    run.formatting.check()
     if not recipe.mergeable and until in ("merge", "export"):
         raise UserError(
             f"--method {recipe.method} trains no weights that could be merged",
@@ -119,7 +126,7 @@ def check_run(run: MathRun) -> None:
             cure="use --merge-base dequant, or --model with the original",
         )
     if after.forgetting.source:
-        parse_spec(after.forgetting.source)
+        parse_source(after.forgetting.source)
     for name in dict.fromkeys(after.export.formats) if until == "export" else ():
         EXPORT_FORMATS[name].require(after.export.gpu)
     require_space(run.folder, needed_bytes=2 * run.model.weight_bytes + _SPARE_BYTES)
@@ -161,10 +168,10 @@ def format_step(run: MathRun) -> Step:
     """Problems and traces to rows of tokens, in `data/`."""
 
     def build(folder: Path) -> dict[str, object]:
-        with bar("format") as advance, nothing_left_of_bad_input(folder), noting(lambda: [parts_kept(folder)]):
-            return run.source.build(folder, advance, say=run.say)
+        with bar("format") as advance, nothing_left_of_bad_input(folder), noting(lambda: [run.rows.describe_parts()]):
+            return run.formatting.build(folder, advance, say=run.say).to_json()
 
-    return _step(run, "format", run.data, inputs=run.source.inputs, settings=run.source.step_settings, build=build)
+    return _step(run, "format", run.data, inputs=run.formatting.inputs, settings=run.formatting.settings, build=build)
 
 
 def tune_step(run: MathRun) -> Step:
@@ -177,9 +184,9 @@ def tune_step(run: MathRun) -> Step:
         ):
             return train_in(folder, run, advance=advance, say=run.say)
 
-    inputs = {**run.model_files, "rows": run.data / TRAIN}
-    if run.settings.recipe.method == "dpo" and (run.data / DROPPED).is_file():
-        inputs["wrong"] = run.data / DROPPED
+    inputs = {**run.model_files, "rows": run.rows.train}
+    if run.settings.recipe.method == "dpo" and run.rows.dropped.is_file():
+        inputs["wrong"] = run.rows.dropped
     settings = {"seed": run.settings.seed, **recipe_settings(run.settings.recipe)}
     return _step(run, "tune", run.adapter, inputs=inputs, settings=settings, build=build)
 
@@ -219,7 +226,7 @@ def effect_step(run: MathRun) -> Step:
                 say=run.say,
             )
 
-    files = parse_spec(after.forgetting.source).files(mirror) if after.forgetting.source else []
+    files = parse_source(after.forgetting.source).files(mirror) if after.forgetting.source else []
     inputs = {**run.trained_files, **{f"general {number}": file for number, file in enumerate(files)}}
     settings = {**asdict(after.forgetting), "max_tokens": after.survival.max_tokens, "seed": seed}
     return _step(run, "effect", run.effect, inputs=inputs, settings=settings, build=build)

@@ -1,19 +1,17 @@
-"""Files of traced problems in the layouts that are about: each is recognised by its columns and read as one thing."""
+"""Files of traced problems in the common layouts, each recognised by its columns."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from mathlete.corpus.tables import FORMATS, STATEMENTS, cell_text, read_rows
+from mathlete.corpus.tables import STATEMENTS, TableRow, find_gold, format_cell, read_rows
 from mathlete.errors import OnBad, UserError, stop
-from mathlete.problems import Problem, problem_from
+from mathlete.problems import Problem, parse_problem
 from mathlete.prompts import INSTRUCTION
-from mathlete.traces import Completion, Trace, TracedProblem, has_marks, read_completion, trace_of
+from mathlete.traces import Completion, Trace, TracedProblem, has_marks, read_completion, read_trace
 
-Row = Mapping[str, Any]
 LAYOUTS = {
     "mathlete": ("id, statement, gold, trace, answer", ({"statement", "trace"}, {"statement", "gold", "answer"})),
     "messages": ("messages: a list of {role, content}", ({"messages"},)),
@@ -21,39 +19,33 @@ LAYOUTS = {
     "alpaca": ("instruction, input, output", ({"instruction", "output"},)),
     "prompt/completion": ("prompt, completion", ({"prompt", "completion"},)),
 }
-"""Name -> (its columns in words, sets of columns of which one must be there whole)."""
+"""{name: (its columns in words, sets of columns of which a row must have one)}."""
 _TRACES = ("trace", "generation", "generated_solution", "solution", "Solution", "response", "output")
-_GOLDS = ("gold", "answer", "Answer", "expected_answer", "final_answer")
 _IDS = ("id", "ID", "uuid", "problem_id", "unique_id")
 _CURE = 'write one {"id": "…", "statement": "…", "gold": "…", "trace": "…", "answer": "…"} a line'
-_ASKED = re.compile(
+_INSTRUCTION = re.compile(
     r"\s*(?:please\s+)?(?:reason|think)\s+step\s+by\s+step,?\s+and\s+put\s+your\s+(?:final\s+)?answer\s+"
     r"(?:with)?in\s+\\boxed\{\}\.?\s*",
     re.I,
 )
 
 
-def is_file(name: str) -> bool:
-    """Whether a source's name is that of a file."""
-    return Path(name).suffix in FORMATS
-
-
 def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
-    """Yields the traced problems of a file, one a row; a problem may have several traces, a row each.
+    """Yield the traced problems of a file, one per row; a problem may have several traces in several rows.
 
     Raises:
-        UserError: columns of no known layout; with `stop`, a row that lacks something; file and row are named.
+        UserError: columns of no known layout; with `stop`, an incomplete row. The message names file and row.
     """
     layout = ""
     for number, (where, row) in enumerate(read_rows(path, on_bad=on_bad)):
-        layout = layout or _recognised(row, where=where)
+        layout = layout or _recognise(row, where=where)
         try:
             yield _READERS[layout](row, where, f"{path.stem}-{number}", path.name)
         except UserError as error:
             on_bad(error)
 
 
-def _recognised(row: Row, *, where: str) -> str:
+def _recognise(row: TableRow, *, where: str) -> str:
     for layout, (_, choices) in LAYOUTS.items():
         if any(columns <= row.keys() for columns in choices):
             return layout
@@ -67,43 +59,43 @@ def _recognised(row: Row, *, where: str) -> str:
     )
 
 
-def _own_row(row: Row, where: str, _: str, file: str) -> TracedProblem:
+def _own_row(row: TableRow, where: str, _: str, file: str) -> TracedProblem:
     rest = {name: value for name, value in row.items() if value is not None}
     own = {name: rest.pop(name, None) for name in ("trace", "answer")}
-    problem = problem_from(rest, where=where)
+    problem = parse_problem(rest, where=where)
     for name, value in own.items():
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{where}: a traced problem needs its {name} as text", value=repr(value), cure=_CURE)
     text, answer = str(own["trace"]), str(own["answer"])
-    # Without the marks around it, where it came with them.
-    found = read_completion(text) if has_marks(text) else Completion(thought=text, ending="")
+    # A trace may come with the marks around it; without them it is reasoning only, without an ending.
+    parts = read_completion(text) if has_marks(text) else Completion(thought=text, ending="")
     trace = Trace(
         problem_id=problem.id,
-        text=found.thought,
+        text=parts.thought,
         answer=answer,
         generator=file,
-        ending=found.ending,
-        flaw=found.flaw,
+        ending=parts.ending,
+        flaw=parts.flaw,
     )
     return TracedProblem(problem=problem, trace=trace, where=where)
 
 
-def _messages(row: Row, where: str, name: str, file: str) -> TracedProblem:
+def _messages(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
     return _conversation(row, _turns(row.get("messages"), "role", "content", where=where), where, name, file)
 
 
-def _sharegpt(row: Row, where: str, name: str, file: str) -> TracedProblem:
+def _sharegpt(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
     return _conversation(row, _turns(row.get("conversations"), "from", "value", where=where), where, name, file)
 
 
-def _alpaca(row: Row, where: str, name: str, file: str) -> TracedProblem:
+def _alpaca(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
     more = row.get("input")
     statement = _string(row.get("instruction"), "instruction", where=where)
-    asked = f"{statement}\n{more}" if isinstance(more, str) and more.strip() else statement
-    return _pair(row, asked, _string(row.get("output"), "output", where=where), where, name, file)
+    question = f"{statement}\n{more}" if isinstance(more, str) and more.strip() else statement
+    return _pair(row, question, _string(row.get("output"), "output", where=where), where, name, file)
 
 
-def _prompt(row: Row, where: str, name: str, file: str) -> TracedProblem:
+def _prompt(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
     sides = [row.get("prompt"), row.get("completion")]
     if isinstance(sides[0], str) and isinstance(sides[1], str) and not sides[0].startswith("[{"):
         return _pair(row, sides[0], sides[1], where, name, file)
@@ -111,11 +103,11 @@ def _prompt(row: Row, where: str, name: str, file: str) -> TracedProblem:
     return _conversation(row, turns, where, name, file)
 
 
-def _solutions(row: Row, where: str, name: str, file: str) -> TracedProblem:
-    asked = next((column for column in STATEMENTS if row.get(column)), STATEMENTS[0])
-    solved = next((column for column in _TRACES if row.get(column)), "")
-    text = _string(_single(row[solved]), solved, where=where) if solved else ""
-    return _pair(row, _string(row.get(asked), asked, where=where), text, where, name, file)
+def _solutions(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
+    question = next((column for column in STATEMENTS if row.get(column)), STATEMENTS[0])
+    solution = next((column for column in _TRACES if row.get(column)), "")
+    text = _string(_single(row[solution]), solution, where=where) if solution else ""
+    return _pair(row, _string(row.get(question), question, where=where), text, where, name, file)
 
 
 _READERS = {
@@ -130,7 +122,7 @@ _ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def _turns(value: object, role: str, content: str, *, where: str) -> list[tuple[str, str]]:
-    """(role, text) of each turn; a CSV's cell holds them as JSON."""
+    """Return (role, text) of each turn; in a CSV the cell is JSON text."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -142,12 +134,12 @@ def _turns(value: object, role: str, content: str, *, where: str) -> list[tuple[
         raise UserError(
             f"{where}: a conversation must be a list of {{{role}, {content}}}", value=repr(value)[:80], cure="mend it"
         )
-    found = [(str(turn.get(role)), turn[content]) for turn in value]
-    return [(_ROLES.get(name, name), text) for name, text in found]
+    turns = [(str(turn.get(role)), turn[content]) for turn in value]
+    return [(_ROLES.get(name, name), text) for name, text in turns]
 
 
-def _conversation(row: Row, turns: list[tuple[str, str]], where: str, name: str, file: str) -> TracedProblem:
-    # A system message tells a model how to behave; ours is served without one, as R1 advises.
+def _conversation(row: TableRow, turns: list[tuple[str, str]], where: str, name: str, file: str) -> TracedProblem:
+    # System messages are left out: the model is served without one, as R1's authors advise.
     spoken = [turn for turn in turns if turn[0] != "system"]
     if [role for role, _ in spoken] != ["user", "assistant"]:
         raise UserError(
@@ -158,24 +150,25 @@ def _conversation(row: Row, turns: list[tuple[str, str]], where: str, name: str,
     return _pair(row, spoken[0][1], spoken[1][1], where, name, file)
 
 
-def _pair(row: Row, asked: str, text: str, where: str, name: str, file: str) -> TracedProblem:
-    statement = _ASKED.sub("\n", asked.replace(INSTRUCTION, "")).strip()
+def _pair(row: TableRow, question: str, text: str, where: str, name: str, file: str) -> TracedProblem:
+    # The prompt adds the model's own instruction; one that came with the question would stand there twice.
+    statement = _INSTRUCTION.sub("\n", question.replace(INSTRUCTION, "")).strip()
     if not statement:
         raise UserError(f"{where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
     problem = Problem(
-        id=_id_of(row, where=where) or name,
+        id=_read_id(row, where=where) or name,
         statement=statement,
-        gold=_gold_of(row, text, where=where),
+        gold=_read_gold(row, text, where=where),
         source=file,
         subset=str(next((row[key] for key in ("subset", "level", "subject", "type") if row.get(key)), "")),
     )
-    trace = trace_of(text, problem=problem, generator=file)
+    trace = read_trace(text, problem=problem, generator=file)
     return TracedProblem(
         problem=problem, trace=trace if problem.gold or trace.flaw else replace(trace, flaw="no gold"), where=where
     )
 
 
-def _id_of(row: Row, *, where: str) -> str:
+def _read_id(row: TableRow, *, where: str) -> str:
     value = next((row[key] for key in _IDS if row.get(key) is not None), "")
     if isinstance(value, float | bool | list | dict):
         # 424e18 without quotes is a float, and the id is lost before it can be read.
@@ -183,22 +176,21 @@ def _id_of(row: Row, *, where: str) -> str:
     return str(value)
 
 
-def _gold_of(row: Row, text: str, *, where: str) -> str:
-    """The gold as text; "" where no column holds one. An alpaca row's `answer` may be the whole text: no gold."""
-    column = next((name for name in _GOLDS if name in row), None)
-    if column is None or (isinstance(row[column], str) and row[column] == text):
+def _read_gold(row: TableRow, text: str, *, where: str) -> str:
+    """Return the gold as text; "" where the row has none."""
+    column, value = find_gold(row, solution=text)
+    if not column:
         return ""
-    value = _single(row[column])
     if isinstance(value, bool | list | dict):
         raise UserError(f"{where}: {column} must be text or a number", value=repr(value)[:80], cure="mend the row")
-    gold = "" if value is None else cell_text(value)
+    gold = format_cell(value)
     if not gold:
         raise UserError(f"{where}: {column} must not be empty", value=repr(value), cure="mend or delete the row")
     return gold
 
 
 def _single(value: object) -> object:
-    """The only member of a list: some sets keep one answer in a list that has room for several."""
+    """Return the only member of a list: some sets keep one solution in a list with room for several."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 

@@ -1,9 +1,13 @@
-"""Settings of the corpus: what is read, and what becomes of bad rows."""
+"""The settings of a corpus: what is read, from where, and what happens to bad rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mathlete.corpus.sources import find_commit
+from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
+from mathlete.corpus.suites import Suite, load_suite, suites_at_hand
 from mathlete.errors import UserError
 
 
@@ -32,7 +36,7 @@ class Corpus:
     its machines must see the run's folder."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         if not self.source:
             raise UserError("--source must name a source", cure="use --source pocket")
         if self.limit is not None and self.limit < 2:
@@ -40,34 +44,44 @@ class Corpus:
         if self.num_proc < 1:
             raise UserError("--num-proc must be at least 1", value=self.num_proc, cure="leave it out")
 
+    @property
+    def specs(self) -> list[SourceSpec]:
+        """The sources, in the order in which they are named."""
+        return [parse_source(word) for word in self.source]
 
-@dataclass(frozen=True, kw_only=True)
-class Filters:
-    """Which traces are fit to learn from. What the checker finds wrong is always left out."""
+    def files(self) -> list[Path]:
+        """Return the files on this machine that the sources are read from."""
+        return [file for spec in self.specs for file in spec.files(self.mirror)]
 
-    min_tokens: int = 1
-    """Shortest trace with its answer, tokens."""
-    foreign: float = 0.02
-    """Largest share of a trace's letters in scripts that its statement does not use, 0 to 1; 1: any."""
-    repeats: float = 0.3
-    """Largest share of a trace's runs of 20 words that were there before, 0 to 1: above it, it is a loop."""
-    two_boxes: Literal["drop", "keep"] = "drop"
-    """Answers with two boxes that differ."""
-    duplicates: Literal["near", "exact", "keep"] = "exact"
-    """Problems are one where their statements are reworded, or differ in typesetting only, or where their ids are the
-    same. Of one problem a trace is kept once, policies choose, and all rows are trained on or all held out."""
-    tool_output: Literal["drop", "mask"] = "drop"
-    """Traces in which programs were run: left out, or kept with no loss on what the tool wrote. Such a model is served
-    with python -m eval ... --tools.turns N --tools.instruction ""."""
-    unverified: Literal["drop", "keep"] = "drop"
-    """Rows of files that have no gold column, so that nothing tells whether their answer is right."""
+    def commits(self) -> dict[str, str | None]:
+        """Return the commit of each source that is read from the hub; None where the hub is out of reach."""
+        sources = {spec.name: spec.registered for spec in self.specs}
+        return {name: find_commit(source) for name, source in sources.items() if source and not self.mirror}
 
-    def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
-        for flag, value, good, rule in (
-            ("min-tokens", self.min_tokens, self.min_tokens >= 1, "at least 1"),
-            ("foreign", self.foreign, 0 <= self.foreign <= 1, "0 to 1"),
-            ("repeats", self.repeats, 0 <= self.repeats <= 1, "0 to 1"),
-        ):
-            if not good:
-                raise UserError(f"--filters.{flag} must be {rule}", value=value, cure="leave it out")
+    def load_suites(self) -> list[Suite]:
+        """Load the suites whose problems are left out."""
+        names = self.against
+        if names is None:
+            names = tuple(suites_at_hand(mirror=self.mirror, hub=bool(self.commits())))
+        return [load_suite(name, mirror=self.mirror) for name in names]
+
+    def check_first_rows(self) -> None:
+        """Read the first row of each source.
+
+        Raises:
+            UserError: a source cannot be read, or its first row is bad and bad rows end the run.
+        """
+        for spec in self.specs:
+            next(open_source(spec.name, mirror=self.mirror, limit=1, on_bad=self._bad_rows()), None)
+
+    def open(self, *, seed: int, say: Callable[[str], None] = lambda _: None) -> Mix:
+        """Return the stream of rows: the traces of one row at a time, mixed by the sources' weights.
+
+        Args:
+            seed: chooses the pocket generator's problems.
+            say: receives a line for each of the first bad rows.
+        """
+        return Mix(self.specs, mirror=self.mirror, limit=self.limit, seed=seed, bad_rows=self._bad_rows(say))
+
+    def _bad_rows(self, say: Callable[[str], None] = lambda _: None) -> BadRows:
+        return BadRows(skip=self.on_bad == "skip", keep_all=self.keep_dropped, say=say)

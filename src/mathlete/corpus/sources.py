@@ -1,4 +1,4 @@
-"""Hub data sets, or a mirror of them on disk: the registry, their rows, and the Problems in them."""
+"""Hub data sets, or a mirror of them on disk: the registry, their rows, and the problems in the rows."""
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,12 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mathlete.corpus.tables import FORMATS, cell_text, read_rows
+from mathlete.corpus.tables import FORMATS, TableRow, find_gold, format_cell, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
 from mathlete.problems import Problem
 from mathlete.shipped import data_folder
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +39,18 @@ class Source:
 
     @property
     def parts(self) -> Sequence[str]:
-        """The configs it is read from, in turn."""
+        """The configs to read, in order."""
         return (self.config,) if self.config or not self.configs else self.configs
 
     def mirrored(self, mirror: Path, config: str | None = None) -> Path:
-        """The file a mirror holds this split in: `<owner>/<name>/[<config>/]<split>.jsonl`."""
+        """Return the path of this split in a mirror: `<owner>/<name>/[<config>/]<split>.jsonl`."""
         part = self.parts[0] if config is None else config
         return mirror.joinpath(*self.hub.split("/"), part, f"{self.split}.jsonl")
 
     def files(self, mirror: Path, config: str | None = None) -> list[Path]:
-        """The files the split is in: that one, else parquet as the hub has it and `hf download` leaves it, else none.
+        """Return the files of the split: the JSONL file, else parquet as `hf download` leaves it, else none.
 
-        The hub's layouts: `<config>/` or `data/<split>-00000-of-00002.parquet`, or the set's only file of rows.
+        The hub's layouts are `<config>/` or `data/<split>-00000-of-00002.parquet`, or the set's only table.
         """
         file = self.mirrored(mirror, config)
         if file.is_file():
@@ -62,75 +60,75 @@ class Source:
             (file.parent, folder / "data") if file.parent == folder or file.parent.name == "default" else (file.parent,)
         )
         for place in places:
-            if found := sorted(place.glob(f"{self.split}-*.parquet")):
-                return found
-        rows = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS]
-        return rows if len(rows) == 1 and file.parent == folder else []
+            if parquet := sorted(place.glob(f"{self.split}-*.parquet")):
+                return parquet
+        tables = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS]
+        return tables if len(tables) == 1 and file.parent == folder else []
 
-    def fits(self, row: Row) -> bool:
-        """Whether the row has what the set's `only` asks for."""
+    def fits(self, row: TableRow) -> bool:
+        """Return whether the row matches the set's `only` patterns."""
         return all(fnmatchcase(str(row.get(column)), wanted) for column, wanted in self.only.items())
 
 
 @cache
-def sources() -> dict[str, Source]:
-    """All sources by name."""
+def load_sources() -> dict[str, Source]:
+    """Return all sources by name."""
     table: dict[str, dict[str, Any]] = tomllib.loads((data_folder() / "sources.toml").read_text(encoding="utf-8"))
     return {name: Source(name=name, **entry) for name, entry in table.items()}
 
 
-def source(name: str) -> Source:
-    """The source of that name, or `NAME:CONFIG`.
+def find_source(name: str) -> Source:
+    """Return the source of that name, or `NAME:CONFIG`.
 
     Raises:
         UserError: an unknown name or config, with the nearest known ones.
     """
-    if name in sources():
-        return sources()[name]
+    if name in load_sources():
+        return load_sources()[name]
     base, _, config = name.partition(":")
-    if not config or base not in sources():
-        raise UserError("the source must be a known one", value=repr(name), cure=nearest(name, [*sources()]))
-    known = sources()[base].configs
+    if not config or base not in load_sources():
+        raise UserError("the source must be a known one", value=repr(name), cure=nearest(name, [*load_sources()]))
+    known = load_sources()[base].configs
     if config not in known:
-        splits = tuple(other.partition(":")[2] for other in sources() if other.startswith(f"{base}:"))
+        splits = tuple(other.partition(":")[2] for other in load_sources() if other.startswith(f"{base}:"))
         cure = nearest(config, [*known, *splits]) if known or splits else f"use {base}, it has no configs"
         raise UserError(f"the config of {base} must be a known one", value=repr(config), cure=cure)
-    return replace(sources()[base], name=name, config=config)
+    return replace(load_sources()[base], name=name, config=config)
 
 
-def rows_of(src: Source, *, mirror: Path | None, on_bad: OnBad = stop) -> Iterator[tuple[str, Row]]:
-    """Yields (where, row) in the hub's own columns, from the mirror or from the hub.
+def read_hub_rows(entry: Source, *, mirror: Path | None, on_bad: OnBad = stop) -> Iterator[tuple[str, TableRow]]:
+    """Yield (where, row) in the hub's own columns, from the mirror or from the hub.
 
     Raises:
-        UserError: the mirror lacks the file or the hub can't be reached; with `stop`, a row that is not an object.
+        UserError: the mirror lacks the file or the hub cannot be reached; with `stop`, a row that is not an object.
     """
-    for part in src.parts:
+    for part in entry.parts:
         if mirror is None:
-            yield from _hub_rows(src, part)
+            yield from _hub_rows(entry, part)
             continue
-        files = src.files(mirror, part)
+        files = entry.files(mirror, part)
         if not files:
-            value = f"no {src.mirrored(mirror, part)}, nor parquet files as the hub has them"
-            cure = f"put the split there as JSON lines, or run `hf download --repo-type dataset {src.hub}` into it"
-            raise UserError(f"the mirror must hold {src.hub}", value=value, cure=cure)
+            value = f"no {entry.mirrored(mirror, part)}, nor parquet files as the hub has them"
+            cure = f"put the split there as JSON lines, or run `hf download --repo-type dataset {entry.hub}` into it"
+            raise UserError(f"the mirror must hold {entry.hub}", value=value, cure=cure)
         for file in files:
             yield from read_rows(file, on_bad=on_bad)
 
 
-def _hub_rows(src: Source, part: str) -> Iterable[tuple[str, Row]]:
+def _hub_rows(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
     import datasets
 
     try:
         table = datasets.load_dataset(
-            src.hub, part or None, split=src.split, revision=hub_commit(src), streaming=src.streaming
+            entry.hub, part or None, split=entry.split, revision=find_commit(entry), streaming=entry.streaming
         )
     except (OSError, ValueError) as error:  # offline is a ConnectionError, an OSError; unknown configs are ValueErrors
         raise UserError(
-            f"{src.hub} can't be had from the hub ({type(error).__name__})",
-            cure=f"go online, or give --mirror DIR with {src.mirrored(Path('DIR'), part)}",
+            f"{entry.hub} cannot be read from the hub ({type(error).__name__})",
+            cure=f"go online, or give --mirror DIR with {entry.mirrored(Path('DIR'), part)}",
         ) from error
     for number, row in enumerate(table):
-        yield f"{src.hub}[{number}]", row
+        yield f"{entry.hub}[{number}]", row
 
 
 @cache
@@ -140,58 +138,58 @@ def _newest_commit(hub: str) -> str | None:
     web: Any = utils
     try:
         return HfApi().dataset_info(hub).sha
-    except (OSError, web.httpx.HTTPError):  # offline by setting is an OSError, as is an answer that says no
-        return None  # `datasets` may still have it in its cache, and says what is wrong where it has not
+    except (OSError, web.httpx.HTTPError):  # offline mode and refusals are OSErrors
+        return None  # `datasets` may still have it in its cache, and names the problem where it has not
 
 
-def hub_commit(src: Source) -> str | None:
-    """The commit the set is read at: its pinned one, else the newest; None where the hub can't be asked."""
-    return src.revision or _newest_commit(src.hub)
+def find_commit(entry: Source) -> str | None:
+    """Return the commit the set is read at: the pinned one, else the newest; None if the hub is out of reach."""
+    return entry.revision or _newest_commit(entry.hub)
 
 
-def gold_of(src: Source, row: Row, *, where: str) -> str:
-    """The gold answer as text, "" where the set says that it has none.
+def read_gold(entry: Source, row: TableRow, *, where: str) -> str:
+    """Return the gold answer as text, or "" where the set marks it as missing.
 
-    A float that is whole loses its point (AMC stores 142.0).
+    A whole float loses its point (AMC stores 142.0).
 
     Raises:
-        UserError: no answer in the row, or one that is not text or a number.
+        UserError: no answer in the row, or one that is neither text nor a number.
     """
-    value = row.get(src.answer)
-    text = "" if value is None or isinstance(value, bool | list | dict) else cell_text(value)
-    if src.gold == "after ####":
+    _, value = find_gold(row, (entry.answer,))
+    text = "" if value is None or isinstance(value, bool | list | dict) else format_cell(value)
+    if entry.gold == "after ####":
         text = text.rpartition("####")[2].strip().replace(",", "") if "####" in text else ""
     if not text:
         raise UserError(
-            f"{where}: a row needs an answer in {src.answer!r}", value=repr(value)[:80], cure="mend the row"
+            f"{where}: a row needs an answer in {entry.answer!r}", value=repr(value)[:80], cure="mend the row"
         )
-    if src.gold == "extracted":
+    if entry.gold == "extracted":
         from mathlete.answers import extract
 
         return extract(text).string or ""
-    return "" if text in src.no_gold else text
+    return "" if text in entry.no_gold else text
 
 
-def problem_of(src: Source, row: Row, *, number: int, where: str) -> Problem:
-    """The Problem in a row; ids are `<set>-<the row's own id, else its number>`, so that sets can be joined."""
-    statement = row.get(src.statement)
+def read_problem(entry: Source, row: TableRow, *, number: int, where: str) -> Problem:
+    """Return the problem in a row. Its id is `<set>-<the row's id, else its number>`, so that sets can be joined."""
+    statement = row.get(entry.statement)
     if not isinstance(statement, str) or not statement.strip():
         raise UserError(
-            f"{where}: a row needs a statement in {src.statement!r}", value=sorted(row), cure="mend the row"
+            f"{where}: a row needs a statement in {entry.statement!r}", value=sorted(row), cure="mend the row"
         )
-    own = row.get(src.id) if src.id else None
+    own = row.get(entry.id) if entry.id else None
     return Problem(
-        id=f"{src.hub.rpartition('/')[2]}-{own if own not in (None, '') else number}",
+        id=f"{entry.hub.rpartition('/')[2]}-{own if own not in (None, '') else number}",
         statement=statement.strip(),
-        gold=gold_of(src, row, where=where),
-        source=src.hub,
-        subset=str(row.get(src.subset) or "") if src.subset else "",
-        licence=src.licence,
+        gold=read_gold(entry, row, where=where),
+        source=entry.hub,
+        subset=str(row.get(entry.subset) or "") if entry.subset else "",
+        licence=entry.licence,
     )
 
 
-def load_problems(name: str, *, mirror: Path | None = None) -> list[Problem]:
-    """All problems of a source, in its order."""
-    src = source(name)
-    found = enumerate(rows_of(src, mirror=mirror))
-    return [problem_of(src, row, number=number, where=where) for number, (where, row) in found]
+def load_hub_problems(name: str, *, mirror: Path | None = None) -> list[Problem]:
+    """Load all problems of a source, in its order."""
+    entry = find_source(name)
+    rows = enumerate(read_hub_rows(entry, mirror=mirror))
+    return [read_problem(entry, row, number=number, where=where) for number, (where, row) in rows]

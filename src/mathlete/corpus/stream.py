@@ -1,69 +1,81 @@
-"""Traced problems of one or several sources as one stream: mixed by weight, bad rows named or counted."""
+"""The traces of one or several sources as one stream: mixed by weight, bad rows named or counted."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from mathlete.corpus.adapters import traced_of
-from mathlete.corpus.layouts import is_file, read_traced
-from mathlete.corpus.sources import Source, rows_of, source, sources
-from mathlete.corpus.tables import FORMATS
+from mathlete.corpus.adapters import read_traces
+from mathlete.corpus.layouts import read_traced
+from mathlete.corpus.sources import Source, find_source, load_sources, read_hub_rows
+from mathlete.corpus.tables import FORMATS, is_table
 from mathlete.errors import OnBad, UserError, nearest, stop
+from mathlete.pocket import TRACE_SOURCES, generate_traces
 from mathlete.traces import TracedProblem
 
-POCKET = ("pocket", "pocket-hard", "pocket-easy")
-SHOWN = 20
-"""Bad rows of which a person is told; the others are counted."""
+FIRST_BAD_ROWS = 20
+"""Bad rows that are shown; the others are only counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
+class SourceSpec:
     """A source as the command line names it: `NAME`, `NAME:CONFIG` or a file, and `=WEIGHT` after it."""
 
     name: str
     weight: float | None = None
-    """Its share of the mix against the other weights; None: all of it, after what was named before."""
+    """Its share of the mix relative to the other weights; None: all of it, before any weighted source."""
 
     @property
     def registered(self) -> Source | None:
         """Its entry in the registry; None for a file or the pocket generator."""
-        return None if is_file(self.name) or self.name in POCKET else source(self.name)
+        return None if is_table(self.name) or self.name in TRACE_SOURCES else find_source(self.name)
 
     def files(self, mirror: Path | None) -> list[Path]:
-        """The files it is read from on this machine."""
-        if is_file(self.name):
+        """Return the files on this machine that it is read from."""
+        if is_table(self.name):
             return [Path(self.name)]
-        src = self.registered
-        return [file for part in src.parts for file in src.files(mirror, part)] if src and mirror else []
+        entry = self.registered
+        return [file for part in entry.parts for file in entry.files(mirror, part)] if entry and mirror else []
 
 
-def parse_spec(word: str) -> Spec:
-    """The source that a word of the command line names.
+def names_file(word: str) -> bool:
+    """Return whether a word of `--source` names a file, with or without a weight.
+
+    >>> [names_file(word) for word in ("mine.jsonl", "mine.jsonl=2", "gsm8k=1")]
+    [True, True, False]
+    """
+    return is_table(word) or is_table(word.rpartition("=")[0])
+
+
+def parse_source(word: str) -> SourceSpec:
+    """Return the source that a word of the command line names.
+
+    >>> parse_source("gsm8k=2")
+    SourceSpec(name='gsm8k', weight=2.0)
 
     Raises:
         UserError: an unknown name, a source without traces, or a weight that is not a number above 0.
     """
     name, equals, number = word.rpartition("=")
-    if not equals or is_file(word):
-        return _known(Spec(name=word))
+    if not equals or is_table(word):
+        return _require_known(SourceSpec(name=word))
     try:
         weight = float(number)
     except ValueError:
         weight = 0.0
     if not 0 < weight < float("inf"):
         raise UserError("a source's weight must be a number above 0", value=repr(word), cure="write openr1=2 gsm8k=1")
-    return _known(Spec(name=name, weight=weight))
+    return _require_known(SourceSpec(name=name, weight=weight))
 
 
-def _known(spec: Spec) -> Spec:
-    if is_file(spec.name) or spec.name in POCKET:
+def _require_known(spec: SourceSpec) -> SourceSpec:
+    if is_table(spec.name) or spec.name in TRACE_SOURCES:
         return spec
-    with_traces = sorted(["pocket", *(name for name, src in sources().items() if src.trace)])
-    if spec.name not in sources() and spec.name.partition(":")[0] not in sources():
+    with_traces = sorted(["pocket", *(name for name, entry in load_sources().items() if entry.trace)])
+    if spec.name not in load_sources() and spec.name.partition(":")[0] not in load_sources():
         cure = f"{nearest(spec.name, with_traces)}, or a file of traced problems ending in {', '.join(FORMATS)}"
         raise UserError("the source must be a known one", value=repr(spec.name), cure=cure)
-    if not source(spec.name).trace:
+    if not find_source(spec.name).trace:
         cure = f"use {' or '.join(with_traces)}"
         raise UserError("training needs a source with traces", value=repr(spec.name), cure=cure)
     return spec
@@ -71,83 +83,103 @@ def _known(spec: Spec) -> Spec:
 
 @dataclass
 class BadRows:
-    """The rows that could not be read: the first ends all, or each is counted."""
+    """Handles rows that cannot be read: the first one ends the run, or each is counted and left out."""
 
     skip: bool
     say: Callable[[str], None] = field(default=lambda _: None)
-    """Is told of the first of them at once."""
-    keep: bool = False
-    """Whether to note all of them; otherwise the first."""
+    """Receives a line for each of the first bad rows at once."""
+    keep_all: bool = False
+    """Keep the messages of all bad rows; otherwise only of the first."""
     count: int = 0
-    noted: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     """What was wrong, with file and row."""
 
+    @property
+    def first(self) -> list[str]:
+        """The messages of the first bad rows."""
+        return self.messages[:FIRST_BAD_ROWS]
+
     def __call__(self, error: UserError) -> None:
-        """Takes note of a bad row.
+        """Count a bad row.
 
         Raises:
-            UserError: the same, where bad rows are not to be skipped.
+            UserError: the error itself, where bad rows are not skipped.
         """
         if not self.skip:
             raise error
         self.count += 1
-        if self.count <= SHOWN:
+        if self.count <= FIRST_BAD_ROWS:
             self.say(f"skipped: {error}")
-        if self.keep or self.count <= SHOWN:
-            self.noted.append(str(error))
+        if self.keep_all or self.count <= FIRST_BAD_ROWS:
+            self.messages.append(str(error))
 
 
-def opened(
-    spec: Spec, *, mirror: Path | None, limit: int | None = None, seed: int = 0, on_bad: OnBad = stop
+def open_source(
+    name: str, *, mirror: Path | None = None, limit: int | None = None, seed: int = 0, on_bad: OnBad = stop
 ) -> Iterator[list[TracedProblem]]:
-    """Yields the traces of each row of a source, at most `limit` rows; `seed` chooses the pocket generator's.
+    """Return an iterator over a source's rows, each as the list of its traces.
+
+    Args:
+        name: a source as for `parse_source`; a weight has no effect.
+        mirror: folder that stands in for the hub's data sets.
+        limit: rows at most; None: all.
+        seed: chooses the pocket generator's problems.
+        on_bad: receives the error of a row that cannot be read.
 
     Raises:
-        UserError: the source can't be read; with `stop`, a bad row.
+        UserError: an unknown name, or the source cannot be read; with `stop`, a bad row.
     """
-    src = spec.registered
+    spec = parse_source(name)
+    entry = spec.registered
     rows: Iterator[list[TracedProblem]]
-    if spec.name in POCKET:
-        from mathlete.pocket import training_traces
-
-        rows = ([one] for one in training_traces(spec.name, count=limit, seed=seed))
-    elif src is None:
-        rows = ([one] for one in read_traced(Path(spec.name), on_bad=on_bad))
+    if spec.name in TRACE_SOURCES:
+        rows = ([traced] for traced in generate_traces(spec.name, count=limit, seed=seed))
+    elif entry is None:
+        rows = ([traced] for traced in read_traced(Path(spec.name), on_bad=on_bad))
     else:
-        rows = _adapted(src, mirror=mirror, on_bad=on_bad)
-    return islice(_unique(rows, on_bad=on_bad), limit)
+        rows = _read_registered(entry, mirror=mirror, on_bad=on_bad)
+    return islice(_without_ambiguous_ids(rows, on_bad=on_bad), limit)
 
 
-def _adapted(src: Source, *, mirror: Path | None, on_bad: OnBad) -> Iterator[list[TracedProblem]]:
-    for number, (where, row) in enumerate(rows_of(src, mirror=mirror, on_bad=on_bad)):
+def _read_registered(entry: Source, *, mirror: Path | None, on_bad: OnBad) -> Iterator[list[TracedProblem]]:
+    for number, (where, row) in enumerate(read_hub_rows(entry, mirror=mirror, on_bad=on_bad)):
         try:
-            found = traced_of(src, row, number=number, where=where)
+            traces = read_traces(entry, row, number=number, where=where)
         except UserError as error:
             on_bad(error)
         else:
-            yield found
+            yield traces
 
 
-def _unique(rows: Iterator[list[TracedProblem]], *, on_bad: OnBad) -> Iterator[list[TracedProblem]]:
-    """The rows without those whose id an earlier row has with another statement: which is meant, nobody can say."""
-    seen: dict[int, int] = {}  # hashes, not texts: this grows with the rows
-    for some in rows:
-        problem, where = some[0].problem, some[0].where
+def _without_ambiguous_ids(rows: Iterator[list[TracedProblem]], *, on_bad: OnBad) -> Iterator[list[TracedProblem]]:
+    """Yield the rows except those whose id belongs to another statement in an earlier row."""
+    statements: dict[int, int] = {}  # hashes, not texts: this grows with the rows
+    for row in rows:
+        problem, where = row[0].problem, row[0].where
         statement = hash(problem.statement)
-        if seen.setdefault(hash(problem.id), statement) == statement:
-            yield some
+        if statements.setdefault(hash(problem.id), statement) == statement:
+            yield row
         else:
             value = f"{problem.id!r}, which an earlier row has with another statement"
             on_bad(UserError(f"{where}: ids must be unique", value=value, cure="rename one"))
 
 
 class Mix:
-    """The rows of several sources as one stream, which says afterwards how many it took of each."""
+    """The rows of several sources as one stream, which counts how many it took of each."""
 
     def __init__(
-        self, specs: Sequence[Spec], *, mirror: Path | None, limit: int | None, seed: int, on_bad: OnBad = stop
+        self,
+        specs: Sequence[SourceSpec],
+        *,
+        mirror: Path | None,
+        limit: int | None,
+        seed: int,
+        bad_rows: BadRows | None = None,
     ) -> None:
-        self._streams = {spec: opened(spec, mirror=mirror, limit=limit, seed=seed, on_bad=on_bad) for spec in specs}
+        self.bad_rows = bad_rows or BadRows(skip=False)
+        self._streams = {
+            spec: open_source(spec.name, mirror=mirror, limit=limit, seed=seed, on_bad=self.bad_rows) for spec in specs
+        }
         self._limit = limit
         self.taken = dict.fromkeys((spec.name for spec in specs), 0)
         """Rows taken of each source."""
@@ -155,7 +187,7 @@ class Mix:
         """The weighted source that ran out first and so ended the mix."""
 
     def __iter__(self) -> Iterator[list[TracedProblem]]:
-        """Yields the traces of a row at a time."""
+        """Yield the traces of one row at a time."""
         return islice(self._rows(), self._limit)
 
     def _rows(self) -> Iterator[list[TracedProblem]]:
@@ -165,10 +197,10 @@ class Mix:
                 for row in stream:
                     self.taken[spec.name] += 1
                     yield row
-        yield from self._mixed(weighted)
+        yield from self._mix(weighted)
 
-    def _mixed(self, weights: dict[Spec, float]) -> Iterator[list[TracedProblem]]:
-        # The one furthest behind its share is next: no chance in it, and shares hold in every part of the stream.
+    def _mix(self, weights: dict[SourceSpec, float]) -> Iterator[list[TracedProblem]]:
+        # Always the source furthest behind its share: without chance, the shares hold in every part of the stream.
         while weights:
             spec = max(weights, key=lambda one: weights[one] / (self.taken[one.name] + 1))
             row = next(self._streams[spec], None)
@@ -177,11 +209,3 @@ class Mix:
                 return
             self.taken[spec.name] += 1
             yield row
-
-
-def iter_traces(
-    name: str, *, mirror: Path | None = None, limit: int | None = None, seed: int = 0
-) -> Iterator[TracedProblem]:
-    """Yields the traced problems of one source's first `limit` rows; a wrong name is an error of the call itself."""
-    rows = opened(parse_spec(name), mirror=mirror, limit=limit, seed=seed)
-    return (one for row in rows for one in row)

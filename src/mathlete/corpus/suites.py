@@ -1,10 +1,11 @@
-"""Suites: the problem sets a model is measured on, each told apart by the hash of its content."""
+"""Suites: the fixed problem sets that a model is measured on, identified by a hash of their content."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from mathlete.corpus.sources import find_source, load_hub_problems
 from mathlete.errors import UserError, nearest
-from mathlete.problems import Problem, problems_sha256, read_problems
+from mathlete.problems import Problem, hash_problems, read_problems
 from mathlete.shipped import data_folder
 
 _HUB_SUITES = {
@@ -25,51 +26,47 @@ class Suite:
 
     name: str
     sha256: str
-    """Hash of the problems' content: two runs compare only where it is equal."""
+    """Hash of the problems' content: the results of two runs are comparable only where it is equal."""
     problems: list[Problem]
 
 
 def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
-    """The suite of that name, or the problems of a JSONL file; hub sets are read from `mirror` where it is given.
+    """Load the suite of that name, or the problems of a JSONL file; hub sets come from `mirror` where it is given.
 
     Raises:
         UserError: an unknown name, an unreachable hub, a mirror without the set, or a shipped suite that was changed.
     """
-    # Here, because it loads the answers package, and --help must be quick.
-    from mathlete.corpus.sources import load_problems
-
     if name == "pocket_val":
         return _pocket_val()
     if name in _HUB_SUITES:
-        problems = [problem for part in _HUB_SUITES[name] for problem in load_problems(part, mirror=mirror)]
+        problems = [problem for part in _HUB_SUITES[name] for problem in load_hub_problems(part, mirror=mirror)]
     elif name.endswith(".jsonl"):
         problems = read_problems(Path(name))
     else:
         cure = f"{nearest(name, SUITE_NAMES)}, or a file of problems ending in .jsonl"
         raise UserError("the suite must be a known one", value=repr(name), cure=cure)
-    return Suite(name=Path(name).stem, sha256=problems_sha256(problems), problems=problems)
+    return Suite(name=Path(name).stem, sha256=hash_problems(problems), problems=problems)
 
 
 def suites_at_hand(*, mirror: Path | None, hub: bool) -> list[str]:
-    """The suites that training keeps clear of when none is named: the shipped one, and what can be had of the others.
+    """Return the suites that training keeps clear of by default: the shipped one and those that can be read.
 
     Args:
-        mirror: the folder that stands in for the hub; a suite counts where it holds all of it.
-        hub: whether the hub is read from at all, so that its suites are to be had too.
+        mirror: folder that stands in for the hub; a suite counts if the mirror holds all of it.
+        hub: whether the hub is read from at all; its suites can then be read too.
     """
-    from mathlete.corpus.sources import source
 
-    def held(name: str) -> bool:
-        parts = [source(part) for part in _HUB_SUITES[name]]
-        return all(src.files(mirror, part) for src in parts for part in src.parts) if mirror else hub
+    def can_be_read(name: str) -> bool:
+        parts = [find_source(part) for part in _HUB_SUITES[name]]
+        return all(entry.files(mirror, part) for entry in parts for part in entry.parts) if mirror else hub
 
-    return ["pocket_val", *(name for name in _HUB_SUITES if held(name))]
+    return ["pocket_val", *(name for name in _HUB_SUITES if can_be_read(name))]
 
 
 def _pocket_val() -> Suite:
     file = data_folder() / "pocket" / "pocket_val.jsonl"
     problems = read_problems(file)
     frozen = (file.parent / "pocket_val.sha256").read_text(encoding="utf-8").strip()
-    if (found := problems_sha256(problems)) != frozen:
-        raise UserError("pocket_val is frozen by its hash", value=found, cure=f"restore {file} from the release")
+    if (actual := hash_problems(problems)) != frozen:
+        raise UserError("pocket_val is frozen by its hash", value=actual, cure=f"restore {file} from the release")
     return Suite(name="pocket_val", sha256=frozen, problems=problems)

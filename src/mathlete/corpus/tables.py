@@ -1,9 +1,9 @@
-"""Tables of problems in whatever columns and format they come: JSON lines, JSON, CSV or parquet."""
+"""Tables of problems in any columns, as JSON lines, JSON, CSV or parquet."""
 
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,21 @@ from mathlete.errors import OnBad, UserError, stop
 from mathlete.jsonl import read_json_lines
 from mathlete.problems import Problem
 
+TableRow = Mapping[str, Any]
+"""A row of a table: its cells by column."""
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 STATEMENTS = ("statement", "problem", "Problem", "question", "query", "instruction", "prompt")
 GOLDS = ("gold", "answer", "Answer", "expected_answer", "final_answer")
 SOLUTIONS = ("solution", "Solution", "output", "response", "answer")
 
 
-def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (`file:line` or `file[row]`, row) of a table; every value of a CSV is text, so that ids stay strings.
+def is_table(name: str) -> bool:
+    """Return whether a name is that of a file in one of the formats."""
+    return Path(name).suffix in FORMATS
+
+
+def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, TableRow]]:
+    """Yield (`file:line` or `file[row]`, row) of a table. All cells of a CSV are text, so that ids stay strings.
 
     Raises:
         UserError: no such file or another format; with `stop`, a broken file or a row that is not an object.
@@ -69,7 +76,7 @@ def _parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
 
     number = 0
     try:
-        # Buffering ahead keeps what was read for as long as the file is open: 3 KB a row of traces.
+        # With pre_buffer, pyarrow keeps all bytes read until the file is closed: 3 KB per row of traces.
         for batch in pyarrow.parquet.ParquetFile(path, pre_buffer=False).iter_batches(1024):
             for row in batch.to_pylist():
                 yield f"{path}[{number}]", row
@@ -83,10 +90,10 @@ _READERS = {".jsonl": read_json_lines, ".json": _json, ".csv": _csv, ".parquet":
 
 
 def read_statements(path: Path) -> Iterator[Problem]:
-    """Yields the problems of a table in any columns; the gold is "" where neither an answer nor a solution's box is.
+    """Yield the problems of a table in any columns; the gold is "" without an answer or a box in the solution.
 
     Raises:
-        UserError: a row without a statement; the row and its columns are named.
+        UserError: a row without a statement; the message names the row and its columns.
     """
     from mathlete.answers import extract
 
@@ -98,16 +105,32 @@ def read_statements(path: Path) -> Iterator[Problem]:
                 value=sorted(map(str, row)),
                 cure="rename the column",
             )
-        own = next((row[name] for name in GOLDS if name in row and row[name] is not None), "")
         solution = next((row[name] for name in SOLUTIONS if isinstance(row.get(name), str)), "")
-        gold = cell_text(own)
-        if not gold or gold == solution.strip():
-            gold = extract(solution).string or ""
+        _, value = find_gold(row, solution=solution)
+        gold = format_cell(value) or extract(solution).string or ""
         yield Problem(id=str(row.get("id") or row.get("ID") or number), statement=statement, gold=gold)
 
 
-def cell_text(value: object) -> str:
-    """A cell as text; a float that is whole loses its point, NaN is an empty cell."""
-    if isinstance(value, float) and math.isnan(value):
+def find_gold(row: TableRow, columns: Sequence[str] = GOLDS, *, solution: str = "") -> tuple[str, object]:
+    """Return (column, value) of a row's gold answer; ("", None) where it has none.
+
+    The gold stands in the first of the columns that has a value. A cell that repeats the whole `solution`, as `answer`
+    of an alpaca row may, is no gold. Some sets have a list for one answer: its only member counts.
+
+    >>> find_gold({"gold": None, "answer": ["7"]}, solution="4+3=7"), find_gold({"answer": "4+3=7"}, solution="4+3=7")
+    (('answer', '7'), ('', None))
+    """
+    present = [name for name in columns if name in row]
+    column = next((name for name in present if row[name] is not None), present[0] if present else "")
+    value = row[column] if column else None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    repeats = isinstance(value, str) and bool(solution) and value.strip() == solution.strip()
+    return ("", None) if repeats else (column, value)
+
+
+def format_cell(value: object) -> str:
+    """Return a cell as text: a whole float loses its point, None and NaN are empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.corpus.stream import opened, parse_spec
+from mathlete.corpus import open_source
 from mathlete.errors import UserError
 from mathlete.export.hops import Answers, Heldout, Reference
 from mathlete.export.settings import Forgetting
@@ -17,7 +17,7 @@ from mathlete.export.survival import compare_greedy, kl, log_probabilities, row_
 from mathlete.export.tuned import TunedModel
 from mathlete.metrics import Interval, paired_difference
 from mathlete.models import ModelSource, Precision, load_model
-from mathlete.pocket import generate
+from mathlete.pocket import generate_items
 from mathlete.prompts import PromptFormat
 from mathlete.runs import Advance, read_json, write_json
 from mathlete.traces import TracedProblem
@@ -183,14 +183,17 @@ def general_problems(forgetting: Forgetting, *, mirror: Path | None, seed: int) 
     """
     assert forgetting.source is not None
     if forgetting.source == UNSEEN:
-        return [item.traced for item in generate(families=["easy"], count=forgetting.problems, seed=seed, split="test")]
-    spec = parse_spec(forgetting.source)
-    found = [some[0] for some in opened(spec, mirror=mirror, limit=forgetting.problems, seed=seed) if some]
-    if not found:
+        return [
+            item.traced
+            for item in generate_items(families=["easy"], count=forgetting.problems, seed=seed, split="test")
+        ]
+    rows = open_source(forgetting.source, mirror=mirror, limit=forgetting.problems, seed=seed)
+    traced = [traces[0] for traces in rows if traces]
+    if not traced:
         raise UserError(
             "--forgetting.source must have problems", value=forgetting.source, cure="name another, or leave it out"
         )
-    return found
+    return traced
 
 
 def rows_of_traces(traced: Sequence[TracedProblem], prompts: PromptFormat) -> "Dataset":

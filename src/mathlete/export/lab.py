@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.corpus.stream import opened, parse_spec
+from mathlete.corpus import open_source
 from mathlete.export.effect import rows_of_traces
 from mathlete.export.quantizers import Scheme, requantized
 from mathlete.export.survival import kl, log_probabilities, top1
@@ -45,7 +45,7 @@ def measure(
     import torch
 
     model = load_model(source, precision="dense", dtype="float32")
-    traced = [one for one, *_ in opened(parse_spec(rows), mirror=None, limit=count, seed=seed)]
+    traced = [one for one, *_ in open_source(rows, limit=count, seed=seed)]
     text = rows_of_traces(traced, load_prompt_format(source))
     layers = {
         name: module

@@ -16,7 +16,7 @@ from mathlete.answers import compare
 from mathlete.metrics import Interval, paired_difference
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.rows.format import HELDOUT
+from mathlete.rows import RowFiles
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ def heldout_rows(data: Path) -> "Dataset":
     """The rows that were kept from training."""
     import datasets
 
-    found: Dataset = datasets.load_from_disk(data / HELDOUT)
+    found: Dataset = datasets.load_from_disk(RowFiles(data).heldout)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The pocket base: a small Qwen2 model pretrained from nothing on the pocket corpus, mostly on its easy families."""
+"""The pocket base: a small Qwen2 model pretrained from scratch on pocket problems, mostly easy ones."""
 
 import math
 import os
@@ -11,7 +11,6 @@ from mathlete.errors import UserError
 from mathlete.pocket.batches import Batches
 from mathlete.pocket.tokenizer import build_tokenizer
 from mathlete.prompts import PromptFormat
-from mathlete.runs import sha256_tree, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -22,41 +21,41 @@ _CONTEXT = 1024
 _KEY_VALUE_HEADS = 2
 _WARM_UP = 0.03
 _LAST_RATE = 0.02
-"""Share of the learning rate that is left at the last step."""
+"""Share of the peak learning rate at the last step."""
 _CLIP = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PocketBaseConfig:
-    """How the pocket base is made. The defaults rebuild the shipped one."""
+    """Settings of the pretraining. The defaults rebuild the shipped base."""
 
     steps: int = 5000
     """Optimizer steps, 1 or more; the learning rate falls as a cosine over all of them."""
     seed: int = 0
-    """Chooses weights and problems, 0 or more."""
+    """Chooses initial weights and problems, 0 or more."""
     batch: int = 32
-    """Examples a step, 1 or more."""
+    """Examples per step, 1 or more."""
     hard: float = 0.08
-    """Share of hard problems, 0 to 1: the rest is left for tuning to teach."""
+    """Share of hard problems, 0 to 1; tuning is to teach the others."""
     hidden: int = 128
-    """Width, a multiple of 64 (the block of NF4 quantisation) and of twice the heads."""
+    """Hidden size, a multiple of 64 (the block size of NF4 quantisation) and of twice the heads."""
     layers: int = 4
-    """Blocks, 1 or more."""
+    """Transformer blocks, 1 or more."""
     heads: int = 4
-    """Attention heads, a multiple of 2: keys and values have two heads."""
+    """Attention heads, a multiple of 2, the number of key-value heads."""
     intermediate: int = 384
-    """Width of the feed-forward part, a multiple of 64."""
+    """Intermediate size of the feed-forward network, a multiple of 64."""
     vocabulary: int = 576
-    """Tokens at most, 320 or more, a multiple of 64."""
+    """Vocabulary size at most, 320 or more, a multiple of 64."""
     matrix_rate: float = 0.02
     """Peak learning rate of the matrices inside the blocks (Muon)."""
     other_rate: float = 3e-3
     """Peak learning rate of embeddings, biases and norms (AdamW)."""
     matrix_decay: float = 0.1
-    """Weight decay of the matrices, times their learning rate, a step: keeps weights small enough for 4 and 8 bits."""
+    """Weight decay of the matrices, scaled by their learning rate; it keeps weights small enough for 4 and 8 bits."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         for name, good, rule in (
             ("steps", self.steps >= 1, "at least 1"),
             ("seed", self.seed >= 0, "0 or more"),
@@ -77,13 +76,13 @@ class PocketBaseConfig:
 
 
 def build_pocket_base(output: Path, config: PocketBaseConfig) -> dict[str, object]:
-    """Pretrains the pocket base into the folder `output`: a model folder that transformers loads.
+    """Pretrain the pocket base into the folder `output`, which transformers can load.
 
-    An interrupted run goes on from its last checkpoint in the same folder. The same configuration gives the same bytes
+    An interrupted run resumes from its last checkpoint in the same folder. The same configuration gives the same bytes
     on the same kind of CPU with the same versions of torch and transformers: one thread, fp32.
 
     Returns:
-        Figures for a manifest: parameters, steps, tokens trained on, last loss (nats a token), seconds.
+        Figures for a manifest: parameters, steps, tokens trained on, last loss (nats per token), seconds.
 
     Raises:
         UserError: a setting out of its range, or a checkpoint of other settings in the folder.
@@ -92,7 +91,7 @@ def build_pocket_base(output: Path, config: PocketBaseConfig) -> dict[str, objec
 
     config.check()
     threads = torch.get_num_threads()
-    # More threads would change the order of sums, and with it the bytes; at this size they gain nothing.
+    # More threads would change the order of sums and so the bytes, and bring no speed at this size.
     torch.set_num_threads(1)
     try:
         return _build(output, config)
@@ -116,10 +115,10 @@ def _build(output: Path, config: PocketBaseConfig) -> dict[str, object]:
     }
 
 
-def rate_at(step: int, *, steps: int) -> float:
-    """Share of the peak learning rate at a step: a short warm-up, then a cosine.
+def learning_rate_share(step: int, *, steps: int) -> float:
+    """Return the share of the peak learning rate at a step: a short warm-up, then a cosine.
 
-    >>> [round(rate_at(step, steps=100), 2) for step in (0, 3, 50, 99)]
+    >>> [round(learning_rate_share(step, steps=100), 2) for step in (0, 3, 50, 99)]
     [0.33, 1.0, 0.53, 0.02]
     """
     warm_up = max(1, round(_WARM_UP * steps))
@@ -130,7 +129,7 @@ def rate_at(step: int, *, steps: int) -> float:
 
 
 def new_model(config: PocketBaseConfig, tokenizer: "PreTrainedTokenizerBase") -> "Qwen2ForCausalLM":
-    """An untrained model, fp32, its weights drawn from the seed."""
+    """Return an untrained model in fp32 with weights drawn from the seed."""
     import torch
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
@@ -155,13 +154,13 @@ def new_model(config: PocketBaseConfig, tokenizer: "PreTrainedTokenizerBase") ->
             **ids,
         )
     )
-    # R1's own advice for sampling; a caller that samples without settings gets it.
+    # The sampling settings that R1's authors recommend are the model's defaults.
     model.generation_config = generation(do_sample=True, temperature=0.6, top_p=0.95, **ids)
     return model
 
 
 class _Run:
-    """One pretraining: model, optimizers, and where it has got to."""
+    """One pretraining: model, optimizers and progress."""
 
     def __init__(self, output: Path, config: PocketBaseConfig, prompts: PromptFormat) -> None:
         self.output, self.config, self.prompts = output, config, prompts
@@ -172,7 +171,7 @@ class _Run:
         self.losses: list[float] = []
 
     def train(self) -> list[float]:
-        """Runs the steps that are left; the loss of every step, nats a token."""
+        """Run the remaining steps; return the loss of every step, nats per token."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -182,22 +181,22 @@ class _Run:
         with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
             task = progress.add_task("pretraining", total=self.config.steps, completed=self.step)
             while self.step < self.config.steps:
-                self._one_step()
+                self._step()
                 progress.advance(task)
                 if self.step % every == 0 or self.step == self.config.steps:
                     loss = sum(self.losses[-every:]) / len(self.losses[-every:])
                     progress.console.print(f"step {self.step}: loss {loss:.4f}, {self.tokens} tokens")
-                    self._keep()
+                    self._save_checkpoint()
         return self.losses
 
-    def _one_step(self) -> None:
+    def _step(self) -> None:
         import torch
 
         ids, labels = self.batches.at(self.step)
-        rate = rate_at(self.step, steps=self.config.steps)
+        share = learning_rate_share(self.step, steps=self.config.steps)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate
+                group["lr"] = group["peak"] * share
         loss = _loss(self.model, ids, labels)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
@@ -208,8 +207,8 @@ class _Run:
         self.tokens += int((labels >= 0).sum())
         self.step += 1
 
-    def _keep(self) -> None:
-        """Writes the checkpoint atomically."""
+    def _save_checkpoint(self) -> None:
+        """Write the checkpoint atomically."""
         import torch
 
         state = {
@@ -226,7 +225,7 @@ class _Run:
         temporary.replace(self.output / _CHECKPOINT)
 
     def resume(self) -> None:
-        """Goes back to the folder's checkpoint, where there is one.
+        """Load the folder's checkpoint, if there is one.
 
         Raises:
             UserError: the checkpoint was made with other settings.
@@ -241,7 +240,7 @@ class _Run:
             raise UserError(
                 "an unfinished pocket base goes on with its own settings",
                 value=f"{file} was made with {state['config']}",
-                cure=f"delete {file} or choose another --out",
+                cure=f"delete {file} or choose another --run",
             )
         self.step, self.tokens, self.losses = state["step"], state["tokens"], state["losses"]
         self.model.load_state_dict(state["model"])
@@ -249,7 +248,7 @@ class _Run:
             optimizer.load_state_dict(saved)
 
     def save(self) -> None:
-        """Writes the model folder in 16 bits, then drops the checkpoint."""
+        """Write the model folder in 16 bits, then delete the checkpoint."""
         import torch
 
         model: Any = self.model
@@ -260,7 +259,7 @@ class _Run:
 
 
 def _loss(model: "Qwen2ForCausalLM", ids: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-    """Mean cross-entropy of the labelled tokens, nats."""
+    """Return the mean cross-entropy of the labelled tokens, nats."""
     import torch
 
     # Padding is on the right and attention is causal: no mask is needed.
@@ -286,9 +285,3 @@ def _optimizers(model: "Qwen2ForCausalLM", config: PocketBaseConfig) -> "list[to
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
-
-
-def write_hashes(folder: Path) -> None:
-    """Writes `SHA256SUMS` over all other files of the folder, as `sha256sum --check` reads it."""
-    lines = [f"{digest}  {name}\n" for name, digest in sha256_tree(folder).items() if name != "SHA256SUMS"]
-    write_atomically(folder / "SHA256SUMS", "".join(lines))

@@ -1,11 +1,11 @@
-"""Batches for pretraining: a function of seed and step alone, so that a resumed run sees what an unbroken one sees."""
+"""Batches for pretraining. They depend on seed and step alone, so that a resumed run trains on the same ones."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING
 
-from mathlete.pocket.training import mixed
+from mathlete.pocket.training import generate_mix
 
 if TYPE_CHECKING:
     import torch
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from mathlete.prompts import PromptFormat
 
 _POOL = 16
-"""Batches drawn together and sorted by length, so that a batch has little padding."""
+"""Batches that are drawn together and sorted by length, so that each has little padding."""
 _IGNORED = -100
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The endless stream of batches, by number."""
+    """An endless stream of batches, addressed by step."""
 
     prompts: "PromptFormat"
     size: int
@@ -27,7 +27,7 @@ class Batches:
     seed: int
 
     def at(self, step: int) -> "tuple[torch.Tensor, torch.Tensor]":
-        """(token ids, labels) of a step, both (size, longest); only the completion has labels."""
+        """Return (token ids, labels) of a step, both of shape (size, longest); only completions have labels."""
         import torch
 
         pool, position = divmod(step, _POOL)
@@ -43,9 +43,9 @@ class Batches:
 
     @lru_cache(maxsize=2)  # noqa: B019  (the stream lives as long as its training)
     def _pool(self, pool: int) -> list[list[tuple[list[int], list[int]]]]:
-        # Negative: tuning, whose seeds are not, then never draws what the base was trained on.
+        # Seeds are negative here and never in tuning, so that tuning draws no example of the pretraining.
         seed = -(self.seed * 10**6 + pool + 1)
-        items = mixed(count=_POOL * self.size, easy=self.easy, seed=seed)
+        items = generate_mix(count=_POOL * self.size, easy=self.easy, seed=seed)
         rows = [
             (
                 self.prompts.prompt_ids(item.problem.statement),

@@ -1,12 +1,12 @@
-"""The easy families: one skill each. The pocket base is trained on these almost alone."""
+"""The easy families, one skill each. The pocket base is trained almost only on these."""
 
 from random import Random
 
-from mathlete.pocket.family import Family, Parameters, between, digits_of, subtractions
+from mathlete.pocket.family import Family, Parameters, between, count_subtractions, digits_of
 from mathlete.pocket.scratch import Scratch
 
-LONGEST = 12
-"""Subtractions at most in a greatest common divisor: what a trace has room for."""
+MAX_SUBTRACTIONS = 12
+"""Subtractions of a greatest common divisor at most: a trace has no room for more."""
 
 
 def _draw_linear(random: Random) -> Parameters:
@@ -35,10 +35,10 @@ def _solve_remainder(work: Scratch, a: int, m: int) -> int:
 
 
 def _draw_two_multiples(random: Random) -> Parameters:
-    # A shared factor drawn first keeps coprime pairs, the dull case, from being the usual one.
+    # Without a common factor drawn first, most pairs would be coprime, and the answer 1.
     factor, limit = between(random, 1, 16), 150
     a, b = factor * between(random, 1, limit // factor), factor * between(random, 1, limit // factor)
-    good = a != b and min(a, b) > 3 and subtractions(a, b) <= LONGEST
+    good = a != b and min(a, b) > 3 and count_subtractions(a, b) <= MAX_SUBTRACTIONS
     return {"a": a, "b": b} if good else _draw_two_multiples(random)
 
 
@@ -49,7 +49,7 @@ def _solve_gcd(work: Scratch, a: int, b: int) -> int:
 def _draw_lcm(random: Random) -> Parameters:
     factor = between(random, 2, 24)
     a, b = factor * between(random, 1, 9), factor * between(random, 1, 150 // factor)
-    good = a != b and min(a, b) > 3 and subtractions(a, b) <= LONGEST
+    good = a != b and min(a, b) > 3 and count_subtractions(a, b) <= MAX_SUBTRACTIONS
     return {"a": a, "b": b} if good else _draw_lcm(random)
 
 

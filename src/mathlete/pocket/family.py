@@ -1,4 +1,4 @@
-"""What a family of problems is made of."""
+"""A family of problems: its wordings, how its numbers are drawn and how it is solved."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,38 +18,38 @@ class Family:
     name: str
     level: Level
     wordings: tuple[str, ...]
-    """Format strings. Their only numbers are the parameters, all of them: the split law is read off the statement."""
+    """Format strings with all parameters and no other numbers: the split law counts the statement's numbers."""
     draw: Callable[[Random], Parameters]
-    """Draws the parameters, with `randrange` alone, which every Python computes alike."""
+    """Draws the parameters with `randrange` alone, which every Python version computes alike."""
     solve: Callable[..., int]
-    """Writes the steps on the Scratch it is given and returns the answer; parameters by name."""
+    """Takes a Scratch and the parameters by name; writes the steps there and returns the answer."""
 
     @property
     def subset(self) -> str:
         """`easy/<name>` or `hard/<name>`."""
         return f"{self.level}/{self.name}"
 
-    def solution(self, parameters: Parameters) -> tuple[str, int]:
-        """(trace, answer) for these parameters."""
+    def write_solution(self, parameters: Parameters) -> tuple[str, int]:
+        """Return (trace, answer) for these parameters."""
         work = Scratch()
         answer = self.solve(work, **parameters)
         return work.text, answer
 
 
 def between(random: Random, low: int, high: int) -> int:
-    """A whole number from low to high, both included."""
+    """Draw a whole number from low to high, both included."""
     return random.randrange(low, high + 1)
 
 
 def digits_of(number: int) -> list[int]:
-    """The decimal digits, most significant first."""
+    """Return the decimal digits, most significant first."""
     return [int(digit) for digit in str(number)]
 
 
-def subtractions(a: int, b: int) -> int:
-    """Steps of Euclid's algorithm by subtraction.
+def count_subtractions(a: int, b: int) -> int:
+    """Return the number of steps of Euclid's algorithm by subtraction.
 
-    >>> subtractions(141, 78)
+    >>> count_subtractions(141, 78)
     10
     """
     steps = 0

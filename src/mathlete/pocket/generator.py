@@ -1,10 +1,10 @@
-"""Problems with traces, any number of them, byte-identical for the same arguments on every machine and Python.
+"""Problems with traces: any number, byte-identical for the same arguments on every machine and Python version.
 
 The split law. A problem's *numbers* are all the numbers in its statement, sorted: a multiset, whatever the wording, the
 order and the family. SHA-256 of that multiset decides the side: one residue in ten is test. So no test problem shares
-its numbers with any training problem, of its own family or another: 12 and 18 asked for their gcd in training are not
-asked for their lcm, nor as 18 and 12, in test. (A hard test problem may hold a smaller one as a part: 29*4+17 modulo 9
-is test although 29*4+17 alone, three other numbers, may be training. That is the skill, not the problem.)
+its numbers with any training problem, of its own family or another: if training asks for gcd(12, 18), test asks neither
+for lcm(12, 18) nor for gcd(18, 12). (A hard test problem may contain a smaller training problem: 29*4+17 modulo 9 may
+be test while 29*4+17, which has three other numbers, is training. That is the skill, not the problem.)
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,15 +19,16 @@ from mathlete.pocket.easy import EASY
 from mathlete.pocket.family import Family
 from mathlete.pocket.hard import HARD
 from mathlete.problems import Problem
+from mathlete.prompts import completion_text
 from mathlete.traces import Trace, TracedProblem
 
 Split = Literal["train", "test"]
 FAMILIES = {family.subset: family for family in (*EASY, *HARD)}
-"""Every family by its subset, e.g. `hard/power`."""
+"""All families by their subset, such as `hard/power`."""
 SOURCE, LICENCE = "mathlete/pocket", "Apache-2.0"
 _TEST_SHARE = 10
 _TRIES = 2000
-"""Draws for one problem before a family counts as exhausted; one in ten falls on the test side."""
+"""Draws for one problem before its family counts as exhausted; one draw in ten falls on the test side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,52 +37,59 @@ class PocketItem:
 
     problem: Problem
     trace: str
-    """What stands between `<think>` and `</think>`: one step a line."""
+    """The reasoning between `<think>` and `</think>`, one step per line."""
     numbers: tuple[int, ...]
-    """All numbers of the statement, sorted: what the split is decided by."""
+    """All numbers of the statement, sorted; they decide the split."""
 
     @cached_property
     def traced(self) -> TracedProblem:
-        """The same as a training example of the pipeline. Unverified: only the answer checker may say otherwise."""
-        text = Trace(problem_id=self.problem.id, text=self.trace, answer=self.problem.gold, generator=SOURCE)
-        return TracedProblem(problem=self.problem, trace=text)
+        """The item as a training example. It is unverified: only the answer checker verifies."""
+        trace = Trace(problem_id=self.problem.id, text=self.trace, answer=self.problem.gold, generator=SOURCE)
+        return TracedProblem(problem=self.problem, trace=trace)
+
+    @property
+    def completion(self) -> str:
+        """The text that a model must write after the prompt, without eos."""
+        return completion_text(trace=self.trace, answer=self.problem.gold)
 
 
-def split_of(numbers: Iterable[int]) -> Split:
-    """The side of the split that problems with these numbers, in whatever order, are on.
+def find_split(numbers: Iterable[int]) -> Split:
+    """Return the side of the split for problems with these numbers, in any order.
 
-    >>> split_of([12, 18]) == split_of([18, 12])
+    >>> find_split([12, 18]) == find_split([18, 12])
     True
     """
     return "test" if _digest("split", *sorted(numbers)) % _TEST_SHARE == 0 else "train"
 
 
-def generate(*, families: Sequence[str], count: int, seed: int, split: Split, unique: bool = False) -> list[PocketItem]:
-    """`count` items, the families taking turns; a shorter list is the beginning of a longer one.
+def generate_items(
+    *, families: Sequence[str], count: int, seed: int, split: Split, unique: bool = False
+) -> list[PocketItem]:
+    """Generate `count` items, the families taking turns; a shorter list is the beginning of a longer one.
 
     Args:
         families: names as in FAMILIES, or `easy` or `hard` for all of that level.
         count: problems in all.
         seed: any whole number; other seeds give other problems.
-        split: the side of the split law they are on.
-        unique: no two problems of a family have the same numbers.
+        split: side of the split law.
+        unique: whether no two problems of a family have the same numbers.
 
     Raises:
         UserError: an unknown family, no family, or more unique problems than a family has.
     """
-    chosen = chosen_families(families)
+    chosen = select_families(families)
     taken: set[tuple[str, tuple[int, ...]]] = set()
     items = []
     for index in range(count):
-        item = _item(chosen[index % len(chosen)], index=index, seed=seed, split=split, taken=taken)
+        item = _generate_item(chosen[index % len(chosen)], index=index, seed=seed, split=split, taken=taken)
         items.append(item)
         if unique:
             taken.add((item.problem.subset, item.numbers))
     return items
 
 
-def chosen_families(names: Sequence[str]) -> list[Family]:
-    """The families of these names, in the order of FAMILIES.
+def select_families(names: Sequence[str]) -> list[Family]:
+    """Return the families of these names, in the order of FAMILIES.
 
     Raises:
         UserError: an unknown name, or none.
@@ -96,16 +104,16 @@ def chosen_families(names: Sequence[str]) -> list[Family]:
     return [family for family in FAMILIES.values() if family.subset in names or family.level in names]
 
 
-def _item(
+def _generate_item(
     family: Family, *, index: int, seed: int, split: Split, taken: set[tuple[str, tuple[int, ...]]]
 ) -> PocketItem:
-    # Each item has its own stream, so that it does not depend on what was drawn before it.
+    # Each item has its own random stream, so that it does not depend on earlier items: a shorter list is a prefix.
     random = Random(_digest("item", family.subset, split, seed, index))
     for _ in range(_TRIES):
         parameters = family.draw(random)
         wording = family.wordings[random.randrange(len(family.wordings))]
         numbers = tuple(sorted(parameters.values()))
-        if split_of(numbers) == split and (family.subset, numbers) not in taken:
+        if find_split(numbers) == split and (family.subset, numbers) not in taken:
             break
     else:
         raise UserError(
@@ -113,7 +121,7 @@ def _item(
             value=f"{index} drawn",
             cure="ask for fewer, or without unique",
         )
-    trace, answer = family.solution(parameters)
+    trace, answer = family.write_solution(parameters)
     problem = Problem(
         id=f"pocket-{family.level}-{family.name}-{split}-{seed}-{index}",
         statement=wording.format(**parameters),
@@ -126,5 +134,5 @@ def _item(
 
 
 def _digest(*words: object) -> int:
-    """A number from SHA-256 of the words."""
+    """Return the SHA-256 of the words as a number."""
     return int.from_bytes(sha256("/".join(map(str, words)).encode()).digest(), "big")

@@ -3,8 +3,8 @@
 import math
 from random import Random
 
-from mathlete.pocket.easy import LONGEST
-from mathlete.pocket.family import Family, Parameters, between, digits_of, subtractions
+from mathlete.pocket.easy import MAX_SUBTRACTIONS
+from mathlete.pocket.family import Family, Parameters, between, count_subtractions, digits_of
 from mathlete.pocket.scratch import Scratch
 
 
@@ -59,7 +59,8 @@ def _draw_chain(random: Random) -> Parameters:
     a, b = factor * between(random, 1, 120 // factor), factor * between(random, 1, 120 // factor)
     c = between(random, 4, 24)
     g = math.gcd(a, b)
-    good = a != b and g != c and subtractions(a, b) <= LONGEST and subtractions(g, c) <= LONGEST
+    short = max(count_subtractions(a, b), count_subtractions(g, c)) <= MAX_SUBTRACTIONS
+    good = a != b and g != c and short
     return {"a": a, "b": b, "c": c} if good else _draw_chain(random)
 
 

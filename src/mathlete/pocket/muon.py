@@ -1,4 +1,4 @@
-"""Muon for a CPU: matrices of one shape are orthogonalised together."""
+"""The Muon optimizer for a CPU: matrices of one shape are orthogonalised together."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Quintic Newton-Schulz iteration of Jordan et al. 2024, "Muon: an optimizer for hidden layers"."""
+"""Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon: an optimizer for hidden layers")."""
 _ITERATIONS = 5
 _MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is replaced by the nearest orthogonal matrix; weight decay as in AdamW.
+    """SGD with momentum whose update is replaced by the nearest orthogonal matrix; weight decay as in AdamW.
 
-    torch.optim.Muon works on one matrix at a time: on a CPU most of its time goes into the calls.
+    torch.optim.Muon handles one matrix at a time: on a CPU most of its time goes into the calls.
     """
 
     def __init__(self, params: Iterable[torch.nn.Parameter], *, lr: float, weight_decay: float) -> None:
@@ -23,7 +23,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             shapes: dict[tuple[int, ...], list[torch.nn.Parameter]] = defaultdict(list)
             for matrix in group["params"]:
@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
                 self._update(matrices, lr=group["lr"], weight_decay=group["weight_decay"])
 
     def _update(self, matrices: list[torch.nn.Parameter], *, lr: float, weight_decay: float) -> None:
-        directions = orthogonal(torch.stack([self._momentum(matrix) for matrix in matrices]))
+        directions = orthogonalise(torch.stack([self._momentum(matrix) for matrix in matrices]))
         rows, columns = matrices[0].shape
         scale = max(1.0, rows / columns) ** 0.5
         for matrix, direction in zip(matrices, directions, strict=True):
@@ -47,8 +47,9 @@ class Muon(torch.optim.Optimizer):
         return gradient.lerp(average, _MOMENTUM)
 
 
-def orthogonal(stack: torch.Tensor) -> torch.Tensor:
-    """Each matrix of a (matrices, rows, columns) stack with its singular values brought to between 0.7 and 1.2."""
+def orthogonalise(stack: torch.Tensor) -> torch.Tensor:
+    """Bring the singular values of each matrix of a (matrices, rows, columns) stack to between 0.7 and 1.2."""
+    # The iteration multiplies by x @ x.mT, which is smaller for wide matrices: tall ones are transposed.
     tall = stack.shape[1] > stack.shape[2]
     x: torch.Tensor = stack.mT if tall else stack
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)

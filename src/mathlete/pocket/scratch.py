@@ -1,8 +1,8 @@
-"""The paper a trace is written on: each operation writes its atomic steps and returns the value it has shown."""
+"""A scratchpad for traces: each operation writes its atomic steps and returns the value."""
 
 
 class Scratch:
-    """Collects one step a line. A trace is right by construction: no number stands on it that was not computed.
+    """Collects steps, one per line. A trace is right by construction: every number in it was computed.
 
     >>> work = Scratch()
     >>> work.remainder(work.add(work.times(29, 4), 17), 9)
@@ -20,28 +20,28 @@ class Scratch:
         return "\n".join(self._steps)
 
     def note(self, step: str) -> None:
-        """Writes a step as it stands."""
+        """Write a step verbatim."""
         self._steps.append(step)
 
     def add(self, a: int, b: int) -> int:
-        """A sum, in one step."""
+        """Return a + b, in one step."""
         self.note(f"{a}+{b}={a + b}")
         return a + b
 
     def subtract(self, a: int, b: int) -> int:
-        """A difference, in one step."""
+        """Return a - b, in one step."""
         self.note(f"{a}-{b}={a - b}")
         return a - b
 
     def total(self, terms: list[int]) -> int:
-        """A sum of several terms, added up from the left."""
+        """Return the sum of several terms, added from the left."""
         running = terms[0]
         for term in terms[1:]:
             running = self.add(running, term)
         return running
 
     def times(self, a: int, b: int) -> int:
-        """A product: the longer factor is split into its place values, and the parts are added up."""
+        """Return a * b: the longer factor is split into its place values and the products are added."""
         a, b = max(a, b), min(a, b)
         parts = [place for place in _places(a) if place]
         if b in (0, 1, 2, 10) or not parts:
@@ -52,34 +52,34 @@ class Scratch:
         return self.total([part * b for part in parts])
 
     def halve(self, a: int) -> int:
-        """Half of an even number, in one step."""
+        """Return half of an even number, in one step."""
         self.note(f"{a}/2={a // 2}")
         return a // 2
 
     def remainder(self, a: int, m: int) -> int:
-        """What `a` leaves when divided by `m`, by long division."""
+        """Return the remainder of a divided by m, by long division."""
         return self._divide(a, m, to_the_end=True)[1]
 
     def quotient(self, a: int, m: int) -> int:
-        """How many whole times `m` goes into `a`, by long division that leaves its last difference out."""
-        return self._joined(self._divide(a, m, to_the_end=False)[0])
+        """Return the quotient of a and m, by long division without the last difference."""
+        return self._write_sum(self._divide(a, m, to_the_end=False)[0])
 
     def divide(self, a: int, m: int) -> tuple[int, int]:
-        """Quotient and remainder, by long division."""
+        """Return quotient and remainder, by long division."""
         quotient, left = self._divide(a, m, to_the_end=True)
-        return self._joined(quotient), left
+        return self._write_sum(quotient), left
 
     def gcd(self, a: int, b: int) -> int:
-        """The greatest common divisor, by Euclid's own algorithm: the smaller is taken from the larger until both meet.
+        """Return the greatest common divisor by Euclid's algorithm with subtractions.
 
-        Subtraction needs no guess of a quotient, which a small model gets wrong.
+        A subtraction needs no guess of a quotient, which a small model gets wrong.
         """
         while a != b:
             a, b = min(a, b), self.subtract(max(a, b), min(a, b))
         return a
 
     def lcm(self, a: int, b: int) -> int:
-        """The least common multiple: one number divided by the gcd, times the other."""
+        """Return the least common multiple: one number divided by the gcd, times the other."""
         a, b = max(a, b), min(a, b)
         divisor = self.gcd(a, b)
         factor = b // divisor
@@ -87,13 +87,13 @@ class Scratch:
         return self.times(a, factor)
 
     def pairs(self, n: int) -> int:
-        """C(n, 2): the even one of n and n-1 is halved first, which keeps the product small."""
+        """Return C(n, 2); the even one of n and n-1 is halved first, which keeps the product small."""
         self.note(f"{n}-1={n - 1}")
         even, odd = (n, n - 1) if n % 2 == 0 else (n - 1, n)
         return self.times(odd, self.halve(even))
 
-    def _joined(self, quotient: int) -> int:
-        """Writes the quotient as the sum of its parts, where it has several."""
+    def _write_sum(self, quotient: int) -> int:
+        """Write the quotient as the sum of its place values, if it has several; return it."""
         parts = [part for part in _places(quotient) if part]
         if len(parts) > 1:
             self.note("+".join(map(str, parts)) + f"={quotient}")

@@ -1,18 +1,17 @@
-"""The pocket model's tokenizer: a byte-level BPE of our own that looks like the R1 distillations' to every caller."""
+"""The pocket model's tokenizer: a byte-level BPE with the special tokens and template of the R1 distillations."""
 
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from mathlete.pocket.generator import generate
-from mathlete.pocket.training import completion
+from mathlete.pocket.generator import generate_items
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
-"""Padding is a token of its own: padding with eos would mask the label that teaches the model to stop."""
+"""Padding has a token of its own: padding with eos would mask the label that teaches the model to stop."""
 _TURNS = ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>")
-"""Added but not special, as in R1: skip_special_tokens must leave the reasoning's marks in the text."""
+"""Added but not special, as in R1: skip_special_tokens must keep `<think>` and `</think>` in the text."""
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -21,21 +20,21 @@ _SAMPLE = 20_000
 _CONTEXT = 1024
 
 
-def chat_template() -> str:
-    """The revised chat template of the R1 distillations, which opens `<think>` in the prompt, as trl ships it.
+def read_chat_template() -> str:
+    """Return the revised chat template of the R1 distillations, which opens `<think>` in the prompt.
 
-    Byte for byte: trl knows the template by its text when it swaps in the one for training.
+    It is trl's copy, byte for byte: trl recognises the template by its text when it swaps in the one for training.
     """
     return files("trl").joinpath("chat_templates", "deepseek_r1_distill.jinja").read_text(encoding="utf-8")
 
 
 def build_tokenizer(*, vocabulary: int) -> "PreTrainedTokenizerFast":
-    """A tokenizer of at most `vocabulary` tokens, learnt from generated problems and traces of the training side."""
+    """Train a tokenizer of at most `vocabulary` tokens on generated problems and traces of the training side."""
     from transformers import PreTrainedTokenizerFast
 
     fast: Any = PreTrainedTokenizerFast
     tokenizer: PreTrainedTokenizerFast = fast(
-        tokenizer_object=_learn(vocabulary=vocabulary),
+        tokenizer_object=_train(vocabulary=vocabulary),
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
@@ -43,13 +42,13 @@ def build_tokenizer(*, vocabulary: int) -> "PreTrainedTokenizerFast":
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = chat_template()
-    # Every byte is known; without this line Qwen2's class adds its own "<|endoftext|>", one id beyond the embedding.
+    tokenizer.chat_template = read_chat_template()
+    # Without this line Qwen2's class adds "<|endoftext|>" as unknown token, one id beyond the embedding.
     tokenizer.init_kwargs["unk_token"] = None
     return tokenizer
 
 
-def _learn(*, vocabulary: int) -> Any:
+def _train(*, vocabulary: int) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -77,5 +76,5 @@ def _learn(*, vocabulary: int) -> Any:
 
 
 def _texts() -> list[str]:
-    items = generate(families=["easy", "hard"], count=_SAMPLE, seed=0, split="train")
-    return [f"{item.problem.statement}\n{completion(item)}" for item in items]
+    items = generate_items(families=["easy", "hard"], count=_SAMPLE, seed=0, split="train")
+    return [f"{item.problem.statement}\n{item.completion}" for item in items]

@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mathlete.corpus.card import reason_in_words
 from mathlete.jsonl import read_json_lines
+from mathlete.rows import explain_reason
 from mathlete.runs import MANIFEST, read_json
 
 STEPS = ("data", "adapter", "effect", "merged", "export")
@@ -45,7 +45,7 @@ class TrainRun:
         """(reason, traces, what it means), most first."""
         drops: dict[str, int] = self.figures("data").get("drops", {})
         return [
-            (reason, count, reason_in_words(reason)) for reason, count in sorted(drops.items(), key=lambda it: -it[1])
+            (reason, count, explain_reason(reason)) for reason, count in sorted(drops.items(), key=lambda it: -it[1])
         ]
 
 

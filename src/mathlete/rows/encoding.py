@@ -1,11 +1,14 @@
-"""Tokenising at the speed of tiktoken, where its ids are the tokenizer's own by construction; else by the tokenizer.
+"""Tokenising at the speed of tiktoken where it provably gives the tokenizer's ids, else by the tokenizer.
 
-Both hold byte-level BPE: a text is split by an expression, and in each piece the neighbours of lowest rank are merged
-until none is left. The tokenizer's ranks are the places of its merges, tiktoken's (github.com/openai/tiktoken) the ids
-of the tokens; and it merges any two that make a token, and looks a whole piece up first. That is the same where the
-merges make the tokens in the order of their ids, and either the bytes of each token merge to it (two neighbours that
-make a token are then one of the merges, for no other step could join them), or the tokenizer looks up too
-(`ignore_merges`) and any two tokens that make a token are among its merges. Each 64th text is given to both.
+Both are byte-level BPE: an expression splits the text, and in each piece the adjacent pair of lowest rank is merged
+until no pair is left. They differ in three ways. The tokenizer ranks a pair by its place among the merges, tiktoken
+(github.com/openai/tiktoken) by the id of the resulting token. tiktoken merges any pair that makes a token, not only the
+listed merges. And tiktoken first looks the whole piece up in the vocabulary.
+
+The ids are the same if the merges make the tokens in the order of their ids, and if one of these holds: the bytes of
+each token merge to that token (then a pair that makes a token is one of the merges: no other step could join it); or
+the tokenizer looks pieces up too (`ignore_merges`) and every pair that makes a token is among its merges. As a check,
+every 64th text is tokenised by both.
 """
 
 import json
@@ -14,58 +17,61 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import count, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Encode = Callable[[str], list[int]]
-"""Text to token ids, without special tokens around it."""
-_AS_TIKTOKEN = {"add_prefix_space": False, "use_regex": False}
-_COMPARED = 64
+"""Maps a text to its token ids, without special tokens around it."""
+_PLAIN_BYTE_LEVEL = {"add_prefix_space": False, "use_regex": False}
+_COMPARED_EVERY = 64
 
 
 @lru_cache(maxsize=4)
-def encoder_of(tokenizer: Any) -> Encode:
-    """What gives the ids that `tokenizer(text, add_special_tokens=False)` gives."""
+def make_encoder(tokenizer: "PreTrainedTokenizerBase") -> Encode:
+    """Return a function that gives the ids of `tokenizer(text, add_special_tokens=False)`."""
 
     def slow(text: str) -> list[int]:
-        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return slow
     file: dict[str, Any] = json.loads(backend.to_str())
-    pattern = _pattern(file)
-    if pattern is None or not _same_merges(file["model"]):
+    pattern = _split_pattern(file)
+    if pattern is None or not _merges_alike(file["model"]):
         return slow
-    return _compared(_by_tiktoken(file, pattern=pattern, slow=slow), slow)
+    return _compare_some(_make_tiktoken(file, pattern=pattern, slow=slow), slow)
 
 
-def _by_tiktoken(file: dict[str, Any], *, pattern: str, slow: Encode) -> Encode:
+def _make_tiktoken(file: dict[str, Any], *, pattern: str, slow: Encode) -> Encode:
     from tiktoken import Encoding
 
     vocabulary: dict[str, int] = file["model"]["vocab"]
-    values = _bytes()
+    values = _byte_of_each_mark()
     ranks = {bytes(values[mark] for mark in token): index for token, index in vocabulary.items()}
     encoding = Encoding("tokenizer", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     added = {token["content"]: int(token["id"]) for token in file["added_tokens"]}
-    # The longest of those that begin at a place, as the tokenizer has it.
+    # Of added tokens that begin at the same place the tokenizer takes the longest.
     split = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
 
     def fast(text: str) -> list[int]:
         if file["normalizer"] and not unicodedata.is_normalized("NFC", text):
             return slow(text)
-        found: list[int] = []
+        ids: list[int] = []
         at = 0
         for match in split.finditer(text):
-            found += [*encoding.encode_ordinary(text[at : match.start()]), added[match[0]]]
+            ids += [*encoding.encode_ordinary(text[at : match.start()]), added[match[0]]]
             at = match.end()
-        return found + encoding.encode_ordinary(text[at:])
+        return ids + encoding.encode_ordinary(text[at:])
 
     return fast
 
 
-def _pattern(file: dict[str, Any]) -> str | None:
-    """The expression that splits text, where all that is done beside splitting and merging is nothing or NFC."""
+def _split_pattern(file: dict[str, Any]) -> str | None:
+    """Return the expression that splits text; None if the tokenizer does more than NFC, splitting and merging."""
     model, before = file["model"], file["pre_tokenizer"] or {}
     parts = before.get("pretokenizers", [])
     plain = (
@@ -73,51 +79,56 @@ def _pattern(file: dict[str, Any]) -> str | None:
         and not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
         and file["normalizer"] in (None, {"type": "NFC"})
         and [part["type"] for part in parts] == ["Split", "ByteLevel"]
-        and all(parts[1][key] == value for key, value in _AS_TIKTOKEN.items())
+        and all(parts[1][key] == value for key, value in _PLAIN_BYTE_LEVEL.items())
         and (parts[0]["behavior"], parts[0]["invert"]) == ("Isolated", False)
         and not any(token[key] for token in file["added_tokens"] for key in ("lstrip", "rstrip", "single_word"))
     )
     return parts[0]["pattern"].get("Regex") if plain else None
 
 
-def _same_merges(model: dict[str, Any]) -> bool:
+def _merges_alike(model: dict[str, Any]) -> bool:
+    """Return whether tiktoken merges as the tokenizer does: the conditions of the module's docstring."""
     vocabulary: dict[str, int] = model["vocab"]
     made = ["".join(pair) for pair in model["merges"]]
     ordered = all(vocabulary[before] <= vocabulary[after] for before, after in pairwise(made))
-    bytes_alone = {*_bytes()} == {*vocabulary} - {*made}
-    return ordered and bytes_alone and (_complete(model) if model.get("ignore_merges") else _reached(model))
+    bytes_alone = {*_byte_of_each_mark()} == {*vocabulary} - {*made}
+    return (
+        ordered
+        and bytes_alone
+        and (_lists_all_merges(model) if model.get("ignore_merges") else _reaches_all_tokens(model))
+    )
 
 
-def _reached(model: dict[str, Any]) -> bool:
-    """Whether the bytes of each token merge to that token."""
+def _reaches_all_tokens(model: dict[str, Any]) -> bool:
+    """Return whether the bytes of each token merge to that token."""
     from tokenizers.models import BPE
 
     merging = BPE(model["vocab"], [(first, second) for first, second in model["merges"]])
     return all(len(merging.tokenize(token)) == 1 for token in model["vocab"])
 
 
-def _complete(model: dict[str, Any]) -> bool:
-    """Whether any two tokens that make a token are among the merges."""
+def _lists_all_merges(model: dict[str, Any]) -> bool:
+    """Return whether every pair of tokens that makes a token is among the merges."""
     vocabulary: dict[str, int] = model["vocab"]
     splits = ((token[:at], token[at:]) for token in vocabulary for at in range(1, len(token)))
     pairs = sum(first in vocabulary and second in vocabulary for first, second in splits)
     return pairs == len({(first, second) for first, second in model["merges"]})
 
 
-def _compared(fast: Encode, slow: Encode) -> Encode:
+def _compare_some(fast: Encode, slow: Encode) -> Encode:
     number = count()
 
     def encode(text: str) -> list[int]:
-        found = fast(text)
-        if next(number) % _COMPARED == 0 and found != slow(text):
+        ids = fast(text)
+        if next(number) % _COMPARED_EVERY == 0 and ids != slow(text):
             raise RuntimeError(f"tiktoken and the tokenizer must give the same ids; they differ on {text[:200]!r} …")
-        return found
+        return ids
 
     return encode
 
 
-def _bytes() -> dict[str, int]:
-    """{mark: byte} of byte-level BPE, whose tokens are written without blanks (github.com/openai/gpt-2, encoder.py)."""
+def _byte_of_each_mark() -> dict[str, int]:
+    """Return {mark: byte} of byte-level BPE, whose tokens have a visible mark per byte (openai/gpt-2, encoder.py)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     rest = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + at): byte for at, byte in enumerate(rest)}

@@ -1,37 +1,41 @@
-"""Format: traced problems become token rows; what is wrong, unproved, unfit or in a suite is left out and counted."""
+"""Format: traced problems become token rows; wrong, unproved and unfit traces and suites' problems are left out."""
 
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from mathlete.corpus.duplicates import first_of_each
-from mathlete.corpus.selection import chosen, duplicates
-from mathlete.corpus.settings import Filters
 from mathlete.errors import UserError
+from mathlete.overlap import find_first_duplicates
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
+from mathlete.rows.figures import Packing, Parity, RowFigures
+from mathlete.rows.files import DroppedTrace, RowFiles, RowText
 from mathlete.rows.packing import best_fit
-from mathlete.rows.parts import SIZE, Maker, Part, make_parts
-from mathlete.rows.rows import IGNORED, Row
+from mathlete.rows.parts import PART_SIZE, Part, PartMaker
+from mathlete.rows.process_parts import make_parts
+from mathlete.rows.ray_parts import make_parts_on_ray
 from mathlete.rows.saving import save_rows
-from mathlete.rows.settings import Rows
+from mathlete.rows.selection import choose_traces, mark_duplicates
+from mathlete.rows.settings import Filters, Rows
+from mathlete.rows.token_rows import IGNORED, TokenRow
 from mathlete.runs import Advance, write_atomically
 from mathlete.traces import TracedProblem
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
-    from numpy import ndarray
+    from numpy.typing import NDArray
 
-TRAIN, HELDOUT, HEAD, DROPPED, OVERLAP = "train", "heldout", "head.jsonl", "dropped.jsonl", "overlap.jsonl"
-_PARTS = ".parts"
 _HEAD = 20
+"""Rows that `head.jsonl` shows."""
 _KEYS = ["problem_key", "trace_key"]
+"""Columns that only the selection needs."""
 
 
 def format_rows(
@@ -39,22 +43,19 @@ def format_rows(
     *,
     traced: Iterable[Sequence[TracedProblem]],
     total: int | None,
-    maker: Maker,
+    maker: PartMaker,
     seed: int,
     advance: Advance,
     num_proc: int = 1,
     ray: str | None = None,
-    size: int = SIZE,
-) -> dict[str, object]:
-    """Writes the rows and what is to be read of them into the folder `output`; returns the figures.
-
-    Written are `train/` and `heldout/` (datasets folders), `head.jsonl` (the first rows as text), `overlap.jsonl` (the
-    pairs with suites, side by side) and, where the maker keeps them, `dropped.jsonl`.
+    size: int = PART_SIZE,
+) -> RowFigures:
+    """Write the rows and the files about them (`RowFiles`) into the folder `output`; return the figures.
 
     Args:
-        output: an existing folder, which may hold parts of a run that was killed.
-        traced: a problem's traces at a time.
-        total: how many problems the progress bar counts to.
+        output: an existing folder, which may hold parts of a killed run.
+        traced: the traces of one problem at a time.
+        total: number of problems that the progress bar counts to.
         maker: turns traces into rows.
         seed: chooses the held-out problems.
         advance: moves the progress bar.
@@ -68,60 +69,80 @@ def format_rows(
     import datasets
 
     datasets.disable_progress_bars()
-    parts, drops, made = [], Counter[str](), 0
-    for part in make_parts(output / _PARTS, traced, maker=maker, num_proc=num_proc, size=size, ray=ray):
+    files = RowFiles(output)
+    parts, drops, traces = [], Counter[str](), 0
+    for part in _start(files.parts, traced, maker=maker, num_proc=num_proc, ray=ray, size=size):
         parts.append(part)
-        drops.update(part.figures["drops"])
-        made += part.figures["traces"]
+        drops.update(part.figures.drops)
+        traces += part.figures.traces
         advance(len(parts) * size, total, f"{drops.total()} traces dropped")
     tables = [table for part in parts if (table := part.rows) is not None]
-    table = datasets.concatenate_datasets(tables) if tables else None
-    groups = None if table is None else _problems(table, maker.filters)
-    keep, reasons = ([], []) if table is None or groups is None else _selected(table, groups, maker)
+    if not tables:
+        raise _too_few(0, traces=traces, drops=drops)
+    table = datasets.concatenate_datasets(tables)
+    problems = _number_problems(table, maker.filters)
+    kept, reasons = _select(table, problems, rows=maker.rows, filters=maker.filters)
     drops.update(reason for reason in reasons if reason)
-    if table is None or groups is None or len(keep) < 2:
-        raise UserError(
-            f"training needs at least two rows with a right trace, and {len(keep)} of {made} is left",
-            value=", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all",
-            cure=_cure(drops),
-        )
-    sides = _split(table, keep, groups, count=maker.rows.heldout, seed=seed)
-    save_rows(output / TRAIN, parts, sides[0], without=_KEYS)
-    table.select(sides[1], keep_in_memory=True).remove_columns(_KEYS).save_to_disk(output / HELDOUT)
-    _write_texts(output, parts, table=table, train=sides[0], reasons=reasons, maker=maker)
-    shutil.rmtree(output / _PARTS)
-    return {
-        "traces": made,
-        "kept": len(keep),
-        **_figures(table, sides, keep, budget=maker.rows.max_tokens),
-        "drops": dict(sorted(drops.items())),
-        "parity": {"rows": len(keep), "mismatches": drops["parity"]},
-    }
+    if len(kept) < 2:
+        raise _too_few(len(kept), traces=traces, drops=drops)
+    train, heldout = _split(table, kept, problems, count=maker.rows.heldout, seed=seed)
+    save_rows(files.train, parts, train, without=_KEYS)
+    table.select(heldout, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(files.heldout)
+    _write_texts(files, parts, table=table, train=train, reasons=reasons, maker=maker)
+    shutil.rmtree(files.parts)
+    lengths = _column(table, "tokens")
+    return RowFigures(
+        traces=traces,
+        kept=len(kept),
+        rows=len(train),
+        heldout=len(heldout),
+        shortened=int(_column(table, "shortened")[kept].sum()),
+        tokens=int(lengths[train].sum()),
+        trained_tokens=int(_column(table, "trained_tokens")[train].sum()),
+        longest=int(lengths[train].max()),
+        packing=_measure_packing(lengths[train].tolist(), budget=maker.rows.max_tokens),
+        drops=dict(sorted(drops.items())),
+        parity=Parity(rows=len(kept), mismatches=drops["parity"]),
+    )
 
 
-def parts_kept(output: Path) -> str:
-    """What a stopped run leaves in its folder."""
-    parts = output / _PARTS
-    return f"{parts}, {sum(path.name.isdigit() for path in parts.glob('*'))} finished parts"
+def _start(
+    folder: Path,
+    traced: Iterable[Sequence[TracedProblem]],
+    *,
+    maker: PartMaker,
+    num_proc: int,
+    ray: str | None,
+    size: int,
+) -> Iterator[Part]:
+    """Return the parts as they are made, by this machine or by a cluster."""
+    if ray is None:
+        return make_parts(folder, traced, maker=maker, num_proc=num_proc, size=size)
+    return make_parts_on_ray(folder, traced, maker=maker, workers=num_proc, address=ray, size=size)
 
 
-def _cure(drops: Counter[str]) -> str:
-    """What helps against the reason that took most."""
+def _too_few(kept: int, *, traces: int, drops: Counter[str]) -> UserError:
     most = max(drops, key=drops.__getitem__, default="")
-    return {
+    cure = "give problems that no suite has" if most.startswith("in ") else "give more problems with right traces"
+    cures = {
         "no gold": "put the right answers into a column gold, or trust the rows with --filters.unverified keep",
         "too long": "use longer rows with --rows.max-tokens, or --rows.shorten",
-    }.get(most, "give problems that no suite has" if most.startswith("in ") else "give more problems with right traces")
+    }
+    return UserError(
+        f"training needs at least two rows with a right trace, and {kept} of {traces} is left",
+        value=", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all",
+        cure=cures.get(most, cure),
+    )
 
 
-def _column(table: "Dataset", name: str) -> "ndarray[Any, Any]":
-    # Straight from the memory-mapped file: a column of a million rows is no million Python objects.
-    found: ndarray[Any, Any] = table.data.column(name).to_numpy()
-    return found
+def _column(table: "Dataset", name: str) -> "NDArray[Any]":
+    # Straight from the memory-mapped file: a column of a million rows must not become a million Python objects.
+    values: NDArray[Any] = table.data.column(name).to_numpy()
+    return values
 
 
-def _problems(table: "Dataset", filters: Filters) -> "ndarray[Any, Any]":
-    """What tells the problem of each row: rows of one problem have the same."""
+def _number_problems(table: "Dataset", filters: Filters) -> "NDArray[Any]":
+    """Return what identifies the problem of each row: rows of one problem have equal values."""
     import numpy as np
 
     if filters.duplicates == "keep":
@@ -129,37 +150,46 @@ def _problems(table: "Dataset", filters: Filters) -> "ndarray[Any, Any]":
     keys = _column(table, "problem_key")
     if filters.duplicates == "exact":
         return keys
+    # One row stands for each distinct statement. np.unique sorts by key; duplicates are looked up in the rows' order,
+    # so that a group of rewordings is named after its first row.
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)
     order = np.sort(first)
-    places = first_of_each(_Asked(table, order))
-    place_of = dict(zip(order.tolist(), order[places].tolist(), strict=True))
-    return np.asarray([place_of[index] for index in first.tolist()])[number]
+    firsts = order[find_first_duplicates(_ProblemsAt(table, order))]
+    first_of_row = dict(zip(order.tolist(), firsts.tolist(), strict=True))
+    return np.asarray([first_of_row[row] for row in first.tolist()])[number]
 
 
-class _Asked(Sequence[Problem]):
+class _ProblemsAt(Sequence[Problem]):
     """The problems of some rows, read one at a time and without the rows' tokens."""
 
-    def __init__(self, table: "Dataset", places: "ndarray[Any, Any]") -> None:
+    def __init__(self, table: "Dataset", rows: "NDArray[np.int64]") -> None:
         self._columns = [table.data.column(name) for name in ("problem_id", "statement", "gold")]
-        self._places = places
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
 
-    def __getitem__(self, index: Any) -> Any:
-        name, statement, gold = (column[int(self._places[index])].as_py() for column in self._columns)
+    @overload
+    def __getitem__(self, index: int) -> Problem: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Problem]: ...
+    def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        name, statement, gold = (column[int(self._rows[index])].as_py() for column in self._columns)
         return Problem(id=name, statement=statement, gold=gold)
 
 
-def _selected(table: "Dataset", groups: "ndarray[Any, Any]", maker: Maker) -> tuple[Sequence[int], list[str]]:
-    """(indices of the rows kept, for each row the reason why it is not, or "")."""
+def _select(table: "Dataset", problems: "NDArray[Any]", *, rows: Rows, filters: Filters) -> tuple[list[int], list[str]]:
+    """Return (indices of the rows to keep, each row's reason to drop it or "")."""
     import numpy as np
 
-    rows: Rows = maker.rows
-    twice = np.zeros(len(table), dtype=bool)
-    if maker.filters.duplicates != "keep":
-        twice = duplicates(groups, _column(table, "trace_key"))
-    once = np.flatnonzero(~twice)
+    repeated = np.zeros(len(table), dtype=bool)
+    if filters.duplicates != "keep":
+        repeated = mark_duplicates(problems, _column(table, "trace_key"))
+    # Repeated rows go first: else one of two equal traces could take a place that the policy has for another trace.
+    distinct = np.flatnonzero(~repeated)
+    # Without the prompt: of two wordings of a problem the shorter one must not win by its statement.
     lengths = _column(table, "tokens") - _column(table, "prompt_tokens")
     limits = {
         "shortest_correct": {"shortest": 1},
@@ -168,66 +198,57 @@ def _selected(table: "Dataset", groups: "ndarray[Any, Any]", maker: Maker) -> tu
         "all": {},
     }[rows.policy]
     kept = np.zeros(len(table), dtype=bool)
-    kept[once[chosen(groups[once], lengths[once], **limits)]] = True
-    reasons = np.where(kept, "", np.where(twice, "duplicate", "policy"))
+    kept[distinct[choose_traces(problems[distinct], lengths[distinct], **limits)]] = True
+    reasons = np.where(kept, "", np.where(repeated, "duplicate", "policy"))
     return np.flatnonzero(kept).tolist(), reasons.tolist()
 
 
 def _split(
-    table: "Dataset", keep: Sequence[int], problems: "ndarray[Any, Any]", *, count: int, seed: int
+    table: "Dataset", kept: Sequence[int], problems: "NDArray[Any]", *, count: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """(train, heldout): held out are the problems whose id hashes lowest, all traces of a problem on the same side."""
-    ids, groups = _column(table, "problem_id")[keep], problems[keep]
-    first = dict(zip(groups[::-1], ids[::-1], strict=True))
-    order = sorted(first, key=lambda name: hashlib.sha256(f"{seed}/{first[name]}".encode()).digest())
+    """Return (train, heldout): the problems whose id hashes lowest are held out, with all their traces."""
+    ids, groups = _column(table, "problem_id")[kept], problems[kept]
+    # Reversed, so that the first row's id stands for its problem.
+    id_of = dict(zip(groups[::-1], ids[::-1], strict=True))
+    # Hashes, not a shuffle: the order of two problems does not depend on the others, so that more data moves few.
+    order = sorted(id_of, key=lambda problem: hashlib.sha256(f"{seed}/{id_of[problem]}".encode()).digest())
     if len(order) < 2:
         raise UserError("training needs at least two problems", value=len(order), cure="give more problems")
-    held = set(order[: min(count, max(1, len(order) // 10))])
+    heldout = set(order[: min(count, max(1, len(order) // 10))])
     sides: dict[bool, list[int]] = {True: [], False: []}
-    for index, name in zip(keep, groups, strict=True):
-        sides[name in held].append(index)
+    for index, problem in zip(kept, groups, strict=True):
+        sides[problem in heldout].append(index)
     return sides[False], sides[True]
 
 
-def _figures(
-    table: "Dataset", sides: tuple[list[int], list[int]], keep: Sequence[int], *, budget: int
-) -> dict[str, object]:
-    lengths, train = _column(table, "tokens"), sides[0]
-    return {
-        "rows": len(train),
-        "heldout": len(sides[1]),
-        "shortened": int(_column(table, "shortened")[keep].sum()),
-        "tokens": int(lengths[train].sum()),
-        "trained_tokens": int(_column(table, "trained_tokens")[train].sum()),
-        "longest": int(lengths[train].max()),
-        "packing": _packing(lengths[train].tolist(), budget=budget),
-    }
-
-
-def _packing(lengths: Sequence[int], *, budget: int) -> dict[str, object]:
+def _measure_packing(lengths: Sequence[int], *, budget: int) -> Packing:
     sequences = len(best_fit(lengths, budget=budget))
-    return {"budget": budget, "sequences": sequences, "efficiency": round(sum(lengths) / (sequences * budget), 4)}
+    return Packing(budget=budget, sequences=sequences, efficiency=round(sum(lengths) / (sequences * budget), 4))
 
 
 def _write_texts(
-    output: Path,
+    files: RowFiles,
     parts: Sequence[Part],
     *,
     table: "Dataset",
     train: Sequence[int],
     reasons: Sequence[str],
-    maker: Maker,
+    maker: PartMaker,
 ) -> None:
-    head = (table[index] for index in islice(train, _HEAD))
-    write_atomically(output / HEAD, "".join(_readable(row, maker.prompts) for row in head))
-    _join(output / OVERLAP, (part.overlap for part in parts))
+    head = (_row_text(table[index], maker.prompts).to_json() for index in islice(train, _HEAD))
+    write_atomically(files.head, "".join(map(_line, head)))
+    _join(files.overlap, (part.overlap for part in parts))
     if maker.keep_dropped:
-        late = (_late(reason, table[index], maker.prompts) for index, reason in enumerate(reasons) if reason)
-        _join(output / DROPPED, (part.dropped for part in parts), late)
+        dropped = (_dropped_row(reason, table[row], maker.prompts) for row, reason in enumerate(reasons) if reason)
+        _join(files.dropped, (part.dropped for part in parts), (_line(trace.to_json()) for trace in dropped))
+
+
+def _line(record: object) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _join(file: Path, parts: Iterable[Path], more: Iterable[str] = ()) -> None:
-    """The parts' lines in one file, never more than one part in memory."""
+    """Join the parts' lines to one file, with at most one part in memory."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as out:
         for part in parts:
@@ -236,27 +257,31 @@ def _join(file: Path, parts: Iterable[Path], more: Iterable[str] = ()) -> None:
     temporary.replace(file)
 
 
-def _late(reason: str, row: Row, prompts: PromptFormat) -> str:
-    trained = prompts.tokenizer.decode(row["input_ids"][row["prompt_tokens"] : -1])
-    problem = {"id": row["problem_id"], "statement": row["statement"], "gold": row["gold"], "source": row["source"]}
-    return json.dumps({"reason": reason, **problem, "trace": trained}, ensure_ascii=False) + "\n"
+def _dropped_row(reason: str, row: TokenRow, prompts: PromptFormat) -> DroppedTrace:
+    return DroppedTrace(
+        reason=reason,
+        id=row["problem_id"],
+        statement=row["statement"],
+        gold=row["gold"],
+        source=row["source"],
+        trace=str(prompts.tokenizer.decode(row["input_ids"][row["prompt_tokens"] : -1])),
+    )
 
 
-def _readable(row: Row, prompts: PromptFormat) -> str:
+def _row_text(row: TokenRow, prompts: PromptFormat) -> RowText:
     prompt, completion = row["input_ids"][: row["prompt_tokens"]], row["input_ids"][row["prompt_tokens"] :]
-    shown = {
-        "problem_id": row["problem_id"],
-        "gold": row["gold"],
-        "prompt": prompts.tokenizer.decode(prompt),
-        "trained": prompts.tokenizer.decode(completion),
-        "prompt_tokens": len(prompt),
-        "trained_tokens": row["trained_tokens"],
-        "spans": _spans(row, prompts),
-    }
-    return json.dumps(shown, ensure_ascii=False) + "\n"
+    return RowText(
+        problem_id=row["problem_id"],
+        gold=row["gold"],
+        prompt=str(prompts.tokenizer.decode(prompt)),
+        trained=str(prompts.tokenizer.decode(completion)),
+        prompt_tokens=len(prompt),
+        trained_tokens=row["trained_tokens"],
+        spans=_spans(row, prompts),
+    )
 
 
-def _spans(row: Row, prompts: PromptFormat) -> list[tuple[str, bool]]:
-    """The row's text in spans, each with whether it has loss."""
+def _spans(row: TokenRow, prompts: PromptFormat) -> list[tuple[str, bool]]:
+    """Return the row's text in spans, each with whether it has loss."""
     runs = groupby(zip(row["input_ids"], row["labels"], strict=True), key=lambda pair: pair[1] != IGNORED)
     return [(str(prompts.tokenizer.decode([token for token, _ in run])), trained) for trained, run in runs]

@@ -1,8 +1,8 @@
-"""Packing: short rows share one sequence, so that no computing goes into padding.
+"""Packing: short rows share one sequence, so that no computation goes into padding.
 
-Rows keep apart: positions start again at each, and from that transformers (5 and later) builds a mask in which no token
-sees another row; FlashAttention's kernels take the same borders. With other attention that mask is quadratic in the
-flattened batch, so a packed batch is best one sequence.
+Rows stay separate: positions restart at each row, and from that transformers (5 and later) builds a mask in which no
+token sees another row; FlashAttention's kernels take the same borders. With other attention the mask is quadratic in
+the flattened batch, so that a packed batch is best one sequence.
 """
 
 from bisect import bisect_left, insort
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def best_fit(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
-    """Indices of the rows of each sequence, none longer than `budget` tokens: best-fit decreasing (arXiv 2404.10830).
+    """Return the rows' indices of each sequence of at most `budget` tokens: best-fit decreasing (arXiv 2404.10830).
 
     >>> best_fit([3, 5, 2, 6], budget=8)
     [[3, 2], [1, 0]]
     """
     sequences: list[list[int]] = []
     free: list[tuple[int, int]] = []  # (tokens left, sequence), sorted
+    # Longest first, each into the fullest sequence that has room for it.
     for row in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         at = bisect_left(free, (lengths[row], -1))
         if at == len(free):
@@ -35,11 +36,11 @@ def best_fit(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
     return sequences
 
 
-def packed(rows: "Dataset", *, budget: int) -> "Dataset":
-    """The rows in sequences of at most `budget` tokens, with the `seq_lengths` that TRL's collator reads.
+def pack_rows(rows: "Dataset", *, budget: int) -> "Dataset":
+    """Return the rows in sequences of at most `budget` tokens, with the `seq_lengths` that TRL's collator reads.
 
     Raises:
-        UserError: a row is longer than that.
+        UserError: a row is longer than the budget.
     """
     import datasets
 
@@ -49,9 +50,9 @@ def packed(rows: "Dataset", *, budget: int) -> "Dataset":
         raise UserError("--tune.pack must hold the longest row", value=f"{budget} for {max(lengths)}", cure=cure)
 
     def sequence(indices: list[int]) -> dict[str, list[int]]:
-        some = rows[indices]
+        batch = rows[indices]
         return {
-            **{name: [token for row in some[name] for token in row] for name in ("input_ids", "labels")},
+            **{name: [token for row in batch[name] for token in row] for name in ("input_ids", "labels")},
             "seq_lengths": [lengths[index] for index in indices],
         }
 

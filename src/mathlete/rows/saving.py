@@ -1,4 +1,4 @@
-"""The rows of many parts as one datasets folder, in the memory of a few parts."""
+"""Saves the rows of many parts as one datasets folder, with only a few parts in memory."""
 
 import hashlib
 import shutil
@@ -10,43 +10,43 @@ from mathlete.rows.parts import Part
 from mathlete.runs import read_json, write_json
 
 _FILE_BYTES = 500_000_000
-"""About so much goes into a file, as datasets' own `MAX_SHARD_SIZE` has it."""
+"""Size of a file, about; the same as `MAX_SHARD_SIZE` of datasets."""
 
 
 def save_rows(
     folder: Path, parts: Sequence[Part], indices: Sequence[int], *, without: Sequence[str], size: int = _FILE_BYTES
 ) -> None:
-    """Writes these rows as `Dataset.save_to_disk` would, a file at a time.
+    """Write rows as `Dataset.save_to_disk` does, but one file at a time.
 
-    That one keeps all parts mapped until it is done, and every page that it has read stays in the process's memory:
-    12 GiB for a million rows of 1,800 tokens. Here the parts of a file are let go with it.
+    `save_to_disk` maps all parts until it ends, and every page that it has read stays in the process's memory: 12 GiB
+    for a million rows of 1,800 tokens. Here the parts of a file are released with it.
 
     Args:
-        folder: where to; what is there is replaced.
-        parts: where from.
-        indices: the rows' places in all parts' rows, ascending.
-        without: columns that are left out.
+        folder: target, which is replaced.
+        parts: the parts that hold the rows.
+        indices: which of the parts' rows, counted through all parts, ascending.
+        without: columns to leave out.
         size: bytes of a file, about.
     """
     import datasets
     import numpy as np
 
     wanted, start, pieces = np.asarray(indices), 0, list[Path]()
-    for group in _groups(parts, size):
+    for group in _group_by_size(parts, size):
         rows = datasets.concatenate_datasets([rows for part in group if (rows := part.rows) is not None])
         here = wanted[(wanted >= start) & (wanted < start + len(rows))] - start
         start += len(rows)
         if len(here):
             pieces.append(folder.with_name(f".{folder.name}-{len(pieces)}"))
-            shutil.rmtree(pieces[-1], ignore_errors=True)  # a killed run's
+            shutil.rmtree(pieces[-1], ignore_errors=True)  # left by a killed run
             rows = rows.select(here, keep_in_memory=True).remove_columns([*without])
             rows.save_to_disk(pieces[-1], num_shards=1)
     shutil.rmtree(folder, ignore_errors=True)
     _join(folder, pieces)
 
 
-def _groups(parts: Sequence[Part], size: int) -> Iterator[list[Part]]:
-    """Parts in order, together until they are that large; those without rows are left out."""
+def _group_by_size(parts: Sequence[Part], size: int) -> Iterator[list[Part]]:
+    """Yield groups of consecutive parts of about `size` bytes each; parts without rows are skipped."""
     group, bytes_of = list[Part](), 0
     for part in parts:
         if part.bytes:
@@ -60,7 +60,7 @@ def _groups(parts: Sequence[Part], size: int) -> Iterator[list[Part]]:
 
 
 def _join(folder: Path, pieces: Sequence[Path]) -> None:
-    """One folder of the datasets that have one file each."""
+    """Join datasets of one file each to one folder: their files are renamed, not copied."""
     from datasets import config
 
     first, *others = pieces

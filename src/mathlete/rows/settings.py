@@ -1,9 +1,9 @@
-"""Which traces become training rows."""
+"""Settings of the rows: which traces are fit to learn from, and which of them become training rows."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mathlete.errors import require
+from mathlete.errors import UserError, require
 
 TracePolicy = Literal["all", "shortest_correct", "k_shortest", "longest_under"]
 """Which of a problem's right traces are kept."""
@@ -22,15 +22,47 @@ class Rows:
     traces: int = 2
     """K of k_shortest, 1 or more."""
     longest: int = 4096
-    """What a trace with its answer must stay under for longest_under, tokens."""
+    """Token limit for --rows.policy longest_under, trace and answer together."""
     heldout: int = 200
     """Rows kept from training to measure what merge and export cost; at most a tenth of all rows, at least one."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("rows.max-tokens", self.max_tokens, self.max_tokens >= 16, "at least 16"),
             ("rows.heldout", self.heldout, self.heldout >= 1, "at least 1"),
             ("rows.traces", self.traces, self.traces >= 1, "at least 1"),
             ("rows.longest", self.longest, self.longest >= 1, "at least 1"),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which traces are fit to learn from. What the checker finds wrong is always left out."""
+
+    min_tokens: int = 1
+    """Shortest trace with its answer, tokens."""
+    foreign: float = 0.02
+    """Largest share of a trace's letters in scripts that its statement does not use, 0 to 1; 1: any."""
+    repeats: float = 0.3
+    """Largest share of a trace's runs of 20 words that were there before, 0 to 1: above it, it is a loop."""
+    two_boxes: Literal["drop", "keep"] = "drop"
+    """Answers with two boxes that differ."""
+    duplicates: Literal["near", "exact", "keep"] = "exact"
+    """Problems are one where their statements are reworded, or differ in typesetting only, or where their ids are the
+    same. Of one problem a trace is kept once, policies choose, and all rows are trained on or all held out."""
+    tool_output: Literal["drop", "mask"] = "drop"
+    """Traces in which programs were run: left out, or kept with no loss on what the tool wrote. Such a model is served
+    with python -m eval ... --tools.turns N --tools.instruction ""."""
+    unverified: Literal["drop", "keep"] = "drop"
+    """Rows of files that have no gold column, so that nothing tells whether their answer is right."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        for flag, value, good, rule in (
+            ("min-tokens", self.min_tokens, self.min_tokens >= 1, "at least 1"),
+            ("foreign", self.foreign, 0 <= self.foreign <= 1, "0 to 1"),
+            ("repeats", self.repeats, 0 <= self.repeats <= 1, "0 to 1"),
+        ):
+            if not good:
+                raise UserError(f"--filters.{flag} must be {rule}", value=value, cure="leave it out")

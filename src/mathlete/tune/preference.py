@@ -4,17 +4,15 @@ That is what AIMO-2's second place trained on, to make a reasoning model answer 
 that the format step found wrong and kept aside (`--keep-dropped`).
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mathlete.corpus.programs import served_form
-from mathlete.corpus.selection import key_of
 from mathlete.errors import UserError
+from mathlete.overlap import hash_statement
 from mathlete.prompts import PromptFormat
-from mathlete.rows.format import DROPPED, TRAIN
+from mathlete.rows import RowFiles
 from mathlete.tune.recipe import Dpo
 
 
@@ -32,11 +30,14 @@ def preference_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_toke
     """
     import datasets
 
-    rows = datasets.load_from_disk(data / TRAIN)
+    files = RowFiles(data)
+    rows = datasets.load_from_disk(files.train)
     right: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        right[key_of(row["statement"])].append(row)
-    wrong = _wrong_traces(data / DROPPED, prompts=prompts)
+        right[hash_statement(row["statement"])].append(row)
+    wrong: dict[str, list[list[int]]] = defaultdict(list)
+    for statement, completion in files.wrong_completions(prompts):
+        wrong[hash_statement(statement)].append(completion)
     pairs = []
     for key, some in right.items():
         pairs += [pair for pair in _pairs(some, wrong[key], config) if pair["tokens"] <= max_tokens][: config.pairs]
@@ -47,18 +48,6 @@ def preference_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_toke
             cure="use a --source with several traces a problem, with --keep-dropped and --rows.policy all",
         )
     return pairs
-
-
-def _wrong_traces(file: Path, *, prompts: PromptFormat) -> dict[str, list[list[int]]]:
-    """{problem's key: completions of its wrong traces}."""
-    found: dict[str, list[list[int]]] = defaultdict(list)
-    if file.is_file():
-        with file.open(encoding="utf-8") as lines:
-            for one in map(json.loads, lines):
-                if one["reason"] == "wrong":
-                    trace = served_form(one["trace"])
-                    found[key_of(one["statement"])].append(prompts.completion_ids(trace=trace, answer=one["answer"]))
-    return found
 
 
 def _pairs(rows: list[dict[str, Any]], wrong: list[list[int]], config: Dpo) -> Iterator[dict[str, Any]]:

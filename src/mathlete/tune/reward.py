@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.prompts import PromptFormat
-from mathlete.rows.format import TRAIN
+from mathlete.rows import RowFiles
 from mathlete.tune.recipe import Grpo
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def reward_rows(data: Path, prompts: PromptFormat) -> "Dataset":
     """Each of the training rows' problems once: {"prompt": the conversation whose rendering is served, "gold"}."""
     import datasets
 
-    rows = datasets.load_from_disk(data / TRAIN).select_columns(["statement", "gold"])
+    rows = datasets.load_from_disk(RowFiles(data).train).select_columns(["statement", "gold"])
     problems = {row["statement"]: row["gold"] for row in rows}
     return datasets.Dataset.from_list(
         [{"prompt": prompts.messages(statement), "gold": gold} for statement, gold in problems.items()]

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, load_prompt_format
-from mathlete.rows.format import TRAIN
-from mathlete.rows.packing import packed
+from mathlete.rows import RowFiles, pack_rows
 from mathlete.tune.fitting import plan_training, require_room
 from mathlete.tune.methods import base_model, peft_config, set_first_weights
 from mathlete.tune.plan import Plan
@@ -206,10 +205,10 @@ def _traces(job: _Job) -> ReadyTrainer:
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    rows = tokens = datasets.load_from_disk(job.data / TRAIN)
+    rows = tokens = datasets.load_from_disk(RowFiles(job.data).train)
     plan = job.planned(max(rows["tokens"]))
     if job.tune.pack is not None:
-        rows = packed(rows, budget=job.tune.pack)
+        rows = pack_rows(rows, budget=job.tune.pack)
     steps = job.tune.steps_for(len(rows))
     arguments = job.arguments(
         SFTConfig,
@@ -238,7 +237,7 @@ def _preferences(job: _Job) -> ReadyTrainer:
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
-    tokens = datasets.load_from_disk(job.data / TRAIN)
+    tokens = datasets.load_from_disk(RowFiles(job.data).train)
     prompts, config = load_prompt_format(job.source), job.recipe.dpo
     pairs = preference_pairs(job.data, prompts=prompts, config=config, max_tokens=max(tokens["tokens"]))
     plan = job.planned(max(pair["tokens"] for pair in pairs))
@@ -270,7 +269,7 @@ def _rewards(job: _Job) -> ReadyTrainer:
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    tokens = datasets.load_from_disk(job.data / TRAIN)
+    tokens = datasets.load_from_disk(RowFiles(job.data).train)
     prompts, config = load_prompt_format(job.source), job.recipe.grpo
     rows = reward_rows(job.data, prompts)
     plan = job.planned(max(tokens["prompt_tokens"]) + config.max_tokens)

@@ -1,9 +1,10 @@
-r"""What two statements are compared by: their tokens, n-grams and numbers, without what only typesets them.
+r"""Statements prepared for comparison: their tokens, n-grams and numbers, without typesetting.
 
-Two problems of one template ("A train travels 60 km ...", "A train travels 80 km ...") differ in nothing but numbers;
-they are different problems, so numbers are kept apart and must agree.
+Two problems of one template ("A train travels 60 km ...", "A train travels 80 km ...") differ in nothing but numbers.
+They are different problems, so numbers are kept apart and must agree.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -26,61 +27,67 @@ _NUMBER_WORDS = {
     "zero": "0", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "fifteen": "15", "twenty": "20",
 }  # fmt: skip
-"""Without "one": "one of them" and "the one that" are no numbers."""
+"""Without "one": in "one of them" and "the one that" it is not a number."""
 _EQUAL_SIGNS = {r"\leq": "<=", r"\le": "<=", r"\geq": ">=", r"\ge": ">=", r"\times": "*", r"\cdot": "*", r"\lt": "<"}
 
 
-def tokens_of(statement: str) -> list[str]:
-    r"""The statement's words, numbers and signs, lower case, whatever it was typeset with.
+def split_tokens(statement: str) -> list[str]:
+    r"""Return the statement's words, numbers and signs in lower case, without typesetting commands and drawings.
 
-    >>> tokens_of(r"Let $x\cdot y = 6{,}000$. Find \(\tfrac{x}{y}\).")
+    >>> split_tokens(r"Let $x\cdot y = 6{,}000$. Find \(\tfrac{x}{y}\).")
     ['let', 'x', '*', 'y', '=', '6000', 'find', '\\frac', 'x', 'y']
-    >>> tokens_of("Eight circles [asy] draw(0,0); [/asy]")
+    >>> split_tokens("Eight circles [asy] draw(0,0); [/asy]")
     ['8', 'circles']
     """
     text = unicodedata.normalize("NFKC", _DRAWING.sub(" ", statement))
     for pattern, put in ((_GROUPS, ""), (_FRAC, r"\\frac"), (_BRANCH, " "), (_TYPESET, " ")):
         text = pattern.sub(put, text)
-    found = (_EQUAL_SIGNS.get(token, token.lower()) for token in _TOKEN.findall(text))
-    return [_NUMBER_WORDS.get(token, token) for token in found]
+    tokens = (_EQUAL_SIGNS.get(token, token.lower()) for token in _TOKEN.findall(text))
+    return [_NUMBER_WORDS.get(token, token) for token in tokens]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement, read for comparison."""
+    """One statement, prepared for comparison."""
 
     tokens: tuple[str, ...]
     names: Counter[str]
-    """Words in capitals, as PROOF in "the letters of PROOF": like a number, another one makes another problem."""
+    """Words in capitals, as PROOF in "the letters of PROOF". Like numbers, they must agree."""
     drawing: str
-    """Its drawings without white space: "the value of $x$ in the diagram" is many problems."""
+    """Its drawings without white space: many problems ask for "the value of $x$ in the diagram"."""
 
     @classmethod
-    def of(cls, text: str) -> "Statement":
-        """Reads a statement."""
+    def parse(cls, text: str) -> "Statement":
+        """Return the statement of a problem's text."""
         names = Counter(_CAPITALS.findall(_DRAWING.sub(" ", text)))
-        return cls(tuple(tokens_of(text)), names, "".join("".join(_DRAWING.findall(text)).split()))
+        return cls(tuple(split_tokens(text)), names, "".join("".join(_DRAWING.findall(text)).split()))
 
     @cached_property
     def numbers(self) -> Counter[str]:
-        """The numbers and names in it, each as often as it stands there."""
+        """Its numbers and names with their counts."""
         return Counter(token for token in self.tokens if token[0].isdigit()) + self.names
 
     def holds(self, other: "Statement") -> bool:
-        """Whether every token of the other statement stands here too."""
+        """Return whether this statement has every token of the other one, as often as it does."""
         return not Counter(other.tokens) - Counter(self.tokens)
 
     def grams(self, size: int) -> frozenset[tuple[str, ...]]:
-        """Its runs of `size` tokens; of a shorter statement the whole."""
+        """Return its runs of `size` tokens; a shorter statement is one run."""
         count = max(1, len(self.tokens) - size + 1)
         return frozenset(self.tokens[at : at + size] for at in range(count)) if self.tokens else frozenset()
 
 
+def hash_statement(statement: str) -> str:
+    """Return a key that is equal for statements that differ only in typesetting."""
+    text = " ".join(split_tokens(statement)) or statement
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
 def jaccard(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
-    """|A ∩ B| / |A ∪ B|, 0 to 1."""
+    """Return |A ∩ B| / |A ∪ B|, 0 to 1."""
     return len(one & other) / max(1, len(one | other))
 
 
 def containment(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
-    """|A ∩ B| as a share of the smaller set, 0 to 1."""
+    """Return |A ∩ B| as a share of the smaller set, 0 to 1."""
     return len(one & other) / max(1, min(len(one), len(other)))

@@ -1,0 +1,17 @@
+r"""Which problems are the same: word for word, one inside the other, or reworded.
+
+Training must not see the problems of an evaluation suite, and rewordings of one problem must not stand on both sides
+of a split. Statements are compared without their typesetting; numbers, drawings and gold answers must agree.
+
+>>> from mathlete.problems import Problem
+>>> suite = [Problem(id="s1", statement=r"Find $\tfrac{6}{2} + 1$.", gold="4")]
+>>> row = Problem(id="r1", statement=r"Find \(\frac{6}{2}+1\).", gold="4")
+>>> [(pair.suite.id, pair.kind) for pair in SuiteIndex(suite).pairs([row])]
+[('s1', 'exact')]
+"""
+
+from mathlete.overlap.duplicates import find_first_duplicates
+from mathlete.overlap.statements import hash_statement
+from mathlete.overlap.suite_index import Pair, SuiteIndex
+
+__all__ = ["Pair", "SuiteIndex", "find_first_duplicates", "hash_statement"]

@@ -1,0 +1,81 @@
+"""The figures of the format step, as its manifest, its card and `data show` have them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How full sequences would be if short rows shared them."""
+
+    budget: int
+    """Tokens of a sequence."""
+    sequences: int
+    efficiency: float
+    """Share of the sequences' tokens that are rows, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The proof that rows are what is served and must be written."""
+
+    rows: int
+    mismatches: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRowFigures:
+    """Rows of the sources that could not be read."""
+
+    rows: int
+    first: list[str]
+    """The errors of the first of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFigures:
+    """What became of the traces."""
+
+    traces: int
+    """Traces that were read."""
+    kept: int
+    """Traces that became rows."""
+    rows: int
+    """Rows to train on."""
+    heldout: int
+    shortened: int
+    tokens: int
+    """Of the rows to train on, as the next two."""
+    trained_tokens: int
+    longest: int
+    packing: Packing
+    drops: dict[str, int]
+    """{reason: traces that were left out}."""
+    parity: Parity
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as the manifest has them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatFigures(RowFigures):
+    """What was read, and what became of it."""
+
+    sources: dict[str, int]
+    """{source: rows taken}."""
+    ended_by: str
+    """The weighted source that ran out first and so ended the mix; "" for none."""
+    commits: dict[str, str | None]
+    """{source read from the hub: its commit}."""
+    suites: list[str]
+    """Suites whose problems were left out."""
+    bad_rows: BadRowFigures
+
+    @classmethod
+    def from_json(cls, figures: Mapping[str, Any]) -> Self:
+        """Return the figures of a manifest."""
+        records = {"packing": Packing, "parity": Parity, "bad_rows": BadRowFigures}
+        values = {field.name: figures[field.name] for field in fields(cls)}
+        return cls(**values | {name: record(**values[name]) for name, record in records.items()})

@@ -1,0 +1,127 @@
+"""The format step of a run: what it reads, what makes it another step, and how its rows are built."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mathlete.corpus import SUITE_NAMES, Corpus, Mix, SourceSpec, Suite
+from mathlete.models import ModelSource, load_prompt_format
+from mathlete.prompts import PromptFormat
+from mathlete.rows.card import make_card
+from mathlete.rows.figures import BadRowFigures, FormatFigures, RowFigures
+from mathlete.rows.files import DroppedTrace, RowFiles
+from mathlete.rows.format import format_rows
+from mathlete.rows.parts import PartMaker
+from mathlete.rows.settings import Filters, Rows
+from mathlete.runs import Advance, write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatStep:
+    """Which rows are made of what, for which tokenizer."""
+
+    corpus: Corpus
+    rows: Rows
+    filters: Filters
+    model: ModelSource
+    seed: int
+
+    def check(self) -> None:
+        """Read the tokenizer, the first row of each source and the suites.
+
+        Raises:
+            UserError: a source, a suite or the tokenizer is not what it must be.
+        """
+        _, _ = self._specs, self._prompts.opening
+        self.corpus.check_first_rows()
+        _ = self._suites
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The files that it reads on this machine."""
+        tokenizer = {"tokenizer": self.model.folder / "tokenizer.json"} if self.model.folder else {}
+        return {**tokenizer, **{f"traces {number}": file for number, file in enumerate(self.corpus.files())}}
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The values that, beside the files, decide which rows are made."""
+        # The hash of a file is among the inputs; its path is left out, so that it may be moved.
+        sources = [
+            (spec.weight, "file" if spec.files(None) else spec.name, self._commits.get(spec.name))
+            for spec in self._specs
+        ]
+        return {
+            **{key: getattr(self.corpus, key) for key in ("limit", "on_bad", "keep_dropped")},
+            **{"seed": self.seed, "prompt": self._prompts.sha256, **asdict(self.rows), "filters": asdict(self.filters)},
+            **{"sources": sources, "suites": {suite.name: suite.sha256 for suite in self._suites}},
+        }
+
+    def build(self, folder: Path, advance: Advance, *, say: Callable[[str], None]) -> FormatFigures:
+        """Make the rows in the folder; return the figures.
+
+        Raises:
+            UserError: a bad row, or fewer than two rows are left.
+        """
+        files, mix = RowFiles(folder), self.corpus.open(seed=self.seed, say=say)
+        self._announce(say)
+        rows = format_rows(
+            folder,
+            traced=mix,
+            total=self.corpus.limit,
+            maker=PartMaker(
+                prompts=self._prompts,
+                rows=self.rows,
+                filters=self.filters,
+                suites=self._suites,
+                keep_dropped=self.corpus.keep_dropped,
+            ),
+            seed=self.seed,
+            advance=advance,
+            num_proc=self.corpus.num_proc,
+            ray=self.corpus.ray,
+        )
+        if mix.ended_by:
+            say(f"the mix ended where {mix.ended_by} did: {mix.taken}")
+        if self.corpus.keep_dropped:
+            errors = (DroppedTrace(reason="bad row", error=error) for error in mix.bad_rows.messages)
+            with files.dropped.open("a", encoding="utf-8") as out:
+                out.writelines(json.dumps(error.to_json()) + "\n" for error in errors)
+        figures = self._add_sources(rows, mix)
+        write_atomically(files.card, make_card(figures, specs=self._specs, settings=self.settings))
+        return figures
+
+    def _announce(self, say: Callable[[str], None]) -> None:
+        suites = [suite.name for suite in self._suites]
+        missing = [name for name in SUITE_NAMES if name not in suites]
+        others = f"; not compared with {', '.join(missing)} (--mirror DIR or --against)" if missing else ""
+        say(f"kept clear of: {', '.join(suites) or 'no suite'}{others}")
+        for name, commit in self._commits.items():
+            say(f"{name}: commit {commit or 'unknown, as the cache has it'}")
+
+    def _add_sources(self, rows: RowFigures, mix: Mix) -> FormatFigures:
+        return FormatFigures(
+            **vars(rows),
+            sources=mix.taken,
+            ended_by=mix.ended_by,
+            commits=self._commits,
+            suites=[suite.name for suite in self._suites],
+            bad_rows=BadRowFigures(rows=mix.bad_rows.count, first=mix.bad_rows.first),
+        )
+
+    @cached_property
+    def _specs(self) -> list[SourceSpec]:
+        return self.corpus.specs
+
+    @cached_property
+    def _prompts(self) -> PromptFormat:
+        return load_prompt_format(self.model)
+
+    @cached_property
+    def _commits(self) -> dict[str, str | None]:
+        return self.corpus.commits()
+
+    @cached_property
+    def _suites(self) -> list[Suite]:
+        return self.corpus.load_suites()
