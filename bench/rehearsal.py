@@ -2,29 +2,28 @@
 
 Both run the pocket model with the same policy in one run: `rehearsal_s` is the whole rerun in two containers on the
 virtual clock, from an empty folder to the scored file; `solve_s` is the same solve loop over the same problems with
-the engine in this process, its loading included. `busy` is how long this process waited for each second of a core.
+the engine in this process, its loading included. `contention` is wall seconds per CPU second before the rehearsal.
 """
 
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import tyro
 
-from mathlete.kernel.config import KernelConfig
+from mathlete.kernel import KernelConfig
 from mathlete.models import model_source
 from mathlete.problems import Problem, read_problems
-from mathlete.rehearsal.rehearsal import RehearsalSettings, busyness, canary, rehearse
+from mathlete.rehearsal import RehearsalSettings, choose_canaries, rehearse
 from mathlete.sampling.embedded.transformers_engine import open_transformers
 from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy, with_words
 from mathlete.solve.solver import solve
-from mathlete.submission.build import build
-from mathlete.submission.metadata import Names
+from mathlete.submission import Names, build_submission
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +46,23 @@ def seconds_to_solve(problems: list[Problem], policy: Policy) -> float:
 
 
 def main(settings: BenchSettings) -> None:
-    problems = canary(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=settings.questions)
+    problems = choose_canaries(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=settings.questions)
     policy = with_words(Policy(), "clock")
-    busy = busyness()
     with TemporaryDirectory() as folder:
         here = Path(folder)
         names = replace(Names(owner="mathlete-demo"), model_version=1)
         model = Path(model_source("pocket").location)
-        made = build(
+        made = build_submission(
             model=model, config=KernelConfig(policy=policy), names=names, kaggle=here / "kaggle", wheels=here / "wheels"
         )
-        found = rehearse(made, problems, RehearsalSettings(), folder=here / "rehearsal")
+        run = rehearse(made, problems, RehearsalSettings(), folder=here / "rehearsal")
     solve_s = seconds_to_solve(problems, policy)
     figures = {
-        **found.figures(),
-        "rehearsal_s": round(found.seconds, 1),
+        **asdict(run.figures()),
+        "rehearsal_s": round(run.seconds, 1),
         "solve_s": round(solve_s, 1),
-        "ratio": round(found.seconds / solve_s, 2),
-        "busy": round(busy, 1),
+        "ratio": round(run.seconds / solve_s, 2),
+        "contention": round(run.contention, 1),
     }
     print(json.dumps(figures) if settings.json else "\n".join(f"{key:<14}{value}" for key, value in figures.items()))
 

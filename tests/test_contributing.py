@@ -19,8 +19,8 @@ from mathlete.corpus import sources
 from mathlete.engines import ENGINES
 from mathlete.problems import Problem, write_problems
 from mathlete.rehearsal import fault_matrix
+from mathlete.rehearsal.draft import Draft
 from mathlete.rehearsal.faults import Fault
-from mathlete.rehearsal.rehearsal import Draft
 from mathlete.sampling.record import read_samples
 from mathlete.sampling.samples import Sample
 from mathlete.shipped import data_folder

@@ -14,9 +14,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mathlete.errors import UserError
+from mathlete.kaggle_image import image_packages
+from mathlete.rehearsal.image import IMPORTED, fetch_image
 from mathlete.shipped import data_folder
-from mathlete.submission.image_versions import IMPORTED, PACKAGES, image_folder
-from mathlete.submission.kaggle_image import image_packages
 
 NOTEBOOK = """
 import json, sys
@@ -71,7 +71,7 @@ def test_the_notebook_imports_nothing_that_the_image_lacks(used: set[str]) -> No
 @pytest.mark.slow
 def test_engine_and_server_pass_their_tests_on_the_images_versions(tmp_path: Path, root: Path) -> None:
     try:
-        overlay = image_folder(tmp_path / "image").folder / PACKAGES
+        overlay = fetch_image(tmp_path / "image").path
     except UserError as error:
         if "connection" in str(error):
             pytest.skip("needs a package index")

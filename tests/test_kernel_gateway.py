@@ -20,9 +20,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from mathlete.kernel import SUBMISSION
 from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS
 from mathlete.rehearsal.gateway.gateway import Gateway, InferenceServer, read_test
-from mathlete.submission.scorer import SUBMISSION, score_file
+from mathlete.rehearsal.scorer import score_file
 
 IDS = [f"{n:06d}" for n in range(5)]
 ROWS = "id,problem\n" + "".join(f"{i},What is {n}?\n" for n, i in enumerate(IDS))

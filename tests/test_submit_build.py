@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
+from mathlete.delivery.push import owner_of_credentials
 from mathlete.errors import UserError
+from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.mounts import find_input
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy
 from mathlete.submission.build import load_build
-from mathlete.submission.kaggle_image import image_packages
 from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
-from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, owner_of_credentials, write_metadata
+from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, write_metadata
 from mathlete.submission.notebook import notebook_text, write_notebook
 from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
 from submit.__main__ import COMMANDS

@@ -4,23 +4,26 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mathlete.command import run_command_line
+from mathlete.delivery import Ledger
+from mathlete.delivery.ledger import predicted_interval
 from mathlete.errors import UserError
 from mathlete.export.model_card import write_card
 from mathlete.kernel.config import KernelConfig
 from mathlete.models import ModelSource, model_source
-from mathlete.submission import preflight as checks
+from mathlete.rehearsal.evidence import Thresholds, check_rehearsal
+from mathlete.rehearsal.report import RehearsalReport
+from mathlete.submission import checks
 from mathlete.submission.build import Build
-from mathlete.submission.ledger import append, events, predicted_interval, submission_id, table
-from mathlete.submission.lint import Problem
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
 from mathlete.submission.notebook import write_notebook
-from mathlete.submission.preflight import REPORT, Limits
+from mathlete.submission.refusal import Refusal
 from submit.__main__ import COMMANDS
 
 NAMES = Names(owner="alice", model_version=1)
@@ -54,12 +57,12 @@ def build(tmp_path: Path) -> Build:
 def rehearsed(build: Build, *, outcome: str = "valid", run: Json | None = None, **more: object) -> None:
     settings = {"image": ["transformers==5.0.0"]}
     runs = [{**RUN, **(run or {})}] * 2
-    report = {"hashes": build.hashes(), "outcome": outcome, "runs": runs, "settings": settings, **more}
-    (build.kaggle.parent / REPORT).write_text(json.dumps(report))
+    report = {"hashes": asdict(build.hashes()), "outcome": outcome, "runs": runs, "settings": settings, **more}
+    (build.kaggle.parent / RehearsalReport.file_name).write_text(json.dumps(report))
 
 
-def of_rehearsal(build: Build) -> list[Problem]:
-    return list(checks._rehearsal(build, build.kaggle.parent, Limits()))
+def of_rehearsal(build: Build) -> list[Refusal]:
+    return list(check_rehearsal(build.hashes(), folder=build.kaggle.parent, thresholds=Thresholds()).refusals)
 
 
 def test_a_good_rehearsal_passes(build: Build) -> None:
@@ -93,7 +96,7 @@ def test_a_refused_rehearsal_a_commit_run_and_none_at_all_do_not_count(build: Bu
     for settings in ('{"image": []}', '{"layout": "new"}'):
         rehearsed(build, settings=json.loads(settings))
         assert "the versions that the image has" in of_rehearsal(build)[0].rule
-    (build.kaggle.parent / REPORT).unlink()
+    (build.kaggle.parent / RehearsalReport.file_name).unlink()
     assert "there must be a rehearsal" in of_rehearsal(build)[0].rule
 
 
@@ -134,7 +137,7 @@ def fp8_on_t4(build: Build) -> None:
     metadata(build, machine_shape="NvidiaTeslaT4")
 
 
-WRONG: list[tuple[Callable[[Build], Iterator[Problem]], Callable[[Build], None], str]] = [
+WRONG: list[tuple[Callable[[Build], Iterator[Refusal]], Callable[[Build], None], str]] = [
     (checks._gpu, fp8_on_t4, "8.9"),
     (checks._gpu, lambda b: weights(b, quantization_config={"quant_method": "exl2"}), "a way the engine knows"),
     (checks._sizes, big, "must leave memory"),
@@ -149,7 +152,7 @@ WRONG: list[tuple[Callable[[Build], Iterator[Problem]], Callable[[Build], None],
 
 @pytest.mark.parametrize(("look", "spoil", "says"), WRONG)
 def test_each_check_names_rule_value_and_cure(
-    look: Callable[[Build], Iterator[Problem]], spoil: Callable[[Build], None], says: str, build: Build
+    look: Callable[[Build], Iterator[Refusal]], spoil: Callable[[Build], None], says: str, build: Build
 ) -> None:
     spoil(build)
     found = list(look(build))
@@ -192,47 +195,47 @@ def test_the_card_of_an_export_tells_its_base(build: Build, tmp_path: Path) -> N
 
 
 def test_the_ledger_knows_a_submission_by_what_it_is_made_of(build: Build, tmp_path: Path) -> None:
-    file, hashes = tmp_path / "ledger.jsonl", build.hashes()
-    append(file, "build", hashes)
-    append(file, "rehearsal", hashes, outcome="valid", score=30.0, problems=50)
-    append(file, "push", hashes, version=3)
-    append(file, "score", hashes, score=31)
-    append(file, "build", {**hashes, "weights": "other"})
-    first, second = table(file)
-    assert (first.id, first.rehearsal, first.version, first.score) == (submission_id(hashes), "valid 30/50", "3", "31")
+    ledger, hashes = Ledger(tmp_path), build.hashes()
+    ledger.append("build", hashes)
+    ledger.append("rehearsal", hashes, outcome="valid", score=30.0, problems=50)
+    ledger.append("push", hashes, version=3)
+    ledger.append("score", hashes, score=31)
+    ledger.append("build", replace(hashes, weights="other"))
+    first, second = ledger.entries()
+    assert (first.id, first.rehearsal, first.version, first.score) == (hashes.id, "valid 30/50", "3", "31")
     assert first.predicted == "22 to 38 of 50"
     assert (second.rehearsal, second.predicted, second.score) == ("–", "–", "–")
 
 
 def test_a_line_cut_by_a_kill_is_dropped_and_the_rest_kept(build: Build, tmp_path: Path) -> None:
-    file = tmp_path / "ledger.jsonl"
-    append(file, "build", build.hashes())
+    ledger, file = Ledger(tmp_path), tmp_path / "ledger.jsonl"
+    ledger.append("build", build.hashes())
     whole = file.read_bytes()
     for cut in range(1, len(whole)):
         file.write_bytes(whole + whole[:cut])
-        assert len(events(file)) == 1
-    append(file, "push", build.hashes(), version=1)
-    assert [event["kind"] for event in events(file)] == ["build", "push"]
+        assert len(ledger.events()) == 1
+    ledger.append("push", build.hashes(), version=1)
+    assert [event.kind for event in ledger.events()] == ["build", "push"]
     assert file.read_bytes().startswith(whole)
 
 
 def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_text('{"other": 1}\n')
     with pytest.raises(UserError, match=r"ledger\.jsonl:1"):
-        events(tmp_path / "ledger.jsonl")
+        Ledger(tmp_path).events()
 
 
 def test_many_processes_may_append_at_once(build: Build, tmp_path: Path) -> None:
-    file, hashes = tmp_path / "ledger.jsonl", build.hashes()
+    ledger, hashes = Ledger(tmp_path), build.hashes()
     children = []
     for _ in range(4):
         if (child := os.fork()) == 0:
             for number in range(25):
-                append(file, "score", hashes, score=number)
+                ledger.append("score", hashes, score=number)
             os._exit(0)
         children.append(child)
     assert all(os.waitpid(child, 0)[1] == 0 for child in children)
-    assert len(events(file)) == 100
+    assert len(ledger.events()) == 100
 
 
 @pytest.mark.parametrize("right", [0.0, 12.5, 50.0])
@@ -256,7 +259,7 @@ def test_submit_sends_nothing_without_confirm_and_nothing_that_was_not_pushed(
     saved(build, tmp_path)
     assert run("submit") == 2
     assert "must have been pushed" in capsys.readouterr().err
-    append(tmp_path / "runs/submit/ledger.jsonl", "push", build.hashes(), version=3)
+    Ledger(tmp_path / "runs/submit").append("push", build.hashes(), version=3)
     assert run("submit", "--json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["submitted"] is False
 
@@ -276,7 +279,7 @@ def test_a_score_is_written_by_its_id(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    name = append(Path("runs/submit/ledger.jsonl"), "build", build.hashes())
+    name = Ledger(Path("runs/submit")).append("build", build.hashes())
     assert run("ledger", "--id", "nothing", "--score", "31") == 2
     assert run("ledger", "--id", name, "--score", "31", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["submissions"]

@@ -18,14 +18,15 @@ from urllib.parse import urlsplit
 import polars as pl
 import pytest
 
+from mathlete.delivery.kaggle_client import Kaggle
+from mathlete.delivery.push import UPLOADS, Waiting, next_model_version, plan_push, push_build
 from mathlete.errors import UserError
 from mathlete.kernel.config import KernelConfig
+from mathlete.rehearsal import check_output
 from mathlete.runs import read_json
 from mathlete.submission.build import Build
-from mathlete.submission.kaggle_client import Kaggle
 from mathlete.submission.metadata import INSTANCE_FILE, NOTEBOOK, Names, write_metadata
 from mathlete.submission.notebook import write_notebook
-from mathlete.submission.push import UPLOADS, Waiting, check_output, next_model_version, plan, push
 
 NAMES = Names(owner="alice", model_version=1)
 QUICK = Waiting(poll_s=0.01, upload_max_s=5, run_max_s=5)
@@ -200,7 +201,7 @@ def build(tmp_path: Path) -> Build:
 def pushed(build: Build, folder: Path) -> Any:
     # In a thread, whose stack is short: kagglehub reads the source of every frame above it, for its user agent.
     with ThreadPoolExecutor(1) as one:
-        work = one.submit(lambda: push(build, Kaggle(), folder=folder, waiting=QUICK, say=lambda text: None))
+        work = one.submit(lambda: push_build(build, Kaggle(), folder=folder, waiting=QUICK, say=lambda text: None))
         return work.result()
 
 
@@ -228,7 +229,7 @@ def test_a_push_uploads_saves_waits_and_checks(kaggle: Scenario, build: Build, t
 
 def test_what_did_not_change_is_not_sent_again(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
     pushed(build, tmp_path)
-    assert sum("unchanged" in line for line in plan(build, folder=tmp_path)) == 2
+    assert sum("unchanged" in line for line in plan_push(build, folder=tmp_path)) == 2
     kaggle.calls.clear()
     pushed(build, tmp_path)
     assert "StartBlobUpload" not in kaggle.names()
@@ -245,7 +246,7 @@ def test_changed_weights_need_the_next_version_and_are_refused_before_anything_i
     with pytest.raises(UserError, match="the next one on Kaggle is 2"):
         pushed(build, tmp_path)
     assert kaggle.names() == ["GetModelInstance"]
-    assert next_model_version(NAMES, weights=build.hashes()["weights"], folder=tmp_path) == 2
+    assert next_model_version(NAMES, weights=build.hashes().weights, folder=tmp_path) == 2
     second = replace(build, names=replace(NAMES, model_version=2))
     assert pushed(second, tmp_path).version == 3
     assert {"CreateDatasetVersion", "CreateModelInstanceVersion"} <= set(kaggle.names())

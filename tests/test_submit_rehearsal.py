@@ -9,19 +9,20 @@ import pytest
 
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
+from mathlete.kaggle_image import image_packages
+from mathlete.kernel import read_journal
 from mathlete.problems import Problem, read_problems
-from mathlete.rehearsal import containers, fault_matrix
+from mathlete.rehearsal import RehearsalSettings, choose_canaries, containers, fault_matrix, rehearse, rehearse_fault
 from mathlete.rehearsal.fault_matrix import FAULTS
 from mathlete.rehearsal.gateway.aimo_1 import Environment
-from mathlete.rehearsal.rehearsal import RehearsalSettings, Rehearsed, canary, notebook_log, rehearse
+from mathlete.rehearsal.runner import notebook_log
+from mathlete.rehearsal.scorer import answers_in
+from mathlete.rehearsal.verdict import Rehearsed
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.shipped import data_folder
 from mathlete.submission.build import Build, load_build
-from mathlete.submission.kaggle_image import image_packages
-from mathlete.submission.scorer import answers_in
 from submit.__main__ import COMMANDS
-from submit.matrix import QUESTIONS, run_fault
-from submit.watching import answered
+from submit.matrix import QUESTIONS
 
 
 def run(*words: str) -> int:
@@ -44,7 +45,7 @@ def here(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(count: int) -> list[Problem]:
-    return canary(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=count)
+    return choose_canaries(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=count)
 
 
 def one(build: Build, folder: Path, *, questions: int = 3, **how: object) -> Rehearsed:
@@ -61,9 +62,9 @@ def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
     found = one(load_build(Path("runs/submit")), tmp_path / "stage", layout=layout, rerun=rerun)
     assert found.refusal is None
     assert len(found.answers) == len(found.journal) == 3
-    assert not any("http" in line["why"] for line in found.journal)
+    assert not any("http" in line.why for line in found.journal)
     # What the progress bar reads while it runs is what the journal holds at the end.
-    assert answered(notebook_log(tmp_path / "stage")) == found.journal
+    assert read_journal(notebook_log(tmp_path / "stage")) == found.journal
 
 
 @pytest.mark.slow
@@ -84,7 +85,7 @@ def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_pyth
     build = load_build(Path("runs/submit"))
     found = one(build, tmp_path / "stage", rerun=rerun)
     assert found.refusal is None
-    assert found.figures()["isolation"] == "interpreter"
+    assert found.figures().isolation == "interpreter"
     settings = RehearsalSettings(rerun=rerun)
     fault = FAULTS["network-in-cell"].inject
     refused = rehearse(build, asked(3), settings, folder=tmp_path / "network", fault=fault)
@@ -121,7 +122,9 @@ def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_th
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:
     fault = FAULTS[name]
-    found = run_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path / name)
+    found = rehearse_fault(
+        fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path / name
+    )
     assert ("refused" if found.refusal else "valid") == fault.expect, found.refusal
     if found.refusal:
         assert found.refusal.rule
@@ -136,10 +139,10 @@ def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path
     part = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n### A fault\n")[1]
     (code,) = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
     fault = eval(code.strip(), vars(fault_matrix))  # the page's own line, among those of the matrix
-    found = run_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path)
+    found = rehearse_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path)
     assert found.refusal is None
     assert len(found.answers) == QUESTIONS
-    assert "ZeroDivisionError" in str([line["why"] for line in found.journal])
+    assert "ZeroDivisionError" in str([line.why for line in found.journal])
 
 
 @pytest.mark.slow
@@ -195,9 +198,9 @@ def test_an_unknown_fault_is_told_the_nearest(capsys: pytest.CaptureFixture[str]
 def test_questions_whose_answer_is_the_fallback_are_no_canaries() -> None:
     golds = ("0", "7", "-3", "x+1", "12")
     problems = [Problem(id=gold, statement="?", gold=gold) for gold in golds]
-    assert [problem.gold for problem in canary(problems, count=2)] == ["7", "12"]
+    assert [problem.gold for problem in choose_canaries(problems, count=2)] == ["7", "12"]
     with pytest.raises(UserError, match="2 of 3"):
-        canary(problems, count=3)
+        choose_canaries(problems, count=3)
 
 
 def test_aimo_1_gives_the_next_question_only_after_an_answer(

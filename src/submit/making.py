@@ -1,36 +1,22 @@
 """`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import competition
+from mathlete.delivery import Ledger, complete_names
 from mathlete.errors import UserError
-from mathlete.kernel.config import KernelConfig
+from mathlete.kernel import KernelConfig
 from mathlete.models import model_source
 from mathlete.problems import read_problems
-from mathlete.rehearsal.rehearsal import (
-    PLACEHOLDERS,
-    ClockKind,
-    Layout,
-    Order,
-    RehearsalSettings,
-    canary,
-    notebook_log,
-    rehearse,
-    write_report,
-)
-from mathlete.runs import read_json, sha256_json, sha256_tree
+from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
+from mathlete.runs import read_json
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.shipped import data_folder
 from mathlete.solve.policy import Policy, with_words
-from mathlete.submission.build import build, load_build
-from mathlete.submission.image_versions import PACKAGES, image_folder
-from mathlete.submission.ledger import LEDGER, append
-from mathlete.submission.metadata import PLACEHOLDER, Names, owner_of_credentials
-from mathlete.submission.preflight import REPORT
-from mathlete.submission.push import next_model_version
-from mathlete.submission.wheelhouse import build_wheelhouse
+from mathlete.submission import Names, build_submission, build_wheelhouse, load_build
 from mathlete.tir.tools import ToolSettings
 from submit.matrix import list_faults, run_faults
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
@@ -93,19 +79,14 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     """Writes the notebook, its metadata and its wheels; returns their hashes."""
     out = console(json=settings.json)
     rules = competition(settings.competition)
-    names = settings.names
-    if names.owner == PLACEHOLDER:
-        owner, reason = owner_of_credentials()
-        names = replace(names, owner=owner)
-        out.print(f"owner {owner}: {reason}")
     source = model_source(settings.model)
     if source.folder is None:
         raise UserError(
             "--model must be an exported folder", value=settings.model, cure="export it first, name it here"
         )
-    if names.model_version == 0:
-        weights = sha256_json(sha256_tree(source.folder))
-        names = replace(names, model_version=next_model_version(names, weights=weights, folder=settings.run))
+    names, reason = complete_names(settings.names, model=source.folder, folder=settings.run)
+    if reason:
+        out.print(f"owner {names.owner}: {reason}")
     policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
     config = KernelConfig(
         competition=settings.competition,
@@ -117,7 +98,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     )
     kaggle, wheels = settings.outputs
     with busy("wheels, notebook, hashes"):
-        made = build(
+        made = build_submission(
             model=source.folder,
             config=config,
             names=names,
@@ -130,12 +111,12 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         )
         made.save(settings.run)
         hashes = made.hashes()
-    append(settings.run / LEDGER, "build", hashes)
-    for name, digest in hashes.items():
+    Ledger(settings.run).append("build", hashes)
+    for name, digest in asdict(hashes).items():
         out.print(f"{name:<10} {digest[:16]}")
     again = "" if settings.run == WORK else f" --run {settings.run}"
     out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")
-    return {"kaggle": str(kaggle), "wheels": str(wheels), "hashes": hashes}
+    return {"kaggle": str(kaggle), "wheels": str(wheels), "hashes": asdict(hashes)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +149,11 @@ def wheels_command(settings: WheelsSettings) -> dict[str, object]:
 class RehearseSettings:
     """How to rehearse the build."""
 
-    layout: Layout = "new"
+    layout: Literal["old", "new"] = "new"
     """Mount layout of /kaggle/input: before 2026, or since."""
-    order: Order = "shuffled"
+    order: Literal["file", "shuffled", "hard-first"] = "shuffled"
     """Order of the questions."""
-    clock: ClockKind = "virtual"
+    clock: Literal["real", "virtual"] = "virtual"
     """real, or virtual: every limit divided by 100, by less on a busy machine."""
     commit: bool = False
     """The commit run instead of the rerun: KAGGLE_IS_COMPETITION_RERUN unset, three placeholder questions."""
@@ -207,49 +188,47 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
             layout=settings.layout,
             say=lambda text: out.print(text, markup=False),
         )
-    made = load_build(settings.run)
-    problems = canary(read_problems(settings.problems or _suite()), count=settings.questions)
+    build = load_build(settings.run)
+    problems = choose_canaries(read_problems(settings.problems or _suite()), count=settings.questions)
     with busy("the image's packages"):
-        image = None if settings.image == "none" else image_folder(Path(settings.image))
+        image = None if settings.image == "none" else fetch_image(Path(settings.image))
     how = RehearsalSettings(
         layout=settings.layout,
         order=settings.order,
         clock=settings.clock,
         rerun=not settings.commit,
         real_package=settings.real_package,
-        packages=image.folder / PACKAGES if image else None,
+        packages=image.path if image else None,
     )
     runs, golds = [], {problem.id: problem.gold for problem in problems}
-    asked = PLACEHOLDERS if settings.commit else len(problems)
+    questions = len(how.ids(problems))
     for number in range(1 if settings.commit else settings.runs):
         folder = settings.run / f"rehearsal-{number + 1}"
-        with rehearsal_bar(f"run {number + 1}", log=notebook_log(folder), golds=golds, total=asked):
-            run = rehearse(made, problems, replace(how, seed=number), folder=folder)
+        with rehearsal_bar(f"run {number + 1}", golds=golds, total=questions) as show:
+            run = rehearse(build, problems, replace(how, seed=number), folder=folder, watch=show)
         runs.append(run)
         figures = run.figures()
         if number == 0:
-            out.print(f"isolation: {figures['isolation']}")
+            out.print(f"isolation: {figures.isolation}")
         shown = ("outcome", "right", "questions", "fallbacks", "empty", "tokens_per_s", "seconds")
-        out.print(f"run {number + 1}: " + " · ".join(f"{key} {figures[key]}" for key in shown))
+        out.print(f"run {number + 1}: " + " · ".join(f"{key} {getattr(figures, key)}" for key in shown))
         if run.refusal:
             break
-    shown_settings = {
-        "layout": settings.layout,
-        "order": settings.order,
-        "clock": settings.clock,
-        "image": image.figures["packages"] if image else [],
-    }
-    report = write_report(
-        made, runs, problems, file=settings.run / REPORT, commit=settings.commit, settings=shown_settings
-    )
+    packages = image.packages if image else ()
+    report = write_report(build, runs, problems, how, image=packages, folder=settings.run)
     if not settings.commit:
-        facts = {"outcome": report["outcome"], "score": report["penalised_score"], "problems": len(problems)}
-        append(settings.run / LEDGER, "rehearsal", made.hashes(), **facts)
+        Ledger(settings.run).append(
+            "rehearsal",
+            build.hashes(),
+            outcome=report.outcome,
+            score=report.penalised_score,
+            problems=len(problems),
+        )
     if refusal := runs[-1].refusal:
         raise refusal.error()
-    score = f"penalised score of {len(runs)} runs: {report['penalised_score']} of {len(problems)}"
-    out.print(f"{score} · {settings.run / REPORT}")
-    return report
+    score = f"penalised score of {len(runs)} runs: {report.penalised_score} of {len(problems)}"
+    out.print(f"{score} · {settings.run / report.file_name}")
+    return report.as_json()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,10 +244,10 @@ class ImageSettings:
 def image_command(settings: ImageSettings) -> dict[str, object]:
     """Downloads the image's versions of what the notebook imports."""
     with busy("downloading the image's packages"):
-        step = image_folder(settings.run)
-    done = "nothing changed, skipped" if step.skipped else "filled"
-    console(json=settings.json).print(f"{done}: {step.folder} · torch stays this machine's")
-    return {"folder": str(step.folder), "skipped": step.skipped, **step.figures}
+        image = fetch_image(settings.run)
+    done = "nothing changed, skipped" if image.skipped else "filled"
+    console(json=settings.json).print(f"{done}: {image.folder} · torch stays this machine's")
+    return {"folder": str(image.folder), "skipped": image.skipped, "packages": image.packages}
 
 
 def _suite() -> Path:

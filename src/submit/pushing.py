@@ -1,20 +1,17 @@
 """`submit preflight`, `push`, `submit` and `ledger`: what leaves this machine, and what came of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from mathlete.command import busy, console
 from mathlete.competitions import competition
+from mathlete.delivery import Kaggle, Ledger, Waiting, check_before_push, plan_push, push_build
 from mathlete.errors import UserError
-from mathlete.submission.build import Build, load_build
-from mathlete.submission.ledger import LEDGER, append, events, submission_id, table
-from mathlete.submission.preflight import Limits, preflight
-from mathlete.submission.push import Waiting, plan, push
-from mathlete.submission.scorer import SUBMISSION
+from mathlete.rehearsal import Thresholds
+from mathlete.submission import Build, Hashes, load_build
 from submit.settings import WORK, RunFolder
 
 
@@ -22,7 +19,7 @@ from submit.settings import WORK, RunFolder
 class PreflightSettings:
     """What must hold before a push."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Thresholds = field(default_factory=Thresholds)
     released: str = ""
     """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
     run: RunFolder = WORK
@@ -39,15 +36,14 @@ def preflight_command(settings: PreflightSettings) -> dict[str, object]:
 
 def _checked(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
     out = console(json=settings.json)
-    checks = preflight(build, folder=settings.run, limits=settings.limits, released=settings.released)
-    for what, problems in checks:
-        out.print(f"{'ok' if not problems else 'NO':<4}{what}", markup=False)
-        for problem in problems:
-            out.print(f"    {problem.rule}, got {problem.value}. Fix: {problem.cure}", markup=False)
-    wrong = [problem for _, problems in checks for problem in problems]
-    if wrong:
-        raise wrong[0].error()
-    return {"go": True, "checks": len(checks), "id": submission_id(build.hashes())}
+    preflight = check_before_push(build, folder=settings.run, thresholds=settings.limits, released=settings.released)
+    for check in preflight.checks:
+        out.print(f"{'NO' if check.refusals else 'ok':<4}{check.what}", markup=False)
+        for refusal in check.refusals:
+            out.print(f"    {refusal.rule}, got {refusal.value}. Fix: {refusal.cure}", markup=False)
+    if preflight.refusals:
+        raise preflight.refusals[0].error()
+    return {"go": True, "checks": len(preflight.checks), "id": preflight.hashes.id}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +52,7 @@ class PushSettings:
 
     yes: bool = False
     """Push; without it nothing is sent and nobody is asked."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Thresholds = field(default_factory=Thresholds)
     released: str = ""
     """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
     waiting: Waiting = field(default_factory=Waiting)
@@ -68,22 +64,22 @@ class PushSettings:
 
 def push_command(settings: PushSettings) -> dict[str, object]:
     """Uploads wheels and model, pushes the notebook, waits for its run and checks its output."""
-    from mathlete.submission.kaggle_client import Kaggle
-
     out = console(json=settings.json)
     settings.waiting.check()
     folder = settings.run
     build = load_build(folder)
     checked = _checked(build, settings)
-    steps = plan(build, folder=folder)
+    steps = plan_push(build, folder=folder)
     for step in steps:
         out.print(step, markup=False)
     if not settings.yes:
         out.print("dry run: nothing was sent; push with --yes")
         return {**checked, "pushed": False, "plan": steps}
     with busy("uploads, then the notebook's run on Kaggle"):
-        saved = push(build, Kaggle(), folder=folder, waiting=settings.waiting, say=partial(out.print, markup=False))
-    name = append(folder / LEDGER, "push", build.hashes(), version=saved.version, url=saved.url)
+        saved = push_build(
+            build, Kaggle(), folder=folder, waiting=settings.waiting, say=partial(out.print, markup=False)
+        )
+    name = Ledger(folder).append("push", build.hashes(), version=saved.version, url=saved.url)
     out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --yes")
     return {**checked, "id": name, "pushed": True, "version": saved.version, "url": saved.url}
 
@@ -107,48 +103,30 @@ class SubmitSettings:
 
 def submit_command(settings: SubmitSettings) -> dict[str, object]:
     """Submits the pushed version of this very build."""
-    from mathlete.submission.kaggle_client import Kaggle
-
     out = console(json=settings.json)
     settings.waiting.check()
-    build, ledger = load_build(settings.run), settings.run / LEDGER
+    build, ledger = load_build(settings.run), Ledger(settings.run)
     hashes = build.hashes()
-    name = submission_id(hashes)
-    versions = [event["version"] for event in events(ledger) if event["kind"] == "push" and event["id"] == name]
+    versions = ledger.versions(hashes.id)
     if not versions:
         rule = "what is submitted must have been pushed, this very build"
-        raise UserError(rule, value=f"{name} was not", cure="run `python -m submit push --yes`")
-    line = {"id": name, "version": versions[-1], "competition": competition(build.config.competition).slug}
+        raise UserError(rule, value=f"{hashes.id} was not", cure="run `python -m submit push --yes`")
+    slug = competition(build.config.competition).slug
+    line = {"id": hashes.id, "version": versions[-1], "competition": slug}
     if not settings.yes:
         out.print(f"would submit version {versions[-1]} of {build.names.kernel_id}; submit with --yes")
         return {**line, "submitted": False}
     kaggle = Kaggle()
-    number = kaggle.submit(
-        build.names,
-        competition_slug=str(line["competition"]),
-        version=int(versions[-1]),
-        file_name=SUBMISSION,
-        message=settings.message,
-    )
-    append(ledger, "submission", hashes, version=versions[-1], number=number)
+    number = kaggle.submit(build.names, competition_slug=slug, version=versions[-1], message=settings.message)
+    ledger.append("submission", hashes, version=versions[-1], number=number)
     out.print(f"submitted: number {number}")
     if not settings.wait:
         return {**line, "submitted": True, "number": number}
-    scores: list[float] = []
     rule = f"submission {number} must get its score"
-    settings.waiting.until(
-        lambda: _keep_score(kaggle.score(number), scores), limit_s=settings.waiting.run_max_s, rule=rule
-    )
-    append(ledger, "score", hashes, number=number, score=scores[0])
-    out.print(f"public score {scores[0]:g}")
-    return {**line, "submitted": True, "number": number, "score": scores[0]}
-
-
-def _keep_score(score: float | None, scores: list[float]) -> bool:
-    """Appends a score that is there; returns whether it is."""
-    if score is not None:
-        scores.append(score)
-    return score is not None
+    score = settings.waiting.until(lambda: kaggle.score(number), limit_s=settings.waiting.run_max_s, rule=rule)
+    ledger.append("score", hashes, number=number, score=score)
+    out.print(f"public score {score:g}")
+    return {**line, "submitted": True, "number": number, "score": score}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,25 +147,24 @@ def ledger_command(settings: LedgerSettings) -> dict[str, object]:
     """Tables all submissions: rehearsed, predicted, pushed, scored."""
     from rich.table import Table
 
-    file = settings.run / LEDGER
+    ledger = Ledger(settings.run)
     if settings.score is not None or settings.id is not None:
-        _write_score(file, settings)
-    rows = table(file)
-    columns = ("id", "built", "rehearsal", "predicted", "version", "score")
-    shown = Table(*columns)
-    for row in rows:
-        shown.add_row(*(str(getattr(row, column)) for column in columns))
+        _write_score(ledger, settings)
+    entries = [asdict(entry) for entry in ledger.entries()]
+    shown = Table("id", "built", "rehearsal", "predicted", "version", "score")
+    for entry in entries:
+        shown.add_row(*entry.values())
     out = console(json=settings.json)
     out.print(shown)
-    return {"ledger": str(file), "submissions": [{column: getattr(row, column) for column in columns} for row in rows]}
+    return {"ledger": str(ledger.file), "submissions": entries}
 
 
-def _write_score(file: Path, settings: LedgerSettings) -> None:
-    known: dict[str, Any] = {event["id"]: event["hashes"] for event in events(file)}
+def _write_score(ledger: Ledger, settings: LedgerSettings) -> None:
+    known = {event.id: Hashes(**event.hashes) for event in ledger.events()}
     if settings.id not in known or settings.score is None:
         raise UserError(
             "a score needs --score and the --id of a submission in the ledger",
             value=f"--id {settings.id} --score {settings.score}",
             cure=f"known: {', '.join(known) or 'none'}",
         )
-    append(file, "score", known[settings.id], score=settings.score)
+    ledger.append("score", known[settings.id], score=settings.score)

@@ -1,1 +1,27 @@
-"""The offline notebook: what it runs on Kaggle, and all that is rehearsed and checked before it gets there."""
+"""Exactly what runs on Kaggle: a `predict` that always answers, its settings, and the journal it leaves.
+
+The notebook finds its inputs with `find_input`, reads its settings with `config_from` and calls `serve`. Whatever goes
+wrong inside, every question gets an integer of the competition's range in time, and a line in the journal says how.
+Nothing here needs a package that Kaggle's image or the notebook's wheels lack; import-linter checks it.
+
+>>> import json
+>>> config = KernelConfig(competition="aimo-2", problems=10)
+>>> config_from(json.loads(config.as_json())) == config
+True
+"""
+
+from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.journal import JOURNAL, SUBMISSION, JournalLine, read_journal
+from mathlete.kernel.mounts import find_input
+from mathlete.kernel.server import serve
+
+__all__ = [
+    "JOURNAL",
+    "SUBMISSION",
+    "JournalLine",
+    "KernelConfig",
+    "config_from",
+    "find_input",
+    "read_journal",
+    "serve",
+]

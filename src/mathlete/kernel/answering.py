@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mathlete.competitions import competition
+from mathlete.jsonl import JsonLines
 from mathlete.kernel.config import KernelConfig
+from mathlete.kernel.journal import JournalLine
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, Sampler
 from mathlete.solve.budget import Budget, BudgetSettings
@@ -53,7 +55,8 @@ class Answerer:
 
     def __init__(self, config: KernelConfig, *, engine: Engine, started: float, journal: Path) -> None:
         """Takes the clock's start as a moment of `time.time()`: the notebook's first cell ran before this."""
-        self._config, self._engine, self._journal = config, engine, journal
+        self._config, self._engine = config, engine
+        self._journal = JsonLines(journal, sync_s=None)
         self._clock = RealClock()
         self._ends = self._clock.now() + config.wall_s - (time.time() - started)
         self._budget = self._share_of(self._ends - self._clock.now())
@@ -169,28 +172,27 @@ class Answerer:
         self, problem_id: str, given: int, attempt: Attempt, *, seconds: float, load_s: float, limit_s: float
     ) -> None:
         samples = list(attempt.samples.values())
-        line = {
-            "id": problem_id,
-            "answer": given,
-            "fallback": attempt.answer is None,
-            "why": attempt.problem,
-            "seconds": round(seconds, 3),
-            "load_s": round(load_s, 3),
-            "limit_s": round(limit_s, 3),
-            "left_s": round(self._ends - self._clock.now(), 3),
-            "samples": len(samples),
-            "empty": sum(not sample.text.strip() for sample in samples),
-            "answered": sum(sample.answer is not None for sample in samples),
-            "tokens": sum(sample.tokens for sample in samples),
-            "votes": attempt.votes[:8],
-        }
+        line = JournalLine(
+            id=problem_id,
+            answer=given,
+            fallback=attempt.answer is None,
+            why=attempt.problem,
+            seconds=round(seconds, 3),
+            load_s=round(load_s, 3),
+            limit_s=round(limit_s, 3),
+            left_s=round(self._ends - self._clock.now(), 3),
+            samples=len(samples),
+            empty=sum(not sample.text.strip() for sample in samples),
+            answered=sum(sample.answer is not None for sample in samples),
+            tokens=sum(sample.tokens for sample in samples),
+            votes=tuple(attempt.votes[:8]),
+        )
         try:
-            with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._journal.append(line.as_json())
         except OSError as error:
             # A full disk must not cost the answer; the line still goes to the notebook's log.
             _say(f"journal: {one_line(error)}")
-        _say(json.dumps(line, ensure_ascii=False))
+        _say(json.dumps(line.as_json(), ensure_ascii=False))
 
 
 def integer_in_range(answer: str, *, name: str) -> int | None:

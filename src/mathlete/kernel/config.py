@@ -3,15 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from mathlete.competitions import competition
 from mathlete.errors import UserError
+from mathlete.models import Precision
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.solver import Policy
 from mathlete.tir.tools import ToolSettings
-
-Precision = Literal["auto", "dense", "int8", "nf4"]
 
 
 @dataclass(frozen=True, kw_only=True)

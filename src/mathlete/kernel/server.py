@@ -11,9 +11,10 @@ from mathlete.competitions import Competition, competition
 from mathlete.kernel.answering import Answerer, one_line
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
+from mathlete.kernel.journal import JOURNAL
 
 RERUN = "KAGGLE_IS_COMPETITION_RERUN"
-JOURNAL, ENGINE_LOG = "journal.jsonl", "engine.log"
+ENGINE_LOG = "engine.log"
 _MODULES = {"aimo-2": ("aimo_2_inference_server", "AIMO2"), "aimo-3": ("aimo_3_inference_server", "AIMO3")}
 
 

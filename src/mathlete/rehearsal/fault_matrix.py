@@ -1,10 +1,9 @@
 """The fault matrix: what goes wrong on Kaggle, by name, and what must become of it."""
 
-from mathlete.rehearsal.faults import (
+from mathlete.rehearsal.faults import Fault
+from mathlete.rehearsal.injections import (
     TEXT,
-    Fault,
     Inject,
-    Outcome,
     both,
     broken_off,
     broken_wheel,
@@ -25,6 +24,7 @@ from mathlete.rehearsal.faults import (
     without,
     wrong_tag,
 )
+from mathlete.rehearsal.verdict import Outcome
 
 _FRAME = "return pl.DataFrame({{'id': [row], 'answer': [{0}]}})"
 _KILL = "os.kill(os.getpid(), signal.SIGKILL)"

@@ -1,14 +1,14 @@
-"""A build: what `submit build` made of an export, where its parts are, and their hashes."""
+"""The build: what `submit build` makes of an export, where its parts are, and their hashes."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mathlete.competitions import competition
 from mathlete.errors import UserError
-from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, write_json
-from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, write_metadata
-from mathlete.submission.notebook import write_notebook
+from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
+from mathlete.submission.notebook import notebook_text, write_notebook
 from mathlete.submission.wheelhouse import build_wheelhouse, needed_for
 
 BUILD_FILE = "build.json"
@@ -16,8 +16,28 @@ _METADATA = ("dataset-metadata.json", "model-metadata.json", "model-instance-met
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hashes:
+    """SHA-256 of each part of a build, and the image it is for."""
+
+    notebook: str
+    code: str
+    """Of the project's own wheel."""
+    weights: str
+    wheels: str
+    metadata: str
+    image: str
+    """The Docker image as the metadata pins it; empty where it pins none."""
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits of all parts but the notebook: two submissions with one id are the same."""
+        parts = {part: value for part, value in asdict(self).items() if part != "notebook"}
+        return sha256_json(parts)[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Build:
-    """One submission, ready to be rehearsed."""
+    """One submission, ready for a rehearsal."""
 
     kaggle: Path
     """Folder with notebook and metadata."""
@@ -28,32 +48,51 @@ class Build:
     names: Names
     config: KernelConfig
 
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each part: notebook, code, weights, wheels, metadata, image."""
+    @property
+    def notebook(self) -> Path:
+        """The notebook's file."""
+        return self.kaggle / NOTEBOOK
+
+    @property
+    def machine(self) -> str:
+        """Kaggle's machine shape, as the metadata names it."""
+        return str(read_json(self.kaggle / KERNEL_FILE).get("machine_shape"))
+
+    @property
+    def licence(self) -> str:
+        """The model's licence, by Kaggle's name of it."""
+        return str(read_json(self.kaggle / INSTANCE_FILE)["licenseName"])
+
+    def hashes(self) -> Hashes:
+        """Hash every file of the build: as slow as reading the weights."""
         wheels = sha256_tree(self.wheels)
         (code,) = [digest for name, digest in wheels.items() if name.startswith("mathlete-")] or [""]
         kernel = read_json(self.kaggle / KERNEL_FILE)
         metadata = {name: sha256_file(self.kaggle / name) for name in (KERNEL_FILE, *_METADATA)}
-        return {
-            "notebook": sha256_file(self.kaggle / NOTEBOOK),
-            "code": code,
-            "weights": sha256_json(sha256_tree(self.model)),
-            "wheels": sha256_json({name: value for name, value in wheels.items() if name.endswith(".whl")}),
-            "metadata": sha256_json(metadata),
-            "image": str(kernel.get("docker_image", "")),
-        }
+        return Hashes(
+            notebook=sha256_file(self.notebook),
+            code=code,
+            weights=sha256_json(sha256_tree(self.model)),
+            wheels=sha256_json({name: value for name, value in wheels.items() if name.endswith(".whl")}),
+            metadata=sha256_json(metadata),
+            image=str(kernel.get("docker_image", "")),
+        )
+
+    def notebook_text(self, *, python: str) -> str:
+        """Return the notebook as it would be for an image with this Python, such as "3.12"."""
+        return notebook_text(self.config, self.names, python=python)
 
     def save(self, folder: Path) -> None:
-        """Writes build.json, from which the other commands find the parts."""
+        """Write build.json, by which the other commands find the parts."""
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
         write_json(folder / BUILD_FILE, {**paths, "names": asdict(self.names), "config": asdict(self.config)})
 
 
 def load_build(folder: Path) -> Build:
-    """The build recorded in a folder.
+    """Read the build that `submit build` recorded in a folder.
 
     Raises:
-        UserError: none, or one of its parts is gone.
+        UserError: there is none, or one of its parts is gone.
     """
     file = folder / BUILD_FILE
     if not file.is_file():
@@ -70,16 +109,16 @@ def load_build(folder: Path) -> Build:
 
 
 def precision_of(model: Path) -> str:
-    """How an export's weights are held: dense, int8 or nf4 (bitsandbytes), or what else its config names."""
-    found = read_json(model / "config.json").get("quantization_config")
-    if not isinstance(found, dict):
+    """Return how an export's weights are held: dense, int8 or nf4 (bitsandbytes), or its config's own word."""
+    config = read_json(model / "config.json").get("quantization_config")
+    if not isinstance(config, dict):
         return "dense"
-    if found.get("quant_method") == "bitsandbytes":
-        return "nf4" if found.get("load_in_4bit") else "int8"
-    return str(found.get("quant_method"))
+    if config.get("quant_method") == "bitsandbytes":
+        return "nf4" if config.get("load_in_4bit") else "int8"
+    return str(config.get("quant_method"))
 
 
-def build(
+def build_submission(
     *,
     model: Path,
     config: KernelConfig,
@@ -92,7 +131,7 @@ def build(
     requirements: tuple[str, ...] = (),
     find_links: Path | None = None,
 ) -> Build:
-    """Writes notebook, metadata and wheelhouse of an export.
+    """Write notebook, metadata and wheelhouse of an export.
 
     Raises:
         UserError: the export is no model, a setting is out of range, or the wheels have no solution.

@@ -3,7 +3,6 @@
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from mathlete.errors import UserError
 from mathlete.models import GPUS
 from mathlete.runs import read_json
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
+from mathlete.submission.refusal import Refusal, refusal_of
 
 MACHINE_SHAPES = tuple(shape for gpu in GPUS.values() for shape in gpu.machine_shapes)
 RETIRED_SHAPES = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38")
@@ -26,19 +26,6 @@ _LICENCES = frozenset(("Apache 2.0", "MIT", "CC BY 4.0", "CC0 1.0", "Llama 3 Com
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One thing that would go wrong on Kaggle."""
-
-    rule: str
-    value: str
-    cure: str
-
-    def error(self) -> UserError:
-        """As an error that stops a command."""
-        return UserError(self.rule, value=self.value, cure=self.cure)
-
-
 def slug_of(title: str) -> str:
     """The slug Kaggle makes of a title.
 
@@ -50,27 +37,27 @@ def slug_of(title: str) -> str:
     return str(slugify(title))
 
 
-def lint_kernel(folder: Path) -> list[Problem]:
+def lint_kernel(folder: Path) -> list[Refusal]:
     """What is wrong with kernel-metadata.json and its notebook."""
     file = folder / KERNEL_FILE
     if not file.is_file():
-        return [Problem(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")]
+        return [Refusal(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")]
     try:
         metadata = read_json(file)
     except UserError as error:
-        return [Problem(rule=error.rule, value=str(error.value), cure=error.cure)]
+        return [refusal_of(error)]
     missing = [key for key in KERNEL_KEYS if key not in metadata]
     if missing:
         rule = f"{KERNEL_FILE} must write every key: Kaggle's defaults are not its documented ones"
-        return [Problem(rule=rule, value=f"without {', '.join(missing)}", cure="run `submit build` again")]
+        return [Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="run `submit build` again")]
     return [*_identity(metadata), *_switches(metadata), *_sources(metadata), *_notebook(folder, metadata)]
 
 
-def _wrong(key: str, value: object, rule: str, cure: str) -> Problem:
-    return Problem(rule=f"{KERNEL_FILE}: {key} must {rule}", value=repr(value), cure=cure)
+def _wrong(key: str, value: object, rule: str, cure: str) -> Refusal:
+    return Refusal(rule=f"{KERNEL_FILE}: {key} must {rule}", value=repr(value), cure=cure)
 
 
-def _identity(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+def _identity(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     name, title = str(metadata["id"]), str(metadata["title"])
     owner, _, slug = name.partition("/")
     if name.count("/") != 1 or not _SLUG.fullmatch(slug):
@@ -85,7 +72,7 @@ def _identity(metadata: Mapping[str, Any]) -> Iterator[Problem]:
         yield _wrong("title", title, f"make the slug {slug}, it makes {slug_of(title)}", "change one of the two")
 
 
-def _switches(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+def _switches(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     for key, wanted in (("enable_internet", False), ("is_private", True), ("enable_gpu", True)):
         if metadata[key] is not wanted and str(metadata[key]).lower() != str(wanted).lower():
             yield _wrong(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
@@ -106,7 +93,7 @@ def _switches(metadata: Mapping[str, Any]) -> Iterator[Problem]:
         yield _wrong("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
 
 
-def _sources(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+def _sources(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     shapes: tuple[tuple[str, Callable[[list[str]], bool], str], ...] = (
         ("dataset_sources", lambda parts: len(parts) in (2, 3), "owner/slug"),
         ("kernel_sources", lambda parts: len(parts) == 2, "owner/slug"),
@@ -129,7 +116,7 @@ def _sources(metadata: Mapping[str, Any]) -> Iterator[Problem]:
             yield _wrong(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
 
 
-def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Problem]:
+def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     nbformat: Any = importlib.import_module("nbformat")
     file = folder / str(metadata["code_file"])
     if folder.resolve() not in file.resolve().parents or not file.is_file():
@@ -137,38 +124,38 @@ def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if (size := file.stat().st_size) >= NOTEBOOK_BYTES:
         rule = "the notebook must be smaller than 1 MB, Kaggle refuses it else"
-        yield Problem(rule=rule, value=f"{size} bytes", cure="put code and data into wheels and data sets")
+        yield Refusal(rule=rule, value=f"{size} bytes", cure="put code and data into wheels and data sets")
     try:
         nbformat.validate(nbformat.read(file, as_version=4))
     except (nbformat.ValidationError, ValueError, AttributeError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        yield Problem(rule=f"{file} must be a notebook ({reason})", value="something else", cure="build it again")
+        yield Refusal(rule=f"{file} must be a notebook ({reason})", value="something else", cure="build it again")
 
 
-def lint_model(folder: Path) -> list[Problem]:
+def lint_model(folder: Path) -> list[Refusal]:
     """What is wrong with the model's two metadata files."""
-    found: list[Problem] = []
+    found: list[Refusal] = []
     for name, keys in ((MODEL_FILE, MODEL_KEYS), (INSTANCE_FILE, INSTANCE_KEYS)):
         file = folder / name
         if not file.is_file():
-            found.append(Problem(rule="the model's folder needs its metadata", value=f"no {name}", cure="build again"))
+            found.append(Refusal(rule="the model's folder needs its metadata", value=f"no {name}", cure="build again"))
             continue
         value = read_json(file)
         if missing := [key for key in keys if value.get(key) in (None, "")]:
             rule = f"{name} must fill {', '.join(keys)}"
-            found.append(Problem(rule=rule, value=f"without {', '.join(missing)}", cure="build again"))
+            found.append(Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="build again"))
         licence = value.get("licenseName")
         if name == INSTANCE_FILE and licence not in _LICENCES:
             cure = f"build with --kaggle.licence one of {', '.join(sorted(_LICENCES))}"
-            found.append(Problem(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure))
+            found.append(Refusal(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure))
     return found
 
 
-def lint_dataset(folder: Path) -> list[Problem]:
+def lint_dataset(folder: Path) -> list[Refusal]:
     """What is wrong with the wheels' dataset-metadata.json."""
     file = folder / DATASET_FILE
     if not file.is_file():
-        return [Problem(rule="the wheels need their metadata", value=f"no {file.name}", cure="build again")]
+        return [Refusal(rule="the wheels need their metadata", value=f"no {file.name}", cure="build again")]
     value: dict[str, Any] = read_json(file)
     found = []
     owner, _, slug = str(value.get("id", "")).partition("/")
@@ -187,5 +174,5 @@ def lint_dataset(folder: Path) -> list[Problem]:
         ),
     ):
         if not good:
-            found.append(Problem(rule=f"{file.name} must {rule}", value=repr(shown), cure="run `submit build` again"))
+            found.append(Refusal(rule=f"{file.name} must {rule}", value=repr(shown), cure="run `submit build` again"))
     return found

@@ -4,8 +4,6 @@ Sources: what kaggle 2.2.x reads (kaggle/api/kaggle_api_extended.py, kernels_pus
 its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
 """
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +35,11 @@ class Names:
     """Version of the model that the notebook mounts; 0: the one these weights have, or will have when pushed."""
 
     @property
+    def has_owner(self) -> bool:
+        """Whether the account is known."""
+        return self.owner != PLACEHOLDER
+
+    @property
     def kernel_id(self) -> str:
         """owner/slug of the notebook."""
         return f"{self.owner}/{self.kernel}"
@@ -47,23 +50,14 @@ class Names:
         return f"{self.owner}/{self.wheels}"
 
     @property
+    def model_instance(self) -> str:
+        """The four parts without the version: owner/model/framework/variation."""
+        return f"{self.owner}/{self.model}/transformers/{self.variation}"
+
+    @property
     def model_source(self) -> str:
         """The five parts: owner/model/framework/variation/version."""
-        return f"{self.owner}/{self.model}/transformers/{self.variation}/{self.model_version}"
-
-
-def owner_of_credentials() -> tuple[str, str]:
-    """(Kaggle account, where it was found); the placeholder where there are no credentials. Reads no key."""
-    if name := os.environ.get("KAGGLE_USERNAME"):
-        return name, "KAGGLE_USERNAME"
-    folders = [os.environ.get("KAGGLE_CONFIG_DIR"), Path.home() / ".kaggle", Path.home() / ".config" / "kaggle"]
-    for folder in folders:
-        file = Path(folder) / "kaggle.json" if folder else None
-        if file is not None and file.is_file():
-            found = json.loads(file.read_text(encoding="utf-8")).get("username")
-            if found:
-                return str(found), str(file)
-    return PLACEHOLDER, "no Kaggle credentials here; set it with --names.owner"
+        return f"{self.model_instance}/{self.model_version}"
 
 
 def kernel_metadata(names: Names, *, competition_name: str, machine: str | None, image: str) -> dict[str, object]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.competitions import competition
-from mathlete.kernel import mounts
-from mathlete.kernel.config import KernelConfig
+from mathlete.kaggle_image import PYTHON
+from mathlete.kernel import KernelConfig, find_input
 from mathlete.runs import write_atomically
-from mathlete.submission.kaggle_image import PYTHON
 from mathlete.submission.metadata import Names
 
 INSTALL, SERVE = "install", "serve"
@@ -54,13 +53,13 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 _CONFIG = """\
 import json
 
-from mathlete.kernel.config import config_from
+from mathlete.kernel import config_from
 
 SETTINGS = r\"\"\"{config}\"\"\"
 CONFIG = config_from(json.loads(SETTINGS))
 """
 _SERVE = """\
-from mathlete.kernel.server import serve
+from mathlete.kernel import serve
 
 # The model is loaded at the first question: before that the server has 900 s to come up.
 serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd())
@@ -98,8 +97,8 @@ def write_notebook(file: Path, config: KernelConfig, names: Names, *, python: st
     write_atomically(file, notebook_text(config, names, python=python))
 
 
-def with_cell(text: str, *, source: str, before: str) -> str:
-    """The notebook with one more code cell before the one of that tag: how a rehearsal changes what it rehearses."""
+def with_cell(text: str, *, source: str, before: str = SERVE) -> str:
+    """Return the notebook with one more code cell before the cell of a tag: how a rehearsal changes what it runs."""
     nbformat: Any = importlib.import_module("nbformat")
     notebook = nbformat.reads(text, as_version=4)
     place = next(index for index, cell in enumerate(notebook.cells) if before in cell.metadata.get("tags", []))
@@ -109,7 +108,7 @@ def with_cell(text: str, *, source: str, before: str) -> str:
 
 def _find(config: KernelConfig, names: Names) -> str:
     return _FIND.format(
-        find_input=inspect.getsource(mounts.find_input),
+        find_input=inspect.getsource(find_input),
         wheels=names.wheels_id,
         model=names.model_source,
         slug=competition(config.competition).slug,

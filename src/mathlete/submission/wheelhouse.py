@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mathlete.errors import UserError
+from mathlete.kaggle_image import GLIBC, PYTHON, constraints_file, image_packages, platforms
 from mathlete.runs import Step, run_step, sha256_file, sha256_tree, write_atomically
-from mathlete.submission.kaggle_image import GLIBC, PYTHON, constraints_file, image_packages, platforms
 
 SUMS, LOCK = "SHA256SUMS", "wheels.lock"
 _ROOT = Path(__file__).parents[3]

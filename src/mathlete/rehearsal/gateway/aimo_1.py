@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mathlete.kernel import SUBMISSION
 from mathlete.rehearsal.gateway.gateway import read_test
-from mathlete.submission.scorer import SUBMISSION
 
 _ORDER = "You must call `predict()` successfully before you can continue with `iter_test()`"
 

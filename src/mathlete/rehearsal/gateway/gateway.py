@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 import grpc
 
+from mathlete.kernel import SUBMISSION
 from mathlete.rehearsal.gateway.behaviours import RESULT, Behaviour
 from mathlete.rehearsal.gateway.relay import Client, GRPCDeadlineError, define_server
 from mathlete.rehearsal.gateway.submission import check_batch, write_submission
-from mathlete.submission.scorer import SUBMISSION
 
 Order = Literal["file", "shuffled"]
 _DETAILS = 8000

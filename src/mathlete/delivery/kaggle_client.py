@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mathlete.errors import UserError
-from mathlete.submission.metadata import Names
+from mathlete.kernel import SUBMISSION
+from mathlete.submission import Names
 
 T = TypeVar("T")
 _DROPPED = (
@@ -81,9 +82,9 @@ class Kaggle:
             UserError: Kaggle's refusal.
         """
         hub: Any = importlib.import_module("kagglehub")
-        what = f"the model {instance_of(names)} must be uploaded"
+        what = f"the model {names.model_instance} must be uploaded"
         self._upload(
-            lambda: hub.model_upload(instance_of(names), str(folder), licence, notes, _NOT_UPLOADED), what, folder
+            lambda: hub.model_upload(names.model_instance, str(folder), licence, notes, _NOT_UPLOADED), what, folder
         )
 
     def _upload(self, upload: Callable[[], None], what: str, folder: Path) -> None:
@@ -111,9 +112,9 @@ class Kaggle:
     def model_version(self, names: Names) -> int:
         """The newest version of the model's instance on Kaggle; 0 where there is none."""
         requests: Any = importlib.import_module("requests")
-        with told(f"the model {instance_of(names)} must be readable"):
+        with told(f"the model {names.model_instance} must be readable"):
             try:
-                found = self._api.model_instance_get(instance_of(names))
+                found = self._api.model_instance_get(names.model_instance)
             except requests.HTTPError as error:
                 if error.response is not None and error.response.status_code in (403, 404):
                     return 0
@@ -160,7 +161,9 @@ class Kaggle:
             files, _ = self._api.kernels_output(names.kernel_id, str(folder), force=True)
         return [Path(file) for file in files]
 
-    def submit(self, names: Names, *, competition_slug: str, version: int, file_name: str, message: str) -> int:
+    def submit(
+        self, names: Names, *, competition_slug: str, version: int, message: str, file_name: str = SUBMISSION
+    ) -> int:
         """Submits a version of the notebook; returns the submission's number."""
         with told("Kaggle must accept the submission"):
             reply = self._api.competition_submit_code(
@@ -186,11 +189,6 @@ class Kaggle:
             value = " ".join(f"{word} {found.error_description or ''}".split())
             raise UserError("a submission must end with a score", value=value, cure="look at it on Kaggle")
         return float(found.public_score)
-
-
-def instance_of(names: Names) -> str:
-    """owner/model/framework/variation, without the version."""
-    return names.model_source.rpartition("/")[0]
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ build needs a GPU's libraries, and is gigabytes.
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.runs import Step, run_step
-from mathlete.submission.kaggle_image import constraints_file, image_packages
+from mathlete.kaggle_image import constraints_file, image_packages
+from mathlete.runs import run_step
 
 IMPORTED = (
     "grpcio",
@@ -27,36 +28,54 @@ IMPORTED = (
     "transformers",
 )
 """What the notebook and the gateway's library import of the image, torch apart."""
-PACKAGES = "packages"
+_PACKAGES = "packages"
 _BESIDE_TORCH = "accelerate"
 """Needs torch, so what it needs is not looked for."""
 
 
-def image_folder(folder: Path) -> Step:
-    """Fills the folder's `packages` with the image's versions of what the notebook imports, and of what they need.
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """The image's versions of what the notebook imports, in a folder here."""
+
+    folder: Path
+    packages: tuple[str, ...]
+    """What is there, NAME==VERSION each."""
+    skipped: bool
+    """Whether it was there already."""
+
+    @property
+    def path(self) -> Path:
+        """What comes first on the notebook's PYTHONPATH."""
+        return self.folder / _PACKAGES
+
+
+def fetch_image(folder: Path) -> Image:
+    """Fill the folder's `packages` with the image's versions of what the notebook imports, and of what they need.
 
     Skipped where that is done. Wheels are for this Python, which may be another one than the image's.
 
     Raises:
         UserError: the package index cannot be reached, or has no such wheel.
     """
-    return run_step(
+    step = run_step(
         "image",
         folder=folder,
         inputs={},
         settings={"imported": [*IMPORTED, _BESIDE_TORCH], "image": image_packages(), "python": sys.version_info[:2]},
         build=_fill,
     )
+    packages = step.figures["packages"]
+    assert isinstance(packages, list)
+    return Image(folder=step.folder, packages=tuple(packages), skipped=step.skipped)
 
 
 def _fill(folder: Path) -> dict[str, object]:
-    packages = folder / PACKAGES
+    packages = folder / _PACKAGES
     # pip leaves what it finds there as it is, and a killed one may have left half a package.
     shutil.rmtree(packages, ignore_errors=True)
     _pip(packages, *IMPORTED)
     _pip(packages, "--no-deps", _BESIDE_TORCH)
-    found = sorted(f"{one.name}=={one.version}" for one in distributions(path=[str(packages)]))
-    return {"packages": found}
+    return {"packages": sorted(f"{one.name}=={one.version}" for one in distributions(path=[str(packages)]))}
 
 
 def _pip(into: Path, *words: str) -> None:

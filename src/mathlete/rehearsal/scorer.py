@@ -5,9 +5,6 @@ from pathlib import Path
 
 from mathlete.competitions import Competition
 
-SUBMISSION = "submission.parquet"
-"""The file that Kaggle scores."""
-
 
 def score_file(file: Path, *, ids: Sequence[str], rules: Competition) -> str | None:
     """What makes a submission.parquet unfit, or None: exactly `id, answer`, int64 in range, every id once."""
@@ -16,9 +13,9 @@ def score_file(file: Path, *, ids: Sequence[str], rules: Competition) -> str | N
     table = pyarrow.parquet.read_table(file)
     if table.column_names != ["id", "answer"]:
         return f"columns {table.column_names}"
-    found = [str(value) for value in table["id"].to_pylist()]
-    if sorted(found) != sorted(ids):
-        return f"ids {len(set(found) & set(ids))}/{len(ids)} covered, {len(found)} rows"
+    ids_there = [str(value) for value in table["id"].to_pylist()]
+    if sorted(ids_there) != sorted(ids):
+        return f"ids {len(set(ids_there) & set(ids))}/{len(ids)} covered, {len(ids_there)} rows"
     if str(table["answer"].type) != "int64":
         return f"answer has type {table['answer'].type}"
     if nulls := table["answer"].null_count:

@@ -1,23 +1,22 @@
 """The push: wheels, model and notebook to Kaggle in that order, each checked, none sent twice; its run watched."""
 
 import json
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mathlete.competitions import competition
+from mathlete.delivery.kaggle_client import Kaggle, Saved
 from mathlete.errors import UserError
-from mathlete.kernel.server import JOURNAL
-from mathlete.runs import read_json, write_json
-from mathlete.submission.build import Build
-from mathlete.submission.kaggle_client import Kaggle, Saved, instance_of
-from mathlete.submission.metadata import INSTANCE_FILE, Names
-from mathlete.submission.scorer import SUBMISSION, score_file
+from mathlete.rehearsal import check_output
+from mathlete.runs import read_json, sha256_json, sha256_tree, write_json
+from mathlete.submission import Build, Names
 
 UPLOADS, OUTPUT = "uploads.json", "output"
 Say = Callable[[str], None]
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +37,17 @@ class Waiting:
                 flag = name.replace("_", "-")
                 raise UserError(f"--waiting.{flag} must be above 0", value=getattr(self, name), cure="use the default")
 
-    def until(self, done: Callable[[], bool], *, limit_s: float, rule: str) -> None:
-        """Returns once it is done.
+    def until(self, look: Callable[[], Seen | None], *, limit_s: float, rule: str) -> Seen:
+        """Look again and again until something is there, and return it; None and False mean not yet.
 
         Raises:
-            UserError: it is not within the limit.
+            UserError: it is not there within the limit.
         """
         ends = time.monotonic() + limit_s
-        while not done():
+        while True:
+            seen = look()
+            if seen is not None and seen is not False:
+                return seen
             if time.monotonic() >= ends:
                 raise UserError(rule, value=f"not within {limit_s:g} s", cure="run the same command again later")
             time.sleep(self.poll_s)
@@ -53,17 +55,52 @@ class Waiting:
 
 def next_model_version(names: Names, *, weights: str, folder: Path) -> int:
     """The version that weights of this hash have or will have: theirs, or the one after the last uploaded from here."""
-    found = _uploads(folder).get(instance_of(names))
+    found = _uploads(folder).get(names.model_instance)
     if found is None:
         return 1
     return int(found["version"]) + int(found["hash"] != weights)
 
 
-def plan(build: Build, *, folder: Path) -> list[str]:
+def complete_names(names: Names, *, model: Path, folder: Path) -> tuple[Names, str]:
+    """Fill in what the names leave open: the account, from the credentials, and the version of the model's weights.
+
+    Args:
+        names: as given.
+        model: the export.
+        folder: the build's, with the record of uploads.
+
+    Returns:
+        The names, and where the account was read; "" where it was given.
+    """
+    reason = ""
+    if not names.has_owner:
+        owner, reason = owner_of_credentials()
+        names = replace(names, owner=owner)
+    if names.model_version == 0:
+        weights = sha256_json(sha256_tree(model))
+        names = replace(names, model_version=next_model_version(names, weights=weights, folder=folder))
+    return names, reason
+
+
+def owner_of_credentials() -> tuple[str, str]:
+    """Return (Kaggle account, where it stands); a placeholder where there are no credentials. Reads no key."""
+    if name := os.environ.get("KAGGLE_USERNAME"):
+        return name, "KAGGLE_USERNAME"
+    folders = [os.environ.get("KAGGLE_CONFIG_DIR"), Path.home() / ".kaggle", Path.home() / ".config" / "kaggle"]
+    for folder in folders:
+        file = Path(folder) / "kaggle.json" if folder else None
+        if file is not None and file.is_file():
+            owner = json.loads(file.read_text(encoding="utf-8")).get("username")
+            if owner:
+                return str(owner), str(file)
+    return Names().owner, "no Kaggle credentials here; set it with --names.owner"
+
+
+def plan_push(build: Build, *, folder: Path) -> list[str]:
     """What a push would do, a line each; asks nobody."""
     hashes, names, done = build.hashes(), build.names, _uploads(folder)
-    wheels = "unchanged, not sent" if _is_there(done, names.wheels_id, hashes["wheels"]) else f"from {build.wheels}"
-    model = "unchanged, not sent" if _is_there(done, instance_of(names), hashes["weights"]) else f"from {build.model}"
+    wheels = "unchanged, not sent" if _is_there(done, names.wheels_id, hashes.wheels) else f"from {build.wheels}"
+    model = "unchanged, not sent" if _is_there(done, names.model_instance, hashes.weights) else f"from {build.model}"
     return [
         f"data set  {names.wheels_id}: {wheels}",
         f"model     {names.model_source}: {model}",
@@ -71,15 +108,15 @@ def plan(build: Build, *, folder: Path) -> list[str]:
     ]
 
 
-def push(build: Build, kaggle: Kaggle, *, folder: Path, waiting: Waiting, say: Say) -> Saved:
+def push_build(build: Build, kaggle: Kaggle, *, folder: Path, waiting: Waiting, say: Say) -> Saved:
     """Uploads what changed, pushes the notebook, waits for its run and checks its output.
 
     Raises:
         UserError: Kaggle refused or dropped something, or the notebook's run is no good.
     """
     hashes, names = build.hashes(), build.names
-    _send_wheels(build, kaggle, digest=hashes["wheels"], folder=folder, waiting=waiting, say=say)
-    _send_model(build, kaggle, digest=hashes["weights"], folder=folder, waiting=waiting, say=say)
+    _send_wheels(build, kaggle, digest=hashes.wheels, folder=folder, waiting=waiting, say=say)
+    _send_model(build, kaggle, digest=hashes.weights, folder=folder, waiting=waiting, say=say)
     saved = kaggle.save_kernel(build.kaggle)
     say(f"version {saved.version}: {saved.url}")
     rule = "the notebook's run on Kaggle must end"
@@ -104,13 +141,12 @@ def _send_wheels(build: Build, kaggle: Kaggle, *, digest: str, folder: Path, wai
 
 def _send_model(build: Build, kaggle: Kaggle, *, digest: str, folder: Path, waiting: Waiting, say: Say) -> None:
     names = build.names
-    instance, version = instance_of(names), names.model_version
+    instance, version = names.model_instance, names.model_version
     if not _is_there(_uploads(folder), instance, digest):
         if not _must_be_next(build, kaggle, folder=folder):
             # The intention first: a push killed after the upload finds its version on Kaggle and goes on.
             _note(folder, instance, hash=digest, version=version, done=False)
-            licence = str(read_json(build.kaggle / INSTANCE_FILE)["licenseName"])
-            kaggle.upload_model(names, build.model, notes=digest[:12], licence=licence)
+            kaggle.upload_model(names, build.model, notes=digest[:12], licence=build.licence)
         _note(folder, instance, hash=digest, version=version, done=True)
         say(f"uploaded {names.model_source}")
     rule = f"version {version} of {instance} must appear"
@@ -124,8 +160,8 @@ def _must_be_next(build: Build, kaggle: Kaggle, *, folder: Path) -> bool:
         UserError: the version that the notebook mounts is not the one this upload would become.
     """
     names, hashes = build.names, build.hashes()
-    found, newest = _uploads(folder).get(instance_of(names)), kaggle.model_version(names)
-    if found is not None and found["hash"] == hashes["weights"] and found["version"] == names.model_version <= newest:
+    found, newest = _uploads(folder).get(names.model_instance), kaggle.model_version(names)
+    if found is not None and found["hash"] == hashes.weights and found["version"] == names.model_version <= newest:
         return True
     if names.model_version != newest + 1:
         raise UserError(
@@ -134,29 +170,6 @@ def _must_be_next(build: Build, kaggle: Kaggle, *, folder: Path) -> bool:
             cure=f"build with --names.model-version {newest + 1}, rehearse, push again",
         )
     return False
-
-
-def check_output(folder: Path, build: Build) -> str:
-    """In words what the notebook's own run on Kaggle came to; its questions are the three placeholders.
-
-    Raises:
-        UserError: no submission file, an unfit one, or one without a single answer of the model.
-    """
-    again = f"read the log in {folder}, mend the cause, build and rehearse again"
-    file, journal = folder / SUBMISSION, folder / JOURNAL
-    for needed in (file, journal):
-        if not needed.is_file():
-            raise UserError(f"the notebook must write {needed.name}", value=f"none in {folder}", cure=again)
-    lines: list[dict[str, Any]] = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
-    rules = competition(build.config.competition)
-    if problem := score_file(file, ids=[str(line["id"]) for line in lines], rules=rules):
-        raise UserError(f"{file.name} must be exactly id and answer, int64 in range", value=problem, cure=again)
-    fallbacks = sum(line["fallback"] for line in lines)
-    if fallbacks == len(lines):
-        whys = "; ".join(dict.fromkeys(str(line["why"]) for line in lines))
-        rule = "the model must answer on Kaggle: a file of fallbacks is valid and scores nothing"
-        raise UserError(rule, value=whys[:300], cure=again)
-    return f"Kaggle's run: {len(lines)} questions, {fallbacks} fallbacks, output in {folder}"
 
 
 def _uploads(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,178 @@
+"""The ledger: every build, rehearsal, push and score of a submission, by the hash of what it was made of.
+
+One JSON line an event, appended and flushed to disk; a line that a kill cut short is dropped at the next opening.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from itertools import accumulate
+from math import comb, exp, lgamma
+from pathlib import Path
+from typing import Literal
+
+from mathlete.errors import UserError
+from mathlete.jsonl import JsonLines
+from mathlete.submission import Hashes
+
+Kind = Literal["build", "rehearsal", "push", "submission", "score"]
+_FILE = "ledger.jsonl"
+_PROBLEMS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened to a submission; what its kind does not know is None and not written."""
+
+    time: float
+    """Seconds since 1970."""
+    kind: Kind
+    id: str
+    """The submission, by its hashes."""
+    hashes: Mapping[str, str]
+    outcome: str | None = None
+    """Of a rehearsal: valid or refused."""
+    score: float | None = None
+    """Of a rehearsal: the penalised one; of a score: Kaggle's."""
+    problems: int | None = None
+    """Of a rehearsal: how many were asked."""
+    version: int | None = None
+    """Of a push or a submission: Kaggle's version of the notebook."""
+    url: str | None = None
+    """Of a push."""
+    number: int | None = None
+    """Of a submission or its score: Kaggle's number."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the event as JSON values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def event_of(value: object, *, where: str) -> Event:
+    """Return the event that a parsed JSON value holds; keys of a later version are ignored.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(value, dict) or not {"time", "kind", "id"} <= value.keys():
+        raise UserError(f"{where}: must be an event of the ledger", value=repr(value)[:80], cure="delete the line")
+    known = {field.name: value[field.name] for field in fields(Event) if field.name in value}
+    return Event(**{"hashes": {}, **known})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One submission in the table."""
+
+    id: str
+    built: str
+    """When it was first seen, UTC."""
+    rehearsal: str
+    """Outcome and penalised score of its latest rehearsal, or –."""
+    predicted: str
+    """90% interval of the score that its rehearsals foretell, of the competition's number of problems."""
+    version: str
+    """Kaggle's version of the notebook."""
+    score: str
+    """The real public scores, one a submission."""
+
+
+class Ledger:
+    """The ledger in a build's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / _FILE
+        self._lines = JsonLines(self.file, shared=True)
+
+    def append(
+        self,
+        kind: Kind,
+        hashes: Hashes,
+        *,
+        outcome: str | None = None,
+        score: float | None = None,
+        problems: int | None = None,
+        version: int | None = None,
+        url: str | None = None,
+        number: int | None = None,
+    ) -> str:
+        """Add an event, which is on the disk before this returns; return the submission's id."""
+        event = Event(
+            time=round(time.time(), 3),
+            kind=kind,
+            id=hashes.id,
+            hashes=asdict(hashes),
+            outcome=outcome,
+            score=score,
+            problems=problems,
+            version=version,
+            url=url,
+            number=number,
+        )
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self._lines.append(event.as_json())
+        return hashes.id
+
+    def events(self) -> list[Event]:
+        """Read all events in their order, without a half-written last line.
+
+        Raises:
+            UserError: a line in the middle is no event.
+        """
+        return [event_of(value, where=where) for where, value in self._lines.read()]
+
+    def versions(self, name: str) -> list[int]:
+        """Return Kaggle's versions of a submission, in the order they were pushed."""
+        pushes = [event for event in self.events() if event.kind == "push" and event.id == name]
+        return [event.version for event in pushes if event.version is not None]
+
+    def entries(self, *, problems: int = _PROBLEMS) -> list[Entry]:
+        """Return the submissions, oldest first; `problems` is how many the real score is of."""
+        by_id: dict[str, list[Event]] = {}
+        for event in self.events():
+            by_id.setdefault(event.id, []).append(event)
+        return [_entry(name, events, problems) for name, events in by_id.items()]
+
+
+def _entry(name: str, events: list[Event], problems: int) -> Entry:
+    rehearsals = [event for event in events if event.kind == "rehearsal"]
+    latest = rehearsals[-1] if rehearsals else None
+    return Entry(
+        id=name,
+        built=datetime.fromtimestamp(events[0].time, UTC).isoformat(sep=" ", timespec="minutes")[:16],
+        rehearsal=f"{latest.outcome} {latest.score:g}/{latest.problems}" if latest else "–",
+        predicted=_predicted(rehearsals, problems),
+        version=", ".join(str(event.version) for event in events if event.kind == "push") or "–",
+        score=", ".join(str(event.score) for event in events if event.kind == "score") or "–",
+    )
+
+
+def predicted_interval(right: float, asked: int, *, problems: int) -> tuple[int, int]:
+    """90% interval of the right answers among new problems of the same kind as those rehearsed.
+
+    The share is uncertain by the problems asked, and the score again by those to come: beta-binomial with Jeffreys'
+    prior (Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 4.1.2 for the prior).
+
+    >>> predicted_interval(30, 50, problems=50)
+    (22, 38)
+    """
+    a, b = right + 0.5, asked - right + 0.5
+    shares = [
+        comb(problems, n) * exp(_log_beta(n + a, problems - n + b) - _log_beta(a, b)) for n in range(problems + 1)
+    ]
+    below = list(accumulate(shares))
+    low, high = (next((n for n, total in enumerate(below) if total >= p), problems) for p in (0.05, 0.95))
+    return low, high
+
+
+def _log_beta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
+
+
+def _predicted(rehearsals: list[Event], problems: int) -> str:
+    valid = [event for event in rehearsals if event.outcome == "valid"]
+    if not valid or valid[-1].score is None or valid[-1].problems is None:
+        return "–"
+    low, high = predicted_interval(valid[-1].score, valid[-1].problems, problems=problems)
+    return f"{low} to {high} of {problems}"

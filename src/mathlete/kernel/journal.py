@@ -1,0 +1,72 @@
+"""The journal: one JSON line a question, in a file beside the notebook and in the notebook's log."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+JOURNAL = "journal.jsonl"
+"""The file in the notebook's working folder."""
+SUBMISSION = "submission.parquet"
+"""The file that Kaggle scores; the gateway writes it, or the notebook's own loop."""
+_START = '{"id": '
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalLine:
+    """How one question was answered."""
+
+    id: str
+    answer: int = 0
+    fallback: bool
+    """Whether the answer is the fallback, because no sample gave one."""
+    why: str
+    """Why there was no answer, or what went wrong on the way; empty where nothing did."""
+    seconds: float = 0.0
+    """From the question to its answer, loading included."""
+    load_s: float = 0.0
+    """Spent waiting for the model to load."""
+    limit_s: float = 0.0
+    """What the budget gave this question."""
+    left_s: float = 0.0
+    """Left of the notebook's wall clock afterwards."""
+    samples: int = 0
+    empty: int = 0
+    """Samples without any text."""
+    answered: int = 0
+    """Samples with an answer."""
+    tokens: int = 0
+    votes: tuple[tuple[str, int], ...] = ()
+    """(answer, samples that gave it), most votes first."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the line as JSON values, in the order in which they are written."""
+        return asdict(self)
+
+
+def journal_line(value: Mapping[str, Any]) -> JournalLine:
+    """Return the line that a parsed JSON object holds; unknown keys are ignored.
+
+    Raises:
+        TypeError: it lacks the id, `fallback` or `why`.
+    """
+    known = {field.name: value[field.name] for field in fields(JournalLine) if field.name in value}
+    votes = tuple((str(answer), int(count)) for answer, count in known.pop("votes", ()))
+    return JournalLine(**known, votes=votes)
+
+
+def read_journal(file: Path) -> list[JournalLine]:
+    r"""Read the lines of a journal, or those in a notebook's log, as far as they are written; [] if there is none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> line = JournalLine(id="a", answer=7, fallback=False, why="")
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "log").write_text(f"loading\n{json.dumps(line.as_json())}\n" + '{"id": "b", "ans')
+    ...     read_journal(Path(folder, "log")) == [line]
+    True
+    """
+    # A log holds other text too, and a killed notebook leaves half a line.
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    lines = [line[line.index(_START) :] for line in text.splitlines() if _START in line and line.endswith("}")]
+    return [journal_line(json.loads(line)) for line in lines]

@@ -1,0 +1,73 @@
+"""What a rehearsal must have shown before its build is pushed."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mathlete.rehearsal.report import RehearsalReport, load_report
+from mathlete.rehearsal.verdict import RunFigures
+from mathlete.submission import Check, Hashes, Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a rehearsal must have shown."""
+
+    fallbacks_max: float = 0.2
+    """Share of questions without an answer of the model."""
+    empty_max: float = 0.2
+    """Share of empty completions."""
+    right_min: float = 0.1
+    """Share of the canaries solved; their answers are never 0."""
+    tokens_per_s_min: float = 1.0
+    """On the machine of the rehearsal."""
+
+
+def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds) -> Check:
+    """Check the report of the last rehearsal.
+
+    Args:
+        hashes: of the build as it is now.
+        folder: the build's, which holds the report.
+        thresholds: what the rehearsal must have shown.
+    """
+    return Check(what="rehearsal", refusals=tuple(_refusals(hashes, folder, thresholds)))
+
+
+def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds) -> Iterator[Refusal]:
+    report, again = load_report(folder), "run `python -m submit rehearse`"
+    if report is None:
+        yield Refusal(rule="there must be a rehearsal", value=f"no {folder / RehearsalReport.file_name}", cure=again)
+        return
+    changed = sorted(part for part, digest in asdict(hashes).items() if report.hashes.get(part) != digest)
+    if changed:
+        rule = "the rehearsal must be of this very build"
+        yield Refusal(rule=rule, value=f"changed since: {', '.join(changed)}", cure=again)
+    if report.commit:
+        yield Refusal(rule="the rerun must be rehearsed", value="a commit run", cure=again)
+        return
+    if not report.settings.image:
+        rule = "the rehearsal must run on the versions that the image has"
+        yield Refusal(rule=rule, value="it ran on this machine's", cure=f"{again} without --image none")
+    if report.outcome != "valid":
+        yield Refusal(rule="the rehearsal must end valid", value=str(report.runs[-1].refusal), cure=again)
+        return
+    for run in report.runs:
+        yield from _figures(run, thresholds)
+
+
+def _figures(run: RunFigures, thresholds: Thresholds) -> Iterator[Refusal]:
+    questions, samples = max(1, run.questions), max(1, run.samples)
+    for rule, value, limit in (
+        ("share of fallbacks must be at most {}", run.fallbacks / questions, thresholds.fallbacks_max),
+        ("share of empty completions must be at most {}", run.empty / samples, thresholds.empty_max),
+    ):
+        if value > limit:
+            cure = "look into the rehearsal's journal.jsonl"
+            yield Refusal(rule=rule.format(limit), value=f"{value:.2f}", cure=cure)
+    if run.right / questions < thresholds.right_min:
+        rule = f"share of canaries solved must be at least {thresholds.right_min}"
+        yield Refusal(rule=rule, value=f"{run.right / questions:.2f}", cure="check model, prompt and extraction")
+    if (run.tokens_per_s or 0.0) < thresholds.tokens_per_s_min:
+        rule = f"tokens a second must be at least {thresholds.tokens_per_s_min}"
+        yield Refusal(rule=rule, value=str(run.tokens_per_s), cure="check engine and machine")

@@ -1,0 +1,109 @@
+"""The report of a rehearsal: what preflight reads before a push."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mathlete.problems import Problem
+from mathlete.rehearsal.draft import RehearsalSettings
+from mathlete.rehearsal.scorer import penalised_score
+from mathlete.rehearsal.verdict import Rehearsed, RunFigures
+from mathlete.runs import read_json, write_json
+from mathlete.submission import Build
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under what the notebook was rehearsed."""
+
+    layout: str = ""
+    order: str = ""
+    clock: str = ""
+    image: tuple[str, ...] = ()
+    """The image's packages that were used, NAME==VERSION; empty: this machine's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalReport:
+    """One or two runs of the same build, and the hashes of what was rehearsed."""
+
+    file_name: ClassVar[str] = "rehearsal.json"
+    """In the build's folder."""
+    written: float = 0.0
+    """Seconds since 1970."""
+    competition: str = ""
+    hashes: Mapping[str, str]
+    """SHA-256 of each part of the build."""
+    runs: tuple[RunFigures, ...]
+    outcome: str
+    """valid, or refused where any run was."""
+    penalised_score: float = 0.0
+    """AIMO-3's score of the runs together."""
+    problems: int = 0
+    commit: bool = False
+    """Whether it was a commit run with its three placeholder questions."""
+    settings: Conditions = Conditions()
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report as JSON values."""
+        return {"schema": _SCHEMA, **asdict(self)}
+
+
+def write_report(
+    build: Build,
+    runs: Sequence[Rehearsed],
+    problems: Sequence[Problem],
+    settings: RehearsalSettings,
+    *,
+    image: Sequence[str],
+    folder: Path,
+) -> RehearsalReport:
+    """Sum up the runs of one build in rehearsal.json, which preflight reads.
+
+    Args:
+        build: what was rehearsed.
+        runs: one or two, in their order.
+        problems: the questions, with their golds.
+        settings: how it was rehearsed.
+        image: packages of the image that were used, NAME==VERSION each.
+        folder: the build's.
+    """
+    golds = {p.id: int(p.gold) for p in problems if p.gold.lstrip("-").isdigit()}
+    report = RehearsalReport(
+        written=time.time(),
+        competition=build.config.competition,
+        hashes=asdict(build.hashes()),
+        runs=tuple(run.figures() for run in runs),
+        outcome="refused" if any(run.refusal for run in runs) else "valid",
+        penalised_score=penalised_score([run.answers for run in runs], golds=golds),
+        problems=len(problems),
+        commit=not settings.rerun,
+        settings=Conditions(layout=settings.layout, order=settings.order, clock=settings.clock, image=tuple(image)),
+    )
+    write_json(folder / RehearsalReport.file_name, report.as_json())
+    return report
+
+
+def load_report(folder: Path) -> RehearsalReport | None:
+    """Read the report in a build's folder; None where there is none.
+
+    Raises:
+        UserError: the file is no JSON object.
+    """
+    if not (folder / RehearsalReport.file_name).is_file():
+        return None
+    value: dict[str, Any] = read_json(folder / RehearsalReport.file_name)
+    runs = tuple(RunFigures(**_known(RunFigures, run)) for run in value["runs"])
+    settings = _known(Conditions, value.get("settings", {}))
+    # An earlier version wrote no image.
+    conditions = Conditions(**{**settings, "image": tuple(settings.get("image", ()))})
+    return RehearsalReport(**{**_known(RehearsalReport, value), "runs": runs, "settings": conditions})
+
+
+def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: part for name, part in value.items() if name in names}

@@ -1,0 +1,135 @@
+"""The rehearsal: the very notebook, in Kaggle's two containers rebuilt here, against the gateway's measured behaviour.
+
+It ends with a strict scorer on the file the gateway wrote, and with a gate: a notebook that never answers cannot pass.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+
+from mathlete.kernel import JournalLine, read_journal
+from mathlete.problems import Problem
+from mathlete.rehearsal.containers import NOTEBOOK_LOG, Stage, run_stage
+from mathlete.rehearsal.draft import Draft, RehearsalSettings, gateway_command, gateway_mounts, has_gateway, make_draft
+from mathlete.rehearsal.verdict import Rehearsed, judge
+from mathlete.submission import Build
+
+VIRTUAL_SPEED = 100.0
+"""Seconds of the virtual clock in a real one on an idle machine: five hours in three minutes."""
+_SLOWER = 1.3
+"""How many times as high contention must have become for a failure on the virtual clock to be tried again."""
+_STAGE = "stage"
+_WATCH_EVERY_S = 0.5
+Watch = Callable[[list[JournalLine]], None]
+
+
+def rehearse(
+    build: Build,
+    problems: Sequence[Problem],
+    settings: RehearsalSettings,
+    *,
+    folder: Path,
+    fault: Callable[[Draft], None] | None = None,
+    watch: Watch | None = None,
+    measure: Callable[[], float] | None = None,
+) -> Rehearsed:
+    """Rehearse once, and again where it failed while the machine got busier; what it made stays in the folder.
+
+    Args:
+        build: what to rehearse.
+        problems: the questions, with their golds.
+        settings: how.
+        folder: emptied first.
+        fault: changes the draft before it is staged.
+        watch: called twice a second, as long as the notebook runs, with the questions answered so far.
+        measure: returns the machine's contention; default: `contention`.
+    """
+    measure = measure or contention
+    before = measure()
+    rehearsed = _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=before)
+    if rehearsed.refusal is None or fault is not None or settings.clock == "real":
+        return rehearsed
+    if (after := measure()) < _SLOWER * before:
+        return rehearsed
+    # The virtual clock ran too fast for the machine: the refusal may be the machine's fault, not the notebook's.
+    return _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=after)
+
+
+def _rehearse(
+    build: Build,
+    problems: Sequence[Problem],
+    settings: RehearsalSettings,
+    *,
+    folder: Path,
+    fault: Callable[[Draft], None] | None,
+    watch: Watch | None,
+    slowed: float,
+) -> Rehearsed:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    speed = VIRTUAL_SPEED / slowed if settings.clock == "virtual" else 1.0
+    config = replace(build.config, problems=len(problems)).faster(speed)
+    draft = make_draft(build, config, problems, settings, folder=folder)
+    if fault is not None:
+        fault(draft)
+    notebook = folder / build.notebook.name
+    notebook.write_text(draft.text, encoding="utf-8")
+    asks = has_gateway(build, settings)
+    stage = Stage(
+        notebook=notebook,
+        mounts=draft.inputs,
+        rerun=settings.rerun,
+        gateway=gateway_command(build, settings, draft, deadline_s=config.deadline_s) if asks else (),
+        gateway_mounts=gateway_mounts(build, settings, draft),
+        limit_s=draft.limit_s,
+        packages=settings.packages,
+        **draft.stage,
+    )
+    began = time.monotonic()
+    with _watching(notebook_log(folder), watch):
+        ended = run_stage(stage, folder / _STAGE)
+    return judge(build, problems, settings, ended, seconds=time.monotonic() - began, contention=slowed)
+
+
+def notebook_log(folder: Path) -> Path:
+    """Return where a rehearsal in this folder writes what the notebook prints."""
+    return folder / _STAGE / NOTEBOOK_LOG
+
+
+@contextmanager
+def _watching(log: Path, watch: Watch | None) -> Iterator[None]:
+    """Read along in the notebook's log, where every answer leaves a line of JSON, for as long as it is entered."""
+    if watch is None:
+        yield
+        return
+    ended = Event()
+
+    def follow() -> None:
+        while not ended.wait(_WATCH_EVERY_S):
+            if lines := read_journal(log):
+                watch(lines)
+
+    follower = Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+
+
+def contention(work_s: float = 0.2) -> float:
+    """Return wall seconds per CPU second of this process (at least 1); it slows the virtual clock on a loaded machine.
+
+    >>> contention(0.01) >= 1
+    True
+    """
+    began, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < work_s:
+        pass
+    return max(1.0, (time.perf_counter() - began) / work_s)

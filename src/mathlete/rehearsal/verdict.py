@@ -1,0 +1,187 @@
+"""The verdict on a rehearsal: what the gateway wrote goes through a strict scorer, and a model must have answered."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mathlete.competitions import competition
+from mathlete.errors import UserError
+from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, read_journal
+from mathlete.problems import Problem
+from mathlete.rehearsal.containers import NOTEBOOK_LOG, Ended, Isolation
+from mathlete.rehearsal.draft import RehearsalSettings, has_gateway
+from mathlete.rehearsal.gateway.behaviours import RESULT
+from mathlete.rehearsal.scorer import answers_in, score_file
+from mathlete.submission import Build, Refusal
+
+FALLBACKS_MAX = 0.5
+"""Share of questions without an answer of the model above which a rehearsal refuses."""
+Outcome = Literal["valid", "refused"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFigures:
+    """What one run of a rehearsal came to."""
+
+    outcome: Outcome = "valid"
+    refusal: str | None
+    questions: int
+    right: int
+    fallbacks: int
+    """Questions without an answer of the model."""
+    samples: int
+    empty: int
+    """Samples without any text."""
+    tokens_per_s: float | None
+    """None where the model never ran."""
+    seconds: float = 0.0
+    """Real seconds of the whole run."""
+    isolation: Isolation = "namespaces"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """What one run of a rehearsal came to."""
+
+    refusal: Refusal | None
+    """Why this notebook must not be pushed, or None."""
+    answers: dict[str, int]
+    """{problem id: answer sent}; empty where it was refused."""
+    right: int
+    journal: list[JournalLine]
+    seconds: float
+    contention: float
+    """By how much the virtual clock was slowed."""
+    ended: Ended
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the notebook may be pushed."""
+        return "refused" if self.refusal else "valid"
+
+    @property
+    def why(self) -> str:
+        """Why it was refused, or what the journal says went wrong on the way to a valid end."""
+        if self.refusal:
+            return f"{self.refusal.rule}: {self.refusal.value}"
+        return "; ".join(dict.fromkeys(line.why for line in self.journal if line.why))
+
+    def figures(self) -> RunFigures:
+        """Return the run's figures for the report."""
+        solving_s = sum(line.seconds - line.load_s for line in self.journal)
+        tokens = sum(line.tokens for line in self.journal)
+        return RunFigures(
+            outcome=self.outcome,
+            refusal=str(self.refusal.error()) if self.refusal else None,
+            questions=len(self.journal),
+            right=self.right,
+            fallbacks=sum(line.fallback for line in self.journal),
+            samples=sum(line.samples for line in self.journal),
+            empty=sum(line.empty for line in self.journal),
+            tokens_per_s=round(tokens / solving_s, 1) if solving_s > 0 else None,
+            seconds=round(self.seconds, 1),
+            isolation=self.ended.isolation,
+        )
+
+
+def judge(
+    build: Build,
+    problems: Sequence[Problem],
+    settings: RehearsalSettings,
+    ended: Ended,
+    *,
+    seconds: float,
+    contention: float,
+) -> Rehearsed:
+    """Score what the stage left behind, and refuse what would score nothing.
+
+    Args:
+        build: what was rehearsed.
+        problems: the questions, with their golds.
+        settings: how it was rehearsed.
+        ended: the folders and exit codes of both containers.
+        seconds: how long they ran.
+        contention: by how much the virtual clock was slowed.
+    """
+    notebook = ended.folder / "notebook"
+    file = (ended.folder / "gateway" if has_gateway(build, settings) else notebook) / SUBMISSION
+    journal = read_journal(notebook / JOURNAL)
+    refusal = _refusal(build, ended, file, settings.ids(problems), journal)
+    answers = answers_in(file) if refusal is None else {}
+    golds = {problem.id: problem.gold for problem in problems}
+    right = sum(str(answer) == golds.get(name) for name, answer in answers.items())
+    return Rehearsed(
+        refusal=refusal,
+        answers=answers,
+        right=right,
+        journal=journal,
+        seconds=seconds,
+        contention=contention,
+        ended=ended,
+    )
+
+
+def _refusal(
+    build: Build, ended: Ended, file: Path, ids: Sequence[str], journal: Sequence[JournalLine]
+) -> Refusal | None:
+    cure = f"read {ended.folder / NOTEBOOK_LOG}, mend the cause and build again"
+    if not file.is_file():
+        rule = "a rehearsal must end with the gateway's submission.parquet"
+        return Refusal(rule=rule, value=_what_happened(ended), cure=cure)
+    if problem := score_file(file, ids=ids, rules=competition(build.config.competition)):
+        rule = "submission.parquet must be exactly id and answer: int64 in range, every id once"
+        return Refusal(rule=rule, value=problem, cure=cure)
+    fallbacks = sum(line.fallback for line in journal)
+    if fallbacks > FALLBACKS_MAX * len(ids):
+        reasons = {line.why for line in journal if line.fallback}
+        rule = f"the model must answer at least {1 - FALLBACKS_MAX:.0%} of the questions itself"
+        value = f"{fallbacks} of {len(ids)} without an answer ({'; '.join(sorted(reasons)[:2])})"
+        return Refusal(rule=rule, value=value, cure=cure)
+    return None
+
+
+def _what_happened(ended: Ended) -> str:
+    if ended.timed_out:
+        return "no end: it was broken off at its time limit"
+    result = ended.folder / "gateway" / RESULT
+    if result.is_file():
+        told = json.loads(result.read_text(encoding="utf-8"))
+        if not told["Succeeded"]:
+            # Of a traceback the last line; the cause stands in what the notebook itself printed.
+            details = str(told.get("ErrorDetails") or "").strip()
+            last = details.splitlines()[-1] if details.startswith("Traceback") else " ".join(details.split())
+            parts = [told["ErrorName"], last[:200], _last_error(ended)]
+            return " · ".join(dict.fromkeys(part for part in parts if part))
+    return f"notebook ended with {ended.notebook_code}: {_last_error(ended) or 'no error was printed'}"
+
+
+def _last_error(ended: Ended) -> str:
+    log = ended.folder / NOTEBOOK_LOG
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    errors = [line for line in lines if "Error" in line and not line.startswith(" ")]
+    return errors[-1][:200] if errors else ""
+
+
+def check_output(folder: Path, build: Build) -> str:
+    """Judge the output of the notebook's own run on Kaggle, with its three placeholder questions; return it in words.
+
+    Raises:
+        UserError: no submission file, an unfit one, or one without a single answer of the model.
+    """
+    again = f"read the log in {folder}, mend the cause, build and rehearse again"
+    file, journal = folder / SUBMISSION, folder / JOURNAL
+    for needed in (file, journal):
+        if not needed.is_file():
+            raise UserError(f"the notebook must write {needed.name}", value=f"none in {folder}", cure=again)
+    lines = read_journal(journal)
+    rules = competition(build.config.competition)
+    if problem := score_file(file, ids=[line.id for line in lines], rules=rules):
+        raise UserError(f"{file.name} must be exactly id and answer, int64 in range", value=problem, cure=again)
+    fallbacks = sum(line.fallback for line in lines)
+    if fallbacks == len(lines):
+        whys = "; ".join(dict.fromkeys(line.why for line in lines))
+        rule = "the model must answer on Kaggle: a file of fallbacks is valid and scores nothing"
+        raise UserError(rule, value=whys[:300], cure=again)
+    return f"Kaggle's run: {len(lines)} questions, {fallbacks} fallbacks, output in {folder}"

@@ -1,0 +1,139 @@
+"""The checks of a build's parts: everything that can be known before a push without running the notebook."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from mathlete.errors import UserError
+from mathlete.models import GPUS, Device
+from mathlete.runs import read_json
+from mathlete.submission.build import Build, precision_of
+from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
+from mathlete.submission.metadata import KERNEL_FILE
+from mathlete.submission.refusal import Check, Refusal, check, refusal_of
+from mathlete.submission.wheelhouse import needed_for, verify, verify_sums
+
+CAPABILITY = {"dense": 6.0, "nf4": 6.0, "int8": 7.5, "gptq": 7.5, "awq": 7.5, "fp8": 8.9, "compressed-tensors": 7.5}
+"""Compute capability that each way of holding weights needs: the tables of bitsandbytes and vLLM."""
+CUTOFFS = {"aimo-1": date(2024, 2, 23), "aimo-3": date(2026, 3, 15)}
+"""Models must have been released before this day; AIMO-2 had a list instead."""
+RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
+"""Releases of the bases mathlete knows, by a part of their name (huggingface.co/deepseek-ai)."""
+_DATASET_BYTES = 100 * 2**30
+
+
+def check_parts(build: Build, *, released: str = "") -> list[Check]:
+    """Check everything about a build that can be known without running it.
+
+    Args:
+        build: what would be pushed.
+        released: day the base model was released, YYYY-MM-DD; empty: known by its name.
+    """
+    return [
+        check("kernel metadata and notebook", lint_kernel(build.kaggle)),
+        check("model metadata and licence", lint_model(build.kaggle)),
+        check("data set metadata", lint_dataset(build.kaggle)),
+        check("names agree", _names(build)),
+        check("wheels against the image", _wheels(build)),
+        check("weights against the GPU", _gpu(build)),
+        check("sizes", _sizes(build)),
+        check("model cutoff date", _cutoff(build, released)),
+    ]
+
+
+def _names(build: Build) -> Iterator[Refusal]:
+    kernel = read_json(build.kaggle / KERNEL_FILE)
+    text = (build.kaggle / str(kernel["code_file"])).read_text(encoding="utf-8")
+    sources: list[Any] = [kernel["dataset_sources"], kernel["model_sources"], kernel["competition_sources"]]
+    for source in (name for names in sources for name in names):
+        if str(source) not in text:
+            rule = f"the notebook must look for what {KERNEL_FILE} mounts: the rerun mounts exactly that"
+            yield Refusal(rule=rule, value=f"it never names {source}", cure="run `submit build` again")
+
+
+def _wheels(build: Build) -> Iterator[Refusal]:
+    try:
+        verify_sums(build.wheels)
+        verify(build.wheels)
+    except UserError as error:
+        yield refusal_of(error)
+    have = " ".join(path.name.lower() for path in build.wheels.glob("*.whl"))
+    for requirement in needed_for(precision_of(build.model)):
+        if (name := requirement.split(">")[0]) not in have:
+            rule = "the wheels must hold what the weights need"
+            yield Refusal(rule=rule, value=f"no {name}", cure="run `submit build` again")
+
+
+def _device(build: Build) -> Device | None:
+    """Return one GPU of the machine (the engine uses one); None for an unknown shape, which the lint names."""
+    return next((gpu for gpu in GPUS.values() if build.machine in gpu.machine_shapes), None)
+
+
+def _gpu(build: Build) -> Iterator[Refusal]:
+    gpu, precision = _device(build), precision_of(build.model)
+    if gpu is None or gpu.capability is None:
+        return
+    if precision not in CAPABILITY:
+        rule, cure = "weights must be held in a way the engine knows", f"export as one of {', '.join(CAPABILITY)}"
+        yield Refusal(rule=rule, value=precision, cure=cure)
+    elif gpu.capability < CAPABILITY[precision]:
+        rule = f"{precision} weights need compute capability {CAPABILITY[precision]}"
+        value = f"{build.machine} has {gpu.capability}"
+        yield Refusal(rule=rule, value=value, cure="choose another machine or another export")
+
+
+def _sizes(build: Build) -> Iterator[Refusal]:
+    weights = sum(path.stat().st_size for path in build.model.rglob("*") if path.is_file())
+    gpu = _device(build)
+    if gpu is not None and weights > 0.85 * gpu.memory:
+        rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB"
+        yield Refusal(
+            rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
+        )
+    total = weights + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))
+    if total > _DATASET_BYTES:
+        rule = "uploads must stay below the private quota of 100 GiB"
+        yield Refusal(rule=rule, value=f"{total / 2**30:.1f} GiB", cure="ship fewer weights")
+
+
+def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
+    cutoff = CUTOFFS.get(build.config.competition)
+    if cutoff is None:
+        return
+    base = _base_name(build.model)
+    try:
+        day = date.fromisoformat(released) if released else _known_release(base)
+    except ValueError as error:
+        yield Refusal(rule=f"--released must be a day ({error})", value=repr(released), cure="write it as 2025-01-20")
+        return
+    if day is None:
+        rule = "the day the base model was released must be known: the rules have a cutoff"
+        yield Refusal(rule=rule, value=f"base {base or 'unknown'}", cure="name it with --released YYYY-MM-DD")
+    elif day >= cutoff:
+        rule = f"{build.config.competition} admits models released before {cutoff}"
+        yield Refusal(rule=rule, value=str(day), cure="use an older base model")
+
+
+def _known_release(base: str) -> date | None:
+    if base.startswith("mathlete/"):
+        # Trained from nothing by this project, on problems of its own: no release to speak of.
+        return date.min
+    return next((day for part, day in RELEASED.items() if part in base), None)
+
+
+def _base_name(model: Path) -> str:
+    """The base an export was made of: the pocket model, its card's `base_model`, or its configuration's name."""
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError
+
+    config = read_json(model / "config.json")
+    # The pocket model is told by its vocabulary: no released model has one so small.
+    if int(str(config.get("vocab_size", 10**6))) < 2000:
+        return "mathlete/pocket"
+    card = model / "README.md"
+    try:
+        told = (metadata_load(card) or {}) if card.is_file() else {}
+    except (ValueError, YAMLError):
+        told = {}
+    return str(told.get("base_model") or config.get("_name_or_path") or "")
