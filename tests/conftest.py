@@ -1,8 +1,14 @@
-"""Fixtures for all tests: no hub, one thread, the shared folder where there is one."""
+"""What all tests share: the three commands as functions, no hub, one thread, folders that are made once."""
 
 import json
 import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,9 +24,107 @@ settings.load_profile("no deadline")
 ROOT = Path(__file__).parents[1]
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The line of JSON that a command which succeeded under --json prints last."""
+        assert self.code == 0, self.stderr
+        line: dict[str, Any] = json.loads(self.stdout.splitlines()[-1])
+        return line
+
+    @property
+    def refusal(self) -> str:
+        """The message of a command that the user has to mend."""
+        assert self.code == 2, f"exit code {self.code}\n{self.stderr}"
+        return self.stderr
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`python -m NAME`, called with its words; paths and numbers are words too."""
+
+    name: str
+
+    def __call__(self, *words: object) -> Done:
+        """Run the command in this process, which has torch loaded already: a process of its own costs seconds."""
+        from mathlete.command import run_command_line
+
+        out, err = (TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                code = run_command_line([*map(str, words)], prog=f"python -m {self.name}", **self._tables())
+        finally:
+            done = [printed.buffer.getvalue().decode() for printed in (out, err)]
+            # pytest shows it when the test fails.
+            sys.stdout.write(done[0])
+            sys.stderr.write(done[1])
+        return Done(code, *done)
+
+    def process(self, *words: object, folder: Path | None = None, **environment: str) -> Done:
+        """Run the command in a process and a folder of its own, as a user does."""
+        done = subprocess.run(
+            self.argv(*words),
+            cwd=folder,
+            env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        sys.stderr.write(done.stderr)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def argv(self, *words: object) -> list[str]:
+        """What starts the command in a process, for tests that kill it or look at it from outside."""
+        return [sys.executable, "-m", self.name, *map(str, words)]
+
+    def _tables(self) -> dict[str, Any]:
+        match self.name:
+            case "train":
+                from train.__main__ import COMMANDS as TRAIN
+
+                return {"commands": TRAIN}
+            case "submit":
+                from submit.__main__ import COMMANDS as SUBMIT
+
+                return {"commands": SUBMIT}
+            case _:
+                from eval.__main__ import COMMANDS, EVALUATE
+
+                return {"commands": COMMANDS, "otherwise": EVALUATE}
+
+
+@pytest.fixture(scope="session")
+def train() -> CommandLine:
+    return CommandLine("train")
+
+
+@pytest.fixture(scope="session")
+def evaluate() -> CommandLine:
+    return CommandLine("eval")
+
+
+@pytest.fixture(scope="session")
+def submit() -> CommandLine:
+    return CommandLine("submit")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own, in which it stands."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +137,10 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
+def pairs(tmp_path_factory: pytest.TempPathFactory, train: CommandLine) -> str:
     """Lines of 40 problems, each with its trace, a longer right one and a wrong one."""
-    from mathlete.command import run_command_line
-    from train.__main__ import COMMANDS
-
     file = tmp_path_factory.mktemp("pairs") / "one.jsonl"
-    words = ["pocket-problems", str(file), "--families", "hard", "easy", "--count", "40"]
-    assert run_command_line(words, prog="python -m train", commands=COMMANDS) == 0
+    assert train("pocket-problems", file, "--families", "hard", "easy", "--count", 40).code == 0
     lines = []
     for one in map(json.loads, file.read_text().splitlines()):
         again = f"{one['trace']}\nOnce more, from the beginning.\n{one['trace']}"

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mathlete.command import run_command_line
 from mathlete.export.survival import heldout_rows, kl, log_probabilities
 from mathlete.models import ModelSource, load_model, model_source
 from mathlete.models.tokenizers import load_tokenizer
@@ -26,7 +27,7 @@ from mathlete.shipped import data_folder
 from mathlete.tune import AdapterFolder
 from mathlete.tune.trainers import schedule
 from mathlete.tune.training import METRICS
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 from train.presets import preset
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,23 +38,13 @@ SMALL = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "4", "--tun
 CHANGED = (*SMALL, "--tune.rate", "1e-3", "--tune.log-every", "10")
 
 
-def run(*words: object) -> int:
-    return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
-
-
-def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, train: CommandLine) -> Path:
     """A folder with 60 traced problems (p.jsonl) and the run over them (r)."""
     folder = tmp_path_factory.mktemp("train")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run("pocket-problems", "p.jsonl", "--families", "hard", "easy", "--count", 60) == 0
-        assert run("math", *SMALL) == 0
+    with chdir(folder):
+        assert train("pocket-problems", "p.jsonl", "--families", "hard", "easy", "--count", 60).code == 0
+        assert train("math", *SMALL).code == 0
     return folder
 
 
@@ -117,11 +108,10 @@ def test_the_loss_is_that_of_the_completions_alone(finished: Path) -> None:
     assert curve[0]["loss"] == pytest.approx(total / tokens, rel=2e-3)
 
 
-def test_packed_rows_are_trained_apart(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_packed_rows_are_trained_apart(place: Path, train: CommandLine) -> None:
     """The first step's loss on a packed sequence, against a cross-entropy of each of its rows alone."""
     words = [*SMALL, "--until", "tune", "--tune.pack", 256, "--tune.batch", 1, "--json"]
-    assert run("math", *words) == 0
-    assert last_line(capsys)["skipped"] == ["format"]
+    assert train("math", *words).result["skipped"] == ["format"]
     rows = datasets.load_from_disk(RowFiles(place / "r" / "data").train)
     lengths = rows["tokens"]
     sequences = best_fit(lengths, budget=256)
@@ -138,8 +128,7 @@ def test_packed_rows_are_trained_apart(place: Path, capsys: pytest.CaptureFixtur
         tokens += len(ids) - at
     curve = [json.loads(line) for line in (place / "r" / "adapter" / METRICS).read_text().splitlines()]
     assert curve[0]["loss"] == pytest.approx(total / tokens, rel=2e-3)
-    assert run("math", *words, "--tune.pack", 64) == 2
-    assert "--tune.pack must hold the longest row, got 64 for" in capsys.readouterr().err
+    assert "--tune.pack must hold the longest row, got 64 for" in train("math", *words, "--tune.pack", 64).refusal
 
 
 def test_the_adapter_loads_with_peft_and_covers_all_linear_layers(finished: Path) -> None:
@@ -186,49 +175,45 @@ def test_survival_is_what_the_folders_say(finished: Path) -> None:
     assert effect["hops"][1]["kl"] == 0
 
 
-def test_the_same_command_is_skipped(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_is_skipped(place: Path, train: CommandLine) -> None:
     before = sha256_tree(place / "r")
-    assert run("math", *SMALL, "--json") == 0
-    found = last_line(capsys)
-    assert found["skipped"] == ["format", "tune", "effect", "merge", "export"]
-    assert (found["run"], found["export"], found["rows"], found["steps"]) == ("r", "r/export", 54, 4)
-    assert {"kl_merged", "kl_int8", "seconds", "last_loss", "dropped"} <= found.keys()
-    assert (found["kept"], found["drops"], found["parity"]) == (60, {}, {"rows": 60, "mismatches": 0})
+    result = train("math", *SMALL, "--json").result
+    assert result["skipped"] == ["format", "tune", "effect", "merge", "export"]
+    assert (result["run"], result["export"], result["rows"], result["steps"]) == ("r", "r/export", 54, 4)
+    assert {"kl_merged", "kl_int8", "seconds", "last_loss", "dropped"} <= result.keys()
+    assert (result["kept"], result["drops"], result["parity"]) == (60, {}, {"rows": 60, "mismatches": 0})
     assert sha256_tree(place / "r") == before
 
 
-def test_a_changed_setting_redoes_its_step_and_what_follows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_setting_redoes_its_step_and_what_follows(place: Path, train: CommandLine) -> None:
     before = sha256_tree(place / "r")
     # A curve of fewer steps than lie between its points still has one.
-    assert run("math", *CHANGED, "--json") == 0
-    assert last_line(capsys)["skipped"] == ["format"]
+    assert train("math", *CHANGED, "--json").result["skipped"] == ["format"]
     changed = sha256_tree(place / "r")
     for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors", "export/model.safetensors"):
         assert changed[name] != before[name]
     # How often it is saved changes no weight, and what the last step may cost changes nothing before it.
-    assert run("math", *CHANGED, "--tune.save-every", 7, "--survival.kl-int8", "2e-3", "--json") == 0
-    assert last_line(capsys)["skipped"] == ["format", "tune", "effect", "merge"]
+    again = train("math", *CHANGED, "--tune.save-every", 7, "--survival.kl-int8", "2e-3", "--json").result
+    assert again["skipped"] == ["format", "tune", "effect", "merge"]
 
 
-def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("math", *SMALL, "--survival.kl-int8", "1e-9") == 2
-    shown = capsys.readouterr()
-    assert "error: KL(trained || int8) must be at most 1e-09 nats a token, got " in shown.err
-    assert "accept the loss with --survival.kl-int8" in shown.err
-    assert "held-out tokens" in shown.out
+def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, train: CommandLine) -> None:
+    shown = train("math", *SMALL, "--survival.kl-int8", "1e-9")
+    assert shown.code == 2
+    assert "error: KL(trained || int8) must be at most 1e-09 nats a token, got " in shown.stderr
+    assert "accept the loss with --survival.kl-int8" in shown.stderr
+    assert "held-out tokens" in shown.stdout
     assert not (place / "r" / "export" / "manifest.json").exists()
     # The merge into the original weights, which the adapter has never met, is itself a breach.
-    assert run("math", *SMALL, "--merge-base", "original") == 2
-    assert "KL(trained || merged) must be at most 0.0001" in capsys.readouterr().err
+    assert "KL(trained || merged) must be at most 0.0001" in train("math", *SMALL, "--merge-base", "original").refusal
     assert not (place / "r" / "merged" / "manifest.json").exists()
 
 
-def test_a_manifest_that_does_not_match_is_exit_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manifest_that_does_not_match_is_exit_2(place: Path, train: CommandLine) -> None:
     weights = place / "r" / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     before = sha256_tree(place)
-    assert run("math", *SMALL) == 2
-    message = capsys.readouterr().err
+    message = train("math", *SMALL).refusal
     assert "error: r/adapter/manifest.json must match the folder's files" in message
     assert "adapter_model.safetensors" in message
     assert "delete r/adapter and run the command again" in message
@@ -277,13 +262,8 @@ BAD_LINE = '{"id": "1", "statement": "1+1", "gold": "2", "answer": "2"}'
     ],
 )
 def test_bad_input_is_exit_2_and_leaves_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    message: str,
+    workdir: Path, words: list[str], message: str, train: CommandLine
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     shutil.copytree(POCKET, "bare", ignore=shutil.ignore_patterns("tokenizer*"))
     shutil.copytree(POCKET, "deaf")
     content = json.loads(Path("deaf/tokenizer.json").read_text())
@@ -301,19 +281,18 @@ def test_bad_input_is_exit_2_and_leaves_nothing(
     Path("mine/data").mkdir(parents=True)
     Path("mine/data/letter.txt").write_text("dear")
     before = sorted(Path().rglob("*"))
-    assert run("math", *([] if "--model" in words else ["--model", "pocket"]), *words) == 2
-    assert message in capsys.readouterr().err
+    assert message in train("math", *([] if "--model" in words else ["--model", "pocket"]), *words).refusal
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_full_disk_is_exit_2_before_anything_is_written(tmp_path: Path, root: Path) -> None:
+def test_a_full_disk_is_exit_2_before_anything_is_written(tmp_path: Path, root: Path, train: CommandLine) -> None:
     """In a file system of 16 MB, mounted in a namespace of the test's own."""
     namespace = ["unshare", "-Urm", "sh", "-e", "-c"]
     mount = f"mount -t tmpfs -o size=16m tmpfs {tmp_path}"
     if shutil.which("unshare") is None or subprocess.run([*namespace, mount], check=False).returncode:
         pytest.skip("needs a user namespace that may mount a tmpfs")
-    train = f"{sys.executable} -m train math --model pocket --run {tmp_path}/r || echo exit $?"
-    command = [*namespace, f"{mount}\n{train}\nls {tmp_path}"]
+    training = shlex.join(train.argv("math", "--model", "pocket", "--run", tmp_path / "r"))
+    command = [*namespace, f"{mount}\n{training} || echo exit $?\nls {tmp_path}"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nexit 2\n"), done.stdout
     assert f"error: {tmp_path}/r needs 0.07 GiB of free disk, got 0.02 GiB" in done.stderr
@@ -335,14 +314,10 @@ def test_the_run_is_named_by_what_it_does() -> None:
     assert named(folder=Path("r")) == "r"
 
 
-def test_pocket_problems_are_byte_identical_and_readable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_pocket_problems_are_byte_identical_and_readable(workdir: Path, train: CommandLine) -> None:
     for name, seed in (("a.jsonl", 7), ("b.jsonl", 7), ("c.jsonl", 8)):
-        assert run("pocket-problems", name, "--count", 30, "--seed", seed, "--json") == 0
-    found = last_line(capsys)
-    assert found == {
+        result = train("pocket-problems", name, "--count", 30, "--seed", seed, "--json").result
+    assert result == {
         "file": "c.jsonl",
         "problems": 30,
         "sha256": hashlib.sha256(Path("c.jsonl").read_bytes()).hexdigest(),
@@ -353,8 +328,7 @@ def test_pocket_problems_are_byte_identical_and_readable(
         (["--families", "hard/powerr"], "did you mean hard/power"),
         (["--out", "e.jsonl"], "pocket-problems writes one file, got both FILE and --out"),
     ):
-        assert run("pocket-problems", "d.jsonl", *words) == 2
-        assert message in capsys.readouterr().err
+        assert message in train("pocket-problems", "d.jsonl", *words).refusal
         assert not Path("d.jsonl").exists()
 
 

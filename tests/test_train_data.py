@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +11,21 @@ import datasets
 import pytest
 import torch
 
-from mathlete.command import run_command_line
 from mathlete.corpus.sources import find_source, load_sources
 from mathlete.corpus.suites import load_suite
 from mathlete.rows import RowFiles
 from mathlete.rows.card import REASONS, explain_reason
 from mathlete.shipped import data_folder
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 from train.math_command import MATH_COMMAND
 
 
-def run(*words: object) -> int:
-    return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
-
-
-def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
-
-
 @pytest.fixture(scope="module")
-def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def formatted(tmp_path_factory: pytest.TempPathFactory, train: CommandLine) -> Path:
     """A run over two files: 60 pocket problems, of which 40 fit, and three that must not become rows."""
     folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run("pocket-problems", "p.jsonl", "--families", "hard", "easy", "--count", 60) == 0
+    with chdir(folder):
+        assert train("pocket-problems", "p.jsonl", "--families", "hard", "easy", "--count", 60).code == 0
         leaked = load_suite("pocket_val").problems[0]
         rows: list[dict[str, Any]] = [
             {"problem": leaked.statement, "solution": f"\\boxed{{{leaked.gold}}}", "answer": leaked.gold},
@@ -45,34 +35,32 @@ def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         Path("more.json").write_text(json.dumps(rows))
         words = ["--source", "p.jsonl", "more.json", "--until", "format", "--on-bad", "skip", "--keep-dropped"]
-        assert run("math", "--model", "pocket", *words, "--rows.max-tokens", 90, "--run", "r") == 0
+        assert train("math", "--model", "pocket", *words, "--rows.max-tokens", 90, "--run", "r").code == 0
     return folder / "r"
 
 
 @pytest.mark.parametrize("inside", [".", "data"])
-def test_show_counts_what_the_rows_are(formatted: Path, capsys: pytest.CaptureFixture[str], inside: str) -> None:
-    assert run("data", "show", formatted / inside, "--json") == 0
-    shown = capsys.readouterr()
-    found = json.loads(shown.out.splitlines()[-1])
+def test_show_counts_what_the_rows_are(formatted: Path, inside: str, train: CommandLine) -> None:
+    shown = train("data", "show", formatted / inside, "--json")
+    figures = shown.result
     rows = datasets.load_from_disk(formatted / "data" / "train")
     trained = sorted(sum(label != -100 for label in row["labels"]) for row in rows)
-    assert (found["trained_tokens"]["least"], found["trained_tokens"]["most"]) == (trained[0], trained[-1])
-    assert found["levels"] == dict(Counter(rows["subset"]))
-    assert found["sources"] == dict(Counter(rows["source"]))
-    assert found["rows"] == len(rows)
-    assert found["kept"] + sum(found["drops"].values()) == 63
-    assert {reason: found["drops"][reason] for reason in ("in pocket_val", "wrong", "unclosed")} == {
+    assert (figures["trained_tokens"]["least"], figures["trained_tokens"]["most"]) == (trained[0], trained[-1])
+    assert figures["levels"] == dict(Counter(rows["subset"]))
+    assert figures["sources"] == dict(Counter(rows["source"]))
+    assert figures["rows"] == len(rows)
+    assert figures["kept"] + sum(figures["drops"].values()) == 63
+    assert {reason: figures["drops"][reason] for reason in ("in pocket_val", "wrong", "unclosed")} == {
         "in pocket_val": 1, "wrong": 1, "unclosed": 1,
     }  # fmt: skip
-    bins = [int(count) for count in re.findall(r"^\s*\d+–\d+\s+(\d+)", shown.err, flags=re.M)]
+    bins = [int(count) for count in re.findall(r"^\s*\d+–\d+\s+(\d+)", shown.stderr, flags=re.M)]
     assert sum(bins) == 2 * len(rows)
 
 
-def test_show_prints_rows_pairs_and_drops_without_reading_markup(
-    formatted: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("data", "show", formatted, "--rows", 1, "--dropped", 99) == 0
-    shown = capsys.readouterr().out
+def test_show_prints_rows_pairs_and_drops_without_reading_markup(formatted: Path, train: CommandLine) -> None:
+    done = train("data", "show", formatted, "--rows", 1, "--dropped", 99)
+    assert done.code == 0
+    shown = done.stdout
     (head,) = RowFiles(formatted / "data").read_head(1)
     assert head.prompt + head.trained in shown
     statement = " ".join(load_suite("pocket_val").problems[0].statement.split())
@@ -124,13 +112,13 @@ def test_the_docs_tables_are_true(root: Path) -> None:
     assert with_traces <= named
 
 
-def test_the_card_tells_which_golds_are_no_check(tmp_path: Path) -> None:
+def test_the_card_tells_which_golds_are_no_check(tmp_path: Path, train: CommandLine) -> None:
     row = {"problem": "2+2?", "solution": "\\boxed{4}", "source": "olympiads"}
     file = find_source("numina-cot").mirrored(tmp_path)
     file.parent.mkdir(parents=True)
     file.write_text("".join(json.dumps(row | {"problem": f"{n}?"}) + "\n" for n in range(4)))
     given = ["--source", "numina-cot", "pocket", "--limit", 9, "--mirror", tmp_path, "--until", "format"]
-    assert run("math", "--model", "pocket", *given, "--run", tmp_path / "r") == 0
+    assert train("math", "--model", "pocket", *given, "--run", tmp_path / "r").code == 0
     card = (tmp_path / "r" / "data" / "README.md").read_text()
     assert "| numina-cot | 4 | AI-MO/NuminaMath-CoT | from a mirror | read out of the trace | Apache-2.0 |" in card
     assert "| pocket | 5 |  |  | its own |  |" in card
@@ -138,12 +126,8 @@ def test_the_card_tells_which_golds_are_no_check(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [".", "nowhere", "r/adapter"])
-def test_show_of_no_run_is_exit_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("data", "show", folder) == 2
-    assert "RUN must be a run's folder, got no finished format step in" in capsys.readouterr().err
+def test_show_of_no_run_is_exit_2(workdir: Path, folder: str, train: CommandLine) -> None:
+    assert "RUN must be a run's folder, got no finished format step in" in train("data", "show", folder).refusal
 
 
 @pytest.mark.parametrize(
@@ -179,28 +163,22 @@ def test_defaults_follow_the_model(words: list[str], source: str, epochs: float)
 
 
 @pytest.mark.parametrize("words", [["--model", "pocket"], ["--tokenizer", str(data_folder() / "pocket" / "model")]])
-def test_format_alone_for_a_model_or_its_tokenizer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("pocket-problems", "p.jsonl", "--count", 30) == 0
+def test_format_alone_for_a_model_or_its_tokenizer(workdir: Path, words: list[str], train: CommandLine) -> None:
+    assert train("pocket-problems", "p.jsonl", "--count", 30).code == 0
     torn = Path("p.jsonl").read_text() + '{"id": '
     Path("p.jsonl").write_text(torn)
     given = ["--until", "format", "--source", "p.jsonl", "pocket-easy", "--limit", 40, "--run", "r", "--json", *words]
-    assert run("math", *given) == 2
-    assert "p.jsonl:31: must be one line of JSON" in capsys.readouterr().err
+    assert "p.jsonl:31: must be one line of JSON" in train("math", *given).refusal
     assert not Path("r").exists()
-    assert run("math", *given, "--on-bad", "skip") == 0
-    found = last_line(capsys)
-    assert (found["format"], found["kept"], found["parity"]) == ("r/data", 40, {"rows": 40, "mismatches": 0})
+    result = train("math", *given, "--on-bad", "skip").result
+    assert (result["format"], result["kept"], result["parity"]) == ("r/data", 40, {"rows": 40, "mismatches": 0})
     assert sorted(path.name for path in Path("r").iterdir()) == ["data", "plots", "report.html"]
     figures = json.loads(Path("r/data/manifest.json").read_text())["figures"]
     assert figures["sources"] == {"p.jsonl": 30, "pocket-easy": 10}
     assert figures["bad_rows"]["rows"] == 1
     assert "p.jsonl:31" in figures["bad_rows"]["first"][0]
     assert figures["suites"] == ["pocket_val"]
-    assert run("math", *given, "--on-bad", "skip", "--num-proc", 2) == 0
-    assert last_line(capsys)["skipped"] == ["format"]
+    assert train("math", *given, "--on-bad", "skip", "--num-proc", 2).result["skipped"] == ["format"]
 
 
 @pytest.mark.parametrize(
@@ -223,14 +201,13 @@ def test_format_alone_for_a_model_or_its_tokenizer(
     ],
 )
 def test_nothing_left_says_what_took_most(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, str], words: list[str], message: str, cure: str
+    tmp_path: Path, row: dict[str, str], words: list[str], message: str, cure: str, train: CommandLine
 ) -> None:
     file = tmp_path / "f.json"
     file.write_text(json.dumps([row, row]))
     given = ["--model", "pocket", "--source", file, "--until", "format", "--run", tmp_path / "r", *words]
-    assert run("math", *given) == 2
-    shown = capsys.readouterr()
-    assert message in shown.err
-    assert cure in shown.err.partition("Fix: ")[2]
-    assert ("skipped: " in shown.out) == ("skip" in words)
+    shown = train("math", *given)
+    assert message in shown.refusal
+    assert cure in shown.refusal.partition("Fix: ")[2]
+    assert ("skipped: " in shown.stdout) == ("skip" in words)
     assert not (tmp_path / "r").exists()

@@ -1,6 +1,5 @@
 """`train math --export.formats`: each format in a folder of its own, measured, with its card, skipped when done."""
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from mathlete.command import run_command_line
 from mathlete.export.formats import load_export
 from mathlete.export.layers import stored_weights
 from mathlete.runs import read_json, sha256_file
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 pytest.importorskip("gguf", reason="needs the package gguf")
 pytest.importorskip("compressed_tensors", reason="needs the package compressed_tensors")
@@ -23,20 +21,12 @@ WORDS = ("math", "--model", "pocket", "--limit", "80", "--tune.steps", "3", "--t
 ENGINES = ["transformers", *(["llama.cpp"] if find_spec("xllamacpp") else [])]
 
 
-def run(*words: str) -> int:
-    return run_command_line([*WORDS, *words], prog="python -m train", commands=COMMANDS)
-
-
 @pytest.mark.slow
-def test_each_format_has_a_folder_with_its_cost_and_its_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("--export.formats", "w8a16", "w8a8", "q8_0") == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["export"] == "run/export"
-    assert set(found["exports"]) == {"export-w8a16", "export-w8a8", "export-q8_0"}
-    for name, figures in found["exports"].items():
+def test_each_format_has_a_folder_with_its_cost_and_its_card(workdir: Path, train: CommandLine) -> None:
+    result = train(*WORDS, "--export.formats", "w8a16", "w8a8", "q8_0").result
+    assert result["export"] == "run/export"
+    assert set(result["exports"]) == {"export-w8a16", "export-w8a8", "export-q8_0"}
+    for name, figures in result["exports"].items():
         folder = Path("run") / name
         kl = figures[f"kl_{name.removeprefix('export-')}"]
         assert 1e-7 < kl < 1e-3
@@ -59,15 +49,11 @@ def test_each_format_has_a_folder_with_its_cost_and_its_card(
             assert str(read_json(Path("run") / step / "manifest.json")["key"]) in card
         for file in folder.glob("*model*"):
             assert f"| {file.name} | `{sha256_file(file)}` |" in card
-    assert run("--export.formats", "w8a16", "w8a8", "q8_0") == 0
-    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    again = train(*WORDS, "--export.formats", "w8a16", "w8a8", "q8_0").result
     assert {"export", "export-w8a16", "export-w8a8", "export-q8_0"} <= set(again["skipped"])
 
 
-def test_a_gpu_that_cannot_run_a_format_is_refused_before_anything_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("--export.formats", "w8a8", "--export.gpu", "b200") == 2
-    assert "w8a8 runs on compute capability 7.5 or later and below 10, got --export.gpu b200" in capsys.readouterr().err
+def test_a_gpu_that_cannot_run_a_format_is_refused_before_anything_is_made(workdir: Path, train: CommandLine) -> None:
+    message = train(*WORDS, "--export.formats", "w8a8", "--export.gpu", "b200").refusal
+    assert "w8a8 runs on compute capability 7.5 or later and below 10, got --export.gpu b200" in message
     assert not Path("run").exists()

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from mathlete.runs import sha256_tree
+from tests.conftest import CommandLine
 
 KILLS = {
     "format": ("data", ".parts/00000/part.json"),
@@ -38,27 +38,26 @@ def costs(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_kill_9_in_any_step_changes_no_weight(tmp_path: Path) -> None:
-    words = ["--model", "pocket", "--limit", "1200", "--rows.heldout", "20", "--survival.greedy", "0", "--json",
+def test_kill_9_in_any_step_changes_no_weight(tmp_path: Path, train: CommandLine) -> None:
+    words = ["math", "--model", "pocket", "--limit", "1200", "--rows.heldout", "20", "--survival.greedy", "0", "--json",
              "--tune.steps", "14", "--tune.batch", "8", "--tune.save-every", "4", "--tune.log-every", "2",
              "--run"]  # fmt: skip
-    command = [sys.executable, "-m", "train", "math", *words]
-    subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, check=True)
+    assert train.process(*words, "whole", folder=tmp_path).code == 0
     cut = tmp_path / "cut"
     for step, mark in KILLS.values():
         log = (tmp_path / "log").open("w")
-        with log, subprocess.Popen([*command, "cut"], cwd=tmp_path, stdout=log, stderr=log) as started:
+        with log, subprocess.Popen(train.argv(*words, "cut"), cwd=tmp_path, stdout=log, stderr=log) as started:
             while not (cut / step / mark).exists() and started.poll() is None:
                 time.sleep(0.005)
             os.kill(started.pid, signal.SIGKILL)
         assert started.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
         assert not (cut / step / "manifest.json").exists()
-    done = subprocess.run([*command, "cut"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1])["skipped"] == ["format", "tune", "effect", "merge"]
+    done = train.process(*words, "cut", folder=tmp_path)
+    assert done.result["skipped"] == ["format", "tune", "effect", "merge"]
     whole = sha256_tree(tmp_path / "whole")
-    for name, found in sha256_tree(cut).items():
+    for name, hashed in sha256_tree(cut).items():
         if name.endswith((".safetensors", ".arrow", "answers.json")):
-            assert found == whole[name], name
+            assert hashed == whole[name], name
     assert costs(cut) == costs(tmp_path / "whole")
     # Tokens go on where they were; only the time is another.
     assert curve(cut) == curve(tmp_path / "whole")

@@ -3,28 +3,17 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-from mathlete.command import run_command_line
 from mathlete.models import load_model, model_source
 from mathlete.models.names import MODEL_NAMES
 from mathlete.shipped import data_folder
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 from train.presets import PRESETS, preset
 
 POCKET = data_folder() / "pocket" / "model"
-
-
-def run(*words: object) -> int:
-    return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
-
-
-def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -37,10 +26,9 @@ def test_a_preset_is_whole_and_within_its_ranges(name: str) -> None:
 
 
 def test_a_run_on_a_quantised_base_merges_into_it_and_not_into_weights_that_are_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workdir: Path, train: CommandLine
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("pocket-problems", "p.jsonl", "--count", 60) == 0
+    assert train("pocket-problems", "p.jsonl", "--count", 60).code == 0
     load_model(model_source("pocket"), precision="nf4").save_pretrained("base")
     for file in POCKET.iterdir():
         if file.name not in ("config.json", "model.safetensors", "generation_config.json"):
@@ -48,10 +36,9 @@ def test_a_run_on_a_quantised_base_merges_into_it_and_not_into_weights_that_are_
     words = ("--model", "base", "--source", "p.jsonl", "--tune.steps", "2", "--tune.batch", "4",
              "--tune.accumulate", "1", "--forgetting.problems", "5", "--survival.max-tokens", "24",
              "--until", "merge", "--run", "r", "--json")  # fmt: skip
-    assert run("math", *words, "--merge-base", "original") == 2
-    assert "--merge-base original needs the model's original weights, got base, which is q" in capsys.readouterr().err
-    assert run("math", *words, "--lora.targets", "q_proj", "down_proj") == 0
-    assert last_line(capsys)["kl_merged"] < 1e-4
+    message = train("math", *words, "--merge-base", "original").refusal
+    assert "--merge-base original needs the model's original weights, got base, which is q" in message
+    assert train("math", *words, "--lora.targets", "q_proj", "down_proj").result["kl_merged"] < 1e-4
     adapter = json.loads(Path("r/adapter/adapter_config.json").read_text())
     assert adapter["target_modules"] == ["down_proj", "q_proj"]
     assert {name.split(".")[-3] for name in load_file("r/adapter/adapter_model.safetensors")} == {"q_proj", "down_proj"}

@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.tune.divergence import EXPLODED, require_calm, require_finite, told
 from mathlete.tune.training import Meter
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 WORDS = ("math", "--model", "pocket", "--limit", "60", "--until", "tune", "--run", "run", "--tune.batch", "4",
          "--tune.log-every", "1", "--tune.save-every", "2")  # fmt: skip
-
-
-def run(*words: str) -> int:
-    return run_command_line([*WORDS, *words], prog="python -m train", commands=COMMANDS)
 
 
 def calm(count: int, norm: float = 1.0) -> list[dict[str, float]]:
@@ -85,11 +80,9 @@ def test_another_error_stays_itself() -> None:
 
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_with_its_last_sound_checkpoint_and_the_way_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workdir: Path, train: CommandLine
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("--tune.rate", "1e37", "--tune.steps", "8", "--tune.warmup", "0.9") == 2
-    told = capsys.readouterr().err
+    told = train(*WORDS, "--tune.rate", "1e37", "--tune.steps", "8", "--tune.warmup", "0.9").refusal
     assert "the gradient must be finite" in told or "the loss must be a number" in told
     assert "lower --tune.rate" in told
     assert not Path("run/adapter/manifest.json").exists()
@@ -105,16 +98,13 @@ sys.exit(run_command_line(sys.argv[1:], prog="python -m train", commands=COMMAND
 
 
 @pytest.mark.slow
-def test_a_disk_without_room_ends_the_run_and_more_room_ends_it_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_disk_without_room_ends_the_run_and_more_room_ends_it_well(workdir: Path, train: CommandLine) -> None:
     words = [*WORDS, "--tune.steps", "4"]
     done = subprocess.run([sys.executable, "-c", LIMITED, *words], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "the disk must have room" in done.stderr
     assert "no checkpoint was written yet" in done.stderr
-    assert run("--tune.steps", "4") == 0
+    assert train(*WORDS, "--tune.steps", "4").code == 0
     points = [json.loads(line) for line in Path("run/adapter/metrics.jsonl").read_text().splitlines()]
     assert [point["step"] for point in points] == [1, 2, 3, 4]
     assert all(point["tokens_per_s"] > 0 for point in points)
@@ -124,9 +114,9 @@ def test_a_disk_without_room_ends_the_run_and_more_room_ends_it_well(
 def test_a_meter_goes_on_where_the_checkpoint_was() -> None:
     meter = Meter([10, 20, 30, 40], rows=2)
     meter.start([{"step": 1, "seconds": 100.0, "tokens": 30}])
-    found = meter.read(2, {})
-    assert found["tokens"] == 100
-    assert 100.0 <= found["seconds"] < 101.0
+    point = meter.read(2, {})
+    assert point["tokens"] == 100
+    assert 100.0 <= point["seconds"] < 101.0
     drawn = Meter([], rows=2)
     drawn.start([])
     assert drawn.read(1, {"num_tokens": 12.0})["tokens"] == 12

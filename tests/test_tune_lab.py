@@ -1,18 +1,15 @@
 """Quantisation lab: laws of the schemes, the command, and the numbers of docs/quantization.md made anew."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.command import run_command_line
 from mathlete.export.quantizers import Scheme, requantized, schemes
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 ALL = list(schemes())
 MATRICES = st.builds(
@@ -54,13 +51,13 @@ def test_zero_stays_zero_and_what_is_on_a_level_stays(scheme: Scheme) -> None:
 @given(MATRICES)
 def test_no_weight_moves_by_more_than_half_a_step(weight: torch.Tensor) -> None:
     for bits in (8, 4):
-        found = requantized(weight, of(f"int{bits}/symmetric/channel/minmax"))
+        quantized = requantized(weight, of(f"int{bits}/symmetric/channel/minmax"))
         step = weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
-        assert ((found - weight).abs() <= step * 0.5001 + 1e-12).all()
-        found = requantized(weight, of(f"int{bits}/affine/channel/minmax"))
+        assert ((quantized - weight).abs() <= step * 0.5001 + 1e-12).all()
+        quantized = requantized(weight, of(f"int{bits}/affine/channel/minmax"))
         step = (weight.amax(1, keepdim=True).clamp(min=0) - weight.amin(1, keepdim=True).clamp(max=0)) / (2**bits - 1)
         # A range's end may fall half a step beside its level, for the zero point is whole.
-        assert ((found - weight).abs() <= step * 1.0001 + 1e-12).all()
+        assert ((quantized - weight).abs() <= step * 1.0001 + 1e-12).all()
 
 
 @given(MATRICES)
@@ -77,8 +74,8 @@ def test_one_large_weight_spoils_a_tensor_and_only_its_own_row_or_group() -> Non
     weight[0, 0] = 100.0
     rest = weight[1:]
     for per, worst in (("tensor", 1.0), ("channel", 0.2), ("group", 0.2)):
-        found = requantized(weight, of(f"int4/symmetric/{per}/minmax"))[1:]
-        loss = float((found - rest).norm() / rest.norm())
+        quantized = requantized(weight, of(f"int4/symmetric/{per}/minmax"))[1:]
+        loss = float((quantized - rest).norm() / rest.norm())
         assert loss <= worst
         assert (loss > 0.9) == (per == "tensor")
 
@@ -96,21 +93,13 @@ def test_bits_a_weight_count_scales_and_zero_points(name: str, bits: float) -> N
     assert of(name).bits_a_weight(256, 128) == pytest.approx(bits)
 
 
-def lab(*words: str) -> int:
-    return run_command_line(["quantize-lab", *words], prog="python -m train", commands=COMMANDS)
-
-
 @pytest.mark.slow
-def test_the_docs_numbers_are_what_the_command_gives(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_docs_numbers_are_what_the_command_gives(root: Path, workdir: Path, train: CommandLine) -> None:
     torch.set_num_threads(1)
-    monkeypatch.chdir(tmp_path)
-    assert lab("pocket", "--only", "nf4", "--json") == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    lab = train("quantize-lab", "pocket", "--only", "nf4", "--json").result
     text = (root / "docs" / "quantization.md").read_text(encoding="utf-8")
-    assert f"{found['layers']} layers, KL over {found['tokens']:,} tokens" in text
-    for row in found["schemes"]:
+    assert f"{lab['layers']} layers, KL over {lab['tokens']:,} tokens" in text
+    for row in lab["schemes"]:
         bits, loss, divergence, top1 = re.findall(
             rf"\| `{row['scheme']}` \| (\S+) \| (\S+) \| (\S+) \| (\S+)% \|", text
         )[0]
@@ -119,8 +108,9 @@ def test_the_docs_numbers_are_what_the_command_gives(
         assert float(divergence) == pytest.approx(row["kl"], rel=0.1)  # another CPU rounds otherwise
         assert float(top1) == pytest.approx(100 * row["top1"], abs=0.2)
     assert {file.name for file in Path("runs/lab-pocket").iterdir()} >= {"lab.json", "lab.csv", "lab.png"}
-    assert lab("pocket", "--only", "nf4") == 0
-    assert "nothing changed, skipped" in capsys.readouterr().out
+    done = train("quantize-lab", "pocket", "--only", "nf4")
+    assert done.code == 0
+    assert "nothing changed, skipped" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -131,13 +121,5 @@ def test_the_docs_numbers_are_what_the_command_gives(
         (["--source", "no.jsonl"], "no.jsonl"),
     ],
 )
-def test_bad_settings_are_exit_2(
-    words: list[str],
-    rule: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert lab("pocket", *words) == 2
-    assert rule in capsys.readouterr().err
+def test_bad_settings_are_exit_2(words: list[str], rule: str, workdir: Path, train: CommandLine) -> None:
+    assert rule in train("quantize-lab", "pocket", *words).refusal

@@ -1,11 +1,11 @@
 """Every method of training: a few steps on the pocket model, loaded again elsewhere, merged or refused, resumed."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.export import Survival, TunedModel, merge_adapter
 from mathlete.models import load_model, load_prompt_format, model_source
@@ -25,7 +24,7 @@ from mathlete.tune.recipe import BAD_INITS, METHODS, UNMERGEABLE, Dpo, Grpo, Rec
 from mathlete.tune.reward import reward_function, reward_of, reward_rows
 from mathlete.tune.settings import Init, Lora, Tune
 from mathlete.tune.trainers import prepare_trainer
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 from train.math_command import MATH_COMMAND
 from train.settings import MathSettings
 from train.steps import recipe_settings
@@ -35,24 +34,14 @@ WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "3", "--tun
          "--forgetting.problems", "5", "--json")  # fmt: skip
 
 
-def run(*words: object) -> int:
-    return run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, pairs: str) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, pairs: str, train: CommandLine) -> Path:
     """p.jsonl: 40 problems, each with its trace, a longer right one and a wrong one; rows: the run that formats it."""
     folder = tmp_path_factory.mktemp("methods")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with chdir(folder):
         Path("p.jsonl").write_text(pairs)
-        assert run("math", *WORDS, "--method", "dpo", "--until", "format", "--run", "rows") == 0
+        assert train("math", *WORDS, "--method", "dpo", "--until", "format", "--run", "rows").code == 0
     return folder
-
-
-def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
 
 
 IDS = torch.arange(2, 50)[None]
@@ -66,8 +55,8 @@ torch.set_num_threads(1)
 for folder in map(Path, sys.argv[1:]):
     model = AdapterFolder(folder).load(model_source("pocket")).train()
     with torch.inference_mode():
-        found = model(input_ids=torch.arange(2, 50)[None], use_cache=False).logits
-    torch.save(found, folder / "fresh.pt")
+        logits = model(input_ids=torch.arange(2, 50)[None], use_cache=False).logits
+    torch.save(logits, folder / "fresh.pt")
 """
 
 
@@ -91,8 +80,8 @@ def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
     model: Any = training.trainer.model.train()
     model.save_pretrained(adapter)
     with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=IDS, use_cache=False).logits
-    return found
+        logits: torch.Tensor = model(input_ids=IDS, use_cache=False).logits
+    return logits
 
 
 class Trained(dict[str, tuple[Path, torch.Tensor]]):
@@ -116,8 +105,8 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
     folders = [trained[method][0] for method in METHODS]
     subprocess.run([sys.executable, "-c", FRESH, *folders], check=True, capture_output=True)
     for method, (adapter, expected) in trained.items():
-        found = torch.load(adapter / "fresh.pt")
-        assert torch.allclose(found, expected, atol=1e-5), method
+        logits = torch.load(adapter / "fresh.pt")
+        assert torch.allclose(logits, expected, atol=1e-5), method
 
 
 @pytest.mark.parametrize(
@@ -132,38 +121,35 @@ def test_what_is_trained_becomes_part_of_the_weights(
     folder: Path, trained: Trained, tmp_path: Path, method: str
 ) -> None:
     tuned = TunedModel(source=model_source("pocket"), data=folder / "rows" / "data", adapter=trained[method][0])
-    found = merge_adapter(
+    merged = merge_adapter(
         tmp_path,
         tuned=tuned,
         limits=Survival(),
         advance=lambda *_: None,
         say=lambda _: None,
     )
-    assert float(str(found["kl_merged"])) < 1e-4
+    assert float(str(merged["kl_merged"])) < 1e-4
     assert read_json(tmp_path / "config.json")["dtype"] == "float16"
     assert not [*tmp_path.glob("*adapter*")]
 
 
 @pytest.mark.parametrize("method", ["full", pytest.param("dpo", marks=pytest.mark.slow)])
 def test_a_run_by_the_method_is_skipped_the_second_time(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, train: CommandLine
 ) -> None:
     monkeypatch.chdir(folder)
     words = (*WORDS, "--method", method, "--until", "merge", "--run", method)
-    assert run("math", *words) == 0
-    assert last_line(capsys)["skipped"] == []
-    assert run("math", *words) == 0
-    assert last_line(capsys)["skipped"] == ["format", "tune", "effect", "merge"]
+    assert train("math", *words).result["skipped"] == []
+    assert train("math", *words).result["skipped"] == ["format", "tune", "effect", "merge"]
 
 
 @pytest.mark.parametrize("method", UNMERGEABLE)
 def test_virtual_tokens_are_trained_alone_and_their_merge_is_refused_before_anything_is_loaded(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, train: CommandLine
 ) -> None:
     monkeypatch.chdir(folder)
     for until in ("merge", "export"):
-        assert run("math", *WORDS, "--method", method, "--until", until, "--run", method) == 2
-        message = capsys.readouterr().err
+        message = train("math", *WORDS, "--method", method, "--until", until, "--run", method).refusal
         assert f"--method {method} trains no weights that could be merged, got --until {until}" in message
         assert "use --until tune and load base and adapter with peft" in message
         assert not (folder / method).exists()
@@ -201,16 +187,8 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
         (["--method", "dpo", "--limit", "30", "--against"], "--method dpo needs problems with a right trace and a lon"),
     ],
 )
-def test_what_does_not_go_together_is_exit_2(
-    words: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("math", "--model", "pocket", *words) == 2
-    assert message in capsys.readouterr().err
+def test_what_does_not_go_together_is_exit_2(words: list[str], message: str, workdir: Path, train: CommandLine) -> None:
+    assert message in train("math", "--model", "pocket", *words).refusal
 
 
 def test_every_init_is_either_one_that_works_or_says_why_not() -> None:
@@ -226,10 +204,10 @@ def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: 
     def pairs(config: Dpo, max_tokens: int = 512) -> list[dict[str, Any]]:
         return preference_pairs(folder / "rows" / "data", prompts=prompts, config=config, max_tokens=max_tokens)
 
-    found = pairs(Dpo())
-    assert {pair["kind"] for pair in found} == {"longer", "wrong"}
-    assert len({tuple(pair["prompt_ids"]) for pair in found}) < len(found)
-    for pair in found:
+    preferences = pairs(Dpo())
+    assert {pair["kind"] for pair in preferences} == {"longer", "wrong"}
+    assert len({tuple(pair["prompt_ids"]) for pair in preferences}) < len(preferences)
+    for pair in preferences:
         prompt, chosen, rejected = (
             str(prompts.tokenizer.decode(pair[name], skip_special_tokens=True))
             for name in ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -240,7 +218,7 @@ def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: 
         assert ("Once more" in rejected) == (pair["kind"] == "longer")
         assert "Once more" not in chosen
         assert pair["chosen_ids"][-1] == pair["rejected_ids"][-1] == prompts.tokenizer.eos_token_id
-    assert len(pairs(Dpo(pairs=1))) == len({tuple(pair["prompt_ids"]) for pair in found})
+    assert len(pairs(Dpo(pairs=1))) == len({tuple(pair["prompt_ids"]) for pair in preferences})
     assert {pair["kind"] for pair in pairs(Dpo(shorter=0.1))} == {"wrong"}
     with pytest.raises(UserError, match="no such pair in"):
         pairs(Dpo(), max_tokens=10)
@@ -261,8 +239,8 @@ def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: 
 def test_the_reward_is_for_right_answers_and_grows_with_brevity(
     text: str, tokens: int, cut: bool, reward: float
 ) -> None:
-    found = reward_of(text, gold="4", tokens=tokens, cut=cut, config=Grpo(max_tokens=100, brevity=0.2))
-    assert found == pytest.approx(reward)
+    rewarded = reward_of(text, gold="4", tokens=tokens, cut=cut, config=Grpo(max_tokens=100, brevity=0.2))
+    assert rewarded == pytest.approx(reward)
 
 
 def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:
@@ -291,23 +269,23 @@ def test_only_the_settings_of_the_own_method_make_another_adapter() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_kill_9_while_tuning_changes_no_weight(folder: Path, method: str, tmp_path: Path) -> None:
-    words = [*WORDS, "--tune.steps", "6", "--tune.save-every", "2", "--grpo.max-tokens", "64", "--until", "tune",
-             "--method", method, "--tune.rate", "1e-3"]  # fmt: skip
-    command = [sys.executable, "-m", "train", "math", *words, "--run"]
-    subprocess.run([*command, tmp_path / "whole"], cwd=folder, capture_output=True, check=True)
+def test_kill_9_while_tuning_changes_no_weight(folder: Path, method: str, tmp_path: Path, train: CommandLine) -> None:
+    words = ["math", *WORDS, "--tune.steps", "6", "--tune.save-every", "2", "--grpo.max-tokens", "64",
+             "--until", "tune", "--method", method, "--tune.rate", "1e-3", "--run"]  # fmt: skip
+    assert train.process(*words, tmp_path / "whole", folder=folder).code == 0
     cut = tmp_path / "cut"
     with (tmp_path / "log").open("w") as log:
-        started = subprocess.Popen([*command, cut], cwd=folder, stdout=log, stderr=log)
+        started = subprocess.Popen(train.argv(*words, cut), cwd=folder, stdout=log, stderr=log)
         while not (cut / "adapter/checkpoint-2/whole").exists() and started.poll() is None:
             time.sleep(0.005)
         os.kill(started.pid, signal.SIGKILL)
         assert started.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
-    done = subprocess.run([*command, cut], cwd=folder, capture_output=True, text=True, check=True)
+    done = train.process(*words, cut, folder=folder)
+    assert done.code == 0
     assert "going on from checkpoint-" in done.stderr
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     weights = load_file(tmp_path / "whole" / "adapter" / name)
-    for key, found in load_file(cut / "adapter" / name).items():
-        assert torch.equal(found, weights[key]), key
+    for key, weight in load_file(cut / "adapter" / name).items():
+        assert torch.equal(weight, weights[key]), key
     model = AdapterFolder(cut / "adapter").load(model_source("pocket"))
     assert model is not None

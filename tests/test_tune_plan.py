@@ -18,7 +18,6 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, Shape, load_model, model_source
 from mathlete.models.shapes import SHAPES
@@ -28,7 +27,7 @@ from mathlete.tune.methods import base_model, peft_config
 from mathlete.tune.plan import Plan, nf4_bytes
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import MethodName
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 CPU = Device(name="cpu", memory=2**34, capability=None)
 SIZES: dict[str, Any] = {
@@ -147,9 +146,9 @@ def kept_by(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[
     if batch > 1:
         mask[0, :90] = 0  # left-padded, as a batch of rows that differ in length
     with counted() as held:
-        found = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
+        output = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
     kept = bytes_kept(held, model)
-    del found
+    del output
     plan = Plan(shape=Shape.of(source), device=CPU, recipe=recipe, longest=192, checkpointing=checkpointing)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     assert sum(weight.numel() for weight in weights) == plan.trained_parameters
@@ -189,9 +188,9 @@ def test_each_methods_activations_are_within_15_percent(
 
 def test_the_presets_shapes_are_those_of_their_configs(shared: Path) -> None:
     files = list((shared / "tokenizers" / "configs").glob("*.json"))
-    found = [Shape.from_config(json.loads(file.read_text())) for file in files]
-    assert sorted(shape.parameters for shape in found) == sorted(shape.parameters for shape in SHAPES.values())
-    assert all(shape in SHAPES.values() for shape in found)
+    shapes = [Shape.from_config(json.loads(file.read_text())) for file in files]
+    assert sorted(shape.parameters for shape in shapes) == sorted(shape.parameters for shape in SHAPES.values())
+    assert all(shape in SHAPES.values() for shape in shapes)
 
 
 PLANS = st.builds(
@@ -215,38 +214,40 @@ PLANS = st.builds(
 
 
 @given(PLANS)
-def test_a_plan_that_does_not_fit_has_a_cure_that_does(found: Plan) -> None:
-    assert found.peak == sum(found.parts.values())
-    assert min(found.parts.values()) >= 0
-    if found.fits:
-        assert found.cure == ""
-        return require_room(found)
-    with pytest.raises(UserError, match=f"GiB on {found.device.name}"):
-        require_room(found)
-    cure = found.cure
+def test_a_plan_that_does_not_fit_has_a_cure_that_does(planned: Plan) -> None:
+    assert planned.peak == sum(planned.parts.values())
+    assert min(planned.parts.values()) >= 0
+    if planned.fits:
+        assert planned.cure == ""
+        return require_room(planned)
+    with pytest.raises(UserError, match=f"GiB on {planned.device.name}"):
+        require_room(planned)
+    cure = planned.cure
     if not cure.startswith("use --"):
         fixed = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer", "cuda_context")
-        assert sum(found.parts[name] for name in fixed) > found.device.memory / 2
+        assert sum(planned.parts[name] for name in fixed) > planned.device.memory / 2
         return None
     words = cure.removeprefix("use ").split()
     named = dict(zip(words, [*words[1:], ""], strict=True))
     tune = Tune(
-        batch=int(named.get("--tune.batch", found.tune.batch)),
-        pack=int(named["--tune.pack"]) if "--tune.pack" in named else found.tune.pack,
+        batch=int(named.get("--tune.batch", planned.tune.batch)),
+        pack=int(named["--tune.pack"]) if "--tune.pack" in named else planned.tune.pack,
         checkpointing="offload" if "offload" in words else "auto",
     )
-    longest = int(named.get("--rows.max-tokens", found.longest))
-    assert plan_for(found.shape, device=found.device, recipe=replace(found.recipe, tune=tune), longest=longest).fits
+    longest = int(named.get("--rows.max-tokens", planned.longest))
+    assert plan_for(
+        planned.shape, device=planned.device, recipe=replace(planned.recipe, tune=tune), longest=longest
+    ).fits
 
 
 @given(PLANS, st.integers(1, 1000))
-def test_longer_rows_need_more_and_checkpointing_keeps_less(found: Plan, more: int) -> None:
+def test_longer_rows_need_more_and_checkpointing_keeps_less(planned: Plan, more: int) -> None:
     def of(**changed: Any) -> Plan:
-        recipe = replace(found.recipe, tune=Tune(batch=found.tune.batch))
-        settings: Any = {"longest": found.longest, "checkpointing": False, **changed}
-        return Plan(shape=found.shape, device=found.device, recipe=recipe, **settings)
+        recipe = replace(planned.recipe, tune=Tune(batch=planned.tune.batch))
+        settings: Any = {"longest": planned.longest, "checkpointing": False, **changed}
+        return Plan(shape=planned.shape, device=planned.device, recipe=recipe, **settings)
 
-    assert of(longest=found.longest + more).peak > of().peak
+    assert of(longest=planned.longest + more).peak > of().peak
     assert of(checkpointing=True).parts["activations"] < of().parts["activations"]
     assert of(checkpointing=True).peak < of().peak + of().parts["backward"] + of()._block
 
@@ -265,48 +266,41 @@ def test_longer_rows_need_more_and_checkpointing_keeps_less(found: Plan, more: i
 )
 def test_a_pass_has_as_many_rows_as_fit_and_a_step_always_the_same(model: str, device: str, batch: int) -> None:
     recipe = Recipe(lora=Lora(rank=32, targets=("all-linear",)), tune=Tune(batch=8, accumulate=2))
-    found = split_to_fit(recipe, SHAPES[model], device=GPUS[device], longest=8192)
-    assert (found.tune.batch, found.tune.batch * found.tune.accumulate) == (batch, 16)
-    fits = plan_for(SHAPES[model], device=GPUS[device], recipe=found, longest=8192).fits
+    split = split_to_fit(recipe, SHAPES[model], device=GPUS[device], longest=8192)
+    assert (split.tune.batch, split.tune.batch * split.tune.accumulate) == (batch, 16)
+    fits = plan_for(SHAPES[model], device=GPUS[device], recipe=split, longest=8192).fits
     assert fits == (device != "t4")
 
 
 @given(PLANS, st.integers(2, 8))
-def test_processes_share_rows_and_with_fsdp_the_weights(found: Plan, processes: int) -> None:
-    rows = replace(found, ranks=Ranks(size=processes))
-    shared = replace(found, ranks=Ranks(size=processes, sharded=True))
-    assert rows.tokens * processes >= found.tokens >= rows.tokens
-    assert rows.parts["base_4bit"] == found.parts["base_4bit"]
+def test_processes_share_rows_and_with_fsdp_the_weights(alone: Plan, processes: int) -> None:
+    rows = replace(alone, ranks=Ranks(size=processes))
+    shared = replace(alone, ranks=Ranks(size=processes, sharded=True))
+    assert rows.tokens * processes >= alone.tokens >= rows.tokens
+    assert rows.parts["base_4bit"] == alone.parts["base_4bit"]
     held = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer")
     for name in held:
-        assert found.parts[name] <= shared.parts[name] * processes <= found.parts[name] + 2 * processes
+        assert alone.parts[name] <= shared.parts[name] * processes <= alone.parts[name] + 2 * processes
     # The model is whole for a moment, when it is read.
-    whole = sum(found.parts[name] for name in ("base_4bit", "base_dense", "adapter"))
+    whole = sum(alone.parts[name] for name in ("base_4bit", "base_dense", "adapter"))
     assert whole <= shared.peak <= rows.peak + shared.parts["gathered"]
 
 
-def test_the_preset_is_split_and_what_was_named_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4") == 0
-    assert "rows a pass: 2, not 8, as many as fit of 8192 tokens in 22 GiB of l4" in capsys.readouterr().out
-    assert run("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4", "--tune.batch", "4", "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tokens"] == 4 * 8192
-
-
-def run(*words: str) -> int:
-    return run_command_line(words, prog="python -m train", commands=COMMANDS)
+def test_the_preset_is_split_and_what_was_named_is_kept(train: CommandLine) -> None:
+    words = ("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4")
+    done = train(*words)
+    assert done.code == 0
+    assert "rows a pass: 2, not 8, as many as fit of 8192 tokens in 22 GiB of l4" in done.stdout
+    assert train(*words, "--tune.batch", "4", "--json").result["tokens"] == 4 * 8192
 
 
 @pytest.mark.parametrize(("model", "device"), [("r1-llama-8b", "t4"), ("r1-qwen-14b-4bit", "l4"), ("pocket", "h200")])
-def test_a_plan_is_printed_without_loading_anything(
-    model: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("math", "--model", model, "--plan", "--device", device, "--json") == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {"peak_gib", "parts", "fits", "cure"} <= found.keys()
-    assert found["peak_gib"] == pytest.approx(sum(found["parts"].values()), abs=1e-3)
-    assert found["dtype"] == ("float16" if device == "t4" else "bfloat16")
-    assert not [*tmp_path.iterdir()]
+def test_a_plan_is_printed_without_loading_anything(model: str, device: str, workdir: Path, train: CommandLine) -> None:
+    printed = train("math", "--model", model, "--plan", "--device", device, "--json").result
+    assert {"peak_gib", "parts", "fits", "cure"} <= printed.keys()
+    assert printed["peak_gib"] == pytest.approx(sum(printed["parts"].values()), abs=1e-3)
+    assert printed["dtype"] == ("float16" if device == "t4" else "bfloat16")
+    assert not [*workdir.iterdir()]
 
 
 def test_a_plan_for_a_named_gpu_does_without_torch(root: Path) -> None:
@@ -332,15 +326,9 @@ def test_a_plan_for_a_named_gpu_does_without_torch(root: Path) -> None:
     ],
 )
 def test_what_cannot_be_planned_or_does_not_fit_is_exit_2(
-    words: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], message: str, workdir: Path, train: CommandLine
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run("math", *([] if "--model" in words else ["--model", "pocket"]), *words) == 2
-    assert message in capsys.readouterr().err
+    assert message in train("math", *([] if "--model" in words else ["--model", "pocket"]), *words).refusal
 
 
 def test_devices_are_known_by_name() -> None:

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.shipped import data_folder
 from mathlete.tune import ranks, shards
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 LAUNCH = data_folder() / "launch"
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "WORLD_SIZE": "2"}
@@ -49,9 +48,8 @@ def test_a_batch_is_shared_out_evenly_or_refused(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_the_configuration_is_found(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command_line(["launch-config", kind], prog="python -m train", commands=COMMANDS) == 0
-    assert Path(capsys.readouterr().out.strip()).samefile(LAUNCH / f"{kind}.yaml")
+def test_the_configuration_is_found(kind: str, train: CommandLine) -> None:
+    assert Path(train("launch-config", kind).stdout.strip()).samefile(LAUNCH / f"{kind}.yaml")
 
 
 @pytest.mark.parametrize(
@@ -92,14 +90,14 @@ def carried_out(folder: Path, *words: str) -> dict[str, object]:
     done = subprocess.run([sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("{"))
-    found: dict[str, object] = json.loads(line)
-    return found
+    result: dict[str, object] = json.loads(line)
+    return result
 
 
 def load_adapter(run: Path) -> dict[str, Any]:
     (file,) = (run / "adapter").glob("*model.safetensors")
-    found: dict[str, Any] = load_file(file)
-    return found
+    weights: dict[str, Any] = load_file(file)
+    return weights
 
 
 def losses(run: Path) -> list[float]:
@@ -114,8 +112,8 @@ def test_two_processes_go_the_whole_way_with_the_loss_curve_of_one(kind: str, tm
     carried_out(tmp_path, *WORDS, "--run", "one")
     # Stopped after the adapter, then the rest: what is done is skipped in all processes.
     carried_out(tmp_path, *launcher, *WORDS, "--until", "tune", "--run", "two")
-    found = carried_out(tmp_path, *launcher, *WORDS, "--run", "two")
-    assert found["skipped"] == ["format", "tune"]
+    result = carried_out(tmp_path, *launcher, *WORDS, "--run", "two")
+    assert result["skipped"] == ["format", "tune"]
     assert (tmp_path / "two" / "export" / "manifest.json").is_file()
     # Each process wrote its part of the checkpoint: two did train.
     assert {f"rng_state_{rank}.pth" for rank in (0, 1)} <= {p.name for p in (tmp_path / "two").rglob("rng_state_*")}
@@ -139,8 +137,8 @@ def test_shared_weights_are_trained_as_one_process_would(more: str, tmp_path: Pa
     (tmp_path / "pairs.jsonl").write_text(pairs)
     words = [*WORDS, "--until", "tune", *FLAGS.get(more, ("--method", more))]
     carried_out(tmp_path, *words, "--run", "one")
-    found = carried_out(tmp_path, *launcher, *words, "--run", "two")
-    assert found["steps"] == (1 if more == "grpo" else 4)
+    result = carried_out(tmp_path, *launcher, *words, "--run", "two")
+    assert result["steps"] == (1 if more == "grpo" else 4)
     if more != "grpo":
         assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
     ours, theirs = (load_adapter(tmp_path / name) for name in ("one", "two"))
