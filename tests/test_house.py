@@ -45,7 +45,6 @@ def test_no_machine_path_or_registry_host_is_named(root: Path) -> None:
 
 HONEST_RECURSION = {
     frozenset({"mathlete.answers.grammar", "mathlete.answers.commands", "mathlete.answers.suffixes"}),
-    frozenset({"mathlete.rows.parts", "mathlete.rows.ray_parts"}),
 }
 """Modules that may import each other: an expression holds commands and suffixes, which hold expressions."""
 

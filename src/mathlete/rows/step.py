@@ -12,8 +12,6 @@ from mathlete.prompts import PromptFormat
 from mathlete.rows.card import make_card
 from mathlete.rows.figures import BadRowFigures, FormatFigures, RowFigures
 from mathlete.rows.files import DroppedTrace, RowFiles
-from mathlete.rows.format import format_rows
-from mathlete.rows.parts import PartMaker
 from mathlete.rows.settings import Filters, Rows
 from mathlete.runs import Advance, write_atomically
 
@@ -64,6 +62,10 @@ class FormatStep:
         Raises:
             UserError: a bad row, or fewer than two rows are left.
         """
+        # Here, because they load the answers package, and --help must be quick.
+        from mathlete.rows.format import format_rows
+        from mathlete.rows.parts import PartMaker
+
         files, mix = RowFiles(folder), self.corpus.open(seed=self.seed, say=say)
         self._announce(say)
         rows = format_rows(
