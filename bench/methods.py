@@ -21,13 +21,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mathlete.answers import compare
+from mathlete.answers import compare, read_answer
 from mathlete.command import run_command_line
 from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.models.loading import quiet_libraries
 from mathlete.pocket import PocketItem, generate_items
 from mathlete.runs import read_json
-from mathlete.solve.solver import read_answer
 from mathlete.tune import AdapterFolder
 from mathlete.tune.recipe import METHODS
 from train.__main__ import COMMANDS

@@ -21,7 +21,7 @@ from mathlete.rehearsal import RehearsalSettings, choose_canaries, rehearse
 from mathlete.sampling.embedded.transformers_engine import open_transformers
 from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
-from mathlete.solve.policy import Policy, with_words
+from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.submission import Names, build_submission
 
@@ -47,7 +47,7 @@ def seconds_to_solve(problems: list[Problem], policy: Policy) -> float:
 
 def main(settings: BenchSettings) -> None:
     problems = choose_canaries(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=settings.questions)
-    policy = with_words(Policy(), "clock")
+    policy = Policy().with_words("clock")
     with TemporaryDirectory() as folder:
         here = Path(folder)
         names = replace(Names(owner="mathlete-demo"), model_version=1)

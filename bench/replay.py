@@ -15,8 +15,8 @@ import tyro
 
 from mathlete.problems import Problem
 from mathlete.replay.outcomes import Grid, Submissions, outcomes
+from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import Wall
-from mathlete.sampling.record import ReplaySampler
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Pool
 from mathlete.solve.clock import VirtualClock

@@ -26,8 +26,8 @@ from mathlete.sampling.embedded.transformers_engine import TransformersSampler
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
-from mathlete.solve.solver import Policy, sample_seed, solve
-from mathlete.solve.stopping import fewest_samples
+from mathlete.solve.policy import Policy
+from mathlete.solve.solver import solve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def by_generate(model: Any, prompts: PromptFormat, problems: list[Problem], n: i
     import torch
 
     eos = prompts.tokenizer.eos_token_id
-    reader = CompletionReader(prompts.tokenizer, eos_ids={eos})
+    reader = CompletionReader(prompts, eos_ids={eos})
     tokens = 0
     started = time.perf_counter()
     for problem in problems:
@@ -106,7 +106,7 @@ def useful(row: list[int], eos: int, reader: CompletionReader) -> int:
 
 def by_engine(engine: TransformersSampler, problems: list[Problem], n: int, config: SamplingConfig) -> Speed:
     def draw(problem: Problem) -> int:
-        seeds = {index: sample_seed(seed=0, problem_id=problem.id, index=index) for index in range(n)}
+        seeds = {index: Policy(seed=0).sample_seed(problem_id=problem.id, index=index) for index in range(n)}
         return sum(sample.tokens for sample in engine.stream(problem, seeds=seeds, config=config))
 
     started = time.perf_counter()
@@ -123,7 +123,7 @@ def vote_seconds(engine: TransformersSampler, problems: list[Problem], n: int, c
         return solve(problem, sampler=engine, clock=RealClock(), policy=policy)
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(2 * engine.max_rows // fewest_samples("exact", n) + 2) as pool:
+    with ThreadPoolExecutor(2 * engine.max_rows // Policy(n=n, stop="exact").fewest_samples + 2) as pool:
         list(pool.map(vote, problems))
     return time.perf_counter() - started
 

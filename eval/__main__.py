@@ -17,13 +17,10 @@ from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
 from mathlete.models import Precision, default_model, model_source
 from mathlete.runs import read_json, write_json
-from mathlete.sampling.samples import SamplingConfig
-from mathlete.sampling.served.openai_engine import ServerSettings
-from mathlete.sampling.served.ray_engine import RaySettings
-from mathlete.sampling.served.vllm_engine import VllmSettings
-from mathlete.solve.budget import BudgetSettings, share_of_wall
-from mathlete.solve.policy import Policy, with_words
-from mathlete.tir.tools import ToolSettings
+from mathlete.sampling import SamplingConfig
+from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
+from mathlete.solve import BudgetSettings, Policy
+from mathlete.tir import ToolSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +66,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     from mathlete.metrics import Interval, describe_finish_order
     from mathlete.scoring.tables import in_words, score_table
 
-    policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
+    policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
     if settings.limit is not None and settings.limit < 1:
         raise UserError("--limit must be at least 1", value=settings.limit, cure="use --limit 1, or leave it out")
     name, reason = (settings.model, "named by --model") if settings.model else default_model()
@@ -78,10 +75,8 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         source=model_source(name),
         precision=settings.precision,
         threads=settings.threads,
-        vllm=settings.vllm,
-        servers=settings.servers,
-        ray=settings.ray,
         tools=settings.tools,
+        own=(settings.vllm, settings.servers, settings.ray),
     )
     engine.check()
     out = console(json=settings.json)
@@ -114,8 +109,7 @@ def _budget(wall_s: float | None, *, questions: int) -> BudgetSettings | None:
         return None
     if not wall_s > 0:
         raise UserError("--time-budget must be above 0", value=wall_s, cure="give the seconds of all problems together")
-    floor, ceiling = share_of_wall(wall_s=wall_s, questions=questions)
-    return BudgetSettings(wall_s=wall_s, floor_s=floor, ceiling_s=ceiling, questions=questions)
+    return BudgetSettings.even(wall_s=wall_s, questions=questions)
 
 
 def _first(suite: Suite, limit: int | None) -> Suite:

@@ -9,18 +9,13 @@ from pathlib import Path
 
 from mathlete.command import busy, noting, progress
 from mathlete.corpus import Suite
-from mathlete.engines import Engine, EngineSettings, open_engine
+from mathlete.engines import EngineSettings, OpenEngine, open_engine
 from mathlete.errors import UserError
 from mathlete.models import ModelSource
 from mathlete.problems import Problem, write_problems
 from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree, write_json
-from mathlete.sampling.record import SampleLog
-from mathlete.sampling.samples import Sample, Sampler
-from mathlete.solve.budget import BudgetSettings
-from mathlete.solve.clock import RealClock
-from mathlete.solve.many import SpentLog, solve_all, solve_in_turn
-from mathlete.solve.solver import Policy, Solution, sample_seed
-from mathlete.solve.stopping import fewest_samples
+from mathlete.sampling import Sample, SampleLog
+from mathlete.solve import BudgetSettings, Policy, RealClock, Solution, solve_all, solve_in_turn
 
 SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.json", "spent.jsonl"
 
@@ -45,7 +40,7 @@ class Evaluation:
             "suite_sha": self.suite.sha256,
             "problems": len(self.suite.problems),
             "precision": self.engine.precision,
-            "policy": asdict(self.policy),
+            "policy": self.policy.to_json(),
             **({"budget": asdict(self.budget)} if self.budget else {}),
             **({"tools": asdict(self.engine.tools)} if self.engine.tools.turns else {}),
             "engine": self.engine.name,
@@ -84,18 +79,14 @@ def _report(step: Step, *, say: Callable[[str], None]) -> None:
 
 def model_sha(source: ModelSource) -> str:
     """Hash of a folder's files, or the hub's id and commit."""
-    from mathlete.sampling.embedded.transformers_engine import hub_commit
-
-    return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{hub_commit(source)}"
+    return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{source.hub_commit()}"
 
 
 def _check_askable(evaluation: Evaluation) -> None:
     # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
-    from mathlete.sampling.embedded.transformers_engine import context_tokens, prompt_that_fits
-
-    prompts, context = evaluation.engine.prompts, context_tokens(evaluation.engine.source)
+    prompts, context = evaluation.engine.prompts, evaluation.engine.source.context_tokens()
     for problem in evaluation.suite.problems:
-        prompt_that_fits(problem, prompts=prompts, context=context)
+        prompts.fitting_ids(problem, context=context)
 
 
 def _build(
@@ -115,7 +106,7 @@ def _build(
         _tell_resumed(samples, total=total, say=say)
         started = time.monotonic()
         with noting(lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {total} samples"]):
-            solutions, tokens = _draw(evaluation, engine, samples, SpentLog(folder / SPENT))
+            solutions, tokens = _draw(evaluation, engine, samples, spent=folder / SPENT)
         seconds = time.monotonic() - started
         figures: dict[str, object] = {
             "seconds": round(seconds, 3),
@@ -144,7 +135,7 @@ def _lines(file: Path) -> int:
 def _check_recorded(samples: SampleLog, evaluation: Evaluation) -> None:
     ids, policy = {problem.id for problem in evaluation.suite.problems}, evaluation.policy
     for sample in samples.recorded:
-        seed = sample_seed(seed=policy.seed, problem_id=sample.problem_id, index=sample.index)
+        seed = policy.sample_seed(problem_id=sample.problem_id, index=sample.index)
         if sample.problem_id not in ids or not 0 <= sample.index < policy.n or sample.seed != seed:
             raise UserError(
                 "samples.jsonl must hold this run's samples only",
@@ -160,9 +151,7 @@ def _tell_resumed(samples: SampleLog, *, total: int, say: Callable[[str], None])
         say(f"going on: {len(samples.recorded)} of {total} samples are there")
 
 
-def _draw(
-    evaluation: Evaluation, engine: Engine[Sampler], samples: SampleLog, spent: SpentLog
-) -> tuple[list[Solution], int]:
+def _draw(evaluation: Evaluation, engine: OpenEngine, samples: SampleLog, *, spent: Path) -> tuple[list[Solution], int]:
     """The solutions, and the tokens that were drawn for them now."""
     problems, policy = evaluation.suite.problems, evaluation.policy
     score = _RunningScore(problems, samples.recorded)
@@ -193,7 +182,7 @@ def _draw(
                 samples=samples,
                 on_sample=on_sample,
                 # Two batches' worth, so that rows that leave find others waiting.
-                at_once=min(len(problems), 2 * engine.rows // fewest_samples(policy.stop, policy.n) + 2),
+                at_once=min(len(problems), 2 * engine.rows // policy.fewest_samples + 2),
             )
     return solutions, score.new_tokens
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mathlete.answers import cluster, compare, parse, read_integer
+from mathlete.answers import compare, parse, read_integer
 from mathlete.answers.canonical import canonicalize
 from mathlete.answers.forms import read
 from mathlete.answers.tree import TooBig, TooHard, Undefined, Unreadable
+from mathlete.answers.voting import cluster
 from mathlete.competitions import AIMO_1, AIMO_2, AIMO_3, Competition
 
 GOLDEN = Path(__file__).parent / "golden" / "answers_pairs.jsonl"

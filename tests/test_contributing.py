@@ -1,37 +1,42 @@
-"""CONTRIBUTING's house map is the linter's contract, and its examples work as they stand."""
+"""CONTRIBUTING's house map is the linter's contract, and its examples work as they stand, in the files they name."""
 
 import ast
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from eval.__main__ import COMMANDS, EVALUATE
+from mathlete import engines
 from mathlete.command import run_command_line
-from mathlete.corpus import sources
-from mathlete.engines import ENGINES
+from mathlete.corpus import adapters, sources
 from mathlete.problems import Problem, write_problems
 from mathlete.rehearsal import fault_matrix
 from mathlete.rehearsal.draft import Draft
 from mathlete.rehearsal.faults import Fault
-from mathlete.sampling.record import read_samples
-from mathlete.sampling.samples import Sample
+from mathlete.sampling import Sample, embedded, read_samples
 from mathlete.shipped import data_folder
 from mathlete.solve import stopping, voting
 from mathlete.solve.clock import VirtualClock
-from mathlete.solve.policy import Policy, with_words
+from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.submission.notebook import SERVE
 from train.__main__ import COMMANDS as TRAIN
 
 LONGEST = 40
+IMPORT = (ast.Import, ast.ImportFrom)
+ENGINE_FILE = "src/mathlete/sampling/embedded/generate_engine.py"
 TITLES = ("A source", "An engine", "A policy", "A fault")
 R1 = "<think>\n{0}\n</think>\n\nSo \\boxed{{{1}}}."
 
@@ -49,47 +54,92 @@ def example(text: str, title: str) -> dict[str, str]:
     return found
 
 
-def in_its_file(block: str, text: str) -> str:
-    """The text of a file with a block in it: its imports before the file's own, its other lines at the end."""
-    lines, nodes = block.splitlines(), ast.parse(block).body
-    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    moved = {number for node in imports for number in range(node.lineno - 1, (node.end_lineno or 0))}
-    first = next(node.lineno for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)) - 1
-    head = text.splitlines()
-    rest = [line for number, line in enumerate(lines) if number not in moved]
-    return "\n".join([*head[:first], *(lines[number] for number in sorted(moved)), *head[first:], *rest]) + "\n"
+def parts(code: str) -> dict[str, str]:
+    """The lines of a block by the file they go into."""
+    words = re.split(r"^# ([\w/]+\.\w+)[^\n]*\n", code, flags=re.M)
+    assert not words[0].strip()
+    return dict(zip(words[1::2], words[2::2], strict=True))
 
 
-@contextmanager
-def carried_out(block: str) -> Iterator[None]:
-    """The module that a block names, while it is what its file with the block in it makes of it."""
-    name = re.findall(r"^# src/([\w/]+)\.py", block)[0].replace("/", ".")
-    module = import_module(name)
-    kept, text = dict(vars(module)), Path(str(module.__file__)).read_text(encoding="utf-8")
-    for own in [key for key in kept if not key.startswith("__")]:
-        del vars(module)[own]
-    try:
-        # Functions of the module that others have imported see these names too: their globals are the module's.
-        exec(compile(in_its_file(block, text), str(module.__file__), "exec"), vars(module))
-        yield
-    finally:
-        vars(module).clear()
-        vars(module).update(kept)
+def module(file: str) -> ModuleType:
+    return import_module(file.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", "."))
 
 
-def execute(code: str, name: str, into: dict[str, Any] | None = None) -> None:
-    exec(compile(code, name, "exec"), {} if into is None else into)
+def carry_out(code: str) -> None:
+    """Runs each part in the namespace of the module that it names, as if it stood at the end of its file."""
+    for file, lines in parts(code).items():
+        if not file.endswith("generate_engine.py"):
+            exec(compile(lines, file, "exec"), vars(module(file)))
 
 
 @pytest.fixture(autouse=True)
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The tables that examples write into are put back."""
-    kept = [(table, dict(table)) for table in (ENGINES, stopping.RULES, voting.VOTES)]
+def tables() -> Iterator[None]:
+    """The tables and modules that examples write into are put back."""
+    modules = [vars(one) for one in (engines, embedded, stopping, voting, adapters)]
+    tables: list[dict[str, Any]] = [engines.ENGINES, stopping.RULES, voting.VOTES, adapters.TRACE_KINDS, *modules]
+    kept = [(table, dict(table)) for table in tables]
+    names = [*embedded.__all__]
     yield
     for table, before in kept:
         table.clear()
-        table.update(before)  # type: ignore[arg-type]
+        table.update(before)
+    embedded.__all__[:] = names
     sources.load_sources.cache_clear()
+
+
+def place(text: str, tree: Path) -> list[Path]:
+    """Writes all examples into a tree; returns the files that were changed or made."""
+    placed = []
+    for title in TITLES:
+        for kind, code in example(text, title).items():
+            for name, lines in parts(code).items():
+                file, among = tree / name, re.search(rf"^# {name}, among (\w+)$", code, re.M)
+                before = file.read_text(encoding="utf-8") if file.exists() else ""
+                if among is not None:
+                    head, rest = before.split(f"\n{among[1]} = (\n")
+                    after = f"{head}\n{among[1]} = (\n{lines.strip()},\n{rest}"
+                elif kind == "python" and before:
+                    after = with_imports_on_top(before, lines)
+                else:
+                    after = f"{before}\n{lines}"
+                file.write_text(after, encoding="utf-8")
+                placed.append(file)
+    return placed
+
+
+def with_imports_on_top(before: str, lines: str) -> str:
+    """The file's text with the lines at its end, and the imports they begin with after the file's own."""
+
+    def imports_end(text: str) -> int:
+        return max((node.end_lineno or 0 for node in ast.parse(text).body if isinstance(node, IMPORT)), default=0)
+
+    head, added = before.splitlines(), lines.splitlines()
+    top, own = imports_end(before), imports_end(lines)
+    return "\n".join([*head[:top], *added[:own], *head[top:], "", *added[own:], ""])
+
+
+def test_all_examples_stand_in_the_files_they_name_and_pass_lint_imports(text: str, root: Path, tmp_path: Path) -> None:
+    for name in ("src", "eval", "data"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    files = place(text, tmp_path)
+    folder = Path(sys.executable).parent
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'src'}{os.pathsep}{tmp_path}"}
+
+    def run(*words: object) -> None:
+        line = [str(word) for word in words]
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(folder / "lint-imports", "--no-cache")
+    run(folder / "ruff", "check", "--select", "F", *(file for file in files if file.suffix == ".py"))
+    checks = "from mathlete import engines, sampling; from mathlete.corpus.adapters import TRACE_KINDS as kinds"
+    checks += "; from mathlete.solve.stopping import RULES as rules; from mathlete.solve.voting import VOTES as votes"
+    checks += "; from mathlete.rehearsal.fault_matrix import FAULTS as faults; import sys"
+    checks += "; assert engines.__file__.startswith(sys.argv[1]) and 'torch' not in sys.modules"
+    checks += "; assert 'generate' in engines.ENGINES and 'shortest' in kinds and 'first3' in rules"
+    checks += "; assert 'reasoned' in votes and 'solve-divides' in faults"
+    run(sys.executable, "-c", checks, tmp_path)
 
 
 def test_the_house_map_is_the_linters_and_every_room_is_in_it(text: str, root: Path) -> None:
@@ -105,7 +155,8 @@ def test_the_house_map_is_the_linters_and_every_room_is_in_it(text: str, root: P
 @pytest.mark.parametrize("title", TITLES)
 def test_an_example_is_short_and_says_where_it_goes_and_what_to_test(title: str, text: str, root: Path) -> None:
     blocks = example(text, title)
-    assert sum(len(code.splitlines()) for code in blocks.values()) <= LONGEST
+    # Blank lines, which a block of several files has many of, are not counted.
+    assert sum(bool(line.strip()) for code in blocks.values() for line in code.splitlines()) <= LONGEST
     for code in blocks.values():
         assert max(map(len, code.splitlines())) <= 120
         for file in re.findall(r"^# ([\w/]+\.\w+)", code, re.M):
@@ -125,6 +176,7 @@ def test_rows_are_made_of_the_source(
     (tmp_path / "sources.toml").write_text(table, encoding="utf-8")
     monkeypatch.setattr(sources, "data_folder", lambda: tmp_path)
     sources.load_sources.cache_clear()
+    carry_out(blocks["python"])
     file = sources.find_source("openr1:shortest").mirrored(tmp_path)
     file.parent.mkdir(parents=True)
     long, wrong = R1.format("3+4 is 7, I think. " * 3, 7), R1.format("8.", 8)
@@ -137,15 +189,18 @@ def test_rows_are_made_of_the_source(
     monkeypatch.chdir(tmp_path)
     words = ["math", "--model", "pocket", "--source", "openr1:shortest", "--mirror", str(tmp_path), "--until", "format"]
     words += ["--rows.heldout", "1", "--run", "r", "--json"]
-    with carried_out(blocks["python"]):
-        assert run_command_line(words, prog="train", commands=TRAIN) == 0
+    assert run_command_line(words, prog="train", commands=TRAIN) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["kept"], told["drops"], told["rows"]) == (4, {"no trace": 1}, 3)
     assert told["parity"] == {"rows": 4, "mismatches": 0}
 
 
 def test_eval_samples_from_the_engine(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    execute(example(text, "An engine")["python"], "generate_engine.py")
+    code = example(text, "An engine")["python"]
+    (tmp_path / "generate_engine.py").write_text(parts(code)[ENGINE_FILE], encoding="utf-8")
+    monkeypatch.setattr(embedded, "__path__", [*embedded.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "mathlete.sampling.embedded.generate_engine", raising=False)
+    carry_out(code)
     monkeypatch.chdir(tmp_path)
     two = [Problem(id=str(n), statement=f"Find {n} + 12.", gold=str(n + 12)) for n in (3, 4)]
     write_problems(tmp_path / "two.jsonl", two)
@@ -179,13 +234,13 @@ class Recorded:
 
 
 def test_solve_stops_and_votes_by_the_policy(text: str) -> None:
-    execute(example(text, "A policy")["python"], "policy.py")
+    carry_out(example(text, "A policy")["python"])
     problem, policy = Problem(id="p", statement="?", gold="7"), Policy(n=5)
     seven, eight = "so</think>\\boxed{7}", "\\boxed{8}"
     sampler = Recorded(eight, eight, seven, seven, seven)
 
     def solved(words: str, sampler: Recorded = sampler) -> tuple[str | None, int, str]:
-        found = solve(problem, sampler=sampler, clock=VirtualClock(), policy=with_words(policy, words))
+        found = solve(problem, sampler=sampler, clock=VirtualClock(), policy=policy.with_words(words))
         return found.answer, len(found.samples), found.ended
 
     assert solved("first2") == ("8", 2, "rule")
@@ -197,8 +252,8 @@ def test_solve_stops_and_votes_by_the_policy(text: str) -> None:
     labels = np.array([[0, 0, 0, 1], [0, 1, 0, 0], [-1, 2, 2, 2]])
     weights, indexes = np.full_like(labels, stopping.UNIT), np.tile(np.arange(4), (3, 1))
     course = stopping.Course(labels=labels, weights=weights, indexes=indexes, n=4)
-    assert stopping.stops_after(course, stopping.stopping_rule("first3")).tolist() == [3, 4, 4]
-    assert stopping.stops_after(course, stopping.stopping_rule("first3+exact")).tolist() == [3, 4, 3]
+    assert course.stops_after("first3").tolist() == [3, 4, 4]
+    assert course.stops_after("first3+exact").tolist() == [3, 4, 3]
 
 
 def test_the_fault_changes_the_notebook_before_it_serves(text: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.replay.outcomes import wall_from
 from mathlete.sampling.record import read_samples
 from mathlete.shipped import data_folder
-from mathlete.solve.policy import Policy, with_words
+from mathlete.solve.policy import Policy
 from mathlete.solve.stopping import stopping_rule
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -281,7 +281,7 @@ def test_every_command_of_the_solving_page_is_one_that_eval_takes(root: Path) ->
     for words in commands:
         command = COMMANDS.get(words[0], EVALUATE)
         settings: Any = tyro.cli(command.settings, args=words[1:] if words[0] in COMMANDS else words)
-        with_words(Policy(), getattr(settings, "policy", "all"))
+        Policy().with_words(getattr(settings, "policy", "all"))
         for budget in getattr(settings, "budget", ()):
             wall_from(budget, questions=50)
         for stop in getattr(settings, "stop", ()):

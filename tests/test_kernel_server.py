@@ -26,7 +26,7 @@ from mathlete.kernel.server import answer_in_turn, make_predict
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.shipped import data_folder
-from mathlete.solve.solver import Policy
+from mathlete.solve.policy import Policy
 
 QUICK = KernelConfig(
     policy=Policy(n=3), wall_s=60.0, reserve_s=1.0, question_min_s=0.0, question_max_s=0.3, load_max_s=5.0, problems=4

@@ -16,8 +16,9 @@ from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
 from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
+from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import Wall, banks, draws, simulate
-from mathlete.sampling.record import ReplaySampler, SampleLog
+from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.scoring import Pool
 from mathlete.solve.budget import Budget, BudgetSettings

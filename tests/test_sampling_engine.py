@@ -17,7 +17,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling.completion import CompletionReader
 from mathlete.sampling.embedded.batch import Batch, Request
 from mathlete.sampling.embedded.transformers_engine import TransformersSampler
-from mathlete.sampling.samples import Sample, SamplingConfig, arrivals
+from mathlete.sampling.samples import Sample, SamplingConfig, take_samples
 from mathlete.tir.tools import ToolSampler, ToolSettings
 
 PROGRAM = "\n```python\nprint(6 * 7)\n```"
@@ -206,7 +206,7 @@ def test_a_box_in_what_was_said_before_counts_with_the_reasoning_that_ended_ther
         for said, finish in (("so</think>\n", "boxed"), ("so\n", "stop")):
             results: SimpleQueue[Sample | Exception] = SimpleQueue()
             engine.begin(problem(0), seeds={0: 1}, config=GREEDY, results=results, said=said)
-            (sample,) = arrivals(results, count=1, timeout_s=20)
+            (sample,) = take_samples(results, count=1, timeout_s=20)
             assert sample.finish == finish
 
 
@@ -250,7 +250,7 @@ def test_closing_the_stream_cancels_its_rows(prompts: PromptFormat) -> None:
 )
 def test_samples_that_a_vote_may_not_need_come_after(prompts: PromptFormat, problems: str, waves: list[str]) -> None:
     model = bigram_model(prompts, {"Ċ": {"<eos>": 1.0}})
-    reader = CompletionReader(prompts.tokenizer, eos_ids={prompts.tokenizer.eos_token_id})
+    reader = CompletionReader(prompts, eos_ids={prompts.tokenizer.eos_token_id})
     requests = deque(
         Request(
             problem_id=name,

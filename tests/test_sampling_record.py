@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
 from mathlete.problems import Problem
-from mathlete.sampling.record import ReplaySampler, SampleLog, read_samples
+from mathlete.replay.sampler import ReplaySampler
+from mathlete.sampling.record import SampleLog, read_samples
 from mathlete.sampling.samples import Sample, SamplingConfig
 
 PROBLEM = Problem(id="p", statement="1+1", gold="2")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.tir.protection import Limits, usable_layers
+from mathlete.tir.protection import ProgramLimits, usable_layers
 from mathlete.tir.python import Python, Pythons
 
-LIMITS = Limits(timeout_s=20, grace_s=0.3, memory_mib=400, output_chars=400, cpu_s=60)
+LIMITS = ProgramLimits(timeout_s=20, grace_s=0.3, memory_mib=400, output_chars=400, cpu_s=60)
 """With a wall that a busy machine does not reach where another limit must."""
 IMPATIENT = replace(LIMITS, timeout_s=1)
 GONE = "all variables are gone]"

@@ -195,12 +195,12 @@ def test_the_model_is_told_only_where_it_has_tools() -> None:
     from mathlete.models import load_prompt_format
 
     own: PromptFormat = load_prompt_format(model_source("pocket"))
-    assert ToolSettings().told(own) is own
-    told = ToolSettings(turns=1).told(own)
+    assert ToolSettings().instruct(own) is own
+    told = ToolSettings(turns=1).instruct(own)
     assert told.instruction.startswith(own.instruction)
     assert "```output" in told.instruction
     assert told.sha256 != own.sha256
-    assert ToolSettings(turns=1, instruction="").told(own).instruction == own.instruction
+    assert ToolSettings(turns=1, instruction="").instruct(own).instruction == own.instruction
     asked = Asked.of(PROBLEM, own, chat=False, said="so</think>")
     assert asked.text.endswith("so</think>")
     assert asked.ids[: -len(own.tokenizer("so</think>", add_special_tokens=False)["input_ids"])] == own.prompt_ids(

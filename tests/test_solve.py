@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.sampling.record import ReplaySampler
+from mathlete.replay.sampler import ReplaySampler
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.solve.clock import RealClock, VirtualClock
+from mathlete.solve.policy import Policy
 from mathlete.solve.selection import judge_statement
-from mathlete.solve.solver import Policy, Solution, sample_seed, solve
+from mathlete.solve.solver import Solution, solve
 from mathlete.solve.voting import count_votes
 
 PROBLEM = Problem(id="p", statement="1+1", gold="2")
@@ -102,9 +103,22 @@ def test_solution_tells_the_clock_s_seconds() -> None:
 
 
 def test_seeds_differ_by_problem_index_and_seed_and_stay_exact_in_json() -> None:
-    seeds = {sample_seed(seed=s, problem_id=p, index=i) for s in range(3) for p in "ab1" for i in range(30)}
+    policies = [Policy(seed=seed) for seed in range(3)]
+    seeds = {policy.sample_seed(problem_id=p, index=i) for policy in policies for p in "ab1" for i in range(30)}
     assert len(seeds) == 270
     assert max(seeds) < 2**53
+
+
+def test_a_policy_is_the_same_after_json_and_recorded_ones_of_before_are_read() -> None:
+    policy = Policy(n=16, seed=3, sampling=SamplingConfig(max_tokens=99)).with_words("beta95+exact/tail/select4")
+    value = policy.to_json()
+    assert list(value) == ["n", "seed", "sampling", "stop", "vote", "select", "fallback_weight"]
+    assert Policy.from_json(value) == policy
+    assert Policy.from_json({"n": 2}) == Policy(n=2)
+    with pytest.raises(ValueError, match="fallback_weight must be 1"):
+        Policy.from_json({**value, "fallback_weight": 0.5})
+    with pytest.raises(TypeError, match="prejudice"):
+        Policy.from_json({**value, "prejudice": 1})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
-from mathlete.solve.policy import Policy, with_words
+from mathlete.solve.policy import Policy
 from mathlete.solve.stopping import (
     RULES,
     UNIT,
@@ -15,7 +15,6 @@ from mathlete.solve.stopping import (
     fewest_samples,
     posterior,
     stopping_rule,
-    stops_after,
 )
 
 labels = st.lists(st.integers(-1, 3), min_size=1, max_size=12)
@@ -33,7 +32,7 @@ def course(found: list[int], *, n: int | None = None, weights: Any = UNIT, index
 
 
 def stop(found: list[int], rule: str, **more: Any) -> int:
-    return int(stops_after(course(found, **more), stopping_rule(rule))[0])
+    return int(course(found, **more).stops_after(rule)[0])
 
 
 @given(found=labels, data=st.data())
@@ -42,7 +41,7 @@ def test_exact_stop_gives_the_answer_of_all_samples_however_votes_weigh(found: l
     order = data.draw(st.permutations(range(len(found))))
     weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
     votes = course(found, weights=weights, indexes=order)
-    end = int(stops_after(votes, stopping_rule("exact"))[0])
+    end = int(votes.stops_after("exact")[0])
     assert votes.standing.leader[0, end - 1] == votes.standing.leader[0, -1]
 
 
@@ -117,4 +116,4 @@ def test_dirichlet_of_two_is_beta(counts: tuple[int, int]) -> None:
 @pytest.mark.parametrize("words", ["beta", "exact+", "esc0", "majority", "beta95/votes", ""])
 def test_unknown_policy_is_named(words: str) -> None:
     with pytest.raises(UserError, match="must be a known one"):
-        with_words(Policy(), words)
+        Policy().with_words(words)

@@ -1,73 +1,106 @@
-"""Engines by name, as `--engine` opens them."""
+"""Engines by name: the one table from which evaluation, export checks and notebook open what draws their samples.
+
+>>> [*ENGINES]
+['transformers', 'vllm', 'openai', 'ray']
+>>> from mathlete.models import model_source
+>>> EngineSettings(name="vlm", source=model_source("pocket")).check()
+Traceback (most recent call last):
+    ...
+mathlete.errors.UserError: --engine must be a known one, got 'vlm'.
+  Fix: did you mean vllm? Known: transformers, vllm, openai, ray
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, TypeVar
 
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError, nearest, require
 from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.prompts import PromptFormat
-from mathlete.sampling.samples import Continuing, Sampler
-from mathlete.sampling.served.openai_engine import ServerSettings
-from mathlete.sampling.served.ray_engine import RaySettings
-from mathlete.sampling.served.vllm_engine import VllmSettings
-from mathlete.tir.tools import ToolSampler, ToolSettings
+from mathlete.sampling import Continuing, Sampler
+from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
+from mathlete.tir import ToolSampler, ToolSettings
+
+
+class OwnSettings(Protocol):
+    """Settings that only one engine has: a dataclass with a default for every field."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        ...
+
+
+OwnT = TypeVar("OwnT", bound=OwnSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """Which engine draws the samples."""
+    """Which engine draws the samples, from which model."""
 
-    name: str
+    name: str = "transformers"
     """One of ENGINES."""
     source: ModelSource
-    precision: Precision
-    threads: int | None
-    vllm: VllmSettings
-    servers: ServerSettings
-    ray: RaySettings
-    tools: ToolSettings
+    precision: Precision = "auto"
+    threads: int | None = None
+    """CPU threads of the decode loop; None: 1 for a small model, else all cores."""
+    tools: ToolSettings = field(default_factory=ToolSettings)
+    own: tuple[OwnSettings, ...] = ()
+    """Settings of single engines; an engine without any here has its defaults."""
+
+    def of(self, kind: type[OwnT]) -> OwnT:
+        """Return the settings of that type, or their defaults."""
+        return next((one for one in self.own if isinstance(one, kind)), kind())
 
     def check(self) -> None:
         """Raises UserError where the engine is unknown or a value is out of its range."""
         if self.name not in ENGINES:
             raise UserError("--engine must be a known one", value=repr(self.name), cure=nearest(self.name, [*ENGINES]))
-        if self.threads is not None and self.threads < 1:
-            raise UserError("--threads must be at least 1", value=self.threads, cure="use 1, or leave it out")
-        if self.name == "openai":
-            self.servers.check()
-        self.vllm.check()
-        self.ray.check()
+        require(
+            ("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1"),
+            cure="use 1, or leave it out",
+        )
+        for name, entry in ENGINES.items():
+            # Servers have no default address, so their settings are right only where they are used.
+            if entry.settings is not None and (name == self.name or entry.settings is not ServerSettings):
+                self.of(entry.settings).check()
         self.tools.check()
 
-    @property
+    @cached_property
     def prompts(self) -> PromptFormat:
-        """How the model is asked, tools told of where it has any."""
-        return self.tools.told(load_prompt_format(self.source))
-
-
-SamplerT = TypeVar("SamplerT", bound=Sampler, covariant=True)
+        """The model's prompts, with the instruction about Python where it has tools."""
+        return self.tools.instruct(load_prompt_format(self.source))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine(Generic[SamplerT]):
-    """An open engine."""
+class OpenEngine:
+    """An engine that is ready to draw."""
 
-    sampler: SamplerT
+    sampler: Sampler
     rows: int
     """Samples it draws at once."""
     facts: Mapping[str, object]
-    """What results.json tells of it."""
+    """What results.json says of it."""
 
 
-def open_engine(settings: EngineSettings) -> Engine[Sampler]:
-    """The engine, ready to draw.
+@dataclass(frozen=True, kw_only=True)
+class EngineEntry:
+    """What the table knows of an engine."""
+
+    open: Callable[[EngineSettings], OpenEngine]
+    """Opens it; raises UserError where it cannot be opened."""
+    settings: type[OwnSettings] | None = None
+    """The type of the settings that are its own."""
+
+
+def open_engine(settings: EngineSettings) -> OpenEngine:
+    """Open the engine, with tools around it where the settings ask for them.
 
     Raises:
         UserError: it cannot be opened.
     """
-    engine = ENGINES[settings.name](settings)
+    engine = ENGINES[settings.name].open(settings)
     if not settings.tools.turns:
         return engine
     with ExitStack() as undo:
@@ -77,54 +110,52 @@ def open_engine(settings: EngineSettings) -> Engine[Sampler]:
             raise UserError(rule, value=f"--engine {settings.name}", cure="use --engine transformers, or no tools")
         tools = ToolSampler(engine.sampler, settings.tools)
         undo.pop_all()
-    return Engine(sampler=tools, rows=engine.rows, facts={**engine.facts, "sandbox": tools.layers})
+    return OpenEngine(sampler=tools, rows=engine.rows, facts={**engine.facts, "sandbox": tools.layers})
 
 
-def _transformers(settings: EngineSettings) -> Engine[Continuing]:
-    from mathlete.sampling.embedded.transformers_engine import open_transformers
+def _open_transformers(settings: EngineSettings) -> OpenEngine:
+    from mathlete.sampling.embedded import open_transformers
 
     sampler = open_transformers(
-        settings.source,
-        precision=settings.precision,
-        threads=settings.threads,
-        instruction=settings.prompts.instruction,
+        settings.source, precision=settings.precision, threads=settings.threads, prompts=settings.prompts
     )
-    return Engine(sampler=sampler, rows=sampler.max_rows, facts={"threads": sampler.threads})
+    return OpenEngine(sampler=sampler, rows=sampler.max_rows, facts={"threads": sampler.threads})
 
 
-def _vllm(settings: EngineSettings) -> Engine[Continuing]:
-    from mathlete.sampling.served.vllm_engine import VllmSampler
+def _open_vllm(settings: EngineSettings) -> OpenEngine:
+    from mathlete.sampling.served import VllmSampler
 
-    sampler = VllmSampler(settings.vllm, source=settings.source, prompts=settings.prompts, precision=settings.precision)
-    return Engine(sampler=sampler, rows=settings.vllm.at_once, facts={"vllm": sampler.version})
-
-
-def _openai(settings: EngineSettings) -> Engine[Continuing]:
-    from mathlete.sampling.served.openai_engine import OpenAISampler
-
-    servers = settings.servers
-    sampler = OpenAISampler(servers, model=settings.source.location, prompts=settings.prompts)
-    return Engine(sampler=sampler, rows=servers.at_once * len(servers.urls), facts={"servers": len(servers.urls)})
+    own = settings.of(VllmSettings)
+    sampler = VllmSampler(own, source=settings.source, prompts=settings.prompts, precision=settings.precision)
+    return OpenEngine(sampler=sampler, rows=own.at_once, facts={"vllm": sampler.version})
 
 
-def _ray(settings: EngineSettings) -> Engine[Continuing]:
-    from mathlete.sampling.served.ray_engine import RaySampler
+def _open_servers(settings: EngineSettings) -> OpenEngine:
+    from mathlete.sampling.served import OpenAISampler
 
+    own = settings.of(ServerSettings)
+    sampler = OpenAISampler(own, model=settings.source.location, prompts=settings.prompts)
+    return OpenEngine(sampler=sampler, rows=own.at_once * len(own.urls), facts={"servers": len(own.urls)})
+
+
+def _open_ray(settings: EngineSettings) -> OpenEngine:
+    from mathlete.sampling.served import RaySampler
+
+    own = settings.of(RaySettings)
     sampler = RaySampler(
-        settings.ray,
+        own,
         source=settings.source,
         precision=settings.precision,
         threads=settings.threads,
         instruction=settings.prompts.instruction,
     )
-    workers = settings.ray.workers
-    return Engine(sampler=sampler, rows=settings.ray.at_once * workers, facts={"workers": workers})
+    return OpenEngine(sampler=sampler, rows=own.at_once * own.workers, facts={"workers": own.workers})
 
 
-ENGINES: dict[str, Callable[[EngineSettings], Engine[Sampler]]] = {
-    "transformers": _transformers,
-    "vllm": _vllm,
-    "openai": _openai,
-    "ray": _ray,
+ENGINES: dict[str, EngineEntry] = {
+    "transformers": EngineEntry(open=_open_transformers),
+    "vllm": EngineEntry(open=_open_vllm, settings=VllmSettings),
+    "openai": EngineEntry(open=_open_servers, settings=ServerSettings),
+    "ray": EngineEntry(open=_open_ray, settings=RaySettings),
 }
 """What `--engine` knows: the embedded decode loop, vLLM started here, servers (--servers.urls), a cluster's workers."""

@@ -37,12 +37,20 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     return (f"did you mean {' or '.join(close)}? " if close else "") + f"Known: {', '.join(known)}"
 
 
-def require(*rules: tuple[str, object, bool, str]) -> None:
-    """Checks (flag, value, whether it is good, rule) in turn.
+def require(
+    *rules: tuple[str, object, bool, str], prefix: str = "--", cure: str = "leave it at the preset's value"
+) -> None:
+    """Checks (name, value, whether it is good, rule) in turn; the message is `PREFIX``NAME` must be RULE.
+
+    >>> require(("n", 0, False, "at least 1"), cure="use --n 8")
+    Traceback (most recent call last):
+        ...
+    mathlete.errors.UserError: --n must be at least 1, got 0.
+      Fix: use --n 8
 
     Raises:
         UserError: the first that is not good.
     """
-    for flag, value, good, rule in rules:
+    for name, value, good, rule in rules:
         if not good:
-            raise UserError(f"--{flag} must be {rule}", value=value, cure="leave it at the preset's value")
+            raise UserError(f"{prefix}{name} must be {rule}", value=value, cure=cure)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
+from mathlete.problems import Problem
 from mathlete.runs import read_json, sha256_json, write_json
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def instruction_of(model_folder: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptFormat:
-    """How one model is asked: its tokenizer with its chat template, and the instruction after the statement."""
+    """One model's prompts: its tokenizer with its chat template, and the instruction after the statement."""
 
     tokenizer: "PreTrainedTokenizerBase"
     instruction: str = INSTRUCTION
@@ -59,8 +60,31 @@ class PromptFormat:
         text = self.tokenizer.apply_chat_template(self.messages(statement), tokenize=False, add_generation_prompt=True)
         return self.ids(str(text))
 
+    def fitting_ids(self, problem: Problem, *, context: int) -> list[int]:
+        """The problem's prompt ids, for a model that attends to `context` tokens.
+
+        Raises:
+            UserError: they leave no token of the context to answer in.
+        """
+        prompt = self.prompt_ids(problem.statement)
+        if not 2 <= len(prompt) < context:
+            raise UserError(
+                f"the prompt of problem {problem.id} must leave room in the model's context of {context} tokens",
+                value=f"{len(prompt)} tokens",
+                cure="use a model with a longer context, or take the problem out of the suite",
+            )
+        return prompt
+
+    def server_text(self, statement: str) -> str:
+        """The text that a server's own tokenizer turns into the prompt's ids."""
+        ids = self.prompt_ids(statement)
+        text, bos = str(self.tokenizer.decode(ids, skip_special_tokens=False)), str(self.tokenizer.bos_token or "")
+        # A tokenizer that adds bos by itself would double it.
+        adds_bos = bos and text.startswith(bos) and [*self.tokenizer(text)["input_ids"]] != ids
+        return text.removeprefix(bos) if adds_bos else text
+
     def messages(self, statement: str) -> list[dict[str, str]]:
-        """The conversation a chat server is sent: the statement, and the instruction as its second paragraph."""
+        """The conversation for a chat server: the statement, and the instruction as its second paragraph."""
         content = f"{statement}\n{self.instruction}" if self.instruction else statement
         return [{"role": "user", "content": content}]
 
@@ -113,5 +137,5 @@ class PromptFormat:
     def ids(self, text: str) -> list[int]:
         """Token ids of a rendered text."""
         # A rendered template already holds bos: adding special tokens here would double it.
-        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids

@@ -13,11 +13,11 @@ from mathlete.models import model_source
 from mathlete.problems import read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.runs import read_json
-from mathlete.sampling.samples import SamplingConfig
+from mathlete.sampling import SamplingConfig
 from mathlete.shipped import data_folder
-from mathlete.solve.policy import Policy, with_words
+from mathlete.solve import Policy
 from mathlete.submission import Names, build_submission, build_wheelhouse, load_build
-from mathlete.tir.tools import ToolSettings
+from mathlete.tir import ToolSettings
 from submit.matrix import list_faults, run_faults
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
 from submit.watching import rehearsal_bar
@@ -87,7 +87,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     names, reason = complete_names(settings.names, model=source.folder, folder=settings.run)
     if reason:
         out.print(f"owner {names.owner}: {reason}")
-    policy = with_words(Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling), settings.policy)
+    policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
     config = KernelConfig(
         competition=settings.competition,
         policy=policy,

@@ -59,6 +59,18 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
     )
 
 
+def read_answer(text: str, *, cut: bool = False) -> str | None:
+    r"""The final answer in a completion, or None; one cut at its cap has none but in a box or another clear form.
+
+    The last number of an unfinished derivation is no answer, and would vote as one.
+
+    >>> read_answer("So far 3 + 4 is 7, and then"), read_answer("So far 3 + 4 is 7, and then", cut=True)
+    ('7', None)
+    """
+    answer = extract(text)
+    return None if cut and answer.strength == "weak" else answer.string
+
+
 def _no_answer(reason: str) -> Extracted:
     return Extracted(string=None, provenance=reason, strength="none")
 

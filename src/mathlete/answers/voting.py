@@ -34,6 +34,18 @@ def cluster(answers: Sequence[str]) -> list[list[int]]:
     return union.merge(groups)
 
 
+def label_classes(answers: Sequence[str | None]) -> list[int]:
+    """The class of each answer, numbered by first appearance; -1 for None.
+
+    >>> label_classes(["1/2", None, "3", "0.5"])
+    [0, -1, 1, 0]
+    """
+    distinct = list(dict.fromkeys(answer for answer in answers if answer is not None))
+    groups = sorted(sorted(group) for group in cluster(distinct))
+    label = {distinct[member]: number for number, group in enumerate(groups) for member in group}
+    return [-1 if answer is None else label[answer] for answer in answers]
+
+
 def _split_by_verdict(answers: Sequence[str], group: list[int]) -> list[list[int]]:
     """Return a class of equal keys, split where numbers agree in twenty digits and are not the same."""
     if len({parse(answers[position]).node for position in group}) == 1:

@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from mathlete.answers import read_answer
+from mathlete.engines import EngineSettings, open_engine
 from mathlete.export.formats import export_bytes
 from mathlete.export.formats.q8_0 import GGUF_FILE
 from mathlete.export.hops import Answers, Heldout, Reference
 from mathlete.export.settings import ServingEngine
 from mathlete.export.survival import asked
 from mathlete.models import ModelSource
-from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
-from mathlete.solve.solver import read_answer
+from mathlete.sampling import Continuing, Sample, SamplingConfig
+from mathlete.sampling.served import VllmSettings
 
 _PLACES = 200
 """Places of the held-out rows where llama.cpp is asked for the next token."""
@@ -80,16 +83,12 @@ def _next_tokens(server: Any, reference: Reference) -> Iterator[tuple[int, int]]
 
 
 def _vllm(folder: Path, name: str, reference: Reference) -> dict[str, Any]:
-    from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
-
     started, heldout = time.monotonic(), reference.heldout
-    settings = VllmSettings(max_model_len=_longest(heldout), eager=True)
+    own = VllmSettings(max_model_len=_longest(heldout), eager=True)
     source = ModelSource(name=name, location=str(folder))
-    sampler = VllmSampler(settings, source=source, prompts=heldout.prompts)
-    try:
+    with closing(open_engine(EngineSettings(name="vllm", source=source, own=(own,))).sampler) as sampler:
+        assert isinstance(sampler, Continuing)
         answers = sampled_answers(sampler, heldout)
-    finally:
-        sampler.close()
     return reference.figures(name, "vllm", answers, size=export_bytes(folder), seconds=time.monotonic() - started)
 
 

@@ -1,18 +1,15 @@
 """Survival: what merge and 8-bit export cost, measured against the model as it was trained (4-bit base + adapter).
 
 KL(trained || other), nats a token, is the mean over the held-out completions' tokens of the Kullback-Leibler divergence
-of the next-token distributions. Greedy answers are drawn by the batch that serves the model, but fed in an order of its
-own: LLM.int8 looks for outliers in the whole batch, so that an answer may depend on its neighbours, and neighbours that
-depend on threads would make every measurement another one.
+of the next-token distributions. Greedy answers come from `draw_greedy`, whose batches follow from the problems alone.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.answers import compare
+from mathlete.answers import compare, read_answer
 from mathlete.metrics import Interval, paired_difference
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
@@ -22,12 +19,8 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from mathlete.sampling.embedded.batch import Request
-
 _KEPT_BYTES = 2**30
 """Reference log-probabilities held at a time."""
-_KV_BYTES, _MAX_ROWS = 4 * 2**30, 256
-"""Bytes of keys and values, and rows, of a greedy batch. The free memory of a machine must not choose them."""
 
 
 def heldout_rows(data: Path) -> "Dataset":
@@ -117,47 +110,10 @@ def greedy_answers(
 
     The same model gives the same answers every time: which rows are decoded together follows from the problems alone.
     """
-    import torch
+    from mathlete.sampling.embedded import draw_greedy
 
-    from mathlete.sampling.completion import CompletionReader
-    from mathlete.sampling.embedded.batch import Batch
-    from mathlete.solve.solver import read_answer
-
-    reader = CompletionReader(prompts.tokenizer, eos_ids={int(prompts.tokenizer.eos_token_id)})
-    found: dict[str, str | None] = {}
-    with torch.inference_mode():
-        for some in _greedy_batches(model, prompts=prompts, problems=problems, max_tokens=max_tokens):
-            batch = Batch(model, reader=reader, max_rows=len(some), max_tokens=2**62)
-            batch.admit(some)
-            while len(batch):
-                found |= {
-                    request.problem_id: read_answer(sample.text, cut=sample.finish == "length")
-                    for request, sample in batch.step()
-                }
-    return found
-
-
-def _greedy_batches(
-    model: Any, *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
-) -> "Iterator[deque[Request]]":
-    from mathlete.sampling.embedded.batch import Request
-    from mathlete.sampling.samples import SamplingConfig
-
-    config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
-    shape = model.config.get_text_config()
-    requests = []
-    for problem in problems:
-        prompt = prompts.prompt_ids(problem.statement)
-        room = max(1, min(max_tokens, shape.max_position_embeddings - len(prompt)))
-        requests.append(
-            Request(problem_id=problem.id, prompt=prompt, config=config, max_tokens=room, waiting=deque([(0, 0)]))
-        )
-    width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    token_bytes = 2 * 2 * width * shape.num_key_value_heads * shape.num_hidden_layers
-    longest = max(request.longest for request in requests)
-    size = max(1, min(_MAX_ROWS, _KV_BYTES // (token_bytes * longest)))
-    for start in range(0, len(requests), size):
-        yield deque(requests[start : start + size])
+    samples = draw_greedy(model, prompts=prompts, problems=problems, max_tokens=max_tokens)
+    return {sample.problem_id: read_answer(sample.text, cut=sample.finish == "length") for sample in samples}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,11 +18,8 @@ from mathlete.jsonl import JsonLines
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.journal import JournalLine
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Sample, Sampler
-from mathlete.solve.budget import Budget, BudgetSettings
-from mathlete.solve.clock import RealClock
-from mathlete.solve.solver import solve
-from mathlete.solve.voting import count_votes
+from mathlete.sampling import Sample, Sampler
+from mathlete.solve import Budget, BudgetSettings, RealClock, solve
 
 _GRACE_S = 5.0
 """Seconds between the end of sampling and the moment an attempt is given up: answers are read and votes counted."""
@@ -158,7 +155,7 @@ class Answerer:
             done.set()
 
     def _count(self, attempt: Attempt) -> None:
-        votes = count_votes(list(attempt.samples.values()), weigh=self._config.policy.weigh)
+        votes = self._config.policy.count_votes(list(attempt.samples.values()))
         attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
         for vote in votes:
             # A class whose answer is no integer of the range cannot be sent: the next one is, never a clamped value.

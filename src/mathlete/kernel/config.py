@@ -8,9 +8,8 @@ from typing import Any
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.models import Precision
-from mathlete.sampling.samples import SamplingConfig
-from mathlete.solve.solver import Policy
-from mathlete.tir.tools import ToolSettings
+from mathlete.solve import Policy
+from mathlete.tir import ToolSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class KernelConfig:
 
     def as_json(self) -> str:
         """One line, keys sorted."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps({**asdict(self), "policy": self.policy.to_json()}, sort_keys=True)
 
 
 def config_from(value: Mapping[str, Any]) -> KernelConfig:
@@ -82,10 +81,8 @@ def config_from(value: Mapping[str, Any]) -> KernelConfig:
         UserError: an unknown key or a value out of its range.
     """
     try:
-        policy = dict(value["policy"])
-        sampling = SamplingConfig(**policy.pop("sampling"))
-        tools = ToolSettings(**value["tools"])
-        config = KernelConfig(**{**value, "policy": Policy(**policy, sampling=sampling), "tools": tools})
+        policy, tools = Policy.from_json(value["policy"]), ToolSettings(**value["tools"])
+        config = KernelConfig(**{**value, "policy": policy, "tools": tools})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"the notebook's settings must be those of this version ({error})", cure="build the notebook again"

@@ -16,9 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from mathlete.problems import Problem
-from mathlete.sampling.record import sample_from
-from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.tir.tools import ToolSettings
+from mathlete.sampling import Sample, SamplingConfig
+from mathlete.tir import ToolSettings
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 _LOG_TAIL = 300
@@ -98,7 +97,7 @@ class EngineProcess:
                 if "error" in reply:
                     raise EngineError(reply["error"])
                 if not (finished := "done" in reply):
-                    yield sample_from(reply["sample"], where="the engine's reply")
+                    yield Sample.from_json(reply["sample"], where="the engine's reply")
         finally:
             self._inbox.forget(number)
             if not finished and self._process is not None and self._process.poll() is None:

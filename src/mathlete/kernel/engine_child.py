@@ -11,31 +11,28 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
 from typing import Any, TextIO
 
-from mathlete.models import load_prompt_format, model_source
+from mathlete.engines import EngineSettings, open_engine
+from mathlete.models import model_source
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Sampler, SamplingConfig
-from mathlete.tir.tools import ToolSampler, ToolSettings
+from mathlete.sampling import Sampler, SamplingConfig
+from mathlete.tir import ToolSampler, ToolSettings
 
 
 def open_sampler(settings: Mapping[str, Any]) -> Sampler:
     """The engine over the model the settings name."""
-    from mathlete.sampling.embedded.transformers_engine import open_transformers
-
-    source, tools = model_source(settings["model"]), ToolSettings(**settings["tools"])
-    engine = open_transformers(
-        source,
-        precision=settings["precision"],
-        threads=settings["threads"],
-        instruction=tools.told(load_prompt_format(source)).instruction,
+    engine = open_engine(
+        EngineSettings(
+            source=model_source(settings["model"]),
+            precision=settings["precision"],
+            threads=settings["threads"],
+            tools=ToolSettings(**settings["tools"]),
+        )
     )
-    if not tools.turns:
-        return engine
-    sampler = ToolSampler(engine, tools)
-    print(f"the model's programs run behind: {', '.join(sampler.layers)}", file=sys.stderr, flush=True)
-    return sampler
+    if isinstance(engine.sampler, ToolSampler):
+        print(f"the model's programs run behind: {', '.join(engine.sampler.layers)}", file=sys.stderr, flush=True)
+    return engine.sampler
 
 
 class Replies:
@@ -72,7 +69,7 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
             for sample in stream:
                 if number in cancelled:
                     break
-                replies.send(request=number, sample=asdict(sample))
+                replies.send(request=number, sample=sample.to_json())
     except Exception as error:
         # The boundary between two processes: the parent raises it in its own words.
         replies.send(request=number, error=f"{type(error).__name__}: {error}"[:500])

@@ -3,12 +3,15 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
 from mathlete.prompts import instruction_of
 from mathlete.runs import read_json
 from mathlete.shipped import data_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,31 @@ class ModelSource:
         if newest := _newest_commit(self.location):
             return replace(self, revision=newest), f"commit {newest}, the newest; others by --model OWNER/NAME@COMMIT"
         return self, "commit unknown: the hub can't be asked"
+
+    def context_tokens(self) -> int:
+        """Tokens the model can attend to, prompt and completion together, read from its configuration alone."""
+        return int(getattr(self._config().get_text_config(), "max_position_embeddings", None) or 2**31)
+
+    def eos_ids(self) -> set[int]:
+        """Tokens that end a completion, read from the model's generation settings, or from its configuration alone."""
+        from transformers import GenerationConfig
+
+        try:
+            settings = GenerationConfig.from_pretrained(self.location, revision=self.revision or "main")
+        except OSError:
+            settings = GenerationConfig.from_model_config(self._config())
+        eos = settings.eos_token_id
+        return {int(token) for token in (eos if isinstance(eos, list) else [eos]) if token is not None}
+
+    def hub_commit(self) -> str | None:
+        """The commit of a hub model, looked up where it was not pinned to one."""
+        return self.revision or getattr(self._config(), "_commit_hash", None)
+
+    def _config(self) -> "PreTrainedConfig":
+        from transformers import AutoConfig
+
+        config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, revision=self.revision)
+        return config
 
 
 HUB_MODELS = {

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError
 from mathlete.metrics import Interval, bootstrap
 from mathlete.replay.simulation import Bank, Simulated, Wall, banks, draws, question_sets, rows_per_problem, simulate
-from mathlete.sampling.samples import SamplingConfig
+from mathlete.sampling import SamplingConfig
 from mathlete.scoring import Pool
-from mathlete.solve.budget import BudgetSettings, share_of_wall
-from mathlete.solve.policy import Policy
+from mathlete.solve import BudgetSettings, Policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,9 +136,11 @@ def wall_from(words: str, *, questions: int) -> Wall | None:
         )
     if rest == ["free"]:
         return Wall(wall_s=numbers[0])
-    floor, ceiling = numbers[1:] or share_of_wall(wall_s=numbers[0], questions=questions)
-    BudgetSettings(wall_s=numbers[0], floor_s=floor, ceiling_s=ceiling, questions=questions).check()
-    return Wall(wall_s=numbers[0], floor_s=floor, ceiling_s=ceiling)
+    shared = BudgetSettings.even(wall_s=numbers[0], questions=questions)
+    if rest:
+        shared = replace(shared, floor_s=numbers[1], ceiling_s=numbers[2])
+    shared.check()
+    return Wall(wall_s=numbers[0], floor_s=shared.floor_s, ceiling_s=shared.ceiling_s)
 
 
 def outcomes(

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mathlete.sampling.record import capped
-from mathlete.sampling.schedule import started_at
+from mathlete.replay.sampler import capped
+from mathlete.replay.schedule import started_at
 from mathlete.scoring import Pool
-from mathlete.solve.policy import Policy
-from mathlete.solve.stopping import Course, stopping_rule, stops_after
+from mathlete.solve import BudgetSettings, Course, Policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,11 +124,11 @@ def banks(
 
     problems, rows, _ = drawn.shape
     n, tables = policy.n, _tables(pool, policy)
-    rules = {stop: stopping_rule(stop) for stop in stops}
+    names = list(stops)
     whole = problems * rows
     times, won = np.empty((whole, n)), np.empty((whole, n), dtype=bool)
     starts = None if slots is None or slots >= n else np.empty((whole, n))
-    ends = {stop: np.empty(whole, dtype=np.int64) for stop in rules}
+    ends = {stop: np.empty(whole, dtype=np.int64) for stop in names}
     each = max(1, _CHUNK // rows)
     for first in range(0, problems, each):
         of = np.arange(first, min(first + each, problems)).repeat(rows)[:, None]
@@ -144,9 +143,9 @@ def banks(
             starts[part] = np.take_along_axis(begun, order, axis=1)
         course = Course(labels=tables.labels[of, arrived], weights=tables.weights[of, arrived], indexes=order, n=n)
         won[part] = tables.right[of, course.standing.leader]
-        for stop, rule in rules.items():
-            ends[stop][part] = stops_after(course, rule)
-    return {stop: Bank(rows=rows, times=times, starts=starts, right=won, stop=ends[stop]) for stop in rules}
+        for stop in names:
+            ends[stop][part] = course.stops_after(stop)
+    return {stop: Bank(rows=rows, times=times, starts=starts, right=won, stop=ends[stop]) for stop in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,14 +236,13 @@ def simulate(bank: Bank, asked: "Array", rows: "Array", *, wall: Wall | None) ->
 def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, ceiling_s: float) -> Simulated:
     import numpy as np
 
-    from mathlete.solve.budget import allowance_s
-
     right, arrivals = bank.won[at], bank.stop[at]
     seconds, generated = bank.seconds[at], bank.generated[at]
     questions = at.shape[1]
     left = np.full(len(at), float(wall_s))
+    shared = BudgetSettings(wall_s=wall_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=questions)
     for question in range(questions):
-        allowed = allowance_s(left, to_come=questions - question - 1, floor_s=floor_s, ceiling_s=ceiling_s)
+        allowed = shared.allowance_s(left, to_come=questions - question - 1)
         late = (seconds[:, question] > allowed).nonzero()[0]
         draw = at[late, question]
         in_time = (bank.times[draw] <= allowed[late, None]).sum(1)

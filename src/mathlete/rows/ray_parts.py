@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.rows.parts import Part, PartMaker, split_into_parts
-from mathlete.sampling.served.ray_engine import joined
+from mathlete.sampling.served import join_cluster
 from mathlete.traces import TracedProblem
 
 
@@ -42,7 +42,7 @@ def make_parts_on_ray(
     Raises:
         UserError: ray is missing, or the cluster cannot be reached.
     """
-    ray = joined(None if address == "local" else address, flag="--ray")
+    ray = join_cluster(None if address == "local" else address, flag="--ray")
     try:
         tasks = list(_write_tasks(folder.resolve(), traced, size=size))
         results = _run_tasks(ray, [task for task in tasks if task["problems"]], maker=maker, workers=workers)

@@ -1,31 +1,53 @@
-"""What a decode loop must know of text: which tokens end a sample, and the text of a completion."""
+"""Where a completion ends: by its tokens, for engines that see tokens, and by its text, for those that see text."""
 
 import threading
 import time
 from dataclasses import dataclass, field
-from statistics import fmean
-from typing import TYPE_CHECKING
 
-from mathlete.prompts import END_THINK
+from mathlete.problems import Problem
+from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.box import box_end
 from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Finish, Sample
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 _TAIL = 16
 """Tokens in which `</think>` is looked for where it is not one token; no tokenizer needs more for eight characters."""
-_TAIL_TOKENS = 2048
-"""Tokens of a sample's end whose mean log-probability is recorded (Fu et al. 2025, arXiv:2508.15260, section 3.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """Where a completion is cut."""
+
+    text: str
+    """The completion up to and with what ended it."""
+    finish: Finish
+
+
+def find_ending(text: str, *, answering: bool = False, until_code: bool = False) -> Ending | None:
+    """Return the completion as it is cut at its end, None while it is open.
+
+    Args:
+        text: the completion so far.
+        answering: whether the reasoning ended before it, so that a box counts from its start.
+        until_code: whether a closed Python block ends it too, with finish `stop`.
+    """
+    before = END_THINK if answering else ""
+    closed = box_end(before + text)
+    boxed = None if closed is None else closed - len(before)
+    code = code_end(text) if until_code else None
+    # Whichever closes first: a box before the program ends the sample.
+    end = min((place for place in (boxed, code) if place is not None), default=None)
+    return None if end is None else Ending(text=text[:end], finish="boxed" if end == boxed else "stop")
 
 
 class CompletionReader:
     """A tokenizer as seen by the decode loop. Each token is looked up in small sets; text is decoded only on a hit."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, eos_ids: set[int]) -> None:
-        self.eos_ids = frozenset(eos_ids)
-        self._tokenizer = tokenizer
+    def __init__(self, prompts: PromptFormat, *, eos_ids: set[int]) -> None:
+        """Take the model's prompts, and the tokens that end a completion beside the tokenizer's own eos."""
+        tokenizer = prompts.tokenizer
+        self.eos_ids = frozenset({tokenizer.eos_token_id, *eos_ids} - {None})
+        self._prompts = prompts
         # Tokenizers refuse to be used by two threads at the same moment ("Already borrowed").
         self.lock = threading.Lock()
         vocabulary = tokenizer.get_vocab()
@@ -46,7 +68,7 @@ class CompletionReader:
     def text(self, tokens: list[int]) -> str:
         """The tokens' text without special tokens; `<think>` and `</think>` stay."""
         with self.lock:
-            text = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            text = self._prompts.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
     def answering_from(self, tokens: list[int]) -> int | None:
@@ -72,9 +94,14 @@ class CompletionReader:
         end = code_end(text)
         return None if end is None else text[:end]
 
-    def ids(self, text: str) -> list[int]:
-        """The tokens of text that follows a prompt. The caller holds the lock."""
-        return [int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
+    def prompt_ids(self, problem: Problem, *, said: str, context: int) -> list[int]:
+        """Return the problem's prompt ids, then those of `said`, what a partial completion has said so far.
+
+        Raises:
+            UserError: the prompt alone leaves no token of the model's context to answer in.
+        """
+        with self.lock:
+            return self._prompts.fitting_ids(problem, context=context) + (self._prompts.ids(said) if said else [])
 
 
 @dataclass(eq=False, kw_only=True)
@@ -121,14 +148,13 @@ class Completion:
         return self._sample("length", reader.text(self._tokens)) if full else None
 
     def _sample(self, finish: Finish, text: str) -> Sample:
-        return Sample(
+        return Sample.of_tokens(
             problem_id=self.problem_id,
             index=self.index,
             seed=self.seed,
             text=text,
             tokens=len(self._tokens),
             finish=finish,
-            seconds=round(time.perf_counter() - self.started, 6),
-            logprob_mean=round(fmean(self._logprobs), 6),
-            logprob_tail=round(fmean(self._logprobs[-_TAIL_TOKENS:]), 6),
+            seconds=time.perf_counter() - self.started,
+            logprobs=self._logprobs,
         )

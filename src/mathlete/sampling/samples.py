@@ -1,16 +1,32 @@
 """The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
 
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from queue import Empty, SimpleQueue
-from typing import Literal, Protocol, runtime_checkable
+from statistics import fmean
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 
 Finish = Literal["stop", "length", "cancelled", "boxed"]
 """Why a sample ended: eos · token cap · cancelled by the solve loop · its box closed after `</think>`."""
+_TYPES: dict[str, tuple[type, ...]] = {
+    "problem_id": (str,),
+    "index": (int,),
+    "seed": (int,),
+    "text": (str,),
+    "answer": (str, type(None)),
+    "tokens": (int,),
+    "finish": (str,),
+    "seconds": (int, float),
+    "logprob_mean": (int, float, type(None)),
+    "logprob_tail": (int, float, type(None)),
+}
+_OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
+CURE = "delete the line, or the whole run folder to draw all samples again"
+"""For a recorded sample that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +64,9 @@ class SamplingConfig:
 class Sample:
     """One generated trace, with what it takes to replay a run under another policy without the model."""
 
+    TAIL_TOKENS: ClassVar[int] = 2048
+    """Length of the end whose mean log-probability is recorded (Fu et al. 2025, arXiv:2508.15260, section 3.1)."""
+
     problem_id: str
     index: int
     """0 … n-1 within the problem."""
@@ -64,7 +83,66 @@ class Sample:
     logprob_mean: float | None = None
     """Mean natural-log probability of its tokens under the distribution before temperature and top-p."""
     logprob_tail: float | None = None
-    """The same over its last 2048 tokens."""
+    """The same over its last TAIL_TOKENS tokens."""
+
+    @classmethod
+    def of_tokens(
+        cls,
+        *,
+        problem_id: str,
+        index: int,
+        seed: int,
+        text: str,
+        tokens: int,
+        finish: Finish,
+        seconds: float,
+        logprobs: Sequence[float],
+    ) -> "Sample":
+        """Return a finished sample; `logprobs` has one value a token, or none where the engine knows none."""
+        return cls(
+            problem_id=problem_id,
+            index=index,
+            seed=seed,
+            text=text,
+            tokens=tokens,
+            finish=finish,
+            # Six decimals: what lies beyond is noise of the clock and of the sum, and would fill the file.
+            seconds=round(seconds, 6),
+            logprob_mean=round(fmean(logprobs), 6) if logprobs else None,
+            logprob_tail=round(fmean(logprobs[-cls.TAIL_TOKENS :]), 6) if logprobs else None,
+        )
+
+    @classmethod
+    def without_room(cls, *, problem_id: str, index: int, seed: int) -> "Sample":
+        """Return a sample for which the model's context has no room."""
+        return cls(problem_id=problem_id, index=index, seed=seed, text="", tokens=0, finish="length", seconds=0.0)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the sample as a JSON object, which `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: object, *, where: str) -> "Sample":
+        """Return the sample in a parsed JSON row.
+
+        Raises:
+            UserError: the row is not a sample; `where` (file:line) is named.
+        """
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: a sample must be a JSON object", value=type(row).__name__, cure=CURE)
+        names = [item.name for item in fields(cls)]
+        if missing := [name for name in names if name not in row and name not in _OPTIONAL]:
+            raise UserError(f"{where}: a sample needs {', '.join(missing)}", value=sorted(row), cure=CURE)
+        if unknown := sorted(set(row) - set(names)):
+            raise UserError(f"{where}: a sample has only the fields {', '.join(names)}", value=unknown, cure=CURE)
+        for name, value in row.items():
+            if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+                raise UserError(f"{where}: the field {name} has the wrong type", value=repr(value), cure=CURE)
+        if row["finish"] not in get_args(Finish):
+            raise UserError(
+                f"{where}: finish must be one of {', '.join(get_args(Finish))}", value=row["finish"], cure=CURE
+            )
+        return cls(**row)
 
 
 class Sampler(Protocol):
@@ -92,7 +170,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Continuing(Sampler, Protocol):
-    """An engine that can also go on from what a sample has said so far, as tool use needs; its stream is made of that.
+    """An engine that can continue a partial completion, as tool use needs; its `stream` is built on `begin`.
 
     `stream` raises what `begin` raises, and the error with which the engine ends.
     """
@@ -104,7 +182,7 @@ class Continuing(Sampler, Protocol):
         results: SimpleQueue[Sample | Exception] = SimpleQueue()
         cancel = self.begin(problem, seeds=seeds, config=config, results=results)
         try:
-            yield from arrivals(results, count=len(seeds), timeout_s=config.timeout_s)
+            yield from take_samples(results, count=len(seeds), timeout_s=config.timeout_s)
         finally:
             cancel()
 
@@ -118,15 +196,15 @@ class Continuing(Sampler, Protocol):
         said: str = "",
         until_code: bool = False,
     ) -> Callable[[], object]:
-        """Has one sample for each {index: seed} put into `results`, and returns what cancels those not yet there.
+        """Start one sample for each {index: seed}; each goes to `results`. Return a function that cancels the rest.
 
         Args:
-            problem: what is asked.
-            seeds: of the samples.
-            config: its `timeout_s` is the caller's to keep.
-            results: also takes the error that ends the engine.
-            said: what stands between the prompt and the samples' text, which is what comes after it. Where it leaves
-                no room in the model's context, each sample ends at once, with finish `length` and no token.
+            problem: its statement is the prompt.
+            seeds: {index: seed} of the samples.
+            config: how they are drawn; its `timeout_s` is the caller's to keep.
+            results: the queue for the samples; also takes the error that ends the engine.
+            said: text between the prompt and the samples' own text. Where it leaves no room in the model's context,
+                each sample ends at once, with finish `length` and no token.
             until_code: whether a sample also ends where its first Python block closes, with finish `stop`.
 
         Raises:
@@ -135,21 +213,20 @@ class Continuing(Sampler, Protocol):
         ...
 
 
-def arrivals(
+def take_samples(
     results: "SimpleQueue[Sample | Exception]", *, count: int, timeout_s: float | None
 ) -> Generator[Sample, None, None]:
-    """Yields so many samples as they come, fewer where the time is over; raises an error that comes instead."""
+    """Yield `count` samples as they come, fewer where the time is over.
+
+    Raises:
+        Exception: the one that came in place of a sample.
+    """
     ends = None if timeout_s is None else time.monotonic() + timeout_s
     for _ in range(count):
         try:
-            found = results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
+            result = results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
         except Empty:
             return
-        if isinstance(found, Exception):
-            raise found
-        yield found
-
-
-def no_room(problem_id: str, index: int, seed: int) -> Sample:
-    """A sample for which the context has no room."""
-    return Sample(problem_id=problem_id, index=index, seed=seed, text="", tokens=0, finish="length", seconds=0.0)
+        if isinstance(result, Exception):
+            raise result
+        yield result

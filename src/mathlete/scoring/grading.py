@@ -8,8 +8,8 @@ from typing import Literal
 from mathlete.answers import compare
 from mathlete.metrics import maj_at_k, pass_at_k
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Sample
-from mathlete.solve.solver import Solution
+from mathlete.sampling import Sample
+from mathlete.solve import Solution
 
 Verdict = Literal["equal", "different", "unknown", "none"]
 """Of an answer against the gold; none where there is no answer."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.sampling.samples import Sample
+from mathlete.sampling import Sample
 from mathlete.scoring.grading import Graded, Verdict
 from mathlete.scoring.recording import EvalRun
 

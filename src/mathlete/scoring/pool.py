@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
 from mathlete.metrics import Interval, finish_order
 from mathlete.problems import Problem, read_problems
 from mathlete.runs import read_json
-from mathlete.sampling.record import read_samples
-from mathlete.sampling.samples import Sample
+from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import Verdict, finish_times, judge
-from mathlete.solve.solver import read_answer
-from mathlete.solve.voting import classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +126,7 @@ def _recorded(problem: Problem, samples: list[Sample]) -> Recorded:
     return Recorded(
         problem=problem,
         samples=[_measured(sample) for sample in samples],
-        labels=classes([sample.answer for sample in samples]),
+        labels=label_classes([sample.answer for sample in samples]),
         verdicts=[known[sample.answer] for sample in samples],
     )
 

@@ -1,5 +1,6 @@
 """A recorded evaluation run, read back whole: its problems, samples, votes and verdicts, finished or not."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,11 @@ from typing import Any, Self
 
 from mathlete.problems import Problem
 from mathlete.runs import MANIFEST, read_json
-from mathlete.sampling.samples import Sample
+from mathlete.sampling import Sample, SamplingConfig
 from mathlete.scoring.grading import Graded, grade
 from mathlete.scoring.pool import Pool, Recorded, read_recording
 from mathlete.scoring.results import results
-from mathlete.solve.budget import BudgetSettings, allowance_s
-from mathlete.solve.many import by_problem
-from mathlete.solve.solver import Solution
-from mathlete.solve.voting import Weigh, count_votes, weigher
+from mathlete.solve import BudgetSettings, Policy, Solution
 
 RESULTS = "results.json"
 
@@ -41,10 +39,12 @@ class EvalRun:
         """
         problems, samples = read_recording(folder)
         told: dict[str, Any] = read_json(folder / RESULTS) if (folder / RESULTS).is_file() else {}
-        drawn = by_problem(samples)
+        drawn: defaultdict[str, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            drawn[sample.problem_id].append(sample)
         rows = {row["id"]: row for row in told.get("per_problem", ())}
-        weigh = _weigh(told)
-        solutions = [_solution(one, drawn.get(one.id, []), rows.get(one.id, {}), weigh) for one in problems]
+        policy = _policy(told)
+        solutions = [_solution(one, drawn[one.id], rows.get(one.id, {}), policy) for one in problems]
         graded = grade(problems, solutions)
         manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
         return cls(
@@ -73,22 +73,19 @@ class EvalRun:
         given, left = [], shape.wall_s - shape.reserve_s
         for served, item in enumerate(self.graded):
             to_come = shape.to_come(served=served)
-            given.append(allowance_s(max(0.0, left), to_come=to_come, floor_s=shape.floor_s, ceiling_s=shape.ceiling_s))
+            given.append(shape.allowance_s(max(0.0, left), to_come=to_come))
             left -= item.solution.seconds
         return given
 
 
-def _weigh(told: dict[str, Any]) -> Weigh:
+def _policy(told: dict[str, Any]) -> Policy:
+    """The part of a run's policy that its vote needs."""
     policy = told.get("policy") or {"vote": "majority", "sampling": {"max_tokens": 1}}
-    return weigher(
-        policy["vote"],
-        max_tokens=policy["sampling"]["max_tokens"],
-        fallback_weight=policy.get("fallback_weight", 1.0),
-    )
+    return Policy(vote=policy["vote"], sampling=SamplingConfig(max_tokens=policy["sampling"]["max_tokens"]))
 
 
-def _solution(problem: Problem, samples: Sequence[Sample], row: dict[str, Any], weigh: Weigh) -> Solution:
-    votes = count_votes(samples, weigh=weigh)
+def _solution(problem: Problem, samples: Sequence[Sample], row: dict[str, Any], policy: Policy) -> Solution:
+    votes = policy.count_votes(samples)
     voted = votes[0].answer if votes else None
     return Solution(
         problem_id=problem.id,

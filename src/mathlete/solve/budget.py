@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Seconds = TypeVar("Seconds", float, "Array")
 
-_SURE = 0.95
-"""The number of questions to come is taken so high that it is no more with this probability."""
+_PERCENTILE = 0.95
+"""Plan for the 95th percentile of the questions still to come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,36 +77,37 @@ class BudgetSettings:
         total, seen = sum(possible.values()), 0.0
         for count, share in sorted(possible.items()):
             seen += share / total
-            if seen >= _SURE:
+            if seen >= _PERCENTILE:
                 return count - served - 1
         return max(possible, default=served + 1) - served - 1
 
+    @classmethod
+    def even(cls, *, wall_s: float, questions: int) -> "BudgetSettings":
+        """Share the wall evenly: the floor is five sixths of the even share, the ceiling two and a half of it.
 
-def share_of_wall(*, wall_s: float, questions: int) -> tuple[float, float]:
-    """(floor, ceiling) made of the even share: five sixths and two and a half of it; 300 and 900 s for 50 in 5 h.
+        So 50 questions in five hours get 300 to 900 s each:
 
-    >>> share_of_wall(wall_s=18_000, questions=50)
-    (300.0, 900.0)
-    """
-    even = wall_s / questions
-    return even * 5 / 6, even * 2.5
+        >>> BudgetSettings.even(wall_s=18_000, questions=50).ceiling_s
+        900.0
+        """
+        share = wall_s / questions
+        return cls(wall_s=wall_s, floor_s=share * 5 / 6, ceiling_s=share * 2.5, questions=questions)
 
+    def allowance_s(self, left_s: Seconds, *, to_come: int) -> Seconds:
+        """Seconds for the present question, of `left_s` for it and all to come; a number or an array of them.
 
-def allowance_s(left_s: Seconds, *, to_come: int, floor_s: float, ceiling_s: float) -> Seconds:
-    """Seconds for the present question, of `left_s` for it and all to come; a number or an array of them.
+        >>> field = BudgetSettings(wall_s=18_000, floor_s=350, ceiling_s=560, questions=50)
+        >>> field.allowance_s(18_000.0, to_come=49), field.allowance_s(17_500.0, to_come=49)
+        (560.0, 350.0)
+        >>> field.allowance_s(100.0, to_come=1), field.allowance_s(-1.0, to_come=1)
+        (50.0, 0.0)
+        """
+        import numpy as np
 
-    >>> allowance_s(18_000.0, to_come=49, floor_s=350, ceiling_s=560)
-    560.0
-    >>> allowance_s(17_500.0, to_come=49, floor_s=350, ceiling_s=560)
-    350.0
-    >>> allowance_s(100.0, to_come=1, floor_s=300, ceiling_s=900), allowance_s(-1.0, to_come=1, floor_s=3, ceiling_s=9)
-    (50.0, 0.0)
-    """
-    import numpy as np
-
-    spare = np.maximum(left_s - floor_s * to_come, left_s / (to_come + 1))
-    found: Any = np.clip(spare, 0.0, ceiling_s)
-    return found if isinstance(left_s, np.ndarray) else found.item()  # type: ignore[no-any-return]
+        # An even share where the floors no longer fit: one that overshot must not starve the late ones.
+        spare = np.maximum(left_s - self.floor_s * to_come, left_s / (to_come + 1))
+        seconds: Any = np.clip(spare, 0.0, self.ceiling_s)
+        return seconds if isinstance(left_s, np.ndarray) else seconds.item()  # type: ignore[no-any-return]
 
 
 class Budget:
@@ -129,36 +130,36 @@ class Budget:
 
     def next_question_s(self) -> float:
         """Seconds for the question that comes now; counts it as served."""
-        settings = self.settings
-        to_come = settings.to_come(served=self._served)
+        to_come = self.settings.to_come(served=self._served)
         self._served += 1
-        return allowance_s(self.left_s, to_come=to_come, floor_s=settings.floor_s, ceiling_s=settings.ceiling_s)
+        return self.settings.allowance_s(self.left_s, to_come=to_come)
 
 
 class Speed:
     """How fast the engine draws, learned from the samples that finish: seconds a token = base + slope x rows.
 
-    A decode step costs a fixed part (reading the weights) and a part for each row of the batch. Old samples fade, so
-    that an engine that slows down is noticed.
+    A decode step costs a fixed part (reading the weights) and a part for each row of the batch. The line is a least
+    squares fit, weighted by tokens, whose sums decay: an engine that slows down is noticed.
     """
 
-    def __init__(self, *, fade: float = 0.98) -> None:
-        """Takes what an old sample counts after each new one, 0 to 1."""
-        self._fade = fade
-        self._weight = self._rows = self._cost = self._rows2 = self._both = 0.0
+    def __init__(self, *, decay: float = 0.98) -> None:
+        """`decay`: weight of past samples after each new one, 0 to 1."""
+        self._decay = decay
+        # Sums over samples, all weighted by tokens: 1, rows, cost, rows squared, rows times cost.
+        self._weight = self._rows = self._cost = self._rows2 = self._rows_cost = 0.0
         self._tokens = self._count = 0.0
 
     def learn(self, *, tokens: int, seconds: float, rows: int) -> None:
-        """Takes one finished sample: its tokens and seconds, and the rows that were decoded beside it, itself too."""
+        """Take one finished sample: its tokens and seconds, and the rows decoded together with it, itself included."""
         if tokens < 1 or seconds <= 0:
             return
-        cost, fade = seconds / tokens, self._fade
-        self._weight = fade * self._weight + tokens
-        self._rows = fade * self._rows + tokens * rows
-        self._cost = fade * self._cost + tokens * cost
-        self._rows2 = fade * self._rows2 + tokens * rows * rows
-        self._both = fade * self._both + tokens * rows * cost
-        self._tokens, self._count = fade * self._tokens + tokens, fade * self._count + 1
+        cost, decay = seconds / tokens, self._decay
+        self._weight = decay * self._weight + tokens
+        self._rows = decay * self._rows + tokens * rows
+        self._cost = decay * self._cost + tokens * cost
+        self._rows2 = decay * self._rows2 + tokens * rows * rows
+        self._rows_cost = decay * self._rows_cost + tokens * rows * cost
+        self._tokens, self._count = decay * self._tokens + tokens, decay * self._count + 1
 
     @property
     def known(self) -> bool:
@@ -175,9 +176,10 @@ class Speed:
         0.036
         """
         mean_rows, mean_cost = self._rows / self._weight, self._cost / self._weight
-        spread = self._rows2 / self._weight - mean_rows**2
-        # With one batch size seen, cost is taken to be the same at all.
-        slope = 0.0 if spread < 1e-9 else (self._both / self._weight - mean_rows * mean_cost) / spread
+        variance = self._rows2 / self._weight - mean_rows**2
+        # One batch size seen says nothing of others: take the cost to be the same for all.
+        slope = 0.0 if variance < 1e-9 else (self._rows_cost / self._weight - mean_rows * mean_cost) / variance
+        # Noise can tilt the line either way. A batch never makes a row cheaper, nor is the fixed part negative.
         slope = max(0.0, min(slope, mean_cost / mean_rows))
         return mean_cost + slope * (rows - mean_rows)
 

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from mathlete.sampling.samples import Sample
+from mathlete.sampling import Sample
 
 
 class Clock(Protocol):

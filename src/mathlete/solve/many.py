@@ -1,18 +1,19 @@
 """Many problems through the one solve loop: at once, so that the engine's batch stays full, or in turn on one clock."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
 from mathlete.problems import Problem
-from mathlete.sampling.record import SampleLog
-from mathlete.sampling.samples import Sample, Sampler
+from mathlete.sampling import Sample, SampleLog, Sampler
 from mathlete.solve.budget import Budget, BudgetSettings, Speed
 from mathlete.solve.clock import Clock
-from mathlete.solve.solver import Policy, Solution, solve
+from mathlete.solve.policy import Policy
+from mathlete.solve.solver import Solution, solve
 
 
 def solve_all(
@@ -25,64 +26,56 @@ def solve_all(
     on_sample: Callable[[Sample], None],
     at_once: int,
 ) -> list[Solution]:
-    """The problems' solutions in their order; samples already in the log are not drawn again.
+    """Return the problems' solutions in their order; samples already in the log are not drawn again.
 
     After an error or Ctrl-C close the sampler before the log: the solver threads end with it.
     """
-    recorded = by_problem(samples.recorded)
+    recorded = _by_problem(samples.recorded)
 
     def keep(sample: Sample) -> None:
         samples.append(sample)
         on_sample(sample)
 
-    def one(problem: Problem) -> Solution:
+    def solve_one(problem: Problem) -> Solution:
         known = recorded.get(problem.id, ())
         return solve(problem, sampler=sampler, clock=clock, policy=policy, recorded=known, on_sample=keep)
 
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="solve")
     try:
-        return [future.result() for future in [pool.submit(one, problem) for problem in problems]]
+        return [future.result() for future in [pool.submit(solve_one, problem) for problem in problems]]
     finally:
+        # No waiting here: a thread may hang in the engine until its sampler is closed.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def by_problem(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """The samples of each problem, in their order."""
-    found: dict[str, list[Sample]] = {}
+def _by_problem(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:
+    groups: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        found.setdefault(sample.problem_id, []).append(sample)
-    return found
+        groups[sample.problem_id].append(sample)
+    return groups
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What a problem took of the shared clock."""
-
-    problem_id: str
-    seconds: float
-
-
-class SpentLog:
-    """The problems that are over, on file, so that a killed run goes on with the time it has left.
+class _SpentLog:
+    """Seconds of each problem that is over, on file, so that a killed run goes on with the time it has left.
 
     What the problem that was being solved had taken before the kill is not known and not counted.
     """
 
     def __init__(self, path: Path) -> None:
         self._lines = JsonLines(path)
-        rows = (_read_spent(row, where=where) for where, row in self._lines.read())
-        self.by_problem = {row.problem_id: row for row in rows}
+        self.seconds = dict(_read_spent(row, where=where) for where, row in self._lines.read())
+        """{problem id: seconds}."""
 
-    def append(self, spent: Spent) -> None:
+    def append(self, problem_id: str, seconds: float) -> None:
         """Adds one line, on the disk when this returns."""
-        self._lines.append(asdict(spent))
-        self.by_problem[spent.problem_id] = spent
+        self._lines.append({"problem_id": problem_id, "seconds": seconds})
+        self.seconds[problem_id] = seconds
 
 
-def _read_spent(row: object, *, where: str) -> Spent:
+def _read_spent(row: object, *, where: str) -> tuple[str, float]:
     if not isinstance(row, dict) or set(row) != {"problem_id", "seconds"}:
         raise UserError(f"{where}: must be problem_id and seconds", value=row, cure="delete the run's folder")
-    return Spent(problem_id=str(row["problem_id"]), seconds=float(row["seconds"]))
+    return str(row["problem_id"]), float(row["seconds"])
 
 
 def solve_in_turn(
@@ -92,28 +85,29 @@ def solve_in_turn(
     clock: Clock,
     policy: Policy,
     samples: SampleLog,
-    spent: SpentLog,
+    spent: Path,
     budget: BudgetSettings,
     on_sample: Callable[[Sample], None],
 ) -> list[Solution]:
-    """The problems' solutions, solved one after another on one clock as a competition serves them.
+    """Return the problems' solutions, solved one after another on one clock as a competition serves them.
 
     Each has the allowance of `Budget`, and as many samples as are expected to finish in it at the speed learned so far.
-    Problems in `spent` are over: the samples they have are all they get.
+    `spent` is the JSONL file of the seconds that each problem took. Problems in it are over: the samples they have are
+    all they get.
     """
-    recorded = by_problem(samples.recorded)
-    spent_s = sum(row.seconds for row in spent.by_problem.values())
-    shared = Budget(budget, clock=clock, spent_s=spent_s, served=len(spent.by_problem))
+    recorded, log = _by_problem(samples.recorded), _SpentLog(spent)
+    shared = Budget(budget, clock=clock, spent_s=sum(log.seconds.values()), served=len(log.seconds))
     speed, solutions = Speed(), []
     for problem in problems:
-        over = spent.by_problem.get(problem.id)
-        allowed = 0.0 if over else shared.next_question_s()
-        fitting = policy.n if over else speed.samples_that_fit(seconds=allowed, n=policy.n)
+        over = log.seconds.get(problem.id)
+        allowed = 0.0 if over is not None else shared.next_question_s()
+        fitting = policy.n if over is not None else speed.samples_that_fit(seconds=allowed, n=policy.n)
         known = recorded.get(problem.id, [])
         running = fitting - len(known)
 
         def keep(sample: Sample) -> None:
             nonlocal running
+            # The rows of the batch when this one ended, itself included: those that ended before it have left.
             speed.learn(tokens=sample.tokens, seconds=sample.seconds, rows=max(1, running))
             running -= 1
             samples.append(sample)
@@ -123,12 +117,13 @@ def solve_in_turn(
             problem,
             sampler=sampler,
             clock=clock,
+            # A speed that has fallen since the kill must not throw samples away that are already there.
             policy=replace(policy, n=max(fitting, len(known))),
             recorded=known,
             on_sample=keep,
             timeout_s=allowed,
         )
         if over is None:
-            spent.append(Spent(problem_id=problem.id, seconds=solution.seconds))
-        solutions.append(replace(solution, seconds=over.seconds if over else solution.seconds))
+            log.append(problem.id, solution.seconds)
+        solutions.append(solution if over is None else replace(solution, seconds=over))
     return solutions

@@ -1,12 +1,18 @@
 """Policy: how one problem is solved; the same words on every command line, in results.json and in the notebook."""
 
+import hashlib
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.sampling.samples import SamplingConfig
-from mathlete.solve.stopping import stopping_rule
-from mathlete.solve.voting import Weigh, weigher
+from mathlete.sampling import Sample, SamplingConfig
+from mathlete.solve.stopping import fewest_samples, stopping_rule
+from mathlete.solve.voting import Vote, Weigh, count_votes, weigher
+
+DEFAULT_STOP = "beta95+exact"
+"""What stops early where the clock counts: a statistical rule, and exact for the stragglers that cannot matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +30,6 @@ class Policy:
     """How much a sample's vote counts (`mathlete.solve.voting`)."""
     select: int = 0
     """Judgements by the model itself between the answers that got votes (`mathlete.solve.selection`); 0 is none."""
-    fallback_weight: float = 1.0
-    """What the votes for 0, 1 and -1 are multiplied by, 0 to 1; 1 is no prejudice."""
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
@@ -33,42 +37,69 @@ class Policy:
             raise UserError("--n must be at least 1", value=self.n, cure="use --n 8")
         if self.select < 0:
             raise UserError("judgements must be 0 or more", value=self.select, cure="use select4, or leave it out")
-        if not 0 <= self.fallback_weight <= 1:
-            raise UserError("the fallback weight must be 0 to 1", value=self.fallback_weight, cure="use 1")
         stopping_rule(self.stop)
         weigher(self.vote, max_tokens=self.sampling.max_tokens)
         self.sampling.check()
 
+    def with_words(self, words: str) -> "Policy":
+        """Return the policy with the stop and, after slashes, the vote and the judgements of a `--policy` word.
+
+        >>> policy = Policy().with_words("beta95+exact/logprob/select4")
+        >>> policy.stop, policy.vote, policy.select
+        ('beta95+exact', 'logprob', 4)
+        >>> Policy().with_words("clock").stop
+        'beta95+exact'
+
+        Raises:
+            UserError: an unknown stop or vote.
+        """
+        stop, *others = words.split("/")
+        judged = next((match for word in others if (match := re.fullmatch(r"select(\d{1,3})", word))), None)
+        vote = "/".join(word for word in others if judged is None or word != judged.string)
+        policy = replace(
+            self,
+            stop={"all": "none", "clock": DEFAULT_STOP}.get(stop, stop),
+            vote=vote or self.vote,
+            select=int(judged[1]) if judged else self.select,
+        )
+        policy.check()
+        return policy
+
+    @property
+    def fewest_samples(self) -> int:
+        """Samples after which the stop can end a problem at the earliest."""
+        return fewest_samples(self.stop, self.n)
+
+    def sample_seed(self, *, problem_id: str, index: int) -> int:
+        """The seed of a problem's sample: 53 bits, which every JSON reader keeps."""
+        digest = hashlib.sha256(f"{self.seed}/{problem_id}/{index}".encode()).digest()
+        return int.from_bytes(digest[:8]) >> 11
+
     @property
     def weigh(self) -> Weigh:
         """How its vote counts a sample."""
-        return weigher(self.vote, max_tokens=self.sampling.max_tokens, fallback_weight=self.fallback_weight)
+        return weigher(self.vote, max_tokens=self.sampling.max_tokens)
 
+    def count_votes(self, samples: Iterable[Sample]) -> list[Vote]:
+        """Return the classes of equal answers, winner first; empty where no sample has an answer."""
+        return count_votes(samples, weigh=self.weigh)
 
-DEFAULT_STOP = "beta95+exact"
-"""What stops early where the clock counts: a statistical rule, and exact for the stragglers that cannot matter."""
+    def to_json(self) -> dict[str, object]:
+        """Return the policy as a JSON object, which `from_json` reads.
 
+        It holds a `fallback_weight` of 1.0, which was a setting once: runs and notebooks are known by a hash of this.
+        """
+        return {**asdict(self), "fallback_weight": 1.0}
 
-def with_words(policy: Policy, words: str) -> Policy:
-    """The policy with the stop and, after slashes, the vote and the judgements of a `--policy` word.
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Policy":
+        """Return the policy in a JSON object.
 
-    >>> found = with_words(Policy(), "beta95+exact/logprob/select4")
-    >>> found.stop, found.vote, found.select
-    ('beta95+exact', 'logprob', 4)
-    >>> with_words(Policy(), "clock").stop
-    'beta95+exact'
-
-    Raises:
-        UserError: an unknown stop or vote.
-    """
-    stop, *others = words.split("/")
-    judged = next((match for word in others if (match := re.fullmatch(r"select(\d{1,3})", word))), None)
-    vote = "/".join(word for word in others if judged is None or word != judged.string)
-    found = replace(
-        policy,
-        stop={"all": "none", "clock": DEFAULT_STOP}.get(stop, stop),
-        vote=vote or policy.vote,
-        select=int(judged[1]) if judged else policy.select,
-    )
-    found.check()
-    return found
+        Raises:
+            TypeError: an unknown key.
+            ValueError: a fallback weight other than 1.
+        """
+        known = dict(value)
+        if known.pop("fallback_weight", 1.0) != 1.0:
+            raise ValueError("a vote is not weighed by its answer any more: fallback_weight must be 1")
+        return cls(**{**known, "sampling": SamplingConfig(**known.get("sampling", {}))})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK
-from mathlete.sampling.samples import Sample, Sampler, SamplingConfig
+from mathlete.sampling import Sample, Sampler, SamplingConfig
 from mathlete.solve.clock import Clock, until
 from mathlete.solve.voting import Vote
 

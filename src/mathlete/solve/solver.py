@@ -1,20 +1,17 @@
 """The one solve loop: eval runs it, the replay simulates it, the notebook answers with it."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Sample, Sampler
+from mathlete.sampling import Sample, Sampler
 from mathlete.solve.clock import Clock, until
 from mathlete.solve.policy import Policy
 from mathlete.solve.selection import Selection, select
-from mathlete.solve.stopping import Course, fewest_samples, stopping_rule
-from mathlete.solve.voting import Vote, classes, count_votes
-
-__all__ = ["Ended", "Policy", "Solution", "read_answer", "sample_seed", "solve"]
+from mathlete.solve.stopping import Course, stopping_rule
+from mathlete.solve.voting import Vote
 
 Ended = Literal["all", "rule", "time"]
 """Why a problem ended: all its samples are in · its stopping rule held · its time was over."""
@@ -36,16 +33,6 @@ class Solution:
     ended: Ended = "all"
     selection: Selection | None = None
     """What the model's own judgements gave, where the policy asks for them and answers differ."""
-
-
-def sample_seed(*, seed: int, problem_id: str, index: int) -> int:
-    """The seed of a problem's sample: 53 bits, which every JSON reader keeps.
-
-    >>> sample_seed(seed=0, problem_id="424e18", index=3)
-    5434184233325401
-    """
-    digest = hashlib.sha256(f"{seed}/{problem_id}/{index}".encode()).digest()
-    return int.from_bytes(digest[:8]) >> 11
 
 
 def solve(
@@ -72,17 +59,19 @@ def solve(
         on_sample: called with each new sample and its answer as it arrives.
         timeout_s: the result is there after so many seconds of the clock, whatever the engine does; None is no limit.
     """
+    from mathlete.answers import read_answer
+
     started = clock.now()
     samples = {sample.index: sample for sample in recorded}
     seeds = {
-        index: sample_seed(seed=policy.seed, problem_id=problem.id, index=index)
+        index: policy.sample_seed(problem_id=problem.id, index=index)
         for index in range(policy.n)
         if index not in samples
     }
     ended: Ended = "rule" if _enough(samples.values(), policy) else "all"
     deadline = None if timeout_s is None else started + timeout_s
     if seeds and ended == "all":
-        enough = policy.sampling.enough or fewest_samples(policy.stop, policy.n)
+        enough = policy.sampling.enough or policy.fewest_samples
         config = replace(
             policy.sampling,
             timeout_s=policy.sampling.timeout_s if timeout_s is None else timeout_s,
@@ -101,7 +90,7 @@ def solve(
                     break
     if ended == "all" and len(samples) < policy.n:
         ended = "time"
-    votes = count_votes(samples.values(), weigh=policy.weigh)
+    votes = policy.count_votes(samples.values())
     selection = None
     if policy.select and len(votes) > 1:
         judged = f"{problem.id}/select"
@@ -111,7 +100,7 @@ def solve(
             [*samples.values()],
             sampler=sampler,
             clock=clock,
-            seeds={i: sample_seed(seed=policy.seed, problem_id=judged, index=i) for i in range(policy.select)},
+            seeds={i: policy.sample_seed(problem_id=judged, index=i) for i in range(policy.select)},
             config=policy.sampling,
             deadline=deadline,
         )
@@ -126,21 +115,10 @@ def solve(
     )
 
 
-def read_answer(text: str, *, cut: bool = False) -> str | None:
-    """The final answer in a completion, or None; one cut at its cap has none but in a box or another clear form.
-
-    The last number of an unfinished derivation is no answer, and would vote as one.
-    """
-    from mathlete.answers import extract
-
-    found = extract(text)
-    return None if cut and found.strength == "weak" else found.string
-
-
 def _enough(samples: Iterable[Sample], policy: Policy) -> bool:
     """Whether the rule holds after the latest of these samples, given in arrival order."""
     known = list(samples)
-    if policy.stop == "none" or len(known) < fewest_samples(policy.stop, policy.n):
+    if policy.stop == "none" or len(known) < policy.fewest_samples:
         return False
     return bool(stopping_rule(policy.stop)(course(known, policy))[0, -1])
 
@@ -149,8 +127,10 @@ def course(samples: list[Sample], policy: Policy) -> Course:
     """One problem's samples in arrival order, as the stopping rules see them."""
     import numpy as np
 
+    from mathlete.answers import label_classes
+
     return Course(
-        labels=np.array([classes([sample.answer for sample in samples])]),
+        labels=np.array([label_classes([sample.answer for sample in samples])]),
         weights=np.array([[policy.weigh(sample) for sample in samples]]),
         indexes=np.array([[sample.index for sample in samples]]),
         n=policy.n,

@@ -78,6 +78,13 @@ class Course:
 
         return np.take_along_axis(self.labels, np.argsort(self.labels < 0, axis=1, kind="stable"), axis=1)
 
+    def stops_after(self, stop: str) -> "Array":
+        """(rows,): arrivals after which each problem ends by the rule of that name; n where it never stops it."""
+        import numpy as np
+
+        flags = stopping_rule(stop)(self)
+        return np.where(flags.any(1), flags.argmax(1) + 1, self.n)
+
     def after_answers(self, flags: "Array") -> "Array":
         """(rows, arrivals): flags that are about the answers so far, put where those answers arrived."""
         import numpy as np
@@ -160,14 +167,6 @@ def _term(name: str, *, whole: str) -> Rule:
     )
 
 
-def stops_after(course: Course, rule: Rule) -> "Array":
-    """(rows,): arrivals after which each problem ends, n where the rule never stops it."""
-    import numpy as np
-
-    flags = rule(course)
-    return np.where(flags.any(1), flags.argmax(1) + 1, course.n)
-
-
 @cache
 def fewest_samples(name: str, n: int) -> int:
     """Arrivals after which the rule can end a problem of n samples at the earliest: when all agree, or no two.
@@ -180,7 +179,7 @@ def fewest_samples(name: str, n: int) -> int:
     indexes = np.tile(np.arange(n), (2, 1))
     labels = indexes * np.array([[0], [1]])
     extremes = Course(labels=labels, weights=np.full_like(labels, UNIT), indexes=indexes, n=n)
-    return int(stops_after(extremes, stopping_rule(name)).min())
+    return int(extremes.stops_after(name).min())
 
 
 def _none(course: Course) -> "Array":

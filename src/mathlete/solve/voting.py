@@ -22,17 +22,15 @@ seen with 1/entropy).
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mathlete.errors import UserError, nearest
-from mathlete.sampling.samples import Sample
+from mathlete.sampling import Sample
 from mathlete.solve.stopping import UNIT
 
 Weigh = Callable[[Sample], int]
 """A sample's vote in 1/1024."""
-FALLBACK_LOOKING = frozenset({"0", "1", "-1"})
-"""Answers that a program gives when it has none, and that are seldom a competition's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +50,12 @@ class Vote:
         return len(self.indexes)
 
 
-def weigher(kind: str, *, max_tokens: int, fallback_weight: float = 1.0) -> Weigh:
-    """How a vote of that kind counts a sample.
+def weigher(kind: str, *, max_tokens: int) -> Weigh:
+    """Return how a vote of that kind counts a sample.
 
     Args:
         kind: one of VOTES; see the table above.
         max_tokens: the cap that `length` is relative to.
-        fallback_weight: what a fallback-looking answer's vote is multiplied by; 1 changes nothing.
 
     Raises:
         UserError: an unknown kind.
@@ -68,8 +65,7 @@ def weigher(kind: str, *, max_tokens: int, fallback_weight: float = 1.0) -> Weig
     vote = VOTES[kind]
 
     def weigh(sample: Sample) -> int:
-        share = vote(sample, max_tokens) * (fallback_weight if sample.answer in FALLBACK_LOOKING else 1.0)
-        return round(UNIT * min(1.0, max(0.0, share)))
+        return round(UNIT * min(1.0, max(0.0, vote(sample, max_tokens))))
 
     return weigh
 
@@ -94,21 +90,13 @@ VOTES: dict[str, Callable[[Sample, int], float]] = {
 """{name: a sample's vote, 0 to 1, given the token cap}."""
 
 
-def classes(answers: Sequence[str | None]) -> list[int]:
-    """The class of each answer, numbered by first appearance; -1 for None."""
-    from mathlete.answers import cluster
-
-    distinct = list(dict.fromkeys(answer for answer in answers if answer is not None))
-    groups = sorted(sorted(group) for group in cluster(distinct))
-    label = {distinct[member]: number for number, group in enumerate(groups) for member in group}
-    return [-1 if answer is None else label[answer] for answer in answers]
-
-
 def count_votes(samples: Iterable[Sample], *, weigh: Weigh = lambda sample: UNIT) -> list[Vote]:
-    """The classes of equal answers, winner first; empty where no sample has an answer."""
+    """Return the classes of equal answers, winner first; empty where no sample has an answer."""
+    from mathlete.answers import label_classes
+
     answered = sorted((sample for sample in samples if sample.answer is not None), key=lambda sample: sample.index)
     members: dict[int, list[Sample]] = {}
-    for sample, label in zip(answered, classes([sample.answer for sample in answered]), strict=True):
+    for sample, label in zip(answered, label_classes([sample.answer for sample in answered]), strict=True):
         members.setdefault(label, []).append(sample)
     votes = [
         Vote(

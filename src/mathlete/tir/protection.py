@@ -29,7 +29,7 @@ _FIRST_UID, _UIDS = 61000, 4000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ProgramLimits:
     """What one sample's programs may use."""
 
     timeout_s: float
@@ -129,7 +129,7 @@ def put_up(names: list[str]) -> None:
         LAYERS[name]()
 
 
-def set_limits(limits: Limits) -> None:
+def set_limits(limits: ProgramLimits) -> None:
     """Sets this process's resource limits, which it cannot raise again."""
     memory = limits.memory_mib * 2**20 + _address_space()
     for kind, limit in (

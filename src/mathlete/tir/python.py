@@ -23,7 +23,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from mathlete.errors import UserError
-from mathlete.tir.protection import Limits
+from mathlete.tir.protection import ProgramLimits
 from mathlete.tir.zygote import REQUEST_BYTES
 
 _START_S = 120.0
@@ -34,9 +34,9 @@ _KEPT_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH")
 _PROGRAM = """\
 import json, socket, sys
 sys.path[:] = json.loads(sys.argv[1])
-from mathlete.tir.protection import Limits
+from mathlete.tir.protection import ProgramLimits
 from mathlete.tir.zygote import serve
-serve(socket.socket(fileno=int(sys.argv[2])), Limits(**json.loads(sys.argv[3])), json.loads(sys.argv[4]))
+serve(socket.socket(fileno=int(sys.argv[2])), ProgramLimits(**json.loads(sys.argv[3])), json.loads(sys.argv[4]))
 """
 
 
@@ -55,7 +55,7 @@ class Ran:
 class Pythons:
     """Opens interpreters; may be used from many threads. Close it to end them all."""
 
-    def __init__(self, limits: Limits, *, layers: list[str] | None = None) -> None:
+    def __init__(self, limits: ProgramLimits, *, layers: list[str] | None = None) -> None:
         """Starts the process that forks them.
 
         Args:

@@ -22,9 +22,8 @@ from queue import Empty, SimpleQueue
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, THINK, PromptFormat
-from mathlete.sampling.fence import last_program
-from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
-from mathlete.tir.protection import Limits
+from mathlete.sampling import Continuing, Sample, SamplingConfig, last_program
+from mathlete.tir.protection import ProgramLimits
 from mathlete.tir.python import Python, Pythons, Ran
 
 INSTRUCTION = (
@@ -32,7 +31,6 @@ INSTRUCTION = (
     "prints follows in an ```output block; variables are kept from one to the next."
 )
 _SPENT = "[not run: there are no runs left; give the final answer now]"
-_TAIL_TOKENS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +63,16 @@ class ToolSettings:
                 raise UserError(f"--tools.{name} must be {rule}", value=value, cure="leave it out")
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ProgramLimits:
         """Of a sample's interpreter."""
-        return Limits(
+        return ProgramLimits(
             timeout_s=self.timeout_s,
             memory_mib=self.memory_mib,
             output_chars=self.output_chars,
             cpu_s=round((self.turns + 1) * (self.timeout_s + 4)) + 10,
         )
 
-    def told(self, prompts: PromptFormat) -> PromptFormat:
+    def instruct(self, prompts: PromptFormat) -> PromptFormat:
         """The prompt format with the instruction about Python added."""
         parts = [part for part in (prompts.instruction, self.instruction) if part]
         return replace(prompts, instruction=" ".join(parts)) if self.turns else prompts
@@ -279,7 +277,7 @@ def _mean(weighed: list[tuple[int, float | None]]) -> float | None:
 def _tail(turns: list[Sample]) -> float | None:
     """The mean log-probability of the last 2048 tokens drawn; of a turn that they cut, its own tail stands for them."""
     parts: list[tuple[int, float | None]] = []
-    left = _TAIL_TOKENS
+    left = Sample.TAIL_TOKENS
     for turn in reversed(turns):
         parts.append((min(left, turn.tokens), turn.logprob_tail))
         left -= parts[-1][0]

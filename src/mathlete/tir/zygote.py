@@ -21,7 +21,7 @@ import traceback
 from types import FrameType
 from typing import Any
 
-from mathlete.tir.protection import Limits, put_up, set_limits, usable_layers
+from mathlete.tir.protection import ProgramLimits, put_up, set_limits, usable_layers
 
 _LOADED = (
     "bisect",
@@ -40,7 +40,7 @@ _EMPTY = {"__name__": "__main__", "__builtins__": builtins}
 REQUEST_BYTES = 9
 
 
-def serve(control: socket.socket, limits: Limits, layers: list[str] | None) -> None:
+def serve(control: socket.socket, limits: ProgramLimits, layers: list[str] | None) -> None:
     """Answers requests until the socket closes; `layers` None takes all that work here."""
     for name in (*_LOADED, *_LOADED_TOO):
         importlib.import_module(name)
@@ -85,7 +85,7 @@ def _kill(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def _fork(control: socket.socket, handle: int, limits: Limits, layers: list[str]) -> int:
+def _fork(control: socket.socket, handle: int, limits: ProgramLimits, layers: list[str]) -> int:
     child = os.fork()
     if child:
         return child
@@ -101,7 +101,7 @@ def _fork(control: socket.socket, handle: int, limits: Limits, layers: list[str]
         os._exit(0)
 
 
-def _interpret(channel: socket.socket, limits: Limits) -> None:
+def _interpret(channel: socket.socket, limits: ProgramLimits) -> None:
     """Runs the programs that come in as lines of JSON, one after another in one namespace."""
     import random
 

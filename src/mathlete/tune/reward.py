@@ -29,8 +29,7 @@ def reward_of(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo) -> 
         cut: whether it ended at the cap.
         config: brevity and cap.
     """
-    from mathlete.answers import compare
-    from mathlete.solve.solver import read_answer
+    from mathlete.answers import compare, read_answer
 
     answer = read_answer(text, cut=cut)
     if answer is None or (answer != gold and compare(answer=answer, gold=gold).outcome != "equal"):

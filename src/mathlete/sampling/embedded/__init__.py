@@ -1,1 +1,21 @@
-"""The project's own decode loop on transformers models."""
+"""The engine of this project: its own decode loop on transformers models, on a CPU or a CUDA device.
+
+`open_transformers` loads a model and gives the `TransformersSampler` that the notebook, evaluation and rehearsal draw
+with. `draw_greedy` is for measurements: its batches follow from the problems alone, so that the same model gives the
+same answers every time.
+
+>>> from contextlib import closing
+>>> from mathlete.models import model_source
+>>> from mathlete.problems import Problem
+>>> from mathlete.sampling import SamplingConfig
+>>> problem = Problem(id="sum", statement="What is 3 + 4?", gold="7")
+>>> with closing(open_transformers(model_source("pocket"))) as engine:
+...     samples = [*engine.stream(problem, seeds={0: 11, 1: 12}, config=SamplingConfig(max_tokens=8))]
+>>> sorted((sample.index, sample.seed, sample.tokens <= 8) for sample in samples)
+[(0, 11, True), (1, 12, True)]
+"""
+
+from mathlete.sampling.embedded.greedy import draw_greedy
+from mathlete.sampling.embedded.transformers_engine import TransformersSampler, open_transformers
+
+__all__ = ["TransformersSampler", "draw_greedy", "open_transformers"]

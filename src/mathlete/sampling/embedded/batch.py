@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from mathlete.sampling.completion import Completion, CompletionReader
+from mathlete.sampling import Completion, CompletionReader, Sample, SamplingConfig
 from mathlete.sampling.embedded.drawing import draw, uniforms
 from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
-from mathlete.sampling.samples import Sample, SamplingConfig
 
 _PREFILL_TOKENS = 8192
 """Prompt tokens read in one pass at most, padding counted."""

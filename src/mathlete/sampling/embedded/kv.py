@@ -10,9 +10,12 @@ Only full attention is covered: no sliding windows, soft caps or attention sinks
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ATTENTION = "mathlete_rows"
 """Name under which `attend` is registered with transformers."""
@@ -264,6 +267,13 @@ def register_attention() -> None:
 
     interface: Any = AttentionInterface
     interface.register(ATTENTION, attend)
+
+
+def token_bytes(model: "PreTrainedModel", *, itemsize: int) -> int:
+    """Return the bytes of one token's keys and values in all layers, with `itemsize` bytes a number."""
+    config = model.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * itemsize)
 
 
 def _spare(length: int) -> int:

@@ -12,18 +12,18 @@ coupling: LLM.int8 treats a feature as an outlier when any row of the batch has 
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision, load_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
-from mathlete.sampling.completion import CompletionReader
-from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
+from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
     from mathlete.sampling.embedded.batch import Request
 
 MAX_ROWS = 1024
@@ -38,7 +38,7 @@ class TransformersSampler(Continuing):
     name = "transformers"
 
     def __init__(
-        self, model: Any, *, prompts: PromptFormat, max_rows: int = MAX_ROWS, threads: int | None = None
+        self, model: "PreTrainedModel", *, prompts: PromptFormat, max_rows: int = MAX_ROWS, threads: int | None = None
     ) -> None:
         """Takes the model over: its attention is replaced, and nothing else may call it until `close`.
 
@@ -54,17 +54,15 @@ class TransformersSampler(Continuing):
         self.prompts = prompts
         self.max_rows = max_rows
         self.threads = threads or _default_threads(model)
-        self._model = model
         eos = model.generation_config.eos_token_id
-        ids = {prompts.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
-        self._reader = CompletionReader(prompts.tokenizer, eos_ids=ids)
+        self._reader = CompletionReader(prompts, eos_ids={*(eos if isinstance(eos, list) else [eos])} - {None})
         self._context = _context(model.config)
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._open: set[Request] = set()
         self._ended = False
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._serve, name="mathlete-engine", daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(model,), name="mathlete-engine", daemon=True)
         self._thread.start()
 
     def begin(
@@ -84,10 +82,10 @@ class TransformersSampler(Continuing):
             RuntimeError: the engine has failed (its error is the cause) or was closed.
         """
         config.check()
-        prompt = prompt_going_on(problem, said, prompts=self.prompts, reader=self._reader, context=self._context)
+        prompt = self._reader.prompt_ids(problem, said=said, context=self._context)
         if len(prompt) >= self._context:
             for index, seed in seeds.items():
-                results.put(no_room(problem.id, index, seed))
+                results.put(Sample.without_room(problem_id=problem.id, index=index, seed=seed))
             return lambda: None
         request = self._request(problem, prompt, seeds, config, results)
         request.until_code, request.answering = until_code, END_THINK in said
@@ -107,7 +105,6 @@ class TransformersSampler(Continuing):
         """Stops the engine thread and lets the model go; streams still waiting raise."""
         self._inbox.put(None)
         self._thread.join()
-        self._model = None
 
     def _request(
         self,
@@ -133,9 +130,9 @@ class TransformersSampler(Continuing):
         error.__cause__ = self._error
         return error
 
-    def _serve(self) -> None:
+    def _serve(self, model: "PreTrainedModel") -> None:
         try:
-            self._decode()
+            self._decode(model)
         except Exception as error:
             # Carried to the waiting streams, which raise it in their own threads.
             self._error = error
@@ -145,7 +142,7 @@ class TransformersSampler(Continuing):
                 for request in self._open:
                     request.results.put(self._stopped())
 
-    def _decode(self) -> None:
+    def _decode(self, model: "PreTrainedModel") -> None:
         import torch
 
         from mathlete.sampling.embedded.batch import Batch
@@ -153,9 +150,7 @@ class TransformersSampler(Continuing):
         torch.set_num_threads(self.threads)
         queue: deque[Request] = deque()
         with torch.inference_mode():
-            batch = Batch(
-                self._model, reader=self._reader, max_rows=self.max_rows, max_tokens=_memory_tokens(self._model)
-            )
+            batch = Batch(model, reader=self._reader, max_rows=self.max_rows, max_tokens=_memory_tokens(model))
             while self._collect(queue, wait=not queue and not len(batch)):
                 batch.drop_cancelled()
                 batch.admit(queue)
@@ -182,82 +177,24 @@ def open_transformers(
     precision: Precision = "auto",
     max_rows: int = MAX_ROWS,
     threads: int | None = None,
-    instruction: str | None = None,
+    prompts: PromptFormat | None = None,
 ) -> TransformersSampler:
-    """The engine over a model loaded from its source, told `instruction` where it is given in place of its own.
+    """Load a model and return the engine over it, with its own prompts where none are given.
 
     Raises:
         UserError: the model or its tokenizer cannot be loaded.
     """
-    prompts = load_prompt_format(source)
-    if instruction is not None:
-        prompts = replace(prompts, instruction=instruction)
-    return TransformersSampler(
-        load_model(source, precision=precision), prompts=prompts, max_rows=max_rows, threads=threads
-    )
+    if prompts is None:
+        prompts = load_prompt_format(source)
+    model = load_model(source, precision=precision)
+    return TransformersSampler(model, prompts=prompts, max_rows=max_rows, threads=threads)
 
 
-def prompt_going_on(
-    problem: Problem, said: str, *, prompts: PromptFormat, reader: CompletionReader, context: int
-) -> list[int]:
-    """The problem's prompt ids, then those of what has been said after it.
-
-    Raises:
-        UserError: the prompt alone leaves no token of the model's context to answer in.
-    """
-    with reader.lock:
-        return prompt_that_fits(problem, prompts=prompts, context=context) + (reader.ids(said) if said else [])
-
-
-def prompt_that_fits(problem: Problem, *, prompts: PromptFormat, context: int) -> list[int]:
-    """The problem's prompt ids.
-
-    Raises:
-        UserError: they leave no token of the model's context to answer in.
-    """
-    prompt = prompts.prompt_ids(problem.statement)
-    if not 2 <= len(prompt) < context:
-        raise UserError(
-            f"the prompt of problem {problem.id} must leave room in the model's context of {context} tokens",
-            value=f"{len(prompt)} tokens",
-            cure="use a model with a longer context, or take the problem out of the suite",
-        )
-    return prompt
-
-
-def context_tokens(source: ModelSource) -> int:
-    """Tokens the model can attend to, prompt and completion together, read from its configuration alone."""
-    return _context(_config(source))
-
-
-def eos_ids(source: ModelSource) -> set[int]:
-    """Tokens that end a completion, read from the model's generation settings, or from its configuration alone."""
-    from transformers import GenerationConfig
-
-    try:
-        found = GenerationConfig.from_pretrained(source.location, revision=source.revision or "main")
-    except OSError:
-        found = GenerationConfig.from_model_config(_config(source))
-    eos = found.eos_token_id
-    return {int(token) for token in (eos if isinstance(eos, list) else [eos]) if token is not None}
-
-
-def hub_commit(source: ModelSource) -> str | None:
-    """The commit of a hub model that was not pinned to one."""
-    return source.revision or getattr(_config(source), "_commit_hash", None)
-
-
-def _config(source: ModelSource) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(source.location, revision=source.revision)
-
-
-def _context(config: Any) -> int:
+def _context(config: "PreTrainedConfig") -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
-def _check_covered(model: Any) -> None:
+def _check_covered(model: "PreTrainedModel") -> None:
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise UserError(
@@ -267,18 +204,17 @@ def _check_covered(model: Any) -> None:
         )
 
 
-def _default_threads(model: Any) -> int:
+def _default_threads(model: "PreTrainedModel") -> int:
     import torch
 
     return 1 if model.num_parameters() < _SMALL else torch.get_num_threads()
 
 
-def _memory_tokens(model: Any) -> int:
-    """Tokens of keys and values that fit: 80% of the free device memory, or 2 GiB of a CPU machine's."""
+def _memory_tokens(model: "PreTrainedModel") -> int:
+    """Tokens of the KV cache that fit: 80% of the free device memory, or 2 GiB of a CPU machine's."""
     import torch
 
-    config = model.config.get_text_config()
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * width * model.dtype.itemsize
+    from mathlete.sampling.embedded.kv import token_bytes
+
     free = 0.8 * torch.cuda.mem_get_info()[0] if model.device.type == "cuda" else 2 * 2**30
-    return int(free // token_bytes)
+    return int(free // token_bytes(model, itemsize=model.dtype.itemsize))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from mathlete.sampling.samples import Sample
+from mathlete.sampling import Sample
 
 Results = SimpleQueue[Sample | Exception]
 Draw = Callable[[int, int], Coroutine[Any, Any, Sample]]

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
-from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
+from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.reply import Reply
@@ -194,18 +194,11 @@ class Asked:
     @staticmethod
     def of(problem: Problem, prompts: PromptFormat, *, chat: bool, said: str = "", until_code: bool = False) -> "Asked":
         """The problem as the model is asked."""
-        ids, tokenizer = prompts.prompt_ids(problem.statement), prompts.tokenizer
-        text = str(tokenizer.decode(ids, skip_special_tokens=False))
-        bos = str(tokenizer.bos_token or "")
-        # A tokenizer that adds bos by itself would double it.
-        if bos and text.startswith(bos) and [*tokenizer(text)["input_ids"]] != ids:
-            text = text.removeprefix(bos)
-        content = f"{problem.statement}\n{prompts.instruction}" if prompts.instruction else problem.statement
         return Asked(
             problem_id=problem.id,
-            ids=ids + [int(token) for token in tokenizer(said, add_special_tokens=False)["input_ids"]] if said else ids,
-            text=text + said,
-            messages=[{"role": "user", "content": content}] if chat else None,
+            ids=prompts.prompt_ids(problem.statement) + (prompts.ids(said) if said else []),
+            text=prompts.server_text(problem.statement) + said,
+            messages=prompts.messages(problem.statement) if chat else None,
             goes_on=bool(said),
             answering=END_THINK in said,
             until_code=until_code,
@@ -271,7 +264,7 @@ class _Job:
         except openai.APIStatusError as error:
             if self.asked.goes_on and error.status_code in (400, 413, 422):
                 # The prompt was taken, so what is refused is its length.
-                return no_room(self.asked.problem_id, self.index, self.seed)
+                return Sample.without_room(problem_id=self.asked.problem_id, index=self.index, seed=self.seed)
             raise UserError(
                 f"{server.url} must take the request for problem {self.asked.problem_id}",
                 value=f"{error.status_code} {error.message[:300]}",

@@ -16,7 +16,7 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision
 from mathlete.problems import Problem
-from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, arrivals
+from mathlete.sampling import Continuing, Sample, SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,13 @@ class _Worker:
     """Runs in a process of the cluster."""
 
     def __init__(self, source: ModelSource, precision: Precision, threads: int | None, instruction: str | None) -> None:
-        from mathlete.sampling.embedded.transformers_engine import open_transformers
+        from mathlete.models import load_prompt_format
+        from mathlete.sampling.embedded import open_transformers
 
-        self._sampler = open_transformers(source, precision=precision, threads=threads, instruction=instruction)
+        prompts = load_prompt_format(source)
+        if instruction is not None:
+            prompts = replace(prompts, instruction=instruction)
+        self._sampler = open_transformers(source, precision=precision, threads=threads, prompts=prompts)
 
     def draw(
         self, problem: Problem, index: int, seed: int, config: SamplingConfig, said: str, until_code: bool
@@ -72,9 +76,12 @@ class _Worker:
             until_code=until_code,
         )
         try:
-            return next(arrivals(results, count=1, timeout_s=None))
+            result = results.get()
         finally:
             cancel()
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def ready(self) -> bool:
         """True once the model is loaded."""
@@ -123,7 +130,7 @@ class RaySampler(Continuing):
         """
         settings.check()
         self._settings = settings
-        self._ray = joined(settings.address)
+        self._ray = join_cluster(settings.address)
         actor: Any = self._ray.remote(_Worker).options(
             num_cpus=settings.cpus,
             num_gpus=settings.gpus,
@@ -248,8 +255,8 @@ class RaySampler(Continuing):
             request.results.put(error)
 
 
-def joined(address: str | None, *, flag: str = "--ray.address") -> Any:
-    """The ray package, joined to the cluster at the address, or to one on this machine made for this process.
+def join_cluster(address: str | None, *, flag: str = "--ray.address") -> Any:
+    """Return the ray package, joined to the cluster at the address, or to one made here for this process.
 
     Raises:
         UserError: ray is missing, or the cluster cannot be reached; the cure names the flag.

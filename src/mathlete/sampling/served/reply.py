@@ -1,22 +1,17 @@
 """A completion as an OpenAI-compatible server streams it, over either endpoint."""
 
-from statistics import fmean
 from typing import Any
 
 from mathlete.prompts import END_THINK
-from mathlete.sampling.box import box_end
-from mathlete.sampling.fence import code_end
-from mathlete.sampling.samples import Finish, Sample
-
-_TAIL_TOKENS = 2048
+from mathlete.sampling import Sample, find_ending
 
 
 class Reply:
     """What a server has sent of one completion."""
 
     def __init__(self, *, until_code: bool = False, answering: bool = False) -> None:
-        """Knows what ends it: see `Continuing.begin`."""
-        self._until_code, self._before = until_code, END_THINK if answering else ""
+        """Take what ends it: see `find_ending`."""
+        self._until_code, self._answering = until_code, answering
         self._thought: list[str] = []
         self._text: list[str] = []
         self._logprobs: list[float] = []
@@ -54,43 +49,34 @@ class Reply:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more need be drawn: the answer is there, with the log-probabilities that tell its tokens, or
-        the program, which must be run before the model makes up its output."""
+        """Whether nothing more need be drawn.
+
+        That is: the answer is there, with the log-probabilities that count its tokens; or the program is, which must
+        be run before the model makes up its output.
+        """
         latest = "".join(self._text[-1:] or self._thought[-1:])
-        if "`" in latest and self._code_end is not None:
-            return True
-        return bool(self._logprobs) and "}" in latest and self._box_end is not None
-
-    @property
-    def _box_end(self) -> int | None:
-        end = box_end(self._before + self.text)
-        return None if end is None else end - len(self._before)
-
-    @property
-    def _code_end(self) -> int | None:
-        return code_end(self.text) if self._until_code else None
+        # Most chunks close nothing; only then is the whole text put together and searched.
+        if "`" not in latest and "}" not in latest:
+            return False
+        ending = find_ending(self.text, answering=self._answering, until_code=self._until_code)
+        return ending is not None and (ending.finish == "stop" or bool(self._logprobs))
 
     def sample(self, *, problem_id: str, index: int, seed: int, seconds: float) -> Sample:
-        """The finished sample.
+        """Return the finished sample.
 
         A server that sends neither usage nor log-probabilities leaves the number of chunks as that of the tokens.
         """
-        text, boxed, code = self.text, self._box_end, self._code_end
-        # Whichever closes first: a box before the program ends the sample.
-        end = min((place for place in (boxed, code) if place is not None), default=None)
-        finish: Finish = "length" if self._reason == "length" and end is None else "stop"
-        finish = "boxed" if end is not None and end == boxed else finish
-        scores = self._logprobs
-        return Sample(
+        text = self.text
+        ending = find_ending(text, answering=self._answering, until_code=self._until_code)
+        return Sample.of_tokens(
             problem_id=problem_id,
             index=index,
             seed=seed,
-            text=text if end is None else text[:end],
-            tokens=self._usage or len(scores) or self._chunks,
-            finish=finish,
-            seconds=round(seconds, 6),
-            logprob_mean=round(fmean(scores), 6) if scores else None,
-            logprob_tail=round(fmean(scores[-_TAIL_TOKENS:]), 6) if scores else None,
+            text=ending.text if ending else text,
+            tokens=self._usage or len(self._logprobs) or self._chunks,
+            finish=ending.finish if ending else "length" if self._reason == "length" else "stop",
+            seconds=seconds,
+            logprobs=self._logprobs,
         )
 
 

@@ -25,9 +25,7 @@ from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
-from mathlete.sampling.completion import Completion, CompletionReader
-from mathlete.sampling.embedded.transformers_engine import eos_ids, prompt_going_on
-from mathlete.sampling.samples import Continuing, Sample, SamplingConfig, no_room
+from mathlete.sampling import Completion, CompletionReader, Continuing, Sample, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
 
 _CPU_KV_GIB = 2.0
@@ -105,9 +103,7 @@ class VllmSampler(Continuing):
         """
         settings.check()
         _check_precision(precision)
-        self._prompts = prompts
-        ids = {prompts.tokenizer.eos_token_id, *eos_ids(source)} - {None}
-        self._reader = CompletionReader(prompts.tokenizer, eos_ids=ids)
+        self._reader = CompletionReader(prompts, eos_ids=source.eos_ids())
         self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
         self._loop = LoopThread(name="mathlete-vllm")
         others = multiprocessing.active_children()
@@ -143,10 +139,10 @@ class VllmSampler(Continuing):
             RuntimeError: the engine was closed.
         """
         config.check()
-        prompt = prompt_going_on(problem, said, prompts=self._prompts, reader=self._reader, context=self._context)
+        prompt = self._reader.prompt_ids(problem, said=said, context=self._context)
         if len(prompt) >= self._context:
             for index, seed in seeds.items():
-                results.put(no_room(problem.id, index, seed))
+                results.put(Sample.without_room(problem_id=problem.id, index=index, seed=seed))
             return lambda: None
         asked = _Asked(
             problem_id=problem.id,

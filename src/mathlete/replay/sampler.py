@@ -1,0 +1,77 @@
+"""A Sampler over recorded samples, so that the solve loop itself can be replayed without a model."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import replace
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+from mathlete.replay.schedule import started_at
+from mathlete.sampling import Sample, SamplingConfig
+
+
+class ReplaySampler:
+    """A Sampler over recorded samples: gives them again, the quickest first, without a model."""
+
+    name = "replay"
+
+    def __init__(
+        self,
+        samples: Iterable[Sample],
+        *,
+        advance_to: Callable[[float], None] = lambda moment: None,
+        now: Callable[[], float] = lambda: 0.0,
+        slots: int | None = None,
+    ) -> None:
+        """Takes the samples and, to replay their time too, a virtual clock's two functions.
+
+        `slots` is how many samples of a problem run at once; None is all of them.
+        """
+        self._advance_to, self._now, self._slots = advance_to, now, slots
+        self._samples = {(sample.problem_id, sample.index): sample for sample in samples}
+
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """Yields the recorded samples of these indexes as they end; seeds and temperature are the recording's.
+
+        A sample longer than `config.max_tokens` is cut: it takes its share of the seconds and has no text left, since
+        what its first tokens said is not recorded.
+
+        Raises:
+            UserError: an index was not recorded.
+        """
+        config.check()
+        for index in seeds:
+            if (problem.id, index) not in self._samples:
+                raise UserError(
+                    f"the recording must hold every sample that is replayed, problem {problem.id} lacks it",
+                    value=f"index {index}",
+                    cure="replay with a smaller n, or record more samples",
+                )
+        chosen = [capped(self._samples[problem.id, index], config.max_tokens) for index in seeds]
+        begun = self._now()
+        for ends, sample in self._by_end(chosen):
+            if config.timeout_s is not None and ends > config.timeout_s:
+                self._advance_to(begun + config.timeout_s)
+                return
+            self._advance_to(begun + ends)
+            yield sample
+
+    def _by_end(self, samples: list[Sample]) -> list[tuple[float, Sample]]:
+        import numpy as np
+
+        samples = sorted(samples, key=lambda sample: sample.index)
+        starts = started_at(np.array([[sample.seconds for sample in samples]]), slots=self._slots)[0].tolist()
+        ends = [(start + sample.seconds, sample) for start, sample in zip(starts, samples, strict=True)]
+        return sorted(ends, key=lambda end: (end[0], end[1].index))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def capped(sample: Sample, max_tokens: int) -> Sample:
+    """The sample as a smaller cap would have left it: without text or answer, and with its share of the seconds."""
+    if sample.tokens <= max_tokens:
+        return sample
+    seconds = sample.seconds * max_tokens / sample.tokens
+    return replace(sample, text="", answer=None, tokens=max_tokens, finish="length", seconds=seconds)
