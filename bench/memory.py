@@ -17,9 +17,8 @@ from mathlete.models import Device, Shape
 from mathlete.models.loading import quiet_libraries
 from mathlete.models.shapes import SHAPES
 from mathlete.tune import Lora, Recipe, Tune
-from mathlete.tune.methods import peft_config
+from mathlete.tune.methods import MethodName
 from mathlete.tune.plan import Plan, gib
-from mathlete.tune.recipe import MethodName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +99,10 @@ def step(case: Case) -> dict[str, object]:
     from trl.trainer.utils import add_fused_lm_head
 
     recipe = Recipe(method=case.method, lora=Lora(rank=32, dropout=0.05), tune=Tune(batch=case.batch))
-    shape, config = SHAPES[case.model], peft_config(recipe)
+    shape, config = SHAPES[case.model], recipe.spec.configure(recipe.lora)
     device = Device.current(free=True)
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=case.tokens, checkpointing=case.checkpointing)
-    base = random_model(case.model, shape, quantized=recipe.quantized)
+    base = random_model(case.model, shape, quantized=recipe.spec.quantized)
     model = base if config is None else get_peft_model(base, config)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     for weight in weights:

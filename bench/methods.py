@@ -27,8 +27,7 @@ from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.models.loading import quiet_libraries
 from mathlete.pocket import PocketItem, generate_items
 from mathlete.runs import read_json
-from mathlete.tune import AdapterFolder
-from mathlete.tune.recipe import METHODS
+from mathlete.tune import METHODS, AdapterFolder
 from train.__main__ import COMMANDS
 
 
@@ -36,7 +35,7 @@ from train.__main__ import COMMANDS
 class BenchSettings:
     """Sizes."""
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = tuple(METHODS)
     """Which."""
     steps: int = 100
     """Optimizer steps of each."""

@@ -33,7 +33,6 @@ from mathlete.models import ModelSource, load_model, model_source
 from mathlete.models.loading import quiet_libraries
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.tune import Lora, Recipe, Tune
-from mathlete.tune.methods import peft_config
 
 Who = Literal["mathlete", "trl", "trl_fp32", "compiled", "unsloth", "unsloth_kept"]
 
@@ -221,7 +220,7 @@ def trainer_of(case: Case, folder: Path) -> Any:
         model=model,
         args=config,
         train_dataset=training_rows(case),
-        peft_config=peft_config(recipe),
+        peft_config=recipe.spec.configure(recipe.lora),
         processing_class=tokenizer,
     )
 

@@ -1,6 +1,7 @@
 """Every method of training: a few steps on the pocket model, loaded again elsewhere, merged or refused, resumed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from mathlete.export import Survival, TunedModel, merge_adapter
 from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.runs import read_json
 from mathlete.tune import AdapterFolder
-from mathlete.tune.preference import preference_pairs
-from mathlete.tune.recipe import BAD_INITS, METHODS, UNMERGEABLE, Dpo, Grpo, Recipe
+from mathlete.tune.methods import METHODS
+from mathlete.tune.preference import Pair, preference_pairs
+from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import reward_function, reward_of, reward_rows
-from mathlete.tune.settings import Init, Lora, Tune
+from mathlete.tune.settings import Dpo, Grpo, Init, Lora, Tune
 from mathlete.tune.trainers import prepare_trainer
 from tests.conftest import CommandLine
 from train.math_command import MATH_COMMAND
@@ -67,7 +69,7 @@ def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
     said: list[str] = []
     source = model_source("pocket")
     training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=0, say=said.append)
-    trained = [weight for weight in training.trainer.model.parameters() if weight.requires_grad]
+    trained = [weight for weight in training.model.parameters() if weight.requires_grad]
     before = [weight.detach().clone() for weight in trained]
     training.trainer.train()
     assert sum(weight.numel() for weight in trained) == training.plan.trained_parameters
@@ -77,7 +79,7 @@ def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
     assert moved or method == "grpo"
     assert any(words.startswith("memory: ") for words in said)
     # In training mode, as it was trained: for inference some CPUs have a less exact 4-bit kernel.
-    model: Any = training.trainer.model.train()
+    model: Any = training.model.train()
     model.save_pretrained(adapter)
     with torch.inference_mode():
         logits: torch.Tensor = model(input_ids=IDS, use_cache=False).logits
@@ -113,8 +115,8 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
     "method",
     [
         pytest.param(method, marks=[pytest.mark.slow] if method in ("dpo", "grpo") else [])
-        for method in METHODS
-        if method not in UNMERGEABLE
+        for method, spec in METHODS.items()
+        if spec.mergeable
     ],
 )
 def test_what_is_trained_becomes_part_of_the_weights(
@@ -143,7 +145,7 @@ def test_a_run_by_the_method_is_skipped_the_second_time(
     assert train("math", *words).result["skipped"] == ["format", "tune", "effect", "merge"]
 
 
-@pytest.mark.parametrize("method", UNMERGEABLE)
+@pytest.mark.parametrize("method", [method for method, spec in METHODS.items() if not spec.mergeable])
 def test_virtual_tokens_are_trained_alone_and_their_merge_is_refused_before_anything_is_loaded(
     folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, train: CommandLine
 ) -> None:
@@ -163,10 +165,11 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
     recipe = Recipe(lora=Lora(init=init), tune=Tune(steps=1, batch=4))
     data, source = folder / "rows" / "data", model_source("pocket")
     training = prepare_trainer(tmp_path, data=data, source=source, recipe=recipe, seed=0, say=lambda _: None)
+    model: Any = training.model
     with torch.inference_mode():
         expected = load_model(source, precision="nf4").train()(input_ids=IDS).logits
-        assert torch.allclose(training.trainer.model.train()(input_ids=IDS).logits, expected, atol=1e-5)
-    weights = training.trainer.model.base_model.model.model.layers[0].self_attn.q_proj.lora_A["default"].weight
+        assert torch.allclose(model.train()(input_ids=IDS).logits, expected, atol=1e-5)
+    weights = model.base_model.model.model.layers[0].self_attn.q_proj.lora_A["default"].weight
     assert weights.shape == (16, 128)
     if init == "eva":
         # Rows of A are right-singular vectors of the inputs: orthonormal.
@@ -176,9 +179,9 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        *((["--lora.init", init], f"must work on a 4-bit base; {init} ") for init in BAD_INITS),
+        (["--lora.init", "pissa"], "invalid choice 'pissa'"),
         (["--method", "ia3", "--lora.init", "eva"], "--lora.init is not for --method ia3, got eva"),
-        (["--method", "dpo", "--tune.pack", "256"], "--method dpo takes rows apart, got --tune.pack"),
+        (["--method", "dpo", "--tune.pack", "256"], "--method dpo can't pack rows, got --tune.pack"),
         (["--method", "prefix", "--tune.checkpointing", "on"], "--method prefix can't compute activations twice"),
         (["--method", "grpo", "--tune.batch", "12"], "must be a multiple of --grpo.generations, got 12 and 8"),
         (["--dpo.beta", "0"], "--dpo.beta must be above 0, got 0.0"),
@@ -191,35 +194,46 @@ def test_what_does_not_go_together_is_exit_2(words: list[str], message: str, wor
     assert message in train("math", "--model", "pocket", *words).refusal
 
 
-def test_every_init_is_either_one_that_works_or_says_why_not() -> None:
-    assert {*get_args(Init)} == {"default", "gaussian", "eva", *BAD_INITS}
-    for init in BAD_INITS:
-        with pytest.raises(UserError, match=f"{init} {BAD_INITS[init][:9]}"):
-            Recipe(lora=Lora(init=init)).check()  # type: ignore[arg-type]
+def test_the_docs_have_a_row_for_every_method(root: Path) -> None:
+    """Which base, whether it merges, the learning rate's factor: as the table of methods says."""
+    lines = (root / "docs/training.md").read_text().split("| `--method` |")[1].split("\n\n")[0].splitlines()[2:]
+    documented = {
+        (name, "4-bit" in base, "no" not in merges, float(factor))
+        for names, _, base, merges, factors in (line.split("|")[1:-1] for line in lines)
+        for name, factor in zip(re.findall("`(.+?)`", names.split("`--")[0]), factors.split(","), strict=True)
+    }
+    assert documented == {(name, spec.quantized, spec.mergeable, spec.rate_factor) for name, spec in METHODS.items()}
+
+
+def test_the_docs_say_of_every_other_init_of_peft_why_it_is_not_offered(root: Path) -> None:
+    text = (root / "docs/training.md").read_text()
+    for init in ("pissa", "olora", "loftq", "corda", "orthogonal"):
+        assert f"`{init}`" in text
+        assert init not in get_args(Init)
 
 
 def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: Path) -> None:
     prompts = load_prompt_format(model_source("pocket"))
 
-    def pairs(config: Dpo, max_tokens: int = 512) -> list[dict[str, Any]]:
+    def pairs(config: Dpo, max_tokens: int = 512) -> list[Pair]:
         return preference_pairs(folder / "rows" / "data", prompts=prompts, config=config, max_tokens=max_tokens)
 
     preferences = pairs(Dpo())
-    assert {pair["kind"] for pair in preferences} == {"longer", "wrong"}
-    assert len({tuple(pair["prompt_ids"]) for pair in preferences}) < len(preferences)
+    assert {pair.kind for pair in preferences} == {"longer", "wrong"}
+    assert len({tuple(pair.prompt_ids) for pair in preferences}) < len(preferences)
     for pair in preferences:
         prompt, chosen, rejected = (
-            str(prompts.tokenizer.decode(pair[name], skip_special_tokens=True))
+            str(prompts.tokenizer.decode(getattr(pair, name), skip_special_tokens=True))
             for name in ("prompt_ids", "chosen_ids", "rejected_ids")
         )
         assert prompt.endswith("<think>\n")
         answers = [text.rpartition(r"\boxed{")[2] for text in (chosen, rejected)]
-        assert (answers[0] == answers[1]) == (pair["kind"] == "longer")
-        assert ("Once more" in rejected) == (pair["kind"] == "longer")
+        assert (answers[0] == answers[1]) == (pair.kind == "longer")
+        assert ("Once more" in rejected) == (pair.kind == "longer")
         assert "Once more" not in chosen
-        assert pair["chosen_ids"][-1] == pair["rejected_ids"][-1] == prompts.tokenizer.eos_token_id
-    assert len(pairs(Dpo(pairs=1))) == len({tuple(pair["prompt_ids"]) for pair in preferences})
-    assert {pair["kind"] for pair in pairs(Dpo(shorter=0.1))} == {"wrong"}
+        assert pair.chosen_ids[-1] == pair.rejected_ids[-1] == prompts.tokenizer.eos_token_id
+    assert len(pairs(Dpo(pairs=1))) == len({tuple(pair.prompt_ids) for pair in preferences})
+    assert {pair.kind for pair in pairs(Dpo(shorter=0.1))} == {"wrong"}
     with pytest.raises(UserError, match="no such pair in"):
         pairs(Dpo(), max_tokens=10)
 

@@ -23,10 +23,10 @@ from mathlete.models import GPUS, Device, Shape, load_model, model_source
 from mathlete.models.shapes import SHAPES
 from mathlete.tune import Lora, Recipe, Tune, plan_training
 from mathlete.tune.fitting import plan_for, require_room, split_to_fit
-from mathlete.tune.methods import base_model, peft_config
+from mathlete.tune.methods import MethodName
 from mathlete.tune.plan import Plan, nf4_bytes
 from mathlete.tune.ranks import Ranks
-from mathlete.tune.recipe import MethodName
+from mathlete.tune.start import load_base
 from tests.conftest import CommandLine
 
 CPU = Device(name="cpu", memory=2**34, capability=None)
@@ -70,7 +70,7 @@ def test_the_bytes_of_the_base_are_those_of_its_tensors(folders: dict[str, str],
         else:
             dense.append(weight)
     assert bytes_of(quantized) == nf4_bytes(shape)
-    assert bytes_of(dense) == plan(shape).parts["base_dense"]
+    assert bytes_of(dense) == plan(shape).parts.base_dense
     assert model.num_parameters() == shape.parameters
 
 
@@ -89,10 +89,10 @@ def test_adapter_gradients_and_optimizer_are_exact(folders: dict[str, str], lora
     model(input_ids=torch.arange(20)[None]).logits.sum().backward()
     optimizer.step()
     parts = plan(shape, lora=lora).parts
-    assert bytes_of(weights) == parts["adapter"]
-    assert bytes_of([weight.grad for weight in weights]) == parts["gradients"]
+    assert bytes_of(weights) == parts.adapter
+    assert bytes_of([weight.grad for weight in weights]) == parts.gradients
     moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
-    assert bytes_of(moments) == parts["optimizer"]
+    assert bytes_of(moments) == parts.optimizer
 
 
 def adapted(model: Any, lora: Lora) -> Any:
@@ -134,8 +134,8 @@ def bytes_kept(held: WeakSet[Held], model: Any) -> int:
 def kept_by(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[Plan, int]:
     """(the plan, bytes that autograd really keeps) of one forward pass of batches of 192 tokens a row."""
     source, batch = model_source(name), recipe.tune.batch
-    model = base_model(source, recipe)
-    config = peft_config(recipe)
+    model: Any = load_base(source, recipe)
+    config = recipe.spec.configure(recipe.lora)
     model = (model if config is None else get_peft_model(model, config)).train()
     add_fused_lm_head(model if config is None else model.get_base_model())
     if checkpointing:
@@ -174,7 +174,7 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(
 ) -> None:
     recipe = Recipe(lora=lora, tune=Tune(batch=batch))
     plan, kept = kept_by(folders[name], recipe, checkpointing=checkpointing)
-    assert plan.parts["activations"] == pytest.approx(kept, rel=0.15)
+    assert plan.parts.activations == pytest.approx(kept, rel=0.15)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -183,7 +183,7 @@ def test_each_methods_activations_are_within_15_percent(
     folders: dict[str, str], method: MethodName, batch: int
 ) -> None:
     plan, kept = kept_by(folders["qwen2"], Recipe(method=method, tune=Tune(batch=batch)))
-    assert plan.parts["activations"] == pytest.approx(kept, rel=0.15)
+    assert plan.parts.activations == pytest.approx(kept, rel=0.15)
 
 
 def test_the_presets_shapes_are_those_of_their_configs(shared: Path) -> None:
@@ -215,8 +215,8 @@ PLANS = st.builds(
 
 @given(PLANS)
 def test_a_plan_that_does_not_fit_has_a_cure_that_does(planned: Plan) -> None:
-    assert planned.peak == sum(planned.parts.values())
-    assert min(planned.parts.values()) >= 0
+    assert planned.peak == sum(planned.parts.by_name().values())
+    assert min(planned.parts.by_name().values()) >= 0
     if planned.fits:
         assert planned.cure == ""
         return require_room(planned)
@@ -225,7 +225,7 @@ def test_a_plan_that_does_not_fit_has_a_cure_that_does(planned: Plan) -> None:
     cure = planned.cure
     if not cure.startswith("use --"):
         fixed = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer", "cuda_context")
-        assert sum(planned.parts[name] for name in fixed) > planned.device.memory / 2
+        assert sum(planned.parts.by_name()[name] for name in fixed) > planned.device.memory / 2
         return None
     words = cure.removeprefix("use ").split()
     named = dict(zip(words, [*words[1:], ""], strict=True))
@@ -248,8 +248,8 @@ def test_longer_rows_need_more_and_checkpointing_keeps_less(planned: Plan, more:
         return Plan(shape=planned.shape, device=planned.device, recipe=recipe, **settings)
 
     assert of(longest=planned.longest + more).peak > of().peak
-    assert of(checkpointing=True).parts["activations"] < of().parts["activations"]
-    assert of(checkpointing=True).peak < of().peak + of().parts["backward"] + of()._block
+    assert of(checkpointing=True).parts.activations < of().parts.activations
+    assert of(checkpointing=True).peak < of().peak + of().parts.backward + of()._block
 
 
 @pytest.mark.parametrize(
@@ -277,13 +277,16 @@ def test_processes_share_rows_and_with_fsdp_the_weights(alone: Plan, processes: 
     rows = replace(alone, ranks=Ranks(size=processes))
     shared = replace(alone, ranks=Ranks(size=processes, sharded=True))
     assert rows.tokens * processes >= alone.tokens >= rows.tokens
-    assert rows.parts["base_4bit"] == alone.parts["base_4bit"]
+    assert rows.parts.base_4bit == alone.parts.base_4bit
     held = ("base_4bit", "base_dense", "adapter", "gradients", "optimizer")
     for name in held:
-        assert alone.parts[name] <= shared.parts[name] * processes <= alone.parts[name] + 2 * processes
+        whole, shard = alone.parts.by_name()[name], shared.parts.by_name()[name]
+        assert whole <= shard * processes <= whole + 2 * processes
     # The model is whole for a moment, when it is read.
-    whole = sum(alone.parts[name] for name in ("base_4bit", "base_dense", "adapter"))
-    assert whole <= shared.peak <= rows.peak + shared.parts["gathered"]
+    assert alone.parts.gathered is None
+    assert shared.parts.gathered is not None
+    whole = alone.parts.base_4bit + alone.parts.base_dense + alone.parts.adapter
+    assert whole <= shared.peak <= rows.peak + shared.parts.gathered
 
 
 def test_the_preset_is_split_and_what_was_named_is_kept(train: CommandLine) -> None:

@@ -78,7 +78,7 @@ def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict
 def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[object], None]) -> MathSettings:
     """The settings with the preset's batch in passes that fit the device; a batch that was named is kept."""
     named, usual = settings.recipe.tune, preset(settings.model or "pocket").recipe.tune
-    if (named.batch, named.accumulate) != (usual.batch, usual.accumulate) or settings.recipe.method == "grpo":
+    if (named.batch, named.accumulate) != (usual.batch, usual.accumulate):
         return settings
     longest = settings.data.rows.max_tokens
     plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.device, split=True)

@@ -99,8 +99,8 @@ def with_method(settings: MathSettings, method: str | None) -> MathSettings:
     if method not in METHODS:
         return settings
     changed = replace(settings, recipe=settings.recipe.with_method(method))
-    if method == "dpo":
+    if changed.recipe.spec.wants_wrong_traces:
         data = settings.data
         corpus, rows = replace(data.corpus, keep_dropped=True), replace(data.rows, policy="all")
         return replace(changed, data=replace(data, corpus=corpus, rows=rows))
-    return changed if changed.recipe.mergeable else replace(changed, until="tune")
+    return changed if changed.recipe.spec.mergeable else replace(changed, until="tune")

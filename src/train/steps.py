@@ -113,7 +113,7 @@ def check_run(run: MathRun) -> None:
     """
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
     run.formatting.check()
-    if not recipe.mergeable and until in ("merge", "export"):
+    if not recipe.spec.mergeable and until in ("merge", "export"):
         raise UserError(
             f"--method {recipe.method} trains no weights that could be merged",
             value=f"--until {until}",
@@ -185,7 +185,7 @@ def tune_step(run: MathRun) -> Step:
             return train_in(folder, run, advance=advance, say=run.say)
 
     inputs = {**run.model_files, "rows": run.rows.train}
-    if run.settings.recipe.method == "dpo" and run.rows.dropped.is_file():
+    if run.settings.recipe.spec.wants_wrong_traces and run.rows.dropped.is_file():
         inputs["wrong"] = run.rows.dropped
     settings = {"seed": run.settings.seed, **recipe_settings(run.settings.recipe)}
     return _step(run, "tune", run.adapter, inputs=inputs, settings=settings, build=build)

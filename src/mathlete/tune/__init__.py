@@ -15,7 +15,8 @@ not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is
 from mathlete.tune import ranks
 from mathlete.tune.adapters import AdapterFolder
 from mathlete.tune.fitting import plan_training
-from mathlete.tune.recipe import METHODS, Recipe
+from mathlete.tune.methods import METHODS
+from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
 from mathlete.tune.training import train_adapter
 

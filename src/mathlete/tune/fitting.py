@@ -22,14 +22,15 @@ def plan_training(
         longest: tokens of the longest row.
         gpu: a GPU of the table; None: this machine's device with the memory that is free.
         split: whether fewer rows a pass are planned where so many don't fit, with as many rows a step; the plan is then
-            for all the memory of this machine's device, so that a run that goes on later is split alike.
+            for all the memory of this machine's device, so that a run that goes on later is split alike. Groups of
+            samples stay together.
 
     Raises:
         UserError: the GPU is not in the table, or the model's config can't be read.
     """
     device = GPUS[_known(gpu)] if gpu else _this_device(free=not split)
     shape, ranks = Shape.of(source), Ranks.launched()
-    if split:
+    if split and not recipe.spec.grouped:
         # Devices of several processes may differ; all must take the same steps.
         recipe = broadcast_from_first_rank(split_to_fit(recipe, shape, device=device, longest=longest, ranks=ranks))
     return plan_for(shape, device=device, recipe=recipe, longest=longest, ranks=ranks)
@@ -51,7 +52,7 @@ def plan_for(shape: Shape, *, device: Device, recipe: Recipe, longest: int, rank
     """Plan with activation checkpointing as the settings say, or for `auto` only where it would not fit otherwise."""
     checkpointing = recipe.tune.checkpointing in ("on", "offload")
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing, ranks=ranks)
-    if recipe.tune.checkpointing == "auto" and plan.recomputable and not plan.fits:
+    if recipe.tune.checkpointing == "auto" and plan.spec.recomputable and not plan.fits:
         return replace(plan, checkpointing=True)
     return plan
 
@@ -78,9 +79,10 @@ def require_room(plan: Plan) -> None:
         UserError: it does not.
     """
     if not plan.fits:
-        largest = max(plan.parts, key=lambda name: plan.parts[name])
+        largest = plan.parts.largest
+        needed = gib(plan.parts.by_name()[largest])
         raise UserError(
-            f"training needs {gib(plan.peak):.1f} GiB, of which {largest} {gib(plan.parts[largest]):.1f} GiB",
+            f"training needs {gib(plan.peak):.1f} GiB, of which {largest} {needed:.1f} GiB",
             value=f"{plan.device.memory_gib:.1f} GiB on {plan.device.name}",
             cure=plan.cure,
         )

@@ -1,59 +1,26 @@
-"""Each method's model: the base as it is held, peft's configuration, its first weights; and how it is loaded again."""
+"""The one table of training methods: what is trained and how, what peft makes of it, what memory it needs.
 
-from typing import TYPE_CHECKING, Any
+Most methods differ from `lora` in a few fields only; a new one is one more entry of `METHODS`.
 
-from mathlete.models import ModelSource, load_model
-from mathlete.tune.adapters import forbid_repacking
-from mathlete.tune.recipe import Recipe
+>>> METHODS["full"].quantized, METHODS["prefix"].mergeable, METHODS["dora"].rate_factor
+(False, False, 1.0)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from mathlete.models import Shape
+from mathlete.tune.objectives import Objective, learn_from_rewards, learn_preferences, learn_rows
 from mathlete.tune.settings import Lora
-from mathlete.tune.shards import is_sharded, make_shardable
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-_EVA_ROWS = 64
-"""Rows whose activations EVA looks at, 8 at a time."""
+    from peft import PeftConfig
 
 
-def base_model(source: ModelSource, recipe: Recipe) -> Any:
-    """The model to be trained on: in 4 bits, or in fp32 where every weight is trained.
-
-    Raises:
-        UserError: it can't be loaded, or every weight of a quantised model is to be trained.
-    """
-    if recipe.quantized:
-        model = load_model(source, precision="nf4")
-        forbid_repacking(model)
-        return make_shardable(model) if is_sharded() else model
-    # Updates of bf16 weights are rounded away (arXiv 1710.03740, section 3.1); the computing is autocast.
-    return load_model(source, precision="dense", dtype="float32")
-
-
-def peft_config(recipe: Recipe) -> Any:
-    """peft's configuration of the method; None where every weight is trained."""
-    import peft
-
-    lora, method = recipe.lora, recipe.method
-    if method == "full":
-        return None
-    if method == "prefix":
-        return peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=lora.virtual_tokens)
-    if method == "prompt":
-        # Vectors of the vocabulary are a better start than random ones (arXiv 2104.08691, section 3.2).
-        return peft.PromptTuningConfig(
-            task_type="CAUSAL_LM", num_virtual_tokens=lora.virtual_tokens, prompt_tuning_init="SAMPLE_VOCAB"
-        )
-    if method == "ia3":
-        # Keys, values and the inner activations of the feed-forward layers (arXiv 2205.05638, section 3.3).
-        return peft.IA3Config(
-            task_type="CAUSAL_LM",
-            target_modules=["k_proj", "v_proj", "down_proj"],
-            feedforward_modules=["down_proj"],
-        )
-    return _lora_config(lora, rslora=method == "rslora", dora=method == "dora")
-
-
-def _lora_config(lora: Lora, *, rslora: bool, dora: bool) -> Any:
+def lora_config(lora: Lora, *, rslora: bool = False, dora: bool = False) -> "PeftConfig":
+    """Return peft's configuration of low-rank updates."""
     import peft
 
     return peft.LoraConfig(
@@ -70,25 +37,177 @@ def _lora_config(lora: Lora, *, rslora: bool, dora: bool) -> Any:
     )
 
 
-def set_first_weights(model: Any, *, recipe: Recipe, rows: "Dataset", padding: int) -> None:
-    """Trained weights in fp32, and EVA's first ones from the first rows."""
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-    if recipe.lora.init != "eva":
-        return
-    from peft import initialize_lora_eva_weights
+def _ia3_config(_: Lora) -> "PeftConfig":
+    import peft
 
-    initialize_lora_eva_weights(model, dataloader=_batches(rows, padding=padding, device=model.device))
+    # Keys, values and the inner activations of the feed-forward layers (arXiv 2205.05638, section 3.3).
+    targets, feedforward = ["k_proj", "v_proj", "down_proj"], ["down_proj"]
+    return peft.IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=feedforward)
 
 
-def _batches(rows: "Dataset", *, padding: int, device: Any) -> list[dict[str, Any]]:
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
+def _prefix_config(lora: Lora) -> "PeftConfig":
+    import peft
 
-    found = [torch.tensor(ids) for ids in rows[:_EVA_ROWS]["input_ids"]]
-    batches = []
-    for start in range(0, len(found), 8):
-        ids = pad_sequence(found[start : start + 8], batch_first=True, padding_value=padding)
-        batches.append({"input_ids": ids.to(device), "attention_mask": (ids != padding).long().to(device)})
-    return batches
+    return peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=lora.virtual_tokens)
+
+
+def _prompt_config(lora: Lora) -> "PeftConfig":
+    import peft
+
+    # Vectors of the vocabulary are a better start than random ones (arXiv 2104.08691, section 3.2).
+    return peft.PromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=lora.virtual_tokens, prompt_tuning_init="SAMPLE_VOCAB"
+    )
+
+
+def adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
+    """Return {name: (inputs, outputs)} of one block's linear layers that get an adapter."""
+    linears = shape.linears
+    return linears if "all-linear" in lora.targets else {name: linears[name] for name in lora.targets}
+
+
+def _adapted_outputs(shape: Shape, lora: Lora) -> int:
+    return sum(outputs for _, outputs in adapted_layers(shape, lora).values())
+
+
+def lora_parameters(shape: Shape, lora: Lora) -> int:
+    """Return the parameters of all low-rank updates: two matrices a layer, one as wide as its input, one its output."""
+    return shape.layers * lora.rank * sum(map(sum, adapted_layers(shape, lora).values()))
+
+
+def lora_inputs(shape: Shape, lora: Lora, width: int) -> int:
+    """Return the bytes a token of the adapters' inputs in one block, and of what comes out of their first matrix."""
+    adapted = adapted_layers(shape, lora)
+    inner = width * lora.rank * len(adapted)
+    if lora.dropout:
+        # Each keeps its own dropped input and the mask: a byte on a GPU, a number on a CPU.
+        mask = 1 if width == 2 else width
+        return inner + (width + mask) * sum(inputs for inputs, _ in adapted.values())
+    # Shared: q, k, v read one tensor, gate and up another; o reads what attention keeps already.
+    readers = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"down_proj"})
+    read = [next(iter(names & adapted.keys())) for names in readers if names & adapted.keys()]
+    return inner + width * sum(adapted[name][0] for name in read)
+
+
+def _ia3_inputs(shape: Shape, _lora: Lora, _width: int) -> int:
+    # What is scaled, in fp32: keys, values, and what goes into the last feed-forward layer.
+    return 4 * (2 * shape.kv_heads * shape.head_width + shape.intermediate)
+
+
+def _full_inputs(shape: Shape, _: Lora, width: int) -> int:
+    # Each layer's input, and what each norm scales.
+    return width * (2 * shape.hidden + shape.intermediate) + width * 2 * shape.hidden
+
+
+def _no_inputs(_shape: Shape, _lora: Lora, _width: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way of training; the defaults are those of LoRA on rows of traces."""
+
+    rate_factor: float = 1.0
+    """Learning rate in terms of the preset's, which is LoRA's. Full tuning's best is a tenth of that ("LoRA Without
+    Regret"). The others are starting points, not searched for: few trained numbers take larger steps, preferences and
+    rewards smaller ones."""
+    objective: Objective = learn_rows
+    """Makes the trainer."""
+    configure: "Callable[[Lora], PeftConfig | None]" = lora_config
+    """Makes peft's configuration; None where every weight is trained."""
+    quantized: bool = True
+    """Whether the base is held in 4 bits."""
+    mergeable: bool = True
+    """Whether what is trained can become part of the weights."""
+    takes_init: bool = True
+    """Whether `--lora.init` applies."""
+    packable: bool = True
+    """Whether rows can be packed."""
+    shardable: bool = True
+    """Whether FSDP can shard it."""
+    recomputable: bool = True
+    """Whether activations can be computed twice."""
+    wants_wrong_traces: bool = False
+    """Whether it also reads the traces that the format step found wrong."""
+    grouped: bool = False
+    """Whether a batch holds groups of `--grpo.generations` samples."""
+
+    parameters: Callable[[Shape, Lora], int] = lora_parameters
+    """Parameters that get a gradient."""
+    inputs: Callable[[Shape, Lora, int], int] = lora_inputs
+    """Bytes a token, for numbers of so many bytes, that one block keeps for the backward pass of what is trained."""
+    sequences: int = 1
+    """Sequences that a row becomes in a batch."""
+    prompt_tokens: Callable[[Lora], int] = lambda _: 0
+    """Tokens that each sequence gets in addition."""
+    masked: bool = False
+    """Whether attention gets a mask even for a batch of one row."""
+    gate_width: int | None = None
+    """Bytes of a number within the feed-forward layers; None: those of an activation."""
+
+
+METHODS: dict[str, Method] = {
+    "lora": Method(),
+    "rslora": Method(configure=partial(lora_config, rslora=True)),
+    "dora": Method(
+        configure=partial(lora_config, dora=True),
+        # A magnitude for each output; the outputs of both the layer and its adapter are scaled, in fp32.
+        parameters=lambda shape, lora: lora_parameters(shape, lora) + shape.layers * _adapted_outputs(shape, lora),
+        inputs=lambda shape, lora, width: lora_inputs(shape, lora, width) + 4 * 2 * _adapted_outputs(shape, lora),
+    ),
+    "full": Method(
+        rate_factor=0.1,
+        configure=lambda _: None,
+        quantized=False,
+        takes_init=False,
+        parameters=lambda shape, _: shape.parameters,
+        inputs=_full_inputs,
+    ),
+    "prefix": Method(
+        rate_factor=5.0,
+        configure=_prefix_config,
+        mergeable=False,  # virtual tokens before the prompt: no weight of the model holds them
+        takes_init=False,
+        packable=False,
+        shardable=False,
+        recomputable=False,  # the prefix is the KV cache that the second forward pass would need
+        parameters=lambda shape, lora: shape.layers * 2 * shape.kv_heads * shape.head_width * lora.virtual_tokens,
+        inputs=_no_inputs,
+        masked=True,
+    ),
+    "prompt": Method(
+        rate_factor=10.0,
+        configure=_prompt_config,
+        mergeable=False,
+        takes_init=False,
+        packable=False,
+        shardable=False,
+        parameters=lambda shape, lora: lora.virtual_tokens * shape.hidden,
+        inputs=_no_inputs,
+        prompt_tokens=lambda lora: lora.virtual_tokens,
+    ),
+    "ia3": Method(
+        rate_factor=5.0,
+        configure=_ia3_config,
+        takes_init=False,
+        parameters=lambda shape, _: shape.layers * (2 * shape.kv_heads * shape.head_width + shape.intermediate),
+        inputs=_ia3_inputs,
+        gate_width=4,  # its scales are fp32, and so is all that they scale
+    ),
+    "dpo": Method(
+        rate_factor=0.05,
+        objective=learn_preferences,
+        packable=False,
+        wants_wrong_traces=True,
+        sequences=2,
+        masked=True,
+    ),
+    "grpo": Method(rate_factor=0.25, objective=learn_from_rewards, packable=False, grouped=True),
+}
+"""peft's own names for what is trained on traces; full: every weight; dpo and grpo train a LoRA adapter."""
+
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    # The command line's choices are the table's.
+    MethodName = Literal[*METHODS]

@@ -1,4 +1,4 @@
-"""The memory plan: what training will need at its peak, part by part, before anything is loaded.
+"""The memory plan: what a training step needs at its peak, part by part, before anything is loaded.
 
 Counted from the shape of the model, not measured. Weights, adapter, gradients and optimizer are exact to the byte but
 for the allocator's rounding. Activations are the tensors that autograd keeps for the backward pass of a Qwen2 or Llama
@@ -8,11 +8,12 @@ tests count the saved tensors of real models against this. Not covered: fragment
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import Device, Shape
+from mathlete.tune.methods import Method
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
@@ -20,14 +21,47 @@ from mathlete.tune.settings import Lora, Tune
 if TYPE_CHECKING:
     from rich.table import Table
 
-_TILE_TOKENS, _TILE_WORDS = 4096, 32768
+_TILE_TOKENS, _TILE_ENTRIES = 4096, 32768
 """The loss is computed in tiles of so many tokens and vocabulary entries (TRL 1.16, `kernels/chunked_logprob.py`)."""
 _CONTEXT_BYTES = 768 * 2**20
-"""CUDA's own share of a GPU, not in torch's counts: 0.75 GiB on an H200 with bitsandbytes and Triton loaded."""
+"""What CUDA itself takes of a GPU, not in torch's counts: 0.75 GiB on an H200 with bitsandbytes and Triton loaded."""
 _IN_FLIGHT = 5
 """Tensors that TRL has on the GPU while it moves activations away (`max_fwd_stash_size`)."""
-_QUIET_SHARE = 0.95
+_USABLE_SHARE = 0.95
 """Share of a device's memory a plan may fill: the allocator's gaps need the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryParts:
+    """What makes up the peak of a training step, bytes."""
+
+    base_4bit: int
+    base_dense: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    gathered: int | None
+    """With FSDP, what each process has of unsharded weights while it computes; None without."""
+    activations: int
+    logits: int
+    backward: int
+    """What the backward pass needs beyond the loss's buffers."""
+    cuda_context: int
+
+    def by_name(self) -> dict[str, int]:
+        """Return {part: bytes} of the parts that there are."""
+        return {name: count for name, count in asdict(self).items() if count is not None}
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self.by_name().values())
+
+    @property
+    def largest(self) -> str:
+        """The name of the largest part."""
+        parts = self.by_name()
+        return max(parts, key=lambda name: parts[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,157 +88,113 @@ class Plan:
         return self.recipe.tune
 
     @property
-    def recomputable(self) -> bool:
-        """Whether activations can be computed twice: a prefix is the cache that they would need."""
-        return self.recipe.method != "prefix"
+    def spec(self) -> Method:
+        """The method's entry in the table."""
+        return self.recipe.spec
 
     def with_tune(self, **changed: Any) -> "Plan":
-        """The plan with other settings of the training."""
+        """Return the plan with other settings of the training."""
         return replace(self, recipe=replace(self.recipe, tune=replace(self.tune, **changed)))
 
     @property
     def tokens(self) -> int:
-        """Tokens of the largest batch in each process; of a pair both traces."""
-        rows = math.ceil(self.tune.batch / self.ranks.size) * (2 if self.recipe.method == "dpo" else 1)
-        return rows * (self.tune.pack or self._row)
+        """Tokens of the largest batch in each process."""
+        sequences = math.ceil(self.tune.batch / self.ranks.size) * self.spec.sequences
+        return sequences * (self.tune.pack or self._row)
 
     @property
     def _row(self) -> int:
-        return self.longest + (self.lora.virtual_tokens if self.recipe.method == "prompt" else 0)
+        return self.longest + self.spec.prompt_tokens(self.lora)
 
     @cached_property
-    def parts(self) -> dict[str, int]:
-        """{part: bytes} at the peak, where the backward pass begins or, if that needs more, within its first block.
-
-        `backward` is what the latter needs beyond the buffers of the loss, which are gone by then. Of shared weights
-        (FSDP) `gathered` is what each process has whole while it computes.
-        """
-        shares, quantized = self.ranks.shards, self.recipe.quantized
-        adapter = math.ceil(4 * self.trained_parameters / shares)
+    def parts(self) -> MemoryParts:
+        """The parts of the peak, which is where the backward pass begins or, if that needs more, in its first block."""
+        shards, quantized = self.ranks.shards, self.spec.quantized
+        adapter = math.ceil(4 * self.trained_parameters / shards)
+        # Where every weight is trained, base and adapter are one: it is counted as what is trained.
         base = nf4_bytes(self.shape) if quantized else 0
-        dense = self.device.activation_bytes * self.shape.dense_parameters if quantized else 0
-        gpu = self.device.capability is not None
-        return {
-            "base_4bit": math.ceil(base / shares),
-            "base_dense": math.ceil(dense / shares),
-            "adapter": adapter,
-            "gradients": adapter,
-            "optimizer": 2 * adapter,
-            **({"gathered": self._gathered(base=base, dense=dense)} if shares > 1 else {}),
-            "activations": self._kept,
-            "logits": self._logits,
-            "backward": max(0, self._backward - self._logits),
-            "cuda_context": _CONTEXT_BYTES if gpu else 0,
-        }
+        dense = self._width * self.shape.dense_parameters if quantized else 0
+        return MemoryParts(
+            base_4bit=math.ceil(base / shards),
+            base_dense=math.ceil(dense / shards),
+            adapter=adapter,
+            gradients=adapter,
+            optimizer=2 * adapter,  # AdamW's two moments, fp32 as the weights are
+            gathered=self._gathered(base=base, dense=dense) if shards > 1 else None,
+            activations=self._kept,
+            logits=self._logits,
+            # The loss's buffers are gone when the backward pass reaches the blocks: only what exceeds them counts.
+            backward=max(0, self._backward - self._logits),
+            cuda_context=0 if self.device.capability is None else _CONTEXT_BYTES,
+        )
 
     def _gathered(self, *, base: int, dense: int) -> int:
-        """A block at work, the next one on its way, and all that is outside of blocks; or the model as it is read."""
+        """Bytes of unsharded weights: while computing, or if that is more, while the model is read."""
         trained = 4 * self.trained_parameters
-        at_work = 2 * (base + trained) // self.shape.layers + dense
-        read = (base + dense + trained) * (self.ranks.shards - 1) // self.ranks.shards
-        return max(at_work, read - self._kept - self._logits)
+        # FSDP fetches the next block while one computes; what lies outside of blocks stays gathered.
+        computing = 2 * (base + trained) // self.shape.layers + dense
+        # Each process reads the whole model before it keeps its shard, but holds no activations yet.
+        reading = (base + dense + trained) * (self.ranks.shards - 1) // self.ranks.shards
+        return max(computing, reading - self._kept - self._logits)
 
     @property
     def peak(self) -> int:
         """Bytes in all."""
-        return sum(self.parts.values())
+        return self.parts.total
 
     @property
     def allocated(self) -> int:
         """Bytes of the peak that torch itself counts (`torch.cuda.max_memory_allocated`)."""
-        return self.peak - self.parts["cuda_context"]
+        return self.peak - self.parts.cuda_context
 
     @property
     def fits(self) -> bool:
         """Whether the device has room for it."""
-        return self.peak <= _QUIET_SHARE * self.device.memory
-
-    @cached_property
-    def _adapted(self) -> dict[str, tuple[int, int]]:
-        linears = self.shape.linears
-        return linears if "all-linear" in self.lora.targets else {name: linears[name] for name in self.lora.targets}
+        return self.peak <= _USABLE_SHARE * self.device.memory
 
     @property
     def trained_parameters(self) -> int:
         """Parameters that get a gradient."""
-        shape, method = self.shape, self.recipe.method
-        keys = shape.kv_heads * shape.head_width
-        if method == "full":
-            return shape.parameters
-        if method == "prompt":
-            return self.lora.virtual_tokens * shape.hidden
-        if method == "prefix":
-            return shape.layers * 2 * keys * self.lora.virtual_tokens
-        if method == "ia3":
-            return shape.layers * (2 * keys + shape.intermediate)
-        magnitudes = sum(outputs for _, outputs in self._adapted.values()) if method == "dora" else 0
-        return shape.layers * (self.lora.rank * sum(map(sum, self._adapted.values())) + magnitudes)
+        return self.spec.parameters(self.shape, self.lora)
+
+    @property
+    def _width(self) -> int:
+        return self.device.activation_bytes
 
     @property
     def _kept(self) -> int:
         """Bytes that the forward pass leaves for the backward pass."""
-        width, hidden, layers = self.device.activation_bytes, self.shape.hidden, self.shape.layers
-        # What the last norm and the loss keep.
-        end = self.tokens * (4 + width) * hidden
+        layers, hidden_states = self.shape.layers, self.tokens * self.shape.hidden
+        last_norm_and_loss = hidden_states * (4 + self._width)
         if self.checkpointing:
-            # Moved to the machine's memory, only the last few are still here (TRL 1.16, `OffloadActivations`).
+            # Of each block only its input is kept. Offloaded, only the last few are still on the GPU (TRL 1.16,
+            # `OffloadActivations`).
             blocks = min(layers, _IN_FLIGHT) if self.tune.checkpointing == "offload" else layers
-            return blocks * self.tokens * width * hidden + end
-        return layers * self._block + end
+            return blocks * hidden_states * self._width + last_norm_and_loss
+        return layers * self._block + last_norm_and_loss
 
     @property
     def _block(self) -> int:
         """Bytes that one block keeps for the backward pass."""
         # Under autocast each adapter matrix is kept in 16 bits too.
-        width = self.device.activation_bytes
-        casts = 0 if width == 4 else width * self.trained_parameters // self.shape.layers
-        return self.tokens * self._block_a_token + self._masks + self._scores + casts
+        casts = 0 if self._width == 4 else self._width * self.trained_parameters // self.shape.layers
+        return self.tokens * self._block_per_token + self._masks + self._scores + casts
 
     @property
-    def _block_a_token(self) -> int:
-        shape, width = self.shape, self.device.activation_bytes
+    def _block_per_token(self) -> int:
+        shape, width = self.shape, self._width
         queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
         # With a mask, transformers repeats keys and values for every head.
         attention = width * (2 * queries + 2 * (queries if self._masked else keys)) + 4 * shape.heads
-        # Gate, its activation, up. IA3's fp32 scales make all that follows them fp32 too.
-        gated = (4 if self.recipe.method == "ia3" else width) * 3 * shape.intermediate
+        # Gate, its activation, up.
+        gated = (self.spec.gate_width or width) * 3 * shape.intermediate
         norms = 2 * (4 * shape.hidden + 4)  # in fp32
-        return attention + gated + norms + self._adapter_inputs
-
-    @property
-    def _adapter_inputs(self) -> int:
-        """Bytes a token that what is trained in one block keeps beside the block's own."""
-        shape, width, method = self.shape, self.device.activation_bytes, self.recipe.method
-        if method in ("prefix", "prompt"):
-            return 0
-        if method == "ia3":
-            # What is scaled: keys, values, and what goes into the last feed-forward layer.
-            return 4 * (2 * shape.kv_heads * shape.head_width + shape.intermediate)
-        if method == "full":
-            # Each layer's input, and what each norm scales.
-            return width * (2 * shape.hidden + shape.intermediate) + width * 2 * shape.hidden
-        # DoRA scales the outputs of both the layer and its adapter, in fp32.
-        scaled = 4 * 2 * sum(outputs for _, outputs in self._adapted.values()) if method == "dora" else 0
-        return scaled + self._lora_inputs
-
-    @property
-    def _lora_inputs(self) -> int:
-        """Bytes a token of the adapters' inputs and of what comes out of their first matrix."""
-        width, adapted = self.device.activation_bytes, self._adapted
-        inner = width * self.lora.rank * len(adapted)
-        if self.lora.dropout:
-            # Each keeps its own dropped input and the mask: a byte on a GPU, a number on a CPU.
-            mask = 1 if width == 2 else width
-            return inner + (width + mask) * sum(inputs for inputs, _ in adapted.values())
-        # Shared: q, k, v read one tensor, gate and up another; o reads what attention keeps already.
-        readers = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"down_proj"})
-        read = [next(iter(some & adapted.keys())) for some in readers if some & adapted.keys()]
-        return inner + width * sum(adapted[name][0] for name in read)
+        return attention + gated + norms + self.spec.inputs(shape, self.lora, width)
 
     @property
     def _masked(self) -> bool:
-        """Whether attention is given a mask: for padded and for packed batches."""
-        return self.tune.batch > 1 or self.tune.pack is not None or self.recipe.method in ("prefix", "dpo")
+        """Whether attention gets a mask: for padded and for packed batches."""
+        return self.tune.batch > 1 or self.tune.pack is not None or self.spec.masked
 
     @property
     def _masks(self) -> int:
@@ -212,36 +202,36 @@ class Plan:
         if not self._masked:
             return 0
         side = self.tokens if self.tune.pack else self._row
-        return self.device.activation_bytes * side * self.tokens
+        return self._width * side * self.tokens
 
     @property
     def _scores(self) -> int:
         """Attention's scores, where they are kept: fp32, a square for each head.
 
-        Without a mask transformers lets heads share keys. Flash attention takes that, and needs capability 8.0; the
-        memory-efficient kernel does not, and torch falls back to plain arithmetic (seen on an H200 with flash barred).
+        Without a mask transformers lets heads share keys. Flash attention takes that, and needs the same capability 8.0
+        as bf16; the memory-efficient kernel does not, and torch falls back to plain arithmetic (seen on an H200 with
+        flash barred).
         """
-        materialised = self.device.capability is not None and not self.device.has_bf16 and not self._masked
-        if not materialised or self.shape.heads == self.shape.kv_heads:
+        plain = self.device.capability is not None and not self.device.has_bf16 and not self._masked
+        if not plain or self.shape.heads == self.shape.kv_heads:
             return 0
         return 4 * self.shape.heads * self.longest * self.tokens
 
     @property
     def _logits(self) -> int:
-        """The loss's tile of logits and the gradient of the hidden states, in fp32 and as handed on."""
-        tile = min(self.tokens, _TILE_TOKENS) * min(self.shape.vocabulary, _TILE_WORDS)
-        width = self.device.activation_bytes
+        """Bytes of the loss: its tile of logits and the gradient of the hidden states, in fp32 and as handed on."""
+        tile = min(self.tokens, _TILE_TOKENS) * min(self.shape.vocabulary, _TILE_ENTRIES)
         # Without Triton's kernels, torch makes some fp32 copies of the tile.
         copies = 4 * 5 * tile if self.device.capability is None else 0
-        return width * tile + copies + self.tokens * self.shape.hidden * (4 + width)
+        return self._width * tile + copies + self.tokens * self.shape.hidden * (4 + self._width)
 
     @property
     def _backward(self) -> int:
-        """What walking back through one block needs: a dequantised layer, gradients, and the block computed again."""
+        """Bytes of the backward pass in one block: a dequantised layer, gradients, and the block computed again."""
         largest = max(inputs * outputs for inputs, outputs in self.shape.linears.values())
         again = self._block if self.checkpointing else 0
         gradients = self.tokens * 3 * self.shape.intermediate
-        return again + 2 * self._scores + self.device.activation_bytes * (largest + gradients)
+        return again + 2 * self._scores + self._width * (largest + gradients)
 
     @property
     def cure(self) -> str:
@@ -256,13 +246,13 @@ class Plan:
     def _cheaper(self) -> "Iterator[tuple[str, Plan]]":
         """Yield plans that need less, with their flags: those that change no result first."""
         plan, flags = self, ""
-        if not plan.checkpointing and plan.recomputable:
+        if not plan.checkpointing and plan.spec.recomputable:
             plan = replace(plan.with_tune(checkpointing="on"), checkpointing=True)
             yield "--tune.checkpointing auto", plan
         if plan.tune.batch > plan.ranks.size:
             rows = plan.tune.batch * plan.tune.accumulate
             # GRPO compares the samples of one problem, which must be in one batch.
-            group = plan.recipe.grpo.generations if plan.recipe.method == "grpo" else 1
+            group = plan.recipe.grpo.generations if plan.spec.grouped else 1
             least = math.lcm(group, plan.ranks.size)
             flags = f"--tune.batch {least} --tune.accumulate {max(1, rows // least)} "
             plan = plan.with_tune(batch=least, accumulate=max(1, rows // least))
@@ -271,7 +261,7 @@ class Plan:
             flags += f"--tune.pack {plan.longest} "
             plan = plan.with_tune(pack=plan.longest)
             yield flags.strip(), plan
-        if plan.device.capability is not None and plan.recomputable and plan.tune.checkpointing != "offload":
+        if plan.device.capability is not None and plan.spec.recomputable and plan.tune.checkpointing != "offload":
             flags += "--tune.checkpointing offload "
             plan = plan.with_tune(checkpointing="offload")
             yield flags.strip(), plan
@@ -282,7 +272,9 @@ class Plan:
 
     def summary(self) -> str:
         """Say the plan in a line."""
-        parts = ", ".join(f"{name} {gib(count):.2f}" for name, count in self.parts.items() if gib(count) >= 0.01)
+        parts = ", ".join(
+            f"{name} {gib(count):.2f}" for name, count in self.parts.by_name().items() if gib(count) >= 0.01
+        )
         recomputed = "computed twice" if self.checkpointing else "kept"
         return (
             f"memory: {gib(self.peak):.2f} GiB of {self.device.memory_gib:.1f} on {self.device.name} for batches of "
@@ -293,7 +285,7 @@ class Plan:
         """Return the plan as a line of JSON: {"peak_gib", "parts", "fits", "cure", …}, GiB."""
         return {
             "peak_gib": round(gib(self.peak), 3),
-            "parts": {name: round(gib(count), 4) for name, count in self.parts.items()},
+            "parts": {name: round(gib(count), 4) for name, count in self.parts.by_name().items()},
             "fits": self.fits,
             "cure": self.cure,
             "device": self.device.name,
@@ -317,7 +309,7 @@ class Plan:
         table.add_column("part", footer="peak")
         verdict = f"of {device.memory_gib:.2f}" if self.fits else f"too much for {device.memory_gib:.2f}"
         table.add_column("GiB", footer=f"{gib(self.peak):.3f} {verdict}", justify="right")
-        for name, count in self.parts.items():
+        for name, count in self.parts.by_name().items():
             table.add_row(name, f"{gib(count):.3f}")
         if cure := self.cure:
             table.caption = f"{caption}\nFix: {cure}"
@@ -325,7 +317,7 @@ class Plan:
 
 
 def nf4_bytes(shape: Shape) -> int:
-    """Bytes of the blocks' linear layers in NF4 with double quantisation (arXiv 2305.14314, section 3).
+    """Return the bytes of the blocks' linear layers in NF4 with double quantisation (arXiv 2305.14314, section 3).
 
     Half a byte a weight; a byte of scale for 64 weights; 4 bytes of scale for 256 of those; the two code books.
     """

@@ -1,23 +1,37 @@
-"""Pairs for DPO, built from the formatted traces: a problem's shortest right trace, and a longer or a wrong one.
+"""Pairs for DPO, made of the formatted traces: a problem's shortest right trace, and a longer or a wrong one.
 
 That is what AIMO-2's second place trained on, to make a reasoning model answer in fewer tokens. Wrong traces are those
-that the format step found wrong and kept aside (`--keep-dropped`).
+that the format step judged wrong and kept aside (`--keep-dropped`).
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mathlete.errors import UserError
 from mathlete.overlap import hash_statement
 from mathlete.prompts import PromptFormat
 from mathlete.rows import RowFiles
-from mathlete.tune.recipe import Dpo
+from mathlete.tune.settings import Dpo
 
 
-def preference_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_tokens: int) -> list[dict[str, Any]]:
-    """Rows {"prompt_ids", "chosen_ids", "rejected_ids", "tokens", "kind"}; kind is "longer" or "wrong".
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A row of TRL's DPOTrainer."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    tokens: int
+    """Of the prompt with the longer completion."""
+    kind: Literal["longer", "wrong"]
+    """Why the other one is rejected."""
+
+
+def preference_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_tokens: int) -> list[Pair]:
+    """Make the pairs of all problems.
 
     Args:
         data: the format step's folder.
@@ -31,16 +45,15 @@ def preference_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_toke
     import datasets
 
     files = RowFiles(data)
-    rows = datasets.load_from_disk(files.train)
     right: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
+    for row in datasets.load_from_disk(files.train):
         right[hash_statement(row["statement"])].append(row)
     wrong: dict[str, list[list[int]]] = defaultdict(list)
     for statement, completion in files.wrong_completions(prompts):
         wrong[hash_statement(statement)].append(completion)
     pairs = []
-    for key, some in right.items():
-        pairs += [pair for pair in _pairs(some, wrong[key], config) if pair["tokens"] <= max_tokens][: config.pairs]
+    for key, rows in right.items():
+        pairs += [pair for pair in _pairs(rows, wrong[key], config) if pair.tokens <= max_tokens][: config.pairs]
     if not pairs:
         raise UserError(
             "--method dpo needs problems with a right trace and a longer or a wrong one",
@@ -50,19 +63,21 @@ def preference_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_toke
     return pairs
 
 
-def _pairs(rows: list[dict[str, Any]], wrong: list[list[int]], config: Dpo) -> Iterator[dict[str, Any]]:
-    """Pairs of one problem, wrong traces and longer ones in turn, the longest first."""
+def _pairs(rows: list[dict[str, Any]], wrong: list[list[int]], config: Dpo) -> Iterator[Pair]:
+    """Yield the pairs of one problem, wrong traces and longer ones in turn, the longest first."""
+    # Of equally short traces any would do; the tokens decide, so that the same rows give the same pairs.
     best = min(rows, key=lambda row: (row["tokens"], row["input_ids"]))
-    at = best["prompt_tokens"]
-    prompt, chosen = best["input_ids"][:at], best["input_ids"][at:]
-    others = [row["input_ids"][row["prompt_tokens"] :] for row in rows]
-    longer = [ids for ids in others if len(chosen) <= config.shorter * len(ids)]
-    kinds = {kind: sorted(some, key=len) for kind, some in (("wrong", wrong), ("longer", longer))}
-    while any(kinds.values()):
-        for kind, some in kinds.items():
-            if some:
-                rejected = some.pop()
-                tokens = at + max(len(chosen), len(rejected))
-                yield {
-                    "prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected, "tokens": tokens, "kind": kind
-                }  # fmt: skip
+    start = best["prompt_tokens"]
+    prompt, chosen = best["input_ids"][:start], best["input_ids"][start:]
+    completions = [row["input_ids"][row["prompt_tokens"] :] for row in rows]
+    longer = [ids for ids in completions if len(chosen) <= config.shorter * len(ids)]
+    rejected: dict[Literal["wrong", "longer"], list[list[int]]] = {
+        "wrong": sorted(wrong, key=len),
+        "longer": sorted(longer, key=len),
+    }
+    while any(rejected.values()):
+        for kind, remaining in rejected.items():
+            if remaining:
+                ids = remaining.pop()
+                tokens = start + max(len(chosen), len(ids))
+                yield Pair(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=ids, tokens=tokens, kind=kind)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.prompts import PromptFormat
 from mathlete.rows import RowFiles
-from mathlete.tune.recipe import Grpo
+from mathlete.tune.settings import Grpo
 
 if TYPE_CHECKING:
     from datasets import Dataset

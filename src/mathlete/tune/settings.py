@@ -9,8 +9,8 @@ from mathlete.errors import require
 Target = Literal["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """A linear layer of each block, as Qwen2 and Llama name them; all-linear: every one but the output layer."""
 
-Init = Literal["default", "gaussian", "eva", "pissa", "olora", "loftq", "corda", "orthogonal"]
-"""First weights of an adapter, by peft's names; default: zero in effect."""
+Init = Literal["default", "gaussian", "eva"]
+"""First weights of an adapter, by peft's names. Of its other ones none works on a 4-bit base (docs/training.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,7 @@ class Lora:
     """Layers that get one; all of them is what matches full tuning (arXiv 2305.14314, section 4)."""
 
     init: Init = "default"
-    """First weights: default, gaussian, eva (from the first rows' activations, arXiv 2410.07170); the others do not
-    work on a 4-bit base."""
+    """First weights: default (no effect at first), gaussian, or eva (from activations, arXiv 2410.07170)."""
     virtual_tokens: int = 16
     """Tokens before the prompt that --method prefix and prompt train, 1 or more."""
 
@@ -38,7 +37,7 @@ class Lora:
         return "all-linear" if "all-linear" in self.targets else list(self.targets)
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         alone = "all-linear" not in self.targets or len(self.targets) == 1
         require(
             ("lora.targets", " ".join(self.targets) or "none", bool(self.targets) and alone, "layers, or all-linear"),
@@ -65,23 +64,23 @@ class Tune:
     """Put rows into shared sequences of so many tokens, at least the longest row's; None: pad each to its batch. A
     batch is then so many sequences: 1 is best, for where there is no FlashAttention its mask is quadratic."""
     accumulate: int = 1
-    """Forward passes of one optimizer step, 1 or more."""
+    """Gradient accumulation: forward passes of one optimizer step, 1 or more."""
     warmup: float = 0.05
-    """Share of the steps in which the rate rises, 0 to 1."""
+    """Share of the steps in which the learning rate rises, 0 to 1."""
     clip: float = 1.0
     """Largest norm of the gradient, above 0."""
     checkpointing: Literal["auto", "on", "off", "offload"] = "auto"
     """Compute activations twice instead of keeping them; auto: where the memory plan fits only so; offload: and move
-    what is still kept into the machine's memory, which needs a GPU."""
+    those that are still kept off the GPU, into main memory."""
     compile: bool = False
-    """Compile the model's graph first (torch.compile): minutes that only a long run on a GPU makes good."""
+    """Compile the model's graph first (torch.compile): takes minutes, which only a long run on a GPU wins back."""
     save_every: int = 50
     """Steps between checkpoints, 1 or more: what a kill can cost."""
     log_every: int = 10
     """Steps between points of the loss curve, 1 or more."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("tune.rate", self.rate, self.rate > 0, "above 0"),
             ("tune.epochs", self.epochs, 0 < self.epochs < math.inf, "above 0"),
@@ -95,10 +94,61 @@ class Tune:
             ("tune.log-every", self.log_every, self.log_every >= 1, "at least 1"),
         )
 
+    @property
+    def step_rows(self) -> int:
+        """Rows of one optimizer step."""
+        return self.batch * self.accumulate
+
     def steps_for(self, rows: int) -> int:
-        """Optimizer steps over so many rows.
+        """Return the optimizer steps over so many rows.
 
         >>> Tune(batch=4, epochs=2.0).steps_for(10)
         5
         """
-        return self.steps or math.ceil(self.epochs * rows / (self.batch * self.accumulate))
+        return self.steps or math.ceil(self.epochs * rows / self.step_rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dpo:
+    """Preference between two traces of one problem (arXiv 2305.18290): the shorter right one wins."""
+
+    beta: float = 0.1
+    """How strongly the model is held to where it began, above 0; 0.1 is the paper's."""
+    shorter: float = 0.8
+    """A right trace is preferred to another right one where it has at most this share of its tokens, above 0 to 1."""
+    pairs: int = 4
+    """Most pairs of one problem, 1 or more."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        require(
+            ("dpo.beta", self.beta, self.beta > 0, "above 0"),
+            ("dpo.shorter", self.shorter, 0 < self.shorter <= 1, "above 0 to 1"),
+            ("dpo.pairs", self.pairs, self.pairs >= 1, "at least 1"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grpo:
+    """Reward for right answers, relative to a group of samples of one problem (arXiv 2402.03300, section 4.1)."""
+
+    generations: int = 8
+    """Samples of a problem, 2 or more."""
+    max_tokens: int = 256
+    """Cap on a sample, tokens."""
+    temperature: float = 1.0
+    """Of the samples, above 0; 1 samples from the model that is trained."""
+    brevity: float = 0.2
+    """Bonus of a right answer that has no tokens at all; it falls to 0 at the cap. 0 or more; 0: none."""
+    beta: float = 0.0
+    """Weight of the KL to the model at the start, 0 or more; 0 as in DAPO (arXiv 2503.14476, section 2.3)."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        require(
+            ("grpo.generations", self.generations, self.generations >= 2, "at least 2"),
+            ("grpo.max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
+            ("grpo.temperature", self.temperature, self.temperature > 0, "above 0"),
+            ("grpo.brevity", self.brevity, self.brevity >= 0, "at least 0"),
+            ("grpo.beta", self.beta, self.beta >= 0, "at least 0"),
+        )

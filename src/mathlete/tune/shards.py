@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.models import Device
+from mathlete.tune.methods import METHODS
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def require_shardable(method: str, environment: Mapping[str, str] = os.environ) 
     """
     if not is_sharded(environment):
         return
-    if method in ("prefix", "prompt"):
+    if not METHODS[method].shardable:
         cure = 'use --config_file "$(python -m train launch-config ddp)": virtual tokens need a whole base on each GPU'
         raise UserError("FSDP can't shard virtual tokens", value=f"--method {method}", cure=cure)
     if int(environment.get("WORLD_SIZE", 1)) < 2:

@@ -63,10 +63,10 @@ def train_adapter(
     training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
     trainer, plan = training.trainer, training.plan
     # Counted now, and not kept: shares take the weights' place.
-    trained = [(weight.numel(), weight.dtype) for weight in trainer.model.parameters() if weight.requires_grad]
+    trained = [(weight.numel(), weight.dtype) for weight in training.model.parameters() if weight.requires_grad]
     # What is trained, two moments and the same as saved, in two checkpoints.
     require_space(adapter, needed_bytes=8 * sum(count * 4 for count, _ in trained))
-    meter = Meter(training.lengths, rows=recipe.tune.batch * recipe.tune.accumulate)
+    meter = Meter(training.lengths, rows=recipe.tune.step_rows)
     trainer.add_callback(_follower(adapter, meter=meter, advance=advance))
     checkpoint = broadcast_from_first_rank(AdapterFolder(adapter).last_checkpoint() if is_first_rank() else None)
     if checkpoint is not None:
@@ -75,7 +75,7 @@ def train_adapter(
     with told(lambda: _kept(adapter)):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if is_sharded():
-        say(describe_shards(trainer.model))
+        say(describe_shards(training.model))
     _save(trainer, adapter)
     curve = _curve(trainer.state.log_history)
     if is_first_rank():
@@ -86,7 +86,7 @@ def train_adapter(
     return {
         "method": recipe.method,
         "steps": training.steps,
-        "rows_seen": training.steps * recipe.tune.batch * recipe.tune.accumulate,
+        "rows_seen": training.steps * recipe.tune.step_rows,
         "trainable_parameters": sum(count for count, _ in trained),
         "adapter_dtype": str(trained[0][1]).removeprefix("torch."),
         "first_loss": curve[0]["loss"],
