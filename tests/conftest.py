@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from mathlete.shipped import data_folder
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -22,6 +25,10 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+"""What must stay as it is, word for word."""
+POCKET = data_folder() / "pocket" / "model"
+POCKET_VAL = data_folder() / "pocket" / "pocket_val.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,15 @@ class CommandLine:
             sys.stderr.write(done[1])
         return Done(code, *done)
 
+    def help(self, *words: object) -> str:
+        """What --help prints on a terminal of 100 columns without colours."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", "100")
+            patch.setenv("NO_COLOR", "1")
+            done = self(*words, "--help")
+        assert done.code == 0, done.stderr
+        return done.stdout
+
     def process(self, *words: object, folder: Path | None = None, **environment: str) -> Done:
         """Run the command in a process and a folder of its own, as a user does."""
         done = subprocess.run(
@@ -101,12 +117,33 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def train() -> CommandLine:
+def undrawn() -> Iterator[Any]:
+    """Figures are made and saved, not drawn, which would be half of what a small run costs; gives the real savefig."""
+    from matplotlib.figure import Figure
+
+    savefig = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, file, **how: Path(file).write_bytes(b"\x89PNG"))
+        yield savefig
+
+
+@pytest.fixture(scope="module")
+def drawn(undrawn: Any) -> Iterator[None]:
+    """Figures are drawn after all, for tests that look at them."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", undrawn)
+        yield
+
+
+@pytest.fixture(scope="session")
+def train(undrawn: Any) -> CommandLine:
     return CommandLine("train")
 
 
 @pytest.fixture(scope="session")
-def evaluate() -> CommandLine:
+def evaluate(undrawn: Any) -> CommandLine:
     return CommandLine("eval")
 
 

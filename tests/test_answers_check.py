@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.__main__ import COMMANDS
 from mathlete.answers import compare, extract
 from mathlete.answers.check import check_file, judge, measure, our_verdict, read_cases
-from mathlete.command import run_command_line
+from tests.conftest import CommandLine
 
 CASES: list[dict[str, object]] = [
     {"id": "a", "kind": "equiv", "gold": "1/2", "pred": "0.5", "expected": True, "source": "ours:1"},
@@ -25,10 +24,6 @@ def cases(tmp_path: Path) -> Path:
     file = tmp_path / "cases.jsonl"
     file.write_text("\n".join(json.dumps(case) for case in CASES) + "\n\n")
     return file
-
-
-def run(*words: object) -> int:
-    return run_command_line(["check", *map(str, words)], prog="python -m eval", commands=COMMANDS)
 
 
 def test_the_report_counts_both_kinds_of_mistakes(cases: Path) -> None:
@@ -49,13 +44,12 @@ def test_the_report_counts_both_kinds_of_mistakes(cases: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_judges_beside_math_verify_and_writes_verdicts(
-    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cases: Path, tmp_path: Path, evaluate: CommandLine
 ) -> None:
     out = tmp_path / "new" / "verdicts.jsonl"
-    assert run(cases, "--against", "math-verify", "--out", out, "--json") == 0
-    printed = capsys.readouterr()
-    line = json.loads(printed.out.splitlines()[-1])
-    assert "math-verify" in printed.err
+    printed = evaluate("check", cases, "--against", "math-verify", "--out", out, "--json")
+    line = printed.result
+    assert "math-verify" in printed.stderr
     assert line["against"]["math-verify"]["cases"] == line["cases"] == 6
     assert line["against"]["math-verify"]["false_accepts"] == 1  # 2t
     verdicts = [json.loads(verdict) for verdict in out.read_text().splitlines()]
@@ -76,24 +70,22 @@ def test_the_command_judges_beside_math_verify_and_writes_verdicts(
         ('{"id": 7, "kind": "equiv", "gold": "1", "pred": "1", "expected": true}', "2: id must be a string, got 7"),
     ],
 )  # fmt: skip
-def test_a_malformed_line_is_named(
-    line: str, message: str, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_malformed_line_is_named(line: str, message: str, cases: Path, tmp_path: Path, evaluate: CommandLine) -> None:
     cases.write_text(json.dumps(CASES[0]) + "\n" + line + "\n")
-    assert run(cases, "--out", tmp_path / "verdicts.jsonl") == 2
-    assert message in capsys.readouterr().err
+    assert message in evaluate("check", cases, "--out", tmp_path / "verdicts.jsonl").refusal
     assert not (tmp_path / "verdicts.jsonl").exists()
 
 
-def test_a_file_without_cases_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path / "none.jsonl") == 2
-    (tmp_path / "empty.jsonl").write_text("\n")
-    assert run(tmp_path / "empty.jsonl") == 2
-    (tmp_path / "binary.jsonl").write_bytes(b"\xff")
-    assert run(tmp_path / "binary.jsonl") == 2
-    errors = capsys.readouterr().err
-    assert errors.count("must be readable JSONL") == 2
-    assert "the file must hold a case" in errors
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "must be readable JSONL"), (b"\n", "the file must hold a case"), (b"\xff", "must be readable JSONL")],
+)
+def test_a_file_without_cases_is_refused(
+    tmp_path: Path, content: bytes | None, message: str, evaluate: CommandLine
+) -> None:
+    if content is not None:
+        (tmp_path / "cases.jsonl").write_bytes(content)
+    assert message in evaluate("check", tmp_path / "cases.jsonl").refusal
 
 
 @pytest.mark.parametrize(
@@ -106,13 +98,10 @@ def test_the_shared_cases_reach_their_floors(shared: Path, name: str, accuracy: 
     assert figures.false_accepts <= false_accepts
 
 
-def test_hostile_cases_are_never_falsely_accepted_nor_executed(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_hostile_cases_are_never_falsely_accepted_nor_executed(shared: Path, workdir: Path) -> None:
     cases = read_cases(shared / "data" / "checker" / "hostile.jsonl")
     for case in cases:
         if not case.expected:
             given = case.given if case.kind == "equiv" else extract(case.given).string
             assert compare(answer=given, gold=case.gold, limit_s=0.1).outcome != "equal", case.id
-    assert not list(tmp_path.iterdir())
+    assert not list(workdir.iterdir())

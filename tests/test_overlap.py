@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.command import run_command_line
 from mathlete.overlap.duplicates import find_first_duplicates
 from mathlete.overlap.statements import Statement
 from mathlete.overlap.suite_index import Kind, SuiteIndex, match_statements
 from mathlete.problems import Problem
-from train.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 TRAIN = (
     "A train leaves the old station with $60$ people, and at each of the next {} stops a quarter of them get off. "
@@ -72,10 +72,9 @@ def test_a_reworded_problem_is_found_among_many() -> None:
     assert [(pair.suite.id, pair.kind) for pair in SuiteIndex(suite).pairs([row])] == [("7", "near")]
 
 
-def overlap(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
-    assert run_command_line(["data", "overlap", *map(str, words), "--json"], prog="it", commands=COMMANDS) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
+@pytest.fixture
+def overlap(train: CommandLine) -> Callable[..., dict[str, Any]]:
+    return lambda *words: train("data", "overlap", *words, "--json").result
 
 
 ROWS = [
@@ -85,7 +84,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet"])
-def test_tables_of_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_tables_of_every_format(tmp_path: Path, overlap: Callable[..., dict[str, Any]], name: str) -> None:
     (tmp_path / "suite.jsonl").write_text(json.dumps({"id": "s", "statement": TRAIN.format("three"), "gold": "8"}))
     file = tmp_path / name
     match file.suffix:
@@ -101,8 +100,8 @@ def test_tables_of_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[st
         case _:
             pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), file)
     pairs = tmp_path / "pairs.jsonl"
-    found = overlap(capsys, file, "--suite", tmp_path / "suite.jsonl", "--out", pairs)
-    assert found == {"pairs": 1, "rows_hit": 1, "suite_hit": 1, "by_kind": {"exact": 1, "ngram": 0, "near": 0}}
+    result = overlap(file, "--suite", tmp_path / "suite.jsonl", "--out", pairs)
+    assert result == {"pairs": 1, "rows_hit": 1, "suite_hit": 1, "by_kind": {"exact": 1, "ngram": 0, "near": 0}}
     pair = json.loads(pairs.read_text())
     assert (pair["row"]["id"], pair["suite"]["id"], pair["kind"]) == ("424e18", "s", "exact")
 
@@ -120,26 +119,17 @@ def test_tables_of_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("rows.parquet", "PAR1", "rows.parquet: must be a whole parquet file"),
     ],
 )
-def test_a_bad_table_is_exit_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    content: str | None,
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_bad_table_is_exit_2(workdir: Path, name: str, content: str | None, message: str, train: CommandLine) -> None:
     if content is not None:
         Path(name).write_text(content)
-    words = ["data", "overlap", name, "--suite", "pocket_val"]
-    assert run_command_line(words, prog="it", commands=COMMANDS) == 2
-    assert message in capsys.readouterr().err
+    assert message in train("data", "overlap", name, "--suite", "pocket_val").refusal
 
 
-def test_training_problems_are_none_of_pocket_val(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["pocket-problems", str(tmp_path / "p.jsonl"), "--families", "hard", "easy", "--count", "1000"]
-    assert run_command_line(words, prog="it", commands=COMMANDS) == 0
-    assert overlap(capsys, tmp_path / "p.jsonl", "--suite", "pocket_val")["pairs"] == 0
+def test_training_problems_are_none_of_pocket_val(
+    tmp_path: Path, train: CommandLine, overlap: Callable[..., dict[str, Any]]
+) -> None:
+    assert train("pocket-problems", tmp_path / "p.jsonl", "--families", "hard", "easy", "--count", 1000).code == 0
+    assert overlap(tmp_path / "p.jsonl", "--suite", "pocket_val")["pairs"] == 0
 
 
 @pytest.mark.parametrize(
@@ -154,10 +144,10 @@ def test_training_problems_are_none_of_pocket_val(tmp_path: Path, capsys: pytest
     ],
 )
 def test_known_leaks_of_real_sets(
-    shared: Path, capsys: pytest.CaptureFixture[str], file: str, suite: str, least: dict[str, int]
+    shared: Path, overlap: Callable[..., dict[str, Any]], file: str, suite: str, least: dict[str, int]
 ) -> None:
-    found = overlap(capsys, shared / "data" / file, "--suite", suite, "--mirror", shared / "data" / "hub")
-    assert {key: found[key] for key in least} == least
+    result = overlap(shared / "data" / file, "--suite", suite, "--mirror", shared / "data" / "hub")
+    assert {key: result[key] for key in least} == least
 
 
 @given(some=st.lists(WORDS.map(" ".join), min_size=1, max_size=30))
@@ -179,24 +169,21 @@ def test_reworded_problems_are_one_and_a_template_with_other_numbers_is_not() ->
 def test_precision_and_recall_on_labelled_pairs(root: Path) -> None:
     """Reworded problems and those that only look alike, in words of our own, labelled by hand."""
     lines = (root / "tests" / "golden" / "overlap_pairs.jsonl").read_text(encoding="utf-8").splitlines()
-    same, found = [], []
+    same, paired = [], []
     for pair in map(json.loads, lines):
         one, other = (
             Problem(id=name, statement=pair[name], gold=gold)
             for name, gold in zip(("one", "other"), pair["golds"], strict=True)
         )
         same.append(pair["same"])
-        found.append(bool(list(SuiteIndex([other]).pairs([one]))))
+        paired.append(bool(list(SuiteIndex([other]).pairs([one]))))
     assert (len(same), sum(same)) == (24, 10)
-    wrong = [line for line, really, said in zip(lines, same, found, strict=True) if said != really]
+    wrong = [line for line, really, said in zip(lines, same, paired, strict=True) if said != really]
     assert not wrong
 
 
-def test_training_keeps_clear_of_the_reworded_problems_too(
-    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_keeps_clear_of_the_reworded_problems_too(shared: Path, tmp_path: Path, train: CommandLine) -> None:
     """Seven of the 30 problems are written differently in this copy: 0 of 30 may become rows."""
     words = ["math", "--model", "pocket", "--source", "aime24-maxwell", "--mirror", str(shared / "data" / "hub"),
              "--against", "aimo_val", "--until", "format", "--run", str(tmp_path / "r")]  # fmt: skip
-    assert run_command_line(words, prog="it", commands=COMMANDS) == 2
-    assert "0 of 30 is left, got in aimo_val: 30" in capsys.readouterr().err
+    assert "0 of 30 is left, got in aimo_val: 30" in train(*words).refusal

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.__main__ import COMMANDS
-from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
 from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
@@ -25,6 +23,7 @@ from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import Solution, solve
+from tests.conftest import CommandLine
 
 STOPS = ["none", "exact", "beta95+exact", "esc4", "votes3", "aimo2", "hopeless3of4"]
 
@@ -33,20 +32,20 @@ def recorded(problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0) -
     """Problems of growing difficulty whose wrong samples take `wrong_pace` times as long."""
     source = random.Random(seed)
     asked = [Problem(id=f"p{i}", statement="?", gold="7") for i in range(problems)]
-    found = []
+    samples = []
     for number, problem in enumerate(asked):
         for index in range(n):
             answer = source.choices(["7", "8", "9", None], [problems - number, number / 2, 1, 1])[0]
             text = f"</think>\\boxed{{{answer}}}" if answer else "and so on"
             tokens = round(source.lognormvariate(5, 0.7) * (1 if answer == "7" else wrong_pace)) + 1
-            found.append(
+            samples.append(
                 Sample(
                     problem_id=problem.id, index=index, seed=source.randrange(10**9), text=text, answer=answer,
                     tokens=tokens, finish="stop", seconds=tokens / 10,
                     logprob_mean=source.choice([-0.1, -0.5, -2.0, None]),
                 )
             )  # fmt: skip
-    return asked, found
+    return asked, samples
 
 
 def pool(problems: int, **shape: Any) -> Pool:
@@ -54,9 +53,9 @@ def pool(problems: int, **shape: Any) -> Pool:
     return Pool.of(asked, {p.id: [s for s in samples if s.problem_id == p.id] for p in asked})
 
 
-def solved(found: Pool, number: int, drawn: Any, policy: Policy, clock: VirtualClock, **more: Any) -> Solution:
+def solved(pooled: Pool, number: int, drawn: Any, policy: Policy, clock: VirtualClock, **more: Any) -> Solution:
     """The solve loop on one draw; a sample's place in the draw is its index."""
-    item = found.problems[number]
+    item = pooled.problems[number]
     samples = [replace(item.samples[position], index=index) for index, position in enumerate(drawn[: policy.n])]
     slots = more.pop("slots", None)
     sampler = ReplaySampler(samples, advance_to=clock.advance_to, now=clock.now, slots=slots)
@@ -75,13 +74,13 @@ def solved(found: Pool, number: int, drawn: Any, policy: Policy, clock: VirtualC
 def test_a_row_of_the_replay_is_the_solve_loop_on_the_same_draw(
     stop: str, vote: Any, cap: int, slots: int | None, n: int, seed: int
 ) -> None:
-    found = pool(3, n=12, seed=seed)
-    drawn = draws(found, n=9, rows=4, seed=seed)
+    pooled = pool(3, n=12, seed=seed)
+    drawn = draws(pooled, n=9, rows=4, seed=seed)
     policy = Policy(n=n, stop=stop, vote=vote, sampling=SamplingConfig(max_tokens=cap))
-    bank = banks(found, drawn, policy=policy, stops=[stop], slots=slots)[stop]
+    bank = banks(pooled, drawn, policy=policy, stops=[stop], slots=slots)[stop]
     for problem in range(3):
         for row in range(4):
-            wanted = solved(found, problem, drawn[problem, row], policy, VirtualClock(), slots=slots)
+            wanted = solved(pooled, problem, drawn[problem, row], policy, VirtualClock(), slots=slots)
             at = problem * 4 + row
             assert bank.stop[at] == len(wanted.samples)
             assert bank.won[at] == (wanted.answer == "7")
@@ -91,10 +90,10 @@ def test_a_row_of_the_replay_is_the_solve_loop_on_the_same_draw(
 @pytest.mark.parametrize("stop", ["none", "beta95+exact"])
 @pytest.mark.parametrize("wall_s", [90.0, 300.0, 5000.0])
 def test_a_submission_of_the_replay_is_the_solve_loop_under_the_same_budget(stop: str, wall_s: float) -> None:
-    found = pool(6, n=12)
-    drawn = draws(found, n=8, rows=5, seed=3)
+    pooled = pool(6, n=12)
+    drawn = draws(pooled, n=8, rows=5, seed=3)
     policy = Policy(n=8, stop=stop, sampling=SamplingConfig(max_tokens=10_000))
-    bank = banks(found, drawn, policy=policy, stops=[stop])[stop]
+    bank = banks(pooled, drawn, policy=policy, stops=[stop])[stop]
     order, rows = np.array([[3, 0, 5, 1, 4, 2]]), np.array([[0, 1, 2, 3, 4, 0]])
     wall = Wall(wall_s=wall_s, floor_s=wall_s / 8, ceiling_s=wall_s / 3)
     got = simulate(bank, order, rows, wall=wall)
@@ -103,7 +102,7 @@ def test_a_submission_of_the_replay_is_the_solve_loop_under_the_same_budget(stop
     for place in range(6):
         problem, row = order[0, place], rows[0, place]
         limit = budget.next_question_s()
-        wanted = solved(found, problem, drawn[problem, row], policy, clock, timeout_s=limit)
+        wanted = solved(pooled, problem, drawn[problem, row], policy, clock, timeout_s=limit)
         assert got.arrivals[0, place] == len(wanted.samples)
         assert got.right[0, place] == (wanted.answer == "7")
         assert got.seconds[0, place] == pytest.approx(wanted.seconds)
@@ -112,24 +111,24 @@ def test_a_submission_of_the_replay_is_the_solve_loop_under_the_same_budget(stop
 
 
 def test_draws_are_without_replacement_and_even() -> None:
-    found = pool(2, n=6)
-    drawn = draws(found, n=4, rows=6000, seed=0)
+    pooled = pool(2, n=6)
+    drawn = draws(pooled, n=4, rows=6000, seed=0)
     assert all(len(set(row)) == 4 for row in drawn[0])
     shares = np.bincount(drawn[0].ravel(), minlength=6) / 24_000
     assert shares == pytest.approx([1 / 6] * 6, abs=0.01)
 
 
-def tried(found: Pool, *, walls: tuple[Wall | None, ...] = (None,), questions: int = 10, **grid: Any) -> list[Outcome]:
+def tried(pooled: Pool, *, walls: tuple[Wall | None, ...] = (None,), questions: int = 10, **grid: Any) -> list[Outcome]:
     asked: dict[str, Any] = {"n": (8,), "max_tokens": (100_000,), "stop": ("none",), "vote": ("majority",), **grid}
     return outcomes(
-        found, Grid(walls=walls, **asked), Submissions(simulations=2000, questions=questions, slots=None, seed=0)
+        pooled, Grid(walls=walls, **asked), Submissions(simulations=2000, questions=questions, slots=None, seed=0)
     )
 
 
 def test_score_of_one_sample_is_the_mean_of_pass_at_1_and_intervals_nest() -> None:
-    found = pool(20, n=32)
-    (one,) = tried(found, n=(1,))
-    share = np.mean([item.verdicts.count("equal") / 32 for item in found.problems])
+    pooled = pool(20, n=32)
+    (one,) = tried(pooled, n=(1,))
+    share = np.mean([item.verdicts.count("equal") / 32 for item in pooled.problems])
     assert one.new_set.value == pytest.approx(10 * share, abs=0.15)
     assert one.subset.value == pytest.approx(10 * share, abs=0.15)
     widths = [interval.hi - interval.lo for interval in (one.new_set, one.subset, one.same_set)]
@@ -147,7 +146,7 @@ def test_exact_stop_costs_nothing_and_saves_something() -> None:
 
 def test_finish_order_bias_is_told_and_makes_loose_rules_unsafe() -> None:
     late, early = pool(24, n=48, wrong_pace=4), pool(24, n=48, wrong_pace=0.25)
-    first, last, none = [found for one in (late, early, pool(40, n=48)) if (found := one.finish_order)]
+    first, last, none = [order for one in (late, early, pool(40, n=48)) if (order := one.finish_order)]
     assert first.lo > 0.5
     assert last.hi < 0.5
     assert none.lo < 0.5 < none.hi
@@ -158,10 +157,10 @@ def test_finish_order_bias_is_told_and_makes_loose_rules_unsafe() -> None:
 
 
 def test_overrun_loses_all_and_allowances_prevent_it() -> None:
-    found = pool(10, n=16)
-    (whole,) = tried(found)
+    pooled = pool(10, n=16)
+    (whole,) = tried(pooled)
     half = whole.submission_s / 2
-    free, shared = tried(found, walls=(Wall(wall_s=half), wall_from(f"{half}", questions=10)))
+    free, shared = tried(pooled, walls=(Wall(wall_s=half), wall_from(f"{half}", questions=10)))
     assert (free.p_overrun, free.new_set.value, free.two_runs.value) == (1, 0, 0)
     assert shared.p_overrun == 0
     assert shared.submission_p95_s <= half + 1e-6
@@ -176,9 +175,8 @@ def test_a_budget_that_makes_no_sense_is_named(words: str) -> None:
 
 
 @pytest.fixture
-def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return write_run(tmp_path / "a")
+def run_folder(workdir: Path) -> Path:
+    return write_run(workdir / "a")
 
 
 def write_run(folder: Path, **shape: Any) -> Path:
@@ -191,62 +189,54 @@ def write_run(folder: Path, **shape: Any) -> Path:
     return folder
 
 
-def run(*words: object) -> int:
-    return run_command_line([str(word) for word in words], prog="python -m eval", commands=COMMANDS)
-
-
-def test_replay_command_writes_table_json_and_plot(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("drawn")
+def test_replay_command_writes_table_json_and_plot(run_folder: Path, evaluate: CommandLine) -> None:
     words = ("replay", "a", "--n", 4, 8, "--max-tokens", 100, 5000, "--stop", "none", "exact", "--budget", "none", 600,
              "--simulations", 300, "--json")  # fmt: skip
-    assert run(*words) == 0
-    shown = capsys.readouterr()
-    found = json.loads(shown.out.splitlines()[-1])
-    assert len(found["policies"]) == 16
-    assert found["simulations"] == 300
+    shown = evaluate(*words)
+    result = shown.result
+    assert len(result["policies"]) == 16
+    assert result["simulations"] == 300
     wanted = {"n", "max_tokens", "stop", "vote", "budget_s", "score", "lo", "hi", "p_overrun", "samples_per_problem",
               "penalised"}  # fmt: skip
-    assert all(wanted <= set(policy) for policy in found["policies"])
-    assert {policy["budget_s"] for policy in found["policies"]} == {None, 600.0}
-    assert all(policy["lo"] <= policy["score"] <= policy["hi"] for policy in found["policies"])
-    assert "warning: 16 samples are recorded, n = 8 needs 32" in shown.err
-    assert "finish order" in shown.err
-    assert "…" not in shown.err
-    assert "safe on this run" in shown.err
-    assert (Path(found["run"]) / "replay.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((Path(found["run"]) / "replay.json").read_text())["policies"] == found["policies"]
-    assert run(*words) == 0
-    assert "nothing changed, skipped" in capsys.readouterr().err
+    assert all(wanted <= set(policy) for policy in result["policies"])
+    assert {policy["budget_s"] for policy in result["policies"]} == {None, 600.0}
+    assert all(policy["lo"] <= policy["score"] <= policy["hi"] for policy in result["policies"])
+    assert "warning: 16 samples are recorded, n = 8 needs 32" in shown.stderr
+    assert "finish order" in shown.stderr
+    assert "…" not in shown.stderr
+    assert "safe on this run" in shown.stderr
+    assert (Path(result["run"]) / "replay.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((Path(result["run"]) / "replay.json").read_text())["policies"] == result["policies"]
+    done = evaluate(*words)
+    assert done.code == 0
+    assert "nothing changed, skipped" in done.stderr
 
 
-def test_runs_of_other_seeds_are_pooled(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_of_other_seeds_are_pooled(run_folder: Path, evaluate: CommandLine) -> None:
     write_run(run_folder.parent / "b", seed=1)
-    assert run("replay", "a", "b", "--stop", "none", "--simulations", 50, "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["recorded_per_problem"] == 32
-    assert run("replay", "a", "a", "--stop", "none", "--simulations", 50) == 2
-    assert "runs are pooled only with different samples" in capsys.readouterr().err
+    words = ("--stop", "none", "--simulations", 50, "--json")
+    assert evaluate("replay", "a", "b", *words).result["recorded_per_problem"] == 32
+    assert "runs are pooled only with different samples" in evaluate("replay", "a", "a", *words).refusal
 
 
-def test_samples_recorded_without_answers_are_read(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_recorded_without_answers_are_read(run_folder: Path, evaluate: CommandLine) -> None:
     words = ("replay", "a", "--stop", "none", "--simulations", 50, "--json", "--out")
-    assert run(*words, "one") == 0
+    first = evaluate(*words, "one").result
     rows = [json.loads(line) for line in (run_folder / "samples.jsonl").read_text().splitlines()]
     for row in rows:
         del row["answer"]
     (run_folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert run(*words, "two") == 0
-    first, second = (json.loads(line)["policies"] for line in capsys.readouterr().out.splitlines())
-    assert first == second
+    assert evaluate(*words, "two").result["policies"] == first["policies"]
 
 
-def test_a_half_written_line_is_named_and_dropped_with_repair(
-    run_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_half_written_line_is_named_and_dropped_with_repair(run_folder: Path, evaluate: CommandLine) -> None:
     with (run_folder / "samples.jsonl").open("a") as file:
         file.write('{"problem_id": "p0", "ind')
-    assert run("replay", "a", "--simulations", 50) == 2
-    assert "samples.jsonl:193: must be one line of JSON" in capsys.readouterr().err
-    assert run("replay", "a", "--simulations", 50, "--repair") == 0
-    assert "dropped a half-written last line of samples.jsonl (25 bytes)" in capsys.readouterr().out
+    assert "samples.jsonl:193: must be one line of JSON" in evaluate("replay", "a", "--simulations", 50).refusal
+    done = evaluate("replay", "a", "--simulations", 50, "--repair")
+    assert done.code == 0
+    assert "dropped a half-written last line of samples.jsonl (25 bytes)" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -264,17 +254,12 @@ def test_a_half_written_line_is_named_and_dropped_with_repair(
         (["a", "--slots", "0"], "--slots must be at least 1"),
     ],
 )
-def test_bad_replay_input_is_exit_2(
-    run_folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
+def test_bad_replay_input_is_exit_2(run_folder: Path, words: list[str], message: str, evaluate: CommandLine) -> None:
     Path("empty").mkdir()
-    assert run("replay", *words) == 2
-    assert message in capsys.readouterr().err
+    assert message in evaluate("replay", *words).refusal
 
 
-def test_compare_tells_which_run_is_better_or_what_it_would_take(
-    run_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_tells_which_run_is_better_or_what_it_would_take(run_folder: Path, evaluate: CommandLine) -> None:
     _, samples = recorded(12, n=16)
     worse = [replace(s, answer="8" if s.answer == "7" and s.index % 2 else s.answer) for s in samples]
     write_run(Path("again"), seed=6)
@@ -283,23 +268,22 @@ def test_compare_tells_which_run_is_better_or_what_it_would_take(
     with SampleLog(Path("worse") / "samples.jsonl") as log:
         for sample in worse:
             log.append(sample)
-    found = {}
-    for pair in (("a", "worse"), ("worse", "a"), ("a", "again"), ("a", "a")):
-        assert run("compare", *pair, "--json") == 0
-        found[pair] = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"][0]
-    assert found["a", "worse"]["better"] == "A"
-    assert found["worse", "a"]["better"] == "B"
-    assert found["worse", "a"]["difference"]["lo"] > 0
-    assert found["a", "again"]["better"] == "neither"
-    assert found["a", "again"]["more_problems"] > 0
-    assert (found["a", "a"]["p"], found["a", "a"]["more_problems"]) == (1, None)
+    pairs = (("a", "worse"), ("worse", "a"), ("a", "again"), ("a", "a"))
+    scores = {pair: evaluate("compare", *pair, "--json").result["scores"][0] for pair in pairs}
+    assert scores["a", "worse"]["better"] == "A"
+    assert scores["worse", "a"]["better"] == "B"
+    assert scores["worse", "a"]["difference"]["lo"] > 0
+    assert scores["a", "again"]["better"] == "neither"
+    assert scores["a", "again"]["more_problems"] > 0
+    assert (scores["a", "a"]["p"], scores["a", "a"]["more_problems"]) == (1, None)
     lines = (run_folder / "samples.jsonl").read_text().splitlines(keepends=True)
     (run_folder / "samples.jsonl").write_text("".join(lines[:-3]))
-    assert run("compare", "a", "worse") == 0
-    assert "a run stopped early" in capsys.readouterr().out
+    done = evaluate("compare", "a", "worse")
+    assert done.code == 0
+    assert "a run stopped early" in done.stdout
 
 
-def test_compare_refuses_what_does_not_pair(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_refuses_what_does_not_pair(run_folder: Path, evaluate: CommandLine) -> None:
     for name, change in (("other", {"id": "x"}), ("changed", {"statement": "!"})):
         folder = write_run(Path(name))
         asked, samples = recorded(12, n=16)
@@ -307,7 +291,6 @@ def test_compare_refuses_what_does_not_pair(run_folder: Path, capsys: pytest.Cap
         (folder / "samples.jsonl").unlink()
         with SampleLog(folder / "samples.jsonl") as log:
             log.append(replace(samples[0], problem_id=change.get("id", "p0")))
-    assert run("compare", "a", "other") == 2
-    assert "two runs compare only on problems they share, got none of 12 and 1" in capsys.readouterr().err
-    assert run("compare", "a", "changed") == 2
-    assert "equal ids must be equal problems, got p0" in capsys.readouterr().err
+    message = evaluate("compare", "a", "other").refusal
+    assert "two runs compare only on problems they share, got none of 12 and 1" in message
+    assert "equal ids must be equal problems, got p0" in evaluate("compare", "a", "changed").refusal

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-from eval.__main__ import COMMANDS, EVALUATE
-from mathlete.command import run_command_line
 from mathlete.problems import Problem, write_problems
 from mathlete.report import write_report
 from mathlete.runs import write_json
@@ -26,7 +24,9 @@ from mathlete.scoring.results import results
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
+from tests.conftest import CommandLine
 
+pytestmark = pytest.mark.usefixtures("drawn")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
@@ -75,19 +75,15 @@ def run_folder(tmp_path: Path) -> Path:
     return record(tmp_path / "base", six())
 
 
-def command(*words: object) -> int:
-    return run_command_line([str(word) for word in words], prog="python -m eval", commands=COMMANDS, otherwise=EVALUATE)
-
-
 def blocks(page: str) -> list[list[list[Any]]]:
-    found = re.findall(r'<script type="text/plain" id="block-\d+">([^<]*)</script>', page)
-    return [json.loads(gzip.decompress(b64decode(block))) for block in found]
+    texts = re.findall(r'<script type="text/plain" id="block-\d+">([^<]*)</script>', page)
+    return [json.loads(gzip.decompress(b64decode(block))) for block in texts]
 
 
 def data(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found
-    told: dict[str, Any] = json.loads(found[1])
+    script = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert script
+    told: dict[str, Any] = json.loads(script[1])
     return told
 
 
@@ -108,11 +104,12 @@ def test_a_run_is_shown_whole(run_folder: Path) -> None:
         assert (run_folder / "plots" / f"{key}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_several_runs_stand_side_by_side(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_runs_stand_side_by_side(run_folder: Path, tmp_path: Path, evaluate: CommandLine) -> None:
     better = [(one, answers("9", "9", "9", "9")) for one, _ in six()]
     other = record(tmp_path / "tuned", better)
-    assert command("report", run_folder, other, "--out", tmp_path / "both.html", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["report"] == str(tmp_path / "both.html")
+    done = evaluate("report", run_folder, other, "--out", tmp_path / "both.html", "--json")
+    assert done.code == 0
+    assert json.loads(done.stdout)["report"] == str(tmp_path / "both.html")
     page = (tmp_path / "both.html").read_text()
     told = data(page)
     assert len(told["problems"]) == 6
@@ -158,16 +155,11 @@ def test_any_run_can_be_shown(tmp_path: Path, drawn: list[Any]) -> None:
     ],
 )
 def test_what_is_no_run_is_refused(
-    run_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    message: str,
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str, evaluate: CommandLine
 ) -> None:
     monkeypatch.chdir(run_folder.parent)
     Path("empty").mkdir()
-    assert command("report", *words, "--out", "r.html") == 2
-    assert message in capsys.readouterr().err
+    assert message in evaluate("report", *words, "--out", "r.html").refusal
     assert not Path("r.html").exists()
 
 
@@ -228,9 +220,9 @@ def browser() -> Iterator[Any]:
         pytest.skip("needs Chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
     with sync_api.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        yield found
-        found.close()
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

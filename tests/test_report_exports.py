@@ -7,48 +7,42 @@ from typing import Any
 
 import pytest
 
-from eval.__main__ import COMMANDS, EVALUATE
-from mathlete.command import run_command_line
 from mathlete.sampling.record import read_samples
-from mathlete.shipped import data_folder
-
-
-def command(*words: object) -> int:
-    return run_command_line([str(word) for word in words], prog="python -m eval", commands=COMMANDS, otherwise=EVALUATE)
+from tests.conftest import POCKET_VAL, CommandLine
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real run of the pocket model: four problems, four samples each."""
+def run_folder(tmp_path_factory: pytest.TempPathFactory, evaluate: CommandLine, drawn: None) -> Path:
+    """A real run of the pocket model: four problems, four samples each, with all its pictures."""
     folder = tmp_path_factory.mktemp("exports") / "run"
     suite = folder.parent / "four.jsonl"
-    lines = (data_folder() / "pocket" / "pocket_val.jsonl").read_text().splitlines(keepends=True)
+    lines = POCKET_VAL.read_text().splitlines(keepends=True)
     suite.write_text("".join(lines[:2] + lines[-2:]))
-    assert command(suite, "--model", "pocket", "--n", 4, "--run", folder) == 0
+    assert evaluate(suite, "--model", "pocket", "--n", 4, "--run", folder).code == 0
     return folder
 
 
 def test_a_run_ends_with_its_report_and_stays_whole_when_that_is_made_anew(
-    run_folder: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, evaluate: CommandLine
 ) -> None:
     assert (run_folder / "report.html").is_file()
     assert {path.suffix for path in (run_folder / "plots").iterdir()} == {".png"}
     (run_folder / "report.html").write_text("old")
-    assert command("report", run_folder) == 0
+    assert evaluate("report", run_folder).code == 0
     assert (run_folder / "report.html").stat().st_size > 500_000
     words = (run_folder.parent / "four.jsonl", "--model", "pocket", "--n", 4, "--run", run_folder, "--json")
-    capsys.readouterr()
-    assert command(*words) == 0
-    assert json.loads(capsys.readouterr().out)["skipped"]
+    done = evaluate(*words)
+    assert done.code == 0
+    assert json.loads(done.stdout)["skipped"]
     (run_folder / "report.html").unlink()
-    assert command(*words) == 0
+    assert evaluate(*words).code == 0
     assert (run_folder / "report.html").is_file()
 
 
 def test_scores_are_told_as_lm_evaluation_harness_tells_them(run_folder: Path) -> None:
-    found = json.loads((run_folder / "lm_eval.json").read_text())
+    exported = json.loads((run_folder / "lm_eval.json").read_text())
     told: dict[str, Any] = json.loads((run_folder / "results.json").read_text())
-    row = found["results"]["four"]
+    row = exported["results"]["four"]
     assert row["exact_match,none"] == told["pass_at_1"]
     assert row["exact_match_stderr,none"] == told["pass_at_1_se"]
     assert row["exact_match,maj@4"] == told["maj_at_k"]
@@ -56,51 +50,49 @@ def test_scores_are_told_as_lm_evaluation_harness_tells_them(run_folder: Path) -
     assert row["exact_match_stderr,maj@4"] == pytest.approx(math.sqrt(share * (1 - share) / 3))
     assert row["pass,pass@4"] == told["pass_at"]["4"]
     assert {f"exact_match,maj@{k}" for k in (1, 2, 4)} <= set(row)
-    assert found["n-samples"]["four"] == {"original": 4, "effective": 4}
-    assert set(found["group_subtasks"]["four"]) == set(found["results"]) - {"four"}
+    assert exported["n-samples"]["four"] == {"original": 4, "effective": 4}
+    assert set(exported["group_subtasks"]["four"]) == set(exported["results"]) - {"four"}
     for key in ("versions", "n-shot", "higher_is_better", "n-samples"):
-        assert set(found[key]) == set(found["results"])
-    assert found["task_hashes"] == {"four": told["suite_sha"]}
-    assert found["total_evaluation_time_seconds"] == str(told["seconds"])
+        assert set(exported[key]) == set(exported["results"])
+    assert exported["task_hashes"] == {"four": told["suite_sha"]}
+    assert exported["total_evaluation_time_seconds"] == str(told["seconds"])
 
 
-def test_inspect_reads_the_log_back(run_folder: Path) -> None:
+def test_inspect_reads_the_log_back(run_folder: Path, evaluate: CommandLine) -> None:
     log = pytest.importorskip("inspect_ai.log", reason="needs inspect_ai, the extra `inspect`")
-    assert command("inspect", run_folder) == 0
-    found = log.read_eval_log(str(run_folder / "inspect" / "four.eval"))
+    assert evaluate("inspect", run_folder).code == 0
+    read = log.read_eval_log(str(run_folder / "inspect" / "four.eval"))
     samples = {(one.problem_id, one.index): one for one in read_samples(run_folder / "samples.jsonl")}
-    assert found.status == "success"
-    assert {(one.id, one.epoch - 1) for one in found.samples} == set(samples)
-    for one in found.samples:
+    assert read.status == "success"
+    assert {(one.id, one.epoch - 1) for one in read.samples} == set(samples)
+    for one in read.samples:
         assert one.scores["mathlete"].answer == samples[one.id, one.epoch - 1].answer
         assert one.output.usage.output_tokens == samples[one.id, one.epoch - 1].tokens
     told = json.loads((run_folder / "results.json").read_text())
-    right = [one for one in found.samples if one.scores["mathlete"].value == "C"]
+    right = [one for one in read.samples if one.scores["mathlete"].value == "C"]
     assert len(right) == told["right"]
-    assert found.results.scores[0].metrics["pass@1"].value == told["pass_at_1"]
+    assert read.results.scores[0].metrics["pass@1"].value == told["pass_at_1"]
 
 
-def test_without_inspect_the_cure_is_told(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_inspect_the_cure_is_told(run_folder: Path, evaluate: CommandLine) -> None:
     try:
         import inspect_ai  # noqa: F401
     except ImportError:
-        assert command("inspect", run_folder) == 2
-        assert "pip install 'mathlete[inspect]'" in capsys.readouterr().err
+        assert "pip install 'mathlete[inspect]'" in evaluate("inspect", run_folder).refusal
     else:
-        assert command("inspect", run_folder, "--out", run_folder / "log.txt") == 2
-        assert "a log's name ends in .eval or .json" in capsys.readouterr().err
+        assert (
+            "a log's name ends in .eval or .json"
+            in evaluate("inspect", run_folder, "--out", run_folder / "log.txt").refusal
+        )
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_report_page_run(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_commands_of_the_report_page_run(root: Path, workdir: Path, evaluate: CommandLine) -> None:
     lines = (root / "docs" / "report.md").read_text().splitlines()
     commands = [line.split()[3:] for line in lines if line.startswith("python -m eval ")]
     assert len(commands) == 5
     for words in commands:
-        done = command(*words)
-        assert done == 0 or (words[0] == "inspect" and "inspect_ai, which is not installed" in capsys.readouterr().err)
+        done = evaluate(*words)
+        assert done.code == 0 or (words[0] == "inspect" and "inspect_ai, which is not installed" in done.refusal)
     assert Path("compared.html").is_file()
     assert "second (B) on 20 problems" in Path("compared.html").read_text()

@@ -15,8 +15,8 @@ from mathlete.report.html.traces import Trace, _cut, packed
 @given(st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_traces_come_back_as_they_were_where_there_is_room(texts: list[list[str]]) -> None:
     traces = [[Trace(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]
-    found = [json.loads(gzip.decompress(b64decode(block))) for block in packed(traces, room=10**9)]
-    assert found == [[[place, text, "", 0] for place, text in enumerate(some)] for some in texts]
+    unpacked = [json.loads(gzip.decompress(b64decode(block))) for block in packed(traces, room=10**9)]
+    assert unpacked == [[[place, text, "", 0] for place, text in enumerate(some)] for some in texts]
 
 
 @given(st.text(), st.integers(1, 50))
