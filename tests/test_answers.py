@@ -16,8 +16,9 @@ from mathlete.answers.canonical import canonicalize
 from mathlete.answers.forms import read
 from mathlete.answers.tree import TooBig, TooHard, Undefined, Unreadable
 from mathlete.answers.voting import cluster
-from mathlete.competitions import AIMO_1, AIMO_2, AIMO_3, Competition
+from mathlete.competitions import Competition, competition
 
+AIMO_1, AIMO_2, AIMO_3 = (competition(f"aimo-{number}") for number in (1, 2, 3))
 GOLDEN = Path(__file__).parent / "golden" / "answers_pairs.jsonl"
 PAIRS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
 PATIENT_S = 30.0

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.competitions import AIMO_2, AIMO_3, COMPETITIONS, Competition, competition
+from mathlete.competitions import Competition, competition, competition_names
 from mathlete.errors import UserError
 from mathlete.kernel import answering
 from mathlete.kernel.answering import Answerer, one_line
@@ -28,6 +28,7 @@ from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.shipped import data_folder
 from mathlete.solve.policy import Policy
 
+AIMO_2, AIMO_3 = competition("aimo-2"), competition("aimo-3")
 QUICK = KernelConfig(
     policy=Policy(n=3), wall_s=60.0, reserve_s=1.0, question_min_s=0.0, question_max_s=0.3, load_max_s=5.0, problems=4
 )
@@ -77,8 +78,8 @@ def answerer(engine: Any, folder: Path, config: KernelConfig = QUICK, *, started
 
 def asked(engine: Any, folder: Path, config: KernelConfig = QUICK) -> tuple[Any, dict[str, Any]]:
     """The frame that predict returns, and its line in the journal."""
-    predict = make_predict(answerer(engine, folder, config), competition(config.competition))
-    columns = competition(config.competition).columns
+    predict = make_predict(answerer(engine, folder, config), config.competition)
+    columns = config.competition.columns
     found = predict(pl.Series(columns[0], ["424e18"]), pl.Series(columns[1], ["What is 3+4?"]))
     return found, journal_of(folder)[-1]
 
@@ -117,12 +118,12 @@ def test_predict_answers_whatever_happens_inside(engine: Engine, answer: int, wh
     assert len(line["why"]) <= 200
 
 
-@given(text=st.text(max_size=400), name=st.sampled_from(sorted(COMPETITIONS)))
+@given(text=st.text(max_size=400), name=st.sampled_from(competition_names()))
 def test_any_completion_gives_an_integer_in_range(
     text: str, name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rules = competition(name)
-    config = replace(QUICK, competition=name)
+    config = replace(QUICK, competition=rules)
     folder = tmp_path_factory.mktemp("any")
     given_answer = answerer(Engine([text, BOX % text, text]), folder, config).answer(problem_id="a", statement=text)
     assert rules.answer_min <= given_answer <= rules.answer_max
@@ -130,10 +131,9 @@ def test_any_completion_gives_an_integer_in_range(
 
 def test_modulus_is_taken_only_where_the_competition_says_so(tmp_path: Path) -> None:
     for rules, answer in ((AIMO_2, 900), (AIMO_3, 0)):
-        name = "aimo-2" if rules is AIMO_2 else "aimo-3"
         engine = Engine([BOX % -100] * 3)
         assert (
-            answerer(engine, tmp_path, replace(QUICK, competition=name)).answer(problem_id="a", statement="") == answer
+            answerer(engine, tmp_path, replace(QUICK, competition=rules)).answer(problem_id="a", statement="") == answer
         )
 
 
@@ -221,7 +221,9 @@ def test_aimo_1_is_answered_in_its_loop(tmp_path: Path) -> None:
             self.predicted += submission.to_dict("records")
 
     environment = Environment()
-    answer_in_turn(environment, answerer(Engine([BOX % 1007] * 3), tmp_path, replace(QUICK, competition="aimo-1")))
+    answer_in_turn(
+        environment, answerer(Engine([BOX % 1007] * 3), tmp_path, replace(QUICK, competition=competition("aimo-1")))
+    )
     assert environment.predicted == [{"id": "a", "answer": 7}, {"id": "b", "answer": 7}]
 
 

@@ -1,10 +1,10 @@
 """`python -m submit`: from an export to a rehearsed, checked and pushed notebook."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from mathlete.command import Command, console, run_command_line
-from mathlete.competitions import COMPETITIONS, competition
+from mathlete.competitions import competition, competition_names
 from submit.making import (
     BuildSettings,
     ImageSettings,
@@ -33,14 +33,14 @@ class RulesSettings:
     """Which competition."""
 
     competition: str = "aimo-3"
-    """aimo-1, aimo-2 or aimo-3."""
+    """A competition's name, or a file of its rules, NAME.toml."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
 
 def rules(settings: RulesSettings) -> dict[str, object]:
     """Prints the competition's answer range, clock and gateway columns; returns them."""
-    values = asdict(competition(settings.competition))
+    values = competition(settings.competition).to_json()
     out = console(json=settings.json)
     for name, value in values.items():
         out.print(f"{name:<20} {value}")
@@ -52,7 +52,7 @@ COMMANDS = {
         settings=RulesSettings,
         run=rules,
         help="Shows what a competition asks: answer range and modulus, clock, gateway columns.\n\n"
-        f"Known: {', '.join(COMPETITIONS)}.\n\nExamples:\n\n"
+        f"Known: {', '.join(competition_names())}.\n\nExamples:\n\n"
         "python -m submit rules --competition aimo-3\n\npython -m submit rules --competition aimo-2 --json",
     ),
     "build": Command(

@@ -42,7 +42,7 @@ class BuildSettings:
     model: str = "pocket"
     """The export: a folder, or pocket."""
     competition: str = "aimo-3"
-    """aimo-1, aimo-2 or aimo-3."""
+    """A competition's name, or a file of its rules, NAME.toml."""
     policy: str = "clock"
     """Stop and vote, as in `python -m eval --policy`."""
     n: int = 8

@@ -13,10 +13,10 @@ def read_integer(text: str | None, *, competition: Competition) -> int | None:
     A value outside the range is reduced by the competition's modulus. Where the rules have no modulus it is rejected,
     never clamped; a fraction is rejected, never rounded.
 
-    >>> from mathlete.competitions import AIMO_1, AIMO_3
-    >>> read_integer("12\\\\,345", competition=AIMO_1), read_integer("12\\\\,345", competition=AIMO_3)
-    (345, 12345)
-    >>> read_integer("3.7", competition=AIMO_1)
+    >>> from mathlete.competitions import competition as rules
+    >>> [read_integer("12\\\\,345", competition=rules(name)) for name in ("aimo-1", "aimo-3")]
+    [345, 12345]
+    >>> read_integer("3.7", competition=rules("aimo-1"))
     """
     value = as_integer(parse(text or "").value)
     if value is None:

@@ -17,7 +17,7 @@ class KernelConfig:
     """How the notebook answers."""
 
     competition: str = "aimo-3"
-    """aimo-1, aimo-2 or aimo-3."""
+    """The competition's name."""
     policy: Policy = field(default_factory=Policy)
     """How one problem is solved."""
     precision: Precision = "auto"
