@@ -221,9 +221,9 @@ def test_aimo_1_is_answered_in_its_loop(tmp_path: Path) -> None:
             self.predicted += submission.to_dict("records")
 
     environment = Environment()
-    answer_in_turn(
-        environment, answerer(Engine([BOX % 1007] * 3), tmp_path, replace(QUICK, competition=competition("aimo-1")))
-    )
+    rules = competition("aimo-1")
+    answers = answerer(Engine([BOX % 1007] * 3), tmp_path, replace(QUICK, competition=rules))
+    answer_in_turn(environment, answers, columns=rules.columns)
     assert environment.predicted == [{"id": "a", "answer": 7}, {"id": "b", "answer": 7}]
 
 

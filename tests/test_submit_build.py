@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mathlete.competitions import competition
 from mathlete.delivery.push import owner_of_credentials
 from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
@@ -127,7 +128,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("change", "says"), BROKEN)
 def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any], says: str, tmp_path: Path) -> None:
     write_notebook(tmp_path / NOTEBOOK, KernelConfig(), NAMES)
-    write_metadata(tmp_path, NAMES, competition_name="aimo-3", machine=None, image="", licence="Apache 2.0")
+    write_metadata(tmp_path, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
     value = {**json.loads((tmp_path / KERNEL_FILE).read_text()), **change}
     kept = {key: part for key, part in value.items() if part is not None}
     (tmp_path / KERNEL_FILE).write_text(json.dumps(kept))
@@ -137,7 +138,7 @@ def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any]
 
 
 def test_the_lint_refuses_a_notebook_that_is_too_big_or_none(tmp_path: Path) -> None:
-    write_metadata(tmp_path, NAMES, competition_name="aimo-3", machine=None, image="", licence="Apache 2.0")
+    write_metadata(tmp_path, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
     for text, says in (
         ("x" * 1_000_000, "smaller than 1 MB"),
         ("{}", "must be a notebook"),
@@ -258,7 +259,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"wall_s": 100.0}, "--wall-s"),
     ({"question_min_s": 1000.0}, "--question-min-s"),
     ({"fallback": 100_000}, "--fallback"),
-    ({"competition": "aimo-9"}, "the competition"),
 ]
 
 
@@ -266,3 +266,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_settings_out_of_range_are_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         replace(KernelConfig(), **change).check()
+
+
+def test_a_build_of_before_names_its_competition() -> None:
+    value = KernelConfig().to_json()
+    assert config_from({**value, "competition": "aimo-2"}).competition.columns == ("id", "question")
+    with pytest.raises(UserError, match="the competition must be a known one, got 'aimo-9'"):
+        config_from({**value, "competition": "aimo-9"})

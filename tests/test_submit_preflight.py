@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mathlete.command import run_command_line
+from mathlete.competitions import competition
 from mathlete.delivery import Ledger
 from mathlete.delivery.ledger import predicted_interval
 from mathlete.errors import UserError
@@ -46,7 +47,7 @@ def build(tmp_path: Path) -> Build:
     for folder in (model, wheels):
         folder.mkdir()
     write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
-    write_metadata(kaggle, NAMES, competition_name="aimo-3", machine=None, image="", licence="Apache 2.0")
+    write_metadata(kaggle, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
     (model / "config.json").write_text(json.dumps({"_name_or_path": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"}))
     (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
     build = Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())

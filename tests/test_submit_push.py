@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import polars as pl
 import pytest
 
+from mathlete.competitions import competition
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.push import UPLOADS, Waiting, next_model_version, plan_push, push_build
 from mathlete.errors import UserError
@@ -190,7 +191,7 @@ def build(tmp_path: Path) -> Build:
     for folder in (kaggle, model, wheels):
         folder.mkdir()
     write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
-    write_metadata(kaggle, NAMES, competition_name="aimo-3", machine=None, image="", licence="Apache 2.0")
+    write_metadata(kaggle, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
     (model / "model.safetensors").write_bytes(bytes(range(256)) * 4000)
     (model / "config.json").write_text("{}")
     (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")

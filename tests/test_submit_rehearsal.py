@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.command import run_command_line
+from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel import read_journal
@@ -71,7 +72,7 @@ def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
 @pytest.mark.parametrize("name", ["aimo-1", "aimo-2"])
 def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_path: Path) -> None:
     build = load_build(Path("runs/submit"))
-    found = one(replace(build, config=replace(build.config, competition=name)), tmp_path / "stage")
+    found = one(replace(build, config=replace(build.config, competition=competition(name))), tmp_path / "stage")
     assert found.refusal is None
     assert len(found.answers) == 3
 
@@ -169,7 +170,7 @@ def test_the_real_package_and_our_gateway_end_alike(name: str, root: Path, here:
     if not (real / "kaggle_evaluation").is_dir():
         pytest.skip(f"needs the competition's kaggle_evaluation in {real.relative_to(root)}")
     build = load_build(Path("runs/submit"))
-    build = replace(build, config=replace(build.config, competition="aimo-2"))
+    build = replace(build, config=replace(build.config, competition=competition("aimo-2")))
     ends = []
     for package in (real, None):
         folder = tmp_path / ("real" if package else "ours")

@@ -89,7 +89,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         out.print(f"owner {names.owner}: {reason}")
     policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
     config = KernelConfig(
-        competition=settings.competition,
+        competition=rules,
         policy=policy,
         tools=settings.tools,
         problems=rules.problems,
@@ -161,8 +161,8 @@ class RehearseSettings:
     """Inject a fault by name; `list` names them, `all` runs them all."""
     questions: int = 50
     """Questions in a run."""
-    runs: int = 2
-    """Runs one after another: AIMO-3's private set is run twice."""
+    runs: int | None = None
+    """Runs one after another; default: as often as the competition runs its private set."""
     problems: Path | None = None
     """JSONL of problems; default: the pocket suite's."""
     real_package: Path | None = None
@@ -202,7 +202,8 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     )
     runs, golds = [], {problem.id: problem.gold for problem in problems}
     questions = len(how.ids(problems))
-    for number in range(1 if settings.commit else settings.runs):
+    count = 1 if settings.commit else settings.runs or build.config.competition.runs
+    for number in range(count):
         folder = settings.run / f"rehearsal-{number + 1}"
         with rehearsal_bar(f"run {number + 1}", golds=golds, total=questions) as show:
             run = rehearse(build, problems, replace(how, seed=number), folder=folder, watch=show)

@@ -7,7 +7,6 @@ from typing import Annotated
 import tyro
 
 from mathlete.command import busy, console
-from mathlete.competitions import competition
 from mathlete.delivery import Kaggle, Ledger, Waiting, check_before_push, plan_push, push_build
 from mathlete.errors import UserError
 from mathlete.rehearsal import Thresholds
@@ -111,7 +110,7 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
     if not versions:
         rule = "what is submitted must have been pushed, this very build"
         raise UserError(rule, value=f"{hashes.id} was not", cure="run `python -m submit push --yes`")
-    slug = competition(build.config.competition).slug
+    slug = build.config.competition.slug
     line = {"id": hashes.id, "version": versions[-1], "competition": slug}
     if not settings.yes:
         out.print(f"would submit version {versions[-1]} of {build.names.kernel_id}; submit with --yes")

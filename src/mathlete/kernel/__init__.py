@@ -5,7 +5,8 @@ wrong inside, every question gets an integer of the competition's range in time,
 Nothing here needs a package that Kaggle's image or the notebook's wheels lack; import-linter checks it.
 
 >>> import json
->>> config = KernelConfig(competition="aimo-2", problems=10)
+>>> from mathlete.competitions import competition
+>>> config = KernelConfig(competition=competition("aimo-2"), problems=10)
 >>> config_from(json.loads(config.as_json())) == config
 True
 """

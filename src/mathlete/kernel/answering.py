@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mathlete.competitions import competition
+from mathlete.competitions import Competition
 from mathlete.jsonl import JsonLines
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.journal import JournalLine
@@ -159,7 +159,7 @@ class Answerer:
         attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
         for vote in votes:
             # A class whose answer is no integer of the range cannot be sent: the next one is, never a clamped value.
-            attempt.answer = integer_in_range(vote.answer, name=self._config.competition)
+            attempt.answer = integer_in_range(vote.answer, rules=self._config.competition)
             if attempt.answer is not None:
                 return
         if not attempt.problem:
@@ -192,11 +192,11 @@ class Answerer:
         _say(json.dumps(line.as_json(), ensure_ascii=False))
 
 
-def integer_in_range(answer: str, *, name: str) -> int | None:
+def integer_in_range(answer: str, *, rules: Competition) -> int | None:
     """The integer that may be sent for an answer, or None where there is none: rejected, never clamped."""
     from mathlete.answers import read_integer
 
-    return read_integer(answer, competition=competition(name))
+    return read_integer(answer, competition=rules)
 
 
 def one_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from mathlete.competitions import competition
+from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError
 from mathlete.models import Precision
 from mathlete.solve import Policy
@@ -16,8 +16,8 @@ from mathlete.tir import ToolSettings
 class KernelConfig:
     """How the notebook answers."""
 
-    competition: str = "aimo-3"
-    """The competition's name."""
+    competition: Competition = field(default_factory=lambda: competition("aimo-3"))
+    """The competition's rules: the notebook carries them, so a file of one's own needs nothing on Kaggle."""
     policy: Policy = field(default_factory=Policy)
     """How one problem is solved."""
     precision: Precision = "auto"
@@ -43,7 +43,7 @@ class KernelConfig:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        rules = competition(self.competition)
+        rules = self.competition
         self.policy.check()
         self.tools.check()
         for name, good, rule, cure in (
@@ -69,9 +69,13 @@ class KernelConfig:
         names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")
         return replace(self, **{name: getattr(self, name) / speed for name in names})
 
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values; `config_from` reads them back."""
+        return {**asdict(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
+
     def as_json(self) -> str:
         """One line, keys sorted."""
-        return json.dumps({**asdict(self), "policy": self.policy.to_json()}, sort_keys=True)
+        return json.dumps(self.to_json(), sort_keys=True)
 
 
 def config_from(value: Mapping[str, Any]) -> KernelConfig:
@@ -81,8 +85,14 @@ def config_from(value: Mapping[str, Any]) -> KernelConfig:
         UserError: an unknown key or a value out of its range.
     """
     try:
-        policy, tools = Policy.from_json(value["policy"]), ToolSettings(**value["tools"])
-        config = KernelConfig(**{**value, "policy": policy, "tools": tools})
+        rules = value["competition"]
+        read = {
+            "policy": Policy.from_json(value["policy"]),
+            "tools": ToolSettings(**value["tools"]),
+            # Builds of before carry the name alone.
+            "competition": competition(rules) if isinstance(rules, str) else Competition.from_json(rules),
+        }
+        config = KernelConfig(**{**value, **read})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"the notebook's settings must be those of this version ({error})", cure="build the notebook again"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mathlete.competitions import Competition, competition
+from mathlete.competitions import Competition
 from mathlete.kernel.answering import Answerer, one_line
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
@@ -15,7 +15,6 @@ from mathlete.kernel.journal import JOURNAL
 
 RERUN = "KAGGLE_IS_COMPETITION_RERUN"
 ENGINE_LOG = "engine.log"
-_MODULES = {"aimo-2": ("aimo_2_inference_server", "AIMO2"), "aimo-3": ("aimo_3_inference_server", "AIMO3")}
 
 
 def make_predict(answerer: Answerer, rules: Competition) -> Callable[..., Any]:
@@ -72,7 +71,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         started: `time.time()` of the notebook's first cell.
         working: where journal and engine log go.
     """
-    rules = competition(config.competition)
+    rules, gateway = config.competition, config.competition.gateway
     answerer = Answerer(
         config,
         engine=EngineProcess(model, log=working / ENGINE_LOG, precision=config.precision, tools=config.tools),
@@ -80,12 +79,11 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         journal=working / JOURNAL,
     )
     sys.path.insert(0, str(competition_folder))
-    if config.competition == "aimo-1":
-        answer_in_turn(importlib.import_module("aimo").make_env(), answerer)
+    if gateway.server is None:
+        answer_in_turn(importlib.import_module(gateway.module).make_env(), answerer, columns=rules.columns)
         return
-    module, prefix = _MODULES[config.competition]
-    library = importlib.import_module(f"kaggle_evaluation.{module}")
-    server = getattr(library, f"{prefix}InferenceServer")(make_predict(answerer, rules))
+    library = importlib.import_module(f"kaggle_evaluation.{gateway.module}")
+    server = getattr(library, gateway.server)(make_predict(answerer, rules))
     # As the library itself asks: set, be it to nothing.
     if os.getenv(RERUN) is not None:
         server.serve()
@@ -93,9 +91,9 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         server.run_local_gateway((str(competition_folder / "test.csv"),))
 
 
-def answer_in_turn(environment: Any, answerer: Answerer) -> None:
+def answer_in_turn(environment: Any, answerer: Answerer, *, columns: tuple[str, str]) -> None:
     """AIMO-1's loop: pandas frames of one row, `answer` filled in and given back before the next one comes."""
     for test, submission in environment.iter_test():
         row = test.iloc[0]
-        submission["answer"] = answerer.answer(problem_id=str(row["id"]), statement=str(row["problem"]))
+        submission["answer"] = answerer.answer(problem_id=str(row[columns[0]]), statement=str(row[columns[1]]))
         environment.predict(submission)

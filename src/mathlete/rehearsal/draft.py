@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mathlete.competitions import competition
-from mathlete.errors import UserError
+from mathlete.competitions import Competition
+from mathlete.errors import UserError, nearest
 from mathlete.kernel import KernelConfig
 from mathlete.problems import Problem
-from mathlete.rehearsal.gateway.behaviours import STARTUP_LIMIT_S
+from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS, STARTUP_LIMIT_S
 from mathlete.submission import Build, with_cell
 
 Layout = Literal["old", "new"]
@@ -82,7 +82,7 @@ def make_draft(
         settings: how to rehearse.
         folder: where stand-ins for the competition's data go.
     """
-    rules = competition(build.config.competition)
+    rules = build.config.competition
     # The same notebook, but for the Python it asserts (this machine's) and, before it serves, its limits.
     here = ".".join(map(str, sys.version_info[:2]))
     changed = f"CONFIG = config_from(json.loads({config.as_json()!r}))"
@@ -92,7 +92,7 @@ def make_draft(
     hidden.mkdir()
     ordered = _in_order(problems, settings)
     _write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
-    if settings.rerun and build.config.competition == "aimo-1":
+    if settings.rerun and rules.gateway.api == "iterator":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
     names = build.names
     old, new = settings.layout == "old", settings.layout == "new"
@@ -121,24 +121,31 @@ def _write_csv(file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]
         csv.writer(lines).writerows([columns, *rows])
 
 
-def behaviour_of(name: str) -> str:
-    """The newest behaviour of a competition's gateway."""
-    return {"aimo-2": "aimo-2-0.7", "aimo-3": "aimo-3-0.9"}.get(name, "")
+def behaviour_of(rules: Competition) -> str:
+    """The measured gateway that stands in for a competition's own.
+
+    Raises:
+        UserError: its file names none that is known.
+    """
+    name = str(rules.gateway.behaviour)
+    if name not in BEHAVIOURS:
+        rule = f"gateway.behaviour of {rules.name} must be a measured one"
+        raise UserError(rule, value=repr(name), cure=nearest(name, [*BEHAVIOURS]))
+    return name
 
 
 def has_gateway(build: Build, settings: RehearsalSettings) -> bool:
-    """Whether a second container asks: in AIMO-1 and in a commit run the notebook asks itself."""
-    return settings.rerun and bool(behaviour_of(build.config.competition))
+    """Whether a second container asks: with an iterator and in a commit run the notebook asks itself."""
+    return settings.rerun and build.config.competition.gateway.api == "inference-server"
 
 
 def _write_competition(folder: Path, build: Build, settings: RehearsalSettings) -> None:
     """The competition's data as the notebook sees it: placeholder questions and the evaluation package."""
     folder.mkdir()
-    name = build.config.competition
-    rules = competition(name)
+    rules = build.config.competition
     (folder / "test.csv").write_text(_PLACEHOLDER.format(column=rules.columns[1]), encoding="utf-8")
-    if name == "aimo-1":
-        (folder / "aimo.py").write_text(
+    if rules.gateway.api == "iterator":
+        (folder / f"{rules.gateway.module}.py").write_text(
             "from pathlib import Path\n\nfrom mathlete.rehearsal.gateway import aimo_1\n\n\n"
             "def make_env():\n    return aimo_1.make_env(str(Path(__file__).parent))\n"
         )
@@ -149,24 +156,29 @@ def _write_competition(folder: Path, build: Build, settings: RehearsalSettings) 
         return
     package.mkdir()
     (package / "__init__.py").write_text("")
-    number = name.split("-")[1]
-    (package / f"aimo_{number}_inference_server.py").write_text(
-        "from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS\n"
+    (package / f"{rules.gateway.module}.py").write_text(
+        "from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS, BEHAVIOURS\n"
         "from mathlete.rehearsal.gateway.gateway import InferenceServer\n\n\n"
-        f"class AIMO{number}InferenceServer(InferenceServer):\n"
+        f"class {rules.gateway.server}(InferenceServer):\n"
         "    def __init__(self, *listeners):\n"
-        f"        super().__init__(*listeners, behaviour=BEHAVIOURS[{behaviour_of(name)!r}])\n"
+        f"        super().__init__(*listeners, behaviour=BEHAVIOURS[{behaviour_of(rules)!r}])\n"
     )
 
 
 def gateway_command(build: Build, settings: RehearsalSettings, draft: Draft, *, deadline_s: float) -> list[str]:
     """Return the command of the gateway's container."""
-    slug = competition(build.config.competition).slug
+    rules = build.config.competition
+    data = f"/kaggle/input/{rules.slug}"
     command = [sys.executable, "-m", "mathlete.rehearsal.gateway"]
-    command += ["--behaviour", behaviour_of(build.config.competition), "--test", f"/kaggle/input/{slug}/test.csv"]
+    command += ["--behaviour", behaviour_of(rules), "--test", f"{data}/test.csv"]
     command += ["--host", "inference_server", "--order", "file", "--seed", str(settings.seed)]
     command += ["--deadline-s", str(deadline_s), "--startup-s", str(draft.startup_s)]
-    return command + (["--real", f"/kaggle/input/{slug}"] if settings.real_package else [])
+    if settings.real_package is None:
+        return command
+    # Kaggle names a competition's gateway after its server.
+    module = rules.gateway.module.replace("inference_server", "gateway")
+    gateway = str(rules.gateway.server).replace("InferenceServer", "Gateway")
+    return [*command, "--real", data, "--real-module", module, "--real-class", gateway]
 
 
 def gateway_mounts(build: Build, settings: RehearsalSettings, draft: Draft) -> Mapping[str, Path]:
@@ -174,7 +186,7 @@ def gateway_mounts(build: Build, settings: RehearsalSettings, draft: Draft) -> M
     hidden = draft.test.parent
     if settings.real_package and not (hidden / "kaggle_evaluation").exists():
         shutil.copytree(settings.real_package / "kaggle_evaluation", hidden / "kaggle_evaluation")
-    return {competition(build.config.competition).slug: hidden}
+    return {build.config.competition.slug: hidden}
 
 
 def choose_canaries(problems: Sequence[Problem], *, count: int) -> list[Problem]:

@@ -75,7 +75,7 @@ def write_report(
     golds = {p.id: int(p.gold) for p in problems if p.gold.lstrip("-").isdigit()}
     report = RehearsalReport(
         written=time.time(),
-        competition=build.config.competition,
+        competition=build.config.competition.name,
         hashes=asdict(build.hashes()),
         runs=tuple(run.figures() for run in runs),
         outcome="refused" if any(run.refusal for run in runs) else "valid",

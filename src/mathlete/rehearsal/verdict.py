@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, read_journal
 from mathlete.problems import Problem
@@ -130,7 +129,7 @@ def _refusal(
     if not file.is_file():
         rule = "a rehearsal must end with the gateway's submission.parquet"
         return Refusal(rule=rule, value=_what_happened(ended), cure=cure)
-    if problem := score_file(file, ids=ids, rules=competition(build.config.competition)):
+    if problem := score_file(file, ids=ids, rules=build.config.competition):
         rule = "submission.parquet must be exactly id and answer: int64 in range, every id once"
         return Refusal(rule=rule, value=problem, cure=cure)
     fallbacks = sum(line.fallback for line in journal)
@@ -176,7 +175,7 @@ def check_output(folder: Path, build: Build) -> str:
         if not needed.is_file():
             raise UserError(f"the notebook must write {needed.name}", value=f"none in {folder}", cure=again)
     lines = read_journal(journal)
-    rules = competition(build.config.competition)
+    rules = build.config.competition
     if problem := score_file(file, ids=[line.id for line in lines], rules=rules):
         raise UserError(f"{file.name} must be exactly id and answer, int64 in range", value=problem, cure=again)
     fallbacks = sum(line.fallback for line in lines)

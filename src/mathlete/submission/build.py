@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, write_json
@@ -85,7 +84,7 @@ class Build:
     def save(self, folder: Path) -> None:
         """Write build.json, by which the other commands find the parts."""
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
-        write_json(folder / BUILD_FILE, {**paths, "names": asdict(self.names), "config": asdict(self.config)})
+        write_json(folder / BUILD_FILE, {**paths, "names": asdict(self.names), "config": self.config.to_json()})
 
 
 def load_build(folder: Path) -> Build:
@@ -139,8 +138,7 @@ def build_submission(
     if not (model / "config.json").is_file():
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
     config.check()
-    competition(config.competition)
     build_wheelhouse(wheels, (*needed_for(precision_of(model)), *requirements), find_links=find_links)
     write_notebook(kaggle / NOTEBOOK, config, names)
-    write_metadata(kaggle, names, competition_name=config.competition, machine=machine, image=image, licence=licence)
+    write_metadata(kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence)
     return Build(kaggle=kaggle, model=model, wheels=wheels, names=names, config=config)

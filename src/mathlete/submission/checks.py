@@ -16,8 +16,6 @@ from mathlete.submission.wheelhouse import needed_for, verify, verify_sums
 
 CAPABILITY = {"dense": 6.0, "nf4": 6.0, "int8": 7.5, "gptq": 7.5, "awq": 7.5, "fp8": 8.9, "compressed-tensors": 7.5}
 """Compute capability that each way of holding weights needs: the tables of bitsandbytes and vLLM."""
-CUTOFFS = {"aimo-1": date(2024, 2, 23), "aimo-3": date(2026, 3, 15)}
-"""Models must have been released before this day; AIMO-2 had a list instead."""
 RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
 """Releases of the bases mathlete knows, by a part of their name (huggingface.co/deepseek-ai)."""
 _DATASET_BYTES = 100 * 2**30
@@ -98,7 +96,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
 
 
 def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
-    cutoff = CUTOFFS.get(build.config.competition)
+    cutoff = build.config.competition.released_before
     if cutoff is None:
         return
     base = _base_name(build.model)
@@ -111,7 +109,7 @@ def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
         rule = "the day the base model was released must be known: the rules have a cutoff"
         yield Refusal(rule=rule, value=f"base {base or 'unknown'}", cure="name it with --released YYYY-MM-DD")
     elif day >= cutoff:
-        rule = f"{build.config.competition} admits models released before {cutoff}"
+        rule = f"{build.config.competition.name} admits models released before {cutoff}"
         yield Refusal(rule=rule, value=str(day), cure="use an older base model")
 
 

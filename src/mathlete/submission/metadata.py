@@ -7,14 +7,12 @@ its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
 from dataclasses import dataclass
 from pathlib import Path
 
-from mathlete.competitions import competition
+from mathlete.competitions import Competition
 from mathlete.runs import write_json
 
 NOTEBOOK, KERNEL_FILE = "submission.ipynb", "kernel-metadata.json"
 DATASET_FILE, MODEL_FILE, INSTANCE_FILE = "dataset-metadata.json", "model-metadata.json", "model-instance-metadata.json"
 PLACEHOLDER = "your-kaggle-name"
-MACHINES = {"aimo-1": "NvidiaTeslaT4", "aimo-2": "NvidiaL4", "aimo-3": "NvidiaH100"}
-"""Machine of each competition; NvidiaTeslaT4 is two of them, NvidiaL4 four."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ class Names:
         return f"{self.model_instance}/{self.model_version}"
 
 
-def kernel_metadata(names: Names, *, competition_name: str, machine: str | None, image: str) -> dict[str, object]:
+def kernel_metadata(names: Names, *, rules: Competition, machine: str | None, image: str) -> dict[str, object]:
     """The value of kernel-metadata.json."""
     return {
         "id": names.kernel_id,
@@ -72,12 +70,12 @@ def kernel_metadata(names: Names, *, competition_name: str, machine: str | None,
         "enable_gpu": True,
         "enable_tpu": False,
         "enable_internet": False,
-        "machine_shape": machine or MACHINES[competition_name],
+        "machine_shape": machine or rules.machine,
         "docker_image": image,
         "docker_image_pinning_type": "original",
         "keywords": ["gpu"],
         "dataset_sources": [names.wheels_id],
-        "competition_sources": [competition(competition_name).slug],
+        "competition_sources": [rules.slug],
         "kernel_sources": [],
         "model_sources": [names.model_source],
     }
@@ -128,10 +126,10 @@ def instance_metadata(names: Names, *, licence: str) -> dict[str, object]:
 
 
 def write_metadata(
-    folder: Path, names: Names, *, competition_name: str, machine: str | None, image: str, licence: str
+    folder: Path, names: Names, *, rules: Competition, machine: str | None, image: str, licence: str
 ) -> None:
     """Writes all four files."""
-    kernel = kernel_metadata(names, competition_name=competition_name, machine=machine, image=image)
+    kernel = kernel_metadata(names, rules=rules, machine=machine, image=image)
     write_json(folder / KERNEL_FILE, kernel)
     write_json(folder / DATASET_FILE, dataset_metadata(names))
     write_json(folder / MODEL_FILE, model_metadata(names))

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mathlete.competitions import competition
 from mathlete.kaggle_image import PYTHON
 from mathlete.kernel import KernelConfig, find_input
 from mathlete.runs import write_atomically
@@ -111,7 +110,7 @@ def _find(config: KernelConfig, names: Names) -> str:
         find_input=inspect.getsource(find_input),
         wheels=names.wheels_id,
         model=names.model_source,
-        slug=competition(config.competition).slug,
+        slug=config.competition.slug,
     )
 
 

@@ -23,6 +23,8 @@ def main() -> int:
     parser.add_argument("--deadline-s", type=float, required=True)
     parser.add_argument("--startup-s", type=float, required=True)
     parser.add_argument("--real", type=Path, help="folder that holds the real kaggle_evaluation package")
+    parser.add_argument("--real-module", help="its module of the gateway")
+    parser.add_argument("--real-class", help="its gateway's class")
     words = parser.parse_args()
     if words.real:
         return _run_real(words)
@@ -43,13 +45,12 @@ def _run_real(words: argparse.Namespace) -> int:
     """The user's own download of Kaggle's package, unmodified but for its order and, on a faster clock, its limits."""
     os.environ["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     sys.path.insert(0, str(words.real))
-    number = words.behaviour.split("-")[1]
     importlib.import_module("kaggle_evaluation")
-    module: Any = importlib.import_module(f"kaggle_evaluation.aimo_{number}_gateway")
+    module: Any = importlib.import_module(f"kaggle_evaluation.{words.real_module}")
     module.USE_PRIVATE_SET = words.order == "file"
     relay: Any = importlib.import_module("kaggle_evaluation.core.relay")
     relay.STARTUP_LIMIT_SECONDS = words.startup_s
-    gateway = getattr(module, f"AIMO{number}Gateway")((str(words.test),))
+    gateway = getattr(module, words.real_class)((str(words.test),))
     gateway.set_response_timeout_seconds(words.deadline_s)
     gateway.run()
     return 0 if Path("submission.parquet").is_file() else 3
