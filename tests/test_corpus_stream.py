@@ -17,6 +17,7 @@ from mathlete.corpus.adapters import read_traces
 from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.sources import find_source, load_sources
 from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
+from mathlete.corpus.tables import GOLDS, find_gold
 from mathlete.errors import UserError
 from mathlete.traces import read_completion
 
@@ -69,9 +70,9 @@ Read = tuple[str, str, str, str]
     ],
 )  # fmt: skip
 def test_each_set_is_read_by_its_columns(name: str, row: dict[str, Any], read: list[Read]) -> None:
-    found = read_traces(find_source(name), row, number=3, where="w")
-    assert [(one.problem.gold, one.trace.text, one.trace.answer, one.trace.flaw) for one in found] == read
-    assert {(one.problem.statement, one.problem.source, one.where) for one in found} == {
+    result = read_traces(find_source(name), row, number=3, where="w")
+    assert [(one.problem.gold, one.trace.text, one.trace.answer, one.trace.flaw) for one in result] == read
+    assert {(one.problem.statement, one.problem.source, one.where) for one in result} == {
         (ASKED, find_source(name).hub, "w")
     }
 
@@ -158,8 +159,8 @@ def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_recognised_in_every_format(tmp_path: Path, layout: str, suffix: str) -> None:
     file = write_table(tmp_path / f"rows{suffix}", [LAYOUTS[layout]])
-    (found,) = read_traced(file)
-    problem, trace = found.problem, found.trace
+    (result,) = read_traced(file)
+    problem, trace = result.problem, result.trace
     assert (problem.id, " ".join(problem.statement.split()), problem.gold) == ("424e18", ASKED, "4")
     assert (trace.text, trace.answer, trace.flaw, trace.generator) == ("2+2=4", "4", "", file.name)
 
@@ -176,9 +177,9 @@ def test_every_layout_is_recognised_in_every_format(tmp_path: Path, layout: str,
     ],
 )  # fmt: skip
 def test_what_a_file_leaves_out_is_said(tmp_path: Path, row: dict[str, Any], read: tuple[str, ...]) -> None:
-    (found,) = read_traced(write_table(tmp_path / "f.jsonl", [row]))
-    trace = found.trace
-    assert (found.problem.id, found.problem.gold, trace.text, trace.answer, trace.flaw) == read
+    (result,) = read_traced(write_table(tmp_path / "f.jsonl", [row]))
+    trace = result.trace
+    assert (result.problem.id, result.problem.gold, trace.text, trace.answer, trace.flaw) == read
 
 
 BAD: list[tuple[str, object, str]] = [
@@ -214,8 +215,8 @@ def test_a_bad_row_is_named_or_counted(tmp_path: Path, name: str, bad: Any, mess
     assert f"{file}{message}" in str(error.value)
     assert "\n  Fix: " in str(error.value)
     skipped = BadRows(skip=True)
-    found = list(open_source(str(file), on_bad=skipped))
-    assert [one[0].problem.id for one in found] == ["0", "9"]
+    result = list(open_source(str(file), on_bad=skipped))
+    assert [one[0].problem.id for one in result] == ["0", "9"]
     assert (skipped.count, len(skipped.messages)) == (1, 1)
     assert message in skipped.messages[0]
 
@@ -283,12 +284,12 @@ def mixed(words: list[str], limit: int | None = None) -> tuple[str, Mix]:
 
 def test_sources_follow_each_other_or_are_mixed_by_weight(tmp_path: Path) -> None:
     a, b = file_of(tmp_path, "a", 4), file_of(tmp_path, "b", 8)
-    found, mix = mixed([a, b])
-    assert (found, mix.taken, mix.ended_by) == ("aaaabbbbbbbb", {a: 4, b: 8}, "")
-    found, mix = mixed([f"{a}=1", f"{b}=3"], limit=8)
-    assert (found, mix.taken, mix.ended_by) == ("bbabbbab", {a: 2, b: 6}, "")
-    found, mix = mixed([f"{a}=1", f"{b}=1"])
-    assert (found.count("a"), mix.ended_by) == (4, a)
+    result, mix = mixed([a, b])
+    assert (result, mix.taken, mix.ended_by) == ("aaaabbbbbbbb", {a: 4, b: 8}, "")
+    result, mix = mixed([f"{a}=1", f"{b}=3"], limit=8)
+    assert (result, mix.taken, mix.ended_by) == ("bbabbbab", {a: 2, b: 6}, "")
+    result, mix = mixed([f"{a}=1", f"{b}=1"])
+    assert (result.count("a"), mix.ended_by) == (4, a)
     assert mixed([a, f"{b}=1"])[0] == "aaaabbbbbbbb"
     assert mixed(["pocket", a], limit=6)[1].taken == {"pocket": 6, a: 0}
 
@@ -315,8 +316,8 @@ def test_what_is_written_as_r1_does_is_read_back(thought: str, ending: str) -> N
     if "</think" in thought + ending or "<think" in thought:
         return
     for text in (f"<think>\n{thought}\n</think>\n\n{ending}", f"{thought}\n</think>\n\n{ending}"):
-        found = read_completion(text, thinks=True)
-        assert (found.thought, found.ending, found.flaw) == (thought.strip(), ending.strip(), "")
+        result = read_completion(text, thinks=True)
+        assert (result.thought, result.ending, result.flaw) == (thought.strip(), ending.strip(), "")
 
 
 @pytest.mark.parametrize(
@@ -357,8 +358,8 @@ def test_a_csv_of_a_spreadsheet_with_long_traces_is_read(tmp_path: Path) -> None
     row = {"id": "424e18", "problem": ASKED, "solution": long + "\\boxed{4}", "answer": "4"}
     file = write_table(tmp_path / "f.csv", [row])
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    (found,) = read_traced(file)
-    assert (found.problem.id, len(found.trace.text), found.trace.answer) == ("424e18", len(long) + 9, "4")
+    (result,) = read_traced(file)
+    assert (result.problem.id, len(result.trace.text), result.trace.answer) == ("424e18", len(long) + 9, "4")
 
 
 @pytest.mark.parametrize(
@@ -374,5 +375,25 @@ def test_our_own_layout_takes_traces_with_their_marks_and_without(
     tmp_path: Path, trace: str, read: tuple[str, str]
 ) -> None:
     row = {"id": "1", "statement": ASKED, "gold": "4", "trace": trace, "answer": "4"}
-    (found,) = read_traced(write_table(tmp_path / "f.jsonl", [row]))
-    assert (found.trace.text, found.trace.flaw) == read
+    (result,) = read_traced(write_table(tmp_path / "f.jsonl", [row]))
+    assert (result.trace.text, result.trace.flaw) == read
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "gold"),
+    [
+        ({"gold": "7", "answer": "8"}, GOLDS, ("gold", "7")),
+        ({"answer": "8", "Answer": "7"}, GOLDS, ("answer", "8")),
+        ({"gold": None, "expected_answer": 7}, GOLDS, ("expected_answer", 7)),
+        ({"gold": None}, GOLDS, ("gold", None)),
+        ({"gold": ""}, GOLDS, ("gold", "")),
+        ({"answer": ["7"]}, GOLDS, ("answer", "7")),
+        ({"answer": ["7", "8"]}, GOLDS, ("answer", ["7", "8"])),
+        ({"answer": " 3+4=7\n"}, GOLDS, ("", None)),
+        ({"gold": "7", "answer": "3+4=7"}, GOLDS, ("gold", "7")),
+        ({"statement": "?"}, GOLDS, ("", None)),
+        ({"gold": "7", "final": "8"}, ("final",), ("final", "8")),
+    ],
+)
+def test_one_rule_says_where_the_gold_stands(row: dict[str, Any], columns: Any, gold: tuple[str, object]) -> None:
+    assert find_gold(row, columns, solution="3+4=7") == gold

@@ -113,9 +113,9 @@ def test_the_hubs_rows_come_through_datasets(tmp_path: Path, monkeypatch: pytest
     (folder / "README.md").write_text(f"---\nconfigs:\n{head}---\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    found = load_traces(name)
-    assert [one.trace.answer for one in found] == ["4"] * 3
-    assert [one.where for one in found] == [f"{src.hub}[{number}]" for number in range(3)]
+    result = load_traces(name)
+    assert [one.trace.answer for one in result] == ["4"] * 3
+    assert [one.where for one in result] == [f"{src.hub}[{number}]" for number in range(3)]
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from mathlete.command import Command, console, progress
-from mathlete.overlap import Pair
+from mathlete.corpus import load_suite, read_statements
+from mathlete.overlap import Pair, SuiteIndex
 from mathlete.runs import write_atomically
 
 if TYPE_CHECKING:
@@ -20,26 +21,22 @@ _SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapSettings:
-    """What is compared with what."""
+    """Which problems to compare with which suites."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """Problems in any columns: .jsonl, .json, .csv or .parquet."""
     suite: tuple[str, ...]
-    """Suites' names, or JSONL files of problems."""
+    """Names of suites, or JSONL files of problems."""
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     out: Path | None = None
-    """JSONL file for all pairs, side by side."""
+    """JSONL file to write all pairs into, side by side."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
 
 def overlap(settings: OverlapSettings) -> dict[str, object]:
     """Print the pairs of a row and a suite's problem that are the same problem; return their counts."""
-    from mathlete.corpus.suites import load_suite
-    from mathlete.corpus.tables import read_statements
-    from mathlete.overlap.suite_index import SuiteIndex
-
     out = console(json=settings.json)
     suites = [load_suite(name, mirror=settings.mirror) for name in settings.suite]
     index = SuiteIndex([problem for suite in suites for problem in suite.problems])

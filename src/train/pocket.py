@@ -42,7 +42,7 @@ def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
 
 @dataclass(frozen=True, kw_only=True)
 class PocketProblemsSettings:
-    """Which problems of the pocket generator."""
+    """Which problems to generate."""
 
     file: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FILE")] = None
     """JSONL file to write: the same as --out."""
@@ -55,11 +55,11 @@ class PocketProblemsSettings:
     seed: int = 0
     """Another seed gives other problems, the same one the same bytes."""
     split: Literal["train", "test"] = "train"
-    """No problem of one side has the numbers of any problem of the other."""
+    """Side of the split: no problem of one side has the numbers of any problem of the other."""
     unique: bool = False
     """No two problems of a family with the same numbers."""
     traces: bool = True
-    """With the trace that solves each, as `python -m train math --source FILE` reads them."""
+    """Add the trace that solves each problem, as `python -m train math --source FILE` reads it."""
     json: bool = False
     """End with one line of JSON on stdout."""
 

@@ -26,16 +26,16 @@ _BINS, _WIDTH, _SHOWN = 12, 40, 15
 
 @dataclass(frozen=True, kw_only=True)
 class ShowSettings:
-    """Which run, and how much of it."""
+    """Which run to show, and how much of it."""
 
     run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
     """Folder of a training run, or its folder `data`."""
     rows: int = 2
-    """Rows to print, what is trained on in colour; 0 to 20."""
+    """Rows to print, with the trained tokens in colour; 0 to 20."""
     pairs: int = 3
-    """Pairs with suites' problems to print side by side."""
+    """Pairs of a problem and a suite's problem to print side by side."""
     dropped: int = 3
-    """Traces that were left out to print, where the run kept them (--keep-dropped)."""
+    """Dropped traces to print, where the run kept them (--keep-dropped)."""
     json: bool = False
     """End with one line of JSON on stdout."""
 

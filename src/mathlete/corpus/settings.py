@@ -21,12 +21,12 @@ class Corpus:
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     limit: int | None
-    """Only the first so many problems of the mix; None: all."""
+    """Number of problems to take from the mix; None: all."""
     against: tuple[str, ...] | None = None
     """Suites whose problems are left out; default: pocket_val, and every hub suite that the mirror holds, or the hub
     where a source is read from there."""
     on_bad: Literal["error", "skip"] = "error"
-    """A row that cannot be read ends the run, or is counted and left out."""
+    """What a row that cannot be read does: it ends the run, or is counted and left out."""
     keep_dropped: bool = False
     """Write what is left out, with its reason, into the run's data/dropped.jsonl."""
     num_proc: int = 1

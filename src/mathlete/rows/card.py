@@ -9,23 +9,23 @@ from mathlete.rows.figures import FormatFigures
 
 REASONS = {
     "wrong": "the checker finds another answer than the gold",
-    "unknown": "the checker cannot tell",
+    "unknown": "the checker cannot tell whether its answer is right",
     "unclosed": "the reasoning never ends",
     "no answer": "the trace reaches no answer",
     "no gold": "the problem has no answer to check against",
-    "no trace": "there is none",
-    "unfit": "its source says itself that it is of no use here",
-    "empty": "nothing stands between the marks",
+    "no trace": "the row has no trace",
+    "unfit": "its source marks it as unfit",
+    "empty": "there is no text between the marks",
     "marks": "a mark of the chat format within the trace",
     "tool output": "the trace holds what a tool wrote, which a model must not learn to write",
     "two boxes": "two boxes with different answers",
-    "language": "another script than the problem's",
-    "loop": "it says the same again and again",
-    "too short": "fewer tokens than asked for",
-    "too long": "more tokens than a row may have; rows are never cut",
+    "language": "letters of another script than the problem's",
+    "loop": "it repeats itself",
+    "too short": "fewer tokens than `--filters.min-tokens`",
+    "too long": "more tokens than `--rows.max-tokens`; rows are never cut",
     "duplicate": "another row has the same statement and trace",
     "policy": "another trace of the problem was kept",
-    "parity": "its tokens are not those that are served and must be written",
+    "parity": "its tokens differ from those that are served and must be written",
 }
 """{reason to leave a trace out: what it means}; only `in SUITE` is missing."""
 

@@ -18,13 +18,13 @@ class Rows:
     shorten: bool = False
     """End a trace that is too long where it first boxes the right answer, if it fits then."""
     policy: TracePolicy = "all"
-    """Of a problem's right traces: all, the shortest, the K shortest, or the longest under so many tokens."""
+    """Right traces to keep of a problem: all, the shortest, the K shortest, or the longest under --rows.longest."""
     traces: int = 2
     """K of k_shortest, 1 or more."""
     longest: int = 4096
     """Token limit for --rows.policy longest_under, trace and answer together."""
     heldout: int = 200
-    """Rows kept from training to measure what merge and export cost; at most a tenth of all rows, at least one."""
+    """Problems held out to measure what merge and export cost; at most a tenth of all, at least one."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
@@ -38,24 +38,25 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Which traces are fit to learn from. What the checker finds wrong is always left out."""
+    """Which traces are fit to learn from. Traces with a wrong answer are always left out."""
 
     min_tokens: int = 1
     """Shortest trace with its answer, tokens."""
     foreign: float = 0.02
     """Largest share of a trace's letters in scripts that its statement does not use, 0 to 1; 1: any."""
     repeats: float = 0.3
-    """Largest share of a trace's runs of 20 words that were there before, 0 to 1: above it, it is a loop."""
+    """Largest share of a trace's runs of 20 words that repeat an earlier run, 0 to 1; above it, the trace is a loop."""
     two_boxes: Literal["drop", "keep"] = "drop"
-    """Answers with two boxes that differ."""
+    """Traces that end on two boxes with different answers."""
     duplicates: Literal["near", "exact", "keep"] = "exact"
-    """Problems are one where their statements are reworded, or differ in typesetting only, or where their ids are the
-    same. Of one problem a trace is kept once, policies choose, and all rows are trained on or all held out."""
+    """Which problems count as one: reworded ones (near), those that differ only in typesetting (exact), or those with
+    the same id (keep). Of one problem equal traces are kept once, except with keep; --rows.policy chooses among its
+    traces; and all of its rows are trained on, or all held out."""
     tool_output: Literal["drop", "mask"] = "drop"
-    """Traces in which programs were run: left out, or kept with no loss on what the tool wrote. Such a model is served
+    """Traces in which programs were run: left out, or kept without loss on what the tool wrote. Such a model is served
     with python -m eval ... --tools.turns N --tools.instruction ""."""
     unverified: Literal["drop", "keep"] = "drop"
-    """Rows of files that have no gold column, so that nothing tells whether their answer is right."""
+    """Traces of files without a gold column, whose answers cannot be checked."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""

@@ -34,9 +34,9 @@ def traced(
 
 
 def row(one: TracedProblem, prompts: PromptFormat) -> TokenRow:
-    found = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
-    assert not isinstance(found, str), found
-    return found
+    result = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
+    assert not isinstance(result, str), result
+    return result
 
 
 def as_trl_has_it(one: TracedProblem, prompts: PromptFormat) -> list[int]:
@@ -48,25 +48,25 @@ def as_trl_has_it(one: TracedProblem, prompts: PromptFormat) -> list[int]:
         {"role": "user", "content": question},
         {"role": "assistant", "content": f"<think>\n{one.trace.text}\n</think>\n\n\\boxed{{{one.trace.answer}}}"},
     ]
-    found: Any = prompts.tokenizer.apply_chat_template(
+    result: Any = prompts.tokenizer.apply_chat_template(
         messages, chat_template=template, tokenize=True, return_dict=True
     )
-    return list(found["input_ids"])
+    return list(result["input_ids"])
 
 
 def check_span(one: TracedProblem, prompts: PromptFormat) -> None:
-    found = row(one, prompts)
-    at = found["prompt_tokens"]
+    result = row(one, prompts)
+    at = result["prompt_tokens"]
     # What is served, rendered by the template that serves, and all that follows it.
-    served: Any = prompts.tokenizer.decode(found["input_ids"][:at])
+    served: Any = prompts.tokenizer.decode(result["input_ids"][:at])
     assert served.endswith("<think>\n")
-    assert found["input_ids"][:at] == prompts.prompt_ids(one.problem.statement)
-    assert found["labels"] == [IGNORED] * at + found["input_ids"][at:]
-    trained = prompts.tokenizer.decode(found["input_ids"][at:-1])
+    assert result["input_ids"][:at] == prompts.prompt_ids(one.problem.statement)
+    assert result["labels"] == [IGNORED] * at + result["input_ids"][at:]
+    trained = prompts.tokenizer.decode(result["input_ids"][at:-1])
     assert trained == f"{one.trace.text}\n</think>\n\n\\boxed{{{one.trace.answer}}}"
-    assert found["input_ids"][-1] == prompts.tokenizer.eos_token_id
-    assert found["input_ids"].count(int(prompts.tokenizer.bos_token_id)) == 1
-    assert found["input_ids"] == as_trl_has_it(one, prompts)
+    assert result["input_ids"][-1] == prompts.tokenizer.eos_token_id
+    assert result["input_ids"].count(int(prompts.tokenizer.bos_token_id)) == 1
+    assert result["input_ids"] == as_trl_has_it(one, prompts)
 
 
 def test_the_pocket_model_trains_on_exactly_what_follows_the_served_prompt(pocket: PromptFormat) -> None:
@@ -101,15 +101,15 @@ def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(shared
     ],
 )
 def test_an_unfit_trace_is_dropped_with_its_reason(pocket: PromptFormat, one: TracedProblem, reason: str) -> None:
-    found = make_row(one, prompts=pocket, rows=Rows(max_tokens=256), filters=Filters(repeats=1.0))
-    assert found in reason.split(" or ")
+    result = make_row(one, prompts=pocket, rows=Rows(max_tokens=256), filters=Filters(repeats=1.0))
+    assert result in reason.split(" or ")
 
 
 BOXED = "First think.\nSo it is $\\boxed{4}$, is it?\n" + "Wait, check again. " * 40
 
 
 @pytest.mark.parametrize(
-    ("one", "shorten", "found"),
+    ("one", "shorten", "result"),
     [
         (traced(text=BOXED), False, "too long"),
         (traced(text=BOXED), True, "First think.\nSo it is $\\boxed{4}$, is it?"),
@@ -123,15 +123,15 @@ BOXED = "First think.\nSo it is $\\boxed{4}$, is it?\n" + "Wait, check again. " 
     ],
 )
 def test_a_long_trace_is_shortened_to_its_box_only_on_request(
-    pocket: PromptFormat, one: TracedProblem, shorten: bool, found: str
+    pocket: PromptFormat, one: TracedProblem, shorten: bool, result: str
 ) -> None:
     made = make_row(one, prompts=pocket, rows=Rows(max_tokens=160, shorten=shorten), filters=Filters(repeats=1.0))
     if isinstance(made, str):
-        assert made == found
+        assert made == result
         return
     assert made["shortened"]
     text = str(pocket.tokenizer.decode(made["input_ids"][made["prompt_tokens"] : -1]))
-    assert text == f"{found}\n</think>\n\n\\boxed{{4}}"
+    assert text == f"{result}\n</think>\n\n\\boxed{{4}}"
     assert not find_mismatch(made, completion=text, prompts=pocket)
 
 
@@ -210,8 +210,8 @@ def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think
 def test_templates_with_and_without_an_opening_give_one_reasoning(new: str, opening: str) -> None:
     prompts = edited(model_source("pocket"), old="<｜Assistant｜><think>\\n", new=new)
     assert prompts.opening == opening
-    found = row(traced(), prompts)
-    whole = str(prompts.tokenizer.decode(found["input_ids"]))
+    result = row(traced(), prompts)
+    whole = str(prompts.tokenizer.decode(result["input_ids"]))
     assert whole.endswith(
         new.replace("<think>", "").replace("\\n", "") + ("<think>\n2+2=4.\n</think>\n\n\\boxed{4}<｜end▁of▁sentence｜>")
     )

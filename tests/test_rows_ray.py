@@ -58,14 +58,14 @@ def test_a_cluster_makes_the_very_rows_of_one_process(tmp_path: Path, maker: Par
 
 def workers() -> list[int]:
     """Processes of this machine that are Ray's parts writers."""
-    found = []
+    processes = []
     for stat in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if "MapWorker" in stat.read_bytes().decode(errors="replace"):
-                found.append(int(stat.parent.name))
+                processes.append(int(stat.parent.name))
         except OSError:
             continue
-    return found
+    return processes
 
 
 @pytest.mark.slow
@@ -73,11 +73,11 @@ def workers() -> list[int]:
 def test_a_killed_worker_loses_nothing(tmp_path: Path, maker: PartMaker) -> None:
     def kill() -> None:
         until = time.monotonic() + 60
-        while time.monotonic() < until and not (found := workers()):
+        while time.monotonic() < until and not (processes := workers()):
             time.sleep(0.05)
-        if found:
-            os.kill(found[0], signal.SIGKILL)
-            killed.append(found[0])
+        if processes:
+            os.kill(processes[0], signal.SIGKILL)
+            killed.append(processes[0])
 
     killed: list[int] = []
     killer = threading.Thread(target=kill)

@@ -91,13 +91,13 @@ def test_a_shortened_trace_ends_where_it_first_boxes_the_gold() -> None:
 
 def test_no_pocket_trace_and_no_real_one_is_taken_for_a_loop(shared: Any) -> None:
     mirror = shared / "data" / "hub"
-    found = [
+    result = [
         reason
         for name, limit in (("gsm8k", 2000), ("openr1", None), ("pocket", 500))
         for one in chain.from_iterable(open_source(name, mirror=mirror, limit=limit))
         if (reason := find_drop_reason(one, Filters()))
     ]
-    assert not found
+    assert not result
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_policies_keep_what_their_names_say(rows: list[tuple[str, int]], count: 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"))))
 def test_of_duplicates_the_first_stays(rows: list[tuple[str, str]]) -> None:
-    found = mark_duplicates([name for name, _ in rows], [text for _, text in rows])
-    assert [row for row, twice in zip(rows, found, strict=True) if not twice] == list(dict.fromkeys(rows))
+    result = mark_duplicates([name for name, _ in rows], [text for _, text in rows])
+    assert [row for row, twice in zip(rows, result, strict=True) if not twice] == list(dict.fromkeys(rows))
 
 
 def test_typesetting_makes_no_other_problem() -> None:

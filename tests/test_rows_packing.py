@@ -64,8 +64,8 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_apart(rows: dataset
     assert len(sequences) < len(rows) / 2
     together = [collate(sequences[at : at + batch]) for at in range(0, len(sequences), batch)]
     expected, gradients = loss_and_gradients(model, apart)
-    found, packed_gradients = loss_and_gradients(model, together)
-    assert found == pytest.approx(expected, rel=1e-5)
+    result, packed_gradients = loss_and_gradients(model, together)
+    assert result == pytest.approx(expected, rel=1e-5)
     assert torch.allclose(packed_gradients, gradients, rtol=1e-3, atol=1e-4 * float(gradients.abs().max()))
 
 

@@ -45,9 +45,9 @@ def traced(
 
 
 def row(one: TracedProblem, prompts: PromptFormat) -> TokenRow:
-    found = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
-    assert not isinstance(found, str), found
-    return found
+    result = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
+    assert not isinstance(result, str), result
+    return result
 
 
 def built(
@@ -87,16 +87,16 @@ def test_drops_are_counted_by_reason_and_no_row_is_cut(tmp_path: Path, pocket: P
     lengths = sorted(len(row(one, pocket)["input_ids"]) for one in good)
     cap = lengths[39]
     wrong = [replace(one, trace=replace(one.trace, answer="-1")) for one in good[:7]]
-    found = built(tmp_path / "data", iter([*good, *wrong]), pocket, max_tokens=cap, heldout=4)
+    result = built(tmp_path / "data", iter([*good, *wrong]), pocket, max_tokens=cap, heldout=4)
     longer = sum(length > cap for length in lengths)
-    assert found["drops"] == {"too long": longer, "wrong": 7}
-    assert (found["traces"], found["rows"], found["heldout"]) == (67, 60 - longer - 4, 4)
-    assert (found["kept"], found["parity"]) == (60 - longer, {"rows": 60 - longer, "mismatches": 0})
+    assert result["drops"] == {"too long": longer, "wrong": 7}
+    assert (result["traces"], result["rows"], result["heldout"]) == (67, 60 - longer - 4, 4)
+    assert (result["kept"], result["parity"]) == (60 - longer, {"rows": 60 - longer, "mismatches": 0})
     train, heldout = sides(tmp_path / "data")
     texts = {one.problem.id: row(one, pocket)["input_ids"] for one in good}
     assert all(one["input_ids"] == texts[one["problem_id"]] for one in (*train, *heldout))
-    assert found["longest"] == max(len(one["input_ids"]) for one in train) <= cap
-    assert found["trained_tokens"] == sum(label != IGNORED for one in train for label in one["labels"])
+    assert result["longest"] == max(len(one["input_ids"]) for one in train) <= cap
+    assert result["trained_tokens"] == sum(label != IGNORED for one in train for label in one["labels"])
     head = [json.loads(line) for line in RowFiles(tmp_path / "data").head.read_text().splitlines()]
     assert [one["problem_id"] for one in head] == [one["problem_id"] for one in train][:20]
     assert all(one["trained"].endswith("<｜end▁of▁sentence｜>") for one in head)
@@ -135,8 +135,8 @@ def test_too_few_rows_are_an_error_that_counts_the_drops(
 def test_a_part_without_rows_stops_nothing(tmp_path: Path, pocket: PromptFormat) -> None:
     # The first thousand problems are all wrong: datasets cannot load an empty set, so none may be saved.
     wrong = (traced(answer="5", name=f"w{n}") for n in range(1000))
-    found = built(tmp_path / "data", iter([*wrong, *(traced(name=f"{n}", asked=f"{n}?") for n in range(20))]), pocket)
-    assert (found["rows"], found["heldout"], found["drops"]) == (18, 2, {"wrong": 1000})
+    result = built(tmp_path / "data", iter([*wrong, *(traced(name=f"{n}", asked=f"{n}?") for n in range(20))]), pocket)
+    assert (result["rows"], result["heldout"], result["drops"]) == (18, 2, {"wrong": 1000})
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
@@ -208,7 +208,7 @@ def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: Pro
     ]
     suite = load_suite("pocket_val")
     leaked = [traced(name=one.id, asked=one.statement, gold=one.gold, answer=one.gold) for one in suite.problems[:5]]
-    found = [
+    result = [
         built(
             tmp_path / str(num),
             iter([*some, *leaked]),
@@ -220,8 +220,8 @@ def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: Pro
         )
         for num in (1, 3)
     ]
-    assert found[0] == found[1]
-    assert found[0]["drops"] == {"in pocket_val": 5, "wrong": 9}
+    assert result[0] == result[1]
+    assert result[0]["drops"] == {"in pocket_val": 5, "wrong": 9}
     assert sha256_tree(tmp_path / "1") == sha256_tree(tmp_path / "3")
     dropped = [json.loads(line) for line in RowFiles(tmp_path / "1").dropped.read_text().splitlines()]
     assert [one["reason"] for one in dropped] == ["wrong"] * 9 + ["in pocket_val"] * 5
@@ -250,12 +250,12 @@ WAYS = [traced(name=f"{n}", asked=f"{n}?", text="so " * length + "4") for n in "
 def test_of_a_problems_traces_those_of_the_policy_are_kept(
     tmp_path: Path, pocket: PromptFormat, rows: dict[str, Any], kept: list[int]
 ) -> None:
-    found = built(tmp_path / "data", iter(WAYS), pocket, filters=Filters(repeats=1.0), keep_dropped=True, **rows)
+    result = built(tmp_path / "data", iter(WAYS), pocket, filters=Filters(repeats=1.0), keep_dropped=True, **rows)
     lengths = [one["labels"].__len__() for side in sides(tmp_path / "data") for one in side]
     expected = [len(row(one, pocket)["labels"]) for one in WAYS]
     by_problem = {9: expected[0], 3: expected[1], 6: expected[2]}
     assert sorted(lengths) == sorted(by_problem[length] for length in kept * 2)
-    assert found["drops"].get("policy", 0) == 6 - 2 * len(kept)
+    assert result["drops"].get("policy", 0) == 6 - 2 * len(kept)
     dropped = [json.loads(line) for line in RowFiles(tmp_path / "data").dropped.read_text().splitlines()]
     assert [one["reason"] for one in dropped] == ["policy"] * (6 - 2 * len(kept))
 
@@ -276,8 +276,8 @@ def test_what_counts_as_one_problem(tmp_path: Path, pocket: PromptFormat, how: A
             for name, text in (("c", "2+2=4."), ("d", "4"))
         ),
     ]
-    found = built(tmp_path / "data", iter(some), pocket, filters=Filters(duplicates=how), heldout=9)
-    assert (found["kept"], found["drops"].get("duplicate", 0)) == (kept, 22 - kept)
+    result = built(tmp_path / "data", iter(some), pocket, filters=Filters(duplicates=how), heldout=9)
+    assert (result["kept"], result["drops"].get("duplicate", 0)) == (kept, 22 - kept)
     ids = [{one["problem_id"] for one in side} for side in sides(tmp_path / "data")]
     if how == "near":
         assert {"a8", "d"} <= ids[0] or {"a8", "d"} <= ids[1]
@@ -297,9 +297,9 @@ def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) 
         *chain.from_iterable(open_source("openr1", mirror=mirror)),
     ]
     odd = traced(name="odd", asked="Où est e\u0301?", text="  e\u0301 ﬁ ½ ∑ \U0001d465 中 \t x  \n\n\n . , ! 's")
-    found = built(tmp_path / "data", iter([*some, odd]), prompts, max_tokens=8192, filters=Filters(foreign=1.0))
-    assert found["parity"] == {"rows": 55, "mismatches": 0}
-    assert found["drops"] == {}
+    result = built(tmp_path / "data", iter([*some, odd]), prompts, max_tokens=8192, filters=Filters(foreign=1.0))
+    assert result["parity"] == {"rows": 55, "mismatches": 0}
+    assert result["drops"] == {}
 
 
 @given(st.lists(st.lists(st.integers(0, 99), max_size=4), min_size=1, max_size=6), st.data())
@@ -317,6 +317,6 @@ def test_rows_are_saved_as_datasets_would_whatever_a_file_holds(parts: list[list
         some = [Part(folder=folder / str(name)) for name in range(len(parts))]
         (folder / "train").mkdir()  # what a killed run has left
         save_rows(folder / "train", some, indices, without=["key"], size=data.draw(st.sampled_from([1, 2000, 10**9])))
-        found = datasets.load_from_disk(folder / "train")
-        assert found.to_dict() == {"number": [numbers[index] for index in indices]}
+        result = datasets.load_from_disk(folder / "train")
+        assert result.to_dict() == {"number": [numbers[index] for index in indices]}
         assert not [*folder.glob(".train*")]
