@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from mathlete.command import Command, console, progress
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.jsonl import JsonLines
 from mathlete.runs import Step, read_json, run_step, write_json
 
@@ -51,10 +51,13 @@ class ReplaySettings:
 
 def replay(settings: ReplaySettings) -> dict[str, object]:
     """Prints what each policy would score and cost, writes it, and returns it."""
-    for name, value in (("questions", settings.questions), ("simulations", settings.simulations),
-                        ("slots", settings.slots)):  # fmt: skip
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1", value=value, cure=f"leave --{name} out")
+    questions, simulations, slots = settings.questions, settings.simulations, settings.slots
+    require(
+        ("questions", questions, questions is None or questions >= 1, "at least 1"),
+        ("simulations", simulations, simulations >= 1, "at least 1"),
+        ("slots", slots, slots is None or slots >= 1, "at least 1"),
+        cure="leave it out",
+    )
     out = console(json=settings.json)
     if settings.repair:
         repair(settings.runs, say=out.print)

@@ -37,10 +37,12 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     return (f"did you mean {' or '.join(close)}? " if close else "") + f"Known: {', '.join(known)}"
 
 
-def require(
-    *rules: tuple[str, object, bool, str], prefix: str = "--", cure: str = "leave it at the preset's value"
-) -> None:
-    """Checks (name, value, whether it is good, rule) in turn; the message is `PREFIX``NAME` must be RULE.
+Rule = tuple[str, object, bool, str] | tuple[str, object, bool, str, str]
+"""A setting's name, its value, whether that is good, what it must be and, where it is not the common one, the cure."""
+
+
+def require(*rules: Rule, prefix: str = "--", cure: str = "leave it at the preset's value") -> None:
+    """Check the rules in turn.
 
     >>> require(("n", 0, False, "at least 1"), cure="use --n 8")
     Traceback (most recent call last):
@@ -51,6 +53,6 @@ def require(
     Raises:
         UserError: the first that is not good.
     """
-    for name, value, good, rule in rules:
+    for name, value, good, rule, *own_cure in rules:
         if not good:
-            raise UserError(f"{prefix}{name} must be {rule}", value=value, cure=cure)
+            raise UserError(f"{prefix}{name} must be {rule}", value=value, cure=own_cure[0] if own_cure else cure)

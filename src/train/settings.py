@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.corpus import Corpus
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.export import Export, Forgetting, MergeBase, Survival
 from mathlete.models import GpuName
 from mathlete.rows import Filters, Rows
@@ -77,8 +77,10 @@ class MathSettings:
         """Raises UserError where a value is out of its range."""
         if self.device is not None and not self.plan:
             raise UserError("--device is what to plan for", value=self.device, cure="add --plan, or leave it out")
-        for flag, value, least in (("threads", self.threads, 1), ("seed", self.seed, 0)):
-            if value is not None and value < least:
-                raise UserError(f"--{flag} must be at least {least}", value=value, cure="leave it out")
+        require(
+            ("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1"),
+            ("seed", self.seed, self.seed >= 0, "at least 0"),
+            cure="leave it out",
+        )
         for part in (self.data, self.recipe, self.after):
             part.check()

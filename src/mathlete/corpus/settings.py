@@ -8,7 +8,7 @@ from typing import Literal
 from mathlete.corpus.sources import find_commit
 from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
 from mathlete.corpus.suites import Suite, load_suite, suites_at_hand
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,11 @@ class Corpus:
         """Raise UserError where a value is out of its range."""
         if not self.source:
             raise UserError("--source must name a source", cure="use --source pocket")
-        if self.limit is not None and self.limit < 2:
-            raise UserError("--limit must be at least 2", value=self.limit, cure="leave it out")
-        if self.num_proc < 1:
-            raise UserError("--num-proc must be at least 1", value=self.num_proc, cure="leave it out")
+        require(
+            ("limit", self.limit, self.limit is None or self.limit >= 2, "at least 2"),
+            ("num-proc", self.num_proc, self.num_proc >= 1, "at least 1"),
+            cure="leave it out",
+        )
 
     @property
     def specs(self) -> list[SourceSpec]:

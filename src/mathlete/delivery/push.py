@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mathlete.delivery.kaggle_client import Kaggle, Saved
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.rehearsal import check_output
 from mathlete.runs import read_json, sha256_json, sha256_tree, write_json
 from mathlete.submission import Build, Names
@@ -32,10 +32,13 @@ class Waiting:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        for name in ("poll_s", "upload_max_s", "run_max_s"):
-            if getattr(self, name) <= 0:
-                flag = name.replace("_", "-")
-                raise UserError(f"--waiting.{flag} must be above 0", value=getattr(self, name), cure="use the default")
+        require(
+            ("poll-s", self.poll_s, self.poll_s > 0, "above 0"),
+            ("upload-max-s", self.upload_max_s, self.upload_max_s > 0, "above 0"),
+            ("run-max-s", self.run_max_s, self.run_max_s > 0, "above 0"),
+            prefix="--waiting.",
+            cure="use the default",
+        )
 
     def until(self, look: Callable[[], Seen | None], *, limit_s: float, rule: str) -> Seen:
         """Look again and again until something is there, and return it; None and False mean not yet.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mathlete.competitions import Competition, competition
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.models import Precision
 from mathlete.solve import Policy
 from mathlete.tir import ToolSettings
@@ -46,23 +46,17 @@ class KernelConfig:
         rules = self.competition
         self.policy.check()
         self.tools.check()
-        for name, good, rule, cure in (
-            ("problems", self.problems >= 1, "at least 1", "--problems 50"),
-            ("wall-s", self.wall_s > self.reserve_s >= 0, "longer than the reserve", f"--wall-s {rules.wall_s}"),
-            ("question-min-s", 0 <= self.question_min_s <= self.question_max_s, "0 to the ceiling", "300"),
-            ("question-max-s", self.question_max_s > 0, "above 0", "--question-max-s 900"),
-            ("deadline-s", self.deadline_s > 0, "above 0", "1800"),
-            ("load-max-s", self.load_max_s > 0, "above 0", "--load-max-s 1200"),
-            (
-                "fallback",
-                rules.answer_min <= self.fallback <= rules.answer_max,
-                f"{rules.answer_min} to {rules.answer_max}",
-                "--fallback 0",
-            ),
-        ):
-            if not good:
-                value = getattr(self, name.replace("-", "_"))
-                raise UserError(f"--{name} must be {rule}", value=value, cure=f"use {cure}")
+        low, high, seconds = rules.answer_min, rules.answer_max, f"use --wall-s {rules.wall_s}"
+        floor_s, ceiling_s = self.question_min_s, self.question_max_s
+        require(
+            ("problems", self.problems, self.problems >= 1, "at least 1", "use --problems 50"),
+            ("wall-s", self.wall_s, self.wall_s > self.reserve_s >= 0, "longer than the reserve", seconds),
+            ("question-min-s", floor_s, 0 <= floor_s <= ceiling_s, "0 to the ceiling", "use 300"),
+            ("question-max-s", ceiling_s, ceiling_s > 0, "above 0", "use --question-max-s 900"),
+            ("deadline-s", self.deadline_s, self.deadline_s > 0, "above 0", "use 1800"),
+            ("load-max-s", self.load_max_s, self.load_max_s > 0, "above 0", "use --load-max-s 1200"),
+            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}", "use --fallback 0"),
+        )
 
     def faster(self, speed: float) -> "KernelConfig":
         """The same on a clock that runs so many times as fast: every limit is divided by it."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.pocket.batches import Batches
 from mathlete.pocket.tokenizer import build_tokenizer
 from mathlete.prompts import PromptFormat
@@ -56,23 +56,33 @@ class PocketBaseConfig:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        for name, good, rule in (
-            ("steps", self.steps >= 1, "at least 1"),
-            ("seed", self.seed >= 0, "0 or more"),
-            ("batch", self.batch >= 1, "at least 1"),
-            ("hard", 0 <= self.hard <= 1, "0 to 1"),
-            ("hidden", self.hidden % 64 == 0 and self.hidden > 0, "a multiple of 64"),
-            ("layers", self.layers >= 1, "at least 1"),
+        require(
+            ("steps", self.steps, self.steps >= 1, "at least 1"),
+            ("seed", self.seed, self.seed >= 0, "0 or more"),
+            ("batch", self.batch, self.batch >= 1, "at least 1"),
+            ("hard", self.hard, 0 <= self.hard <= 1, "0 to 1"),
+            ("hidden", self.hidden, self.hidden % 64 == 0 and self.hidden > 0, "a multiple of 64"),
+            ("layers", self.layers, self.layers >= 1, "at least 1"),
             (
                 "heads",
+                self.heads,
                 self.heads % 2 == 0 and self.heads > 0 and self.hidden % (2 * self.heads) == 0,
                 "even, and twice it must divide the width",
             ),
-            ("intermediate", self.intermediate % 64 == 0 and self.intermediate > 0, "a multiple of 64"),
-            ("vocabulary", self.vocabulary >= 320 and self.vocabulary % 64 == 0, "a multiple of 64, at least 320"),
-        ):
-            if not good:
-                raise UserError(f"--{name} must be {rule}", value=getattr(self, name), cure="leave it at its default")
+            (
+                "intermediate",
+                self.intermediate,
+                self.intermediate % 64 == 0 and self.intermediate > 0,
+                "a multiple of 64",
+            ),
+            (
+                "vocabulary",
+                self.vocabulary,
+                self.vocabulary >= 320 and self.vocabulary % 64 == 0,
+                "a multiple of 64, at least 320",
+            ),
+            cure="leave it at its default",
+        )
 
 
 def build_pocket_base(output: Path, config: PocketBaseConfig) -> dict[str, object]:

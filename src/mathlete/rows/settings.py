@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mathlete.errors import UserError, require
+from mathlete.errors import require
 
 TracePolicy = Literal["all", "shortest_correct", "k_shortest", "longest_under"]
 """Which of a problem's right traces are kept."""
@@ -60,10 +60,10 @@ class Filters:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        for flag, value, good, rule in (
+        require(
             ("min-tokens", self.min_tokens, self.min_tokens >= 1, "at least 1"),
             ("foreign", self.foreign, 0 <= self.foreign <= 1, "0 to 1"),
             ("repeats", self.repeats, 0 <= self.repeats <= 1, "0 to 1"),
-        ):
-            if not good:
-                raise UserError(f"--filters.{flag} must be {rule}", value=value, cure="leave it out")
+            prefix="--filters.",
+            cure="leave it out",
+        )

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from statistics import fmean
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.problems import Problem
 
 Finish = Literal["stop", "length", "cancelled", "boxed"]
@@ -49,15 +49,15 @@ class SamplingConfig:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        for name, value, good, rule in (
+        require(
             ("temperature", self.temperature, 0 <= self.temperature <= 5, "0 to 5"),
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
             ("max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
             ("timeout-s", self.timeout_s, self.timeout_s is None or self.timeout_s > 0, "above 0"),
             ("enough", self.enough, self.enough is None or self.enough >= 1, "at least 1"),
-        ):
-            if not good:
-                raise UserError(f"--sampling.{name} must be {rule}", value=value, cure="use R1's 0.6, 0.95, 256")
+            prefix="--sampling.",
+            cure="use R1's 0.6, 0.95, 256",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.solve.clock import Clock
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class BudgetSettings:
     def check(self) -> None:
         """Raises UserError where a value is out of its range or the floors do not fit into the wall."""
         most = self.to_come(served=-1)
-        for name, value, good, rule in (
+        require(
             ("questions", most, most >= 1, "at least 1"),
             ("reserve", self.reserve_s, 0 <= self.reserve_s < self.wall_s, "0 or more and below the wall"),
             ("floor", self.floor_s, 0 <= self.floor_s <= self.ceiling_s, "0 or more and at most the ceiling"),
-        ):
-            if not good:
-                raise UserError(f"the time budget's {name} must be {rule}", value=value, cure="change it or the wall")
+            prefix="the time budget's ",
+            cure="change it or the wall",
+        )
         if self.floor_s * most > (self.wall_s - self.reserve_s) * (1 + 1e-9):
             raise UserError(
                 f"{most} questions with {self.floor_s:g} s each must fit into the wall less the reserve",

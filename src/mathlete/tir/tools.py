@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
-from mathlete.errors import UserError
+from mathlete.errors import require
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, THINK, PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig, last_program
@@ -52,15 +52,15 @@ class ToolSettings:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        for name, value, good, rule in (
+        require(
             ("turns", self.turns, self.turns >= 0, "0 or more"),
             ("timeout-s", self.timeout_s, self.timeout_s > 0, "above 0"),
             ("memory-mib", self.memory_mib, self.memory_mib >= 64, "at least 64"),
             ("output-chars", self.output_chars, self.output_chars >= 2, "at least 2"),
             ("at-once", self.at_once, self.at_once is None or self.at_once >= 1, "at least 1"),
-        ):
-            if not good:
-                raise UserError(f"--tools.{name} must be {rule}", value=value, cure="leave it out")
+            prefix="--tools.",
+            cure="leave it out",
+        )
 
     @property
     def limits(self) -> ProgramLimits:

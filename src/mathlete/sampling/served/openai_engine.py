@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
@@ -50,17 +50,13 @@ class ServerSettings:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        for name, value, good, rule in (
+        require(
             ("urls", self.urls, bool(self.urls), "at least one address"),
             ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
             ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
-        ):
-            if not good:
-                raise UserError(
-                    f"--servers.{name} must be {rule}",
-                    value=value,
-                    cure="as in --servers.urls http://localhost:8000/v1",
-                )
+            prefix="--servers.",
+            cure="as in --servers.urls http://localhost:8000/v1",
+        )
 
 
 class OpenAISampler(Continuing):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.models import ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.sampling import Continuing, Sample, SamplingConfig
@@ -38,15 +38,15 @@ class RaySettings:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        for name, value, good, rule in (
+        require(
             ("workers", self.workers, self.workers >= 1, "at least 1"),
             ("gpus", self.gpus, self.gpus >= 0, "0 or more"),
             ("cpus", self.cpus, self.cpus >= 0, "0 or more"),
             ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
             ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
-        ):
-            if not good:
-                raise UserError(f"--ray.{name} must be {rule}", value=value, cure="leave it out")
+            prefix="--ray.",
+            cure="leave it out",
+        )
 
 
 class _Worker:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
@@ -59,7 +59,7 @@ class VllmSettings:
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
-        for name, value, good, rule in (
+        require(
             ("tensor-parallel", self.tensor_parallel, self.tensor_parallel >= 1, "at least 1"),
             (
                 "gpu-memory-utilization",
@@ -70,9 +70,9 @@ class VllmSettings:
             ("kv-gib", self.kv_gib, self.kv_gib is None or self.kv_gib > 0, "above 0"),
             ("max-model-len", self.max_model_len, self.max_model_len is None or self.max_model_len >= 2, "at least 2"),
             ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
-        ):
-            if not good:
-                raise UserError(f"--vllm.{name} must be {rule}", value=value, cure="leave it out")
+            prefix="--vllm.",
+            cure="leave it out",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
