@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -150,6 +150,16 @@ def evaluate(undrawn: Any) -> CommandLine:
 @pytest.fixture(scope="session")
 def submit() -> CommandLine:
     return CommandLine("submit")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Path:
+    """A folder in which the pocket model was built, in runs/submit and kaggle."""
+    folder = tmp_path_factory.mktemp("built")
+    with chdir(folder):
+        done = submit("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
+    assert set(done.result["hashes"]) >= {"notebook", "code", "weights", "wheels"}
+    return folder
 
 
 @pytest.fixture(scope="session")

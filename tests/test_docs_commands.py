@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
 import submit.__main__
 import train.__main__
@@ -122,3 +123,12 @@ def test_the_pictures_rooms_are_the_linters() -> None:
     rooms |= {name: [room] for name, room in re.findall(r"(\w+)\[([\w.]+)\]", alone)}
     order = picture.splitlines()[-1].split("-->")
     assert [rooms[name.strip()] for name in order] == layers
+
+
+@pytest.mark.parametrize("page", ["docs/submit.md", "docs/rehearsal.md"])
+def test_every_command_of_submit_in_a_pages_text_is_understood(page: str) -> None:
+    lines = re.findall(r"python -m submit ((?:[^`\n]|\n(?=[^`\n]))+?)(?:`|\n)", (ROOT / page).read_text())
+    assert len(lines) >= 4
+    for name, *words in map(shlex.split, lines):
+        settings = submit.__main__.COMMANDS[name].settings
+        assert isinstance(tyro.cli(settings, args=words), settings)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("train", "eval", "submit")
+from tests.conftest import CommandLine
+
 FORBIDDEN = re.compile(r"/(?:work|root|opt)/\w|\bpypi\.org|npmjs\.|debian\.org")
 
 
@@ -125,32 +126,15 @@ def test_wheel_holds_the_packages_and_the_pocket_model(wheel: Path) -> None:
         assert (wheel / "mathlete/report" / name).is_file()
 
 
-def run_from(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **environment}
-    return subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, env=variables, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run_from_the_wheel(wheel: Path, tmp_path: Path, command: str) -> None:
-    code = f"import {command}, mathlete; print({command}.__file__, mathlete.__file__)"
+def test_packages_are_imported_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    code = "import train, eval, submit, mathlete; print(*[m.__file__ for m in (train, eval, submit, mathlete)])"
     variables = {**os.environ, "PYTHONPATH": str(wheel)}
     where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True)
-    assert where.stdout.count(str(wheel)) == 2
-    done = run_from(tmp_path, command, "--help", PYTHONPATH=str(wheel))
-    assert done.returncode == 0, done.stderr
+    assert where.stdout.count(str(wheel)) == 4
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "submit"])
+def test_commands_run_from_the_wheel(wheel: Path, tmp_path: Path, command: str) -> None:
+    done = CommandLine(command).process("--help", folder=tmp_path, PYTHONPATH=str(wheel))
+    assert done.code == 0, done.stderr
     assert f"python -m {command}" in done.stdout
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_loads_nothing_heavy(root: Path, command: str) -> None:
-    code = (
-        "import runpy, sys; sys.argv = ['x', '--help']\n"
-        f"try: runpy.run_module('{command}', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'sympy', 'numpy', 'kaggle', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

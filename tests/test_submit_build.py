@@ -1,10 +1,8 @@
 """`submit build` and `wheels`: the same bytes again, metadata the lint finds whole, wheels the image takes."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,29 +24,9 @@ from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, write_met
 from mathlete.submission.notebook import notebook_text, write_notebook
 from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
 from submit.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 NAMES = Names(owner="alice", model_version=1)
-
-
-def submit(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "submit", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
-    )
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the pocket model was built."""
-    folder = tmp_path_factory.mktemp("built")
-    done = submit(folder, "build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout.splitlines()[-1])["hashes"]) >= {"notebook", "code", "weights", "wheels"}
-    return folder
 
 
 def test_a_build_holds_all_its_parts_and_passes_the_lint(built: Path) -> None:
@@ -74,11 +52,10 @@ def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.Mo
     assert config_from(json.loads(build.config.as_json())) == build.config
 
 
-def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = submit(tmp_path, "build", "--names.owner", "mathlete-demo", "--folder", "runs/apart")
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "kaggle").exists()
-    monkeypatch.chdir(tmp_path)
+def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built: Path, workdir: Path, submit: CommandLine) -> None:
+    shutil.copytree(built / "runs/wheels", "runs/apart/wheels")  # they are made already
+    assert submit("build", "--names.owner", "mathlete-demo", "--run", "runs/apart").code == 0
+    assert not Path("kaggle").exists()
     apart = load_build(Path("runs/apart"))
     assert (apart.kaggle, apart.wheels) == (Path("runs/apart/kaggle"), Path("runs/apart/wheels"))
 
@@ -97,8 +74,8 @@ def test_completions_may_be_as_long_as_the_model_allows(tmp_path: Path) -> None:
     for context, tokens in ((1024, 256), (131_072, 32_768), (None, 1024)):
         config = {} if context is None else {"max_position_embeddings": context}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        found = COMMANDS["build"].default_settings(["--model", str(tmp_path)])
-        assert found.sampling == SamplingConfig(max_tokens=tokens)
+        defaults = COMMANDS["build"].default_settings(["--model", str(tmp_path)])
+        assert defaults.sampling == SamplingConfig(max_tokens=tokens)
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
@@ -132,9 +109,9 @@ def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any]
     value = {**json.loads((tmp_path / KERNEL_FILE).read_text()), **change}
     kept = {key: part for key, part in value.items() if part is not None}
     (tmp_path / KERNEL_FILE).write_text(json.dumps(kept))
-    found = lint_kernel(tmp_path)
-    assert any(says in problem.rule for problem in found), found
-    assert all(problem.cure for problem in found)
+    problems = lint_kernel(tmp_path)
+    assert any(says in problem.rule for problem in problems), problems
+    assert all(problem.cure for problem in problems)
 
 
 def test_the_lint_refuses_a_notebook_that_is_too_big_or_none(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from mathlete.command import run_command_line
 from mathlete.competitions import competition
 from mathlete.delivery import Ledger
 from mathlete.delivery.ledger import predicted_interval
@@ -25,7 +24,7 @@ from mathlete.submission.build import Build
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
 from mathlete.submission.notebook import write_notebook
 from mathlete.submission.refusal import Refusal
-from submit.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 NAMES = Names(owner="alice", model_version=1)
 RUN = {
@@ -83,9 +82,9 @@ FIGURES: list[tuple[Json, str]] = [
 @pytest.mark.parametrize(("run", "says"), FIGURES)
 def test_a_model_that_hardly_answers_cannot_pass(run: Json, says: str, build: Build) -> None:
     rehearsed(build, run=run)
-    found = of_rehearsal(build)
-    assert any(says in problem.rule for problem in found)
-    assert all(problem.cure for problem in found)
+    checked = of_rehearsal(build)
+    assert any(says in problem.rule for problem in checked)
+    assert all(problem.cure for problem in checked)
 
 
 def test_a_refused_rehearsal_a_commit_run_and_none_at_all_do_not_count(build: Build) -> None:
@@ -156,9 +155,9 @@ def test_each_check_names_rule_value_and_cure(
     look: Callable[[Build], Iterator[Refusal]], spoil: Callable[[Build], None], says: str, build: Build
 ) -> None:
     spoil(build)
-    found = list(look(build))
-    assert any(says in problem.rule for problem in found), found
-    assert all(problem.value and problem.cure for problem in found)
+    checks = list(look(build))
+    assert any(says in problem.rule for problem in checks), checks
+    assert all(problem.value and problem.cure for problem in checks)
 
 
 def test_what_is_right_passes_each_check(build: Build) -> None:
@@ -245,44 +244,30 @@ def test_the_interval_holds_the_share_that_was_seen(right: float) -> None:
     assert 0 <= low <= right <= high <= 50
 
 
-def run(*words: str) -> int:
-    return run_command_line(words, prog="python -m submit", commands=COMMANDS)
-
-
 def saved(build: Build, folder: Path) -> None:
     build.save(folder / "runs" / "submit")
 
 
 def test_submit_sends_nothing_without_confirm_and_nothing_that_was_not_pushed(
-    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    build: Build, workdir: Path, submit: CommandLine
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    saved(build, tmp_path)
-    assert run("submit") == 2
-    assert "must have been pushed" in capsys.readouterr().err
-    Ledger(tmp_path / "runs/submit").append("push", build.hashes(), version=3)
-    assert run("submit", "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["submitted"] is False
+    saved(build, workdir)
+    assert "must have been pushed" in submit("submit").refusal
+    Ledger(workdir / "runs/submit").append("push", build.hashes(), version=3)
+    assert submit("submit", "--json").result["submitted"] is False
 
 
-def test_a_push_that_preflight_refuses_is_not_even_a_dry_run(
-    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    saved(build, tmp_path)
-    assert run("push", "--yes") == 2
-    shown = capsys.readouterr()
-    assert "NO  rehearsal" in shown.out
-    assert "error: " in shown.err
+def test_a_push_that_preflight_refuses_is_not_even_a_dry_run(build: Build, workdir: Path, submit: CommandLine) -> None:
+    saved(build, workdir)
+    shown = submit("push", "--yes")
+    assert shown.code == 2
+    assert "NO  rehearsal" in shown.stdout
+    assert "error: " in shown.stderr
 
 
-def test_a_score_is_written_by_its_id(
-    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_score_is_written_by_its_id(build: Build, workdir: Path, submit: CommandLine) -> None:
     name = Ledger(Path("runs/submit")).append("build", build.hashes())
-    assert run("ledger", "--id", "nothing", "--score", "31") == 2
-    assert run("ledger", "--id", name, "--score", "31", "--json") == 0
-    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["submissions"]
+    assert submit("ledger", "--id", "nothing", "--score", "31").code == 2
+    (row,) = submit("ledger", "--id", name, "--score", "31", "--json").result["submissions"]
     assert (row["id"], row["score"]) == (name, "31.0")
     assert row["built"].startswith(time.strftime("%Y", time.gmtime()))

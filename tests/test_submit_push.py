@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         else:
-            first = int(found[1]) if (found := re.match(r"bytes (\d+)-", asked)) else 0
+            first = int(match[1]) if (match := re.match(r"bytes (\d+)-", asked)) else 0
             blob["data"] = blob["data"][:first] + self.rfile.read(length)
             self.answer(200, b"{}")
 

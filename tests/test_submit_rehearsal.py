@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.command import run_command_line
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
@@ -20,23 +19,9 @@ from mathlete.rehearsal.runner import notebook_log
 from mathlete.rehearsal.scorer import answers_in
 from mathlete.rehearsal.verdict import Rehearsed
 from mathlete.sampling.samples import SamplingConfig
-from mathlete.shipped import data_folder
 from mathlete.submission.build import Build, load_build
-from submit.__main__ import COMMANDS
 from submit.matrix import QUESTIONS
-
-
-def run(*words: str) -> int:
-    return run_command_line(words, prog="python -m submit", commands=COMMANDS)
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rehearsed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run("build", "--model", "pocket", "--names.owner", "mathlete-demo") == 0
-    return folder
+from tests.conftest import POCKET_VAL, CommandLine
 
 
 @pytest.fixture
@@ -46,7 +31,7 @@ def here(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(count: int) -> list[Problem]:
-    return choose_canaries(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=count)
+    return choose_canaries(read_problems(POCKET_VAL), count=count)
 
 
 def one(build: Build, folder: Path, *, questions: int = 3, **how: object) -> Rehearsed:
@@ -60,21 +45,21 @@ def one(build: Build, folder: Path, *, questions: int = 3, **how: object) -> Reh
 def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
     layout: str, rerun: bool, here: Path, tmp_path: Path
 ) -> None:
-    found = one(load_build(Path("runs/submit")), tmp_path / "stage", layout=layout, rerun=rerun)
-    assert found.refusal is None
-    assert len(found.answers) == len(found.journal) == 3
-    assert not any("http" in line.why for line in found.journal)
+    rehearsed = one(load_build(Path("runs/submit")), tmp_path / "stage", layout=layout, rerun=rerun)
+    assert rehearsed.refusal is None
+    assert len(rehearsed.answers) == len(rehearsed.journal) == 3
+    assert not any("http" in line.why for line in rehearsed.journal)
     # What the progress bar reads while it runs is what the journal holds at the end.
-    assert read_journal(notebook_log(tmp_path / "stage")) == found.journal
+    assert read_journal(notebook_log(tmp_path / "stage")) == rehearsed.journal
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["aimo-1", "aimo-2"])
 def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_path: Path) -> None:
     build = load_build(Path("runs/submit"))
-    found = one(replace(build, config=replace(build.config, competition=competition(name))), tmp_path / "stage")
-    assert found.refusal is None
-    assert len(found.answers) == 3
+    rehearsed = one(replace(build, config=replace(build.config, competition=competition(name))), tmp_path / "stage")
+    assert rehearsed.refusal is None
+    assert len(rehearsed.answers) == 3
 
 
 @pytest.mark.slow
@@ -84,9 +69,9 @@ def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_pyth
 ) -> None:
     monkeypatch.setattr(containers, "namespaces_work", lambda: False)
     build = load_build(Path("runs/submit"))
-    found = one(build, tmp_path / "stage", rerun=rerun)
-    assert found.refusal is None
-    assert found.figures().isolation == "interpreter"
+    rehearsed = one(build, tmp_path / "stage", rerun=rerun)
+    assert rehearsed.refusal is None
+    assert rehearsed.figures().isolation == "interpreter"
     settings = RehearsalSettings(rerun=rerun)
     fault = FAULTS["network-in-cell"].inject
     refused = rehearse(build, asked(3), settings, folder=tmp_path / "network", fault=fault)
@@ -104,9 +89,11 @@ def test_a_failure_while_the_machine_got_busier_is_tried_again_on_a_slower_clock
     speechless = replace(build.config, policy=replace(build.config.policy, sampling=SamplingConfig(max_tokens=1)))
     busy = iter([1.0, after])
     settings, folder = RehearsalSettings(), tmp_path / "stage"
-    found = rehearse(replace(build, config=speechless), asked(2), settings, folder=folder, measure=lambda: next(busy))
-    assert found.refusal is not None
-    assert "without an answer" in found.refusal.value
+    rehearsed = rehearse(
+        replace(build, config=speechless), asked(2), settings, folder=folder, measure=lambda: next(busy)
+    )
+    assert rehearsed.refusal is not None
+    assert "without an answer" in rehearsed.refusal.value
     wall_s = build.config.wall_s / speed
     assert f'"wall_s": {wall_s}' in (folder / "submission.ipynb").read_text().replace("\\", "")
 
@@ -123,16 +110,16 @@ def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_th
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:
     fault = FAULTS[name]
-    found = rehearse_fault(
+    rehearsed = rehearse_fault(
         fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path / name
     )
-    assert ("refused" if found.refusal else "valid") == fault.expect, found.refusal
-    if found.refusal:
-        assert found.refusal.rule
-        assert found.refusal.value
-        assert found.refusal.cure
+    assert ("refused" if rehearsed.refusal else "valid") == fault.expect, rehearsed.refusal
+    if rehearsed.refusal:
+        assert rehearsed.refusal.rule
+        assert rehearsed.refusal.value
+        assert rehearsed.refusal.cure
     else:
-        assert len(found.answers) == QUESTIONS
+        assert len(rehearsed.answers) == QUESTIONS
 
 
 @pytest.mark.slow
@@ -140,23 +127,20 @@ def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path
     part = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n### A fault\n")[1]
     (code,) = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
     fault = eval(code.strip(), vars(fault_matrix))  # the page's own line, among those of the matrix
-    found = rehearse_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path)
-    assert found.refusal is None
-    assert len(found.answers) == QUESTIONS
-    assert "ZeroDivisionError" in str([line.why for line in found.journal])
+    rehearsed = rehearse_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path)
+    assert rehearsed.refusal is None
+    assert len(rehearsed.answers) == QUESTIONS
+    assert "ZeroDivisionError" in str([line.why for line in rehearsed.journal])
 
 
 @pytest.mark.slow
-def test_build_rehearse_and_preflight_are_three_commands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("rehearse", "--questions", "8", "--json") == 0
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_build_rehearse_and_preflight_are_three_commands(here: Path, submit: CommandLine) -> None:
+    report = submit("rehearse", "--questions", "8", "--json").result
     assert report["outcome"] == "valid"
     assert report["penalised_score"] > 0
     assert f"transformers=={image_packages()['transformers']}" in report["settings"]["image"]
-    assert run("preflight", "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["go"] is True
-    assert run("push", "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["pushed"] is False
+    assert submit("preflight", "--json").result["go"] is True
+    assert submit("push", "--json").result["pushed"] is False
 
 
 SHAPES = ("none", "list", "dict", "no-rows", "two-rows", "negative", "text-column", "null-once", "column-count")
@@ -175,25 +159,25 @@ def test_the_real_package_and_our_gateway_end_alike(name: str, root: Path, here:
     for package in (real, None):
         folder = tmp_path / ("real" if package else "ours")
         fault = FAULTS[name].inject if name else None
-        found = rehearse(build, asked(3), RehearsalSettings(real_package=package), folder=folder, fault=fault)
+        rehearsed = rehearse(build, asked(3), RehearsalSettings(real_package=package), folder=folder, fault=fault)
         told = next(folder.rglob("gateway/result.json"), None)
         result = json.loads(told.read_text()) if told else {}
-        ends.append((found.refusal is None, result.get("Succeeded"), result.get("ErrorName"), len(found.answers)))
+        ends.append(
+            (rehearsed.refusal is None, result.get("Succeeded"), result.get("ErrorName"), len(rehearsed.answers))
+        )
     assert ends[0] == ends[1]
     assert ends[1][0] == (not name)
 
 
-def test_there_are_at_least_forty_faults_and_they_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("rehearse", "--fault", "list", "--json") == 0
-    listed = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_there_are_at_least_forty_faults_and_they_are_listed(root: Path, submit: CommandLine) -> None:
+    listed = submit("rehearse", "--fault", "list", "--json").result
     assert listed["faults"] == len(FAULTS) >= 40
     documented = re.findall(r"^\| `([\w-]+)` \| (valid|refused) \|", (root / "docs/rehearsal.md").read_text(), re.M)
     assert documented == [(fault.name, fault.expect) for fault in FAULTS.values()]
 
 
-def test_an_unknown_fault_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("rehearse", "--fault", "disk-ful") == 2
-    assert "did you mean disk-full" in capsys.readouterr().err
+def test_an_unknown_fault_is_told_the_nearest(submit: CommandLine) -> None:
+    assert "did you mean disk-full" in submit("rehearse", "--fault", "disk-ful").refusal
 
 
 def test_questions_whose_answer_is_the_fallback_are_no_canaries() -> None:

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
-import sys
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -330,28 +328,3 @@ def test_pocket_problems_are_byte_identical_and_readable(workdir: Path, train: C
     ):
         assert message in train("pocket-problems", "d.jsonl", *words).refusal
         assert not Path("d.jsonl").exists()
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["math"],
-        ["pocket-base"],
-        ["pocket-problems"],
-        ["quantize-lab"],
-        ["launch-config"],
-        ["data", "overlap"],
-        ["data", "show"],
-    ],
-)
-def test_help_is_golden_and_loads_nothing_heavy(root: Path, words: list[str]) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "train", *words, "--help"]
-    variables = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=True)
-    golden = GOLDEN / f"help_train{'_'.join(['', *words])}.txt"
-    assert done.stdout == golden.read_text()
-    assert done.stdout.count("python -m train") >= 2
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "tyro" in loaded
-    assert not loaded & {"torch", "transformers", "datasets", "sympy", "numpy", "peft", "trl"}

@@ -1,0 +1,56 @@
+"""--help: word for word what is kept in golden/, and quick, for nothing heavy is loaded."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from eval.__main__ import COMMANDS as EVAL
+from mathlete.command import Command
+from submit.__main__ import COMMANDS as SUBMIT
+from tests.conftest import GOLDEN, CommandLine
+from train.__main__ import COMMANDS as TRAIN
+
+TABLES: dict[str, Mapping[str, Command]] = {"train": TRAIN, "eval": EVAL, "submit": SUBMIT}
+EVERY = [(name, command) for name, table in TABLES.items() for command in ("", *table)]
+
+
+def golden_name(name: str, command: str) -> str:
+    return f"help_{'_'.join([name, *command.split()])}.txt"
+
+
+@pytest.mark.parametrize(("name", "command"), EVERY)
+def test_help_is_golden(name: str, command: str) -> None:
+    shown = CommandLine(name).help(*command.split())
+    file = GOLDEN / golden_name(name, command)
+    assert shown == file.read_text(), (
+        f"if it is meant: COLUMNS=100 NO_COLOR=1 python -m {name} {command} --help > tests/golden/{file.name}"
+    )
+    assert shown.count(f"python -m {name}") >= (3 if command else 2)
+
+
+def test_no_golden_help_is_of_a_command_that_is_gone() -> None:
+    assert {file.name for file in GOLDEN.glob("help_*.txt")} == {golden_name(*one) for one in EVERY}
+
+
+LIGHT = """
+import sys
+from importlib import import_module
+from mathlete.command import run_command_line
+
+heavy = {"torch", "transformers", "datasets", "sympy", "numpy", "peft", "trl", "kaggle", "matplotlib", "pandas"}
+for name in ("train", "eval", "submit"):
+    main = import_module(f"{name}.__main__")
+    for command in ("", *main.COMMANDS):
+        words = [*command.split(), "--help"]
+        otherwise = getattr(main, "EVALUATE", None)
+        assert run_command_line(words, prog=name, commands=main.COMMANDS, otherwise=otherwise) == 0
+        assert not heavy & set(sys.modules), (name, command, heavy & set(sys.modules))
+assert "tyro" in sys.modules
+"""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
