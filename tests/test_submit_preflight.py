@@ -14,6 +14,7 @@ from mathlete.competitions import competition
 from mathlete.delivery import Ledger
 from mathlete.delivery.ledger import predicted_interval
 from mathlete.errors import UserError
+from mathlete.export import EXPORT_FORMATS
 from mathlete.export.model_card import write_card
 from mathlete.kernel.config import KernelConfig
 from mathlete.models import ModelSource, model_source
@@ -185,12 +186,12 @@ def test_the_base_is_read_out_of_the_card_as_the_hub_reads_it(card: str | None, 
 
 def test_the_card_of_an_export_tells_its_base(build: Build, tmp_path: Path) -> None:
     source = ModelSource(name="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", location=str(tmp_path))
-    write_card(build.model, words="", name="int8", source=source, made_of={}, figures={})
+    write_card(build.model, export_format=EXPORT_FORMATS["int8"], source=source, made_of={}, figures={})
     assert checks._base_name(build.model) == source.name
     assert list(checks._cutoff(build, "")) == []
     # The pocket model's says no more than its name, and its vocabulary tells the rest.
     weights(build, vocab_size=576)
-    write_card(build.model, words="", name="int8", source=model_source("pocket"), made_of={}, figures={})
+    write_card(build.model, export_format=EXPORT_FORMATS["int8"], source=model_source("pocket"), made_of={}, figures={})
     assert list(checks._cutoff(build, "")) == []
 
 

@@ -15,14 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mathlete.export.survival import heldout_rows, kl, log_probabilities
+from mathlete.export import TunedModel
+from mathlete.export.distributions import kl_divergence, load_heldout_rows, log_probabilities
 from mathlete.models import ModelSource, load_model, model_source
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.rows import RowFiles
 from mathlete.rows.packing import best_fit
 from mathlete.runs import sha256_tree, verify_outputs
 from mathlete.shipped import data_folder
-from mathlete.tune import AdapterFolder
 from mathlete.tune.trainers import schedule
 from mathlete.tune.training import METRICS
 from tests.conftest import CommandLine
@@ -160,11 +160,14 @@ def test_merged_is_a_dense_model_and_the_export_an_8_bit_one(finished: Path) -> 
 
 
 def test_survival_is_what_the_folders_say(finished: Path) -> None:
-    rows, saved = heldout_rows(finished / "r" / "data"), json.loads((finished / "r/export/survival.json").read_text())
-    reference = log_probabilities(AdapterFolder(finished / "r" / "adapter").load(model_source("pocket")), rows)
+    rows = load_heldout_rows(finished / "r" / "data")
+    saved = json.loads((finished / "r/export/survival.json").read_text())
+    run = finished / "r"
+    tuned = TunedModel(source=model_source("pocket"), data=run / "data", adapter=run / "adapter")
+    reference = log_probabilities(tuned.load(), rows)
     export = log_probabilities(load_model(ModelSource(name="x", location=str(finished / "r" / "export"))), rows)
     assert len(reference) == saved["kl_tokens"] == sum(map(len, rows["labels"])) - sum(rows["prompt_tokens"])
-    assert saved["kl_int8"] == pytest.approx(kl(reference, export), rel=1e-6)
+    assert saved["kl_int8"] == pytest.approx(kl_divergence(reference, export), rel=1e-6)
     assert 0 <= saved["kl_merged"] < saved["kl_int8"] < 1e-3
     assert saved["greedy_problems"] == len(rows)
     effect = json.loads((finished / "r/effect/effect.json").read_text())

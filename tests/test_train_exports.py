@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mathlete.export.formats import load_export
-from mathlete.export.layers import stored_weights
+from mathlete.export import EXPORT_FORMATS
 from mathlete.runs import read_json, sha256_file
 from tests.conftest import CommandLine
 
@@ -28,15 +27,16 @@ def test_each_format_has_a_folder_with_its_cost_and_its_card(workdir: Path, trai
     assert set(result["exports"]) == {"export-w8a16", "export-w8a8", "export-q8_0"}
     for name, figures in result["exports"].items():
         folder = Path("run") / name
-        kl = figures[f"kl_{name.removeprefix('export-')}"]
+        export_format = EXPORT_FORMATS[name.removeprefix("export-")]
+        kl = figures[f"kl_{export_format.name}"]
         assert 1e-7 < kl < 1e-3
         assert figures["top1"] > 0.98
         survival: dict[str, Any] = read_json(folder / "survival.json")
         assert survival["hops"][0]["kl"] == kl
         assert figures["least_signal_to_noise"] > 0.5
         assert all(0.8 < row["kept"] < 1.2 for row in survival["layers"])
-        weights = stored_weights(folder)
-        for name, values in load_export(folder).named_parameters():
+        weights = export_format.weights(folder)
+        for name, values in export_format.load(folder).named_parameters():
             if name.endswith("_proj.weight") and values.dtype.is_floating_point:
                 assert torch.allclose(weights(name.removesuffix(".weight")), values.float(), atol=1e-3)
         assert figures["bytes"] < 0.6 * Path("run/merged/model.safetensors").stat().st_size

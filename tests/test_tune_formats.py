@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from mathlete.errors import UserError
-from mathlete.export.formats import EXPORT_FORMATS, ExportFormat, export_bytes, load_export, served_dtype, write_format
+from mathlete.export import EXPORT_FORMATS, Export
 from mathlete.export.formats.q8_0 import GGUF_FILE
-from mathlete.export.settings import Export
+from mathlete.export.formats.table import ExportFormat
+from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.pocket import generate_items
 from mathlete.runs import read_json, write_json
@@ -63,8 +64,8 @@ def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dens
     assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "mathlete_prompt.json"} <= {
         file.name for file in folder.iterdir()
     }
-    assert export_bytes(folder) < 0.6 * (POCKET / "model.safetensors").stat().st_size
-    found = distributions(load_export(folder))
+    assert EXPORT_FORMATS[name].size(folder) < 0.6 * (POCKET / "model.safetensors").stat().st_size
+    found = distributions(EXPORT_FORMATS[name].load(folder))
     loss = float((dense.exp() * (dense - found)).sum(-1).mean())
     assert 1e-7 < loss < 1e-3  # not the 16-bit model by mistake
     assert (dense.argmax(-1) == found.argmax(-1)).float().mean() > 0.99
@@ -73,9 +74,9 @@ def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dens
 FRESH = """
 import json, sys, torch
 from pathlib import Path
-from mathlete.export.formats import load_export
+from mathlete.export import EXPORT_FORMATS
 torch.set_num_threads(1)
-model = load_export(Path(sys.argv[1]))
+model = EXPORT_FORMATS[sys.argv[3]].load(Path(sys.argv[1]))
 with torch.inference_mode():
     print(json.dumps(model(input_ids=torch.tensor([json.loads(sys.argv[2])])).logits[0, -1].tolist()))
 """
@@ -85,10 +86,10 @@ with torch.inference_mode():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fresh_process_reads_the_same_model(exports: Path, name: Any) -> None:
     folder = written(exports, name)
-    words = [sys.executable, "-c", FRESH, str(folder), json.dumps(IDS[0])]
+    words = [sys.executable, "-c", FRESH, str(folder), json.dumps(IDS[0]), name]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     with torch.inference_mode():
-        here = load_export(folder)(input_ids=torch.tensor([IDS[0]])).logits[0, -1]
+        here = EXPORT_FORMATS[name].load(folder)(input_ids=torch.tensor([IDS[0]])).logits[0, -1]
     assert torch.allclose(torch.tensor(json.loads(done.stdout.splitlines()[-1])), here.float(), atol=1e-5)
 
 
@@ -111,7 +112,7 @@ def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
 def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path) -> None:
     pytest.importorskip("gguf", reason="needs the package gguf")
     folder = written(exports, "q8_0")
-    server, model = served(folder), load_export(folder)
+    server, model = served(folder), EXPORT_FORMATS["q8_0"].load(folder)
     for item in generate_items(families=("hard",), count=4, seed=9, split="test"):
         ids = PROMPTS.prompt_ids(item.problem.statement)
         for token in greedy(server, ids, 40):
@@ -205,8 +206,8 @@ def test_which_gpu_takes_which_format(name: str, gpu: str, words: str | None) ->
 
 
 def test_a_t4_gets_fp16_and_what_is_missing_or_cannot_be_said_is_refused(tmp_path: Path) -> None:
-    assert served_dtype(POCKET, Export(gpu="h100")) == "bfloat16"
-    assert served_dtype(POCKET, Export(gpu="t4")) == served_dtype(POCKET, Export()) == "float16"
+    assert choose_dtype(POCKET, Export(gpu="h100")) == "bfloat16"
+    assert choose_dtype(POCKET, Export(gpu="t4")) == choose_dtype(POCKET, Export()) == "float16"
     with pytest.raises(UserError, match="w8a16 needs no_such_module, got not installed"):
         replace(EXPORT_FORMATS["w8a16"], package="no_such_module").require(None)
     pytest.importorskip("gguf", reason="needs the package gguf")

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.export.quantizers import Scheme, requantized, schemes
+from mathlete.export.lab import Scheme, list_schemes
+from mathlete.export.lab.quantizers import requantize
 from tests.conftest import CommandLine
 
-ALL = list(schemes())
+ALL = list(list_schemes())
 MATRICES = st.builds(
     lambda seed, rows, columns, scale: (
         torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * scale
@@ -24,7 +25,7 @@ MATRICES = st.builds(
 
 
 def error(weight: torch.Tensor, scheme: Scheme) -> float:
-    return float((requantized(weight, scheme) - weight).norm() / weight.norm())
+    return float((requantize(weight, scheme) - weight).norm() / weight.norm())
 
 
 def of(name: str) -> Scheme:
@@ -38,23 +39,23 @@ def test_every_scheme_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize("scheme", ALL, ids=lambda scheme: scheme.name)
 def test_zero_stays_zero_and_what_is_on_a_level_stays(scheme: Scheme) -> None:
     weight = torch.zeros(2, 64)
-    assert torch.equal(requantized(weight, scheme), weight)
+    assert torch.equal(requantize(weight, scheme), weight)
     if scheme.calibration != "minmax" or scheme.kind.startswith("nf4"):
         return
     least = -(2 ** (scheme.bits - 1)) + 1
     levels = torch.arange(least, -least + 1).float()
     exact = levels[torch.arange(512) % len(levels)].reshape(1, -1)
     if scheme.per != "group" and scheme.kind == "symmetric":
-        assert torch.allclose(requantized(exact, scheme), exact, atol=1e-4)
+        assert torch.allclose(requantize(exact, scheme), exact, atol=1e-4)
 
 
 @given(MATRICES)
 def test_no_weight_moves_by_more_than_half_a_step(weight: torch.Tensor) -> None:
     for bits in (8, 4):
-        quantized = requantized(weight, of(f"int{bits}/symmetric/channel/minmax"))
+        quantized = requantize(weight, of(f"int{bits}/symmetric/channel/minmax"))
         step = weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
         assert ((quantized - weight).abs() <= step * 0.5001 + 1e-12).all()
-        quantized = requantized(weight, of(f"int{bits}/affine/channel/minmax"))
+        quantized = requantize(weight, of(f"int{bits}/affine/channel/minmax"))
         step = (weight.amax(1, keepdim=True).clamp(min=0) - weight.amin(1, keepdim=True).clamp(max=0)) / (2**bits - 1)
         # A range's end may fall half a step beside its level, for the zero point is whole.
         assert ((quantized - weight).abs() <= step * 1.0001 + 1e-12).all()
@@ -74,7 +75,7 @@ def test_one_large_weight_spoils_a_tensor_and_only_its_own_row_or_group() -> Non
     weight[0, 0] = 100.0
     rest = weight[1:]
     for per, worst in (("tensor", 1.0), ("channel", 0.2), ("group", 0.2)):
-        quantized = requantized(weight, of(f"int4/symmetric/{per}/minmax"))[1:]
+        quantized = requantize(weight, of(f"int4/symmetric/{per}/minmax"))[1:]
         loss = float((quantized - rest).norm() / rest.norm())
         assert loss <= worst
         assert (loss > 0.9) == (per == "tensor")

@@ -1,5 +1,6 @@
 """The order of training rows, and the limits of what merge and 8-bit export may cost."""
 
+import json
 import math
 from typing import Any
 
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
-from mathlete.export.effect import require_kept
-from mathlete.export.hops import require_survival
-from mathlete.export.merge import bases_in_words, compare_bases
-from mathlete.export.settings import Forgetting, Survival
-from mathlete.export.survival import compare_greedy, kl, row_losses
+from mathlete.export import Forgetting, Survival
+from mathlete.export.distributions import kl_divergence, row_losses
+from mathlete.export.greedy import compare_greedy
+from mathlete.export.limits import require_kept, require_survival
+from mathlete.export.merge import compare_bases, describe_bases
+from mathlete.export.records import EffectFigures, Hop, MergeFigures, SurvivalFigures, TuningChange
 from mathlete.problems import Problem
 from mathlete.report import survival_table
 from mathlete.tune.trainers import schedule
@@ -53,8 +55,8 @@ def test_kl_is_never_negative_and_zero_only_for_the_same(seed: int) -> None:
     torch.manual_seed(seed)
     one = torch.log_softmax(torch.randn(50, 300), dim=-1)
     other = torch.log_softmax(one + 1e-6 * torch.randn(50, 300), dim=-1)
-    assert kl(one, one) == 0
-    assert 0 < kl(one, other) < 1e-9
+    assert kl_divergence(one, one) == 0
+    assert 0 < kl_divergence(one, other) < 1e-9
 
 
 HOP: dict[str, Any] = {
@@ -84,19 +86,26 @@ HOP: dict[str, Any] = {
     ],
 )
 def test_a_breach_names_the_hop_its_figure_and_the_cure(changed: dict[str, Any], message: str) -> None:
-    require_survival(HOP, Survival())
+    require_survival(Hop.from_json(HOP), Survival())
     with pytest.raises(UserError, match=message):
-        require_survival({**HOP, **changed}, Survival())
+        require_survival(Hop.from_json({**HOP, **changed}), Survival())
 
 
 def test_models_that_answer_nothing_are_told_and_are_no_breach() -> None:
-    silent = {**HOP, "answered": 0, "unchanged": None}
+    silent = Hop.from_json({**HOP, "answered": 0, "unchanged": None})
     require_survival(silent, Survival())
     table = survival_table([silent], tokens=9)
     assert "none answered" in [cell for column in table.columns for cell in column.cells]
 
 
-GENERAL: dict[str, Any] = {"source": "gsm8k", "accuracy_change": [0.0, -0.02, 0.02], "loss_change": [0.0, -0.1, 0.1]}
+GENERAL: dict[str, Any] = {
+    "source": "gsm8k",
+    "problems": 50,
+    "loss": [0.5, 0.5],
+    "loss_change": [0.0, -0.1, 0.1],
+    "accuracy": [0.8, 0.8],
+    "accuracy_change": [0.0, -0.02, 0.02],
+}
 
 
 @pytest.mark.parametrize(
@@ -111,11 +120,56 @@ GENERAL: dict[str, Any] = {"source": "gsm8k", "accuracy_change": [0.0, -0.02, 0.
     ],
 )
 def test_forgetting_is_a_breach_where_it_is_large_and_no_chance(changed: dict[str, Any], message: str) -> None:
+    change = TuningChange.from_json({**GENERAL, **changed})
     if not message:
-        require_kept({**GENERAL, **changed}, Forgetting())
+        require_kept(change, Forgetting())
         return
     with pytest.raises(UserError, match=f"(?s){message}"):
-        require_kept({**GENERAL, **changed}, Forgetting())
+        require_kept(change, Forgetting())
+
+
+HELDOUT = {key: value for key, value in GENERAL.items() if key != "source"}
+LAYERS = [
+    {"layer": "q", "signal": 0.2, "noise": 0.1, "kept": 1.0},
+    {"layer": "v", "signal": 0.1, "noise": 0.1, "kept": 0.9},
+]
+MERGED = {"base": "dequant", "dtype": "float16", "parameters": 9, "kl_merged": 1e-6, "kl_tokens": 7}
+BASES = {
+    "bases": {"dequant": {"kl": 1e-6, "loss": 0.2}, "original": {"kl": 1e-2, "loss": 0.3}},
+    "loss_difference": [0.1, 0.0, 0.2],
+    "proposed": "dequant",
+}
+
+
+@pytest.mark.parametrize(
+    ("record", "value"),
+    [
+        (Hop, HOP),
+        (Hop, {**HOP, "kl": None, "top1": None, "unchanged": None}),
+        (TuningChange, GENERAL),
+        (EffectFigures, {"hops": [HOP, HOP], "heldout": HELDOUT, "general": GENERAL}),
+        (EffectFigures, {"hops": [], "heldout": HELDOUT}),
+        (MergeFigures, {**BASES, **MERGED}),
+        (MergeFigures, MERGED),
+    ],
+)
+def test_a_record_is_read_as_it_was_written(record: Any, value: dict[str, Any]) -> None:
+    # Key by key: a manifest's bytes follow their order.
+    assert json.dumps(record.from_json(value).to_json()) == json.dumps(value)
+
+
+def test_survival_figures_begin_with_the_exports_own() -> None:
+    merged, served = {**HOP, "hop": "merged", "kl": 1e-6}, {**HOP, "hop": "q8_0", "engine": "llama.cpp", "kl": None}
+    own = {**HOP, "hop": "q8_0", "right": 148}
+    value = {"kl_tokens": 7, "hops": [merged, own, served], "layers": LAYERS}
+    figures = SurvivalFigures.from_json(value)
+    written = figures.to_json()
+    assert list(written) == ["kl_merged", "kl_q8_0", "kl_tokens", "top1", "greedy_problems", "greedy_answered",
+                             "greedy_unchanged", "greedy_right", "bytes", "hops", "layers"]  # fmt: skip
+    assert (written["kl_q8_0"], written["greedy_right"]) == (5e-4, 148)
+    assert {key: written[key] for key in value} == value
+    assert figures.weakest_layer is not None
+    assert (figures.weakest_layer.layer, figures.weakest_layer.signal_to_noise) == ("v", 1.0)
 
 
 def rows_of(*lengths: int) -> datasets.Dataset:
@@ -146,10 +200,10 @@ def test_the_base_of_lower_loss_is_proposed_else_the_nearer(shift: float, propos
     moved = logits + 1e-3 * torch.randn_like(logits)
     moved[torch.arange(len(targets)), targets] -= shift
     both = {"dequant": torch.log_softmax(logits, -1), "original": torch.log_softmax(moved, -1)}
-    found = compare_bases(both, reference=both["dequant"], rows=rows)  # type: ignore[arg-type]
-    assert found["proposed"] == proposed
-    assert found["bases"]["dequant"]["kl"] == 0 < found["bases"]["original"]["kl"]
-    words = bases_in_words(found, chosen="dequant")
+    comparison = compare_bases(both, reference=both["dequant"], rows=rows)  # type: ignore[arg-type]
+    assert comparison.proposed == proposed
+    assert comparison.bases["dequant"].kl == 0 < comparison.bases["original"].kl
+    words = describe_bases(comparison, chosen="dequant")
     assert ("--merge-base original" in words) == (proposed == "original")
 
 

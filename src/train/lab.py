@@ -1,4 +1,4 @@
-"""`python -m train quantize-lab`: what each way of holding weights in 8 or 4 bits costs one model."""
+"""`python -m train quantize-lab`: what every quantisation scheme of 8 and 4 bits costs one model."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,18 +12,18 @@ from mathlete.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class LabSettings:
-    """What is measured on what."""
+    """Which model and schemes, and the text that they are measured on."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """pocket, a folder or a hub id; its weights must not be quantised."""
     source: str = "pocket"
     """Traced problems on which the distributions are compared, as of `train math --source`."""
     rows: int = 48
-    """Problems of it."""
+    """Number of those problems."""
     only: str = ""
-    """Schemes whose name holds this: int4/, /group/, /mse, nf4."""
+    """Measure only schemes whose name contains this: int4/, /group/, /mse, nf4."""
     seed: int = 1
-    """Another seed gives other problems of the pocket generator."""
+    """Seed of the pocket generator's problems."""
     run: Path | None = None
     """Folder for lab.json, lab.csv and lab.png; default: runs/lab-MODEL."""
     json: bool = False
@@ -31,14 +31,13 @@ class LabSettings:
 
 
 def quantize_lab(settings: LabSettings) -> dict[str, object]:
-    """Measures every scheme; returns the figures."""
+    """Measures the schemes, or reads what was measured before; returns the figures."""
     from mathlete.command import progress
-    from mathlete.export.lab import LAB, lab_table, measure, write_lab
-    from mathlete.export.quantizers import schemes
+    from mathlete.export.lab import LabFigures, build_lab_table, list_schemes, measure_schemes, write_lab
     from mathlete.models import model_source
-    from mathlete.runs import read_json, run_step
+    from mathlete.runs import run_step
 
-    chosen = [scheme for scheme in schemes() if settings.only in scheme.name]
+    chosen = [scheme for scheme in list_schemes() if settings.only in scheme.name]
     if not chosen:
         raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")
     if settings.rows < 1:
@@ -48,7 +47,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
     def build(folder: Path) -> dict[str, object]:
         with progress("quantize-lab") as bar:
             task = bar.add_task("", total=len(chosen))
-            found = measure(
+            figures = measure_schemes(
                 source,
                 chosen,
                 rows=settings.source,
@@ -56,17 +55,17 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
                 seed=settings.seed,
                 on_scheme=lambda name: bar.update(task, advance=1, description=name),
             )
-        write_lab(folder, found)
-        return {key: found[key] for key in ("tokens", "layers", "weights")}
+        write_lab(folder, figures)
+        return figures.summary
 
-    facts = {key: value for key, value in asdict(settings).items() if key not in ("run", "json")}
+    measured = {key: value for key, value in asdict(settings).items() if key not in ("run", "json")}
     folder = settings.run or Path("runs") / f"lab-{Path(source.name).name}"
     inputs = {"model": source.folder} if source.folder else {}
-    step = run_step("quantize-lab", folder=folder, inputs=inputs, settings=facts, build=build)
-    found = read_json(folder / LAB)
-    out.print(lab_table(found))
+    step = run_step("quantize-lab", folder=folder, inputs=inputs, settings=measured, build=build)
+    figures = LabFigures.read(folder)
+    out.print(build_lab_table(figures))
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{folder}")
-    return {"run": str(folder), **found}
+    return {"run": str(folder), **figures.to_json()}
 
 
 LAB_COMMAND = Command(

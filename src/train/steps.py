@@ -1,7 +1,7 @@
 """The steps of `python -m train math`: each a function from folders to a folder, skipped where nothing changed."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,6 +12,7 @@ from mathlete.command import busy, noting, progress
 from mathlete.corpus import parse_source
 from mathlete.errors import UserError
 from mathlete.export import ANSWERS, EXPORT_FORMATS, TunedModel, export_model, measure_effect, merge_adapter
+from mathlete.export.records import Hop
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Step, require_space, run_step, sha256_json
@@ -273,7 +274,7 @@ def export_step(run: MathRun, name: str) -> Step:
     return _step(run, title, run.folder / title, inputs=inputs, settings=settings, build=build)
 
 
-def _show_hops(hops: list[dict[str, Any]], tokens: int, *, say: Callable[[Any], None]) -> None:
+def _show_hops(hops: Sequence[Hop], tokens: int, *, say: Callable[[Any], None]) -> None:
     from mathlete.report import survival_table
 
     say(survival_table(hops, tokens=tokens))

@@ -18,7 +18,7 @@ The steps are imported when they are first used: command lines that only need th
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mathlete.export.formats import EXPORT_FORMATS
+from mathlete.export.formats.table import EXPORT_FORMATS
 from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.export.hops import require_kl
+from mathlete.export.distributions import kl_divergence, load_heldout_rows, log_probabilities, row_losses
+from mathlete.export.limits import require_kl
+from mathlete.export.records.tuning import BaseComparison, BaseFigures, MergeFigures
 from mathlete.export.settings import MergeBase, Survival
-from mathlete.export.survival import heldout_rows, kl, log_probabilities, row_losses
 from mathlete.export.tuned import TunedModel
 from mathlete.metrics import paired_difference
 from mathlete.models import Device, ModelSource, load_model, load_prompt_format
@@ -21,6 +22,7 @@ from mathlete.runs import Advance, read_json, require_space
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
+    from transformers import PreTrainedModel
 
 
 def merge_adapter(
@@ -29,7 +31,7 @@ def merge_adapter(
     tuned: TunedModel,
     limits: Survival,
     advance: Advance,
-    say: Callable[[Any], None],
+    say: Callable[[str], None],
 ) -> dict[str, object]:
     """Writes the merged model's folder, in the first 16-bit type that keeps the KL limit; returns the figures.
 
@@ -38,74 +40,71 @@ def merge_adapter(
     Raises:
         UserError: no type keeps the limit.
     """
-    rows = heldout_rows(tuned.data)
+    rows = load_heldout_rows(tuned.data)
     advance(0, 4, "the trained model's distributions")
     reference = log_probabilities(tuned.load(), rows)
     for dtype in _storage_types():
         advance(1, 4, f"merging, {_name(dtype)}")
         parameters = _save_merged(merged, tuned, dtype=dtype)
         advance(2, 4, "comparing")
-        found = log_probabilities(load_model(ModelSource(name="merged", location=str(merged))), rows)
-        kl_merged = kl(reference, found)
+        log_probs = log_probabilities(load_model(ModelSource(name="merged", location=str(merged))), rows)
+        kl_merged = kl_divergence(reference, log_probs)
         if kl_merged <= limits.kl_merged:
             break
     advance(3, 4, "the other base")
-    bases = {tuned.base: found, **_other_base(tuned, rows=rows, dtype=dtype)}
-    compared = compare_bases(bases, reference=reference, rows=rows) if len(bases) > 1 else {}
-    if compared:
-        say(bases_in_words(compared, chosen=tuned.base))
+    bases = {tuned.base: log_probs, **_measure_other_base(tuned, rows=rows, dtype=dtype)}
+    comparison = compare_bases(bases, reference=reference, rows=rows) if len(bases) > 1 else None
+    if comparison:
+        say(describe_bases(comparison, chosen=tuned.base))
     advance(4, 4, f"KL {kl_merged:.1e}")
     require_kl("merged", kl_merged, limits)
-    return {
-        **compared,
-        "base": tuned.base,
-        "dtype": _name(dtype),
-        "parameters": parameters,
-        "kl_merged": kl_merged,
-        "kl_tokens": len(reference),
-    }
+    return MergeFigures(
+        comparison=comparison,
+        base=tuned.base,
+        dtype=_name(dtype),
+        parameters=parameters,
+        kl=kl_merged,
+        tokens=len(reference),
+    ).to_json()
 
 
-def _other_base(tuned: TunedModel, *, rows: "Dataset", dtype: "torch.dtype") -> "dict[MergeBase, torch.Tensor]":
-    """What the merge into the other base would give; nothing where there is no other one."""
+def _measure_other_base(tuned: TunedModel, *, rows: "Dataset", dtype: "torch.dtype") -> "dict[MergeBase, torch.Tensor]":
+    """The distributions of the merge into the other base; none where only one base is at hand."""
     if tuned.source.is_quantized() or not tuned.is_adapter:
         return {}
     other: MergeBase = "original" if tuned.base == "dequant" else "dequant"
-    model = _merged(replace(tuned, base=other)).to(dtype).to(Device.current().torch_dtype)
-    return {other: log_probabilities(model.eval(), rows)}
+    model: Any = _merge(replace(tuned, base=other))
+    # Through the storage type and back, as if it had been saved.
+    return {other: log_probabilities(model.to(dtype).to(Device.current().torch_dtype).eval(), rows)}
 
 
 def compare_bases(
-    found: "Mapping[MergeBase, torch.Tensor]", *, reference: "torch.Tensor", rows: "Dataset"
-) -> dict[str, Any]:
+    log_probs: "Mapping[MergeBase, torch.Tensor]", *, reference: "torch.Tensor", rows: "Dataset"
+) -> BaseComparison:
     """Both bases' distance from the trained model and loss on held-out rows, and the one to be proposed.
 
     That is the one of lower loss, where the paired 95% interval of the difference leaves out 0; else the nearer one.
-
-    Returns:
-        {"bases": {base: {"kl", "loss"}}, "loss_difference": original - dequant with its interval, "proposed": base}.
     """
-    losses = {base: row_losses(values, rows) for base, values in found.items()}
+    losses = {base: row_losses(values, rows) for base, values in log_probs.items()}
     difference = paired_difference(losses["dequant"], losses["original"])
     bases = {
-        base: {"kl": kl(reference, values), "loss": sum(losses[base]) / len(losses[base])}
-        for base, values in sorted(found.items())
+        base: BaseFigures(kl=kl_divergence(reference, values), loss=sum(losses[base]) / len(losses[base]))
+        for base, values in sorted(log_probs.items())
     }
-    nearer = min(bases, key=lambda base: bases[base]["kl"])
+    nearer = min(bases, key=lambda base: bases[base].kl)
     proposed = "dequant" if difference.lo > 0 else "original" if difference.hi < 0 else nearer
-    return {"bases": bases, "loss_difference": [difference.value, difference.lo, difference.hi], "proposed": proposed}
+    return BaseComparison(bases=bases, loss_difference=difference, proposed=proposed)
 
 
-def bases_in_words(compared: Mapping[str, Any], *, chosen: MergeBase) -> str:
+def describe_bases(comparison: BaseComparison, *, chosen: MergeBase) -> str:
     """Both bases in a line, and which is better."""
     both = "; ".join(
-        f"{base} KL {row['kl']:.1e}, held-out loss {row['loss']:.4f}" for base, row in compared["bases"].items()
+        f"{base} KL {figures.kl:.1e}, held-out loss {figures.loss:.4f}" for base, figures in comparison.bases.items()
     )
-    value, low, high = compared["loss_difference"]
-    better = compared["proposed"]
+    difference, better = comparison.loss_difference, comparison.proposed
     cure = "" if better == chosen else f": --merge-base {better}"
     return (
-        f"merge base: {both}; original - dequant {value:+.4f} [{low:+.4f}, {high:+.4f}]; "
+        f"merge base: {both}; original - dequant {difference.value:+.4f} [{difference.lo:+.4f}, {difference.hi:+.4f}]; "
         f"{better} is the better one{cure}"
     )
 
@@ -123,27 +122,33 @@ def _name(dtype: "torch.dtype") -> str:
 
 
 def _save_merged(merged: Path, tuned: TunedModel, *, dtype: "torch.dtype") -> int:
-    source, model = tuned.source, _merged(tuned).to(dtype)
+    """Merges and writes the model's folder; returns its number of parameters."""
+    source = tuned.source
+    model: Any = _merge(tuned)
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
     # A base loaded from 4-bit files: save_original_format would try to re-quantise it, and fail.
-    model.save_pretrained(merged, save_original_format=not source.is_quantized())
+    model.to(dtype).save_pretrained(merged, save_original_format=not source.is_quantized())
     prompts = load_prompt_format(source)
     prompts.tokenizer.save_pretrained(merged)
     prompts.save(merged)
+    # Else transformers would read the 16-bit weights as quantised ones.
     if "quantization_config" in read_json(merged / "config.json"):
         raise RuntimeError(f"{merged / 'config.json'} of a merged model still has a quantization_config")
     return parameters
 
 
-def _merged(tuned: TunedModel) -> Any:
-    """The model with the adapter within its weights, or as all its weights were trained."""
+def _merge(tuned: TunedModel) -> "PreTrainedModel":
+    """The model with the adapter within its weights, or with all its weights as they were trained."""
     from peft import PeftModel
 
     if not tuned.is_adapter:
         return tuned.load()
-    weights: Any = load_model(tuned.source, precision="nf4" if tuned.base == "dequant" else "dense")
+    # Any: peft and the 4-bit loading put attributes on the model that its class does not name.
+    model: Any = load_model(tuned.source, precision="nf4" if tuned.base == "dequant" else "dense")
     if tuned.base == "dequant":
-        weights = weights.dequantize()
-        weights.is_loaded_in_4bit = False  # transformers leaves it set, and peft asks it
-    return PeftModel.from_pretrained(weights, str(tuned.adapter)).merge_and_unload(safe_merge=True)
+        model = model.dequantize()
+        # transformers leaves it set, and peft reads it to choose how it merges.
+        model.is_loaded_in_4bit = False
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(tuned.adapter)).merge_and_unload(safe_merge=True)
+    return merged

@@ -5,26 +5,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mathlete.export.formats.table import ExportFormat
 from mathlete.models import ModelSource
 from mathlete.runs import MANIFEST, read_json, sha256_tree, write_atomically
 
 CARD = "README.md"
-_LOADING = {
-    "q8_0": "llama-server -m model-q8_0.gguf",
-    "int8": 'AutoModelForCausalLM.from_pretrained("THIS FOLDER", device_map="auto")   # transformers and bitsandbytes',
-}
-_VLLM = "vllm serve THIS_FOLDER"
+"""The card's file, which the hub shows."""
 
 
 def write_card(
-    folder: Path, *, words: str, name: str, source: ModelSource, made_of: Mapping[str, Path], figures: Mapping[str, Any]
+    folder: Path,
+    *,
+    export_format: ExportFormat,
+    source: ModelSource,
+    made_of: Mapping[str, Path],
+    figures: Mapping[str, object],
 ) -> None:
     """Writes README.md; the files it names and hashes are those that are there already.
 
     Args:
         folder: the export's.
-        words: what the format is.
-        name: the format's.
+        export_format: what it is written in.
         source: the model that was trained.
         made_of: the folders of rows, adapter and merged model.
         figures: what it cost, as JSON values.
@@ -32,18 +33,18 @@ def write_card(
     base = source.location if source.folder is None else source.name
     front = {
         "base_model": base,
-        "library_name": "gguf" if name == "q8_0" else "transformers",
+        "library_name": export_format.library,
         "pipeline_tag": "text-generation",
-        "tags": ["math", "reasoning", name],
+        "tags": ["math", "reasoning", export_format.name],
     }
     files = {file: digest for file, digest in sha256_tree(folder).items() if file != CARD}
     lines = [
         "---",
         *(f"{key}: {json.dumps(value)}" for key, value in front.items()),
         "---",
-        f"# {base}, tuned, in 8 bits: {words}",
+        f"# {base}, tuned, in {export_format.bits} bits: {export_format.title}",
         "",
-        f"    {_LOADING.get(name, _VLLM)}",
+        f"    {export_format.usage}",
         "",
         "## Made of",
         f"- base: {base}" + (f"@{source.revision}" if source.revision else ""),

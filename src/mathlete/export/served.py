@@ -1,7 +1,7 @@
-"""What the engines that an export is made for make of it: the same questions, asked through them."""
+"""Exports read by the engines they are made for: the same problems, answered by them, against the trained model."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,50 +10,54 @@ from typing import Any
 
 from mathlete.answers import read_answer
 from mathlete.engines import EngineSettings, open_engine
-from mathlete.export.formats import export_bytes
-from mathlete.export.formats.q8_0 import GGUF_FILE
-from mathlete.export.hops import Answers, Heldout, Reference
-from mathlete.export.settings import ServingEngine
-from mathlete.export.survival import asked
+from mathlete.export.distributions import completion_positions
+from mathlete.export.formats.table import ExportFormat, ServingEngine
+from mathlete.export.greedy import Answers
+from mathlete.export.records.exports import Hop
+from mathlete.export.reference import Heldout, Reference
 from mathlete.models import ModelSource
 from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.served import VllmSettings
 
-_PLACES = 200
-"""Places of the held-out rows where llama.cpp is asked for the next token."""
+_POSITIONS = 200
+"""Positions of the held-out rows where llama.cpp is given the text so far: it reads each from its beginning."""
 
 
-def served_hops(
-    folder: Path, *, name: str, reference: Reference, engines: Sequence[ServingEngine]
-) -> Iterator[dict[str, Any]]:
-    """Yields a hop (see `Reference.figures`) for each of the engines that reads this format and is installed.
+def measure_served(
+    folder: Path, *, export_format: ExportFormat, reference: Reference, engines: Sequence[ServingEngine]
+) -> Iterator[Hop]:
+    """Yields the hop to the format's engine, where that is one of `engines` and is installed.
 
     Raises:
-        UserError: an engine can't load it.
+        UserError: the engine can't load the export.
     """
-    if name == "q8_0" and "llama.cpp" in engines and find_spec("xllamacpp") is not None:
-        yield _llama_cpp(folder, reference)
-    if name != "q8_0" and "vllm" in engines:
-        yield _vllm(folder, name, reference)
+    engine = export_format.engine
+    if engine is not None and engine in engines and (engine != "llama.cpp" or find_spec("xllamacpp") is not None):
+        yield _ENGINES[engine](folder, export_format, reference)
 
 
-def _llama_cpp(folder: Path, reference: Reference) -> dict[str, Any]:
+def _measure_llama_cpp(folder: Path, export_format: ExportFormat, reference: Reference) -> Hop:
     started, heldout = time.monotonic(), reference.heldout
-    server = llama_server(folder / GGUF_FILE, context=_longest(heldout))
-    same = [token == wanted for token, wanted in _next_tokens(server, reference)]
+    (file,) = export_format.files(folder)
+    server = open_llama_server(file, context=_longest(heldout))
+    same = [token == expected for token, expected in _next_tokens(server, reference)]
     answers: Answers = {}
     for problem in heldout.problems:
-        asking = {"prompt": heldout.prompts.prompt_ids(problem.statement), "max_tokens": heldout.max_tokens}
-        found = server.handle_completions({**asking, "temperature": 0})["choices"][0]
-        answers[problem.id] = read_answer(found["text"], cut=found["finish_reason"] == "length")
-    seconds = time.monotonic() - started
-    return reference.figures(
-        "q8_0", "llama.cpp", answers, top1=sum(same) / len(same), size=export_bytes(folder), seconds=seconds
+        request = {"prompt": heldout.prompts.prompt_ids(problem.statement), "max_tokens": heldout.max_tokens}
+        completion = server.handle_completions({**request, "temperature": 0})["choices"][0]
+        answers[problem.id] = read_answer(completion["text"], cut=completion["finish_reason"] == "length")
+    return reference.compare(
+        export_format.name,
+        "llama.cpp",
+        answers,
+        top1=sum(same) / len(same),
+        size=export_format.size(folder),
+        seconds=time.monotonic() - started,
     )
 
 
-def llama_server(file: Path, *, context: int) -> Any:
-    """llama.cpp in this process, with room for so many tokens."""
+def open_llama_server(file: Path, *, context: int) -> Any:
+    """llama.cpp in this process (untyped), with a KV cache for `context` tokens."""
     import torch
     import xllamacpp
 
@@ -65,35 +69,45 @@ def llama_server(file: Path, *, context: int) -> Any:
 
 
 def _longest(heldout: Heldout) -> int:
+    """Tokens that an engine must have room for: the longest row, or the longest prompt with a whole completion."""
     prompts = max(heldout.rows["prompt_tokens"])
     return int(max(*map(len, heldout.rows["input_ids"]), prompts + heldout.max_tokens)) + 1
 
 
 def _next_tokens(server: Any, reference: Reference) -> Iterator[tuple[int, int]]:
-    """Yields (llama.cpp's likeliest next token, the trained model's) at evenly spaced places of the rows."""
+    """Yields (llama.cpp's likeliest next token, the trained model's) at evenly spaced positions of the rows."""
     likeliest = reference.log_probabilities.argmax(1).tolist()
-    every, number = -(-len(likeliest) // _PLACES), 0
-    for ids, positions in asked(reference.heldout.rows, vocabulary=reference.log_probabilities.shape[1]):
-        for at in positions:
+    every, number = -(-len(likeliest) // _POSITIONS), 0
+    vocabulary = reference.log_probabilities.shape[1]
+    for ids, positions in completion_positions(reference.heldout.rows, vocabulary=vocabulary):
+        for position in positions:
             if number % every == 0:
-                asking = {"prompt": ids[: at + 1], "max_tokens": 1, "temperature": 0, "logprobs": 1}
-                found = server.handle_completions(asking)["choices"][0]["logprobs"]["content"]
-                yield found[0]["id"], likeliest[number]
+                # One token is drawn where the text so far ends: llama.cpp scores no token that it was given.
+                request = {"prompt": ids[: position + 1], "max_tokens": 1, "temperature": 0, "logprobs": 1}
+                tokens = server.handle_completions(request)["choices"][0]["logprobs"]["content"]
+                yield tokens[0]["id"], likeliest[number]
             number += 1
 
 
-def _vllm(folder: Path, name: str, reference: Reference) -> dict[str, Any]:
+def _measure_vllm(folder: Path, export_format: ExportFormat, reference: Reference) -> Hop:
     started, heldout = time.monotonic(), reference.heldout
     own = VllmSettings(max_model_len=_longest(heldout), eager=True)
-    source = ModelSource(name=name, location=str(folder))
+    source = ModelSource(name=export_format.name, location=str(folder))
     with closing(open_engine(EngineSettings(name="vllm", source=source, own=(own,))).sampler) as sampler:
         assert isinstance(sampler, Continuing)
-        answers = sampled_answers(sampler, heldout)
-    return reference.figures(name, "vllm", answers, size=export_bytes(folder), seconds=time.monotonic() - started)
+        answers = draw_answers(sampler, heldout)
+    size, seconds = export_format.size(folder), time.monotonic() - started
+    return reference.compare(export_format.name, "vllm", answers, size=size, seconds=seconds)
 
 
-def sampled_answers(sampler: Continuing, heldout: Heldout) -> Answers:
-    """The greedy answers that an engine draws, all problems at once."""
+_ENGINES: dict[ServingEngine, Callable[[Path, ExportFormat, Reference], Hop]] = {
+    "llama.cpp": _measure_llama_cpp,
+    "vllm": _measure_vllm,
+}
+
+
+def draw_answers(sampler: Continuing, heldout: Heldout) -> Answers:
+    """Draws an engine's greedy answers, all problems at once."""
     results: SimpleQueue[Sample | Exception] = SimpleQueue()
     config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=heldout.max_tokens)
     for problem in heldout.problems:

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import require
+from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS, ServingEngine
 from mathlete.models import GpuName
 
 MergeBase = Literal["dequant", "original"]
@@ -13,14 +14,14 @@ MergeBase = Literal["dequant", "original"]
 
 @dataclass(frozen=True, kw_only=True)
 class Survival:
-    """What merge and export may cost, measured on the held-out rows against the model as it was trained."""
+    """Limits on what merge and export cost, measured on the held-out rows against the model as it was trained."""
 
     kl_merged: float = 1e-4
     """Largest KL(trained || merged), nats a token."""
     kl_int8: float = 1e-3
     """Largest KL(trained || int8), nats a token."""
     greedy: float = 0.99
-    """Least share of greedy answers that int8 leaves unchanged, 0 to 1."""
+    """Least share of greedy answers that an export leaves unchanged, 0 to 1."""
     max_tokens: int = 256
     """Cap on a greedy completion, tokens."""
 
@@ -36,16 +37,16 @@ class Survival:
 
 @dataclass(frozen=True, kw_only=True)
 class Forgetting:
-    """What tuning may cost of another kind of problem, measured on base and trained model before the merge."""
+    """Limits on what tuning costs on other problems than it trained on, measured before the merge."""
 
     source: str | None = None
-    """Source of such problems with traces, as of --source; pocket-easy: the pocket generator's, unseen ones."""
+    """Source of those problems with their traces, as for --source; pocket-easy: unseen ones of the pocket generator."""
     problems: int = 200
-    """Problems of it, from its beginning, 1 or more."""
+    """How many of its first problems are used, 1 or more."""
     accuracy: float = 0.05
-    """Largest fall of greedy accuracy, as a share of the problems, 0 to 1; one that may be chance does not count."""
+    """Largest fall of greedy accuracy, as a share of the problems, 0 to 1; ignored where its 95% interval holds 0."""
     loss: float = 0.1
-    """Largest rise of the loss on their traces, nats a token, 0 or above; one that may be chance does not count."""
+    """Largest rise of the loss on their traces, nats a token, 0 or above; ignored where its 95% interval holds 0."""
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
@@ -56,32 +57,30 @@ class Forgetting:
         )
 
 
-FormatName = Literal["int8", "w8a16", "w8a8", "q8_0"]
-"""8-bit formats: bitsandbytes · compressed-tensors, weights alone · and activations (vLLM) · GGUF (llama.cpp)."""
-
-
-ServingEngine = Literal["llama.cpp", "vllm"]
-"""Engines beside transformers that read exports: llama.cpp q8_0, vllm the others."""
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    # The command line's choices are the table's names.
+    FormatName = Literal[tuple(EXPORT_FORMATS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """The 8-bit formats the merged model is written in."""
 
-    formats: tuple[FormatName, ...] = ("int8",)
-    """int8 is always made, in the run's `export`, for all other commands read it; each other one in `export-NAME`."""
+    formats: tuple[FormatName, ...] = (DEFAULT_FORMAT,)
+    """Formats to write: int8 always, to the run's `export`, which other commands read; each other to `export-NAME`."""
     gpu: GpuName | None = None
-    """The GPU that will serve: a format it can't run is refused, and its 16-bit type is taken (fp16 on a T4)."""
+    """The GPU that will serve the export: a format it can't run is refused, its 16-bit type is used (fp16 on a T4)."""
     engines: tuple[ServingEngine, ...] = ("llama.cpp",)
-    """Engines that must read their formats too: llama.cpp (q8_0, where its package is) · vllm (the others; it must have
-    room beside this process)."""
+    """Engines that read their formats too: llama.cpp (q8_0, if installed) · vllm (others, beside this process)."""
     threshold: float = 6.0
     """Activations from which LLM.int8 keeps a column in 16 bits, 0 or above; 0: none is kept."""
 
     @property
     def others(self) -> list[str]:
         """The formats beside int8, each once."""
-        return [name for name in dict.fromkeys(self.formats) if name != "int8"]
+        return [name for name in dict.fromkeys(self.formats) if name != DEFAULT_FORMAT]
 
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""

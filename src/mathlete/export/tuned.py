@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mathlete.export.hops import Answers, Heldout, Reference
+from mathlete.export.distributions import log_probabilities
+from mathlete.export.greedy import Answers
+from mathlete.export.reference import Heldout, Reference
 from mathlete.export.settings import MergeBase
-from mathlete.export.survival import log_probabilities
 from mathlete.models import ModelSource
 from mathlete.tune import AdapterFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +33,15 @@ class TunedModel:
         """Whether an adapter was trained, and not every weight."""
         return AdapterFolder(self.adapter).holds_adapter
 
-    def load(self) -> Any:
-        """The model as it was trained, in eval mode: on its 4-bit base, before any merge."""
-        return AdapterFolder(self.adapter).load(self.source)
+    def load(self) -> "PreTrainedModel":
+        """Loads the model as it was trained, in eval mode: on its 4-bit base, before any merge."""
+        # Any: methods whose models are peft's own train no weights that could be merged, and never come here.
+        loaded: Any = AdapterFolder(self.adapter).load(self.source)
+        model: PreTrainedModel = loaded
+        return model
 
     def reference(self, *, answers: Answers, max_tokens: int) -> Reference:
-        """Distributions of the model on the held-out rows, beside its greedy answers: what exports are measured by."""
-        heldout = Heldout.of(self.data, source=self.source, max_tokens=max_tokens)
+        """Measures the model's distributions on the held-out rows; beside its greedy answers, the reference of hops."""
+        heldout = Heldout.load(self.data, source=self.source, max_tokens=max_tokens)
         log_probs = log_probabilities(self.load(), heldout.rows)
         return Reference(heldout=heldout, log_probabilities=log_probs, answers=answers)

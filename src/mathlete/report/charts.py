@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
+from mathlete.export.records import LayerCost
 from mathlete.metrics import standard_error
 from mathlete.report.training import TrainRun
 from mathlete.scoring import EvalRun, Graded
@@ -302,10 +303,12 @@ def _curves(run: TrainRun, tail: str, title: str, place: int) -> list[Chart]:
 
 def _layers(run: TrainRun, tail: str, title: str) -> list[Chart]:
     """Each layer's change by training over what an export loses of it, a curve an export."""
-    longest = max(map(len, run.layers.values()), default=0)
+    longest = max((len(figures.layers) for figures in run.exports.values()), default=0)
     if longest < 2:
         return []
-    ratios = {name: [_orders(row) for row in rows] for name, rows in run.layers.items()}
+    ratios = {
+        name: [_orders(layer) for layer in figures.layers] for name, figures in run.exports.items() if figures.layers
+    }
     return [
         Chart(
             key=f"layers{tail}",
@@ -325,10 +328,11 @@ def _layers(run: TrainRun, tail: str, title: str) -> list[Chart]:
     ]
 
 
-def _orders(row: dict[str, Any]) -> float:
-    return round(math.log10(row["signal"] / max(row["noise"], 1e-12)), 4)
+def _orders(layer: LayerCost) -> float:
+    """The change by training over the export's noise, in orders of magnitude."""
+    return round(math.log10(layer.signal_to_noise), 4)
 
 
 def _weakest(run: TrainRun) -> str:
-    least = min((row for rows in run.layers.values() for row in rows), key=lambda row: float(row["kept"]))
-    return f"Least of its change is left to {least['layer']}: {least['kept']:.1%}."
+    least = min((layer for figures in run.exports.values() for layer in figures.layers), key=lambda layer: layer.kept)
+    return f"Least of its change is left to {least.layer}: {least.kept:.1%}."

@@ -1,7 +1,9 @@
-"""What each hop from the 4-bit base to what serves cost, as tables: in the terminal and on the page."""
+"""The table of hops, from the 4-bit base to what serves, with what each cost: in the terminal and on the page."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mathlete.export.records import Hop
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -10,7 +12,7 @@ HEAD = ("", "engine", "KL", "top-1", "unchanged", "right", "change [95%]", "MiB"
 """KL in nats a token, greedy answers unchanged and right, and the change of those in points."""
 
 
-def survival_table(hops: Sequence[dict[str, Any]], *, tokens: int) -> "Table":
+def survival_table(hops: Sequence[Hop], *, tokens: int) -> "Table":
     """What each hop cost, a line each."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -23,23 +25,24 @@ def survival_table(hops: Sequence[dict[str, Any]], *, tokens: int) -> "Table":
     return table
 
 
-def hop_cells(hop: dict[str, Any]) -> list[str]:
+def hop_cells(hop: Hop) -> list[str]:
     """A hop's figures as text.
 
-    >>> row = {"hop": "int8", "engine": "transformers", "kl": 1e-5, "top1": 0.999, "problems": 200, "answered": 180,
-    ...        "unchanged": 1.0, "right": 150, "change": [0.0, -0.01, 0.01], "bytes": 2**20, "seconds": 3.2}
-    >>> hop_cells(row)
+    >>> hop = Hop.from_json({
+    ...     "hop": "int8", "engine": "transformers", "kl": 1e-5, "top1": 0.999, "problems": 200, "answered": 180,
+    ...     "unchanged": 1.0, "right": 150, "change": [0.0, -0.01, 0.01], "bytes": 2**20, "seconds": 3.2})
+    >>> hop_cells(hop)
     ['int8', 'transformers', '1.0e-05', '99.90%', '100.0% of 180', '150 of 200', '+0.0 [-1.0, +1.0]', '1.0', '3.2']
     """
-    value, low, high = (100 * number for number in hop["change"])
+    value, low, high = (100 * number for number in (hop.change.value, hop.change.lo, hop.change.hi))
     return [
-        hop["hop"],
-        hop["engine"],
-        "" if hop["kl"] is None else f"{hop['kl']:.1e}",
-        "" if hop["top1"] is None else f"{hop['top1']:.2%}",
-        "none answered" if hop["unchanged"] is None else f"{hop['unchanged']:.1%} of {hop['answered']}",
-        f"{hop['right']} of {hop['problems']}",
+        hop.name,
+        hop.engine,
+        "" if hop.kl is None else f"{hop.kl:.1e}",
+        "" if hop.top1 is None else f"{hop.top1:.2%}",
+        "none answered" if hop.unchanged is None else f"{hop.unchanged:.1%} of {hop.answered}",
+        f"{hop.right} of {hop.problems}",
         f"{value:+.1f} [{low:+.1f}, {high:+.1f}]",
-        f"{hop['bytes'] / 2**20:.1f}",
-        f"{hop['seconds']:.1f}",
+        f"{hop.bytes / 2**20:.1f}",
+        f"{hop.seconds:.1f}",
     ]

@@ -1,10 +1,12 @@
 """A training run, read back for its report: loss curve, what each hop cost, what was left out, rows as text."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mathlete.export.records import EFFECT, SURVIVAL, EffectFigures, Hop, MergeFigures, SurvivalFigures
 from mathlete.jsonl import read_json_lines
 from mathlete.rows import explain_reason
 from mathlete.runs import MANIFEST, read_json
@@ -24,12 +26,12 @@ class TrainRun:
     """Those of its finished steps, by folder."""
     curve: list[dict[str, Any]]
     """Points of step, loss, learning_rate and more."""
-    hops: list[dict[str, Any]]
-    """What each hop to the exports cost; empty before the merge."""
-    layers: dict[str, list[dict[str, Any]]]
-    """By export: of each layer, what was trained into it and what 8 bits lose."""
-    effect: dict[str, Any]
-    """What the training changed on held-out and on general problems; empty before the merge."""
+    effect: EffectFigures | None
+    """What the training changed on held-out and on general problems; None before that was measured."""
+    merge: MergeFigures | None
+    """What the merge cost; None before it."""
+    exports: dict[str, SurvivalFigures]
+    """What each export cost, by its folder; empty before the first one."""
     rows: list[dict[str, Any]]
     """The first rows as text: prompt, trained, problem_id, gold."""
     dropped: list[dict[str, Any]]
@@ -37,8 +39,14 @@ class TrainRun:
 
     def figures(self, step: str) -> dict[str, Any]:
         """What a step reported; empty where it is not done."""
-        found: dict[str, Any] = self.manifests.get(step, {}).get("figures", {})
-        return found
+        figures: dict[str, Any] = self.manifests.get(step, {}).get("figures", {})
+        return figures
+
+    @property
+    def hops(self) -> list[Hop]:
+        """All models on the way to the exports, in their order."""
+        hops = self.effect.hops if self.effect else ()
+        return [*hops, *(hop for figures in self.exports.values() for hop in figures.hops)]
 
     @property
     def drops(self) -> list[tuple[str, int, str]]:
@@ -55,16 +63,16 @@ def read_train_run(folder: Path) -> TrainRun:
     Raises:
         UserError: a file that is not what it must be.
     """
-    effect = _read(folder / "effect" / "effect.json")
-    exports = {file.parent.name: _read(file) for file in sorted(folder.glob("export*/survival.json"))}
+    manifests = {step: read_json(path) for step in STEPS if (path := folder / step / MANIFEST).is_file()}
+    exports = [file.parent for file in sorted(folder.glob(f"export*/{SURVIVAL}"))]
     return TrainRun(
         name=folder.resolve().name,
         folder=folder,
-        manifests={step: read_json(path) for step in STEPS if (path := folder / step / MANIFEST).is_file()},
+        manifests=manifests,
         curve=_rows(folder / "adapter" / "metrics.jsonl"),
-        hops=[hop for found in (effect, *exports.values()) for hop in found.get("hops", ())],
-        layers={name: found["layers"] for name, found in exports.items() if found.get("layers")},
-        effect=effect,
+        effect=EffectFigures.read(folder / "effect") if (folder / "effect" / EFFECT).is_file() else None,
+        merge=_merge_figures(manifests.get("merged")),
+        exports={export.name: SurvivalFigures.read(export) for export in exports},
         rows=_rows(folder / "data" / "head.jsonl"),
         dropped=_rows(folder / "data" / "dropped.jsonl", most=_MOST_DROPPED),
     )
@@ -75,8 +83,8 @@ def is_train_run(folder: Path) -> bool:
     return any((folder / step).is_dir() for step in STEPS)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _merge_figures(manifest: Mapping[str, Any] | None) -> MergeFigures | None:
+    return MergeFigures.from_json(manifest["figures"]) if manifest else None
 
 
 def _rows(path: Path, *, most: int | None = None) -> list[dict[str, Any]]:

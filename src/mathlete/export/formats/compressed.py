@@ -5,20 +5,23 @@ for each token while the model runs. The output layer and the embeddings stay in
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mathlete.export.settings import Export
+from mathlete.export.formats.weights import LayerWeights, WriteOptions, open_tensors
 from mathlete.models import ModelSource, load_model
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def write_w8a16(folder: Path, merged: Path, dtype: str, _: Export) -> None:
+
+def write_w8a16(folder: Path, merged: Path, options: WriteOptions) -> None:
     """Writes 8-bit weights, packed four to an int32, which a GPU unpacks as it multiplies."""
-    _write(folder, merged, dtype=dtype, kind="pack-quantized")
+    _write(folder, merged, dtype=options.dtype, kind="pack-quantized")
 
 
-def write_w8a8(folder: Path, merged: Path, dtype: str, _: Export) -> None:
+def write_w8a8(folder: Path, merged: Path, options: WriteOptions) -> None:
     """Writes 8-bit weights for a GPU that multiplies 8-bit integers."""
-    _write(folder, merged, dtype=dtype, kind="int-quantized")
+    _write(folder, merged, dtype=options.dtype, kind="int-quantized")
 
 
 def _write(folder: Path, merged: Path, *, dtype: str, kind: Literal["pack-quantized", "int-quantized"]) -> None:
@@ -26,6 +29,7 @@ def _write(folder: Path, merged: Path, *, dtype: str, kind: Literal["pack-quanti
     from compressed_tensors.quantization import QuantizationArgs, QuantizationStatus, apply_quantization_config
 
     source = ModelSource(name="merged", location=str(merged))
+    # Any: compressed-tensors puts scales and a status on the modules.
     model: Any = load_model(source, precision="dense", dtype=dtype)
     activations = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="token", dynamic=True)
     apply_quantization_config(model, _config(activations if kind == "int-quantized" else None))
@@ -35,6 +39,7 @@ def _write(folder: Path, merged: Path, *, dtype: str, kind: Literal["pack-quanti
             module.weight_scale.data.copy_(scale.clamp(min=1e-8))  # a row of zeros
             if hasattr(module, "weight_zero_point"):
                 module.weight_zero_point.data.zero_()
+            # The scales are set here: no calibration on data follows.
             module.quantization_status = QuantizationStatus.FROZEN
     compressor: Any = ModelCompressor.from_pretrained_model(model)
     compressor.compress_model(model)
@@ -43,6 +48,7 @@ def _write(folder: Path, merged: Path, *, dtype: str, kind: Literal["pack-quanti
 
 
 def _config(activations: Any) -> Any:
+    """The library's configuration: 8-bit rows of every linear layer but the output's, activations as given."""
     from compressed_tensors.quantization import (
         QuantizationArgs,
         QuantizationConfig,
@@ -55,3 +61,24 @@ def _config(activations: Any) -> Any:
     return QuantizationConfig(
         config_groups={"group_0": scheme}, ignore=["lm_head"], quantization_status=QuantizationStatus.INITIALIZED
     )
+
+
+def w8a16_weights(folder: Path) -> LayerWeights:
+    """The layers that the packed integers stand for."""
+    import torch
+    from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+
+    tensor = open_tensors(folder)
+
+    def unpack(layer: str) -> "Tensor":
+        shape = torch.Size(tensor(f"{layer}.weight_shape").tolist())
+        integers: Tensor = unpack_from_int32(tensor(f"{layer}.weight_packed"), 8, shape)
+        return integers.float() * tensor(f"{layer}.weight_scale").float()
+
+    return unpack
+
+
+def w8a8_weights(folder: Path) -> LayerWeights:
+    """The layers that the integers stand for."""
+    tensor = open_tensors(folder)
+    return lambda layer: tensor(f"{layer}.weight").float() * tensor(f"{layer}.weight_scale").float()

@@ -6,12 +6,17 @@ Names, metadata and the order of Llama's rotary halves are those of llama.cpp's 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.export.settings import Export
+from mathlete.export.formats.weights import LayerWeights, WriteOptions
 from mathlete.models import ModelSource, load_model
 from mathlete.runs import read_json
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
 
 GGUF_FILE = "model-q8_0.gguf"
 _BLOCK = 32
@@ -22,11 +27,11 @@ _SPLITS = {_WORDS.replace("DIGITS", r"\p{N}"): "qwen2", _WORDS.replace("DIGITS",
 """llama.cpp's name of the expression that a tokenizer splits text with."""
 
 
-def write_q8_0(folder: Path, merged: Path, _: str, __: Export) -> None:
-    """Writes the merged model as one GGUF file.
+def write_q8_0(folder: Path, merged: Path, _: WriteOptions) -> None:
+    """Writes the merged model as one GGUF file, which llama.cpp computes in types of its own.
 
     Raises:
-        UserError: a shape, a tokenizer or positions that it can't say.
+        UserError: a shape, a tokenizer or a position encoding that GGUF can't express.
     """
     import gguf
 
@@ -35,8 +40,9 @@ def write_q8_0(folder: Path, merged: Path, _: str, __: Export) -> None:
     if kind not in ("qwen2", "llama"):
         raise UserError("q8_0 is written for Qwen2 and Llama shapes", value=kind, cure="use int8, w8a16 or w8a8")
     split = _split(merged)
-    model: Any = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
+    model = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
     folder.mkdir(parents=True, exist_ok=True)
+    # Renamed when it is whole: a killed run must leave no half GGUF under the name that llama.cpp opens.
     temporary = folder / f".{GGUF_FILE}"
     writer = gguf.GGUFWriter(str(temporary), arch=kind)
     _add_shape(writer, model.config)
@@ -51,6 +57,7 @@ def write_q8_0(folder: Path, merged: Path, _: str, __: Export) -> None:
 
 
 def _add_shape(writer: Any, config: Any) -> None:
+    """Writes the model's shape; head sizes only where they don't follow from the hidden size, as the converter does."""
     import gguf
 
     heads = int(config.num_attention_heads)
@@ -74,6 +81,7 @@ def _add_shape(writer: Any, config: Any) -> None:
 
 
 def _split(merged: Path) -> str:
+    """llama.cpp's name of the way the tokenizer splits text before it merges bytes."""
     tokenizer: dict[str, Any] = read_json(merged / "tokenizer.json")
     before: dict[str, Any] = tokenizer.get("pre_tokenizer") or {}
     parts = before.get("pretokenizers", [before])
@@ -88,13 +96,14 @@ def _split(merged: Path) -> str:
 
 
 def _add_tokens(writer: Any, merged: Path, *, split: str, size: int) -> None:
+    """Writes a text and a type for each of the `size` rows of the embedding."""
     import gguf
 
     tokenizer: dict[str, Any] = read_json(merged / "tokenizer.json")
-    # Of rows that the tokenizer has no token for: real models round the vocabulary up.
-    tokens, types = [f"[PAD{at}]" for at in range(size)], [gguf.TokenType.UNUSED] * size
-    for text, at in tokenizer["model"]["vocab"].items():
-        tokens[at], types[at] = text, gguf.TokenType.NORMAL
+    # Padding rows: the embedding is larger than the tokenizer.
+    tokens, types = [f"[PAD{index}]" for index in range(size)], [gguf.TokenType.UNUSED] * size
+    for text, index in tokenizer["model"]["vocab"].items():
+        tokens[index], types[index] = text, gguf.TokenType.NORMAL
     for added in tokenizer["added_tokens"]:
         tokens[added["id"]] = added["content"]
         types[added["id"]] = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
@@ -106,29 +115,29 @@ def _add_tokens(writer: Any, merged: Path, *, split: str, size: int) -> None:
     gguf.SpecialVocab(merged, load_merges=True, n_vocab=size).add_to_gguf(writer, quiet=True)
 
 
-def _tensors(model: Any, *, kind: str) -> Iterator[tuple[str, Any]]:
-    """(llama.cpp's name, fp32 values) of every weight; of a tied output layer none."""
+def _tensors(model: "PreTrainedModel", *, kind: str) -> "Iterator[tuple[str, NDArray[float32]]]":
+    """Yields (llama.cpp's name, fp32 values) of every weight; nothing for a tied output layer."""
     import gguf
 
     arch = gguf.MODEL_ARCH.QWEN2 if kind == "qwen2" else gguf.MODEL_ARCH.LLAMA
     names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
     heads = {"q_proj": model.config.num_attention_heads, "k_proj": model.config.num_key_value_heads}
     for name, weight in model.named_parameters():
-        found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if found is None:
+        gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if gguf_name is None:
             raise RuntimeError(f"llama.cpp has no name for {name}")
         layer = name.split(".")[-2]
         values = weight.detach().float().cpu()
         if kind == "llama" and layer in heads:
-            # transformers turns first with second half, llama.cpp neighbour with neighbour.
+            # The rotary embedding turns number i with i + half a head in transformers, 2i with 2i + 1 in llama.cpp.
             values = values.reshape(heads[layer], 2, -1, *values.shape[1:]).transpose(1, 2).reshape(values.shape)
-        yield found, values.contiguous().numpy()
+        yield gguf_name, values.contiguous().numpy()
     if (factors := _rope_factors(model)) is not None:
         yield "rope_freqs.weight", factors
 
 
-def _rope_factors(model: Any) -> Any:
-    """By what Llama 3 divides each rotary frequency; None for a model that leaves them."""
+def _rope_factors(model: Any) -> "NDArray[float32] | None":
+    """The divisor of each rotary frequency, as Llama 3 scales them; None for plain frequencies."""
     import torch
 
     kind = model.config.rope_parameters["rope_type"]
@@ -139,10 +148,12 @@ def _rope_factors(model: Any) -> Any:
     scaled = model.model.rotary_emb.inv_freq.float().cpu()
     steps = torch.arange(0, 2 * len(scaled), 2).float() / (2 * len(scaled))
     plain = 1.0 / float(model.config.rope_parameters["rope_theta"]) ** steps
-    return (plain / scaled).numpy()
+    factors: NDArray[float32] = (plain / scaled).numpy()
+    return factors
 
 
-def _add_tensor(writer: Any, name: str, values: Any) -> None:
+def _add_tensor(writer: Any, name: str, values: "NDArray[float32]") -> None:
+    """Writes vectors in fp32, matrices in 8 bits, and in 16 bits those whose rows are no whole number of blocks."""
     import gguf
     import numpy as np
 
@@ -153,3 +164,14 @@ def _add_tensor(writer: Any, name: str, values: Any) -> None:
     else:
         kind = gguf.GGMLQuantizationType.Q8_0
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+
+
+def load_q8_0(folder: Path) -> "PreTrainedModel":
+    """The model with the GGUF's weights dequantised, as transformers reads it."""
+    return load_model(ModelSource(name="export", location=str(folder)), gguf_file=GGUF_FILE)
+
+
+def q8_0_weights(folder: Path) -> LayerWeights:
+    """The layers that the blocks stand for, as transformers dequantises them."""
+    model: Any = load_q8_0(folder)
+    return lambda layer: model.get_submodule(layer).weight.detach().float().cpu()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mathlete.export.records import Hop, TuningChange
 from mathlete.metrics import percent, plus_minus, with_interval
 from mathlete.report.hops import HEAD, hop_cells
 from mathlete.report.training import TrainRun
@@ -92,48 +93,46 @@ def survival_table(run: TrainRun) -> Table | None:
     return Table(head=(*HEAD, "KL at most", "unchanged at least"), rows=rows, words=2)
 
 
-def _limits(hop: dict[str, Any], limits: dict[str, Any]) -> list[str]:
+def _limits(hop: Hop, limits: dict[str, Any]) -> list[str]:
     """What a hop may cost; nothing for the models before the first one."""
-    if hop["hop"] in ("base", "trained") or not limits:
+    if hop.name in ("base", "trained") or not limits:
         return ["", ""]
-    if hop["hop"] == "merged":
+    if hop.name == "merged":
         return [f"{limits['kl_merged']:.0e}", ""]
-    return [f"{limits['kl_int8']:.0e}" if hop["kl"] is not None else "", f"{limits['greedy']:.0%}"]
+    return [f"{limits['kl_int8']:.0e}" if hop.kl is not None else "", f"{limits['greedy']:.0%}"]
 
 
 def effect_table(run: TrainRun) -> Table | None:
     """What the training changed, before any merge; None where that was not measured."""
-    rows = []
-    for name, words in (("heldout", "held out"), ("general", "general")):
-        if part := run.effect.get(name):
-            losses, shares = [f"{loss:.3f}" for loss in part["loss"]], [percent(share) for share in part["accuracy"]]
-            points = [100 * share for share in part["accuracy_change"]]
-            where = f"{words}: {part['source']}" if "source" in part else words
-            cells = (*losses, _changed(part["loss_change"]), *shares, _changed(points, "+.1f"))
-            rows.append([where, str(part["problems"]), *cells])
+    if run.effect is None:
+        return None
+    rows = [_change_cells(change) for change in (run.effect.heldout, run.effect.general) if change]
     head = ("", "problems", "loss before", "after", "change [95%]", "greedy right before", "after", "change [95%]")
-    return Table(head=head, rows=rows) if rows else None
+    return Table(head=head, rows=rows)
 
 
-def _changed(points: Sequence[float], how: str = "+.3f") -> str:
-    value, low, high = points
-    return f"{value:{how}} [{low:{how}}, {high:{how}}]"
+def _change_cells(change: TuningChange) -> list[str]:
+    loss, points = change.loss_change, change.accuracy_change
+    return [
+        f"general: {change.source}" if change.source else "held out",
+        str(change.problems),
+        *(f"{value:.3f}" for value in change.loss),
+        f"{loss.value:+.3f} [{loss.lo:+.3f}, {loss.hi:+.3f}]",
+        *(percent(share) for share in change.accuracy),
+        f"{100 * points.value:+.1f} [{100 * points.lo:+.1f}, {100 * points.hi:+.1f}]",
+    ]
 
 
 def bases_table(run: TrainRun) -> Table | None:
     """The two weights an adapter can be merged into, and which is better; None where only one could be measured."""
-    found = run.figures("merged")
-    if "bases" not in found:
+    if run.merge is None or run.merge.comparison is None:
         return None
+    marks = {"taken": run.merge.base, "better": run.merge.comparison.proposed}
     rows = [
-        [base, f"{row['kl']:.1e}", f"{row['loss']:.4f}", _told_of(base, found)] for base, row in found["bases"].items()
+        [base, f"{figures.kl:.1e}", f"{figures.loss:.4f}", ", ".join(mark for mark, of in marks.items() if of == base)]
+        for base, figures in run.merge.comparison.bases.items()
     ]
     return Table(head=("merged into", "KL, nats a token", "held-out loss", ""), rows=rows)
-
-
-def _told_of(base: str, found: dict[str, Any]) -> str:
-    words = {"taken": base == found["base"], "better": base == found["proposed"]}
-    return ", ".join(word for word, holds in words.items() if holds)
 
 
 def drops_table(run: TrainRun) -> Table | None:

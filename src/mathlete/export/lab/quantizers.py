@@ -1,7 +1,7 @@
-"""Ways to hold a weight matrix in 8 or 4 bits, each as the matrix that comes back: formulas in docs/quantization.md.
+"""Quantisation schemes of 8 and 4 bits, each applied to a weight matrix and undone: formulas in docs/quantization.md.
 
-Integers by absmax (symmetric) or affine, with one scale for the tensor, a row, or a group of a row; what the scale must
-cover is found by min-max, a percentile, the squared error, or the entropy; NF4 is bitsandbytes' own.
+Integers by absmax (symmetric) or affine, with one scale for the tensor, a row, or a group of a row. The range that a
+scale covers is chosen by min-max, a percentile, the squared error, or the entropy. NF4 is bitsandbytes' own.
 """
 
 from collections.abc import Iterator
@@ -25,32 +25,34 @@ _SCALE_BITS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """One way."""
+    """A quantisation scheme."""
 
     kind: Kind
     bits: int
     per: Per = "block"
+    """The weights that share a scale."""
     calibration: Calibration = "minmax"
+    """How the range is chosen that the levels cover."""
 
     @property
     def name(self) -> str:
-        """As in the table: int4/affine/group/mse, or nf4."""
+        """The scheme in the lab's table: int4/affine/group/mse, or nf4."""
         if self.kind.startswith("nf4"):
             return self.kind
         return f"int{self.bits}/{self.kind}/{self.per}/{self.calibration}"
 
     def bits_a_weight(self, rows: int, columns: int) -> float:
-        """Bits a weight of a matrix of this shape takes, scales and zero points among them."""
+        """Bits that a weight of a matrix of this shape takes, its part of scales and zero points included."""
         if self.kind == "nf4":
             return 4 + 32 / GROUP
         if self.kind == "nf4-double":  # scales in 8 bits, and one fp32 for each 256 of them
             return 4 + 8 / GROUP + 32 / (GROUP * 256)
-        size = {"tensor": rows * columns, "channel": columns}.get(self.per, _group(columns))
+        size = _slice_size(self.per, rows, columns)
         return self.bits + (_SCALE_BITS + (self.bits if self.kind == "affine" else 0)) / size
 
 
-def schemes() -> Iterator[Scheme]:
-    """All ways, the integers' first."""
+def list_schemes() -> Iterator[Scheme]:
+    """Yields all schemes, the integers' first."""
     for bits, kind, per, calibration in product(
         (8, 4), ("symmetric", "affine"), ("tensor", "channel", "group"), get_args(Calibration)
     ):
@@ -59,19 +61,20 @@ def schemes() -> Iterator[Scheme]:
     yield Scheme(kind="nf4-double", bits=4)
 
 
-def requantized(weight: "Tensor", scheme: Scheme) -> "Tensor":
-    """The matrix (rows, columns) as it comes back from the scheme, in fp32."""
+def requantize(weight: "Tensor", scheme: Scheme) -> "Tensor":
+    """Quantises a matrix, (rows, columns), and returns it dequantised, in fp32."""
     if scheme.kind.startswith("nf4"):
         return _nf4(weight, double=scheme.kind == "nf4-double")
     rows, columns = weight.shape
-    size = {"tensor": rows * columns, "channel": columns}.get(scheme.per, _group(columns))
-    slices = weight.float().reshape(-1, size)
+    slices = weight.float().reshape(-1, _slice_size(scheme.per, rows, columns))
     low, high = _ranges(slices, scheme)
-    return _rounded(slices, low, high, bits=scheme.bits).reshape(rows, columns)
+    return _round_to_levels(slices, low, high, bits=scheme.bits).reshape(rows, columns)
 
 
-def _group(columns: int) -> int:
-    return GROUP if columns % GROUP == 0 else columns
+def _slice_size(per: Per, rows: int, columns: int) -> int:
+    """Weights that share a scale; a row that is no whole number of groups is one group."""
+    group = GROUP if columns % GROUP == 0 else columns
+    return {"tensor": rows * columns, "channel": columns}.get(per, group)
 
 
 def _nf4(weight: "Tensor", *, double: bool) -> "Tensor":
@@ -80,29 +83,34 @@ def _nf4(weight: "Tensor", *, double: bool) -> "Tensor":
     packed, state = functional.quantize_4bit(
         weight.float().contiguous(), blocksize=GROUP, quant_type="nf4", compress_statistics=double
     )
-    back: Tensor = functional.dequantize_4bit(packed, state)
-    return back.float()
+    dequantized: Tensor = functional.dequantize_4bit(packed, state)
+    return dequantized.float()
 
 
-def _rounded(slices: "Tensor", low: "Tensor", high: "Tensor", *, bits: int) -> "Tensor":
-    """Each slice (n, size) rounded to the levels of its range; a symmetric range has an odd number of them, with 0."""
+def _round_to_levels(slices: "Tensor", low: "Tensor", high: "Tensor", *, bits: int) -> "Tensor":
+    """Rounds each slice, (n, size), to the levels of its range, `low` to `high`, (n, 1).
+
+    A symmetric range has an odd number of levels, one of which is 0; an affine one has all 2**bits, and a zero point.
+    """
     import torch
 
     symmetric = torch.equal(low, -high)
     levels = 2**bits - (2 if symmetric else 1)
+    # A slice of zeros has an empty range, and must come back as zeros.
     scale = ((high - low) / levels).clamp(min=torch.finfo(torch.float32).tiny)
+    # The zero point is a whole number, so that the weight 0 has a level and comes back exactly.
     zero = torch.zeros_like(low) if symmetric else (-low / scale).round()
     least = -(levels // 2) if symmetric else 0
-    found: Tensor = ((slices / scale).round().add(zero).clamp(least, least + levels) - zero) * scale
-    return found
+    rounded: Tensor = ((slices / scale).round().add(zero).clamp(least, least + levels) - zero) * scale
+    return rounded
 
 
 def _ranges(slices: "Tensor", scheme: Scheme) -> "tuple[Tensor, Tensor]":
-    """(low, high), each (n, 1), that the levels cover."""
+    """(low, high), each (n, 1): the range of each slice that the levels cover."""
     import torch
 
     if scheme.calibration == "percentile":
-        # Counted, not interpolated: torch.quantile takes at most 2**24 values.
+        # By rank, not interpolated: torch.quantile takes at most 2**24 values.
         kept = max(1, round(PERCENTILE * slices.shape[1]))
         if scheme.kind == "symmetric":
             high = slices.abs().kthvalue(kept, dim=1, keepdim=True).values
@@ -111,31 +119,35 @@ def _ranges(slices: "Tensor", scheme: Scheme) -> "tuple[Tensor, Tensor]":
         low = -(-slices).kthvalue(kept, dim=1, keepdim=True).values
     else:
         low, high = slices.amin(1, keepdim=True), slices.amax(1, keepdim=True)
-    # Zero must stay zero: the range holds it.
+    # Zero must stay zero, so the range includes it.
     low, high = low.clamp(max=0), high.clamp(min=0)
     if scheme.kind == "symmetric":
         high = torch.maximum(-low, high)
         low = -high
     if scheme.calibration in ("minmax", "percentile"):
         return low, high
-    return _best(slices, low, high, scheme)
+    return _shrink_ranges(slices, low, high, scheme)
 
 
-def _best(slices: "Tensor", low: "Tensor", high: "Tensor", scheme: Scheme) -> "tuple[Tensor, Tensor]":
-    """The share of the range that costs least, for each slice."""
+def _shrink_ranges(slices: "Tensor", low: "Tensor", high: "Tensor", scheme: Scheme) -> "tuple[Tensor, Tensor]":
+    """Shrinks the range of each slice to the share of it that costs least.
+
+    A smaller range has finer levels and clips the largest weights: the squared error or the entropy weighs the two.
+    """
     import torch
 
-    best, share = torch.full_like(high, torch.inf), torch.ones_like(high)
+    least, share = torch.full_like(high, torch.inf), torch.ones_like(high)
+    # One histogram for all shares: the counts don't change, only the levels that they fall to.
     histogram = _histogram(slices, low, high, bits=scheme.bits) if scheme.calibration == "entropy" else None
     for step in range(_SHRINKS):
         part = 1 - 0.02 * step
         if histogram is None:
-            error = slices - _rounded(slices, low * part, high * part, bits=scheme.bits)
+            error = slices - _round_to_levels(slices, low * part, high * part, bits=scheme.bits)
             cost = error.square().sum(1, keepdim=True)
         else:
             cost = _divergence(histogram, low, high, part=part, bits=scheme.bits)
-        better = cost < best
-        best, share = torch.where(better, cost, best), torch.where(better, part, share)
+        better = cost < least
+        least, share = torch.where(better, cost, least), torch.where(better, part, share)
     return low * share, high * share
 
 
@@ -144,12 +156,12 @@ def _histogram(slices: "Tensor", low: "Tensor", high: "Tensor", *, bits: int) ->
     import torch
 
     bins = 8 * 2**bits
-    at = ((slices - low) / (high - low).clamp(min=1e-30) * bins).long().clamp(0, bins - 1)
-    return torch.zeros(len(slices), bins).scatter_add_(1, at, torch.ones_like(slices))
+    index = ((slices - low) / (high - low).clamp(min=1e-30) * bins).long().clamp(0, bins - 1)
+    return torch.zeros(len(slices), bins).scatter_add_(1, index, torch.ones_like(slices))
 
 
 def _divergence(counts: "Tensor", low: "Tensor", high: "Tensor", *, part: float, bits: int) -> "Tensor":
-    """KL(P || Q), (n, 1), of the clipped histogram P and what its levels keep of it, Q.
+    """KL(P || Q), (n, 1), of the clipped histogram P, (n, bins), and the histogram Q that its levels give back.
 
     S. Migacz, "8-bit Inference with TensorRT" (GTC 2017), slides 26-28: what is clipped falls to the edges of P, and a
     level's mass is spread evenly over those of its bins that are not empty.
@@ -163,6 +175,7 @@ def _divergence(counts: "Tensor", low: "Tensor", high: "Tensor", *, part: float,
     clipped_low = (counts * (centres < start)).sum(1, keepdim=True)
     clipped_high = (counts * (centres > end)).sum(1, keepdim=True)
     kept = counts * inside
+    # The first and the last bin inside, where the clipped weights end up.
     first = inside.float().argmax(1, keepdim=True)
     last = bins - 1 - inside.float().flip(1).argmax(1, keepdim=True)
     p = kept.scatter_add(1, first, clipped_low).scatter_add(1, last, clipped_high)

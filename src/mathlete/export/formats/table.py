@@ -1,0 +1,171 @@
+"""The table of 8-bit formats: how each is written, read back, served, checked for a GPU, shipped and described.
+
+`EXPORT_FORMATS` is the one place that knows which formats there are: the command line's choices, a run's folders, the
+measurements, the model cards and the checks before a submission follow from its entries.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mathlete.errors import UserError
+from mathlete.export.formats.compressed import w8a8_weights, w8a16_weights, write_w8a8, write_w8a16
+from mathlete.export.formats.int8 import int8_weights, write_int8
+from mathlete.export.formats.q8_0 import GGUF_FILE, load_q8_0, q8_0_weights, write_q8_0
+from mathlete.export.formats.weights import LayerWeights, WriteOptions
+from mathlete.models import GPUS, ModelSource, load_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ServingEngine = Literal["llama.cpp", "vllm"]
+"""Engines beside transformers that read exports."""
+DEFAULT_FORMAT = "int8"
+"""The format that every run is exported in, and that all other commands read."""
+
+
+def load_folder(folder: Path) -> "PreTrainedModel":
+    """The model of an export that transformers reads by its config.json.
+
+    Raises:
+        UserError: not a model folder.
+    """
+    return load_model(ModelSource(name="export", location=str(folder)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFormat:
+    """One format of an export."""
+
+    name: str
+    """On the command line, in the names of its folder and its figures."""
+    title: str
+    """What it is, on the model card."""
+    bits: int = 8
+    """Of a weight, on the model card."""
+
+    write: Callable[[Path, Path, WriteOptions], None]
+    """Writes the weights: folder, the merged model's folder, options."""
+    package: str | None = None
+    """The module it needs beside the project's own; None: none."""
+    room: float = 1.0
+    """Disk it may take, as a share of the merged model's weights; embeddings stay in 16 bits, and may be most of it."""
+
+    load: "Callable[[Path], PreTrainedModel]" = load_folder
+    """Loads the export with transformers."""
+    weights: Callable[[Path], LayerWeights]
+    """The fp32 weights that the numbers in the files stand for."""
+    suffix: str = ".safetensors"
+    """How the names of its weight files end."""
+    engine: ServingEngine | None = "vllm"
+    """What serves it beside transformers."""
+
+    least: float
+    """Compute capability from which its kernels run."""
+    below: float | None = None
+    """Compute capability from which they no longer do; None: all later ones have them."""
+    stored_as: str
+    """How its config.json names the quantisation, and `python -m submit` knows the weights."""
+    wheels: tuple[str, ...] = ()
+    """Requirements beyond Kaggle's image that a notebook needs to load it."""
+
+    library: str = "transformers"
+    """The hub's name of the library that loads it, for the model card."""
+    usage: str = "vllm serve THIS_FOLDER"
+    """A line that loads it, for the model card."""
+
+    @property
+    def folder(self) -> str:
+        """Its folder in a run: `export` for the default, which all other commands read."""
+        return "export" if self.name == DEFAULT_FORMAT else f"export-{self.name}"
+
+    def files(self, export: Path) -> list[Path]:
+        """The weight files in an export's folder."""
+        return sorted(file for file in export.iterdir() if file.suffix == self.suffix)
+
+    def size(self, export: Path) -> int:
+        """Bytes of an export's weights."""
+        return sum(file.stat().st_size for file in self.files(export))
+
+    def needed_bytes(self, merged: Path) -> int:
+        """Disk that must be free before a merged model is written in this format."""
+        return round(self.room * ModelSource(name="merged", location=str(merged)).weight_bytes)
+
+    def require(self, gpu: str | None) -> str:
+        """Which type it computes in on the GPU, in words; for no named GPU, that of the merged model.
+
+        Raises:
+            UserError: its package is not installed, or the GPU has no kernel for it.
+        """
+        if self.package and find_spec(self.package) is None:
+            cure = 'pip install "mathlete[formats]" -c constraints.txt'
+            raise UserError(f"{self.name} needs {self.package}", value="not installed", cure=cure)
+        if gpu is None:
+            return f"{self.name}: in the merged model's type; name the GPU that will serve it with --export.gpu"
+        device, capability = GPUS[gpu], GPUS[gpu].capability
+        assert capability is not None
+        if not self.fits(capability):
+            upper = "" if self.below is None else f" and below {self.below:g}"
+            raise UserError(
+                f"{self.name} runs on compute capability {self.least:g} or later{upper}",
+                value=f"--export.gpu {gpu}, which has {capability:g}",
+                cure="use " + " or ".join(sorted(one.name for one in EXPORT_FORMATS.values() if one.fits(capability))),
+            )
+        return f"{self.name}: {gpu} takes it, in {device.dtype} because {device.dtype_reason}"
+
+    def fits(self, capability: float) -> bool:
+        """Whether there are kernels for a compute capability."""
+        return capability >= self.least and (self.below is None or capability < self.below)
+
+
+_ENTRIES = (
+    ExportFormat(
+        name="int8",
+        title="bitsandbytes LLM.int8 (arXiv 2208.07339)",
+        write=write_int8,
+        weights=int8_weights,
+        least=7.5,
+        stored_as="int8",
+        wheels=("bitsandbytes>=0.49",),
+        usage='AutoModelForCausalLM.from_pretrained("THIS FOLDER", device_map="auto")   '
+        "# transformers and bitsandbytes",
+    ),
+    ExportFormat(
+        name="w8a16",
+        title="compressed-tensors, 8-bit weights, 16-bit activations",
+        write=write_w8a16,
+        package="compressed_tensors",
+        weights=w8a16_weights,
+        least=7.5,
+        stored_as="compressed-tensors",
+    ),
+    ExportFormat(
+        name="w8a8",
+        title="compressed-tensors, 8-bit weights and activations",
+        write=write_w8a8,
+        package="compressed_tensors",
+        weights=w8a8_weights,
+        least=7.5,
+        below=10.0,
+        stored_as="compressed-tensors",
+    ),
+    ExportFormat(
+        name="q8_0",
+        title="GGUF Q8_0, for llama.cpp",
+        write=write_q8_0,
+        package="gguf",
+        load=load_q8_0,
+        weights=q8_0_weights,
+        suffix=".gguf",
+        engine="llama.cpp",
+        least=5.0,
+        stored_as="gguf",
+        library="gguf",
+        usage=f"llama-server -m {GGUF_FILE}",
+    ),
+)
+EXPORT_FORMATS: dict[str, ExportFormat] = {entry.name: entry for entry in _ENTRIES}
+"""Capabilities: bitsandbytes' README (LLM.int8), vLLM's "Supported Hardware" of its quantization pages, whose INT8 page
+says that W8A8 is not supported from 10.0 (Blackwell) on, and llama.cpp's docs/build.md (CUDA)."""

@@ -1,0 +1,34 @@
+"""A whole export folder: the weights in their format, with what else a model needs to be served."""
+
+from pathlib import Path
+
+from mathlete.export.formats.table import EXPORT_FORMATS
+from mathlete.export.formats.weights import WriteOptions
+from mathlete.export.settings import Export
+from mathlete.models import GPUS, ModelSource, load_prompt_format
+from mathlete.runs import read_json, require_space
+
+
+def write_format(folder: Path, *, merged: Path, name: str, settings: Export) -> None:
+    """Writes the whole folder of a format: weights, tokenizer, chat template, instruction, generation settings.
+
+    Raises:
+        UserError: the format can't hold this model, its package is missing, its GPU can't run it, or the disk is full.
+    """
+    export_format = EXPORT_FORMATS[name]
+    export_format.require(settings.gpu)
+    require_space(folder, needed_bytes=export_format.needed_bytes(merged))
+    options = WriteOptions(dtype=choose_dtype(merged, settings), threshold=settings.threshold)
+    export_format.write(folder, merged, options)
+    prompts = load_prompt_format(ModelSource(name="merged", location=str(merged)))
+    prompts.tokenizer.save_pretrained(folder)
+    prompts.save(folder)
+    if (generation := merged / "generation_config.json").is_file():
+        (folder / generation.name).write_bytes(generation.read_bytes())
+
+
+def choose_dtype(merged: Path, settings: Export) -> str:
+    """torch's name of the type the export computes in: the GPU's where one is named, else the merged model's."""
+    if settings.gpu is None:
+        return str(read_json(merged / "config.json")["dtype"])
+    return GPUS[settings.gpu].dtype

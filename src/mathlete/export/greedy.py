@@ -1,0 +1,77 @@
+"""Greedy answers of a model to held-out problems, and those of two models side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mathlete.answers import compare, read_answer
+from mathlete.metrics import Interval, paired_difference
+from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+Answers = dict[str, str | None]
+"""{problem id: greedy answer, or None}."""
+
+
+def list_problems(rows: "Dataset") -> list[Problem]:
+    """The problems of rows, each once."""
+    columns = zip(rows["problem_id"], rows["statement"], rows["gold"], strict=True)
+    return list({name: Problem(id=name, statement=text, gold=gold) for name, text, gold in columns}.values())
+
+
+def draw_greedy_answers(
+    model: "PreTrainedModel", *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
+) -> Answers:
+    """{problem id: greedy answer}; None where the completion has none. The model cannot be used afterwards.
+
+    The same model gives the same answers every time: which rows are decoded together follows from the problems alone.
+    """
+    from mathlete.sampling.embedded import draw_greedy
+
+    samples = draw_greedy(model, prompts=prompts, problems=problems, max_tokens=max_tokens)
+    return {sample.problem_id: read_answer(sample.text, cut=sample.finish == "length") for sample in samples}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreedyComparison:
+    """Greedy answers of the trained model beside those of another."""
+
+    problems: int
+    answered: int
+    """Problems that at least one of the two answers; the others say nothing."""
+    unchanged: int
+    right_before: int
+    right_after: int
+    change: Interval
+    """Right answers, after - before, as a share of the problems, with its paired 95% interval."""
+
+    @property
+    def share(self) -> float | None:
+        """Unchanged answers as a share of the answered problems; None where neither model answers any."""
+        return self.unchanged / self.answered if self.answered else None
+
+
+def compare_greedy(
+    problems: Sequence[Problem], *, before: Mapping[str, str | None], after: Mapping[str, str | None]
+) -> GreedyComparison:
+    """Counts the unchanged and the right answers."""
+    pairs = [(before[problem.id], after[problem.id]) for problem in problems]
+    right = [
+        [float(_is_same(answers[problem.id], problem.gold)) for problem in problems] for answers in (before, after)
+    ]
+    return GreedyComparison(
+        problems=len(problems),
+        answered=sum(a is not None or b is not None for a, b in pairs),
+        unchanged=sum(a is not None and b is not None and _is_same(a, b) for a, b in pairs),
+        right_before=int(sum(right[0])),
+        right_after=int(sum(right[1])),
+        change=paired_difference(*right),
+    )
+
+
+def _is_same(answer: str | None, gold: str) -> bool:
+    return answer is not None and (answer == gold or compare(answer=answer, gold=gold).outcome == "equal")

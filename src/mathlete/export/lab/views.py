@@ -1,0 +1,67 @@
+"""The lab's figures for a person: files, two plots, a table."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mathlete.export.lab.figures import LAB, LabFigures, SchemeCost
+from mathlete.runs import write_atomically, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TABLE, PLOT = "lab.csv", "lab.png"
+_COLUMNS = [field.name for field in fields(SchemeCost)]
+
+
+def write_lab(folder: Path, figures: LabFigures) -> None:
+    """Writes the figures as JSON and CSV, and two plots: error and KL against bits."""
+    write_json(folder / LAB, figures.to_json())
+    lines = StringIO()
+    table = csv.DictWriter(lines, _COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(cost) for cost in figures.schemes)
+    write_atomically(folder / TABLE, lines.getvalue())
+    _draw(figures.schemes, folder / PLOT)
+
+
+def _draw(costs: Sequence[SchemeCost], file: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    panels: tuple[tuple[Literal["error", "kl"], str], ...] = (
+        ("error", "relative weight error"),
+        ("kl", "KL, nats a token"),
+    )
+    for axes, (key, title) in zip(figure.subplots(1, 2), panels, strict=True):
+        for per, mark in (("tensor", "o"), ("channel", "s"), ("group", "^"), ("nf4", "*")):
+            some = [cost for cost in costs if f"/{per}/" in cost.scheme or cost.scheme.startswith(per)]
+            sizes = [cost.bits for cost in some]
+            # A logarithmic axis has no place for 0.
+            heights = [max(getattr(cost, key), 1e-12) for cost in some]
+            axes.plot(sizes, heights, mark, label=f"per {per}" if per != "nf4" else per)
+        axes.set(xlabel="bits a weight", ylabel=title, yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+
+
+def build_lab_table(figures: LabFigures) -> "Table":
+    """The figures as a table, 8 bits before 4, least KL first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    title = f"{figures.model}: {figures.layers} layers, KL over {figures.tokens} tokens"
+    table = Table(box=SIMPLE_HEAD, title=title)
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name == "scheme" else "right", no_wrap=True)
+    for cost in sorted(figures.schemes, key=lambda cost: (-round(cost.bits), cost.kl)):
+        table.add_row(cost.scheme, f"{cost.bits:.2f}", f"{cost.error:.2e}", f"{cost.kl:.2e}",
+                      f"{cost.top1:.1%}", f"{cost.mib:.2f}")  # fmt: skip
+    return table

@@ -1,0 +1,175 @@
+"""What the training changed, and what the merge cost: the records of `effect.json` and of the merge's manifest."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mathlete.export.records.exports import Hop
+from mathlete.export.records.intervals import interval_from_json, interval_to_json
+from mathlete.export.settings import MergeBase
+from mathlete.metrics import Interval
+from mathlete.runs import read_json
+
+EFFECT = "effect.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningChange:
+    """What the training changed on some problems: (before, after), and after - before with its paired 95% interval."""
+
+    source: str | None
+    """Where the problems come from; None: the run's own held-out rows."""
+    problems: int
+    loss: tuple[float, float]
+    """On their traces, nats a token."""
+    loss_change: Interval
+    accuracy: tuple[float, float]
+    """Share of right greedy answers, 0 to 1."""
+    accuracy_change: Interval
+
+    def to_json(self) -> dict[str, object]:
+        """The change as `effect.json` holds it."""
+        return {
+            **({} if self.source is None else {"source": self.source}),
+            "problems": self.problems,
+            "loss": [*self.loss],
+            "loss_change": interval_to_json(self.loss_change),
+            "accuracy": [*self.accuracy],
+            "accuracy_change": interval_to_json(self.accuracy_change),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "TuningChange":
+        """Reads what `to_json` gives."""
+        return cls(
+            source=value.get("source"),
+            problems=value["problems"],
+            loss=tuple(value["loss"]),
+            loss_change=interval_from_json(value["loss_change"]),
+            accuracy=tuple(value["accuracy"]),
+            accuracy_change=interval_from_json(value["accuracy_change"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectFigures:
+    """What the training changed, before anything is merged."""
+
+    hops: tuple[Hop, ...]
+    """The base and the trained model."""
+    heldout: TuningChange
+    general: TuningChange | None
+    """On problems of another kind; None where that was not measured."""
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """Losses and accuracies, flat: the figures of the step's manifest."""
+        changes = {"heldout": self.heldout, "general": self.general}
+        return {
+            f"{name}_{key}": [*getattr(change, key)]
+            for name, change in changes.items()
+            if change is not None
+            for key in ("loss", "accuracy")
+        }
+
+    def to_json(self) -> dict[str, object]:
+        """The content of `effect.json`."""
+        general = {} if self.general is None else {"general": self.general.to_json()}
+        return {"hops": [hop.to_json() for hop in self.hops], "heldout": self.heldout.to_json(), **general}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "EffectFigures":
+        """Reads what `to_json` gives."""
+        return cls(
+            hops=tuple(Hop.from_json(hop) for hop in value["hops"]),
+            heldout=TuningChange.from_json(value["heldout"]),
+            general=TuningChange.from_json(value["general"]) if "general" in value else None,
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> "EffectFigures":
+        """The figures in an effect step's folder.
+
+        Raises:
+            UserError: no readable effect.json.
+        """
+        return cls.from_json(read_json(folder / EFFECT))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseFigures:
+    """How good one base of the merge is."""
+
+    kl: float
+    """KL(trained || merged into it), nats a token."""
+    loss: float
+    """On the held-out rows, nats a token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseComparison:
+    """The two weights an adapter can be merged into, side by side."""
+
+    bases: Mapping[MergeBase, BaseFigures]
+    loss_difference: Interval
+    """original - dequant."""
+    proposed: MergeBase
+    """The better one."""
+
+    def to_json(self) -> dict[str, object]:
+        """The comparison as the merge's manifest holds it."""
+        return {
+            "bases": {base: asdict(figures) for base, figures in self.bases.items()},
+            "loss_difference": interval_to_json(self.loss_difference),
+            "proposed": self.proposed,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "BaseComparison":
+        """Reads what `to_json` gives."""
+        return cls(
+            bases={base: BaseFigures(**figures) for base, figures in value["bases"].items()},
+            loss_difference=interval_from_json(value["loss_difference"]),
+            proposed=value["proposed"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeFigures:
+    """What the merge made and what it cost: the figures of its manifest."""
+
+    comparison: BaseComparison | None
+    """None where only one base is at hand."""
+    base: MergeBase
+    """What the adapter was merged into."""
+    dtype: str
+    """torch's name of the type that the merged weights are saved in."""
+    parameters: int
+    kl: float
+    """KL(trained || merged), nats a token."""
+    tokens: int
+    """Held-out tokens of the KL."""
+
+    def to_json(self) -> dict[str, object]:
+        """The figures as the manifest holds them."""
+        return {
+            **({} if self.comparison is None else self.comparison.to_json()),
+            "base": self.base,
+            "dtype": self.dtype,
+            "parameters": self.parameters,
+            "kl_merged": self.kl,
+            "kl_tokens": self.tokens,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "MergeFigures":
+        """Reads what `to_json` gives."""
+        return cls(
+            comparison=BaseComparison.from_json(value) if "bases" in value else None,
+            base=value["base"],
+            dtype=value["dtype"],
+            parameters=value["parameters"],
+            kl=value["kl_merged"],
+            tokens=value["kl_tokens"],
+        )
