@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
+import grimp
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -17,6 +20,7 @@ from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
 from mathlete.rehearsal.image import IMPORTED, fetch_image
 from mathlete.shipped import data_folder
+from mathlete.submission.wheelhouse import needed_for
 
 NOTEBOOK = """
 import json, sys
@@ -58,6 +62,49 @@ def needed_by(names: set[str]) -> set[str]:
             found |= needs
             queue += needs
     return found
+
+
+IMPORTED_AS = {"antlr4-python3-runtime": "antlr4"}
+"""Distributions whose modules have another name."""
+WHEELS = {canonicalize_name(Requirement(line).name) for held in ("int8", "nf4") for line in needed_for(held)}
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> dict[str, Any]:
+    """pyproject.toml."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def contract(project: dict[str, Any]) -> dict[str, Any]:
+    """The linter's contract about what the notebook imports."""
+    (contract,) = [c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "forbidden"]
+    assert contract["source_modules"] == ["mathlete.kernel"]
+    return dict(contract)
+
+
+def test_the_linter_forbids_the_kernel_every_dependency_that_the_image_lacks(
+    project: dict[str, Any], contract: dict[str, Any]
+) -> None:
+    image, extras = image_packages(), project["project"]["optional-dependencies"]
+    lines = [*project["project"]["dependencies"], *(line for name in set(extras) - {"dev"} for line in extras[name])]
+    needs = {canonicalize_name(need.name): need for need in map(Requirement, lines)}
+    lacking = {name for name, need in needs.items() if name not in image or image[name] not in need.specifier}
+    names = [IMPORTED_AS.get(name, name.replace("-", "_")) for name in lacking - WHEELS]
+    assert sorted(contract["forbidden_modules"]) == sorted(names)
+
+
+def test_the_kernel_reaches_only_modules_of_the_image(contract: dict[str, Any]) -> None:
+    graph = grimp.build_graph("mathlete", include_external_packages=True, cache_dir=None)
+    for line in contract["ignore_imports"]:
+        importer, imported = line.split(" -> ")
+        graph.remove_import(importer=importer, imported=imported)
+    reached = graph.find_upstream_modules("mathlete.kernel", as_package=True)
+    outside = {name for name in reached if graph.is_module_squashed(name)} - sys.stdlib_module_names
+    assert {"torch", "transformers", "polars"} <= outside
+    owners = packages_distributions()
+    held = {*image_packages(), *WHEELS}
+    assert [name for name in outside if not {canonicalize_name(owner) for owner in owners.get(name, ())} & held] == []
 
 
 @pytest.mark.slow
