@@ -110,10 +110,11 @@ def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_th
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:
     fault = FAULTS[name]
-    rehearsed = rehearse_fault(
-        fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path / name
-    )
-    assert ("refused" if rehearsed.refusal else "valid") == fault.expect, rehearsed.refusal
+    build = load_build(Path("runs/submit"))
+    result = rehearse_fault(fault, build, asked(QUESTIONS), layout="new", folder=tmp_path / name)
+    rehearsed = result.rehearsed
+    assert rehearsed.outcome == fault.expect, rehearsed.refusal
+    assert result.struck
     if rehearsed.refusal:
         assert rehearsed.refusal.rule
         assert rehearsed.refusal.value
@@ -127,7 +128,10 @@ def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path
     part = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n### A fault\n")[1]
     (code,) = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
     fault = eval(code.strip(), vars(fault_matrix))  # the page's own line, among those of the matrix
-    rehearsed = rehearse_fault(fault, load_build(Path("runs/submit")), asked(QUESTIONS), layout="new", folder=tmp_path)
+    build = load_build(Path("runs/submit"))
+    result = rehearse_fault(fault, build, asked(QUESTIONS), layout="new", folder=tmp_path)
+    rehearsed = result.rehearsed
+    assert result.struck
     assert rehearsed.refusal is None
     assert len(rehearsed.answers) == QUESTIONS
     assert "ZeroDivisionError" in str([line.why for line in rehearsed.journal])

@@ -29,25 +29,36 @@ def run_faults(
     """Runs one fault or all; returns how many ended valid, refused and lost (neither, or not as foreseen).
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or a fault that did not strike.
     """
     if name != "all" and name not in FAULTS:
         raise UserError("--fault must be known", value=repr(name), cure=nearest(name, [*FAULTS, "list", "all"]))
     chosen = list(FAULTS.values()) if name == "all" else [FAULTS[name]]
     build, asked = load_build(build_folder), choose_canaries(read_problems(problems), count=QUESTIONS)
-    counts, began, lost = {"valid": 0, "refused": 0}, time.monotonic(), []
+    counts, began = {"valid": 0, "refused": 0}, time.monotonic()
+    lost, idle = list[str](), list[str]()
     with progress("faults") as bar:
         task = bar.add_task("", total=len(chosen))
         for fault in chosen:
             bar.update(task, description=fault.name)
             folder = build_folder / "faults" / fault.name
-            run = rehearse_fault(fault, build, asked, layout=layout, folder=folder)
-            counts[run.outcome] += run.outcome == fault.expect
-            if run.outcome != fault.expect:
+            result = rehearse_fault(fault, build, asked, layout=layout, folder=folder)
+            run = result.rehearsed
+            if not result.struck:
+                idle.append(fault.name)
+            if not result.struck or run.outcome != fault.expect:
                 lost.append(fault.name)
             else:
+                counts[run.outcome] += 1
                 shutil.rmtree(folder)
-            say(f"{fault.name:<29}{run.outcome:<9}{run.seconds:5.1f} s  {run.why[:120]}")
+            why = run.why if result.struck else f"the fault did not strike; {run.why}"
+            say(f"{fault.name:<29}{run.outcome:<9}{run.seconds:5.1f} s  {why[:120]}")
             bar.advance(task)
+    if idle:
+        raise UserError(
+            "a fault must strike and leave its mark, or it has tested nothing",
+            value=", ".join(idle),
+            cure=f"look into {build_folder / 'faults' / idle[0]}; disk and mounts are only changed with namespaces",
+        )
     seconds = round(time.monotonic() - began, 1)
     return {"faults": len(chosen), **counts, "lost": len(lost), "seconds": seconds, "lost_names": lost}

@@ -23,6 +23,7 @@ from typing import Literal
 Isolation = Literal["namespaces", "interpreter"]
 INPUT = Path("/kaggle/input")
 EXECUTED, NOTEBOOK_LOG, GATEWAY_LOG = "executed.ipynb", "notebook.log", "gateway.log"
+PROBE_LOG = "probe.log"
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "root", "home", "srv")
 
 
@@ -49,6 +50,8 @@ class Stage:
     """More variables of the notebook."""
     packages: Path | None = None
     """Folder of packages that come before the interpreter's own."""
+    probe: str = ""
+    """Python that is run in the notebook's container before the notebook; what it prints is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +155,7 @@ def _script(stage: Stage, folder: Path, roots: Path) -> str:
         mounts=_binds(stage.mounts),
         gateway_mounts=_binds(stage.gateway_mounts),
         gateway=_words(stage.gateway),
+        probe=quote(stage.probe),
         rerun=int(bool(stage.gateway)),
         working=stage.working_mib,
         tmp=stage.tmp_mib,
@@ -207,6 +211,7 @@ notebook() {{
   cp {notebook} "$N/kaggle/working/__notebook__.ipynb"
   [ {tmp_mode} = rw ] || mount -o remount,bind,ro "$N/tmp"
   set +e
+  [ -z {probe} ] || chroot "$N" {python} -c {probe} > "$F/probe.log" 2>&1
   chroot "$N" /bin/sh -c 'cd /kaggle/working && exec "$0" -m papermill --log-output --no-progress-bar \\
     __notebook__.ipynb executed.ipynb' {python} > "$F/notebook.log" 2>&1 &
   papermill=$!
@@ -267,6 +272,7 @@ def _blocked(stage: Stage, folder: Path) -> list[str]:
     plan = {
         "notebook": str(stage.notebook.resolve()),
         "mounts": {name: str(path.resolve()) for name, path in stage.mounts.items()},
+        "probe": stage.probe,
         "gateway": list(stage.gateway),
         "gateway_mounts": {name: str(path.resolve()) for name, path in stage.gateway_mounts.items()},
         "folder": str(folder.resolve()),

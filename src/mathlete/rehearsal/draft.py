@@ -63,6 +63,10 @@ class Draft:
     """The hidden test.csv."""
     stage: dict[str, Any] = field(default_factory=dict)
     """Further settings of the stage."""
+    fault: str = ""
+    """Name of the fault that is put in; its marks carry it."""
+    probe: str = ""
+    """Python that is run in the notebook's container before the notebook."""
     startup_s: float = STARTUP_LIMIT_S
     limit_s: float
     """Real seconds after which the rehearsal is broken off."""

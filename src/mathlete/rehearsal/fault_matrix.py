@@ -6,29 +6,31 @@ from mathlete.rehearsal.injections import (
     Inject,
     both,
     broken_off,
-    broken_wheel,
     cell,
     cut_weights,
+    cut_wheel,
+    delete_tokenizer,
+    delete_wheels,
     edited,
-    empty_wheels,
     engine,
-    no_tokenizer,
-    old_model,
+    mount_model_as_before_2026,
+    probing,
     raw,
+    retag_wheel,
     rewritten,
     saying,
-    slow_start,
     solving,
+    spoilt,
     staged,
-    unpacked_wheel,
+    start_slowly,
+    unpack_wheel,
     without,
-    wrong_tag,
 )
 from mathlete.rehearsal.verdict import Outcome
 
 _FRAME = "return pl.DataFrame({{'id': [row], 'answer': [{0}]}})"
-_KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-_HANG = "time.sleep(3600)"
+_KILL = "mark(); os.kill(os.getpid(), signal.SIGKILL)"
+_HANG = "mark(); time.sleep(3600)"
 _NAN = """import torch
     import mathlete.sampling.embedded.transformers_engine as engine
     _load = engine.load_model
@@ -37,14 +39,14 @@ _NAN = """import torch
         model = _load(source, **more)
         with torch.no_grad():
             model.get_output_embeddings().weight.fill_(float("nan"))
+        mark()
         return model
 
     engine.load_model = load"""
-_RAM = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20,) * 2)"
-_THIRD = f"""import os, signal
-    predict.rows = getattr(predict, 'rows', 0) + 1
-    if predict.rows == 3:
-        {_KILL}
+_RAM = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20,) * 2); mark()"
+_TMP_SMALL = "os.statvfs('/tmp').f_blocks * os.statvfs('/tmp').f_frsize <= 2**20"
+_THIRD = f"""if turn == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
     {_FRAME.format(7)}"""
 _SHAPES = {
     "str": "return '7'",
@@ -65,12 +67,12 @@ _SHAPES = {
     "float-column": _FRAME.format("7.0"),
     "bigint": _FRAME.format("10**25"),
     "int32-column": "return pl.DataFrame({'id': [row], 'answer': pl.Series([7], dtype=pl.Int32)})",
-    "null-once": _FRAME.format("7 if next(turns) != 2 else None"),
-    "mixed-int-text": _FRAME.format("7 if next(turns) != 2 else '7'"),
-    "mixed-int-float": _FRAME.format("7 if next(turns) != 2 else 7.0"),
-    "mixed-pandas-polars": "return (pd if next(turns) == 1 else pl).DataFrame({'id': [row], 'answer': [7]})",
-    "mixed-polars-pandas": "return (pl if next(turns) == 1 else pd).DataFrame({'id': [row], 'answer': [7]})",
-    "column-count": "return pl.DataFrame({'id': [row], 'answer': [7], **({'votes': [3]} if next(turns) == 2 else {})})",
+    "null-once": _FRAME.format("7 if turn != 2 else None"),
+    "mixed-int-text": _FRAME.format("7 if turn != 2 else '7'"),
+    "mixed-int-float": _FRAME.format("7 if turn != 2 else 7.0"),
+    "mixed-pandas-polars": "return (pd if turn == 1 else pl).DataFrame({'id': [row], 'answer': [7]})",
+    "mixed-polars-pandas": "return (pl if turn == 1 else pd).DataFrame({'id': [row], 'answer': [7]})",
+    "column-count": "return pl.DataFrame({'id': [row], 'answer': [7], **({'votes': [3]} if turn == 2 else {})})",
     "big-number": "return 10**25",
     "series-unnamed": "return pl.Series([7])",
     "pandas-series-unnamed": "return pd.Series([7])",
@@ -120,8 +122,7 @@ _ENGINE = (
     _fault(
         "engine-killed-mid-sample",
         "the engine is killed in the second question",
-        engine(f"""if len(_calls) == 2 and not os.path.exists('/tmp/died'):
-            open('/tmp/died', 'w').close()
+        engine(f"""if len(_calls) == 2 and not os.path.exists('struck.txt'):
             {_KILL}"""),
     ),
     _fault("engine-killed-always", "the engine dies in every question", engine(_KILL), "refused"),
@@ -129,23 +130,27 @@ _ENGINE = (
     _fault(
         "engine-hangs-once",
         "the engine hangs in one question",
-        engine(f"""if len(_calls) == 2:
+        engine(f"""if len(_calls) == 2 and not os.path.exists('struck.txt'):
             {_HANG}"""),
     ),
     _fault(
-        "engine-never-loads", "loading the model fails", engine("raise OSError('no weights')", on="open"), "refused"
+        "engine-never-loads",
+        "loading the model fails",
+        engine("mark(); raise OSError('no weights')", on="open"),
+        "refused",
     ),
-    _fault("engine-loads-slowly", "loading takes five seconds longer", engine("time.sleep(5)", on="open")),
+    _fault("engine-loads-slowly", "loading takes five seconds longer", engine("mark(); time.sleep(5)", on="open")),
     _fault(
         "engine-speaks-nonsense",
         "the engine's process prints what is no JSON",
-        engine("os.system('echo nonsense')", on="open"),
+        engine("mark(); os.system('echo nonsense')", on="open"),
     ),
     _fault(
         "cuda-oom",
         "the device is out of memory in one question",
         engine("""if len(_calls) == 2:
             import torch
+            mark()
             raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')"""),
     ),
     _fault("cpu-oom", "the engine's process may have 600 MiB", engine(_RAM, on="open"), "refused"),
@@ -162,7 +167,7 @@ _ENGINE = (
     _fault(
         "answers-null-byte",
         "every second question's text holds a null byte and half a surrogate",
-        saying("\x00\\boxed{5}"),
+        saying("\x00\ud800\\boxed{5}"),
     ),
     _fault("all-empty", "every completion is empty", engine(TEXT.format("")), "refused"),
 )
@@ -176,87 +181,155 @@ _PLACE = (
 import errno
 try:
     with open("fill", "wb") as file:
-        while True:
+        for _ in range(1024):
             file.write(bytes(4096)); file.flush()
 except OSError as error:
     assert error.errno == errno.ENOSPC
+    mark()
 """),
         ),
     ),
-    _fault("tmp-read-only", "/tmp is read-only", staged(read_only_tmp=True), "refused"),
-    _fault("tmp-small", "/tmp has 1 MiB", staged(tmp_mib=1), "refused"),
+    _fault(
+        "tmp-read-only",
+        "/tmp is read-only",
+        both(staged(read_only_tmp=True), probing("os.statvfs('/tmp').f_flag & os.ST_RDONLY")),
+        "refused",
+    ),
+    _fault("tmp-small", "/tmp has 1 MiB", both(staged(tmp_mib=1), probing(_TMP_SMALL)), "refused"),
     _fault("wheels-missing", "the data set of wheels is not mounted", without("wheels"), "refused"),
-    _fault("wheels-empty", "the data set holds no wheel", empty_wheels, "refused"),
-    _fault("wheel-wrong-tag", "the wheel is for another platform", wrong_tag, "refused"),
-    _fault("wheel-broken", "the wheel is cut off", broken_wheel, "refused"),
-    _fault("wheel-unpacked", "the wheel arrives as a folder, as Kaggle unpacks archives", unpacked_wheel, "refused"),
+    _fault(
+        "wheels-empty",
+        "the data set holds no wheel",
+        spoilt("wheels", delete_wheels, seen="not glob.glob(place + '/*.whl')"),
+        "refused",
+    ),
+    _fault(
+        "wheel-wrong-tag",
+        "the wheel is for another platform",
+        spoilt("wheels", retag_wheel, seen="glob.glob(place + '/mathlete-*-win_amd64.whl')"),
+        "refused",
+    ),
+    _fault(
+        "wheel-broken",
+        "the wheel is cut off",
+        spoilt("wheels", cut_wheel, seen="not zipfile.is_zipfile(glob.glob(place + '/mathlete-*.whl')[0])"),
+        "refused",
+    ),
+    _fault(
+        "wheel-unpacked",
+        "the wheel arrives as a folder, as Kaggle unpacks archives",
+        spoilt("wheels", unpack_wheel, seen="os.path.isdir(glob.glob(place + '/mathlete-*')[0])"),
+        "refused",
+    ),
     _fault("model-missing", "the model is not mounted", without("model"), "refused"),
-    _fault("model-other-layout", "the model is mounted as before 2026, the rest as since", old_model),
-    _fault("model-no-tokenizer", "the export lacks its tokenizer", no_tokenizer, "refused"),
-    _fault("model-cut", "the weights are cut off", cut_weights, "refused"),
+    _fault("model-other-layout", "the model is mounted as before 2026, the rest as since", mount_model_as_before_2026),
+    _fault(
+        "model-no-tokenizer",
+        "the export lacks its tokenizer",
+        spoilt("model", delete_tokenizer, seen="not os.path.exists(place + '/tokenizer.json')"),
+        "refused",
+    ),
+    _fault(
+        "model-cut",
+        "the weights are cut off",
+        spoilt(
+            "model",
+            cut_weights,
+            seen="os.path.getsize(place + '/model.safetensors') < promised(place + '/model.safetensors')",
+        ),
+        "refused",
+    ),
     _fault("competition-missing", "the competition's data is not mounted", without("olympiad"), "refused"),
 )
 _GATEWAY = (
-    _fault("csv-extra-column", "test.csv has a column more", rewritten(lambda rows: [[*row, "0"] for row in rows])),
     _fault(
-        "csv-columns-swapped", "test.csv's columns are swapped", rewritten(lambda rows: [row[::-1] for row in rows])
+        "csv-extra-column",
+        "test.csv has a column more",
+        rewritten(lambda rows: [[*row, "0"] for row in rows], seen="len(columns) == 3"),
+    ),
+    _fault(
+        "csv-columns-swapped",
+        "test.csv's columns are swapped",
+        rewritten(lambda rows: [row[::-1] for row in rows], seen="columns[0].name != 'id'"),
     ),
     _fault(
         "csv-odd-text",
         "statements hold quotes, commas, line breaks, signs",
-        rewritten(lambda rows: [rows[0], *([i, f'{s}\n"∫", \u200b,'] for i, s in rows[1:])]),
+        rewritten(
+            lambda rows: [rows[0], *([i, f'{s}\n"∫", \u200b,'] for i, s in rows[1:])],
+            seen="""columns[1].item().endswith('\\n"∫", \\u200b,')""",
+        ),
     ),
-    _fault("csv-empty-statement", "a statement is empty", rewritten(lambda rows: [*rows[:-1], [rows[-1][0], ""]])),
+    _fault(
+        "csv-empty-statement",
+        "a statement is empty",
+        rewritten(lambda rows: [*rows[:-1], [rows[-1][0], ""]], seen="not columns[1].item()"),
+    ),
     _fault(
         "csv-long-statement",
         "a statement is longer than the model's context",
-        rewritten(lambda rows: [*rows[:-1], [rows[-1][0], "x + 1 " * 5000]]),
+        rewritten(
+            lambda rows: [*rows[:-1], [rows[-1][0], "x + 1 " * 5000]],
+            seen="columns[1].item().count('x + 1') == 5000",
+        ),
     ),
-    _fault("port-taken", "port 50051 is taken", cell("import socket; taken = socket.create_server(('', 50051))")),
-    _fault("start-slow", "the server comes up after the start-up limit", slow_start, "refused"),
+    _fault(
+        "port-taken", "port 50051 is taken", cell("import socket; taken = socket.create_server(('', 50051)); mark()")
+    ),
+    _fault("start-slow", "the server comes up after the start-up limit", start_slowly, "refused"),
     _fault(
         "network-in-cell",
         "a cell fetches from the network",
-        cell("import urllib.request as u; u.urlopen('http://x.invalid')"),
+        cell("import urllib.request as u; mark(); u.urlopen('http://x.invalid')"),
         "refused",
     ),
     _fault(
         "pip-in-cell",
         "a cell installs from an index",
-        cell("subprocess.check_call([*pip[:4], '--retries', '0', 'nothing-there'])"),
+        cell("mark(); subprocess.check_call([*pip[:4], '--retries', '0', 'nothing-there'])"),
         "refused",
     ),
     _fault(
         "clock-30s-left",
         "the notebook starts to serve 30 s before the reserve begins",
-        cell("STARTED = time.time() - (CONFIG.wall_s - CONFIG.reserve_s - 30)"),
+        cell("STARTED = time.time() - (CONFIG.wall_s - CONFIG.reserve_s - 30); mark()"),
     ),
     _fault(
         "clock-over",
         "the wall is over before the first question",
-        cell("STARTED = time.time() - CONFIG.wall_s"),
+        cell("STARTED = time.time() - CONFIG.wall_s; mark()"),
         "refused",
     ),
     _fault(
         "kernel-killed",
         "the kernel is killed in the third question",
-        raw(_THIRD),
+        raw(_THIRD, strikes_in=3),
         "refused",
     ),
     _fault(
         "kernel-killed-early",
         "the kernel is killed before it serves",
-        cell("import signal; os.kill(os.getpid(), signal.SIGKILL)"),
+        cell(f"import signal; {_KILL}"),
         "refused",
     ),
-    _fault("cell-raises", "a cell raises before the server is up", cell("raise RuntimeError('boom')"), "refused"),
+    _fault(
+        "cell-raises", "a cell raises before the server is up", cell("mark(); raise RuntimeError('boom')"), "refused"
+    ),
     _fault(
         "wrong-python",
         "the image has another Python",
-        edited("assert sys.version_info[:2] == (", "assert sys.version_info[:2] != ("),
+        edited(
+            ("assert sys.version_info[:2] == (", "assert sys.version_info[:2] != ("),
+            ('f\\"built for', 'mark() or f\\"built for'),  # JSON: the quote is escaped
+        ),
         "refused",
     ),
-    _fault("never-serves", "the notebook ends without serving", edited("serve(CONFIG,", "print(CONFIG,"), "refused"),
+    _fault(
+        "never-serves",
+        "the notebook ends without serving",
+        edited(("serve(CONFIG,", "(lambda **_: mark())(config=CONFIG,")),
+        "refused",
+    ),
 )
 _PREDICT = (
     _fault("predict-raises", "an unguarded predict raises", raw("raise ValueError('boom')"), "refused"),
@@ -270,11 +343,26 @@ _PREDICT = (
     _fault(
         "predict-lambda",
         "predict is a lambda",
-        cell("import mathlete.kernel.server as server\nserver.make_predict = lambda *_: lambda *columns: 7"),
+        cell("""\
+import mathlete.kernel.server as server
+
+
+def make_predict(*_):
+    mark()
+    return lambda *columns: 7
+
+
+server.make_predict = make_predict
+"""),
         "refused",
     ),
     *(
-        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", raw(body), "refused")
+        _fault(
+            f"predict-returns-{name}",
+            f"an unguarded predict does `{body}`",
+            raw(body, strikes_in=2 if " turn " in body else 1),
+            "refused",
+        )
         for name, body in _SHAPES.items()
     ),
     *(

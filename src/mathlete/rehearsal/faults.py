@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mathlete.problems import Problem
-from mathlete.rehearsal.draft import Layout, RehearsalSettings
-from mathlete.rehearsal.injections import Inject
+from mathlete.rehearsal.draft import Draft, Layout, RehearsalSettings
+from mathlete.rehearsal.injections import Inject, has_struck
 from mathlete.rehearsal.runner import rehearse
 from mathlete.rehearsal.verdict import Outcome, Rehearsed
 from mathlete.submission import Build
@@ -22,10 +22,24 @@ class Fault:
     inject: Inject
     expect: Outcome
 
+    def put_into(self, draft: Draft) -> None:
+        """Change the draft; what was changed will leave a mark of the fault's name when it strikes."""
+        draft.fault = self.name
+        self.inject(draft)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultResult:
+    """How the notebook took a fault."""
+
+    rehearsed: Rehearsed
+    struck: bool
+    """Whether the fault left its mark: a fault that strikes nothing has tested nothing."""
+
 
 def rehearse_fault(
     fault: Fault, build: Build, problems: Sequence[Problem], *, layout: Layout, folder: Path
-) -> Rehearsed:
+) -> FaultResult:
     """Rehearse the build with a fault in it.
 
     Args:
@@ -36,4 +50,5 @@ def rehearse_fault(
         folder: emptied first.
     """
     numbered = [replace(problem, id=f"{index:03d}e{index}") for index, problem in enumerate(problems, start=1)]
-    return rehearse(build, numbered, RehearsalSettings(layout=layout), folder=folder, fault=fault.inject)
+    rehearsed = rehearse(build, numbered, RehearsalSettings(layout=layout), folder=folder, fault=fault.put_into)
+    return FaultResult(rehearsed=rehearsed, struck=has_struck(fault.name, rehearsed.ended.folder))

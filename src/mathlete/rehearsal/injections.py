@@ -1,32 +1,61 @@
-"""How a fault is injected for real into a rehearsal (`mathlete.rehearsal.fault_matrix` lists them).
+"""How a fault is put for real into a rehearsal (`mathlete.rehearsal.fault_matrix` lists them).
 
 A fault changes the draft before the rehearsal: one more cell before the notebook serves (it patches the installed
-package, or starts another engine), other mounts, another test.csv, less disk. Each must end in a full valid submission
-or in a refusal with rule, value and cure; anything else is a lost day.
+package, or starts another engine), other mounts, another test.csv, less disk. At the moment it strikes, `mark()` in the
+injected code leaves a mark. For what is changed outside the notebook, a probe in its container sees the change and
+leaves the mark. A fault that leaves none has tested nothing.
 """
 
+import csv
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from mathlete.rehearsal.containers import NOTEBOOK_LOG, PROBE_LOG
 from mathlete.rehearsal.draft import Draft
 from mathlete.submission import with_cell
 
 Inject = Callable[[Draft], None]
+_MARKS = "struck.txt"
+# The file outlives a killed kernel, the log outlives a full disk and a container that is ended from outside.
+_MARK = f"""\
+def mark():
+    import contextlib, sys
+    with contextlib.suppress(OSError), open({_MARKS!r}, "a") as file:
+        print("struck", {{name!r}}, file=file)
+    print("struck", {{name!r}}, file=sys.stderr, flush=True)
 
 
-def cell(source: str) -> Inject:
-    """One more cell before the notebook serves."""
+"""
+TEXT = """\
+for sample in self.sampler.stream(problem, seeds=seeds, config=config):
+            mark()
+            yield replace(sample, text={0!r})
+        return"""
+"""Body of an engine whose samples all say the same."""
+
+
+def has_struck(name: str, stage: Path) -> bool:
+    """Return whether the fault of that name left its mark in the folder of a stage."""
+    files = (stage / PROBE_LOG, stage / NOTEBOOK_LOG, stage / "notebook" / _MARKS)
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
+    # At the end of a line only: a traceback in the log shows the line that would print the mark.
+    return any(re.search(rf"\bstruck {re.escape(name)}$", text, re.MULTILINE) for text in texts)
+
+
+def cell(source: str, *, before: str = "serve") -> Inject:
+    """Put one more cell into the notebook, before the cell of a tag; its source calls `mark()` when it strikes."""
 
     def inject(draft: Draft) -> None:
-        draft.text = with_cell(draft.text, source=source)
+        draft.text = with_cell(draft.text, source=_MARK.format(name=draft.fault) + source, before=before)
 
     return inject
 
 
 def solving(statement: str) -> Inject:
-    """The solve loop does this instead, in the first question only; later ones are solved as ever."""
+    """Have the solve loop run a statement instead, in the first question only; later ones are solved as ever."""
     return cell(f"""\
 import sys, time
 import mathlete.kernel.answering as answering
@@ -36,6 +65,7 @@ _solve, _calls = answering.solve, []
 def solve(problem, **more):
     _calls.append(problem)
     if len(_calls) == 1:
+        mark()
         {statement}
     return _solve(problem, **more)
 
@@ -45,7 +75,10 @@ answering.solve = solve
 
 
 def engine(body: str, *, on: str = "stream") -> Inject:
-    """The engine's process runs this first; `sampler` and `problem` are at hand in stream, `settings` in open."""
+    """Have the engine's process run a body first, which calls `mark()` when it strikes.
+
+    `sampler`, `problem`, `seeds` and `config` are at hand in "stream", `settings` in "open".
+    """
     code = f"""\
 import os, signal, sys, time
 from dataclasses import replace
@@ -68,35 +101,42 @@ class Faulty:
         self.sampler.close()
 
 
-def opened(settings):
+def open_sampler(settings):
     {body if on == "open" else "pass"}
     return Faulty(_open(settings))
 
 
-child.open_sampler = opened
+child.open_sampler = open_sampler
 child.main()
 """
-    return cell(f"""\
+
+    def inject(draft: Draft) -> None:
+        # The process is another one than the notebook's, so it has a `mark` of its own.
+        marking = _MARK.format(name=draft.fault) + code
+        draft.text = with_cell(
+            draft.text,
+            source=f"""\
 import sys
 from mathlete.kernel.engine import EngineProcess
 
-EngineProcess.__init__.__kwdefaults__["command"] = (sys.executable, "-c", {code!r})
-""")
+EngineProcess.__init__.__kwdefaults__["command"] = (sys.executable, "-c", {marking!r})
+""",
+        )
 
-
-TEXT = "yield from (replace(s, text={0!r}) for s in self.sampler.stream(problem, seeds=seeds, config=config)); return"
+    return inject
 
 
 def saying(text: str) -> Inject:
-    """Every second question's samples say this."""
+    """Have every second question's samples say this."""
+    body = TEXT.format(text).replace("\n", "\n    ")
     return engine(f"""if len(_calls) % 2 == 0:
-            {TEXT.format(text)}""")
+            {body}""")
 
 
-def raw(body: str) -> Inject:
-    """A notebook whose own predict does this, without our server around it."""
+def raw(body: str, *, strikes_in: int = 1) -> Inject:
+    """Give the notebook a `predict` of its own, without our server around it; `turn` counts its calls from 1."""
     return cell(f"""\
-import importlib, itertools, sys, time
+import itertools, os, signal, sys, time
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -106,7 +146,9 @@ turns = itertools.count(1)
 
 
 def predict(identity, problem):
-    row = identity.item()
+    row, turn = identity.item(), next(turns)
+    if turn >= {strikes_in}:
+        mark()
     {body}
 
 
@@ -114,88 +156,146 @@ server.make_predict = lambda answerer, rules: predict
 """)
 
 
-def without(part: str) -> Inject:
-    """An input is not mounted."""
+def probing(seen: str, *, place: str = "") -> Inject:
+    """Mark where the expression `seen` is true in the notebook's container, before the notebook starts.
+
+    `place`, a path there, is at hand in it, and `promised(FILE)`: how many bytes a safetensors file should have.
+    """
 
     def inject(draft: Draft) -> None:
-        draft.inputs = {name: path for name, path in draft.inputs.items() if part not in name}
+        draft.probe = f"""\
+import glob, json, os, zipfile
+
+place = {place!r}
+
+
+def promised(file):
+    data = open(file, "rb").read()
+    length = 8 + int.from_bytes(data[:8], "little")
+    tensors = json.loads(data[8:length])
+    return length + max(tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__")
+
+
+{_MARK.format(name=draft.fault)}if {seen}:
+    mark()
+"""
 
     return inject
 
 
-def _copied(draft: Draft, part: str) -> Path:
-    """A copy of an input that a fault may spoil, mounted in its place."""
+def _mounted(draft: Draft, part: str) -> tuple[str, str]:
+    """Return the name of the input that has this part in it, and the folder where the notebook sees it."""
     name = next(name for name in draft.inputs if part in name)
-    copy = draft.folder / f"spoilt-{part}"
-    shutil.copytree(draft.inputs[name], copy)
-    draft.inputs[name] = copy
-    return copy
+    return name, f"/kaggle/input/{name}"
 
 
-def empty_wheels(draft: Draft) -> None:
-    """The data set holds no wheel."""
-    for wheel in _copied(draft, "wheels").glob("*.whl"):
+def without(part: str) -> Inject:
+    """Do not mount an input."""
+
+    def inject(draft: Draft) -> None:
+        name, place = _mounted(draft, part)
+        del draft.inputs[name]
+        probing("os.path.isdir('/kaggle/input') and not os.path.exists(place)", place=place)(draft)
+
+    return inject
+
+
+def spoilt(part: str, spoil: Callable[[Path], None], *, seen: str) -> Inject:
+    """Mount a spoilt copy of an input; the expression `seen` is true where it is, `place` being its folder."""
+
+    def inject(draft: Draft) -> None:
+        name, place = _mounted(draft, part)
+        copy = draft.folder / f"spoilt-{part}"
+        shutil.copytree(draft.inputs[name], copy)
+        spoil(copy)
+        draft.inputs[name] = copy
+        probing(f"os.path.isdir(place) and {seen}", place=place)(draft)
+
+    return inject
+
+
+def delete_wheels(folder: Path) -> None:
+    """Delete every wheel."""
+    for wheel in folder.glob("*.whl"):
         wheel.unlink()
 
 
-def wrong_tag(draft: Draft) -> None:
-    """The project's wheel says it is for Windows."""
-    for wheel in _copied(draft, "wheels").glob("mathlete-*.whl"):
+def retag_wheel(folder: Path) -> None:
+    """Have the project's wheel say that it is for Windows."""
+    for wheel in folder.glob("mathlete-*.whl"):
         wheel.rename(wheel.with_name(wheel.name.replace("py3-none-any", "cp39-cp39-win_amd64")))
 
 
-def broken_wheel(draft: Draft) -> None:
-    """The project's wheel is cut off."""
-    for wheel in _copied(draft, "wheels").glob("mathlete-*.whl"):
+def cut_wheel(folder: Path) -> None:
+    """Cut the project's wheel off."""
+    for wheel in folder.glob("mathlete-*.whl"):
         wheel.write_bytes(wheel.read_bytes()[:5000])
 
 
-def unpacked_wheel(draft: Draft) -> None:
-    """The project's wheel arrives as a folder."""
-    for wheel in _copied(draft, "wheels").glob("mathlete-*.whl"):
+def unpack_wheel(folder: Path) -> None:
+    """Make a folder of the project's wheel."""
+    for wheel in folder.glob("mathlete-*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(wheel.with_suffix(""))
         wheel.unlink()
 
 
-def old_model(draft: Draft) -> None:
-    """The model is mounted as before 2026."""
-    name = next(name for name in draft.inputs if name.startswith("models/"))
-    draft.inputs[name.split("/", 2)[2]] = draft.inputs.pop(name)
+def delete_tokenizer(folder: Path) -> None:
+    """Delete the export's tokenizer."""
+    (folder / "tokenizer.json").unlink()
 
 
-def no_tokenizer(draft: Draft) -> None:
-    """The export has no tokenizer."""
-    (_copied(draft, "model") / "tokenizer.json").unlink()
-
-
-def cut_weights(draft: Draft) -> None:
-    """Half of the weights are there."""
-    file = _copied(draft, "model") / "model.safetensors"
+def cut_weights(folder: Path) -> None:
+    """Leave half of the weights."""
+    file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def rewritten(change: Callable[[list[list[str]]], list[list[str]]]) -> Inject:
-    """The hidden test.csv, rows changed."""
+def mount_model_as_before_2026(draft: Draft) -> None:
+    """Mount the model as before 2026, whatever the layout of the rest."""
+    name, place = _mounted(draft, "models/")
+    old = name.split("/", 2)[2]
+    draft.inputs[old] = draft.inputs.pop(name)
+    probing(f"os.path.isdir('/kaggle/input/{old}') and not os.path.exists(place)", place=place)(draft)
+
+
+def rewritten(change: Callable[[list[list[str]]], list[list[str]]], *, seen: str) -> Inject:
+    """Change the rows of the hidden test.csv; `seen` is true of the `columns` that reach predict in a changed row."""
 
     def inject(draft: Draft) -> None:
-        import csv
-
         with draft.test.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.reader(lines))
         with draft.test.open("w", encoding="utf-8", newline="") as lines:
             csv.writer(lines).writerows(change(rows))
+        cell(f"""\
+import mathlete.kernel.server as server
+_make_predict = server.make_predict
+
+
+def make_predict(answerer, rules):
+    guarded = _make_predict(answerer, rules)
+
+    def predict(*columns):
+        if {seen}:
+            mark()
+        return guarded(*columns)
+
+    return predict
+
+
+server.make_predict = make_predict
+""")(draft)
 
     return inject
 
 
 def staged(**settings: object) -> Inject:
-    """Other settings of the stage."""
+    """Change settings of the stage."""
     return lambda draft: draft.stage.update(settings)
 
 
 def both(*faults: Inject) -> Inject:
-    """Several faults at once."""
+    """Do several changes."""
 
     def inject(draft: Draft) -> None:
         for fault in faults:
@@ -204,24 +304,26 @@ def both(*faults: Inject) -> Inject:
     return inject
 
 
-def slow_start(draft: Draft) -> None:
-    """The server comes up after the start-up limit, which is shortened to 12 s."""
+def start_slowly(draft: Draft) -> None:
+    """Have the server come up after the start-up limit, which is shortened to 12 s."""
     draft.startup_s = 12.0
-    cell("time.sleep(60)")(draft)
+    cell("mark()\ntime.sleep(60)")(draft)
 
 
-def edited(old: str, new: str) -> Inject:
-    """The notebook's text is changed."""
+def edited(*pairs: tuple[str, str]) -> Inject:
+    """Replace parts of the notebook's text, each (old, new); the new may call `mark()`."""
 
     def inject(draft: Draft) -> None:
-        assert old in draft.text
-        draft.text = draft.text.replace(old, new)
+        for old, new in pairs:
+            assert old in draft.text
+            draft.text = draft.text.replace(old, new)
+        cell("", before="start")(draft)
 
     return inject
 
 
 def broken_off(limit_s: float) -> Inject:
-    """The rehearsal is broken off so early: for faults that would never end."""
+    """Break the rehearsal off so early: for faults that would never end."""
 
     def inject(draft: Draft) -> None:
         draft.limit_s = limit_s

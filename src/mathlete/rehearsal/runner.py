@@ -88,6 +88,7 @@ def _rehearse(
         gateway_mounts=gateway_mounts(build, settings, draft),
         limit_s=draft.limit_s,
         packages=settings.packages,
+        probe=draft.probe,
         **draft.stage,
     )
     began = time.monotonic()

@@ -27,6 +27,12 @@ def main(plan: dict[str, Any]) -> None:
         link.symlink_to(target)
     text = Path(plan["notebook"]).read_text(encoding="utf-8").replace("/kaggle/input", str(inputs))
     (working / "__notebook__.ipynb").write_text(text, encoding="utf-8")
+    if plan["probe"]:
+        probe = plan["probe"].replace("/kaggle/input", str(inputs))
+        with (folder / "probe.log").open("wb") as log:
+            subprocess.run(
+                [sys.executable, "-c", probe], cwd=working, stdout=log, stderr=subprocess.STDOUT, check=False
+            )
     papermill = [sys.executable, "-m", "papermill", "--log-output", "--no-progress-bar"]
     with (folder / "notebook.log").open("wb") as log:
         notebook = subprocess.Popen(

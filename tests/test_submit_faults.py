@@ -1,0 +1,144 @@
+"""Faults strike and leave a mark, or their test fails; nothing here starts a container."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mathlete.command import run_command_line
+from mathlete.kernel import KernelConfig
+from mathlete.problems import Problem
+from mathlete.rehearsal import FAULTS, rehearse_fault, runner
+from mathlete.rehearsal.containers import Ended, Stage
+from mathlete.rehearsal.draft import Draft
+from mathlete.rehearsal.faults import Fault
+from mathlete.rehearsal.injections import Inject, both, cell, has_struck, probing, staged
+from mathlete.submission import Build, Names
+from mathlete.submission.metadata import NOTEBOOK
+from mathlete.submission.notebook import notebook_text, write_notebook
+from submit.__main__ import COMMANDS
+
+NAMES = Names(owner="alice", model_version=1)
+PROBLEMS = [Problem(id=str(number), statement=f"What is {number}?", gold=str(number)) for number in range(1, 4)]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """A build of small files, recorded where the commands look for it."""
+    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
+    for folder in (kaggle, model, wheels):
+        folder.mkdir()
+    write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
+    build = Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
+    build.save(tmp_path / "runs" / "submit")
+    return build
+
+
+def cells(text: str) -> list[str]:
+    """Sources of the cells that a fault put in."""
+    notebook = json.loads(text)["cells"]
+    return ["".join(part["source"]) for part in notebook if "rehearsal" in part["metadata"].get("tags", [])]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of two containers: the probe, then the cells of the fault, one process each; none of them is fatal."""
+
+    def run(stage: Stage, folder: Path) -> Ended:
+        working = folder / "notebook"
+        working.mkdir(parents=True)
+        for source, log in (
+            (stage.probe, "probe.log"),
+            *((one, "notebook.log") for one in cells(stage.notebook.read_text())),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-c", source], cwd=working, capture_output=True, text=True, check=False
+            )
+            with (folder / log).open("a") as file:
+                file.write(done.stdout + done.stderr)
+        return Ended(notebook_code=1, gateway_code=None, timed_out=False, isolation="namespaces", folder=folder)
+
+    monkeypatch.setattr(runner, "run_stage", run)
+
+
+STRIKES: list[tuple[Inject, bool]] = [
+    (cell("mark()"), True),
+    (cell("mark(); raise RuntimeError('boom')"), True),
+    (cell("import os, signal; mark(); os.kill(os.getpid(), signal.SIGKILL)"), True),
+    (cell("if False: mark()"), False),
+    # The log then shows the line that would have printed the mark.
+    (cell("raise RuntimeError('mark() comes too late'); mark()"), False),
+    (probing("1 + 1 == 2"), True),
+    (probing("os.path.exists('/nowhere')"), False),
+    (probing("no_such_name"), False),
+    (staged(working_mib=1), False),
+    (both(staged(working_mib=1), cell("mark()")), True),
+]
+
+
+@pytest.mark.usefixtures("stage")
+@pytest.mark.parametrize(("inject", "struck"), STRIKES)
+def test_a_mark_is_left_only_where_a_fault_struck(inject: Inject, struck: bool, build: Build, tmp_path: Path) -> None:
+    fault = Fault(name="tried", says="", inject=inject, expect="refused")
+    result = rehearse_fault(fault, build, PROBLEMS, layout="new", folder=tmp_path / "tried")
+    assert result.struck == struck
+    assert not has_struck("other", result.rehearsed.ended.folder)
+
+
+@pytest.mark.usefixtures("stage")
+@pytest.mark.parametrize(("source", "code"), [("mark()", 0), ("if False: mark()", 2)])
+def test_the_command_fails_where_a_fault_did_not_strike(
+    source: str,
+    code: int,
+    build: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(FAULTS, "tried", Fault(name="tried", says="", inject=cell(source), expect="refused"))
+    monkeypatch.chdir(tmp_path)
+    words = ["rehearse", "--fault", "tried", "--json"]
+    assert run_command_line(words, prog="python -m submit", commands=COMMANDS) == code
+    shown = capsys.readouterr()
+    if code:
+        assert "a fault must strike and leave its mark, or it has tested nothing, got tried" in shown.err
+        assert (tmp_path / "runs/submit/faults/tried").is_dir()
+    else:
+        assert json.loads(shown.out.splitlines()[-1])["lost_names"] == []
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """A notebook."""
+    return notebook_text(KernelConfig(), NAMES)
+
+
+def draft_of(text: str, folder: Path) -> Draft:
+    names = f"datasets/{NAMES.wheels_id}", f"models/{NAMES.model_source}", "competitions/olympiad"
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    (folder / names[1] / "model.safetensors").write_bytes(bytes(1000))
+    (folder / names[1] / "tokenizer.json").write_text("{}")
+    (folder / "test.csv").write_text("id,problem\na,x\nb,y\n")
+    inputs = {name: folder / name for name in names}
+    return Draft(text=text, inputs=inputs, test=folder / "test.csv", limit_s=1.0, folder=folder)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_puts_in_code_that_compiles_and_can_leave_its_mark(name: str, text: str, tmp_path: Path) -> None:
+    draft = draft_of(text, tmp_path)
+    FAULTS[name].put_into(draft)
+    sources = [draft.probe, *cells(draft.text)]
+    trees = [compile(source, name, "exec", ast.PyCF_ONLY_AST) for source in sources]
+    # An engine's code is a string in its cell, for a process of its own.
+    strings = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    trees += [ast.parse(text) for text in strings if isinstance(text, str) and "import" in text]
+    edited = [
+        ast.parse("".join(part["source"])) for part in json.loads(draft.text)["cells"] if part["cell_type"] == "code"
+    ]
+    calls = [node.func for tree in (*trees, *edited) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert "mark" in [call.id for call in calls if isinstance(call, ast.Name)]
+    assert f"'struck', {name!r}" in "".join([*sources, *map(str, strings)]).replace('"', "'")
