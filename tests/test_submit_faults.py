@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.command import run_command_line
 from mathlete.kernel import KernelConfig
 from mathlete.problems import Problem
 from mathlete.rehearsal import FAULTS, rehearse_fault, runner
@@ -19,7 +18,7 @@ from mathlete.rehearsal.injections import Inject, both, cell, has_struck, probin
 from mathlete.submission import Build, Names
 from mathlete.submission.metadata import NOTEBOOK
 from mathlete.submission.notebook import notebook_text, write_notebook
-from submit.__main__ import COMMANDS
+from tests.conftest import CommandLine
 
 NAMES = Names(owner="alice", model_version=1)
 PROBLEMS = [Problem(id=str(number), statement=f"What is {number}?", gold=str(number)) for number in range(1, 4)]
@@ -88,26 +87,19 @@ def test_a_mark_is_left_only_where_a_fault_struck(inject: Inject, struck: bool, 
     assert not has_struck("other", result.rehearsed.ended.folder)
 
 
-@pytest.mark.usefixtures("stage")
-@pytest.mark.parametrize(("source", "code"), [("mark()", 0), ("if False: mark()", 2)])
+@pytest.mark.usefixtures("stage", "build")
 def test_the_command_fails_where_a_fault_did_not_strike(
-    source: str,
-    code: int,
-    build: Build,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submit: CommandLine
 ) -> None:
-    monkeypatch.setitem(FAULTS, "tried", Fault(name="tried", says="", inject=cell(source), expect="refused"))
     monkeypatch.chdir(tmp_path)
-    words = ["rehearse", "--fault", "tried", "--json"]
-    assert run_command_line(words, prog="python -m submit", commands=COMMANDS) == code
-    shown = capsys.readouterr()
-    if code:
-        assert "a fault must strike and leave its mark, or it has tested nothing, got tried" in shown.err
-        assert (tmp_path / "runs/submit/faults/tried").is_dir()
-    else:
-        assert json.loads(shown.out.splitlines()[-1])["lost_names"] == []
+    for source in ("mark()", "if False: mark()"):
+        monkeypatch.setitem(FAULTS, "tried", Fault(name="tried", says="", inject=cell(source), expect="refused"))
+        done = submit("rehearse", "--fault", "tried", "--json")
+        if source == "mark()":
+            assert done.result["lost_names"] == []
+        else:
+            assert "a fault must strike and leave its mark, or it has tested nothing, got tried" in done.refusal
+            assert (tmp_path / "runs/submit/faults/tried").is_dir()
 
 
 @pytest.fixture(scope="module")
