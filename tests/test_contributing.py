@@ -177,7 +177,7 @@ def test_rows_are_made_of_the_source(
     monkeypatch.setattr(sources, "data_folder", lambda: tmp_path)
     sources.load_sources.cache_clear()
     carry_out(blocks["python"])
-    file = sources.find_source("openr1:shortest").mirrored(tmp_path)
+    file = sources.find_source("openr1:shortest").mirror_path(tmp_path)
     file.parent.mkdir(parents=True)
     long, wrong = R1.format("3+4 is 7, I think. " * 3, 7), R1.format("8.", 8)
     rows: list[dict[str, Any]] = [

@@ -89,7 +89,7 @@ def test_the_registry_holds_every_set_with_its_licence() -> None:
 
 def test_a_set_without_a_config_of_its_own_is_all_of_them(tmp_path: Path) -> None:
     for number, part in enumerate(find_source("math").configs):
-        file = find_source(f"math:{part}").mirrored(tmp_path)
+        file = find_source(f"math:{part}").mirror_path(tmp_path)
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({"problem": f"p{number}", "level": "1", "solution": f"\\boxed{{{number}}}"}) + "\n")
     assert [one.problem.gold for one in chain.from_iterable(open_source("math", mirror=tmp_path))] == list("0123456")
@@ -260,7 +260,7 @@ def test_a_truncated_parquet_is_named_and_its_whole_rows_are_not_lost_silently(t
     ],
 )
 def test_a_bad_row_of_a_set_is_named_or_counted(tmp_path: Path, row: dict[str, Any], message: str) -> None:
-    file = find_source("openr1").mirrored(tmp_path)
+    file = find_source("openr1").mirror_path(tmp_path)
     file.parent.mkdir(parents=True)
     write_table(file, [{"problem": "p", "answer": "4", "uuid": "u", "generations": [THOUGHT]}, row])
     with pytest.raises(UserError) as error:

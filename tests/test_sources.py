@@ -22,7 +22,7 @@ def load_traces(name: str, mirror: Path | None = None) -> list[TracedProblem]:
 
 
 def mirror_of(tmp_path: Path, name: str, *rows: Mapping[str, object]) -> Path:
-    file = load_sources()[name].mirrored(tmp_path)
+    file = load_sources()[name].mirror_path(tmp_path)
     file.parent.mkdir(parents=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path

@@ -114,7 +114,7 @@ def test_the_docs_tables_are_true(root: Path) -> None:
 
 def test_the_card_tells_which_golds_are_no_check(tmp_path: Path, train: CommandLine) -> None:
     row = {"problem": "2+2?", "solution": "\\boxed{4}", "source": "olympiads"}
-    file = find_source("numina-cot").mirrored(tmp_path)
+    file = find_source("numina-cot").mirror_path(tmp_path)
     file.parent.mkdir(parents=True)
     file.write_text("".join(json.dumps(row | {"problem": f"{n}?"}) + "\n" for n in range(4)))
     given = ["--source", "numina-cot", "pocket", "--limit", 9, "--mirror", tmp_path, "--until", "format"]

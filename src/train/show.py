@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
@@ -52,20 +52,20 @@ def show(settings: ShowSettings) -> dict[str, object]:
     if manifest.get("step") != "format":
         value = f"no finished format step in {data}"
         raise UserError("RUN must be a run's folder", value=value, cure="run python -m train math --until format first")
-    figures: Any = manifest["figures"]
+    figures = FormatFigures.from_json(cast(Mapping[str, Any], manifest["figures"]))
     files, columns = RowFiles(data), _read_columns(RowFiles(data))
     out = console(json=settings.json)
     out.print(_histogram("prompt tokens a row", columns.prompt_tokens))
     out.print(_histogram("trained tokens a row", columns.trained_tokens))
     out.print(_counts("source", columns.sources))
     out.print(_counts("level", columns.levels))
-    _print_drops(out, FormatFigures.from_json(figures))
+    _print_drops(out, figures)
     _print_pairs(out, files.read_overlap(settings.pairs))
     _print_dropped(out, files.read_dropped(settings.dropped))
     for row in files.read_head(settings.rows):
         _print_row(out, row)
     return {
-        **{key: figures[key] for key in ("rows", "heldout", "kept", "drops", "parity", "packing", "suites")},
+        **{key: figures.to_json()[key] for key in ("rows", "heldout", "kept", "drops", "parity", "packing", "suites")},
         "trained_tokens": _summary(columns.trained_tokens),
         "sources": columns.sources,
         "levels": columns.levels,

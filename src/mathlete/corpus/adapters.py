@@ -23,7 +23,7 @@ def read_traces(entry: Source, row: TableRow, *, number: int, where: str) -> lis
     if entry.trace not in row or not isinstance(row[entry.trace], column_type | None):
         value = type(row[entry.trace]).__name__ if entry.trace in row else sorted(row)
         raise UserError(f"{where}: a row needs its traces in {entry.trace!r}", value=value, cure="mend the row")
-    traces = list(reader(entry, row, problem)) or [_missing(entry, problem)]
+    traces = list(reader(entry, row, problem)) or [_make_missing(entry, problem)]
     if not entry.fits(row):
         traces = [replace(trace, flaw="unfit") for trace in traces]
     elif not problem.gold:
@@ -31,36 +31,36 @@ def read_traces(entry: Source, row: TableRow, *, number: int, where: str) -> lis
     return [TracedProblem(problem=problem, trace=trace, where=where) for trace in traces]
 
 
-def _missing(entry: Source, problem: Problem) -> Trace:
+def _make_missing(entry: Source, problem: Problem) -> Trace:
     return Trace(problem_id=problem.id, text="", answer="", generator=entry.hub, flaw="no trace")
 
 
-def _solution(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
+def _read_solution(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
     trace = read_trace(row[entry.trace] or "", problem=problem, generator=entry.hub)
     # What follows #### is the gold, which read_gold has read already, without the commas between thousands.
     yield replace(trace, answer=problem.gold, ending="") if entry.gold == "after ####" else trace
 
 
-def _completion(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
+def _read_completion(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
     generator = str(row.get("generation_model") or entry.hub)
     yield read_trace(row[entry.trace] or "", problem=problem, generator=generator)
 
 
-def _generations(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
+def _read_generations(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
     for text in row[entry.trace] or ():
         yield read_trace(str(text or ""), problem=problem, generator=R1, thinks=True)
 
 
-def _thinking(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
+def _read_thinking(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
     thought, ending = (str(row.get(column) or "").strip() for column in (entry.trace, entry.ending))
     if thought:
         yield read_trace(f"{thought}\n</think>\n{ending}", problem=problem, generator=R1, thinks=True)
 
 
 TRACE_KINDS: dict[str, tuple[type, Callable[[Source, TableRow, Problem], Iterator[Trace]]]] = {
-    "solution": (str, _solution),
-    "completion": (str, _completion),
-    "generations": (list, _generations),
-    "thinking": (str, _thinking),
+    "solution": (str, _read_solution),
+    "completion": (str, _read_completion),
+    "generations": (list, _read_generations),
+    "thinking": (str, _read_thinking),
 }
 """{`trace_kind` of data/sources.toml: (type of the column `trace`, reader of the traces in a row)}."""

@@ -3,10 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mathlete.corpus.tables import STATEMENTS, TableRow, find_gold, format_cell, read_rows
+from mathlete.corpus.tables import STATEMENTS, TableRow, find_gold, format_cell, read_rows, unwrap_single
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, parse_problem
 from mathlete.prompts import INSTRUCTION
@@ -30,6 +30,18 @@ _INSTRUCTION = re.compile(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a row stands."""
+
+    where: str
+    """`file:line` or `file[row]`, for messages."""
+    name: str
+    """The problem's id, if its row has none."""
+    file: str
+    """The file's name."""
+
+
 def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
     """Yield the traced problems of a file, one per row; a problem may have several traces in several rows.
 
@@ -40,7 +52,7 @@ def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
     for number, (where, row) in enumerate(read_rows(path, on_bad=on_bad)):
         layout = layout or _recognise(row, where=where)
         try:
-            yield _READERS[layout](row, where, f"{path.stem}-{number}", path.name)
+            yield _READERS[layout](row, _Place(where=where, name=f"{path.stem}-{number}", file=path.name))
         except UserError as error:
             on_bad(error)
 
@@ -59,13 +71,13 @@ def _recognise(row: TableRow, *, where: str) -> str:
     )
 
 
-def _own_row(row: TableRow, where: str, _: str, file: str) -> TracedProblem:
+def _read_own(row: TableRow, place: _Place) -> TracedProblem:
     rest = {name: value for name, value in row.items() if value is not None}
     own = {name: rest.pop(name, None) for name in ("trace", "answer")}
-    problem = parse_problem(rest, where=where)
+    problem = parse_problem(rest, where=place.where)
     for name, value in own.items():
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{where}: a traced problem needs its {name} as text", value=repr(value), cure=_CURE)
+            raise UserError(f"{place.where}: a traced problem needs its {name} as text", value=repr(value), cure=_CURE)
     text, answer = str(own["trace"]), str(own["answer"])
     # A trace may come with the marks around it; without them it is reasoning only, without an ending.
     parts = read_completion(text) if has_marks(text) else Completion(thought=text, ending="")
@@ -73,55 +85,55 @@ def _own_row(row: TableRow, where: str, _: str, file: str) -> TracedProblem:
         problem_id=problem.id,
         text=parts.thought,
         answer=answer,
-        generator=file,
+        generator=place.file,
         ending=parts.ending,
         flaw=parts.flaw,
     )
-    return TracedProblem(problem=problem, trace=trace, where=where)
+    return TracedProblem(problem=problem, trace=trace, where=place.where)
 
 
-def _messages(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
-    return _conversation(row, _turns(row.get("messages"), "role", "content", where=where), where, name, file)
+def _read_messages(row: TableRow, place: _Place) -> TracedProblem:
+    return _read_conversation(row, _read_turns(row.get("messages"), "role", "content", where=place.where), place)
 
 
-def _sharegpt(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
-    return _conversation(row, _turns(row.get("conversations"), "from", "value", where=where), where, name, file)
+def _read_sharegpt(row: TableRow, place: _Place) -> TracedProblem:
+    return _read_conversation(row, _read_turns(row.get("conversations"), "from", "value", where=place.where), place)
 
 
-def _alpaca(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
+def _read_alpaca(row: TableRow, place: _Place) -> TracedProblem:
     more = row.get("input")
-    statement = _string(row.get("instruction"), "instruction", where=where)
+    statement = _require_text(row.get("instruction"), "instruction", where=place.where)
     question = f"{statement}\n{more}" if isinstance(more, str) and more.strip() else statement
-    return _pair(row, question, _string(row.get("output"), "output", where=where), where, name, file)
+    return _read_pair(row, question, _require_text(row.get("output"), "output", where=place.where), place)
 
 
-def _prompt(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
+def _read_prompt(row: TableRow, place: _Place) -> TracedProblem:
     sides = [row.get("prompt"), row.get("completion")]
     if isinstance(sides[0], str) and isinstance(sides[1], str) and not sides[0].startswith("[{"):
-        return _pair(row, sides[0], sides[1], where, name, file)
-    turns = [turn for side in sides for turn in _turns(side, "role", "content", where=where)]
-    return _conversation(row, turns, where, name, file)
+        return _read_pair(row, sides[0], sides[1], place)
+    turns = [turn for side in sides for turn in _read_turns(side, "role", "content", where=place.where)]
+    return _read_conversation(row, turns, place)
 
 
-def _solutions(row: TableRow, where: str, name: str, file: str) -> TracedProblem:
+def _read_solutions(row: TableRow, place: _Place) -> TracedProblem:
     question = next((column for column in STATEMENTS if row.get(column)), STATEMENTS[0])
     solution = next((column for column in _TRACES if row.get(column)), "")
-    text = _string(_single(row[solution]), solution, where=where) if solution else ""
-    return _pair(row, _string(row.get(question), question, where=where), text, where, name, file)
+    text = _require_text(unwrap_single(row[solution]), solution, where=place.where) if solution else ""
+    return _read_pair(row, _require_text(row.get(question), question, where=place.where), text, place)
 
 
 _READERS = {
-    "mathlete": _own_row,
-    "messages": _messages,
-    "sharegpt": _sharegpt,
-    "alpaca": _alpaca,
-    "prompt/completion": _prompt,
-    "solutions": _solutions,
+    "mathlete": _read_own,
+    "messages": _read_messages,
+    "sharegpt": _read_sharegpt,
+    "alpaca": _read_alpaca,
+    "prompt/completion": _read_prompt,
+    "solutions": _read_solutions,
 }
 _ROLES = {"human": "user", "gpt": "assistant"}
 
 
-def _turns(value: object, role: str, content: str, *, where: str) -> list[tuple[str, str]]:
+def _read_turns(value: object, role: str, content: str, *, where: str) -> list[tuple[str, str]]:
     """Return (role, text) of each turn; in a CSV the cell is JSON text."""
     if isinstance(value, str):
         try:
@@ -138,33 +150,35 @@ def _turns(value: object, role: str, content: str, *, where: str) -> list[tuple[
     return [(_ROLES.get(name, name), text) for name, text in turns]
 
 
-def _conversation(row: TableRow, turns: list[tuple[str, str]], where: str, name: str, file: str) -> TracedProblem:
+def _read_conversation(row: TableRow, turns: list[tuple[str, str]], place: _Place) -> TracedProblem:
     # System messages are left out: the model is served without one, as R1's authors advise.
     spoken = [turn for turn in turns if turn[0] != "system"]
     if [role for role, _ in spoken] != ["user", "assistant"]:
         raise UserError(
-            f"{where}: a conversation must be one question and one answer",
+            f"{place.where}: a conversation must be one question and one answer",
             value=", ".join(role for role, _ in turns) or "no turn",
             cure="take the first two turns, or give each its own row",
         )
-    return _pair(row, spoken[0][1], spoken[1][1], where, name, file)
+    return _read_pair(row, spoken[0][1], spoken[1][1], place)
 
 
-def _pair(row: TableRow, question: str, text: str, where: str, name: str, file: str) -> TracedProblem:
+def _read_pair(row: TableRow, question: str, text: str, place: _Place) -> TracedProblem:
     # The prompt adds the model's own instruction; one that came with the question would stand there twice.
     statement = _INSTRUCTION.sub("\n", question.replace(INSTRUCTION, "")).strip()
     if not statement:
-        raise UserError(f"{where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
+        raise UserError(f"{place.where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
     problem = Problem(
-        id=_read_id(row, where=where) or name,
+        id=_read_id(row, where=place.where) or place.name,
         statement=statement,
-        gold=_read_gold(row, text, where=where),
-        source=file,
+        gold=_read_gold(row, text, where=place.where),
+        source=place.file,
         subset=str(next((row[key] for key in ("subset", "level", "subject", "type") if row.get(key)), "")),
     )
-    trace = read_trace(text, problem=problem, generator=file)
+    trace = read_trace(text, problem=problem, generator=place.file)
     return TracedProblem(
-        problem=problem, trace=trace if problem.gold or trace.flaw else replace(trace, flaw="no gold"), where=where
+        problem=problem,
+        trace=trace if problem.gold or trace.flaw else replace(trace, flaw="no gold"),
+        where=place.where,
     )
 
 
@@ -189,12 +203,7 @@ def _read_gold(row: TableRow, text: str, *, where: str) -> str:
     return gold
 
 
-def _single(value: object) -> object:
-    """Return the only member of a list: some sets keep one solution in a list with room for several."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _string(value: object, column: str, *, where: str) -> str:
+def _require_text(value: object, column: str, *, where: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{where}: {column} must be text", value=repr(value)[:80], cure="mend the row")
     return value

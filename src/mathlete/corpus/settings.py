@@ -7,7 +7,7 @@ from typing import Literal
 
 from mathlete.corpus.sources import find_commit
 from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
-from mathlete.corpus.suites import Suite, load_suite, suites_at_hand
+from mathlete.corpus.suites import Suite, find_default_suites, load_suite
 from mathlete.errors import UserError, require
 
 
@@ -63,7 +63,7 @@ class Corpus:
         """Load the suites whose problems are left out."""
         names = self.against
         if names is None:
-            names = tuple(suites_at_hand(mirror=self.mirror, hub=bool(self.commits())))
+            names = tuple(find_default_suites(mirror=self.mirror, hub=bool(self.commits())))
         return [load_suite(name, mirror=self.mirror) for name in names]
 
     def check_first_rows(self) -> None:

@@ -42,7 +42,7 @@ class Source:
         """The configs to read, in order."""
         return (self.config,) if self.config or not self.configs else self.configs
 
-    def mirrored(self, mirror: Path, config: str | None = None) -> Path:
+    def mirror_path(self, mirror: Path, config: str | None = None) -> Path:
         """Return the path of this split in a mirror: `<owner>/<name>/[<config>/]<split>.jsonl`."""
         part = self.parts[0] if config is None else config
         return mirror.joinpath(*self.hub.split("/"), part, f"{self.split}.jsonl")
@@ -52,7 +52,7 @@ class Source:
 
         The hub's layouts are `<config>/` or `data/<split>-00000-of-00002.parquet`, or the set's only table.
         """
-        file = self.mirrored(mirror, config)
+        file = self.mirror_path(mirror, config)
         if file.is_file():
             return [file]
         folder = mirror.joinpath(*self.hub.split("/"))
@@ -104,18 +104,18 @@ def read_hub_rows(entry: Source, *, mirror: Path | None, on_bad: OnBad = stop) -
     """
     for part in entry.parts:
         if mirror is None:
-            yield from _hub_rows(entry, part)
+            yield from _read_from_hub(entry, part)
             continue
         files = entry.files(mirror, part)
         if not files:
-            value = f"no {entry.mirrored(mirror, part)}, nor parquet files as the hub has them"
+            value = f"no {entry.mirror_path(mirror, part)}, nor parquet files as the hub has them"
             cure = f"put the split there as JSON lines, or run `hf download --repo-type dataset {entry.hub}` into it"
             raise UserError(f"the mirror must hold {entry.hub}", value=value, cure=cure)
         for file in files:
             yield from read_rows(file, on_bad=on_bad)
 
 
-def _hub_rows(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
+def _read_from_hub(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
     import datasets
 
     try:
@@ -125,14 +125,14 @@ def _hub_rows(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
     except (OSError, ValueError) as error:  # offline is a ConnectionError, an OSError; unknown configs are ValueErrors
         raise UserError(
             f"{entry.hub} cannot be read from the hub ({type(error).__name__})",
-            cure=f"go online, or give --mirror DIR with {entry.mirrored(Path('DIR'), part)}",
+            cure=f"go online, or give --mirror DIR with {entry.mirror_path(Path('DIR'), part)}",
         ) from error
     for number, row in enumerate(table):
         yield f"{entry.hub}[{number}]", row
 
 
 @cache
-def _newest_commit(hub: str) -> str | None:
+def _find_newest_commit(hub: str) -> str | None:
     from huggingface_hub import HfApi, utils
 
     web: Any = utils
@@ -144,7 +144,7 @@ def _newest_commit(hub: str) -> str | None:
 
 def find_commit(entry: Source) -> str | None:
     """Return the commit the set is read at: the pinned one, else the newest; None if the hub is out of reach."""
-    return entry.revision or _newest_commit(entry.hub)
+    return entry.revision or _find_newest_commit(entry.hub)
 
 
 def read_gold(entry: Source, row: TableRow, *, where: str) -> str:

@@ -37,7 +37,7 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
         UserError: an unknown name, an unreachable hub, a mirror without the set, or a shipped suite that was changed.
     """
     if name == "pocket_val":
-        return _pocket_val()
+        return _load_pocket_val()
     if name in _HUB_SUITES:
         problems = [problem for part in _HUB_SUITES[name] for problem in load_hub_problems(part, mirror=mirror)]
     elif name.endswith(".jsonl"):
@@ -48,7 +48,7 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     return Suite(name=Path(name).stem, sha256=hash_problems(problems), problems=problems)
 
 
-def suites_at_hand(*, mirror: Path | None, hub: bool) -> list[str]:
+def find_default_suites(*, mirror: Path | None, hub: bool) -> list[str]:
     """Return the suites that training keeps clear of by default: the shipped one and those that can be read.
 
     Args:
@@ -63,7 +63,7 @@ def suites_at_hand(*, mirror: Path | None, hub: bool) -> list[str]:
     return ["pocket_val", *(name for name in _HUB_SUITES if can_be_read(name))]
 
 
-def _pocket_val() -> Suite:
+def _load_pocket_val() -> Suite:
     file = data_folder() / "pocket" / "pocket_val.jsonl"
     problems = read_problems(file)
     frozen = (file.parent / "pocket_val.sha256").read_text(encoding="utf-8").strip()

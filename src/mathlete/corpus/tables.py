@@ -41,7 +41,7 @@ def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, TableR
             on_bad(UserError(f"{where}: a row must be an object", value=type(row).__name__, cure="mend the row"))
 
 
-def _json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
+def _read_json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
     try:
         rows = json.loads(path.read_bytes())
     except ValueError as error:
@@ -55,7 +55,7 @@ def _json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
         yield f"{path}[{number}]", row
 
 
-def _csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
+def _read_csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
     csv.field_size_limit(2**30)  # a reasoning trace may be longer than the 128 KiB that csv allows a cell
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
@@ -70,7 +70,7 @@ def _csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
             on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file"))
 
 
-def _parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
+def _read_parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
     import pyarrow.parquet
     from pyarrow import ArrowInvalid
 
@@ -86,7 +86,7 @@ def _parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
         on_bad(UserError(f"{path}: must be a whole parquet file ({error}){after}", cure="fetch it again"))
 
 
-_READERS = {".jsonl": read_json_lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+_READERS = {".jsonl": read_json_lines, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
 
 
 def read_statements(path: Path) -> Iterator[Problem]:
@@ -115,18 +115,21 @@ def find_gold(row: TableRow, columns: Sequence[str] = GOLDS, *, solution: str = 
     """Return (column, value) of a row's gold answer; ("", None) where it has none.
 
     The gold stands in the first of the columns that has a value. A cell that repeats the whole `solution`, as `answer`
-    of an alpaca row may, is no gold. Some sets have a list for one answer: its only member counts.
+    of an alpaca row may, is no gold. Of a list of one, its member counts.
 
     >>> find_gold({"gold": None, "answer": ["7"]}, solution="4+3=7"), find_gold({"answer": "4+3=7"}, solution="4+3=7")
     (('answer', '7'), ('', None))
     """
     present = [name for name in columns if name in row]
     column = next((name for name in present if row[name] is not None), present[0] if present else "")
-    value = row[column] if column else None
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+    value = unwrap_single(row[column]) if column else None
     repeats = isinstance(value, str) and bool(solution) and value.strip() == solution.strip()
     return ("", None) if repeats else (column, value)
+
+
+def unwrap_single(value: object) -> object:
+    """Return the only member of a list: some sets keep one text in a list with room for several."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def format_cell(value: object) -> str:

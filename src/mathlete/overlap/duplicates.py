@@ -48,12 +48,12 @@ def find_first_duplicates(problems: Sequence[Problem]) -> list[int]:
                 return firsts[other]
         return index
 
-    for index, candidates in enumerate(_candidates(_bucket_keys(problems))):
+    for index, candidates in enumerate(_find_candidates(_hash_bands(problems))):
         firsts.append(first_of(index, candidates))
     return firsts
 
 
-def _bucket_keys(problems: Sequence[Problem]) -> "NDArray[np.uint64]":
+def _hash_bands(problems: Sequence[Problem]) -> "NDArray[np.uint64]":
     """Return a (problems, bands) array; problems with equal keys in a column share that band's bucket."""
     import numpy as np
     from rensa import RMinHash
@@ -73,7 +73,7 @@ def _bucket_keys(problems: Sequence[Problem]) -> "NDArray[np.uint64]":
     return keys
 
 
-def _candidates(keys: "NDArray[np.uint64]") -> Iterator[list[int]]:
+def _find_candidates(keys: "NDArray[np.uint64]") -> Iterator[list[int]]:
     """Yield for each problem the earlier ones to compare it with, those of small buckets first."""
     import numpy as np
 

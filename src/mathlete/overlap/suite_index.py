@@ -40,7 +40,7 @@ class Pair:
     suite_name: str = ""
     """Name of the suite, where several are compared with."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the pair side by side, as a line of `overlap.jsonl` has it."""
         name = {"name": self.suite_name} if self.suite_name else {}
         sides = {
@@ -82,9 +82,9 @@ class SuiteIndex:
             statements = [Statement.parse(row.statement) for row in batch]
             # One call for the whole batch: rensa sketches many statements in parallel.
             for row, statement, sketch in zip(batch, statements, _make_sketches(statements), strict=True):
-                yield from self._pairs_of(row, statement, near=set(self._near.query(sketch)))
+                yield from self._match_row(row, statement, near=set(self._near.query(sketch)))
 
-    def _pairs_of(self, row: Problem, statement: Statement, *, near: set[int]) -> Iterator[Pair]:
+    def _match_row(self, row: Problem, statement: Statement, *, near: set[int]) -> Iterator[Pair]:
         runs = (number for run in statement.grams(_RUN) for number in self._runs.get(run, ()))
         for number in sorted({*self._exact.get(statement.tokens, ()), *runs, *near}):
             other = self._statements[number]

@@ -138,7 +138,7 @@ def learning_rate_share(step: int, *, steps: int) -> float:
     return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def new_model(config: PocketBaseConfig, tokenizer: "PreTrainedTokenizerBase") -> "Qwen2ForCausalLM":
+def make_model(config: PocketBaseConfig, tokenizer: "PreTrainedTokenizerBase") -> "Qwen2ForCausalLM":
     """Return an untrained model in fp32 with weights drawn from the seed."""
     import torch
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
@@ -174,8 +174,8 @@ class _Run:
 
     def __init__(self, output: Path, config: PocketBaseConfig, prompts: PromptFormat) -> None:
         self.output, self.config, self.prompts = output, config, prompts
-        self.model = new_model(config, prompts.tokenizer)
-        self.optimizers = _optimizers(self.model, config)
+        self.model = make_model(config, prompts.tokenizer)
+        self.optimizers = _make_optimizers(self.model, config)
         self.batches = Batches(prompts=prompts, size=config.batch, easy=1 - config.hard, seed=config.seed)
         self.step = self.tokens = 0
         self.losses: list[float] = []
@@ -207,7 +207,7 @@ class _Run:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * share
-        loss = _loss(self.model, ids, labels)
+        loss = _compute_loss(self.model, ids, labels)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         for optimizer in self.optimizers:
@@ -268,7 +268,7 @@ class _Run:
         (self.output / _CHECKPOINT).unlink(missing_ok=True)
 
 
-def _loss(model: "Qwen2ForCausalLM", ids: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+def _compute_loss(model: "Qwen2ForCausalLM", ids: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
     """Return the mean cross-entropy of the labelled tokens, nats."""
     import torch
 
@@ -278,7 +278,7 @@ def _loss(model: "Qwen2ForCausalLM", ids: "torch.Tensor", labels: "torch.Tensor"
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), labels[:, 1:][wanted])
 
 
-def _optimizers(model: "Qwen2ForCausalLM", config: PocketBaseConfig) -> "list[torch.optim.Optimizer]":
+def _make_optimizers(model: "Qwen2ForCausalLM", config: PocketBaseConfig) -> "list[torch.optim.Optimizer]":
     import torch
 
     from mathlete.pocket.muon import Muon

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from mathlete.pocket.family import Family, Parameters, between, count_subtractions, digits_of
+from mathlete.pocket.family import Family, Parameters, between, count_subtractions, split_digits
 from mathlete.pocket.scratch import Scratch
 
 MAX_SUBTRACTIONS = 12
@@ -71,7 +71,7 @@ def _draw_digit_sum(random: Random) -> Parameters:
 
 
 def _solve_digit_sum(work: Scratch, n: int) -> int:
-    return work.total(digits_of(n))
+    return work.total(split_digits(n))
 
 
 def _draw_term(random: Random) -> Parameters:
@@ -103,7 +103,7 @@ def _draw_base(random: Random) -> Parameters:
 
 
 def _solve_base(work: Scratch, n: int, b: int) -> int:
-    value, *rest = digits_of(n)
+    value, *rest = split_digits(n)
     for digit in rest:
         value = work.add(work.times(value, b), digit)
     return value

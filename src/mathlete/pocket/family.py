@@ -41,7 +41,7 @@ def between(random: Random, low: int, high: int) -> int:
     return random.randrange(low, high + 1)
 
 
-def digits_of(number: int) -> list[int]:
+def split_digits(number: int) -> list[int]:
     """Return the decimal digits, most significant first."""
     return [int(digit) for digit in str(number)]
 

@@ -59,7 +59,7 @@ def find_split(numbers: Iterable[int]) -> Split:
     >>> find_split([12, 18]) == find_split([18, 12])
     True
     """
-    return "test" if _digest("split", *sorted(numbers)) % _TEST_SHARE == 0 else "train"
+    return "test" if _hash_words("split", *sorted(numbers)) % _TEST_SHARE == 0 else "train"
 
 
 def generate_items(
@@ -108,7 +108,7 @@ def _generate_item(
     family: Family, *, index: int, seed: int, split: Split, taken: set[tuple[str, tuple[int, ...]]]
 ) -> PocketItem:
     # Each item has its own random stream, so that it does not depend on earlier items: a shorter list is a prefix.
-    random = Random(_digest("item", family.subset, split, seed, index))
+    random = Random(_hash_words("item", family.subset, split, seed, index))
     for _ in range(_TRIES):
         parameters = family.draw(random)
         wording = family.wordings[random.randrange(len(family.wordings))]
@@ -133,6 +133,6 @@ def _generate_item(
     return PocketItem(problem=problem, trace=trace, numbers=numbers)
 
 
-def _digest(*words: object) -> int:
+def _hash_words(*words: object) -> int:
     """Return the SHA-256 of the words as a number."""
     return int.from_bytes(sha256("/".join(map(str, words)).encode()).digest(), "big")

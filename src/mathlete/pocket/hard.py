@@ -4,7 +4,7 @@ import math
 from random import Random
 
 from mathlete.pocket.easy import MAX_SUBTRACTIONS
-from mathlete.pocket.family import Family, Parameters, between, count_subtractions, digits_of
+from mathlete.pocket.family import Family, Parameters, between, count_subtractions, split_digits
 from mathlete.pocket.scratch import Scratch
 
 
@@ -73,7 +73,7 @@ def _draw_product(random: Random) -> Parameters:
 
 
 def _solve_product(work: Scratch, a: int, b: int) -> int:
-    return work.total(digits_of(work.times(a, b)))
+    return work.total(split_digits(work.times(a, b)))
 
 
 def _draw_choose(random: Random) -> Parameters:

@@ -33,13 +33,13 @@ class Muon(torch.optim.Optimizer):
                 self._update(matrices, lr=group["lr"], weight_decay=group["weight_decay"])
 
     def _update(self, matrices: list[torch.nn.Parameter], *, lr: float, weight_decay: float) -> None:
-        directions = orthogonalise(torch.stack([self._momentum(matrix) for matrix in matrices]))
+        directions = orthogonalise(torch.stack([self._update_momentum(matrix) for matrix in matrices]))
         rows, columns = matrices[0].shape
         scale = max(1.0, rows / columns) ** 0.5
         for matrix, direction in zip(matrices, directions, strict=True):
             matrix.mul_(1 - lr * weight_decay).add_(direction, alpha=-lr * scale)
 
-    def _momentum(self, matrix: torch.nn.Parameter) -> torch.Tensor:
+    def _update_momentum(self, matrix: torch.nn.Parameter) -> torch.Tensor:
         gradient = matrix.grad
         assert gradient is not None
         average = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))

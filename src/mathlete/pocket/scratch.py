@@ -43,7 +43,7 @@ class Scratch:
     def times(self, a: int, b: int) -> int:
         """Return a * b: the longer factor is split into its place values and the products are added."""
         a, b = max(a, b), min(a, b)
-        parts = [place for place in _places(a) if place]
+        parts = [place for place in _split_places(a) if place]
         if b in (0, 1, 2, 10) or not parts:
             self.note(f"{a}*{b}={a * b}")
             return a * b
@@ -94,13 +94,13 @@ class Scratch:
 
     def _write_sum(self, quotient: int) -> int:
         """Write the quotient as the sum of its place values, if it has several; return it."""
-        parts = [part for part in _places(quotient) if part]
+        parts = [part for part in _split_places(quotient) if part]
         if len(parts) > 1:
             self.note("+".join(map(str, parts)) + f"={quotient}")
         return quotient
 
     def _divide(self, a: int, m: int, *, to_the_end: bool) -> tuple[int, int]:
-        parts = [part for part in _places(a // m) if part]
+        parts = [part for part in _split_places(a // m) if part]
         if not parts:
             self.note(f"{a}<{m}")
         left = a
@@ -111,7 +111,7 @@ class Scratch:
         return a // m, left
 
 
-def _places(a: int) -> list[int]:
+def _split_places(a: int) -> list[int]:
     """347 -> [300, 40, 7]."""
     digits = str(a)
     return [int(digit) * 10 ** (len(digits) - 1 - place) for place, digit in enumerate(digits)]

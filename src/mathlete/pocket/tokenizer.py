@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.pocket.generator import generate_items
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
@@ -48,7 +49,7 @@ def build_tokenizer(*, vocabulary: int) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
-def _train(*, vocabulary: int) -> Any:
+def _train(*, vocabulary: int) -> "Tokenizer":
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -66,7 +67,7 @@ def _train(*, vocabulary: int) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(_generate_texts(), trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in _TURNS])
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -75,6 +76,6 @@ def _train(*, vocabulary: int) -> Any:
     return tokenizer
 
 
-def _texts() -> list[str]:
+def _generate_texts() -> list[str]:
     items = generate_items(families=["easy", "hard"], count=_SAMPLE, seed=0, split="train")
     return [f"{item.problem.statement}\n{item.completion}" for item in items]

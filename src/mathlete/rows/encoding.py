@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Json = dict[str, Any]
+"""A part of a tokenizer.json."""
 Encode = Callable[[str], list[int]]
 """Maps a text to its token ids, without special tokens around it."""
 _PLAIN_BYTE_LEVEL = {"add_prefix_space": False, "use_regex": False}
@@ -39,14 +41,14 @@ def make_encoder(tokenizer: "PreTrainedTokenizerBase") -> Encode:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return slow
-    file: dict[str, Any] = json.loads(backend.to_str())
+    file: Json = json.loads(backend.to_str())
     pattern = _split_pattern(file)
     if pattern is None or not _merges_alike(file["model"]):
         return slow
     return _compare_some(_make_tiktoken(file, pattern=pattern, slow=slow), slow)
 
 
-def _make_tiktoken(file: dict[str, Any], *, pattern: str, slow: Encode) -> Encode:
+def _make_tiktoken(file: Json, *, pattern: str, slow: Encode) -> Encode:
     from tiktoken import Encoding
 
     vocabulary: dict[str, int] = file["model"]["vocab"]
@@ -70,10 +72,12 @@ def _make_tiktoken(file: dict[str, Any], *, pattern: str, slow: Encode) -> Encod
     return fast
 
 
-def _split_pattern(file: dict[str, Any]) -> str | None:
+def _split_pattern(file: Json) -> str | None:
     """Return the expression that splits text; None if the tokenizer does more than NFC, splitting and merging."""
     model, before = file["model"], file["pre_tokenizer"] or {}
     parts = before.get("pretokenizers", [])
+    # Anything else that a tokenizer.json may ask for (other normalisers, prefix spaces, dropout, added tokens that
+    # swallow blanks) would have to be rebuilt here: such a tokenizer tokenises by itself.
     plain = (
         model["type"] == "BPE"
         and not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
@@ -86,7 +90,7 @@ def _split_pattern(file: dict[str, Any]) -> str | None:
     return parts[0]["pattern"].get("Regex") if plain else None
 
 
-def _merges_alike(model: dict[str, Any]) -> bool:
+def _merges_alike(model: Json) -> bool:
     """Return whether tiktoken merges as the tokenizer does: the conditions of the module's docstring."""
     vocabulary: dict[str, int] = model["vocab"]
     made = ["".join(pair) for pair in model["merges"]]
@@ -99,7 +103,7 @@ def _merges_alike(model: dict[str, Any]) -> bool:
     )
 
 
-def _reaches_all_tokens(model: dict[str, Any]) -> bool:
+def _reaches_all_tokens(model: Json) -> bool:
     """Return whether the bytes of each token merge to that token."""
     from tokenizers.models import BPE
 
@@ -107,7 +111,7 @@ def _reaches_all_tokens(model: dict[str, Any]) -> bool:
     return all(len(merging.tokenize(token)) == 1 for token in model["vocab"])
 
 
-def _lists_all_merges(model: dict[str, Any]) -> bool:
+def _lists_all_merges(model: Json) -> bool:
     """Return whether every pair of tokens that makes a token is among the merges."""
     vocabulary: dict[str, int] = model["vocab"]
     splits = ((token[:at], token[at:]) for token in vocabulary for at in range(1, len(token)))

@@ -54,7 +54,7 @@ class RowFigures:
     """{reason: traces that were left out}."""
     parity: Parity
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the figures as the manifest has them."""
         return asdict(self)
 

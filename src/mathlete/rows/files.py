@@ -54,7 +54,7 @@ class RowText:
     spans: list[tuple[str, bool]]
     """The row's text in pieces, each with whether it has loss."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the line's JSON object."""
         return asdict(self)
 

@@ -33,6 +33,7 @@ _LETTERS = {name: re.compile(f"[{ranges}]") for name, ranges in _SCRIPTS.items()
 def find_drop_reason(traced: TracedProblem, filters: Filters) -> str:
     """Return why the trace is dropped: its flaw, the checker's verdict or a filter's reason; "" to keep it."""
     problem, trace = traced.problem, traced.trace
+    # Where several reasons hold, the first one counts: what is wrong comes before what is badly written.
     # A trace whose only flaw is a missing gold may be kept on trust; nothing can be checked then.
     trusted = trace.flaw == "no gold" and trace.answer and filters.unverified == "keep"
     if trace.flaw and not trusted:

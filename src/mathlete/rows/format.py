@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from mathlete.errors import UserError
 from mathlete.overlap import find_first_duplicates
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
     from numpy.typing import NDArray
+
+    from mathlete.rows.selection import Column
 
 _HEAD = 20
 """Rows that `head.jsonl` shows."""
@@ -71,7 +73,7 @@ def format_rows(
     datasets.disable_progress_bars()
     files = RowFiles(output)
     parts, drops, traces = [], Counter[str](), 0
-    for part in _start(files.parts, traced, maker=maker, num_proc=num_proc, ray=ray, size=size):
+    for part in _make_parts(files.parts, traced, maker=maker, num_proc=num_proc, ray=ray, size=size):
         parts.append(part)
         drops.update(part.figures.drops)
         traces += part.figures.traces
@@ -90,15 +92,15 @@ def format_rows(
     table.select(heldout, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(files.heldout)
     _write_texts(files, parts, table=table, train=train, reasons=reasons, maker=maker)
     shutil.rmtree(files.parts)
-    lengths = _column(table, "tokens")
+    lengths = _read_column(table, "tokens")
     return RowFigures(
         traces=traces,
         kept=len(kept),
         rows=len(train),
         heldout=len(heldout),
-        shortened=int(_column(table, "shortened")[kept].sum()),
+        shortened=int(_read_column(table, "shortened")[kept].sum()),
         tokens=int(lengths[train].sum()),
-        trained_tokens=int(_column(table, "trained_tokens")[train].sum()),
+        trained_tokens=int(_read_column(table, "trained_tokens")[train].sum()),
         longest=int(lengths[train].max()),
         packing=_measure_packing(lengths[train].tolist(), budget=maker.rows.max_tokens),
         drops=dict(sorted(drops.items())),
@@ -106,7 +108,7 @@ def format_rows(
     )
 
 
-def _start(
+def _make_parts(
     folder: Path,
     traced: Iterable[Sequence[TracedProblem]],
     *,
@@ -135,19 +137,19 @@ def _too_few(kept: int, *, traces: int, drops: Counter[str]) -> UserError:
     )
 
 
-def _column(table: "Dataset", name: str) -> "NDArray[Any]":
+def _read_column(table: "Dataset", name: str) -> "Column":
     # Straight from the memory-mapped file: a column of a million rows must not become a million Python objects.
-    values: NDArray[Any] = table.data.column(name).to_numpy()
+    values: Column = table.data.column(name).to_numpy()
     return values
 
 
-def _number_problems(table: "Dataset", filters: Filters) -> "NDArray[Any]":
+def _number_problems(table: "Dataset", filters: Filters) -> "Column":
     """Return what identifies the problem of each row: rows of one problem have equal values."""
     import numpy as np
 
     if filters.duplicates == "keep":
-        return _column(table, "problem_id")
-    keys = _column(table, "problem_key")
+        return _read_column(table, "problem_id")
+    keys = _read_column(table, "problem_key")
     if filters.duplicates == "exact":
         return keys
     # One row stands for each distinct statement. np.unique sorts by key; duplicates are looked up in the rows' order,
@@ -180,17 +182,17 @@ class _ProblemsAt(Sequence[Problem]):
         return Problem(id=name, statement=statement, gold=gold)
 
 
-def _select(table: "Dataset", problems: "NDArray[Any]", *, rows: Rows, filters: Filters) -> tuple[list[int], list[str]]:
+def _select(table: "Dataset", problems: "Column", *, rows: Rows, filters: Filters) -> tuple[list[int], list[str]]:
     """Return (indices of the rows to keep, each row's reason to drop it or "")."""
     import numpy as np
 
     repeated = np.zeros(len(table), dtype=bool)
     if filters.duplicates != "keep":
-        repeated = mark_duplicates(problems, _column(table, "trace_key"))
+        repeated = mark_duplicates(problems, _read_column(table, "trace_key"))
     # Repeated rows go first: else one of two equal traces could take a place that the policy has for another trace.
     distinct = np.flatnonzero(~repeated)
     # Without the prompt: of two wordings of a problem the shorter one must not win by its statement.
-    lengths = _column(table, "tokens") - _column(table, "prompt_tokens")
+    lengths = _read_column(table, "tokens") - _read_column(table, "prompt_tokens")
     limits = {
         "shortest_correct": {"shortest": 1},
         "k_shortest": {"shortest": rows.traces},
@@ -204,10 +206,10 @@ def _select(table: "Dataset", problems: "NDArray[Any]", *, rows: Rows, filters: 
 
 
 def _split(
-    table: "Dataset", kept: Sequence[int], problems: "NDArray[Any]", *, count: int, seed: int
+    table: "Dataset", kept: Sequence[int], problems: "Column", *, count: int, seed: int
 ) -> tuple[list[int], list[int]]:
     """Return (train, heldout): the problems whose id hashes lowest are held out, with all their traces."""
-    ids, groups = _column(table, "problem_id")[kept], problems[kept]
+    ids, groups = _read_column(table, "problem_id")[kept], problems[kept]
     # Reversed, so that the first row's id stands for its problem.
     id_of = dict(zip(groups[::-1], ids[::-1], strict=True))
     # Hashes, not a shuffle: the order of two problems does not depend on the others, so that more data moves few.
@@ -235,15 +237,15 @@ def _write_texts(
     reasons: Sequence[str],
     maker: PartMaker,
 ) -> None:
-    head = (_row_text(table[index], maker.prompts).to_json() for index in islice(train, _HEAD))
-    write_atomically(files.head, "".join(map(_line, head)))
+    head = (_to_text(table[index], maker.prompts).to_json() for index in islice(train, _HEAD))
+    write_atomically(files.head, "".join(map(_to_line, head)))
     _join(files.overlap, (part.overlap for part in parts))
     if maker.keep_dropped:
-        dropped = (_dropped_row(reason, table[row], maker.prompts) for row, reason in enumerate(reasons) if reason)
-        _join(files.dropped, (part.dropped for part in parts), (_line(trace.to_json()) for trace in dropped))
+        dropped = (_to_dropped(reason, table[row], maker.prompts) for row, reason in enumerate(reasons) if reason)
+        _join(files.dropped, (part.dropped for part in parts), (_to_line(trace.to_json()) for trace in dropped))
 
 
-def _line(record: object) -> str:
+def _to_line(record: object) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
@@ -257,7 +259,7 @@ def _join(file: Path, parts: Iterable[Path], more: Iterable[str] = ()) -> None:
     temporary.replace(file)
 
 
-def _dropped_row(reason: str, row: TokenRow, prompts: PromptFormat) -> DroppedTrace:
+def _to_dropped(reason: str, row: TokenRow, prompts: PromptFormat) -> DroppedTrace:
     return DroppedTrace(
         reason=reason,
         id=row["problem_id"],
@@ -268,7 +270,7 @@ def _dropped_row(reason: str, row: TokenRow, prompts: PromptFormat) -> DroppedTr
     )
 
 
-def _row_text(row: TokenRow, prompts: PromptFormat) -> RowText:
+def _to_text(row: TokenRow, prompts: PromptFormat) -> RowText:
     prompt, completion = row["input_ids"][: row["prompt_tokens"]], row["input_ids"][row["prompt_tokens"] :]
     return RowText(
         problem_id=row["problem_id"],
@@ -277,11 +279,11 @@ def _row_text(row: TokenRow, prompts: PromptFormat) -> RowText:
         trained=str(prompts.tokenizer.decode(completion)),
         prompt_tokens=len(prompt),
         trained_tokens=row["trained_tokens"],
-        spans=_spans(row, prompts),
+        spans=_split_by_loss(row, prompts),
     )
 
 
-def _spans(row: TokenRow, prompts: PromptFormat) -> list[tuple[str, bool]]:
+def _split_by_loss(row: TokenRow, prompts: PromptFormat) -> list[tuple[str, bool]]:
     """Return the row's text in spans, each with whether it has loss."""
     runs = groupby(zip(row["input_ids"], row["labels"], strict=True), key=lambda pair: pair[1] != IGNORED)
     return [(str(prompts.tokenizer.decode([token for token, _ in run])), trained) for trained, run in runs]

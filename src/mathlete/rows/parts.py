@@ -8,12 +8,12 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.corpus import Suite
 from mathlete.overlap import SuiteIndex
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PART_SIZE = 1000
 """Problems of a part: a minute's work at most, so that a kill loses little."""
+_ArrowRow = dict[str, Any]
+"""A `TokenRow` with arrays for lists."""
 _ROWS, _FIGURES, _DROPPED, _OVERLAP = "rows", "part.json", "dropped.jsonl", "overlap.jsonl"
 
 
@@ -41,6 +43,11 @@ class PartFigures:
     drops: dict[str, int]
     """{reason: traces that were left out}."""
 
+    @classmethod
+    def from_json(cls, figures: Mapping[str, Any]) -> Self:
+        """Return the figures of a part's manifest."""
+        return cls(**figures)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -51,8 +58,7 @@ class Part:
     @cached_property
     def figures(self) -> PartFigures:
         """Its figures, from its manifest."""
-        figures: dict[str, Any] = read_json(self.folder / _FIGURES)
-        return PartFigures(**figures)
+        return PartFigures.from_json(read_json(self.folder / _FIGURES))
 
     @property
     def rows(self) -> "Dataset | None":
@@ -105,7 +111,7 @@ class PartMaker:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         overlap = self._write_overlap(unfinished / _OVERLAP, [traces[0].problem for traces in batch])
-        rows: list[dict[str, Any]] = []
+        rows: list[_ArrowRow] = []
         dropped: list[tuple[str, TracedProblem]] = []
         for traced in (traced for traces in batch for traced in traces):
             row = overlap.get(traced.problem) or self._make_row(traced)
@@ -149,14 +155,14 @@ def split_into_parts(traced: Iterable[Sequence[TracedProblem]], size: int) -> It
         yield batch
 
 
-def _with_arrays(row: TokenRow) -> dict[str, Any]:
+def _with_arrays(row: TokenRow) -> _ArrowRow:
     """Return the row with arrays for lists: four bytes per token, where a Python integer takes over thirty."""
     import numpy as np
 
     return {name: np.asarray(value, np.int32) if isinstance(value, list) else value for name, value in row.items()}
 
 
-def _to_dataset(rows: Sequence[dict[str, Any]]) -> "Dataset":
+def _to_dataset(rows: Sequence[_ArrowRow]) -> "Dataset":
     """Return the rows as Arrow stores them, arrays end to end: `Dataset.from_list` would inspect every token."""
     import numpy as np
     import pyarrow as pa

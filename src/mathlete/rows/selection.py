@@ -8,15 +8,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Column = NDArray[Any]
+    """A column of the table of rows: a value of each row."""
+
 
 def hash_text(text: str) -> str:
     """Return a key that is equal for texts that differ only in white space."""
     return hashlib.blake2b(" ".join(text.split()).encode(), digest_size=8).hexdigest()
 
 
-def mark_duplicates(
-    problems: "Sequence[object] | NDArray[Any]", traces: "Sequence[str] | NDArray[Any]"
-) -> "NDArray[np.bool_]":
+def mark_duplicates(problems: "Sequence[object] | Column", traces: "Sequence[str] | Column") -> "NDArray[np.bool_]":
     """Return True for each row whose problem and trace an earlier row has."""
     import numpy as np
 
@@ -28,8 +29,8 @@ def mark_duplicates(
 
 
 def choose_traces(
-    problems: "Sequence[str] | NDArray[Any]",
-    lengths: "Sequence[int] | NDArray[Any]",
+    problems: "Sequence[str] | Column",
+    lengths: "Sequence[int] | Column",
     *,
     shortest: int | None = None,
     longest_under: int | None = None,
