@@ -29,7 +29,7 @@ demo: setup
 	$(PY) -m train math --model pocket --run runs/demo-train
 	$(PY) -m eval pocket_val --model pocket --run runs/demo-base
 	$(PY) -m eval pocket_val --model runs/demo-train/export --run runs/demo-tuned
-	$(PY) -m eval table runs/demo-base runs/demo-tuned --train runs/demo-train --out runs/demo.json
+	$(PY) -m eval compare runs/demo-base runs/demo-tuned --train runs/demo-train --out runs/demo.json
 	$(PY) -m eval report runs/demo-base runs/demo-tuned runs/demo-train --out runs/demo-report/report.html
 	$(MAKE) --no-print-directory demo-submit
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 import tyro
 
 from mathlete.problems import Problem
-from mathlete.replay.outcomes import Grid, Submissions, outcomes
-from mathlete.replay.sampler import ReplaySampler
-from mathlete.replay.simulation import Wall
+from mathlete.replay import Grid, ReplaySampler, Submissions, Wall, replay_pool
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Pool
 from mathlete.solve.clock import VirtualClock
@@ -69,7 +67,7 @@ def seconds_of(pool: Pool, settings: BenchSettings, stops: tuple[str, ...], wall
     grid = Grid(n=(settings.n,), max_tokens=(1000,), stop=stops, vote=("majority",), walls=walls)
     submissions = Submissions(simulations=settings.simulations, questions=50, slots=None, seed=0)
     started = time.perf_counter()
-    outcomes(pool, grid, submissions)
+    replay_pool(pool, grid, submissions)
     return time.perf_counter() - started
 
 
@@ -95,7 +93,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
     clocked = seconds_of(pool, settings, ("beta95+exact",), (clock,))
     grid = seconds_of(pool, settings, RULES, (None, clock))
     plain = plain_seconds(pool, settings)
-    found: dict[str, object] = {
+    figures: dict[str, object] = {
         "simulations": settings.simulations,
         "seconds_one_policy": round(one, 2),
         "seconds_one_policy_with_clock": round(clocked, 2),
@@ -103,8 +101,8 @@ def main(settings: BenchSettings) -> dict[str, object]:
         "seconds_plain_loop": round(plain, 1),
         "ratio": round(plain / one, 1),
     }
-    print(found)
-    return found
+    print(figures)
+    return figures
 
 
 if __name__ == "__main__":

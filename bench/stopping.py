@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import tyro
 
 from mathlete.problems import Problem
-from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes
+from mathlete.replay import Grid, Outcome, Submissions, replay_pool
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Pool
 
@@ -63,12 +63,13 @@ def recording(pace: float) -> Pool:
 
 def tried(pool: Pool, settings: BenchSettings) -> list[Outcome]:
     grid = Grid(n=(settings.n,), max_tokens=(1,), stop=RULES, vote=("majority",), walls=(None,))
-    return outcomes(pool, grid, Submissions(simulations=settings.simulations, questions=50, slots=None, seed=0))
+    submissions = Submissions(simulations=settings.simulations, questions=50, slots=None, seed=0)
+    return replay_pool(pool, grid, submissions).outcomes
 
 
 def main(settings: BenchSettings) -> dict[str, object]:
     rows: dict[str, list[str]] = {rule: [] for rule in RULES}
-    found: dict[str, object] = {}
+    figures: dict[str, object] = {}
     for name, pace in PACES.items():
         pool = recording(pace)
         bias = pool.finish_order
@@ -78,14 +79,14 @@ def main(settings: BenchSettings) -> dict[str, object]:
             rows[outcome.stop].append(
                 f"{outcome.change.value:+6.2f} / {saved.arrivals:4.0%} / {saved.wall_s:4.0%} / {saved.generated_s:4.0%}"
             )
-            found[f"{name}: {outcome.stop}"] = [round(outcome.change.value, 3), round(saved.wall_s, 3)]
+            figures[f"{name}: {outcome.stop}"] = [round(outcome.change.value, 3), round(saved.wall_s, 3)]
             if (name, outcome.stop) == ("no bias", "beta95+exact"):
-                found["ratio"] = round(1 / (1 - saved.wall_s), 2)
+                figures["ratio"] = round(1 / (1 - saved.wall_s), 2)
     print(f"change of 50 / arrivals / wall / generated seconds saved, n = {settings.n}")
     print(f"{'':18}" + "".join(f"{name:>32}" for name in PACES))
     for rule, cells in rows.items():
         print(f"{rule:18}" + "".join(f"{cell:>32}" for cell in cells))
-    return found
+    return figures
 
 
 if __name__ == "__main__":

@@ -1,23 +1,29 @@
 """`python -m eval compare`: two finished runs on the same problems, tested pair by pair."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from eval.replay import repair
+from eval.repair import repair_samples
 from mathlete.command import Command, console
+from mathlete.runs import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings:
-    """Two folders with problems.jsonl and samples.jsonl."""
+    """Two folders with problems.jsonl and samples.jsonl, and what was trained between them."""
 
     a: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A")]
-    """Run folder of the one."""
+    """Run folder of the first model, or of the base model."""
     b: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
-    """Run folder of the other, of which is asked whether it is better."""
+    """Run folder of the second model, which may be better, or of the tuned model."""
+    train: Path | None = None
+    """Run folder of the tuning that made B of A. Adds both models' scores on hard problems, maj@8, speed, and what the
+    exports lost; both runs must be finished, and of the same suite and n."""
+    out: Path | None = None
+    """JSON file to write the comparison to."""
     repair: bool = False
     """Cut half-written last lines off samples.jsonl first."""
     json: bool = False
@@ -25,28 +31,42 @@ class CompareSettings:
 
 
 def compare(settings: CompareSettings) -> dict[str, object]:
-    """Prints both scores of both runs with the paired test, and returns them."""
-    from mathlete.scoring import Pool, compare_runs
+    """Print both scores of both runs with the paired test, write and return them."""
+    from mathlete.scoring import Pool, compare_runs, compare_tuned
 
     out = console(json=settings.json)
     if settings.repair:
-        repair((settings.a, settings.b), say=out.print)
-    found = compare_runs(Pool.read([settings.a]), Pool.read([settings.b]))
-    out.print(found.table)
-    words = [row.in_words for row in found.scores]
-    if found.left_out:
-        words.append(f"{found.left_out} problems that only one of the runs has are left out")
-    if found.stopped_early:
-        words.append(f"a run stopped early: its pass@1 is over the samples that were in, and votes are over {found.k}")
-    for line in words:
-        out.print(line)
-    return {"a": str(settings.a), "b": str(settings.b), **asdict(found), "words": words}
+        repair_samples((settings.a, settings.b), say=out.print)
+    tuning = compare_tuned(base=settings.a, tuned=settings.b, train=settings.train) if settings.train else None
+    comparison = compare_runs(Pool.read([settings.a]), Pool.read([settings.b]))
+    sentences = comparison.describe()
+    content = {"a": str(settings.a), "b": str(settings.b), **comparison.to_json(), "words": sentences}
+
+    out.print(comparison.to_table())
+    for sentence in sentences:
+        out.print(sentence)
+    if tuning:
+        out.print(tuning.to_table())
+        out.print(tuning.describe())
+        out.print(f"training run: {tuning.train_run}")
+        content |= tuning.to_json()
+    if settings.out:
+        write_json(settings.out, content)
+        out.print(f"comparison: {settings.out}")
+    return {"run": str(settings.b), **content} if tuning else content
 
 
 COMPARE_COMMAND = Command(
     settings=CompareSettings,
     run=compare,
     help="Tests whether run B is better than run A on the same problems, or says how many more would tell.\n\n"
-    "Examples:\n\npython -m eval compare runs/base runs/tuned\n\n"
-    "python -m eval compare runs/base runs/tuned --json",
+    "Examples:\n\npython -m eval compare runs/base runs/tuned --json\n\n"
+    "python -m eval compare runs/base runs/tuned --train runs/train --out runs/compared.json",
+)
+TABLE_COMMAND = Command(
+    settings=CompareSettings,
+    run=compare,
+    help="The old name of `compare`, which takes the same words and does the same.\n\n"
+    "Examples:\n\npython -m eval compare runs/base runs/tuned --train runs/train --out runs/compared.json\n\n"
+    "python -m eval compare runs/base runs/tuned --train runs/train --out runs/compared.json --json",
 )

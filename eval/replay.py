@@ -2,26 +2,24 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
 from mathlete.errors import UserError, require
-from mathlete.jsonl import JsonLines
-from mathlete.runs import Step, read_json, run_step, write_json
+from mathlete.runs import read_json, run_step, write_json
 
 REPLAY = "replay.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplaySettings:
-    """Which recorded samples, which policies: all combinations of n, cap, stop, vote and budget are tried."""
+class PolicyWords:
+    """The policies: all combinations of these are tried."""
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
-    """Folders with problems.jsonl and samples.jsonl; several of one model, with different seeds, are pooled."""
     n: tuple[int, ...] = ()
     """Samples a problem; default: a quarter of those recorded, at least 4."""
     max_tokens: tuple[int, ...] = ()
@@ -33,6 +31,12 @@ class ReplaySettings:
     budget: tuple[str, ...] = ("none",)
     """Clocks of a submission: none, SECONDS (each question gets 5/6 to 5/2 of an even share),
     SECONDS:FLOOR:CEILING, or SECONDS:free (no allowances; an overrun loses all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationSettings:
+    """The submissions."""
+
     questions: int | None = None
     """Questions of a submission; default: 50, or all problems where there are fewer."""
     simulations: int = 10_000
@@ -41,99 +45,93 @@ class ReplaySettings:
     """Samples of a problem that run at once; default: all n."""
     seed: int = 0
     """Another seed draws other samples and questions."""
-    out: Path | None = None
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        require(
+            ("questions", self.questions, self.questions is None or self.questions >= 1, "at least 1"),
+            ("simulations", self.simulations, self.simulations >= 1, "at least 1"),
+            ("slots", self.slots, self.slots is None or self.slots >= 1, "at least 1"),
+            cure="leave it out",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings:
+    """Which recorded samples, which policies, which submissions."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
+    """Folders with problems.jsonl and samples.jsonl; several of one model, with different seeds, are pooled."""
+    policies: Annotated[PolicyWords, tyro.conf.arg(name="")] = field(default_factory=PolicyWords)
+    simulation: Annotated[SimulationSettings, tyro.conf.arg(name="")] = field(default_factory=SimulationSettings)
+    run: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
     """Folder for replay.json and replay.png; default: runs/replay-RUN."""
     repair: bool = False
     """Cut a half-written last line off samples.jsonl first."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
+    @property
+    def folder(self) -> Path:
+        """The replay's folder."""
+        return self.run or Path("runs") / f"replay-{'-'.join(folder.resolve().name for folder in self.runs)}"
+
 
 def replay(settings: ReplaySettings) -> dict[str, object]:
-    """Prints what each policy would score and cost, writes it, and returns it."""
-    questions, simulations, slots = settings.questions, settings.simulations, settings.slots
-    require(
-        ("questions", questions, questions is None or questions >= 1, "at least 1"),
-        ("simulations", simulations, simulations >= 1, "at least 1"),
-        ("slots", slots, slots is None or slots >= 1, "at least 1"),
-        cure="leave it out",
-    )
+    """Print what each policy would score and cost, write it, and return it."""
+    from mathlete.replay import Replay
+
+    settings.simulation.check()
     out = console(json=settings.json)
     if settings.repair:
-        repair(settings.runs, say=out.print)
-    step = _carry_out(settings, say=out.print)
-    found = read_json(step.folder / REPLAY)
-    out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
-    return {"run": str(step.folder), **found}
-
-
-def repair(folders: tuple[Path, ...], *, say: Callable[[str], None]) -> None:
-    """Cuts half-written last lines off the runs' samples, and says so."""
-    for folder in folders:
-        if dropped := JsonLines(folder / "samples.jsonl").cut_half_line():
-            say(f"{folder}: dropped a half-written last line of samples.jsonl ({dropped} bytes)")
-
-
-def _carry_out(settings: ReplaySettings, *, say: Callable[..., None]) -> Step:
-    from dataclasses import asdict
-
-    facts = {key: value for key, value in asdict(settings).items() if key not in ("runs", "out", "repair", "json")}
+        repair_samples(settings.runs, say=out.print)
     missing = [folder for folder in settings.runs if not folder.is_dir()]
     if missing or not settings.runs:
         raise UserError("a run that is replayed must be a folder", value=[*map(str, missing)], cure="check the path")
-    return run_step(
+    # Flat and as text, whatever the groups of flags: the key of a finished replay is made of these.
+    words = {**asdict(settings.policies), **asdict(settings.simulation)}
+    step = run_step(
         "replay",
-        folder=settings.out or Path("runs") / f"replay-{'-'.join(folder.resolve().name for folder in settings.runs)}",
+        folder=settings.folder,
         inputs={str(folder): folder for folder in settings.runs},
-        settings={key: str(value) for key, value in facts.items()},
-        build=lambda folder: _build(folder, settings, say=say),
+        settings={key: str(value) for key, value in words.items()},
+        build=lambda folder: replay_runs(folder, settings, say=out.print),
     )
+    content = Replay.from_json(read_json(step.folder / REPLAY)).to_json()
+    out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
+    return {"run": str(step.folder), **content}
 
 
-def _build(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
-    from dataclasses import asdict
-
-    from mathlete.replay.outcomes import Grid, Submissions, outcomes, wall_from
-    from mathlete.replay.simulation import usual_n
-    from mathlete.replay.tables import outcome_table, plot_outcomes, policy_json, replay_in_words
+def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
+    """Replay the runs into a folder; returns the step's figures."""
+    from mathlete.replay import Grid, Submissions, parse_wall, replay_pool, usual_n
     from mathlete.scoring import Pool
 
-    started = time.monotonic()
+    began = time.monotonic()
     pool = Pool.read(settings.runs)
-    questions = settings.questions or min(50, len(pool.problems))
+    policies, simulation = settings.policies, settings.simulation
+    questions = simulation.questions or min(50, len(pool.problems))
     grid = Grid(
-        n=settings.n or usual_n(pool),
-        max_tokens=settings.max_tokens or (max(1, pool.longest),),
-        stop=settings.stop,
-        vote=settings.vote,
-        walls=tuple(wall_from(words, questions=questions) for words in settings.budget),
+        n=policies.n or usual_n(pool),
+        max_tokens=policies.max_tokens or (max(1, pool.longest),),
+        stop=policies.stop,
+        vote=policies.vote,
+        walls=tuple(parse_wall(words, questions=questions) for words in policies.budget),
     )
     submissions = Submissions(
-        simulations=settings.simulations, questions=questions, slots=settings.slots, seed=settings.seed
+        simulations=simulation.simulations, questions=questions, slots=simulation.slots, seed=simulation.seed
     )
     with progress("replay") as bar:
         task = bar.add_task("policies", total=grid.size)
-        found = outcomes(pool, grid, submissions, on_outcome=lambda: bar.advance(task))
-    seconds = round(time.monotonic() - started, 3)
-    words = replay_in_words(found, pool, submissions)
-    bias = pool.finish_order
-    content = {
-        "simulations": settings.simulations,
-        "seconds": seconds,
-        "policies": [policy_json(outcome) for outcome in found],
-        "questions": questions,
-        "problems": len(pool.problems),
-        "recorded_per_problem": pool.fewest,
-        "finish_order": bias and asdict(bias),
-        "words": words,
-    }
-    write_json(folder / REPLAY, content)
-    plot_outcomes(found, pool, folder / "replay.png")
-    # At its own width: a narrower screen wraps it, but no figure is lost.
-    say(outcome_table(found, pool, submissions), width=260, crop=False)
-    for line in words:
-        say(line)
-    return {"seconds": seconds, "policies": len(found)}
+        result = replay_pool(pool, grid, submissions, began=began, on_outcome=lambda: bar.advance(task))
+
+    write_json(folder / REPLAY, result.to_json())
+    result.plot(pool, folder / "replay.png")
+    # At its own width: a narrower screen wraps the table, but no figure is lost.
+    say(result.to_table(pool), width=260, crop=False)
+    for sentence in result.words:
+        say(sentence)
+    return {"seconds": result.seconds, "policies": len(result.outcomes)}
 
 
 REPLAY_COMMAND = Command(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from eval.replay import repair
+from eval.repair import repair_samples
 from mathlete.command import Command, busy, console
 from mathlete.runs import INSPECT, REPORT
 
@@ -18,8 +18,8 @@ class ReportSettings:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN…")]
     """Run folders of `python -m eval` or `python -m train math`; several stand side by side."""
     out: Path | None = None
-    """File to write, its pictures in plots/ beside it; default: report.html in the run, of several in
-    runs/report-RUN-RUN."""
+    """File to write, with the charts as PNG in plots/ beside it; default: report.html in the run, or for several runs
+    in runs/report-RUN-RUN."""
     repair: bool = False
     """Cut half-written last lines off samples.jsonl first."""
     json: bool = False
@@ -27,20 +27,21 @@ class ReportSettings:
 
 
 def report(settings: ReportSettings) -> dict[str, object]:
-    """Writes the report; returns where it is and its size."""
+    """Write the report; return its path and size."""
     from mathlete.report import write_report
 
     out = console(json=settings.json)
     if settings.repair:
-        repair(settings.runs, say=out.print)
+        repair_samples(settings.runs, say=out.print)
     with busy("report"):
-        written = write_report(settings.runs, out=settings.out or _beside(settings.runs))
+        written = write_report(settings.runs, out=settings.out or default_report(settings.runs))
     size = written.stat().st_size
     out.print(f"{written}: {size / 1e6:.1f} MB")
     return {"report": str(written), "bytes": size, "runs": [*map(str, settings.runs)]}
 
 
-def _beside(runs: tuple[Path, ...]) -> Path:
+def default_report(runs: tuple[Path, ...]) -> Path:
+    """Where the report of these runs goes if no file is named."""
     if len(runs) == 1:
         return runs[0] / REPORT
     return Path("runs") / f"report-{'-'.join(folder.resolve().name for folder in runs)}" / REPORT
@@ -68,11 +69,12 @@ class InspectSettings:
 
 
 def inspect(settings: InspectSettings) -> dict[str, object]:
-    """Writes the log; returns where it is."""
-    from mathlete.scoring import EvalRun, write_inspect_log
+    """Write the log; return its path."""
+    from mathlete.scoring import EvalRun
 
     run = EvalRun.read(settings.run)
-    log = write_inspect_log(run, settings.out or settings.run / INSPECT / f"{run.found['suite']}.eval")
+    suite = run.results.facts.settings.suite if run.results.facts else run.name
+    log = run.write_inspect_log(settings.out or settings.run / INSPECT / f"{suite}.eval")
     console(json=settings.json).print(f"{log}: open it with `inspect view --log-dir {log.parent}`")
     return {"log": str(log), "run": str(settings.run)}
 

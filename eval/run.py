@@ -1,9 +1,8 @@
 """One evaluation run: the model on the suite into a folder of samples and scores, resumable after a kill."""
 
-import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,17 +11,18 @@ from mathlete.corpus import Suite
 from mathlete.engines import EngineSettings, OpenEngine, open_engine
 from mathlete.errors import UserError
 from mathlete.models import ModelSource
-from mathlete.problems import Problem, write_problems
-from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree, write_json
+from mathlete.problems import write_problems
+from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree
 from mathlete.sampling import Sample, SampleLog
+from mathlete.scoring import Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy, RealClock, Solution, solve_all, solve_in_turn
 
-SAMPLES, PROBLEMS, RESULTS, SPENT = "samples.jsonl", "problems.jsonl", "results.json", "spent.jsonl"
+SAMPLES, PROBLEMS, SPENT = "samples.jsonl", "problems.jsonl", "spent.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is run on what; the engine's threads, servers and workers change no score, nor does the folder."""
+    """What is run on what. Neither the folder nor the engine's threads, servers and workers change a score."""
 
     suite: Suite
     engine: EngineSettings
@@ -33,48 +33,24 @@ class Evaluation:
     """None: a name made of the settings, so that the same command goes on where it stopped."""
 
     @property
-    def settings(self) -> dict[str, object]:
-        """What the scores depend on, as JSON values."""
-        return {
-            "suite": self.suite.name,
-            "suite_sha": self.suite.sha256,
-            "problems": len(self.suite.problems),
-            "precision": self.engine.precision,
-            "policy": self.policy.to_json(),
-            **({"budget": asdict(self.budget)} if self.budget else {}),
-            **({"tools": asdict(self.engine.tools)} if self.engine.tools.turns else {}),
-            "engine": self.engine.name,
-            "model_sha": model_sha(self.engine.source),
-        }
+    def samples(self) -> int:
+        """Samples of all problems, where no rule stops early."""
+        return len(self.suite.problems) * self.policy.n
 
-    def carry_out(self, *, say: Callable[[str], None]) -> Step:
-        """Runs it, goes on with it, or skips it where it is done; returns the finished step.
-
-        Raises:
-            UserError: the model cannot be asked these problems, or the folder holds something else.
-        """
-        _check_askable(self)
-        settings, source = self.settings, self.engine.source
-        name = f"eval-{self.suite.name}-{Path(source.name).name}-{sha256_json(settings)[:8]}"
-        step = run_step(
-            "eval",
-            folder=self.folder or Path("runs") / name,
-            inputs={"model": source.folder} if source.folder else {},
-            settings=settings,
-            build=lambda folder: _build(folder, self, settings, say=say),
+    @property
+    def settings(self) -> RunSettings:
+        """What the scores depend on."""
+        return RunSettings(
+            suite=self.suite.name,
+            suite_sha=self.suite.sha256,
+            problems=len(self.suite.problems),
+            precision=self.engine.precision,
+            policy=self.policy,
+            budget=self.budget,
+            tools=asdict(self.engine.tools) if self.engine.tools.turns else None,
+            engine=self.engine.name,
+            model_sha=model_sha(self.engine.source),
         )
-        _report(step, say=say)
-        return step
-
-
-def _report(step: Step, *, say: Callable[[str], None]) -> None:
-    # After the manifest, whose facts it shows; the run is done without it.
-    file = step.folder / REPORT
-    if not step.skipped or not file.exists():
-        from mathlete.report import write_report
-
-        with busy("report"):
-            say(f"report: {write_report([step.folder], out=file)}")
 
 
 def model_sha(source: ModelSource) -> str:
@@ -82,57 +58,109 @@ def model_sha(source: ModelSource) -> str:
     return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{source.hub_commit()}"
 
 
-def _check_askable(evaluation: Evaluation) -> None:
+def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Step:
+    """Run an evaluation, continue it, or skip it where it is done; returns the finished step.
+
+    Raises:
+        UserError: a problem does not fit the model, or the folder holds something else.
+    """
     # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
+    check_prompts_fit(evaluation)
+    settings, source = evaluation.settings, evaluation.engine.source
+    name = f"eval-{settings.suite}-{Path(source.name).name}-{sha256_json(settings.to_json())[:8]}"
+    step = run_step(
+        "eval",
+        folder=evaluation.folder or Path("runs") / name,
+        inputs={"model": source.folder} if source.folder else {},
+        settings=settings.to_json(),
+        build=lambda folder: draw_and_score(folder, evaluation, settings, say=say),
+    )
+    # The report shows the manifest, so it comes after it; it is no part of what the manifest vouches for.
+    if not step.skipped or not (step.folder / REPORT).exists():
+        write_run_report(step.folder, say=say)
+    return step
+
+
+def check_prompts_fit(evaluation: Evaluation) -> None:
+    """Raise UserError where a problem's prompt leaves no room in the model's context."""
     prompts, context = evaluation.engine.prompts, evaluation.engine.source.context_tokens()
     for problem in evaluation.suite.problems:
         prompts.fitting_ids(problem, context=context)
 
 
-def _build(
-    folder: Path, evaluation: Evaluation, settings: dict[str, object], *, say: Callable[[str], None]
+def write_run_report(folder: Path, *, say: Callable[[str], None]) -> None:
+    """Write the report of a finished run into its folder."""
+    from mathlete.report import write_report
+
+    with busy("report"):
+        say(f"report: {write_report([folder], out=folder / REPORT)}")
+
+
+def draw_and_score(
+    folder: Path, evaluation: Evaluation, settings: RunSettings, *, say: Callable[[str], None]
 ) -> dict[str, object]:
-    from mathlete.scoring.grading import grade
-    from mathlete.scoring.harness import LM_EVAL, harness_results
-    from mathlete.scoring.results import results
+    """Fill the run's folder: its problems, samples and scores. Returns the step's figures."""
+    began = time.time()
+    write_problems(folder / PROBLEMS, evaluation.suite.problems)
+    drawn = draw_samples(folder, evaluation, say=say)
+    code = code_state()
+    facts = RunFacts(
+        settings=settings,
+        n=evaluation.policy.n,
+        model=evaluation.engine.source.name,
+        engine_facts=drawn.engine_facts,
+        prompt_sha=evaluation.engine.prompts.sha256,
+        commit=str(code["commit"]),
+        dirty=bool(code["dirty"]),
+        seconds=round(drawn.seconds, 3),
+        tokens_per_s=round(drawn.tokens / drawn.seconds, 1) if drawn.tokens else None,
+        resumed_samples=drawn.resumed_samples,
+    )
+    Results.of(grade(evaluation.suite.problems, drawn.solutions), facts).write(folder, began=began)
+    return {
+        "seconds": facts.seconds,
+        "tokens_per_s": facts.tokens_per_s,
+        "resumed_samples": facts.resumed_samples,
+    }
 
-    problems, date = evaluation.suite.problems, time.time()
-    write_problems(folder / PROBLEMS, problems)
-    with SampleLog(folder / SAMPLES) as samples, ExitStack() as opened:
-        _check_recorded(samples, evaluation)
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """All problems solved."""
+
+    solutions: list[Solution]
+    engine_facts: dict[str, object]
+    tokens: int
+    """Of the samples drawn now, without those that were recorded before."""
+    seconds: float
+    resumed_samples: int
+
+
+def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], None]) -> Drawn:
+    """Draw the samples that the folder lacks, and solve all problems with them."""
+    with SampleLog(folder / SAMPLES) as samples:
+        check_recorded(samples, evaluation)
         engine = open_engine(evaluation.engine)
-        opened.enter_context(closing(engine.sampler))
-        total = len(problems) * evaluation.policy.n
-        _tell_resumed(samples, total=total, say=say)
-        started = time.monotonic()
-        with noting(lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {total} samples"]):
-            solutions, tokens = _draw(evaluation, engine, samples, spent=folder / SPENT)
-        seconds = time.monotonic() - started
-        figures: dict[str, object] = {
-            "seconds": round(seconds, 3),
-            "tokens_per_s": round(tokens / seconds, 1) if tokens else None,
-            "resumed_samples": len(samples.recorded),
-        }
-        facts = {
-            **settings,
-            "n": evaluation.policy.n,
-            "model": evaluation.engine.source.name,
-            **engine.facts,
-            "prompt_sha": evaluation.engine.prompts.sha256,
-            **{key: value for key, value in code_state().items() if key in ("commit", "dirty")},
-            **figures,
-        }
-    found = results(grade(problems, solutions), facts)
-    write_json(folder / RESULTS, found)
-    write_json(folder / LM_EVAL, harness_results(found, date=date))
-    return figures
+        with closing(engine.sampler):
+            if samples.dropped_bytes:
+                say(f"dropped a half-written last line of {SAMPLES} ({samples.dropped_bytes} bytes)")
+            if samples.recorded:
+                say(f"going on: {len(samples.recorded)} of {evaluation.samples} samples are there")
+            score = RunningScore(evaluation.suite.problems, samples.recorded)
+            started = time.monotonic()
+            with noting(lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {evaluation.samples} samples"]):
+                solutions = solve_problems(evaluation, engine, samples, score, spent=folder / SPENT)
+            return Drawn(
+                solutions=solutions,
+                engine_facts=dict(engine.facts),
+                tokens=score.new_tokens,
+                seconds=time.monotonic() - started,
+                resumed_samples=len(samples.recorded),
+            )
 
 
-def _lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n")
-
-
-def _check_recorded(samples: SampleLog, evaluation: Evaluation) -> None:
+def check_recorded(samples: SampleLog, evaluation: Evaluation) -> None:
+    """Raise UserError where a recorded sample is not one that this run would draw."""
     ids, policy = {problem.id for problem in evaluation.suite.problems}, evaluation.policy
     for sample in samples.recorded:
         seed = policy.sample_seed(problem_id=sample.problem_id, index=sample.index)
@@ -144,26 +172,20 @@ def _check_recorded(samples: SampleLog, evaluation: Evaluation) -> None:
             )
 
 
-def _tell_resumed(samples: SampleLog, *, total: int, say: Callable[[str], None]) -> None:
-    if samples.dropped_bytes:
-        say(f"dropped a half-written last line of {SAMPLES} ({samples.dropped_bytes} bytes)")
-    if samples.recorded:
-        say(f"going on: {len(samples.recorded)} of {total} samples are there")
-
-
-def _draw(evaluation: Evaluation, engine: OpenEngine, samples: SampleLog, *, spent: Path) -> tuple[list[Solution], int]:
-    """The solutions, and the tokens that were drawn for them now."""
+def solve_problems(
+    evaluation: Evaluation, engine: OpenEngine, samples: SampleLog, score: RunningScore, *, spent: Path
+) -> list[Solution]:
+    """Solve the problems, with a progress bar: one after another under a shared clock, else side by side."""
     problems, policy = evaluation.suite.problems, evaluation.policy
-    score = _RunningScore(problems, samples.recorded)
     with progress("eval") as bar:
-        task = bar.add_task(score.words, total=len(problems) * policy.n, completed=score.samples)
+        task = bar.add_task(score.describe(), total=evaluation.samples, completed=score.samples)
 
         def on_sample(sample: Sample) -> None:
             score.add(sample)
-            bar.update(task, advance=1, description=score.words)
+            bar.update(task, advance=1, description=score.describe())
 
         if evaluation.budget is not None:
-            solutions = solve_in_turn(
+            return solve_in_turn(
                 problems,
                 sampler=engine.sampler,
                 clock=RealClock(),
@@ -173,42 +195,17 @@ def _draw(evaluation: Evaluation, engine: OpenEngine, samples: SampleLog, *, spe
                 budget=evaluation.budget,
                 on_sample=on_sample,
             )
-        else:
-            solutions = solve_all(
-                problems,
-                sampler=engine.sampler,
-                clock=RealClock(),
-                policy=policy,
-                samples=samples,
-                on_sample=on_sample,
-                # Two batches' worth, so that rows that leave find others waiting.
-                at_once=min(len(problems), 2 * engine.rows // policy.fewest_samples + 2),
-            )
-    return solutions, score.new_tokens
+        return solve_all(
+            problems,
+            sampler=engine.sampler,
+            clock=RealClock(),
+            policy=policy,
+            samples=samples,
+            on_sample=on_sample,
+            # Samples for two batches: rows of the batch that become free are filled at once.
+            at_once=min(len(problems), 2 * engine.rows // policy.fewest_samples + 2),
+        )
 
 
-class _RunningScore:
-    """Right samples so far, for the progress bar."""
-
-    def __init__(self, problems: Iterable[Problem], recorded: Iterable[Sample]) -> None:
-        self._golds = {problem.id: problem.gold for problem in problems}
-        self._lock = threading.Lock()
-        self.samples = self._right = self.new_tokens = 0
-        for sample in recorded:
-            self.add(sample)
-        self.new_tokens = 0
-
-    def add(self, sample: Sample) -> None:
-        """Counts one sample; called from the solver threads."""
-        from mathlete.scoring.grading import judge
-
-        right = judge(sample.answer, gold=self._golds[sample.problem_id]) == "equal"
-        with self._lock:
-            self.samples += 1
-            self._right += right
-            self.new_tokens += sample.tokens
-
-    @property
-    def words(self) -> str:
-        """Samples right so far."""
-        return f"right {self._right / self.samples:.1%}" if self.samples else "right –"
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n")

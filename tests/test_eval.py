@@ -13,8 +13,10 @@ import pytest
 import tyro
 
 from eval.__main__ import COMMANDS, EVALUATE
+from eval.replay import ReplaySettings
+from eval.settings import EvalSettings
 from mathlete.problems import Problem, read_problems, write_problems
-from mathlete.replay.outcomes import wall_from
+from mathlete.replay import parse_wall
 from mathlete.sampling.record import read_samples
 from mathlete.solve.policy import Policy
 from mathlete.solve.stopping import stopping_rule
@@ -222,11 +224,14 @@ def train_run(folder: Path) -> Path:
     return folder
 
 
-def test_table_puts_base_beside_tuned(recorded: Recorded, workdir: Path, evaluate: CommandLine) -> None:
-    for name, told in (("base", recorded.first), ("tuned", recorded.other)):
-        shutil.copytree(recorded.folder / told["run"], name)
-    base, tuned = (json.loads(Path(name, "results.json").read_text()) for name in ("base", "tuned"))
-    shown = evaluate("table", "base", "tuned", "--train", train_run(Path("train")), "--out", "demo.json", "--json")
+@pytest.mark.parametrize("name", ["compare", "table"])
+def test_compare_puts_base_beside_tuned_by_its_old_name_too(
+    recorded: Recorded, workdir: Path, evaluate: CommandLine, name: str
+) -> None:
+    for folder, told in (("base", recorded.first), ("tuned", recorded.other)):
+        shutil.copytree(recorded.folder / told["run"], folder)
+    base, tuned = (json.loads(Path(folder, "results.json").read_text()) for folder in ("base", "tuned"))
+    shown = evaluate(name, "base", "tuned", "--train", train_run(Path("train")), "--out", "demo.json", "--json")
     assert shown.code == 0
     table = json.loads(Path("demo.json").read_text())
     assert shown.result == {"run": "tuned", **table}
@@ -241,9 +246,14 @@ def test_table_puts_base_beside_tuned(recorded: Recorded, workdir: Path, evaluat
     assert set(table["base"]) == {"pass_at_1", "pass_at_1_se", "maj_at_8", "maj_at_8_interval", "easy_pass_at_1",
                                   "tokens_per_s", "seconds", "run"}  # fmt: skip
     assert "paired 95% interval" in " ".join(shown.stderr.split())
+    assert [score["score"] for score in table["scores"]] == ["pass@1", "maj@8"]
+    plain = evaluate("compare", "base", "tuned", "--json").result
+    assert plain == {key: table[key] for key in plain}
+    assert "base" not in plain
 
 
-def test_table_refuses_what_does_not_compare(run: Path, evaluate: CommandLine) -> None:
+@pytest.mark.parametrize("name", ["compare", "table"])
+def test_a_training_between_what_does_not_compare_is_refused(run: Path, evaluate: CommandLine, name: str) -> None:
     run.rename("eight")
     assert evaluate("six.jsonl", "--model", "pocket", "--n", 2, "--run", "two").code == 0
     train_run(Path("train"))
@@ -253,7 +263,7 @@ def test_table_refuses_what_does_not_compare(run: Path, evaluate: CommandLine) -
         (["eight", "none", "--train", "train"], "a finished run has its manifest.json, got none in none"),
         (["eight", "eight", "--train", "none"], "--train must be a finished training run"),
     ):
-        assert message in evaluate("table", *words, "--out", "demo.json").refusal
+        assert message in evaluate(name, *words, "--out", "demo.json").refusal
         assert not Path("demo.json").exists()
 
 
@@ -264,11 +274,13 @@ def test_every_command_of_the_solving_page_is_one_that_eval_takes(root: Path) ->
     for words in commands:
         command = COMMANDS.get(words[0], EVALUATE)
         settings: Any = tyro.cli(command.settings, args=words[1:] if words[0] in COMMANDS else words)
-        Policy().with_words(getattr(settings, "policy", "all"))
-        for budget in getattr(settings, "budget", ()):
-            wall_from(budget, questions=50)
-        for stop in getattr(settings, "stop", ()):
-            stopping_rule(stop)
+        if isinstance(settings, EvalSettings):
+            Policy().with_words(settings.solving.policy)
+        if isinstance(settings, ReplaySettings):
+            for budget in settings.policies.budget:
+                parse_wall(budget, questions=50)
+            for stop in settings.policies.stop:
+                stopping_rule(stop)
 
 
 @pytest.mark.slow

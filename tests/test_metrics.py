@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.metrics import (
+    Interval,
     bootstrap,
     calibration,
     calibration_error,
@@ -19,10 +21,11 @@ from mathlete.metrics import (
 )
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample
-from mathlete.scoring.comparison import difference_in_words
-from mathlete.scoring.grading import Graded, Verdict, grade
-from mathlete.scoring.results import results, scores
-from mathlete.scoring.tables import in_words
+from mathlete.scoring import Graded, Results, grade
+from mathlete.scoring.comparison import describe_difference
+from mathlete.scoring.grading import Grade
+from mathlete.scoring.results import describe_scores
+from mathlete.scoring.scores import Counts, Scores
 from mathlete.solve.solver import Solution
 from mathlete.solve.voting import count_votes
 
@@ -137,17 +140,17 @@ def graded(gold: str, *answers: str | None, subset: str = "") -> Graded:
 
 def test_grading_tells_right_wrong_and_none() -> None:
     found = graded("7", "7", "8", None, "7.0")
-    wanted: tuple[Verdict, ...] = ("equal", "different", "none", "equal")
+    wanted: tuple[Grade, ...] = ("equal", "different", "none", "equal")
     assert (found.verdicts, found.verdict, found.right) == (wanted, "equal", 2)
     assert (found.labels, found.right_labels) == ([0, 1, None, 0], {0})
     assert found.pass_at(1) == 0.5
 
 
 def test_scores_by_hand() -> None:
-    found = scores([graded("7", "7", "7"), graded("7", "8", None)])
-    assert (found["pass_at_1"], found["maj_at_k"], found["k"]) == (0.5, 0.5, 2)
-    assert (found["right"], found["unanswered"], found["samples"], found["tokens"]) == (2, 1, 4, 40)
-    assert found["pass_at_1_se"] == pytest.approx(0.5)
+    scores = Scores.of([graded("7", "7", "7"), graded("7", "8", None)])
+    assert (scores.pass_at_1, scores.maj_at_k.value, scores.k) == (0.5, 0.5, 2)
+    assert scores.counts == Counts(samples=4, right=2, unknown=0, unanswered=1, capped=0, tokens=40)
+    assert scores.pass_at_1_se == pytest.approx(0.5)
 
 
 def test_results_split_by_group_and_subset() -> None:
@@ -156,23 +159,18 @@ def test_results_split_by_group_and_subset() -> None:
         graded("1", "2", subset="hard/pow"),
         graded("1", "1", subset="easy/sum"),
     ]
-    found = results(items, {"suite": "x"})
-    groups, subsets = found["groups"], found["subsets"]
-    assert isinstance(groups, dict)
-    assert isinstance(subsets, dict)
-    assert {name: row["pass_at_1"] for name, row in groups.items()} == {"easy": 1.0, "hard": 0.5}
-    assert sorted(subsets) == ["easy/sum", "hard/gcd", "hard/pow"]
-    assert (found["fallbacks"], found["ended"]) == (0, {"all": 3})
-    assert results([graded("1", "1")], {})["groups"] == {}
+    results = Results.of(items, None)
+    assert {name: part.pass_at_1 for name, part in results.groups.items()} == {"easy": 1.0, "hard": 0.5}
+    assert sorted(results.subsets) == ["easy/sum", "hard/gcd", "hard/pow"]
+    assert (results.scores.fallbacks, results.ended) == (0, {"all": 3})
+    assert Results.of([graded("1", "1")], None).groups == {}
 
 
 def test_a_problem_without_answer_or_samples_is_a_fallback_and_counts_as_not_right() -> None:
-    found = results([graded("1", "1"), graded("2", None), graded("3")], {})
-    assert (found["fallbacks"], found["maj_at_k"], found["pass_at_1"]) == (
-        2,
-        pytest.approx(1 / 3),
-        pytest.approx(1 / 3),
-    )
+    scores = Scores.of([graded("1", "1"), graded("2", None), graded("3")])
+    assert scores.fallbacks == 2
+    assert scores.maj_at_k.value == pytest.approx(1 / 3)
+    assert scores.pass_at_1 == pytest.approx(1 / 3)
 
 
 @given(votes=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
@@ -197,10 +195,11 @@ def test_random_signs_come_near_the_exact_binomial() -> None:
 
 
 def test_words_are_honest() -> None:
-    base = {"samples": 20, "unanswered": 0, "capped": 0, "unknown": 2, "problems": 10}
-    assert "read the interval" in in_words({**base, "right": 3})
-    assert "2 could not be judged (counted as not right)" in in_words({**base, "right": 3})
+    counts = Counts(samples=20, right=3, unknown=2, unanswered=0, capped=0, tokens=0)
+    scores = replace(Scores.of([graded("1", "1")]), counts=counts, problems=10)
+    assert "read the interval" in describe_scores(scores, cap="", stopped=0)
+    assert "2 could not be judged (counted as not right)" in describe_scores(scores, cap="", stopped=0)
 
 
 def test_worse_is_called_worse() -> None:
-    assert difference_in_words({"paired": {"difference": -0.1, "lo": -0.2, "hi": -0.05}}).endswith(": worse")
+    assert describe_difference(Interval(value=-0.1, lo=-0.2, hi=-0.05)).endswith(": worse")

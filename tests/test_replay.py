@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
-from mathlete.replay.outcomes import Grid, Outcome, Submissions, outcomes, wall_from
-from mathlete.replay.sampler import ReplaySampler
-from mathlete.replay.simulation import Wall, banks, draws, simulate
+from mathlete.replay import Grid, Outcome, ReplaySampler, Submissions, Wall, parse_wall, replay_pool
+from mathlete.replay.simulation import draw_samples, replay_draws, simulate
 from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.scoring import Pool
@@ -75,9 +74,9 @@ def test_a_row_of_the_replay_is_the_solve_loop_on_the_same_draw(
     stop: str, vote: Any, cap: int, slots: int | None, n: int, seed: int
 ) -> None:
     pooled = pool(3, n=12, seed=seed)
-    drawn = draws(pooled, n=9, rows=4, seed=seed)
+    drawn = draw_samples(pooled, n=9, rows=4, seed=seed)
     policy = Policy(n=n, stop=stop, vote=vote, sampling=SamplingConfig(max_tokens=cap))
-    bank = banks(pooled, drawn, policy=policy, stops=[stop], slots=slots)[stop]
+    bank = replay_draws(pooled, drawn, policy=policy, stops=[stop], slots=slots)[stop]
     for problem in range(3):
         for row in range(4):
             wanted = solved(pooled, problem, drawn[problem, row], policy, VirtualClock(), slots=slots)
@@ -91,9 +90,9 @@ def test_a_row_of_the_replay_is_the_solve_loop_on_the_same_draw(
 @pytest.mark.parametrize("wall_s", [90.0, 300.0, 5000.0])
 def test_a_submission_of_the_replay_is_the_solve_loop_under_the_same_budget(stop: str, wall_s: float) -> None:
     pooled = pool(6, n=12)
-    drawn = draws(pooled, n=8, rows=5, seed=3)
+    drawn = draw_samples(pooled, n=8, rows=5, seed=3)
     policy = Policy(n=8, stop=stop, sampling=SamplingConfig(max_tokens=10_000))
-    bank = banks(pooled, drawn, policy=policy, stops=[stop])[stop]
+    bank = replay_draws(pooled, drawn, policy=policy, stops=[stop])[stop]
     order, rows = np.array([[3, 0, 5, 1, 4, 2]]), np.array([[0, 1, 2, 3, 4, 0]])
     wall = Wall(wall_s=wall_s, floor_s=wall_s / 8, ceiling_s=wall_s / 3)
     got = simulate(bank, order, rows, wall=wall)
@@ -112,7 +111,7 @@ def test_a_submission_of_the_replay_is_the_solve_loop_under_the_same_budget(stop
 
 def test_draws_are_without_replacement_and_even() -> None:
     pooled = pool(2, n=6)
-    drawn = draws(pooled, n=4, rows=6000, seed=0)
+    drawn = draw_samples(pooled, n=4, rows=6000, seed=0)
     assert all(len(set(row)) == 4 for row in drawn[0])
     shares = np.bincount(drawn[0].ravel(), minlength=6) / 24_000
     assert shares == pytest.approx([1 / 6] * 6, abs=0.01)
@@ -120,26 +119,25 @@ def test_draws_are_without_replacement_and_even() -> None:
 
 def tried(pooled: Pool, *, walls: tuple[Wall | None, ...] = (None,), questions: int = 10, **grid: Any) -> list[Outcome]:
     asked: dict[str, Any] = {"n": (8,), "max_tokens": (100_000,), "stop": ("none",), "vote": ("majority",), **grid}
-    return outcomes(
-        pooled, Grid(walls=walls, **asked), Submissions(simulations=2000, questions=questions, slots=None, seed=0)
-    )
+    submissions = Submissions(simulations=2000, questions=questions, slots=None, seed=0)
+    return replay_pool(pooled, Grid(walls=walls, **asked), submissions).outcomes
 
 
 def test_score_of_one_sample_is_the_mean_of_pass_at_1_and_intervals_nest() -> None:
     pooled = pool(20, n=32)
     (one,) = tried(pooled, n=(1,))
     share = np.mean([item.verdicts.count("equal") / 32 for item in pooled.problems])
-    assert one.new_set.value == pytest.approx(10 * share, abs=0.15)
-    assert one.subset.value == pytest.approx(10 * share, abs=0.15)
-    widths = [interval.hi - interval.lo for interval in (one.new_set, one.subset, one.same_set)]
+    assert one.score.new_set.value == pytest.approx(10 * share, abs=0.15)
+    assert one.score.subset.value == pytest.approx(10 * share, abs=0.15)
+    widths = [interval.hi - interval.lo for interval in (one.score.new_set, one.score.subset, one.score.same_set)]
     assert widths == sorted(widths, reverse=True)
-    assert one.two_runs.value == pytest.approx(one.new_set.value, abs=0.15)
+    assert one.score.two_runs.value == pytest.approx(one.score.new_set.value, abs=0.15)
 
 
 def test_exact_stop_costs_nothing_and_saves_something() -> None:
     _, exact = tried(pool(12, n=32), stop=("none", "exact"))
     assert (exact.change.value, exact.change.lo, exact.change.hi) == (0, 0, 0)
-    assert exact.safe
+    assert exact.is_safe(questions=10)
     assert 0 < exact.saved.arrivals < 1
     assert exact.saved.wall_s > exact.saved.generated_s > 0
 
@@ -151,27 +149,27 @@ def test_finish_order_bias_is_told_and_makes_loose_rules_unsafe() -> None:
     assert last.hi < 0.5
     assert none.lo < 0.5 < none.hi
     exact, loose = tried(early, stop=("exact", "votes2"), n=(12,))
-    assert exact.safe
+    assert exact.is_safe(questions=10)
     assert loose.change.hi < 0
-    assert not loose.safe
+    assert not loose.is_safe(questions=10)
 
 
 def test_overrun_loses_all_and_allowances_prevent_it() -> None:
     pooled = pool(10, n=16)
     (whole,) = tried(pooled)
     half = whole.submission_s / 2
-    free, shared = tried(pooled, walls=(Wall(wall_s=half), wall_from(f"{half}", questions=10)))
-    assert (free.p_overrun, free.new_set.value, free.two_runs.value) == (1, 0, 0)
+    free, shared = tried(pooled, walls=(Wall(wall_s=half), parse_wall(f"{half}", questions=10)))
+    assert (free.p_overrun, free.score.new_set.value, free.score.two_runs.value) == (1, 0, 0)
     assert shared.p_overrun == 0
     assert shared.submission_p95_s <= half + 1e-6
-    assert 0 < shared.new_set.value <= whole.new_set.value
+    assert 0 < shared.score.new_set.value <= whole.score.new_set.value
     assert shared.change.value < 0
 
 
 @pytest.mark.parametrize("words", ["", "x", "18000:1", "18000:a:b", "-3", "0", "100:9:3", "100:50:60"])
 def test_a_budget_that_makes_no_sense_is_named(words: str) -> None:
     with pytest.raises(UserError, match=r"budget|must fit"):
-        wall_from(words, questions=50)
+        parse_wall(words, questions=50)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import shutil
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from mathlete.report import write_report
 from mathlete.runs import write_json
 from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.scoring import EvalRun
-from mathlete.scoring.results import results
+from mathlete.scoring import EvalRun, Results, RunFacts, RunSettings
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
@@ -31,10 +29,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
 EVIL = '</script><script>window.alive = 1</script><img src=x onerror="window.alive = 2"><b>${alive = 3}</b>'
+Drawn = Sequence[tuple[Problem, Sequence[dict[str, Any]]]]
 TOOL = "First $x^2 = 9$.\n```python\nprint(3 * 3)\n```\n```output\n9\n```\nSo it is \\boxed{9}."
 
 
-def record(folder: Path, drawn: Sequence[tuple[Problem, Sequence[dict[str, Any]]]], **facts: object) -> Path:
+def record(folder: Path, drawn: Drawn, budget: BudgetSettings | None = None) -> Path:
     """A finished evaluation run of these samples, written as the project writes its own."""
     folder.mkdir(parents=True)
     write_problems(folder / "problems.jsonl", [problem for problem, _ in drawn])
@@ -43,9 +42,16 @@ def record(folder: Path, drawn: Sequence[tuple[Problem, Sequence[dict[str, Any]]
             for index, told in enumerate(samples):
                 sample = {"tokens": 40, "finish": "stop", "seconds": 1.0, "text": "", **told}
                 log.append(Sample(problem_id=problem.id, index=index, seed=index, **sample))
-    policy = asdict(Policy(n=len(drawn[0][1]), sampling=SamplingConfig(max_tokens=100)))
-    told = {"suite": "six", "model": "m", "precision": "dense", "policy": policy, "seconds": 3.0, "tokens_per_s": 5.0}
-    write_json(folder / "results.json", results(EvalRun.read(folder).graded, {**told, **facts}))
+    n = len(drawn[0][1])
+    settings = RunSettings(
+        suite="six", suite_sha="5" * 64, problems=len(drawn), precision="dense", engine="transformers",
+        policy=Policy(n=n, sampling=SamplingConfig(max_tokens=100)), budget=budget, tools=None, model_sha="m1",
+    )  # fmt: skip
+    facts = RunFacts(
+        settings=settings, n=n, model="m", engine_facts={"threads": 1}, prompt_sha="p1", commit="c1", dirty=False,
+        seconds=3.0, tokens_per_s=5.0, resumed_samples=0,
+    )  # fmt: skip
+    Results.of(EvalRun.read(folder).graded, facts).write(folder, began=0.0)
     return folder
 
 
@@ -57,7 +63,7 @@ def answers(*words: str | None, text: str = "It is {}.") -> list[dict[str, Any]]
     return [{"answer": word, "text": text.format(word)} for word in words]
 
 
-def six() -> list[tuple[Problem, Sequence[dict[str, Any]]]]:
+def six() -> Drawn:
     """Right, wrong, outvoted, close, without any answer, cut at the cap."""
     cut = [{**sample, "finish": "length", "tokens": 100} for sample in answers(None, "9", "9", "9")]
     return [
@@ -197,7 +203,7 @@ def train_run(folder: Path) -> Path:
 
 def test_allowances_are_those_of_the_budget(tmp_path: Path) -> None:
     shape = BudgetSettings(wall_s=100, reserve_s=10, floor_s=10, ceiling_s=30, questions=6)
-    folder = record(tmp_path / "b", six(), budget=asdict(shape))
+    folder = record(tmp_path / "b", six(), budget=shape)
     spent = [30.0, 20.0, 5.0, 9.0, 1.0, 2.0]
     told = json.loads((folder / "results.json").read_text())
     for row, seconds in zip(told["per_problem"], spent, strict=True):

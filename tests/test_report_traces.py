@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.report.html import _island
-from mathlete.report.html.traces import Trace, _cut, packed
+from mathlete.report.html.traces import Trace, _cut, pack_traces
 
 
 @given(st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_traces_come_back_as_they_were_where_there_is_room(texts: list[list[str]]) -> None:
     traces = [[Trace(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]
-    unpacked = [json.loads(gzip.decompress(b64decode(block))) for block in packed(traces, room=10**9)]
+    unpacked = [json.loads(gzip.decompress(b64decode(block))) for block in pack_traces(traces, trace_bytes=10**9)]
     assert unpacked == [[[place, text, "", 0] for place, text in enumerate(some)] for some in texts]
 
 
@@ -32,7 +32,7 @@ def test_leading_traces_keep_most_where_room_is_short() -> None:
     draw = random.Random(0)
     long = [" ".join(str(draw.random()) for _ in range(500)) for _ in range(8)]
     traces = [[Trace(text=text, leading=place == 0, facts=[]) for place, text in enumerate(long)] for _ in range(20)]
-    blocks = packed(traces, room=200_000)
+    blocks = pack_traces(traces, trace_bytes=200_000)
     assert sum(map(len, blocks)) <= 200_000
     first, *others = json.loads(gzip.decompress(b64decode(blocks[0])))
     assert all(len(first[0] + first[1]) > 5 * len(other[0] + other[1]) for other in others)

@@ -1,7 +1,7 @@
 """Scores with their uncertainty, and how both are written. Each formula names its source and shows a worked example.
 
-Right, wrong and unknown verdicts are told apart throughout: an unknown one never counts as right, and is counted.
-All scores are fractions, 0 to 1.
+All scores are fractions, 0 to 1. An answer that cannot be judged never counts as right. Intervals are over problems,
+never over samples: samples of one problem are not independent of each other.
 """
 
 import math
@@ -25,6 +25,8 @@ _Z80 = 0.8416212335729143
 EXACT_SUBSETS = 2000
 """Subsets up to which maj@k is computed over all of them; beyond, over this many drawn with a fixed seed."""
 _RESAMPLES = 10_000
+_EXACT_SIGNS = 14
+"""Problems that differ up to which `paired_p` tries all sign vectors: 2^14 of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +72,13 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def wilson(*, right: int, n: int) -> Interval:
-    """Interval of a share of right or wrong outcomes; good at 0, at n and for few problems.
+    """Interval of a share of yes-or-no outcomes, which also holds at 0, at n and for few problems.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22; formula as
     in Brown, Cai, DasGupta 2001, "Interval estimation for a binomial proportion", equation 4.
 
-    >>> found = wilson(right=8, n=10)
-    >>> round(found.lo, 4), found.value, round(found.hi, 4)
+    >>> share = wilson(right=8, n=10)
+    >>> round(share.lo, 4), share.value, round(share.hi, 4)
     (0.4902, 0.8, 0.9433)
     """
     if not 0 <= right <= n or n < 1:
@@ -90,12 +92,12 @@ def wilson(*, right: int, n: int) -> Interval:
 def bootstrap(values: Sequence[float], *, seed: int = 0) -> Interval:
     """Interval of the mean of per-problem values: percentiles of the means of 10,000 resamples of the problems.
 
-    Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", section 13.3. Says what to expect on other
-    problems of the same kind, not on these very problems with other samples. For a paired comparison give the
-    per-problem differences (`paired_difference`).
+    Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", section 13.3. The interval says what to expect
+    on other problems of the same kind, not on these very problems with other samples. For a paired comparison give
+    the per-problem differences (`paired_difference`).
 
-    >>> found = bootstrap([1.0, 0.0, 1.0, 0.5] * 25)
-    >>> found.value, round(found.lo, 2), round(found.hi, 2)
+    >>> mean = bootstrap([1.0, 0.0, 1.0, 0.5] * 25)
+    >>> mean.value, round(mean.lo, 2), round(mean.hi, 2)
     (0.625, 0.55, 0.7)
     """
     import numpy as np
@@ -104,7 +106,7 @@ def bootstrap(values: Sequence[float], *, seed: int = 0) -> Interval:
         raise ValueError("an interval needs at least one value")
     data = np.asarray(values, dtype=float)
     random = np.random.default_rng(seed)
-    # In parts, because 10,000 resamples of many problems at once would fill the memory.
+    # In parts: 10,000 resamples of many problems at once would fill the memory.
     parts = [data[random.integers(0, len(data), (500, len(data)))].mean(axis=1) for _ in range(_RESAMPLES // 500)]
     lo, hi = np.percentile(np.concatenate(parts), [2.5, 97.5])
     return Interval(value=float(data.mean()), lo=float(lo), hi=float(hi))
@@ -115,8 +117,8 @@ def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: in
 
     Pairing takes the problems' own difficulty out of the comparison (Miller 2024, arXiv:2411.00640, section 4.2).
 
-    >>> found = paired_difference([0.0, 0.5, 1.0] * 30, [0.25, 0.75, 1.0] * 30)
-    >>> round(found.value, 4), found.lo > 0
+    >>> difference = paired_difference([0.0, 0.5, 1.0] * 30, [0.25, 0.75, 1.0] * 30)
+    >>> round(difference.value, 4), difference.lo > 0
     (0.1667, True)
     """
     if len(base) != len(tuned):
@@ -125,36 +127,40 @@ def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: in
 
 
 def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided p of the paired differences: how often random signs give a mean as far from 0, at most 1.
+    """Two-sided p-value of paired differences: the share of random sign flips whose mean is at least as far from 0.
 
-    The sign-flip permutation test (Fisher 1935, "The design of experiments", section 21): with differences of -1, 0
-    and 1 it is the exact McNemar test. All signs are tried for up to 14 problems that differ, else 20,000 at random
-    with the test itself counted in (Phipson, Smyth 2010, "Permutation p-values should never be zero").
+    The sign-flip permutation test (Fisher 1935, "The design of experiments", section 21). With differences of -1, 0
+    and 1 it is the exact McNemar test. Up to 14 problems that differ, all signs are tried; beyond, 20,000 random ones.
 
     >>> paired_p([1.0, 1.0, 1.0, 0.0])
     0.25
     """
     import numpy as np
 
+    # A difference of 0 keeps its value under either sign, so it changes no sum and only doubles the count.
     data = np.array([value for value in differences if value != 0])
     if not len(data):
         return 1.0
-    if len(data) <= 14:
+    if len(data) <= _EXACT_SIGNS:
+        # All 2^n sign vectors, as the bits of 0 to 2^n - 1. The tolerance keeps a sum that equals the observed one but
+        # for rounding on the counted side.
         signs = (np.arange(2 ** len(data))[:, None] >> np.arange(len(data)) & 1) * 2 - 1
         return float((abs(signs @ data) >= abs(data.sum()) - 1e-9).mean())
     random = np.random.default_rng(seed)
     parts = [(random.integers(0, 2, (2000, len(data))) * 2 - 1) @ data for _ in range(10)]
     as_far = int((abs(np.concatenate(parts)) >= abs(data.sum()) - 1e-9).sum())
+    # The observed signs count as one of the draws: a permutation p-value is never 0 (Phipson, Smyth 2010,
+    # "Permutation p-values should never be zero").
     return (as_far + 1) / (10 * 2000 + 1)
 
 
-def problems_to_tell(differences: Sequence[float]) -> int | None:
-    """Problems at which a true difference like this one would be shown in 8 of 10 comparisons; None for one of 0.
+def problems_needed(differences: Sequence[float]) -> int | None:
+    """Problems that a true difference of this size needs to be shown in 8 of 10 comparisons; None where it is 0.
 
-    ((1.96 + 0.84) sd / mean)^2, the usual sample size for a two-sided 5% test with 80% power (Miller 2024,
+    ((1.96 + 0.84) sd / mean)^2 is the usual sample size for a two-sided 5% test with 80% power (Miller 2024,
     arXiv:2411.00640, section 5).
 
-    >>> problems_to_tell([0.5, -0.25, 0.25, 0.0])
+    >>> problems_needed([0.5, -0.25, 0.25, 0.0])
     53
     """
     mean = fmean(differences)
@@ -167,9 +173,9 @@ def problems_to_tell(differences: Sequence[float]) -> int | None:
 def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> Interval | None:
     """Share of pairs (right, wrong) of one problem in which the right answer finished first; ties count half.
 
-    0.5 is no bias. Above it early stops, caps and deadlines win, below it they lose, more the looser they are. Give
-    for each problem (seconds, right) of its answered samples; every problem that has both kinds counts the same, and
-    the interval is the bootstrap's over those problems. None where there are none.
+    0.5 is no bias. Above it, early stops, caps and deadlines gain; below it, they lose, and looser ones lose more. Give
+    (seconds, right) of each problem's answered samples. Every problem that has both kinds counts the same; the interval
+    is the bootstrap's over those problems. None where no problem has both.
 
     >>> finish_order([[(1.0, True), (2.0, False), (3.0, True)], [(1.0, True)]]).value
     0.5
@@ -183,7 +189,7 @@ def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int 
 
 
 def describe_finish_order(bias: Interval | None) -> str:
-    """The finish-order bias and what it means.
+    """The finish-order bias in a sentence, with what it means for early stops.
 
     >>> describe_finish_order(Interval(value=0.5, lo=0.4, hi=0.6))[-13:]
     'no bias shown'
@@ -191,7 +197,7 @@ def describe_finish_order(bias: Interval | None) -> str:
     if bias is None:
         return "finish order: no problem has both right and wrong answers, so no bias can be measured"
     sign = (
-        "right answers finish first: early stops, caps and deadlines win from it here, and lose where that turns"
+        "right answers finish first: early stops, caps and deadlines gain by it here, and lose where it is reversed"
         if bias.lo > 0.5
         else "wrong answers finish first: early stops, caps and deadlines lose by it"
         if bias.hi < 0.5
@@ -217,13 +223,13 @@ class Bin:
 
 
 def calibration(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> list[Bin]:
-    """How often votes are right, by the share of the samples they won with; bins of equal width without empty ones.
+    """How often votes are right, by the share of the samples they won with: bins of equal width, empty ones left out.
 
     Give (share, right) of each problem; the share of a problem without an answer is 0. A well-calibrated vote is
     right as often as its share says. Source: Guo et al. 2017, "On calibration of modern neural networks",
     arXiv:1706.04599, section 2.
 
-    >>> [(found.lo, found.problems, found.right) for found in calibration([(1.0, True), (0.9, False), (0.3, False)])]
+    >>> [(item.lo, item.problems, item.right) for item in calibration([(1.0, True), (0.9, False), (0.3, False)])]
     [(0.2, 1, 0.0), (0.8, 2, 0.5)]
     """
     members: dict[int, list[tuple[float, bool]]] = {}
@@ -233,11 +239,11 @@ def calibration(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> list[B
         Bin(
             lo=number / bins,
             hi=(number + 1) / bins,
-            problems=len(found),
-            share=fmean(share for share, _ in found),
-            right=fmean(right for _, right in found),
+            problems=len(votes_of_bin),
+            share=fmean(share for share, _ in votes_of_bin),
+            right=fmean(right for _, right in votes_of_bin),
         )
-        for number, found in sorted(members.items())
+        for number, votes_of_bin in sorted(members.items())
     ]
 
 
@@ -247,8 +253,7 @@ def calibration_error(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> 
     >>> round(calibration_error([(1.0, True), (0.9, False), (0.3, False)]), 3)
     0.4
     """
-    found = calibration(votes, bins=bins)
-    return sum(item.problems * abs(item.share - item.right) for item in found) / len(votes)
+    return sum(item.problems * abs(item.share - item.right) for item in calibration(votes, bins=bins)) / len(votes)
 
 
 def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
@@ -256,9 +261,9 @@ def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
 
     `labels[i]` is the answer class of sample i, None without an answer, which never votes; `right` are the classes
     equal to the gold. Ties go to the class whose first sample in the subset has the lowest index, as in
-    `mathlete.solve.voting`, so that with k = all samples this is the one vote itself. One drawn subset would add
-    noise of up to half a point in each problem; here all subsets are counted, or 2000 with a fixed seed where there
-    are more. Of samples a, b, a the pairs vote a (tie, first), a, b (tie, first):
+    `mathlete.solve.voting`, so that with k = all samples this is the vote itself. A single drawn subset would add
+    noise to every problem; here all subsets are counted, or 2000 with a fixed seed where there are more. Of samples
+    a, b, a the pairs vote a (tie, first), a, b (tie, first):
 
     >>> round(maj_at_k([0, 1, 0], right={0}, k=2), 4)
     0.6667
@@ -272,24 +277,26 @@ def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
         return 0.0
     import numpy as np
 
+    # A row for each subset, holding the classes of its samples in the order of their indexes.
     picked = np.array([-1 if label is None else label for label in labels])[_subsets(n, k)]
     classes = sorted({label for label in labels if label is not None})
-    # Most votes first, then the earliest first vote: no two classes have the same.
+    # No two classes tie in rank, so argmax is the winner; a rank of 0 means that nobody in the subset voted.
     ranks = np.stack([_rank(picked == label) for label in classes])
     won = np.isin(classes, sorted(right))[ranks.argmax(axis=0)] & (ranks.max(axis=0) > 0)
     return float(won.mean())
 
 
 def _rank(votes: "Array") -> "Array":
-    """For each row of votes (subsets, k): more for more votes, among equals more for an earlier first; 0 for none."""
+    """Rank a class in every subset by its votes (subsets, k): by count, then by the earlier first vote; 0 for none."""
+    # The place of the first vote is below k + 1, the weight of one vote, so it only decides between equal counts.
     count, k = votes.sum(axis=1), votes.shape[1]
-    found: Array = count * (k + 1) - votes.argmax(axis=1)
-    return found
+    rank: Array = count * (k + 1) - votes.argmax(axis=1)
+    return rank
 
 
 @lru_cache(maxsize=64)
 def _subsets(n: int, k: int) -> "Array":
-    """(subsets, k): ascending places of the subsets that maj@k counts, the same for all problems."""
+    """(subsets, k): sample positions of the subsets that maj@k counts, ascending, the same for all problems."""
     import numpy as np
 
     if math.comb(n, k) <= EXACT_SUBSETS:
@@ -307,28 +314,28 @@ def curve_points(n: int) -> list[int]:
     return [2**power for power in range((n - 1).bit_length())] + [n] if n > 1 else [1]
 
 
-def percent(value: float | None) -> str:
+def format_percent(value: float | None) -> str:
     """A fraction as percent with one decimal.
 
-    >>> percent(0.4567), percent(None)
+    >>> format_percent(0.4567), format_percent(None)
     ('45.7', '–')
     """
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def plus_minus(value: float, error: float | None) -> str:
+def format_with_error(value: float, error: float | None) -> str:
     """A fraction with its standard error, in percent.
 
-    >>> plus_minus(0.5, 0.021), plus_minus(1.0, None)
+    >>> format_with_error(0.5, 0.021), format_with_error(1.0, None)
     ('50.0 ± 2.1', '100.0')
     """
-    return percent(value) if error is None else f"{percent(value)} ± {percent(error)}"
+    return format_percent(value) if error is None else f"{format_percent(value)} ± {format_percent(error)}"
 
 
-def with_interval(value: float, interval: tuple[float, float] | list[float]) -> str:
+def format_interval(interval: Interval) -> str:
     """A fraction with its interval, in percent.
 
-    >>> with_interval(0.5, (0.4, 0.6))
+    >>> format_interval(Interval(value=0.5, lo=0.4, hi=0.6))
     '50.0 [40.0, 60.0]'
     """
-    return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
+    return f"{format_percent(interval.value)} [{format_percent(interval.lo)}, {format_percent(interval.hi)}]"

@@ -1,11 +1,11 @@
-"""Replay: what recorded samples would have given under another policy, for thousands of draws at once.
+"""Simulation: what recorded samples would have given under another policy, for thousands of draws at once.
 
-A draw takes n of a problem's N samples without replacement, in random order; its first samples serve a smaller n, so
-that all policies are compared on the same draws. The stopping rules and votes are those of the solve loop, and
-`solve()` over a `ReplaySampler` with a `VirtualClock` gives the same on the same draw (tests/test_replay.py).
+A draw takes n of a problem's N samples without replacement, in random order. The stopping rules and votes are those of
+the solve loop: `solve()` over a `ReplaySampler` with a `VirtualClock` gives the same on the same draw, which
+tests/test_replay.py checks.
 
-What it does not know: an engine that runs faster once others are cancelled (recorded seconds are kept, so walls are
-upper bounds), start-up time, and what a sample that a smaller cap cuts would have answered (nothing, it is taken).
+Not modelled: an engine that runs faster once others are cancelled (recorded seconds are kept, so walls are upper
+bounds), start-up time, and what a sample that a smaller cap cuts would have answered (it counts as no answer).
 """
 
 from collections.abc import Iterable
@@ -24,44 +24,45 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _CHUNK = 50_000
-"""Draws worked on at once; their arrays then stay in the processor's cache."""
+"""Draws replayed together, so that their arrays stay in the processor's cache."""
 _CELLS = 24_000_000
 """Drawn samples at most; more would fill the memory of a small machine."""
 
 
 def rows_per_problem(pool: Pool, *, n: int, wanted: int) -> int:
-    """Draws of each problem: enough for `wanted` in all, within the memory."""
+    """Draws of each problem: enough for `wanted` in all and at least 200, as far as memory allows."""
     problems = len(pool.problems)
     return max(1, min(max(200, -(-wanted // problems)), _CELLS // (problems * n)))
 
 
-def draws(pool: Pool, *, n: int, rows: int, seed: int) -> "Array":
-    """(problems, rows, n): positions of the samples drawn, without replacement, by a partial Fisher-Yates shuffle."""
+def draw_samples(pool: Pool, *, n: int, rows: int, seed: int) -> "Array":
+    """(problems, rows, n): positions of the samples drawn, without replacement."""
     import numpy as np
 
     random = np.random.default_rng(seed)
-    found = np.empty((len(pool.problems), rows, n), dtype=np.int32)
+    drawn = np.empty((len(pool.problems), rows, n), dtype=np.int32)
     row = np.arange(rows)
     for problem, item in enumerate(pool.problems):
         recorded = len(item.samples)
+        # A Fisher-Yates shuffle of all rows at once, stopped after n positions: the rest of a deck is never looked at.
         deck = np.tile(np.arange(recorded, dtype=np.int32), (rows, 1))
         for position in range(n):
             other = random.integers(position, recorded, rows)
             deck[row, position], deck[row, other] = deck[row, other], deck[row, position].copy()
-        found[problem] = deck[:, :n]
-    return found
+        drawn[problem] = deck[:, :n]
+    return drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
-    """Every draw of every problem under one policy; a row is a draw, `rows` of them to each problem."""
+    """Every draw of every problem, replayed under one policy; row r of problem p is draw p * rows + r."""
 
     rows: int
-    """Draws of each problem; row r of problem p stands at p * rows + r."""
+    """Draws of each problem."""
     times: "Array"
     """(draws, n): when each sample arrived, seconds, ascending."""
     starts: "Array | None"
-    """(draws, n): when it had started; None where all start at once."""
+    """(draws, n): when each had started; None where all start at once."""
     right: "Array"
     """(draws, n): whether the vote is right after each arrival."""
     stop: "Array"
@@ -70,53 +71,55 @@ class Bank:
     @cached_property
     def seconds(self) -> "Array":
         """(draws,): seconds to the end without a deadline."""
-        found: Array = self.times[_every(self.stop), self.stop - 1]
-        return found
+        seconds: Array = self.times[_rows(self.stop), self.stop - 1]
+        return seconds
 
     @cached_property
     def won(self) -> "Array":
-        """(draws,): whether the vote is right there."""
-        found: Array = self.right[_every(self.stop), self.stop - 1]
-        return found
+        """(draws,): whether the vote is right where the rule ends the problem."""
+        won: Array = self.right[_rows(self.stop), self.stop - 1]
+        return won
 
     @cached_property
     def generated(self) -> "Array":
-        """(draws,): seconds of generating until there, all samples together."""
+        """(draws,): seconds of generating until the rule ends the problem, all samples together."""
         import numpy as np
 
         parts = np.array_split(np.arange(len(self.stop)), max(1, len(self.stop) // _CHUNK))
         return np.concatenate([self.generated_until(part, self.seconds[part]) for part in parts])
 
     def generated_until(self, at: "Array", ends: "Array") -> "Array":
-        """(draws,): seconds that the samples of the draws `at` had been generated for when the problem ended."""
+        """(draws,): seconds of generating of the draws `at`, all samples together, when the problem ends at `ends`."""
         import numpy as np
 
+        # A sample runs from its start to its arrival, or to the end that cancels it; one that was still waiting for a
+        # slot would come out below 0.
         begun = 0.0 if self.starts is None else self.starts[at]
-        found: Array = np.clip(np.minimum(self.times[at], ends[:, None]) - begun, 0.0, None).sum(1)
-        return found
+        generated: Array = np.clip(np.minimum(self.times[at], ends[:, None]) - begun, 0.0, None).sum(1)
+        return generated
 
     @property
     def by_problem(self) -> "Array":
         """(problems,): share of the draws whose vote is right."""
-        found: Array = self.won.reshape(-1, self.rows).mean(1)
-        return found
+        shares: Array = self.won.reshape(-1, self.rows).mean(1)
+        return shares
 
 
-def _every(of: "Array") -> "Array":
+def _rows(array: "Array") -> "Array":
     import numpy as np
 
-    return np.arange(len(of))
+    return np.arange(len(array))
 
 
-def banks(
+def replay_draws(
     pool: Pool, drawn: "Array", *, policy: Policy, stops: Iterable[str], slots: int | None = None
 ) -> dict[str, Bank]:
-    """{stop: bank} of the draws under the policy, whose n, cap and vote hold for all the stops.
+    """{stop: bank} of the draws under a policy, whose n, cap and vote are the same for all the stops.
 
     Args:
         pool: the recorded samples.
-        drawn: (problems, rows, at least n) positions from `draws`.
-        policy: n, `sampling.max_tokens` and the vote; its own stop is not looked at.
+        drawn: (problems, rows, at least n) positions from `draw_samples`.
+        policy: n, `sampling.max_tokens` and the vote; its own stop is ignored.
         stops: stopping rules.
         slots: samples of a problem running at once; None is all n.
     """
@@ -136,11 +139,13 @@ def banks(
         sample = drawn[first : first + each, :, :n].reshape(-1, n)
         begun = started_at(tables.seconds[of, sample], slots=slots)
         ended = begun + tables.seconds[of, sample]
+        # Stable: samples that arrive together keep the order of their indexes, as in the solve loop.
         order = np.argsort(ended, axis=1, kind="stable")
         arrived = np.take_along_axis(sample, order, axis=1)
         times[part] = np.take_along_axis(ended, order, axis=1)
         if starts is not None:
             starts[part] = np.take_along_axis(begun, order, axis=1)
+        # The course and its votes do not depend on the stop: they are made once, and each rule reads them.
         course = Course(labels=tables.labels[of, arrived], weights=tables.weights[of, arrived], indexes=order, n=n)
         won[part] = tables.right[of, course.standing.leader]
         for stop in names:
@@ -150,29 +155,29 @@ def banks(
 
 @dataclass(frozen=True, kw_only=True)
 class _Tables:
-    """The pool under one cap and vote; arrays (problems, samples) but `right`."""
+    """The pool's samples under one cap and vote; arrays are (problems, samples) but for `right`."""
 
     labels: "Array"
     seconds: "Array"
     weights: "Array"
     right: "Array"
-    """(problems, classes + 1): whether the class is right; the last column, that of no answer (-1), never is."""
+    """(problems, classes + 1): whether the class is right. The last column is that of -1, no answer, and never is."""
 
 
 def _tables(pool: Pool, policy: Policy) -> _Tables:
     import numpy as np
 
-    taken = {id(item): [capped(one, policy.sampling.max_tokens) for one in item.samples] for item in pool.problems}
-    # A sample that the cap cuts has lost its answer.
-    kept = pool.table(lambda item: [one.answer is not None for one in taken[id(item)]], fill=0, kind="bool")
+    cut = {id(item): [capped(one, policy.sampling.max_tokens) for one in item.samples] for item in pool.problems}
+    # A sample that the cap cuts has no answer, though its class is still in the pool's labels.
+    kept = pool.table(lambda item: [one.answer is not None for one in cut[id(item)]], fill=0, kind="bool")
     labels = pool.table(lambda item: item.labels, fill=-1, kind="int64")
     right = np.zeros((len(pool.problems), int(labels.max(initial=0)) + 2), dtype=bool)
     for position, item in enumerate(pool.problems):
         right[position, sorted(item.right_classes)] = True
     return _Tables(
         labels=np.where(kept, labels, -1),
-        seconds=pool.table(lambda item: [one.seconds for one in taken[id(item)]], fill=0, kind="float64"),
-        weights=pool.table(lambda item: [policy.weigh(one) for one in taken[id(item)]], fill=0, kind="int64"),
+        seconds=pool.table(lambda item: [one.seconds for one in cut[id(item)]], fill=0, kind="float64"),
+        weights=pool.table(lambda item: [policy.weigh(one) for one in cut[id(item)]], fill=0, kind="int64"),
         right=right,
     )
 
@@ -184,14 +189,14 @@ class Wall:
     wall_s: float
     """All questions together, seconds."""
     floor_s: float | None = None
-    """What each question gets at least (`mathlete.solve.budget`); None: no allowances, an overrun loses all."""
+    """Seconds that each question gets at least (`mathlete.solve.budget`); None: no allowances, an overrun loses all."""
     ceiling_s: float | None = None
-    """What one question gets at most."""
+    """Seconds that one question gets at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """Submissions: (submissions,) and (submissions, questions) arrays."""
+    """Simulated submissions."""
 
     right: "Array"
     """(submissions, questions)."""
@@ -213,7 +218,7 @@ class Simulated:
 
 
 def simulate(bank: Bank, asked: "Array", rows: "Array", *, wall: Wall | None) -> Simulated:
-    """Submissions whose questions come in the order of `asked`.
+    """Simulate submissions whose questions come in the order of `asked`.
 
     Args:
         bank: the draws.
@@ -239,10 +244,12 @@ def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, cei
     right, arrivals = bank.won[at], bank.stop[at]
     seconds, generated = bank.seconds[at], bank.generated[at]
     questions = at.shape[1]
-    left = np.full(len(at), float(wall_s))
     shared = BudgetSettings(wall_s=wall_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=questions)
+    left = np.full(len(at), float(wall_s))
     for question in range(questions):
         allowed = shared.allowance_s(left, to_come=questions - question - 1)
+        # Only submissions whose rule has not ended the question in time need a second look: there the vote is over the
+        # samples that were in at the deadline, and nobody's where none was.
         late = (seconds[:, question] > allowed).nonzero()[0]
         draw = at[late, question]
         in_time = (bank.times[draw] <= allowed[late, None]).sum(1)
@@ -255,18 +262,14 @@ def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, cei
     return Simulated(right=right, seconds=seconds, arrivals=arrivals, generated=generated, overrun=overrun)
 
 
-def question_sets(
-    *, problems: int, questions: int, submissions: int, again: bool, random: "np.random.Generator"
+def draw_question_sets(
+    *, problems: int, questions: int, submissions: int, replacing: bool, random: "np.random.Generator"
 ) -> "Array":
-    """(submissions, questions): problems in random order, drawn with replacement where `again`."""
+    """(submissions, questions): positions of problems in random order, drawn with or without replacement."""
     import numpy as np
 
-    if again:
+    if replacing:
         return random.integers(0, problems, (submissions, questions))
+    # In parts of 1000 submissions, which keep the memory small.
     parts = np.array_split(np.empty(submissions), -(-submissions // 1000))
     return np.concatenate([random.random((len(part), problems)).argsort(1)[:, :questions] for part in parts])
-
-
-def usual_n(pool: Pool) -> tuple[int, ...]:
-    """The n that is tried where none is named: a quarter of the recorded samples, or 4 where they are few."""
-    return (max(pool.fewest // 4, min(4, pool.fewest)),)

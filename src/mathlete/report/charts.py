@@ -1,18 +1,19 @@
-"""What a run's pictures show, as data: drawn once by Chart.js in the report and once by matplotlib as PNG."""
+"""Charts of runs as data: Chart.js draws them on the report's page, matplotlib draws the same as PNG."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
 from mathlete.export.records import LayerCost
-from mathlete.metrics import standard_error
+from mathlete.metrics import Interval, standard_error
 from mathlete.report.training import TrainRun
+from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, Graded
 
 Kind = Literal["lines", "dots", "bars"]
-"""Curves with bands · a category a line with whiskers · stacked bars over numbers, with a curve where one is given."""
+"""Curves with bands · one row for each category, with whiskers · stacked bars, with curves over them."""
 MOST_CATEGORIES = 40
 """Subsets drawn; the tables hold all."""
 _BINS = 30
@@ -25,7 +26,7 @@ class Series:
 
     name: str
     colour: str
-    """A run's place (0, 1, …), or right, wrong, outvoted, none, limit."""
+    """The position of its run (0, 1, …), or right, wrong, outvoted, none, limit."""
     y: Sequence[float | None]
     lo: Sequence[float] | None = None
     hi: Sequence[float] | None = None
@@ -36,13 +37,13 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One picture."""
+    """One chart."""
 
     key: str
     """Its PNG's name."""
     title: str
     note: str
-    """What is to be seen, in a sentence."""
+    """What it shows, in a sentence."""
     kind: Kind
     x: Sequence[float | str]
     """Of every series; categories' names for dots."""
@@ -53,51 +54,63 @@ class Chart:
     percent: bool = False
     """Whether values are fractions, shown as percent."""
 
-    @property
-    def as_json(self) -> dict[str, Any]:
-        """For the page."""
+    def to_json(self) -> dict[str, Any]:
+        """The chart for the page's script."""
         return asdict(self)
 
 
-def charts_of(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
-    """All pictures of some runs: shared ones, then each kind run by run."""
-    evaluated = [run for run in runs if isinstance(run, EvalRun)]
-    found = [_by_k(evaluated), *_by_subset(evaluated), *_shares(evaluated)] if evaluated else []
-    several = len(runs) > 1
-    told = [(run, f"-{at + 1}" if several else "", f": {run.name}" if several else "") for at, run in enumerate(runs)]
-    for draw in (_votes, _lengths, _time):
-        found += [draw(run, tail, title) for run, tail, title in told if isinstance(run, EvalRun)]
-    for place, (run, tail, title) in enumerate(told):
-        if isinstance(run, TrainRun):
-            found += [*_curves(run, tail, title, place), *_layers(run, tail, title)]
-    return found
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """How one run's charts are told from the other runs'."""
+
+    position: int
+    alone: bool
+    name: str
+
+    @property
+    def tail(self) -> str:
+        """What follows a chart's key."""
+        return "" if self.alone else f"-{self.position + 1}"
+
+    @property
+    def title(self) -> str:
+        """What follows a chart's title."""
+        return "" if self.alone else f": {self.name}"
 
 
-def _by_k(runs: Sequence[EvalRun]) -> Chart:
-    ks = max(([int(k) for k in run.found["maj_at"]] for run in runs), key=len)
+def build_charts(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
+    """All charts of some runs: those that the runs share, then each kind run by run."""
+    places = [_Place(position=at, alone=len(runs) == 1, name=run.name) for at, run in enumerate(runs)]
+    evaluated = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, EvalRun)]
+    trained = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, TrainRun)]
+    charts = _shared_charts([run for run, _ in evaluated]) if evaluated else []
+    for build in (_votes, _lengths, _times):
+        charts += [build(run, place) for run, place in evaluated]
+    for train_run, place in trained:
+        charts += [*_training_curves(train_run, place), *_layers(train_run, place)]
+    return charts
+
+
+def _shared_charts(runs: Sequence[EvalRun]) -> list[Chart]:
+    return [_accuracy_by_k(runs), *_accuracy_by_subset(runs), *_calibration(runs)]
+
+
+def _accuracy_by_k(runs: Sequence[EvalRun]) -> Chart:
+    # An early stop may end one run's curve before another's: the longest gives the axis.
+    ks = max(([*run.results.scores.maj_at] for run in runs), key=len)
     series = []
-    for place, run in enumerate(runs):
-        found, before = run.found["maj_at"], f"{run.name} " if len(runs) > 1 else ""
-        votes = [found.get(str(k)) for k in ks]
-        known = [k for k in ks if str(k) in found]
-        passes = {k: _around([item.pass_at(k) for item in run.graded]) for k in known}
-        series.append(
-            Series(
-                name=f"{before}maj@k", colour=str(place), y=[vote and vote["value"] for vote in votes],
-                lo=[vote["lo"] for vote in votes if vote], hi=[vote["hi"] for vote in votes if vote],
-            )
-        )  # fmt: skip
-        series.append(
-            Series(
-                name=f"{before}pass@k", colour=str(place), dashed=True,
-                y=[passes[k][0] if k in passes else None for k in ks],
-                lo=[lo for _, lo, _ in passes.values()], hi=[hi for _, _, hi in passes.values()],
-            )
-        )  # fmt: skip
+    for position, run in enumerate(runs):
+        prefix = f"{run.name} " if len(runs) > 1 else ""
+        votes = run.results.scores.maj_at
+        passes = {k: _normal_interval([item.pass_at(k) for item in run.graded]) for k in ks if k in votes}
+        series += [
+            _curve(f"{prefix}maj@k", position, ks, votes, dashed=False),
+            _curve(f"{prefix}pass@k", position, ks, passes, dashed=True),
+        ]
     return Chart(
         key="accuracy",
         title="Accuracy against k",
-        note="maj@k: the vote of k samples is right. pass@k: one of k is. Bands: 95%. Where pass@k climbs on and maj@k "
+        note="maj@k: the vote of k samples is right. pass@k: one of k is. Bands: 95%. Where pass@k rises and maj@k "
         "does not, a better vote or verifier would help; where both are flat, more samples will not.",
         kind="lines",
         x=ks,
@@ -108,22 +121,34 @@ def _by_k(runs: Sequence[EvalRun]) -> Chart:
     )
 
 
-def _by_subset(runs: Sequence[EvalRun]) -> list[Chart]:
-    parts = [{**_told(run.found["groups"]), **_told(run.found["subsets"])} for run in runs]
-    names = sorted({name for part in parts for name in part})
+def _curve(name: str, position: int, ks: Sequence[int], points: dict[int, Interval], *, dashed: bool) -> Series:
+    known = [points[k] for k in ks if k in points]
+    return Series(
+        name=name,
+        colour=str(position),
+        dashed=dashed,
+        y=[points[k].value if k in points else None for k in ks],
+        lo=[point.lo for point in known],
+        hi=[point.hi for point in known],
+    )
+
+
+def _accuracy_by_subset(runs: Sequence[EvalRun]) -> list[Chart]:
+    # A group and a subset of one name are the same problems.
+    parts = [{**run.results.groups, **run.results.subsets} for run in runs]
+    names = sorted({name for part in parts for name in part if name})
     if len(names) < 2:
         return []
-    shown = sorted(names, key=lambda name: -max(part[name]["problems"] for part in parts if name in part))
-    names = [name for name in names if name in shown[:MOST_CATEGORIES]]
+    largest = sorted(names, key=lambda name: -max(part[name].problems for part in parts if name in part))
+    names = [name for name in names if name in largest[:MOST_CATEGORIES]]
     series = []
-    for place, (run, part) in enumerate(zip(runs, parts, strict=True)):
-        before = f"{run.name} " if len(runs) > 1 else ""
-        votes = [(part[name]["maj_at_k"], *part[name]["maj_at_k_interval"]) if name in part else None for name in names]
-        series.append(_dots(f"{before}maj@{run.found['k']}", str(place), votes))
+    for position, (run, part) in enumerate(zip(runs, parts, strict=True)):
+        prefix = f"{run.name} " if len(runs) > 1 else ""
+        votes = [part[name].maj_at_k if name in part else None for name in names]
+        series.append(_dots(f"{prefix}maj@{run.results.scores.k}", str(position), votes))
         if len(runs) == 1:
-            series.append(
-                _dots("pass@1", "1", [_normal(part[name]["pass_at_1"], part[name]["pass_at_1_se"]) for name in names])
-            )
+            passes = [_normal_around(part[name].pass_at_1, part[name].pass_at_1_se) for name in names]
+            series.append(_dots("pass@1", "1", passes))
     return [
         Chart(
             key="subsets",
@@ -137,39 +162,33 @@ def _by_subset(runs: Sequence[EvalRun]) -> list[Chart]:
     ]
 
 
-def _told(parts: dict[str, Any]) -> dict[str, Any]:
-    return {name: row for name, row in parts.items() if name}
+def _normal_interval(values: Sequence[float]) -> Interval:
+    """The mean over problems with its 95% interval by the standard error."""
+    return _normal_around(fmean(values), standard_error(values) if len(values) > 1 else 0.0)
 
 
-def _around(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean over problems, its 95% interval by the standard error)."""
-    return _normal(fmean(values), standard_error(values) if len(values) > 1 else 0.0)
-
-
-def _normal(mean: float, error: float | None) -> tuple[float, float, float]:
+def _normal_around(mean: float, error: float | None) -> Interval:
     half = _Z95 * (error or 0.0)
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
+    return Interval(value=mean, lo=max(0.0, mean - half), hi=min(1.0, mean + half))
 
 
-def _dots(name: str, colour: str, points: Sequence[tuple[float, float, float] | None]) -> Series:
-    given = [point or (None, 0.0, 0.0) for point in points]
+def _dots(name: str, colour: str, points: Sequence[Interval | None]) -> Series:
     return Series(
         name=name,
         colour=colour,
-        y=[value for value, _, _ in given],
-        lo=[lo for _, lo, _ in given],
-        hi=[hi for _, _, hi in given],
+        y=[point.value if point else None for point in points],
+        lo=[point.lo if point else 0.0 for point in points],
+        hi=[point.hi if point else 0.0 for point in points],
     )
 
 
-def _shares(runs: Sequence[EvalRun]) -> list[Chart]:
+def _calibration(runs: Sequence[EvalRun]) -> list[Chart]:
     series = []
-    # The bins are those of the vote's share, the same in every run.
-    edges = sorted({(part["lo"], part["hi"]) for run in runs for part in run.found.get("calibration", ())})
-    for place, run in enumerate(runs):
-        parts = {(part["lo"], part["hi"]): part for part in run.found.get("calibration", ())}
-        y = [parts[edge]["right"] if edge in parts else None for edge in edges]
-        series.append(Series(name=run.name, colour=str(place), y=y))
+    # Bins are cut by the vote's share alone, so that equal edges in two runs are the same bin.
+    edges = sorted({(part.lo, part.hi) for run in runs for part in run.results.calibration})
+    for position, run in enumerate(runs):
+        shares = {(part.lo, part.hi): part.right for part in run.results.calibration}
+        series.append(Series(name=run.name, colour=str(position), y=[shares.get(edge) for edge in edges]))
     middles = [(lo + hi) / 2 for lo, hi in edges]
     if len(edges) < 2:
         return []
@@ -188,13 +207,17 @@ def _shares(runs: Sequence[EvalRun]) -> list[Chart]:
     ]
 
 
-def _votes(run: EvalRun, tail: str, title: str) -> Chart:
+def _votes(run: EvalRun, place: _Place) -> Chart:
     rows = sorted((_vote_row(item) for item in run.graded), key=lambda row: (-row[0], row[1] + row[2]))
-    names = (("right answer", "right"), ("wrong answer that won", "wrong"), ("other wrong ones", "outvoted"))
-    layers = [*names, ("no answer", "none")]
+    layers = (
+        ("right answer", "right"),
+        ("wrong answer that won", "wrong"),
+        ("other wrong ones", "outvoted"),
+        ("no answer", "none"),
+    )
     return Chart(
-        key=f"votes{tail}",
-        title=f"Votes{title}",
+        key=f"votes{place.tail}",
+        title=f"Votes{place.title}",
         note="A bar a problem, those with most right votes first. Where a wrong answer won above right votes, the vote "
         "lost what the model knew.",
         kind="bars",
@@ -209,66 +232,68 @@ def _votes(run: EvalRun, tail: str, title: str) -> Chart:
 
 
 def _vote_row(item: Graded) -> tuple[int, int, int, int]:
+    """(right samples, wrong ones of the winning answer, other wrong ones, samples without answer)."""
+    right, none, samples = item.right, item.verdicts.count("none"), len(item.verdicts)
     wins = 0 if item.verdict == "equal" or not item.solution.votes else item.solution.votes[0].count
-    none = item.verdicts.count("none")
-    right = item.right
-    wins = min(wins, len(item.verdicts) - right - none)
-    return right, wins, len(item.verdicts) - right - none - wins, none
+    # The model's own judgement may prefer a wrong answer to a right vote, whose samples are in `right` already.
+    wins = min(wins, samples - right - none)
+    return right, wins, samples - right - none - wins, none
 
 
-def _lengths(run: EvalRun, tail: str, title: str) -> Chart:
+def _lengths(run: EvalRun, place: _Place) -> Chart:
     import numpy as np
 
     pairs = [pair for item in run.graded for pair in zip(item.solution.samples, item.verdicts, strict=True)]
+    # One set of edges for all layers: the bars stand on each other.
     edges = np.histogram_bin_edges([sample.tokens for sample, _ in pairs] or [0], bins=_BINS)
 
-    def count(wanted: Callable[[str], bool]) -> list[float | None]:
-        return np.histogram([one.tokens for one, verdict in pairs if wanted(verdict)], edges)[0].tolist()  # type: ignore[no-any-return]
+    def count(has: Callable[[str], bool]) -> list[float | None]:
+        counts: list[float | None] = np.histogram([one.tokens for one, grade in pairs if has(grade)], edges)[0].tolist()
+        return counts
 
     return Chart(
-        key=f"tokens{tail}",
-        title=f"Tokens a sample{title}",
-        note=_longer(pairs),
+        key=f"tokens{place.tail}",
+        title=f"Tokens a sample{place.title}",
+        note=_describe_lengths(pairs),
         kind="bars",
         x=((edges[:-1] + edges[1:]) / 2).round(1).tolist(),
         series=[
-            Series(name="right", colour="right", y=count(lambda verdict: verdict == "equal")),
-            Series(name="wrong", colour="wrong", y=count(lambda verdict: verdict in ("different", "unknown"))),
-            Series(name="no answer", colour="none", y=count(lambda verdict: verdict == "none")),
+            Series(name="right", colour="right", y=count(lambda grade: grade == "equal")),
+            Series(name="wrong", colour="wrong", y=count(lambda grade: grade in ("different", "unknown"))),
+            Series(name="no answer", colour="none", y=count(lambda grade: grade == "none")),
         ],
         x_label="tokens",
         y_label="samples",
     )
 
 
-def _longer(pairs: Sequence[tuple[Any, str]]) -> str:
-    means = {
-        words: fmean(lengths)
-        for words, right in (("right", True), ("other", False))
-        if (lengths := [sample.tokens for sample, verdict in pairs if (verdict == "equal") == right])
-    }
-    said = " and ".join(f"{mean:,.0f} tokens ({words})" for words, mean in means.items())
-    return f"On average {said}. A pile of samples without an answer at the right end was cut at the cap."
+def _describe_lengths(pairs: Iterable[tuple[Sample, str]]) -> str:
+    lengths: dict[str, list[int]] = {"right": [], "other": []}
+    for sample, grade in pairs:
+        lengths["right" if grade == "equal" else "other"].append(sample.tokens)
+    means = " and ".join(f"{fmean(tokens):,.0f} tokens ({name})" for name, tokens in lengths.items() if tokens)
+    return f"On average {means}. A pile of samples without an answer at the right end was cut at the cap."
 
 
-def _time(run: EvalRun, tail: str, title: str) -> Chart:
-    given = run.allowances_s
+def _times(run: EvalRun, place: _Place) -> Chart:
+    allowances = run.allowances_s
     note = (
         "The dashed line is what the shared clock allowed each question."
-        if given
+        if allowances
         else "This run had no shared clock: problems were solved side by side, so that their times overlap."
     )
-    limit = [Series(name="allowed", colour="limit", y=given, line=True, dashed=True)] if given else []
+    limit = [Series(name="allowed", colour="limit", y=allowances, line=True, dashed=True)] if allowances else []
     seconds = [round(item.solution.seconds, 3) for item in run.graded]
+    right = [item.verdict == "equal" for item in run.graded]
     return Chart(
-        key=f"time{tail}",
-        title=f"Time a question{title}",
+        key=f"time{place.tail}",
+        title=f"Time a question{place.title}",
         note=note,
         kind="bars",
         x=list(range(1, len(run.graded) + 1)),
         series=[
-            Series(name="seconds, right", colour="right", y=_where(run.graded, seconds, right=True)),
-            Series(name="seconds, not right", colour="wrong", y=_where(run.graded, seconds, right=False)),
+            Series(name="seconds, right", colour="right", y=_where(seconds, right)),
+            Series(name="seconds, not right", colour="wrong", y=_where(seconds, [not one for one in right])),
             *limit,
         ],
         x_label="questions in their order",
@@ -276,63 +301,65 @@ def _time(run: EvalRun, tail: str, title: str) -> Chart:
     )
 
 
-def _where(graded: Sequence[Graded], values: Sequence[float], *, right: bool) -> list[float | None]:
-    return [value if (item.verdict == "equal") == right else 0.0 for item, value in zip(graded, values, strict=True)]
+def _where(values: Sequence[float], mask: Sequence[bool]) -> list[float | None]:
+    return [value if kept else 0.0 for value, kept in zip(values, mask, strict=True)]
 
 
-def _curves(run: TrainRun, tail: str, title: str, place: int) -> list[Chart]:
+def _training_curves(run: TrainRun, place: _Place) -> list[Chart]:
     steps = [point["step"] for point in run.curve]
-    named = (
+    curves = (
         ("loss", "loss", "Loss", "Loss on the rows' completions, nats a token."),
         ("rate", "learning_rate", "Learning rate", "Warm-up, then a cosine down to 0."),
     )
     return [
         Chart(
-            key=f"{key}{tail}",
-            title=f"{words}{title}",
+            key=f"{key}{place.tail}",
+            title=f"{title}{place.title}",
             note=note,
             kind="lines",
             x=steps,
-            series=[Series(name=words.lower(), colour=str(place), y=[point.get(field) for point in run.curve])],
+            series=[
+                Series(name=title.lower(), colour=str(place.position), y=[point.get(column) for point in run.curve])
+            ],
             x_label="step",
         )
-        for key, field, words, note in named
+        for key, column, title, note in curves
         if run.curve
     ]
 
 
-def _layers(run: TrainRun, tail: str, title: str) -> list[Chart]:
-    """Each layer's change by training over what an export loses of it, a curve an export."""
+def _layers(run: TrainRun, place: _Place) -> list[Chart]:
+    """How much of each layer's change by training outweighs what an export loses of it, a curve an export."""
     longest = max((len(figures.layers) for figures in run.exports.values()), default=0)
     if longest < 2:
         return []
     ratios = {
-        name: [_orders(layer) for layer in figures.layers] for name, figures in run.exports.items() if figures.layers
+        name: [_log_ratio(layer) for layer in figures.layers] for name, figures in run.exports.items() if figures.layers
     }
+    curves = [
+        Series(name=name, colour=str(export % 5), y=[*row, *[None] * (longest - len(row))])
+        for export, (name, row) in enumerate(ratios.items())
+    ]
     return [
         Chart(
-            key=f"layers{tail}",
-            title=f"What 8 bits leave of the training{title}",
+            key=f"layers{place.tail}",
+            title=f"What 8 bits leave of the training{place.title}",
             note="A layer's change by training over what 8-bit numbers lose of it, log10: above 0 the change is the "
-            "larger. " + _weakest(run),
+            "larger. " + _describe_weakest(run),
             kind="lines",
             x=list(range(1, longest + 1)),
-            series=[
-                Series(name=name, colour=str(place % 5), y=[*row, *[None] * (longest - len(row))])
-                for place, (name, row) in enumerate(ratios.items())
-            ]
-            + [Series(name="as large as the loss", colour="limit", y=[0.0] * longest, dashed=True)],
+            series=[*curves, Series(name="as large as the loss", colour="limit", y=[0.0] * longest, dashed=True)],
             x_label="linear layers in their order",
             y_label="log10(change / loss)",
         )
     ]
 
 
-def _orders(layer: LayerCost) -> float:
+def _log_ratio(layer: LayerCost) -> float:
     """The change by training over the export's noise, in orders of magnitude."""
     return round(math.log10(layer.signal_to_noise), 4)
 
 
-def _weakest(run: TrainRun) -> str:
-    least = min((layer for figures in run.exports.values() for layer in figures.layers), key=lambda layer: layer.kept)
-    return f"Least of its change is left to {least.layer}: {least.kept:.1%}."
+def _describe_weakest(run: TrainRun) -> str:
+    weakest = min((layer for one in run.exports.values() for layer in one.layers), key=lambda layer: layer.kept)
+    return f"Least of its change is left to {weakest.layer}: {weakest.kept:.1%}."

@@ -1,4 +1,4 @@
-"""The report's pictures as PNG, drawn by matplotlib from the same data as the page's."""
+"""The report's charts as PNG, drawn by matplotlib from the same data as the page's."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,21 +8,23 @@ from typing import Any
 from mathlete.report.charts import Chart
 
 _COLOURS = {
-    **{str(place): colour for place, colour in enumerate(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00"))},
+    **{
+        str(position): colour for position, colour in enumerate(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00"))
+    },
     "right": "#0072b2",
     "wrong": "#d55e00",
     "outvoted": "#f0b27a",
     "none": "#9aa0a6",
     "limit": "#444444",
 }
-"""Told apart by colour-blind people too (Okabe, Ito 2008, "Color universal design")."""
+"""Colours that colour-blind people can tell apart too (Okabe, Ito 2008, "Color universal design")."""
 
 _LONGEST = 40
-"""Characters of a name that are drawn."""
+"""Characters of a name that are drawn at most."""
 
 
 def write_plots(folder: Path, charts: Sequence[Chart]) -> list[Path]:
-    """Writes one PNG a chart into the folder, in place of those that are there; returns them."""
+    """Write a PNG for each chart into the folder and delete all others there; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [_write(folder / f"{chart.key}.png", chart) for chart in charts]
     for old in {*folder.glob("*.png")} - {*written}:
@@ -33,8 +35,8 @@ def write_plots(folder: Path, charts: Sequence[Chart]) -> list[Path]:
 def _write(path: Path, chart: Chart) -> Path:
     from matplotlib.figure import Figure
 
-    tall = 0.6 + 0.28 * len(chart.x) * max(1, len(chart.series) / 2) if chart.kind == "dots" else 3.8
-    figure = Figure(figsize=(7.5, max(2.2, tall)), layout="constrained")
+    height = 0.6 + 0.28 * len(chart.x) * max(1, len(chart.series) / 2) if chart.kind == "dots" else 3.8
+    figure = Figure(figsize=(7.5, max(2.2, height)), layout="constrained")
     axes: Any = figure.subplots()
     {"lines": _lines, "dots": _dots, "bars": _bars}[chart.kind](axes, chart)
     axes.set_title(_plain(chart.title), fontsize=11, loc="left")
@@ -46,7 +48,7 @@ def _write(path: Path, chart: Chart) -> Path:
         figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=4)
     temporary = path.with_name(f".{path.name}")
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; the page shows it as it is.
+        # matplotlib draws boxes for letters that its font lacks; the page, with the browser's fonts, has the name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(temporary, format="png", dpi=100, pil_kwargs={"compress_level": 3})
     temporary.replace(path)
@@ -54,7 +56,7 @@ def _write(path: Path, chart: Chart) -> Path:
 
 
 def _plain(text: object) -> str:
-    r"""A name as it stands, and short: between dollars matplotlib would read mathematics.
+    r"""A name shortened, its dollars escaped: matplotlib would read what stands between them as mathematics.
 
     >>> print(_plain("$x$"), len(_plain("a" * 99)))
     \$x\$ 40
@@ -93,10 +95,10 @@ def _dots(axes: Any, chart: Chart) -> None:
         value, lo, hi = (_scaled(chart, part or ()) for part in (series.y, series.lo, series.hi))
         below = [max(0.0, one - low) for one, low in zip(value, lo, strict=True)]
         above = [max(0.0, high - one) for one, high in zip(value, hi, strict=True)]
-        places = [place + shift for place in range(len(chart.x))]
+        heights = [row + shift for row in range(len(chart.x))]
         colour = _COLOURS.get(series.colour, "#555555")
         axes.errorbar(
-            value, places, xerr=[below, above], fmt="o", ms=4, lw=1.2, color=colour, label=_plain(series.name)
+            value, heights, xerr=[below, above], fmt="o", ms=4, lw=1.2, color=colour, label=_plain(series.name)
         )
     axes.set_yticks(range(len(chart.x)), labels=[_plain(name) for name in chart.x])
     axes.invert_yaxis()
@@ -106,17 +108,17 @@ def _dots(axes: Any, chart: Chart) -> None:
 def _bars(axes: Any, chart: Chart) -> None:
     import numpy as np
 
-    places = np.asarray(chart.x, dtype=float)
-    width = float(np.diff(places).min()) if len(places) > 1 else 1.0
-    base = np.zeros(len(places))
+    middles = np.asarray(chart.x, dtype=float)
+    width = float(np.diff(middles).min()) if len(middles) > 1 else 1.0
+    base = np.zeros(len(middles))
     for series in chart.series:
         heights = np.asarray(_scaled(chart, series.y))
         colour = _COLOURS[series.colour]
         if series.line:
-            axes.plot(places, heights, "--", color=colour, lw=1.2, label=_plain(series.name))
+            axes.plot(middles, heights, "--", color=colour, lw=1.2, label=_plain(series.name))
         else:
-            # Steps, for a thousand bars one by one take seconds.
-            edges = [*(places - width / 2), places[-1] + width / 2]
+            # One outline: a thousand bars drawn one by one take seconds.
+            edges = [*(middles - width / 2), middles[-1] + width / 2]
             axes.stairs(base + heights, edges, baseline=base, fill=True, color=colour, label=_plain(series.name))
             base = base + heights
-    axes.set_xlim(places[0] - width / 2, places[-1] + width / 2)
+    axes.set_xlim(middles[0] - width / 2, middles[-1] + width / 2)

@@ -1,137 +1,208 @@
-"""Base against tuned: two finished runs on the same problems, side by side, with the paired difference."""
+"""Base against tuned: two finished runs on the same problems and the training between them, side by side."""
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.errors import UserError
-from mathlete.metrics import Interval, paired_difference, percent, plus_minus, with_interval
+from mathlete.metrics import Interval, format_interval, format_percent, format_with_error, paired_difference
 from mathlete.runs import MANIFEST, read_json
+from mathlete.scoring.facts import RunFacts
+from mathlete.scoring.results import RESULTS, Results
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_SHARED = ("suite", "suite_sha", "problems", "n")
+_K = 8
+"""Samples of the vote that the table shows."""
 
 
-def base_and_tuned(*, base: Path, tuned: Path, train: Path) -> dict[str, Any]:
-    """{"base", "tuned", "paired", "kl_merged", "kl_int8", "seconds", "train_run"}: what `make demo` writes.
+@dataclass(frozen=True, kw_only=True)
+class ModelScores:
+    """One model's scores: on the hard problems where the suite has such a group, on all of them elsewhere."""
 
-    Scores are over the suite's hard group where it has one; `paired` is tuned - base of their per-problem pass@1.
-    `seconds` is all three runs' together.
+    pass_at_1: float
+    pass_at_1_se: float | None
+    maj_at_8: Interval
+    easy_pass_at_1: float | None
+    """pass@1 on the easy problems; None where the suite has no such group."""
+    tokens_per_s: float | None
+    seconds: float
+    run: str
+    """The evaluation's folder."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON; the interval as value and [lo, hi]."""
+        return {
+            "pass_at_1": self.pass_at_1,
+            "pass_at_1_se": self.pass_at_1_se,
+            "maj_at_8": self.maj_at_8.value,
+            "maj_at_8_interval": [self.maj_at_8.lo, self.maj_at_8.hi],
+            "easy_pass_at_1": self.easy_pass_at_1,
+            "tokens_per_s": self.tokens_per_s,
+            "seconds": self.seconds,
+            "run": self.run,
+        }
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Self:
+        """The scores in their JSON."""
+        lo, hi = row["maj_at_8_interval"]
+        vote = Interval(value=row["maj_at_8"], lo=lo, hi=hi)
+        plain = {key: value for key, value in row.items() if not key.startswith("maj_at_8")}
+        return cls(**plain, maj_at_8=vote)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningResult:
+    """What a training run changed in the scores, and what its exports lost."""
+
+    base: ModelScores
+    tuned: ModelScores
+    difference: Interval
+    """tuned - base of the per-problem pass@1 on the hard problems, with its paired 95% interval."""
+    kl_merged: float | None
+    kl_int8: float | None
+    """KL divergence from the trained model, nats a token; None where the training run did not measure it."""
+    seconds: float
+    """Of both evaluations and the training together."""
+    train_run: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        by = self.difference
+        return {
+            "base": self.base.to_json(),
+            "tuned": self.tuned.to_json(),
+            "paired": {"difference": by.value, "lo": by.lo, "hi": by.hi},
+            "kl_merged": self.kl_merged,
+            "kl_int8": self.kl_int8,
+            "seconds": self.seconds,
+            "train_run": self.train_run,
+        }
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Self:
+        """The result among the keys of a JSON object."""
+        by = row["paired"]
+        plain = {key: row[key] for key in ("kl_merged", "kl_int8", "seconds", "train_run")}
+        return cls(
+            **plain,
+            base=ModelScores.from_json(row["base"]),
+            tuned=ModelScores.from_json(row["tuned"]),
+            difference=Interval(value=by["difference"], lo=by["lo"], hi=by["hi"]),
+        )
+
+    def to_table(self) -> "Table":
+        """Both models for the terminal, a line each."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        title = "base and tuned on the same problems: hard ones, easy ones' pass@1 beside"
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
+        for name in ("", "pass@1 ± se", f"maj@{_K} [95%]", "easy", "tokens/s", "seconds", "run"):
+            table.add_column(name, justify="left" if name in ("", "run") else "right", no_wrap=True)
+        for name, scores in (("base", self.base), ("tuned", self.tuned)):
+            table.add_row(
+                name,
+                format_with_error(scores.pass_at_1, scores.pass_at_1_se),
+                format_interval(scores.maj_at_8),
+                format_percent(scores.easy_pass_at_1),
+                "–" if scores.tokens_per_s is None else f"{scores.tokens_per_s:.0f}",
+                f"{scores.seconds:.0f}",
+                scores.run,
+            )
+        return table
+
+    def describe(self) -> str:
+        """The paired difference, and whether it shows anything."""
+        return describe_difference(self.difference)
+
+
+def describe_difference(by: Interval) -> str:
+    """A paired difference of pass@1 in a sentence.
+
+    >>> describe_difference(Interval(value=0.123, lo=0.1, hi=0.15))
+    'pass@1 on hard problems: tuned is +12.3 points against base, paired 95% interval [+10.0, +15.0]: better'
+    >>> describe_difference(Interval(value=0.01, lo=-0.02, hi=0.04))
+    'pass@1 on hard problems: tuned is +1.0 points against base, paired 95% interval [-2.0, +4.0]: no difference shown'
+    """
+    value, lo, hi = (f"{100 * share:+.1f}" for share in (by.value, by.lo, by.hi))
+    verdict = "better" if by.lo > 0 else "worse" if by.hi < 0 else "no difference shown"
+    return f"pass@1 on hard problems: tuned is {value} points against base, paired 95% interval [{lo}, {hi}]: {verdict}"
+
+
+def compare_tuned(*, base: Path, tuned: Path, train: Path) -> TuningResult:
+    """Compare the evaluations of a model before and after a training run, given as folders.
 
     Raises:
         UserError: a run is unfinished, or the two are not of the same problems and n.
     """
-    runs = {"base": _finished(base), "tuned": _finished(tuned)}
-    for key in _SHARED:
-        if runs["base"][key] != runs["tuned"][key]:
-            raise UserError(
-                f"two runs compare only with the same {key}",
-                value=f"{runs['base'][key]} and {runs['tuned'][key]}",
-                cure="evaluate both models with the same command but for --model and --run",
-            )
-    folders = {"base": base, "tuned": tuned}
-    exported = _export_figures(train)
-    found: dict[str, Any] = {name: _side(run, folders[name]) for name, run in runs.items()}
-    difference = paired_difference(_hard_passes(runs["base"]), _hard_passes(runs["tuned"]))
-    return {
-        **found,
-        "paired": _as_difference(difference),
-        "kl_merged": exported.get("kl_merged"),
-        "kl_int8": exported.get("kl_int8"),
-        "seconds": round(sum(_step_seconds(folder) for folder in (base, tuned, train)), 1),
-        "train_run": str(train),
-    }
-
-
-def comparison_table(found: dict[str, Any]) -> "Table":
-    """The demo's table."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title="base and tuned on the same problems: hard ones, easy ones' pass@1 beside",
-    )
-    for name in ("", "pass@1 ± se", "maj@8 [95%]", "easy", "tokens/s", "seconds", "run"):
-        table.add_column(name, justify="left" if name in ("", "run") else "right", no_wrap=True)
-    for name in ("base", "tuned"):
-        row = found[name]
-        table.add_row(
-            name,
-            plus_minus(row["pass_at_1"], row["pass_at_1_se"]),
-            with_interval(row["maj_at_8"], row["maj_at_8_interval"]),
-            percent(row["easy_pass_at_1"]),
-            "–" if row["tokens_per_s"] is None else f"{row['tokens_per_s']:.0f}",
-            f"{row['seconds']:.0f}",
-            row["run"],
-        )
-    return table
-
-
-def difference_in_words(found: dict[str, Any]) -> str:
-    """The paired difference, and whether it is one.
-
-    >>> difference_in_words({"paired": {"difference": 0.123, "lo": 0.1, "hi": 0.15}})
-    'pass@1 on hard problems: tuned is +12.3 points against base, paired 95% interval [+10.0, +15.0]: better'
-    >>> difference_in_words({"paired": {"difference": 0.01, "lo": -0.02, "hi": 0.04}})
-    'pass@1 on hard problems: tuned is +1.0 points against base, paired 95% interval [-2.0, +4.0]: no difference shown'
-    """
-    points = {key: f"{100 * value:+.1f}" for key, value in found["paired"].items()}
-    lo, hi = found["paired"]["lo"], found["paired"]["hi"]
-    verdict = "better" if lo > 0 else "worse" if hi < 0 else "no difference shown"
-    return (
-        f"pass@1 on hard problems: tuned is {points['difference']} points against base, "
-        f"paired 95% interval [{points['lo']}, {points['hi']}]: {verdict}"
+    before, after = _read_finished(base), _read_finished(tuned)
+    _check_comparable(before[1], after[1])
+    exported = _read_export_figures(train)
+    return TuningResult(
+        base=_model_scores(*before, base),
+        tuned=_model_scores(*after, tuned),
+        difference=paired_difference(_hard_passes(before[0]), _hard_passes(after[0])),
+        kl_merged=exported.get("kl_merged"),
+        kl_int8=exported.get("kl_int8"),
+        seconds=round(sum(_step_seconds(folder) for folder in (base, tuned, train)), 1),
+        train_run=str(train),
     )
 
 
-def _finished(folder: Path) -> dict[str, Any]:
-    for name in (MANIFEST, "results.json"):
+def _read_finished(folder: Path) -> tuple[Results, RunFacts]:
+    for name in (MANIFEST, RESULTS):
         if not (folder / name).is_file():
             raise UserError(
                 f"a finished run has its {name}",
                 value=f"none in {folder}",
                 cure="run `python -m eval` with that --run to its end first",
             )
-    return read_json(folder / "results.json")
+    results = Results.read(folder)
+    assert results.facts is not None  # only a run that is read from its samples has none
+    return results, results.facts
 
 
-def _hard(run: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = run["groups"].get("hard", run)
-    return found
+def _check_comparable(base: RunFacts, tuned: RunFacts) -> None:
+    for key, a, b in (
+        ("suite", base.settings.suite, tuned.settings.suite),
+        ("suite_sha", base.settings.suite_sha, tuned.settings.suite_sha),
+        ("problems", base.settings.problems, tuned.settings.problems),
+        ("n", base.n, tuned.n),
+    ):
+        if a != b:
+            raise UserError(
+                f"two runs compare only with the same {key}",
+                value=f"{a} and {b}",
+                cure="evaluate both models with the same command but for --model and --run",
+            )
 
 
-def _hard_passes(run: dict[str, Any]) -> list[float]:
-    rows = run["per_problem"]
-    return [row["pass_at_1"] for row in rows if "hard" not in run["groups"] or row["subset"].split("/")[0] == "hard"]
+def _hard_passes(results: Results) -> list[float]:
+    grouped = "hard" in results.groups
+    rows = results.per_problem
+    return [row.pass_at_1 for row in rows if not grouped or row.subset.split("/")[0] == "hard"]
 
 
-def _side(run: dict[str, Any], folder: Path) -> dict[str, Any]:
-    hard = _hard(run)
-    majority = hard["maj_at"].get("8")
-    if majority is None:
-        raise UserError("maj@8 needs at least 8 samples a problem", value=hard["k"], cure="evaluate with --n 8 or more")
-    return {
-        "pass_at_1": hard["pass_at_1"],
-        "pass_at_1_se": hard["pass_at_1_se"],
-        "maj_at_8": majority["value"],
-        "maj_at_8_interval": [majority["lo"], majority["hi"]],
-        "easy_pass_at_1": run["groups"].get("easy", {}).get("pass_at_1"),
-        "tokens_per_s": run["tokens_per_s"],
-        "seconds": run["seconds"],
-        "run": str(folder),
-    }
+def _model_scores(results: Results, facts: RunFacts, folder: Path) -> ModelScores:
+    hard, easy = results.groups.get("hard", results.scores), results.groups.get("easy")
+    if _K not in hard.maj_at:
+        rule = f"maj@{_K} needs at least {_K} samples a problem"
+        raise UserError(rule, value=hard.k, cure=f"evaluate with --n {_K} or more")
+    return ModelScores(
+        pass_at_1=hard.pass_at_1,
+        pass_at_1_se=hard.pass_at_1_se,
+        maj_at_8=hard.maj_at[_K],
+        easy_pass_at_1=easy.pass_at_1 if easy else None,
+        tokens_per_s=facts.tokens_per_s,
+        seconds=facts.seconds,
+        run=str(folder),
+    )
 
 
-def _as_difference(interval: Interval) -> dict[str, float]:
-    values = asdict(interval)
-    return {"difference": values["value"], "lo": values["lo"], "hi": values["hi"]}
-
-
-def _export_figures(train: Path) -> dict[str, Any]:
+def _read_export_figures(train: Path) -> dict[str, Any]:
     manifest = train / "export" / MANIFEST
     if not manifest.is_file():
         raise UserError(

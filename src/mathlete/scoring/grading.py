@@ -1,6 +1,7 @@
-"""Solutions against gold answers: which samples and votes are right, wrong or cannot be told."""
+"""Solutions graded against gold answers: which samples and votes are right, wrong or cannot be judged."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -11,19 +12,19 @@ from mathlete.problems import Problem
 from mathlete.sampling import Sample
 from mathlete.solve import Solution
 
-Verdict = Literal["equal", "different", "unknown", "none"]
-"""Of an answer against the gold; none where there is no answer."""
+Grade = Literal["equal", "different", "unknown", "none"]
+"""An answer against the gold: unknown where the checker cannot tell, none where there is no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
-    """One problem's solution with its verdicts."""
+    """One problem's solution with its grades."""
 
     problem: Problem
     solution: Solution
-    verdict: Verdict
+    verdict: Grade
     """Of the vote."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Grade, ...]
     """Of each sample."""
 
     @property
@@ -44,13 +45,15 @@ class Graded:
 
     @cached_property
     def right_labels(self) -> set[int]:
-        """Classes that hold the gold: those whose representative, which the vote would answer with, is equal to it."""
+        """The classes that count as right."""
+        # The vote answers with the first sample of its class. "Same answer" need not be transitive where the checker
+        # gives up, so the class is as right as that sample is.
         verdicts = {sample.index: verdict for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True)}
         return {label for label, vote in enumerate(self.solution.votes) if verdicts[vote.indexes[0]] == "equal"}
 
     @cached_property
     def _majorities(self) -> dict[int, float]:
-        # A problem counts in the whole, in its group and in its subset.
+        # A problem is scored three times: in the whole, in its group and in its subset.
         return {}
 
     @property
@@ -65,36 +68,56 @@ class Graded:
     def maj_at(self, k: int) -> float:
         """maj@k of this problem over the subsets of its samples; 0 where it has none."""
         if k not in self._majorities:
-            found = maj_at_k(self.labels, right=self.right_labels, k=k) if self.verdicts else 0.0
-            self._majorities[k] = found
+            self._majorities[k] = maj_at_k(self.labels, right=self.right_labels, k=k) if self.verdicts else 0.0
         return self._majorities[k]
 
 
 def grade(problems: Sequence[Problem], solutions: Sequence[Solution]) -> list[Graded]:
-    """Each problem's solution, graded; both in the same order."""
-    return [_graded(problem, solution) for problem, solution in zip(problems, solutions, strict=True)]
+    """Grade each problem's solution; both are in the same order."""
+    return [_grade_one(problem, solution) for problem, solution in zip(problems, solutions, strict=True)]
 
 
-def _graded(problem: Problem, solution: Solution) -> Graded:
-    known: dict[str | None, Verdict] = {None: "none"}
-    for sample in solution.samples:
-        if sample.answer not in known:
-            known[sample.answer] = judge(sample.answer, gold=problem.gold)
+def _grade_one(problem: Problem, solution: Solution) -> Graded:
+    # The vote's answer may be none of the samples': the model's own judgement can name another candidate.
     return Graded(
         problem=problem,
         solution=solution,
-        verdict=known[solution.answer],
-        verdicts=tuple(known[sample.answer] for sample in solution.samples),
+        verdict=judge(solution.answer, gold=problem.gold),
+        verdicts=tuple(judge(sample.answer, gold=problem.gold) for sample in solution.samples),
     )
 
 
-def finish_times(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[tuple[float, bool]]:
+def finish_times(samples: Sequence[Sample], verdicts: Sequence[Grade]) -> list[tuple[float, bool]]:
     """(seconds, right) of each sample that is known to be right or wrong, for `mathlete.metrics.finish_order`."""
     pairs = zip(samples, verdicts, strict=True)
     return [(sample.seconds, verdict == "equal") for sample, verdict in pairs if verdict in ("equal", "different")]
 
 
 @lru_cache(maxsize=2**16)
-def judge(answer: str | None, *, gold: str) -> Verdict:
-    """The verdict on one answer; the same pair, which many samples bring, is judged once."""
+def judge(answer: str | None, *, gold: str) -> Grade:
+    """Grade one answer. Many samples give the same one, which is compared with the gold only once."""
     return "none" if answer is None else compare(answer=answer, gold=gold).outcome
+
+
+class RunningScore:
+    """Share of right samples so far, for a progress bar; samples may be added from several threads."""
+
+    def __init__(self, problems: Iterable[Problem], recorded: Iterable[Sample]) -> None:
+        self._golds = {problem.id: problem.gold for problem in problems}
+        self._lock = threading.Lock()
+        self.samples = self._right = self.new_tokens = 0
+        for sample in recorded:
+            self.add(sample)
+        self.new_tokens = 0
+
+    def add(self, sample: Sample) -> None:
+        """Count one sample."""
+        right = judge(sample.answer, gold=self._golds[sample.problem_id]) == "equal"
+        with self._lock:
+            self.samples += 1
+            self._right += right
+            self.new_tokens += sample.tokens
+
+    def describe(self) -> str:
+        """The share as text."""
+        return f"right {self._right / self.samples:.1%}" if self.samples else "right –"

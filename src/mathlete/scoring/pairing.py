@@ -1,20 +1,20 @@
-"""Two runs on the same problems: is B better than A, or how many more problems would tell?"""
+"""Two runs on the same problems: whether B is better than A, or how many more problems it takes to say."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mathlete.errors import UserError
-from mathlete.metrics import Interval, maj_at_k, paired_difference, paired_p, problems_to_tell
+from mathlete.metrics import Interval, maj_at_k, paired_difference, paired_p, problems_needed
 from mathlete.scoring.pool import Pool, Recorded
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Better = Literal["A", "B", "neither"]
-_SHOWN = 0.05
-"""p below which a difference counts as shown."""
+_SIGNIFICANT = 0.05
+"""p-value below which a difference counts as shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +27,41 @@ class Paired:
     difference: Interval
     """B - A, with its paired 95% interval."""
     p: float
-    """Two-sided, of the sign-flip test over problems."""
+    """Two-sided p-value of the sign-flip test over problems."""
     better: Better
     more_problems: int | None
-    """What is lacking to show a difference like this one in 8 of 10 comparisons; 0 where it is shown, None for 0."""
+    """Problems to add until a difference of this size is shown in 8 of 10 comparisons. 0 where it is shown already,
+    None where there is no difference."""
 
-    @property
-    def in_words(self) -> str:
-        """Whether B is better, or what it would take to tell.
+    @classmethod
+    def of(cls, score: str, a: Sequence[float], b: Sequence[float]) -> Self:
+        """Test one score's values of the same problems in the same order."""
+        differences = [after - before for before, after in zip(a, b, strict=True)]
+        mean, p, needed = fmean(differences), paired_p(differences), problems_needed(differences)
+        better: Better = "neither" if p >= _SIGNIFICANT else "B" if mean > 0 else "A"
+        # The permutation test may miss what the formula, a normal approximation, holds to be enough problems: then one
+        # more is the least that can be asked for.
+        more = None if needed is None else 0 if better != "neither" else max(1, needed - len(a))
+        return cls(
+            score=score,
+            a=fmean(a),
+            b=fmean(b),
+            difference=paired_difference(a, b),
+            p=p,
+            better=better,
+            more_problems=more,
+        )
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The score in its JSON, which is its fields."""
+        return cls(**{**row, "difference": Interval(**row["difference"])})
+
+    def describe(self) -> str:
+        """Whether B is better, or what it takes to say.
 
         >>> by = Interval(value=0.02, lo=-0.01, hi=0.05)
-        >>> Paired(score="pass@1", a=0.5, b=0.52, difference=by, p=0.2, better="neither", more_problems=90).in_words
+        >>> Paired(score="pass@1", a=0.5, b=0.52, difference=by, p=0.2, better="neither", more_problems=90).describe()
         'pass@1: no difference shown; to show one as large as this (+2.0 points) takes about 90 more problems'
         """
         points = f"{100 * self.difference.value:+.1f} points"
@@ -53,20 +77,40 @@ class Paired:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Both scores on the problems that both runs have."""
+    """pass@1 and maj@k of two runs on the problems that both have."""
 
     problems: int
     left_out: int
-    """Problems that only one of them has."""
+    """Problems that only one of the runs has."""
     k: int
-    """Samples of the vote: the fewest that any problem has in either."""
+    """Samples of the vote: those of the problem that has fewest in either run."""
     scores: list[Paired]
     stopped_early: bool
-    """Whether problems have different numbers of samples in a run: its pass@1 is over those that were in."""
+    """Whether the problems of a run have different numbers of samples; its pass@1 is over those it has."""
 
-    @property
-    def table(self) -> "Table":
-        """Both scores, a line each, in percent."""
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The comparison among the keys of a JSON object."""
+        plain = {name: row[name] for name in ("problems", "left_out", "k", "stopped_early")}
+        return cls(**plain, scores=[Paired.from_json(score) for score in row["scores"]])
+
+    def describe(self) -> list[str]:
+        """Sentences: what each score shows, and on which samples and problems it rests."""
+        sentences = [score.describe() for score in self.scores]
+        if self.left_out:
+            sentences.append(f"{self.left_out} problems that only one of the runs has are left out")
+        if self.stopped_early:
+            sentences.append(
+                f"a run stopped early: its pass@1 is over the samples that were in, and votes are over {self.k}"
+            )
+        return sentences
+
+    def to_table(self) -> "Table":
+        """Both scores for the terminal, a line each, in percent."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
@@ -86,58 +130,46 @@ class Comparison:
 
 
 def compare_runs(a: Pool, b: Pool) -> Comparison:
-    """The comparison of two runs.
+    """Compare two runs on the problems that both have.
 
     Raises:
         UserError: they share no problem, or an id stands for two problems.
     """
-    mine, other = ({item.problem.id: item for item in pool.problems} for pool in (a, b))
-    shared = [name for name in mine if name in other]
+    of_a, of_b = ({item.problem.id: item for item in pool.problems} for pool in (a, b))
+    shared = [name for name in of_a if name in of_b]
     if not shared:
         raise UserError(
             "two runs compare only on problems they share",
-            value=f"none of {len(mine)} and {len(other)}",
+            value=f"none of {len(of_a)} and {len(of_b)}",
             cure="evaluate both models on the same suite",
         )
-    if differing := [name for name in shared if mine[name].problem != other[name].problem]:
+    if differing := [name for name in shared if of_a[name].problem != of_b[name].problem]:
         raise UserError(
             "equal ids must be equal problems",
             value=f"{differing[0]} is another in each run",
             cure="evaluate both models on the same version of the suite",
         )
-    pairs = [(mine[name], other[name]) for name in shared]
+    pairs = [(of_a[name], of_b[name]) for name in shared]
+    # One k for all: a vote of more samples is right more often, which would count as a difference of the models.
     k = min(len(item.samples) for pair in pairs for item in pair)
     return Comparison(
         problems=len(shared),
-        left_out=len(mine) + len(other) - 2 * len(shared),
+        left_out=len(of_a) + len(of_b) - 2 * len(shared),
         k=k,
         stopped_early=a.stopped_early or b.stopped_early,
         scores=[
-            _paired("pass@1", [_pass(first) for first, _ in pairs], [_pass(second) for _, second in pairs]),
-            _paired(f"maj@{k}", [_vote(first, k) for first, _ in pairs], [_vote(second, k) for _, second in pairs]),
+            Paired.of("pass@1", [_pass_at_1(first) for first, _ in pairs], [_pass_at_1(second) for _, second in pairs]),
+            Paired.of(
+                f"maj@{k}", [_maj_at(first, k) for first, _ in pairs], [_maj_at(second, k) for _, second in pairs]
+            ),
         ],
     )
 
 
-def _pass(item: Recorded) -> float:
+def _pass_at_1(item: Recorded) -> float:
     return item.verdicts.count("equal") / len(item.verdicts)
 
 
-def _vote(item: Recorded, k: int) -> float:
+def _maj_at(item: Recorded, k: int) -> float:
     labels = [None if label < 0 else label for label in item.labels]
     return maj_at_k(labels, right=item.right_classes, k=k)
-
-
-def _paired(score: str, a: Sequence[float], b: Sequence[float]) -> Paired:
-    differences = [after - before for before, after in zip(a, b, strict=True)]
-    mean, p, needed = fmean(differences), paired_p(differences), problems_to_tell(differences)
-    better: Better = "neither" if p >= _SHOWN else "B" if mean > 0 else "A"
-    return Paired(
-        score=score,
-        a=fmean(a),
-        b=fmean(b),
-        difference=paired_difference(a, b),
-        p=p,
-        better=better,
-        more_problems=None if needed is None else 0 if better != "neither" else max(1, needed - len(a)),
-    )

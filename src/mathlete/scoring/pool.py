@@ -1,4 +1,4 @@
-"""Pool: recorded samples as arrays, from which the replay draws; one or several run folders of the same model."""
+"""Pool: recorded samples of one or several runs of a model, from which the replay draws and runs are compared."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from mathlete.metrics import Interval, finish_order
 from mathlete.problems import Problem, read_problems
 from mathlete.runs import read_json
 from mathlete.sampling import Sample, read_samples
-from mathlete.scoring.grading import Verdict, finish_times, judge
+from mathlete.scoring.grading import Grade, finish_times, judge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _FIXED = ("model_sha", "prompt_sha")
-"""What runs that are pooled must share, where their results.json tell it."""
+"""What pooled runs must have in common, as far as their results.json say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ class Recorded:
     """By run, then by index."""
     labels: list[int]
     """Each sample's answer class, -1 without an answer."""
-    verdicts: list[Verdict]
+    verdicts: list[Grade]
     """Of each sample."""
 
     @property
     def right_classes(self) -> set[int]:
-        """Classes whose first sample is right: what the vote would answer with."""
+        """Answer classes with a right sample."""
         return {label for label, verdict in zip(self.labels, self.verdicts, strict=True) if verdict == "equal"}
 
 
@@ -48,11 +48,11 @@ class Pool:
     name: str
     problems: list[Recorded]
     stopped_early: bool = False
-    """Whether the recording itself stopped early, so that what is missing is not missing at random."""
+    """Whether the recording itself stopped early: then the missing samples are the late ones, not random ones."""
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> Self:
-        """The pool of run folders, each with its problems.jsonl and samples.jsonl; several are taken together.
+        """Pool the samples of these run folders, each with its problems.jsonl and samples.jsonl.
 
         Raises:
             UserError: a folder without those files, a problem without samples, or runs that cannot be one pool.
@@ -61,23 +61,23 @@ class Pool:
         _check_one_model(folders)
         problems: dict[str, Problem] = {}
         samples: dict[str, list[Sample]] = {}
-        for folder, (asked, drawn) in zip(folders, runs, strict=True):
-            for problem in asked:
+        for folder, (its_problems, its_samples) in zip(folders, runs, strict=True):
+            for problem in its_problems:
                 if problems.setdefault(problem.id, problem) != problem:
                     raise UserError(
                         "runs are pooled only where equal ids are equal problems",
                         value=f"{problem.id} of {folder}",
                         cure="replay the runs one by one",
                     )
-            for sample in drawn:
+            for sample in its_samples:
                 samples.setdefault(sample.problem_id, []).append(sample)
-        for known in samples.values():
-            _check_distinct(known)
+        for of_problem in samples.values():
+            _check_distinct(of_problem)
         return cls.of(list(problems.values()), samples, name=", ".join(map(str, folders)))
 
     @classmethod
     def of(cls, problems: Sequence[Problem], samples: Mapping[str, list[Sample]], *, name: str = "") -> Self:
-        """The pool of these problems and their samples, by problem id.
+        """Pool these problems with their samples, by problem id.
 
         Raises:
             UserError: no problem, or one without samples.
@@ -86,7 +86,7 @@ class Pool:
             raise UserError(
                 "every problem must have recorded samples",
                 value=f"none of {', '.join(missing[:5])}",
-                cure="let the run come to its end first",
+                cure="finish the run first: the same `python -m eval` command continues it",
             )
         recorded = [_recorded(problem, samples[problem.id]) for problem in problems]
         counts = {len(item.samples) for item in recorded}
@@ -108,41 +108,39 @@ class Pool:
         return finish_order([finish_times(item.samples, item.verdicts) for item in self.problems])
 
     def table(self, values: Callable[[Recorded], Sequence[float]], *, fill: float, kind: str) -> "Array":
-        """(problems, samples): one value a sample; `fill` where a problem has fewer samples than others."""
+        """(problems, samples): one value for each sample, `fill` where a problem has fewer samples than others."""
         import numpy as np
 
         widest = max(len(item.samples) for item in self.problems)
-        found = np.full((len(self.problems), widest), fill, dtype=kind)
+        table = np.full((len(self.problems), widest), fill, dtype=kind)
         for row, item in enumerate(self.problems):
-            found[row, : len(item.samples)] = values(item)
-        return found
+            table[row, : len(item.samples)] = values(item)
+        return table
 
 
 def _recorded(problem: Problem, samples: list[Sample]) -> Recorded:
-    known: dict[str | None, Verdict] = {}
     for sample in samples:
-        if sample.answer not in known:
-            known[sample.answer] = judge(sample.answer, gold=problem.gold)
+        _check_measured(sample)
     return Recorded(
         problem=problem,
-        samples=[_measured(sample) for sample in samples],
+        samples=samples,
         labels=label_classes([sample.answer for sample in samples]),
-        verdicts=[known[sample.answer] for sample in samples],
+        verdicts=[judge(sample.answer, gold=problem.gold) for sample in samples],
     )
 
 
-def _measured(sample: Sample) -> Sample:
-    if math.isfinite(sample.seconds) and sample.seconds >= 0 and sample.tokens >= 0:
-        return sample
-    raise UserError(
-        f"the seconds and tokens of a sample must be 0 or more, problem {sample.problem_id} #{sample.index}",
-        value=f"{sample.seconds} s, {sample.tokens} tokens",
-        cure="mend samples.jsonl, or draw the samples again",
-    )
+def _check_measured(sample: Sample) -> None:
+    # Another program may have recorded it. A replay sorts by these numbers, and nan would sort anywhere.
+    if not (math.isfinite(sample.seconds) and sample.seconds >= 0 and sample.tokens >= 0):
+        raise UserError(
+            f"the seconds and tokens of a sample must be 0 or more, problem {sample.problem_id} #{sample.index}",
+            value=f"{sample.seconds} s, {sample.tokens} tokens",
+            cure="mend samples.jsonl, or draw the samples again",
+        )
 
 
 def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
-    """(the problems, their samples by index) of a run folder.
+    """Read (problems, samples by index) of a run folder.
 
     Raises:
         UserError: a file is missing or is not what it must be.
@@ -164,18 +162,19 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
             cure="take both files from the same run",
         )
     if all(sample.answer is None for sample in samples):
-        # Recorded by another program, which left the reading to us.
+        # Another program recorded them and did not read the answers; a run of ours always has some.
         samples = [replace(one, answer=read_answer(one.text, cut=one.finish == "length")) for one in samples]
     return problems, sorted(samples, key=lambda sample: sample.index)
 
 
 def _check_one_model(folders: Sequence[Path]) -> None:
-    told = [read_json(folder / "results.json") for folder in folders if (folder / "results.json").is_file()]
+    # Read as JSON, not as Results: samples that another program recorded may come with a results.json of its own.
+    results = [read_json(folder / "results.json") for folder in folders if (folder / "results.json").is_file()]
     for key in _FIXED:
-        if len(found := {str(results[key]) for results in told if key in results}) > 1:
+        if len(values := {str(content[key]) for content in results if key in content}) > 1:
             raise UserError(
                 f"runs are pooled only with the same {key}",
-                value=" and ".join(sorted(found)),
+                value=" and ".join(sorted(values)),
                 cure="replay them one by one, or put them side by side with `python -m eval compare`",
             )
 

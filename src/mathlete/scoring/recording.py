@@ -1,4 +1,4 @@
-"""A recorded evaluation run, read back whole: its problems, samples, votes and verdicts, finished or not."""
+"""A recorded evaluation run, read back whole: its problems, samples, votes and grades, finished or not."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.runs import MANIFEST, read_json
-from mathlete.sampling import Sample, SamplingConfig
+from mathlete.sampling import Sample
 from mathlete.scoring.grading import Graded, grade
+from mathlete.scoring.inspect_log import write_inspect_log
 from mathlete.scoring.pool import Pool, Recorded, read_recording
-from mathlete.scoring.results import results
-from mathlete.solve import BudgetSettings, Policy, Solution
-
-RESULTS = "results.json"
+from mathlete.scoring.results import RESULTS, ProblemResult, Results
+from mathlete.solve import Policy, Solution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,35 +24,35 @@ class EvalRun:
     name: str
     folder: Path
     graded: list[Graded]
-    """By the suite's order."""
-    found: dict[str, Any]
-    """The content of results.json, made here where the run never came to it."""
+    """In the suite's order."""
+    results: Results
+    """From results.json; scored from the samples, and without facts, where the run never came to its end."""
     manifest: dict[str, Any]
     """Empty where the run is unfinished."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The run in a folder with problems.jsonl and samples.jsonl, and results.json where it came to its end.
+        """Read the run in a folder with problems.jsonl and samples.jsonl, and results.json where it is finished.
 
         Raises:
-            UserError: no such folder, or files that are not those of a run.
+            UserError: there is no such folder, or its files are not those of a run.
         """
         problems, samples = read_recording(folder)
-        told: dict[str, Any] = read_json(folder / RESULTS) if (folder / RESULTS).is_file() else {}
-        drawn: defaultdict[str, list[Sample]] = defaultdict(list)
+        finished = Results.read(folder) if (folder / RESULTS).is_file() else None
+        of_problem: defaultdict[str, list[Sample]] = defaultdict(list)
         for sample in samples:
-            drawn[sample.problem_id].append(sample)
-        rows = {row["id"]: row for row in told.get("per_problem", ())}
-        policy = _policy(told)
-        solutions = [_solution(one, drawn[one.id], rows.get(one.id, {}), policy) for one in problems]
+            of_problem[sample.problem_id].append(sample)
+        rows = {row.id: row for row in finished.per_problem} if finished else {}
+        # An unfinished run does not say how it votes: its votes are counted as a majority.
+        policy = finished.facts.settings.policy if finished and finished.facts else Policy()
+        solutions = [_solution(one, of_problem[one.id], rows.get(one.id), policy) for one in problems]
         graded = grade(problems, solutions)
-        manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
         return cls(
             name=folder.resolve().name,
             folder=folder,
             graded=graded,
-            found=told or results(graded, {"suite": folder.resolve().name, "unfinished": True}),
-            manifest=manifest,
+            results=finished or Results.of(graded, None),
+            manifest=read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {},
         )
 
     @property
@@ -63,37 +63,41 @@ class EvalRun:
 
     @property
     def allowances_s(self) -> list[float] | None:
-        """What the shared clock gave each question, seconds; None for a run without one."""
-        budget = self.found.get("budget")
-        if not budget:
+        """Seconds that the shared clock allowed each question; None for a run without one."""
+        facts = self.results.facts
+        if facts is None or (budget := facts.settings.budget) is None:
             return None
-        asked = budget["questions"]
-        questions = asked if isinstance(asked, int) else {int(count): share for count, share in asked.items()}
-        shape = BudgetSettings(**{**budget, "questions": questions})
-        given, left = [], shape.wall_s - shape.reserve_s
+        # The budget's rule once more, with the recorded seconds in place of a clock: an allowance depends only on what
+        # is left and on how many questions are still to come.
+        allowances, left = [], budget.wall_s - budget.reserve_s
         for served, item in enumerate(self.graded):
-            to_come = shape.to_come(served=served)
-            given.append(shape.allowance_s(max(0.0, left), to_come=to_come))
+            to_come = budget.to_come(served=served)
+            allowances.append(budget.allowance_s(max(0.0, left), to_come=to_come))
             left -= item.solution.seconds
-        return given
+        return allowances
+
+    def write_inspect_log(self, out: Path) -> Path:
+        """Write the run as an eval log of Inspect, NAME.eval or NAME.json; returns its path.
+
+        Raises:
+            UserError: inspect_ai is not installed, the run is unfinished, or the name is not that of a log.
+        """
+        facts, scores = self.results.facts, self.results.scores
+        if not self.manifest or facts is None:
+            raise UserError("a log is of a finished run", value=str(self.folder), cure="run the evaluation to its end")
+        return write_inspect_log(out, graded=self.graded, scores=scores, facts=facts, manifest=self.manifest)
 
 
-def _policy(told: dict[str, Any]) -> Policy:
-    """The part of a run's policy that its vote needs."""
-    policy = told.get("policy") or {"vote": "majority", "sampling": {"max_tokens": 1}}
-    return Policy(vote=policy["vote"], sampling=SamplingConfig(max_tokens=policy["sampling"]["max_tokens"]))
-
-
-def _solution(problem: Problem, samples: Sequence[Sample], row: dict[str, Any], policy: Policy) -> Solution:
+def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | None, policy: Policy) -> Solution:
     votes = policy.count_votes(samples)
     voted = votes[0].answer if votes else None
     return Solution(
         problem_id=problem.id,
-        # The model's own judgements may have chosen another than the vote.
-        answer=row.get("answer", voted),
+        # The model's own judgements may have chosen another answer than the vote.
+        answer=row.answer if row else voted,
         votes=votes,
         samples=sorted(samples, key=lambda sample: sample.index),
-        seconds=row.get("seconds", max((sample.seconds for sample in samples), default=0.0)),
+        seconds=row.seconds if row else max((sample.seconds for sample in samples), default=0.0),
     )
 
 

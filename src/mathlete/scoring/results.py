@@ -1,114 +1,257 @@
-"""results.json: the scores of a run, whole, per group, per subset and per problem."""
+"""Results: the scores of a run, whole, by group, by subset and by problem; results.json is their only file."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from statistics import fmean
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
+from mathlete.errors import UserError
 from mathlete.metrics import (
+    Bin,
     Interval,
-    bootstrap,
     calibration,
     calibration_error,
-    curve_points,
     finish_order,
-    standard_error,
-    wilson,
 )
-from mathlete.scoring.grading import Graded, finish_times
+from mathlete.runs import read_json, write_json
+from mathlete.scoring.facts import RunFacts
+from mathlete.scoring.grading import Grade, Graded, finish_times
+from mathlete.scoring.harness import HARNESS, harness_results
+from mathlete.scoring.scores import Counts, Scores, split_scores
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RESULTS = "results.json"
+_FEW = 30
+"""Problems below which the score alone says little."""
 
 
-def scores(graded: Sequence[Graded]) -> dict[str, object]:
-    """The scores of some problems as JSON values.
+@dataclass(frozen=True, kw_only=True)
+class VoteResult:
+    """One class of equal answers of a problem."""
 
-    `maj_at` holds value, lo and hi at each k: Wilson's interval for the one vote over all samples, the bootstrap's
-    over problems for smaller k. `pass_at` is unbiased pass@k. Where an early stop drew fewer samples of some problem,
-    the curves end at the fewest, and `maj_at_k` is the vote's all the same. `fallbacks` are the problems without any
-    answer, where a submission has to send something else.
+    answer: str
+    count: int
+    """Samples that gave it."""
+    verdict: Grade
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemResult:
+    """One problem's part of the results."""
+
+    id: str
+    subset: str
+    gold: str
+    answer: str | None
+    verdict: Grade
+    """Grade of the answer."""
+    pass_at_1: float
+    counts: Counts
+    votes: list[VoteResult]
+    """Winner first."""
+    judgements: dict[str, int] | None
+    """How often the model itself preferred each candidate; None where it was not asked."""
+    seconds: float
+
+    @classmethod
+    def of(cls, item: Graded) -> Self:
+        """The result of a graded problem."""
+        grades = {sample.index: grade for sample, grade in zip(item.solution.samples, item.verdicts, strict=True)}
+        return cls(
+            id=item.problem.id,
+            subset=item.problem.subset,
+            gold=item.problem.gold,
+            answer=item.solution.answer,
+            verdict=item.verdict,
+            pass_at_1=item.pass_at(1),
+            counts=Counts.of([item]),
+            votes=[
+                VoteResult(answer=vote.answer, count=vote.count, verdict=grades[vote.indexes[0]])
+                for vote in item.solution.votes
+            ],
+            judgements=item.solution.selection.judgements if item.solution.selection else None,
+            seconds=round(item.solution.seconds, 3),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The problem's row in results.json; judgements only where there were any to make."""
+        return {
+            "id": self.id,
+            "subset": self.subset,
+            "gold": self.gold,
+            "answer": self.answer,
+            "verdict": self.verdict,
+            "pass_at_1": self.pass_at_1,
+            **asdict(self.counts),
+            "votes": [asdict(vote) for vote in self.votes],
+            **({} if self.judgements is None else {"judgements": self.judgements}),
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The problem's result in a row of results.json."""
+        plain = ("id", "subset", "gold", "answer", "verdict", "pass_at_1", "seconds")
+        return cls(
+            **{name: row[name] for name in plain},
+            counts=Counts.from_json(row),
+            votes=[VoteResult(**vote) for vote in row["votes"]],
+            judgements=row.get("judgements"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The content of results.json."""
+
+    facts: RunFacts | None
+    """None for a run that has not come to its end: only its samples are known."""
+    scores: Scores
+    """Of all problems."""
+    ended: dict[str, int]
+    """Problems by why they ended: all samples in, stopping rule, time."""
+    calibration: list[Bin]
+    """How often votes are right, by the share of the samples they won with."""
+    calibration_error: float
+    finish_order: Interval | None
+    """Share of pairs in which a right sample came before a wrong one of its problem; None where there are none."""
+    groups: dict[str, Scores]
+    """Scores by the first part of the problems' subsets."""
+    subsets: dict[str, Scores]
+    per_problem: list[ProblemResult]
+
+    @classmethod
+    def of(cls, graded: Sequence[Graded], facts: RunFacts | None) -> Self:
+        """Score a run."""
+        votes = [(item.vote_share, item.verdict == "equal") for item in graded]
+        return cls(
+            facts=facts,
+            scores=Scores.of(graded),
+            ended=dict(sorted(Counter(item.solution.ended for item in graded).items())),
+            calibration=calibration(votes),
+            calibration_error=calibration_error(votes),
+            finish_order=finish_order([finish_times(item.solution.samples, item.verdicts) for item in graded]),
+            groups=split_scores(graded, lambda item: item.group),
+            subsets=split_scores(graded, lambda item: item.problem.subset),
+            per_problem=[ProblemResult.of(item) for item in graded],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of results.json: first the facts, then the scores."""
+        return {
+            **(self.facts.to_json() if self.facts else {}),
+            **self.scores.to_json(),
+            "ended": self.ended,
+            "calibration": [asdict(item) for item in self.calibration],
+            "calibration_error": self.calibration_error,
+            "finish_order": self.finish_order and asdict(self.finish_order),
+            "groups": {name: part.to_json() for name, part in self.groups.items()},
+            "subsets": {name: part.to_json() for name, part in self.subsets.items()},
+            "per_problem": [problem.to_json() for problem in self.per_problem],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The results in the content of results.json.
+
+        Raises:
+            KeyError, ValueError, TypeError: it lacks something that `python -m eval` writes.
+        """
+        return cls(
+            facts=RunFacts.from_json(content),
+            scores=Scores.from_json(content),
+            ended=content["ended"],
+            calibration=[Bin(**item) for item in content["calibration"]],
+            calibration_error=content["calibration_error"],
+            finish_order=Interval(**content["finish_order"]) if content["finish_order"] else None,
+            groups={name: Scores.from_json(part) for name, part in content["groups"].items()},
+            subsets={name: Scores.from_json(part) for name, part in content["subsets"].items()},
+            per_problem=[ProblemResult.from_json(row) for row in content["per_problem"]],
+        )
+
+    def write(self, folder: Path, *, began: float) -> None:
+        """Write results.json, and the same scores in the shape of lm-evaluation-harness.
+
+        Args:
+            folder: the run's folder.
+            began: when the evaluation began, seconds since 1970.
+        """
+        content = self.to_json()
+        write_json(folder / RESULTS, content)
+        write_json(folder / HARNESS, harness_results(content, began=began))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The results of a finished run.
+
+        Raises:
+            UserError: there is no results.json, or not one of `python -m eval`.
+        """
+        content = read_json(folder / RESULTS)
+        try:
+            return cls.from_json(content)
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{folder / RESULTS} must be as `python -m eval` writes it",
+                value=f"{type(error).__name__}: {error}",
+                cure="run the evaluation again with that --run, which keeps its samples",
+            ) from error
+
+    def to_table(self) -> "Table":
+        """The scores for the terminal: whole, by group and by subset."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        facts, k = self.facts, self.scores.k
+        run = f"{facts.settings.suite} · {facts.model} ({facts.settings.precision}) · " if facts else ""
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{run}{self.scores.problems} problems")
+        # Narrow enough for 80 columns: rich cuts what is wider.
+        for name in ("", "n", "pass@1 ± se", f"maj@{k} [95%]", f"pass@{k}", "none", "unk."):
+            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        groups = {name: part for name, part in self.groups.items() if name and len(self.groups) > 1}
+        subsets = {name: part for name, part in self.subsets.items() if name not in groups and len(self.subsets) > 1}
+        for parts in ({"all": self.scores}, groups, subsets):
+            for name, part in parts.items():
+                cells = (str(part.problems), *part.format(k), str(part.counts.unanswered), str(part.counts.unknown))
+                table.add_row(name, *cells)
+            table.add_section()
+        return table
+
+    def describe(self) -> str:
+        """What the scores rest on, in a sentence, which says so where they mean nothing."""
+        cap = f" at {self.facts.settings.policy.sampling.max_tokens} tokens" if self.facts else ""
+        return describe_scores(self.scores, cap=cap, stopped=self.ended.get("rule", 0))
+
+
+def describe_scores(scores: Scores, *, cap: str, stopped: int) -> str:
+    """What scores rest on, in a sentence.
+
+    >>> counts = Counts(samples=20, right=0, unknown=0, unanswered=18, capped=18, tokens=9)
+    >>> none = Interval(value=0.0, lo=0.0, hi=0.3)
+    >>> scores = Scores(problems=10, counts=counts, pass_at_1=0.0, pass_at_1_se=0.0, k=2, maj_at_k=none, pass_at={},
+    ...     maj_at={}, unknown_votes=0, fallbacks=0)
+    >>> describe_scores(scores, cap=" at 256 tokens", stopped=0)
+    '0 of 20 samples right; 18 ended without an answer; 18 were cut at 256 tokens. This score says nothing but that \
+the model cannot do these problems under this cap.'
     """
-    passes = [item.pass_at(1) for item in graded]
-    k = max(len(item.verdicts) for item in graded)
-    ks = curve_points(max(1, min(len(item.verdicts) for item in graded)))
-    vote = wilson(right=sum(item.verdict == "equal" for item in graded), n=len(graded))
-    return {
-        "problems": len(graded),
-        **_counts(graded),
-        "pass_at_1": fmean(passes),
-        "pass_at_1_se": standard_error(passes) if len(passes) > 1 else None,
-        "k": k,
-        "maj_at_k": vote.value,
-        "maj_at_k_interval": [vote.lo, vote.hi],
-        "pass_at": {str(point): fmean(item.pass_at(point) for item in graded) for point in ks},
-        "maj_at": {str(point): asdict(_majority(graded, point, vote)) for point in ks},
-        "unknown_votes": sum(item.verdict == "unknown" for item in graded),
-        "fallbacks": sum(item.solution.answer is None for item in graded),
-    }
-
-
-def _majority(graded: Sequence[Graded], k: int, vote: Interval) -> Interval:
-    if all(len(item.verdicts) == k for item in graded):
-        return vote
-    return bootstrap([item.maj_at(k) for item in graded])
-
-
-def _counts(graded: Sequence[Graded]) -> dict[str, int]:
-    samples = [sample for item in graded for sample in item.solution.samples]
-    verdicts = [verdict for item in graded for verdict in item.verdicts]
-    return {
-        "samples": len(samples),
-        "right": verdicts.count("equal"),
-        "unknown": verdicts.count("unknown"),
-        "unanswered": verdicts.count("none"),
-        "capped": sum(sample.finish == "length" for sample in samples),
-        "tokens": sum(sample.tokens for sample in samples),
-    }
-
-
-def split_scores(graded: Sequence[Graded], key: Callable[[Graded], str]) -> dict[str, dict[str, object]]:
-    """The scores of each part of the problems, by the part's name; empty where all problems have none."""
-    names = sorted({key(item) for item in graded})
-    if names == [""]:
-        return {}
-    return {name: scores([item for item in graded if key(item) == name]) for name in names}
-
-
-def problem_row(item: Graded) -> dict[str, object]:
-    """One problem's line of the results."""
-    verdicts = {sample.index: verdict for sample, verdict in zip(item.solution.samples, item.verdicts, strict=True)}
-    votes = [
-        {"answer": vote.answer, "count": vote.count, "verdict": verdicts[vote.indexes[0]]}
-        for vote in item.solution.votes
-    ]
-    return {
-        "id": item.problem.id,
-        "subset": item.problem.subset,
-        "gold": item.problem.gold,
-        "answer": item.solution.answer,
-        "verdict": item.verdict,
-        "pass_at_1": item.pass_at(1),
-        **_counts([item]),
-        "votes": votes,
-        **({"judgements": item.solution.selection.judgements} if item.solution.selection else {}),
-        "seconds": round(item.solution.seconds, 3),
-    }
-
-
-def results(graded: Sequence[Graded], facts: dict[str, object]) -> dict[str, object]:
-    """The content of results.json: the run's facts (suite, policy, engine, model, code), then its scores.
-
-    `calibration` is of the vote's share against its correctness; `finish_order` is the share of pairs in which a right
-    sample came before a wrong one of its problem, None where there are none.
-    """
-    votes = [(item.vote_share, item.verdict == "equal") for item in graded]
-    bias = finish_order([finish_times(item.solution.samples, item.verdicts) for item in graded])
-    return {
-        **facts,
-        **scores(graded),
-        "ended": dict(sorted(Counter(item.solution.ended for item in graded).items())),
-        "calibration": [asdict(found) for found in calibration(votes)],
-        "calibration_error": calibration_error(votes),
-        "finish_order": bias and asdict(bias),
-        "groups": split_scores(graded, lambda item: item.group),
-        "subsets": split_scores(graded, lambda item: item.problem.subset),
-        "per_problem": [problem_row(item) for item in graded],
-    }
+    counts = scores.counts
+    parts = [f"{counts.right} of {counts.samples} samples right"]
+    if counts.unanswered:
+        parts.append(f"{counts.unanswered} ended without an answer")
+    if counts.capped:
+        parts.append(f"{counts.capped} were cut{cap}")
+    if counts.unknown:
+        parts.append(f"{counts.unknown} could not be judged (counted as not right)")
+    if stopped:
+        parts.append(f"{stopped} problems stopped early, so pass@1 is over the samples that were in")
+    if scores.fallbacks:
+        parts.append(f"{scores.fallbacks} of {scores.problems} problems have no answer at all")
+    words = "; ".join(parts) + "."
+    if not counts.right:
+        words += " This score says nothing but that the model cannot do these problems under this cap."
+    elif scores.problems < _FEW:
+        words += f" {scores.problems} problems are few: read the interval, not the score."
+    return words

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.report.charts import charts_of
-from mathlete.report.html.entries import entries
+from mathlete.report.charts import build_charts
+from mathlete.report.html.entries import list_entries
 from mathlete.report.html.tables import (
-    Table,
+    PageTable,
     bases_table,
+    describe_pairs,
     drops_table,
     effect_table,
     facts_table,
-    paired_words,
     score_table,
     subset_table,
     survival_table,
@@ -30,7 +30,7 @@ from mathlete.scoring import EvalRun
 __all__ = ["REPORT", "read_run", "write_report"]
 
 TRACE_BYTES = 15_000_000
-"""Of packed traces in a report; with libraries and figures it then stays below 20 MB."""
+"""Packed traces in a report, bytes; with libraries and figures the file then stays below 20 MB."""
 _SCRIPTS = ("chart-4.6.1.umd.min.js", "katex-0.19.1.min.js")
 _STYLES = ("katex-0.19.1.min.css",)
 
@@ -47,26 +47,26 @@ def read_run(folder: Path) -> EvalRun | TrainRun:
 
 
 def write_report(folders: Sequence[Path], *, out: Path) -> Path:
-    """Writes the report of these runs, and its pictures into `plots/` beside it; returns the report.
+    """Write the report of these runs, and its charts as PNG into `plots/` beside it; returns the report.
 
     Raises:
-        UserError: a folder is no run, or the same one stands twice.
+        UserError: a folder is no run, or is named twice.
     """
     if len({folder.resolve() for folder in folders}) < len(folders) or not folders:
         value = ", ".join(map(str, folders)) or "no run"
         raise UserError("a report is of different runs", value=value, cure="name each once")
     runs = [read_run(folder) for folder in folders]
-    charts = charts_of(runs)
-    write_atomically(out, page(runs, charts=[chart.as_json for chart in charts]))
+    charts = build_charts(runs)
+    write_atomically(out, page(runs, charts=[chart.to_json() for chart in charts]))
     write_plots(out.parent / PLOTS, charts)
     return out
 
 
 def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]) -> str:
-    """The page's text. Nothing of a run is ever read as markup: Jinja escapes the tables, the script sets text only.
+    """The page's text. Nothing of a run is read as markup: Jinja escapes the tables, the script only sets text.
 
-    Should something slip through all the same, the policy in the page's head lets no script run but those whose hash
-    it names, and nothing be loaded from anywhere.
+    Should markup slip through all the same, the page's content security policy runs only the scripts whose hashes it
+    names and loads nothing from anywhere.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -78,11 +78,11 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    problems, blocks = entries(runs, room=TRACE_BYTES)
+    problems, blocks = list_entries(runs, trace_bytes=TRACE_BYTES)
     evaluated = [run for run in runs if isinstance(run, EvalRun)]
     scripts = [_asset("assets", name) for name in _SCRIPTS] + [_asset("html", "report.js")]
     styles = [_asset("assets", name) for name in _STYLES] + [_asset("html", "report.css")]
-    told = {
+    content = {
         "runs": [{"name": run.name, "kind": "eval" if isinstance(run, EvalRun) else "train"} for run in runs],
         "charts": charts,
         "problems": problems,
@@ -92,26 +92,26 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         policy=Markup(_policy(scripts)),
         scripts=[Markup(script) for script in scripts],
         styles=[Markup(style) for style in styles],
-        data=Markup(_island(told)),
+        data=Markup(_island(content)),
         blocks=blocks,
         scores=score_table(evaluated) if evaluated else None,
         subsets=subset_table(evaluated) if evaluated else None,
-        paired=paired_words(evaluated),
+        paired=describe_pairs(evaluated),
         trained=[(run.name, _grids(run)) for run in runs if isinstance(run, TrainRun)],
         facts=[(run.name, facts_table(run)) for run in runs],
         charts=[(chart["key"], chart["title"], chart["note"]) for chart in charts],
     )
 
 
-def _grids(run: TrainRun) -> list[tuple[str, Table]]:
-    """(title, table) of all that a training run has to tell in tables."""
-    found = (
+def _grids(run: TrainRun) -> list[tuple[str, PageTable]]:
+    """(title, table) of a training run, those that it has got to."""
+    tables = (
         ("What the training changed", effect_table(run)),
         ("What it was merged into", bases_table(run)),
         ("What each hop cost, against the trained model", survival_table(run)),
         ("Traces taken and left out", drops_table(run)),
     )
-    return [(title, table) for title, table in found if table]
+    return [(title, table) for title, table in tables if table]
 
 
 def _asset(folder: str, name: str) -> str:

@@ -1,98 +1,126 @@
 """What the page's reader lists: problems with their votes, and training rows, each with its packed traces."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mathlete.report.html.traces import Trace, packed
+from mathlete.report.html.traces import Trace, pack_traces
 from mathlete.report.training import TrainRun
 from mathlete.scoring import EvalRun, Graded
 
-Entry = tuple[dict[str, Any], list[Trace]]
-"""(what the page tells of one run on one problem, its traces)."""
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One run's part in one line of the reader's list."""
+
+    key: str
+    """Runs with equal keys share the line."""
+    problem: dict[str, str]
+    """id, subset, gold and statement, as the page shows them."""
+    content: dict[str, Any]
+    """Answer, votes and counts, for the page's script."""
+    traces: list[Trace]
 
 
-def entries(runs: Sequence[EvalRun | TrainRun], *, room: int) -> tuple[list[dict[str, Any]], list[str]]:
+def list_entries(runs: Sequence[EvalRun | TrainRun], *, trace_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
     """(problems, blocks of traces): each problem's `runs` has an entry or None for each run, which names its block."""
     problems: dict[str, dict[str, Any]] = {}
     traces: list[list[Trace]] = []
-    for place, run in enumerate(runs):
-        told = _of_evaluation(run) if isinstance(run, EvalRun) else _of_training(run)
-        for key, facts, (entry, texts) in told:
-            problem = problems.setdefault(key, {**facts, "runs": [None] * len(runs)})
-            problem["runs"][place] = {**entry, "block": len(traces)}
-            traces.append(texts)
-    return list(problems.values()), packed(traces, room=room)
+    for position, run in enumerate(runs):
+        for entry in _evaluation_entries(run) if isinstance(run, EvalRun) else _training_entries(run):
+            problem = problems.setdefault(entry.key, {**entry.problem, "runs": [None] * len(runs)})
+            problem["runs"][position] = {**entry.content, "block": len(traces)}
+            traces.append(entry.traces)
+    return list(problems.values()), pack_traces(traces, trace_bytes=trace_bytes)
 
 
-def _of_evaluation(run: EvalRun) -> list[tuple[str, dict[str, Any], Entry]]:
-    found = []
-    for item in run.graded:
-        told = item.problem
-        facts = {"id": told.id, "subset": told.subset, "gold": told.gold, "statement": told.statement}
-        # Equal ids with other texts are other problems.
-        found.append((f"{told.id}\0{told.statement}", facts, _solved(item)))
-    return found
+def _evaluation_entries(run: EvalRun) -> list[Entry]:
+    return [_problem_entry(item) for item in run.graded]
 
 
-def _solved(item: Graded) -> Entry:
-    solution, labels = item.solution, item.labels
-    verdicts = {sample.index: verdict for sample, verdict in zip(solution.samples, item.verdicts, strict=True)}
-    votes = [[vote.answer, vote.count, verdicts[vote.indexes[0]]] for vote in solution.votes]
+def _problem_entry(item: Graded) -> Entry:
+    problem, solution, labels = item.problem, item.solution, item.labels
+    grades = {sample.index: grade for sample, grade in zip(solution.samples, item.verdicts, strict=True)}
     leading = _leading(labels, item.verdicts)
     traces = [
         Trace(
             text=sample.text,
-            leading=place in leading,
+            leading=position in leading,
             facts=[
-                *(sample.index, sample.answer, verdict, label, sample.tokens, sample.finish),
+                *(sample.index, sample.answer, grade, label, sample.tokens, sample.finish),
                 *(round(sample.seconds, 3), sample.logprob_mean, None),
             ],
         )
-        for place, (sample, verdict, label) in enumerate(zip(solution.samples, item.verdicts, labels, strict=True))
+        for position, (sample, grade, label) in enumerate(zip(solution.samples, item.verdicts, labels, strict=True))
     ]
-    return {
-        "answer": solution.answer,
-        "verdict": item.verdict,
-        "votes": votes,
-        "right": item.right,
-        "n": len(solution.samples),
-        "longest": max((sample.tokens for sample in solution.samples), default=0),
-        "cut": sum(sample.finish == "length" for sample in solution.samples),
-        "seconds": round(solution.seconds, 2),
-    }, traces
+    return Entry(
+        # Two suites may use one id for different problems: only equal texts share a line.
+        key=f"{problem.id}\0{problem.statement}",
+        problem={
+            "id": problem.id,
+            "subset": problem.subset,
+            "gold": problem.gold,
+            "statement": problem.statement,
+        },
+        content={
+            "answer": solution.answer,
+            "verdict": item.verdict,
+            "votes": [[vote.answer, vote.count, grades[vote.indexes[0]]] for vote in solution.votes],
+            "right": item.right,
+            "n": len(solution.samples),
+            "longest": max((sample.tokens for sample in solution.samples), default=0),
+            "cut": sum(sample.finish == "length" for sample in solution.samples),
+            "seconds": round(solution.seconds, 2),
+        },
+        traces=traces,
+    )
 
 
 def _leading(labels: Sequence[int | None], verdicts: Sequence[str]) -> set[int]:
-    """Places of the winner's first sample and of the first right one; of the first where there is neither."""
-    found = {labels.index(0)} if 0 in labels else set()
+    """Positions of the winner's first sample and of the first right one; 0 where there is neither."""
+    leading = {labels.index(0)} if 0 in labels else set()
     if "equal" in verdicts:
-        found.add(verdicts.index("equal"))
-    return found or {0}
+        leading.add(verdicts.index("equal"))
+    return leading or {0}
 
 
-def _of_training(run: TrainRun) -> list[tuple[str, dict[str, Any], Entry]]:
-    found = [_row(number, row) for number, row in enumerate(run.rows)]
+def _training_entries(run: TrainRun) -> list[Entry]:
+    entries = [_row_entry(number, row) for number, row in enumerate(run.rows)]
     by_reason = sorted(run.dropped, key=lambda row: str(row["reason"]))
     for reason, rows in groupby(by_reason, key=lambda row: str(row["reason"])):
-        found += [_left_out(reason, number, row) for number, row in enumerate(rows)]
-    return found
+        entries += [_dropped_entry(reason, number, row) for number, row in enumerate(rows)]
+    return entries
 
 
-def _row(number: int, row: dict[str, Any]) -> tuple[str, dict[str, Any], Entry]:
-    text = row["prompt"] + row["trained"]
+def _row_entry(number: int, row: dict[str, Any]) -> Entry:
     tokens = row["prompt_tokens"] + row["trained_tokens"]
-    # The last fact is where the loss begins; it goes to the end.
+    # The last fact is the character at which the loss begins; it goes on to the end.
     facts = [0, None, "none", None, tokens, "row", 0, None, len(row["prompt"])]
-    told = {"id": row["problem_id"], "subset": "trained on", "gold": row["gold"], "statement": ""}
-    entry = {"kind": "row", "votes": [], "n": 1, "longest": tokens, "cut": 0, "seconds": 0}
-    return f"row {number}", told, (entry, [Trace(text=text, leading=True, facts=facts)])
+    return Entry(
+        key=f"row {number}",
+        problem={"id": row["problem_id"], "subset": "trained on", "gold": row["gold"], "statement": ""},
+        content=_trace_content("row", longest=tokens),
+        traces=[Trace(text=row["prompt"] + row["trained"], leading=True, facts=facts)],
+    )
 
 
-def _left_out(reason: str, number: int, row: dict[str, Any]) -> tuple[str, dict[str, Any], Entry]:
-    told = {"id": str(row.get("id", number)), "subset": f"left out: {reason}", "gold": str(row.get("gold", "")),
-            "statement": str(row.get("statement", ""))}  # fmt: skip
-    entry = {"kind": "dropped", "votes": [], "n": 1, "longest": 0, "cut": 0, "seconds": 0}
-    text = str(row.get("trace", ""))
-    facts = [0, None, "none", None, 0, reason, 0, None, None]
-    return f"{reason} {number}", told, (entry, [Trace(text=text, leading=True, facts=facts)])
+def _dropped_entry(reason: str, number: int, row: dict[str, Any]) -> Entry:
+    return Entry(
+        key=f"{reason} {number}",
+        problem={
+            "id": str(row.get("id", number)),
+            "subset": f"left out: {reason}",
+            "gold": str(row.get("gold", "")),
+            "statement": str(row.get("statement", "")),
+        },
+        content=_trace_content("dropped", longest=0),
+        traces=[
+            Trace(text=str(row.get("trace", "")), leading=True, facts=[0, None, "none", None, 0, reason, 0, None, None])
+        ],
+    )
+
+
+def _trace_content(kind: str, *, longest: int) -> dict[str, Any]:
+    """The content of a single trace that no model voted on."""
+    return {"kind": kind, "votes": [], "n": 1, "longest": longest, "cut": 0, "seconds": 0}

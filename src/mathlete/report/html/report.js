@@ -1,7 +1,7 @@
 "use strict";
 // Everything that comes from a run reaches the page as text, never as markup.
 (() => {
-  const told = JSON.parse(document.getElementById("data").textContent);
+  const content = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const make = (tag, name = "", text = "") => {
     const node = document.createElement(tag);
@@ -48,9 +48,9 @@
     },
     dots(chart) {
       const count = chart.series.length;
-      const datasets = chart.series.flatMap((one, place) => {
+      const datasets = chart.series.flatMap((one, position) => {
         const colour = colourOf(one.colour);
-        const at = (i) => i + 0.24 * (place - (count - 1) / 2);
+        const at = (i) => i + 0.24 * (position - (count - 1) / 2);
         const dots = one.y.map((value, i) => ({ x: shown(chart, value), y: at(i) }));
         const arms = one.y.flatMap((value, i) => value === null ? []
           : [{ x: shown(chart, one.lo[i]), y: at(i) }, { x: shown(chart, one.hi[i]), y: at(i) }, { x: NaN, y: NaN }]);
@@ -102,7 +102,7 @@
       },
     }));
   }
-  function drawAll() { for (const chart of told.charts) draw(chart); }
+  function drawAll() { for (const chart of content.charts) draw(chart); }
 
   // ---- mathematics ----------------------------------------------------------------------------------------------
   const OPENING = /\\\$|\$\$|\$|\\\(|\\\[|\\(?:boxed|fbox)\s*\{|\\begin\{(equation|align|gather|multline|cases|array|[pbvV]?matrix)(\*?)\}/g;
@@ -120,8 +120,8 @@
     const parts = [];
     let done = 0;
     OPENING.lastIndex = 0;
-    for (let found; (found = OPENING.exec(text)); ) {
-      const [mark, environment, star] = found, at = found.index;
+    for (let match; (match = OPENING.exec(text)); ) {
+      const [mark, environment, star] = match, at = match.index;
       let end = -1, tex = "", display = false;
       if (mark === "\\$") continue;
       if (environment) {
@@ -159,10 +159,10 @@
   function addTagged(node, text, words) {
     for (const part of text.split(TAGS)) {
       if (TAGS.test(part)) node.append(make("span", "tag", part === "</think>" ? "end of thinking" : part));
-      else addFound(node, part, words);
+      else addHighlighted(node, part, words);
     }
   }
-  function addFound(node, text, words) {
+  function addHighlighted(node, text, words) {
     const low = text.toLowerCase();
     let done = 0;
     for (let at; words && (at = low.indexOf(words, done)) >= 0; done = at + words.length) {
@@ -174,14 +174,14 @@
   function addText(node, text, words) {
     const fence = /```([\w+-]*)[^\n]*\n([\s\S]*?)(?:\n?```\n?|$)/g;
     let done = 0;
-    for (let found; (found = fence.exec(text)); done = fence.lastIndex) {
-      addMath(node, text.slice(done, found.index), words);
-      const [, language, code] = found, lines = code.split("\n").length;
+    for (let match; (match = fence.exec(text)); done = fence.lastIndex) {
+      addMath(node, text.slice(done, match.index), words);
+      const [, language, code] = match, lines = code.split("\n").length;
       const named = { python: "Python run", py: "Python run", output: "its output" }[language.toLowerCase()];
       const fold = make("details", "tool"), pre = make("pre");
       fold.open = !named;
       fold.append(make("summary", "", `${named ?? (language || "code")}, ${lines} ${lines === 1 ? "line" : "lines"}`), pre);
-      addFound(pre, code, words);
+      addHighlighted(pre, code, words);
       node.append(fold);
     }
     addMath(node, text.slice(done), words);
@@ -220,8 +220,8 @@
   const says = (problem, words) => [problem.id, problem.subset, problem.statement, problem.gold, ...here(problem).votes.map((v) => v[0])]
     .some((text) => String(text).toLowerCase().includes(words));
   async function matching() {
-    const mine = ++state.search, words = wanted(), found = [];
-    const some = told.problems.filter((problem) => here(problem) && FILTERS[state.filter][1](problem));
+    const mine = ++state.search, words = wanted(), matches = [];
+    const some = content.problems.filter((problem) => here(problem) && FILTERS[state.filter][1](problem));
     for (const [at, problem] of some.entries()) {
       let hit = !words || says(problem, words);
       if (!hit && $("deep").checked) {
@@ -229,16 +229,16 @@
         if (mine !== state.search) return null;
         if (at % 20 === 0) $("count").textContent = `searching ${at} of ${some.length}`;
       }
-      if (hit) found.push(problem);
+      if (hit) matches.push(problem);
     }
     const order = SORTS[state.sort][1];
-    return order ? found.sort(order) : found;
+    return order ? matches.sort(order) : matches;
   }
   function bar(one) {
     const node = make("div", "bar"), total = Math.max(1, one.n);
     let voted = 0;
-    for (const [place, [answer, count, verdict]] of one.votes.entries()) {
-      const part = make("i", verdict + (place === 0 ? " won" : ""));
+    for (const [position, [answer, count, verdict]] of one.votes.entries()) {
+      const part = make("i", verdict + (position === 0 ? " won" : ""));
       part.style.width = `${(100 * count) / total}%`;
       part.title = `${answer}: ${count} of ${one.n}`;
       node.append(part);
@@ -252,7 +252,7 @@
     }
     return node;
   }
-  const verdictWords = { equal: "right", different: "wrong", unknown: "cannot be told", none: "no answer" };
+  const verdictWords = { equal: "right", different: "wrong", unknown: "cannot be judged", none: "no answer" };
   function listed(problem) {
     const one = here(problem), row = make("button"), top = make("div", "row");
     row.type = "button";
@@ -272,21 +272,21 @@
     return row;
   }
   async function list() {
-    const found = await matching();
-    if (!found) return;
-    const nodes = found.slice(0, state.limit).map(listed);
-    if (found.length > state.limit) {
-      const more = make("button", "more", `show ${Math.min(BLOCK, found.length - state.limit)} more`);
+    const matches = await matching();
+    if (!matches) return;
+    const nodes = matches.slice(0, state.limit).map(listed);
+    if (matches.length > state.limit) {
+      const more = make("button", "more", `show ${Math.min(BLOCK, matches.length - state.limit)} more`);
       more.onclick = () => { state.limit += BLOCK; list(); };
       nodes.push(more);
     }
     $("list").replaceChildren(...nodes);
-    $("count").textContent = `${found.length.toLocaleString("en")} of ${told.problems.filter(here).length.toLocaleString("en")}`;
+    $("count").textContent = `${matches.length.toLocaleString("en")} of ${content.problems.filter(here).length.toLocaleString("en")}`;
   }
   function again() { state.limit = BLOCK; return list(); }
   // The same problem in another run; the first of the list where that run does not have it.
   function stay() {
-    const problem = state.problem && here(state.problem) ? state.problem : told.problems.find(here);
+    const problem = state.problem && here(state.problem) ? state.problem : content.problems.find(here);
     return choose(problem, [...$("list").children].find((row) => row.dataset.id === problem.id));
   }
   async function choose(problem, row) {
@@ -302,35 +302,35 @@
     nodes.push(gold);
     if (one.votes.length) nodes.push(votes(one));
     const samples = make("div", "samples"), trace = make("div", "trace"), facts = make("p", "note");
-    traces.forEach((told, place) => {
-      const button = make("button", told[2], `#${told[0]} ${told[2] === "equal" ? "✓" : told[2] === "none" ? "–" : "✗"} ${told[1] ?? ""} · ${told[4].toLocaleString("en")}`);
+    traces.forEach((sample, position) => {
+      const button = make("button", sample[2], `#${sample[0]} ${sample[2] === "equal" ? "✓" : sample[2] === "none" ? "–" : "✗"} ${sample[1] ?? ""} · ${sample[4].toLocaleString("en")}`);
       button.type = "button";
-      button.onclick = () => show(told, button);
+      button.onclick = () => show(sample, button);
       if (!one.kind) samples.append(button);
     });
-    const show = (told, button) => {
+    const show = (sample, button) => {
       for (const other of samples.children) other.setAttribute("aria-pressed", String(other === button));
-      read(told, one, facts, trace);
+      read(sample, one, facts, trace);
     };
     nodes.push(samples, facts, trace);
     $("detail").replaceChildren(...nodes);
     if (traces.length) show(traces[firstShown(traces)], samples.children[firstShown(traces)]);
   }
-  const firstShown = (traces) => Math.max(0, traces.findIndex((told) => told[3] === 0));
+  const firstShown = (traces) => Math.max(0, traces.findIndex((sample) => sample[3] === 0));
   function votes(one) {
     const node = make("div", "votes");
-    for (const [place, [answer, count, verdict]] of one.votes.entries()) {
-      const line = make("div", "bar"), part = make("i", verdict + (place === 0 ? " won" : ""));
+    for (const [position, [answer, count, verdict]] of one.votes.entries()) {
+      const line = make("div", "bar"), part = make("i", verdict + (position === 0 ? " won" : ""));
       part.style.width = `${(100 * count) / Math.max(1, one.n)}%`;
       line.append(part);
       const name = make("span", "", answer);
       name.title = answer;
-      node.append(name, line, make("span", "sub", `${count}${place === 0 ? ", wins" : ""}, ${verdictWords[verdict]}`));
+      node.append(name, line, make("span", "sub", `${count}${position === 0 ? ", wins" : ""}, ${verdictWords[verdict]}`));
     }
     return node;
   }
-  function read(told, one, facts, node) {
-    const [index, answer, verdict, , tokens, finish, seconds, logprob, loss, front, back, left] = told;
+  function read(sample, one, facts, node) {
+    const [index, answer, verdict, , tokens, finish, seconds, logprob, loss, front, back, left] = sample;
     facts.textContent = one.kind === "row" ? `${tokens} tokens; what carries loss is marked`
       : one.kind === "dropped" ? `left out: ${finish}`
       : `sample ${index}: ${answer === null ? "no answer" : `answer ${answer}`}, ${verdictWords[verdict]}; ${tokens.toLocaleString("en")} tokens, ended by ${finish}, `
@@ -352,8 +352,8 @@
     node.scrollTop = 0;
   }
   function controls() {
-    told.runs.forEach((run, place) => $("run").append(new Option(run.name, place)));
-    $("run").hidden = told.runs.length < 2;
+    content.runs.forEach((run, position) => $("run").append(new Option(run.name, position)));
+    $("run").hidden = content.runs.length < 2;
     $("run").onchange = (event) => { state.run = Number(event.target.value); state.filter = "all"; filters(); again().then(stay); };
     for (const [key, [words]] of Object.entries(SORTS)) $("sort").append(new Option(words, key));
     $("sort").onchange = (event) => { state.sort = event.target.value; again(); };
@@ -364,7 +364,7 @@
     filters();
   }
   function filters() {
-    const some = told.problems.filter(here);
+    const some = content.problems.filter(here);
     const buttons = Object.entries(FILTERS).map(([key, [words, keep]]) => {
       const count = some.filter(keep).length;
       if (key !== "all" && !count) return null;
@@ -380,7 +380,7 @@
   drawAll();
   if (!("DecompressionStream" in window)) {
     $("detail").textContent = "The reader needs a browser of 2023 or later; the rest of the page does not.";
-  } else if (told.problems.length) {
+  } else if (content.problems.length) {
     controls();
     list().then(stay);
   } else $("reader").hidden = true;

@@ -1,7 +1,7 @@
-"""Traces inside the page: gzip of JSON as base64, one block a problem, unpacked only when it is read.
+"""Traces inside the page: gzipped JSON as base64, one block for each problem, unpacked only when it is read.
 
-A long run's traces are hundreds of megabytes. What does not fit is cut in the middle, openly: the page says how many
-characters are left out and where they stand. The first trace of the winner and the first right one keep most.
+A long run's traces are hundreds of megabytes. Traces that do not fit are cut in the middle, and the page says how many
+characters are left out and where the whole trace is. The first trace of the winner and the first right one keep most.
 """
 
 import gzip
@@ -15,43 +15,45 @@ _LADDER: tuple[tuple[int | None, int | None], ...] = (
     (None, None), (None, 6000), (None, 2000), (24_000, 1000), (12_000, 600), (6000, 300), (3000, 200), (1000, 120),
     (400, 60),
 )  # fmt: skip
-"""(characters kept of a problem's leading traces, of its others), from all down to next to nothing."""
-_TRIED = 40
-"""Problems whose packed size stands for all."""
-_SURE = 0.92
-"""Share of the room that an estimate may fill."""
+"""(characters kept of a problem's leading traces, of its others), tried in this order until all fits; None is all."""
+_PROBED = 40
+"""Problems that are packed to estimate the size of all."""
+_MARGIN = 0.92
+"""Share of the space that an estimate may fill."""
 _FRONT = 0.35
 """Share of the kept characters that is taken from a trace's beginning; its end has the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One text with what the page tells of it."""
+    """One text and what the page says about it."""
 
     text: str
     leading: bool
+    """Whether it is one of the two that keep most."""
     facts: Sequence[Any]
     """JSON values."""
 
 
-def packed(problems: Sequence[Sequence[Trace]], *, room: int) -> list[str]:
-    """A block of base64 for each problem's traces, within `room` bytes together as far as cutting can do it."""
+def pack_traces(problems: Sequence[Sequence[Trace]], *, trace_bytes: int) -> list[str]:
+    """A block of base64 for each problem's traces, within `trace_bytes` together as far as cutting can do it."""
     rungs = list(_LADDER)
-    while len(rungs) > 1 and _estimate(problems, rungs[0]) > room * _SURE:
+    # Packing all traces takes seconds in a large run: an estimate skips the cuts that surely do not fit.
+    while len(rungs) > 1 and _estimate_bytes(problems, rungs[0]) > trace_bytes * _MARGIN:
         rungs.pop(0)
     while True:
-        blocks = [_block(traces, rungs[0]) for traces in problems]
-        if len(rungs) == 1 or sum(map(len, blocks)) <= room:
+        blocks = [_pack(traces, rungs[0]) for traces in problems]
+        if len(rungs) == 1 or sum(map(len, blocks)) <= trace_bytes:
             return blocks
         rungs.pop(0)
 
 
-def _estimate(problems: Sequence[Sequence[Trace]], rung: tuple[int | None, int | None]) -> float:
-    tried = problems[:: max(1, len(problems) // _TRIED)]
-    return sum(len(_block(traces, rung)) for traces in tried) * len(problems) / max(1, len(tried))
+def _estimate_bytes(problems: Sequence[Sequence[Trace]], rung: tuple[int | None, int | None]) -> float:
+    probed = problems[:: max(1, len(problems) // _PROBED)]
+    return sum(len(_pack(traces, rung)) for traces in probed) * len(problems) / max(1, len(probed))
 
 
-def _block(traces: Sequence[Trace], rung: tuple[int | None, int | None]) -> str:
+def _pack(traces: Sequence[Trace], rung: tuple[int | None, int | None]) -> str:
     rows = [[*trace.facts, *_cut(trace.text, rung[0] if trace.leading else rung[1])] for trace in traces]
     content = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
     return b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode()

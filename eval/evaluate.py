@@ -1,0 +1,45 @@
+"""`python -m eval SUITE`: evaluate a model on a suite, step by step."""
+
+from eval.settings import EvalSettings
+from mathlete.command import Command, console
+from mathlete.corpus import SUITE_NAMES
+
+_SUMMARY = (
+    *("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k"),
+    *("maj_at_k_interval", "unanswered", "unknown", "tokens", "seconds", "tokens_per_s", "fallbacks"),
+)
+"""Keys of results.json that the line of JSON repeats."""
+
+
+def evaluate(settings: EvalSettings) -> dict[str, object]:
+    """Evaluate the model, or continue a run that was stopped; print and return the scores."""
+    from eval.run import Evaluation, run_evaluation
+    from mathlete.metrics import describe_finish_order
+    from mathlete.scoring import Results
+
+    out = console(json=settings.json)
+    policy = settings.solving.to_policy()
+    engine, reason = settings.model.choose()
+    suite = settings.load_problems()
+    out.print(reason)
+    budget = settings.solving.to_budget(questions=len(suite.problems))
+    evaluation = Evaluation(suite=suite, engine=engine, policy=policy, budget=budget, folder=settings.run)
+    step = run_evaluation(evaluation, say=out.print)
+
+    results = Results.read(step.folder)
+    out.print(results.to_table())
+    out.print(results.describe())
+    if results.finish_order:
+        out.print(describe_finish_order(results.finish_order))
+    out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
+    content = results.to_json()
+    return {"run": str(step.folder), **{key: content[key] for key in _SUMMARY}, "skipped": step.skipped}
+
+
+EVALUATE = Command(
+    settings=EvalSettings,
+    run=evaluate,
+    help="Runs a model on a suite: n samples a problem, majority vote, pass@1 and maj@k with intervals.\n\n"
+    f"Suites: {', '.join(SUITE_NAMES)}, or FILE.jsonl.\n\n"
+    "Examples:\n\npython -m eval pocket_val\n\npython -m eval aimo_val --model r1-qwen-7b --n 16 --limit 20",
+)

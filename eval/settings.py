@@ -1,0 +1,118 @@
+"""Settings of an evaluation: on what, of which model, how problems are solved."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mathlete.corpus import Suite, load_suite
+from mathlete.engines import EngineSettings
+from mathlete.errors import UserError
+from mathlete.models import Precision, default_model, model_source
+from mathlete.sampling import SamplingConfig
+from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
+from mathlete.solve import BudgetSettings, Policy
+from mathlete.tir import ToolSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The model, and the engine that draws its samples."""
+
+    model: str | None = None
+    """pocket, a preset, a folder or a hub id; default: what this machine can run."""
+    precision: Precision = "auto"
+    """How weights are held; auto: as the model's folder says."""
+    engine: str = "transformers"
+    """What draws the samples: transformers, vllm, openai or ray."""
+    threads: int | None = None
+    """CPU threads; default: 1 for a small model, else all cores."""
+    vllm: VllmSettings = field(default_factory=VllmSettings)
+    servers: ServerSettings = field(default_factory=ServerSettings)
+    ray: RaySettings = field(default_factory=RaySettings)
+    tools: ToolSettings = field(default_factory=ToolSettings)
+
+    def choose(self) -> tuple[EngineSettings, str]:
+        """(the engine's settings, which model it is and why).
+
+        Raises:
+            UserError: the model or the engine is unknown, or a value is out of its range.
+        """
+        name, reason = (self.model, "named by --model") if self.model else default_model()
+        engine = EngineSettings(
+            name=self.engine,
+            source=model_source(name),
+            precision=self.precision,
+            threads=self.threads,
+            tools=self.tools,
+            own=(self.vllm, self.servers, self.ray),
+        )
+        engine.check()
+        return engine, f"model {name}: {reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveSettings:
+    """How each problem is solved."""
+
+    n: int = 8
+    """Samples a problem."""
+    policy: str = "all"
+    """When a problem ends, how votes count, and how often the model judges between the answers:
+    STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact."""
+    time_budget: float | None = None
+    """Seconds for all problems together, which then come one after another with an allowance each; default: none."""
+    seed: int = 0
+    """Another seed gives other samples."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def to_policy(self) -> Policy:
+        """The policy in words and numbers.
+
+        Raises:
+            UserError: an unknown stop or vote, or a value out of its range.
+        """
+        return Policy(n=self.n, seed=self.seed, sampling=self.sampling).with_words(self.policy)
+
+    def to_budget(self, *, questions: int) -> BudgetSettings | None:
+        """The clock that so many questions share; None where there is no time budget.
+
+        Raises:
+            UserError: a time budget that is not above 0.
+        """
+        if self.time_budget is None:
+            return None
+        if not self.time_budget > 0:
+            cure = "give the seconds of all problems together"
+            raise UserError("--time-budget must be above 0", value=self.time_budget, cure=cure)
+        return BudgetSettings.even(wall_s=self.time_budget, questions=questions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """What to run on what."""
+
+    suite: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SUITE")]
+    """A suite's name, or a JSONL file of problems."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
+    limit: int | None = None
+    """Only the first so many problems."""
+    model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
+    solving: Annotated[SolveSettings, tyro.conf.arg(name="")] = field(default_factory=SolveSettings)
+    run: Path | None = None
+    """The run's folder; default: runs/eval-SUITE-MODEL-HASH, so that the same command goes on where it stopped."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+    def load_problems(self) -> Suite:
+        """The suite, as far as the limit goes.
+
+        Raises:
+            UserError: an unknown suite, a file that holds no problems, or a limit below 1.
+        """
+        if self.limit is not None and self.limit < 1:
+            raise UserError("--limit must be at least 1", value=self.limit, cure="use --limit 1, or leave it out")
+        suite = load_suite(self.suite, mirror=self.mirror)
+        return suite if self.limit is None else replace(suite, problems=suite.problems[: self.limit])

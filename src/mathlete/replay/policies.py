@@ -1,0 +1,156 @@
+"""Policies replayed: each one's outcome from simulated submissions, with its intervals."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from mathlete.errors import UserError
+from mathlete.metrics import Interval, bootstrap
+from mathlete.replay.outcomes import Cost, Grid, Outcome, Score, Submissions
+from mathlete.replay.simulation import (
+    Bank,
+    Simulated,
+    Wall,
+    draw_question_sets,
+    draw_samples,
+    replay_draws,
+    rows_per_problem,
+    simulate,
+)
+from mathlete.sampling import SamplingConfig
+from mathlete.scoring import Pool
+from mathlete.solve import Policy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def simulate_policies(
+    pool: Pool, grid: Grid, submissions: Submissions, *, on_outcome: Callable[[], None] = lambda: None
+) -> list[Outcome]:
+    """The outcome of every policy of the grid, in its order; `on_outcome` is called after each.
+
+    Raises:
+        UserError: a policy needs more samples than are recorded, or a value is out of its range.
+    """
+    most = max(grid.n)
+    if min(grid.n) < 1 or most > pool.fewest:
+        raise UserError(
+            f"--n must be 1 to {pool.fewest}, which is what every problem has recorded",
+            value=most if most > pool.fewest else min(grid.n),
+            cure="replay a smaller n, or record more samples",
+        )
+    for cap in grid.max_tokens:
+        replace(SamplingConfig(), max_tokens=cap).check()
+    # Draws are made once, for the largest n. A smaller n uses the first samples of each draw and every policy the same
+    # draws, so that a difference between two policies is not one of their luck.
+    rows = rows_per_problem(pool, n=most, wanted=submissions.simulations * submissions.questions)
+    drawn = draw_samples(pool, n=most, rows=rows, seed=submissions.seed)
+    outcomes = []
+    for n, vote in product(grid.n, grid.vote):
+        for outcome in _outcomes_with_n(pool, drawn, Policy(n=n, vote=vote), grid, submissions):
+            outcomes.append(outcome)
+            on_outcome()
+    return outcomes
+
+
+def _outcomes_with_n(
+    pool: Pool, drawn: "Array", policy: Policy, grid: Grid, submissions: Submissions
+) -> Iterator[Outcome]:
+    """The outcomes of one n and vote, for every cap, stop and wall."""
+
+    def replay(policy: Policy, max_tokens: int, stops: Sequence[str]) -> dict[str, Bank]:
+        capped = replace(policy, sampling=replace(policy.sampling, max_tokens=max_tokens))
+        return replay_draws(pool, drawn, policy=capped, stops=stops, slots=submissions.slots)
+
+    # A cap at the longest recorded sample cuts none. The length vote is relative to the cap, so "uncapped" must still
+    # name a number.
+    longest = max(pool.longest, 1)
+    uncapped = replay(policy, longest, [*dict.fromkeys(("none", *grid.stop))])
+    # What every policy is compared with: the plain majority of all n. Under another vote it is a replay of its own.
+    plain = replace(policy, vote="majority")
+    whole = uncapped["none"] if policy.vote == "majority" else replay(plain, longest, ["none"])["none"]
+    for max_tokens in grid.max_tokens:
+        banks = uncapped if max_tokens == longest else replay(policy, max_tokens, grid.stop)
+        for stop, wall in product(grid.stop, grid.walls):
+            capped = replace(policy, stop=stop, sampling=replace(policy.sampling, max_tokens=max_tokens))
+            yield _outcome(capped, banks[stop], whole, wall, submissions)
+
+
+def _outcome(policy: Policy, bank: Bank, whole: Bank, wall: Wall | None, submissions: Submissions) -> Outcome:
+    import numpy as np
+
+    # One seed for all policies: each sees the same questions and draws.
+    random = np.random.default_rng(submissions.seed + 1)
+    problems, questions, count = len(bank.stop) // bank.rows, submissions.questions, submissions.simulations
+
+    def run(asked: "Array") -> Simulated:
+        rows: Array = random.integers(0, bank.rows, (count, questions))
+        return simulate(bank, asked, rows, wall=wall)
+
+    new = draw_question_sets(problems=problems, questions=questions, submissions=count, replacing=True, random=random)
+    # A competition's second run has the same questions in another order, with other samples.
+    first, second = run(new), run(random.permuted(new, axis=1))
+    some = (
+        draw_question_sets(problems=problems, questions=questions, submissions=count, replacing=False, random=random)
+        if questions <= problems
+        else new
+    )
+    inside = run(some)
+    expected = _expected_by_problem(bank, inside, some, wall)
+    spent = _cost(inside.arrivals, inside.seconds, inside.generated)
+    lost = first.overrun | second.overrun
+    return Outcome(
+        n=policy.n,
+        max_tokens=policy.sampling.max_tokens,
+        stop=policy.stop,
+        vote=policy.vote,
+        wall=wall,
+        score=Score(
+            new_set=_mean_and_90(first.scores),
+            subset=_mean_and_90(inside.scores),
+            # Less what the choice of questions alone makes of it: the rest varies with the samples only.
+            same_set=_mean_and_90(inside.scores - expected[some].sum(1) + expected.mean() * questions),
+            two_runs=_mean_and_90(np.where(lost, 0, (first.scores + second.scores) / 2)),
+        ),
+        change=_scale(bootstrap((expected - whole.by_problem).tolist()), questions),
+        p_overrun=float(first.overrun.mean()),
+        spent=spent,
+        saved=spent.saved_of(_cost(whole.stop, whole.seconds, whole.generated)),
+        submission_s=float(first.seconds.sum(1).mean()),
+        submission_p95_s=float(np.percentile(first.seconds.sum(1), 95)),
+    )
+
+
+def _cost(arrivals: "Array", seconds: "Array", generated: "Array") -> Cost:
+    return Cost(arrivals=float(arrivals.mean()), wall_s=float(seconds.mean()), generated_s=float(generated.mean()))
+
+
+def _expected_by_problem(bank: Bank, simulated: Simulated, asked: "Array", wall: Wall | None) -> "Array":
+    """(problems,): expected score of each problem; under a clock, its mean over the submissions that asked it."""
+    import numpy as np
+
+    # Without a clock no question depends on another one, so all draws of a problem count, not only those simulated.
+    if wall is None:
+        return bank.by_problem
+    size = len(bank.stop) // bank.rows
+    times = np.bincount(asked.ravel(), minlength=size)
+    kept = simulated.right & ~simulated.overrun[:, None]
+    won = np.bincount(asked.ravel(), weights=kept.ravel(), minlength=size)
+    shares: Array = won / np.maximum(times, 1)
+    return shares
+
+
+def _mean_and_90(scores: "Array") -> Interval:
+    """Mean and 90% interval of submissions' scores."""
+    import numpy as np
+
+    lo, hi = np.percentile(scores, [5, 95])
+    return Interval(value=float(scores.mean()), lo=float(lo), hi=float(hi))
+
+
+def _scale(interval: Interval, factor: int) -> Interval:
+    return Interval(value=interval.value * factor, lo=interval.lo * factor, hi=interval.hi * factor)

@@ -1,0 +1,225 @@
+"""A replay: policies tried on a pool, as replay.json, as a table and a plot, and in sentences that say what is safe."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from mathlete.metrics import Interval, describe_finish_order
+from mathlete.replay.outcomes import SAFE_LOSS, Grid, Outcome, Submissions
+from mathlete.replay.policies import simulate_policies
+from mathlete.scoring import Pool
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_ENOUGH = 4
+"""Recorded samples for each of n; with fewer, draws repeat each other and intervals come out too narrow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """The content of replay.json."""
+
+    simulations: int
+    """Submissions for each policy."""
+    seconds: float
+    """Time that the replay took."""
+    outcomes: list[Outcome]
+    """Of each policy, in the order of the grid."""
+    questions: int
+    """Questions of a submission."""
+    problems: int
+    """Problems of the pool."""
+    recorded_per_problem: int
+    finish_order: Interval | None
+    """How often a right answer came before a wrong one of its problem."""
+    words: list[str]
+    """Sentences: bias, safe rules, warnings."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of replay.json."""
+        return {
+            "simulations": self.simulations,
+            "seconds": self.seconds,
+            "policies": [outcome.to_json(questions=self.questions) for outcome in self.outcomes],
+            "questions": self.questions,
+            "problems": self.problems,
+            "recorded_per_problem": self.recorded_per_problem,
+            "finish_order": self.finish_order and asdict(self.finish_order),
+            "words": self.words,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The replay in the content of replay.json."""
+        plain = ("simulations", "seconds", "questions", "problems", "recorded_per_problem", "words")
+        bias = content["finish_order"]
+        return cls(
+            **{name: content[name] for name in plain},
+            outcomes=[Outcome.from_json(row) for row in content["policies"]],
+            finish_order=Interval(**bias) if bias else None,
+        )
+
+    def to_table(self, pool: Pool) -> "Table":
+        """The policies for the terminal, a line each."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        table = Table(
+            box=SIMPLE_HEAD,
+            title=f"{pool.name} · {self.questions} questions · {self.simulations} submissions a policy · "
+            "90% intervals (change: 95%)",
+        )
+        for name in (
+            *("policy", "score", "new set", "subset", "same set", "two runs", "change", "P(overrun)"),
+            *("arrivals", "wall s", "generated s", "saved", "submission s"),
+        ):
+            table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+        for outcome in self.outcomes:
+            table.add_row(policy_name(outcome, longest=pool.longest), *_cells(outcome))
+        return table
+
+    def plot(self, pool: Pool, path: Path) -> None:
+        """Write a PNG: score against the seconds of a submission, with the 90% interval against a new set."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 5.5), layout="constrained")
+        axes = figure.subplots()
+        for outcome in self.outcomes:
+            score = outcome.score.new_set
+            axes.errorbar(
+                outcome.submission_s,
+                score.value,
+                yerr=[[max(0, score.value - score.lo)], [max(0, score.hi - score.value)]],
+                fmt="o",
+                capsize=3,
+                label=policy_name(outcome, longest=pool.longest),
+            )
+        axes.set_xlabel("seconds of a submission, mean")
+        axes.set_ylabel(f"right of {self.questions} (90%: a new set of questions)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        temporary = path.with_name(f".{path.name}")
+        figure.savefig(temporary, format="png", dpi=110)
+        temporary.replace(path)
+
+
+def replay_pool(
+    pool: Pool,
+    grid: Grid,
+    submissions: Submissions,
+    *,
+    began: float | None = None,
+    on_outcome: Callable[[], None] = lambda: None,
+) -> Replay:
+    """Try every policy of the grid on recorded samples.
+
+    Args:
+        pool: the recorded samples.
+        grid: the policies.
+        submissions: what is simulated.
+        began: when the work began, seconds of `time.monotonic`, where reading the pool counts as well.
+        on_outcome: called after each policy.
+
+    Raises:
+        UserError: a policy needs more samples than are recorded, or a value is out of its range.
+    """
+    began = time.monotonic() if began is None else began
+    outcomes = simulate_policies(pool, grid, submissions, on_outcome=on_outcome)
+    return Replay(
+        simulations=submissions.simulations,
+        seconds=round(time.monotonic() - began, 3),
+        outcomes=outcomes,
+        questions=submissions.questions,
+        problems=len(pool.problems),
+        recorded_per_problem=pool.fewest,
+        finish_order=pool.finish_order,
+        words=_describe(outcomes, pool, submissions.questions),
+    )
+
+
+def usual_n(pool: Pool) -> tuple[int, ...]:
+    """The n to try where none is named: a quarter of the recorded samples, or 4 where they are few."""
+    return (max(pool.fewest // _ENOUGH, min(4, pool.fewest)),)
+
+
+def policy_name(outcome: Outcome, *, longest: int) -> str:
+    """A policy in a few words; the cap only where it is below the longest sample."""
+    parts = [f"n={outcome.n}", outcome.stop]
+    parts += [outcome.vote] if outcome.vote != "majority" else []
+    parts += [f"≤{outcome.max_tokens} tokens"] if outcome.max_tokens < longest else []
+    if (wall := outcome.wall) is not None:
+        shares = " free" if wall.floor_s is None else f" {wall.floor_s:g}–{wall.ceiling_s:g}"
+        parts.append(f"{wall.wall_s:g} s{shares}")
+    return " · ".join(parts)
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    score, change, spent = outcome.score, outcome.change, outcome.spent
+    saved = (outcome.saved.arrivals, outcome.saved.wall_s, outcome.saved.generated_s)
+    return [
+        f"{score.new_set.value:.2f}",
+        *(f"{interval.lo:g}–{interval.hi:g}" for interval in (score.new_set, score.subset)),
+        f"{score.same_set.lo:.1f}–{score.same_set.hi:.1f}",
+        f"{score.two_runs.value:.2f} {score.two_runs.lo:g}–{score.two_runs.hi:g}",
+        f"{change.value:+.2f} [{change.lo:+.2f}, {change.hi:+.2f}]",
+        f"{outcome.p_overrun:.3f}",
+        f"{spent.arrivals:.1f}",
+        f"{spent.wall_s:.3g}",
+        f"{spent.generated_s:.3g}",
+        " ".join(f"{100 * share:.0f}%" for share in saved),
+        f"{outcome.submission_s:.4g}",
+    ]
+
+
+def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[str]:
+    """Sentences: what the figures rest on and what follows from them."""
+    # Under a cap or another vote, the change would be theirs as well as the rule's.
+    comparable = [one for one in outcomes if one.max_tokens >= pool.longest and one.vote == "majority"]
+    sentences = [
+        "new set: questions drawn with replacement, what another set of the kind would give; subset: drawn from these "
+        f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
+        describe_finish_order(pool.finish_order),
+        *_describe_safety(comparable, questions),
+    ]
+    if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in outcomes)):
+        sentences.append(
+            f"warning: {pool.fewest} samples are recorded, n = {most} needs {_ENOUGH * most} "
+            f"({_ENOUGH} n) for intervals that are not too narrow; run `python -m eval` with other --seed and replay "
+            "all runs"
+        )
+    if questions > len(pool.problems):
+        sentences.append(
+            f"warning: only {len(pool.problems)} problems are recorded for {questions} questions; "
+            "each comes several times and the subset interval is the new set's"
+        )
+    if pool.stopped_early:
+        sentences.append(
+            "warning: the problems have different numbers of samples: the recording stopped early, its missing samples "
+            "are the late ones, and what is replayed from the rest is biased towards quick answers"
+        )
+    return sentences
+
+
+def _describe_safety(outcomes: Sequence[Outcome], questions: int) -> list[str]:
+    """Which stopping rules are safe without a clock, whatever n they were tried with."""
+    rules: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.stop != "none" and outcome.wall is None:
+            rules.setdefault(outcome.stop, []).append(outcome)
+    if not rules:
+        return []
+    safe = [stop for stop, tried in rules.items() if all(outcome.is_safe(questions=questions) for outcome in tried)]
+    unsafe = [
+        f"{stop} ({worst.change.value:+.2f} of {questions}, low end {worst.change.lo:+.2f})"
+        for stop, tried in rules.items()
+        if stop not in safe
+        for worst in [min(tried, key=lambda outcome: outcome.change.lo)]
+    ]
+    limit = f"at most {100 * SAFE_LOSS:g}% of the questions lost at the low end"
+    return [
+        f"safe on this run ({limit}): {', '.join(safe) or 'no rule tried'}",
+        *([f"not shown safe: {', '.join(unsafe)}"] if unsafe else []),
+    ]

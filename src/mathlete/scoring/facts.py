@@ -1,0 +1,103 @@
+"""Facts of a run: what its scores depend on, and what it was made with."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from mathlete.solve import BudgetSettings, Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What the scores of a run depend on. Their hash names the run's folder and says whether it is finished."""
+
+    suite: str
+    suite_sha: str
+    problems: int
+    precision: str
+    policy: Policy
+    budget: BudgetSettings | None
+    """One clock for all problems; None where each had all its samples."""
+    tools: dict[str, Any] | None
+    """`mathlete.tir.ToolSettings` as JSON, which nothing reads again; None where the model had no tools."""
+    engine: str
+    model_sha: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings in the order of results.json; a budget or tools only where the run had them."""
+        return {
+            "suite": self.suite,
+            "suite_sha": self.suite_sha,
+            "problems": self.problems,
+            "precision": self.precision,
+            "policy": self.policy.to_json(),
+            **({"budget": asdict(self.budget)} if self.budget else {}),
+            **({"tools": self.tools} if self.tools else {}),
+            "engine": self.engine,
+            "model_sha": self.model_sha,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The settings among the keys of results.json."""
+        plain = ("suite", "suite_sha", "problems", "precision", "engine", "model_sha")
+        return cls(
+            **{name: row[name] for name in plain},
+            policy=Policy.from_json(row["policy"]),
+            budget=_budget(row.get("budget")),
+            tools=row.get("tools"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What results.json says of a finished run beside its scores."""
+
+    settings: RunSettings
+    n: int
+    """Samples a problem."""
+    model: str
+    engine_facts: dict[str, Any]
+    """What the engine adds: its threads, version, servers, workers, or the layers of its sandbox."""
+    prompt_sha: str
+    commit: str
+    """Of mathlete's checkout; "" for an installed wheel."""
+    dirty: bool
+    seconds: float
+    """Wall time of drawing the samples."""
+    tokens_per_s: float | None
+    """None where no sample was drawn, because all were recorded before."""
+    resumed_samples: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts in the order of results.json."""
+        return {
+            **self.settings.to_json(),
+            "n": self.n,
+            "model": self.model,
+            **self.engine_facts,
+            "prompt_sha": self.prompt_sha,
+            "commit": self.commit,
+            "dirty": self.dirty,
+            "seconds": self.seconds,
+            "tokens_per_s": self.tokens_per_s,
+            "resumed_samples": self.resumed_samples,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The facts among the keys of results.json."""
+        # Engines add facts of their own, so these have no fixed names: they are all that stands after the model.
+        names = [*row]
+        engine = names[names.index("model") + 1 : names.index("prompt_sha")]
+        own = {name: row[name] for name in cls.__dataclass_fields__ if name not in ("settings", "engine_facts")}
+        return cls(**own, settings=RunSettings.from_json(row), engine_facts={name: row[name] for name in engine})
+
+
+def _budget(row: Mapping[str, Any] | None) -> BudgetSettings | None:
+    if row is None:
+        return None
+    counts = row["questions"]
+    # JSON has only strings as keys; a distribution over the number of questions has numbers.
+    questions = counts if isinstance(counts, int) else {int(count): share for count, share in counts.items()}
+    return BudgetSettings(**{**row, "questions": questions})
