@@ -18,7 +18,7 @@ from mathlete.models.loading import quiet_libraries
 from mathlete.models.shapes import SHAPES
 from mathlete.tune import Lora, Recipe, Tune
 from mathlete.tune.methods import MethodName
-from mathlete.tune.plan import Plan, gib
+from mathlete.tune.plan import Plan, to_gib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def step(case: Case) -> dict[str, object]:
         optimizer.zero_grad(set_to_none=False)
     measured = torch.cuda.max_memory_allocated()
     ratio = round(plan.allocated / measured, 3)
-    return {**asdict(case), "planned_gib": gib(plan.allocated), "measured_gib": gib(measured), "ratio": ratio}
+    return {**asdict(case), "planned_gib": to_gib(plan.allocated), "measured_gib": to_gib(measured), "ratio": ratio}
 
 
 def main(settings: BenchSettings) -> None:

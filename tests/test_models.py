@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
+from transformers import AutoTokenizer
 
 from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, default_model, load_model, model_source
 from mathlete.models.names import HUB_MODELS
 from mathlete.models.tokenizers import load_tokenizer
+from tests.conftest import CommandLine
 
 
 @pytest.fixture
@@ -155,6 +157,25 @@ def test_tokenizer_that_pads_with_eos_gets_another_token_or_is_an_error(copy: Pa
         file.write_text(file.read_text().replace(spare, "<|another|>"))
     with pytest.raises(UserError, match=f"a padding token that is not its eos token, got '{eos}'"):
         load_tokenizer(model_source(str(copy)))
+
+
+def test_an_evaluation_reads_the_tokenizer_once(
+    copy: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, evaluate: CommandLine
+) -> None:
+    read: list[str] = []
+    original = AutoTokenizer.from_pretrained
+
+    def from_pretrained(location: str, **options: Any) -> Any:
+        read.append(location)
+        return original(location, **options)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", from_pretrained)
+    words = ("pocket_val", "--model", copy, "--limit", 2, "--n", 2, "--json")
+    assert evaluate(*words).result["n"] == 2
+    assert read == [str(copy)]
+    again = model_source(str(copy))
+    assert load_tokenizer(again) is load_tokenizer(again)
+    assert read == [str(copy)]
 
 
 def test_truncated_weights_are_a_clear_error(copy: Path) -> None:

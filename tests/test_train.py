@@ -23,8 +23,8 @@ from mathlete.rows import RowFiles
 from mathlete.rows.packing import best_fit
 from mathlete.runs import sha256_tree, verify_outputs
 from mathlete.shipped import data_folder
+from mathlete.tune.curve import METRICS
 from mathlete.tune.trainers import schedule
-from mathlete.tune.training import METRICS
 from tests.conftest import CommandLine
 from train.presets import preset
 

@@ -11,38 +11,38 @@ import pytest
 import torch
 
 from mathlete.errors import UserError
-from mathlete.tune.divergence import EXPLODED, require_calm, require_finite, told
-from mathlete.tune.training import Meter
+from mathlete.tune.curve import CurvePoint, Meter, read_curve
+from mathlete.tune.divergence import EXPLODED, explain_full_memory_or_disk, require_calm, require_finite
 from tests.conftest import CommandLine
 
 WORDS = ("math", "--model", "pocket", "--limit", "60", "--until", "tune", "--run", "run", "--tune.batch", "4",
          "--tune.log-every", "1", "--tune.save-every", "2")  # fmt: skip
 
 
-def calm(count: int, norm: float = 1.0) -> list[dict[str, float]]:
-    return [{"step": step, "loss": 2.0, "grad_norm": norm} for step in range(1, count + 1)]
+def calm(count: int, norm: float = 1.0) -> list[CurvePoint]:
+    return [CurvePoint(step=step, loss=2.0, grad_norm=norm) for step in range(1, count + 1)]
 
 
 @pytest.mark.parametrize(
     ("last", "rule"),
     [
-        ({"step": 9, "loss": float("nan"), "grad_norm": 1.0}, "the loss must be a number, got nan at step 9"),
-        ({"step": 9, "loss": float("inf"), "grad_norm": 1.0}, "the loss must be a number"),
-        ({"step": 9, "loss": 2.0, "grad_norm": 2 * EXPLODED}, "1000 times its median, got 2e.03 at step 9"),
-        ({"step": 9, "loss": 2.0, "grad_norm": EXPLODED / 2}, ""),
+        (CurvePoint(step=9, loss=float("nan"), grad_norm=1.0), "the loss must be a number, got nan at step 9"),
+        (CurvePoint(step=9, loss=float("inf"), grad_norm=1.0), "the loss must be a number"),
+        (CurvePoint(step=9, loss=2.0, grad_norm=2 * EXPLODED), "1000 times its median, got 2e.03 at step 9"),
+        (CurvePoint(step=9, loss=2.0, grad_norm=EXPLODED / 2), ""),
     ],
 )
-def test_a_curve_that_diverged_is_told(last: dict[str, float], rule: str) -> None:
+def test_a_curve_that_diverged_is_told(last: CurvePoint, rule: str) -> None:
     if not rule:
         return require_calm([*calm(8), last], kept=lambda: "kept")
     with pytest.raises(UserError, match=rule) as error:
-        require_calm([*calm(8), last], kept=lambda: "checkpoint-8 is whole")
-    assert "checkpoint-8 is whole" in error.value.cure
+        require_calm([*calm(8), last], kept=lambda: "checkpoint-8 is complete")
+    assert "checkpoint-8 is complete" in error.value.cure
     return None
 
 
 def test_the_first_norms_make_no_median_yet() -> None:
-    require_calm([*calm(4, 1e-9), {"step": 5, "loss": 2.0, "grad_norm": 1.0}], kept=lambda: "")
+    require_calm([*calm(4, 1e-9), CurvePoint(step=5, loss=2.0, grad_norm=1.0)], kept=lambda: "")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -67,14 +67,17 @@ def full_numpy() -> object:
 
 @pytest.mark.parametrize("allocate", [full_torch, full_numpy])
 def test_a_full_memory_names_what_is_kept(allocate: Callable[[], object]) -> None:
-    with pytest.raises(UserError, match="memory must hold a training step") as error, told(lambda: "checkpoint-8"):
+    with (
+        pytest.raises(UserError, match="memory must hold a training step") as error,
+        explain_full_memory_or_disk(lambda: "checkpoint-8"),
+    ):
         allocate()
     assert "--tune.checkpointing on" in error.value.cure
     assert "checkpoint-8" in error.value.cure
 
 
 def test_another_error_stays_itself() -> None:
-    with pytest.raises(RuntimeError, match="mat1"), told(lambda: ""):
+    with pytest.raises(RuntimeError, match="mat1"), explain_full_memory_or_disk(lambda: ""):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
@@ -111,12 +114,21 @@ def test_a_disk_without_room_ends_the_run_and_more_room_ends_it_well(workdir: Pa
     assert [point["tokens"] for point in points] == sorted({point["tokens"] for point in points})
 
 
+def test_a_curve_point_is_the_same_after_json() -> None:
+    logged = {"step": 3, "loss": 1.5, "learning_rate": 1e-3, "grad_norm": 0.5, "completions/mean_length": 12.0,
+              "rewards/margins": 0.1, "tokens": 90, "tokens_per_s": 30.0, "seconds": 3.0}  # fmt: skip
+    (point,) = read_curve([{**logged, "epoch": 0.1, "num_tokens": 90}, {"step": 3, "train_runtime": 1.0}])
+    assert (point.completion_length, point.reward) == (12.0, None)
+    assert json.dumps(point.to_json()) == json.dumps(logged)
+    assert CurvePoint.from_json(point.to_json()) == point
+
+
 def test_a_meter_goes_on_where_the_checkpoint_was() -> None:
     meter = Meter([10, 20, 30, 40], rows=2)
-    meter.start([{"step": 1, "seconds": 100.0, "tokens": 30}])
+    meter.start([CurvePoint(step=1, loss=2.0, seconds=100.0, tokens=30)])
     point = meter.read(2, {})
-    assert point["tokens"] == 100
-    assert 100.0 <= point["seconds"] < 101.0
+    assert point.tokens == 100
+    assert 100.0 <= point.seconds < 101.0
     drawn = Meter([], rows=2)
     drawn.start([])
-    assert drawn.read(1, {"num_tokens": 12.0})["tokens"] == 12
+    assert drawn.read(1, {"num_tokens": 12.0}).tokens == 12

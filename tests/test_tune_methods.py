@@ -21,9 +21,9 @@ from mathlete.models import load_model, load_prompt_format, model_source
 from mathlete.runs import read_json
 from mathlete.tune import AdapterFolder
 from mathlete.tune.methods import METHODS
-from mathlete.tune.preference import Pair, preference_pairs
+from mathlete.tune.preference import Pair, make_pairs
 from mathlete.tune.recipe import Recipe
-from mathlete.tune.reward import reward_function, reward_of, reward_rows
+from mathlete.tune.reward import compute_reward, load_reward_rows, make_reward_function
 from mathlete.tune.settings import Dpo, Grpo, Init, Lora, Tune
 from mathlete.tune.trainers import prepare_trainer
 from tests.conftest import CommandLine
@@ -216,7 +216,7 @@ def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: 
     prompts = load_prompt_format(model_source("pocket"))
 
     def pairs(config: Dpo, max_tokens: int = 512) -> list[Pair]:
-        return preference_pairs(folder / "rows" / "data", prompts=prompts, config=config, max_tokens=max_tokens)
+        return make_pairs(folder / "rows" / "data", prompts=prompts, config=config, max_tokens=max_tokens)
 
     preferences = pairs(Dpo())
     assert {pair.kind for pair in preferences} == {"longer", "wrong"}
@@ -253,13 +253,13 @@ def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: 
 def test_the_reward_is_for_right_answers_and_grows_with_brevity(
     text: str, tokens: int, cut: bool, reward: float
 ) -> None:
-    rewarded = reward_of(text, gold="4", tokens=tokens, cut=cut, config=Grpo(max_tokens=100, brevity=0.2))
+    rewarded = compute_reward(text, gold="4", tokens=tokens, cut=cut, config=Grpo(max_tokens=100, brevity=0.2))
     assert rewarded == pytest.approx(reward)
 
 
 def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:
     prompts = load_prompt_format(model_source("pocket"))
-    rows = reward_rows(folder / "rows" / "data", prompts)
+    rows = load_reward_rows(folder / "rows" / "data", prompts)
     tokenizer: Any = prompts.tokenizer
     served = tokenizer.apply_chat_template(
         rows[0]["prompt"], tokenize=True, add_generation_prompt=True, return_dict=True
@@ -268,7 +268,7 @@ def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_doe
     assert served == prompts.prompt_ids(statement)
     assert tokenizer.decode(served).endswith("<think>\n")
     right = prompts.completion_ids(trace="It is clear.", answer=rows[0]["gold"])
-    reward = reward_function(prompts, Grpo(brevity=0.0))
+    reward = make_reward_function(prompts, Grpo(brevity=0.0))
     assert reward(completion_ids=[right, right[:-8], []], gold=[rows[0]["gold"]] * 3, prompts=None) == [1.0, 0.0, 0.0]
 
 

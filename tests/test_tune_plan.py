@@ -22,9 +22,9 @@ from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, Shape, load_model, model_source
 from mathlete.models.shapes import SHAPES
 from mathlete.tune import Lora, Recipe, Tune, plan_training
-from mathlete.tune.fitting import plan_for, require_room, split_to_fit
+from mathlete.tune.fitting import make_plan, require_room, split_to_fit
 from mathlete.tune.methods import MethodName
-from mathlete.tune.plan import Plan, nf4_bytes
+from mathlete.tune.plan import Plan, count_nf4_bytes
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.start import load_base
 from tests.conftest import CommandLine
@@ -69,7 +69,7 @@ def test_the_bytes_of_the_base_are_those_of_its_tensors(folders: dict[str, str],
             quantized += [weight, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
         else:
             dense.append(weight)
-    assert bytes_of(quantized) == nf4_bytes(shape)
+    assert bytes_of(quantized) == count_nf4_bytes(shape)
     assert bytes_of(dense) == plan(shape).parts.base_dense
     assert model.num_parameters() == shape.parameters
 
@@ -194,7 +194,7 @@ def test_the_presets_shapes_are_those_of_their_configs(shared: Path) -> None:
 
 
 PLANS = st.builds(
-    lambda name, batch, longest, pack, checkpointing, device, rank: plan_for(
+    lambda name, batch, longest, pack, checkpointing, device, rank: make_plan(
         SHAPES[name],
         device=GPUS[device],
         recipe=Recipe(
@@ -235,7 +235,7 @@ def test_a_plan_that_does_not_fit_has_a_cure_that_does(planned: Plan) -> None:
         checkpointing="offload" if "offload" in words else "auto",
     )
     longest = int(named.get("--rows.max-tokens", planned.longest))
-    assert plan_for(
+    assert make_plan(
         planned.shape, device=planned.device, recipe=replace(planned.recipe, tune=tune), longest=longest
     ).fits
 
@@ -268,7 +268,7 @@ def test_a_pass_has_as_many_rows_as_fit_and_a_step_always_the_same(model: str, d
     recipe = Recipe(lora=Lora(rank=32, targets=("all-linear",)), tune=Tune(batch=8, accumulate=2))
     split = split_to_fit(recipe, SHAPES[model], device=GPUS[device], longest=8192)
     assert (split.tune.batch, split.tune.batch * split.tune.accumulate) == (batch, 16)
-    fits = plan_for(SHAPES[model], device=GPUS[device], recipe=split, longest=8192).fits
+    fits = make_plan(SHAPES[model], device=GPUS[device], recipe=split, longest=8192).fits
     assert fits == (device != "t4")
 
 

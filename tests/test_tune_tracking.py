@@ -21,7 +21,7 @@ def curve(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="needs the package trackio")
 def test_every_point_is_in_the_runs_own_folder(curve: Path) -> None:
-    words = tracking.track(curve, name="run-a")
+    words = tracking.log_to_trackio(curve, name="run-a")
     folder = curve.parent / "trackio"
     assert words == f"trackio: TRACKIO_DIR={folder} trackio show --project mathlete"
     with sqlite3.connect(folder / "mathlete.db") as database:
@@ -32,10 +32,10 @@ def test_every_point_is_in_the_runs_own_folder(curve: Path) -> None:
 
 def test_without_the_package_it_says_what_to_install(curve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda _: None)
-    assert 'pip install "mathlete[trackio]"' in tracking.track(curve, name="run-a")
+    assert 'pip install "mathlete[trackio]"' in tracking.log_to_trackio(curve, name="run-a")
     assert not (curve.parent / "trackio").exists()
 
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="needs the package trackio")
 def test_a_curve_that_cannot_be_read_costs_no_run(tmp_path: Path) -> None:
-    assert tracking.track(tmp_path / "none.jsonl", name="run-a").startswith("trackio: nothing logged (")
+    assert tracking.log_to_trackio(tmp_path / "none.jsonl", name="run-a").startswith("trackio: nothing logged (")

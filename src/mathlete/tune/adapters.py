@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource, load_model
+from mathlete.tune.ranks import is_first_rank
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -61,11 +62,23 @@ class AdapterFolder:
                 complete.append(folder)
             else:
                 shutil.rmtree(folder)
-        return max(complete, key=step_of, default=None)
+        return max(complete, key=_step_of, default=None)
+
+    def describe_checkpoint(self) -> str:
+        """Say which checkpoint a person can go on from."""
+        if not is_first_rank():
+            return "the first process says what is kept"
+        checkpoint = self.last_checkpoint()
+        return f"{checkpoint} is complete" if checkpoint else "no checkpoint was written yet"
+
+    def drop_checkpoints_after(self, step: int) -> str:
+        """Delete the checkpoints after a step; say which is left."""
+        while is_first_rank() and (checkpoint := self.last_checkpoint()) and _step_of(checkpoint) > step:
+            shutil.rmtree(checkpoint)
+        return self.describe_checkpoint()
 
 
-def step_of(checkpoint: Path) -> int:
-    """Return the step at which a checkpoint was written."""
+def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 

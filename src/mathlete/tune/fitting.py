@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mathlete.errors import UserError, nearest
 from mathlete.models import GPUS, Device, ModelSource, Shape
-from mathlete.tune.plan import Plan, gib
+from mathlete.tune.plan import Plan, to_gib
 from mathlete.tune.ranks import Ranks, broadcast_from_first_rank, world_size
 from mathlete.tune.recipe import Recipe
 
@@ -33,7 +33,7 @@ def plan_training(
     if split and not recipe.spec.grouped:
         # Devices of several processes may differ; all must take the same steps.
         recipe = broadcast_from_first_rank(split_to_fit(recipe, shape, device=device, longest=longest, ranks=ranks))
-    return plan_for(shape, device=device, recipe=recipe, longest=longest, ranks=ranks)
+    return make_plan(shape, device=device, recipe=recipe, longest=longest, ranks=ranks)
 
 
 def _known(gpu: str) -> str:
@@ -48,7 +48,7 @@ def _this_device(*, free: bool) -> Device:
     return replace(device, memory=device.memory // world_size()) if device.capability is None else device
 
 
-def plan_for(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ranks: Ranks = NO_RANKS) -> Plan:
+def make_plan(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ranks: Ranks = NO_RANKS) -> Plan:
     """Plan with activation checkpointing as the settings say, or for `auto` only where it would not fit otherwise."""
     checkpointing = recipe.tune.checkpointing in ("on", "offload")
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing, ranks=ranks)
@@ -64,7 +64,7 @@ def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int, 
     as it is, for the plan to be refused with its cure.
     """
     smaller = recipe
-    while not plan_for(shape, device=device, recipe=smaller, longest=longest, ranks=ranks).fits:
+    while not make_plan(shape, device=device, recipe=smaller, longest=longest, ranks=ranks).fits:
         if smaller.tune.batch % (2 * ranks.size):
             return recipe
         halved = replace(smaller.tune, batch=smaller.tune.batch // 2, accumulate=smaller.tune.accumulate * 2)
@@ -80,9 +80,9 @@ def require_room(plan: Plan) -> None:
     """
     if not plan.fits:
         largest = plan.parts.largest
-        needed = gib(plan.parts.by_name()[largest])
+        needed = to_gib(plan.parts.by_name()[largest])
         raise UserError(
-            f"training needs {gib(plan.peak):.1f} GiB, of which {largest} {needed:.1f} GiB",
+            f"training needs {to_gib(plan.peak):.1f} GiB, of which {largest} {needed:.1f} GiB",
             value=f"{plan.device.memory_gib:.1f} GiB on {plan.device.name}",
             cure=plan.cure,
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-def lora_config(lora: Lora, *, rslora: bool = False, dora: bool = False) -> "PeftConfig":
+def make_lora_config(lora: Lora, *, rslora: bool = False, dora: bool = False) -> "PeftConfig":
     """Return peft's configuration of low-rank updates."""
     import peft
 
@@ -37,7 +37,7 @@ def lora_config(lora: Lora, *, rslora: bool = False, dora: bool = False) -> "Pef
     )
 
 
-def _ia3_config(_: Lora) -> "PeftConfig":
+def _make_ia3_config(_: Lora) -> "PeftConfig":
     import peft
 
     # Keys, values and the inner activations of the feed-forward layers (arXiv 2205.05638, section 3.3).
@@ -45,13 +45,13 @@ def _ia3_config(_: Lora) -> "PeftConfig":
     return peft.IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=feedforward)
 
 
-def _prefix_config(lora: Lora) -> "PeftConfig":
+def _make_prefix_config(lora: Lora) -> "PeftConfig":
     import peft
 
     return peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=lora.virtual_tokens)
 
 
-def _prompt_config(lora: Lora) -> "PeftConfig":
+def _make_prompt_config(lora: Lora) -> "PeftConfig":
     import peft
 
     # Vectors of the vocabulary are a better start than random ones (arXiv 2104.08691, section 3.2).
@@ -60,24 +60,20 @@ def _prompt_config(lora: Lora) -> "PeftConfig":
     )
 
 
-def adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
+def find_adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
     """Return {name: (inputs, outputs)} of one block's linear layers that get an adapter."""
     linears = shape.linears
     return linears if "all-linear" in lora.targets else {name: linears[name] for name in lora.targets}
 
 
-def _adapted_outputs(shape: Shape, lora: Lora) -> int:
-    return sum(outputs for _, outputs in adapted_layers(shape, lora).values())
-
-
-def lora_parameters(shape: Shape, lora: Lora) -> int:
+def count_lora_parameters(shape: Shape, lora: Lora) -> int:
     """Return the parameters of all low-rank updates: two matrices a layer, one as wide as its input, one its output."""
-    return shape.layers * lora.rank * sum(map(sum, adapted_layers(shape, lora).values()))
+    return shape.layers * lora.rank * sum(map(sum, find_adapted_layers(shape, lora).values()))
 
 
-def lora_inputs(shape: Shape, lora: Lora, width: int) -> int:
+def count_lora_bytes(shape: Shape, lora: Lora, width: int) -> int:
     """Return the bytes a token of the adapters' inputs in one block, and of what comes out of their first matrix."""
-    adapted = adapted_layers(shape, lora)
+    adapted = find_adapted_layers(shape, lora)
     inner = width * lora.rank * len(adapted)
     if lora.dropout:
         # Each keeps its own dropped input and the mask: a byte on a GPU, a number on a CPU.
@@ -89,17 +85,29 @@ def lora_inputs(shape: Shape, lora: Lora, width: int) -> int:
     return inner + width * sum(adapted[name][0] for name in read)
 
 
-def _ia3_inputs(shape: Shape, _lora: Lora, _width: int) -> int:
+def _count_dora_parameters(shape: Shape, lora: Lora) -> int:
+    # A magnitude for each output.
+    outputs = sum(outputs for _, outputs in find_adapted_layers(shape, lora).values())
+    return count_lora_parameters(shape, lora) + shape.layers * outputs
+
+
+def _count_dora_bytes(shape: Shape, lora: Lora, width: int) -> int:
+    # The outputs of both the layer and its adapter are scaled, in fp32.
+    outputs = sum(outputs for _, outputs in find_adapted_layers(shape, lora).values())
+    return count_lora_bytes(shape, lora, width) + 4 * 2 * outputs
+
+
+def _count_ia3_bytes(shape: Shape, _lora: Lora, _width: int) -> int:
     # What is scaled, in fp32: keys, values, and what goes into the last feed-forward layer.
     return 4 * (2 * shape.kv_heads * shape.head_width + shape.intermediate)
 
 
-def _full_inputs(shape: Shape, _: Lora, width: int) -> int:
+def _count_full_bytes(shape: Shape, _: Lora, width: int) -> int:
     # Each layer's input, and what each norm scales.
     return width * (2 * shape.hidden + shape.intermediate) + width * 2 * shape.hidden
 
 
-def _no_inputs(_shape: Shape, _lora: Lora, _width: int) -> int:
+def _count_no_bytes(_shape: Shape, _lora: Lora, _width: int) -> int:
     return 0
 
 
@@ -113,7 +121,7 @@ class Method:
     rewards smaller ones."""
     objective: Objective = learn_rows
     """Makes the trainer."""
-    configure: "Callable[[Lora], PeftConfig | None]" = lora_config
+    configure: "Callable[[Lora], PeftConfig | None]" = make_lora_config
     """Makes peft's configuration; None where every weight is trained."""
     quantized: bool = True
     """Whether the base is held in 4 bits."""
@@ -132,9 +140,9 @@ class Method:
     grouped: bool = False
     """Whether a batch holds groups of `--grpo.generations` samples."""
 
-    parameters: Callable[[Shape, Lora], int] = lora_parameters
+    parameters: Callable[[Shape, Lora], int] = count_lora_parameters
     """Parameters that get a gradient."""
-    inputs: Callable[[Shape, Lora, int], int] = lora_inputs
+    kept_bytes: Callable[[Shape, Lora, int], int] = count_lora_bytes
     """Bytes a token, for numbers of so many bytes, that one block keeps for the backward pass of what is trained."""
     sequences: int = 1
     """Sequences that a row becomes in a batch."""
@@ -148,12 +156,11 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "lora": Method(),
-    "rslora": Method(configure=partial(lora_config, rslora=True)),
+    "rslora": Method(configure=partial(make_lora_config, rslora=True)),
     "dora": Method(
-        configure=partial(lora_config, dora=True),
-        # A magnitude for each output; the outputs of both the layer and its adapter are scaled, in fp32.
-        parameters=lambda shape, lora: lora_parameters(shape, lora) + shape.layers * _adapted_outputs(shape, lora),
-        inputs=lambda shape, lora, width: lora_inputs(shape, lora, width) + 4 * 2 * _adapted_outputs(shape, lora),
+        configure=partial(make_lora_config, dora=True),
+        parameters=_count_dora_parameters,
+        kept_bytes=_count_dora_bytes,
     ),
     "full": Method(
         rate_factor=0.1,
@@ -161,37 +168,37 @@ METHODS: dict[str, Method] = {
         quantized=False,
         takes_init=False,
         parameters=lambda shape, _: shape.parameters,
-        inputs=_full_inputs,
+        kept_bytes=_count_full_bytes,
     ),
     "prefix": Method(
         rate_factor=5.0,
-        configure=_prefix_config,
+        configure=_make_prefix_config,
         mergeable=False,  # virtual tokens before the prompt: no weight of the model holds them
         takes_init=False,
         packable=False,
         shardable=False,
         recomputable=False,  # the prefix is the KV cache that the second forward pass would need
         parameters=lambda shape, lora: shape.layers * 2 * shape.kv_heads * shape.head_width * lora.virtual_tokens,
-        inputs=_no_inputs,
+        kept_bytes=_count_no_bytes,
         masked=True,
     ),
     "prompt": Method(
         rate_factor=10.0,
-        configure=_prompt_config,
+        configure=_make_prompt_config,
         mergeable=False,
         takes_init=False,
         packable=False,
         shardable=False,
         parameters=lambda shape, lora: lora.virtual_tokens * shape.hidden,
-        inputs=_no_inputs,
+        kept_bytes=_count_no_bytes,
         prompt_tokens=lambda lora: lora.virtual_tokens,
     ),
     "ia3": Method(
         rate_factor=5.0,
-        configure=_ia3_config,
+        configure=_make_ia3_config,
         takes_init=False,
         parameters=lambda shape, _: shape.layers * (2 * shape.kv_heads * shape.head_width + shape.intermediate),
-        inputs=_ia3_inputs,
+        kept_bytes=_count_ia3_bytes,
         gate_width=4,  # its scales are fp32, and so is all that they scale
     ),
     "dpo": Method(

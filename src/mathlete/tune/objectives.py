@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.prompts import PromptFormat
 from mathlete.rows import pack_rows
-from mathlete.tune.preference import preference_pairs
-from mathlete.tune.reward import reward_function, reward_rows
+from mathlete.tune.preference import make_pairs
+from mathlete.tune.reward import load_reward_rows, make_reward_function
 from mathlete.tune.settings import Dpo, Grpo, Tune
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def learn_preferences(data: TrainingData) -> Task:
             return dataset
 
     longest_row = max(data.rows["tokens"])
-    pairs = preference_pairs(data.folder, prompts=data.prompts, config=data.dpo, max_tokens=longest_row)
+    pairs = make_pairs(data.folder, prompts=data.prompts, config=data.dpo, max_tokens=longest_row)
     lengths = [pair.tokens for pair in pairs]
     settings = {
         "train_sampling_strategy": "sequential",
@@ -127,7 +127,7 @@ def learn_from_rewards(data: TrainingData) -> Task:
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     grpo = data.grpo
-    rows = reward_rows(data.folder, data.prompts)
+    rows = load_reward_rows(data.folder, data.prompts)
     settings = {
         "num_generations": grpo.generations,
         "max_completion_length": grpo.max_tokens,
@@ -141,6 +141,6 @@ def learn_from_rewards(data: TrainingData) -> Task:
         trainer=GRPOTrainer,
         config=GRPOConfig,
         settings=settings,
-        options={"reward_funcs": reward_function(data.prompts, grpo)},
+        options={"reward_funcs": make_reward_function(data.prompts, grpo)},
         figures={"problems": len(rows)},
     )

@@ -112,7 +112,7 @@ class Plan:
         shards, quantized = self.ranks.shards, self.spec.quantized
         adapter = math.ceil(4 * self.trained_parameters / shards)
         # Where every weight is trained, base and adapter are one: it is counted as what is trained.
-        base = nf4_bytes(self.shape) if quantized else 0
+        base = count_nf4_bytes(self.shape) if quantized else 0
         dense = self._width * self.shape.dense_parameters if quantized else 0
         return MemoryParts(
             base_4bit=math.ceil(base / shards),
@@ -189,7 +189,7 @@ class Plan:
         # Gate, its activation, up.
         gated = (self.spec.gate_width or width) * 3 * shape.intermediate
         norms = 2 * (4 * shape.hidden + 4)  # in fp32
-        return attention + gated + norms + self.spec.inputs(shape, self.lora, width)
+        return attention + gated + norms + self.spec.kept_bytes(shape, self.lora, width)
 
     @property
     def _masked(self) -> bool:
@@ -273,19 +273,19 @@ class Plan:
     def summary(self) -> str:
         """Say the plan in a line."""
         parts = ", ".join(
-            f"{name} {gib(count):.2f}" for name, count in self.parts.by_name().items() if gib(count) >= 0.01
+            f"{name} {to_gib(count):.2f}" for name, count in self.parts.by_name().items() if to_gib(count) >= 0.01
         )
         recomputed = "computed twice" if self.checkpointing else "kept"
         return (
-            f"memory: {gib(self.peak):.2f} GiB of {self.device.memory_gib:.1f} on {self.device.name} for batches of "
+            f"memory: {to_gib(self.peak):.2f} GiB of {self.device.memory_gib:.1f} on {self.device.name} for batches of "
             f"{self.tokens} tokens, activations {recomputed}" + (f" ({parts})" if parts else "")
         )
 
     def to_json(self) -> dict[str, object]:
         """Return the plan as a line of JSON: {"peak_gib", "parts", "fits", "cure", …}, GiB."""
         return {
-            "peak_gib": round(gib(self.peak), 3),
-            "parts": {name: round(gib(count), 4) for name, count in self.parts.by_name().items()},
+            "peak_gib": round(to_gib(self.peak), 3),
+            "parts": {name: round(to_gib(count), 4) for name, count in self.parts.by_name().items()},
             "fits": self.fits,
             "cure": self.cure,
             "device": self.device.name,
@@ -308,15 +308,15 @@ class Plan:
         table = Table(box=SIMPLE_HEAD, title=title, caption=caption, caption_justify="left", show_footer=True)
         table.add_column("part", footer="peak")
         verdict = f"of {device.memory_gib:.2f}" if self.fits else f"too much for {device.memory_gib:.2f}"
-        table.add_column("GiB", footer=f"{gib(self.peak):.3f} {verdict}", justify="right")
+        table.add_column("GiB", footer=f"{to_gib(self.peak):.3f} {verdict}", justify="right")
         for name, count in self.parts.by_name().items():
-            table.add_row(name, f"{gib(count):.3f}")
+            table.add_row(name, f"{to_gib(count):.3f}")
         if cure := self.cure:
             table.caption = f"{caption}\nFix: {cure}"
         return table
 
 
-def nf4_bytes(shape: Shape) -> int:
+def count_nf4_bytes(shape: Shape) -> int:
     """Return the bytes of the blocks' linear layers in NF4 with double quantisation (arXiv 2305.14314, section 3).
 
     Half a byte a weight; a byte of scale for 64 weights; 4 bytes of scale for 256 of those; the two code books.
@@ -329,6 +329,6 @@ def nf4_bytes(shape: Shape) -> int:
     return shape.layers * total
 
 
-def gib(count: int) -> float:
+def to_gib(count: int) -> float:
     """Convert bytes to GiB."""
     return count / 2**30

@@ -30,7 +30,7 @@ class Pair:
     """Why the other one is rejected."""
 
 
-def preference_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_tokens: int) -> list[Pair]:
+def make_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_tokens: int) -> list[Pair]:
     """Make the pairs of all problems.
 
     Args:

@@ -1,12 +1,12 @@
-"""GRPO's verifiable reward: the answers package reads and compares, as in evaluation; a right answer is better short.
+"""GRPO's verifiable reward: answers are read and compared as in evaluation, and of two right ones the shorter wins.
 
 The prompt is the served one. Where its template opens the reasoning, the sample begins within it, and is read as every
 other sample is: no format reward that asks for a `<think>` the model never writes (open-r1's README warns of that one).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mathlete.prompts import PromptFormat
 from mathlete.rows import RowFiles
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def reward_of(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo) -> float:
-    """1 and the bonus for a right answer, 0 for any other.
+def compute_reward(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo) -> float:
+    """Return 1 and the bonus for a right answer, 0 for any other.
 
     The bonus falls in a line from `brevity` at no tokens to 0 at the cap: it never outweighs being right, and of two
     right samples the shorter one is better (as Kimi k1.5's length reward, arXiv 2501.12599, section 2.3.3).
@@ -37,14 +37,14 @@ def reward_of(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo) -> 
     return 1.0 + config.brevity * (1 - min(tokens, config.max_tokens) / config.max_tokens)
 
 
-def reward_function(prompts: PromptFormat, config: Grpo) -> Any:
-    """The reward as TRL calls it: with the samples' token ids and the rows' golds."""
-    tokenizer: Any = prompts.tokenizer
+def make_reward_function(prompts: PromptFormat, config: Grpo) -> Callable[..., list[float]]:
+    """Return the reward as TRL calls it: with the samples' token ids and the rows' golds."""
+    tokenizer = prompts.tokenizer
 
-    def right_and_short(completion_ids: Sequence[Sequence[int]], gold: Sequence[str], **_: Any) -> list[float]:
+    def right_and_short(completion_ids: Sequence[Sequence[int]], gold: Sequence[str], **_: object) -> list[float]:
         return [
-            reward_of(
-                tokenizer.decode(ids, skip_special_tokens=True),
+            compute_reward(
+                str(tokenizer.decode([*ids], skip_special_tokens=True)),
                 gold=right,
                 tokens=len(ids),
                 cut=tokenizer.eos_token_id not in ids,
@@ -56,8 +56,8 @@ def reward_function(prompts: PromptFormat, config: Grpo) -> Any:
     return right_and_short
 
 
-def reward_rows(data: Path, prompts: PromptFormat) -> "Dataset":
-    """Each of the training rows' problems once: {"prompt": the conversation whose rendering is served, "gold"}."""
+def load_reward_rows(data: Path, prompts: PromptFormat) -> "Dataset":
+    """Load each of the training rows' problems once: {"prompt": the conversation whose rendering is served, "gold"}."""
     import datasets
 
     rows = datasets.load_from_disk(RowFiles(data).train).select_columns(["statement", "gold"])

@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-FOLDER, PROJECT = "trackio", "mathlete"
+_FOLDER, _PROJECT = "trackio", "mathlete"
 _LOG = """
 import json, sys, trackio
 curve, project, name = sys.argv[1:]
@@ -18,18 +18,18 @@ trackio.finish()
 """
 
 
-def track(curve: Path, *, name: str) -> str:
-    """Logs a finished run's curve into `trackio/` beside it; returns how to look at it, or why there is nothing.
+def log_to_trackio(curve: Path, *, name: str) -> str:
+    """Log a finished run's curve into `trackio/` beside it; return how to look at it, or why there is nothing.
 
     In a process of its own: trackio reads its folder's name once, when it is imported, and prints what it does. Once
     the run is finished, so that a run that was killed and went on has no point twice.
     """
     if find_spec("trackio") is None:
         return 'trackio: not installed (pip install "mathlete[trackio]" -c constraints.txt)'
-    folder = curve.parent / FOLDER
+    folder = curve.parent / _FOLDER
     environment = {**os.environ, "TRACKIO_DIR": str(folder.resolve()), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", _LOG, str(curve), PROJECT, name]
+    command = [sys.executable, "-c", _LOG, str(curve), _PROJECT, name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         return f"trackio: nothing logged ({done.stderr.strip().splitlines()[-1][:200]})"
-    return f"trackio: TRACKIO_DIR={folder} trackio show --project {PROJECT}"
+    return f"trackio: TRACKIO_DIR={folder} trackio show --project {_PROJECT}"

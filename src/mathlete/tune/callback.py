@@ -1,0 +1,94 @@
+"""What happens beside the steps of a training: progress, loss curve, marked checkpoints, an end where it diverges."""
+
+import json
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mathlete.runs import Advance, write_atomically
+from mathlete.tune.adapters import AdapterFolder
+from mathlete.tune.curve import METRICS, Meter, read_curve
+from mathlete.tune.divergence import require_calm, require_finite
+from mathlete.tune.ranks import is_first_rank, wait_for_all_ranks
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_BOARD_FOLDER = "logs"
+
+
+class TrainingCallback(TrainerCallback):
+    """Called by transformers' Trainer, in every process."""
+
+    def __init__(self, adapter: AdapterFolder, *, meter: Meter, advance: Advance) -> None:
+        """Write into the adapter's folder, and report progress to `advance`."""
+        self._adapter, self._meter, self._advance = adapter, meter, advance
+        self._board = _open_board(adapter.path / _BOARD_FOLDER) if is_first_rank() else None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Start the meter."""
+        self._meter.start(read_curve(state.log_history))
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **_: object,
+    ) -> None:
+        """Check the gradients."""
+        # In fp16 the loss is scaled up until it overflows, and the trainer leaves such steps out itself.
+        if not args.fp16 and model is not None:
+            step = state.global_step + 1
+            require_finite(model.parameters(), step=step, kept=self._adapter.describe_checkpoint)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Show the progress."""
+        curve = read_curve(state.log_history)
+        self._advance(state.global_step, state.max_steps, f"loss {curve[-1].loss:.4f}" if curve else "")
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Write the curve, and check its last point."""
+        history = state.log_history
+        is_point = bool(history) and "loss" in history[-1]
+        if is_point:
+            # Into the trainer's own history, for that is what a checkpoint saves.
+            history[-1].update(asdict(self._meter.read(state.global_step, history[-1])))
+        if not is_first_rank():
+            return
+        curve = read_curve(history)
+        lines = "".join(json.dumps(point.to_json()) + "\n" for point in curve)
+        write_atomically(self._adapter.path / METRICS, lines)
+        if is_point:
+            if self._board is not None:
+                for name, value in curve[-1].to_json().items():
+                    self._board.add_scalar(f"train/{name}", value, state.global_step)
+            last_sound = curve[-2].step if len(curve) > 1 else 0
+            require_calm(curve, kept=lambda: self._adapter.drop_checkpoints_after(last_sound))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Mark the checkpoint."""
+        wait_for_all_ranks()  # each writes a part of it
+        if is_first_rank():
+            self._adapter.mark_complete(state.global_step)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Close TensorBoard's log."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _open_board(folder: Path) -> "SummaryWriter | None":
+    """Return the writer of TensorBoard's log, where its package is installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(log_dir=str(folder))
