@@ -232,10 +232,10 @@ def test_an_sdist_is_refused(tmp_path: Path) -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"problems": 0}, "--problems"),
-    ({"wall_s": 100.0}, "--wall-s"),
-    ({"question_min_s": 1000.0}, "--question-min-s"),
-    ({"fallback": 100_000}, "--fallback"),
+    ({"problems": 0}, "the notebook's problems"),
+    ({"wall_s": 100.0}, "the notebook's wall_s"),
+    ({"question_min_s": 1000.0}, "the notebook's question_min_s"),
+    ({"fallback": 100_000}, "the notebook's fallback"),
 ]
 
 

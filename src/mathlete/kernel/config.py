@@ -46,16 +46,23 @@ class KernelConfig:
         rules = self.competition
         self.policy.check()
         self.tools.check()
-        low, high, seconds = rules.answer_min, rules.answer_max, f"use --wall-s {rules.wall_s}"
+        low, high = rules.answer_min, rules.answer_max
         floor_s, ceiling_s = self.question_min_s, self.question_max_s
         require(
-            ("problems", self.problems, self.problems >= 1, "at least 1", "use --problems 50"),
-            ("wall-s", self.wall_s, self.wall_s > self.reserve_s >= 0, "longer than the reserve", seconds),
-            ("question-min-s", floor_s, 0 <= floor_s <= ceiling_s, "0 to the ceiling", "use 300"),
-            ("question-max-s", ceiling_s, ceiling_s > 0, "above 0", "use --question-max-s 900"),
-            ("deadline-s", self.deadline_s, self.deadline_s > 0, "above 0", "use 1800"),
-            ("load-max-s", self.load_max_s, self.load_max_s > 0, "above 0", "use --load-max-s 1200"),
-            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}", "use --fallback 0"),
+            ("problems", self.problems, self.problems >= 1, "at least 1", f"use {rules.problems}"),
+            (
+                "wall_s",
+                self.wall_s,
+                self.wall_s > self.reserve_s >= 0,
+                "longer than the reserve",
+                f"use {rules.wall_s}",
+            ),
+            ("question_min_s", floor_s, 0 <= floor_s <= ceiling_s, "0 to the ceiling", "use 300"),
+            ("question_max_s", ceiling_s, ceiling_s > 0, "above 0", "use 900"),
+            ("deadline_s", self.deadline_s, self.deadline_s > 0, "above 0", "use 1800"),
+            ("load_max_s", self.load_max_s, self.load_max_s > 0, "above 0", "use 1200"),
+            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}", "use 0"),
+            prefix="the notebook's ",
         )
 
     def faster(self, speed: float) -> "KernelConfig":

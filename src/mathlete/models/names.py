@@ -177,9 +177,9 @@ def unreachable(source: ModelSource, error: Exception) -> UserError:
         return UserError(
             f"{source.location} must be a model folder transformers can load ({error})", cure="export it again"
         )
+    revision = f" --revision {source.revision}" if source.revision else ""
+    download = f"`hf download {source.location}{revision} --local-dir DIR`"
     return UserError(
         f"{source.location} is neither on this machine nor to be had from the hub ({type(error).__name__})",
-        cure=f"on a machine with internet run `hf download {source.location}"
-        + (f" --revision {source.revision}" if source.revision else "")
-        + " --local-dir DIR`, then use --model DIR here",
+        cure=f"on a machine with internet run {download}, then use --model DIR here",
     )

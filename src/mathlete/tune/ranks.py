@@ -85,7 +85,7 @@ def rows_per_rank(batch: int) -> int:
     """
     size = world_size()
     if batch % size:
-        cure = f"use --tune.batch {-(-batch // size) * size}, or another --num_processes"
+        cure = f"use --tune.batch {-(-batch // size) * size}, or another number of processes"
         raise UserError(f"--tune.batch must be a multiple of the {size} processes", value=batch, cure=cure)
     return batch // size
 

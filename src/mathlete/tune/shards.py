@@ -40,7 +40,11 @@ def require_shardable(method: str, environment: Mapping[str, str] = os.environ) 
         raise UserError("FSDP can't shard virtual tokens", value=f"--method {method}", cure=cure)
     if int(environment.get("WORLD_SIZE", 1)) < 2:
         rule = "FSDP shards a model over several processes"
-        raise UserError(rule, value="one process", cure="use --num_processes 2 or more, or no launcher")
+        raise UserError(
+            rule,
+            value="one process",
+            cure="start it with `accelerate launch --num_processes 2` or more, or with no launcher",
+        )
     if environment.get("FSDP_VERSION") != "2":
         cure = 'use the configuration that ships: --config_file "$(python -m train launch-config fsdp)"'
         raise UserError("fsdp_version must be 2", value=environment.get("FSDP_VERSION"), cure=cure)

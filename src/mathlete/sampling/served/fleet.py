@@ -95,7 +95,7 @@ class Fleet:
             raise UserError(
                 f"one of the servers must answer within {self.patience_s:g} s",
                 value=", ".join(server.url for server in self.servers),
-                cure="start a server, or check --servers; the run goes on where it stopped",
+                cure="start a server, or check --servers.urls; the run goes on where it stopped",
             )
 
     def succeeded(self, server: Server, seconds: float) -> None:
