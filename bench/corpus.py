@@ -31,7 +31,7 @@ from typing import Any
 
 import tyro
 
-from mathlete.models import ModelSource, model_source
+from mathlete.models import ModelSource, find_model
 from mathlete.problems import Problem, read_problems
 from mathlete.runs import sha256_tree
 from mathlete.shipped import data_folder
@@ -293,7 +293,7 @@ def stages(settings: BenchSettings, count: int = 1000) -> dict[str, float]:
         traced = [one for traces in open_source(str(file)) for one in traces]
     suite = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")
     folder_of = settings.tokenizer
-    source = ModelSource(name="given", location=str(folder_of)) if folder_of else model_source("pocket")
+    source = ModelSource(name="given", location=str(folder_of)) if folder_of else find_model("pocket")
     prompts, index = load_prompt_format(source), SuiteIndex(suite)
     encode = make_encoder(prompts.tokenizer)
     found = {}

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from mathlete.answers import compare, read_answer
 from mathlete.command import run_command_line
-from mathlete.models import load_model, load_prompt_format, model_source
+from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.models.loading import quiet_libraries
 from mathlete.pocket import PocketItem, generate_items
 from mathlete.runs import read_json
@@ -63,7 +63,7 @@ class Sampled:
 
 def sampled(model: Any, items: Sequence[PocketItem], *, samples: int) -> list[list[Sampled]]:
     """Each problem's samples, by transformers' generate: virtual tokens are no layers, so no other loop has them."""
-    prompts = load_prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(find_model("pocket"))
     tokenizer: Any = prompts.tokenizer
     torch.manual_seed(0)
     found = []
@@ -119,7 +119,7 @@ def row_of(method: str, folder: Path, tests: Sequence[PocketItem], settings: Ben
     assert code == 0, f"{method} ended with {code}"
     manifest = read_json(run / "adapter" / "manifest.json")
     figures: Any = manifest["figures"]
-    found = score(AdapterFolder(run / "adapter").load(model_source("pocket")), tests, settings)
+    found = score(AdapterFolder(run / "adapter").load(find_model("pocket")), tests, settings)
     return {"method": method, "trainable": figures["trainable_parameters"], "seconds": manifest["seconds"], **found}
 
 
@@ -138,7 +138,7 @@ def main(settings: BenchSettings) -> None:
     console, started = Console(stderr=settings.json), time.monotonic()
     table = Table("method", "trainable", "seconds", "hard pass@1", "change", "tokens a sample", box=SIMPLE_HEAD)
     with tempfile.TemporaryDirectory() as name:
-        base = load_model(model_source("pocket"), precision="nf4")
+        base = load_model(find_model("pocket"), precision="nf4")
         before = score(base, tests, settings)
         table.add_row("base", "0", "0", f"{before['pass@1']}", "", f"{before['tokens']}")
         write_sources(Path(name), min(4000, settings.steps * settings.batch), base)

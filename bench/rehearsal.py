@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import tyro
 
 from mathlete.kernel import KernelConfig
-from mathlete.models import model_source
+from mathlete.models import find_model
 from mathlete.problems import Problem, read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, rehearse
 from mathlete.sampling.embedded.transformers_engine import open_transformers
@@ -38,7 +38,7 @@ class BenchSettings:
 
 def seconds_to_solve(problems: list[Problem], policy: Policy) -> float:
     began = time.perf_counter()
-    sampler = open_transformers(model_source("pocket"), precision="auto", threads=1)
+    sampler = open_transformers(find_model("pocket"), precision="auto", threads=1)
     for problem in problems:
         solve(problem, sampler=sampler, clock=RealClock(), policy=policy)
     sampler.close()
@@ -51,7 +51,7 @@ def main(settings: BenchSettings) -> None:
     with TemporaryDirectory() as folder:
         here = Path(folder)
         names = replace(Names(owner="mathlete-demo"), model_version=1)
-        model = Path(model_source("pocket").location)
+        model = Path(find_model("pocket").location)
         made = build_submission(
             model=model, config=KernelConfig(policy=policy), names=names, kaggle=here / "kaggle", wheels=here / "wheels"
         )

@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from mathlete.models import load_model, load_prompt_format, model_source
+from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.problems import Problem, read_problems
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.completion import CompletionReader
@@ -183,7 +183,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
     import torch
 
     torch.set_num_threads(1)
-    source = model_source("pocket")
+    source = find_model("pocket")
     prompts = load_prompt_format(source)
     problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[: settings.problems]
     config = SamplingConfig(max_tokens=settings.max_tokens)

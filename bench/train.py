@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import tyro
 
-from mathlete.models import ModelSource, load_model, model_source
+from mathlete.models import ModelSource, find_model, load_model
 from mathlete.models.loading import quiet_libraries
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.tune import Lora, Recipe, Tune
@@ -140,7 +140,7 @@ def random_base(case: Case, folder: Path, *, quantized: bool) -> Any:
 def source_of(case: Case, folder: Path) -> tuple[ModelSource, Any]:
     """(the model's files, its base in 4 bits); of a real shape the weights are random."""
     if case.shape == "pocket":
-        return model_source("pocket"), None
+        return find_model("pocket"), None
     model = random_base(case, folder, quantized=True)
     return ModelSource(name=case.shape, location=str(folder)), model
 
@@ -167,7 +167,7 @@ def become_unsloth(case: Case) -> None:
     os.chdir(folder)  # Unsloth writes what it compiles where it runs
     training_rows(case).to_parquet("rows.parquet")
     if case.shape == "pocket":
-        base = model_source("pocket").location
+        base = find_model("pocket").location
     else:
         random_base(case, folder, quantized=False).to(torch.bfloat16).save_pretrained(folder)
         base = str(folder)

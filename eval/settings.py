@@ -9,7 +9,7 @@ import tyro
 from mathlete.corpus import Suite, load_suite
 from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
-from mathlete.models import Precision, default_model, model_source
+from mathlete.models import Precision, find_model, pick_default_model
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
 from mathlete.solve import BudgetSettings, Policy
@@ -39,10 +39,10 @@ class ModelSettings:
         Raises:
             UserError: the model or the engine is unknown, or a value is out of its range.
         """
-        name, reason = (self.model, "named by --model") if self.model else default_model()
+        name, reason = (self.model, "named by --model") if self.model else pick_default_model()
         engine = EngineSettings(
             name=self.engine,
-            source=model_source(name),
+            source=find_model(name),
             precision=self.precision,
             threads=self.threads,
             tools=self.tools,

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer
 
 from mathlete.errors import UserError
-from mathlete.models import Device, ModelSource, default_model, load_model, model_source
+from mathlete.models import Device, ModelSource, find_model, load_model, pick_default_model
 from mathlete.models.names import HUB_MODELS
 from mathlete.models.tokenizers import load_tokenizer
 from tests.conftest import CommandLine
@@ -18,7 +18,7 @@ from tests.conftest import CommandLine
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the pocket model's folder, to be damaged."""
-    return Path(shutil.copytree(model_source("pocket").location, tmp_path / "model"))
+    return Path(shutil.copytree(find_model("pocket").location, tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
@@ -31,23 +31,23 @@ def copy(tmp_path: Path) -> Path:
 )
 def test_unknown_model_names_the_nearest(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        model_source(name)
+        find_model(name)
 
 
 def test_folder_without_config_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a model folder needs config\.json"):
-        model_source(str(tmp_path))
+        find_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", [name for name in HUB_MODELS if not name.endswith("-4bit")])
 def test_hub_models_are_pinned_to_a_commit(name: str) -> None:
-    source = model_source(name)
+    source = find_model(name)
     assert source.revision is not None
     assert len(source.revision) == 40
     assert source.folder is None
     assert source.pin() == (source, f"commit {source.revision}")
     # Each has a 4-bit copy, of which no commit is known beforehand.
-    copy = model_source(f"{name}-4bit")
+    copy = find_model(f"{name}-4bit")
     assert copy.location == f"unsloth/{source.location.partition('/')[2]}-bnb-4bit"
     assert copy.revision is None
 
@@ -56,7 +56,7 @@ def test_a_hub_model_without_a_commit_is_pinned_to_the_one_at_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    source = model_source("r1-llama-8b-4bit")
+    source = find_model("r1-llama-8b-4bit")
     assert source.pin() == (source, "commit unknown: the hub can't be asked")
     snapshots = tmp_path / "models--unsloth--DeepSeek-R1-Distill-Llama-8B-bnb-4bit" / "snapshots"
     for commit in ("a" * 40, "b" * 40):
@@ -66,9 +66,9 @@ def test_a_hub_model_without_a_commit_is_pinned_to_the_one_at_hand(
             found, reason = source.pin()
             assert (found.revision, reason) == (commit, f"commit {commit}, the one on this machine")
     assert source.pin()[0].revision is None  # which of the two would be a guess
-    named = model_source(f"unsloth/some@{'c' * 40}")
+    named = find_model(f"unsloth/some@{'c' * 40}")
     assert (named.name, named.revision) == ("unsloth/some", "c" * 40)
-    folder = model_source("pocket")
+    folder = find_model("pocket")
     assert folder.pin()[0] == folder
 
 
@@ -91,13 +91,13 @@ def test_the_precision_follows_the_hardware_and_says_why(capability: float | Non
 
 
 def test_a_model_that_is_quantised_already_stays_as_it_is_but_computes_as_this_machine_does(tmp_path: Path) -> None:
-    pocket = model_source("pocket")
+    pocket = find_model("pocket")
     fresh: Any = load_model(pocket, precision="nf4")
     fresh.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"]["bnb_4bit_compute_dtype"] = "bfloat16"
     (tmp_path / "config.json").write_text(json.dumps(config))
-    copy = model_source(str(tmp_path))
+    copy = find_model(str(tmp_path))
     assert copy.is_quantized()
     assert not pocket.is_quantized()
     ids = torch.arange(40)[None]
@@ -113,11 +113,11 @@ def test_a_model_that_is_quantised_already_stays_as_it_is_but_computes_as_this_m
 
 def test_offline_hub_model_names_the_download() -> None:
     with pytest.raises(UserError, match=r"hf download deepseek-ai/DeepSeek-R1-Distill-Qwen-1\.5B --revision ad9f0ae"):
-        load_tokenizer(model_source("r1-qwen-1.5b"))
+        load_tokenizer(find_model("r1-qwen-1.5b"))
 
 
 def test_default_says_why() -> None:
-    name, why = default_model()
+    name, why = pick_default_model()
     assert (name == "pocket") == (not torch.cuda.is_available())
     assert "CUDA device" in why
 
@@ -125,7 +125,7 @@ def test_default_says_why() -> None:
 def test_folder_without_tokenizer_is_an_error(copy: Path) -> None:
     (copy / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"needs its tokenizer, got no tokenizer\.json"):
-        load_tokenizer(model_source(str(copy)))
+        load_tokenizer(find_model(str(copy)))
 
 
 def test_tokenizer_that_drops_spaces_is_an_error(copy: Path) -> None:
@@ -136,7 +136,7 @@ def test_tokenizer_that_drops_spaces_is_an_error(copy: Path) -> None:
     content["model"]["merges"] = [pair for pair in content["model"]["merges"] if "Ġ" not in "".join(pair)]
     (copy / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="must give back the text it is given, got 'Findtheremainder"):
-        load_tokenizer(model_source(str(copy)))
+        load_tokenizer(find_model(str(copy)))
 
 
 def test_tokenizer_without_template_is_an_error(copy: Path) -> None:
@@ -145,18 +145,18 @@ def test_tokenizer_without_template_is_an_error(copy: Path) -> None:
     config.pop("chat_template", None)
     (copy / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="must have its chat template"):
-        load_tokenizer(model_source(str(copy)))
+        load_tokenizer(find_model(str(copy)))
 
 
 def test_tokenizer_that_pads_with_eos_gets_another_token_or_is_an_error(copy: Path) -> None:
     config = json.loads((copy / "tokenizer_config.json").read_text())
     spare, eos = config["pad_token"], config["eos_token"]
     (copy / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": eos}))
-    assert load_tokenizer(model_source(str(copy))).pad_token == spare
+    assert load_tokenizer(find_model(str(copy))).pad_token == spare
     for file in (copy / "tokenizer.json", copy / "tokenizer_config.json"):
         file.write_text(file.read_text().replace(spare, "<|another|>"))
     with pytest.raises(UserError, match=f"a padding token that is not its eos token, got '{eos}'"):
-        load_tokenizer(model_source(str(copy)))
+        load_tokenizer(find_model(str(copy)))
 
 
 def test_an_evaluation_reads_the_tokenizer_once(
@@ -173,7 +173,7 @@ def test_an_evaluation_reads_the_tokenizer_once(
     words = ("pocket_val", "--model", copy, "--limit", 2, "--n", 2, "--json")
     assert evaluate(*words).result["n"] == 2
     assert read == [str(copy)]
-    again = model_source(str(copy))
+    again = find_model(str(copy))
     assert load_tokenizer(again) is load_tokenizer(again)
     assert read == [str(copy)]
 
@@ -182,7 +182,7 @@ def test_truncated_weights_are_a_clear_error(copy: Path) -> None:
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="must be a model folder transformers can load"):
-        load_model(model_source(str(copy)))
+        load_model(find_model(str(copy)))
 
 
 def test_qwen_padding_is_an_unused_special_token(shared: Path) -> None:

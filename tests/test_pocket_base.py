@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mathlete.errors import UserError
-from mathlete.models import load_model, load_prompt_format, model_source
+from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.pocket.base import PocketBaseConfig, build_pocket_base
 from mathlete.pocket.batches import Batches
@@ -64,7 +64,7 @@ def test_the_shipped_tokenizer_is_the_one_the_code_builds(prompts: PromptFormat,
     prompts.tokenizer.save_pretrained(tmp_path)
     for file in tmp_path.iterdir():
         assert file.read_bytes() == (data_folder() / "pocket" / "model" / file.name).read_bytes()
-    shipped = load_prompt_format(model_source("pocket")).tokenizer
+    shipped = load_prompt_format(find_model("pocket")).tokenizer
     assert shipped.get_vocab() == prompts.tokenizer.get_vocab()
 
 
@@ -134,7 +134,7 @@ def test_a_rebuilt_base_has_the_same_bytes_and_loads(tmp_path: Path) -> None:
     figures = [build_pocket_base(tmp_path / name, config) for name in ("one", "two")]
     assert sha256_tree(tmp_path / "one") == sha256_tree(tmp_path / "two")
     assert figures[0]["last_loss"] == figures[1]["last_loss"]
-    model = load_model(model_source(str(tmp_path / "one")))
+    model = load_model(find_model(str(tmp_path / "one")))
     assert model.num_parameters() == figures[0]["parameters"]
 
 

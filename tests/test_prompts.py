@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import load_prompt_format, model_source
+from mathlete.models import find_model, load_prompt_format
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.prompts import INSTRUCTION, PromptFormat, instruction_of
 
@@ -13,7 +13,7 @@ REAL = ("r1-distill-qwen", "r1-distill-llama")
 @pytest.fixture(scope="session", params=["pocket", *REAL])
 def model_folder(request: pytest.FixtureRequest) -> Path:
     if request.param == "pocket":
-        return Path(model_source("pocket").location)
+        return Path(find_model("pocket").location)
     shared: Path = request.getfixturevalue("shared")
     return shared / "tokenizers" / str(request.param)
 

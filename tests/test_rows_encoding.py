@@ -97,10 +97,10 @@ def test_a_difference_is_no_row_but_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_pocket_model_has_the_same_ids() -> None:
-    from mathlete.models import model_source
+    from mathlete.models import find_model
     from mathlete.models.tokenizers import load_tokenizer
 
-    tokenizer = load_tokenizer(model_source("pocket"))
+    tokenizer = load_tokenizer(find_model("pocket"))
     for item in generate_items(families=["hard", "easy"], count=50, seed=2, split="train"):
         text = f"<think>\n{item.traced.trace.text}\n</think>"
         assert make_encoder(tokenizer)(text) == plain(tokenizer, text)

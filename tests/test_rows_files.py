@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.corpus import Corpus
-from mathlete.models import load_prompt_format, model_source
+from mathlete.models import find_model, load_prompt_format
 from mathlete.overlap import Pair
 from mathlete.problems import Problem
 from mathlete.rows import DroppedTrace, Filters, FormatFigures, FormatStep, RowFiles, Rows, RowText
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FormatFigures]
     file.write_text("".join(json.dumps(line) + "\n" for line in answers))
     out.mkdir()
     corpus = Corpus(source=(str(file),), limit=None, against=(), keep_dropped=True)
-    step = FormatStep(corpus=corpus, rows=Rows(), filters=Filters(), model=model_source("pocket"), seed=0)
+    step = FormatStep(corpus=corpus, rows=Rows(), filters=Filters(), model=find_model("pocket"), seed=0)
     return out, step.build(out, lambda *_: None, say=lambda _: None)
 
 
@@ -81,7 +81,7 @@ def test_every_file_is_where_its_path_says(made: tuple[Path, FormatFigures]) -> 
 
 
 def test_wrong_completions_are_those_of_dropped_traces(made: tuple[Path, FormatFigures]) -> None:
-    files, prompts = RowFiles(made[0]), load_prompt_format(model_source("pocket"))
+    files, prompts = RowFiles(made[0]), load_prompt_format(find_model("pocket"))
     (dropped,) = files.read_dropped()
     assert (dropped.reason, dropped.id, dropped.answer, dropped.gold) == ("wrong", "7", "0", "8")
     ids = prompts.completion_ids(trace="7+1=8", answer="0")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mathlete.corpus import open_source
 from mathlete.corpus.suites import Suite, load_suite
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, load_prompt_format, model_source
+from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.rows.files import RowFiles
@@ -34,7 +34,7 @@ from mathlete.traces import Trace, TracedProblem
 
 @pytest.fixture(scope="module")
 def pocket() -> PromptFormat:
-    return load_prompt_format(model_source("pocket"))
+    return load_prompt_format(find_model("pocket"))
 
 
 def traced(

@@ -12,7 +12,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from mathlete.corpus import open_source
 from mathlete.errors import UserError
-from mathlete.models import load_model, load_prompt_format, model_source
+from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.rows.packing import best_fit, pack_rows
 from mathlete.rows.settings import Filters, Rows
 from mathlete.rows.token_rows import make_row
@@ -22,7 +22,7 @@ BUDGET = 256
 
 @pytest.fixture(scope="module")
 def rows() -> datasets.Dataset:
-    prompts = load_prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(find_model("pocket"))
     made = [
         make_row(one, prompts=prompts, rows=Rows(), filters=Filters(duplicates="keep"))
         for one in chain.from_iterable(open_source("pocket", limit=24))
@@ -57,7 +57,7 @@ def loss_and_gradients(model: Any, batches: list[dict[str, torch.Tensor]]) -> tu
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_packed_rows_have_the_loss_and_the_gradients_of_rows_apart(rows: datasets.Dataset, batch: int) -> None:
-    model = load_model(model_source("pocket"))
+    model = load_model(find_model("pocket"))
     apart = [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     sequences = list(pack_rows(rows, budget=BUDGET))
@@ -70,7 +70,7 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_apart(rows: dataset
 
 
 def test_without_the_borders_the_loss_would_be_another(rows: datasets.Dataset) -> None:
-    model = load_model(model_source("pocket"))
+    model = load_model(find_model("pocket"))
     apart = [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
     run_on = [
         {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in pack_rows(rows, budget=BUDGET)

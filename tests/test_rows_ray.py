@@ -13,7 +13,7 @@ import pytest
 from mathlete.corpus import open_source
 from mathlete.corpus.suites import load_suite
 from mathlete.errors import UserError
-from mathlete.models import load_prompt_format, model_source
+from mathlete.models import find_model, load_prompt_format
 from mathlete.rows.figures import RowFigures
 from mathlete.rows.format import format_rows
 from mathlete.rows.parts import PartMaker
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def maker() -> PartMaker:
-    prompts = load_prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(find_model("pocket"))
     suites = [load_suite("pocket_val")]
     return PartMaker(prompts=prompts, rows=Rows(), filters=Filters(), suites=suites, keep_dropped=True)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mathlete.corpus import open_source
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, load_prompt_format, model_source
+from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.rows.programs import split_by_writer
@@ -23,7 +23,7 @@ from mathlete.traces import Trace, TracedProblem
 
 @pytest.fixture(scope="module")
 def pocket() -> PromptFormat:
-    return load_prompt_format(model_source("pocket"))
+    return load_prompt_format(find_model("pocket"))
 
 
 def traced(
@@ -147,7 +147,7 @@ RAN = (
 @pytest.mark.parametrize("name", ["pocket", "r1-distill-qwen", "r1-distill-llama"])
 def test_what_a_tool_wrote_has_no_loss(request: pytest.FixtureRequest, name: str, text: str) -> None:
     folder = "" if name == "pocket" else str(request.getfixturevalue("shared") / "tokenizers" / name)
-    prompts = load_prompt_format(ModelSource(name=name, location=folder) if folder else model_source(name))
+    prompts = load_prompt_format(ModelSource(name=name, location=folder) if folder else find_model(name))
     one = traced(text=text)
     assert make_row(one, prompts=prompts, rows=Rows(), filters=Filters()) == "tool output"
     made = make_row(one, prompts=prompts, rows=Rows(), filters=Filters(tool_output="mask"))
@@ -208,7 +208,7 @@ def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think
     ],
 )
 def test_templates_with_and_without_an_opening_give_one_reasoning(new: str, opening: str) -> None:
-    prompts = edited(model_source("pocket"), old="<｜Assistant｜><think>\\n", new=new)
+    prompts = edited(find_model("pocket"), old="<｜Assistant｜><think>\\n", new=new)
     assert prompts.opening == opening
     result = row(traced(), prompts)
     whole = str(prompts.tokenizer.decode(result["input_ids"]))
@@ -219,11 +219,11 @@ def test_templates_with_and_without_an_opening_give_one_reasoning(new: str, open
 
 
 def test_a_template_that_has_closed_the_reasoning_is_refused() -> None:
-    prompts = edited(model_source("pocket"), old="<think>\\n", new="<think>\\n\\n</think>\\n\\n")
+    prompts = edited(find_model("pocket"), old="<think>\\n", new="<think>\\n\\n</think>\\n\\n")
     with pytest.raises(UserError, match="must leave the reasoning to the model"):
         row(traced(), prompts)
 
 
 def test_a_template_that_doubles_bos_has_no_parity() -> None:
-    prompts = edited(model_source("pocket"), old="bos_token}}", new="bos_token}}{{bos_token}}")
+    prompts = edited(find_model("pocket"), old="bos_token}}", new="bos_token}}{{bos_token}}")
     assert make_row(traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity"

@@ -20,7 +20,7 @@ import pytest
 from eval.__main__ import COMMANDS, EVALUATE
 from mathlete.command import run_command_line
 from mathlete.errors import UserError
-from mathlete.models import load_prompt_format, model_source
+from mathlete.models import find_model, load_prompt_format
 from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.fleet import Fleet, Server
@@ -106,7 +106,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
 
 def sampler(*urls: str, **more: Any) -> OpenAISampler:
     return OpenAISampler(
-        ServerSettings(urls=urls, **more), model=MODEL, prompts=load_prompt_format(model_source("pocket"))
+        ServerSettings(urls=urls, **more), model=MODEL, prompts=load_prompt_format(find_model("pocket"))
     )
 
 
@@ -137,7 +137,7 @@ def test_greedy_on_a_server_is_greedy_in_the_embedded_engine(server: RealServer)
     config = SamplingConfig(temperature=0, max_tokens=200)
     with closing(sampler(server.url)) as engine:
         served = [drawn(engine, problem, 1, config)[0] for problem in PROBLEMS[:3]]
-    with closing(open_transformers(model_source("pocket"), precision="dense")) as embedded:
+    with closing(open_transformers(find_model("pocket"), precision="dense")) as embedded:
         mine = [next(embedded.stream(problem, seeds={0: 0}, config=config)) for problem in PROBLEMS[:3]]
     assert [s.text for s in served] == [s.text for s in mine]
 

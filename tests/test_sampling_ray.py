@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import model_source
+from mathlete.models import find_model
 from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
@@ -29,7 +29,7 @@ PROBLEMS = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[:12]
 def engine() -> Iterator[RaySampler]:
     pytest.importorskip("ray")
     settings = RaySettings(workers=2, cpus=0.5, at_once=4, patience_s=120)
-    with closing(RaySampler(settings, source=model_source("pocket"))) as found:
+    with closing(RaySampler(settings, source=find_model("pocket"))) as found:
         yield found
 
 
@@ -41,7 +41,7 @@ def drawn(engine: RaySampler, problem: Problem, n: int) -> dict[int, Sample]:
 def test_workers_draw_what_the_embedded_engine_draws(engine: RaySampler) -> None:
     from mathlete.sampling.embedded.transformers_engine import open_transformers
 
-    with closing(open_transformers(model_source("pocket"))) as embedded:
+    with closing(open_transformers(find_model("pocket"))) as embedded:
         seeds = {i: 100 + i for i in range(6)}
         mine = {s.index: s.text for s in embedded.stream(PROBLEMS[0], seeds=seeds, config=CONFIG)}
     assert {index: sample.text for index, sample in drawn(engine, PROBLEMS[0], 6).items()} == mine

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
-from mathlete.models import model_source
+from mathlete.models import find_model
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.fence import code_end
@@ -194,7 +194,7 @@ def test_settings_are_checked() -> None:
 def test_the_model_is_told_only_where_it_has_tools() -> None:
     from mathlete.models import load_prompt_format
 
-    own: PromptFormat = load_prompt_format(model_source("pocket"))
+    own: PromptFormat = load_prompt_format(find_model("pocket"))
     assert ToolSettings().instruct(own) is own
     told = ToolSettings(turns=1).instruct(own)
     assert told.instruction.startswith(own.instruction)

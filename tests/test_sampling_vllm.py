@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, load_prompt_format, model_source
+from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.problems import Problem, read_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
@@ -79,7 +79,7 @@ def descendants(pid: int) -> set[int]:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmSampler]:
-    with closing(opened(model_source("pocket"))) as found:
+    with closing(opened(find_model("pocket"))) as found:
         yield found
 
 
@@ -142,7 +142,7 @@ def test_greedy_is_greedy_in_the_embedded_engine(engine: VllmSampler) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         found = [*pool.map(lambda problem: drawn(engine, problem, 2, GREEDY), PROBLEMS)]
-    with closing(open_transformers(model_source("pocket"), precision="dense")) as embedded:
+    with closing(open_transformers(find_model("pocket"), precision="dense")) as embedded:
         mine = [drawn(embedded, problem, 1, GREEDY)[0] for problem in PROBLEMS]
     for samples, own in zip(found, mine, strict=True):
         assert words(samples) == {i: (own.text, own.tokens, own.finish) for i in (0, 1)}
@@ -234,9 +234,9 @@ def test_the_solve_loop_stops_early(engine: VllmSampler) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_a_context_that_is_full_caps_the_sample_and_refuses_the_prompt() -> None:
-    length = len(load_prompt_format(model_source("pocket")).prompt_ids(PROBLEMS[0].statement))
+    length = len(load_prompt_format(find_model("pocket")).prompt_ids(PROBLEMS[0].statement))
     settings = VllmSettings(eager=True, kv_gib=0.25, at_once=16, max_model_len=length + 5)
-    with closing(opened(model_source("pocket"), settings)) as engine:
+    with closing(opened(find_model("pocket"), settings)) as engine:
         assert drawn(engine, PROBLEMS[0], 1)[0].tokens == 5
         longer = Problem(id="long", statement=PROBLEMS[0].statement * 2, gold="1")
         with pytest.raises(UserError, match="must leave room in the model's context"):
@@ -248,7 +248,7 @@ def test_a_context_that_is_full_caps_the_sample_and_refuses_the_prompt() -> None
 def test_a_dead_vllm_and_a_closed_one_end_every_stream_and_leave_no_process() -> None:
     before = descendants(os.getpid())
     for end, message in (("kill", "sampling engine stopped: "), ("close", "it was closed")):
-        engine = opened(model_source("pocket"))
+        engine = opened(find_model("pocket"))
         drawn(engine, PROBLEMS[0], 1)
         with ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(drawn, engine, problem, 400) for problem in PROBLEMS[:2]]
@@ -284,7 +284,7 @@ def test_eval_runs_on_vllm(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_a_folder_that_vllm_cannot_load_is_one_clear_error(tmp_path: Path) -> None:
-    for file in Path(model_source("pocket").location).iterdir():
+    for file in Path(find_model("pocket").location).iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     found: dict[str, Any] = json.loads((tmp_path / "config.json").read_text())
@@ -299,7 +299,7 @@ def test_a_folder_that_vllm_cannot_load_is_one_clear_error(tmp_path: Path) -> No
 @pytest.mark.skipif(HERE, reason="vllm is installed")
 def test_without_the_package_the_extra_is_named() -> None:
     with pytest.raises(UserError, match=r"the vllm engine needs the vllm package") as caught:
-        opened(model_source("pocket"))
+        opened(find_model("pocket"))
     assert caught.value.cure == "pip install 'mathlete[vllm]'"
 
 
@@ -316,7 +316,7 @@ def test_settings_are_checked() -> None:
     with pytest.raises(UserError, match="holds weights as the model's folder says, got --precision nf4"):
         VllmSampler(
             VllmSettings(),
-            source=model_source("pocket"),
-            prompts=load_prompt_format(model_source("pocket")),
+            source=find_model("pocket"),
+            prompts=load_prompt_format(find_model("pocket")),
             precision="nf4",
         )

@@ -17,7 +17,7 @@ from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS
 from mathlete.export.model_card import write_card
 from mathlete.kernel.config import KernelConfig
-from mathlete.models import ModelSource, model_source
+from mathlete.models import ModelSource, find_model
 from mathlete.rehearsal.evidence import Thresholds, check_rehearsal
 from mathlete.rehearsal.report import RehearsalReport
 from mathlete.submission import checks
@@ -191,7 +191,7 @@ def test_the_card_of_an_export_tells_its_base(build: Build, tmp_path: Path) -> N
     assert list(checks._cutoff(build, "")) == []
     # The pocket model's says no more than its name, and its vocabulary tells the rest.
     weights(build, vocab_size=576)
-    write_card(build.model, export_format=EXPORT_FORMATS["int8"], source=model_source("pocket"), made_of={}, figures={})
+    write_card(build.model, export_format=EXPORT_FORMATS["int8"], source=find_model("pocket"), made_of={}, figures={})
     assert list(checks._cutoff(build, "")) == []
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from mathlete.export import TunedModel
 from mathlete.export.distributions import kl_divergence, load_heldout_rows, log_probabilities
-from mathlete.models import ModelSource, load_model, model_source
+from mathlete.models import ModelSource, find_model, load_model
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.rows import RowFiles
 from mathlete.rows.packing import best_fit
@@ -93,7 +93,7 @@ def test_the_loss_is_that_of_the_completions_alone(finished: Path) -> None:
     lengths = [len(ids) for ids in rows["input_ids"]]
     first = schedule(lengths, rows=16, batch=4, seed=0)[:4]
     # In training mode: CPUs with bf16 instructions have a 4-bit kernel for inference, less exact than training's.
-    model = load_model(model_source("pocket"), precision="nf4").train()
+    model = load_model(find_model("pocket"), precision="nf4").train()
     total, tokens = 0.0, 0
     with torch.inference_mode():
         for index in first:
@@ -116,7 +116,7 @@ def test_packed_rows_are_trained_apart(place: Path, train: CommandLine) -> None:
     sizes = [sum(lengths[index] for index in some) for some in sequences]
     first = sequences[schedule(sizes, rows=4, batch=1, seed=0)[0]]
     assert len(first) > 1
-    model = load_model(model_source("pocket"), precision="nf4").train()
+    model = load_model(find_model("pocket"), precision="nf4").train()
     total, tokens = 0.0, 0
     for index in first:
         ids, at = rows[index]["input_ids"], rows[index]["prompt_tokens"]
@@ -132,7 +132,7 @@ def test_packed_rows_are_trained_apart(place: Path, train: CommandLine) -> None:
 def test_the_adapter_loads_with_peft_and_covers_all_linear_layers(finished: Path) -> None:
     from peft import PeftModel
 
-    base: Any = load_model(model_source("pocket"), precision="nf4")
+    base: Any = load_model(find_model("pocket"), precision="nf4")
     linear = {name for name, module in base.named_modules() if type(module).__name__ == "Linear4bit"}
     model = PeftModel.from_pretrained(base, str(finished / "r" / "adapter"))
     adapted = {
@@ -155,15 +155,15 @@ def test_merged_is_a_dense_model_and_the_export_an_8_bit_one(finished: Path) -> 
     assert kinds["model.layers.0.mlp.down_proj.SCB"] == torch.float32
     for folder in (merged, export):
         where = ModelSource(name="x", location=str(folder))
-        assert load_tokenizer(where).get_vocab() == load_tokenizer(model_source("pocket")).get_vocab()
-        assert where.instruction == model_source("pocket").instruction
+        assert load_tokenizer(where).get_vocab() == load_tokenizer(find_model("pocket")).get_vocab()
+        assert where.instruction == find_model("pocket").instruction
 
 
 def test_survival_is_what_the_folders_say(finished: Path) -> None:
     rows = load_heldout_rows(finished / "r" / "data")
     saved = json.loads((finished / "r/export/survival.json").read_text())
     run = finished / "r"
-    tuned = TunedModel(source=model_source("pocket"), data=run / "data", adapter=run / "adapter")
+    tuned = TunedModel(source=find_model("pocket"), data=run / "data", adapter=run / "adapter")
     reference = log_probabilities(tuned.load(), rows)
     export = log_probabilities(load_model(ModelSource(name="x", location=str(finished / "r" / "export"))), rows)
     assert len(reference) == saved["kl_tokens"] == sum(map(len, rows["labels"])) - sum(rows["prompt_tokens"])
@@ -307,7 +307,7 @@ def test_the_run_is_named_by_what_it_does() -> None:
         settings = preset("pocket")
         data = replace(settings.data, corpus=replace(settings.data.corpus, **corpus))
         settings = replace(settings, run=folder, seed=seed, data=data)
-        return str(MathRun(settings=settings, model=model_source("pocket"), say=print).folder)
+        return str(MathRun(settings=settings, model=find_model("pocket"), say=print).folder)
 
     assert named() == named(mirror=Path("m"))
     assert named().startswith("runs/train-pocket-")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from mathlete.models import load_model, model_source
+from mathlete.models import find_model, load_model
 from mathlete.models.names import MODEL_NAMES
 from mathlete.shipped import data_folder
 from tests.conftest import CommandLine
@@ -29,7 +29,7 @@ def test_a_run_on_a_quantised_base_merges_into_it_and_not_into_weights_that_are_
     workdir: Path, train: CommandLine
 ) -> None:
     assert train("pocket-problems", "p.jsonl", "--count", 60).code == 0
-    load_model(model_source("pocket"), precision="nf4").save_pretrained("base")
+    load_model(find_model("pocket"), precision="nf4").save_pretrained("base")
     for file in POCKET.iterdir():
         if file.name not in ("config.json", "model.safetensors", "generation_config.json"):
             shutil.copy(file, "base")

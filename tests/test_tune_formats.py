@@ -15,13 +15,13 @@ from mathlete.export import EXPORT_FORMATS, Export
 from mathlete.export.formats.q8_0 import GGUF_FILE
 from mathlete.export.formats.table import ExportFormat
 from mathlete.export.formats.writing import choose_dtype, write_format
-from mathlete.models import load_model, load_prompt_format, model_source
+from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.runs import read_json, write_json
 from mathlete.shipped import data_folder
 
 POCKET = data_folder() / "pocket" / "model"
-PROMPTS = load_prompt_format(model_source("pocket"))
+PROMPTS = load_prompt_format(find_model("pocket"))
 IDS = [
     PROMPTS.prompt_ids(item.problem.statement)
     + PROMPTS.completion_ids(trace=str(item.trace), answer=item.problem.gold)[:60]
@@ -42,7 +42,7 @@ def distributions(model: Any) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def dense() -> torch.Tensor:
-    return distributions(load_model(model_source("pocket")))
+    return distributions(load_model(find_model("pocket")))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from mathlete.errors import UserError
 from mathlete.export import Survival, TunedModel, merge_adapter
-from mathlete.models import load_model, load_prompt_format, model_source
+from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.runs import read_json
 from mathlete.tune import AdapterFolder
 from mathlete.tune.methods import METHODS
@@ -50,12 +50,12 @@ IDS = torch.arange(2, 50)[None]
 FRESH = """
 import sys, torch
 from pathlib import Path
-from mathlete.models import model_source
+from mathlete.models import find_model
 from mathlete.export.merge import merge_adapter
 from mathlete.tune import AdapterFolder
 torch.set_num_threads(1)
 for folder in map(Path, sys.argv[1:]):
-    model = AdapterFolder(folder).load(model_source("pocket")).train()
+    model = AdapterFolder(folder).load(find_model("pocket")).train()
     with torch.inference_mode():
         logits = model(input_ids=torch.arange(2, 50)[None], use_cache=False).logits
     torch.save(logits, folder / "fresh.pt")
@@ -67,7 +67,7 @@ def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
     torch.set_num_threads(1)
     recipe = Recipe(method=method, tune=Tune(steps=3, batch=8, rate=1e-3), grpo=Grpo(max_tokens=32))
     said: list[str] = []
-    source = model_source("pocket")
+    source = find_model("pocket")
     training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=0, say=said.append)
     trained = [weight for weight in training.model.parameters() if weight.requires_grad]
     before = [weight.detach().clone() for weight in trained]
@@ -122,7 +122,7 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
 def test_what_is_trained_becomes_part_of_the_weights(
     folder: Path, trained: Trained, tmp_path: Path, method: str
 ) -> None:
-    tuned = TunedModel(source=model_source("pocket"), data=folder / "rows" / "data", adapter=trained[method][0])
+    tuned = TunedModel(source=find_model("pocket"), data=folder / "rows" / "data", adapter=trained[method][0])
     merged = merge_adapter(
         tmp_path,
         tuned=tuned,
@@ -163,7 +163,7 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
     folder: Path, tmp_path: Path, init: Init
 ) -> None:
     recipe = Recipe(lora=Lora(init=init), tune=Tune(steps=1, batch=4))
-    data, source = folder / "rows" / "data", model_source("pocket")
+    data, source = folder / "rows" / "data", find_model("pocket")
     training = prepare_trainer(tmp_path, data=data, source=source, recipe=recipe, seed=0, say=lambda _: None)
     model: Any = training.model
     with torch.inference_mode():
@@ -213,7 +213,7 @@ def test_the_docs_say_of_every_other_init_of_peft_why_it_is_not_offered(root: Pa
 
 
 def test_pairs_prefer_the_shortest_right_trace_to_longer_and_wrong_ones(folder: Path) -> None:
-    prompts = load_prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(find_model("pocket"))
 
     def pairs(config: Dpo, max_tokens: int = 512) -> list[Pair]:
         return make_pairs(folder / "rows" / "data", prompts=prompts, config=config, max_tokens=max_tokens)
@@ -258,7 +258,7 @@ def test_the_reward_is_for_right_answers_and_grows_with_brevity(
 
 
 def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:
-    prompts = load_prompt_format(model_source("pocket"))
+    prompts = load_prompt_format(find_model("pocket"))
     rows = load_reward_rows(folder / "rows" / "data", prompts)
     tokenizer: Any = prompts.tokenizer
     served = tokenizer.apply_chat_template(
@@ -301,5 +301,5 @@ def test_kill_9_while_tuning_changes_no_weight(folder: Path, method: str, tmp_pa
     weights = load_file(tmp_path / "whole" / "adapter" / name)
     for key, weight in load_file(cut / "adapter" / name).items():
         assert torch.equal(weight, weights[key]), key
-    model = AdapterFolder(cut / "adapter").load(model_source("pocket"))
+    model = AdapterFolder(cut / "adapter").load(find_model("pocket"))
     assert model is not None

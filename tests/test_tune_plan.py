@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from trl.trainer.utils import add_fused_lm_head
 
 from mathlete.errors import UserError
-from mathlete.models import GPUS, Device, Shape, load_model, model_source
+from mathlete.models import GPUS, Device, Shape, find_model, load_model
 from mathlete.models.shapes import SHAPES
 from mathlete.tune import Lora, Recipe, Tune, plan_training
 from mathlete.tune.fitting import make_plan, require_room, split_to_fit
@@ -51,7 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def shape_and_model(name: str) -> tuple[Shape, Any]:
-    source = model_source(name)
+    source = find_model(name)
     return Shape.of(source), load_model(source, precision="nf4")
 
 
@@ -133,7 +133,7 @@ def bytes_kept(held: WeakSet[Held], model: Any) -> int:
 
 def kept_by(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[Plan, int]:
     """(the plan, bytes that autograd really keeps) of one forward pass of batches of 192 tokens a row."""
-    source, batch = model_source(name), recipe.tune.batch
+    source, batch = find_model(name), recipe.tune.batch
     model: Any = load_base(source, recipe)
     config = recipe.spec.configure(recipe.lora)
     model = (model if config is None else get_peft_model(model, config)).train()
@@ -335,7 +335,7 @@ def test_what_cannot_be_planned_or_does_not_fit_is_exit_2(
 
 
 def test_devices_are_known_by_name() -> None:
-    source = model_source("pocket")
+    source = find_model("pocket")
     with pytest.raises(UserError, match="did you mean h100"):
         plan_training(source, recipe=Recipe(), longest=256, gpu="h10")
     assert plan_training(source, recipe=Recipe(), longest=256).device.memory > 2**28

@@ -2,8 +2,8 @@
 
 >>> [*ENGINES]
 ['transformers', 'vllm', 'openai', 'ray']
->>> from mathlete.models import model_source
->>> EngineSettings(name="vlm", source=model_source("pocket")).check()
+>>> from mathlete.models import find_model
+>>> EngineSettings(name="vlm", source=find_model("pocket")).check()
 Traceback (most recent call last):
     ...
 mathlete.errors.UserError: --engine must be a known one, got 'vlm'.

@@ -9,7 +9,7 @@ from mathlete.competitions import competition
 from mathlete.delivery import Ledger, complete_names
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
-from mathlete.models import model_source
+from mathlete.models import find_model
 from mathlete.problems import read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.runs import read_json
@@ -69,7 +69,7 @@ class BuildSettings:
 def build_defaults(flags: LeadingFlags) -> BuildSettings:
     """Completions as long as the named model's context allows: a quarter of it, at most R1's 32768 tokens."""
     model = flags.last("model") or "pocket"
-    folder = Path(model_source("pocket").location) if model == "pocket" else Path(model)
+    folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     tokens = min(32_768, int(str(config.get("max_position_embeddings", 4096))) // 4)
     return BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
@@ -79,7 +79,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     """Writes the notebook, its metadata and its wheels; returns their hashes."""
     out = console(json=settings.json)
     rules = competition(settings.competition)
-    source = model_source(settings.model)
+    source = find_model(settings.model)
     if source.folder is None:
         raise UserError(
             "--model must be an exported folder", value=settings.model, cure="export it first, name it here"

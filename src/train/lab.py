@@ -34,7 +34,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
     """Measures the schemes, or reads what was measured before; returns the figures."""
     from mathlete.command import progress
     from mathlete.export.lab import LabFigures, build_lab_table, list_schemes, measure_schemes, write_lab
-    from mathlete.models import model_source
+    from mathlete.models import find_model
     from mathlete.runs import run_step
 
     chosen = [scheme for scheme in list_schemes() if settings.only in scheme.name]
@@ -42,7 +42,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
         raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")
     if settings.rows < 1:
         raise UserError("--rows must be at least 1", value=settings.rows, cure="leave it out")
-    source, out = model_source(settings.model).pin()[0], console(json=settings.json)
+    source, out = find_model(settings.model).pin()[0], console(json=settings.json)
 
     def build(folder: Path) -> dict[str, object]:
         with progress("quantize-lab") as bar:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, default_model, model_source
+from mathlete.models import ModelSource, find_model, pick_default_model
 from mathlete.runs import Step
 from mathlete.tune import plan_training, ranks
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset
@@ -53,8 +53,8 @@ def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
     """(the model, why it is that one); of a model that only lends its tokenizer, the folder of that."""
     folder = settings.tokenizer
     if folder is None:
-        name, reason = (settings.model, "named by --model") if settings.model else default_model()
-        source, commit = model_source(name).pin()
+        name, reason = (settings.model, "named by --model") if settings.model else pick_default_model()
+        source, commit = find_model(name).pin()
         return source, f"{reason}; {commit}"
     if settings.until != "format":
         value = f"--until {settings.until}"
@@ -67,7 +67,7 @@ def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
 
 def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:
     """Prints the memory that training will need on the device, part by part; returns it."""
-    model = model_source(settings.model or default_model()[0])
+    model = find_model(settings.model or pick_default_model()[0])
     settings = split_batch(settings, model, say=say)
     longest = settings.data.rows.max_tokens
     plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.device)

@@ -22,7 +22,7 @@ from dataclasses import replace
 from mathlete.command import LeadingFlags
 from mathlete.corpus import Corpus, names_file
 from mathlete.export import Forgetting, Survival
-from mathlete.models import default_model
+from mathlete.models import pick_default_model
 from mathlete.rows import Filters, Rows
 from mathlete.tune import METHODS, Lora, Recipe, Tune
 from train.settings import AfterTraining, DataSettings, MathSettings
@@ -91,7 +91,7 @@ def _preset_name(flags: LeadingFlags) -> str:
     if flags.values("tokenizer"):
         return "a model that is not the pocket model"
     # --help must not wait until torch has looked for a GPU.
-    return "pocket" if flags.asks_for_help else default_model()[0]
+    return "pocket" if flags.asks_for_help else pick_default_model()[0]
 
 
 def with_method(settings: MathSettings, method: str | None) -> MathSettings:

@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Any, TextIO
 
 from mathlete.engines import EngineSettings, open_engine
-from mathlete.models import model_source
+from mathlete.models import find_model
 from mathlete.problems import Problem
 from mathlete.sampling import Sampler, SamplingConfig
 from mathlete.tir import ToolSampler, ToolSettings
@@ -24,7 +24,7 @@ def open_sampler(settings: Mapping[str, Any]) -> Sampler:
     """The engine over the model the settings name."""
     engine = open_engine(
         EngineSettings(
-            source=model_source(settings["model"]),
+            source=find_model(settings["model"]),
             precision=settings["precision"],
             threads=settings["threads"],
             tools=ToolSettings(**settings["tools"]),

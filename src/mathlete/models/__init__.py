@@ -4,10 +4,10 @@ A model is named once, as `pocket`, a preset, a folder or a hub id, and is a `Mo
 the files are. From it come its weights (`load_model`, in a `Precision`), its tokenizer with the prompt that it is
 served with (`load_prompt_format`) and its `Shape`. `GPUS` is the one table of devices.
 
->>> source = model_source("pocket")
+>>> source = find_model("pocket")
 >>> source.folder is not None, source.is_quantized()
 (True, False)
->>> Shape.of(model_source("r1-qwen-7b")).layers
+>>> Shape.of(find_model("r1-qwen-7b")).layers
 28
 >>> GPUS["l4"].capability, GPUS["l4"].dtype
 (8.9, 'bfloat16')
@@ -15,7 +15,7 @@ served with (`load_prompt_format`) and its `Shape`. `GPUS` is the one table of d
 
 from mathlete.models.hardware import GPUS, Device, GpuName
 from mathlete.models.loading import Precision, load_model
-from mathlete.models.names import ModelSource, default_model, model_source
+from mathlete.models.names import ModelSource, find_model, pick_default_model
 from mathlete.models.shapes import Shape
 from mathlete.models.tokenizers import load_prompt_format
 
@@ -26,8 +26,8 @@ __all__ = [
     "ModelSource",
     "Precision",
     "Shape",
-    "default_model",
+    "find_model",
     "load_model",
     "load_prompt_format",
-    "model_source",
+    "pick_default_model",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.errors import UserError
 from mathlete.models.hardware import Device
-from mathlete.models.names import ModelSource, unreachable
+from mathlete.models.names import ModelSource, explain_unreachable
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def load_model(
             **{name: value for name, value in options.items() if value is not None},
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise unreachable(source, error) from error
+        raise explain_unreachable(source, error) from error
     if quantized:
         _compute_in(model, device.torch_dtype)
     model.train(False)

@@ -51,7 +51,7 @@ class ModelSource:
         try:
             file = cached_file(self.location, "config.json", revision=self.revision)
         except (OSError, ValueError) as error:
-            raise unreachable(self, error) from error
+            raise explain_unreachable(self, error) from error
         return read_json(Path(str(file)))
 
     def is_quantized(self) -> bool:
@@ -119,8 +119,8 @@ HUB_MODELS = {
 MODEL_NAMES = ("pocket", *HUB_MODELS)
 
 
-def model_source(name: str) -> ModelSource:
-    """The source of a model named `pocket`, a preset, a folder or a hub id (`owner/name`, `owner/name@commit`).
+def find_model(name: str) -> ModelSource:
+    """Return the files of `pocket`, a preset, a folder or a hub id (`owner/name`, `owner/name@commit`).
 
     Raises:
         UserError: none of these.
@@ -162,8 +162,8 @@ def _newest_commit(location: str) -> str | None:
         return None
 
 
-def default_model() -> tuple[str, str]:
-    """(model name, why) where the user named none."""
+def pick_default_model() -> tuple[str, str]:
+    """Return (model name, why) for a user who named none."""
     import torch
 
     if torch.cuda.is_available():
@@ -171,8 +171,8 @@ def default_model() -> tuple[str, str]:
     return "pocket", "no CUDA device here; a real model by --model r1-qwen-1.5b"
 
 
-def unreachable(source: ModelSource, error: Exception) -> UserError:
-    """The error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
+def explain_unreachable(source: ModelSource, error: Exception) -> UserError:
+    """Return the error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
     if source.folder:
         return UserError(
             f"{source.location} must be a model folder transformers can load ({error})", cure="export it again"
@@ -180,6 +180,6 @@ def unreachable(source: ModelSource, error: Exception) -> UserError:
     revision = f" --revision {source.revision}" if source.revision else ""
     download = f"`hf download {source.location}{revision} --local-dir DIR`"
     return UserError(
-        f"{source.location} is neither on this machine nor to be had from the hub ({type(error).__name__})",
+        f"{source.location} is neither on this machine nor can it be loaded from the hub ({type(error).__name__})",
         cure=f"on a machine with internet run {download}, then use --model DIR here",
     )

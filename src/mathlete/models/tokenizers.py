@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.models.names import ModelSource, unreachable
+from mathlete.models.names import ModelSource, explain_unreachable
 from mathlete.prompts import PromptFormat
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _read_tokenizer(source: ModelSource, _versions: tuple[tuple[int, int, int], 
     try:
         tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(source.location, revision=source.revision)
     except (OSError, ValueError) as error:
-        raise unreachable(source, error) from error
+        raise explain_unreachable(source, error) from error
     _check_tokenizer(tokenizer, where=source.location)
     _set_padding(tokenizer, where=source.location)
     return tokenizer

@@ -7,9 +7,9 @@ tokenises the rest as it will be served, and proves of each row that it is so. `
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory
 >>> from mathlete.corpus import Corpus
->>> from mathlete.models import model_source
+>>> from mathlete.models import find_model
 >>> corpus = Corpus(source=("pocket",), limit=20, against=())
->>> step = FormatStep(corpus=corpus, rows=Rows(), filters=Filters(), model=model_source("pocket"), seed=0)
+>>> step = FormatStep(corpus=corpus, rows=Rows(), filters=Filters(), model=find_model("pocket"), seed=0)
 >>> with TemporaryDirectory() as folder:
 ...     figures = step.build(Path(folder), lambda *_: None, say=print)
 ...     text = RowFiles(Path(folder)).read_head(1)[0].trained

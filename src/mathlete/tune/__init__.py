@@ -5,9 +5,9 @@ settings. `plan_training` says, before anything is loaded, how much memory that 
 not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is loaded as it was trained. Under
 `accelerate launch` several processes do so together: `ranks`.
 
->>> from mathlete.models import model_source
+>>> from mathlete.models import find_model
 >>> recipe = Recipe(tune=Tune(batch=8)).with_method("dora")
->>> plan = plan_training(model_source("r1-qwen-7b"), recipe=recipe, longest=4096, gpu="l4")
+>>> plan = plan_training(find_model("r1-qwen-7b"), recipe=recipe, longest=4096, gpu="l4")
 >>> plan.fits, plan.cure
 (False, 'use --tune.batch 1 --tune.accumulate 8')
 """

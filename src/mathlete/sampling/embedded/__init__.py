@@ -5,11 +5,11 @@ with. `draw_greedy` is for measurements: its batches follow from the problems al
 same answers every time.
 
 >>> from contextlib import closing
->>> from mathlete.models import model_source
+>>> from mathlete.models import find_model
 >>> from mathlete.problems import Problem
 >>> from mathlete.sampling import SamplingConfig
 >>> problem = Problem(id="sum", statement="What is 3 + 4?", gold="7")
->>> with closing(open_transformers(model_source("pocket"))) as engine:
+>>> with closing(open_transformers(find_model("pocket"))) as engine:
 ...     samples = [*engine.stream(problem, seeds={0: 11, 1: 12}, config=SamplingConfig(max_tokens=8))]
 >>> sorted((sample.index, sample.seed, sample.tokens <= 8) for sample in samples)
 [(0, 11, True), (1, 12, True)]
