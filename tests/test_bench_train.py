@@ -22,35 +22,35 @@ def benched(*words: str) -> tuple[dict[str, Any], str]:
 
 
 def test_without_unsloth_the_ratio_is_none_and_the_cure_is_told() -> None:
-    found, printed = benched("--who", "mathlete", "trl_fp32")
-    assert found["ratio_over_unsloth"] is None
+    line, printed = benched("--who", "mathlete", "trl_fp32")
+    assert line["ratio_over_unsloth"] is None
     assert "--unsloth" in printed
-    assert all(run["tokens"] > 32 for runs in found["shapes"][0]["runs"].values() for run in runs)
+    assert all(run["tokens"] > 32 for runs in line["shapes"][0]["runs"].values() for run in runs)
 
 
 def test_an_interpreter_without_unsloth_is_an_error_of_that_case_alone() -> None:
-    found, _ = benched("--who", "mathlete", "--unsloth", sys.executable)
-    runs = found["shapes"][0]["runs"]
+    line, _ = benched("--who", "mathlete", "--unsloth", sys.executable)
+    runs = line["shapes"][0]["runs"]
     assert "unsloth" in runs["unsloth"][0]["error"]
     assert runs["mathlete"][0]["tokens_per_s"] > 0
-    assert found["ratio_over_unsloth"] is None
+    assert line["ratio_over_unsloth"] is None
 
 
 def test_the_command_for_a_gpu_is_ready(shared: Path) -> None:
     """The real shapes' widths divided: the vocabulary, the families and the tokenizer are real."""
     folder = shared / "tokenizers" / "r1-distill-qwen"
     words = ("--tokenizer", os.path.relpath(folder), "--shrink", "64")
-    found, _ = benched("--shapes", "r1-llama-8b", "--who", "mathlete", "trl", *words)
-    (shape,) = found["shapes"]
-    assert found["ratio_trl_defaults"] == shape["ratio_mathlete"] > 0
+    line, _ = benched("--shapes", "r1-llama-8b", "--who", "mathlete", "trl", *words)
+    (shape,) = line["shapes"]
+    assert line["ratio_trl_defaults"] == shape["ratio_mathlete"] > 0
     assert {ran[0]["tokens"] > 0 for ran in shape["runs"].values()} == {True}
 
 
 @pytest.mark.skipif("UNSLOTH_PYTHON" not in os.environ, reason="UNSLOTH_PYTHON names no Python that has Unsloth")
 def test_unsloth_trains_the_same_rows() -> None:
-    found, _ = benched("--who", "mathlete", "trl_fp32", "--unsloth", os.environ["UNSLOTH_PYTHON"])
-    runs = found["shapes"][0]["runs"]
+    line, _ = benched("--who", "mathlete", "trl_fp32", "--unsloth", os.environ["UNSLOTH_PYTHON"])
+    runs = line["shapes"][0]["runs"]
     tokens = {name: ran[0]["tokens"] for name, ran in runs.items()}
     assert tokens["unsloth"] == tokens["unsloth_kept"] == tokens["trl_fp32"]  # one seed shuffles all three
     assert [runs[name][0]["checkpointing"] for name in ("unsloth", "unsloth_kept")] == [True, False]
-    assert found["ratio_over_unsloth"] > 0
+    assert line["ratio_over_unsloth"] > 0

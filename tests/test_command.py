@@ -84,9 +84,9 @@ def test_a_step_notes_its_folder_unless_it_knows_better(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     for build, kept in ((stopped, f"{tmp_path / 'step'}, unfinished"), (knows_better, "12 parts")):
-        with pytest.raises(KeyboardInterrupt) as found:
+        with pytest.raises(KeyboardInterrupt) as interrupt:
             run_step("step", folder=tmp_path / "step", inputs={}, settings={}, build=build)
-        assert found.value.__notes__ == [kept]
+        assert interrupt.value.__notes__ == [kept]
 
 
 def test_no_color_is_known_to_all_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.__main__ import COMMANDS, EVALUATE
 from mathlete import engines
-from mathlete.command import run_command_line
 from mathlete.corpus import adapters, sources
 from mathlete.problems import Problem, write_problems
 from mathlete.rehearsal import fault_matrix
@@ -32,7 +30,7 @@ from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.submission.notebook import SERVE
-from train.__main__ import COMMANDS as TRAIN
+from tests.conftest import CommandLine
 
 LONGEST = 40
 IMPORT = (ast.Import, ast.ImportFrom)
@@ -49,9 +47,9 @@ def text(root: Path) -> str:
 def example(text: str, title: str) -> dict[str, str]:
     """The blocks below a title, by kind."""
     part = text.split(f"\n### {title}\n")[1].split("\n### ")[0]
-    found = dict(re.findall(r"^```(\w+)\n(.*?)^```", part, re.M | re.S))
-    assert part.count("\n```") == 2 * len(found)
-    return found
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```", part, re.M | re.S))
+    assert part.count("\n```") == 2 * len(blocks)
+    return blocks
 
 
 def parts(code: str) -> dict[str, str]:
@@ -169,7 +167,7 @@ def test_the_examples_come_in_the_order_of_the_page(text: str) -> None:
 
 
 def test_rows_are_made_of_the_source(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: CommandLine
 ) -> None:
     blocks, data = example(text, "A source"), data_folder()
     table = (data / "sources.toml").read_text(encoding="utf-8") + "\n" + blocks["toml"]
@@ -189,13 +187,14 @@ def test_rows_are_made_of_the_source(
     monkeypatch.chdir(tmp_path)
     words = ["math", "--model", "pocket", "--source", "openr1:shortest", "--mirror", str(tmp_path), "--until", "format"]
     words += ["--rows.heldout", "1", "--run", "r", "--json"]
-    assert run_command_line(words, prog="train", commands=TRAIN) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = train(*words).result
     assert (told["kept"], told["drops"], told["rows"]) == (4, {"no trace": 1}, 3)
     assert told["parity"] == {"rows": 4, "mismatches": 0}
 
 
-def test_eval_samples_from_the_engine(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eval_samples_from_the_engine(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: CommandLine
+) -> None:
     code = example(text, "An engine")["python"]
     (tmp_path / "generate_engine.py").write_text(parts(code)[ENGINE_FILE], encoding="utf-8")
     monkeypatch.setattr(embedded, "__path__", [*embedded.__path__, str(tmp_path)])
@@ -206,14 +205,13 @@ def test_eval_samples_from_the_engine(text: str, tmp_path: Path, monkeypatch: py
     write_problems(tmp_path / "two.jsonl", two)
     words = ["two.jsonl", "--model", "pocket", "--engine", "generate", "--n", "2", "--run", "r"]
     words += ["--sampling.max-tokens", "40"]
-    run = dict(prog="eval", commands=COMMANDS, otherwise=EVALUATE)
-    assert run_command_line(words, **run) == 0  # type: ignore[arg-type]
+    assert evaluate(*words).code == 0
     drawn = read_samples(tmp_path / "r" / "samples.jsonl")
     assert sorted((sample.problem_id, sample.index) for sample in drawn) == [(p, i) for p in "34" for i in (0, 1)]
     assert json.loads((tmp_path / "r" / "results.json").read_text())["engine"] == "generate"
     assert all(0 < sample.tokens <= 40 and sample.text for sample in drawn)
     assert {sample.finish for sample in drawn} <= {"stop", "length"}
-    assert run_command_line([*words, "--tools.turns", "1", "--run", "t"], **run) == 2  # type: ignore[arg-type]
+    assert evaluate(*words, "--tools.turns", 1, "--run", "t").code == 2
 
 
 class Recorded:
@@ -240,8 +238,8 @@ def test_solve_stops_and_votes_by_the_policy(text: str) -> None:
     sampler = Recorded(eight, eight, seven, seven, seven)
 
     def solved(words: str, sampler: Recorded = sampler) -> tuple[str | None, int, str]:
-        found = solve(problem, sampler=sampler, clock=VirtualClock(), policy=policy.with_words(words))
-        return found.answer, len(found.samples), found.ended
+        solution = solve(problem, sampler=sampler, clock=VirtualClock(), policy=policy.with_words(words))
+        return solution.answer, len(solution.samples), solution.ended
 
     assert solved("first2") == ("8", 2, "rule")
     assert solved("first3") == ("7", 5, "all")

@@ -26,9 +26,9 @@ def tracked(root: Path, *suffixes: str) -> list[Path]:
 def test_kaggle_folder_does_not_hide_the_kaggle_package(root: Path) -> None:
     assert not (root / "kaggle" / "__init__.py").exists()
     code = "import importlib.util as u; print(u.find_spec('kaggle').origin)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert Path(found.stdout.strip()).parent != root / "kaggle"
-    assert "site-packages" in found.stdout
+    printed = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert Path(printed.stdout.strip()).parent != root / "kaggle"
+    assert "site-packages" in printed.stdout
 
 
 def test_no_file_is_longer_than_400_lines(root: Path) -> None:
@@ -39,7 +39,7 @@ def test_no_file_is_longer_than_400_lines(root: Path) -> None:
 def test_no_machine_path_or_registry_host_is_named(root: Path) -> None:
     texts = tracked(root, ".py", ".md", ".toml", ".txt", ".json", ".yml")
     named = {
-        p.name: found[0] for p in texts if p.name != "test_house.py" and (found := FORBIDDEN.findall(p.read_text()))
+        p.name: matches[0] for p in texts if p.name != "test_house.py" and (matches := FORBIDDEN.findall(p.read_text()))
     }
     assert not named
 

@@ -39,8 +39,8 @@ mathlete.kernel.server.frame("a", 1)
 sampler.close()
 owners = packages_distributions()
 tops = {name.partition(".")[0] for name in sys.modules}
-found = {canonicalize_name(owner) for top in tops for owner in owners.get(top, ())}
-print(json.dumps(sorted(found)))
+names = {canonicalize_name(owner) for top in tops for owner in owners.get(top, ())}
+print(json.dumps(sorted(names)))
 """
 
 
@@ -55,13 +55,13 @@ def used() -> set[str]:
 
 def needed_by(names: set[str]) -> set[str]:
     """Names of what these distributions need, and what that needs, as installed here."""
-    found, queue = set[str](), [*names]
+    needed, queue = set[str](), [*names]
     while queue:
         with suppress(PackageNotFoundError):
-            needs = {canonicalize_name(Requirement(line).name) for line in requires(queue.pop()) or ()} - found
-            found |= needs
+            needs = {canonicalize_name(Requirement(line).name) for line in requires(queue.pop()) or ()} - needed
+            needed |= needs
             queue += needs
-    return found
+    return needed
 
 
 IMPORTED_AS = {"antlr4-python3-runtime": "antlr4"}

@@ -188,9 +188,9 @@ def answer(identity: Any, problem: Any) -> Any:
 
 
 def partial() -> Any:
-    found = functools.partial(good)
-    found.__name__ = "predict"  # type: ignore[attr-defined]
-    return found
+    wrapped = functools.partial(good)
+    wrapped.__name__ = "predict"  # type: ignore[attr-defined]
+    return wrapped
 
 
 def refused_url() -> None:
@@ -304,12 +304,12 @@ def test_each_faulty_notebook_ends_as_with_the_real_gateway(
     asking = threading.Thread(target=lambda: results.append(gateway.run_and_tell()), daemon=True)
     asking.start()
     asking.join(1.5 if variant == "sysexit" else 20)
-    found = outcome(tmp_path, results[0], gateway.rows_done, name) if results else "hangs"
+    ended = outcome(tmp_path, results[0], gateway.rows_done, name) if results else "hangs"
     if server is not None:
         server.server.stop(0)
-    assert found.startswith(" ".join(expected(variant, name).split(" ")[:2]))
+    assert ended.startswith(" ".join(expected(variant, name).split(" ")[:2]))
     if variant not in ("network", "write_input"):
-        assert all(part in found for part in expected(variant, name).split(" ", 2)[2:])
+        assert all(part in ended for part in expected(variant, name).split(" ", 2)[2:])
 
 
 DYING = """
@@ -341,8 +341,8 @@ def test_a_notebook_killed_in_row_2_is_a_failed_connection(name: str, tmp_path: 
         gateway = Gateway(behaviour, test=tmp_path / "test.csv", folder=tmp_path)
         result = gateway.run_and_tell()
         assert notebook.wait() == -signal.SIGKILL
-    found = outcome(tmp_path, result, gateway.rows_done, name)
-    assert all(part in found for part in expected("dies_row2", name).split(" ", 2))
+    ended = outcome(tmp_path, result, gateway.rows_done, name)
+    assert all(part in ended for part in expected("dies_row2", name).split(" ", 2))
 
 
 def test_ids_stay_strings_where_all_of_them_look_like_numbers(tmp_path: Path) -> None:

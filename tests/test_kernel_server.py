@@ -80,8 +80,8 @@ def asked(engine: Any, folder: Path, config: KernelConfig = QUICK) -> tuple[Any,
     """The frame that predict returns, and its line in the journal."""
     predict = make_predict(answerer(engine, folder, config), config.competition)
     columns = config.competition.columns
-    found = predict(pl.Series(columns[0], ["424e18"]), pl.Series(columns[1], ["What is 3+4?"]))
-    return found, journal_of(folder)[-1]
+    predicted = predict(pl.Series(columns[0], ["424e18"]), pl.Series(columns[1], ["What is 3+4?"]))
+    return predicted, journal_of(folder)[-1]
 
 
 BOX = "<think>x</think>\\boxed{%s}"
@@ -108,10 +108,10 @@ INSIDE = [
 
 @pytest.mark.parametrize(("engine", "answer", "why"), INSIDE)
 def test_predict_answers_whatever_happens_inside(engine: Engine, answer: int, why: str, tmp_path: Path) -> None:
-    found, line = asked(engine, tmp_path)
-    assert found.columns == ["id", "answer"]
-    assert found.rows() == [("424e18", answer)]
-    assert found.schema["answer"] == pl.Int64
+    predicted, line = asked(engine, tmp_path)
+    assert predicted.columns == ["id", "answer"]
+    assert predicted.rows() == [("424e18", answer)]
+    assert predicted.schema["answer"] == pl.Int64
     assert line["fallback"] == (answer == 0)
     assert why in line["why"]
     assert "\n" not in line["why"]
@@ -152,9 +152,9 @@ ARGUMENTS: list[tuple[tuple[Any, ...], Competition]] = [
 
 @pytest.mark.parametrize(("columns", "rules"), ARGUMENTS)
 def test_predict_takes_whatever_columns_come(columns: tuple[Any, ...], rules: Competition, tmp_path: Path) -> None:
-    found = make_predict(answerer(Engine([BOX % 7] * 3), tmp_path), rules)(*columns)
-    assert found["id"].to_list() == ["a"]
-    assert found["answer"].to_list() in ([7], [0])
+    predicted = make_predict(answerer(Engine([BOX % 7] * 3), tmp_path), rules)(*columns)
+    assert predicted["id"].to_list() == ["a"]
+    assert predicted["answer"].to_list() in ([7], [0])
 
 
 def test_the_frame_keeps_the_type_of_the_id(tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_a_hang_outside_the_engine_ends_with_the_question(tmp_path: Path, monkey
     monkeypatch.setattr(answering, "_GRACE_S", 0.1)
     monkeypatch.setattr(answering, "solve", lambda *_, **__: time.sleep(3))
     engine, began = Engine([]), time.monotonic()
-    found, line = asked(engine, tmp_path)
+    predicted, line = asked(engine, tmp_path)
     assert time.monotonic() - began < 2
-    assert found["answer"].to_list() == [0]
+    assert predicted["answer"].to_list() == [0]
     assert "nothing came back" in line["why"]
     assert engine.closed == 1
 
@@ -242,9 +242,9 @@ def test_settings_out_of_range_are_the_users_to_mend(change: dict[str, Any]) -> 
 
 @given(st.text())
 def test_an_error_is_one_short_line(text: str) -> None:
-    found = one_line(ValueError(text))
-    assert len(found) <= 200
-    assert len(found.splitlines()) <= 1
+    line = one_line(ValueError(text))
+    assert len(line) <= 200
+    assert len(line.splitlines()) <= 1
 
 
 @pytest.fixture(scope="module")
@@ -253,9 +253,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Generator[EngineProcess,
     model = data_folder() / "pocket" / "model"
     if not (model / "model.safetensors").is_file():
         pytest.skip("needs the pocket model")
-    found = EngineProcess(model, log=tmp_path_factory.mktemp("engine") / "engine.log")
-    yield found
-    found.close()
+    process = EngineProcess(model, log=tmp_path_factory.mktemp("engine") / "engine.log")
+    yield process
+    process.close()
 
 
 def test_the_engine_process_answers_dies_and_comes_back(engine: EngineProcess, tmp_path: Path) -> None:

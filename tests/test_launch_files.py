@@ -27,23 +27,23 @@ FILES = sorted((data_folder() / "launch").glob("*.sky.yaml"))
 
 
 def task(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return found
+    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return content
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_what_a_task_uses_is_set_and_kept_in_the_bucket(file: Path) -> None:
-    found = task(file)
-    used = set(re.findall(r"\$\{?([A-Z]+)\}?", str(found["run"]) + str(found["file_mounts"])))
-    assert used <= found["envs"].keys()
-    assert found["file_mounts"]["/runs"]["source"] == "${BUCKET}"
-    assert "/runs/$MODEL" in found["run"]
+    content = task(file)
+    used = set(re.findall(r"\$\{?([A-Z]+)\}?", str(content["run"]) + str(content["file_mounts"])))
+    assert used <= content["envs"].keys()
+    assert content["file_mounts"]["/runs"]["source"] == "${BUCKET}"
+    assert "/runs/$MODEL" in content["run"]
 
 
 def test_the_training_command_is_understood() -> None:
-    found = task(data_folder() / "launch" / "train.sky.yaml")
-    line = found["run"]
-    for name, value in found["envs"].items():
+    content = task(data_folder() / "launch" / "train.sky.yaml")
+    line = content["run"]
+    for name, value in content["envs"].items():
         line = line.replace(f"${name}", value)
     words = shlex.split(line.partition("-m train math")[2])
     settings = tyro.cli(MathSettings, args=words, default=MATH_COMMAND.default_settings(words))
@@ -57,9 +57,9 @@ def test_the_training_command_is_understood() -> None:
 def test_skypilot_takes_the_task(file: Path) -> None:
     import sky
 
-    found = sky.Task.from_yaml(str(file))
-    assert found.name == task(file)["name"]
-    assert (found.service is None) == (file.name == "train.sky.yaml")
+    parsed = sky.Task.from_yaml(str(file))
+    assert parsed.name == task(file)["name"]
+    assert (parsed.service is None) == (file.name == "train.sky.yaml")
 
 
 GPU = "\"{{'Gpus': [{{'Name': '{0}', 'Count': 1}}], 'TotalGpuMemoryInMiB': 24000}}\""

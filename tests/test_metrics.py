@@ -73,26 +73,26 @@ def labels_won(labels: list[int | None], subset: tuple[int, ...]) -> bool:
 @given(n=st.integers(1, 200), data=st.data())
 def test_wilson_holds_the_share_and_stays_within_0_and_1(n: int, data: st.DataObject) -> None:
     right = data.draw(st.integers(0, n))
-    found = wilson(right=right, n=n)
-    assert 0 <= found.lo <= found.value == right / n <= found.hi <= 1
+    interval = wilson(right=right, n=n)
+    assert 0 <= interval.lo <= interval.value == right / n <= interval.hi <= 1
     mirrored = wilson(right=n - right, n=n)
-    assert mirrored.lo == pytest.approx(1 - found.hi)
+    assert mirrored.lo == pytest.approx(1 - interval.hi)
 
 
 def test_wilson_covers_as_it_says() -> None:
     """Exact coverage at share 0.3 of 50, by the binomial's own weights."""
     covered = 0.0
     for right in range(51):
-        found = wilson(right=right, n=50)
-        if found.lo <= 0.3 <= found.hi:
+        interval = wilson(right=right, n=50)
+        if interval.lo <= 0.3 <= interval.hi:
             covered += math.comb(50, right) * 0.3**right * 0.7 ** (50 - right)
     assert covered == pytest.approx(0.95, abs=0.02)
 
 
 def test_bootstrap_agrees_with_the_standard_error() -> None:
     values = [float(i % 3 == 0) for i in range(300)]
-    found = bootstrap(values)
-    assert (found.hi - found.lo) / 2 == pytest.approx(1.96 * standard_error(values), rel=0.05)
+    interval = bootstrap(values)
+    assert (interval.hi - interval.lo) / 2 == pytest.approx(1.96 * standard_error(values), rel=0.05)
 
 
 def test_pairing_narrows_the_interval() -> None:
@@ -139,11 +139,11 @@ def graded(gold: str, *answers: str | None, subset: str = "") -> Graded:
 
 
 def test_grading_tells_right_wrong_and_none() -> None:
-    found = graded("7", "7", "8", None, "7.0")
+    item = graded("7", "7", "8", None, "7.0")
     wanted: tuple[Grade, ...] = ("equal", "different", "none", "equal")
-    assert (found.verdicts, found.verdict, found.right) == (wanted, "equal", 2)
-    assert (found.labels, found.right_labels) == ([0, 1, None, 0], {0})
-    assert found.pass_at(1) == 0.5
+    assert (item.verdicts, item.verdict, item.right) == (wanted, "equal", 2)
+    assert (item.labels, item.right_labels) == ([0, 1, None, 0], {0})
+    assert item.pass_at(1) == 0.5
 
 
 def test_scores_by_hand() -> None:
@@ -175,10 +175,10 @@ def test_a_problem_without_answer_or_samples_is_a_fallback_and_counts_as_not_rig
 
 @given(votes=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
 def test_calibration_bins_hold_every_problem_once(votes: list[tuple[float, bool]]) -> None:
-    found = calibration(votes)
-    assert sum(part.problems for part in found) == len(votes)
-    assert sum(part.problems * part.right for part in found) == pytest.approx(sum(right for _, right in votes))
-    assert all(part.lo - 1e-9 <= part.share <= part.hi + 1e-9 for part in found)
+    bins = calibration(votes)
+    assert sum(part.problems for part in bins) == len(votes)
+    assert sum(part.problems * part.right for part in bins) == pytest.approx(sum(right for _, right in votes))
+    assert all(part.lo - 1e-9 <= part.share <= part.hi + 1e-9 for part in bins)
     assert 0 <= calibration_error(votes) <= 1
 
 

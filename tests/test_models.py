@@ -63,8 +63,8 @@ def test_a_hub_model_without_a_commit_is_pinned_to_the_one_at_hand(
         (snapshots / commit).mkdir(parents=True)
         (snapshots / commit / "config.json").write_text("{}")
         if commit.startswith("a"):
-            found, reason = source.pin()
-            assert (found.revision, reason) == (commit, f"commit {commit}, the one on this machine")
+            at_commit, reason = source.pin()
+            assert (at_commit.revision, reason) == (commit, f"commit {commit}, the one on this machine")
     assert source.pin()[0].revision is None  # which of the two would be a guess
     named = find_model(f"unsloth/some@{'c' * 40}")
     assert (named.name, named.revision) == ("unsloth/some", "c" * 40)

@@ -18,6 +18,7 @@ from mathlete.pocket.generator import find_split
 from mathlete.pocket.suite import write_items, write_pocket_val
 from mathlete.problems import read_problems
 from mathlete.shipped import data_folder
+from tests.conftest import POCKET_VAL
 
 
 def digits(n: int) -> int:
@@ -96,7 +97,7 @@ def test_the_numbers_of_a_problem_are_those_of_its_statement() -> None:
 
 
 def test_no_test_problem_shares_its_numbers_with_training_under_any_wording_or_family() -> None:
-    val = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")
+    val = read_problems(POCKET_VAL)
     shipped = {tuple(sorted(map(int, re.findall(r"\d+", problem.statement)))) for problem in val}
     fresh = {item.numbers for item in generate_items(families=["easy", "hard"], count=4000, seed=5, split="test")}
     # The seeds of the base's pretraining are negative, those of tuning are not.

@@ -10,13 +10,13 @@ from mathlete.sampling.embedded.drawing import draw, slice_size, uniforms
 
 def drawn(logits: torch.Tensor, uniform: torch.Tensor, *, temperature: float, top_p: float) -> list[int]:
     rows = len(uniform)
-    found = draw(
+    chosen = draw(
         logits.expand(rows, -1),
         uniform=uniform,
         temperature=torch.full((rows,), temperature),
         top_p=torch.full((rows,), top_p, dtype=torch.float64),
     )
-    tokens: list[int] = found.ids.tolist()
+    tokens: list[int] = chosen.ids.tolist()
     return tokens
 
 
@@ -68,25 +68,25 @@ def test_edges_of_the_unit_interval_give_a_token_of_the_nucleus(uniform: float, 
 
 def test_greedy_rows_stand_beside_warm_ones() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 3.0, 1.0]])
-    found = draw(
+    chosen = draw(
         logits,
         uniform=torch.tensor([0.9999, 0.9999], dtype=torch.float64),
         temperature=torch.tensor([0.0, 1.0]),
         top_p=torch.tensor([1.0, 1.0], dtype=torch.float64),
     )
-    assert found.ids.tolist() == [1, 0]
-    assert found.logprobs.tolist() == pytest.approx([-0.16984602, -3.1698460])
+    assert chosen.ids.tolist() == [1, 0]
+    assert chosen.logprobs.tolist() == pytest.approx([-0.16984602, -3.1698460])
 
 
 def test_uniforms_are_uniform_and_independent_of_their_neighbours() -> None:
     seeds = torch.arange(50).repeat_interleave(400)
-    found = uniforms(seeds, torch.arange(400).repeat(50))
-    counts = torch.histc(found, bins=20, min=0, max=1)
+    numbers = uniforms(seeds, torch.arange(400).repeat(50))
+    counts = torch.histc(numbers, bins=20, min=0, max=1)
     assert float(((counts - 1000) ** 2 / 1000).sum()) < 43.8  # chi-square, 19 degrees of freedom, 99.9%
-    assert len(set(found.tolist())) == 20_000
-    serial = torch.corrcoef(torch.stack((found[:-1], found[1:])))[0, 1]
+    assert len(set(numbers.tolist())) == 20_000
+    serial = torch.corrcoef(torch.stack((numbers[:-1], numbers[1:])))[0, 1]
     assert abs(float(serial)) < 0.025
-    assert torch.equal(uniforms(seeds[7:8], torch.tensor([7])), found[7:8])
+    assert torch.equal(uniforms(seeds[7:8], torch.tensor([7])), numbers[7:8])
 
 
 def test_slices_grow_with_the_vocabulary() -> None:

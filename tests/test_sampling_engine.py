@@ -124,16 +124,16 @@ def test_greedy_equals_generate_alone_and_in_a_batch(sampler: TransformersSample
     alone = [everything(sampler, number, 1, GREEDY)[0] for number in range(len(STATEMENTS))]
     assert [(sample.tokens, sample.text) for sample in alone] == wanted
     mixed = together(sampler, 5, GREEDY)
-    assert [{(s.tokens, s.text) for s in found.values()} for found in mixed] == [{each} for each in wanted]
+    assert [{(s.tokens, s.text) for s in samples.values()} for samples in mixed] == [{each} for each in wanted]
 
 
 def test_a_sample_does_not_depend_on_its_neighbours(sampler: TransformersSampler) -> None:
     alone = [everything(sampler, number, 6, WARM) for number in range(len(STATEMENTS))]
     mixed = together(sampler, 6, WARM)
-    assert [{i: s.text for i, s in found.items()} for found in mixed] == [
-        {i: s.text for i, s in found.items()} for found in alone
+    assert [{i: s.text for i, s in samples.items()} for samples in mixed] == [
+        {i: s.text for i, s in samples.items()} for samples in alone
     ]
-    assert len({sample.text for found in alone for sample in found.values()}) == 24
+    assert len({sample.text for samples in alone for sample in samples.values()}) == 24
 
 
 def test_more_samples_than_rows_come_each_once(sampler: TransformersSampler) -> None:
@@ -261,13 +261,13 @@ def test_samples_that_a_vote_may_not_need_come_after(prompts: PromptFormat, prob
         )
         for name in problems
     )
-    found = []
+    order = []
     with torch.inference_mode():
         batch = Batch(model, reader=reader, max_rows=8, max_tokens=10**6)
         while requests:
             batch.admit(requests)
-            found.append(" ".join(sorted(f"{sample.problem_id}{sample.index}" for _, sample in batch.step())))
-    assert found == waves
+            order.append(" ".join(sorted(f"{sample.problem_id}{sample.index}" for _, sample in batch.step())))
+    assert order == waves
 
 
 def test_a_batch_of_one_row_draws_also_what_a_vote_may_not_need(prompts: PromptFormat) -> None:
@@ -275,8 +275,8 @@ def test_a_batch_of_one_row_draws_also_what_a_vote_may_not_need(prompts: PromptF
     engine = TransformersSampler(bigram_model(prompts, {"Ċ": {"<eos>": 1.0}}), prompts=prompts, max_rows=1)
     with closing(engine):
         config = SamplingConfig(enough=2, timeout_s=20)
-        found = [sample.index for sample in engine.stream(problem(0), seeds={2: 2, 3: 3}, config=config)]
-    assert found == [2, 3]
+        order = [sample.index for sample in engine.stream(problem(0), seeds={2: 2, 3: 3}, config=config)]
+    assert order == [2, 3]
 
 
 def test_half_read_stream_leaves_the_engine_usable(sampler: TransformersSampler) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.util
-import json
 import os
 import signal
 import socket
@@ -17,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from eval.__main__ import COMMANDS, EVALUATE
-from mathlete.command import run_command_line
 from mathlete.errors import UserError
 from mathlete.models import find_model, load_prompt_format
 from mathlete.problems import Problem, read_problems, write_problems
@@ -29,16 +26,17 @@ from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
+from tests.conftest import POCKET_VAL, CommandLine
 
 MODEL = str(data_folder() / "pocket" / "model")
 CONFIG = SamplingConfig(max_tokens=200)
-PROBLEMS = [p for p in read_problems(data_folder() / "pocket" / "pocket_val.jsonl") if p.subset.startswith("easy")][:6]
+PROBLEMS = [p for p in read_problems(POCKET_VAL) if p.subset.startswith("easy")][:6]
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 CODE = "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()"
@@ -97,11 +95,11 @@ class RealServer:
 
 @pytest.fixture(scope="module", params=["transformers", "vllm"])
 def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
-    found = RealServer(request.param)
+    real = RealServer(request.param)
     try:
-        yield found.wait()
+        yield real.wait()
     finally:
-        found.kill()
+        real.kill()
 
 
 def sampler(*urls: str, **more: Any) -> OpenAISampler:
@@ -147,12 +145,12 @@ def test_the_solve_loop_stops_early_and_cancels_the_rest(server: RealServer) -> 
     with closing(sampler(server.url, at_once=1)) as engine:
         policy = Policy(n=12, stop="votes2", sampling=CONFIG)
         started = time.monotonic()
-        found = solve(PROBLEMS[1], sampler=engine, clock=RealClock(), policy=policy, timeout_s=300)
+        solution = solve(PROBLEMS[1], sampler=engine, clock=RealClock(), policy=policy, timeout_s=300)
         first = time.monotonic() - started
-        assert len(found.samples) < 12
+        assert len(solution.samples) < 12
         # What was cancelled does not stand in the way of the next problem.
         drawn(engine, PROBLEMS[2], 1)
-    assert found.ended == "rule"
+    assert solution.ended == "rule"
     assert first < 300
 
 
@@ -194,7 +192,7 @@ def test_samples_cancelled_while_they_wait_leave_the_slots_to_others() -> None:
             await asyncio.sleep(seconds)
 
     async def cancelled_often() -> list[object]:
-        found: list[object] = []
+        results: list[object] = []
         for turns in range(12):
             tasks = [asyncio.create_task(hold(9)) for _ in range(12)]
             # Just when those that wait look again.
@@ -203,12 +201,12 @@ def test_samples_cancelled_while_they_wait_leave_the_slots_to_others() -> None:
                 await asyncio.sleep(0)
             for task in tasks:
                 task.cancel()
-            found += await asyncio.gather(*tasks, return_exceptions=True)
+            results += await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.wait_for(hold(0), timeout=5)
-        return found
+        return results
 
-    found = asyncio.run(cancelled_often())
-    assert {type(each) for each in found} == {asyncio.CancelledError}
+    results = asyncio.run(cancelled_often())
+    assert {type(each) for each in results} == {asyncio.CancelledError}
     assert (fleet.waiting, fleet.servers[0].running) == (0, 0)
 
 
@@ -224,18 +222,11 @@ def test_settings_of_servers_are_checked() -> None:
 
 @pytest.mark.slow
 def test_eval_runs_on_a_server_and_an_unreachable_one_is_exit_2(
-    server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: RealServer, workdir: Path, evaluate: CommandLine
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_problems(tmp_path / "two.jsonl", PROBLEMS[:2])
+    write_problems(workdir / "two.jsonl", PROBLEMS[:2])
     words = ["two.jsonl", "--model", "pocket", "--engine", "openai", "--n", "3", "--json", "--servers.urls"]
-
-    def run(url: str) -> int:
-        return run_command_line([*words, url], prog="python -m eval", commands=COMMANDS, otherwise=EVALUATE)
-
-    assert run(f"http://127.0.0.1:{free_port()}/v1") == 2
-    assert "one of the servers must answer" in capsys.readouterr().err
-    assert run(server.url) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (found["samples"], found["problems"]) == (6, 2)
-    assert found["right"] >= 1
+    assert "one of the servers must answer" in evaluate(*words, f"http://127.0.0.1:{free_port()}/v1").refusal
+    result = evaluate(*words, server.url).result
+    assert (result["samples"], result["problems"]) == (6, 2)
+    assert result["right"] >= 1

@@ -16,21 +16,21 @@ from mathlete.models import find_model
 from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
-from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
+from tests.conftest import POCKET_VAL
 
 CONFIG = SamplingConfig(max_tokens=160)
-PROBLEMS = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[:12]
+PROBLEMS = read_problems(POCKET_VAL)[:12]
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[RaySampler]:
     pytest.importorskip("ray")
     settings = RaySettings(workers=2, cpus=0.5, at_once=4, patience_s=120)
-    with closing(RaySampler(settings, source=find_model("pocket"))) as found:
-        yield found
+    with closing(RaySampler(settings, source=find_model("pocket"))) as sampler:
+        yield sampler
 
 
 def drawn(engine: RaySampler, problem: Problem, n: int) -> dict[int, Sample]:
@@ -68,10 +68,10 @@ def test_a_killed_worker_loses_nothing_and_nothing_counts_twice(engine: RaySampl
 @pytest.mark.slow
 def test_an_early_stop_leaves_the_workers_to_the_next_problem(engine: RaySampler) -> None:
     policy = Policy(n=16, stop="votes1", sampling=CONFIG)
-    found = solve(PROBLEMS[3], sampler=engine, clock=RealClock(), policy=policy, timeout_s=60)
+    solution = solve(PROBLEMS[3], sampler=engine, clock=RealClock(), policy=policy, timeout_s=60)
     started = time.monotonic()
     assert len(drawn(engine, PROBLEMS[4], 2)) == 2
-    assert len(found.samples) < 16
+    assert len(solution.samples) < 16
     assert time.monotonic() - started < 60
 
 

@@ -117,8 +117,14 @@ def test_replay_gives_the_quickest_first() -> None:
 
 
 def test_replay_under_a_smaller_cap_cuts_text_and_seconds() -> None:
-    (found,) = replayed([sample(0, tokens=10, seconds=4)], [0], max_tokens=5)
-    assert (found.text, found.answer, found.tokens, found.finish, found.seconds) == ("", None, 5, "length", 2.0)
+    (shorter,) = replayed([sample(0, tokens=10, seconds=4)], [0], max_tokens=5)
+    assert (shorter.text, shorter.answer, shorter.tokens, shorter.finish, shorter.seconds) == (
+        "",
+        None,
+        5,
+        "length",
+        2.0,
+    )
 
 
 def test_replay_of_what_was_not_recorded_is_refused() -> None:

@@ -44,8 +44,8 @@ def pythons(pools: tuple[Pythons, Pythons]) -> Pythons:
 
 @pytest.fixture
 def python(pythons: Pythons) -> Iterator[Python]:
-    with closing(pythons.open()) as found:
-        yield found
+    with closing(pythons.open()) as opened:
+        yield opened
 
 
 def test_numpy_and_sympy_are_there_and_a_last_expression_is_shown(python: Python) -> None:

@@ -88,9 +88,9 @@ class Draw:
 
 @pytest.fixture(scope="module")
 def drawn() -> Iterator[Draw]:
-    found = Draw()
-    yield found
-    for _, tools in found.open.values():
+    drawing = Draw()
+    yield drawing
+    for _, tools in drawing.open.values():
         tools.close()
 
 
@@ -142,15 +142,15 @@ programs = st.lists(st.sampled_from(["print(1)", "x = 1", "1/0", "'a'"]), max_si
 @given(samples=st.lists(st.tuples(programs, st.text("ab \n", max_size=20)), min_size=1, max_size=4))
 def test_what_the_model_drew_is_kept_and_counted(drawn: Draw, samples: list[tuple[list[str], str]]) -> None:
     texts = {i: "".join(map(block, some)) + f" {rest}" for i, (some, rest) in enumerate(samples)}
-    found = drawn(texts, turns=2)
-    assert sorted(found) == sorted(texts)
+    drawing = drawn(texts, turns=2)
+    assert sorted(drawing) == sorted(texts)
     for index, (some, _) in enumerate(samples):
-        pieces = found[index].text.split("```output\n")
+        pieces = drawing[index].text.split("```output\n")
         assert len(pieces) - 1 == min(len(some), 3)
         own = pieces[0] + "".join(piece.partition("\n```\n")[2] for piece in pieces[1:])
         assert own.replace("\n", "") == texts[index].replace("\n", "")
-        assert found[index].tokens == len(texts[index])
-        assert found[index].seed == index
+        assert drawing[index].tokens == len(texts[index])
+        assert drawing[index].seed == index
 
 
 def test_a_sample_without_programs_is_the_engine_s_own(drawn: Draw) -> None:
@@ -162,8 +162,8 @@ def test_a_sample_without_programs_is_the_engine_s_own(drawn: Draw) -> None:
 def test_solve_votes_over_samples_with_programs() -> None:
     texts = {i: block(f"print(6 * {7 if i else 8})") + f"\\boxed{{{42 if i else 48}}}" for i in range(3)}
     with closing(ToolSampler(Recorded(texts), ToolSettings(turns=2))) as tools:
-        found = solve(PROBLEM, sampler=tools, clock=RealClock(), policy=Policy(n=3))
-    assert (found.answer, found.votes[0].count) == ("42", 2)
+        solution = solve(PROBLEM, sampler=tools, clock=RealClock(), policy=Policy(n=3))
+    assert (solution.answer, solution.votes[0].count) == ("42", 2)
 
 
 def test_closing_and_the_clock_end_programs_that_run() -> None:

@@ -23,11 +23,11 @@ from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.problems import Problem, read_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
-from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.tir.tools import ToolSampler, ToolSettings
+from tests.conftest import POCKET_VAL
 
 HERE = importlib.util.find_spec("vllm") is not None
 # Of torch, when vllm is imported; and vLLM leaves a socket's context to the garbage collector.
@@ -37,7 +37,7 @@ needs_vllm = pytest.mark.skipif(not HERE, reason="vllm is not installed; it need
 SETTINGS = VllmSettings(eager=True, kv_gib=0.25, at_once=64)
 CONFIG = SamplingConfig(max_tokens=160)
 GREEDY = SamplingConfig(temperature=0, max_tokens=160)
-PROBLEMS = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[:12]
+PROBLEMS = read_problems(POCKET_VAL)[:12]
 PROGRAM, BOX = "\n```python\nprint(6 * 7)\n```", "\\boxed{7"
 FIRST = {"a": 0.5, "b": 0.3, "c": 0.12, "d": 0.08}
 """The scripted model's first token and its probability: a: and so for ever · b: a program · c: eos · d: a box."""
@@ -65,7 +65,7 @@ def words(samples: dict[int, Sample]) -> dict[int, tuple[str, int, str]]:
 
 def descendants(pid: int) -> set[int]:
     """Processes under one, but for the tracker of shared memory, which ends with its parent."""
-    found: set[int] = set()
+    below: set[int] = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
@@ -73,14 +73,14 @@ def descendants(pid: int) -> set[int]:
         except OSError:
             continue
         if parent == pid and "resource_tracker" not in command:
-            found |= {int(stat.parent.name), *descendants(int(stat.parent.name))}
-    return found
+            below |= {int(stat.parent.name), *descendants(int(stat.parent.name))}
+    return below
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmSampler]:
-    with closing(opened(find_model("pocket"))) as found:
-        yield found
+    with closing(opened(find_model("pocket"))) as sampler:
+        yield sampler
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +131,8 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmSampler]:
     folder = tmp_path_factory.mktemp("scripted")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    with closing(opened(ModelSource(name="scripted", location=str(folder)))) as found:
-        yield found
+    with closing(opened(ModelSource(name="scripted", location=str(folder)))) as sampler:
+        yield sampler
 
 
 @pytest.mark.slow
@@ -141,10 +141,10 @@ def test_greedy_is_greedy_in_the_embedded_engine(engine: VllmSampler) -> None:
     from mathlete.sampling.embedded.transformers_engine import open_transformers
 
     with ThreadPoolExecutor(4) as pool:
-        found = [*pool.map(lambda problem: drawn(engine, problem, 2, GREEDY), PROBLEMS)]
+        theirs = [*pool.map(lambda problem: drawn(engine, problem, 2, GREEDY), PROBLEMS)]
     with closing(open_transformers(find_model("pocket"), precision="dense")) as embedded:
         mine = [drawn(embedded, problem, 1, GREEDY)[0] for problem in PROBLEMS]
-    for samples, own in zip(found, mine, strict=True):
+    for samples, own in zip(theirs, mine, strict=True):
         assert words(samples) == {i: (own.text, own.tokens, own.finish) for i in (0, 1)}
         assert samples[0].logprob_mean == pytest.approx(own.logprob_mean, abs=1e-4)
         assert samples[0].logprob_tail == samples[0].logprob_mean
@@ -199,11 +199,11 @@ def test_every_end_is_told_and_cut_as_in_the_embedded_engine(scripted: VllmSampl
 def test_a_program_is_run_and_the_model_goes_on(scripted: VllmSampler) -> None:
     tools: Any = ToolSampler(scripted, ToolSettings(turns=1))
     config = SamplingConfig(temperature=1, top_p=1, max_tokens=24)
-    found = drawn(tools, PROBLEMS[0], 12, config)
+    samples = drawn(tools, PROBLEMS[0], 12, config)
     # The sandbox alone is closed: other tests use the engine.
     tools._pool.shutdown()
     tools._pythons.close()
-    ran = [sample for sample in found.values() if sample.text.startswith("b")]
+    ran = [sample for sample in samples.values() if sample.text.startswith("b")]
     assert ran
     assert all(sample.text.startswith(f"b{PROGRAM}\n```output\n42\n```\n") for sample in ran)
     assert all(sample.tokens <= 24 for sample in ran)
@@ -227,8 +227,8 @@ def test_closing_the_stream_aborts_the_rest(scripted: VllmSampler) -> None:
 @needs_vllm
 def test_the_solve_loop_stops_early(engine: VllmSampler) -> None:
     policy = Policy(n=16, stop="votes2", sampling=CONFIG)
-    found = solve(PROBLEMS[1], sampler=engine, clock=RealClock(), policy=policy, timeout_s=300)
-    assert (found.ended, len(found.samples) < 16) == ("rule", True)
+    solution = solve(PROBLEMS[1], sampler=engine, clock=RealClock(), policy=policy, timeout_s=300)
+    assert (solution.ended, len(solution.samples) < 16) == ("rule", True)
 
 
 @pytest.mark.slow
@@ -274,9 +274,9 @@ def test_eval_runs_on_vllm(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "eval", *words, "--vllm.eager", "--vllm.kv-gib", "0.25"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["samples"], found["problems"]) == (20, 5)
-    results = json.loads((tmp_path / found["run"] / "results.json").read_text())
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["samples"], result["problems"]) == (20, 5)
+    results = json.loads((tmp_path / result["run"] / "results.json").read_text())
     assert results["engine"] == "vllm"
     assert results["vllm"]
 
@@ -287,10 +287,10 @@ def test_a_folder_that_vllm_cannot_load_is_one_clear_error(tmp_path: Path) -> No
     for file in Path(find_model("pocket").location).iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    found: dict[str, Any] = json.loads((tmp_path / "config.json").read_text())
+    config: dict[str, Any] = json.loads((tmp_path / "config.json").read_text())
     unknown = {"quantization_config": {"quant_method": "none-such"}}
     for more, cure in (({}, "--vllm.max-model-len"), (unknown, "merged 16-bit")):
-        (tmp_path / "config.json").write_text(json.dumps({**found, **more}))
+        (tmp_path / "config.json").write_text(json.dumps({**config, **more}))
         with pytest.raises(UserError, match="vLLM must be able to load") as caught:
             opened(ModelSource(name="x", location=str(tmp_path)))
         assert cure in caught.value.cure

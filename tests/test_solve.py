@@ -56,8 +56,8 @@ def test_votes_are_the_answers_counted(answers: list[str | None]) -> None:
 
 
 def test_exact_stop_leaves_what_cannot_matter() -> None:
-    found = solved([sample(i, "2" if i < 3 else "3", seconds=i) for i in range(5)], stop="exact")
-    assert (found.answer, len(found.samples)) == ("2", 3)
+    solution = solved([sample(i, "2" if i < 3 else "3", seconds=i) for i in range(5)], stop="exact")
+    assert (solution.answer, len(solution.samples)) == ("2", 3)
 
 
 def test_tie_goes_to_the_class_begun_first() -> None:
@@ -65,21 +65,21 @@ def test_tie_goes_to_the_class_begun_first() -> None:
 
 
 def test_no_answer_is_no_vote_and_no_invented_answer() -> None:
-    found = solved([sample(0, None), sample(1, None)])
-    assert (found.answer, found.votes) == (None, [])
-    assert [s.answer for s in found.samples] == [None, None]
+    solution = solved([sample(0, None), sample(1, None)])
+    assert (solution.answer, solution.votes) == (None, [])
+    assert [s.answer for s in solution.samples] == [None, None]
 
 
 def test_equal_answers_in_other_words_stand_together() -> None:
-    found = solved([sample(0, "3"), sample(1, "\\frac{1}{2}"), sample(2, "0.5")])
-    assert (found.answer, found.votes[0].indexes) == ("\\frac{1}{2}", (1, 2))
+    solution = solved([sample(0, "3"), sample(1, "\\frac{1}{2}"), sample(2, "0.5")])
+    assert (solution.answer, solution.votes[0].indexes) == ("\\frac{1}{2}", (1, 2))
 
 
 def test_recorded_samples_are_not_drawn_again() -> None:
     samples = [sample(i, "2") for i in range(4)]
     new: list[int] = []
     known = [replace(one, answer="2") for one in samples[:3]]
-    found = solve(
+    solution = solve(
         PROBLEM,
         sampler=ReplaySampler(samples[3:]),
         clock=RealClock(),
@@ -87,7 +87,7 @@ def test_recorded_samples_are_not_drawn_again() -> None:
         recorded=known,
         on_sample=lambda one: new.append(one.index),
     )
-    assert (new, len(found.samples)) == ([3], 4)
+    assert (new, len(solution.samples)) == ([3], 4)
 
 
 def test_solution_tells_the_clock_s_seconds() -> None:
@@ -98,8 +98,8 @@ def test_solution_tells_the_clock_s_seconds() -> None:
             self.seconds += 2.5
             return self.seconds
 
-    found = solve(PROBLEM, sampler=ReplaySampler([sample(0, "2")]), clock=Ticking(), policy=Policy(n=1))
-    assert found.seconds == 2.5
+    solution = solve(PROBLEM, sampler=ReplaySampler([sample(0, "2")]), clock=Ticking(), policy=Policy(n=1))
+    assert solution.seconds == 2.5
 
 
 def test_seeds_differ_by_problem_index_and_seed_and_stay_exact_in_json() -> None:

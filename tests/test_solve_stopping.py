@@ -20,58 +20,62 @@ from mathlete.solve.stopping import (
 labels = st.lists(st.integers(-1, 3), min_size=1, max_size=12)
 
 
-def course(found: list[int], *, n: int | None = None, weights: Any = UNIT, indexes: Any = None) -> Course:
-    row = np.array([found])
-    order = np.arange(len(found)) if indexes is None else np.array(indexes)
+def course(answers: list[int], *, n: int | None = None, weights: Any = UNIT, indexes: Any = None) -> Course:
+    row = np.array([answers])
+    order = np.arange(len(answers)) if indexes is None else np.array(indexes)
     return Course(
         labels=row,
         weights=np.broadcast_to(np.array(weights), row.shape),
         indexes=order[None],
-        n=len(found) if n is None else n,
+        n=len(answers) if n is None else n,
     )
 
 
-def stop(found: list[int], rule: str, **more: Any) -> int:
-    return int(course(found, **more).stops_after(rule)[0])
+def stop(answers: list[int], rule: str, **more: Any) -> int:
+    return int(course(answers, **more).stops_after(rule)[0])
 
 
-@given(found=labels, data=st.data())
+@given(answers=labels, data=st.data())
 @settings(deadline=None)
-def test_exact_stop_gives_the_answer_of_all_samples_however_votes_weigh(found: list[int], data: st.DataObject) -> None:
-    order = data.draw(st.permutations(range(len(found))))
-    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
-    votes = course(found, weights=weights, indexes=order)
+def test_exact_stop_gives_the_answer_of_all_samples_however_votes_weigh(
+    answers: list[int], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(answers))))
+    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(answers), max_size=len(answers)))
+    votes = course(answers, weights=weights, indexes=order)
     end = int(votes.stops_after("exact")[0])
     assert votes.standing.leader[0, end - 1] == votes.standing.leader[0, -1]
 
 
-@given(found=labels, data=st.data())
+@given(answers=labels, data=st.data())
 @settings(deadline=None)
-def test_the_last_standing_is_the_count_whatever_the_arrival_order(found: list[int], data: st.DataObject) -> None:
-    order = data.draw(st.permutations(range(len(found))))
-    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
-    arrived = course([found[i] for i in order], weights=[weights[i] for i in order], indexes=order)
-    votes = {kind: sum(w for w, k in zip(weights, found, strict=True) if k == kind) for kind in set(found) - {-1}}
-    ranked = sorted(votes, key=lambda kind: (-votes[kind], found.index(kind)))
+def test_the_last_standing_is_the_count_whatever_the_arrival_order(answers: list[int], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(answers))))
+    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(answers), max_size=len(answers)))
+    arrived = course([answers[i] for i in order], weights=[weights[i] for i in order], indexes=order)
+    votes = {kind: sum(w for w, k in zip(weights, answers, strict=True) if k == kind) for kind in set(answers) - {-1}}
+    ranked = sorted(votes, key=lambda kind: (-votes[kind], answers.index(kind)))
     standing = arrived.standing
     assert standing.leader[0, -1] == (ranked[0] if ranked else -1)
     assert standing.first[0, -1] == (votes[ranked[0]] if ranked else 0)
     assert standing.second[0, -1] == (votes[ranked[1]] if len(ranked) > 1 else 0)
 
 
-@given(found=labels, rule=st.sampled_from(["beta95", "dirichlet95", "esc4", "votes4", "4of5", "aimo2", "hopeless4of5"]))
+@given(
+    answers=labels, rule=st.sampled_from(["beta95", "dirichlet95", "esc4", "votes4", "4of5", "aimo2", "hopeless4of5"])
+)
 @settings(deadline=None)
-def test_an_answerless_sample_stops_nothing(found: list[int], rule: str) -> None:
-    answered = [label for label in found if label >= 0]
-    flags = stopping_rule(rule)(course(found))[0]
-    assert found[0] >= 0 or not flags[0]
+def test_an_answerless_sample_stops_nothing(answers: list[int], rule: str) -> None:
+    answered = [label for label in answers if label >= 0]
+    flags = stopping_rule(rule)(course(answers))[0]
+    assert answers[0] >= 0 or not flags[0]
     if answered:
         alone = stopping_rule(rule)(course(answered))[0]
         assert flags[-1] == alone[-1]
 
 
 @pytest.mark.parametrize(
-    ("rule", "found", "end"),
+    ("rule", "answers", "end"),
     [
         ("none", [0, 0, 0, 0], 4),
         ("exact", [0, 0, 0, 1], 3),
@@ -91,16 +95,16 @@ def test_an_answerless_sample_stops_nothing(found: list[int], rule: str) -> None
         ("hopeless6of8", [0, 1, -1, -1, -1, -1, -1, -1, 2], 9),
     ],
 )
-def test_rule_stops_where_it_should(rule: str, found: list[int], end: int) -> None:
-    assert stop(found, rule) == end
+def test_rule_stops_where_it_should(rule: str, answers: list[int], end: int) -> None:
+    assert stop(answers, rule) == end
 
 
-@given(found=st.lists(st.integers(-1, 9), min_size=1, max_size=16), data=st.data())
+@given(answers=st.lists(st.integers(-1, 9), min_size=1, max_size=16), data=st.data())
 @settings(deadline=None)
-def test_no_rule_stops_before_its_fewest_samples(found: list[int], data: st.DataObject) -> None:
+def test_no_rule_stops_before_its_fewest_samples(answers: list[int], data: st.DataObject) -> None:
     rule = data.draw(st.sampled_from([*RULES, "beta99", "hopeless3of4", "beta95+exact", "hopeless6of8+votes6"]))
-    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(found), max_size=len(found)))
-    assert stop(found, rule, weights=weights) >= fewest_samples(rule, len(found))
+    weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(answers), max_size=len(answers)))
+    assert stop(answers, rule, weights=weights) >= fewest_samples(rule, len(answers))
 
 
 def test_beta95_stops_at_the_known_counts() -> None:

@@ -59,12 +59,12 @@ def test_a_vote_is_never_more_than_one_whatever_was_recorded(sample: Sample, kin
         assert weight >= UNIT // 2
 
 
-@given(found=st.lists(samples, max_size=9, unique_by=lambda one: one.index), kind=st.sampled_from([*VOTES]),
+@given(samples=st.lists(samples, max_size=9, unique_by=lambda one: one.index), kind=st.sampled_from([*VOTES]),
        data=st.data())  # fmt: skip
-def test_no_vote_changes_with_the_arrival_order(found: list[Sample], kind: str, data: st.DataObject) -> None:
+def test_no_vote_changes_with_the_arrival_order(samples: list[Sample], kind: str, data: st.DataObject) -> None:
     weigh = weigher(kind, max_tokens=100)
-    order = data.draw(st.permutations(found))
-    assert count_votes(order, weigh=weigh) == count_votes(found, weigh=weigh)
+    order = data.draw(st.permutations(samples))
+    assert count_votes(order, weigh=weigh) == count_votes(samples, weigh=weigh)
 
 
 def test_one_sample_without_a_number_neither_wins_nor_poisons_the_vote() -> None:

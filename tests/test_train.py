@@ -22,14 +22,11 @@ from mathlete.models.tokenizers import load_tokenizer
 from mathlete.rows import RowFiles
 from mathlete.rows.packing import best_fit
 from mathlete.runs import sha256_tree, verify_outputs
-from mathlete.shipped import data_folder
 from mathlete.tune.curve import METRICS
 from mathlete.tune.trainers import schedule
-from tests.conftest import CommandLine
+from tests.conftest import POCKET, CommandLine
 from train.presets import preset
 
-GOLDEN = Path(__file__).parent / "golden"
-POCKET = data_folder() / "pocket" / "model"
 SMALL = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "4", "--tune.batch", "4", "--tune.log-every", "1",
          "--survival.max-tokens", "24", "--survival.greedy", "0", "--forgetting.problems", "5",
          "--run", "r")  # fmt: skip

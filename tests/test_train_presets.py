@@ -9,11 +9,8 @@ from safetensors.torch import load_file
 
 from mathlete.models import find_model, load_model
 from mathlete.models.names import MODEL_NAMES
-from mathlete.shipped import data_folder
-from tests.conftest import CommandLine
+from tests.conftest import POCKET, CommandLine
 from train.presets import PRESETS, preset
-
-POCKET = data_folder() / "pocket" / "model"
 
 
 @pytest.mark.parametrize("name", PRESETS)

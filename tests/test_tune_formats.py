@@ -18,9 +18,8 @@ from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.runs import read_json, write_json
-from mathlete.shipped import data_folder
+from tests.conftest import POCKET
 
-POCKET = data_folder() / "pocket" / "model"
 PROMPTS = load_prompt_format(find_model("pocket"))
 IDS = [
     PROMPTS.prompt_ids(item.problem.statement)
@@ -36,8 +35,8 @@ NAMES = [
 
 def distributions(model: Any) -> torch.Tensor:
     with torch.inference_mode():
-        found = [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in IDS]
-    return torch.log_softmax(torch.cat(found), dim=-1)
+        logits = [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in IDS]
+    return torch.log_softmax(torch.cat(logits), dim=-1)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +64,10 @@ def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dens
         file.name for file in folder.iterdir()
     }
     assert EXPORT_FORMATS[name].size(folder) < 0.6 * (POCKET / "model.safetensors").stat().st_size
-    found = distributions(EXPORT_FORMATS[name].load(folder))
-    loss = float((dense.exp() * (dense - found)).sum(-1).mean())
+    exported = distributions(EXPORT_FORMATS[name].load(folder))
+    loss = float((dense.exp() * (dense - exported)).sum(-1).mean())
     assert 1e-7 < loss < 1e-3  # not the 16-bit model by mistake
-    assert (dense.argmax(-1) == found.argmax(-1)).float().mean() > 0.99
+    assert (dense.argmax(-1) == exported.argmax(-1)).float().mean() > 0.99
 
 
 FRESH = """
@@ -105,8 +104,8 @@ def served(folder: Path) -> Any:
 def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
     """The tokens llama.cpp chooses, each with its logarithmic probability."""
     asked = {"prompt": ids, "max_tokens": tokens, "temperature": 0, "logprobs": 1}
-    found: list[dict[str, Any]] = server.handle_completions(asked)["choices"][0]["logprobs"]["content"]
-    return found
+    chosen: list[dict[str, Any]] = server.handle_completions(asked)["choices"][0]["logprobs"]["content"]
+    return chosen
 
 
 def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path) -> None:

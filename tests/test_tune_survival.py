@@ -179,11 +179,11 @@ def rows_of(*lengths: int) -> datasets.Dataset:
 def test_a_rows_loss_is_that_of_its_own_completion() -> None:
     rows, vocabulary = rows_of(5, 4, 7), 10
     torch.manual_seed(0)
-    found = torch.log_softmax(torch.randn(3 + 2 + 5, vocabulary), dim=-1)
-    losses, at = row_losses(found, rows), 0
+    logprobs = torch.log_softmax(torch.randn(3 + 2 + 5, vocabulary), dim=-1)
+    losses, at = row_losses(logprobs, rows), 0
     for loss, row in zip(losses, rows, strict=True):
         targets = row["input_ids"][2:]
-        expected = -sum(float(found[at + place, token]) for place, token in enumerate(targets)) / len(targets)
+        expected = -sum(float(logprobs[at + place, token]) for place, token in enumerate(targets)) / len(targets)
         assert loss == pytest.approx(expected)
         at += len(targets)
 
@@ -211,9 +211,9 @@ def test_greedy_answers_are_compared_as_answers_not_as_text() -> None:
     problems = [Problem(id=name, statement="?", gold="1/2") for name in "abcd"]
     before = {"a": r"\frac12", "b": "0.5", "c": None, "d": None}
     after = {"a": "0.5", "b": "0.7", "c": "1/2", "d": None}
-    found = compare_greedy(problems, before=before, after=after)
-    assert (found.problems, found.answered, found.unchanged) == (4, 3, 1)
-    assert (found.right_before, found.right_after) == (2, 2)
-    assert found.share == pytest.approx(1 / 3)
-    assert found.change.value == 0
-    assert found.change.lo < 0 < found.change.hi
+    compared = compare_greedy(problems, before=before, after=after)
+    assert (compared.problems, compared.answered, compared.unchanged) == (4, 3, 1)
+    assert (compared.right_before, compared.right_after) == (2, 2)
+    assert compared.share == pytest.approx(1 / 3)
+    assert compared.change.value == 0
+    assert compared.change.lo < 0 < compared.change.hi
