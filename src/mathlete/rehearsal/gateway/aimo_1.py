@@ -31,7 +31,7 @@ class Environment:
                 print(_ORDER)
                 yield None
             row = self._rows.iloc[[number]].reset_index(drop=True)
-            yield row, row[["id"]].assign(answer=0)
+            yield row, row.iloc[:, :1].set_axis(["id"], axis=1).assign(answer=0)
 
     def predict(self, submission: Any) -> None:
         """Takes a question's answer."""

@@ -102,7 +102,8 @@ class Gateway:
     def _run(self) -> None:
         version, predictions, ids = self._behaviour.version, [], []
         for row in self._rows():
-            identity = row.select("id")
+            # A competition names its columns; the submission's are always id and answer.
+            identity = row.select(row.to_series(0).alias("id"))
             prediction = self._ask(row)
             if problem := check_batch(prediction, identity, version=version):
                 raise GatewayRuntimeError(GatewayRuntimeErrorType.INVALID_SUBMISSION, problem)
