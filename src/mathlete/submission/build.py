@@ -8,7 +8,8 @@ from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, write_json
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
 from mathlete.submission.notebook import notebook_text, write_notebook
-from mathlete.submission.wheelhouse import build_wheelhouse, needed_for
+from mathlete.submission.weights import wheels_for
+from mathlete.submission.wheelhouse import build_wheelhouse
 
 BUILD_FILE = "build.json"
 _METADATA = ("dataset-metadata.json", "model-metadata.json", "model-instance-metadata.json")
@@ -107,16 +108,6 @@ def load_build(folder: Path) -> Build:
     return Build(**paths, names=Names(**names), config=config_from(config))
 
 
-def precision_of(model: Path) -> str:
-    """Return how an export's weights are held: dense, int8 or nf4 (bitsandbytes), or its config's own word."""
-    config = read_json(model / "config.json").get("quantization_config")
-    if not isinstance(config, dict):
-        return "dense"
-    if config.get("quant_method") == "bitsandbytes":
-        return "nf4" if config.get("load_in_4bit") else "int8"
-    return str(config.get("quant_method"))
-
-
 def build_submission(
     *,
     model: Path,
@@ -138,7 +129,7 @@ def build_submission(
     if not (model / "config.json").is_file():
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
     config.check()
-    build_wheelhouse(wheels, (*needed_for(precision_of(model)), *requirements), find_links=find_links)
+    build_wheelhouse(wheels, (*wheels_for(model), *requirements), find_links=find_links)
     write_notebook(kaggle / NOTEBOOK, config, names)
     write_metadata(kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence)
     return Build(kaggle=kaggle, model=model, wheels=wheels, names=names, config=config)

@@ -8,14 +8,13 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
-from mathlete.submission.build import Build, precision_of
+from mathlete.submission.build import Build
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import KERNEL_FILE
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
-from mathlete.submission.wheelhouse import needed_for, verify, verify_sums
+from mathlete.submission.weights import WeightNeeds, stored_as, wheels_for
+from mathlete.submission.wheelhouse import verify, verify_sums
 
-CAPABILITY = {"dense": 6.0, "nf4": 6.0, "int8": 7.5, "gptq": 7.5, "awq": 7.5, "fp8": 8.9, "compressed-tensors": 7.5}
-"""Compute capability that each way of holding weights needs: the tables of bitsandbytes and vLLM."""
 RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
 """Releases of the bases mathlete knows, by a part of their name (huggingface.co/deepseek-ai)."""
 _DATASET_BYTES = 100 * 2**30
@@ -57,7 +56,7 @@ def _wheels(build: Build) -> Iterator[Refusal]:
     except UserError as error:
         yield refusal_of(error)
     have = " ".join(path.name.lower() for path in build.wheels.glob("*.whl"))
-    for requirement in needed_for(precision_of(build.model)):
+    for requirement in wheels_for(build.model):
         if (name := requirement.split(">")[0]) not in have:
             rule = "the wheels must hold what the weights need"
             yield Refusal(rule=rule, value=f"no {name}", cure="run `submit build` again")
@@ -69,14 +68,15 @@ def _device(build: Build) -> Device | None:
 
 
 def _gpu(build: Build) -> Iterator[Refusal]:
-    gpu, precision = _device(build), precision_of(build.model)
+    gpu, stored = _device(build), stored_as(build.model)
     if gpu is None or gpu.capability is None:
         return
-    if precision not in CAPABILITY:
-        rule, cure = "weights must be held in a way the engine knows", f"export as one of {', '.join(CAPABILITY)}"
-        yield Refusal(rule=rule, value=precision, cure=cure)
-    elif gpu.capability < CAPABILITY[precision]:
-        rule = f"{precision} weights need compute capability {CAPABILITY[precision]}"
+    needs = WeightNeeds.of(stored)
+    if needs is None:
+        cure = f"export as one of {', '.join(WeightNeeds.known())}"
+        yield Refusal(rule="weights must be held in a way the engine knows", value=stored, cure=cure)
+    elif gpu.capability < needs.capability:
+        rule = f"{stored} weights need compute capability {needs.capability}"
         value = f"{build.machine} has {gpu.capability}"
         yield Refusal(rule=rule, value=value, cure="choose another machine or another export")
 

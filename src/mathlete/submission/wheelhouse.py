@@ -19,13 +19,6 @@ from mathlete.runs import Step, run_step, sha256_file, sha256_tree, write_atomic
 
 SUMS, LOCK = "SHA256SUMS", "wheels.lock"
 _ROOT = Path(__file__).parents[3]
-_NEEDED = {"dense": (), "int8": ("bitsandbytes>=0.49",), "nf4": ("bitsandbytes>=0.49",)}
-"""What an export needs that the image lacks."""
-
-
-def needed_for(precision: str) -> tuple[str, ...]:
-    """Requirements of a model whose weights are held so, beyond the image."""
-    return _NEEDED.get(precision, ())
 
 
 def build_wheelhouse(

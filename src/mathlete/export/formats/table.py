@@ -66,8 +66,9 @@ class ExportFormat:
     """Compute capability from which its kernels run."""
     below: float | None = None
     """Compute capability from which they no longer do; None: all later ones have them."""
-    stored_as: str
-    """How its config.json names the quantisation, and `python -m submit` knows the weights."""
+    stored_as: str | None
+    """The word of its config.json for how the weights are stored, by which `python -m submit` knows what they need;
+    None: a notebook can't load them."""
     wheels: tuple[str, ...] = ()
     """Requirements beyond Kaggle's image that a notebook needs to load it."""
 
@@ -161,7 +162,7 @@ _ENTRIES = (
         suffix=".gguf",
         engine="llama.cpp",
         least=5.0,
-        stored_as="gguf",
+        stored_as=None,
         library="gguf",
         usage=f"llama-server -m {GGUF_FILE}",
     ),

@@ -1,0 +1,147 @@
+"""A format is one entry of the table: a made-up one is written, measured, carded and checked with no other change."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from mathlete.errors import UserError
+from mathlete.export import EXPORT_FORMATS, Export, Forgetting, Survival, TunedModel, export_model, measure_effect
+from mathlete.export.effect import rows_of_traces
+from mathlete.export.formats.table import DEFAULT_FORMAT, ExportFormat
+from mathlete.export.formats.weights import WriteOptions, dense_weights
+from mathlete.export.records import Hop, SurvivalFigures
+from mathlete.export.settings import FormatName
+from mathlete.kernel.config import KernelConfig
+from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
+from mathlete.pocket import generate_items
+from mathlete.rows import RowFiles
+from mathlete.submission import Build, Names, checks
+from mathlete.submission.weights import WeightNeeds
+
+POCKET = find_model("pocket")
+
+
+def write_copy(folder: Path, merged: Path, options: WriteOptions) -> None:
+    """Writes the merged model as it is, in the type it computes in."""
+    source = ModelSource(name="merged", location=str(merged))
+    load_model(source, precision="dense", dtype=options.dtype).save_pretrained(folder)
+
+
+COPY = ExportFormat(
+    name="copy",
+    title="plain 16-bit weights",
+    bits=16,
+    write=write_copy,
+    weights=dense_weights,
+    engine=None,
+    least=8.0,
+    stored_as="copied",
+    wheels=("copier>=1",),
+    usage="load_model(THIS_FOLDER)",
+)
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPORT_FORMATS, "copy", COPY)
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> TunedModel:
+    """The pocket model with one layer moved, as if every weight had been trained, and four held-out rows."""
+    model = load_model(POCKET, precision="dense", dtype="float16")
+    torch.manual_seed(0)
+    weight = model.get_parameter("model.layers.0.self_attn.q_proj.weight")
+    weight.data += 0.01 * torch.randn_like(weight)
+    model.save_pretrained(tmp_path / "adapter")
+    load_prompt_format(POCKET).tokenizer.save_pretrained(tmp_path / "adapter")
+    load_prompt_format(POCKET).save(tmp_path / "adapter")
+    items = generate_items(families=("easy",), count=4, seed=1, split="test")
+    rows = rows_of_traces([item.traced for item in items], load_prompt_format(POCKET))
+    rows.save_to_disk(RowFiles(tmp_path / "data").heldout)
+    return TunedModel(source=POCKET, data=tmp_path / "data", adapter=tmp_path / "adapter", base="original")
+
+
+def export_copy(folder: Path, tuned: TunedModel) -> list[Hop]:
+    """Measures the effect and exports the trained model itself; the hops that are shown."""
+    (folder / "effect").mkdir()
+    measure_effect(
+        folder / "effect",
+        tuned=tuned,
+        max_tokens=96,
+        forgetting=Forgetting(),
+        mirror=None,
+        seed=0,
+        advance=lambda *_: None,
+        say=lambda _: None,
+    )
+    shown: list[Hop] = []
+    export_model(
+        folder / COPY.folder,
+        name="copy",
+        tuned=tuned,
+        effect=folder / "effect",
+        merged=tuned.adapter,
+        limits=Survival(max_tokens=96),
+        formats=Export(formats=("copy",)),
+        advance=lambda *_: None,
+        show=lambda hops, tokens: shown.extend(hops),
+    )
+    return shown
+
+
+def test_a_made_up_format_is_written_measured_and_carded(copied: None, tuned: TunedModel, tmp_path: Path) -> None:
+    (hop,) = export_copy(tmp_path, tuned)
+    assert (hop.name, hop.engine, hop.kl, hop.unchanged) == ("copy", "transformers", 0.0, 1.0)
+    folder = tmp_path / "export-copy"
+    assert hop.bytes == (folder / "model.safetensors").stat().st_size
+    figures = SurvivalFigures.read(folder)
+    assert figures.hops == (hop,)
+    (layer,) = figures.layers
+    assert (layer.layer, layer.noise, layer.kept) == ("model.layers.0.self_attn.q_proj", 0.0, 1.0)
+    assert layer.signal > 0.01
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for line in ('tags: ["math", "reasoning", "copy"]', "# pocket, tuned, in 16 bits: plain 16-bit weights",
+                 "    load_model(THIS_FOLDER)", "- kl_copy: 0.0"):  # fmt: skip
+        assert line in card.splitlines()
+
+
+def test_a_made_up_format_is_checked_for_the_gpu_that_serves(copied: None) -> None:
+    assert EXPORT_FORMATS["copy"].require("l4") == (
+        "copy: l4 takes it, in bfloat16 because compute capability 8.9 is 8.0 or later, which has bf16"
+    )
+    with pytest.raises(UserError, match=r"copy runs on compute capability 8 or later, got --export\.gpu t4"):
+        EXPORT_FORMATS["copy"].require("t4")
+    with pytest.raises(UserError, match="Fix: use copy or int8 or q8_0 or w8a16"):
+        EXPORT_FORMATS["w8a8"].require("b200")
+
+
+def test_a_made_up_format_is_checked_before_a_submission(copied: None, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "copied"}}))
+    (tmp_path / "kernel-metadata.json").write_text(json.dumps({"machine_shape": "NvidiaTeslaT4"}))
+    build = Build(kaggle=tmp_path, model=tmp_path, wheels=tmp_path, names=Names(owner="a"), config=KernelConfig())
+    (refusal,) = checks._gpu(build)
+    assert (refusal.rule, refusal.value) == (
+        "copied weights need compute capability 8.0",
+        "NvidiaTeslaT4 has 7.5",
+    )
+    assert "no copier" in [refusal.value for refusal in checks._wheels(build)]
+
+
+def test_the_command_line_and_the_checks_know_the_tables_formats() -> None:
+    assert get_args(FormatName) == tuple(EXPORT_FORMATS)
+    assert {entry.folder for entry in EXPORT_FORMATS.values()} == {
+        "export",
+        "export-w8a16",
+        "export-w8a8",
+        "export-q8_0",
+    }
+    assert EXPORT_FORMATS[DEFAULT_FORMAT].folder == "export"
+    assert all(entry.name == name for name, entry in EXPORT_FORMATS.items())
+    stored = {entry.stored_as for entry in EXPORT_FORMATS.values()} - {None}
+    assert stored <= WeightNeeds.known().keys()
+    # Weights that nobody exports keep their own needs, whatever the table says of an export that is stored so.
+    assert WeightNeeds.known()["dense"] == WeightNeeds(capability=6.0)
