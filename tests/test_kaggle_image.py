@@ -20,7 +20,7 @@ from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
 from mathlete.rehearsal.image import IMPORTED, fetch_image
 from mathlete.shipped import data_folder
-from mathlete.submission.wheelhouse import needed_for
+from mathlete.submission.weights import WeightNeeds
 
 NOTEBOOK = """
 import json, sys
@@ -66,7 +66,7 @@ def needed_by(names: set[str]) -> set[str]:
 
 IMPORTED_AS = {"antlr4-python3-runtime": "antlr4"}
 """Distributions whose modules have another name."""
-WHEELS = {canonicalize_name(Requirement(line).name) for held in ("int8", "nf4") for line in needed_for(held)}
+WHEELS = {canonicalize_name(Requirement(line).name) for needs in WeightNeeds.known().values() for line in needs.wheels}
 
 
 @pytest.fixture(scope="module")

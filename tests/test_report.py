@@ -187,15 +187,13 @@ def test_a_training_run_shows_curve_losses_and_drops(tmp_path: Path) -> None:
 def train_run(folder: Path) -> Path:
     """A training run's files, as the steps write them."""
     row = {"problem_id": "p", "gold": "9", "prompt": "Q?<think>", "trained": "so\n</think>\\boxed{9}",
-           "prompt_tokens": 3, "trained_tokens": 7}  # fmt: skip
+           "prompt_tokens": 3, "trained_tokens": 7, "spans": [["Q?<think>", False]]}  # fmt: skip
     left = {"reason": "two boxes", "id": "q", "statement": "Q", "gold": "1", "source": "s", "trace": EVIL}
     points = [{"step": step, "loss": loss, "learning_rate": 1e-4} for step, loss in ((10, 2.0), (20, 1.0))]
-    figures = {"kept": 12, "rows": 10, "heldout": 2, "drops": {"two boxes": 1}}
     for name, text in (("data/head.jsonl", json.dumps(row)), ("data/dropped.jsonl", json.dumps(left)),
                        ("adapter/metrics.jsonl", "\n".join(map(json.dumps, points)))):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text + "\n")
-    write_json(folder / "data" / "manifest.json", {"figures": figures, "git": {"commit": "abc"}})
     for name, value in json.loads((Path(__file__).parent / "golden" / "train_run.json").read_text()).items():
         write_json(folder / name, value)
     return folder

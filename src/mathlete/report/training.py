@@ -1,14 +1,12 @@
 """A training run, read back for its report: loss curve, what each hop cost, what was left out, rows as text."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mathlete.export.records import EFFECT, SURVIVAL, EffectFigures, Hop, MergeFigures, SurvivalFigures
 from mathlete.jsonl import read_json_lines
-from mathlete.rows import explain_reason
+from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason
 from mathlete.runs import MANIFEST, read_json
 
 STEPS = ("data", "adapter", "effect", "merged", "export")
@@ -24,23 +22,20 @@ class TrainRun:
     folder: Path
     manifests: dict[str, dict[str, Any]]
     """Those of its finished steps, by folder."""
-    curve: list[dict[str, Any]]
-    """Points of step, loss, learning_rate and more."""
+    format: FormatFigures | None
+    """What was read and what became of it; None before the format step is done."""
+    curve: list[dict[str, float]]
+    """Points of step, loss, learning_rate and what else the method logs."""
     effect: EffectFigures | None
     """What the training changed on held-out and on general problems; None before that was measured."""
     merge: MergeFigures | None
     """What the merge cost; None before it."""
     exports: dict[str, SurvivalFigures]
     """What each export cost, by its folder; empty before the first one."""
-    rows: list[dict[str, Any]]
-    """The first rows as text: prompt, trained, problem_id, gold."""
-    dropped: list[dict[str, Any]]
-    """Traces that were left out, where the run kept them: reason, statement, gold, trace."""
-
-    def figures(self, step: str) -> dict[str, Any]:
-        """What a step reported; empty where it is not done."""
-        figures: dict[str, Any] = self.manifests.get(step, {}).get("figures", {})
-        return figures
+    rows: list[RowText]
+    """The first rows as text."""
+    dropped: list[DroppedTrace]
+    """The first traces that were left out, where the run kept them."""
 
     @property
     def hops(self) -> list[Hop]:
@@ -51,10 +46,9 @@ class TrainRun:
     @property
     def drops(self) -> list[tuple[str, int, str]]:
         """(reason, traces, what it means), most first."""
-        drops: dict[str, int] = self.figures("data").get("drops", {})
-        return [
-            (reason, count, explain_reason(reason)) for reason, count in sorted(drops.items(), key=lambda it: -it[1])
-        ]
+        drops = self.format.drops if self.format else {}
+        by_count = sorted(drops.items(), key=lambda item: -item[1])
+        return [(reason, count, explain_reason(reason)) for reason, count in by_count]
 
 
 def read_train_run(folder: Path) -> TrainRun:
@@ -63,18 +57,22 @@ def read_train_run(folder: Path) -> TrainRun:
     Raises:
         UserError: a file that is not what it must be.
     """
-    manifests = {step: read_json(path) for step in STEPS if (path := folder / step / MANIFEST).is_file()}
+    manifests: dict[str, dict[str, Any]] = {
+        step: read_json(path) for step in STEPS if (path := folder / step / MANIFEST).is_file()
+    }
+    data = RowFiles(folder / "data")
     exports = [file.parent for file in sorted(folder.glob(f"export*/{SURVIVAL}"))]
     return TrainRun(
         name=folder.resolve().name,
         folder=folder,
         manifests=manifests,
-        curve=_rows(folder / "adapter" / "metrics.jsonl"),
+        format=FormatFigures.from_json(manifests["data"]["figures"]) if "data" in manifests else None,
+        curve=_read_curve(folder / "adapter" / "metrics.jsonl"),
         effect=EffectFigures.read(folder / "effect") if (folder / "effect" / EFFECT).is_file() else None,
-        merge=_merge_figures(manifests.get("merged")),
+        merge=MergeFigures.from_json(manifests["merged"]["figures"]) if "merged" in manifests else None,
         exports={export.name: SurvivalFigures.read(export) for export in exports},
-        rows=_rows(folder / "data" / "head.jsonl"),
-        dropped=_rows(folder / "data" / "dropped.jsonl", most=_MOST_DROPPED),
+        rows=data.read_head(),
+        dropped=data.read_dropped(_MOST_DROPPED),
     )
 
 
@@ -83,12 +81,7 @@ def is_train_run(folder: Path) -> bool:
     return any((folder / step).is_dir() for step in STEPS)
 
 
-def _merge_figures(manifest: Mapping[str, Any] | None) -> MergeFigures | None:
-    return MergeFigures.from_json(manifest["figures"]) if manifest else None
-
-
-def _rows(path: Path, *, most: int | None = None) -> list[dict[str, Any]]:
-    if not path.is_file():
+def _read_curve(file: Path) -> list[dict[str, float]]:
+    if not file.is_file():
         return []
-    rows = islice((row for _, row in read_json_lines(path)), most)
-    return [row for row in rows if isinstance(row, dict)]
+    return [point for _, point in read_json_lines(file) if isinstance(point, dict)]

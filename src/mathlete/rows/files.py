@@ -113,8 +113,8 @@ class RowFiles:
         """Return in words what a stopped run leaves in its folder."""
         return f"{self.parts}, {sum(path.name.isdigit() for path in self.parts.glob('*'))} finished parts"
 
-    def read_head(self, count: int) -> list[RowText]:
-        """Read the first rows as text."""
+    def read_head(self, count: int | None = None) -> list[RowText]:
+        """Read the first rows as text; None: all of the file."""
         return [RowText.from_json(line) for line in islice(_read_lines(self.head), count)]
 
     def read_dropped(self, count: int | None = None) -> list[DroppedTrace]:

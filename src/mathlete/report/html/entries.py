@@ -7,6 +7,7 @@ from typing import Any
 
 from mathlete.report.html.traces import Trace, pack_traces
 from mathlete.report.training import TrainRun
+from mathlete.rows import DroppedTrace, RowText
 from mathlete.scoring import EvalRun, Graded
 
 
@@ -87,37 +88,36 @@ def _leading(labels: Sequence[int | None], verdicts: Sequence[str]) -> set[int]:
 
 def _training_entries(run: TrainRun) -> list[Entry]:
     entries = [_row_entry(number, row) for number, row in enumerate(run.rows)]
-    by_reason = sorted(run.dropped, key=lambda row: str(row["reason"]))
-    for reason, rows in groupby(by_reason, key=lambda row: str(row["reason"])):
-        entries += [_dropped_entry(reason, number, row) for number, row in enumerate(rows)]
+    by_reason = sorted(run.dropped, key=lambda trace: trace.reason)
+    for _, traces in groupby(by_reason, key=lambda trace: trace.reason):
+        entries += [_dropped_entry(number, trace) for number, trace in enumerate(traces)]
     return entries
 
 
-def _row_entry(number: int, row: dict[str, Any]) -> Entry:
-    tokens = row["prompt_tokens"] + row["trained_tokens"]
+def _row_entry(number: int, row: RowText) -> Entry:
+    tokens = row.prompt_tokens + row.trained_tokens
     # The last fact is the character at which the loss begins; it goes on to the end.
-    facts = [0, None, "none", None, tokens, "row", 0, None, len(row["prompt"])]
+    facts = [0, None, "none", None, tokens, "row", 0, None, len(row.prompt)]
     return Entry(
         key=f"row {number}",
-        problem={"id": row["problem_id"], "subset": "trained on", "gold": row["gold"], "statement": ""},
+        problem={"id": row.problem_id, "subset": "trained on", "gold": row.gold, "statement": ""},
         content=_trace_content("row", longest=tokens),
-        traces=[Trace(text=row["prompt"] + row["trained"], leading=True, facts=facts)],
+        traces=[Trace(text=row.prompt + row.trained, leading=True, facts=facts)],
     )
 
 
-def _dropped_entry(reason: str, number: int, row: dict[str, Any]) -> Entry:
+def _dropped_entry(number: int, trace: DroppedTrace) -> Entry:
+    facts = [0, None, "none", None, 0, trace.reason, 0, None, None]
     return Entry(
-        key=f"{reason} {number}",
+        key=f"{trace.reason} {number}",
         problem={
-            "id": str(row.get("id", number)),
-            "subset": f"left out: {reason}",
-            "gold": str(row.get("gold", "")),
-            "statement": str(row.get("statement", "")),
+            "id": str(number) if trace.id is None else trace.id,
+            "subset": f"left out: {trace.reason}",
+            "gold": trace.gold or "",
+            "statement": trace.statement or "",
         },
         content=_trace_content("dropped", longest=0),
-        traces=[
-            Trace(text=str(row.get("trace", "")), leading=True, facts=[0, None, "none", None, 0, reason, 0, None, None])
-        ],
+        traces=[Trace(text=trace.trace or "", leading=True, facts=facts)],
     )
 
 

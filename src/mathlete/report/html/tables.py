@@ -126,10 +126,9 @@ def bases_table(run: TrainRun) -> PageTable | None:
 
 def drops_table(run: TrainRun) -> PageTable | None:
     """Traces that were left out, and why; None before the format step."""
-    figures = run.figures("data")
-    if not figures:
+    if run.format is None:
         return None
-    taken = [["taken", f"{figures['kept']:,}", f"{figures['rows']:,} to train on, {figures['heldout']:,} held out"]]
+    taken = [["taken", f"{run.format.kept:,}", f"{run.format.rows:,} to train on, {run.format.heldout:,} held out"]]
     return PageTable(
         head=("reason", "traces", "which means"),
         rows=[*taken, *([reason, f"{count:,}", meaning] for reason, count, meaning in run.drops)],
