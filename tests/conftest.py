@@ -167,6 +167,16 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="module")
+def unlimited_steps() -> Iterator[None]:
+    """No limit on exact arithmetic: the steps are counted for one answer, and these tests do the work of many."""
+    from mathlete.answers import effort
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(effort, "_limited", False)
+        yield
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own, in which it stands."""
