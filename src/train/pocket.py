@@ -2,13 +2,13 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
-from mathlete.pocket import PocketBaseConfig, build_pocket_base, generate_items, write_items
+from mathlete.pocket import PocketBaseConfig, Split, build_pocket_base, generate_items, write_items
 from mathlete.runs import run_step, sha256_file
 
 
@@ -54,7 +54,7 @@ class PocketProblemsSettings:
     """Problems in all."""
     seed: int = 0
     """Another seed gives other problems, the same one the same bytes."""
-    split: Literal["train", "test"] = "train"
+    split: Split = "train"
     """Side of the split: no problem of one side has the numbers of any problem of the other."""
     unique: bool = False
     """No two problems of a family with the same numbers."""

@@ -16,7 +16,7 @@ from mathlete.shipped import data_folder
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One entry of `data/sources.toml`."""
+    """One entry of `data/sources.toml`, whose head explains the keys."""
 
     name: str
     hub: str

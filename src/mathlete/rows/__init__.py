@@ -1,4 +1,4 @@
-"""From problems with traces to rows of tokens, or the reason why a trace makes none.
+r"""From problems with traces to rows of tokens, or the reason why a trace makes none.
 
 The format step reads a corpus and leaves out what is wrong, unproved, unfit or a problem of an evaluation suite. It
 tokenises the rest as it will be served, and proves of each row that it is so. `RowFiles` are the paths of the result,
@@ -12,10 +12,12 @@ tokenises the rest as it will be served, and proves of each row that it is so. `
 >>> step = FormatStep(corpus=corpus, rows=Rows(), filters=Filters(), model=find_model("pocket"), seed=0)
 >>> with TemporaryDirectory() as folder:
 ...     figures = step.build(Path(folder), lambda *_: None, say=print)
-...     text = RowFiles(Path(folder)).read_head(1)[0].trained
+...     first = RowFiles(Path(folder)).read_head(1)[0]
 kept clear of: no suite; ...
 >>> figures.rows, figures.heldout, figures.drops
 (18, 2, {})
+>>> first.trained.splitlines()[-1]
+'\\boxed{6}<｜end▁of▁sentence｜>'
 """
 
 from mathlete.rows.card import explain_reason
