@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from mathlete.errors import UserError
 from mathlete.shipped import data_folder
-from mathlete.tune import ranks, shards
+from mathlete.tune import Ranks, require_launcher, shards
 from tests.conftest import CommandLine
 
 LAUNCH = data_folder() / "launch"
@@ -29,21 +29,21 @@ FLAGS = {
 
 @pytest.mark.parametrize(("devices", "environment"), [(0, {}), (1, {}), (2, {"WORLD_SIZE": "2"})])
 def test_one_gpu_or_a_launcher_is_right(devices: int, environment: dict[str, str]) -> None:
-    ranks.require_launcher("lora", devices=devices, environment=environment)
+    require_launcher("lora", devices=devices, environment=environment)
 
 
 def test_several_gpus_without_a_launcher_are_refused_with_both_cures() -> None:
     with pytest.raises(UserError, match="several GPUs need a launcher") as told:
-        ranks.require_launcher("lora", devices=4, environment={})
+        require_launcher("lora", devices=4, environment={})
     assert "CUDA_VISIBLE_DEVICES=0" in told.value.cure
     assert "accelerate launch --config_file" in told.value.cure
 
 
-def test_a_batch_is_shared_out_evenly_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "world_size", lambda: 4)
-    assert ranks.rows_per_rank(8) == 2
+def test_a_batch_is_split_evenly_or_refused() -> None:
+    ranks = Ranks.launched({"WORLD_SIZE": "4"})
+    assert ranks.split_rows(8) == 2
     with pytest.raises(UserError, match="multiple of the 4 processes, got 6") as told:
-        ranks.rows_per_rank(6)
+        ranks.split_rows(6)
     assert "--tune.batch 8" in told.value.cure
 
 

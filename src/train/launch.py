@@ -7,7 +7,7 @@ import tyro
 
 from mathlete.command import Command, console
 from mathlete.shipped import data_folder
-from mathlete.tune import ranks
+from mathlete.tune import require_launcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def require_launched(until: str, *, method: str) -> None:
         UserError: they do not.
     """
     if until != "format":
-        ranks.require_launcher(method)
+        require_launcher(method)
 
 
 LAUNCH_COMMAND = Command(

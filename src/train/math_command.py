@@ -7,7 +7,7 @@ from mathlete.command import Command, console
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, find_model, pick_default_model
 from mathlete.runs import Step
-from mathlete.tune import plan_training, ranks
+from mathlete.tune import Ranks, plan_training
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset
 from train.settings import MathSettings
 
@@ -28,22 +28,24 @@ def train_math(settings: MathSettings) -> dict[str, object]:
 
     settings.check()
     out = console(json=settings.json)
-    out.quiet = not ranks.is_first_rank()
+    ranks = Ranks.launched()
+    out.quiet = not ranks.is_first
     if settings.plan:
         return print_plan(settings, say=out.print)
     require_launched(settings.until, method=settings.recipe.method)
     model, reason = choose_model(settings)
     out.print(f"model {model.name}: {reason}")
     if settings.until != "format":
-        settings = split_batch(settings, model, say=out.print)
+        # Devices of several processes may differ; all must take the same steps.
+        settings = ranks.broadcast_from_first(split_batch(settings, model, say=out.print))
     print_settings(settings, say=out.print)
     set_threads(settings.threads, model)
     run = MathRun(settings=settings, model=model, say=out.print)
-    if not ranks.is_first_rank():
+    if not ranks.is_first:
         follow(run)
         raise SystemExit(0)
     steps = run_steps(run)
-    ranks.dismiss_other_ranks()
+    ranks.dismiss_others()
     last = next(step for step in steps if step.name == settings.until)
     out.print(f"{run.folder}: {_LAST_WORDS[last.name]} {last.folder}")
     return {"run": str(run.folder), last.name: str(last.folder), **summarize(steps)}

@@ -16,7 +16,7 @@ from mathlete.export.records import Hop
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Step, require_space, run_step, sha256_json
-from mathlete.tune import AdapterFolder, Recipe, ranks, train_adapter
+from mathlete.tune import AdapterFolder, Ranks, Recipe, train_adapter
 from train.settings import MathSettings
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
@@ -207,7 +207,7 @@ def train_in(folder: Path, run: MathRun, *, advance: Advance, say: Callable[[str
 
 def follow(run: MathRun) -> None:
     """Waits, and joins the first process in training: what all others do."""
-    ranks.follow_first_rank(lambda: train_in(run.adapter, run, advance=lambda *_: None, say=lambda _: None))
+    Ranks.launched().follow_first(lambda: train_in(run.adapter, run, advance=lambda *_: None, say=lambda _: None))
 
 
 def effect_step(run: MathRun) -> Step:

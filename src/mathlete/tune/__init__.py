@@ -3,7 +3,7 @@
 A `Recipe` says how a model is trained: by which of the `METHODS`, with which adapter (`Lora`) and training (`Tune`)
 settings. `plan_training` says, before anything is loaded, how much memory that needs and what to change where it does
 not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is loaded as it was trained. Under
-`accelerate launch` several processes do so together: `ranks`.
+`accelerate launch` several processes do so together, the `Ranks`, after `require_launcher` has checked them.
 
 >>> from mathlete.models import find_model
 >>> recipe = Recipe(tune=Tune(batch=8)).with_method("dora")
@@ -12,10 +12,10 @@ not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is
 (False, 'use --tune.batch 1 --tune.accumulate 8')
 """
 
-from mathlete.tune import ranks
 from mathlete.tune.adapters import AdapterFolder
 from mathlete.tune.fitting import plan_training
 from mathlete.tune.methods import METHODS
+from mathlete.tune.ranks import Ranks, require_launcher
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
 from mathlete.tune.training import train_adapter
@@ -24,9 +24,10 @@ __all__ = [
     "METHODS",
     "AdapterFolder",
     "Lora",
+    "Ranks",
     "Recipe",
     "Tune",
     "plan_training",
-    "ranks",
+    "require_launcher",
     "train_adapter",
 ]

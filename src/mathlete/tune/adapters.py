@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource, load_model
-from mathlete.tune.ranks import is_first_rank
+from mathlete.tune.ranks import Ranks
+from mathlete.tune.shards import find_4bit_layers
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -66,14 +67,14 @@ class AdapterFolder:
 
     def describe_checkpoint(self) -> str:
         """Say which checkpoint a person can go on from."""
-        if not is_first_rank():
+        if not Ranks.launched().is_first:
             return "the first process says what is kept"
         checkpoint = self.last_checkpoint()
         return f"{checkpoint} is complete" if checkpoint else "no checkpoint was written yet"
 
     def drop_checkpoints_after(self, step: int) -> str:
         """Delete the checkpoints after a step; say which is left."""
-        while is_first_rank() and (checkpoint := self.last_checkpoint()) and _step_of(checkpoint) > step:
+        while Ranks.launched().is_first and (checkpoint := self.last_checkpoint()) and _step_of(checkpoint) > step:
             shutil.rmtree(checkpoint)
         return self.describe_checkpoint()
 
@@ -88,7 +89,5 @@ def forbid_repacking(model: "PreTrainedModel | PeftModel") -> None:
     bitsandbytes repacks them on CPUs with bf16 instructions when they first compute outside training, as samples for
     rewards and EVA do: rounded scales from there on, and a layout that DoRA, which reads the weights, takes for noise.
     """
-    module: Any  # bitsandbytes' classes have no type hints
-    for module in model.modules():
-        if type(module).__name__ == "Linear4bit":
-            module.support_avx512bf16_for_cpu = False
+    for layer in find_4bit_layers(model):
+        layer.support_avx512bf16_for_cpu = False

@@ -13,7 +13,7 @@ from mathlete.runs import Advance, write_atomically
 from mathlete.tune.adapters import AdapterFolder
 from mathlete.tune.curve import METRICS, Meter, read_curve
 from mathlete.tune.divergence import require_calm, require_finite
-from mathlete.tune.ranks import is_first_rank, wait_for_all_ranks
+from mathlete.tune.ranks import Ranks
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,8 +26,8 @@ class TrainingCallback(TrainerCallback):
 
     def __init__(self, adapter: AdapterFolder, *, meter: Meter, advance: Advance) -> None:
         """Write into the adapter's folder, and report progress to `advance`."""
-        self._adapter, self._meter, self._advance = adapter, meter, advance
-        self._board = _open_board(adapter.path / _BOARD_FOLDER) if is_first_rank() else None
+        self._adapter, self._meter, self._advance, self._ranks = adapter, meter, advance, Ranks.launched()
+        self._board = _open_board(adapter.path / _BOARD_FOLDER) if self._ranks.is_first else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -61,7 +61,7 @@ class TrainingCallback(TrainerCallback):
         if is_point:
             # Into the trainer's own history, for that is what a checkpoint saves.
             history[-1].update(asdict(self._meter.read(state.global_step, history[-1])))
-        if not is_first_rank():
+        if not self._ranks.is_first:
             return
         curve = read_curve(history)
         lines = "".join(json.dumps(point.to_json()) + "\n" for point in curve)
@@ -75,8 +75,8 @@ class TrainingCallback(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Mark the checkpoint."""
-        wait_for_all_ranks()  # each writes a part of it
-        if is_first_rank():
+        self._ranks.wait_for_all()  # each writes a part of it
+        if self._ranks.is_first:
             self._adapter.mark_complete(state.global_step)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:

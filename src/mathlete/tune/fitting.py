@@ -1,14 +1,15 @@
-"""Making training fit a device: fewer rows a pass, activation checkpointing, or a refusal that names what would fit."""
+"""Make training fit a device: fewer rows a pass, activation checkpointing, or a refusal that names what would fit."""
 
 from dataclasses import replace
 
 from mathlete.errors import UserError, nearest
 from mathlete.models import GPUS, Device, ModelSource, Shape
 from mathlete.tune.plan import Plan, to_gib
-from mathlete.tune.ranks import Ranks, broadcast_from_first_rank, world_size
+from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
 
-NO_RANKS = Ranks()
+_ALONE = Ranks()
+"""One process, without a launcher."""
 
 
 def plan_training(
@@ -28,27 +29,26 @@ def plan_training(
     Raises:
         UserError: the GPU is not in the table, or the model's config can't be read.
     """
-    device = GPUS[_known(gpu)] if gpu else _this_device(free=not split)
+    device = _find_gpu(gpu) if gpu else _this_device(free=not split)
     shape, ranks = Shape.of(source), Ranks.launched()
     if split and not recipe.spec.grouped:
-        # Devices of several processes may differ; all must take the same steps.
-        recipe = broadcast_from_first_rank(split_to_fit(recipe, shape, device=device, longest=longest, ranks=ranks))
+        recipe = split_to_fit(recipe, shape, device=device, longest=longest, ranks=ranks)
     return make_plan(shape, device=device, recipe=recipe, longest=longest, ranks=ranks)
 
 
-def _known(gpu: str) -> str:
-    if gpu not in GPUS:
-        raise UserError("--device must be a known one", value=repr(gpu), cure=nearest(gpu, [*GPUS]))
-    return gpu
+def _find_gpu(name: str) -> Device:
+    if name not in GPUS:
+        raise UserError("--device must be in the table of GPUs", value=repr(name), cure=nearest(name, [*GPUS]))
+    return GPUS[name]
 
 
 def _this_device(*, free: bool) -> Device:
     device = Device.current(free=free)
     # The processes of a training have a GPU each, but share the main memory.
-    return replace(device, memory=device.memory // world_size()) if device.capability is None else device
+    return replace(device, memory=device.memory // Ranks.launched().size) if device.capability is None else device
 
 
-def make_plan(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ranks: Ranks = NO_RANKS) -> Plan:
+def make_plan(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ranks: Ranks = _ALONE) -> Plan:
     """Plan with activation checkpointing as the settings say, or for `auto` only where it would not fit otherwise."""
     checkpointing = recipe.tune.checkpointing in ("on", "offload")
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing, ranks=ranks)
@@ -57,7 +57,7 @@ def make_plan(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ran
     return plan
 
 
-def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int, ranks: Ranks = NO_RANKS) -> Recipe:
+def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int, ranks: Ranks = _ALONE) -> Recipe:
     """Return the recipe with as many rows a pass as the device has room for, at most its own, and as many rows a step.
 
     A pass of one long row leaves a large GPU waiting for the CPU (bench/train.py). Where nothing fits, the recipe stays

@@ -1,4 +1,4 @@
-"""The one table of training methods: what is trained and how, what peft makes of it, what memory it needs.
+"""The one table of training methods: what is trained, from what it learns, its peft configuration, its memory.
 
 Most methods differ from `lora` in a few fields only; a new one is one more entry of `METHODS`.
 
@@ -136,7 +136,7 @@ class Method:
     recomputable: bool = True
     """Whether activations can be computed twice."""
     wants_wrong_traces: bool = False
-    """Whether it also reads the traces that the format step found wrong."""
+    """Whether it also reads the traces that the format step dropped as wrong."""
     grouped: bool = False
     """Whether a batch holds groups of `--grpo.generations` samples."""
 

@@ -8,7 +8,7 @@ tests count the saved tensors of real models against this. Not covered: fragment
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ class Plan:
     """Tokens of the longest row."""
     checkpointing: bool
     """Whether a block's activations are computed again in the backward pass instead of kept."""
-    ranks: Ranks = Ranks()  # noqa: RUF009 - frozen
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def lora(self) -> Lora:

@@ -2,6 +2,9 @@
 
 Started by `accelerate launch`; each process has one device. They agree over a gloo group of their own, whose timeout is
 that of the longest step, so that no device is kept busy by waiting.
+
+>>> Ranks.launched({"WORLD_SIZE": "4", "RANK": "1"}).is_first
+False
 """
 
 import os
@@ -24,32 +27,93 @@ _TIMEOUT = timedelta(days=7)
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The processes of a training, each with one device."""
+    """The processes of a training, each with one device, as this one sees them."""
 
     size: int = 1
     """How many share the rows of a pass."""
+    index: int = 0
+    """Which of them this is."""
     sharded: bool = False
     """Whether they share the model's weights too (FSDP)."""
 
     @classmethod
-    def launched(cls) -> "Ranks":
-        """Return what the launcher started."""
-        return cls(size=world_size(), sharded=is_sharded())
+    def launched(cls, environment: Mapping[str, str] = os.environ) -> "Ranks":
+        """Return what the launcher started; without one, this process alone."""
+        size, index = (int(environment.get(name, least)) for name, least in (("WORLD_SIZE", 1), ("RANK", 0)))
+        return cls(size=size, index=index, sharded=is_sharded(environment))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes files and prints."""
+        return self.index == 0
 
     @property
     def shards(self) -> int:
         """Devices over which the weights are spread."""
         return self.size if self.sharded else 1
 
+    def split_rows(self, batch: int) -> int:
+        """Return the rows of a forward pass in each process, so that a step has the rows it would have in one.
 
-def world_size(environment: Mapping[str, str] = os.environ) -> int:
-    """Return the number of processes of this training, as the launcher says; 1 without one."""
-    return int(environment.get("WORLD_SIZE", 1))
+        Raises:
+            UserError: the batch can't be split evenly.
+        """
+        if batch % self.size:
+            cure = f"use --tune.batch {-(-batch // self.size) * self.size}, or another number of processes"
+            raise UserError(f"--tune.batch must be a multiple of the {self.size} processes", value=batch, cure=cure)
+        return batch // self.size
+
+    def broadcast_from_first(self, value: T) -> T:
+        """Return the first process's value in each process; all must call this."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=_group())
+        return box[0]
+
+    def wait_for_all(self) -> None:
+        """Return when all processes have called this."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.barrier(group=_group())
+
+    def call_others(self) -> None:
+        """Let the processes that wait in `follow_first` do their work once; for the first process."""
+        self.broadcast_from_first(True)
+
+    def follow_first(self, work: Callable[[], object]) -> None:
+        """Do the work as often as the first process calls for it, until it dismisses; for all other processes."""
+        while self.broadcast_from_first(False):
+            work()
+        self._leave()
+
+    def dismiss_others(self) -> None:
+        """End the processes that wait in `follow_first`; for the first process, when nothing is left to do."""
+        self.broadcast_from_first(False)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Leave the process group; a process that exits without may abort."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            if dist.is_initialized():
+                self.wait_for_all()
+                dist.destroy_process_group()
 
 
-def is_first_rank(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is the one that writes files and prints."""
-    return int(environment.get("RANK", 0)) == 0
+@cache
+def _group() -> "ProcessGroup":
+    import torch.distributed as dist
+    from accelerate import PartialState
+
+    # The trainer takes this state over, and its timeout.
+    PartialState(timeout=_TIMEOUT, cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
+    group: ProcessGroup = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+    return group
 
 
 def require_launcher(method: str, *, devices: int | None = None, environment: Mapping[str, str] = os.environ) -> None:
@@ -75,74 +139,3 @@ def require_launcher(method: str, *, devices: int | None = None, environment: Ma
             '"$(python -m train launch-config ddp)" -m train math … (docs/fleets.md)',
         )
     require_shardable(method, environment)
-
-
-def rows_per_rank(batch: int) -> int:
-    """Return the rows of a forward pass in each process, so that a step has the rows it would have in one.
-
-    Raises:
-        UserError: the batch can't be split evenly.
-    """
-    size = world_size()
-    if batch % size:
-        cure = f"use --tune.batch {-(-batch // size) * size}, or another number of processes"
-        raise UserError(f"--tune.batch must be a multiple of the {size} processes", value=batch, cure=cure)
-    return batch // size
-
-
-@cache
-def _group() -> "ProcessGroup":
-    import torch.distributed as dist
-    from accelerate import PartialState
-
-    # The trainer takes this state over, and its timeout.
-    PartialState(timeout=_TIMEOUT, cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
-    group: ProcessGroup = dist.new_group(backend="gloo", timeout=_TIMEOUT)
-    return group
-
-
-def broadcast_from_first_rank(value: T) -> T:
-    """Return the first process's value in each process; all must call this."""
-    if world_size() == 1:
-        return value
-    import torch.distributed as dist
-
-    box = [value]
-    dist.broadcast_object_list(box, src=0, group=_group())
-    return box[0]
-
-
-def wait_for_all_ranks() -> None:
-    """Return when all processes have called this."""
-    if world_size() > 1:
-        import torch.distributed as dist
-
-        dist.barrier(group=_group())
-
-
-def call_other_ranks() -> None:
-    """Let the processes that wait in `follow_first_rank` do their work once; for the first process."""
-    broadcast_from_first_rank(True)
-
-
-def follow_first_rank(work: Callable[[], object]) -> None:
-    """Do the work as often as the first process calls for it, until it ends; for all other processes."""
-    while broadcast_from_first_rank(False):
-        work()
-    _leave()
-
-
-def dismiss_other_ranks() -> None:
-    """End the processes that wait in `follow_first_rank`; for the first process, when nothing is left to do."""
-    broadcast_from_first_rank(False)
-    _leave()
-
-
-def _leave() -> None:
-    """Leave the process group; a process that exits without may abort."""
-    if world_size() > 1:
-        import torch.distributed as dist
-
-        if dist.is_initialized():
-            wait_for_all_ranks()
-            dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""All that makes one adapter another, beside model, rows and seed."""
+"""What decides, with model, rows and seed, which adapter a training gives."""
 
 from dataclasses import dataclass, field, replace
 

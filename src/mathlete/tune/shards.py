@@ -5,7 +5,7 @@ the same first weights, which each process draws from the same seed, and sums of
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from mathlete.tune.methods import METHODS
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 _SHARD_FOLDER = "pytorch_model_fsdp_0"
@@ -43,7 +44,7 @@ def require_shardable(method: str, environment: Mapping[str, str] = os.environ) 
         raise UserError(
             rule,
             value="one process",
-            cure="start it with `accelerate launch --num_processes 2` or more, or with no launcher",
+            cure="use `accelerate launch --num_processes 2` or more, or no launcher",
         )
     if environment.get("FSDP_VERSION") != "2":
         cure = 'use the configuration that ships: --config_file "$(python -m train launch-config fsdp)"'
@@ -66,6 +67,11 @@ def require_same_sharding(checkpoint: Path) -> None:
         )
 
 
+def find_4bit_layers(model: "nn.Module") -> "Iterator[Any]":
+    """Yield bitsandbytes' 4-bit linear layers, whose classes have no type hints."""
+    return (module for module in model.modules() if type(module).__name__ == "Linear4bit")
+
+
 def make_shardable(model: "PreTrainedModel") -> "PreTrainedModel":
     """Return the model with the bytes of its 4-bit weights viewed as numbers of the computing dtype, none changed.
 
@@ -74,12 +80,9 @@ def make_shardable(model: "PreTrainedModel") -> "PreTrainedModel":
     `bnb_4bit_quant_storage`, but also for models whose files are 4-bit.
     """
     dtype = Device.current().torch_dtype
-    module: Any  # bitsandbytes' classes have no type hints
-    for module in model.modules():
-        if type(module).__name__ == "Linear4bit":
-            weight = module.weight
-            weight.data = weight.data.view(-1).view(dtype).view(-1, 1)
-            weight.quant_storage = module.quant_storage = dtype
+    for layer in find_4bit_layers(model):
+        layer.weight.data = layer.weight.data.view(-1).view(dtype).view(-1, 1)
+        layer.weight.quant_storage = layer.quant_storage = dtype
     return model
 
 
@@ -104,7 +107,7 @@ def sum_in_fp32(trainer: "Trainer") -> None:
         )
 
 
-def gather_state(model: "torch.nn.Module") -> "dict[str, torch.Tensor]":
+def gather_state(model: "nn.Module") -> "dict[str, torch.Tensor]":
     """Return the trained weights, gathered in the first process's memory; all must call it. Empty in the others."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -115,7 +118,7 @@ def gather_state(model: "torch.nn.Module") -> "dict[str, torch.Tensor]":
     return {name: weight for name, weight in state.items() if name not in tied}
 
 
-def describe_shards(model: "torch.nn.Module") -> str:
+def describe_shards(model: "nn.Module") -> str:
     """Say in a line how much of the model's weights this process holds."""
     from torch.distributed.tensor import DTensor
 

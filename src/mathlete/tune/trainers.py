@@ -13,9 +13,8 @@ from mathlete.rows import RowFiles
 from mathlete.tune.fitting import plan_training, require_room
 from mathlete.tune.objectives import Task, TrainingData
 from mathlete.tune.plan import Plan
-from mathlete.tune.ranks import rows_per_rank
 from mathlete.tune.recipe import Recipe
-from mathlete.tune.shards import is_sharded, shard_on_cpus, sum_in_fp32
+from mathlete.tune.shards import shard_on_cpus, sum_in_fp32
 from mathlete.tune.start import load_base, set_first_weights
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def prepare_trainer(
         **options,
     )
     trainer.remove_callback(PrinterCallback)
-    if is_sharded():
+    if plan.ranks.sharded:
         sum_in_fp32(trainer)
     lengths = [task.lengths[index] for index in order]
     ready = ReadyTrainer(trainer=trainer, plan=plan, steps=steps, lengths=lengths, figures=task.figures)
@@ -150,7 +149,7 @@ def _arguments(
     shared: dict[str, Any] = {
         "output_dir": str(adapter),
         "max_steps": steps,
-        "per_device_train_batch_size": rows_per_rank(tune.batch),
+        "per_device_train_batch_size": plan.ranks.split_rows(tune.batch),
         "gradient_accumulation_steps": tune.accumulate,
         "learning_rate": tune.rate,
         "lr_scheduler_type": "cosine",

@@ -15,9 +15,9 @@ from mathlete.tune.adapters import ADAPTER_CONFIG, AdapterFolder
 from mathlete.tune.curve import METRICS, Meter, read_curve
 from mathlete.tune.divergence import explain_full_memory_or_disk
 from mathlete.tune.plan import to_gib
-from mathlete.tune.ranks import broadcast_from_first_rank, call_other_ranks, is_first_rank, wait_for_all_ranks
+from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
-from mathlete.tune.shards import describe_shards, gather_state, is_sharded, require_same_sharding
+from mathlete.tune.shards import describe_shards, gather_state, require_same_sharding
 from mathlete.tune.tracking import log_to_trackio
 from mathlete.tune.trainers import ReadyTrainer, prepare_trainer
 
@@ -42,16 +42,16 @@ def train_adapter(
 ) -> dict[str, object]:
     """Train into the folder `adapter`, or go on from its last complete checkpoint; return the figures.
 
-    The first process calls for the others, which wait in `ranks.follow_first_rank`; they call this too.
+    The first process calls for the others, which wait in `Ranks.follow_first`; they call this too.
 
     Raises:
         UserError: the model can't be loaded, memory or disk have no room, or the rows do not suit the method.
     """
     from mathlete.tune.callback import TrainingCallback
 
-    if is_first_rank():
-        call_other_ranks()
-    folder = AdapterFolder(adapter)
+    ranks, folder = Ranks.launched(), AdapterFolder(adapter)
+    if ranks.is_first:
+        ranks.call_others()
     training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
     # Record sizes now: FSDP replaces these parameters by shards.
     trained = [(weight.numel(), weight.dtype) for weight in training.model.parameters() if weight.requires_grad]
@@ -61,16 +61,16 @@ def train_adapter(
     meter = Meter(training.lengths, rows=recipe.tune.step_rows)
     training.trainer.add_callback(TrainingCallback(folder, meter=meter, advance=advance))
     # Only the first process looks: it deletes half-written checkpoints.
-    checkpoint = broadcast_from_first_rank(folder.last_checkpoint() if is_first_rank() else None)
+    checkpoint = ranks.broadcast_from_first(folder.last_checkpoint() if ranks.is_first else None)
     if checkpoint is not None:
         require_same_sharding(checkpoint)
         say(f"going on from {checkpoint.name}")
     with explain_full_memory_or_disk(folder.describe_checkpoint):
         training.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if is_sharded():
+    if ranks.sharded:
         say(describe_shards(training.model))
-    _save(training.trainer, folder)
-    if is_first_rank():
+    _save(training.trainer, folder, ranks=ranks)
+    if ranks.is_first:
         say(log_to_trackio(adapter / METRICS, name=adapter.resolve().parent.name))
     measured = _measure_peak(training, say=say)
     curve = read_curve(training.trainer.state.log_history)
@@ -100,15 +100,15 @@ def _measure_peak(training: ReadyTrainer, *, say: "Callable[[str], None]") -> in
     return measured
 
 
-def _save(trainer: "Trainer", folder: AdapterFolder) -> None:
+def _save(trainer: "Trainer", folder: AdapterFolder, *, ranks: Ranks) -> None:
     """Write what was trained, in peft's or transformers' own files; by the first process, gathered from all."""
     trained: Any = trainer.model
     model: Any = trainer.accelerator.unwrap_model(trained)
-    gathered = {"state_dict": gather_state(trained)} if is_sharded() else {}
-    if is_first_rank():
+    gathered = {"state_dict": gather_state(trained)} if ranks.sharded else {}
+    if ranks.is_first:
         model.save_pretrained(folder.path, **gathered)
         _sort_sets(folder.path / ADAPTER_CONFIG)
-    wait_for_all_ranks()
+    ranks.wait_for_all()
 
 
 def _sort_sets(config_file: Path) -> None:
