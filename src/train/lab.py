@@ -31,7 +31,7 @@ class LabSettings:
 
 
 def quantize_lab(settings: LabSettings) -> dict[str, object]:
-    """Measures the schemes, or reads what was measured before; returns the figures."""
+    """Measure the schemes, or reads what was measured before; return the figures."""
     from mathlete.command import progress
     from mathlete.export.lab import LabFigures, build_lab_table, list_schemes, measure_schemes, write_lab
     from mathlete.models import find_model

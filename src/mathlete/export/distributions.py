@@ -20,7 +20,7 @@ _REFERENCE_BYTES = 2**30
 
 
 def load_heldout_rows(data: Path) -> "Dataset":
-    """Loads the rows that were kept from training."""
+    """Load the rows that were kept from training."""
     import datasets
 
     rows: Dataset = datasets.load_from_disk(RowFiles(data).heldout)
@@ -28,7 +28,7 @@ def load_heldout_rows(data: Path) -> "Dataset":
 
 
 def log_probabilities(model: "PreTrainedModel", rows: "Dataset") -> "Tensor":
-    """Log-probabilities of the next token, (tokens, vocabulary), at the positions that predict completion tokens.
+    """Return next-token log-probabilities, (tokens, vocabulary), at the positions that predict completion tokens.
 
     All of them, or evenly spaced ones where all would need more than a GiB.
     """
@@ -38,14 +38,16 @@ def log_probabilities(model: "PreTrainedModel", rows: "Dataset") -> "Tensor":
     vocabulary = int(model.config.get_text_config().vocab_size)
     with torch.inference_mode():
         for tokens, positions in completion_positions(rows, vocabulary=vocabulary):
-            ids, places = torch.tensor([tokens], device=model.device), torch.tensor(positions, device=model.device)
-            logits = model(input_ids=ids, logits_to_keep=places, use_cache=False).logits[0]
+            ids = torch.tensor([tokens], device=model.device)
+            # Logits at the looked-at positions only: those of a whole long row would be the largest tensor of all.
+            kept = torch.tensor(positions, device=model.device)
+            logits = model(input_ids=ids, logits_to_keep=kept, use_cache=False).logits[0]
             parts.append(torch.log_softmax(logits.float(), dim=-1).cpu())
     return torch.cat(parts)
 
 
 def completion_positions(rows: "Dataset", *, vocabulary: int) -> Iterator[tuple[list[int], range]]:
-    """Yields (token ids, positions whose next token is looked at) of each row that has any."""
+    """Yield (token ids, positions whose next token is looked at) of each row that has any."""
     total = sum(len(ids) for ids in rows["input_ids"]) - sum(rows["prompt_tokens"])
     # Every n-th completion token of all rows, so that the fp32 log-probabilities (4 bytes) fit.
     every = -(-total * vocabulary * 4 // _REFERENCE_BYTES)
@@ -62,7 +64,7 @@ def completion_positions(rows: "Dataset", *, vocabulary: int) -> Iterator[tuple[
 
 
 def row_losses(log_probs: "Tensor", rows: "Dataset") -> list[float]:
-    """The mean loss of each row, nats a token, by its log-probabilities (tokens, vocabulary)."""
+    """Return the mean loss of each row, nats a token, by its log-probabilities (tokens, vocabulary)."""
     import torch
 
     losses, start = [], 0
@@ -75,12 +77,12 @@ def row_losses(log_probs: "Tensor", rows: "Dataset") -> list[float]:
 
 
 def top1_agreement(reference: "Tensor", other: "Tensor") -> float:
-    """Share of tokens with the same likeliest next token, by log-probabilities (tokens, vocabulary)."""
+    """Return the share of tokens with the same likeliest next token, by log-probabilities (tokens, vocabulary)."""
     return float((reference.argmax(1) == other.argmax(1)).double().mean())
 
 
 def kl_divergence(reference: "Tensor", other: "Tensor") -> float:
-    """KL(reference || other) in nats a token, by log-probabilities (tokens, vocabulary).
+    """Return KL(reference || other) in nats a token, by log-probabilities (tokens, vocabulary).
 
     >>> import torch
     >>> half = torch.tensor([[0.5, 0.5]]).log()

@@ -49,7 +49,7 @@ def measure_effect(
     advance: Advance,
     say: Callable[[str], None],
 ) -> dict[str, object]:
-    """Writes the greedy answers of base and trained model and what the tuning changed; returns the main figures.
+    """Write the greedy answers of base and trained model and what the tuning changed; return the main figures.
 
     Raises:
         UserError: it cost more of the general problems than it may, or they can't be read.
@@ -101,7 +101,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _hops(heldout: Heldout, before: _Measured, after: _Measured, *, sizes: tuple[int, int]) -> tuple[Hop, Hop]:
-    """The base's and the trained model's hops; `sizes` are bytes of the base's files and of what was trained."""
+    """Return the base's and the trained model's hops; `sizes`: bytes of the base's files and of what was trained."""
     trained = after.log_probs[0]
     reference = Reference(heldout=heldout, log_probabilities=trained, answers=after.answers[0])
 
@@ -120,7 +120,7 @@ def _hops(heldout: Heldout, before: _Measured, after: _Measured, *, sizes: tuple
 
 
 def _change(heldout: Heldout, before: _Measured, after: _Measured, *, index: int, source: str | None) -> TuningChange:
-    """Loss and accuracy before and after on the set of this index, and their paired changes with 95% intervals."""
+    """Return loss and accuracy before and after on the set of this index, and their paired changes."""
     losses = [row_losses(model.log_probs[index], heldout.rows) for model in (before, after)]
     greedy = compare_greedy(heldout.problems, before=before.answers[index], after=after.answers[index])
     old, new = (sum(some) / len(some) for some in losses)
@@ -135,7 +135,7 @@ def _change(heldout: Heldout, before: _Measured, after: _Measured, *, index: int
 
 
 def describe_effect(figures: EffectFigures) -> str:
-    """What the training changed, a line for each set of problems."""
+    """Describe what the training changed, a line for each set of problems."""
     lines = [_describe(figures.heldout, f"{figures.heldout.problems} held-out problems")]
     if figures.general is None:
         lines.append("forgetting: not measured; --forgetting.source SOURCE measures it (gsm8k, a file, …)")
@@ -153,7 +153,7 @@ def _describe(change: TuningChange, problems: str) -> str:
 
 
 def _load_general(forgetting: Forgetting, heldout: Heldout, *, mirror: Path | None, seed: int) -> Heldout | None:
-    """The general problems as rows of the same prompts; None where no source of them is named."""
+    """Load the general problems as rows of the same prompts; None where no source of them is named."""
     if forgetting.source is None:
         return None
     traced = load_general_problems(forgetting.source, count=forgetting.problems, mirror=mirror, seed=seed)
@@ -162,7 +162,7 @@ def _load_general(forgetting: Forgetting, heldout: Heldout, *, mirror: Path | No
 
 
 def load_general_problems(source: str, *, count: int, mirror: Path | None, seed: int) -> list[TracedProblem]:
-    """Reads the first problems of the source, each with one trace.
+    """Read the first problems of the source, each with one trace.
 
     Raises:
         UserError: the source can't be read, or has no problem.
@@ -176,7 +176,7 @@ def load_general_problems(source: str, *, count: int, mirror: Path | None, seed:
 
 
 def rows_of_traces(traced: Sequence[TracedProblem], prompts: PromptFormat) -> "Dataset":
-    """Rows of problems with their traces, with the columns of a run's held-out rows."""
+    """Return problems with their traces as rows with the columns of a run's held-out rows."""
     import datasets
 
     rows = []
@@ -189,7 +189,7 @@ def rows_of_traces(traced: Sequence[TracedProblem], prompts: PromptFormat) -> "D
 
 
 def read_effect(folder: Path) -> tuple[EffectFigures, Answers]:
-    """(figures, the trained model's greedy answers) of an effect step's folder."""
+    """Read (figures, the trained model's greedy answers) of an effect step's folder."""
     answers = read_json(folder / ANSWERS)["trained"]
     assert isinstance(answers, dict)
     return EffectFigures.read(folder), answers

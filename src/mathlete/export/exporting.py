@@ -30,7 +30,7 @@ def export_model(
     advance: Advance,
     show: Callable[[Sequence[Hop], int], None],
 ) -> dict[str, object]:
-    """Writes the folder of a format, and what the hops to it cost as `survival.json`; returns the main figures.
+    """Write the folder of a format, and what the hops to it cost as `survival.json`; return the main figures.
 
     `show` is given the hops, the first ones too for int8, and the number of held-out tokens, before any limit is kept.
 
@@ -68,7 +68,7 @@ def export_model(
 def _measure_hops(
     output: Path, export_format: ExportFormat, *, merged: Path, reference: Reference, formats: Export
 ) -> Iterator[Hop]:
-    """Yields the merged model's hop once a run, with its default format, then those of the export itself."""
+    """Yield the merged model's hop once a run, with its default format, then those of the export itself."""
     if export_format.name == DEFAULT_FORMAT:
         source = ModelSource(name="merged", location=str(merged))
         yield reference.measure("merged", lambda: load_model(source), size=source.weight_bytes)

@@ -18,7 +18,7 @@ Answers = dict[str, str | None]
 
 
 def list_problems(rows: "Dataset") -> list[Problem]:
-    """The problems of rows, each once."""
+    """Return the problems of rows, each once."""
     columns = zip(rows["problem_id"], rows["statement"], rows["gold"], strict=True)
     return list({name: Problem(id=name, statement=text, gold=gold) for name, text, gold in columns}.values())
 
@@ -26,7 +26,7 @@ def list_problems(rows: "Dataset") -> list[Problem]:
 def draw_greedy_answers(
     model: "PreTrainedModel", *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
 ) -> Answers:
-    """{problem id: greedy answer}; None where the completion has none. The model cannot be used afterwards.
+    """Draw {problem id: greedy answer}, None where the completion has none. The model cannot be used afterwards.
 
     The same model gives the same answers every time: which rows are decoded together follows from the problems alone.
     """
@@ -58,7 +58,7 @@ class GreedyComparison:
 def compare_greedy(
     problems: Sequence[Problem], *, before: Mapping[str, str | None], after: Mapping[str, str | None]
 ) -> GreedyComparison:
-    """Counts the unchanged and the right answers."""
+    """Count the unchanged and the right answers."""
     pairs = [(before[problem.id], after[problem.id]) for problem in problems]
     right = [
         [float(_is_same(answers[problem.id], problem.gold)) for problem in problems] for answers in (before, after)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def measure_layers(
     tuned: TunedModel, *, merged: Path, export: Path, export_format: ExportFormat
 ) -> tuple[LayerCost, ...]:
-    """What an export costs each layer that was trained, in the order of the model's layers."""
+    """Measure what an export costs each layer that was trained, in the order of the model's layers."""
     merged_weights, exported_weights = dense_weights(merged), export_format.weights(export)
     costs = []
     for layer, before in _trained_on(tuned.source, dense=tuned.base == "original" or not tuned.is_adapter):
         after = merged_weights(layer)
         change, noise = after - before, exported_weights(layer) - after
-        # Rounding to 16 bits moves an untrained layer too, by less than any training.
+        # A layer that was not trained has no change that could be lost; rounding to 16 bits counts as a small one.
         if (size := float(change.norm())) > 0:
             scale = float(after.norm())
             # <Q - W, M - W> = |M - W|² + <Q - M, M - W>, and the latter loses fewer digits.
@@ -33,7 +33,7 @@ def measure_layers(
 
 
 def _trained_on(source: ModelSource, *, dense: bool) -> "Iterator[tuple[str, Tensor]]":
-    """Yields (name, fp32 weights) of the base's linear layers, but the output's, as the training met them."""
+    """Yield (name, fp32 weights) of the base's linear layers, but the output's, as the training met them."""
     from bitsandbytes.functional import dequantize_4bit
     from torch.nn import Linear
 

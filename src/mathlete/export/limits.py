@@ -7,7 +7,7 @@ from mathlete.export.settings import Forgetting, Survival
 
 
 def require_kept(general: TuningChange, limits: Forgetting) -> None:
-    """Checks what the tuning cost of the general problems; a cost counts where its 95% interval leaves out 0.
+    """Check what the tuning cost of the general problems; a cost counts where its 95% interval leaves out 0.
 
     Raises:
         UserError: accuracy fell, or the loss rose, by more than it may.
@@ -30,7 +30,7 @@ def _forgot(general: TuningChange, most: str, flag: str, value: str) -> UserErro
 
 
 def require_survival(hop: Hop, limits: Survival) -> None:
-    """Checks a hop's figures against their limits.
+    """Check a hop's figures against their limits.
 
     Raises:
         UserError: the first that is out of its limit.
@@ -47,7 +47,7 @@ def require_survival(hop: Hop, limits: Survival) -> None:
 
 
 def require_kl(hop: str, kl: float, limits: Survival) -> None:
-    """Raises UserError where a hop's KL is above its limit: the merge's, or that of 8 bits."""
+    """Raise UserError where a hop's KL is above its limit: the merge's, or that of 8 bits."""
     limit, flag = (limits.kl_merged, "kl-merged") if hop == "merged" else (limits.kl_int8, "kl-int8")
     if not kl <= limit:  # a KL that is no number is a breach too
         raise UserError(

@@ -33,7 +33,7 @@ def merge_adapter(
     advance: Advance,
     say: Callable[[str], None],
 ) -> dict[str, object]:
-    """Writes the merged model's folder, in the first 16-bit type that keeps the KL limit; returns the figures.
+    """Write the merged model's folder, in the first 16-bit type that keeps the KL limit; return the figures.
 
     Where the model's original weights are at hand, the other base is measured too, and the better one named.
 
@@ -69,7 +69,7 @@ def merge_adapter(
 
 
 def _measure_other_base(tuned: TunedModel, *, rows: "Dataset", dtype: "torch.dtype") -> "dict[MergeBase, torch.Tensor]":
-    """The distributions of the merge into the other base; none where only one base is at hand."""
+    """Measure the distributions of the merge into the other base; empty where only one base is at hand."""
     if tuned.source.is_quantized() or not tuned.is_adapter:
         return {}
     other: MergeBase = "original" if tuned.base == "dequant" else "dequant"
@@ -81,7 +81,7 @@ def _measure_other_base(tuned: TunedModel, *, rows: "Dataset", dtype: "torch.dty
 def compare_bases(
     log_probs: "Mapping[MergeBase, torch.Tensor]", *, reference: "torch.Tensor", rows: "Dataset"
 ) -> BaseComparison:
-    """Both bases' distance from the trained model and loss on held-out rows, and the one to be proposed.
+    """Compare both bases' distance from the trained model and loss on held-out rows, and propose one.
 
     That is the one of lower loss, where the paired 95% interval of the difference leaves out 0; else the nearer one.
     """
@@ -97,7 +97,7 @@ def compare_bases(
 
 
 def describe_bases(comparison: BaseComparison, *, chosen: MergeBase) -> str:
-    """Both bases in a line, and which is better."""
+    """Describe both bases in a line, and which is better."""
     both = "; ".join(
         f"{base} KL {figures.kl:.1e}, held-out loss {figures.loss:.4f}" for base, figures in comparison.bases.items()
     )
@@ -110,7 +110,7 @@ def describe_bases(comparison: BaseComparison, *, chosen: MergeBase) -> str:
 
 
 def _storage_types() -> "list[torch.dtype]":
-    """16-bit types to save in, first choice first: what the GPU computes in, or on a CPU the finer one."""
+    """Return the 16-bit types to save in, first choice first: what the GPU computes in; on a CPU the finer one."""
     import torch
 
     dtype = Device.current().torch_dtype
@@ -122,7 +122,7 @@ def _name(dtype: "torch.dtype") -> str:
 
 
 def _save_merged(merged: Path, tuned: TunedModel, *, dtype: "torch.dtype") -> int:
-    """Merges and writes the model's folder; returns its number of parameters."""
+    """Merge and write the model's folder; return its number of parameters."""
     source = tuned.source
     model: Any = _merge(tuned)
     parameters = int(model.num_parameters())
@@ -139,7 +139,7 @@ def _save_merged(merged: Path, tuned: TunedModel, *, dtype: "torch.dtype") -> in
 
 
 def _merge(tuned: TunedModel) -> "PreTrainedModel":
-    """The model with the adapter within its weights, or with all its weights as they were trained."""
+    """Return the model with the adapter in its weights, or with all its weights as they were trained."""
     from peft import PeftModel
 
     if not tuned.is_adapter:

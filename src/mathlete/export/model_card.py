@@ -21,7 +21,7 @@ def write_card(
     made_of: Mapping[str, Path],
     figures: Mapping[str, object],
 ) -> None:
-    """Writes README.md; the files it names and hashes are those that are there already.
+    """Write README.md; the files it names and hashes are those that are there already.
 
     Args:
         folder: the export's.
@@ -48,7 +48,7 @@ def write_card(
         "",
         "## Made of",
         f"- base: {base}" + (f"@{source.revision}" if source.revision else ""),
-        *(f"- {step}: {_lineage(place)}" for step, place in made_of.items()),
+        *(f"- {step}: {_lineage(step_folder)}" for step, step_folder in made_of.items()),
         "",
         "## What it cost",
         "Against the model as it was trained, on held-out rows:",
@@ -64,7 +64,7 @@ def write_card(
 
 
 def _lineage(folder: Path) -> str:
-    """A step's own figures and the key of its inputs and settings."""
+    """Return a step's own figures and the key of its inputs and settings."""
     if not (folder / MANIFEST).is_file():
         return "not made by a run"
     manifest: dict[str, Any] = read_json(folder / MANIFEST)

@@ -31,16 +31,16 @@ class Heldout:
 
     @staticmethod
     def load(data: Path, *, source: ModelSource, max_tokens: int) -> "Heldout":
-        """Loads the held-out rows of a run's data folder."""
+        """Load the held-out rows of a run's data folder."""
         return Heldout(rows=load_heldout_rows(data), prompts=load_prompt_format(source), max_tokens=max_tokens)
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """Each once."""
+        """The problems of the rows, each once."""
         return list_problems(self.rows)
 
     def draw_answers(self, model: "PreTrainedModel") -> Answers:
-        """Draws the model's greedy answers; it can't be used afterwards."""
+        """Draw the model's greedy answers; it can't be used afterwards."""
         return draw_greedy_answers(model, prompts=self.prompts, problems=self.problems, max_tokens=self.max_tokens)
 
 
@@ -53,7 +53,7 @@ class Reference:
     answers: Answers
 
     def measure(self, name: str, load: "Callable[[], PreTrainedModel]", *, size: int) -> Hop:
-        """Loads a model of `size` bytes with transformers, and measures it against the trained one."""
+        """Load a model of `size` bytes with transformers, and measure it against the trained one."""
         started = time.monotonic()
         model = load()
         log_probs = log_probabilities(model, self.heldout.rows)
@@ -76,7 +76,7 @@ class Reference:
         kl: float | None = None,
         top1: float | None = None,
     ) -> Hop:
-        """The hop of a model that gave these answers, beside the trained model's."""
+        """Return the hop of a model that gave these answers, beside the trained model's."""
         greedy = compare_greedy(self.heldout.problems, before=self.answers, after=answers)
         return Hop(
             name=name,

@@ -26,7 +26,7 @@ _POSITIONS = 200
 def measure_served(
     folder: Path, *, export_format: ExportFormat, reference: Reference, engines: Sequence[ServingEngine]
 ) -> Iterator[Hop]:
-    """Yields the hop to the format's engine, where that is one of `engines` and is installed.
+    """Yield the hop to the format's engine, where that is one of `engines` and is installed.
 
     Raises:
         UserError: the engine can't load the export.
@@ -57,7 +57,7 @@ def _measure_llama_cpp(folder: Path, export_format: ExportFormat, reference: Ref
 
 
 def open_llama_server(file: Path, *, context: int) -> Any:
-    """llama.cpp in this process (untyped), with a KV cache for `context` tokens."""
+    """Open llama.cpp in this process (untyped), with a KV cache for `context` tokens."""
     import torch
     import xllamacpp
 
@@ -69,13 +69,13 @@ def open_llama_server(file: Path, *, context: int) -> Any:
 
 
 def _longest(heldout: Heldout) -> int:
-    """Tokens that an engine must have room for: the longest row, or the longest prompt with a whole completion."""
+    """Return the tokens that an engine must have room for: the longest row, or prompt with a whole completion."""
     prompts = max(heldout.rows["prompt_tokens"])
     return int(max(*map(len, heldout.rows["input_ids"]), prompts + heldout.max_tokens)) + 1
 
 
 def _next_tokens(server: Any, reference: Reference) -> Iterator[tuple[int, int]]:
-    """Yields (llama.cpp's likeliest next token, the trained model's) at evenly spaced positions of the rows."""
+    """Yield (llama.cpp's likeliest next token, the trained model's) at evenly spaced positions of the rows."""
     likeliest = reference.log_probabilities.argmax(1).tolist()
     every, number = -(-len(likeliest) // _POSITIONS), 0
     vocabulary = reference.log_probabilities.shape[1]
@@ -107,7 +107,7 @@ _ENGINES: dict[ServingEngine, Callable[[Path, ExportFormat, Reference], Hop]] = 
 
 
 def draw_answers(sampler: Continuing, heldout: Heldout) -> Answers:
-    """Draws an engine's greedy answers, all problems at once."""
+    """Draw an engine's greedy answers, all problems at once."""
     results: SimpleQueue[Sample | Exception] = SimpleQueue()
     config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=heldout.max_tokens)
     for problem in heldout.problems:

@@ -26,7 +26,7 @@ class Survival:
     """Cap on a greedy completion, tokens."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("survival.kl-merged", self.kl_merged, self.kl_merged > 0, "above 0"),
             ("survival.kl-int8", self.kl_int8, self.kl_int8 > 0, "above 0"),
@@ -49,7 +49,7 @@ class Forgetting:
     """Largest rise of the loss on their traces, nats a token, 0 or above; ignored where its 95% interval holds 0."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("forgetting.problems", self.problems, self.problems >= 1, "at least 1"),
             ("forgetting.accuracy", self.accuracy, 0 <= self.accuracy <= 1, "0 to 1"),
@@ -83,7 +83,7 @@ class Export:
         return [name for name in dict.fromkeys(self.formats) if name != DEFAULT_FORMAT]
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("export.formats", "none", bool(self.formats), "at least one format"),
             ("export.threshold", self.threshold, 0 <= self.threshold < math.inf, "0 or above"),

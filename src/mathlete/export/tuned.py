@@ -34,14 +34,14 @@ class TunedModel:
         return AdapterFolder(self.adapter).holds_adapter
 
     def load(self) -> "PreTrainedModel":
-        """Loads the model as it was trained, in eval mode: on its 4-bit base, before any merge."""
+        """Load the model as it was trained, in eval mode: on its 4-bit base, before any merge."""
         # Any: methods whose models are peft's own train no weights that could be merged, and never come here.
         loaded: Any = AdapterFolder(self.adapter).load(self.source)
         model: PreTrainedModel = loaded
         return model
 
     def reference(self, *, answers: Answers, max_tokens: int) -> Reference:
-        """Measures the model's distributions on the held-out rows; beside its greedy answers, the reference of hops."""
+        """Measure the model's distributions on the held-out rows; beside its greedy answers, the reference of hops."""
         heldout = Heldout.load(self.data, source=self.source, max_tokens=max_tokens)
         log_probs = log_probabilities(self.load(), heldout.rows)
         return Reference(heldout=heldout, log_probabilities=log_probs, answers=answers)

@@ -13,7 +13,7 @@ HEAD = ("", "engine", "KL", "top-1", "unchanged", "right", "change [95%]", "MiB"
 
 
 def survival_table(hops: Sequence[Hop], *, tokens: int) -> "Table":
-    """What each hop cost, a line each."""
+    """Return a table with a line for each hop."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -26,7 +26,7 @@ def survival_table(hops: Sequence[Hop], *, tokens: int) -> "Table":
 
 
 def hop_cells(hop: Hop) -> list[str]:
-    """A hop's figures as text.
+    """Return a hop's figures as text.
 
     >>> hop = Hop.from_json({
     ...     "hop": "int8", "engine": "transformers", "kl": 1e-5, "top1": 0.999, "problems": 200, "answered": 180,

@@ -23,7 +23,7 @@ class TrainRun:
     manifests: dict[str, dict[str, Any]]
     """Those of its finished steps, by folder."""
     format: FormatFigures | None
-    """What was read and what became of it; None before the format step is done."""
+    """What was read, kept and left out; None before the format step is done."""
     curve: list[dict[str, float]]
     """Points of step, loss, learning_rate and what else the method logs."""
     effect: EffectFigures | None
@@ -52,7 +52,7 @@ class TrainRun:
 
 
 def read_train_run(folder: Path) -> TrainRun:
-    """The run in a folder with the steps of `python -m train math`.
+    """Read the run in a folder with the steps of `python -m train math`.
 
     Raises:
         UserError: a file that is not what it must be.
@@ -77,7 +77,7 @@ def read_train_run(folder: Path) -> TrainRun:
 
 
 def is_train_run(folder: Path) -> bool:
-    """Whether the folder has a step of a training run."""
+    """Return whether the folder has a step of a training run."""
     return any((folder / step).is_dir() for step in STEPS)
 
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def write_w8a16(folder: Path, merged: Path, options: WriteOptions) -> None:
-    """Writes 8-bit weights, packed four to an int32, which a GPU unpacks as it multiplies."""
+    """Write 8-bit weights, packed four to an int32, which a GPU unpacks as it multiplies."""
     _write(folder, merged, dtype=options.dtype, kind="pack-quantized")
 
 
 def write_w8a8(folder: Path, merged: Path, options: WriteOptions) -> None:
-    """Writes 8-bit weights for a GPU that multiplies 8-bit integers."""
+    """Write 8-bit weights for a GPU that multiplies 8-bit integers."""
     _write(folder, merged, dtype=options.dtype, kind="int-quantized")
 
 
@@ -48,7 +48,7 @@ def _write(folder: Path, merged: Path, *, dtype: str, kind: Literal["pack-quanti
 
 
 def _config(activations: Any) -> Any:
-    """The library's configuration: 8-bit rows of every linear layer but the output's, activations as given."""
+    """Return the library's configuration: 8-bit rows of all linear layers but the output's, activations as given."""
     from compressed_tensors.quantization import (
         QuantizationArgs,
         QuantizationConfig,
@@ -64,7 +64,7 @@ def _config(activations: Any) -> Any:
 
 
 def w8a16_weights(folder: Path) -> LayerWeights:
-    """The layers that the packed integers stand for."""
+    """Return the layers that the packed integers stand for."""
     import torch
     from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 
@@ -79,6 +79,6 @@ def w8a16_weights(folder: Path) -> LayerWeights:
 
 
 def w8a8_weights(folder: Path) -> LayerWeights:
-    """The layers that the integers stand for."""
+    """Return the layers that the integers stand for."""
     tensor = open_tensors(folder)
     return lambda layer: tensor(f"{layer}.weight").float() * tensor(f"{layer}.weight_scale").float()

@@ -7,7 +7,7 @@ from mathlete.models import ModelSource, load_model
 
 
 def write_int8(folder: Path, merged: Path, options: WriteOptions) -> None:
-    """Writes the merged model as bitsandbytes int8.
+    """Write the merged model as bitsandbytes int8.
 
     Raises:
         UserError: the merged model can't be loaded.
@@ -18,6 +18,6 @@ def write_int8(folder: Path, merged: Path, options: WriteOptions) -> None:
 
 
 def int8_weights(folder: Path) -> LayerWeights:
-    """The layers that the integers stand for: 127 is a row's largest weight (arXiv 2208.07339, section 2.1)."""
+    """Return the layers that the integers stand for: 127 is a row's largest weight (arXiv 2208.07339, section 2.1)."""
     tensor = open_tensors(folder)
     return lambda layer: tensor(f"{layer}.weight").float() * tensor(f"{layer}.SCB")[:, None].float() / 127

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 GGUF_FILE = "model-q8_0.gguf"
 _BLOCK = 32
-_WORDS = (
+_PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_SPLITS = {_WORDS.replace("DIGITS", r"\p{N}"): "qwen2", _WORDS.replace("DIGITS", r"\p{N}{1,3}"): "llama-bpe"}
-"""llama.cpp's name of the expression that a tokenizer splits text with."""
+_SPLITS = {_PIECES.replace("DIGITS", r"\p{N}"): "qwen2", _PIECES.replace("DIGITS", r"\p{N}{1,3}"): "llama-bpe"}
+"""{expression that a tokenizer splits text with: llama.cpp's name of it}; they differ in how digits are grouped."""
 
 
 def write_q8_0(folder: Path, merged: Path, _: WriteOptions) -> None:
-    """Writes the merged model as one GGUF file, which llama.cpp computes in types of its own.
+    """Write the merged model as one GGUF file, which llama.cpp computes in types of its own.
 
     Raises:
         UserError: a shape, a tokenizer or a position encoding that GGUF can't express.
@@ -57,7 +57,7 @@ def write_q8_0(folder: Path, merged: Path, _: WriteOptions) -> None:
 
 
 def _add_shape(writer: Any, config: Any) -> None:
-    """Writes the model's shape; head sizes only where they don't follow from the hidden size, as the converter does."""
+    """Write the model's shape; head sizes only where they don't follow from the hidden size, as the converter does."""
     import gguf
 
     heads = int(config.num_attention_heads)
@@ -81,7 +81,7 @@ def _add_shape(writer: Any, config: Any) -> None:
 
 
 def _split(merged: Path) -> str:
-    """llama.cpp's name of the way the tokenizer splits text before it merges bytes."""
+    """Return llama.cpp's name of the way the tokenizer splits text before it merges bytes."""
     tokenizer: dict[str, Any] = read_json(merged / "tokenizer.json")
     before: dict[str, Any] = tokenizer.get("pre_tokenizer") or {}
     parts = before.get("pretokenizers", [before])
@@ -96,7 +96,7 @@ def _split(merged: Path) -> str:
 
 
 def _add_tokens(writer: Any, merged: Path, *, split: str, size: int) -> None:
-    """Writes a text and a type for each of the `size` rows of the embedding."""
+    """Write a text and a type for each of the `size` rows of the embedding."""
     import gguf
 
     tokenizer: dict[str, Any] = read_json(merged / "tokenizer.json")
@@ -116,7 +116,7 @@ def _add_tokens(writer: Any, merged: Path, *, split: str, size: int) -> None:
 
 
 def _tensors(model: "PreTrainedModel", *, kind: str) -> "Iterator[tuple[str, NDArray[float32]]]":
-    """Yields (llama.cpp's name, fp32 values) of every weight; nothing for a tied output layer."""
+    """Yield (llama.cpp's name, fp32 values) of every weight; nothing for a tied output layer."""
     import gguf
 
     arch = gguf.MODEL_ARCH.QWEN2 if kind == "qwen2" else gguf.MODEL_ARCH.LLAMA
@@ -137,7 +137,7 @@ def _tensors(model: "PreTrainedModel", *, kind: str) -> "Iterator[tuple[str, NDA
 
 
 def _rope_factors(model: Any) -> "NDArray[float32] | None":
-    """The divisor of each rotary frequency, as Llama 3 scales them; None for plain frequencies."""
+    """Return the divisor of each rotary frequency, as Llama 3 scales them; None for plain frequencies."""
     import torch
 
     kind = model.config.rope_parameters["rope_type"]
@@ -145,6 +145,7 @@ def _rope_factors(model: Any) -> "NDArray[float32] | None":
         return None
     if kind != "llama3":
         raise UserError("q8_0 writes plain positions or Llama 3's", value=kind, cure="use int8, w8a16 or w8a8")
+    # GGUF holds no formula: llama.cpp divides each plain frequency by the factor that is stored for it.
     scaled = model.model.rotary_emb.inv_freq.float().cpu()
     steps = torch.arange(0, 2 * len(scaled), 2).float() / (2 * len(scaled))
     plain = 1.0 / float(model.config.rope_parameters["rope_theta"]) ** steps
@@ -153,7 +154,7 @@ def _rope_factors(model: Any) -> "NDArray[float32] | None":
 
 
 def _add_tensor(writer: Any, name: str, values: "NDArray[float32]") -> None:
-    """Writes vectors in fp32, matrices in 8 bits, and in 16 bits those whose rows are no whole number of blocks."""
+    """Write vectors in fp32, matrices in 8 bits, and in 16 bits those whose rows are no whole number of blocks."""
     import gguf
     import numpy as np
 
@@ -167,11 +168,11 @@ def _add_tensor(writer: Any, name: str, values: "NDArray[float32]") -> None:
 
 
 def load_q8_0(folder: Path) -> "PreTrainedModel":
-    """The model with the GGUF's weights dequantised, as transformers reads it."""
+    """Load the model with the GGUF's weights dequantised, as transformers reads it."""
     return load_model(ModelSource(name="export", location=str(folder)), gguf_file=GGUF_FILE)
 
 
 def q8_0_weights(folder: Path) -> LayerWeights:
-    """The layers that the blocks stand for, as transformers dequantises them."""
+    """Return the layers that the blocks stand for, as transformers dequantises them."""
     model: Any = load_q8_0(folder)
     return lambda layer: model.get_submodule(layer).weight.detach().float().cpu()

@@ -27,7 +27,7 @@ DEFAULT_FORMAT = "int8"
 
 
 def load_folder(folder: Path) -> "PreTrainedModel":
-    """The model of an export that transformers reads by its config.json.
+    """Load an export that transformers reads by its config.json.
 
     Raises:
         UserError: not a model folder.
@@ -40,18 +40,16 @@ class ExportFormat:
     """One format of an export."""
 
     name: str
-    """On the command line, in the names of its folder and its figures."""
+    """Its word on the command line, in the names of its folder and of its figures."""
     title: str
     """What it is, on the model card."""
     bits: int = 8
-    """Of a weight, on the model card."""
+    """Bits of a weight, on the model card."""
 
     write: Callable[[Path, Path, WriteOptions], None]
     """Writes the weights: folder, the merged model's folder, options."""
     package: str | None = None
     """The module it needs beside the project's own; None: none."""
-    room: float = 1.0
-    """Disk it may take, as a share of the merged model's weights; embeddings stay in 16 bits, and may be most of it."""
 
     load: "Callable[[Path], PreTrainedModel]" = load_folder
     """Loads the export with transformers."""
@@ -83,19 +81,19 @@ class ExportFormat:
         return "export" if self.name == DEFAULT_FORMAT else f"export-{self.name}"
 
     def files(self, export: Path) -> list[Path]:
-        """The weight files in an export's folder."""
+        """Return the weight files in an export's folder."""
         return sorted(file for file in export.iterdir() if file.suffix == self.suffix)
 
     def size(self, export: Path) -> int:
-        """Bytes of an export's weights."""
+        """Return the bytes of an export's weights."""
         return sum(file.stat().st_size for file in self.files(export))
 
     def needed_bytes(self, merged: Path) -> int:
-        """Disk that must be free before a merged model is written in this format."""
-        return round(self.room * ModelSource(name="merged", location=str(merged)).weight_bytes)
+        """Return the disk that must be free before the merged model is written in this format: its own size at most."""
+        return ModelSource(name="merged", location=str(merged)).weight_bytes
 
     def require(self, gpu: str | None) -> str:
-        """Which type it computes in on the GPU, in words; for no named GPU, that of the merged model.
+        """Check that the format can be written here and run on the GPU; return the type it computes in, in words.
 
         Raises:
             UserError: its package is not installed, or the GPU has no kernel for it.
@@ -117,7 +115,7 @@ class ExportFormat:
         return f"{self.name}: {gpu} takes it, in {device.dtype} because {device.dtype_reason}"
 
     def fits(self, capability: float) -> bool:
-        """Whether there are kernels for a compute capability."""
+        """Return whether there are kernels for a compute capability."""
         return capability >= self.least and (self.below is None or capability < self.below)
 
 

@@ -23,13 +23,13 @@ class WriteOptions:
 
 
 def dense_weights(folder: Path) -> LayerWeights:
-    """The layers of a folder whose weights are not quantised."""
+    """Return the layers of a folder whose weights are not quantised."""
     tensor = open_tensors(folder)
     return lambda layer: tensor(f"{layer}.weight").float()
 
 
 def open_tensors(folder: Path) -> "Callable[[str], Tensor]":
-    """Opens a folder's safetensors files; the function returned reads one tensor by its name."""
+    """Open a folder's safetensors files; the function returned reads one tensor by its name."""
     from safetensors import safe_open
 
     files: list[Any] = [safe_open(file, framework="pt") for file in sorted(folder.glob("*.safetensors"))]

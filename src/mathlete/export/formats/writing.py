@@ -10,7 +10,7 @@ from mathlete.runs import read_json, require_space
 
 
 def write_format(folder: Path, *, merged: Path, name: str, settings: Export) -> None:
-    """Writes the whole folder of a format: weights, tokenizer, chat template, instruction, generation settings.
+    """Write the whole folder of a format: weights, tokenizer, chat template, instruction, generation settings.
 
     Raises:
         UserError: the format can't hold this model, its package is missing, its GPU can't run it, or the disk is full.
@@ -28,7 +28,7 @@ def write_format(folder: Path, *, merged: Path, name: str, settings: Export) -> 
 
 
 def choose_dtype(merged: Path, settings: Export) -> str:
-    """torch's name of the type the export computes in: the GPU's where one is named, else the merged model's."""
+    """Return torch's name of the type the export computes in: the named GPU's, else the merged model's."""
     if settings.gpu is None:
         return str(read_json(merged / "config.json")["dtype"])
     return GPUS[settings.gpu].dtype

@@ -46,17 +46,17 @@ class LabFigures:
         return {"tokens": self.tokens, "layers": self.layers, "weights": self.weights}
 
     def to_json(self) -> dict[str, object]:
-        """The content of `lab.json`."""
+        """Return the content of `lab.json`."""
         return {"model": self.model, **self.summary, "schemes": [asdict(scheme) for scheme in self.schemes]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LabFigures":
-        """Reads what `to_json` gives."""
+        """Read what `to_json` gives."""
         return cls(**{**value, "schemes": tuple(SchemeCost(**scheme) for scheme in value["schemes"])})
 
     @classmethod
     def read(cls, folder: Path) -> "LabFigures":
-        """The figures in a lab's folder.
+        """Read the figures in a lab's folder.
 
         Raises:
             UserError: no readable lab.json.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def measure_schemes(
     source: ModelSource, chosen: Sequence[Scheme], *, rows: str, count: int, seed: int, on_scheme: Callable[[str], None]
 ) -> LabFigures:
-    """Measures what the schemes cost a model, one after the other.
+    """Measure what the schemes cost a model, one after the other.
 
     Args:
         source: a model whose weights are not quantised.
@@ -52,7 +52,7 @@ def measure_schemes(
 
 
 def _quantize_layers(layers: "Mapping[str, Linear]", weights: "Mapping[str, Tensor]", scheme: Scheme) -> float:
-    """Puts what the scheme makes of the weights into the layers; returns the relative error of all of them."""
+    """Put what the scheme makes of the weights into the layers; return the relative error of all of them."""
     lost = whole = 0.0
     for name, weight in weights.items():
         rounded = requantize(weight, scheme)

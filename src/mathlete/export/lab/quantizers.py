@@ -42,7 +42,7 @@ class Scheme:
         return f"int{self.bits}/{self.kind}/{self.per}/{self.calibration}"
 
     def bits_a_weight(self, rows: int, columns: int) -> float:
-        """Bits that a weight of a matrix of this shape takes, its part of scales and zero points included."""
+        """Return the bits of one weight of a matrix of this shape, its part of scales and zero points included."""
         if self.kind == "nf4":
             return 4 + 32 / GROUP
         if self.kind == "nf4-double":  # scales in 8 bits, and one fp32 for each 256 of them
@@ -52,7 +52,7 @@ class Scheme:
 
 
 def list_schemes() -> Iterator[Scheme]:
-    """Yields all schemes, the integers' first."""
+    """Yield all schemes, the integers' first."""
     for bits, kind, per, calibration in product(
         (8, 4), ("symmetric", "affine"), ("tensor", "channel", "group"), get_args(Calibration)
     ):
@@ -62,7 +62,7 @@ def list_schemes() -> Iterator[Scheme]:
 
 
 def requantize(weight: "Tensor", scheme: Scheme) -> "Tensor":
-    """Quantises a matrix, (rows, columns), and returns it dequantised, in fp32."""
+    """Quantise a matrix, (rows, columns), and return it dequantised, in fp32."""
     if scheme.kind.startswith("nf4"):
         return _nf4(weight, double=scheme.kind == "nf4-double")
     rows, columns = weight.shape
@@ -72,7 +72,7 @@ def requantize(weight: "Tensor", scheme: Scheme) -> "Tensor":
 
 
 def _slice_size(per: Per, rows: int, columns: int) -> int:
-    """Weights that share a scale; a row that is no whole number of groups is one group."""
+    """Return how many weights share a scale; a row that is no whole number of groups is one group."""
     group = GROUP if columns % GROUP == 0 else columns
     return {"tensor": rows * columns, "channel": columns}.get(per, group)
 
@@ -88,7 +88,7 @@ def _nf4(weight: "Tensor", *, double: bool) -> "Tensor":
 
 
 def _round_to_levels(slices: "Tensor", low: "Tensor", high: "Tensor", *, bits: int) -> "Tensor":
-    """Rounds each slice, (n, size), to the levels of its range, `low` to `high`, (n, 1).
+    """Round each slice, (n, size), to the levels of its range, `low` to `high`, (n, 1).
 
     A symmetric range has an odd number of levels, one of which is 0; an affine one has all 2**bits, and a zero point.
     """
@@ -106,7 +106,7 @@ def _round_to_levels(slices: "Tensor", low: "Tensor", high: "Tensor", *, bits: i
 
 
 def _ranges(slices: "Tensor", scheme: Scheme) -> "tuple[Tensor, Tensor]":
-    """(low, high), each (n, 1): the range of each slice that the levels cover."""
+    """Return (low, high), each (n, 1): the range of each slice that the levels cover."""
     import torch
 
     if scheme.calibration == "percentile":
@@ -130,7 +130,7 @@ def _ranges(slices: "Tensor", scheme: Scheme) -> "tuple[Tensor, Tensor]":
 
 
 def _shrink_ranges(slices: "Tensor", low: "Tensor", high: "Tensor", scheme: Scheme) -> "tuple[Tensor, Tensor]":
-    """Shrinks the range of each slice to the share of it that costs least.
+    """Shrink the range of each slice to the share of it that costs least.
 
     A smaller range has finer levels and clips the largest weights: the squared error or the entropy weighs the two.
     """
@@ -152,7 +152,7 @@ def _shrink_ranges(slices: "Tensor", low: "Tensor", high: "Tensor", scheme: Sche
 
 
 def _histogram(slices: "Tensor", low: "Tensor", high: "Tensor", *, bits: int) -> "Tensor":
-    """Counts (n, 8 bins a level) of each slice over its range."""
+    """Return the counts, (n, 8 bins a level), of each slice over its range."""
     import torch
 
     bins = 8 * 2**bits
@@ -161,7 +161,7 @@ def _histogram(slices: "Tensor", low: "Tensor", high: "Tensor", *, bits: int) ->
 
 
 def _divergence(counts: "Tensor", low: "Tensor", high: "Tensor", *, part: float, bits: int) -> "Tensor":
-    """KL(P || Q), (n, 1), of the clipped histogram P, (n, bins), and the histogram Q that its levels give back.
+    """Return KL(P || Q), (n, 1), of the clipped histogram P, (n, bins), and the histogram Q of its levels.
 
     S. Migacz, "8-bit Inference with TensorRT" (GTC 2017), slides 26-28: what is clipped falls to the edges of P, and a
     level's mass is spread evenly over those of its bins that are not empty.

@@ -18,7 +18,7 @@ _COLUMNS = [field.name for field in fields(SchemeCost)]
 
 
 def write_lab(folder: Path, figures: LabFigures) -> None:
-    """Writes the figures as JSON and CSV, and two plots: error and KL against bits."""
+    """Write the figures as JSON and CSV, and two plots: error and KL against bits."""
     write_json(folder / LAB, figures.to_json())
     lines = StringIO()
     table = csv.DictWriter(lines, _COLUMNS, lineterminator="\n")
@@ -43,7 +43,7 @@ def _draw(costs: Sequence[SchemeCost], file: Path) -> None:
         for per, mark in (("tensor", "o"), ("channel", "s"), ("group", "^"), ("nf4", "*")):
             some = [cost for cost in costs if f"/{per}/" in cost.scheme or cost.scheme.startswith(per)]
             sizes = [cost.bits for cost in some]
-            # A logarithmic axis has no place for 0.
+            # A logarithmic axis can't show 0.
             heights = [max(getattr(cost, key), 1e-12) for cost in some]
             axes.plot(sizes, heights, mark, label=f"per {per}" if per != "nf4" else per)
         axes.set(xlabel="bits a weight", ylabel=title, yscale="log")
@@ -53,7 +53,7 @@ def _draw(costs: Sequence[SchemeCost], file: Path) -> None:
 
 
 def build_lab_table(figures: LabFigures) -> "Table":
-    """The figures as a table, 8 bits before 4, least KL first."""
+    """Return the figures as a table, 8 bits before 4, least KL first."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -38,13 +38,13 @@ class Hop:
     """To load and to measure it."""
 
     def to_json(self) -> dict[str, object]:
-        """The hop as `effect.json` and `survival.json` hold it."""
+        """Return the hop as `effect.json` and `survival.json` hold it."""
         rest = {key: value for key, value in asdict(self).items() if key != "name"}
         return {"hop": self.name, **rest, "change": interval_to_json(self.change)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Hop":
-        """Reads what `to_json` gives."""
+        """Read what `to_json` gives."""
         rest = {key: item for key, item in value.items() if key != "hop"}
         return cls(**{**rest, "name": value["hop"], "change": interval_from_json(value["change"])})
 
@@ -105,13 +105,13 @@ class SurvivalFigures:
         return min(self.layers, key=lambda layer: layer.signal_to_noise, default=None)
 
     def to_json(self) -> dict[str, object]:
-        """The content of `survival.json`."""
+        """Return the content of `survival.json`."""
         hops, layers = [hop.to_json() for hop in self.hops], [asdict(layer) for layer in self.layers]
         return {**self.summary, "hops": hops, "layers": layers}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SurvivalFigures":
-        """Reads what `to_json` gives; the summary is made of the hops again."""
+        """Read what `to_json` gives; the summary is made of the hops again."""
         return cls(
             tokens=value["kl_tokens"],
             hops=tuple(Hop.from_json(hop) for hop in value["hops"]),
@@ -120,7 +120,7 @@ class SurvivalFigures:
 
     @classmethod
     def read(cls, export: Path) -> "SurvivalFigures":
-        """The figures in an export's folder.
+        """Read the figures in an export's folder.
 
         Raises:
             UserError: no readable survival.json.

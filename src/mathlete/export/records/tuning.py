@@ -29,7 +29,7 @@ class TuningChange:
     accuracy_change: Interval
 
     def to_json(self) -> dict[str, object]:
-        """The change as `effect.json` holds it."""
+        """Return the change as `effect.json` holds it."""
         return {
             **({} if self.source is None else {"source": self.source}),
             "problems": self.problems,
@@ -41,7 +41,7 @@ class TuningChange:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "TuningChange":
-        """Reads what `to_json` gives."""
+        """Read what `to_json` gives."""
         return cls(
             source=value.get("source"),
             problems=value["problems"],
@@ -74,13 +74,13 @@ class EffectFigures:
         }
 
     def to_json(self) -> dict[str, object]:
-        """The content of `effect.json`."""
+        """Return the content of `effect.json`."""
         general = {} if self.general is None else {"general": self.general.to_json()}
         return {"hops": [hop.to_json() for hop in self.hops], "heldout": self.heldout.to_json(), **general}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "EffectFigures":
-        """Reads what `to_json` gives."""
+        """Read what `to_json` gives."""
         return cls(
             hops=tuple(Hop.from_json(hop) for hop in value["hops"]),
             heldout=TuningChange.from_json(value["heldout"]),
@@ -89,7 +89,7 @@ class EffectFigures:
 
     @classmethod
     def read(cls, folder: Path) -> "EffectFigures":
-        """The figures in an effect step's folder.
+        """Read the figures in an effect step's folder.
 
         Raises:
             UserError: no readable effect.json.
@@ -118,7 +118,7 @@ class BaseComparison:
     """The better one."""
 
     def to_json(self) -> dict[str, object]:
-        """The comparison as the merge's manifest holds it."""
+        """Return the comparison as the merge's manifest holds it."""
         return {
             "bases": {base: asdict(figures) for base, figures in self.bases.items()},
             "loss_difference": interval_to_json(self.loss_difference),
@@ -127,7 +127,7 @@ class BaseComparison:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "BaseComparison":
-        """Reads what `to_json` gives."""
+        """Read what `to_json` gives."""
         return cls(
             bases={base: BaseFigures(**figures) for base, figures in value["bases"].items()},
             loss_difference=interval_from_json(value["loss_difference"]),
@@ -152,7 +152,7 @@ class MergeFigures:
     """Held-out tokens of the KL."""
 
     def to_json(self) -> dict[str, object]:
-        """The figures as the manifest holds them."""
+        """Return the figures as the manifest holds them."""
         return {
             **({} if self.comparison is None else self.comparison.to_json()),
             "base": self.base,
@@ -164,7 +164,7 @@ class MergeFigures:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "MergeFigures":
-        """Reads what `to_json` gives."""
+        """Read what `to_json` gives."""
         return cls(
             comparison=BaseComparison.from_json(value) if "bases" in value else None,
             base=value["base"],

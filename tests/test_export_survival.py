@@ -1,4 +1,4 @@
-"""The order of training rows, and the limits of what merge and 8-bit export may cost."""
+"""What merge and 8-bit export cost: the measures, the records of the figures, and the limits."""
 
 import json
 import math
@@ -7,8 +7,6 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.export import Forgetting, Survival
@@ -19,35 +17,6 @@ from mathlete.export.merge import compare_bases, describe_bases
 from mathlete.export.records import EffectFigures, Hop, MergeFigures, SurvivalFigures, TuningChange
 from mathlete.problems import Problem
 from mathlete.report import survival_table
-from mathlete.tune.trainers import schedule
-
-LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=300)
-
-
-@given(lengths=LENGTHS, epochs=st.integers(1, 3), batch=st.integers(1, 32), seed=st.integers(0, 9))
-def test_every_epoch_holds_every_row_once(lengths: list[int], epochs: int, batch: int, seed: int) -> None:
-    order = schedule(lengths, rows=epochs * len(lengths), batch=batch, seed=seed)
-    for start in range(0, len(order), len(lengths)):
-        assert sorted(order[start : start + len(lengths)]) == list(range(len(lengths)))
-
-
-@given(lengths=LENGTHS, rows=st.integers(1, 500), batch=st.integers(1, 32), seed=st.integers(0, 9))
-def test_a_longer_schedule_begins_with_the_shorter(lengths: list[int], rows: int, batch: int, seed: int) -> None:
-    order = schedule(lengths, rows=rows, batch=batch, seed=seed)
-    assert len(order) == rows
-    assert schedule(lengths, rows=rows + 40, batch=batch, seed=seed)[:rows] == order
-
-
-@given(lengths=st.lists(st.integers(1, 400), min_size=64, max_size=300), batch=st.integers(2, 32))
-def test_batches_of_similar_length_hold_less_padding_than_shuffled_ones(lengths: list[int], batch: int) -> None:
-    def padded(order: list[int]) -> int:
-        some = [[lengths[index] for index in order[at : at + batch]] for at in range(0, len(order), batch)]
-        return sum(len(one) * max(one) for one in some)
-
-    order = schedule(lengths, rows=len(lengths), batch=batch, seed=0)
-    whole = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    assert padded(order) <= padded(list(range(len(lengths)))) + batch * max(lengths)
-    assert padded(whole) <= padded(order) + batch * max(lengths)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -91,7 +60,7 @@ def test_a_breach_names_the_hop_its_figure_and_the_cure(changed: dict[str, Any],
         require_survival(Hop.from_json({**HOP, **changed}), Survival())
 
 
-def test_models_that_answer_nothing_are_told_and_are_no_breach() -> None:
+def test_models_that_answer_nothing_are_shown_and_are_no_breach() -> None:
     silent = Hop.from_json({**HOP, "answered": 0, "unchanged": None})
     require_survival(silent, Survival())
     table = survival_table([silent], tokens=9)

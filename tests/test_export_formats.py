@@ -46,7 +46,7 @@ def dense() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where each format is written when it is first asked for."""
+    """The folder of the formats, each written when it is first needed."""
     return tmp_path_factory.mktemp("formats")
 
 
@@ -103,8 +103,8 @@ def served(folder: Path) -> Any:
 
 def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
     """The tokens llama.cpp chooses, each with its logarithmic probability."""
-    asked = {"prompt": ids, "max_tokens": tokens, "temperature": 0, "logprobs": 1}
-    chosen: list[dict[str, Any]] = server.handle_completions(asked)["choices"][0]["logprobs"]["content"]
+    request = {"prompt": ids, "max_tokens": tokens, "temperature": 0, "logprobs": 1}
+    chosen: list[dict[str, Any]] = server.handle_completions(request)["choices"][0]["logprobs"]["content"]
     return chosen
 
 
