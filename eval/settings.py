@@ -98,7 +98,7 @@ class EvalSettings:
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     limit: int | None = None
-    """Only the first so many problems."""
+    """Use only the first so many problems."""
     model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
     solving: Annotated[SolveSettings, tyro.conf.arg(name="")] = field(default_factory=SolveSettings)
     run: Path | None = None

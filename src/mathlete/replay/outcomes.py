@@ -54,12 +54,12 @@ class Cost:
     generated_s: float
     """Seconds of generating, all samples together; a cancelled one counts until it is cancelled."""
 
-    def saved_of(self, whole: "Cost") -> "Cost":
-        """The shares of `whole` that are not spent."""
+    def saved_of(self, baseline: "Cost") -> "Cost":
+        """The shares of the baseline that are not spent."""
         return Cost(
-            arrivals=1 - self.arrivals / whole.arrivals,
-            wall_s=1 - self.wall_s / whole.wall_s if whole.wall_s else 0.0,
-            generated_s=1 - self.generated_s / whole.generated_s if whole.generated_s else 0.0,
+            arrivals=1 - self.arrivals / baseline.arrivals,
+            wall_s=1 - self.wall_s / baseline.wall_s if baseline.wall_s else 0.0,
+            generated_s=1 - self.generated_s / baseline.generated_s if baseline.generated_s else 0.0,
         )
 
 
@@ -96,7 +96,7 @@ class Outcome:
     saved: Cost
     """Shares saved against all n samples without cap, stop or clock."""
     submission_s: float
-    """Mean of a whole submission."""
+    """Mean time of a submission."""
     submission_p95_s: float
     """95% of the submissions take no longer."""
 

@@ -72,24 +72,24 @@ def _outcomes_with_n(
     uncapped = replay(policy, longest, [*dict.fromkeys(("none", *grid.stop))])
     # What every policy is compared with: the plain majority of all n. Under another vote it is a replay of its own.
     plain = replace(policy, vote="majority")
-    whole = uncapped["none"] if policy.vote == "majority" else replay(plain, longest, ["none"])["none"]
+    baseline = uncapped["none"] if policy.vote == "majority" else replay(plain, longest, ["none"])["none"]
     for max_tokens in grid.max_tokens:
         banks = uncapped if max_tokens == longest else replay(policy, max_tokens, grid.stop)
         for stop, wall in product(grid.stop, grid.walls):
             capped = replace(policy, stop=stop, sampling=replace(policy.sampling, max_tokens=max_tokens))
-            yield _outcome(capped, banks[stop], whole, wall, submissions)
+            yield _outcome(capped, banks[stop], baseline, wall, submissions)
 
 
-def _outcome(policy: Policy, bank: Bank, whole: Bank, wall: Wall | None, submissions: Submissions) -> Outcome:
+def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, submissions: Submissions) -> Outcome:
     import numpy as np
 
     # One seed for all policies: each sees the same questions and draws.
     random = np.random.default_rng(submissions.seed + 1)
     problems, questions, count = len(bank.stop) // bank.rows, submissions.questions, submissions.simulations
 
-    def run(asked: "Array") -> Simulated:
+    def run(sets: "Array") -> Simulated:
         rows: Array = random.integers(0, bank.rows, (count, questions))
-        return simulate(bank, asked, rows, wall=wall)
+        return simulate(bank, sets, rows, wall=wall)
 
     new = draw_question_sets(problems=problems, questions=questions, submissions=count, replacing=True, random=random)
     # A competition's second run has the same questions in another order, with other samples.
@@ -116,10 +116,10 @@ def _outcome(policy: Policy, bank: Bank, whole: Bank, wall: Wall | None, submiss
             same_set=_mean_and_90(inside.scores - expected[some].sum(1) + expected.mean() * questions),
             two_runs=_mean_and_90(np.where(lost, 0, (first.scores + second.scores) / 2)),
         ),
-        change=_scale(bootstrap((expected - whole.by_problem).tolist()), questions),
+        change=_scale(bootstrap((expected - baseline.by_problem).tolist()), questions),
         p_overrun=float(first.overrun.mean()),
         spent=spent,
-        saved=spent.saved_of(_cost(whole.stop, whole.seconds, whole.generated)),
+        saved=spent.saved_of(_cost(baseline.stop, baseline.seconds, baseline.generated)),
         submission_s=float(first.seconds.sum(1).mean()),
         submission_p95_s=float(np.percentile(first.seconds.sum(1), 95)),
     )
@@ -129,17 +129,17 @@ def _cost(arrivals: "Array", seconds: "Array", generated: "Array") -> Cost:
     return Cost(arrivals=float(arrivals.mean()), wall_s=float(seconds.mean()), generated_s=float(generated.mean()))
 
 
-def _expected_by_problem(bank: Bank, simulated: Simulated, asked: "Array", wall: Wall | None) -> "Array":
-    """(problems,): expected score of each problem; under a clock, its mean over the submissions that asked it."""
+def _expected_by_problem(bank: Bank, simulated: Simulated, sets: "Array", wall: Wall | None) -> "Array":
+    """(problems,): expected score of each problem; under a clock, its mean over the submissions that have it."""
     import numpy as np
 
     # Without a clock no question depends on another one, so all draws of a problem count, not only those simulated.
     if wall is None:
         return bank.by_problem
     size = len(bank.stop) // bank.rows
-    times = np.bincount(asked.ravel(), minlength=size)
+    times = np.bincount(sets.ravel(), minlength=size)
     kept = simulated.right & ~simulated.overrun[:, None]
-    won = np.bincount(asked.ravel(), weights=kept.ravel(), minlength=size)
+    won = np.bincount(sets.ravel(), weights=kept.ravel(), minlength=size)
     shares: Array = won / np.maximum(times, 1)
     return shares
 

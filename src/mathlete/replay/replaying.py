@@ -211,7 +211,9 @@ def _describe_safety(outcomes: Sequence[Outcome], questions: int) -> list[str]:
             rules.setdefault(outcome.stop, []).append(outcome)
     if not rules:
         return []
+    # Safe with every n that was tried: one n alone may have been lucky.
     safe = [stop for stop, tried in rules.items() if all(outcome.is_safe(questions=questions) for outcome in tried)]
+    # Of the others the worst n is named, by the end of the interval that made it unsafe.
     unsafe = [
         f"{stop} ({worst.change.value:+.2f} of {questions}, low end {worst.change.lo:+.2f})"
         for stop, tried in rules.items()

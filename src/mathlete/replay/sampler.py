@@ -10,7 +10,7 @@ from mathlete.sampling import Sample, SamplingConfig
 
 
 class ReplaySampler:
-    """A Sampler over recorded samples: gives them again, the quickest first, without a model."""
+    """A Sampler that yields recorded samples again, the quickest first."""
 
     name = "replay"
 
@@ -22,9 +22,13 @@ class ReplaySampler:
         now: Callable[[], float] = lambda: 0.0,
         slots: int | None = None,
     ) -> None:
-        """Takes the samples and, to replay their time too, a virtual clock's two functions.
+        """Hold the samples for `stream`.
 
-        `slots` is how many samples of a problem run at once; None is all of them.
+        Args:
+            samples: the recording, of one problem or several.
+            advance_to: moves a virtual clock on, to replay the samples' time as well.
+            now: tells that clock's time.
+            slots: samples of a problem running at once; None is all of them.
         """
         self._advance_to, self._now, self._slots = advance_to, now, slots
         self._samples = {(sample.problem_id, sample.index): sample for sample in samples}
@@ -32,10 +36,10 @@ class ReplaySampler:
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
     ) -> Generator[Sample, None, None]:
-        """Yields the recorded samples of these indexes as they end; seeds and temperature are the recording's.
+        """Yield the recorded samples of these indexes as they end; seeds and temperature are the recording's.
 
-        A sample longer than `config.max_tokens` is cut: it takes its share of the seconds and has no text left, since
-        what its first tokens said is not recorded.
+        A sample longer than `config.max_tokens` is cut: it takes its share of the seconds and has no text, since the
+        recording does not say which text its first tokens are.
 
         Raises:
             UserError: an index was not recorded.
@@ -66,11 +70,11 @@ class ReplaySampler:
         return sorted(ends, key=lambda end: (end[0], end[1].index))
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Free nothing: there is no engine."""
 
 
 def capped(sample: Sample, max_tokens: int) -> Sample:
-    """The sample as a smaller cap would have left it: without text or answer, and with its share of the seconds."""
+    """The sample under a smaller cap: without text or answer, and with its share of the seconds."""
     if sample.tokens <= max_tokens:
         return sample
     seconds = sample.seconds * max_tokens / sample.tokens

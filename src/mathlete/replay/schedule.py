@@ -1,4 +1,4 @@
-"""When samples end that an engine runs so many at a time: the replay's only model of an engine."""
+"""When samples start that share an engine's slots: the replay's only model of an engine."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def started_at(seconds_RN: "Array", *, slots: int | None) -> "Array":
-    """(rows, samples): when each sample starts, seconds; a row's samples are taken in order, by the slot free first.
+    """(rows, samples): seconds at which each sample starts; the slot that is free first takes the next one of the row.
 
     Args:
         seconds_RN: (rows, samples), how long each sample takes.

@@ -128,10 +128,10 @@ def replay_draws(
     problems, rows, _ = drawn.shape
     n, tables = policy.n, _tables(pool, policy)
     names = list(stops)
-    whole = problems * rows
-    times, won = np.empty((whole, n)), np.empty((whole, n), dtype=bool)
-    starts = None if slots is None or slots >= n else np.empty((whole, n))
-    ends = {stop: np.empty(whole, dtype=np.int64) for stop in names}
+    total = problems * rows
+    times, won = np.empty((total, n)), np.empty((total, n), dtype=bool)
+    starts = None if slots is None or slots >= n else np.empty((total, n))
+    ends = {stop: np.empty(total, dtype=np.int64) for stop in names}
     each = max(1, _CHUNK // rows)
     for first in range(0, problems, each):
         of = np.arange(first, min(first + each, problems)).repeat(rows)[:, None]
@@ -217,18 +217,18 @@ class Simulated:
         return np.where(self.overrun, 0, self.right.sum(1))
 
 
-def simulate(bank: Bank, asked: "Array", rows: "Array", *, wall: Wall | None) -> Simulated:
-    """Simulate submissions whose questions come in the order of `asked`.
+def simulate(bank: Bank, sets: "Array", rows: "Array", *, wall: Wall | None) -> Simulated:
+    """Simulate submissions whose questions come in the order of `sets`.
 
     Args:
         bank: the draws.
-        asked: (submissions, questions), the problem's position in the pool.
+        sets: (submissions, questions), the problem's position in the pool.
         rows: (submissions, questions), which of its draws.
         wall: the clock; None is none.
     """
     import numpy as np
 
-    at = asked * bank.rows + rows
+    at = sets * bank.rows + rows
     if wall is None or wall.floor_s is None or wall.ceiling_s is None:
         seconds = bank.seconds[at]
         over = np.zeros(len(at), dtype=bool) if wall is None else seconds.sum(1) > wall.wall_s

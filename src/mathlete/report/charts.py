@@ -134,11 +134,12 @@ def _curve(name: str, position: int, ks: Sequence[int], points: dict[int, Interv
 
 
 def _accuracy_by_subset(runs: Sequence[EvalRun]) -> list[Chart]:
-    # A group and a subset of one name are the same problems.
+    # A subset without a slash has the name of its group and the same problems: merged, it is drawn once.
     parts = [{**run.results.groups, **run.results.subsets} for run in runs]
     names = sorted({name for part in parts for name in part if name})
     if len(names) < 2:
         return []
+    # The largest ones, whose intervals say most; drawn in the order of their names, so that groups stay together.
     largest = sorted(names, key=lambda name: -max(part[name].problems for part in parts if name in part))
     names = [name for name in names if name in largest[:MOST_CATEGORIES]]
     series = []
@@ -146,6 +147,7 @@ def _accuracy_by_subset(runs: Sequence[EvalRun]) -> list[Chart]:
         prefix = f"{run.name} " if len(runs) > 1 else ""
         votes = [part[name].maj_at_k if name in part else None for name in names]
         series.append(_dots(f"{prefix}maj@{run.results.scores.k}", str(position), votes))
+        # Beside another run's dots, pass@1 would double the rows; the table has it.
         if len(runs) == 1:
             passes = [_normal_around(part[name].pass_at_1, part[name].pass_at_1_se) for name in names]
             series.append(_dots("pass@1", "1", passes))

@@ -74,11 +74,13 @@ def _lines(axes: Any, chart: Chart) -> None:
     for series in chart.series:
         colour = _COLOURS.get(series.colour, "#555555")
         y = _scaled(chart, series.y)
+        # Dots mark the few k of a curve; on hundreds of training steps, or on a limit, they would hide the line.
         marker = "" if series.colour == "limit" or len(chart.x) > 60 else "o"
         axes.plot(
             chart.x, y, "--" if series.dashed else "-", marker=marker, ms=4, color=colour, label=_plain(series.name)
         )
         if series.lo is not None and series.hi is not None:
+            # A band has values only where its curve has: a run that stopped early ends before the axis does.
             known = [x for x, value in zip(chart.x, series.y, strict=True) if value is not None]
             band = _scaled(chart, series.lo), _scaled(chart, series.hi)
             axes.fill_between(known, *band, color=colour, alpha=0.08 if series.dashed else 0.18, lw=0)

@@ -98,7 +98,7 @@ class TuningResult:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        title = "base and tuned on the same problems: hard ones, easy ones' pass@1 beside"
+        title = "base and tuned on the same problems: the hard ones, and pass@1 of the easy ones"
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
         for name in ("", "pass@1 ± se", f"maj@{_K} [95%]", "easy", "tokens/s", "seconds", "run"):
             table.add_column(name, justify="left" if name in ("", "run") else "right", no_wrap=True)

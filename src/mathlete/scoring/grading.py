@@ -53,7 +53,7 @@ class Graded:
 
     @cached_property
     def _majorities(self) -> dict[int, float]:
-        # A problem is scored three times: in the whole, in its group and in its subset.
+        # A problem is scored three times: among all problems, in its group and in its subset.
         return {}
 
     @property

@@ -39,8 +39,8 @@ class Paired:
         differences = [after - before for before, after in zip(a, b, strict=True)]
         mean, p, needed = fmean(differences), paired_p(differences), problems_needed(differences)
         better: Better = "neither" if p >= _SIGNIFICANT else "B" if mean > 0 else "A"
-        # The permutation test may miss what the formula, a normal approximation, holds to be enough problems: then one
-        # more is the least that can be asked for.
+        # The formula is a normal approximation: it may say that the problems suffice where the exact test does not.
+        # Then "one more" is the least that can be said.
         more = None if needed is None else 0 if better != "neither" else max(1, needed - len(a))
         return cls(
             score=score,
@@ -135,6 +135,27 @@ def compare_runs(a: Pool, b: Pool) -> Comparison:
     Raises:
         UserError: they share no problem, or an id stands for two problems.
     """
+    pairs = _pair_problems(a, b)
+    # One k for all: a vote of more samples is right more often, which would count as a difference of the models.
+    k = min(len(item.samples) for pair in pairs for item in pair)
+    return Comparison(
+        problems=len(pairs),
+        left_out=len(a.problems) + len(b.problems) - 2 * len(pairs),
+        k=k,
+        stopped_early=a.stopped_early or b.stopped_early,
+        scores=[
+            Paired.of("pass@1", *([_pass_at_1(item) for item in run] for run in zip(*pairs, strict=True))),
+            Paired.of(f"maj@{k}", *([_maj_at(item, k) for item in run] for run in zip(*pairs, strict=True))),
+        ],
+    )
+
+
+def _pair_problems(a: Pool, b: Pool) -> list[tuple[Recorded, Recorded]]:
+    """The problems that both have, in A's order.
+
+    Raises:
+        UserError: they share no problem, or an id stands for two problems.
+    """
     of_a, of_b = ({item.problem.id: item for item in pool.problems} for pool in (a, b))
     shared = [name for name in of_a if name in of_b]
     if not shared:
@@ -143,27 +164,14 @@ def compare_runs(a: Pool, b: Pool) -> Comparison:
             value=f"none of {len(of_a)} and {len(of_b)}",
             cure="evaluate both models on the same suite",
         )
+    # Suites change from version to version, and files of problems number them anew: an id alone proves nothing.
     if differing := [name for name in shared if of_a[name].problem != of_b[name].problem]:
         raise UserError(
             "equal ids must be equal problems",
             value=f"{differing[0]} is another in each run",
             cure="evaluate both models on the same version of the suite",
         )
-    pairs = [(of_a[name], of_b[name]) for name in shared]
-    # One k for all: a vote of more samples is right more often, which would count as a difference of the models.
-    k = min(len(item.samples) for pair in pairs for item in pair)
-    return Comparison(
-        problems=len(shared),
-        left_out=len(of_a) + len(of_b) - 2 * len(shared),
-        k=k,
-        stopped_early=a.stopped_early or b.stopped_early,
-        scores=[
-            Paired.of("pass@1", [_pass_at_1(first) for first, _ in pairs], [_pass_at_1(second) for _, second in pairs]),
-            Paired.of(
-                f"maj@{k}", [_maj_at(first, k) for first, _ in pairs], [_maj_at(second, k) for _, second in pairs]
-            ),
-        ],
-    )
+    return [(of_a[name], of_b[name]) for name in shared]
 
 
 def _pass_at_1(item: Recorded) -> float:

@@ -1,4 +1,4 @@
-"""A recorded evaluation run, read back whole: its problems, samples, votes and grades, finished or not."""
+"""A recorded evaluation run, read back from its folder: its problems, samples, votes and grades, finished or not."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ class EvalRun:
         """
         facts, scores = self.results.facts, self.results.scores
         if not self.manifest or facts is None:
-            raise UserError("a log is of a finished run", value=str(self.folder), cure="run the evaluation to its end")
+            raise UserError("a log needs a finished run", value=str(self.folder), cure="run the evaluation to its end")
         return write_inspect_log(out, graded=self.graded, scores=scores, facts=facts, manifest=self.manifest)
 
 

@@ -71,6 +71,7 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
+    # StrictUndefined: a name that the template has and the code has not is an error, not an empty cell.
     environment = Environment(
         loader=PackageLoader("mathlete.report.html", "."),
         autoescape=True,
@@ -80,6 +81,8 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
     )
     problems, blocks = list_entries(runs, trace_bytes=TRACE_BYTES)
     evaluated = [run for run in runs if isinstance(run, EvalRun)]
+    # Scripts and styles are the project's own files, which no run reaches: only they, and JSON that cannot end its
+    # element, are marked as markup.
     scripts = [_asset("assets", name) for name in _SCRIPTS] + [_asset("html", "report.js")]
     styles = [_asset("assets", name) for name in _STYLES] + [_asset("html", "report.css")]
     content = {

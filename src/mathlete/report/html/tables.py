@@ -49,7 +49,9 @@ def _score_row(run: EvalRun) -> list[str]:
 def subset_table(runs: Sequence[EvalRun]) -> PageTable:
     """The scores by group and subset, a line for each run that has it."""
     rows = []
+    # A group and a subset of one name hold the same problems, so either's scores do.
     parts = [{**run.results.subsets, **run.results.groups} for run in runs]
+    # Groups come before subsets; a name that several runs have keeps its first place, so that they stand together.
     groups = [name for run in runs for part in (run.results.groups, run.results.subsets) for name in part]
     for name in dict.fromkeys(filter(None, groups)):
         for run, part in zip(runs, parts, strict=True):
