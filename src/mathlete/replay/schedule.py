@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
+    import numpy.typing as npt
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    Array = npt.NDArray[Any]
 
 
 def started_at(seconds_RN: "Array", *, slots: int | None) -> "Array":

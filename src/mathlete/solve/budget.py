@@ -17,9 +17,9 @@ from mathlete.errors import UserError, require
 from mathlete.solve.clock import Clock
 
 if TYPE_CHECKING:
-    import numpy as np
+    import numpy.typing as npt
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    Array = npt.NDArray[Any]
 
 Seconds = TypeVar("Seconds", float, "Array")
 
@@ -60,7 +60,9 @@ class BudgetSettings:
             )
 
     def to_come(self, *, served: int) -> int:
-        """Questions after the present one when `served` came before it; all of them for -1.
+        """Return how many questions to plan for after the present one, when `served` came before it.
+
+        For `served` -1 there is no present one yet: these are all questions.
 
         >>> shape = {"wall_s": 100, "floor_s": 1, "ceiling_s": 9}
         >>> BudgetSettings(**shape, questions=50).to_come(served=9)
@@ -77,6 +79,7 @@ class BudgetSettings:
         total, seen = sum(possible.values()), 0.0
         for count, share in sorted(possible.items()):
             seen += share / total
+            # Too few planned would starve the last questions, too many only keeps some seconds back.
             if seen >= _PERCENTILE:
                 return count - served - 1
         return max(possible, default=served + 1) - served - 1
@@ -114,7 +117,7 @@ class Budget:
     """The clock shared by questions that come one after another."""
 
     def __init__(self, settings: BudgetSettings, *, clock: Clock, spent_s: float = 0.0, served: int = 0) -> None:
-        """Starts the wall now, or `spent_s` ago with so many questions served, for a run that goes on.
+        """Start the wall now, or, for a run that goes on, `spent_s` ago with `served` questions served.
 
         Raises:
             UserError: settings that cannot be kept.

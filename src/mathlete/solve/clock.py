@@ -43,11 +43,11 @@ class VirtualClock:
 def until(
     stream: Generator[Sample, None, None], *, clock: Clock, deadline: float | None
 ) -> Generator[Sample, None, None]:
-    """The stream's samples that arrive before the deadline; whatever the engine does, it ends there.
+    """Yield the stream's samples that arrive before the deadline, and end there whatever the engine does.
 
-    The stream is read by a thread of its own, one sample at a time, so that an engine that hangs or ignores its own
-    time limit cannot hold the caller. Such a thread closes the stream as soon as it gets it back. Closing this
-    generator closes the stream, which cancels what is still being drawn.
+    A thread reads the stream, one sample at a time, so that an engine that hangs or ignores its own time limit cannot
+    hold the caller. Closing this generator closes the stream, which cancels what is still being drawn; where the engine
+    hangs, its thread does so as soon as the engine lets go.
     """
     if deadline is None:
         try:
@@ -70,37 +70,38 @@ class _Reader:
     """Reads a generator in a thread, on demand."""
 
     def __init__(self, stream: Generator[Sample, None, None]) -> None:
-        self._asked: SimpleQueue[bool] = SimpleQueue()
-        self._found: SimpleQueue[Sample | BaseException | None] = SimpleQueue()
+        self._requests: SimpleQueue[bool] = SimpleQueue()
+        """True for the next sample, False to close the stream."""
+        self._results: SimpleQueue[Sample | BaseException | None] = SimpleQueue()
         # A daemon: a hung engine must not keep the process alive.
         self._thread = threading.Thread(target=self._read, args=(stream,), name="mathlete-stream", daemon=True)
         self._thread.start()
-        self._waits = False
+        self._pending = False
 
     def next(self, *, timeout_s: float) -> Sample | None:
         """The next sample, or None at the stream's end or after the time limit."""
-        self._asked.put(True)
-        self._waits = True
+        self._requests.put(True)
+        self._pending = True
         try:
-            found = self._found.get(timeout=min(timeout_s, threading.TIMEOUT_MAX))
+            result = self._results.get(timeout=min(timeout_s, threading.TIMEOUT_MAX))
         except Empty:
             return None
-        self._waits = False
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        self._pending = False
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def close(self) -> None:
-        """Lets the thread close the stream; waits for that unless the engine has it."""
-        self._asked.put(False)
-        if not self._waits:
+        """Have the thread close the stream, and wait for that unless the thread is waiting for the engine."""
+        self._requests.put(False)
+        if not self._pending:
             self._thread.join()
 
     def _read(self, stream: Generator[Sample, None, None]) -> None:
         try:
-            while self._asked.get():
-                self._found.put(next(stream, None))
+            while self._requests.get():
+                self._results.put(next(stream, None))
             stream.close()
         except BaseException as error:
-            # Carried to the caller, who raises it in its own thread.
-            self._found.put(error)
+            # Passed to the caller, who raises it in its own thread.
+            self._results.put(error)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK
-from mathlete.sampling import Sample, Sampler, SamplingConfig
+from mathlete.sampling import Sample, Sampler
 from mathlete.solve.clock import Clock, until
+from mathlete.solve.policy import Policy
 from mathlete.solve.voting import Vote
 
 CANDIDATES = 8
@@ -26,14 +27,14 @@ _SUMMARY = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What the judgements gave."""
+    """The result of the judgements."""
 
     answer: str | None
     """The answer chosen; None leaves the vote's."""
     judgements: dict[str, int]
     """Judgements for each candidate that got any."""
     refused: str = ""
-    """Why the engine could not be asked: the candidates do not fit into the model's context."""
+    """Why there are none: the candidates do not fit into the model's context."""
 
 
 def select(
@@ -43,13 +44,13 @@ def select(
     *,
     sampler: Sampler,
     clock: Clock,
-    seeds: dict[int, int],
-    config: SamplingConfig,
+    policy: Policy,
     deadline: float | None,
 ) -> Selection:
-    """The candidate that most judgements name, ties by the vote; one judgement for each seed."""
+    """Select the candidate that most of `policy.select` judgements name; ties go by the vote."""
     candidates = votes[:CANDIDATES]
     texts = {sample.index: sample.text for sample in samples}
+    # An id of its own gives the judgements seeds of their own.
     judge = replace(
         problem,
         id=f"{problem.id}/select",
@@ -58,14 +59,16 @@ def select(
     left = None if deadline is None else deadline - clock.now()
     if left is not None and left <= 0:
         return Selection(answer=None, judgements={})
-    named: Counter[int] = Counter()
-    drawn = sampler.stream(judge, seeds=seeds, config=replace(config, timeout_s=left))
+    seeds = {index: policy.sample_seed(problem_id=judge.id, index=index) for index in range(policy.select)}
+    drawn = sampler.stream(judge, seeds=seeds, config=replace(policy.sampling, timeout_s=left))
     try:
-        with closing(until(drawn, clock=clock, deadline=deadline)) as arrivals:
-            choices = [_choice(sample.text, of=len(candidates)) for sample in arrivals]
-            named.update(choice for choice in choices if choice is not None)
+        with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
+            choices = [_read_choice(sample.text, of=len(candidates)) for sample in stream]
     except UserError as error:
+        # Eight solutions may be more than the context holds: the vote stands, and the run goes on.
         return Selection(answer=None, judgements={}, refused=str(error))
+    named = Counter(choice for choice in choices if choice is not None)
+    # Candidates come in the order of the vote, so the smallest position is the tie's winner.
     best = min(named, key=lambda choice: (-named[choice], choice), default=None)
     return Selection(
         answer=None if best is None else candidates[best].answer,
@@ -74,7 +77,7 @@ def select(
 
 
 def judge_statement(problem: Problem, texts: Sequence[str]) -> str:
-    """What the judge is asked: the problem, and a solution of each candidate, numbered from 1."""
+    """Return the judge's question: the problem, and a solution of each candidate, numbered from 1."""
     parts = [f"Solution {number}:\n{_summary(text)}" for number, text in enumerate(texts, start=1)]
     return (
         f"{problem.statement}\n\nBelow are {len(parts)} solutions to it, which give different answers. "
@@ -84,13 +87,13 @@ def judge_statement(problem: Problem, texts: Sequence[str]) -> str:
 
 
 def _summary(text: str) -> str:
-    """What follows the reasoning, with as much of the reasoning's end as there is room for."""
+    """Return what follows the reasoning, with as much of the reasoning's end as there is room for."""
     reasoning, _, said = text.rpartition(END_THINK)
     return f"{reasoning.strip()[-max(0, _SUMMARY - len(said)) :]}\n{said.strip()}".strip()[-_SUMMARY:]
 
 
-def _choice(text: str, *, of: int) -> int | None:
-    """The candidate's position that a judgement names, or None."""
+def _read_choice(text: str, *, of: int) -> int | None:
+    """Return the candidate's position that a judgement names, or None."""
     from mathlete.answers import extract, parse
 
     value = parse(extract(text).string or "").value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mathlete.problems import Problem
-from mathlete.sampling import Sample, Sampler
+from mathlete.sampling import Sample, Sampler, SamplingConfig
 from mathlete.solve.clock import Clock, until
 from mathlete.solve.policy import Policy
 from mathlete.solve.selection import Selection, select
@@ -45,7 +45,7 @@ def solve(
     on_sample: Callable[[Sample], None] = lambda sample: None,
     timeout_s: float | None = None,
 ) -> Solution:
-    """Samples a problem, reads the answers, votes.
+    """Sample a problem, read the answers, vote.
 
     With the stops `none` and `exact` the answer does not depend on the order in which samples arrive; the vote over
     given samples never does.
@@ -59,33 +59,20 @@ def solve(
         on_sample: called with each new sample and its answer as it arrives.
         timeout_s: the result is there after so many seconds of the clock, whatever the engine does; None is no limit.
     """
-    from mathlete.answers import read_answer
-
     started = clock.now()
-    samples = {sample.index: sample for sample in recorded}
-    seeds = {
-        index: policy.sample_seed(problem_id=problem.id, index=index)
-        for index in range(policy.n)
-        if index not in samples
-    }
-    ended: Ended = "rule" if _enough(samples.values(), policy) else "all"
     deadline = None if timeout_s is None else started + timeout_s
-    if seeds and ended == "all":
-        enough = policy.sampling.enough or policy.fewest_samples
-        config = replace(
-            policy.sampling,
-            timeout_s=policy.sampling.timeout_s if timeout_s is None else timeout_s,
-            # Where so many are there already and have not settled it, the vote needs all the others.
-            enough=enough if len(samples) < enough else None,
-        )
+    samples = {sample.index: sample for sample in recorded}
+    missing = [index for index in range(policy.n) if index not in samples]
+    ended: Ended = "rule" if _is_settled(samples.values(), policy) else "all"
+    if missing and ended == "all":
+        seeds = {index: policy.sample_seed(problem_id=problem.id, index=index) for index in missing}
+        drawn = sampler.stream(problem, seeds=seeds, config=_config(policy, known=len(samples), timeout_s=timeout_s))
         # Closing the stream cancels what is still being drawn.
-        stream = until(sampler.stream(problem, seeds=seeds, config=config), clock=clock, deadline=deadline)
-        with closing(stream) as arrivals:
-            for drawn in arrivals:
-                sample = replace(drawn, answer=read_answer(drawn.text, cut=drawn.finish == "length"))
+        with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
+            for sample in map(_with_answer, stream):
                 samples[sample.index] = sample
                 on_sample(sample)
-                if len(samples) < policy.n and _enough(samples.values(), policy):
+                if len(samples) < policy.n and _is_settled(samples.values(), policy):
                     ended = "rule"
                     break
     if ended == "all" and len(samples) < policy.n:
@@ -93,16 +80,8 @@ def solve(
     votes = policy.count_votes(samples.values())
     selection = None
     if policy.select and len(votes) > 1:
-        judged = f"{problem.id}/select"
         selection = select(
-            problem,
-            votes,
-            [*samples.values()],
-            sampler=sampler,
-            clock=clock,
-            seeds={i: policy.sample_seed(problem_id=judged, index=i) for i in range(policy.select)},
-            config=policy.sampling,
-            deadline=deadline,
+            problem, votes, [*samples.values()], sampler=sampler, clock=clock, policy=policy, deadline=deadline
         )
     return Solution(
         problem_id=problem.id,
@@ -115,16 +94,32 @@ def solve(
     )
 
 
-def _enough(samples: Iterable[Sample], policy: Policy) -> bool:
+def _config(policy: Policy, *, known: int, timeout_s: float | None) -> SamplingConfig:
+    enough = policy.sampling.enough or policy.fewest_samples
+    return replace(
+        policy.sampling,
+        timeout_s=policy.sampling.timeout_s if timeout_s is None else timeout_s,
+        # Where so many are there already and have not settled it, the vote needs all the others.
+        enough=enough if known < enough else None,
+    )
+
+
+def _with_answer(sample: Sample) -> Sample:
+    from mathlete.answers import read_answer
+
+    return replace(sample, answer=read_answer(sample.text, cut=sample.finish == "length"))
+
+
+def _is_settled(samples: Iterable[Sample], policy: Policy) -> bool:
     """Whether the rule holds after the latest of these samples, given in arrival order."""
     known = list(samples)
     if policy.stop == "none" or len(known) < policy.fewest_samples:
         return False
-    return bool(stopping_rule(policy.stop)(course(known, policy))[0, -1])
+    return bool(stopping_rule(policy.stop)(_course(known, policy))[0, -1])
 
 
-def course(samples: list[Sample], policy: Policy) -> Course:
-    """One problem's samples in arrival order, as the stopping rules see them."""
+def _course(samples: list[Sample], policy: Policy) -> Course:
+    """Return one problem's samples in arrival order, as the stopping rules see them."""
     import numpy as np
 
     from mathlete.answers import label_classes

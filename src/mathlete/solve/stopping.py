@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
+    import numpy.typing as npt
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    Array = npt.NDArray[Any]
 
 UNIT = 1024
 """Votes are whole numbers of 1/1024, so that sums do not depend on their order. One sample has at most one vote."""
@@ -54,13 +54,13 @@ class Course:
 
     @cached_property
     def answered(self) -> "Array":
-        """(rows, arrivals): answers so far."""
+        """(rows, arrivals): the number of answers so far."""
         return (self.labels >= 0).cumsum(1)
 
     @cached_property
     def standing(self) -> "Standing":
         """Who leads after each arrival, by weight; ties go to the class with the lowest index."""
-        return _standing(self, self.weights)
+        return _rank(self, self.weights)
 
     @cached_property
     def counts(self) -> "Standing":
@@ -69,7 +69,7 @@ class Course:
 
         if (self.weights == UNIT).all():
             return self.standing
-        return _standing(self, np.full_like(self.weights, UNIT))
+        return _rank(self, np.full_like(self.weights, UNIT))
 
     @cached_property
     def answers(self) -> "Array":
@@ -86,11 +86,11 @@ class Course:
         return np.where(flags.any(1), flags.argmax(1) + 1, self.n)
 
     def after_answers(self, flags: "Array") -> "Array":
-        """(rows, arrivals): flags that are about the answers so far, put where those answers arrived."""
+        """(rows, arrivals): `flags`, one for each number of answers, moved to the arrivals with so many answers."""
         import numpy as np
 
-        found = np.take_along_axis(flags, np.maximum(self.answered - 1, 0), axis=1)
-        return found & (self.answered > 0)
+        moved = np.take_along_axis(flags, np.maximum(self.answered - 1, 0), axis=1)
+        return moved & (self.answered > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,34 +105,38 @@ class Standing:
     """The runner-up's."""
 
 
-def _standing(course: Course, weights: "Array") -> Standing:
+def _rank(course: Course, weights: "Array") -> Standing:
     import numpy as np
 
     rows, arrivals = course.labels.shape
     classes = int(course.labels.max(initial=0)) + 1
-    # A class's key orders by weight, then by its lowest index. A vote only ever raises its own class's key, so the
-    # two best are kept up to date by looking at that class alone.
+    # A class's key orders by weight, then by its lowest index. One number for both, so that a tie is decided by the
+    # same comparison that decides the lead.
     key = np.full((rows, classes), -1, dtype=np.int64)
     total, lowest = np.zeros_like(key), np.full_like(key, _INDEXES - 1)
     leader, best = np.full(rows, -1), np.full(rows, -1, dtype=np.int64)
     second = np.zeros(rows, dtype=np.int64)
-    found = np.zeros((3, rows, arrivals), dtype=np.int64)
+    standings = np.zeros((3, rows, arrivals), dtype=np.int64)
     row = np.arange(rows)
     for arrival in range(arrivals):
         label = course.labels[:, arrival]
+        # Only rows whose sample has an answer change; the others keep the standing of the arrival before.
         at, of = row[label >= 0], label[label >= 0]
         total[at, of] += weights[at, arrival]
         lowest[at, of] = np.minimum(lowest[at, of], course.indexes[at, arrival])
         key[at, of] = total[at, of] * _INDEXES + (_INDEXES - 1 - lowest[at, of])
+        # A vote only ever raises its own class's key. So the two best stay known by looking at that class alone, and
+        # an arrival costs the same however many classes there are.
         leads = leader[at] == of
         overtakes = ~leads & (key[at, of] > best[at])
         follows = ~leads & ~overtakes
+        # The leader that is overtaken was ahead of all others, so it is the runner-up now.
         second[at[overtakes]] = np.maximum(best[at[overtakes]], 0) // _INDEXES
         second[at[follows]] = np.maximum(second[at[follows]], total[at[follows], of[follows]])
         leader[at[overtakes]] = of[overtakes]
         best[at] = np.maximum(best[at], key[at, of])
-        found[:, :, arrival] = leader, np.maximum(best, 0) // _INDEXES, second
-    return Standing(leader=found[0], first=found[1], second=found[2])
+        standings[:, :, arrival] = leader, np.maximum(best, 0) // _INDEXES, second
+    return Standing(leader=standings[0], first=standings[1], second=standings[2])
 
 
 Rule = Callable[[Course], "Array"]
@@ -140,23 +144,23 @@ Rule = Callable[[Course], "Array"]
 
 
 def stopping_rule(name: str) -> Rule:
-    """The rule of that name.
+    """Return the rule of that name.
 
     Raises:
         UserError: an unknown name, with the known ones.
     """
-    rules = [_term(part.strip(), whole=name) for part in name.split("+")]
+    rules = [_single_rule(part.strip(), whole=name) for part in name.split("+")]
 
     def any_of(course: Course) -> "Array":
-        found = rules[0](course)
+        flags = rules[0](course)
         for rule in rules[1:]:
-            found = found | rule(course)
-        return found
+            flags = flags | rule(course)
+        return flags
 
     return any_of
 
 
-def _term(name: str, *, whole: str) -> Rule:
+def _single_rule(name: str, *, whole: str) -> Rule:
     for pattern, make in RULES.values():
         if match := re.fullmatch(pattern, name):
             return partial(make, *(int(group) for group in match.groups()))
@@ -169,7 +173,9 @@ def _term(name: str, *, whole: str) -> Rule:
 
 @cache
 def fewest_samples(name: str, n: int) -> int:
-    """Arrivals after which the rule can end a problem of n samples at the earliest: when all agree, or no two.
+    """Return the arrivals after which the rule can end a problem of n samples at the earliest.
+
+    That is when all answers agree, or, for a rule that gives up, when no two do.
 
     >>> [fewest_samples(name, 16) for name in ("exact", "beta95+exact", "hopeless6of8", "none")]
     [9, 4, 8, 16]
@@ -207,8 +213,8 @@ def _beta(percent: int, course: Course) -> "Array":
     size = course.labels.shape[1] + 1
     table = np.array([[posterior(a, b) if a >= b else 0.0 for b in range(size)] for a in range(size)])
     counts = course.counts
-    found: Array = table[counts.first // UNIT, counts.second // UNIT] >= percent / 100
-    return found
+    flags: Array = table[counts.first // UNIT, counts.second // UNIT] >= percent / 100
+    return flags
 
 
 @cache
@@ -236,6 +242,7 @@ def _dirichlet(percent: int, course: Course) -> "Array":
         label = course.labels[:, arrival]
         at = (label >= 0).nonzero()[0]
         tally[at, label[at]] += 1
+        # Many rows share few sorted tallies, and each tally costs an integral.
         kinds, kind = np.unique(-np.sort(-tally, axis=1), axis=0, return_inverse=True)
         shares = [dirichlet_posterior(tuple(int(c) for c in counts if c)) for counts in kinds]
         flags[:, arrival] = np.array(shares)[kind.reshape(-1)] >= percent / 100
@@ -258,12 +265,12 @@ def dirichlet_posterior(counts: tuple[int, ...]) -> float:
     if not counts:
         return 0.0
     if len(counts) == 1:
-        # One answer alone: against a second one that has not been seen.
+        # One answer alone is compared with a second one that has not been seen.
         return posterior(counts[0], 0)
     x = np.linspace(1e-9, counts[0] + 12 * math.sqrt(counts[0] + 1) + 12, 4001)
     density = np.exp(counts[0] * np.log(x) - x - math.lgamma(counts[0] + 1))
     for count in counts[1:]:
-        # Of a Gamma variable with whole shape c + 1: 1 - exp(-x) (1 + x + ... + x^c / c!).
+        # The distribution function of a Gamma with whole shape c + 1 is 1 - exp(-x) (1 + x + ... + x^c / c!).
         below = sum((np.exp(j * np.log(x) - x - math.lgamma(j + 1)) for j in range(count + 1)), np.zeros_like(x))
         density = density * (1 - below)
     return float(np.trapezoid(density, x))
@@ -275,19 +282,20 @@ def _window(size: int, course: Course) -> "Array":
     Their script answers with the window's value; here the leader of all does, which differs in 0.1 to 0.3% of draws.
     """
     answers = course.answers
-    flags = _agreeing(answers, of=size) >= size
+    flags = _count_agreeing(answers, of=size) >= size
+    # Windows do not overlap: the first `size` answers, the next `size`, and so on.
     flags[:, [end for end in range(answers.shape[1]) if (end + 1) % size]] = False
     return course.after_answers(flags)
 
 
-def _agreeing(answers: "Array", *, of: int) -> "Array":
+def _count_agreeing(answers: "Array", *, of: int) -> "Array":
     """(rows, answers): how many of the latest `of` answers equal the newest, at each; 0 at an empty place."""
     import numpy as np
 
-    found = np.zeros(answers.shape, dtype=np.int64)
+    counts = np.zeros(answers.shape, dtype=np.int64)
     for back in range(min(of, answers.shape[1])):
-        found[:, back:] += answers[:, back:] == answers[:, : answers.shape[1] - back]
-    return np.where(answers >= 0, found, 0)
+        counts[:, back:] += answers[:, back:] == answers[:, : answers.shape[1] - back]
+    return np.where(answers >= 0, counts, 0)
 
 
 def _votes(votes: int, course: Course) -> "Array":
@@ -295,7 +303,7 @@ def _votes(votes: int, course: Course) -> "Array":
 
 
 def _latest(votes: int, of: int, course: Course) -> "Array":
-    return course.after_answers(_agreeing(course.answers, of=of) >= votes)
+    return course.after_answers(_count_agreeing(course.answers, of=of) >= votes)
 
 
 def _aimo2(course: Course) -> "Array":
@@ -311,6 +319,7 @@ def _hopeless(distinct: int, of: int, course: Course) -> "Array":
     if of <= answers.shape[1]:
         head = np.sort(answers[:, :of], axis=1)
         kinds = (np.diff(head, axis=1) != 0).sum(1) + 1
+        # Empty places are -1 and sort first: with one among them there are not `of` answers yet.
         flags[:, of - 1] = (head[:, 0] >= 0) & (kinds >= distinct)
     return course.after_answers(flags)
 
@@ -326,4 +335,4 @@ RULES: dict[str, tuple[str, Callable[..., "Array"]]] = {
     "aimo2": ("aimo2", _aimo2),
     "hopeless6of8": (r"hopeless([1-9]\d?)of([1-9]\d?)", _hopeless),
 }
-"""{an example of its name: (pattern of its name, the rule, which takes the pattern's numbers and then the course)}."""
+"""{example of a name: (pattern of such names, rule)}; the rule takes the pattern's numbers, then the course."""

@@ -1,11 +1,11 @@
-"""Votes: samples with the same answer stand together, the class with the most votes wins.
+"""Votes: samples with the same answer form a class, and the class with the most votes wins.
 
 A sample without an answer never votes. Nothing here depends on the order in which samples arrived: they are put in the
 order of their indexes first, votes are whole numbers of 1/1024, and a tie goes to the class whose first sample has the
 lowest index. Since sample i is the same whatever n is, that rule prefers no kind of answer, unlike "the smallest
 number".
 
-How much a sample's vote counts is its own matter, between 0 and 1, whatever the others said:
+How much a sample's vote counts depends on that sample alone. It is between 0 and 1:
 
 | name | a sample's vote |
 |---|---|
@@ -16,9 +16,9 @@ How much a sample's vote counts is its own matter, between 0 and 1, whatever the
 | `length` | 1 - half its share of the token cap: at the cap a sample counts half |
 | `strength` | 1 in a box or another clear form, 1/4 read out of loose prose |
 
-A log-probability that is missing or not finite counts 1/2, so one sample's NaN neither wins nor poisons the vote. With
-`logprob`, `tail` and `length` no sample outweighs two others: a lone confident one never overrides four (a mistake
-seen with 1/entropy).
+A log-probability that is missing or not finite counts 1/2, so one sample's NaN neither wins nor spoils the vote. With
+`logprob`, `tail` and `length` no sample outweighs two others: a lone confident one never overrides four, as it did with
+a weight of 1/entropy.
 """
 
 import math
