@@ -215,9 +215,9 @@ def test_root_gives_itself_up_where_others_can_read_the_interpreter() -> None:
     if os.getuid() != 0:
         pytest.skip("needs root")
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom mathlete.tir.protection import own_uid\n"
+        "import os, sys\nfrom pathlib import Path\nfrom mathlete.tir.protection import drop_root\n"
         "sys.path[:], sys.base_prefix = [], '/'\n"
-        "own_uid()\nassert os.getuid() == os.getgid() > 60000\n"
+        "drop_root()\nassert os.getuid() == os.getgid() > 60000\n"
         "try: Path(f'/proc/{os.getppid()}/environ').read_bytes()\nexcept PermissionError: print('refused')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-r"""Where a completion's boxed answer closes: the place at which an engine may stop a sample without losing anything."""
+r"""The end of a completion's boxed answer: an engine may stop a sample there without losing anything."""
 
 import re
 
@@ -8,7 +8,7 @@ _OPENING = re.compile(r"\\f?boxed\s*\{")
 
 
 def box_end(text: str) -> int | None:
-    r"""The index just after the first boxed answer that closes after `</think>`; None while there is none.
+    r"""Return the index just after the first boxed answer that closes after `</think>`; None while there is none.
 
     Escaped braces do not count, as in `\boxed{\{1, 2\}}`. A box inside the reasoning is a draft and does not count.
 
@@ -20,10 +20,11 @@ def box_end(text: str) -> int | None:
     """
     thought = text.find(END_THINK)
     opening = _OPENING.search(text, thought + len(END_THINK)) if thought >= 0 else None
-    return _closing(text, opening.end()) if opening else None
+    return _closing_brace(text, opening.end()) if opening else None
 
 
-def _closing(text: str, start: int) -> int | None:
+def _closing_brace(text: str, start: int) -> int | None:
+    # A loop and not a regular expression: braces nest, and a backslash takes the meaning of the character after it.
     depth, escaped = 1, False
     for position in range(start, len(text)):
         character = text[position]

@@ -11,7 +11,7 @@ from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Finish, Sample
 
 _TAIL = 16
-"""Tokens in which `</think>` is looked for where it is not one token; no tokenizer needs more for eight characters."""
+"""Latest tokens that are searched for `</think>` where it is not one token: eight characters take no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def find_ending(text: str, *, answering: bool = False, until_code: bool = False)
 
 
 class CompletionReader:
-    """A tokenizer as seen by the decode loop. Each token is looked up in small sets; text is decoded only on a hit."""
+    """The tokenizer of a decode loop. Each token is looked up in small sets; text is decoded only on a hit."""
 
     def __init__(self, prompts: PromptFormat, *, eos_ids: set[int]) -> None:
         """Take the model's prompts, and the tokens that end a completion beside the tokenizer's own eos."""
@@ -50,6 +50,8 @@ class CompletionReader:
         self._prompts = prompts
         # Tokenizers refuse to be used by two threads at the same moment ("Already borrowed").
         self.lock = threading.Lock()
+        # Decoding every token of every row would cost more than the model: these sets say which tokens can matter.
+        # <0x7D> and the like are the byte tokens of SentencePiece vocabularies.
         vocabulary = tokenizer.get_vocab()
         self.closers = frozenset(token for piece, token in vocabulary.items() if "}" in piece or piece == "<0x7D>")
         """Tokens that can close a box."""
@@ -63,21 +65,21 @@ class CompletionReader:
         self.fences = frozenset(token for piece, token in vocabulary.items() if "`" in piece or piece == "<0x60>")
         """Tokens that can close a block of code."""
         self.special = self.eos_ids | self.closers | self.think_enders
-        """All tokens that the decode loop must look at, but for the fences."""
+        """All tokens that the decode loop must stop at and decode, except fences."""
 
     def text(self, tokens: list[int]) -> str:
-        """The tokens' text without special tokens; `<think>` and `</think>` stay."""
+        """Return the tokens' text without special tokens; `<think>` and `</think>` stay."""
         with self.lock:
             text = self._prompts.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
     def answering_from(self, tokens: list[int]) -> int | None:
-        """A position at or just before the `</think>` that the last tokens hold; None where they hold none."""
+        """Return a position at or just before the `</think>` in the last tokens; None where there is none."""
         start = max(0, len(tokens) - _TAIL)
         return start if END_THINK in self.text(tokens[start:]) else None
 
     def boxed_text(self, tokens: list[int], *, answering_from: int, answering: bool = False) -> str | None:
-        """The completion's text up to and with the brace that closes its box; None while it is open.
+        """Return the completion's text up to and with the brace that closes its box; None while it is open.
 
         `answering` says that the reasoning ended before these tokens.
         """
@@ -89,7 +91,7 @@ class CompletionReader:
         return text[len(before) : box_end(text)]
 
     def code_text(self, tokens: list[int]) -> str | None:
-        """The completion's text up to and with the fence that closes its first Python block; None while it is open."""
+        """Return the text up to and with the fence that closes its first Python block; None while it is open."""
         text = self.text(tokens)
         end = code_end(text)
         return None if end is None else text[:end]
@@ -106,7 +108,7 @@ class CompletionReader:
 
 @dataclass(eq=False, kw_only=True)
 class Completion:
-    """One sample under way, token by token, for engines that see tokens: all of them end and cut a sample alike."""
+    """One sample under way, token by token: so every engine that sees tokens ends and cuts a sample alike."""
 
     reader: CompletionReader
     problem_id: str
@@ -124,7 +126,7 @@ class Completion:
     """Position in `_tokens` at or before the end of the reasoning; None while the model still reasons."""
 
     def add(self, token: int, logprob: float) -> Sample | None:
-        """Takes the next token; the finished sample if that ends it."""
+        """Add the next token; return the sample if that ends it."""
         self._tokens.append(token)
         self._logprobs.append(logprob)
         full = len(self._tokens) >= self.max_tokens
@@ -136,8 +138,11 @@ class Completion:
         reader = self.reader
         if token in reader.eos_ids:
             return self._sample("stop", reader.text(self._tokens[:-1]))
+        # A program is run before the model can make up its output, so it is looked for first.
         if self.until_code and token in reader.fences and (code := reader.code_text(self._tokens)) is not None:
             return self._sample("stop", code)
+        # A box inside the reasoning is a draft: braces count only from `</think>` on, and only from there on is text
+        # decoded again with each brace.
         start = 0 if self.answering else self._answering_from
         if token in reader.think_enders and start is None:
             self._answering_from = reader.answering_from(self._tokens)

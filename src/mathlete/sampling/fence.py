@@ -1,4 +1,4 @@
-"""Where a block of Python closes in a completion: the place at which an engine stops a sample whose program is run."""
+"""The end of a block of Python in a completion: an engine stops a sample there, so that its program can be run."""
 
 import re
 
@@ -6,7 +6,7 @@ _BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\n(.*?)^[ \t]*```", r
 
 
 def code_end(text: str) -> int | None:
-    r"""The index just after the first closed Python block; None while there is none.
+    r"""Return the index just after the first closed Python block; None while there is none.
 
     Both fences stand at the beginning of a line (spaces before them do not matter).
 
@@ -21,7 +21,7 @@ def code_end(text: str) -> int | None:
 
 
 def last_program(text: str) -> str | None:
-    r"""The program in a Python block with which the text ends; None where it ends otherwise.
+    r"""Return the program in a Python block with which the text ends; None where it ends otherwise.
 
     >>> last_program("So:\n```python\nprint(1)\n```")
     'print(1)\n'

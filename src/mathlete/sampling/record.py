@@ -8,6 +8,7 @@ from mathlete.jsonl import JsonLines, read_json_lines
 from mathlete.sampling.samples import CURE, Sample
 
 _SYNC_S = 0.5
+"""Seconds between two fsyncs: one for each sample would hold up a fast engine."""
 
 
 def read_samples(path: Path) -> list[Sample]:
@@ -28,8 +29,8 @@ def read_samples(path: Path) -> list[Sample]:
 class SampleLog:
     """The samples of one run, on file: appended from many threads, and read again when the run goes on.
 
-    Each line reaches the kernel at once and the disk within half a second. So a killed process loses nothing; a
-    machine that loses its power loses at most what it drew in the last half second, and the same seeds draw it again.
+    Each line reaches the kernel at once and the disk within half a second. So a killed process loses nothing. A power
+    failure loses at most the samples of the last half second, and the same seeds draw them again.
     """
 
     def __init__(self, path: Path) -> None:

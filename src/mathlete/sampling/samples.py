@@ -74,7 +74,7 @@ class Sample:
     text: str
     """The completion, without the prompt and without eos; a boxed one ends with the box's closing brace."""
     answer: str | None = None
-    """What the answers package read out of the text; None means no answer, never a made-up one."""
+    """The answer read out of the text; None means no answer, never a made-up one."""
     tokens: int
     """Tokens drawn, eos among them."""
     finish: Finish
@@ -136,6 +136,7 @@ class Sample:
         if unknown := sorted(set(row) - set(names)):
             raise UserError(f"{where}: a sample has only the fields {', '.join(names)}", value=unknown, cure=CURE)
         for name, value in row.items():
+            # A bool is an int in Python, and none of these fields.
             if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
                 raise UserError(f"{where}: the field {name} has the wrong type", value=repr(value), cure=CURE)
         if row["finish"] not in get_args(Finish):
@@ -153,10 +154,10 @@ class Sampler(Protocol):
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
     ) -> Generator[Sample, None, None]:
-        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
+        """Yield one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
 
         A run that goes on after a kill asks for the indexes it still lacks, whatever gaps they leave. The same seed
-        gives the same sample on the engine's own terms (see each engine).
+        gives the same sample, as far as each engine says.
 
         Raises:
             UserError: the problem cannot be asked, e.g. its prompt is longer than the model's context.
@@ -164,7 +165,7 @@ class Sampler(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the model."""
+        """Free the model."""
         ...
 
 

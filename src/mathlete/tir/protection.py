@@ -1,4 +1,4 @@
-"""What stands between a program and this machine: layers, each used where it works, and limits, used everywhere.
+"""Protection of this machine from programs: layers, each used where it works, and limits, used everywhere.
 
 | layer | needs | keeps a program from |
 |---|---|---|
@@ -7,8 +7,8 @@
 | namespaces | the right to make user namespaces | any network device, /proc |
 | hook | nothing | the same as the filter, but only as far as Python's own functions are used |
 
-The hook is put up where there is no filter; a program that means harm gets around it. Nothing keeps a program from
-reading files that its user may read: what it prints lands in the sample, and there is no network.
+The hook is used where there is no filter; a program that means harm gets around it. Nothing keeps a program from
+reading files that its user may read: what it prints ends up in the sample, and there is no network.
 """
 
 import ctypes
@@ -25,12 +25,12 @@ _CLONE_NEWUSER, _CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWIPC = 0x10000000, 0x00020
 _READ_ONLY_NO_EXEC = 0x1 | 0x2 | 0x4 | 0x8
 _PR_SET_DUMPABLE = 4
 _FIRST_UID, _UIDS = 61000, 4000
-"""Of the programs: below 65534, the last one that a container without more mapped has."""
+"""User ids of the programs: below 65534, the last id that a container maps by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramLimits:
-    """What one sample's programs may use."""
+    """Limits of one sample's programs."""
 
     timeout_s: float
     """Wall of one program, after which a TimeoutError is raised in it."""
@@ -44,8 +44,8 @@ class ProgramLimits:
     """CPU seconds of all of them together: a backstop behind the wall."""
 
 
-def own_uid() -> None:
-    """Gives root up for a user id that no one else has.
+def drop_root() -> None:
+    """Change from root to a user id that nobody else has.
 
     Raises:
         OSError: this is not root, or the interpreter would be out of reach.
@@ -59,8 +59,8 @@ def own_uid() -> None:
             raise PermissionError(13, "not to be read by another user", folder)
 
 
-def namespaces() -> None:
-    """Leaves the machine's network, shared memory and /proc behind.
+def enter_namespaces() -> None:
+    """Enter namespaces without the machine's network, shared memory and /proc.
 
     Raises:
         OSError: no user namespace may be made here.
@@ -69,20 +69,20 @@ def namespaces() -> None:
     uid, gid = os.getuid(), os.getgid()
     # After a change of user the process may not write its own /proc files without this.
     library.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-    _checked(library.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC))
+    _raise_errno(library.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC))
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-    _checked(library.mount(b"tmpfs", b"/proc", b"tmpfs", _READ_ONLY_NO_EXEC, b"size=4k"))
+    _raise_errno(library.mount(b"tmpfs", b"/proc", b"tmpfs", _READ_ONLY_NO_EXEC, b"size=4k"))
 
 
-def _checked(result: int) -> None:
+def _raise_errno(result: int) -> None:
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def hook() -> None:
-    """Refuses network, processes and writing in Python's own functions."""
+def add_hook() -> None:
+    """Refuse network, processes and writing in Python's own functions."""
 
     def refuse(event: str, arguments: tuple[object, ...]) -> None:
         if event.startswith(("socket.", "subprocess.", "os.", "shutil.", "ctypes.dlopen")) and event not in _HARMLESS:
@@ -94,24 +94,30 @@ def hook() -> None:
 
 
 _HARMLESS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.add_dll_directory")
-LAYERS: dict[str, Callable[[], None]] = {"uid": own_uid, "namespaces": namespaces, "filter": filter_calls, "hook": hook}
-"""In the order in which they are put up."""
+LAYERS: dict[str, Callable[[], None]] = {
+    "uid": drop_root,
+    "namespaces": enter_namespaces,
+    "filter": filter_calls,
+    "hook": add_hook,
+}
+"""In the order in which they are applied: the filter comes after those whose calls it forbids."""
 
 
 def usable_layers() -> list[str]:
-    """The names of the layers that work here, found out by putting each up, upon those before it, in a child."""
-    found: list[str] = []
+    """Return the names of the layers that work here; each is tried in a child, on top of those before it."""
+    usable: list[str] = []
     for name in LAYERS:
-        if name != "hook" and _works([*found, name]):
-            found.append(name)
-    return found if "filter" in found else [*found, "hook"]
+        if name != "hook" and _works([*usable, name]):
+            usable.append(name)
+    # The hook would only repeat, with holes, what the filter does.
+    return usable if "filter" in usable else [*usable, "hook"]
 
 
 def _works(names: list[str]) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            put_up(names)
+            apply_layers(names)
         except (OSError, AttributeError):
             # AttributeError: a C library without unshare or mount.
             os._exit(1)
@@ -119,8 +125,8 @@ def _works(names: list[str]) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def put_up(names: list[str]) -> None:
-    """Puts these layers up around this process, for good.
+def apply_layers(names: list[str]) -> None:
+    """Put this process behind these layers, for good.
 
     Raises:
         OSError: one of them does not work here.
@@ -130,7 +136,8 @@ def put_up(names: list[str]) -> None:
 
 
 def set_limits(limits: ProgramLimits) -> None:
-    """Sets this process's resource limits, which it cannot raise again."""
+    """Set this process's resource limits, which it cannot raise again."""
+    # The interpreter itself has numpy and sympy loaded: the limit is for what the programs add to that.
     memory = limits.memory_mib * 2**20 + _address_space()
     for kind, limit in (
         (resource.RLIMIT_AS, memory),

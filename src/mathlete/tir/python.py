@@ -1,4 +1,4 @@
-"""Interpreters for model-written Python: one for each sample, in which variables live on from program to program.
+"""Interpreters for model-written Python: one for each sample, which keeps its variables from program to program.
 
 Persistent, as in NVIDIA's AIMO-2 winner (stateful sessions, arXiv:2504.16891, section 3) and AIMO-3's field (a pool of
 Jupyter kernels); Numina's AIMO-1 winner (`PythonREPL` in its kaggle-solution.ipynb) and ReTool (arXiv:2504.11536) take
@@ -30,7 +30,7 @@ _START_S = 120.0
 """Numpy and sympy load in a second; a busy machine may take longer."""
 _END_S = 2.0
 _KEPT_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH")
-"""What numpy may need to run at all; nothing else of this environment reaches a program."""
+"""Variables that numpy may need to run at all; nothing else of this environment reaches a program."""
 _PROGRAM = """\
 import json, socket, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -41,11 +41,11 @@ serve(socket.socket(fileno=int(sys.argv[2])), ProgramLimits(**json.loads(sys.arg
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
-    """What became of a program."""
+class ProgramResult:
+    """The result of running a program."""
 
     output: str
-    """What it printed, the value of a last expression, and its traceback."""
+    """Its printed text, the value of a last expression, and its traceback."""
     failed: bool
     seconds: float
     killed: bool = False
@@ -81,7 +81,7 @@ class Pythons:
             start_new_session=True,
         )
         theirs.close()
-        self.layers: list[str] = self._ready()
+        self.layers: list[str] = self._wait_ready()
         """Names of the layers that hold."""
 
     def _environment(self) -> dict[str, str]:
@@ -90,7 +90,7 @@ class Pythons:
         fixed = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": self._folder.name, "PYTHONHASHSEED": "0"}
         return {**own, **threads, **fixed, "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def _ready(self) -> list[str]:
+    def _wait_ready(self) -> list[str]:
         line = read_line(self._control, limit_s=_START_S, most=4096)
         if line is None:
             self.close()
@@ -99,8 +99,8 @@ class Pythons:
                 value=f"exit code {self._process.returncode}",
                 cure="try `python -c 'import numpy, sympy'`, or run without --tools.turns",
             )
-        found: list[str] = json.loads(line)
-        return found
+        layers: list[str] = json.loads(line)
+        return layers
 
     def open(self) -> "Python":
         """A new interpreter.
@@ -122,7 +122,7 @@ class Pythons:
         return Python(self, number, ours)
 
     def kill(self, number: bytes) -> None:
-        """Ends an interpreter; one that has ended is no matter."""
+        """End an interpreter; nothing happens where it has ended already."""
         with self._lock, contextlib.suppress(OSError):
             self._control.sendall(b"k" + number)
 
@@ -144,24 +144,26 @@ class Python:
         self._pythons, self._number, self._channel = pythons, number, channel
         self.alive = True
 
-    def run(self, code: str) -> Ran:
-        """Runs the program to its end, or to its wall."""
+    def run(self, code: str) -> ProgramResult:
+        """Run the program to its end, or to its wall."""
         limits, started = self._pythons.limits, time.monotonic()
         line = None
         with contextlib.suppress(OSError):
             self._channel.sendall(json.dumps(code).encode() + b"\n")
             wall = limits.timeout_s + limits.grace_s
-            # 6 bytes of JSON a character at most, and the words around it.
+            # JSON needs 12 bytes for a character outside the basic plane (two \\uXXXX), and some words around it.
             line = read_line(self._channel, limit_s=wall, most=12 * limits.output_chars + 4096)
         seconds = time.monotonic() - started
-        found = _reply(line)
-        if found is None:
+        reply = _parse_reply(line)
+        if reply is None:
+            # After anything but a proper reply the interpreter's state is unknown: the next program gets a new one.
             self.close()
             late = seconds >= limits.timeout_s
             why = f"it ran longer than {limits.timeout_s:g} s" if late else "it ended the interpreter, or used it up"
-            return Ran(output=f"[killed: {why}; all variables are gone]", failed=True, seconds=seconds, killed=True)
-        output, failed = found
-        return Ran(output=output, failed=failed, seconds=seconds)
+            output = f"[killed: {why}; all variables are gone]"
+            return ProgramResult(output=output, failed=True, seconds=seconds, killed=True)
+        output, failed = reply
+        return ProgramResult(output=output, failed=failed, seconds=seconds)
 
     def close(self) -> None:
         """Ends it; a `run` in another thread returns at once."""
@@ -173,29 +175,29 @@ class Python:
             self._channel.close()
 
 
-def _reply(line: bytes | None) -> tuple[str, bool] | None:
-    """Output and failure; None where there is no proper reply, whose sender may be the program itself."""
+def _parse_reply(line: bytes | None) -> tuple[str, bool] | None:
+    """Return (output, whether it failed), or None for an improper reply, which the program itself may have sent."""
     try:
-        found = json.loads(line or b"")
+        reply = json.loads(line or b"")
     except ValueError:
         return None
-    if not isinstance(found, dict) or set(found) != {"output", "failed"}:
+    if not isinstance(reply, dict) or set(reply) != {"output", "failed"}:
         return None
-    output, failed = found["output"], found["failed"]
+    output, failed = reply["output"], reply["failed"]
     return (output, failed) if isinstance(output, str) and isinstance(failed, bool) else None
 
 
 def read_line(channel: socket.socket, *, limit_s: float, most: int) -> bytes | None:
-    """A line that comes within the time and is no longer than `most` bytes; None for anything else."""
-    ends, found = time.monotonic() + limit_s, b""
-    while not found.endswith(b"\n"):
+    """Return a line that comes within the time and is no longer than `most` bytes, None for anything else."""
+    ends, line = time.monotonic() + limit_s, b""
+    while not line.endswith(b"\n"):
         try:
             ready = select.select([channel], [], [], max(0.0, ends - time.monotonic()))[0]
             chunk = channel.recv(65536) if ready else b""
         except (OSError, ValueError):
             # Closed by the other side, or by another thread here.
             return None
-        found += chunk
-        if not chunk or len(found) > most:
+        line += chunk
+        if not chunk or len(line) > most:
             return None
-    return found
+    return line

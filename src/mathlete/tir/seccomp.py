@@ -11,7 +11,7 @@ import os
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
 _ABSENT = 0x00050000 | errno.ENOSYS
-"""What a caller takes for an old kernel, to try the older call that can be looked into."""
+"""Looks like an old kernel to the caller, which then tries the older call, whose arguments the filter can check."""
 _EQUAL_UNDER_MASK = 7
 _THREAD = 0x00010000
 
@@ -54,7 +54,7 @@ class _Comparison(ctypes.Structure):
 
 
 def filter_calls() -> None:
-    """Puts the filter on this process and all its threads to come.
+    """Put the filter on this process and all its threads to come.
 
     Raises:
         OSError: there is no libseccomp, or the kernel takes no filter.
@@ -65,26 +65,29 @@ def filter_calls() -> None:
 
     def rule(action: int, name: str, *comparisons: tuple[int, int, int]) -> None:
         number = library.seccomp_syscall_resolve_name(name.encode())
-        # This machine has no such call, or a libseccomp older than it.
+        # This machine has no such call, or libseccomp is older than the call.
         if number < 0:
             return
         array = (_Comparison * len(comparisons))(*(_Comparison(a, _EQUAL_UNDER_MASK, m, v) for a, m, v in comparisons))
-        _checked(library.seccomp_rule_add_array(context, action, number, len(comparisons), array), name)
+        _raise_failure(library.seccomp_rule_add_array(context, action, number, len(comparisons), array), name)
 
     for name in _REFUSED:
         rule(_REFUSE, name)
+    # Numpy's libraries may start threads, which are clones with this flag; a clone without it is a process.
     rule(_REFUSE, "clone", (0, _THREAD, 0))
+    # These take their flags in memory, where a filter cannot look.
     for name in ("clone3", "openat2"):
         rule(_ABSENT, name)
+    # Reading stays: programs import modules.
     for name, flags in (("open", 1), ("openat", 2)):
         for mode in _WRITING:
             rule(_REFUSE, name, (flags, os.O_ACCMODE, mode))
         for flag in (os.O_CREAT, os.O_TRUNC):
             rule(_REFUSE, name, (flags, flag, flag))
-    _checked(library.seccomp_load(context), "seccomp_load")
+    _raise_failure(library.seccomp_load(context), "seccomp_load")
     library.seccomp_release(context)
 
 
-def _checked(result: int, name: str) -> None:
+def _raise_failure(result: int, name: str) -> None:
     if result < 0:
         raise OSError(-result, f"libseccomp: {name}")

@@ -1,13 +1,14 @@
 """A Sampler whose samples may have their Python run: the model writes, a sandbox runs, the model goes on.
 
 As soon as a ```python block closes, the sample leaves the engine; the block's program runs in the sample's own
-interpreter, what it printed is put behind it in an ```output block, and the engine goes on from there. This is the
-format of ToRA (Gou et al. 2024, arXiv:2309.17452, section 2), DeepSeekMath and NuminaMath-TIR. Many samples do so at
-once, so the engine's batch stays full while programs run.
+interpreter, its output is appended in an ```output block, and the engine goes on from there. This is the format of ToRA
+(Gou et al. 2024, arXiv:2309.17452, section 2), DeepSeekMath and NuminaMath-TIR. Many samples do so at once, so the
+engine's batch stays full while programs run.
 
-A sample is one like any other: its text holds the programs and their outputs, `tokens` counts what the model drew over
-all turns and is capped as ever, `seconds` adds the programs' to the engine's. A sample in which no program was run is
-the one that the engine alone would have drawn from the same prompt; each later turn has a seed made of the sample's.
+The result is a sample like any other: its text holds the programs and their outputs, `tokens` counts what the model
+drew over all turns and is capped by the same setting, `seconds` adds the programs' time to the engine's. A sample in
+which no program was run is the one that the engine alone would have drawn from the same prompt; each later turn has a
+seed made of the sample's.
 """
 
 import hashlib
@@ -24,13 +25,13 @@ from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, THINK, PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig, last_program
 from mathlete.tir.protection import ProgramLimits
-from mathlete.tir.python import Python, Pythons, Ran
+from mathlete.tir.python import ProgramResult, Python, Pythons
 
 INSTRUCTION = (
     "You may write Python in ```python blocks, with numpy and sympy. Each is run as soon as it is closed, and what it "
     "prints follows in an ```output block; variables are kept from one to the next."
 )
-_SPENT = "[not run: there are no runs left; give the final answer now]"
+_REFUSAL = "[not run: there are no runs left; give the final answer now]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class ToolSettings:
 
     @property
     def limits(self) -> ProgramLimits:
-        """Of a sample's interpreter."""
+        """Limits of a sample's interpreter."""
         return ProgramLimits(
             timeout_s=self.timeout_s,
             memory_mib=self.memory_mib,
@@ -73,38 +74,40 @@ class ToolSettings:
         )
 
     def instruct(self, prompts: PromptFormat) -> PromptFormat:
-        """The prompt format with the instruction about Python added."""
+        """Return the prompts with the instruction about Python added, or as they are without tools."""
         parts = [part for part in (prompts.instruction, self.instruction) if part]
         return replace(prompts, instruction=" ".join(parts)) if self.turns else prompts
 
 
 @dataclass(eq=False)
-class _Course:
-    """One sample under way; its interpreter is used by one pool thread at a time."""
+class _Dialogue:
+    """One sample under way, turn by turn; its interpreter is used by one pool thread at a time."""
 
     index: int
     seed: int
     said: str = ""
+    """All turns and outputs so far."""
     turns: list[Sample] = field(default_factory=list)
     runs: int = 0
+    """Programs that have been run or refused."""
     tool_seconds: float = 0.0
     python: Python | None = None
-    over: bool = False
+    closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def tokens(self) -> int:
         return sum(turn.tokens for turn in self.turns)
 
-    def end(self) -> None:
-        """Lets the interpreter go, now or as soon as it is there."""
+    def close(self) -> None:
+        """Close the interpreter, now or as soon as it is there."""
         with self.lock:
-            self.over = True
+            self.closed = True
             if self.python is not None:
                 self.python.close()
 
-    def sample(self, *, cut: bool) -> Sample:
-        """All turns as one; `cut` where there are no tokens left to go on from a program."""
+    def to_sample(self, *, cut: bool) -> Sample:
+        """Return all turns as one sample; `cut` where no tokens are left to go on from a program."""
         last = self.turns[-1]
         return replace(
             last,
@@ -114,24 +117,29 @@ class _Course:
             finish="length" if cut else last.finish,
             seconds=round(sum(turn.seconds for turn in self.turns) + self.tool_seconds, 6),
             logprob_mean=_mean([(turn.tokens, turn.logprob_mean) for turn in self.turns]),
-            logprob_tail=_tail(self.turns),
+            logprob_tail=_tail_mean(self.turns),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Done:
-    """A program has been run, or none was left."""
+class _Output:
+    """What the model reads next: a program's output, or that it is not run."""
 
     index: int
-    output: str
+    """Of the sample."""
+    text: str
     seconds: float
 
 
+Events = SimpleQueue[Sample | _Output | Exception]
+"""A sample's turn from the engine, its program's output from the sandbox, or an error of either."""
+
+
 class ToolSampler:
-    """A Sampler over an engine that can go on from text. It owns the engine: closing it closes both."""
+    """A Sampler over an engine that can continue a partial completion. It owns the engine: closing it closes both."""
 
     def __init__(self, engine: Continuing, settings: ToolSettings) -> None:
-        """Starts the sandbox.
+        """Start the sandbox.
 
         Raises:
             UserError: a setting is out of its range, or the sandbox does not start.
@@ -143,111 +151,109 @@ class ToolSampler:
 
     @property
     def layers(self) -> list[str]:
-        """What keeps a program from this machine: names of `mathlete.tir.protection.LAYERS`."""
+        """Names of `mathlete.tir.protection.LAYERS` that stand between a program and this machine."""
         return self._pythons.layers
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
     ) -> Generator[Sample, None, None]:
-        """Yields one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
+        """Yield one sample for each {index: seed}, in the order they finish. Closing the iterator cancels the rest.
 
         Raises:
             UserError: the engine's, or no interpreter can be started.
         """
         config.check()
-        events: SimpleQueue[Sample | _Done | Exception] = SimpleQueue()
-        courses = {index: _Course(index=index, seed=seed) for index, seed in seeds.items()}
+        events: Events = SimpleQueue()
+        dialogues = {index: _Dialogue(index=index, seed=seed) for index, seed in seeds.items()}
         ends = None if config.timeout_s is None else time.monotonic() + config.timeout_s
         cancels: list[Callable[[], object]] = []
         try:
-            cancels.append(self._begin(problem, courses, config, events))
-            while courses:
-                event = _next(events, ends)
+            # The first turn of all samples is one request, so that the engine reads the prompt once. Later turns come
+            # one by one: each has its own text before it.
+            cancels.append(self._begin_turn(problem, dialogues, config, events))
+            while dialogues:
+                event = _take_event(events, ends)
                 if event is None:
                     return
-                course = courses[event.index]
-                if isinstance(event, _Done):
-                    course.tool_seconds += event.seconds
-                    course.said += _output_block(event.output)
-                    cancels.append(self._begin(problem, {event.index: course}, config, events))
-                elif (sample := self._turned(course, event, config, events)) is not None:
-                    del courses[event.index]
-                    course.end()
+                dialogue = dialogues[event.index]
+                if isinstance(event, _Output):
+                    dialogue.tool_seconds += event.seconds
+                    dialogue.said += _output_block(event.text)
+                    cancels.append(self._begin_turn(problem, {event.index: dialogue}, config, events))
+                elif (sample := self._end_turn(dialogue, event, config, events)) is not None:
+                    del dialogues[event.index]
+                    dialogue.close()
                     yield sample
         finally:
             for cancel in cancels:
                 cancel()
-            for course in courses.values():
-                course.end()
+            for dialogue in dialogues.values():
+                dialogue.close()
 
-    def _begin(
-        self,
-        problem: Problem,
-        courses: Mapping[int, _Course],
-        config: SamplingConfig,
-        events: "SimpleQueue[Sample | _Done | Exception]",
+    def _begin_turn(
+        self, problem: Problem, dialogues: Mapping[int, _Dialogue], config: SamplingConfig, events: Events
     ) -> Callable[[], object]:
-        """Has the engine draw the next turn; all courses stand at the same place."""
-        course = next(iter(courses.values()))
+        """Have the engine draw the next turn of samples that have said the same so far; return what cancels it."""
+        first = next(iter(dialogues.values()))
         return self._engine.begin(
             problem,
-            seeds={index: _turn_seed(one.seed, len(one.turns)) for index, one in courses.items()},
-            # A sample that has begun is to end.
+            seeds={index: _turn_seed(one.seed, len(one.turns)) for index, one in dialogues.items()},
             config=replace(
                 config,
-                max_tokens=config.max_tokens - course.tokens,
-                enough=None if course.turns else config.enough,
+                max_tokens=config.max_tokens - first.tokens,
+                # `enough` lets an engine put a sample off. One that has begun holds an interpreter, and is to end.
+                enough=None if first.turns else config.enough,
             ),
             results=events,  # type: ignore[arg-type]  # a queue of more kinds takes these too
-            said=course.said,
-            # After the one refusal the model is left to itself.
-            until_code=course.runs <= self._settings.turns,
+            said=first.said,
+            # After one refusal the model may write Python as text to its end.
+            until_code=first.runs <= self._settings.turns,
         )
 
-    def _turned(
-        self, course: _Course, turn: Sample, config: SamplingConfig, events: "SimpleQueue[Sample | _Done | Exception]"
-    ) -> Sample | None:
-        """The sample, if this turn was its last; else its program is on its way."""
-        course.turns.append(turn)
-        course.said += turn.text
-        program = last_program(turn.text) if turn.finish == "stop" and course.runs <= self._settings.turns else None
-        if program is None or course.tokens >= config.max_tokens:
-            return course.sample(cut=program is not None)
-        course.runs += 1
-        if course.runs > self._settings.turns:
-            events.put(_Done(index=course.index, output=_SPENT, seconds=0.0))
+    def _end_turn(self, dialogue: _Dialogue, turn: Sample, config: SamplingConfig, events: Events) -> Sample | None:
+        """Return the sample if this turn is its last; else see to it that an output follows, and return None."""
+        dialogue.turns.append(turn)
+        dialogue.said += turn.text
+        program = last_program(turn.text) if turn.finish == "stop" and dialogue.runs <= self._settings.turns else None
+        if program is None or dialogue.tokens >= config.max_tokens:
+            return dialogue.to_sample(cut=program is not None)
+        dialogue.runs += 1
+        if dialogue.runs > self._settings.turns:
+            events.put(_Output(index=dialogue.index, text=_REFUSAL, seconds=0.0))
         else:
-            self._pool.submit(self._run, course, program, events)
+            self._pool.submit(self._run, dialogue, program, events)
         return None
 
-    def _run(self, course: _Course, program: str, events: "SimpleQueue[Sample | _Done | Exception]") -> None:
+    def _run(self, dialogue: _Dialogue, program: str, events: Events) -> None:
         try:
-            ran = self._run_in(course, program)
+            result = self._run_in_interpreter(dialogue, program)
         except Exception as error:
-            # Carried to the stream, which raises it in its caller's thread.
+            # Passed to the stream, which raises it in its caller's thread.
             events.put(error)
             return
-        if ran is not None:
-            events.put(_Done(index=course.index, output=ran.output, seconds=ran.seconds))
+        if result is not None:
+            events.put(_Output(index=dialogue.index, text=result.output, seconds=result.seconds))
 
-    def _run_in(self, course: _Course, program: str) -> Ran | None:
-        """What the program gave in the course's interpreter, a new one where it has none; None once it is over."""
-        python = course.python if course.python is not None and course.python.alive else self._pythons.open()
-        with course.lock:
-            course.python = python
-            if course.over:
+    def _run_in_interpreter(self, dialogue: _Dialogue, program: str) -> ProgramResult | None:
+        """Run the program in the sample's interpreter, a new one where it has none; None once the sample is closed."""
+        alive = dialogue.python is not None and dialogue.python.alive
+        python = dialogue.python if dialogue.python is not None and alive else self._pythons.open()
+        with dialogue.lock:
+            dialogue.python = python
+            # `close` may have come while the interpreter started, when there was none to close.
+            if dialogue.closed:
                 python.close()
                 return None
         return python.run(program)
 
     def close(self) -> None:
-        """Closes the engine and ends all interpreters."""
+        """Close the engine and end all interpreters."""
         self._engine.close()
         self._pythons.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _next(events: "SimpleQueue[Sample | _Done | Exception]", ends: float | None) -> Sample | _Done | None:
+def _take_event(events: Events, ends: float | None) -> Sample | _Output | None:
     try:
         event = events.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
     except Empty:
@@ -258,12 +264,12 @@ def _next(events: "SimpleQueue[Sample | _Done | Exception]", ends: float | None)
 
 
 def _turn_seed(seed: int, turn: int) -> int:
-    """The sample's own for its first turn: 53 bits, as `mathlete.solve.solver.sample_seed`."""
+    """Return the seed of a turn, 53 bits as the sample's own, which is that of the first turn."""
     return int.from_bytes(hashlib.sha256(f"{seed}/turn {turn}".encode()).digest()[:8]) >> 11 if turn else seed
 
 
 def _output_block(output: str) -> str:
-    """What the model reads after its program. A printed end of the reasoning is none."""
+    # A program that prints `</think>` must not end the reasoning.
     shown = output.replace(END_THINK, "").replace(THINK, "").strip("\n")
     return f"\n```output\n{shown}\n```\n"
 
@@ -274,8 +280,11 @@ def _mean(weighed: list[tuple[int, float | None]]) -> float | None:
     return round(sum(tokens * value for tokens, value in known) / total, 6) if total else None
 
 
-def _tail(turns: list[Sample]) -> float | None:
-    """The mean log-probability of the last 2048 tokens drawn; of a turn that they cut, its own tail stands for them."""
+def _tail_mean(turns: list[Sample]) -> float | None:
+    """Return the mean log-probability of the last TAIL_TOKENS tokens drawn.
+
+    Of a turn that only partly belongs to them, the mean of its own tail is taken: single values are not kept.
+    """
     parts: list[tuple[int, float | None]] = []
     left = Sample.TAIL_TOKENS
     for turn in reversed(turns):

@@ -1,7 +1,7 @@
 """The process behind `mathlete.tir.python`: holds numpy and sympy loaded, and forks an interpreter for each sample.
 
-It is asked over one socket, 9 bytes a request: `o` and a number with a socket attached opens an interpreter that
-listens there, `k` and its number kills it. When the socket closes, because its owner ended however it did, all
+Requests come over one socket, 9 bytes each: `o` and a number, with a socket attached, opens an interpreter that
+listens there; `k` and its number kills it. When the socket closes, because its owner ended in whatever way, all
 interpreters are killed. This process itself never runs a program.
 """
 
@@ -19,9 +19,8 @@ import socket
 import sys
 import traceback
 from types import FrameType
-from typing import Any
 
-from mathlete.tir.protection import ProgramLimits, put_up, set_limits, usable_layers
+from mathlete.tir.protection import ProgramLimits, apply_layers, set_limits, usable_layers
 
 _LOADED = (
     "bisect",
@@ -36,19 +35,20 @@ _LOADED = (
     "random",
 )
 _LOADED_TOO = ("re", "statistics", "string", "time", "typing", "mpmath", "numpy", "sympy")
+"""Loaded once here: a fork shares them, where each interpreter would need a second to import them."""
 _EMPTY = {"__name__": "__main__", "__builtins__": builtins}
 REQUEST_BYTES = 9
 
 
 def serve(control: socket.socket, limits: ProgramLimits, layers: list[str] | None) -> None:
-    """Answers requests until the socket closes; `layers` None takes all that work here."""
+    """Answer requests until the socket closes; `layers` None takes all that work here."""
     for name in (*_LOADED, *_LOADED_TOO):
         importlib.import_module(name)
     layers = usable_layers() if layers is None else layers
     control.sendall(json.dumps(layers).encode() + b"\n")
     children: dict[bytes, int] = {}
     try:
-        while request := _next(control, children):
+        while request := _next_request(control, children):
             word, handles = request
             if word[:1] == b"o":
                 children[word[1:]] = _fork(control, handles[0], limits, layers)
@@ -60,11 +60,13 @@ def serve(control: socket.socket, limits: ProgramLimits, layers: list[str] | Non
             _kill(child)
 
 
-def _next(control: socket.socket, children: dict[bytes, int]) -> tuple[bytes, list[int]] | None:
+def _next_request(control: socket.socket, children: dict[bytes, int]) -> tuple[bytes, list[int]] | None:
+    # Wakes up each second without a request too: interpreters that ended by themselves would stay zombies.
     while not select.select([control], [], [], 1.0)[0]:
         _reap(children)
     _reap(children)
     word, handles, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
+    # A stream socket may deliver a request in pieces; zeros fill up one that its sender did not live to finish.
     while word and len(word) < REQUEST_BYTES:
         word += control.recv(REQUEST_BYTES - len(word)) or b"\0" * REQUEST_BYTES
     return (word, handles) if word else None
@@ -90,19 +92,22 @@ def _fork(control: socket.socket, handle: int, limits: ProgramLimits, layers: li
     if child:
         return child
     try:
+        # Else the interpreter could open and kill others.
         control.close()
+        # A process group of its own, so that one signal ends it with whatever it started.
         os.setsid()
         channel = socket.socket(fileno=handle)
+        # Limits before layers: the filter forbids setrlimit.
         set_limits(limits)
-        put_up(layers)
+        apply_layers(layers)
         _interpret(channel, limits)
     finally:
-        # Never back into the loop above, whatever happened.
+        # A child must never return into the loop of `serve`, whatever happened.
         os._exit(0)
 
 
 def _interpret(channel: socket.socket, limits: ProgramLimits) -> None:
-    """Runs the programs that come in as lines of JSON, one after another in one namespace."""
+    """Run the programs that come in as lines of JSON, one after another in one namespace."""
     import random
 
     import numpy
@@ -110,20 +115,21 @@ def _interpret(channel: socket.socket, limits: ProgramLimits) -> None:
     random.seed(0)
     numpy.random.seed(0)
     channel.sendall(b"ready\n")
-    namespace: dict[str, Any] = {**_EMPTY}
+    namespace: dict[str, object] = {**_EMPTY}
     for number, line in enumerate(channel.makefile("rb"), start=1):
         output = BoundedText(limits.output_chars)
         failed = execute(json.loads(line), namespace, output, name=f"<block {number}>", timeout_s=limits.timeout_s)
         channel.sendall(json.dumps({"output": output.getvalue(), "failed": failed}).encode() + b"\n")
 
 
-def execute(code: str, namespace: dict[str, Any], output: io.TextIOBase, *, name: str, timeout_s: float) -> bool:
-    """Whether the program failed; what it printed, and its traceback, are in `output`."""
+def execute(code: str, namespace: dict[str, object], output: io.TextIOBase, *, name: str, timeout_s: float) -> bool:
+    """Run a program; return whether it failed. Its printed text and its traceback are written to `output`."""
+    # For tracebacks, which show the source line of each frame.
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     sys.stdout = sys.stderr = output
     try:
         try:
-            signal.signal(signal.SIGALRM, _too_long)
+            signal.signal(signal.SIGALRM, _raise_timeout)
             signal.setitimer(signal.ITIMER_REAL, timeout_s)
             _run(code, namespace, name)
         finally:
@@ -131,25 +137,25 @@ def execute(code: str, namespace: dict[str, Any], output: io.TextIOBase, *, name
     except SystemExit:
         return False
     except MemoryError as error:
-        # What fills the memory would fail every later program too.
+        # Variables that fill the memory would make every later program fail too.
         traceback.clear_frames(error.__traceback__)
         namespace.clear()
         namespace.update(_EMPTY)
-        output.write(_shown(error) + "[out of memory: all variables are gone]\n")
+        output.write(_format_error(error) + "[out of memory: all variables are gone]\n")
         return True
     except BaseException as error:
         # The boundary to the model's program, which raises whatever it likes; the model reads it.
-        output.write(_shown(error))
+        output.write(_format_error(error))
         return True
     return False
 
 
-def _too_long(number: int, frame: FrameType | None) -> None:
+def _raise_timeout(number: int, frame: FrameType | None) -> None:
     raise TimeoutError("the program ran too long")
 
 
-def _run(code: str, namespace: dict[str, Any], name: str) -> None:
-    """Runs the statements, and shows the value of a last expression as a notebook does."""
+def _run(code: str, namespace: dict[str, object], name: str) -> None:
+    """Run the statements, and print the value of a last expression as a notebook does."""
     tree = ast.parse(code, name)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, name, "exec"), namespace)
@@ -159,8 +165,8 @@ def _run(code: str, namespace: dict[str, Any], name: str) -> None:
             print(repr(value))
 
 
-def _shown(error: BaseException) -> str:
-    """The traceback with the programs' own lines only."""
+def _format_error(error: BaseException) -> str:
+    """Return the traceback with the programs' own lines only."""
     report = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
     own = [frame for frame in report.stack if frame.filename.startswith("<block")]
     report.stack = traceback.StackSummary.from_list(own)
@@ -168,7 +174,7 @@ def _shown(error: BaseException) -> str:
 
 
 class BoundedText(io.TextIOBase):
-    """What is written, but for the middle where it is too long.
+    """A text file in memory that keeps the start and the end of what is written, and drops the middle.
 
     >>> text = BoundedText(10)
     >>> text.write("0123456789abcdef")
@@ -181,7 +187,7 @@ class BoundedText(io.TextIOBase):
         self._limit, self._head, self._tail, self._length = limit, "", "", 0
 
     def write(self, text: str) -> int:
-        """Takes it, and returns its length."""
+        """Take the text, and return its length."""
         rest = text
         if (room := self._limit // 2 - len(self._head)) > 0:
             self._head, rest = self._head + text[:room], text[room:]
@@ -195,7 +201,7 @@ class BoundedText(io.TextIOBase):
         return True
 
     def getvalue(self) -> str:
-        """What is kept."""
+        """Return the text, with a note where the middle is missing."""
         left_out = self._length - len(self._head) - len(self._tail)
         middle = f"\n[{left_out} characters left out]\n" if left_out else ""
         return self._head + middle + self._tail

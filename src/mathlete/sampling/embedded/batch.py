@@ -1,11 +1,11 @@
-"""The batch of a decode loop: rows of many problems that join, take one token a step, and leave when they are done."""
+"""The batch of the decode loop: rows of many problems join, draw one token a step, and leave when they are done."""
 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,13 +13,16 @@ from mathlete.sampling import Completion, CompletionReader, Sample, SamplingConf
 from mathlete.sampling.embedded.drawing import draw, uniforms
 from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _PREFILL_TOKENS = 8192
 """Prompt tokens read in one pass at most, padding counted."""
 
 
 @dataclass(eq=False)
 class Request:
-    """One problem's prompt and the samples asked of it."""
+    """One problem's prompt and the samples wanted of it."""
 
     problem_id: str
     prompt: list[int]
@@ -41,13 +44,13 @@ class Request:
     """All of the prompt but its last token, read once for all its samples."""
 
     def needs(self, index: int) -> bool:
-        """Whether the vote surely needs that sample, as far as is known."""
+        """Whether the vote needs that sample for sure, as far as is known."""
         enough = self.config.enough
         return enough is None or index < enough or self.ended >= enough
 
     @property
     def longest(self) -> int:
-        """Tokens a row of it may come to hold."""
+        """Tokens that a row of it may hold at its end."""
         return len(self.prompt) + self.max_tokens
 
 
@@ -60,13 +63,13 @@ class _Row:
 class Batch:
     """The rows of one model. Not thread-safe: one thread owns it."""
 
-    def __init__(self, model: Any, *, reader: CompletionReader, max_rows: int, max_tokens: int) -> None:
+    def __init__(self, model: "PreTrainedModel", *, reader: CompletionReader, max_rows: int, max_tokens: int) -> None:
         register_attention()
         model.set_attn_implementation(ATTENTION)
         self._model, self._reader = model, reader
         self._device: torch.device = model.device
         self._max_rows, self._max_tokens = max_rows, max_tokens
-        # A GPU reads the weights once for all rows; on a CPU every row soon costs its full share.
+        # A GPU reads the weights once for all rows; on a CPU every further row soon costs as much as the first.
         self._cheap_rows = max_rows if self._device.type == "cuda" else max(1, max_rows // 2)
         self._rows: list[_Row] = []
         self._kv = RowKV(device=self._device)
@@ -75,20 +78,19 @@ class Batch:
         self._seeds = torch.empty(0, dtype=torch.long, device=self._device)
 
     def __len__(self) -> int:
-        """Rows being decoded."""
+        """Return the number of rows being decoded."""
         return len(self._rows)
 
     def admit(self, requests: deque[Request]) -> None:
-        """Lets waiting samples join; takes requests off the queue once all of theirs have.
-
-        Joins come in groups of a quarter of the batch where so many wait: each costs a prefill and a segment.
-        """
-        turns = self._turns(requests)
+        """Let waiting samples join; remove a request from the queue once all of its samples have."""
+        turns = self._order(requests)
+        # Each join costs a prefill and a segment, so they come in groups: a quarter of the batch where so many wait.
         if not turns or self._max_rows - len(self) < min(len(turns), max(1, self._max_rows // 4)):
             return
         joining: dict[Request, int] = {}
         rows, longest = len(self), max((row.request.longest for row in self._rows), default=0)
         for request in turns:
+            # Memory is planned for the longest that every row may become: a running row cannot be evicted.
             longest = max(longest, request.longest)
             # One row always fits, or nothing would ever run.
             if rows >= max(min(self._max_rows, self._max_tokens // longest), 1):
@@ -101,13 +103,14 @@ class Batch:
         self._join(list(joining.items()))
         for request in [request for request in requests if not request.waiting]:
             requests.remove(request)
+            # Its rows have copies; nobody else reads the prompt's.
             request.kv = None
 
-    def _turns(self, requests: Iterable[Request]) -> list[Request]:
-        """The request of each sample that may join: every problem's first ones before anyone's later ones.
+    def _order(self, requests: Iterable[Request]) -> list[Request]:
+        """Return the request of each sample that may join, first samples of all problems before later ones.
 
-        Those that a vote may turn out not to need join only as far as a row costs little. So rows go to the problems
-        that need them, and one that its first samples settle never begins the others.
+        Samples that a vote may turn out not to need join only while a row costs little. So rows go to the problems
+        that need them, and a problem that its first samples settle never begins the others.
         """
         waiting = [(index, place, request) for place, request in enumerate(requests) for index, _ in request.waiting]
         waiting.sort(key=itemgetter(0, 1))
@@ -128,14 +131,16 @@ class Batch:
             for position, request in enumerate(part):
                 request.kv = kv.row(position, len(request.prompt) - 1)
 
-    def _forward(self, ids: torch.Tensor, *, kv: Any, positions: torch.Tensor) -> Any:
-        return self._model(
+    def _forward(self, ids: torch.Tensor, *, kv: PromptKV | RowKV, positions: torch.Tensor) -> torch.Tensor:
+        """Return the logits of each row's last token, (rows, vocabulary)."""
+        logits: torch.Tensor = self._model(
             input_ids=ids,
             position_ids=positions.to(self._device),
             past_key_values=kv,
             use_cache=True,
             logits_to_keep=1,
-        ).logits[:, -1]
+        ).logits
+        return logits[:, -1]
 
     def _join(self, joining: list[tuple[Request, int]]) -> None:
         new: list[_Row] = []
@@ -161,7 +166,7 @@ class Batch:
         )
 
     def step(self) -> list[tuple[Request, Sample]]:
-        """Draws one token for every row; returns the samples that this finished."""
+        """Draw one token for every row; return the samples that this finished."""
         self._kv.open_column()
         logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None]).float()
         temperature, top_p, begun = self._state.unbind(1)
@@ -171,6 +176,7 @@ class Batch:
         self._ids = drawn.ids
         done: list[int] = []
         finished: list[tuple[Request, Sample]] = []
+        # Lists, because each single value read from a GPU tensor would wait for the GPU.
         both = (drawn.ids.tolist(), drawn.logprobs.tolist())
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
             if (sample := row.completion.add(token, logprob)) is not None:
@@ -181,7 +187,7 @@ class Batch:
         return finished
 
     def drop_cancelled(self) -> None:
-        """Takes the rows of cancelled requests out."""
+        """Remove the rows of cancelled requests."""
         self._remove([position for position, row in enumerate(self._rows) if row.request.cancelled])
 
     def _remove(self, gone: list[int]) -> None:

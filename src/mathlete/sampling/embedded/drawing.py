@@ -1,4 +1,4 @@
-"""Drawing tokens: temperature, nucleus, inverse CDF with one counter-based uniform per (seed, position).
+"""Drawing tokens: temperature, nucleus, inverse CDF with one counter-based uniform number for each (seed, position).
 
 A token is a function of its row's logits, seed and position alone: neighbours in the batch, arrival order and restarts
 change nothing beyond the floating-point noise of the logits themselves.
@@ -10,16 +10,17 @@ import torch
 
 
 def slice_size(vocabulary: int) -> int:
-    """Logits looked at first. A row whose nucleus is not inside its slice is sorted in full: the draw is always exact.
+    """Return how many of the largest logits are sorted first; the draw is exact for every size.
 
-    Measured on a CPU: of a small vocabulary 8 cost a fifth of 32, because torch sorts all where k > size / 64; a
-    smaller slice sends flat rows of a large vocabulary to the full sort (bench/sampling.py).
+    A row whose nucleus does not fit into its slice is sorted in full. Measured on a CPU: for a small vocabulary a slice
+    of 8 costs a fifth of one of 32, because torch sorts all where k > size / 64; a smaller slice sends flat rows of a
+    large vocabulary to the full sort (bench/sampling.py).
     """
     return min(vocabulary, 8 if vocabulary < 8192 else 256)
 
 
 def uniforms(seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Uniform numbers in [0, 1) with 53 random bits, one for each (seed, position); float64, shape of the inputs.
+    """Return uniform float64 numbers in [0, 1) with 53 random bits, one for each (seed, position).
 
     SplitMix64 over the counter (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", Fig. 15);
     int64 wraps around as uint64 does.
@@ -53,7 +54,7 @@ class Drawn:
 
 
 def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> Drawn:
-    """Draws one token a row.
+    """Draw one token a row.
 
     Args:
         logits: (rows, vocabulary), float32.
@@ -74,6 +75,7 @@ def _nucleus(
     logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor
 ) -> torch.Tensor:
     size, vocabulary = slice_size(logits.shape[-1]), logits.shape[-1]
+    # Greedy rows of a mixed batch come through here too: 1 keeps them finite, and their draw is not used.
     scaled = logits / torch.where(temperature > 0, temperature, 1.0)[:, None]
     total = torch.logsumexp(scaled, -1, keepdim=True)
     top, tokens = scaled.topk(size, -1)
@@ -93,7 +95,8 @@ def _nucleus(
 def _pick(
     logprobs: torch.Tensor, tokens: torch.Tensor, uniform: torch.Tensor, top_p: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(token a row, whether these tokens, the likeliest ones in falling order, were enough to tell it)."""
+    """Return (one token a row, whether the given tokens were enough to decide); tokens come likeliest first."""
+    # In double: a sum of 150,000 float32 probabilities is off by more than the smallest of them.
     mass = logprobs.double().exp()
     kept = torch.where(mass.cumsum(-1) - mass < top_p[:, None], mass, 0.0).cumsum(-1)
     # With top_p = 1 the nucleus is the whole vocabulary, whose mass is 1 without looking at it.

@@ -1,16 +1,17 @@
-"""Keys and values of many rows at once, kept so that a decode step reads little and reads it in one stream.
+"""The KV cache of the decode loop: many rows of different lengths, stored so that a step reads little, in one stream.
 
-Rows that join together form a segment with its own tensors, as wide as its longest row: rows of other lengths do not
-widen it, and a step's matrix products still run over all rows of all segments together. Within a segment, row r's
-tokens fill columns 0 … length-1 of slot r under a mask, slots are dense (a finished row's slot takes the last row's
-content), and a step reads all columns, because reading a slice of a wider tensor halves the speed on a CPU.
+Rows that join together form a segment with its own tensors, as wide as its longest row, so that a long row widens only
+its own segment. The model's matrix products still run over all rows of all segments together; only attention goes
+segment by segment. Within a segment, row r's tokens fill columns 0 … length-1 of slot r under a mask. Slots are dense:
+a finished row's slot takes the last row's content. A step reads all columns, because reading a slice of a wider tensor
+halves the speed on a CPU.
 
 Only full attention is covered: no sliding windows, soft caps or attention sinks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,32 +23,33 @@ ATTENTION = "mathlete_rows"
 _MAX_SEGMENTS = 4
 
 
-class _Positioned:
-    """What transformers asks of a cache beside `update`."""
+class _Cache:
+    """The part of transformers' cache interface beside `update`."""
 
     def get_seq_length(self, *unused: object) -> int:
-        """Tokens held so far; transformers 5.0 asks also where positions are given, and makes nothing of it then."""
+        """Return 0. transformers 5.0 calls this even where position_ids are given, and then ignores the result."""
         return 0
 
 
 @dataclass
-class PromptKV(_Positioned):
-    """Takes the keys and values of a prompt, layer by layer, while the model reads it."""
+class PromptKV(_Cache):
+    """The KV cache of prompts, filled layer by layer while the model reads them."""
 
     keys: list[torch.Tensor] = field(default_factory=list)
-    """A layer each: (prompts, key heads, tokens, width)."""
+    """One tensor a layer: (prompts, key heads, tokens, width)."""
     values: list[torch.Tensor] = field(default_factory=list)
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *unused: object, **ignored: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called by every attention layer."""
+        """Store a layer's keys and values, and return them; called by every attention layer."""
         self.keys.append(key)
         self.values.append(value)
         return key, value
 
     def row(self, index: int, length: int) -> "PromptKV":
-        """One prompt's own part, as copies: (1, key heads, length, width) a layer."""
+        """Return one prompt's part, (1, key heads, length, width) a layer."""
+        # Copies, so that the padded tensors of all prompts can be freed.
         return PromptKV(
             keys=[key[index : index + 1, :, :length].clone() for key in self.keys],
             values=[value[index : index + 1, :, :length].clone() for value in self.values],
@@ -61,7 +63,7 @@ class PromptKV(_Positioned):
 
 @dataclass(eq=False)
 class _Segment:
-    """Rows that share tensors. Layers are lists, rows the first dimension."""
+    """Rows that share tensors: a list with one tensor a layer, whose first dimension is the row."""
 
     keys: list[torch.Tensor]
     """(slots, key heads, columns, width) a layer."""
@@ -71,15 +73,16 @@ class _Segment:
     lengths: torch.Tensor
     """(slots,) tokens held."""
     longest: int
+    """Tokens of the longest row; kept as a number, because reading it from `lengths` would wait for the GPU."""
 
     @staticmethod
     def of(prompts: Sequence[tuple[PromptKV, int]], *, device: torch.device) -> "_Segment":
-        """A segment of (prompt, copies of it)."""
+        """Return a segment of (prompt, copies of it)."""
         longest = max(prompt.length for prompt, _ in prompts)
         rows = sum(copies for _, copies in prompts)
         columns = longest + _spare(longest)
         like = prompts[0][0]
-        # Zeros, because a masked weight of 0 times an uninitialised NaN is NaN.
+        # Not `empty`: a masked weight is 0, and 0 times an uninitialised NaN is NaN.
         keys = [key.new_zeros((rows, key.shape[1], columns, key.shape[3])) for key in like.keys]
         values = [value.new_zeros((rows, value.shape[1], columns, value.shape[3])) for value in like.values]
         mask = torch.full((rows, 1, 1, columns), -torch.inf, device=device)
@@ -103,6 +106,7 @@ class _Segment:
         return self.mask.shape[-1]
 
     def open_column(self, row_ids: torch.Tensor) -> None:
+        # An eighth more at once: widening copies the whole segment.
         if self.longest >= self.columns:
             self.widen(self.longest + _spare(self.longest))
         self.mask[row_ids[: self.rows], 0, 0, self.lengths] = 0
@@ -114,6 +118,7 @@ class _Segment:
         self.mask = torch.nn.functional.pad(self.mask, (0, more), value=-torch.inf)
 
     def keep(self, sources: Sequence[int], targets: Sequence[int], rows: int) -> None:
+        """Move the slots `sources` to `targets`, then keep the first `rows` slots."""
         if sources:
             source = torch.tensor(sources, device=self.lengths.device)
             target = torch.tensor(targets, device=self.lengths.device)
@@ -124,7 +129,7 @@ class _Segment:
         self.mask, self.lengths = self.mask[:rows], self.lengths[:rows]
 
     def absorb(self, other: "_Segment") -> None:
-        """Takes the other's rows in, after its own."""
+        """Append the other's rows."""
         columns = max(self.columns, other.columns)
         self.widen(columns)
         other.widen(columns)
@@ -137,14 +142,18 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Stands for a layer's keys and values between `RowKV.update` and `attend`."""
+    """One layer's keys and values, as `RowKV.update` hands them to `attend`."""
 
     segments: list[_Segment]
     index: int
 
 
-class RowKV(_Positioned):
-    """The rows being decoded, in the order in which they joined but for the slots that finished rows left."""
+class RowKV(_Cache):
+    """The KV cache of the rows being decoded.
+
+    A step is `open_column`, the model's forward pass (which calls `update` and `attend` in every layer), and
+    `close_column`.
+    """
 
     def __init__(self, *, device: torch.device) -> None:
         self._device = device
@@ -154,19 +163,19 @@ class RowKV(_Positioned):
         """(rows,) tokens held."""
 
     def add(self, prompts: Sequence[tuple[PromptKV, int]]) -> None:
-        """Appends, for each (prompt, copies), that many rows that begin with it."""
+        """Append, for each (prompt, copies), that many rows that begin with it."""
         if len(self._segments) == _MAX_SEGMENTS:
             self._merge()
         self._segments.append(_Segment.of(prompts, device=self._device))
         self._refresh()
 
     def open_column(self) -> None:
-        """Makes room for one more token a row."""
+        """Make room for one more token a row."""
         for segment in self._segments:
             segment.open_column(self._row_ids)
 
     def close_column(self) -> None:
-        """Counts the token that every row has just written."""
+        """Count the token that every row has just written."""
         for segment in self._segments:
             segment.lengths += 1
             segment.longest += 1
@@ -174,8 +183,8 @@ class RowKV(_Positioned):
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *unused: object, **ignored: object
-    ) -> tuple[Any, Any]:
-        """Called by every attention layer: writes each row's new token; what it returns only `attend` understands."""
+    ) -> tuple["_Layer", "_Layer"]:
+        """Write each row's new token; called by every attention layer. Only `attend` understands the result."""
         first = 0
         for segment in self._segments:
             part = slice(first, first := first + segment.rows)
@@ -186,26 +195,29 @@ class RowKV(_Positioned):
         return whole, whole
 
     def remove(self, gone: Sequence[int]) -> list[int]:
-        """Takes rows out; returns, for each row that is left, in its new order, where it stood before."""
+        """Remove rows; return the former index of each row that is left, in the new order."""
         order: list[int] = []
         dead = set(gone)
         first = 0
         for segment in self._segments:
             before = segment.rows
-            places = [row for row in range(before) if first + row not in dead]
-            targets = [row for row in range(len(places)) if first + row in dead]
-            sources = [row for row in places if row >= len(places)]
-            if len(places) < before:
-                segment.keep(sources, targets, len(places))
+            alive = [row for row in range(before) if first + row not in dead]
+            # Only rows behind the new end move, each into a slot that is free: closing all gaps in order would copy
+            # nearly the whole segment.
+            targets = [row for row in range(len(alive)) if first + row in dead]
+            sources = [row for row in alive if row >= len(alive)]
+            if len(alive) < before:
+                segment.keep(sources, targets, len(alive))
             moved = dict(zip(targets, sources, strict=True))
-            order += [first + moved.get(row, row) for row in range(len(places))]
+            order += [first + moved.get(row, row) for row in range(len(alive))]
             first += before
         self._segments = [segment for segment in self._segments if segment.rows]
         self._refresh()
         return order
 
     def _merge(self) -> None:
-        """Joins the two neighbours nearest in width, so that stragglers do not keep segments of their own."""
+        """Merge the two neighbours nearest in width, so that stragglers do not keep segments of their own."""
+        # Neighbours only, so that the rows keep their order.
         gaps = [abs(a.columns - b.columns) for a, b in zip(self._segments, self._segments[1:], strict=False)]
         nearest = gaps.index(min(gaps))
         self._segments[nearest].absorb(self._segments.pop(nearest + 1))
@@ -218,20 +230,20 @@ class RowKV(_Positioned):
 def attend(
     module: torch.nn.Module,
     query: torch.Tensor,
-    key: Any,
-    value: Any,
+    key: "torch.Tensor | _Layer",
+    value: "torch.Tensor | _Layer",
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     **unused: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers' AttentionInterface asks: causal over a prompt, or one new token a row of a RowKV.
+    """Compute attention for transformers' AttentionInterface: causal over a prompt, or one new token a row of a RowKV.
 
     Args:
         module: the attention layer.
         query: (rows, heads, tokens, width); heads is a multiple of the key's heads (grouped-query attention).
-        key: (rows, key heads, columns, width), or what `RowKV.update` gave.
+        key: (rows, key heads, columns, width), or the result of `RowKV.update`.
         value: as key.
-        attention_mask: not looked at; segments have their own.
+        attention_mask: ignored; segments have their own.
         scaling: factor on the scores; the default is width ** -0.5.
         unused: dropout and the like.
     """
@@ -240,6 +252,7 @@ def attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if isinstance(key, _Layer):
         return _attend_rows(query * scale, key), None
+    assert isinstance(value, torch.Tensor)
     mixed = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=scale, enable_gqa=True
     )
@@ -262,11 +275,10 @@ def _attend_rows(query: torch.Tensor, layer: _Layer) -> torch.Tensor:
 
 
 def register_attention() -> None:
-    """Makes `attend` known to transformers."""
+    """Register `attend` with transformers."""
     from transformers import AttentionInterface
 
-    interface: Any = AttentionInterface
-    interface.register(ATTENTION, attend)
+    AttentionInterface.register(ATTENTION, attend)
 
 
 def token_bytes(model: "PreTrainedModel", *, itemsize: int) -> int:

@@ -1,12 +1,12 @@
-"""The embedded engine: a decode loop of our own on a transformers causal model, shared by every solver thread.
+"""The embedded engine: this project's own decode loop on a transformers causal model, shared by every solver thread.
 
 One thread owns the model and decodes rows of many problems together: a prompt is read once for all its samples,
 finished and cancelled rows leave at once, waiting ones take their place, and a row stops when its box closes after
 `</think>`. Works on CPU and CUDA, with 16/32-bit, bitsandbytes int8 and NF4 weights.
 
 The same seed gives the same sample whatever else is in the batch, as far as floating-point sums allow: where two tokens
-are within rounding of each other, another batch shape may take the other one. With int8 weights there is one more
-coupling: LLM.int8 treats a feature as an outlier when any row of the batch has it above the threshold.
+are within rounding of each other, another batch shape may take the other one. With int8 weights rows also influence
+each other through outliers: LLM.int8 treats a feature as one when any row of the batch has it above the threshold.
 """
 
 import threading
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from mathlete.sampling.embedded.batch import Request
 
 MAX_ROWS = 1024
-"""Rows decoded together: the more, the less each costs, up to what memory holds (bench/sampling.py)."""
+"""Rows decoded together at most: the more, the less each costs, as long as memory holds them (bench/sampling.py)."""
 _SMALL = 50_000_000
-"""Parameters below which a second thread costs more than it brings (bench/sampling.py)."""
+"""Parameters below which a second thread costs more than it gains (bench/sampling.py)."""
 
 
 class TransformersSampler(Continuing):
@@ -40,11 +40,11 @@ class TransformersSampler(Continuing):
     def __init__(
         self, model: "PreTrainedModel", *, prompts: PromptFormat, max_rows: int = MAX_ROWS, threads: int | None = None
     ) -> None:
-        """Takes the model over: its attention is replaced, and nothing else may call it until `close`.
+        """Take the model over: its attention is replaced, and nothing else may call it until `close`.
 
         Args:
             model: a causal language model of transformers, in eval mode.
-            prompts: how the model is asked.
+            prompts: the model's prompts.
             max_rows: samples decoded together at most; fewer where memory is short.
             threads: CPU threads of the decode loop; None takes 1 for a small model, else all cores.
         """
@@ -75,7 +75,7 @@ class TransformersSampler(Continuing):
         said: str = "",
         until_code: bool = False,
     ) -> Callable[[], object]:
-        """Has the samples put into `results`; see `Continuing.begin`.
+        """Start the samples; see `Continuing.begin`.
 
         Raises:
             UserError: the prompt leaves no room in the model's context.
@@ -102,7 +102,7 @@ class TransformersSampler(Continuing):
             self._open.discard(request)
 
     def close(self) -> None:
-        """Stops the engine thread and lets the model go; streams still waiting raise."""
+        """Stop the engine's thread and free the model; streams still waiting raise."""
         self._inbox.put(None)
         self._thread.join()
 
@@ -134,7 +134,7 @@ class TransformersSampler(Continuing):
         try:
             self._decode(model)
         except Exception as error:
-            # Carried to the waiting streams, which raise it in their own threads.
+            # Passed to the waiting streams, which raise it in their own threads.
             self._error = error
         finally:
             with self._lock:
@@ -159,7 +159,8 @@ class TransformersSampler(Continuing):
                         request.results.put(sample)
 
     def _collect(self, queue: "deque[Request]", *, wait: bool) -> bool:
-        """Moves new requests into the queue and cancelled ones out; False once the engine is to stop."""
+        """Move new requests into the queue and cancelled ones out; return False once the engine is to stop."""
+        # Blocks only while there is nothing to decode: an idle engine costs nothing.
         while wait or not self._inbox.empty():
             request = self._inbox.get()
             if request is None:
@@ -211,7 +212,7 @@ def _default_threads(model: "PreTrainedModel") -> int:
 
 
 def _memory_tokens(model: "PreTrainedModel") -> int:
-    """Tokens of the KV cache that fit: 80% of the free device memory, or 2 GiB of a CPU machine's."""
+    """Return how many tokens of the KV cache fit into 80% of the free GPU memory, or into 2 GiB on a CPU."""
     import torch
 
     from mathlete.sampling.embedded.kv import token_bytes
