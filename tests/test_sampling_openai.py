@@ -32,6 +32,8 @@ MODEL = str(data_folder() / "pocket" / "model")
 CONFIG = SamplingConfig(max_tokens=200)
 PROBLEMS = [p for p in read_problems(POCKET_VAL) if p.subset.startswith("easy")][:6]
 
+NO_CLIENT: Any = None
+
 
 def free_port() -> int:
     with socket.socket() as listening:
@@ -185,7 +187,7 @@ def test_no_server_is_one_clear_error() -> None:
 
 
 def test_samples_cancelled_while_they_wait_leave_the_slots_to_others() -> None:
-    fleet = Fleet(servers=[Server(url="u", client=None, model="m", slots=1)], patience_s=60)
+    fleet = Fleet(servers=[Server(url="u", client=NO_CLIENT, model="m", slots=1)], patience_s=60)
 
     async def hold(seconds: float) -> None:
         async with fleet.slot():

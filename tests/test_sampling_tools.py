@@ -16,7 +16,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
-from mathlete.sampling.served.openai_engine import Asked
+from mathlete.sampling.served.openai_engine import ServerPrompt
 from mathlete.sampling.served.reply import Reply
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
@@ -201,7 +201,7 @@ def test_the_model_is_told_only_where_it_has_tools() -> None:
     assert "```output" in told.instruction
     assert told.sha256 != own.sha256
     assert ToolSettings(turns=1, instruction="").instruct(own).instruction == own.instruction
-    asked = Asked.of(PROBLEM, own, chat=False, said="so</think>")
+    asked = ServerPrompt.of(PROBLEM, own, chat=False, said="so</think>")
     assert asked.text.endswith("so</think>")
     assert asked.ids[: -len(own.tokenizer("so</think>", add_special_tokens=False)["input_ids"])] == own.prompt_ids(
         PROBLEM.statement

@@ -1,4 +1,4 @@
-"""Servers that share one queue of samples: slots, death and return, and who gets a second try."""
+"""Servers that share one queue of samples: slots, lost servers and their return, second tries of slow samples."""
 
 import asyncio
 import time
@@ -6,60 +6,64 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
 
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _HEDGE_AFTER, _HEDGE_LEAST_S = 4.0, 5.0
-"""A sample is begun a second time once it takes so many times the median, and at least so many seconds."""
+"""A sample gets a second try once it takes so many times the median, and at least so many seconds."""
 
 
 @dataclass(eq=False)
 class Server:
-    """One server as the fleet sees it."""
+    """The state of one server."""
 
     url: str
-    client: Any
+    client: "AsyncOpenAI"
     model: str
     slots: int
     takes_text_only: bool = False
-    """Whether it has refused a prompt of token ids."""
+    """Whether it refused a prompt of token ids."""
     running: int = 0
     dead_until: float = 0.0
+    """Moment of `time.monotonic` before which nothing is sent to it."""
     failures: int = 0
-    """Since its last success."""
+    """Failures since its last success."""
 
-    def failed(self) -> None:
-        """Leaves it alone for a while, twice as long each time."""
+    def record_failure(self) -> None:
+        """Send it nothing for a while, twice as long with each failure."""
         wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**self.failures)
         self.failures += 1
         self.dead_until = time.monotonic() + wait
 
     @property
     def alive(self) -> bool:
-        """Whether it may be tried."""
+        """Whether anything may be sent to it."""
         return time.monotonic() >= self.dead_until
 
 
 @dataclass(eq=False)
 class Fleet:
-    """All servers. Lives in one event loop."""
+    """All servers. Used in one event loop only."""
 
     servers: Sequence[Server]
     patience_s: float
-    """Without any success for so long, a sample gives up."""
+    """Seconds without any success after which a sample gives up."""
     waiting: int = 0
     """Samples that no server has a slot for."""
     seconds: list[float] = field(default_factory=list)
-    """What the latest samples took."""
+    """Seconds of the latest samples."""
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced, when a slot is free again. A Condition cancelled in `wait_for` may lose its lock."""
     _last_success: float = field(default_factory=time.monotonic)
 
     @asynccontextmanager
     async def slot(self, *, but: Server | None = None) -> AsyncIterator[Server]:
-        """A free slot of the least busy living server, waiting for one; not of `but` where others live."""
+        """Wait for a free slot of the least busy living server, and hold it; not of `but` where others live."""
         server = await self._acquire(but)
         try:
             yield server
@@ -98,13 +102,14 @@ class Fleet:
                 cure="start a server, or check --servers.urls; the run goes on where it stopped",
             )
 
-    def succeeded(self, server: Server, seconds: float) -> None:
-        """Counts a finished sample."""
+    def record_success(self, server: Server, seconds: float) -> None:
+        """Count a finished sample."""
         server.failures, self._last_success = 0, time.monotonic()
         self.seconds = [*self.seconds[-199:], seconds]
 
     def hedge_after_s(self, *, but: Server) -> float | None:
-        """Seconds after which a sample that runs on `but` is begun on another server too; None: not now."""
+        """Return the seconds after which a sample on `but` is also tried elsewhere; None where it must not be now."""
+        # Only where slots are idle: a second try must take nothing from samples that have not begun.
         idle = any(server.alive and server is not but and server.running < server.slots for server in self.servers)
         if self.waiting or not idle or len(self.seconds) < 4:
             return None

@@ -1,8 +1,8 @@
 """The engine over a Ray cluster: each worker is an actor with a model of its own; the workers share one queue.
 
-A worker that dies is started anew by Ray, here or on another node, and the samples it was drawing are drawn again with
-the same seeds by whichever worker is free: nothing is lost, and no sample counts twice. Inside a worker runs the
-embedded engine, so the same seed gives the same sample on any worker of the same kind of hardware.
+A worker that dies is restarted by Ray, here or on another node, and the samples it was drawing are drawn again with the
+same seeds by whichever worker is free: nothing is lost, and no sample counts twice. A worker runs the embedded engine,
+so the same seed gives the same sample on any worker of the same kind of hardware.
 """
 
 import threading
@@ -11,12 +11,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, require
 from mathlete.models import ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.sampling import Continuing, Sample, SamplingConfig
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class RaySettings:
 
 
 class _Worker:
-    """Runs in a process of the cluster."""
+    """The actor: the embedded engine in a process of the cluster."""
 
     def __init__(self, source: ModelSource, precision: Precision, threads: int | None, instruction: str | None) -> None:
         from mathlete.models import load_prompt_format
@@ -64,12 +68,12 @@ class _Worker:
     def draw(
         self, problem: Problem, index: int, seed: int, config: SamplingConfig, said: str, until_code: bool
     ) -> Sample:
-        """One sample. Many calls run at once in threads and share the engine's batch."""
+        """Return one sample. Many calls run at once in threads and share the engine's batch."""
         results: SimpleQueue[Sample | Exception] = SimpleQueue()
         cancel = self._sampler.begin(
             problem,
             seeds={index: seed},
-            # The shared queue has said whose turn it is.
+            # The order among all samples is the shared queue's: a worker begins what it is given.
             config=replace(config, enough=None),
             results=results,
             said=said,
@@ -89,7 +93,9 @@ class _Worker:
 
 
 @dataclass(eq=False)
-class _Request:
+class _Group:
+    """The samples of one call of `begin`."""
+
     problem: Problem
     config: SamplingConfig
     results: "SimpleQueue[Sample | Exception]"
@@ -103,7 +109,9 @@ class _Request:
 
 @dataclass(eq=False)
 class _Call:
-    request: _Request
+    """One sample, as a call of a worker."""
+
+    group: _Group
     index: int
     seed: int
     worker: int = -1
@@ -123,7 +131,7 @@ class RaySampler(Continuing):
         threads: int | None = None,
         instruction: str | None = None,
     ) -> None:
-        """Starts or joins the cluster and loads the model in every worker.
+        """Start or join the cluster and load the model in every worker.
 
         Raises:
             UserError: ray is missing, or the cluster cannot be reached or has no room.
@@ -165,15 +173,15 @@ class RaySampler(Continuing):
         said: str = "",
         until_code: bool = False,
     ) -> Callable[[], object]:
-        """Has the samples put into `results`; see `Continuing.begin`."""
+        """Start the samples; see `Continuing.begin`."""
         config.check()
-        request = _Request(problem=problem, config=config, results=results, said=said, until_code=until_code)
+        group = _Group(problem=problem, config=config, results=results, said=said, until_code=until_code)
         for index, seed in seeds.items():
-            self._inbox.put(_Call(request=request, index=index, seed=seed))
-        return request.cancel
+            self._inbox.put(_Call(group=group, index=index, seed=seed))
+        return group.cancel
 
     def close(self) -> None:
-        """Ends the workers, and the cluster if it was started here."""
+        """End the workers, and the cluster if it was started here."""
         self._inbox.put(None)
         self._thread.join()
         self._end()
@@ -186,20 +194,23 @@ class RaySampler(Continuing):
 
     def _serve(self) -> None:
         waiting: deque[_Call] = deque()
-        running: dict[Any, _Call] = {}
+        running: dict[ObjectRef[Sample], _Call] = {}
         heard = time.monotonic()
         while self._collect(waiting, wait=not running and not waiting):
             self._hand_out(waiting, running)
-            for reference in [ref for ref, call in running.items() if call.request.cancelled]:
-                # An actor's call that has begun cannot be taken back; its sample is dropped when it ends.
+            for reference in [ref for ref, call in running.items() if call.group.cancelled]:
+                # An actor's call that has begun cannot be stopped; its sample is dropped when it ends.
                 self._ray.cancel(reference)
+            # A short wait, because new calls and cancellations come while workers draw.
             done, _ = self._ray.wait([*running], num_returns=1, timeout=0.1) if running else ([], [])
             for reference in done:
                 call = running.pop(reference)
                 if self._settle(call, reference):
                     heard = time.monotonic()
                 else:
+                    # In front: it has waited longest.
                     waiting.appendleft(call)
+            # Patience is for workers that owe something, not for a pause between problems.
             if not running and not waiting:
                 heard = time.monotonic()
             if time.monotonic() - heard > self._settings.patience_s:
@@ -216,31 +227,31 @@ class RaySampler(Continuing):
             wait = False
         return True
 
-    def _hand_out(self, waiting: deque[_Call], running: dict[Any, _Call]) -> None:
+    def _hand_out(self, waiting: deque[_Call], running: "dict[ObjectRef[Sample], _Call]") -> None:
         load = [0] * len(self._workers)
         for call in running.values():
             load[call.worker] += 1
         while waiting and min(load) < self._settings.at_once:
             call = waiting.popleft()
-            if call.request.cancelled:
+            if call.group.cancelled:
                 continue
             call.worker = load.index(min(load))
             load[call.worker] += 1
             draw = self._workers[call.worker].draw
-            asked = call.request
-            words = (asked.problem, call.index, call.seed, asked.config, asked.said, asked.until_code)
-            running[draw.remote(*words)] = call
+            group = call.group
+            arguments = (group.problem, call.index, call.seed, group.config, group.said, group.until_code)
+            running[draw.remote(*arguments)] = call
 
-    def _settle(self, call: _Call, reference: Any) -> bool:
-        """Hands the result over; False where the worker was lost and the sample must be drawn again."""
+    def _settle(self, call: _Call, reference: "ObjectRef[Sample]") -> bool:
+        """Pass the result on; return False where the worker was lost and the sample must be drawn again."""
         errors = self._ray.exceptions
         try:
-            call.request.results.put(self._ray.get(reference))
+            call.group.results.put(self._ray.get(reference))
         except errors.TaskCancelledError:
             return True
         except errors.RayTaskError as error:
             # The worker's own error, raised again in the stream's caller.
-            call.request.results.put(error.as_instanceof_cause())
+            call.group.results.put(error.as_instanceof_cause())
         except errors.RayError:
             return False
         return True
@@ -251,11 +262,11 @@ class RaySampler(Continuing):
             value=f"{self._settings.workers} silent",
             cure="look at `ray status`; the run goes on where it stopped",
         )
-        for request in {call.request for call in calls}:
-            request.results.put(error)
+        for group in {call.group for call in calls}:
+            group.results.put(error)
 
 
-def join_cluster(address: str | None, *, flag: str = "--ray.address") -> Any:
+def join_cluster(address: str | None, *, flag: str = "--ray.address") -> ModuleType:
     """Return the ray package, joined to the cluster at the address, or to one made here for this process.
 
     Raises:
@@ -268,7 +279,7 @@ def join_cluster(address: str | None, *, flag: str = "--ray.address") -> Any:
 
     try:
         if address is None:
-            # Ray gives its workers the lowest priority, but here they do all the work.
+            # Ray gives its workers a low priority, but here they do all the work.
             ray.init(include_dashboard=False, logging_level="ERROR", _system_config={"worker_niceness": 0})
         else:
             ray.init(address=address, logging_level="ERROR")
@@ -278,4 +289,5 @@ def join_cluster(address: str | None, *, flag: str = "--ray.address") -> Any:
             value=f"{address} ({error})",
             cure=f"start one with `ray start --head`, or leave {flag} out",
         ) from error
-    return ray
+    package: ModuleType = ray
+    return package

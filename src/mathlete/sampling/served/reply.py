@@ -7,7 +7,7 @@ from mathlete.sampling import Sample, find_ending
 
 
 class Reply:
-    """What a server has sent of one completion."""
+    """One completion, as far as a server has sent it."""
 
     def __init__(self, *, until_code: bool = False, answering: bool = False) -> None:
         """Take what ends it: see `find_ending`."""
@@ -20,7 +20,7 @@ class Reply:
         self._reason: str | None = None
 
     def add(self, chunk: Any) -> None:
-        """Takes a chunk of the stream."""
+        """Add a chunk of the stream."""
         if chunk.usage is not None:
             self._usage = chunk.usage.completion_tokens
         for choice in chunk.choices or []:
@@ -32,7 +32,7 @@ class Reply:
             self._thought += [thought] if thought else []
             self._text += [said] if said else []
             self._chunks += bool(thought or said)
-            self._logprobs += _logprobs(choice.logprobs)
+            self._logprobs += _read_logprobs(choice.logprobs)
 
     @property
     def text(self) -> str:
@@ -44,7 +44,7 @@ class Reply:
 
     @property
     def ended(self) -> bool:
-        """Whether the server said why it ended, or all is there; else the connection was cut."""
+        """Whether the server said why it ended, or all is there; otherwise the connection was cut."""
         return self._reason is not None or self.complete
 
     @property
@@ -80,10 +80,10 @@ class Reply:
         )
 
 
-def _logprobs(given: Any) -> list[float]:
-    """The tokens' log-probabilities in a chunk of either endpoint."""
-    if given is None:
+def _read_logprobs(field: Any) -> list[float]:
+    """Return the tokens' log-probabilities in a chunk of either endpoint."""
+    if field is None:
         return []
-    if entries := getattr(given, "content", None):
+    if entries := getattr(field, "content", None):
         return [entry.logprob for entry in entries]
-    return [value for value in getattr(given, "token_logprobs", None) or [] if value is not None]
+    return [value for value in getattr(field, "token_logprobs", None) or [] if value is not None]

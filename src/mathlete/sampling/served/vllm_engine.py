@@ -1,9 +1,9 @@
-"""The engine that runs vLLM in this process's own children: fast on GPUs, and on several of them together.
+"""The engine that runs vLLM in child processes of its own: fast on GPUs, and on several of them together.
 
 Every sample is a request of its own with its own seed, as token ids of this project's own prompt; vLLM's prefix cache
-reads a prompt once for all its samples (in blocks: what is left over of the last one is read again). Token ids are
-streamed back and looked at here, so a sample ends and is cut as in the embedded engine; what is cancelled or done is
-aborted in vLLM at once.
+reads a prompt once for all its samples (in blocks: the part that fills no whole block is read again). Token ids are
+streamed back, and a sample ends and is cut here as in the embedded engine; what is cancelled or done is aborted in vLLM
+at once.
 
 The same seed gives the same sample as far as floating-point sums allow: vLLM keeps a generator for each request, but
 the shape of the batch can change the last bits of a logit, and so the token where two are within rounding of each
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError, require
 from mathlete.models import Device, ModelSource, Precision
@@ -27,6 +27,10 @@ from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling import Completion, CompletionReader, Continuing, Sample, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 _CPU_KV_GIB = 2.0
 _VARIABLES = {
@@ -37,7 +41,7 @@ _VARIABLES = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",
 }
-"""Of vLLM, where the user has not set them; it has no other way to be told before it is imported."""
+"""Environment variables of vLLM, where the user has not set them: it reads these when it is imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +51,9 @@ class VllmSettings:
     tensor_parallel: int = 1
     """GPUs that share the model."""
     gpu_memory_utilization: float = 0.9
-    """Share of a GPU's memory for weights and keys and values together, (0, 1]."""
+    """Share of a GPU's memory for weights and KV cache together, (0, 1]."""
     kv_gib: float | None = None
-    """Memory of keys and values, GiB; default: what the share above leaves, on a CPU 2."""
+    """Memory of the KV cache, GiB; default: what the share above leaves, on a CPU 2."""
     max_model_len: int | None = None
     """Tokens of prompt and completion together; default: the model's own. Shorter where memory is short."""
     at_once: int = 256
@@ -76,8 +80,8 @@ class VllmSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What the samples of one call have in common."""
+class _SharedPrompt:
+    """What the samples of one call of `begin` share."""
 
     problem_id: str
     prompt: list[int]
@@ -96,28 +100,29 @@ class VllmSampler(Continuing):
     def __init__(
         self, settings: VllmSettings, *, source: ModelSource, prompts: PromptFormat, precision: Precision = "auto"
     ) -> None:
-        """Loads the model.
+        """Load the model.
 
         Raises:
-            UserError: vllm is missing, cannot load the model, or is asked to quantise it.
+            UserError: vllm is missing, cannot load the model, or should quantise it itself.
         """
         settings.check()
         _check_precision(precision)
         self._reader = CompletionReader(prompts, eos_ids=source.eos_ids())
         self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
         self._loop = LoopThread(name="mathlete-vllm")
+        # vLLM does not name its processes: they are the children that are there afterwards and were not before.
         others = multiprocessing.active_children()
         with ExitStack() as undo:
             # The thread would outlive a sampler that its caller never gets.
             undo.callback(self._loop.close)
-            self._engine = self._loop.wait(_opened(settings, source))
+            self._engine = self._loop.run(_start_vllm(settings, source))
             undo.pop_all()
         self._children = [child for child in multiprocessing.active_children() if child not in others]
         self._context = int(self._engine.vllm_config.model_config.max_model_len)
 
     @property
     def version(self) -> str:
-        """vLLM's."""
+        """The installed vLLM version."""
         import vllm
 
         return str(vllm.__version__)
@@ -132,7 +137,7 @@ class VllmSampler(Continuing):
         said: str = "",
         until_code: bool = False,
     ) -> Callable[[], object]:
-        """Has the samples put into `results`; see `Continuing.begin`.
+        """Start the samples; see `Continuing.begin`.
 
         Raises:
             UserError: the prompt leaves no room in the model's context.
@@ -144,7 +149,7 @@ class VllmSampler(Continuing):
             for index, seed in seeds.items():
                 results.put(Sample.without_room(problem_id=problem.id, index=index, seed=seed))
             return lambda: None
-        asked = _Asked(
+        shared = _SharedPrompt(
             problem_id=problem.id,
             prompt=prompt,
             config=config,
@@ -152,13 +157,13 @@ class VllmSampler(Continuing):
             until_code=until_code,
             answering=END_THINK in said,
         )
-        return self._loop.begin(lambda index, seed: self._draw(asked, index, seed), seeds=seeds, results=results)
+        return self._loop.begin(lambda index, seed: self._draw(shared, index, seed), seeds=seeds, results=results)
 
     def close(self) -> None:
-        """Ends vLLM's processes, which frees their memory; streams still waiting raise."""
+        """End vLLM's processes, which frees their memory; streams still waiting raise."""
         self._loop.close(last=self._shut_down)
         self._engine = None
-        # vLLM kills what does not end by itself, and does not wait for it.
+        # vLLM kills processes that do not end by themselves, but does not wait for their end.
         for child in self._children:
             child.kill()
             child.join()
@@ -166,26 +171,26 @@ class VllmSampler(Continuing):
     async def _shut_down(self) -> None:
         self._engine.shutdown()
 
-    async def _draw(self, asked: _Asked, index: int, seed: int) -> Sample:
-        # As many as vLLM decodes together: what waits here has not begun, and costs nothing to cancel.
+    async def _draw(self, shared: _SharedPrompt, index: int, seed: int) -> Sample:
+        # No more than vLLM decodes together: a sample that waits here has not begun, and costs nothing to cancel.
         async with self._slots:
             completion = Completion(
                 reader=self._reader,
-                problem_id=asked.problem_id,
+                problem_id=shared.problem_id,
                 index=index,
                 seed=seed,
-                max_tokens=asked.max_tokens,
-                until_code=asked.until_code,
-                answering=asked.answering,
+                max_tokens=shared.max_tokens,
+                until_code=shared.until_code,
+                answering=shared.answering,
             )
             try:
-                return await self._finished(completion, asked)
+                return await self._read_tokens(completion, shared)
             except Exception as error:
                 raise RuntimeError(f"the sampling engine stopped: {error}") from error
 
-    async def _finished(self, completion: Completion, asked: _Asked) -> Sample:
-        params = _params(asked, seed=completion.seed, eos_ids=self._reader.eos_ids)
-        replies = self._engine.generate({"prompt_token_ids": asked.prompt}, params, f"mathlete-{next(self._numbers)}")
+    async def _read_tokens(self, completion: Completion, shared: _SharedPrompt) -> Sample:
+        params = _sampling_params(shared, seed=completion.seed, eos_ids=self._reader.eos_ids)
+        replies = self._engine.generate({"prompt_token_ids": shared.prompt}, params, f"mathlete-{next(self._numbers)}")
         # Closing the generator aborts the request.
         async with aclosing(replies):
             async for reply in replies:
@@ -196,24 +201,24 @@ class VllmSampler(Continuing):
         raise RuntimeError(f"vLLM ended a sample for another reason than eos or length: {said.finish_reason}")
 
 
-def _params(asked: _Asked, *, seed: int, eos_ids: frozenset[int]) -> Any:
+def _sampling_params(shared: _SharedPrompt, *, seed: int, eos_ids: frozenset[int]) -> "SamplingParams":
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        temperature=asked.config.temperature,
-        top_p=asked.config.top_p,
+        temperature=shared.config.temperature,
+        top_p=shared.config.top_p,
         seed=seed,
-        max_tokens=asked.max_tokens,
+        max_tokens=shared.max_tokens,
         stop_token_ids=sorted(eos_ids),
-        # That of the token drawn, before temperature and nucleus.
+        # 0: of the token drawn alone, before temperature and nucleus.
         logprobs=0,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
 
 
-async def _opened(settings: VllmSettings, source: ModelSource) -> Any:
+async def _start_vllm(settings: VllmSettings, source: ModelSource) -> "AsyncLLM":
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
     try:
@@ -237,7 +242,7 @@ async def _opened(settings: VllmSettings, source: ModelSource) -> Any:
         ) from error
 
 
-def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, Any]:
+def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, object]:
     import torch
 
     cuda = torch.cuda.is_available()
@@ -256,7 +261,7 @@ def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, Any]:
         # After a prompt read in parts vLLM 0.32 rewinds the request's generator, which torch has on GPUs only.
         "enable_chunked_prefill": None if cuda else False,
         "skip_tokenizer_init": True,
-        # Else the folder's generation_config.json would add its own top_k and penalties.
+        # Otherwise the folder's generation_config.json would add its own top_k and penalties.
         "generation_config": "vllm",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
