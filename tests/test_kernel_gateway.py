@@ -301,7 +301,7 @@ def test_each_faulty_notebook_ends_as_with_the_real_gateway(
     resolve = gone if server is None and variant != "slow_start" else socket.gethostbyname
     gateway = Gateway(behaviour, test=tmp_path / "test.csv", folder=tmp_path, resolve=resolve)
     results: list[dict[str, object]] = []
-    asking = threading.Thread(target=lambda: results.append(gateway.run_and_tell()), daemon=True)
+    asking = threading.Thread(target=lambda: results.append(gateway.run_and_report()), daemon=True)
     asking.start()
     asking.join(1.5 if variant == "sysexit" else 20)
     ended = outcome(tmp_path, results[0], gateway.rows_done, name) if results else "hangs"
@@ -339,7 +339,7 @@ def test_a_notebook_killed_in_row_2_is_a_failed_connection(name: str, tmp_path: 
     (tmp_path / "test.csv").write_text(ROWS)
     with subprocess.Popen([sys.executable, "-c", DYING, name, str(port[0])]) as notebook:
         gateway = Gateway(behaviour, test=tmp_path / "test.csv", folder=tmp_path)
-        result = gateway.run_and_tell()
+        result = gateway.run_and_report()
         assert notebook.wait() == -signal.SIGKILL
     ended = outcome(tmp_path, result, gateway.rows_done, name)
     assert all(part in ended for part in expected("dies_row2", name).split(" ", 2))

@@ -48,7 +48,7 @@ class Engine:
     ) -> None:
         self.texts, self.then, self.hang, self.load, self.closed, self.loads = texts, then, hang, load, 0, 0
 
-    def ready(self, *, timeout_s: float) -> None:
+    def start(self, *, timeout_s: float) -> None:
         self.loads += 1
         if self.load is not None:
             raise self.load
@@ -228,7 +228,7 @@ def test_aimo_1_is_answered_in_its_loop(tmp_path: Path) -> None:
 
 
 def test_the_settings_survive_their_json() -> None:
-    assert config_from(json.loads(QUICK.as_json())) == QUICK
+    assert config_from(json.loads(json.dumps(QUICK.to_json()))) == QUICK
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_an_engine_killed_in_the_middle_is_told_and_the_next_question_is_answere
     engine: EngineProcess, tmp_path: Path
 ) -> None:
     config = replace(QUICK, question_max_s=20.0, load_max_s=60.0, policy=Policy(n=64))
-    engine.ready(timeout_s=60)
+    engine.start(timeout_s=60)
     assert engine._process is not None
     threading.Timer(0.05, engine._process.kill).start()
     answers = answerer(engine, tmp_path, config)
@@ -299,5 +299,5 @@ CHILDREN = [
 def test_an_engine_that_does_not_load_says_why(code: str, why: str, timeout_s: float, tmp_path: Path) -> None:
     engine = EngineProcess(tmp_path, log=tmp_path / "log", command=(sys.executable, "-c", code))
     with pytest.raises(EngineError, match=why):
-        engine.ready(timeout_s=timeout_s)
+        engine.start(timeout_s=timeout_s)
     engine.close()

@@ -194,7 +194,7 @@ def test_the_notebooks_engine_runs_programs_too(prompts: PromptFormat, tmp_path:
     model.save_pretrained(tmp_path / "model")
     prompts.tokenizer.save_pretrained(tmp_path / "model")
     with closing(EngineProcess(tmp_path / "model", log=tmp_path / "log", tools=ToolSettings(turns=1))) as engine:
-        engine.ready(timeout_s=120)
+        engine.start(timeout_s=120)
         (sample,) = engine.stream(problem(0), seeds={0: 5}, config=SamplingConfig(temperature=0))
     assert "```output\n42\n```" in sample.text
     assert "the model's programs run behind: " in (tmp_path / "log").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mathlete.competitions import competition
-from mathlete.delivery.push import owner_of_credentials
+from mathlete.delivery.naming import owner_of_credentials
 from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig, config_from
@@ -49,7 +49,7 @@ def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(built)
     build = load_build(Path("runs/submit"))
     assert notebook_text(build.config, build.names) == (built / "kaggle" / NOTEBOOK).read_text()
-    assert config_from(json.loads(build.config.as_json())) == build.config
+    assert config_from(json.loads(json.dumps(build.config.to_json()))) == build.config
 
 
 def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built: Path, workdir: Path, submit: CommandLine) -> None:

@@ -20,7 +20,9 @@ import pytest
 
 from mathlete.competitions import competition
 from mathlete.delivery.kaggle_client import Kaggle
-from mathlete.delivery.push import UPLOADS, Waiting, next_model_version, plan_push, push_build
+from mathlete.delivery.naming import next_model_version
+from mathlete.delivery.push import Waiting, plan_push, push_build
+from mathlete.delivery.uploads import UPLOADS
 from mathlete.errors import UserError
 from mathlete.kernel.config import KernelConfig
 from mathlete.rehearsal import check_output

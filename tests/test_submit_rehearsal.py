@@ -102,8 +102,8 @@ def test_a_failure_while_the_machine_got_busier_is_tried_again_on_a_slower_clock
 def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_the_notebook(where: str) -> None:
     checkout = Path("/", where)
     inside, outside = checkout / ".venv", Path("/usr")
-    assert containers._unseen([inside, outside], hidden=checkout) == [inside]
-    assert (inside in containers._unseen([inside], hidden=None)) == (not where.startswith("home"))
+    assert containers._needs_mount([inside, outside], hidden=checkout) == [inside]
+    assert (inside in containers._needs_mount([inside], hidden=None)) == (not where.startswith("home"))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Kaggle's GPU image as the project targets it: its Python, its wheel tags, the packages that are already there."""
+"""Kaggle's GPU image as the project targets it: its Python, its wheel tags, the packages that it holds."""
 
 from pathlib import Path
 
@@ -10,18 +10,22 @@ GLIBC = 35
 
 
 def platforms() -> list[str]:
-    """The platform tags the image takes, newest first: pip accepts only tags it is given, not older ones by itself."""
+    """Return the platform tags that the image takes, newest first; pip adds no older ones to those it is given."""
     modern = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC, 4, -1)]
     return [*modern, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
 def constraints_file() -> Path:
-    """The image's packages as a constraints file."""
+    """Return the file of the image's packages, in the form of a constraints file."""
     return data_folder() / "kaggle-image.txt"
 
 
 def image_packages() -> dict[str, str]:
-    """{canonical name: version} of what the image has."""
+    """Return {canonical name: version} of the image's packages.
+
+    >>> image_packages()["transformers"].split(".")[0]
+    '5'
+    """
     from packaging.utils import canonicalize_name
 
     lines = constraints_file().read_text(encoding="utf-8").splitlines()

@@ -229,7 +229,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         raise refusal.error()
     score = f"penalised score of {len(runs)} runs: {report.penalised_score} of {len(problems)}"
     out.print(f"{score} · {settings.run / report.file_name}")
-    return report.as_json()
+    return report.to_json()
 
 
 @dataclass(frozen=True, kw_only=True)

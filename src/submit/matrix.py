@@ -17,7 +17,7 @@ QUESTIONS = 6
 
 
 def list_faults(say: Callable[[str], None]) -> dict[str, object]:
-    """Prints all faults."""
+    """Print all faults."""
     for fault in FAULTS.values():
         say(f"{fault.name:<29}{fault.expect:<9}{fault.says}")
     return {"faults": len(FAULTS), "names": sorted(FAULTS)}
@@ -26,7 +26,7 @@ def list_faults(say: Callable[[str], None]) -> dict[str, object]:
 def run_faults(
     name: str, *, build_folder: Path, problems: Path, layout: Literal["old", "new"], say: Callable[[str], None]
 ) -> dict[str, object]:
-    """Runs one fault or all; returns how many ended valid, refused and lost (neither, or not as foreseen).
+    """Run one fault or all; return how many ended valid, refused, and lost: otherwise than the matrix says.
 
     Raises:
         UserError: an unknown name, or a fault that did not strike.

@@ -16,7 +16,8 @@ waits for the notebook's run and checks its output. `Ledger` keeps what became o
 
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.ledger import Ledger
+from mathlete.delivery.naming import complete_names
 from mathlete.delivery.preflight import check_before_push
-from mathlete.delivery.push import Waiting, complete_names, plan_push, push_build
+from mathlete.delivery.push import Waiting, plan_push, push_build
 
 __all__ = ["Kaggle", "Ledger", "Waiting", "check_before_push", "complete_names", "plan_push", "push_build"]

@@ -1,4 +1,4 @@
-"""Kaggle's real clients, with every answer checked: their command line exits 0 on most failures, this raises.
+"""Kaggle's real clients, with every reply checked: their command line exits 0 on most failures, this raises.
 
 Facts it rests on, read in kaggle 2.2.4 and kagglehub 1.0.3: `kernels_push` answers HTTP 200 with an `error` or with
 `invalid_*` lists where a source was dropped, and the notebook is saved without it; the invalid model sources are never
@@ -29,12 +29,12 @@ _RUNNING = ("QUEUED", "RUNNING", "NEW_SCRIPT")
 _NOT_UPLOADED = ["manifest.json", "started.json"]
 _UPLOAD_TRIES = 3
 FILES_MAX = 50
-"""Above so many files kagglehub uploads one archive.zip, which the notebook would not find its wheels in."""
+"""kagglehub uploads more files than this as one archive.zip, in which the notebook would find no wheels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A version of the notebook on Kaggle."""
+    """A version of the notebook, saved on Kaggle."""
 
     version: int
     url: str
@@ -44,19 +44,19 @@ class Kaggle:
     """One account, connected."""
 
     def __init__(self) -> None:
-        """Authenticates.
+        """Authenticate.
 
         Raises:
-            UserError: no client, no credentials, or a redirection of which the client would take no notice.
+            UserError: no client, no credentials, or a redirection that the client would ignore.
         """
         where = os.environ.get("KAGGLE_API_ENVIRONMENT") or "PROD"
         if where not in ("PROD", "LOCALHOST"):
             rule = "KAGGLE_API_ENVIRONMENT must be unset: the client ignores other values and talks to the real Kaggle"
             raise UserError(rule, value=where, cure="unset it")
-        # A folder named kaggle in the current one imports as an empty package.
+        # A folder named kaggle in the current folder can be imported, as an empty package.
         if importlib.util.find_spec("kaggle") is None or importlib.util.find_spec("kaggle.api") is None:
             raise UserError("a push needs Kaggle's client", value="not installed", cure="pip install kaggle six")
-        with contextlib.redirect_stdout(sys.stderr), told("Kaggle must let you in"):
+        with contextlib.redirect_stdout(sys.stderr), raising("Kaggle must let you in"):
             client: Any = importlib.import_module("kaggle.api.kaggle_api_extended")
             self._api = client.KaggleApi()
             try:
@@ -66,7 +66,7 @@ class Kaggle:
                 raise UserError(rule, value="none found", cure=cure) from stop
 
     def upload_wheels(self, names: Names, folder: Path, *, notes: str) -> None:
-        """Creates the data set or its next version, and waits until Kaggle has unpacked it.
+        """Create the data set or its next version.
 
         Raises:
             UserError: Kaggle's refusal.
@@ -76,7 +76,7 @@ class Kaggle:
         self._upload(lambda: hub.dataset_upload(names.wheels_id, str(folder), notes, _NOT_UPLOADED), what, folder)
 
     def upload_model(self, names: Names, folder: Path, *, notes: str, licence: str) -> None:
-        """Creates the model or its next version.
+        """Create the model or its next version.
 
         Raises:
             UserError: Kaggle's refusal.
@@ -92,17 +92,17 @@ class Kaggle:
         if files > FILES_MAX:
             rule = f"an upload must have at most {FILES_MAX} files: more become one archive"
             raise UserError(rule, value=f"{files} in {folder}", cure="leave some out, or merge the weights' shards")
-        with told(what):
-            # A cut connection resumes where it was cut inside kagglehub; what breaks it off altogether starts it anew.
-            _tried(upload, what=what, tries=_UPLOAD_TRIES)
+        with raising(what):
+            # kagglehub itself resumes after a cut connection; an error that ends it is tried again from the start.
+            _try_again(upload, what=what, tries=_UPLOAD_TRIES)
 
     def wheels_ready(self, names: Names) -> bool:
-        """Whether the data set can be mounted.
+        """Return whether the data set can be mounted.
 
         Raises:
             UserError: Kaggle could not unpack it.
         """
-        with told(f"the data set {names.wheels_id} must become ready"):
+        with raising(f"the data set {names.wheels_id} must become ready"):
             status = str(self._api.dataset_status(names.wheels_id)).lower()
         if "failed" in status or "error" in status:
             rule = f"Kaggle must unpack the data set {names.wheels_id}"
@@ -110,41 +110,43 @@ class Kaggle:
         return status == "ready"
 
     def model_version(self, names: Names) -> int:
-        """The newest version of the model's instance on Kaggle; 0 where there is none."""
+        """Return the newest version of the model's instance on Kaggle; 0 where there is none."""
         requests: Any = importlib.import_module("requests")
-        with told(f"the model {names.model_instance} must be readable"):
+        with raising(f"the model {names.model_instance} must be readable"):
             try:
-                found = self._api.model_instance_get(names.model_instance)
+                instance = self._api.model_instance_get(names.model_instance)
             except requests.HTTPError as error:
                 if error.response is not None and error.response.status_code in (403, 404):
                     return 0
                 raise
-        return int(found.version_number)
+        return int(instance.version_number)
 
     def save_kernel(self, folder: Path) -> Saved:
-        """Pushes notebook and metadata; Kaggle runs them at once.
+        """Push notebook and metadata; Kaggle runs the notebook at once.
 
         Raises:
-            UserError: Kaggle's error, or any source that it dropped.
+            UserError: Kaggle's error, or sources that it dropped.
         """
-        with told("Kaggle must accept the notebook"), contextlib.redirect_stdout(sys.stderr):
-            reply = _tried(lambda: self._api.kernels_push(str(folder)), what="push", tries=_UPLOAD_TRIES)
+        with raising("Kaggle must accept the notebook"), contextlib.redirect_stdout(sys.stderr):
+            reply = _try_again(lambda: self._api.kernels_push(str(folder)), what="push", tries=_UPLOAD_TRIES)
         if reply.error:
             raise UserError("Kaggle must accept the notebook", value=reply.error, cure="mend what it says, push again")
-        dropped = {name: list(found) for name in _DROPPED if (found := getattr(reply, name))}
+        dropped = {name: list(sources) for name in _DROPPED if (sources := getattr(reply, name))}
         if dropped:
-            shown = "; ".join(f"{name.removeprefix('invalid_')} {', '.join(found)}" for name, found in dropped.items())
+            shown = "; ".join(
+                f"{name.removeprefix('invalid_')} {', '.join(sources)}" for name, sources in dropped.items()
+            )
             rule = f"Kaggle must accept every source; it saved version {reply.version_number} without some"
             raise UserError(rule, value=shown, cure="check owner, slug and version of each, build and push again")
         return Saved(version=int(reply.version_number), url=str(reply.url))
 
     def kernel_runs(self, names: Names) -> bool:
-        """Whether the notebook is still queued or running.
+        """Return whether the notebook is still queued or running.
 
         Raises:
             UserError: it ended with an error.
         """
-        with told("the notebook's status must be readable"):
+        with raising("the notebook's status must be readable"):
             status = self._api.kernels_status(names.kernel_id)
         word = str(getattr(status.status, "name", status.status)).upper()
         if word in _RUNNING:
@@ -156,23 +158,23 @@ class Kaggle:
         return False
 
     def fetch_output(self, names: Names, folder: Path) -> list[Path]:
-        """Downloads what the notebook wrote; returns the files."""
-        with told("the notebook's output must be fetched"), contextlib.redirect_stdout(sys.stderr):
+        """Download what the notebook wrote; return the files."""
+        with raising("the notebook's output must be fetched"), contextlib.redirect_stdout(sys.stderr):
             files, _ = self._api.kernels_output(names.kernel_id, str(folder), force=True)
         return [Path(file) for file in files]
 
     def submit(
         self, names: Names, *, competition_slug: str, version: int, message: str, file_name: str = SUBMISSION
     ) -> int:
-        """Submits a version of the notebook; returns the submission's number."""
-        with told("Kaggle must accept the submission"):
+        """Submit a version of the notebook; return the submission's number."""
+        with raising("Kaggle must accept the submission"):
             reply = self._api.competition_submit_code(
                 file_name, message, competition=competition_slug, kernel=names.kernel_id, kernel_version=version
             )
         return int(reply.ref)
 
     def score(self, number: int) -> float | None:
-        """The public score of a submission; None while it runs.
+        """Return the public score of a submission; None while it runs.
 
         Raises:
             UserError: it ended without one.
@@ -180,20 +182,20 @@ class Kaggle:
         types: Any = importlib.import_module("kagglesdk.competitions.types.competition_api_service")
         request = types.ApiGetSubmissionRequest()
         request.ref = number
-        with told("the submission must be readable"), self._api.build_kaggle_client() as client:
-            found = client.competitions.competition_api_client.get_submission(request)
-        word = str(getattr(found.status, "name", found.status)).upper()
+        with raising("the submission must be readable"), self._api.build_kaggle_client() as client:
+            submission = client.competitions.competition_api_client.get_submission(request)
+        word = str(getattr(submission.status, "name", submission.status)).upper()
         if word == "PENDING":
             return None
-        if word != "COMPLETE" or not found.public_score:
-            value = " ".join(f"{word} {found.error_description or ''}".split())
+        if word != "COMPLETE" or not submission.public_score:
+            value = " ".join(f"{word} {submission.error_description or ''}".split())
             raise UserError("a submission must end with a score", value=value, cure="look at it on Kaggle")
-        return float(found.public_score)
+        return float(submission.public_score)
 
 
 @contextlib.contextmanager
-def told(rule: str) -> Iterator[None]:
-    """Turns the clients' errors into a UserError of that rule."""
+def raising(rule: str) -> Iterator[None]:
+    """Turn the clients' errors into a UserError with this rule."""
     requests: Any = importlib.import_module("requests")
     hub: Any = importlib.import_module("kagglehub.exceptions")
     try:
@@ -204,7 +206,7 @@ def told(rule: str) -> Iterator[None]:
         text = " ".join(f"{f'HTTP {status}: ' if status else ''}{error}".split())[:300]
         raise UserError(rule, value=text, cure=_CURES.get(status or 0, "mend what it says and run it again")) from error
     except ValueError as error:
-        # The client's own checks of the metadata.
+        # The client raises it where its own checks of the metadata fail.
         raise UserError(rule, value=str(error)[:300], cure="mend what it says and run it again") from error
 
 
@@ -216,13 +218,13 @@ _CURES = {
 }
 
 
-def _tried(call: Callable[[], T], *, what: str, tries: int) -> T:
-    """The call's result, tried again where Kaggle asks to wait or is down."""
+def _try_again(call: Callable[[], T], *, what: str, tries: int) -> T:
+    """Return the call's result; try it again where Kaggle asks to wait or is down."""
     for attempt in range(1, tries + 1):
         try:
             return call()
         except Exception as error:
-            # Two clients with errors of their own: told apart by what they say, raised again when not to be retried.
+            # Two clients with two families of errors: only status and text say whether trying again may help.
             wait_s = _wait_s(error, attempt=attempt)
             if wait_s is None or attempt == tries:
                 raise

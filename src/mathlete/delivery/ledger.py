@@ -1,6 +1,6 @@
-"""The ledger: every build, rehearsal, push and score of a submission, by the hash of what it was made of.
+"""The ledger: every build, rehearsal, push, submission and score, under the hash of what was submitted.
 
-One JSON line an event, appended and flushed to disk; a line that a kill cut short is dropped at the next opening.
+A line of JSON an event, on the disk before `append` returns (`mathlete.jsonl`).
 """
 
 import time
@@ -23,7 +23,7 @@ _PROBLEMS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened to a submission; what its kind does not know is None and not written."""
+    """One thing that happened to a submission; fields that its kind lacks are None and are not written."""
 
     time: float
     """Seconds since 1970."""
@@ -44,21 +44,21 @@ class Event:
     number: int | None = None
     """Of a submission or its score: Kaggle's number."""
 
-    def as_json(self) -> dict[str, object]:
-        """Return the event as JSON values."""
+    def to_json(self) -> dict[str, object]:
+        """Return the event as JSON values; `from_json` reads them back."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    @classmethod
+    def from_json(cls, value: object, *, where: str) -> "Event":
+        """Return the event in a parsed JSON value; keys of a later version are ignored.
 
-def event_of(value: object, *, where: str) -> Event:
-    """Return the event that a parsed JSON value holds; keys of a later version are ignored.
-
-    Raises:
-        UserError: it is none.
-    """
-    if not isinstance(value, dict) or not {"time", "kind", "id"} <= value.keys():
-        raise UserError(f"{where}: must be an event of the ledger", value=repr(value)[:80], cure="delete the line")
-    known = {field.name: value[field.name] for field in fields(Event) if field.name in value}
-    return Event(**{"hashes": {}, **known})
+        Raises:
+            UserError: it holds no event; `where` is named.
+        """
+        if not isinstance(value, dict) or not {"time", "kind", "id"} <= value.keys():
+            raise UserError(f"{where}: must be an event of the ledger", value=repr(value)[:80], cure="delete the line")
+        known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
+        return cls(**{"hashes": {}, **known})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Entry:
     rehearsal: str
     """Outcome and penalised score of its latest rehearsal, or –."""
     predicted: str
-    """90% interval of the score that its rehearsals foretell, of the competition's number of problems."""
+    """90% interval of the real score, as its latest rehearsal predicts it."""
     version: str
     """Kaggle's version of the notebook."""
     score: str
@@ -111,7 +111,7 @@ class Ledger:
             number=number,
         )
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self._lines.append(event.as_json())
+        self._lines.append(event.to_json())
         return hashes.id
 
     def events(self) -> list[Event]:
@@ -120,7 +120,7 @@ class Ledger:
         Raises:
             UserError: a line in the middle is no event.
         """
-        return [event_of(value, where=where) for where, value in self._lines.read()]
+        return [Event.from_json(value, where=where) for where, value in self._lines.read()]
 
     def versions(self, name: str) -> list[int]:
         """Return Kaggle's versions of a submission, in the order they were pushed."""
@@ -149,10 +149,10 @@ def _entry(name: str, events: list[Event], problems: int) -> Entry:
 
 
 def predicted_interval(right: float, asked: int, *, problems: int) -> tuple[int, int]:
-    """90% interval of the right answers among new problems of the same kind as those rehearsed.
+    """Return the 90% interval of right answers among new problems of the same kind as those rehearsed.
 
-    The share is uncertain by the problems asked, and the score again by those to come: beta-binomial with Jeffreys'
-    prior (Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 4.1.2 for the prior).
+    Both the share of right answers and the draw of new problems are uncertain: beta-binomial with Jeffreys' prior
+    (Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 4.1.2 for the prior).
 
     >>> predicted_interval(30, 50, problems=50)
     (22, 38)

@@ -1,4 +1,4 @@
-"""Preflight: everything that can be known before a push. A model that never answers cannot pass."""
+"""Preflight: all checks before a push. A model that never answers cannot pass them."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -7,7 +7,7 @@ Nothing here needs a package that Kaggle's image or the notebook's wheels lack; 
 >>> import json
 >>> from mathlete.competitions import competition
 >>> config = KernelConfig(competition=competition("aimo-2"), problems=10)
->>> config_from(json.loads(config.as_json())) == config
+>>> config_from(json.loads(json.dumps(config.to_json()))) == config
 True
 """
 

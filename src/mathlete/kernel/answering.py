@@ -1,4 +1,4 @@
-"""Answers that are always given: the one solve under a clock, with everything that can go wrong inside turned into one.
+"""An answer to every question, in time: `solve` under the day's clock, and a fallback for all that can go wrong.
 
 Called from a gRPC worker thread: no signals, no event loop. Whatever happens inside, `answer` returns an integer of
 the competition's range before the question's time is over.
@@ -22,66 +22,73 @@ from mathlete.sampling import Sample, Sampler
 from mathlete.solve import Budget, BudgetSettings, RealClock, solve
 
 _GRACE_S = 5.0
-"""Seconds between the end of sampling and the moment an attempt is given up: answers are read and votes counted."""
+"""From the end of sampling to the moment an attempt is given up; answers are read and votes counted in it."""
 _ERROR_CHARACTERS = 200
-_HOPELESS = 2
-"""Questions in a row without any sample after which the engine is started anew."""
+_RESTART_AFTER = 2
+"""Questions in a row without any sample after which the engine is restarted."""
 
 
-class Engine(Sampler, Protocol):
-    """A Sampler that may have to be started, and started again."""
+class RestartableSampler(Sampler, Protocol):
+    """A sampler in a process of its own, which has to be started, and restarted after it died or was closed."""
 
-    def ready(self, *, timeout_s: float) -> None:
-        """Returns once it can sample; raises where it cannot."""
+    def start(self, *, timeout_s: float) -> None:
+        """Return once it can sample; raise where it cannot within the time."""
         ...
 
 
 @dataclass(kw_only=True)
 class Attempt:
-    """What one question came to, as far as it got."""
+    """How far one question got."""
 
     samples: dict[int, Sample] = field(default_factory=dict)
     answer: int | None = None
     votes: list[tuple[str, int]] = field(default_factory=list)
-    problem: str = ""
-    """Why no answer came of it, on one line; empty where one did."""
+    trouble: str = ""
+    """What went wrong, on one line; empty where nothing did."""
 
 
 class Answerer:
-    """Answers questions one after another under one global clock."""
+    """Answers one question after another on the clock of the whole notebook."""
 
-    def __init__(self, config: KernelConfig, *, engine: Engine, started: float, journal: Path) -> None:
-        """Takes the clock's start as a moment of `time.time()`: the notebook's first cell ran before this."""
+    def __init__(self, config: KernelConfig, *, engine: RestartableSampler, started: float, journal: Path) -> None:
+        """Start the clock.
+
+        Args:
+            config: how to answer.
+            engine: what draws the samples; it is started at the first question.
+            started: `time.time()` of the notebook's first cell, which ran before this.
+            journal: the file that gets a line a question.
+        """
         self._config, self._engine = config, engine
         self._journal = JsonLines(journal, sync_s=None)
         self._clock = RealClock()
         self._ends = self._clock.now() + config.wall_s - (time.time() - started)
-        self._budget = self._share_of(self._ends - self._clock.now())
+        self._budget = self._make_budget(self._ends - self._clock.now())
         self._given: dict[str, int] = {}
         self._without_sample = 0
 
     @property
     def fallback(self) -> int:
-        """What is sent where there is no answer."""
+        """The integer that is sent where there is no answer."""
         return self._config.fallback
 
     def answer(self, *, problem_id: str, statement: str) -> int:
-        """An integer of the competition's range, always, before the question's time is over."""
+        """Return an integer of the competition's range before the question's time is over; never raise."""
         try:
             return self._answer(problem_id, statement)
         except BaseException as error:
-            # The boundary of the day: a SystemExit that left predict would hang the gateway for ever.
+            # Even SystemExit: one that left predict would hang the gateway for ever.
             _say(f"{problem_id}: {one_line(error)}")
             return self.fallback
 
-    def _share_of(self, left_s: float) -> Budget | None:
+    def _make_budget(self, left_s: float) -> Budget | None:
         config = self._config
         spare_s = left_s - config.reserve_s
         if spare_s <= 0:
             return None
-        # A late start must not make the floors unkeepable.
+        # After a late start, full floors for all questions would no longer fit into what is left.
         floor_s = min(config.question_min_s, spare_s / config.problems)
-        # Nine tenths of the gateway's own deadline, so that it never comes first.
+        # A question must end before the gateway's deadline, which would end the whole run.
         ceiling_s = max(floor_s, min(config.question_max_s, 0.9 * config.deadline_s))
         settings = BudgetSettings(
             wall_s=left_s, reserve_s=config.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=config.problems
@@ -90,46 +97,47 @@ class Answerer:
 
     def _answer(self, problem_id: str, statement: str) -> int:
         if problem_id in self._given:
-            # gRPC may send a request again after a cut connection.
+            # gRPC repeats a request after a cut connection.
             return self._given[problem_id]
         began, attempt, load_s = self._clock.now(), Attempt(), 0.0
         limit_s = self._budget.next_question_s() if self._budget else 0.0
         if limit_s <= 0:
-            attempt.problem = "the clock: no time is left"
+            attempt.trouble = "the clock: no time is left"
         else:
-            load_s = self._load(attempt, limit_s=limit_s)
-        if not attempt.problem:
+            load_s = self._start_engine(attempt, limit_s=limit_s)
+        if not attempt.trouble:
             self._attempt(attempt, Problem(id=problem_id, statement=statement, gold=""), limit_s=limit_s)
         given = self.fallback if attempt.answer is None else attempt.answer
         self._given[problem_id] = given
         self._write(problem_id, given, attempt, seconds=self._clock.now() - began, load_s=load_s, limit_s=limit_s)
         return given
 
-    def _load(self, attempt: Attempt, *, limit_s: float) -> float:
+    def _start_engine(self, attempt: Attempt, *, limit_s: float) -> float:
         began = self._clock.now()
         allowed_s = min(self._config.load_max_s, self._ends - began)
         if self._given:
-            # The first call has no deadline at the gateway; later ones must have time for the question as well.
+            # The gateway sets the first call no deadline; in a later one the question itself must still fit.
             allowed_s = min(allowed_s, max(limit_s, 0.9 * self._config.deadline_s - limit_s))
         try:
-            self._engine.ready(timeout_s=allowed_s)
+            self._engine.start(timeout_s=allowed_s)
         except BaseException as error:
-            # See `answer`.
-            attempt.problem = one_line(error)
+            # For the reason given in `answer`.
+            attempt.trouble = one_line(error)
         return self._clock.now() - began
 
     def _attempt(self, attempt: Attempt, problem: Problem, *, limit_s: float) -> None:
         done = threading.Event()
         body = (attempt, problem, limit_s, done)
         threading.Thread(target=self._solve, args=body, name="mathlete-solve", daemon=True).start()
+        # solve keeps the time limit itself, but whatever hangs inside it would take predict along.
         stuck = not done.wait(limit_s + _GRACE_S)
         if stuck:
-            # What has arrived still votes; the thread is left to itself.
-            attempt.problem = f"the clock: nothing came back within {limit_s:.0f} s"
+            # Samples that arrived still vote. The thread can't be ended; it is left behind.
+            attempt.trouble = f"the clock: nothing came back within {limit_s:.0f} s"
             self._count(attempt)
         self._without_sample = 0 if attempt.samples else self._without_sample + 1
-        if stuck or self._without_sample >= _HOPELESS:
-            # It may hang: the next question starts a new one.
+        if stuck or self._without_sample >= _RESTART_AFTER:
+            # It may hang, or be broken for good; the next question starts a new process.
             self._engine.close()
             self._without_sample = 0
 
@@ -147,8 +155,8 @@ class Answerer:
                 timeout_s=limit_s,
             )
         except BaseException as error:
-            # See `answer`; samples that came before the error still vote.
-            attempt.problem = one_line(error)
+            # For the reason given in `answer`. Samples that arrived before the error still vote.
+            attempt.trouble = one_line(error)
         try:
             self._count(attempt)
         finally:
@@ -158,12 +166,12 @@ class Answerer:
         votes = self._config.policy.count_votes(list(attempt.samples.values()))
         attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
         for vote in votes:
-            # A class whose answer is no integer of the range cannot be sent: the next one is, never a clamped value.
+            # An answer outside the range is not clamped to it: that would be invented. The next class is taken.
             attempt.answer = integer_in_range(vote.answer, rules=self._config.competition)
             if attempt.answer is not None:
                 return
-        if not attempt.problem:
-            attempt.problem = "no answer in range" if votes else _why_empty(attempt.samples)
+        if not attempt.trouble:
+            attempt.trouble = "no answer in range" if votes else _why_empty(attempt.samples)
 
     def _write(
         self, problem_id: str, given: int, attempt: Attempt, *, seconds: float, load_s: float, limit_s: float
@@ -173,7 +181,7 @@ class Answerer:
             id=problem_id,
             answer=given,
             fallback=attempt.answer is None,
-            why=attempt.problem,
+            why=attempt.trouble,
             seconds=round(seconds, 3),
             load_s=round(load_s, 3),
             limit_s=round(limit_s, 3),
@@ -185,22 +193,22 @@ class Answerer:
             votes=tuple(attempt.votes[:8]),
         )
         try:
-            self._journal.append(line.as_json())
+            self._journal.append(line.to_json())
         except OSError as error:
-            # A full disk must not cost the answer; the line still goes to the notebook's log.
+            # A full disk must not cost the answer. The line still goes to the notebook's log.
             _say(f"journal: {one_line(error)}")
-        _say(json.dumps(line.as_json(), ensure_ascii=False))
+        _say(json.dumps(line.to_json(), ensure_ascii=False))
 
 
 def integer_in_range(answer: str, *, rules: Competition) -> int | None:
-    """The integer that may be sent for an answer, or None where there is none: rejected, never clamped."""
+    """Return the integer that may be sent for an answer; None where it is none or out of range."""
     from mathlete.answers import read_integer
 
     return read_integer(answer, competition=rules)
 
 
 def one_line(error: BaseException) -> str:
-    r"""What an error says, short and on one line: longer texts are lost between the notebook and the gateway.
+    r"""Return an error's type and message, short and on one line: the gateway loses longer texts.
 
     >>> one_line(ValueError("first\nsecond"))
     'ValueError: first second'
@@ -221,5 +229,5 @@ def _say(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        # A closed or full stderr is no reason to lose a question.
+        # stderr is closed or its disk full: no reason to lose a question.
         return

@@ -1,6 +1,5 @@
-"""What the notebook is told: one JSON value in one of its cells, read back into these settings."""
+"""The notebook's settings: one JSON value in one of its cells."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -27,7 +26,7 @@ class KernelConfig:
     wall_s: float = 5 * 3600.0
     """The notebook's wall clock, seconds from its first cell."""
     reserve_s: float = 600.0
-    """Left unused at the end: the gateway still writes its file, and clocks differ."""
+    """Left unused at the end, seconds: the gateway still has to write its file, and its clock may differ."""
     question_min_s: float = 300.0
     """Floor of a question, seconds: kept for every question still to come (`mathlete.solve.budget`)."""
     question_max_s: float = 900.0
@@ -37,12 +36,12 @@ class KernelConfig:
     deadline_s: float = 1800.0
     """The gateway's own deadline of every call after the first, seconds: 30 min in AIMO-2, 9 h in AIMO-3."""
     tools: ToolSettings = field(default_factory=ToolSettings)
-    """Whether the model may have Python run."""
+    """Whether, and how, the model may run Python."""
     fallback: int = 0
     """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         rules = self.competition
         self.policy.check()
         self.tools.check()
@@ -66,21 +65,17 @@ class KernelConfig:
         )
 
     def faster(self, speed: float) -> "KernelConfig":
-        """The same on a clock that runs so many times as fast: every limit is divided by it."""
+        """Return the settings for a clock that runs `speed` times as fast: every time limit is divided by it."""
         names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")
         return replace(self, **{name: getattr(self, name) / speed for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values; `config_from` reads them back."""
+        """Return the settings as JSON values; `config_from` reads them back."""
         return {**asdict(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
-
-    def as_json(self) -> str:
-        """One line, keys sorted."""
-        return json.dumps(self.to_json(), sort_keys=True)
 
 
 def config_from(value: Mapping[str, Any]) -> KernelConfig:
-    """The settings in a parsed JSON value.
+    """Return the settings that a parsed JSON value holds.
 
     Raises:
         UserError: an unknown key or a value out of its range.
@@ -90,7 +85,7 @@ def config_from(value: Mapping[str, Any]) -> KernelConfig:
         read = {
             "policy": Policy.from_json(value["policy"]),
             "tools": ToolSettings(**value["tools"]),
-            # Builds of before carry the name alone.
+            # Older builds carry the name alone.
             "competition": competition(rules) if isinstance(rules, str) else Competition.from_json(rules),
         }
         config = KernelConfig(**{**value, **read})

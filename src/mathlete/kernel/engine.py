@@ -23,15 +23,15 @@ COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 _LOG_TAIL = 300
 _READY = 0
 _DYING_S = 1.0
-"""From the end of its pipe to the end of a process."""
+"""Seconds from the end of a process's pipe to its own end."""
 
 
 class EngineError(RuntimeError):
-    """The engine's process died, hung or could not take a request; the next request starts a new one."""
+    """The engine's process died, hung or refused a request; the next `start` makes a new one."""
 
 
 class EngineProcess:
-    """A Sampler over the process. It starts when it is first needed, and again after it died."""
+    """A sampler over the process. `start` starts it, and does so again after it died."""
 
     name = "process"
 
@@ -58,27 +58,27 @@ class EngineProcess:
         self.starts = 0
         """Processes started so far."""
 
-    def ready(self, *, timeout_s: float) -> None:
-        """Returns once the model is loaded.
+    def start(self, *, timeout_s: float) -> None:
+        """Return once the model is loaded.
 
         Raises:
-            EngineError: it died while loading, or needs longer than `timeout_s`; the process is gone then.
+            EngineError: the process died while loading, or needs longer than `timeout_s` and was ended.
         """
         if self._process is not None and self._process.poll() is None:
             return
-        self._start()
+        self._start_process()
         try:
             reply = self._inbox.replies(_READY).get(timeout=timeout_s)
         except Empty:
             self.close()
             raise EngineError(f"the model was not loaded within {timeout_s:.0f} s") from None
         if reply is None:
-            raise EngineError(self._epitaph())
+            raise EngineError(self._cause_of_death())
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
     ) -> Generator[Sample, None, None]:
-        """Yields finished samples.
+        """Yield finished samples.
 
         Raises:
             EngineError: the process died, or reports an error.
@@ -93,7 +93,7 @@ class EngineProcess:
             while not finished:
                 reply = replies.get()
                 if reply is None:
-                    raise EngineError(self._epitaph())
+                    raise EngineError(self._cause_of_death())
                 if "error" in reply:
                     raise EngineError(reply["error"])
                 if not (finished := "done" in reply):
@@ -104,17 +104,17 @@ class EngineProcess:
                 self._send({"cancel": number})
 
     def close(self) -> None:
-        """Ends the process at once; a stream waiting for it raises."""
+        """End the process at once; a stream that waits for it raises."""
         if self._process is None:
             return
         self._process.kill()
         self._process.wait()
         if self._process.stdin is not None:
-            # What was still to be written has no reader any more.
+            # Closing flushes what is buffered, and nobody reads it any more.
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
-    def _start(self) -> None:
+    def _start_process(self) -> None:
         self.close()
         self.starts += 1
         self._inbox = _Inbox()
@@ -132,26 +132,26 @@ class EngineProcess:
             self._process.stdin.write(json.dumps(value) + "\n")
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError) as error:
-            raise EngineError(self._epitaph()) from error
+            raise EngineError(self._cause_of_death()) from error
 
-    def _epitaph(self) -> str:
+    def _cause_of_death(self) -> str:
         code = None
         if self._process is not None:
             try:
                 code = self._process.wait(timeout=_DYING_S)
             except subprocess.TimeoutExpired:
-                # It closed its pipe or spoke nonsense, and lives on.
+                # The process closed its pipe or wrote something else than JSON, and lives on.
                 self._process.kill()
                 code = self._process.wait()
         with self._log.open("rb") as file:
             file.seek(max(0, self._log.stat().st_size - _LOG_TAIL))
             tail = file.read().decode(errors="replace")
-        last = tail.strip().splitlines()[-1:] or ["it said nothing"]
+        last = tail.strip().splitlines()[-1:] or ["it printed nothing"]
         return f"the engine's process ended with code {code}: {last[0]}"
 
 
 class _Inbox:
-    """Replies by the request they belong to; a stream given up on never takes another's."""
+    """Replies, sorted by the request they answer: what comes late for an abandoned stream reaches no other one."""
 
     def __init__(self) -> None:
         self._queues: dict[int, SimpleQueue[dict[str, Any] | None]] = {_READY: SimpleQueue()}
@@ -159,7 +159,7 @@ class _Inbox:
         self._lock = threading.Lock()
 
     def replies(self, number: int) -> "SimpleQueue[dict[str, Any] | None]":
-        """The queue of a request's replies; None in it is the end of the process."""
+        """Return the queue of a request's replies; None in it means that the process ended."""
         with self._lock:
             queue = self._queues.setdefault(number, SimpleQueue())
             if self._ended:
@@ -167,19 +167,19 @@ class _Inbox:
             return queue
 
     def forget(self, number: int) -> None:
-        """Drops a request's queue and what still comes for it."""
+        """Drop a request's queue, and whatever still comes for it."""
         with self._lock:
             self._queues.pop(number, None)
 
     def put(self, reply: dict[str, Any]) -> None:
-        """Sorts a reply in."""
+        """Put a reply into its request's queue."""
         with self._lock:
             queue = self._queues.get(_READY if reply.get("ready") else reply.get("request", _READY))
             if queue is not None:
                 queue.put(reply)
 
     def end(self) -> None:
-        """Tells every waiting stream that the process is gone."""
+        """Let every waiting stream know that the process ended."""
         with self._lock:
             self._ended = True
             for queue in self._queues.values():
@@ -193,6 +193,6 @@ def _read(process: subprocess.Popen[str], inbox: _Inbox) -> None:
             try:
                 inbox.put(json.loads(line))
             except ValueError:
-                # A half line of a dying process; its end follows.
+                # Half a line of a dying process; the end of its pipe follows.
                 break
     inbox.end()

@@ -21,7 +21,7 @@ from mathlete.tir import ToolSampler, ToolSettings
 
 
 def open_sampler(settings: Mapping[str, Any]) -> Sampler:
-    """The engine over the model the settings name."""
+    """Open the engine over the model that the settings name."""
     engine = open_engine(
         EngineSettings(
             source=find_model(settings["model"]),
@@ -36,20 +36,20 @@ def open_sampler(settings: Mapping[str, Any]) -> Sampler:
 
 
 class Replies:
-    """Lines to the parent, from many threads."""
+    """Writes lines to the parent, from many threads."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._lock = file, threading.Lock()
 
     def send(self, **value: object) -> None:
-        """Sends one line at once."""
+        """Send one line at once."""
         with self._lock:
             self._file.write(json.dumps(value) + "\n")
             self._file.flush()
 
 
 def serve(commands: TextIO, replies: Replies, sampler: Sampler) -> None:
-    """Answers requests until the input ends."""
+    """Answer requests until the input ends."""
     cancelled: set[int] = set()
     for line in commands:
         command = json.loads(line)
@@ -71,16 +71,16 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
                     break
                 replies.send(request=number, sample=sample.to_json())
     except Exception as error:
-        # The boundary between two processes: the parent raises it in its own words.
+        # Errors cross to the parent as text; it raises an EngineError of it.
         replies.send(request=number, error=f"{type(error).__name__}: {error}"[:500])
     else:
         replies.send(request=number, done=True)
 
 
 def main() -> None:
-    """Loads the model named on the first line, then serves."""
+    """Load the model that the first line names, then serve."""
     replies = Replies(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    # Whatever a library prints goes to the log, not between the lines.
+    # What a library prints on stdout must not get between the lines: it goes to stderr, which is the log.
     os.dup2(2, 1)
     sampler = open_sampler(json.loads(sys.stdin.readline()))
     replies.send(ready=True)

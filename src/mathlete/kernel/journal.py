@@ -40,20 +40,16 @@ class JournalLine:
     votes: tuple[tuple[str, int], ...] = ()
     """(answer, samples that gave it), most votes first."""
 
-    def as_json(self) -> dict[str, object]:
-        """Return the line as JSON values, in the order in which they are written."""
+    def to_json(self) -> dict[str, object]:
+        """Return the line as JSON values in the order in which they are written; `from_json` reads them back."""
         return asdict(self)
 
-
-def journal_line(value: Mapping[str, Any]) -> JournalLine:
-    """Return the line that a parsed JSON object holds; unknown keys are ignored.
-
-    Raises:
-        TypeError: it lacks the id, `fallback` or `why`.
-    """
-    known = {field.name: value[field.name] for field in fields(JournalLine) if field.name in value}
-    votes = tuple((str(answer), int(count)) for answer, count in known.pop("votes", ()))
-    return JournalLine(**known, votes=votes)
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "JournalLine":
+        """Return the line in a value that `to_json` made, perhaps of another version; unknown keys are ignored."""
+        known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
+        votes = tuple((str(answer), int(count)) for answer, count in known.pop("votes", ()))
+        return cls(**known, votes=votes)
 
 
 def read_journal(file: Path) -> list[JournalLine]:
@@ -62,11 +58,11 @@ def read_journal(file: Path) -> list[JournalLine]:
     >>> from tempfile import TemporaryDirectory
     >>> line = JournalLine(id="a", answer=7, fallback=False, why="")
     >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "log").write_text(f"loading\n{json.dumps(line.as_json())}\n" + '{"id": "b", "ans')
+    ...     _ = Path(folder, "log").write_text(f"loading\n{json.dumps(line.to_json())}\n" + '{"id": "b", "ans')
     ...     read_journal(Path(folder, "log")) == [line]
     True
     """
     # A log holds other text too, and a killed notebook leaves half a line.
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     lines = [line[line.index(_START) :] for line in text.splitlines() if _START in line and line.endswith("}")]
-    return [journal_line(json.loads(line)) for line in lines]
+    return [JournalLine.from_json(json.loads(line)) for line in lines]

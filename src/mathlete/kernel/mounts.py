@@ -1,4 +1,4 @@
-"""Where Kaggle mounts an input: two layouts live in 2026, and a notebook must find its files in either.
+"""Where Kaggle mounts an input: in 2026 there are two layouts, and a notebook must find its files in either.
 
 `find_input` is also pasted into the notebook, which needs it before this package is installed: it must stay
 self-contained.

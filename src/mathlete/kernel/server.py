@@ -1,4 +1,4 @@
-"""What runs on Kaggle: a `predict` that always answers, behind the competition's own inference server."""
+"""The notebook's server: a `predict` that always answers, behind the competition's own inference server."""
 
 import importlib
 import os
@@ -18,10 +18,10 @@ ENGINE_LOG = "engine.log"
 
 
 def make_predict(answerer: Answerer, rules: Competition) -> Callable[..., Any]:
-    """`predict`: a plain named function (the library refuses lambdas and methods) that returns a one-row frame.
+    """Return `predict`: a plain named function (the library refuses lambdas and methods) that returns a one-row frame.
 
-    It takes whatever columns the gateway sends, each a series of one value: a test.csv with one column more must not
-    cost the day.
+    It takes whatever columns the gateway sends, each a series of one value: an unforeseen column in test.csv must not
+    end the run.
     """
 
     def predict(*columns: Any) -> Any:
@@ -29,7 +29,7 @@ def make_predict(answerer: Answerer, rules: Competition) -> Callable[..., Any]:
             identity, statement = columns_of(columns, names=rules.columns)
             answer = answerer.answer(problem_id=str(value_of(identity)), statement=str(value_of(statement)))
         except BaseException as error:
-            # The last boundary: SystemExit would hang the gateway, a long text would hide the real error.
+            # Even SystemExit, which would hang the gateway; and one line, because a long text would be lost.
             print(f"predict: {one_line(error)}", file=sys.stderr, flush=True)
             identity, answer = columns[0] if columns else "", answerer.fallback
         return frame(identity, answer)
@@ -38,7 +38,7 @@ def make_predict(answerer: Answerer, rules: Competition) -> Callable[..., Any]:
 
 
 def columns_of(columns: tuple[Any, ...], *, names: tuple[str, str]) -> tuple[Any, Any]:
-    """The id's and the statement's column: by their names where the series carry them, else the first two."""
+    """Return the id's and the statement's column: by their names where the series carry them, else the first two."""
     named = {str(getattr(column, "name", "")): column for column in columns}
     if all(name in named for name in names):
         return named[names[0]], named[names[1]]
@@ -46,13 +46,13 @@ def columns_of(columns: tuple[Any, ...], *, names: tuple[str, str]) -> tuple[Any
 
 
 def value_of(column: Any) -> Any:
-    """The one value of a series or one-row frame; anything else as it is."""
+    """Return the one value of a series or one-row frame, and anything else as it is."""
     item = getattr(column, "item", None)
     return item() if callable(item) else column
 
 
 def frame(identity: Any, answer: int) -> Any:
-    """A polars frame {id, answer: Int64} of one row; the id keeps the very type the gateway sent."""
+    """Return a polars frame of one row, id and answer (Int64); the id keeps the type that the gateway sent."""
     import polars as pl
 
     answers = pl.Series("answer", [answer], dtype=pl.Int64)
@@ -62,7 +62,7 @@ def frame(identity: Any, answer: int) -> Any:
 
 
 def serve(config: KernelConfig, *, model: Path, competition_folder: Path, started: float, working: Path) -> None:
-    """Answers all questions: blocks while the gateway asks in a rerun, asks itself the placeholder questions else.
+    """Answer all questions: those of the gateway in a rerun, else the placeholder questions of the data folder.
 
     Args:
         config: how to answer.
@@ -84,7 +84,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         return
     library = importlib.import_module(f"kaggle_evaluation.{gateway.module}")
     server = getattr(library, gateway.server)(make_predict(answerer, rules))
-    # As the library itself asks: set, be it to nothing.
+    # Same test as kaggle_evaluation: set, even if empty.
     if os.getenv(RERUN) is not None:
         server.serve()
     else:
@@ -92,7 +92,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
 
 
 def answer_in_turn(environment: Any, answerer: Answerer, *, columns: tuple[str, str]) -> None:
-    """AIMO-1's loop: pandas frames of one row, `answer` filled in and given back before the next one comes."""
+    """Answer an iterator's questions: a pandas frame of one row each, given back with its answer before the next."""
     for test, submission in environment.iter_test():
         row = test.iloc[0]
         submission["answer"] = answerer.answer(problem_id=str(row[columns[0]]), statement=str(row[columns[1]]))

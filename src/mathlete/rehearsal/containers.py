@@ -1,9 +1,9 @@
-"""Kaggle's two containers on this machine: user, mount, network and pid namespaces, made with util-linux alone.
+"""Kaggle's two containers on this machine: user, mount, network and pid namespaces, made by util-linux's `unshare`.
 
 One network namespace holds nothing but a loopback. In it the notebook runs in a root of its own (the system read-only,
 /kaggle/input read-only, /kaggle/working of limited size), executed by papermill as Kaggle does; in a rerun the gateway
-runs beside it in another mount namespace, where `inference_server` is a name of the loopback as long as the notebook
-lives. Without the right to make namespaces the notebook runs with its network blocked by the interpreter, and says so.
+runs beside it in another mount namespace, where `inference_server` resolves to the loopback as long as the notebook
+lives. Where namespaces may not be made, the notebook runs with its network blocked by the interpreter alone.
 """
 
 import contextlib
@@ -29,22 +29,22 @@ _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What two containers are given."""
+    """What goes into the two containers."""
 
     notebook: Path
     mounts: Mapping[str, Path]
     """{path below /kaggle/input: folder here}, bound read-only."""
     gateway: Sequence[str] = ()
-    """Command of the gateway, run in its own working folder; empty where the notebook asks itself."""
+    """The gateway's command, run in its own working folder; empty where the notebook asks itself."""
     rerun: bool = False
     """Whether KAGGLE_IS_COMPETITION_RERUN is set."""
     gateway_mounts: Mapping[str, Path] = field(default_factory=dict)
-    """Mounts of the gateway's container in place of the notebook's, which it does not see."""
+    """Mounts of the gateway's container; it does not see the notebook's."""
     working_mib: int = 20 * 1024
     """Size of /kaggle/working, MiB (20 GiB is the documented limit; not confirmed for these competitions)."""
     tmp_mib: int = 20 * 1024
     limit_s: float = 3600.0
-    """Real seconds after which both are ended."""
+    """Real seconds after which both containers are ended."""
     read_only_tmp: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables of the notebook."""
@@ -56,10 +56,10 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What became of them."""
+    """Exit codes and output folder of both containers."""
 
     notebook_code: int | None
-    """papermill's exit code; None where it had to be ended."""
+    """papermill's exit code; None where it was still running at the end."""
     gateway_code: int | None
     timed_out: bool
     isolation: Isolation
@@ -68,7 +68,7 @@ class Ended:
 
 
 def namespaces_work() -> bool:
-    """Whether this user may make the namespaces."""
+    """Return whether this user may make the namespaces."""
     if shutil.which("unshare") is None:
         return False
     command = ["unshare", "-r", "-m", "-n", "-p", "-f", "--mount-proc", "true"]
@@ -76,13 +76,13 @@ def namespaces_work() -> bool:
 
 
 def run_stage(stage: Stage, folder: Path) -> Ended:
-    """Runs notebook and gateway to their end, or to the limit, and keeps what they wrote in the folder."""
+    """Run notebook and gateway to their end, or to the limit; keep what they wrote in the folder."""
     for name in ("notebook", "gateway"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     isolated = namespaces_work()
     with TemporaryDirectory(prefix="mathlete-roots-") as roots:
-        command = _isolated(stage, folder, Path(roots)) if isolated else _blocked(stage, folder)
-        timed_out = _run(command, _clean(stage, folder, isolated=isolated), limit_s=stage.limit_s)
+        command = _isolated_command(stage, folder, Path(roots)) if isolated else _blocked_command(stage, folder)
+        timed_out = _run(command, _clean_environment(stage, folder, isolated=isolated), limit_s=stage.limit_s)
     return Ended(
         notebook_code=_code(folder / "notebook.code"),
         gateway_code=_code(folder / "gateway.code"),
@@ -93,14 +93,14 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], *, limit_s: float) -> bool:
-    """Runs the command and all it starts to its end or to the limit; returns whether that came first."""
+    """Run the command and all it starts to its end or to the limit; return whether the limit came first."""
     process = subprocess.Popen(command, start_new_session=True, env=environment)
     try:
         process.wait(limit_s)
     except subprocess.TimeoutExpired:
         return True
     finally:
-        # The pid namespace takes all its processes with it; without one, at least the session goes.
+        # Killing the first process of the pid namespace ends all in it; without namespaces, the session's are ended.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -111,8 +111,8 @@ def _code(file: Path) -> int | None:
     return int(file.read_text()) if file.is_file() else None
 
 
-def _clean(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
-    """The containers' environment: none of this machine's settings, no credential."""
+def _clean_environment(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
+    """Return the containers' environment: none of this machine's settings, no credential."""
     scripts = str(Path(sys.executable).parent)
     values = {
         "PATH": f"{scripts}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -131,16 +131,16 @@ def _clean(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
     return values
 
 
-def _isolated(stage: Stage, folder: Path, roots: Path) -> list[str]:
+def _isolated_command(stage: Stage, folder: Path, roots: Path) -> list[str]:
     (folder / "stage.sh").write_text(_script(stage, folder, roots), encoding="utf-8")
     outer = ["unshare", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"]
     return [*outer, "bash", str(folder / "stage.sh")]
 
 
 def _script(stage: Stage, folder: Path, roots: Path) -> str:
-    """The shell script that lays the roots; every path in it is quoted."""
+    """Return the shell script that builds both roots and starts both containers; every path in it is quoted."""
     interpreter = [Path(sys.prefix), Path(sys.base_prefix), *([stage.packages.resolve()] if stage.packages else [])]
-    # The notebook must live on the wheel alone; only the gateway sees this checkout.
+    # On Kaggle there is no checkout: the notebook must run from the wheels alone. Only the gateway sees it.
     checkout = Path(__file__).parents[3]
     hidden = checkout if (checkout / "pyproject.toml").is_file() else None
     return _STAGE.format(
@@ -150,11 +150,11 @@ def _script(stage: Stage, folder: Path, roots: Path) -> str:
         python=quote(sys.executable),
         system=" ".join(_SYSTEM),
         hidden=quote(str(hidden or "")),
-        notebook_needs=_words(_unseen(interpreter, hidden=hidden)),
-        gateway_needs=_words(_unseen([*interpreter, checkout], hidden=None)),
+        notebook_needs=_quoted(_needs_mount(interpreter, hidden=hidden)),
+        gateway_needs=_quoted(_needs_mount([*interpreter, checkout], hidden=None)),
         mounts=_binds(stage.mounts),
         gateway_mounts=_binds(stage.gateway_mounts),
-        gateway=_words(stage.gateway),
+        gateway=_quoted(stage.gateway),
         probe=quote(stage.probe),
         rerun=int(bool(stage.gateway)),
         working=stage.working_mib,
@@ -163,12 +163,12 @@ def _script(stage: Stage, folder: Path, roots: Path) -> str:
     )
 
 
-def _words(values: Sequence[object]) -> str:
+def _quoted(values: Sequence[object]) -> str:
     return " ".join(quote(str(value)) for value in values)
 
 
-def _unseen(folders: Sequence[Path], *, hidden: Path | None) -> list[Path]:
-    """The folders that the system's own do not hold, or that are hidden with the checkout they lie in."""
+def _needs_mount(folders: Sequence[Path], *, hidden: Path | None) -> list[Path]:
+    """Return the folders that lie in none of the system's, or are hidden with the checkout that they lie in."""
     return [f for f in folders if f.parts[1] not in _SYSTEM or (hidden is not None and f.is_relative_to(hidden))]
 
 
@@ -243,7 +243,7 @@ wait
 
 
 def _blocker(folder: Path) -> Path:
-    """A folder with a sitecustomize that lets no socket leave the machine: the fallback without namespaces."""
+    """Write a sitecustomize that lets no Python socket leave the machine; return its folder."""
     place = folder / "blocker"
     place.mkdir(exist_ok=True)
     (place / "sitecustomize.py").write_text(_BLOCKER, encoding="utf-8")
@@ -267,8 +267,8 @@ sys.addaudithook(_refuse)
 '''
 
 
-def _blocked(stage: Stage, folder: Path) -> list[str]:
-    """Runs both as plain processes; /kaggle/input is a folder of links that only the notebook's text knows of."""
+def _blocked_command(stage: Stage, folder: Path) -> list[str]:
+    """Return the command that runs both as plain processes, /kaggle/input being a folder of links."""
     plan = {
         "notebook": str(stage.notebook.resolve()),
         "mounts": {name: str(path.resolve()) for name, path in stage.mounts.items()},

@@ -1,6 +1,7 @@
 """The draft of a rehearsal: the notebook, what it mounts, its questions and its gateway, before anything is started."""
 
 import csv
+import json
 import random
 import shutil
 import sys
@@ -20,9 +21,9 @@ Layout = Literal["old", "new"]
 Order = Literal["file", "shuffled", "hard-first"]
 ClockKind = Literal["real", "virtual"]
 _SPARE_S = 60.0
-"""Real seconds a rehearsal may take beyond the wall: two containers have to start."""
+"""Real seconds that a rehearsal may take beyond the wall: two containers have to start."""
 _PLACEHOLDER = "id,{column}\n000aaa,What is $1-1$?\n111bbb,What is $0\\times10$?\n222ccc,Solve $4+x=4$ for $x$.\n"
-"""The test.csv a notebook sees outside its rerun: three questions, all with the answer 0."""
+"""The test.csv that a notebook sees outside its rerun: three questions, all with the answer 0."""
 PLACEHOLDER_IDS = ("000aaa", "111bbb", "222ccc")
 
 
@@ -35,16 +36,16 @@ class RehearsalSettings:
     order: Order = "shuffled"
     """Order of the questions; AIMO-3's private rerun has the file's."""
     clock: ClockKind = "virtual"
-    """virtual: every limit is divided by 100, five hours pass in three minutes; by less on a busy machine."""
+    """virtual: every limit is divided by 100, so that five hours take three minutes; by less on a loaded machine."""
     rerun: bool = True
     """False: the commit run, in which the notebook asks itself the three placeholder questions."""
     seed: int = 0
     limit_s: float | None = None
-    """Real seconds after which the rehearsal is broken off; None: the wall's."""
+    """Real seconds after which the rehearsal is ended; None: the wall's."""
     real_package: Path | None = None
     """Folder of the competition's download that holds kaggle_evaluation; used instead of our gateway."""
     packages: Path | None = None
-    """Folder of packages that come before this environment's; the image's versions of them, say."""
+    """Folder of packages that come before this environment's, such as the image's versions."""
 
     def ids(self, problems: Sequence[Problem]) -> list[str]:
         """Return the ids of the questions asked: the problems' in a rerun, the placeholders' in a commit run."""
@@ -53,7 +54,7 @@ class RehearsalSettings:
 
 @dataclass(kw_only=True)
 class Draft:
-    """What a fault may change before the curtain rises."""
+    """What is rehearsed, as a fault may still change it."""
 
     text: str
     """The notebook."""
@@ -68,10 +69,11 @@ class Draft:
     probe: str = ""
     """Python that is run in the notebook's container before the notebook."""
     startup_s: float = STARTUP_LIMIT_S
+    """Real seconds in which the notebook's server must come up."""
     limit_s: float
-    """Real seconds after which the rehearsal is broken off."""
+    """Real seconds after which the rehearsal is ended."""
     folder: Path
-    """For files of its own."""
+    """Where a fault may put files of its own."""
 
 
 def make_draft(
@@ -87,14 +89,14 @@ def make_draft(
         folder: where stand-ins for the competition's data go.
     """
     rules = build.config.competition
-    # The same notebook, but for the Python it asserts (this machine's) and, before it serves, its limits.
+    # The built notebook but for two things: it asserts this machine's Python, and its limits are the clock's.
     here = ".".join(map(str, sys.version_info[:2]))
-    changed = f"CONFIG = config_from(json.loads({config.as_json()!r}))"
+    changed = f"CONFIG = config_from(json.loads({json.dumps(config.to_json(), sort_keys=True)!r}))"
     text = with_cell(build.notebook_text(python=here), source=changed)
     stand_in, hidden = folder / "competition", folder / "hidden"
     _write_competition(stand_in, build, settings)
     hidden.mkdir()
-    ordered = _in_order(problems, settings)
+    ordered = _sort(problems, settings)
     _write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
     if settings.rerun and rules.gateway.api == "iterator":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
@@ -110,12 +112,12 @@ def make_draft(
     return Draft(text=text, inputs=inputs, test=hidden / "test.csv", limit_s=limit_s, folder=folder)
 
 
-def _in_order(problems: Sequence[Problem], settings: RehearsalSettings) -> list[Problem]:
+def _sort(problems: Sequence[Problem], settings: RehearsalSettings) -> list[Problem]:
     ordered = list(problems)
     if settings.order == "shuffled":
         random.Random(settings.seed).shuffle(ordered)
     if settings.order == "hard-first":
-        # Hard ones by their subset, then the longest statements.
+        # The pocket suite names its hard subsets so; elsewhere the longest statements stand for the hardest.
         ordered.sort(key=lambda problem: ("hard" not in problem.subset, -len(problem.statement)))
     return ordered
 
@@ -126,10 +128,10 @@ def _write_csv(file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def behaviour_of(rules: Competition) -> str:
-    """The measured gateway that stands in for a competition's own.
+    """Return the measured gateway that stands in for a competition's own.
 
     Raises:
-        UserError: its file names none that is known.
+        UserError: the competition's file names none that is known.
     """
     name = str(rules.gateway.behaviour)
     if name not in BEHAVIOURS:
@@ -139,12 +141,12 @@ def behaviour_of(rules: Competition) -> str:
 
 
 def has_gateway(build: Build, settings: RehearsalSettings) -> bool:
-    """Whether a second container asks: with an iterator and in a commit run the notebook asks itself."""
+    """Return whether a second container asks; with an iterator and in a commit run the notebook asks itself."""
     return settings.rerun and build.config.competition.gateway.api == "inference-server"
 
 
 def _write_competition(folder: Path, build: Build, settings: RehearsalSettings) -> None:
-    """The competition's data as the notebook sees it: placeholder questions and the evaluation package."""
+    """Write the competition's data as the notebook sees it: placeholder questions and the evaluation package."""
     folder.mkdir()
     rules = build.config.competition
     (folder / "test.csv").write_text(_PLACEHOLDER.format(column=rules.columns[1]), encoding="utf-8")
@@ -161,7 +163,7 @@ def _write_competition(folder: Path, build: Build, settings: RehearsalSettings) 
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / f"{rules.gateway.module}.py").write_text(
-        "from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS, BEHAVIOURS\n"
+        "from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS\n"
         "from mathlete.rehearsal.gateway.gateway import InferenceServer\n\n\n"
         f"class {rules.gateway.server}(InferenceServer):\n"
         "    def __init__(self, *listeners):\n"
@@ -194,10 +196,12 @@ def gateway_mounts(build: Build, settings: RehearsalSettings, draft: Draft) -> M
 
 
 def choose_canaries(problems: Sequence[Problem], *, count: int) -> list[Problem]:
-    """The first problems whose gold is an integer above 0: the usual fallback is 0, and so are Kaggle's placeholders.
+    """Return the first problems whose gold is an integer above 0: a model that never answers must not be right.
+
+    The usual fallback is 0, and so are the answers of Kaggle's placeholder questions.
 
     Raises:
-        UserError: there are fewer.
+        UserError: there are fewer than `count`.
     """
     fit = [problem for problem in problems if problem.gold.isdigit() and int(problem.gold) > 0]
     if len(fit) < count:

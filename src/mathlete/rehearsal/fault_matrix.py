@@ -1,4 +1,4 @@
-"""The fault matrix: what goes wrong on Kaggle, by name, and what must become of it."""
+"""The fault matrix: what may go wrong on Kaggle, by name, and how a rehearsal with it must end."""
 
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import (
@@ -90,7 +90,7 @@ _HARMLESS_SHAPES = {
     "pandas-wrong-id": "return pd.DataFrame({'id': ['x'], 'answer': [7]})",
     "pandas-index": "return pd.DataFrame({'answer': [7]}, index=[row])",
 }
-"""What AIMO-3's gateway takes and AIMO-2's refused: it puts the ids in itself."""
+"""AIMO-3's gateway accepts them, AIMO-2's refused them: it puts the ids in itself."""
 
 
 def _fault(name: str, says: str, inject: Inject, expect: Outcome = "valid") -> Fault:

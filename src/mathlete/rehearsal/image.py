@@ -1,6 +1,6 @@
-"""The image's own versions for a rehearsal here: what the notebook imports, as Kaggle's image has it.
+"""The image's own versions of what the notebook imports, for rehearsals on this machine.
 
-A notebook that runs on this machine's transformers may find another one there. torch is left as it is here: the image's
+A notebook that runs with this machine's transformers may fail with the image's. torch stays this machine's: the image's
 build needs a GPU's libraries, and is gigabytes.
 """
 
@@ -27,10 +27,10 @@ IMPORTED = (
     "tokenizers",
     "transformers",
 )
-"""What the notebook and the gateway's library import of the image, torch apart."""
+"""What the notebook and the gateway's library import, torch apart."""
 _PACKAGES = "packages"
 _BESIDE_TORCH = "accelerate"
-"""Needs torch, so what it needs is not looked for."""
+"""It needs torch, so its dependencies are not installed with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class Image:
 
 
 def fetch_image(folder: Path) -> Image:
-    """Fill the folder's `packages` with the image's versions of what the notebook imports, and of what they need.
+    """Download the image's versions of what the notebook imports, dependencies included; skip it where they are there.
 
-    Skipped where that is done. Wheels are for this Python, which may be another one than the image's.
+    Wheels are for this machine's Python, which may be another one than the image's.
 
     Raises:
         UserError: the package index cannot be reached, or has no such wheel.
@@ -71,7 +71,7 @@ def fetch_image(folder: Path) -> Image:
 
 def _fill(folder: Path) -> dict[str, object]:
     packages = folder / _PACKAGES
-    # pip leaves what it finds there as it is, and a killed one may have left half a package.
+    # pip would keep what is there, and a killed pip may have left half a package.
     shutil.rmtree(packages, ignore_errors=True)
     _pip(packages, *IMPORTED)
     _pip(packages, "--no-deps", _BESIDE_TORCH)
@@ -79,7 +79,7 @@ def _fill(folder: Path) -> dict[str, object]:
 
 
 def _pip(into: Path, *words: str) -> None:
-    # pip, not uv: it reads this machine's own pip settings, its certificates and its index, as the installation did.
+    # pip rather than uv: it has this machine's index and certificates, with which mathlete was installed.
     form = ("--only-binary", ":all:", "-c", str(constraints_file()), "--target", str(into))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *form, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

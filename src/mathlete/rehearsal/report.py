@@ -18,7 +18,7 @@ _SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Under what the notebook was rehearsed."""
+    """The settings and packages that the notebook was rehearsed with."""
 
     layout: str = ""
     order: str = ""
@@ -48,9 +48,17 @@ class RehearsalReport:
     """Whether it was a commit run with its three placeholder questions."""
     settings: Conditions = Conditions()
 
-    def as_json(self) -> dict[str, object]:
-        """Return the report as JSON values."""
+    def to_json(self) -> dict[str, object]:
+        """Return the report as JSON values; `from_json` reads them back."""
         return {"schema": _SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "RehearsalReport":
+        """Return the report in a value that `to_json` made, perhaps of an earlier version, which wrote no image."""
+        runs = tuple(RunFigures(**_known(RunFigures, run)) for run in value["runs"])
+        settings = {"image": (), **_known(Conditions, value.get("settings", {}))}
+        conditions = Conditions(**{**settings, "image": tuple(settings["image"])})
+        return cls(**{**_known(cls, value), "runs": runs, "settings": conditions})
 
 
 def write_report(
@@ -84,7 +92,7 @@ def write_report(
         commit=not settings.rerun,
         settings=Conditions(layout=settings.layout, order=settings.order, clock=settings.clock, image=tuple(image)),
     )
-    write_json(folder / RehearsalReport.file_name, report.as_json())
+    write_json(folder / RehearsalReport.file_name, report.to_json())
     return report
 
 
@@ -96,12 +104,7 @@ def load_report(folder: Path) -> RehearsalReport | None:
     """
     if not (folder / RehearsalReport.file_name).is_file():
         return None
-    value: dict[str, Any] = read_json(folder / RehearsalReport.file_name)
-    runs = tuple(RunFigures(**_known(RunFigures, run)) for run in value["runs"])
-    settings = _known(Conditions, value.get("settings", {}))
-    # An earlier version wrote no image.
-    conditions = Conditions(**{**settings, "image": tuple(settings.get("image", ()))})
-    return RehearsalReport(**{**_known(RehearsalReport, value), "runs": runs, "settings": conditions})
+    return RehearsalReport.from_json(read_json(folder / RehearsalReport.file_name))
 
 
 def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The strict scorer: what a submission file must be, and the points it gets. Kaggle's own scorer is not public."""
+"""A strict scorer: what a submission file must be, and the points it gets. Kaggle's own scorer is not public."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,10 @@ from mathlete.competitions import Competition
 
 
 def score_file(file: Path, *, ids: Sequence[str], rules: Competition) -> str | None:
-    """What makes a submission.parquet unfit, or None: exactly `id, answer`, int64 in range, every id once."""
+    """Return what makes a submission.parquet unfit, or None.
+
+    It must have exactly the columns id and answer, int64, not null, in range, every id once.
+    """
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(file)
@@ -26,7 +29,7 @@ def score_file(file: Path, *, ids: Sequence[str], rules: Competition) -> str | N
 
 
 def answers_in(file: Path) -> dict[str, int]:
-    """{id: answer} of a file that the scorer found fit."""
+    """Return {id: answer} of a file that `score_file` accepts."""
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(file)
@@ -34,7 +37,7 @@ def answers_in(file: Path) -> dict[str, int]:
 
 
 def penalised_score(runs: Sequence[Mapping[str, int]], *, golds: Mapping[str, int]) -> float:
-    """AIMO-3's private score of two runs: 1 for a problem right in both, 0.5 in one, 0 in none.
+    """Return AIMO-3's private score of two runs: 1 for a problem right in both, 0.5 in one, 0 in none.
 
     >>> penalised_score([{"a": 1, "b": 2}, {"a": 1, "b": 9}], golds={"a": 1, "b": 2})
     1.5

@@ -1,7 +1,7 @@
-"""The rehearsal's two processes without namespaces: `python -m mathlete.rehearsal.unisolated PLAN`, PLAN being JSON.
+"""Notebook and gateway without namespaces: `python -m mathlete.rehearsal.unisolated PLAN`, PLAN being JSON.
 
-/kaggle/input is a folder of links, put into the notebook's text; the network is blocked by the interpreter; disk and
-inputs are not protected. The report says so.
+/kaggle/input is a folder of links, whose path is put into the notebook's text. The network is blocked by the
+interpreter only; disk and inputs are not protected. The report says so: its `isolation` is `interpreter`.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 _GRACE_S = 5.0
-"""For the gateway to notice by itself that the notebook is gone."""
+"""Seconds in which the gateway may notice by itself that the notebook ended."""
 
 
 def main(plan: dict[str, Any]) -> None:
-    """Runs notebook and gateway to their end; writes their exit codes."""
+    """Run notebook and gateway to their end; write their exit codes."""
     folder = Path(plan["folder"])
     inputs, working = folder / "input", folder / "notebook"
     for name, target in plan["mounts"].items():
@@ -39,23 +39,23 @@ def main(plan: dict[str, Any]) -> None:
             [*papermill, "__notebook__.ipynb", "executed.ipynb"], cwd=working, stdout=log, stderr=subprocess.STDOUT
         )
         if plan["gateway"]:
-            _gateway(plan, folder, notebook)
+            _run_gateway(plan, folder, notebook)
             notebook.kill()
         code = notebook.wait()
     (folder / "notebook.code").write_text(str(code))
 
 
-def _gateway(plan: dict[str, Any], folder: Path, notebook: subprocess.Popen[bytes]) -> None:
+def _run_gateway(plan: dict[str, Any], folder: Path, notebook: subprocess.Popen[bytes]) -> None:
     local = ["localhost" if word == "inference_server" else word for word in plan["gateway"]]
     for name, target in plan["gateway_mounts"].items():
         local = [word.replace(f"/kaggle/input/{name}", target) for word in local]
-    # The gateway is no part of the notebook: its own sockets are not blocked.
+    # PYTHONPATH holds what blocks the network, for the notebook only.
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with (folder / "gateway.log").open("wb") as log:
         gateway = subprocess.Popen(local, cwd=folder / "gateway", stdout=log, stderr=subprocess.STDOUT, env=variables)
         while gateway.poll() is None:
             if notebook.poll() is not None:
-                # The name does not go with the notebook's container here, so the gateway would wait on.
+                # Without a namespace the host name still resolves after the notebook died; stop the gateway ourselves.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     gateway.wait(_GRACE_S)
                 gateway.kill()

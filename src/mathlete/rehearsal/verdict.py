@@ -1,4 +1,4 @@
-"""The verdict on a rehearsal: what the gateway wrote goes through a strict scorer, and a model must have answered."""
+"""The verdict on a rehearsal: a strict scorer reads what the gateway wrote, and the model must have answered."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Outcome = Literal["valid", "refused"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunFigures:
-    """What one run of a rehearsal came to."""
+    """The figures of one run of a rehearsal, for its report."""
 
     outcome: Outcome = "valid"
     refusal: str | None
@@ -42,27 +42,27 @@ class RunFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsed:
-    """What one run of a rehearsal came to."""
+    """The outcome of one run of a rehearsal."""
 
     refusal: Refusal | None
-    """Why this notebook must not be pushed, or None."""
+    """Why the notebook must not be pushed; None where it may."""
     answers: dict[str, int]
     """{problem id: answer sent}; empty where it was refused."""
     right: int
     journal: list[JournalLine]
     seconds: float
     contention: float
-    """By how much the virtual clock was slowed."""
+    """By what factor the virtual clock was slowed."""
     ended: Ended
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the notebook may be pushed."""
+        """valid: the notebook may be pushed; refused: it must not."""
         return "refused" if self.refusal else "valid"
 
     @property
     def why(self) -> str:
-        """Why it was refused, or what the journal says went wrong on the way to a valid end."""
+        """Why it was refused, or what went wrong on the way to a valid end, by the journal."""
         if self.refusal:
             return f"{self.refusal.rule}: {self.refusal.value}"
         return "; ".join(dict.fromkeys(line.why for line in self.journal if line.why))
@@ -94,7 +94,7 @@ def judge(
     seconds: float,
     contention: float,
 ) -> Rehearsed:
-    """Score what the stage left behind, and refuse what would score nothing.
+    """Score what the containers wrote, and refuse what would score nothing.
 
     Args:
         build: what was rehearsed.
@@ -102,7 +102,7 @@ def judge(
         settings: how it was rehearsed.
         ended: the folders and exit codes of both containers.
         seconds: how long they ran.
-        contention: by how much the virtual clock was slowed.
+        contention: by what factor the virtual clock was slowed.
     """
     notebook = ended.folder / "notebook"
     file = (ended.folder / "gateway" if has_gateway(build, settings) else notebook) / SUBMISSION
@@ -128,10 +128,10 @@ def _refusal(
     cure = f"read {ended.folder / NOTEBOOK_LOG}, mend the cause and build again"
     if not file.is_file():
         rule = "a rehearsal must end with the gateway's submission.parquet"
-        return Refusal(rule=rule, value=_what_happened(ended), cure=cure)
-    if problem := score_file(file, ids=ids, rules=build.config.competition):
+        return Refusal(rule=rule, value=_describe_failure(ended), cure=cure)
+    if fault := score_file(file, ids=ids, rules=build.config.competition):
         rule = "submission.parquet must be exactly id and answer: int64 in range, every id once"
-        return Refusal(rule=rule, value=problem, cure=cure)
+        return Refusal(rule=rule, value=fault, cure=cure)
     fallbacks = sum(line.fallback for line in journal)
     if fallbacks > FALLBACKS_MAX * len(ids):
         reasons = {line.why for line in journal if line.fallback}
@@ -141,17 +141,17 @@ def _refusal(
     return None
 
 
-def _what_happened(ended: Ended) -> str:
+def _describe_failure(ended: Ended) -> str:
     if ended.timed_out:
         return "no end: it was broken off at its time limit"
     result = ended.folder / "gateway" / RESULT
     if result.is_file():
-        told = json.loads(result.read_text(encoding="utf-8"))
-        if not told["Succeeded"]:
-            # Of a traceback the last line; the cause stands in what the notebook itself printed.
-            details = str(told.get("ErrorDetails") or "").strip()
+        report = json.loads(result.read_text(encoding="utf-8"))
+        if not report["Succeeded"]:
+            # The gateway's traceback shows the gateway; what the notebook printed last shows the cause.
+            details = str(report.get("ErrorDetails") or "").strip()
             last = details.splitlines()[-1] if details.startswith("Traceback") else " ".join(details.split())
-            parts = [told["ErrorName"], last[:200], _last_error(ended)]
+            parts = [report["ErrorName"], last[:200], _last_error(ended)]
             return " · ".join(dict.fromkeys(part for part in parts if part))
     return f"notebook ended with {ended.notebook_code}: {_last_error(ended) or 'no error was printed'}"
 
@@ -167,7 +167,7 @@ def check_output(folder: Path, build: Build) -> str:
     """Judge the output of the notebook's own run on Kaggle, with its three placeholder questions; return it in words.
 
     Raises:
-        UserError: no submission file, an unfit one, or one without a single answer of the model.
+        UserError: there is no submission file, it is unfit, or no answer in it is the model's.
     """
     again = f"read the log in {folder}, mend the cause, build and rehearse again"
     file, journal = folder / SUBMISSION, folder / JOURNAL
@@ -176,8 +176,8 @@ def check_output(folder: Path, build: Build) -> str:
             raise UserError(f"the notebook must write {needed.name}", value=f"none in {folder}", cure=again)
     lines = read_journal(journal)
     rules = build.config.competition
-    if problem := score_file(file, ids=[line.id for line in lines], rules=rules):
-        raise UserError(f"{file.name} must be exactly id and answer, int64 in range", value=problem, cure=again)
+    if fault := score_file(file, ids=[line.id for line in lines], rules=rules):
+        raise UserError(f"{file.name} must be exactly id and answer, int64 in range", value=fault, cure=again)
     fallbacks = sum(line.fallback for line in lines)
     if fallbacks == len(lines):
         whys = "; ".join(dict.fromkeys(line.why for line in lines))

@@ -83,7 +83,7 @@ class Build:
         return notebook_text(self.config, self.names, python=python)
 
     def save(self, folder: Path) -> None:
-        """Write build.json, by which the other commands find the parts."""
+        """Write build.json, from which `load_build` reads the parts."""
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
         write_json(folder / BUILD_FILE, {**paths, "names": asdict(self.names), "config": self.config.to_json()})
 

@@ -16,7 +16,7 @@ from mathlete.submission.weights import WeightNeeds, stored_as, wheels_for
 from mathlete.submission.wheelhouse import verify, verify_sums
 
 RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
-"""Releases of the bases mathlete knows, by a part of their name (huggingface.co/deepseek-ai)."""
+"""{part of a base model's name: the day it was released}. Source: huggingface.co/deepseek-ai."""
 _DATASET_BYTES = 100 * 2**30
 
 
@@ -115,23 +115,23 @@ def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
 
 def _known_release(base: str) -> date | None:
     if base.startswith("mathlete/"):
-        # Trained from nothing by this project, on problems of its own: no release to speak of.
+        # This project trained it from random weights on generated problems, so no release day applies.
         return date.min
     return next((day for part, day in RELEASED.items() if part in base), None)
 
 
 def _base_name(model: Path) -> str:
-    """The base an export was made of: the pocket model, its card's `base_model`, or its configuration's name."""
+    """Return the base model of an export: the pocket model, its card's `base_model`, or its configuration's name."""
     from huggingface_hub import metadata_load
     from yaml import YAMLError
 
     config = read_json(model / "config.json")
-    # The pocket model is told by its vocabulary: no released model has one so small.
+    # Only the pocket model has a vocabulary this small.
     if int(str(config.get("vocab_size", 10**6))) < 2000:
         return "mathlete/pocket"
     card = model / "README.md"
     try:
-        told = (metadata_load(card) or {}) if card.is_file() else {}
+        metadata = (metadata_load(card) or {}) if card.is_file() else {}
     except (ValueError, YAMLError):
-        told = {}
-    return str(told.get("base_model") or config.get("_name_or_path") or "")
+        metadata = {}
+    return str(metadata.get("base_model") or config.get("_name_or_path") or "")

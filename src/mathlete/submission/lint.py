@@ -1,4 +1,4 @@
-"""Metadata lint: what Kaggle's client accepts in silence, or refuses with a bare traceback, told before the push."""
+"""Metadata lint: names before the push what Kaggle's client would accept in silence or refuse with a bare traceback."""
 
 import importlib
 import re
@@ -27,7 +27,7 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 def slug_of(title: str) -> str:
-    """The slug Kaggle makes of a title.
+    """Return the slug that Kaggle makes of a title.
 
     >>> slug_of("My  AIMO notebook!")
     'my-aimo-notebook'
@@ -38,7 +38,7 @@ def slug_of(title: str) -> str:
 
 
 def lint_kernel(folder: Path) -> list[Refusal]:
-    """What is wrong with kernel-metadata.json and its notebook."""
+    """Return what is wrong with kernel-metadata.json and its notebook."""
     file = folder / KERNEL_FILE
     if not file.is_file():
         return [Refusal(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")]
@@ -53,7 +53,7 @@ def lint_kernel(folder: Path) -> list[Refusal]:
     return [*_identity(metadata), *_switches(metadata), *_sources(metadata), *_notebook(folder, metadata)]
 
 
-def _wrong(key: str, value: object, rule: str, cure: str) -> Refusal:
+def _refuse_key(key: str, value: object, rule: str, cure: str) -> Refusal:
     return Refusal(rule=f"{KERNEL_FILE}: {key} must {rule}", value=repr(value), cure=cure)
 
 
@@ -61,36 +61,36 @@ def _identity(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     name, title = str(metadata["id"]), str(metadata["title"])
     owner, _, slug = name.partition("/")
     if name.count("/") != 1 or not _SLUG.fullmatch(slug):
-        yield _wrong("id", name, "be owner/slug", "write it so, without a version")
+        yield _refuse_key("id", name, "be owner/slug", "write it so, without a version")
     elif owner == PLACEHOLDER or "INSERT" in name:
-        yield _wrong("id", name, "name your account", "build with --names.owner YOUR-KAGGLE-NAME")
+        yield _refuse_key("id", name, "name your account", "build with --names.owner YOUR-KAGGLE-NAME")
     if len(slug) < 5:
-        yield _wrong("id", name, "have a slug of at least five characters", "choose a longer one")
+        yield _refuse_key("id", name, "have a slug of at least five characters", "choose a longer one")
     if len(title) < 5:
-        yield _wrong("title", title, "have at least five characters", "choose a longer one")
+        yield _refuse_key("title", title, "have at least five characters", "choose a longer one")
     elif slug_of(title) != slug:
-        yield _wrong("title", title, f"make the slug {slug}, it makes {slug_of(title)}", "change one of the two")
+        yield _refuse_key("title", title, f"make the slug {slug}, it makes {slug_of(title)}", "change one of the two")
 
 
 def _switches(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     for key, wanted in (("enable_internet", False), ("is_private", True), ("enable_gpu", True)):
         if metadata[key] is not wanted and str(metadata[key]).lower() != str(wanted).lower():
-            yield _wrong(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
+            yield _refuse_key(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
     words = {"language": ["python"], "kernel_type": ["notebook"], "docker_image_pinning_type": ["original", "latest"]}
     for key, known in words.items():
         if metadata[key] not in known:
-            yield _wrong(key, metadata[key], f"be {' or '.join(known)}", "run `submit build` again")
+            yield _refuse_key(key, metadata[key], f"be {' or '.join(known)}", "run `submit build` again")
     image = str(metadata["docker_image"])
     if image and "@sha256:" not in image:
-        yield _wrong(
+        yield _refuse_key(
             "docker_image", image, "be pinned by its digest, or empty", "write IMAGE@sha256:…, or leave it out"
         )
     shape = metadata["machine_shape"]
     if shape in RETIRED_SHAPES:
-        yield _wrong("machine_shape", shape, "not be retired: the session would run on T4", "use NvidiaTeslaT4")
+        yield _refuse_key("machine_shape", shape, "not be retired: the session would run on T4", "use NvidiaTeslaT4")
     elif shape not in MACHINE_SHAPES:
         cure = f"use one of {', '.join(MACHINE_SHAPES)}"
-        yield _wrong("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
+        yield _refuse_key("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
 
 
 def _sources(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -106,21 +106,21 @@ def _sources(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     )
     for key, good, form in shapes:
         if not isinstance(metadata[key], list):
-            yield _wrong(key, metadata[key], "be a list", "run `submit build` again")
+            yield _refuse_key(key, metadata[key], "be a list", "run `submit build` again")
             continue
         for source in metadata[key]:
             if not good(str(source).split("/")) or not all(str(source).split("/")):
-                yield _wrong(key, source, f"be {form}", "write it so; the rerun mounts exactly what stands here")
+                yield _refuse_key(key, source, f"be {form}", "write it so; the rerun mounts exactly what stands here")
     for key in ("competition_sources", "model_sources"):
         if not metadata[key]:
-            yield _wrong(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
+            yield _refuse_key(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
 
 
 def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Refusal]:
     nbformat: Any = importlib.import_module("nbformat")
     file = folder / str(metadata["code_file"])
     if folder.resolve() not in file.resolve().parents or not file.is_file():
-        yield _wrong("code_file", metadata["code_file"], "be a file of the folder", "run `submit build` again")
+        yield _refuse_key("code_file", metadata["code_file"], "be a file of the folder", "run `submit build` again")
         return
     if (size := file.stat().st_size) >= NOTEBOOK_BYTES:
         rule = "the notebook must be smaller than 1 MB, Kaggle refuses it else"
@@ -133,31 +133,35 @@ def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Refusal]:
 
 
 def lint_model(folder: Path) -> list[Refusal]:
-    """What is wrong with the model's two metadata files."""
-    found: list[Refusal] = []
+    """Return what is wrong with the model's two metadata files."""
+    refusals: list[Refusal] = []
     for name, keys in ((MODEL_FILE, MODEL_KEYS), (INSTANCE_FILE, INSTANCE_KEYS)):
         file = folder / name
         if not file.is_file():
-            found.append(Refusal(rule="the model's folder needs its metadata", value=f"no {name}", cure="build again"))
+            refusals.append(
+                Refusal(rule="the model's folder needs its metadata", value=f"no {name}", cure="build again")
+            )
             continue
         value = read_json(file)
         if missing := [key for key in keys if value.get(key) in (None, "")]:
             rule = f"{name} must fill {', '.join(keys)}"
-            found.append(Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="build again"))
+            refusals.append(Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="build again"))
         licence = value.get("licenseName")
         if name == INSTANCE_FILE and licence not in _LICENCES:
             cure = f"build with --kaggle.licence one of {', '.join(sorted(_LICENCES))}"
-            found.append(Refusal(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure))
-    return found
+            refusals.append(
+                Refusal(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure)
+            )
+    return refusals
 
 
 def lint_dataset(folder: Path) -> list[Refusal]:
-    """What is wrong with the wheels' dataset-metadata.json."""
+    """Return what is wrong with the wheels' dataset-metadata.json."""
     file = folder / DATASET_FILE
     if not file.is_file():
         return [Refusal(rule="the wheels need their metadata", value=f"no {file.name}", cure="build again")]
     value: dict[str, Any] = read_json(file)
-    found = []
+    refusals = []
     owner, _, slug = str(value.get("id", "")).partition("/")
     for good, rule, shown in (
         (owner and 6 <= len(slug) <= 50, "have an id owner/slug with a slug of 6 to 50 characters", value.get("id")),
@@ -174,5 +178,7 @@ def lint_dataset(folder: Path) -> list[Refusal]:
         ),
     ):
         if not good:
-            found.append(Refusal(rule=f"{file.name} must {rule}", value=repr(shown), cure="run `submit build` again"))
-    return found
+            refusals.append(
+                Refusal(rule=f"{file.name} must {rule}", value=repr(shown), cure="run `submit build` again")
+            )
+    return refusals

@@ -1,4 +1,4 @@
-"""The metadata files Kaggle reads, with every key written: its client's defaults are not those of its docs.
+"""The metadata files that Kaggle reads, with every key written: its client's defaults are not those of its docs.
 
 Sources: what kaggle 2.2.x reads (kaggle/api/kaggle_api_extended.py, kernels_push and the *-metadata.json readers) and
 its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
@@ -17,7 +17,7 @@ PLACEHOLDER = "your-kaggle-name"
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What things are called on Kaggle."""
+    """Names on Kaggle."""
 
     owner: str = PLACEHOLDER
     """The Kaggle account."""
@@ -59,7 +59,7 @@ class Names:
 
 
 def kernel_metadata(names: Names, *, rules: Competition, machine: str | None, image: str) -> dict[str, object]:
-    """The value of kernel-metadata.json."""
+    """Return the content of kernel-metadata.json."""
     return {
         "id": names.kernel_id,
         "title": names.kernel.replace("-", " "),
@@ -82,7 +82,7 @@ def kernel_metadata(names: Names, *, rules: Competition, machine: str | None, im
 
 
 def dataset_metadata(names: Names) -> dict[str, object]:
-    """The value of the wheels' dataset-metadata.json."""
+    """Return the content of the wheels' dataset-metadata.json."""
     return {
         "id": names.wheels_id,
         "title": names.wheels.replace("-", " "),
@@ -94,7 +94,7 @@ def dataset_metadata(names: Names) -> dict[str, object]:
 
 
 def model_metadata(names: Names) -> dict[str, object]:
-    """The value of model-metadata.json."""
+    """Return the content of model-metadata.json."""
     return {
         "ownerSlug": names.owner,
         "slug": names.model,
@@ -108,7 +108,7 @@ def model_metadata(names: Names) -> dict[str, object]:
 
 
 def instance_metadata(names: Names, *, licence: str) -> dict[str, object]:
-    """The value of model-instance-metadata.json; licences by Kaggle's names, such as "Apache 2.0"."""
+    """Return the content of model-instance-metadata.json; the licence has Kaggle's name, such as "Apache 2.0"."""
     return {
         "ownerSlug": names.owner,
         "modelSlug": names.model,
@@ -128,7 +128,7 @@ def instance_metadata(names: Names, *, licence: str) -> dict[str, object]:
 def write_metadata(
     folder: Path, names: Names, *, rules: Competition, machine: str | None, image: str, licence: str
 ) -> None:
-    """Writes all four files."""
+    """Write all four files."""
     kernel = kernel_metadata(names, rules=rules, machine=machine, image=image)
     write_json(folder / KERNEL_FILE, kernel)
     write_json(folder / DATASET_FILE, dataset_metadata(names))

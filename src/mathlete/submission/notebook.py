@@ -1,4 +1,4 @@
-"""The notebook: five short cells around the project's own wheel, the same bytes for the same inputs."""
+"""The notebook: five short cells around the project's own wheel; the same inputs give the same bytes."""
 
 import hashlib
 import importlib
@@ -66,7 +66,7 @@ serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, work
 
 
 def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -> str:
-    """The notebook as JSON text, deterministic: cell ids are hashes of the cells.
+    """Return the notebook as JSON text. It is deterministic: cell ids are hashes of the cells.
 
     Args:
         config: how it answers.
@@ -79,7 +79,7 @@ def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -
         ("code", "start", _START.format(version=python.replace(".", ", "), python=python)),
         ("code", "find", _find(config, names)),
         ("code", INSTALL, _INSTALL),
-        ("code", "config", _CONFIG.format(config=_readable(config.as_json()))),
+        ("code", "config", _CONFIG.format(config=json.dumps(config.to_json(), indent=2, sort_keys=True))),
         ("code", SERVE, _SERVE),
     ]
     notebook = nbformat.v4.new_notebook(cells=[_cell(*source) for source in sources])
@@ -91,7 +91,7 @@ def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -
 
 
 def write_notebook(file: Path, config: KernelConfig, names: Names, *, python: str = PYTHON) -> None:
-    """Writes the notebook, all of it or none."""
+    """Write the notebook; a reader sees all of it or none."""
     config.check()
     write_atomically(file, notebook_text(config, names, python=python))
 
@@ -112,10 +112,6 @@ def _find(config: KernelConfig, names: Names) -> str:
         model=names.model_source,
         slug=config.competition.slug,
     )
-
-
-def _readable(text: str) -> str:
-    return json.dumps(json.loads(text), indent=2, sort_keys=True)
 
 
 def _cell(kind: str, tag: str, source: str) -> Any:

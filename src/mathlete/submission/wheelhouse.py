@@ -1,4 +1,4 @@
-"""The wheelhouse: the project's wheel and what it needs beyond Kaggle's image, resolved for that image, no sdist.
+"""The wheelhouse: the project's wheel and what it needs beyond Kaggle's image. Resolved for that image; no sdist.
 
 uv resolves, because pip evaluates markers with its own Python; pip downloads and proves the result installable for the
 image's tags with no index. (https://docs.astral.sh/uv/pip/compile/, https://pip.pypa.io/en/stable/cli/pip_download/)
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[3]
 def build_wheelhouse(
     folder: Path, requirements: Sequence[str], *, find_links: Path | None = None, root: Path = _ROOT
 ) -> Step:
-    """Fills the folder with wheels, their lock and hashes; skips it where nothing changed.
+    """Fill a folder with wheels, their lock and hashes; skip it where nothing changed.
 
     Args:
         folder: where wheels go; a run folder with its manifest.
@@ -39,7 +39,7 @@ def build_wheelhouse(
         raise UserError("the wheel is built from a checkout", value=str(root), cure="clone the project, run it there")
     links = {"find_links": find_links} if find_links else {}
     with TemporaryDirectory() as temporary:
-        # The same source gives the same bytes (hatchling is reproducible), so the wheel stands for its source.
+        # hatchling is reproducible: the same source gives the same bytes, so the wheel's hash stands for its source.
         _pip("wheel", str(root), "--no-deps", "--no-build-isolation", "-w", temporary)
         (project,) = Path(temporary).glob("*.whl")
         return run_step(
@@ -54,7 +54,7 @@ def build_wheelhouse(
 def _fill(folder: Path, requirements: Sequence[str], *, project: Path, find_links: Path | None) -> dict[str, object]:
     index = ["--no-index", "--find-links", str(find_links)] if find_links else []
     shutil.copyfile(project, folder / project.name)
-    # A folder holds what was put there, not the image's packages too: what a wheel needs beyond them is not looked for.
+    # A folder of wheels lacks the image's own packages, so dependencies could not be resolved from it.
     lock = resolve(requirements, options=[*index, "--no-deps"] if index else []) if requirements else []
     write_atomically(folder / LOCK, "".join(f"{line}\n" for line in lock))
     if lock:
@@ -66,14 +66,14 @@ def _fill(folder: Path, requirements: Sequence[str], *, project: Path, find_link
 
 
 def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list[str]:
-    """`name==version` of what must be carried: the solution for the image, less what the image has or brings.
+    """Return pins, NAME==VERSION, of what must be shipped: the solution for the image, less what it has already.
 
     Args:
         requirements: as in a requirements file.
-        options: more words for uv.
+        options: more arguments for uv.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no solution.
     """
     uv = uv_path()
     target = ("--python-version", PYTHON, "--python-platform", f"x86_64-manylinux_2_{GLIBC}")
@@ -93,14 +93,14 @@ def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list
             value=" ".join(done.stderr.split())[:500],
             cure="loosen a requirement, or choose a version built for the image's torch",
         )
-    return carried(done.stdout)
+    return pins_to_ship(done.stdout)
 
 
 def uv_path() -> str:
-    """Where uv is.
+    """Return the path of uv.
 
     Raises:
-        UserError: nowhere.
+        UserError: it is not installed.
     """
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
@@ -108,35 +108,37 @@ def uv_path() -> str:
     return uv
 
 
-def carried(solution: str) -> list[str]:
-    """The lines of uv's solution that must be carried: not in the image, nor needed only by what is.
+def pins_to_ship(solution: str) -> list[str]:
+    """Return the pins to ship: not in the image and not only a dependency of something that is.
 
-    >>> carried("a==1 # via -r -\\ntorch==2.10.0 # via a\\nnvidia-x==9 # via torch\\nb==2 # via a, torch")
+    >>> pins_to_ship("a==1 # via -r -\\ntorch==2.10.0 # via a\\nnvidia-x==9 # via torch\\nb==2 # via a, torch")
     ['a==1', 'b==2']
     """
     image, parents = image_packages(), dict[str, tuple[str, set[str]]]()
     for line in solution.splitlines():
         pin, _, why = line.partition("#")
         if name := pin.split("==")[0].strip():
+            # uv annotates each pin with what requires it; "-r -" is the requirements themselves, read from stdin.
             via = {part.strip() for part in re.sub(r"^\s*via", "", why).split(",")}
             parents[name] = (pin.strip(), via)
     kept = {name for name, (_, via) in parents.items() if via & {"-r -", "-"} or "" in via} - set(image)
+    # Dependencies of what is shipped are shipped too, those of the image's packages are not.
     while more := {n for n, (_, via) in parents.items() if via & kept and n not in image} - kept:
         kept |= more
     return [pin for name, (pin, _) in sorted(parents.items()) if name in kept]
 
 
 def verify(folder: Path) -> None:
-    """Proves that every file is a wheel that the image's pip takes, with no index.
+    """Prove that every file is a wheel that the image's pip installs without an index.
 
     Raises:
-        UserError: something that is no wheel, no wheel at all, or one with tags the image does not take.
+        UserError: a file is no wheel, there is no wheel, or one has tags that the image does not take.
     """
     allowed = {SUMS, LOCK, "manifest.json", "started.json"}
-    if strange := [path.name for path in folder.iterdir() if path.suffix != ".whl" and path.name not in allowed]:
+    if strangers := [path.name for path in folder.iterdir() if path.suffix != ".whl" and path.name not in allowed]:
         raise UserError(
             "a wheelhouse holds wheels only: Kaggle unpacks archives, and an sdist cannot be built there",
-            value=", ".join(sorted(strange)),
+            value=", ".join(sorted(strangers)),
             cure="delete them, and choose versions that have wheels",
         )
     wheels = sorted(str(path) for path in folder.glob("*.whl"))
@@ -147,7 +149,7 @@ def verify(folder: Path) -> None:
 
 
 def verify_sums(folder: Path) -> None:
-    """Proves that the wheels are those of SHA256SUMS.
+    """Prove that the wheels are those of SHA256SUMS.
 
     Raises:
         UserError: one is missing, new or changed.
@@ -156,9 +158,9 @@ def verify_sums(folder: Path) -> None:
     listed = (
         dict(line.split("  ")[::-1] for line in sums.read_text(encoding="utf-8").splitlines()) if sums.is_file() else {}
     )
-    found = {name: digest for name, digest in sha256_tree(folder).items() if name.endswith(".whl")}
-    if listed != found:
-        changed = sorted(name for name in {*listed, *found} if listed.get(name) != found.get(name))
+    there = {name: digest for name, digest in sha256_tree(folder).items() if name.endswith(".whl")}
+    if listed != there:
+        changed = sorted(name for name in {*listed, *there} if listed.get(name) != there.get(name))
         raise UserError(
             f"the wheels must be those of {SUMS}", value=", ".join(changed) or "no wheel", cure="run `submit wheels`"
         )
@@ -168,7 +170,7 @@ def _target() -> list[str]:
     words = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
     for abi in (f"cp{PYTHON.replace('.', '')}", "abi3", "none"):
         words += ["--abi", abi]
-    # pip takes a platform tag as it is written: manylinux_2_28 alone refuses a manylinux2014 wheel.
+    # pip takes each platform tag literally: with manylinux_2_28 alone it refuses a manylinux2014 wheel.
     for platform in platforms():
         words += ["--platform", platform]
     return words

@@ -1,1 +1,5 @@
-"""Our own gateway: what Kaggle's does to a notebook, measured and rebuilt, for rehearsals without its package."""
+"""Our own gateway: Kaggle's as it was measured, for rehearsals without its package.
+
+`python -m mathlete.rehearsal.gateway` runs in the gateway's container; the notebook's stand-in for `kaggle_evaluation`
+imports `InferenceServer`, or `aimo_1.make_env`, from here.
+"""

@@ -13,7 +13,7 @@ from mathlete.rehearsal.gateway.gateway import Gateway
 
 
 def main() -> int:
-    """Asks all questions, writes result.json and, if all went well, submission.parquet here; returns the exit code."""
+    """Ask all questions; write result.json and, where all went well, submission.parquet here; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m mathlete.rehearsal.gateway")
     parser.add_argument("--behaviour", choices=sorted(BEHAVIOURS), required=True)
     parser.add_argument("--test", type=Path, required=True)
@@ -38,11 +38,11 @@ def main() -> int:
         order=words.order,
         seed=words.seed,
     )
-    return 0 if gateway.run_and_tell()["Succeeded"] else 3
+    return 0 if gateway.run_and_report()["Succeeded"] else 3
 
 
 def _run_real(words: argparse.Namespace) -> int:
-    """The user's own download of Kaggle's package, unmodified but for its order and, on a faster clock, its limits."""
+    """Run Kaggle's package as the user downloaded it; only its order and, on a faster clock, its limits are changed."""
     os.environ["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     sys.path.insert(0, str(words.real))
     importlib.import_module("kaggle_evaluation")

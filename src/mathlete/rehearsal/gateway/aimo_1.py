@@ -1,4 +1,4 @@
-"""AIMO-1's stand-in: an `aimo.make_env()` whose loop runs in the notebook itself, with no gateway beside it.
+"""A stand-in for AIMO-1's module: an `aimo.make_env()` whose loop runs in the notebook itself, without a gateway.
 
 After the mocks that competitors published; the source of the real `aimo` module is not public. Its real file was a
 CSV; a rehearsal writes parquet, so that one scorer judges all three competitions.
@@ -16,7 +16,7 @@ _ORDER = "You must call `predict()` successfully before you can continue with `i
 
 
 class Environment:
-    """Gives one question after another, in random order; writes the file after the last answer."""
+    """Yields one question after another in random order, and writes the file after the last answer."""
 
     def __init__(self, test: Path, *, folder: Path) -> None:
         rows = read_test(test).to_pandas()
@@ -25,7 +25,7 @@ class Environment:
         self._answers: list[Any] = []
 
     def iter_test(self) -> Iterator[Any]:
-        """Yields (question, answer to fill in), frames of one row; None where the last one was not answered yet."""
+        """Yield (question, answer to fill in), frames of one row; None where the last one was not answered yet."""
         for number in range(len(self._rows)):
             while len(self._answers) < number:
                 print(_ORDER)
@@ -34,7 +34,7 @@ class Environment:
             yield row, row.iloc[:, :1].set_axis(["id"], axis=1).assign(answer=0)
 
     def predict(self, submission: Any) -> None:
-        """Takes a question's answer."""
+        """Take a question's answer."""
         import pandas as pd
 
         self._answers.append(submission)
@@ -43,5 +43,5 @@ class Environment:
 
 
 def make_env(folder: str) -> Environment:
-    """The environment over the test.csv of the competition's folder; the file goes into the working folder."""
+    """Return the environment over a folder's test.csv; the submission file goes into the working folder."""
     return Environment(Path(folder, "test.csv"), folder=Path())

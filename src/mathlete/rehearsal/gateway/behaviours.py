@@ -1,4 +1,4 @@
-"""The three gateways that were measured, and in what they differ."""
+"""The three gateways that were measured, and how they differ."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,21 +6,21 @@ from typing import Literal
 RESULT = "result.json"
 _FIRST_PORT, _MORE_PORTS = 50051, tuple(range(60053, 60063))
 STARTUP_LIMIT_S = 900.0
-"""Time the notebook's server has to answer the gateway's first try."""
+"""Seconds in which the notebook's server must come up after the gateway starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wire:
-    """In what the packages' relays differ, and what a test may shorten."""
+    """How the packages' relays differ, and the limits that a test may shorten."""
 
     ports: tuple[int, ...]
-    """Tried in turn by both ends; 0.3.0 knows only the first."""
+    """Ports that both ends try in turn; 0.3.0 knows only the first."""
     functions_only: bool
-    """0.9.0 refuses bound methods and callable objects."""
+    """Whether bound methods and callable objects are refused, as in 0.9.0."""
     deadline_error: bool
-    """From 0.7.0 on an overrun deadline has an error of its own."""
+    """Whether an overrun deadline has an error of its own, as from 0.7.0 on."""
     deadline_s: float
-    """Of every call after the first."""
+    """Deadline of every call after the first, seconds."""
     startup_s: float = STARTUP_LIMIT_S
 
 
@@ -33,10 +33,10 @@ class Behaviour:
 
     competition: str
     version: Version
-    """Of its kaggle_evaluation package."""
+    """Version of its kaggle_evaluation package."""
     wire: Wire
     gone_is_never_started: bool
-    """0.3.0 and 0.7.0 call a container that went away SERVER_NEVER_STARTED, 0.9.0 shows the traceback."""
+    """Whether a container that went away is a SERVER_NEVER_STARTED, as in 0.3.0 and 0.7.0; 0.9.0 shows a traceback."""
 
 
 BEHAVIOURS = {

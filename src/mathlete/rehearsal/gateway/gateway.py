@@ -49,7 +49,7 @@ class GatewayRuntimeError(Exception):
 
 
 class Gateway:
-    """Asks all questions of a test.csv and writes submission.parquet into a folder."""
+    """Asks all questions of a test.csv, and writes submission.parquet into a folder."""
 
     def __init__(
         self,
@@ -68,24 +68,24 @@ class Gateway:
         self.rows_done = 0
 
     def run(self) -> None:
-        """Writes the file, after the last row.
+        """Ask all rows, and write the file after the last one.
 
         Raises:
-            GatewayRuntimeError: with the real gateway's type and details; there is no file then.
+            GatewayRuntimeError: with the real gateway's type and details; then there is no file.
         """
         try:
             self._run()
         except GatewayRuntimeError:
             raise
         except Exception as error:
-            # As the real one: whatever it did not foresee is told with its traceback.
+            # As the real one does: an unforeseen error becomes the details, traceback and all.
             details = "".join(traceback.format_exception(error))
             raise GatewayRuntimeError(GatewayRuntimeErrorType.GATEWAY_RAISED_EXCEPTION, details) from error
         finally:
             self._client.close()
 
-    def run_and_tell(self) -> dict[str, object]:
-        """Runs as in a rerun: the outcome goes into result.json, and is returned."""
+    def run_and_report(self) -> dict[str, object]:
+        """Run as in a rerun: write the outcome into result.json, and return it."""
         result: dict[str, object] = {"Succeeded": True}
         try:
             self.run()
@@ -123,14 +123,14 @@ class Gateway:
 
     def _ask(self, row: Any) -> Any:
         try:
-            # One positional series a column.
+            # Each column is one positional argument, a series of one value.
             return self._client.send("predict", *row)
         except Exception as error:
-            # Told apart by type and text, as in the real gateway.
-            told = self._told(error)
-            raise told from (None if told is not error else error.__cause__)
+            translated = self._translate(error)
+            raise translated from (None if translated is not error else error.__cause__)
 
-    def _told(self, error: Exception) -> Exception:
+    def _translate(self, error: Exception) -> Exception:
+        """Return the gateway's error for one of the relay's, by its type and text as in the real gateway."""
         text, types = str(error), GatewayRuntimeErrorType
         gone = isinstance(error, socket.gaierror) and self._behaviour.gone_is_never_started
         if gone or (isinstance(error, RuntimeError) and "Failed to connect to server after waiting" in text):
@@ -138,8 +138,9 @@ class Gateway:
         if "No listener for predict was registered" in text:
             return GatewayRuntimeError(types.SERVER_MISSING_ENDPOINT, "Server did not register a listener for predict")
         if "Exception calling application" in text:
-            found = re.search('"Exception calling application: (.*)"', text, re.IGNORECASE)
-            return GatewayRuntimeError(types.SERVER_RAISED_EXCEPTION, found[1] if found else text)
+            # Texts of several lines don't match, and are shown whole: the real gateway has this pattern too.
+            match = re.search('"Exception calling application: (.*)"', text, re.IGNORECASE)
+            return GatewayRuntimeError(types.SERVER_RAISED_EXCEPTION, match[1] if match else text)
         if isinstance(error, grpc.RpcError):
             return GatewayRuntimeError(types.SERVER_CONNECTION_FAILED, text)
         if isinstance(error, GRPCDeadlineError):
@@ -148,7 +149,7 @@ class Gateway:
 
 
 def read_test(file: Path) -> Any:
-    """A test.csv as a polars frame of strings.
+    """Read a test.csv as a polars frame of strings.
 
     The real gateways let polars guess: where all ids look like numbers, `424e18` becomes 4.24e+20 there.
     """
@@ -160,14 +161,14 @@ def read_test(file: Path) -> Any:
 
 
 class InferenceServer:
-    """The notebook's end, with the real one's two methods."""
+    """The notebook's end, with the two methods of the real one."""
 
     def __init__(self, *listeners: Callable[..., Any], behaviour: Behaviour) -> None:
         self.server = define_server(*listeners, wire=behaviour.wire)
         self._behaviour = behaviour
 
     def serve(self) -> None:
-        """Starts, and in a rerun blocks for good."""
+        """Start serving; in a rerun, block for ever."""
         import os
 
         self.server.start()
@@ -175,7 +176,7 @@ class InferenceServer:
             self.server.wait_for_termination()
 
     def run_local_gateway(self, data_paths: tuple[str]) -> None:
-        """Starts, asks itself the rows of the given test.csv, and writes submission.parquet beside the notebook.
+        """Start serving, ask itself the rows of a test.csv, and write submission.parquet beside the notebook.
 
         Raises:
             GatewayRuntimeError: as the gateway would report in a rerun.

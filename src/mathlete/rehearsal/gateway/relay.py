@@ -40,14 +40,14 @@ _OPTIONS = (
 
 
 class GRPCDeadlineError(Exception):
-    """A call took longer than the deadline; without any text, as in the real package."""
+    """A call took longer than the deadline. It has no text, as in the real package."""
 
 
 def define_server(*listeners: Callable[..., Any], wire: Wire) -> grpc.Server:
-    """A server for the named functions on the first free port, not yet started. It has one worker thread.
+    """Return a server for named functions on the first free port, not yet started, with one worker thread.
 
     Raises:
-        ValueError: no listener, a lambda, or something that is no function.
+        ValueError: there is no listener, or one is a lambda or no function.
         RuntimeError: the port is taken (0.3.0).
     """
     if not listeners:
@@ -95,29 +95,29 @@ def _free_port(ports: tuple[int, ...]) -> int:
 
 
 class Client:
-    """The gateway's end. The first call waits for the server to come up and has no deadline."""
+    """The gateway's end. Its first call waits for the server to come up, and has no deadline."""
 
     def __init__(self, host: str, *, wire: Wire, resolve: Callable[[str], object] = socket.gethostbyname) -> None:
-        """`resolve` is asked for the host's name between tries: it fails once the notebook's container is gone."""
+        """Take the host; `resolve` looks it up between tries, and raises once the notebook's container is gone."""
         self._host, self._wire, self._resolve = host, wire, resolve
         self._channel: grpc.Channel | None = None
         self._call: Callable[..., Any] | None = None
 
     def send(self, name: str, *arguments: Any) -> Any:
-        """The listener's return value.
+        """Call a listener and return its value.
 
         Raises:
             grpc.RpcError: the listener raised, or the connection broke.
             GRPCDeadlineError: the deadline passed (from 0.7.0 on).
             RuntimeError: the server never came up.
-            OSError: the notebook's container went away before it did.
+            OSError: the notebook's container went away before its server came up.
         """
         request = Request(name=name, args=[serialize(argument) for argument in arguments])
         response = self._first(request) if self._call is None else self._later(request)
         return deserialize(response.payload)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         if self._channel is not None:
             self._channel.close()
 

@@ -1,4 +1,4 @@
-"""What the gateways accept as a prediction, and how they make the file of them: each version's rules, as measured."""
+"""What the gateways accept as a prediction, and the file that they make of all: each version's rules, as measured."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ _COLUMN_COUNTS, _TYPES = "Inconsistent prediction column counts", "Inconsistent 
 
 
 def check_batch(prediction: Any, ids: Any, *, version: str) -> str | None:
-    """What is wrong with one row's prediction, or None.
+    """Return what is wrong with one row's prediction, or None.
 
     Raises:
-        Exception: what 0.3.0 did not foresee, such as `len` of an integer.
+        Exception: 0.3.0 did not foresee it, such as an integer, which has no `len`.
     """
     if prediction is None:
         return "No prediction received"
@@ -50,17 +50,16 @@ def _check_batch_07(prediction: Any, ids: Any) -> str | None:
 
 
 def write_submission(predictions: list[Any], ids: list[Any], *, version: str, file: Path) -> str | None:
-    """Writes the file; returns what is wrong where nothing can be written.
+    """Write the file; return what is wrong where nothing can be written, else None.
 
     Raises:
-        Exception: what the real one does not foresee, such as pandas and polars frames mixed.
+        Exception: the real one does not foresee it, such as pandas and polars frames mixed.
     """
-    problem = _write_09(predictions, ids, file) if version == "0.9.0" else _write_07(predictions, ids, file)
-    return problem
+    return _write_09(predictions, ids, file) if version == "0.9.0" else _write_07(predictions, ids, file)
 
 
 def _join(frames: list[Any]) -> Any:
-    """One frame, or what is wrong as a string; frames of the other library raise."""
+    """Return one frame, or what is wrong as a string; a frame of the other library among them raises."""
     import pandas as pd
     import polars as pl
 
@@ -75,7 +74,7 @@ def _join(frames: list[Any]) -> Any:
 
 
 def _write_07(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
-    """0.3.0 and 0.7.0: frames as they came; scalars would need a column name that AIMO-2's gateway never sets."""
+    """Write frames as they came (0.3.0, 0.7.0); scalars need a column name, which AIMO-2's gateway never sets."""
     import pandas as pd
     import polars as pl
 
@@ -89,7 +88,7 @@ def _write_07(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
 
 
 def _write_09(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
-    """0.9.0: a series becomes a frame, the ids overwrite the prediction's and come first."""
+    """Write frames or series (0.9.0); the gateway's own ids replace the predictions' and come first."""
     import pandas as pd
     import polars as pl
 
@@ -99,7 +98,7 @@ def _write_09(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
     if isinstance(joined, str):
         return joined
     if isinstance(joined, pd.Series | pl.Series):
-        # An unnamed pandas series reaches the gateway with the name "0": parquet needs one.
+        # An unnamed pandas series has a name when it reaches the gateway, "0": the wire is parquet, which needs one.
         if not joined.name:
             return _NO_TARGET_09
         joined = joined.to_frame()

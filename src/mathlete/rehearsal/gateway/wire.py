@@ -1,9 +1,9 @@
-"""What goes over the wire between gateway and notebook: the messages, and Python values in and out of them.
+"""The messages between gateway and notebook, and the conversion of Python values to and from them.
 
-A clean implementation of the contract of Kaggle's `kaggle_evaluation` package (0.3.0 to 0.9.0), which is not on any
-registry and comes only inside a competition's data. Names and numbers are those of its kaggle_evaluation.proto, so
-either side may be the real one. The messages are described here in code and live in a pool of their own: the real
-package registers the same names in the default one.
+A clean implementation of the protocol of Kaggle's `kaggle_evaluation` package (0.3.0 to 0.9.0), which is on no registry
+and comes only inside a competition's data. Names and numbers are those of its kaggle_evaluation.proto, so that either
+end may be the real one. The messages are described in code and kept in a pool of their own, because the real package
+registers the same names in the default pool.
 """
 
 import io
@@ -32,7 +32,7 @@ _ONEOF: tuple[tuple[str, int, str], ...] = (
     ("numpy_scalar_value", _Field.TYPE_BYTES, ""),
     ("bytes_io_value", _Field.TYPE_BYTES, ""),
 )
-"""The value of a Payload, numbered from 1."""
+"""(field, type, message) of each kind of value that a Payload may hold, numbered from 1."""
 
 
 def _field(message: Any, name: str, number: int, kind: int, *, of: str = "", repeated: bool = False) -> Any:
@@ -44,7 +44,7 @@ def _field(message: Any, name: str, number: int, kind: int, *, of: str = "", rep
 
 
 def _map(message: Any, name: str, number: int) -> None:
-    # A map is a repeated message of key and value (protobuf language guide, "Maps").
+    # On the wire a map is a repeated message of key and value (protobuf language guide, "Maps").
     entry = message.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
     entry.options.map_entry = True
     _field(entry, "key", 1, _Field.TYPE_STRING)
@@ -81,15 +81,15 @@ Request, Response, Payload = map(_message, ("KaggleEvaluationRequest", "KaggleEv
 
 
 def serialize(data: Any) -> Any:
-    """The Payload of a Python value.
+    """Return the Payload of a Python value.
 
     Raises:
-        TypeError: a type that the wire does not carry.
-        ValueError: an integer beyond 64 bits.
+        TypeError: the protocol has no such type.
+        ValueError: an integer needs more than 64 bits.
     """
     import numpy as np
 
-    # numpy scalars first: np.float64 is a float too, and bool is an int.
+    # numpy scalars first, since np.float64 is a float too; bool before int, since it is one.
     if isinstance(data, np.generic):
         assert isinstance(data, np.number | np.bool_)
         return Payload(numpy_scalar_value=_saved(data))
@@ -160,10 +160,10 @@ def _saved(data: Any) -> bytes:
 
 
 def deserialize(payload: Any) -> Any:
-    """The Python value in a Payload.
+    """Return the Python value in a Payload.
 
     Raises:
-        TypeError: a Payload that holds none.
+        TypeError: the Payload is empty.
     """
     field = payload.WhichOneof("value")
     if field is None:
@@ -214,7 +214,7 @@ def _array(buffer: io.BytesIO) -> Any:
 
 def _scalar(buffer: io.BytesIO) -> Any:
     data = _array(buffer)
-    # numpy loads a scalar as an array without dimensions.
+    # numpy loads a saved scalar as an array without dimensions.
     return data.dtype.type(data)
 
 
