@@ -8,7 +8,7 @@ import tyro
 
 from mathlete.corpus import Suite, load_suite
 from mathlete.engines import EngineSettings
-from mathlete.errors import UserError
+from mathlete.errors import require
 from mathlete.models import Precision, find_model, pick_default_model
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
@@ -83,9 +83,8 @@ class SolveSettings:
         """
         if self.time_budget is None:
             return None
-        if not self.time_budget > 0:
-            cure = "give the seconds of all problems together"
-            raise UserError("--time-budget must be above 0", value=self.time_budget, cure=cure)
+        rule = ("time-budget", self.time_budget, self.time_budget > 0, "above 0")
+        require(rule, cure="give the seconds of all problems together")
         return BudgetSettings.even(wall_s=self.time_budget, questions=questions)
 
 
@@ -112,7 +111,7 @@ class EvalSettings:
         Raises:
             UserError: an unknown suite, a file that holds no problems, or a limit below 1.
         """
-        if self.limit is not None and self.limit < 1:
-            raise UserError("--limit must be at least 1", value=self.limit, cure="use --limit 1, or leave it out")
+        good = self.limit is None or self.limit >= 1
+        require(("limit", self.limit, good, "at least 1"), cure="use --limit 1, or leave it out")
         suite = load_suite(self.suite, mirror=self.mirror)
         return suite if self.limit is None else replace(suite, problems=suite.problems[: self.limit])

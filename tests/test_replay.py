@@ -219,13 +219,13 @@ def test_runs_of_other_seeds_are_pooled(run_folder: Path, evaluate: CommandLine)
 
 
 def test_samples_recorded_without_answers_are_read(run_folder: Path, evaluate: CommandLine) -> None:
-    words = ("replay", "a", "--stop", "none", "--simulations", 50, "--json", "--out")
-    first = evaluate(*words, "one").result
+    words = ("replay", "a", "--stop", "none", "--simulations", 50, "--json")
+    first = evaluate(*words, "--run", "one").result
     rows = [json.loads(line) for line in (run_folder / "samples.jsonl").read_text().splitlines()]
     for row in rows:
         del row["answer"]
     (run_folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert evaluate(*words, "two").result["policies"] == first["policies"]
+    assert evaluate(*words, "--out", "two").result["policies"] == first["policies"]
 
 
 def test_a_half_written_line_is_named_and_dropped_with_repair(run_folder: Path, evaluate: CommandLine) -> None:
