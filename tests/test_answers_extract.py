@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlete.answers import extract
-from mathlete.answers.extract import Kind
+from mathlete.answers.extraction import Kind
 
 GOLDEN = Path(__file__).parent / "golden" / "answers_texts.jsonl"
 ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]

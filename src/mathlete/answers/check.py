@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mathlete.answers.answer import parse
 from mathlete.answers.comparison import compare
-from mathlete.answers.extract import Kind, extract
+from mathlete.answers.extraction import Kind, extract
 from mathlete.answers.isolation import warm_up
 from mathlete.answers.verdict import Outcome, Verdict
 from mathlete.errors import UserError

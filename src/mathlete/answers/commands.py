@@ -273,6 +273,7 @@ def _read_environment(g: Grammar) -> Node:
     name = _read_environment_name(g)
     if name not in _MATRICES:
         raise Unreadable(f"the environment {name!r}")
+    # \begin{array}{cc}: how its columns are aligned means nothing.
     if name == "array" and g.peek().text == "{":
         read_script(g)
     rows: list[list[list[Token]]] = [[[]]]
@@ -282,6 +283,7 @@ def _read_environment(g: Grammar) -> Node:
         if token.kind == "end":
             raise Unreadable("an environment that never ends")
         depth += (token.text in ("{", "(")) - (token.text in ("}", ")"))
+        # Only outside brackets do & and \\ end a cell and a row; inside they belong to what the cell holds.
         if depth == 0 and token.text == "&":
             rows[-1].append([])
         elif depth == 0 and token.text == "\\\\":

@@ -59,10 +59,12 @@ def _mark_joiners(tokens: list[Token]) -> list[Token]:
     for token in tokens:
         joiner = _JOINERS.get(re.sub(r"\s+", " ", token.text.strip().casefold()))
         if token.kind in ("text", "name", "word") and joiner is not None and token.text.strip() != "&":
+            # "respectively" joins nothing: it is dropped.
             if joiner:
                 marked.append(Token("join", joiner))
         elif token.text in (r"\lor", r"\vee", r"\land", r"\wedge"):
             marked.append(Token("join", "or" if token.text in (r"\lor", r"\vee") else "and"))
+        # "3 to 4" is the ratio 3:4.
         elif token.kind in ("text", "word") and token.text.strip() == "to":
             marked.append(Token("op", ":"))
         elif token.kind == "nl":
@@ -82,6 +84,7 @@ def _read_comma_list(tokens: list[Token]) -> Node:
 
 def _collect(nodes: list[Node], *, is_or: bool) -> Node:
     """Return several items as one answer: a region, a tuple of named values, or an unordered list."""
+    # Conditions side by side hold together, unless "or" stands between them.
     if any(n.op in ("rel", "inter") for n in nodes):
         return Node("union" if is_or else "inter", tuple(nodes))
     names = [str(n.value) for n in nodes if n.op == "named"]
@@ -253,6 +256,7 @@ def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
     builder = _read_set_builder(tokens) if opener in (r"\{", "{") else None
     if builder is not None:
         return builder
+    # A plain { } groups for TeX, so what stands in it may be a fraction by \over; \{ \} is a set, even of one item.
     if opener == "[" and (nested := _read_nested_rows(tokens)):
         return nested
     if opener != r"\{" and (stacked := _read_stacked(tokens)):
@@ -264,6 +268,7 @@ def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
         return Node("set", items)
     if opener == "{":
         return items[0] if len(items) == 1 else Node("set", items)
+    # (1, 2) stays a pair: only brackets that no pair has make an interval here, and the canonical form unites the two.
     pair = opener + closer
     if len(items) == 2 and pair in _INTERVALS:
         return Node("interval", items, _INTERVALS[pair])

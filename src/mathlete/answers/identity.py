@@ -108,6 +108,7 @@ def are_proportional(a: Samples, b: Samples, *, positive: bool = False) -> bool:
     pivot = next(((p, q) for p, q in pairs if p is not None and q is not None and p[1] and q[1]), None)
     if pivot is None:
         raise TooHard("it has no value at any of the points")
+    # The factor is known from one point; all others must agree with it.
     ratio = pivot[0][1] / pivot[1][1]
     if positive and (context(2 * BITS).im(ratio) or ratio < 0):
         return False

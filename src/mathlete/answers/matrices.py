@@ -32,12 +32,14 @@ def _rows_of(node: Node) -> Rows | None:
         return tuple(row.args for row in node.args)
     if not any(_is_matrix(arg) for arg in node.args):
         return None
+    # From here on a matrix takes part: a number where it needs a matrix too, as in A + 1, has no meaning.
     if node.op == "neg":
         return _scale(number(-1), _require_rows(node.args[0]))
     if node.op == "add":
         return _add([_require_rows(arg) for arg in node.args])
     if node.op == "mul":
         return _multiply_all([(arg, _rows_of(arg)) for arg in node.args])
+    # Powers are repeated products; an inverse is not computed.
     if node.op == "pow":
         return _raise_to_power(_require_rows(node.args[0]), as_integer(exact_value(node.args[1])))
     if node.op == "div" and not _is_matrix(node.args[1]):

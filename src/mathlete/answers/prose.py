@@ -47,6 +47,7 @@ def read_words(cleaned: str) -> Node | None:
     # Before the formulas: 3:05 would be a ratio.
     if _TIME.match(plain):
         return Node("text", value=folded.replace(".", "").replace(" ", ""))
+    # "B) 12" is the choice B: what stands behind the letter repeats the option.
     choice = _CHOICE.match(plain)
     if choice:
         return Node("letter", value=str(choice[1] or choice[2] or choice[3]).casefold())

@@ -159,9 +159,11 @@ def _contains(node: Node, cell: int, ends: list[Node], leaves: dict[Node, Segmen
         return all(_contains(arg, cell, ends, leaves) for arg in node.args)
     if node.op == "minus":
         return _contains(node.args[0], cell, ends, leaves) and not _contains(node.args[1], cell, ends, leaves)
+    # An infinite end lies outside all cells, so that no cell touches it and its bracket does not matter.
     leaf = leaves[node]
     low = -1 if leaf.low == MINUS_INFINITY else _cell_of(leaf.low, ends)
     high = 2 * len(ends) + 1 if leaf.high == INFINITY else _cell_of(leaf.high, ends)
+    # x != 3 is all cells but that of its point.
     if leaf.brackets == "][":
         return cell != low
     return low < cell < high or (cell == low and leaf.brackets[0] == "[") or (cell == high and leaf.brackets[1] == "]")

@@ -17,6 +17,7 @@ def read_suffixes(g: Grammar, node: Node) -> Node:
     """Return the value with all that stands after it."""
     while True:
         token = g.peek()
+        # Before exponents: in 90^\circ the sign is no power.
         if token.text == "^" and _take_degree(g):
             node = Node("deg", (node,))
         elif token.text == "!" and token.kind == "op":
@@ -25,6 +26,7 @@ def read_suffixes(g: Grammar, node: Node) -> Node:
         elif token.text in ("%", r"\%"):
             g.take()
             node = Node("div", (node, number(100)))
+        # f' is a name of its own; a derivative is never computed.
         elif token.text == "'" and node.op == "sym":
             g.take()
             node = symbol(f"{node.value}'")
@@ -64,6 +66,7 @@ def _read_annotation(g: Grammar, node: Node) -> Node | None:
         g.take()
         over = SCALES.get(word, (1, 100))
         return Node("mul", (node, number(Fraction(*over))))
+    # All parts of a compound such as km/h must be units, or the word stays and the expression is unreadable.
     parts = word.replace("/", " ").replace("^", " ").split()
     if parts and all(p in known or p.isdigit() or token.text.strip() in known for p in parts):
         g.take()

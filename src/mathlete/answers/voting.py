@@ -35,7 +35,7 @@ def cluster(answers: Sequence[str]) -> list[list[int]]:
 
 
 def label_classes(answers: Sequence[str | None]) -> list[int]:
-    """The class of each answer, numbered by first appearance; -1 for None.
+    """Return the class of each answer, numbered by first appearance; -1 for None.
 
     >>> label_classes(["1/2", None, "3", "0.5"])
     [0, -1, 1, 0]

@@ -60,7 +60,7 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
 
 
 def read_answer(text: str, *, cut: bool = False) -> str | None:
-    r"""The final answer in a completion, or None; one cut at its cap has none but in a box or another clear form.
+    r"""Return the final answer in a completion, or None; a cut completion has one only in a box or another clear form.
 
     The last number of an unfinished derivation is no answer, and would vote as one.
 
