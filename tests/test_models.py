@@ -1,15 +1,16 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from huggingface_hub import constants
 from transformers import AutoTokenizer
 
+from mathlete.competitions import competition, competition_names
 from mathlete.errors import UserError
-from mathlete.models import Device, ModelSource, find_model, load_model, pick_default_model
+from mathlete.models import GPUS, Device, GpuName, ModelSource, find_model, load_model, pick_default_model
 from mathlete.models.names import HUB_MODELS
 from mathlete.models.tokenizers import load_tokenizer
 from tests.conftest import CommandLine
@@ -88,6 +89,15 @@ def test_the_precision_follows_the_hardware_and_says_why(capability: float | Non
     device = Device(name="some", memory=2**30, capability=capability)
     assert device.dtype == dtype
     assert why in device.dtype_reason
+
+
+def test_the_table_of_gpus_has_every_name_of_the_command_line_and_every_machine_once() -> None:
+    # Kaggle's RTX Pro 6000 is known as its machine alone.
+    assert {*get_args(GpuName), "rtx-pro-6000"} == GPUS.keys()
+    assert all(name == gpu.name and gpu.capability for name, gpu in GPUS.items())
+    shapes = [shape for gpu in GPUS.values() for shape in gpu.machine_shapes]
+    assert len({*shapes}) == len(shapes)
+    assert {competition(name).machine for name in competition_names()} <= {*shapes}
 
 
 def test_a_model_that_is_quantised_already_stays_as_it_is_but_computes_as_this_machine_does(tmp_path: Path) -> None:

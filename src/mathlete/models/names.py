@@ -72,9 +72,9 @@ class ModelSource:
             return self, "a folder: its files' hashes are in the manifests"
         if self.revision:
             return self, f"commit {self.revision}"
-        if len(cached := _cached_commits(self.location)) == 1:
+        if len(cached := _find_cached_commits(self.location)) == 1:
             return replace(self, revision=cached[0]), f"commit {cached[0]}, the one on this machine"
-        if newest := _newest_commit(self.location):
+        if newest := _ask_for_newest_commit(self.location):
             return replace(self, revision=newest), f"commit {newest}, the newest; others by --model OWNER/NAME@COMMIT"
         return self, "commit unknown: the hub can't be asked"
 
@@ -144,14 +144,14 @@ def find_model(name: str) -> ModelSource:
     )
 
 
-def _cached_commits(location: str) -> list[str]:
+def _find_cached_commits(location: str) -> list[str]:
     from huggingface_hub import constants
 
     snapshots = Path(constants.HF_HUB_CACHE) / f"models--{location.replace('/', '--')}" / "snapshots"
     return sorted(file.parent.name for file in snapshots.glob("*/config.json"))
 
 
-def _newest_commit(location: str) -> str | None:
+def _ask_for_newest_commit(location: str) -> str | None:
     from huggingface_hub import HfApi
 
     # The library below it is httpx in some versions, httpx2 in others.
