@@ -83,8 +83,10 @@ class SolveSettings:
         """
         if self.time_budget is None:
             return None
-        rule = ("time-budget", self.time_budget, self.time_budget > 0, "above 0")
-        require(rule, cure="give the seconds of all problems together")
+        require(
+            ("time-budget", self.time_budget, self.time_budget > 0, "above 0"),
+            cure="give the seconds of all problems together",
+        )
         return BudgetSettings.even(wall_s=self.time_budget, questions=questions)
 
 
