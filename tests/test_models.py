@@ -138,6 +138,14 @@ def test_folder_without_tokenizer_is_an_error(copy: Path) -> None:
         load_tokenizer(find_model(str(copy)))
 
 
+def test_what_one_caller_sets_on_a_tokenizer_is_not_anothers() -> None:
+    first, second = load_tokenizer(find_model("pocket")), load_tokenizer(find_model("pocket"))
+    template, padding = second.chat_template, second.pad_token
+    first.chat_template, first.pad_token, first.padding_side = "", first.eos_token, "right"
+    for tokenizer in (second, load_tokenizer(find_model("pocket"))):
+        assert (tokenizer.chat_template, tokenizer.pad_token, tokenizer.padding_side) == (template, padding, "left")
+
+
 def test_tokenizer_that_drops_spaces_is_an_error(copy: Path) -> None:
     # What transformers 5.9 and 5.13 made of some R1 repositories: spaces vanish, nothing else is said.
     # A normalizer in the file would do it too, but transformers puts the Qwen2 class's own in its place.

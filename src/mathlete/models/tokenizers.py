@@ -1,5 +1,6 @@
 """Tokenizers, proved by a round trip before they are used, and the prompt format that a model is served with."""
 
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ def load_prompt_format(source: ModelSource) -> PromptFormat:
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     """Load the tokenizer, with a padding token that is not eos, and prove its round trip.
 
-    A process reads the same files once and shares the tokenizer.
+    A process reads the same files once. Each caller gets an object of its own over the one vocabulary: a template or
+    a padding token that one caller sets is not another's.
 
     Raises:
         UserError: no tokenizer, no chat template, no token to pad with, or text that does not survive encode and
@@ -42,7 +44,11 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
         )
     files = [source.folder / name for name in _FILES] if source.folder else []
     stats = [file.stat() for file in files if file.is_file()]
-    return _read_tokenizer(source, tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats))
+    read = _read_tokenizer(source, tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats))
+    own = copy(read)
+    # A deep copy of a real vocabulary takes longer than reading it anew.
+    vars(own).update({name: copy(value) for name, value in vars(read).items() if isinstance(value, dict | list)})
+    return own
 
 
 @lru_cache(maxsize=8)
