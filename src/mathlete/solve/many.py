@@ -117,8 +117,7 @@ def solve_in_turn(
             problem,
             sampler=sampler,
             clock=clock,
-            # A speed that has fallen since the kill must not throw samples away that are already there.
-            policy=replace(policy, n=max(fitting, len(known))),
+            policy=replace(policy, n=fitting),
             recorded=known,
             on_sample=keep,
             timeout_s=allowed,
