@@ -54,7 +54,7 @@ class EngineSettings:
         return next((one for one in self.own if isinstance(one, kind)), kind())
 
     def check(self) -> None:
-        """Raises UserError where the engine is unknown or a value is out of its range."""
+        """Raise UserError where the engine is unknown or a value is out of its range."""
         if self.name not in ENGINES:
             raise UserError("--engine must be a known one", value=repr(self.name), cure=nearest(self.name, [*ENGINES]))
         require(
@@ -86,7 +86,7 @@ class OpenEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineEntry:
-    """What the table knows of an engine."""
+    """One engine of the table."""
 
     open: Callable[[EngineSettings], OpenEngine]
     """Opens it; raises UserError where it cannot be opened."""

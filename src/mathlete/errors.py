@@ -1,10 +1,10 @@
-"""The two kinds of failure: a UserError is the user's to mend (exit code 2), anything else is a bug (a traceback)."""
+"""The two kinds of failure: a UserError can be mended by the user (exit code 2), anything else is a bug (traceback)."""
 
 from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake the user can mend, told as rule, value and cure.
+    """A mistake that the user can mend: the rule, the value that broke it, and the cure.
 
     >>> print(UserError("--n must be at least 1", value=0, cure="use --n 8"))
     --n must be at least 1, got 0.
@@ -17,16 +17,16 @@ class UserError(Exception):
 
 
 OnBad = Callable[[UserError], None]
-"""What becomes of a bad row: raised, or noted so that reading goes on."""
+"""Called with the error of a bad row: raises it, or notes it so that reading goes on."""
 
 
 def stop(error: UserError) -> None:
-    """Raises the error: a bad row ends the reading."""
+    """Raise the error: a bad row ends the reading."""
     raise error
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """The known names that look like `word`, nearest first, or all of them: the cure of an unknown name.
+    """Return the cure for an unknown name: known names that look like it, nearest first, and all known ones.
 
     >>> nearest("aimo_vall", ["aimo_val", "gsm8k"])
     'did you mean aimo_val? Known: aimo_val, gsm8k'

@@ -1,4 +1,4 @@
-"""JSON lines: files of one JSON value a line, read with their line numbers, and grown by whole lines only."""
+"""JSON lines: files with one JSON value a line, read with line numbers, and appended to in whole lines only."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from mathlete.errors import OnBad, UserError, stop
 
 
 def read_json_lines(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, object]]:
-    """Yields (`file:line`, parsed value) for each non-empty line; a bad line goes to `on_bad`.
+    """Yield (`file:line`, parsed value) for each non-empty line; a bad line goes to `on_bad`.
 
     Raises:
         UserError: no such file; with `stop`, a line that is not UTF-8 or not JSON.
@@ -40,8 +40,8 @@ def _parse(lines: Iterable[bytes], path: Path, on_bad: OnBad) -> Iterator[tuple[
 class JsonLines:
     """An append-only file of JSON objects that survives a kill at any moment.
 
-    A line is whole or it is no line: what a killed writer left without its newline is never read, and is cut off
-    before the next append. The file is opened for each append, so there is nothing to close.
+    A last line without its newline was left by a killed writer: it is never read, and is cut off before the next
+    append. The file is opened for each append, so there is nothing to close.
 
     >>> from tempfile import mkdtemp
     >>> log = JsonLines(Path(mkdtemp()) / "log.jsonl")
@@ -55,7 +55,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, *, sync_s: float | None = 0.0, shared: bool = False) -> None:
-        """Takes the path; the file is made by the first append, in a folder that exists.
+        """Take the path; the first append makes the file, in a folder that exists.
 
         `sync_s` is the least number of seconds between two fsyncs: 0 has every line on the disk when `append` returns,
         None leaves that to the operating system. A killed process loses no line in either case; a machine without
@@ -66,10 +66,10 @@ class JsonLines:
         self._lock, self._synced = threading.Lock(), time.monotonic()
 
     def append(self, record: Mapping[str, object]) -> None:
-        """Adds one line, from any thread."""
+        """Add one line; may be called from any thread."""
         line = json.dumps(record, ensure_ascii=False) + "\n"
         with self._lock, self._open("ab+") as file:
-            # After a full disk, too: what was written of the line before goes before this one comes.
+            # A full disk leaves half a line as well as a kill does.
             _cut_half_line(file)
             file.write(line.encode())
             file.flush()
@@ -77,7 +77,7 @@ class JsonLines:
                 self._sync(file)
 
     def sync(self) -> None:
-        """Flushes all lines to the disk."""
+        """Flush all lines to the disk."""
         with self._lock, self.path.open("ab") as file:
             self._sync(file)
 
@@ -86,7 +86,7 @@ class JsonLines:
         self._synced = time.monotonic()
 
     def read(self) -> Iterator[tuple[str, object]]:
-        """Yields (`file:line`, parsed value) of every whole line; nothing where there is no file yet.
+        """Yield (`file:line`, parsed value) of every whole line; nothing where there is no file yet.
 
         Raises:
             UserError: a line that is not UTF-8 or not JSON.
@@ -96,7 +96,7 @@ class JsonLines:
                 yield from _parse((line for line in lines if line.endswith(b"\n")), self.path, stop)
 
     def cut_half_line(self) -> int:
-        """Cuts off a last line that has no newline; returns the number of bytes cut, 0 for a whole or absent file."""
+        """Cut off a last line that has no newline; return the number of bytes cut, 0 for a whole or absent file."""
         if not self.path.is_file():
             return 0
         with self._lock, self._open("rb+") as file:

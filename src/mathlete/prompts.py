@@ -23,9 +23,9 @@ PROMPT_FILE = "mathlete_prompt.json"
 
 
 def completion_text(*, trace: str, answer: str, opening: str = "") -> str:
-    r"""What the model must write after the prompt, without eos: the trace, `</think>`, the boxed answer.
+    r"""Return the text that the model must write after the prompt, without eos: trace, `</think>`, boxed answer.
 
-    `opening` is what the prompt leaves of `<think>` and its line break.
+    `opening` is the part of `<think>` and its line break that the prompt leaves to the model.
 
     >>> completion_text(trace="2+2=4.", answer="4")
     '2+2=4.\n</think>\n\n\\boxed{4}'
@@ -34,7 +34,7 @@ def completion_text(*, trace: str, answer: str, opening: str = "") -> str:
 
 
 def instruction_of(model_folder: Path) -> str:
-    """The instruction the model in this folder is served with: its prompt file's, else R1's."""
+    """Return the instruction that the model in this folder is served with: its prompt file's, or R1's."""
     file = model_folder / PROMPT_FILE
     return str(read_json(file)["instruction"]) if file.is_file() else INSTRUCTION
 
@@ -48,7 +48,7 @@ class PromptFormat:
     """Second paragraph of the user turn; "" for none."""
 
     def prompt_ids(self, statement: str) -> list[int]:
-        """Token ids of the served prompt: bos once, the reasoning opened where the template opens it.
+        """Return the served prompt's token ids: bos once, the reasoning opened where the template opens it.
 
         Raises:
             UserError: the tokenizer has no chat template.
@@ -61,7 +61,7 @@ class PromptFormat:
         return self.ids(str(text))
 
     def fitting_ids(self, problem: Problem, *, context: int) -> list[int]:
-        """The problem's prompt ids, for a model that attends to `context` tokens.
+        """Return the problem's prompt ids, for a model that attends to `context` tokens.
 
         Raises:
             UserError: they leave no token of the context to answer in.
@@ -76,7 +76,7 @@ class PromptFormat:
         return prompt
 
     def server_text(self, statement: str) -> str:
-        """The text that a server's own tokenizer turns into the prompt's ids."""
+        """Return the text that a server's own tokenizer turns into the prompt's ids."""
         ids = self.prompt_ids(statement)
         text, bos = str(self.tokenizer.decode(ids, skip_special_tokens=False)), str(self.tokenizer.bos_token or "")
         # A tokenizer that adds bos by itself would double it.
@@ -84,19 +84,19 @@ class PromptFormat:
         return text.removeprefix(bos) if adds_bos else text
 
     def messages(self, statement: str) -> list[dict[str, str]]:
-        """The conversation for a chat server: the statement, and the instruction as its second paragraph."""
+        """Return the conversation for a chat server: the statement, and the instruction as its second paragraph."""
         content = f"{statement}\n{self.instruction}" if self.instruction else statement
         return [{"role": "user", "content": content}]
 
     def completion_ids(self, *, trace: str, answer: str) -> list[int]:
-        """Token ids of trace, `</think>`, boxed answer and eos.
+        """Return the token ids of trace, `</think>`, boxed answer and eos.
 
-        Tokenised apart from the prompt, because at serving time too the model continues from the prompt's own ids.
+        They are tokenised apart from the prompt, because a served model too continues from the prompt's own ids.
         """
         return [*self.ids(self.completion(trace=trace, answer=answer)), int(self.tokenizer.eos_token_id)]
 
     def completion(self, *, trace: str, answer: str) -> str:
-        """What the model must write after the prompt, without eos."""
+        """Return the text that the model must write after the prompt, without eos."""
         return completion_text(trace=trace, answer=answer, opening=self.opening)
 
     @cached_property
@@ -106,7 +106,7 @@ class PromptFormat:
 
     @cached_property
     def opening(self) -> str:
-        r"""What the model writes before its trace: "", or the line break or the whole `<think>\n` the prompt lacks.
+        r"""The text before the trace that the prompt leaves to the model: "", the line break, or all of `<think>\n`.
 
         Raises:
             UserError: the prompt has closed the reasoning already, as Qwen3's does where thinking is switched off.
@@ -127,15 +127,15 @@ class PromptFormat:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of all that shapes a prompt: template and instruction. It goes into every manifest."""
+        """Hash of template and instruction, which determine every prompt; it goes into every manifest."""
         return sha256_json({"template": str(self.tokenizer.chat_template), "instruction": self.instruction})
 
     def save(self, folder: Path) -> None:
-        """Writes the instruction beside the model."""
+        """Write the instruction into the model's folder."""
         write_json(folder / PROMPT_FILE, {"instruction": self.instruction})
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a rendered text."""
+        """Return the token ids of a rendered text."""
         # A rendered template already holds bos: adding special tokens here would double it.
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids

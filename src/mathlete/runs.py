@@ -24,26 +24,26 @@ MANIFEST = "manifest.json"
 _STARTED = "started.json"
 REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
 _VIEWS = (REPORT, PLOTS, INSPECT)
-"""Made of a finished step, and made anew at will: no part of what its manifest vouches for."""
+"""Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
 Advance = Callable[[int, int | None, str], None]
-"""Moves a progress bar: done, total where it is known, words."""
+"""Moves a progress bar: (done, total where it is known, words)."""
 _PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate", "sympy", "mathlete")
 
 
 def sha256_json(value: object) -> str:
-    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """A finished step's files in order, without manifest, start mark, reports, checkpoints and temporary files."""
+    """Yield a step's files in order, without manifest, start mark, reports, checkpoints and temporary files."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         skipped = path.name in (MANIFEST, _STARTED) or parts[0] in _VIEWS or parts[0].startswith((".", "checkpoint"))
@@ -52,14 +52,14 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def sha256_tree(folder: Path) -> dict[str, str]:
-    """{relative path: SHA-256} of a step's files; for a single file, its name and hash."""
+    """Return {relative path: SHA-256} of a step's files; for a single file, its name and hash."""
     if folder.is_file():
         return {folder.name: sha256_file(folder)}
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files_below(folder)}
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes text to a temporary neighbour, flushes it to disk and renames it: a reader sees all of it or none."""
+    """Write text to a temporary file, flush it to disk and rename it: a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
@@ -70,12 +70,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes indented JSON atomically."""
+    """Write indented JSON atomically."""
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """The JSON object in a file.
+    """Return the JSON object in a file.
 
     Raises:
         UserError: no such file, or not a JSON object.
@@ -90,7 +90,7 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def require_space(path: Path, *, needed_bytes: int) -> None:
-    """Checks that the disk under `path` has room.
+    """Check that the disk under `path` has room.
 
     Raises:
         UserError: fewer than `needed_bytes` are free.
@@ -106,14 +106,14 @@ def require_space(path: Path, *, needed_bytes: int) -> None:
 
 
 def _git(*arguments: str) -> str:
-    # The code's own checkout, not the folder the user happens to stand in.
+    # The checkout of this code, not of the folder in which the user called it.
     here = Path(__file__).parent
     done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def code_state() -> dict[str, object]:
-    """{"commit", "dirty", "diff_sha256"} of mathlete's checkout; commit is "" for an installed wheel."""
+    """Return {"commit", "dirty", "diff_sha256"} of mathlete's checkout; commit is "" for an installed wheel."""
     if shutil.which("git") is None or not (commit := _git("rev-parse", "HEAD")):
         return {"commit": "", "dirty": False, "diff_sha256": ""}
     diff = _git("diff", "HEAD")
@@ -129,8 +129,9 @@ def _version(package: str) -> str | None:
 
 
 def hardware() -> dict[str, object]:
-    """CPU count, platform and, where torch has been imported and sees one, the CUDA device's name."""
+    """Return CPU count, platform and, where torch has been imported and sees one, the CUDA device's name."""
     facts: dict[str, object] = {"cpus": os.cpu_count(), "platform": sys.platform}
+    # Importing torch for this would cost seconds in steps that do without it.
     torch = sys.modules.get("torch")
     if torch is not None:
         facts["threads"] = torch.get_num_threads()
@@ -139,11 +140,11 @@ def hardware() -> dict[str, object]:
 
 
 def environment() -> dict[str, object]:
-    """What a manifest says of the place a run was made in: code, packages, Python, hardware."""
+    """Return what a manifest says of where a run was made: code, packages, Python, hardware."""
     return {
         "git": code_state(),
         "python": sys.version.split()[0],
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
         "hardware": hardware(),
     }
 
@@ -160,14 +161,14 @@ class Step:
 
     @property
     def figures(self) -> dict[str, object]:
-        """What the step itself reported."""
+        """The figures that the step itself returned."""
         figures = self.manifest["figures"]
         assert isinstance(figures, dict)
         return figures
 
 
 def verify_outputs(folder: Path) -> dict[str, object]:
-    """The folder's manifest, after checking that its files are those it lists.
+    """Return the folder's manifest, after checking that its files are those it lists.
 
     Raises:
         UserError: a file is missing, new or changed.
@@ -194,11 +195,11 @@ def run_step(
     build: Callable[[Path], dict[str, object]],
     step_version: int = 1,
 ) -> Step:
-    """Runs one step, or skips it where its manifest says nothing changed.
+    """Run one step, or skip it where its manifest says that nothing changed.
 
     `build(folder)` fills the folder and returns its figures (JSON values). A folder left by a killed run of the same
-    key is handed to `build` again as it is; one of another key is emptied first. Where Ctrl-C ends it, the exception
-    carries a note of what is kept.
+    key is passed to `build` as it is; one of another key is emptied first. Where Ctrl-C ends it, the exception has a
+    note that says what is kept.
 
     Raises:
         UserError: the folder's files are not those of its manifest.
@@ -214,7 +215,8 @@ def run_step(
     try:
         figures = build(folder)
     except KeyboardInterrupt as stop:
-        if not getattr(stop, "__notes__", None):  # `build` knows better how far it got
+        # A note of `build` itself says more exactly how far it got.
+        if not getattr(stop, "__notes__", None):
             stop.add_note(f"{folder}, unfinished")
         raise
     manifest = {
@@ -236,8 +238,10 @@ def run_step(
 
 
 def _prepare(folder: Path, *, key: str) -> None:
+    """Empty the folder of another key, and mark it as begun with this one."""
     mark = folder / _STARTED
     same = mark.exists() and read_json(mark).get("key") == key and not (folder / MANIFEST).exists()
+    # A folder without mark and manifest was not made by a step: it may be anyone's.
     if folder.exists() and not same:
         if any(folder.iterdir()) and not (mark.exists() or (folder / MANIFEST).exists()):
             raise UserError(

@@ -42,7 +42,7 @@ class SampleLog:
         """The samples that were there when the log was opened."""
 
     def append(self, sample: Sample) -> None:
-        """Adds one line."""
+        """Add one line."""
         self._lines.append(sample.to_json())
 
     def __enter__(self) -> "SampleLog":

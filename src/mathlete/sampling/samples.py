@@ -48,7 +48,7 @@ class SamplingConfig:
     None: as many as the stopping rule asks for at the least."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("temperature", self.temperature, 0 <= self.temperature <= 5, "0 to 5"),
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),

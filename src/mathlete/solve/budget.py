@@ -43,7 +43,7 @@ class BudgetSettings:
     """How many questions come; or, where it is not known, {count: probability}."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range or the floors do not fit into the wall."""
+        """Raise UserError where a value is out of its range or the floors do not fit into the wall."""
         most = self.to_come(served=-1)
         require(
             ("questions", most, most >= 1, "at least 1"),

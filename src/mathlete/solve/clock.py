@@ -36,7 +36,7 @@ class VirtualClock:
         return self._now
 
     def advance_to(self, moment: float) -> None:
-        """Moves it forward; a moment that has passed changes nothing."""
+        """Move it forward; a moment that has passed changes nothing."""
         self._now = max(self._now, moment)
 
 

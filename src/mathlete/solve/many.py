@@ -67,7 +67,7 @@ class _SpentLog:
         """{problem id: seconds}."""
 
     def append(self, problem_id: str, seconds: float) -> None:
-        """Adds one line, on the disk when this returns."""
+        """Add one line, on the disk when this returns."""
         self._lines.append({"problem_id": problem_id, "seconds": seconds})
         self.seconds[problem_id] = seconds
 

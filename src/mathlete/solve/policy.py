@@ -32,7 +32,7 @@ class Policy:
     """Judgements by the model itself between the answers that got votes (`mathlete.solve.selection`); 0 is none."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         if self.n < 1:
             raise UserError("--n must be at least 1", value=self.n, cure="use --n 8")
         if self.select < 0:

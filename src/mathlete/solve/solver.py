@@ -19,11 +19,11 @@ Ended = Literal["all", "rule", "time"]
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """What solving one problem gave."""
+    """The result of solving one problem."""
 
     problem_id: str
     answer: str | None
-    """The winner's; None where no sample has an answer, never a made-up one."""
+    """The answer of the class that won; None where no sample has an answer, never a made-up one."""
     votes: list[Vote]
     """Winner first."""
     samples: list[Sample]
@@ -32,7 +32,7 @@ class Solution:
     """From the call to the result on the caller's clock."""
     ended: Ended = "all"
     selection: Selection | None = None
-    """What the model's own judgements gave, where the policy asks for them and answers differ."""
+    """The result of the model's own judgements, where the policy asks for them and answers differ."""
 
 
 def solve(

@@ -56,7 +56,7 @@ class Pythons:
     """Opens interpreters; may be used from many threads. Close it to end them all."""
 
     def __init__(self, limits: ProgramLimits, *, layers: list[str] | None = None) -> None:
-        """Starts the process that forks them.
+        """Start the process that forks them.
 
         Args:
             limits: of each interpreter.
@@ -127,7 +127,7 @@ class Pythons:
             self._control.sendall(b"k" + number)
 
     def close(self) -> None:
-        """Ends all interpreters."""
+        """End all interpreters."""
         self._control.close()
         try:
             self._process.wait(_END_S)
@@ -166,7 +166,7 @@ class Python:
         return ProgramResult(output=output, failed=failed, seconds=seconds)
 
     def close(self) -> None:
-        """Ends it; a `run` in another thread returns at once."""
+        """End it; a `run` in another thread returns at once."""
         if self.alive:
             self.alive = False
             self._pythons.kill(self._number)

@@ -52,7 +52,7 @@ class ToolSettings:
     """Added to the model's own; "" for a model that was trained to use Python."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("turns", self.turns, self.turns >= 0, "0 or more"),
             ("timeout-s", self.timeout_s, self.timeout_s > 0, "above 0"),

@@ -53,7 +53,7 @@ class ServerSettings:
     """A run stops when no server has answered for so long."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("urls", self.urls, bool(self.urls), "at least one address"),
             ("at-once", self.at_once, self.at_once >= 1, "at least 1"),

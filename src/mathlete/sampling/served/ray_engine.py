@@ -41,7 +41,7 @@ class RaySettings:
     """A run stops when no worker has answered for so long."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("workers", self.workers, self.workers >= 1, "at least 1"),
             ("gpus", self.gpus, self.gpus >= 0, "0 or more"),

@@ -62,7 +62,7 @@ class VllmSettings:
     """Without compiling and CUDA graphs: starts minutes sooner, decodes slower."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         require(
             ("tensor-parallel", self.tensor_parallel, self.tensor_parallel >= 1, "at least 1"),
             (
@@ -81,7 +81,7 @@ class VllmSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _SharedPrompt:
-    """What the samples of one call of `begin` share."""
+    """The common part of all samples of one call of `begin`."""
 
     problem_id: str
     prompt: list[int]
