@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -29,6 +29,14 @@ GOLDEN = ROOT / "tests" / "golden"
 """What must stay as it is, word for word."""
 POCKET = data_folder() / "pocket" / "model"
 POCKET_VAL = data_folder() / "pocket" / "pocket_val.jsonl"
+
+
+def sample(*rows: Any, slow: Iterable[Any]) -> list[Any]:
+    """The rows of a table for `parametrize`, of which the slow ones run in `make slow` only."""
+    return [
+        *rows,
+        *(pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=pytest.mark.slow) for row in slow),
+    ]
 
 
 @dataclass(frozen=True)
@@ -116,34 +124,56 @@ class CommandLine:
                 return {"commands": COMMANDS, "otherwise": EVALUATE}
 
 
-@pytest.fixture(scope="session")
-def undrawn() -> Iterator[Any]:
-    """Figures are made and saved, not drawn, which would be half of what a small run costs; gives the real savefig."""
-    from matplotlib.figure import Figure
+class Extras:
+    """What a run does for people beside its work, which is most of what a small run costs."""
 
-    savefig = Figure.savefig
+    def __init__(self) -> None:
+        from matplotlib.figure import Figure
+
+        from mathlete.tune import tracking
+
+        self._owners: tuple[tuple[Any, str], ...] = ((Figure, "savefig"), (tracking, "find_spec"))
+        self._real = [getattr(owner, name) for owner, name in self._owners]
+
+    def leave_out(self, patch: pytest.MonkeyPatch) -> None:
+        """Save figures without drawing them; take trackio for not installed."""
+        for (owner, name), value in zip(self._owners, (_save_undrawn, lambda _: None), strict=True):
+            patch.setattr(owner, name, value)
+
+    def put_back(self, patch: pytest.MonkeyPatch) -> None:
+        """Have all done as for a user."""
+        for (owner, name), value in zip(self._owners, self._real, strict=True):
+            patch.setattr(owner, name, value)
+
+
+def _save_undrawn(figure: object, file: Path, **how: object) -> None:
+    Path(file).write_bytes(b"\x89PNG")
+
+
+@pytest.fixture(scope="session")
+def lean() -> Iterator[Extras]:
+    """Runs in this process leave out their extras."""
+    extras = Extras()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, file, **how: Path(file).write_bytes(b"\x89PNG"))
-        yield savefig
+        extras.leave_out(patch)
+        yield extras
 
 
 @pytest.fixture(scope="module")
-def drawn(undrawn: Any) -> Iterator[None]:
-    """Figures are drawn after all, for tests that look at them."""
-    from matplotlib.figure import Figure
-
+def in_full(lean: Extras) -> Iterator[None]:
+    """Runs in this process do all, for tests that look at their extras."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", undrawn)
+        lean.put_back(patch)
         yield
 
 
 @pytest.fixture(scope="session")
-def train(undrawn: Any) -> CommandLine:
+def train(lean: Extras) -> CommandLine:
     return CommandLine("train")
 
 
 @pytest.fixture(scope="session")
-def evaluate(undrawn: Any) -> CommandLine:
+def evaluate(lean: Extras) -> CommandLine:
     return CommandLine("eval")
 
 

@@ -25,8 +25,8 @@ from mathlete.kernel.engine import EngineError, EngineProcess
 from mathlete.kernel.server import answer_in_turn, make_predict
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.shipped import data_folder
 from mathlete.solve.policy import Policy
+from tests.conftest import POCKET
 
 AIMO_2, AIMO_3 = competition("aimo-2"), competition("aimo-3")
 QUICK = KernelConfig(
@@ -247,13 +247,29 @@ def test_an_error_is_one_short_line(text: str) -> None:
     assert len(line.splitlines()) <= 1
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Generator[EngineProcess, None, None]:
-    """The pocket model in its own process."""
-    model = data_folder() / "pocket" / "model"
-    if not (model / "model.safetensors").is_file():
-        pytest.skip("needs the pocket model")
-    process = EngineProcess(model, log=tmp_path_factory.mktemp("engine") / "engine.log")
+SCRIPTED = """
+from mathlete.kernel import engine_child
+from mathlete.sampling import Sample
+
+class Scripted:
+    def stream(self, problem, *, seeds, config):
+        for index, seed in seeds.items():
+            told = dict(problem_id=problem.id, index=index, seed=seed, tokens=5, finish="stop", seconds=0.1)
+            yield Sample(text="6.</think>" + chr(92) + "boxed{6}", **told)
+
+engine_child.open_sampler = lambda settings: Scripted()
+engine_child.main()
+"""
+"""The engine's process as it is, but with an engine that needs no model: loading one costs seconds."""
+
+
+@pytest.fixture(scope="module", params=["scripted", pytest.param("pocket", marks=pytest.mark.slow)])
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[EngineProcess, None, None]:
+    """An engine in its own process."""
+    command: Any = {"command": (sys.executable, "-c", SCRIPTED)} if request.param == "scripted" else {}
+    process = EngineProcess(POCKET, log=tmp_path_factory.mktemp("engine") / "engine.log", **command)
     yield process
     process.close()
 
@@ -271,6 +287,7 @@ def test_the_engine_process_answers_dies_and_comes_back(engine: EngineProcess, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["pocket"], indirect=True)
 def test_an_engine_killed_in_the_middle_is_told_and_the_next_question_is_answered(
     engine: EngineProcess, tmp_path: Path
 ) -> None:

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_padding_is_not_eos(asked: PromptFormat) -> None:
 def test_template_without_prefill_leaves_the_opening_to_the_model(model_folder: Path) -> None:
     from mathlete.models import ModelSource
 
-    tokenizer = load_tokenizer(ModelSource(name="t", location=str(model_folder)))
+    tokenizer = deepcopy(load_tokenizer(ModelSource(name="t", location=str(model_folder))))
     tokenizer.chat_template = str(tokenizer.chat_template).replace("<think>\\n", "").replace("<think>\n", "")
     asked = PromptFormat(tokenizer=tokenizer)
     assert not asked.prefilled
@@ -79,7 +80,7 @@ def test_instruction_travels_in_the_model_folder(tmp_path: Path, asked: PromptFo
 def test_no_chat_template_is_an_error(model_folder: Path) -> None:
     from mathlete.models import ModelSource
 
-    tokenizer = load_tokenizer(ModelSource(name="t", location=str(model_folder)))
+    tokenizer = deepcopy(load_tokenizer(ModelSource(name="t", location=str(model_folder))))
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="needs a chat template"):
         PromptFormat(tokenizer=tokenizer).prompt_ids(STATEMENT)

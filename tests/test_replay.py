@@ -187,7 +187,7 @@ def write_run(folder: Path, **shape: Any) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("drawn")
+@pytest.mark.usefixtures("in_full")
 def test_replay_command_writes_table_json_and_plot(run_folder: Path, evaluate: CommandLine) -> None:
     words = ("replay", "a", "--n", 4, 8, "--max-tokens", 100, 5000, "--stop", "none", "exact", "--budget", "none", 600,
              "--simulations", 300, "--json")  # fmt: skip

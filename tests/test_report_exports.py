@@ -12,7 +12,7 @@ from tests.conftest import POCKET_VAL, CommandLine
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, evaluate: CommandLine, drawn: None) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory, evaluate: CommandLine, in_full: None) -> Path:
     """A real run of the pocket model: four problems, four samples each, with all its pictures."""
     folder = tmp_path_factory.mktemp("exports") / "run"
     suite = folder.parent / "four.jsonl"

@@ -1,6 +1,7 @@
 """Rows: what is trained on is what is served, for every template, and what is unfit is dropped with its reason."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
@@ -194,8 +195,9 @@ def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think
     prompts = load_prompt_format(source)
     template = str(prompts.tokenizer.chat_template)
     assert old in template
-    prompts.tokenizer.chat_template = template.replace(old, new)
-    return PromptFormat(tokenizer=prompts.tokenizer, instruction=instruction)
+    tokenizer = deepcopy(prompts.tokenizer)  # all of a process share the one that was read
+    tokenizer.chat_template = template.replace(old, new)
+    return PromptFormat(tokenizer=tokenizer, instruction=instruction)
 
 
 @pytest.mark.parametrize(

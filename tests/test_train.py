@@ -8,6 +8,7 @@ import subprocess
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -28,7 +29,7 @@ from tests.conftest import POCKET, CommandLine
 from train.presets import preset
 
 SMALL = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "4", "--tune.batch", "4", "--tune.log-every", "1",
-         "--survival.max-tokens", "24", "--survival.greedy", "0", "--forgetting.problems", "5",
+         "--survival.max-tokens", "8", "--survival.greedy", "0", "--forgetting.problems", "5",
          "--run", "r")  # fmt: skip
 CHANGED = (*SMALL, "--tune.rate", "1e-3", "--tune.log-every", "10")
 
@@ -283,7 +284,18 @@ def test_bad_input_is_exit_2_and_leaves_nothing(
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_full_disk_is_exit_2_before_anything_is_written(tmp_path: Path, root: Path, train: CommandLine) -> None:
+def test_a_full_disk_is_exit_2_before_anything_is_written(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, train: CommandLine
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=16 * 2**20))
+    message = train("math", "--model", "pocket", "--run", "r").refusal
+    assert "error: r needs 0.07 GiB of free disk, got 0.02 GiB" in message
+    assert "free some space or choose another folder with --run" in message
+    assert not [*workdir.iterdir()]
+
+
+@pytest.mark.slow
+def test_a_file_system_that_is_full_is_seen(tmp_path: Path, root: Path, train: CommandLine) -> None:
     """In a file system of 16 MB, mounted in a namespace of the test's own."""
     namespace = ["unshare", "-Urm", "sh", "-e", "-c"]
     mount = f"mount -t tmpfs -o size=16m tmpfs {tmp_path}"

@@ -26,7 +26,7 @@ from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import compute_reward, load_reward_rows, make_reward_function
 from mathlete.tune.settings import Dpo, Grpo, Init, Lora, Tune
 from mathlete.tune.trainers import prepare_trainer
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, sample
 from train.math_command import MATH_COMMAND
 from train.settings import MathSettings
 from train.steps import recipe_settings
@@ -111,13 +111,12 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
         assert torch.allclose(logits, expected, atol=1e-5), method
 
 
+PLAIN = ("lora", "rslora", "dpo", "grpo")
+"""They train plain LoRA weights, which test_train merges."""
+
+
 @pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(method, marks=[pytest.mark.slow] if method in ("dpo", "grpo") else [])
-        for method, spec in METHODS.items()
-        if spec.mergeable
-    ],
+    "method", sample(*(name for name, spec in METHODS.items() if spec.mergeable and name not in PLAIN), slow=PLAIN)
 )
 def test_what_is_trained_becomes_part_of_the_weights(
     folder: Path, trained: Trained, tmp_path: Path, method: str
@@ -135,7 +134,7 @@ def test_what_is_trained_becomes_part_of_the_weights(
     assert not [*tmp_path.glob("*adapter*")]
 
 
-@pytest.mark.parametrize("method", ["full", pytest.param("dpo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", sample("full", slow=["dpo"]))
 def test_a_run_by_the_method_is_skipped_the_second_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, train: CommandLine
 ) -> None:
@@ -158,7 +157,7 @@ def test_virtual_tokens_are_trained_alone_and_their_merge_is_refused_before_anyt
     assert MATH_COMMAND.default_settings(["--model", "pocket", "--method", method]).until == "tune"
 
 
-@pytest.mark.parametrize("init", ["gaussian", pytest.param("eva", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("init", sample("gaussian", slow=["eva"]))
 def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
     folder: Path, tmp_path: Path, init: Init
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mathlete.tune import tracking
 
+pytestmark = pytest.mark.usefixtures("in_full")
 CURVE = [{"step": step, "loss": 2.0 / step, "learning_rate": 1e-3, "seconds": float(step)} for step in (1, 2, 3)]
 
 
