@@ -14,9 +14,10 @@ from mathlete.models import ModelSource, load_model
 from mathlete.runs import read_json
 
 if TYPE_CHECKING:
+    from gguf import GGUFWriter
     from numpy import float32
     from numpy.typing import NDArray
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 GGUF_FILE = "model-q8_0.gguf"
 _BLOCK = 32
@@ -56,7 +57,7 @@ def write_q8_0(folder: Path, merged: Path, _: WriteOptions) -> None:
     temporary.replace(folder / GGUF_FILE)
 
 
-def _add_shape(writer: Any, config: Any) -> None:
+def _add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
     """Write the model's shape; head sizes only where they don't follow from the hidden size, as the converter does."""
     import gguf
 
@@ -95,7 +96,7 @@ def _split(merged: Path) -> str:
     )
 
 
-def _add_tokens(writer: Any, merged: Path, *, split: str, size: int) -> None:
+def _add_tokens(writer: "GGUFWriter", merged: Path, *, split: str, size: int) -> None:
     """Write a text and a type for each of the `size` rows of the embedding."""
     import gguf
 
@@ -136,7 +137,7 @@ def _tensors(model: "PreTrainedModel", *, kind: str) -> "Iterator[tuple[str, NDA
         yield "rope_freqs.weight", factors
 
 
-def _rope_factors(model: Any) -> "NDArray[float32] | None":
+def _rope_factors(model: "PreTrainedModel") -> "NDArray[float32] | None":
     """Return the divisor of each rotary frequency, as Llama 3 scales them; None for plain frequencies."""
     import torch
 
@@ -153,7 +154,7 @@ def _rope_factors(model: Any) -> "NDArray[float32] | None":
     return factors
 
 
-def _add_tensor(writer: Any, name: str, values: "NDArray[float32]") -> None:
+def _add_tensor(writer: "GGUFWriter", name: str, values: "NDArray[float32]") -> None:
     """Write vectors in fp32, matrices in 8 bits, and in 16 bits those whose rows are no whole number of blocks."""
     import gguf
     import numpy as np

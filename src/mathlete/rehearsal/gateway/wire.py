@@ -8,9 +8,15 @@ registers the same names in the default pool.
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    from numpy import generic, ndarray
 
 PACKAGE = "kaggle_evaluation_client"
 SERVICE = f"{PACKAGE}.KaggleEvaluationService"
@@ -35,7 +41,7 @@ _ONEOF: tuple[tuple[str, int, str], ...] = (
 """(field, type, message) of each kind of value that a Payload may hold, numbered from 1."""
 
 
-def _field(message: Any, name: str, number: int, kind: int, *, of: str = "", repeated: bool = False) -> Any:
+def _field(message: Message, name: str, number: int, kind: int, *, of: str = "", repeated: bool = False) -> Message:
     label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
     field = message.field.add(name=name, number=number, type=kind, label=label)
     if of:
@@ -43,7 +49,7 @@ def _field(message: Any, name: str, number: int, kind: int, *, of: str = "", rep
     return field
 
 
-def _map(message: Any, name: str, number: int) -> None:
+def _map(message: Message, name: str, number: int) -> None:
     # On the wire a map is a repeated message of key and value (protobuf language guide, "Maps").
     entry = message.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
     entry.options.map_entry = True
@@ -73,14 +79,15 @@ _POOL = descriptor_pool.DescriptorPool()
 _POOL.Add(_described())
 
 
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+def _message(name: str) -> type[Message]:
+    message: type[Message] = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+    return message
 
 
 Request, Response, Payload = map(_message, ("KaggleEvaluationRequest", "KaggleEvaluationResponse", "Payload"))
 
 
-def serialize(data: Any) -> Any:
+def serialize(data: object) -> Message:
     """Return the Payload of a Python value.
 
     Raises:
@@ -110,7 +117,7 @@ def serialize(data: Any) -> Any:
     return _serialize_table(data)
 
 
-def _serialize_dict(data: dict[Any, Any]) -> Any:
+def _serialize_dict(data: dict[object, object]) -> Message:
     if wrong := [key for key in data if not isinstance(key, str)]:
         raise TypeError(f"KaggleEvaluation only supports dicts with keys of type str, found {type(wrong[0])}.")
     payload = Payload()
@@ -120,7 +127,7 @@ def _serialize_dict(data: dict[Any, Any]) -> Any:
     return payload
 
 
-def _serialize_table(data: Any) -> Any:
+def _serialize_table(data: object) -> Message:
     import pandas as pd
     import polars as pl
 
@@ -139,7 +146,7 @@ def _serialize_table(data: Any) -> Any:
     return Payload(**{field: buffer.getvalue()})
 
 
-def _write_stream(data: Any, buffer: io.BytesIO) -> None:
+def _write_stream(data: "pl.DataFrame", buffer: io.BytesIO) -> None:
     import polars as pl
     import pyarrow
 
@@ -151,7 +158,7 @@ def _write_stream(data: Any, buffer: io.BytesIO) -> None:
         writer.write_table(table)
 
 
-def _saved(data: Any) -> bytes:
+def _saved(data: "generic | ndarray[Any, Any]") -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
@@ -159,7 +166,7 @@ def _saved(data: Any) -> bytes:
     return buffer.getvalue()
 
 
-def deserialize(payload: Any) -> Any:
+def deserialize(payload: Message) -> Any:
     """Return the Python value in a Payload.
 
     Raises:
@@ -179,20 +186,20 @@ def deserialize(payload: Any) -> Any:
     return reader(io.BytesIO(value)) if reader else value
 
 
-def _pandas_series(buffer: io.BytesIO) -> Any:
+def _pandas_series(buffer: io.BytesIO) -> "pd.Series":
     import pandas as pd
 
     table = pd.read_parquet(buffer)
     return pd.Series(table[table.columns[0]])
 
 
-def _pandas_frame(buffer: io.BytesIO) -> Any:
+def _pandas_frame(buffer: io.BytesIO) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.read_parquet(buffer)
 
 
-def _polars_frame(buffer: io.BytesIO) -> Any:
+def _polars_frame(buffer: io.BytesIO) -> "pl.DataFrame | pl.Series":
     import polars as pl
     import pyarrow
 
@@ -200,25 +207,27 @@ def _polars_frame(buffer: io.BytesIO) -> Any:
         return pl.from_arrow(reader.read_all())
 
 
-def _polars_series(buffer: io.BytesIO) -> Any:
+def _polars_series(buffer: io.BytesIO) -> "pl.Series":
     import polars as pl
 
     return pl.read_parquet(buffer).to_series()
 
 
-def _array(buffer: io.BytesIO) -> Any:
+def _array(buffer: io.BytesIO) -> "ndarray[Any, Any]":
     import numpy as np
 
-    return np.load(buffer, allow_pickle=False)
+    array: ndarray[Any, Any] = np.load(buffer, allow_pickle=False)
+    return array
 
 
-def _scalar(buffer: io.BytesIO) -> Any:
+def _scalar(buffer: io.BytesIO) -> "generic":
     data = _array(buffer)
     # numpy loads a saved scalar as an array without dimensions.
-    return data.dtype.type(data)
+    scalar: generic = data.dtype.type(data)
+    return scalar
 
 
-_READERS: dict[str, Callable[[io.BytesIO], Any]] = {
+_READERS: dict[str, Callable[[io.BytesIO], object]] = {
     "pandas_dataframe_value": _pandas_frame,
     "polars_dataframe_value": _polars_frame,
     "pandas_series_value": _pandas_series,
