@@ -137,6 +137,7 @@ def _check_keys(
 ) -> None:
     known = {field.name: field.default is MISSING for field in fields(kind) if field.name not in filled_in}
     for key in value:
+        # A misspelt key would silently leave the rule at its default.
         if key not in known:
             cure = f"{nearest(key, [*known])}; or leave it out"
             raise UserError(f"{file} must have known keys only", value=f"{table}{key}", cure=cure)

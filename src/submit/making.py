@@ -202,6 +202,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     )
     runs, golds = [], {problem.id: problem.gold for problem in problems}
     questions = len(how.ids(problems))
+    # The commit run has no private set, so there is nothing to run twice.
     count = 1 if settings.commit else settings.runs or build.config.competition.runs
     for number in range(count):
         folder = settings.run / f"rehearsal-{number + 1}"
@@ -217,6 +218,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
             break
     packages = image.packages if image else ()
     report = write_report(build, runs, problems, how, image=packages, folder=settings.run)
+    # A commit run answers placeholders: its score foretells nothing.
     if not settings.commit:
         Ledger(settings.run).append(
             "rehearsal",

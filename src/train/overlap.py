@@ -41,6 +41,7 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
     suites = [load_suite(name, mirror=settings.mirror) for name in settings.suite]
     index = SuiteIndex([problem for suite in suites for problem in suite.problems])
     with progress("overlap") as shown:
+        # Rows stream through the index: a file may be larger than memory, the pairs are few.
         rows = shown.track(read_statements(settings.file), total=None)
         pairs = list(index.pairs(rows))
     for pair in pairs[:_SHOWN]:
@@ -50,6 +51,7 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
     if settings.out:
         lines = (json.dumps(pair.to_json(), ensure_ascii=False) + "\n" for pair in pairs)
         write_atomically(settings.out, "".join(lines))
+    # Kinds that do not occur are counted too, so that every line of JSON has the same keys.
     kinds = Counter(pair.kind for pair in pairs)
     counts: dict[str, object] = {
         "pairs": len(pairs),

@@ -87,6 +87,7 @@ def _split_pattern(file: Json) -> str | None:
         and (parts[0]["behavior"], parts[0]["invert"]) == ("Isolated", False)
         and not any(token[key] for token in file["added_tokens"] for key in ("lstrip", "rstrip", "single_word"))
     )
+    # The format also allows a fixed string in place of an expression, which tiktoken has no use for.
     return parts[0]["pattern"].get("Regex") if plain else None
 
 

@@ -42,6 +42,7 @@ def find_drop_reason(traced: TracedProblem, filters: Filters) -> str:
         return reason
     if not trace.text.strip():
         return "empty"
+    # Marks of the chat format are tokens of their own: learnt, they would end a turn in the middle.
     if has_marks(trace.text):
         return "marks"
     if (holds_output if filters.tool_output == "drop" else holds_foreign_output)(trace.text):

@@ -133,6 +133,7 @@ class Sample:
         names = [item.name for item in fields(cls)]
         if missing := [name for name in names if name not in row and name not in _OPTIONAL]:
             raise UserError(f"{where}: a sample needs {', '.join(missing)}", value=sorted(row), cure=CURE)
+        # A field of a later version may change what the sample means: it is refused, not skipped.
         if unknown := sorted(set(row) - set(names)):
             raise UserError(f"{where}: a sample has only the fields {', '.join(names)}", value=unknown, cure=CURE)
         for name, value in row.items():

@@ -63,6 +63,7 @@ def solve(
     deadline = None if timeout_s is None else started + timeout_s
     samples = {sample.index: sample for sample in recorded}
     missing = [index for index in range(policy.n) if index not in samples]
+    # A run that was killed may have drawn enough already: the rule is asked before anything more is drawn.
     ended: Ended = "rule" if _is_settled(samples.values(), policy) else "all"
     if missing and ended == "all":
         seeds = {index: policy.sample_seed(problem_id=problem.id, index=index) for index in missing}
@@ -79,6 +80,7 @@ def solve(
         ended = "time"
     votes = policy.count_votes(samples.values())
     selection = None
+    # A single class of answers leaves nothing to choose between.
     if policy.select and len(votes) > 1:
         selection = select(
             problem, votes, [*samples.values()], sampler=sampler, clock=clock, policy=policy, deadline=deadline

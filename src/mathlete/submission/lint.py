@@ -94,6 +94,7 @@ def _switches(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
 
 
 def _sources(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
+    # Kaggle's client does not tell of an invalid model source: the notebook is saved without its model.
     shapes: tuple[tuple[str, Callable[[list[str]], bool], str], ...] = (
         ("dataset_sources", lambda parts: len(parts) in (2, 3), "owner/slug"),
         ("kernel_sources", lambda parts: len(parts) == 2, "owner/slug"),
@@ -111,6 +112,7 @@ def _sources(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
         for source in metadata[key]:
             if not good(str(source).split("/")) or not all(str(source).split("/")):
                 yield _refuse_key(key, source, f"be {form}", "write it so; the rerun mounts exactly what stands here")
+    # Without the competition's data and the weights the notebook has nothing to serve.
     for key in ("competition_sources", "model_sources"):
         if not metadata[key]:
             yield _refuse_key(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")

@@ -265,6 +265,7 @@ class Plan:
             flags += "--tune.checkpointing offload "
             plan = plan.with_tune(checkpointing="offload")
             yield flags.strip(), plan
+        # Shorter rows are the last resort: they drop traces. Steps of 256 tokens, as a person would try them.
         for longest in range(plan.longest // 256 * 256, 255, -256):
             pack = None if plan.tune.pack is None else longest
             shorter = replace(plan.with_tune(pack=pack), longest=longest)

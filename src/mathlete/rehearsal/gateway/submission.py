@@ -102,6 +102,7 @@ def _write_09(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
         if not joined.name:
             return _NO_TARGET_09
         joined = joined.to_frame()
+    # The real gateway trusts no id that comes back: it writes those that it sent, in the order it sent them.
     table = pl.concat(ids)
     order = [*table.columns, *(name for name in joined.columns if name not in table.columns)]
     if isinstance(joined, pd.DataFrame):

@@ -110,6 +110,7 @@ def serialize(data: object) -> Message:
         return Payload(**{field: {"payloads": [serialize(item) for item in data]}})
     if isinstance(data, dict):
         return _serialize_dict(data)
+    # The slow imports of pandas and polars come last: most answers are plain values.
     if isinstance(data, np.ndarray):
         return Payload(numpy_array_value=_saved(data))
     if isinstance(data, io.BytesIO):

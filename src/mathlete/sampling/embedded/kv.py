@@ -208,6 +208,7 @@ class RowKV(_Cache):
             sources = [row for row in alive if row >= len(alive)]
             if len(alive) < before:
                 segment.keep(sources, targets, len(alive))
+            # The caller's own lists are in the old order; it needs the old index of each row to follow.
             moved = dict(zip(targets, sources, strict=True))
             order += [first + moved.get(row, row) for row in range(len(alive))]
             first += before
