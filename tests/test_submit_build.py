@@ -109,7 +109,7 @@ def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any]
     value = {**json.loads((tmp_path / KERNEL_FILE).read_text()), **change}
     kept = {key: part for key, part in value.items() if part is not None}
     (tmp_path / KERNEL_FILE).write_text(json.dumps(kept))
-    problems = lint_kernel(tmp_path)
+    problems = [*lint_kernel(tmp_path)]
     assert any(says in problem.rule for problem in problems), problems
     assert all(problem.cure for problem in problems)
 

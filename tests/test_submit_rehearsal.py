@@ -198,11 +198,13 @@ def test_aimo_1_gives_the_next_question_only_after_an_answer(
     (tmp_path / "test.csv").write_text("id,problem\n000123,a\n424e18,b\n")
     environment = Environment(tmp_path / "test.csv", folder=tmp_path)
     questions = environment.iter_test()
-    test, submission = next(questions)
+    first = next(questions)
     assert next(questions) is None
     assert "You must call `predict()`" in capsys.readouterr().out
-    environment.predict(submission.assign(answer=7))
-    test, submission = next(questions)
-    environment.predict(submission.assign(answer=9))
+    assert first is not None
+    environment.predict(first[1].assign(answer=7))
+    second = next(questions)
+    assert second is not None
+    environment.predict(second[1].assign(answer=9))
     assert sorted(answers_in(tmp_path / "submission.parquet")) == ["000123", "424e18"]
-    assert str(test.iloc[0]["id"]) in ("000123", "424e18")
+    assert str(second[0].iloc[0]["id"]) in ("000123", "424e18")

@@ -1,6 +1,7 @@
 """`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -178,18 +179,13 @@ class RehearseSettings:
 def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     """Rehearses the build; raises UserError where it must not be pushed."""
     out = console(json=settings.json)
-    if settings.fault == "list":
-        return list_faults(lambda text: out.print(text, markup=False))
+    suite = settings.problems or data_folder() / "pocket" / "pocket_val.jsonl"
     if settings.fault is not None:
-        return run_faults(
-            settings.fault,
-            build_folder=settings.run,
-            problems=settings.problems or _suite(),
-            layout=settings.layout,
-            say=lambda text: out.print(text, markup=False),
-        )
-    build = load_build(settings.run)
-    problems = choose_canaries(read_problems(settings.problems or _suite()), count=settings.questions)
+        say = partial(out.print, markup=False)
+        if settings.fault == "list":
+            return list_faults(say)
+        return run_faults(settings.fault, folder=settings.run, problems=suite, layout=settings.layout, say=say)
+    build, problems = load_build(settings.run), choose_canaries(read_problems(suite), count=settings.questions)
     with busy("the image's packages"):
         image = None if settings.image == "none" else fetch_image(Path(settings.image))
     how = RehearsalSettings(
@@ -201,19 +197,17 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         packages=image.path if image else None,
     )
     runs, golds = [], {problem.id: problem.gold for problem in problems}
-    questions = len(how.ids(problems))
     # The commit run has no private set, so there is nothing to run twice.
     count = 1 if settings.commit else settings.runs or build.config.competition.runs
-    for number in range(count):
-        folder = settings.run / f"rehearsal-{number + 1}"
-        with rehearsal_bar(f"run {number + 1}", golds=golds, total=questions) as show:
-            run = rehearse(build, problems, replace(how, seed=number), folder=folder, watch=show)
+    for number in range(1, count + 1):
+        with rehearsal_bar(f"run {number}", golds=golds, total=len(how.ids(problems))) as show:
+            folder = settings.run / f"rehearsal-{number}"
+            # Another seed is another order of the questions, as in Kaggle's two runs.
+            run = rehearse(build, problems, replace(how, seed=number - 1), folder=folder, watch=show)
         runs.append(run)
-        figures = run.figures()
-        if number == 0:
-            out.print(f"isolation: {figures.isolation}")
-        shown = ("outcome", "right", "questions", "fallbacks", "empty", "tokens_per_s", "seconds")
-        out.print(f"run {number + 1}: " + " · ".join(f"{key} {getattr(figures, key)}" for key in shown))
+        if number == 1:
+            out.print(f"isolation: {run.figures().isolation}")
+        out.print(f"run {number}: {run.figures().in_words()}")
         if run.refusal:
             break
     packages = image.packages if image else ()
@@ -251,7 +245,3 @@ def image_command(settings: ImageSettings) -> dict[str, object]:
     done = "nothing changed, skipped" if image.skipped else "filled"
     console(json=settings.json).print(f"{done}: {image.folder} · torch stays this machine's")
     return {"folder": str(image.folder), "skipped": image.skipped, "packages": image.packages}
-
-
-def _suite() -> Path:
-    return data_folder() / "pocket" / "pocket_val.jsonl"

@@ -24,9 +24,16 @@ def list_faults(say: Callable[[str], None]) -> dict[str, object]:
 
 
 def run_faults(
-    name: str, *, build_folder: Path, problems: Path, layout: Literal["old", "new"], say: Callable[[str], None]
+    name: str, *, folder: Path, problems: Path, layout: Literal["old", "new"], say: Callable[[str], None]
 ) -> dict[str, object]:
     """Run one fault or all; return how many ended valid, refused, and lost: otherwise than the matrix says.
+
+    Args:
+        name: of a fault, or "all".
+        folder: the build's.
+        problems: JSON lines of problems.
+        layout: where inputs are mounted.
+        say: prints a line.
 
     Raises:
         UserError: an unknown name, or a fault that did not strike.
@@ -34,15 +41,15 @@ def run_faults(
     if name != "all" and name not in FAULTS:
         raise UserError("--fault must be known", value=repr(name), cure=nearest(name, [*FAULTS, "list", "all"]))
     chosen = list(FAULTS.values()) if name == "all" else [FAULTS[name]]
-    build, asked = load_build(build_folder), choose_canaries(read_problems(problems), count=QUESTIONS)
+    build, asked = load_build(folder), choose_canaries(read_problems(problems), count=QUESTIONS)
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()
     with progress("faults") as bar:
         task = bar.add_task("", total=len(chosen))
         for fault in chosen:
             bar.update(task, description=fault.name)
-            folder = build_folder / "faults" / fault.name
-            result = rehearse_fault(fault, build, asked, layout=layout, folder=folder)
+            place = folder / "faults" / fault.name
+            result = rehearse_fault(fault, build, asked, layout=layout, folder=place)
             run = result.rehearsed
             if not result.struck:
                 idle.append(fault.name)
@@ -50,7 +57,7 @@ def run_faults(
                 lost.append(fault.name)
             else:
                 counts[run.outcome] += 1
-                shutil.rmtree(folder)
+                shutil.rmtree(place)
             why = run.why if result.struck else f"the fault did not strike; {run.why}"
             say(f"{fault.name:<29}{run.outcome:<9}{run.seconds:5.1f} s  {why[:120]}")
             bar.advance(task)
@@ -58,7 +65,7 @@ def run_faults(
         raise UserError(
             "a fault must strike and leave its mark, or it has tested nothing",
             value=", ".join(idle),
-            cure=f"look into {build_folder / 'faults' / idle[0]}; disk and mounts are only changed with namespaces",
+            cure=f"look into {folder / 'faults' / idle[0]}; disk and mounts are only changed with namespaces",
         )
     seconds = round(time.monotonic() - began, 1)
     return {"faults": len(chosen), **counts, "lost": len(lost), "seconds": seconds, "lost_names": lost}

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mathlete.competitions import Competition
 from mathlete.kernel.answering import Answerer, one_line
@@ -13,18 +13,21 @@ from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
 from mathlete.kernel.journal import JOURNAL
 
+if TYPE_CHECKING:
+    import polars as pl
+
 RERUN = "KAGGLE_IS_COMPETITION_RERUN"
 ENGINE_LOG = "engine.log"
 
 
-def make_predict(answerer: Answerer, rules: Competition) -> Callable[..., Any]:
+def make_predict(answerer: Answerer, rules: Competition) -> "Callable[..., pl.DataFrame]":
     """Return `predict`: a plain named function (the library refuses lambdas and methods) that returns a one-row frame.
 
     It takes whatever columns the gateway sends, each a series of one value: an unforeseen column in test.csv must not
     end the run.
     """
 
-    def predict(*columns: Any) -> Any:
+    def predict(*columns: object) -> "pl.DataFrame":
         try:
             identity, statement = columns_of(columns, names=rules.columns)
             answer = answerer.answer(problem_id=str(value_of(identity)), statement=str(value_of(statement)))
@@ -37,7 +40,7 @@ def make_predict(answerer: Answerer, rules: Competition) -> Callable[..., Any]:
     return predict
 
 
-def columns_of(columns: tuple[Any, ...], *, names: tuple[str, str]) -> tuple[Any, Any]:
+def columns_of(columns: tuple[object, ...], *, names: tuple[str, str]) -> tuple[object, object]:
     """Return the id's and the statement's column: by their names where the series carry them, else the first two."""
     named = {str(getattr(column, "name", "")): column for column in columns}
     if all(name in named for name in names):
@@ -45,13 +48,13 @@ def columns_of(columns: tuple[Any, ...], *, names: tuple[str, str]) -> tuple[Any
     return columns[0], columns[1]
 
 
-def value_of(column: Any) -> Any:
+def value_of(column: object) -> object:
     """Return the one value of a series or one-row frame, and anything else as it is."""
     item = getattr(column, "item", None)
     return item() if callable(item) else column
 
 
-def frame(identity: Any, answer: int) -> Any:
+def frame(identity: object, answer: int) -> "pl.DataFrame":
     """Return a polars frame of one row, id and answer (Int64); the id keeps the type that the gateway sent."""
     import polars as pl
 

@@ -14,16 +14,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 Isolation = Literal["namespaces", "interpreter"]
-INPUT = Path("/kaggle/input")
-EXECUTED, NOTEBOOK_LOG, GATEWAY_LOG = "executed.ipynb", "notebook.log", "gateway.log"
-PROBE_LOG = "probe.log"
+NOTEBOOK_LOG, PROBE_LOG = "notebook.log", "probe.log"
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "root", "home", "srv")
 
 
@@ -267,14 +265,29 @@ sys.addaudithook(_refuse)
 '''
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnisolatedRun:
+    """What `mathlete.rehearsal.unisolated` runs, in JSON values."""
+
+    notebook: str
+    mounts: Mapping[str, str]
+    """{path below /kaggle/input: folder here}."""
+    probe: str
+    """Python to run before the notebook, or empty."""
+    gateway: Sequence[str]
+    """The gateway's command, or empty."""
+    gateway_mounts: Mapping[str, str]
+    folder: str
+
+
 def _blocked_command(stage: Stage, folder: Path) -> list[str]:
     """Return the command that runs both as plain processes, /kaggle/input being a folder of links."""
-    plan = {
-        "notebook": str(stage.notebook.resolve()),
-        "mounts": {name: str(path.resolve()) for name, path in stage.mounts.items()},
-        "probe": stage.probe,
-        "gateway": list(stage.gateway),
-        "gateway_mounts": {name: str(path.resolve()) for name, path in stage.gateway_mounts.items()},
-        "folder": str(folder.resolve()),
-    }
-    return [sys.executable, "-m", "mathlete.rehearsal.unisolated", json.dumps(plan)]
+    run = UnisolatedRun(
+        notebook=str(stage.notebook.resolve()),
+        mounts={name: str(path.resolve()) for name, path in stage.mounts.items()},
+        probe=stage.probe,
+        gateway=list(stage.gateway),
+        gateway_mounts={name: str(path.resolve()) for name, path in stage.gateway_mounts.items()},
+        folder=str(folder.resolve()),
+    )
+    return [sys.executable, "-m", "mathlete.rehearsal.unisolated", json.dumps(asdict(run))]

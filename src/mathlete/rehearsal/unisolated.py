@@ -1,4 +1,4 @@
-"""Notebook and gateway without namespaces: `python -m mathlete.rehearsal.unisolated PLAN`, PLAN being JSON.
+"""Notebook and gateway without namespaces: `python -m mathlete.rehearsal.unisolated RUN`, an `UnisolatedRun` in JSON.
 
 /kaggle/input is a folder of links, whose path is put into the notebook's text. The network is blocked by the
 interpreter only; disk and inputs are not protected. The report says so: its `isolation` is `interpreter`.
@@ -11,24 +11,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+
+from mathlete.rehearsal.containers import UnisolatedRun
 
 _GRACE_S = 5.0
 """Seconds in which the gateway may notice by itself that the notebook ended."""
 
 
-def main(plan: dict[str, Any]) -> None:
+def main(run: UnisolatedRun) -> None:
     """Run notebook and gateway to their end; write their exit codes."""
-    folder = Path(plan["folder"])
+    folder = Path(run.folder)
     inputs, working = folder / "input", folder / "notebook"
-    for name, target in plan["mounts"].items():
+    for name, target in run.mounts.items():
         link = inputs / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-    text = Path(plan["notebook"]).read_text(encoding="utf-8").replace("/kaggle/input", str(inputs))
+    text = Path(run.notebook).read_text(encoding="utf-8").replace("/kaggle/input", str(inputs))
     (working / "__notebook__.ipynb").write_text(text, encoding="utf-8")
-    if plan["probe"]:
-        probe = plan["probe"].replace("/kaggle/input", str(inputs))
+    if run.probe:
+        probe = run.probe.replace("/kaggle/input", str(inputs))
         with (folder / "probe.log").open("wb") as log:
             subprocess.run(
                 [sys.executable, "-c", probe], cwd=working, stdout=log, stderr=subprocess.STDOUT, check=False
@@ -38,16 +39,16 @@ def main(plan: dict[str, Any]) -> None:
         notebook = subprocess.Popen(
             [*papermill, "__notebook__.ipynb", "executed.ipynb"], cwd=working, stdout=log, stderr=subprocess.STDOUT
         )
-        if plan["gateway"]:
-            _run_gateway(plan, folder, notebook)
+        if run.gateway:
+            _run_gateway(run, folder, notebook)
             notebook.kill()
         code = notebook.wait()
     (folder / "notebook.code").write_text(str(code))
 
 
-def _run_gateway(plan: dict[str, Any], folder: Path, notebook: subprocess.Popen[bytes]) -> None:
-    local = ["localhost" if word == "inference_server" else word for word in plan["gateway"]]
-    for name, target in plan["gateway_mounts"].items():
+def _run_gateway(run: UnisolatedRun, folder: Path, notebook: subprocess.Popen[bytes]) -> None:
+    local = ["localhost" if word == "inference_server" else word for word in run.gateway]
+    for name, target in run.gateway_mounts.items():
         local = [word.replace(f"/kaggle/input/{name}", target) for word in local]
     # PYTHONPATH holds what blocks the network, for the notebook only.
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -64,4 +65,4 @@ def _run_gateway(plan: dict[str, Any], folder: Path, notebook: subprocess.Popen[
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(UnisolatedRun(**json.loads(sys.argv[1])))

@@ -39,6 +39,11 @@ class RunFigures:
     """Real seconds of the whole run."""
     isolation: Isolation = "namespaces"
 
+    def in_words(self) -> str:
+        """Return the figures on one line."""
+        shown = ("outcome", "right", "questions", "fallbacks", "empty", "tokens_per_s", "seconds")
+        return " · ".join(f"{name} {getattr(self, name)}" for name in shown)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsed:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device
@@ -42,9 +41,9 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
 def _names(build: Build) -> Iterator[Refusal]:
     kernel = read_json(build.kaggle / KERNEL_FILE)
     text = (build.kaggle / str(kernel["code_file"])).read_text(encoding="utf-8")
-    sources: list[Any] = [kernel["dataset_sources"], kernel["model_sources"], kernel["competition_sources"]]
-    for source in (name for names in sources for name in names):
-        if str(source) not in text:
+    mounted = [kernel[f"{kind}_sources"] for kind in ("dataset", "model", "competition")]
+    for source in (str(name) for names in mounted if isinstance(names, list) for name in names):
+        if source not in text:
             rule = f"the notebook must look for what {KERNEL_FILE} mounts: the rerun mounts exactly that"
             yield Refusal(rule=rule, value=f"it never names {source}", cure="run `submit build` again")
 

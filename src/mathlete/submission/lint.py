@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ MODEL_KEYS = ("ownerSlug", "slug", "title", "isPrivate", "description")
 INSTANCE_KEYS = ("ownerSlug", "modelSlug", "instanceSlug", "framework", "licenseName")
 NOTEBOOK_BYTES = 1_000_000
 _LICENCES = frozenset(("Apache 2.0", "MIT", "CC BY 4.0", "CC0 1.0", "Llama 3 Community License", "Gemma", "Other"))
+_SOURCES = {
+    "dataset_sources": (re.compile(r"[^/]+/[^/]+(/[^/]+)?"), "owner/slug"),
+    "kernel_sources": (re.compile(r"[^/]+/[^/]+"), "owner/slug"),
+    "competition_sources": (re.compile(r"[^/]+"), "a slug"),
+    "model_sources": (re.compile(r"([^/]+/){4}[0-9]+"), "owner/model/framework/variation/version"),
+}
+"""{key: (form of one source, what a message calls it)}."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -37,27 +44,32 @@ def slug_of(title: str) -> str:
     return str(slugify(title))
 
 
-def lint_kernel(folder: Path) -> list[Refusal]:
-    """Return what is wrong with kernel-metadata.json and its notebook."""
+def lint_kernel(folder: Path) -> Iterator[Refusal]:
+    """Yield what is wrong with kernel-metadata.json and its notebook."""
     file = folder / KERNEL_FILE
     if not file.is_file():
-        return [Refusal(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")]
+        yield Refusal(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")
+        return
     try:
         metadata = read_json(file)
     except UserError as error:
-        return [refusal_of(error)]
-    missing = [key for key in KERNEL_KEYS if key not in metadata]
-    if missing:
+        yield refusal_of(error)
+        return
+    if missing := [key for key in KERNEL_KEYS if key not in metadata]:
         rule = f"{KERNEL_FILE} must write every key: Kaggle's defaults are not its documented ones"
-        return [Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="run `submit build` again")]
-    return [*_identity(metadata), *_switches(metadata), *_sources(metadata), *_notebook(folder, metadata)]
+        yield Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="run `submit build` again")
+        return
+    yield from _identity(metadata)
+    yield from _switches(metadata)
+    yield from _sources(metadata)
+    yield from _notebook(folder, metadata)
 
 
 def _refuse_key(key: str, value: object, rule: str, cure: str) -> Refusal:
     return Refusal(rule=f"{KERNEL_FILE}: {key} must {rule}", value=repr(value), cure=cure)
 
 
-def _identity(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
+def _identity(metadata: Mapping[str, object]) -> Iterator[Refusal]:
     name, title = str(metadata["id"]), str(metadata["title"])
     owner, _, slug = name.partition("/")
     if name.count("/") != 1 or not _SLUG.fullmatch(slug):
@@ -72,7 +84,7 @@ def _identity(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
         yield _refuse_key("title", title, f"make the slug {slug}, it makes {slug_of(title)}", "change one of the two")
 
 
-def _switches(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
+def _switches(metadata: Mapping[str, object]) -> Iterator[Refusal]:
     for key, wanted in (("enable_internet", False), ("is_private", True), ("enable_gpu", True)):
         if metadata[key] is not wanted and str(metadata[key]).lower() != str(wanted).lower():
             yield _refuse_key(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
@@ -93,32 +105,23 @@ def _switches(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
         yield _refuse_key("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
 
 
-def _sources(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
-    # Kaggle's client does not tell of an invalid model source: the notebook is saved without its model.
-    shapes: tuple[tuple[str, Callable[[list[str]], bool], str], ...] = (
-        ("dataset_sources", lambda parts: len(parts) in (2, 3), "owner/slug"),
-        ("kernel_sources", lambda parts: len(parts) == 2, "owner/slug"),
-        ("competition_sources", lambda parts: len(parts) == 1, "a slug"),
-        (
-            "model_sources",
-            lambda parts: len(parts) == 5 and parts[4].isdigit(),
-            "owner/model/framework/variation/version",
-        ),
-    )
-    for key, good, form in shapes:
-        if not isinstance(metadata[key], list):
-            yield _refuse_key(key, metadata[key], "be a list", "run `submit build` again")
+def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
+    for key, (form, shown) in _SOURCES.items():
+        sources = metadata[key]
+        if not isinstance(sources, list):
+            yield _refuse_key(key, sources, "be a list", "run `submit build` again")
             continue
-        for source in metadata[key]:
-            if not good(str(source).split("/")) or not all(str(source).split("/")):
-                yield _refuse_key(key, source, f"be {form}", "write it so; the rerun mounts exactly what stands here")
+        # Kaggle's client does not report an invalid model source: the notebook is saved without its model.
+        for source in sources:
+            if not form.fullmatch(str(source)):
+                yield _refuse_key(key, source, f"be {shown}", "write it so; the rerun mounts exactly what stands here")
     # Without the competition's data and the weights the notebook has nothing to serve.
     for key in ("competition_sources", "model_sources"):
         if not metadata[key]:
             yield _refuse_key(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
 
 
-def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Refusal]:
+def _notebook(folder: Path, metadata: Mapping[str, object]) -> Iterator[Refusal]:
     nbformat: Any = importlib.import_module("nbformat")
     file = folder / str(metadata["code_file"])
     if folder.resolve() not in file.resolve().parents or not file.is_file():
@@ -134,53 +137,39 @@ def _notebook(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Refusal]:
         yield Refusal(rule=f"{file} must be a notebook ({reason})", value="something else", cure="build it again")
 
 
-def lint_model(folder: Path) -> list[Refusal]:
-    """Return what is wrong with the model's two metadata files."""
-    refusals: list[Refusal] = []
+def lint_model(folder: Path) -> Iterator[Refusal]:
+    """Yield what is wrong with the model's two metadata files."""
     for name, keys in ((MODEL_FILE, MODEL_KEYS), (INSTANCE_FILE, INSTANCE_KEYS)):
         file = folder / name
         if not file.is_file():
-            refusals.append(
-                Refusal(rule="the model's folder needs its metadata", value=f"no {name}", cure="build again")
-            )
+            yield Refusal(rule="the model's folder needs its metadata", value=f"no {name}", cure="build again")
             continue
         value = read_json(file)
         if missing := [key for key in keys if value.get(key) in (None, "")]:
             rule = f"{name} must fill {', '.join(keys)}"
-            refusals.append(Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="build again"))
+            yield Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="build again")
         licence = value.get("licenseName")
         if name == INSTANCE_FILE and licence not in _LICENCES:
             cure = f"build with --kaggle.licence one of {', '.join(sorted(_LICENCES))}"
-            refusals.append(
-                Refusal(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure)
-            )
-    return refusals
+            yield Refusal(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure)
 
 
-def lint_dataset(folder: Path) -> list[Refusal]:
-    """Return what is wrong with the wheels' dataset-metadata.json."""
+def lint_dataset(folder: Path) -> Iterator[Refusal]:
+    """Yield what is wrong with the wheels' dataset-metadata.json."""
     file = folder / DATASET_FILE
     if not file.is_file():
-        return [Refusal(rule="the wheels need their metadata", value=f"no {file.name}", cure="build again")]
-    value: dict[str, Any] = read_json(file)
-    refusals = []
+        yield Refusal(rule="the wheels need their metadata", value=f"no {file.name}", cure="build again")
+        return
+    value = read_json(file)
     owner, _, slug = str(value.get("id", "")).partition("/")
-    for good, rule, shown in (
-        (owner and 6 <= len(slug) <= 50, "have an id owner/slug with a slug of 6 to 50 characters", value.get("id")),
-        (6 <= len(str(value.get("title", ""))) <= 50, "have a title of 6 to 50 characters", value.get("title")),
-        (
-            20 <= len(str(value.get("subtitle", ""))) <= 80,
-            "have a subtitle of 20 to 80 characters",
-            value.get("subtitle"),
-        ),
-        (
-            isinstance(value.get("licenses"), list) and len(value["licenses"]) == 1,
-            "name one licence",
-            value.get("licenses"),
-        ),
+    title, subtitle = (len(str(value.get(key, ""))) for key in ("title", "subtitle"))
+    licences = value.get("licenses")
+    for key, good, rule in (
+        ("id", owner and 6 <= len(slug) <= 50, "have an id owner/slug with a slug of 6 to 50 characters"),
+        ("title", 6 <= title <= 50, "have a title of 6 to 50 characters"),
+        ("subtitle", 20 <= subtitle <= 80, "have a subtitle of 20 to 80 characters"),
+        ("licenses", isinstance(licences, list) and len(licences) == 1, "name one licence"),
     ):
         if not good:
-            refusals.append(
-                Refusal(rule=f"{file.name} must {rule}", value=repr(shown), cure="run `submit build` again")
-            )
-    return refusals
+            value_shown = repr(value.get(key))
+            yield Refusal(rule=f"{file.name} must {rule}", value=value_shown, cure="run `submit build` again")

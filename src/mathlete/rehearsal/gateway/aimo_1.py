@@ -7,10 +7,13 @@ CSV; a rehearsal writes parquet, so that one scorer judges all three competition
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mathlete.kernel import SUBMISSION
 from mathlete.rehearsal.gateway.gateway import read_test
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ORDER = "You must call `predict()` successfully before you can continue with `iter_test()`"
 
@@ -22,9 +25,9 @@ class Environment:
         rows = read_test(test).to_pandas()
         self._rows = rows.sample(frac=1, random_state=random.SystemRandom().getrandbits(32))
         self._folder = folder
-        self._answers: list[Any] = []
+        self._answers: list[pd.DataFrame] = []
 
-    def iter_test(self) -> Iterator[Any]:
+    def iter_test(self) -> "Iterator[tuple[pd.DataFrame, pd.DataFrame] | None]":
         """Yield (question, answer to fill in), frames of one row; None where the last one was not answered yet."""
         for number in range(len(self._rows)):
             while len(self._answers) < number:
@@ -33,7 +36,7 @@ class Environment:
             row = self._rows.iloc[[number]].reset_index(drop=True)
             yield row, row.iloc[:, :1].set_axis(["id"], axis=1).assign(answer=0)
 
-    def predict(self, submission: Any) -> None:
+    def predict(self, submission: "pd.DataFrame") -> None:
         """Take a question's answer."""
         import pandas as pd
 

@@ -14,7 +14,7 @@ import socket
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import grpc
 
@@ -22,6 +22,9 @@ from mathlete.kernel import SUBMISSION
 from mathlete.rehearsal.gateway.behaviours import RESULT, Behaviour
 from mathlete.rehearsal.gateway.relay import Client, GRPCDeadlineError, define_server
 from mathlete.rehearsal.gateway.submission import check_batch, write_submission
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Order = Literal["file", "shuffled"]
 _DETAILS = 8000
@@ -100,7 +103,7 @@ class Gateway:
         return result
 
     def _run(self) -> None:
-        version, predictions, ids = self._behaviour.version, [], []
+        version, predictions, ids = self._behaviour.version, list[object](), []
         for row in self._rows():
             # A competition names its columns; the submission's are always id and answer.
             identity = row.select(row.to_series(0).alias("id"))
@@ -114,14 +117,14 @@ class Gateway:
             kind = "GATEWAY_RAISED_EXCEPTION" if "must be set" in problem else "INVALID_SUBMISSION"
             raise GatewayRuntimeError(GatewayRuntimeErrorType[kind], problem)
 
-    def _rows(self) -> Iterator[Any]:
+    def _rows(self) -> "Iterator[pl.DataFrame]":
         table = read_test(self._test)
         if self._order == "shuffled":
             seed = random.SystemRandom().getrandbits(32) if self._seed is None else self._seed
             table = table.sample(fraction=1.0, shuffle=True, with_replacement=False, seed=seed)
         yield from table.iter_slices(n_rows=1)
 
-    def _ask(self, row: Any) -> Any:
+    def _ask(self, row: "pl.DataFrame") -> object:
         try:
             # Each column is one positional argument, a series of one value.
             return self._client.send("predict", *row)
@@ -148,7 +151,7 @@ class Gateway:
         return error
 
 
-def read_test(file: Path) -> Any:
+def read_test(file: Path) -> "pl.DataFrame":
     """Read a test.csv as a polars frame of strings.
 
     The real gateways let polars guess: where all ids look like numbers, `424e18` becomes 4.24e+20 there.
@@ -163,7 +166,7 @@ def read_test(file: Path) -> Any:
 class InferenceServer:
     """The notebook's end, with the two methods of the real one."""
 
-    def __init__(self, *listeners: Callable[..., Any], behaviour: Behaviour) -> None:
+    def __init__(self, *listeners: Callable[..., object], behaviour: Behaviour) -> None:
         self.server = define_server(*listeners, wire=behaviour.wire)
         self._behaviour = behaviour
 

@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from mathlete.rehearsal.gateway.behaviours import Wire
 from mathlete.rehearsal.gateway.wire import SERVICE, Request, Response, deserialize, serialize
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _RETRY = {
     "methodConfig": [
@@ -43,7 +46,7 @@ class GRPCDeadlineError(Exception):
     """A call took longer than the deadline. It has no text, as in the real package."""
 
 
-def define_server(*listeners: Callable[..., Any], wire: Wire) -> grpc.Server:
+def define_server(*listeners: Callable[..., object], wire: Wire) -> grpc.Server:
     """Return a server for named functions on the first free port, not yet started, with one worker thread.
 
     Raises:
@@ -70,8 +73,8 @@ def define_server(*listeners: Callable[..., Any], wire: Wire) -> grpc.Server:
     return server
 
 
-def _answer(listeners: dict[str, Callable[..., Any]]) -> Callable[[Any, Any], Any]:
-    def send(request: Any, context: Any) -> Any:
+def _answer(listeners: dict[str, Callable[..., object]]) -> "Callable[[Message, grpc.ServicerContext], Message]":
+    def send(request: "Message", context: grpc.ServicerContext) -> "Message":
         if request.name not in listeners:
             raise NotImplementedError(f"No listener for {request.name} was registered.")
         arguments = map(deserialize, request.args)
@@ -101,9 +104,9 @@ class Client:
         """Take the host; `resolve` looks it up between tries, and raises once the notebook's container is gone."""
         self._host, self._wire, self._resolve = host, wire, resolve
         self._channel: grpc.Channel | None = None
-        self._call: Callable[..., Any] | None = None
+        self._call: Callable[..., Message] | None = None
 
-    def send(self, name: str, *arguments: Any) -> Any:
+    def send(self, name: str, *arguments: object) -> object:
         """Call a listener and return its value.
 
         Raises:
@@ -121,7 +124,7 @@ class Client:
         if self._channel is not None:
             self._channel.close()
 
-    def _later(self, request: Any) -> Any:
+    def _later(self, request: "Message") -> "Message":
         assert self._call is not None
         try:
             return self._call(request, wait_for_ready=False, timeout=self._wire.deadline_s)
@@ -130,7 +133,7 @@ class Client:
                 raise GRPCDeadlineError from error
             raise
 
-    def _first(self, request: Any) -> Any:
+    def _first(self, request: "Message") -> "Message":
         began = time.monotonic()
         while time.monotonic() - began < self._wire.startup_s:
             for port in self._wire.ports:
@@ -147,10 +150,10 @@ class Client:
                 time.sleep(1 / len(self._wire.ports))
         raise RuntimeError(f"Failed to connect to server after waiting {self._wire.startup_s:g} seconds")
 
-    def _dial(self, port: int) -> Callable[..., Any]:
+    def _dial(self, port: int) -> "Callable[..., Message]":
         self.close()
         self._channel = grpc.insecure_channel(f"{self._host}:{port}", options=_OPTIONS)
-        call: Callable[..., Any] = self._channel.unary_unary(
+        call: Callable[..., Message] = self._channel.unary_unary(
             f"/{SERVICE}/Send", request_serializer=Request.SerializeToString, response_deserializer=Response.FromString
         )
         return call

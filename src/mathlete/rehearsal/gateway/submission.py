@@ -1,7 +1,11 @@
 """What the gateways accept as a prediction, and the file that they make of all: each version's rules, as measured."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 _NO_TARGET_07 = "`target_column_name` must be set in order to use scalar value predictions."
 _NO_TARGET_09 = (
@@ -11,7 +15,7 @@ _NO_TARGET_09 = (
 _COLUMN_COUNTS, _TYPES = "Inconsistent prediction column counts", "Inconsistent prediction types"
 
 
-def check_batch(prediction: Any, ids: Any, *, version: str) -> str | None:
+def check_batch(prediction: object, ids: "pl.DataFrame", *, version: str) -> str | None:
     """Return what is wrong with one row's prediction, or None.
 
     Raises:
@@ -22,7 +26,7 @@ def check_batch(prediction: Any, ids: Any, *, version: str) -> str | None:
     return _check_batch_03(prediction, ids) if version == "0.3.0" else _check_batch_07(prediction, ids)
 
 
-def _check_batch_03(prediction: Any, ids: Any) -> str | None:
+def _check_batch_03(prediction: Any, ids: "pl.DataFrame") -> str | None:
     import polars as pl
 
     if len(prediction) != len(ids):
@@ -35,7 +39,7 @@ def _check_batch_03(prediction: Any, ids: Any) -> str | None:
     return None
 
 
-def _check_batch_07(prediction: Any, ids: Any) -> str | None:
+def _check_batch_07(prediction: object, ids: "pl.DataFrame") -> str | None:
     import numpy as np
     import pandas as pd
     import polars as pl
@@ -49,16 +53,16 @@ def _check_batch_07(prediction: Any, ids: Any) -> str | None:
     return None
 
 
-def write_submission(predictions: list[Any], ids: list[Any], *, version: str, file: Path) -> str | None:
+def write_submission(predictions: list[object], ids: "list[pl.DataFrame]", *, version: str, file: Path) -> str | None:
     """Write the file; return what is wrong where nothing can be written, else None.
 
     Raises:
         Exception: the real one does not foresee it, such as pandas and polars frames mixed.
     """
-    return _write_09(predictions, ids, file) if version == "0.9.0" else _write_07(predictions, ids, file)
+    return _write_09(predictions, ids, file) if version == "0.9.0" else _write_07(predictions, file)
 
 
-def _join(frames: list[Any]) -> Any:
+def _join(frames: list[object]) -> "pd.DataFrame | pl.DataFrame | pl.Series | str":
     """Return one frame, or what is wrong as a string; a frame of the other library among them raises."""
     import pandas as pd
     import polars as pl
@@ -66,14 +70,14 @@ def _join(frames: list[Any]) -> Any:
     if isinstance(frames[0], pd.DataFrame | pd.Series):
         return pd.concat(frames, ignore_index=True)
     try:
-        return pl.concat(frames, how="vertical_relaxed")
+        return pl.concat(cast("list[pl.DataFrame]", frames), how="vertical_relaxed")
     except pl.exceptions.SchemaError:
         return _TYPES
     except pl.exceptions.ComputeError:
         return _COLUMN_COUNTS
 
 
-def _write_07(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
+def _write_07(predictions: list[object], file: Path) -> str | None:
     """Write frames as they came (0.3.0, 0.7.0); scalars need a column name, which AIMO-2's gateway never sets."""
     import pandas as pd
     import polars as pl
@@ -83,15 +87,16 @@ def _write_07(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
     joined = _join(predictions)
     if isinstance(joined, str):
         return joined
-    _write(joined, file)
+    _write(cast("pl.DataFrame", joined), file)
     return None
 
 
-def _write_09(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
+def _write_09(predictions: list[object], ids: "list[pl.DataFrame]", file: Path) -> str | None:
     """Write frames or series (0.9.0); the gateway's own ids replace the predictions' and come first."""
     import pandas as pd
     import polars as pl
 
+    # Only the first prediction is looked at, as in the real gateway; `_join` meets what the others are.
     if not isinstance(predictions[0], pd.DataFrame | pd.Series | pl.DataFrame | pl.Series):
         return _NO_TARGET_09
     joined = _join(predictions)
@@ -101,7 +106,7 @@ def _write_09(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
         # An unnamed pandas series has a name when it reaches the gateway, "0": the wire is parquet, which needs one.
         if not joined.name:
             return _NO_TARGET_09
-        joined = joined.to_frame()
+        joined = cast("pl.DataFrame", joined.to_frame())
     # The real gateway trusts no id that comes back: it writes those that it sent, in the order it sent them.
     table = pl.concat(ids)
     order = [*table.columns, *(name for name in joined.columns if name not in table.columns)]
@@ -115,7 +120,7 @@ def _write_09(predictions: list[Any], ids: list[Any], file: Path) -> str | None:
     return None
 
 
-def _write(table: Any, file: Path) -> None:
+def _write(table: "pd.DataFrame | pl.DataFrame", file: Path) -> None:
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):

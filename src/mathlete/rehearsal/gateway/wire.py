@@ -8,15 +8,15 @@ registers the same names in the default pool.
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import Message
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import polars as pl
-    from numpy import generic, ndarray
+    from google.protobuf.message import Message
 
 PACKAGE = "kaggle_evaluation_client"
 SERVICE = f"{PACKAGE}.KaggleEvaluationService"
@@ -41,7 +41,9 @@ _ONEOF: tuple[tuple[str, int, str], ...] = (
 """(field, type, message) of each kind of value that a Payload may hold, numbered from 1."""
 
 
-def _field(message: Message, name: str, number: int, kind: int, *, of: str = "", repeated: bool = False) -> Message:
+def _field(
+    message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: int, *, of: str = "", repeated: bool = False
+) -> descriptor_pb2.FieldDescriptorProto:
     label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
     field = message.field.add(name=name, number=number, type=kind, label=label)
     if of:
@@ -49,7 +51,7 @@ def _field(message: Message, name: str, number: int, kind: int, *, of: str = "",
     return field
 
 
-def _map(message: Message, name: str, number: int) -> None:
+def _map(message: descriptor_pb2.DescriptorProto, name: str, number: int) -> None:
     # On the wire a map is a repeated message of key and value (protobuf language guide, "Maps").
     entry = message.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
     entry.options.map_entry = True
@@ -79,7 +81,7 @@ _POOL = descriptor_pool.DescriptorPool()
 _POOL.Add(_described())
 
 
-def _message(name: str) -> type[Message]:
+def _message(name: str) -> "type[Message]":
     message: type[Message] = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
     return message
 
@@ -87,7 +89,7 @@ def _message(name: str) -> type[Message]:
 Request, Response, Payload = map(_message, ("KaggleEvaluationRequest", "KaggleEvaluationResponse", "Payload"))
 
 
-def serialize(data: object) -> Message:
+def serialize(data: object) -> "Message":
     """Return the Payload of a Python value.
 
     Raises:
@@ -99,7 +101,7 @@ def serialize(data: object) -> Message:
     # numpy scalars first, since np.float64 is a float too; bool before int, since it is one.
     if isinstance(data, np.generic):
         assert isinstance(data, np.number | np.bool_)
-        return Payload(numpy_scalar_value=_saved(data))
+        return Payload(numpy_scalar_value=_save_array(data))
     for kind, field in ((str, "str_value"), (bool, "bool_value"), (int, "int_value"), (float, "float_value")):
         if isinstance(data, kind):
             return Payload(**{field: data})
@@ -112,13 +114,13 @@ def serialize(data: object) -> Message:
         return _serialize_dict(data)
     # The slow imports of pandas and polars come last: most answers are plain values.
     if isinstance(data, np.ndarray):
-        return Payload(numpy_array_value=_saved(data))
+        return Payload(numpy_array_value=_save_array(data))
     if isinstance(data, io.BytesIO):
         return Payload(bytes_io_value=data.getvalue())
     return _serialize_table(data)
 
 
-def _serialize_dict(data: dict[object, object]) -> Message:
+def _serialize_dict(data: dict[object, object]) -> "Message":
     if wrong := [key for key in data if not isinstance(key, str)]:
         raise TypeError(f"KaggleEvaluation only supports dicts with keys of type str, found {type(wrong[0])}.")
     payload = Payload()
@@ -128,7 +130,7 @@ def _serialize_dict(data: dict[object, object]) -> Message:
     return payload
 
 
-def _serialize_table(data: object) -> Message:
+def _serialize_table(data: object) -> "Message":
     import pandas as pd
     import polars as pl
 
@@ -159,7 +161,7 @@ def _write_stream(data: "pl.DataFrame", buffer: io.BytesIO) -> None:
         writer.write_table(table)
 
 
-def _saved(data: "generic | ndarray[Any, Any]") -> bytes:
+def _save_array(data: "np.ndarray | np.generic") -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
@@ -167,7 +169,7 @@ def _saved(data: "generic | ndarray[Any, Any]") -> bytes:
     return buffer.getvalue()
 
 
-def deserialize(payload: Message) -> Any:
+def deserialize(payload: "Message") -> object:
     """Return the Python value in a Payload.
 
     Raises:
@@ -214,17 +216,17 @@ def _polars_series(buffer: io.BytesIO) -> "pl.Series":
     return pl.read_parquet(buffer).to_series()
 
 
-def _array(buffer: io.BytesIO) -> "ndarray[Any, Any]":
+def _array(buffer: io.BytesIO) -> "np.ndarray":
     import numpy as np
 
-    array: ndarray[Any, Any] = np.load(buffer, allow_pickle=False)
-    return array
+    data: np.ndarray = np.load(buffer, allow_pickle=False)
+    return data
 
 
-def _scalar(buffer: io.BytesIO) -> "generic":
+def _scalar(buffer: io.BytesIO) -> "np.generic":
     data = _array(buffer)
     # numpy loads a saved scalar as an array without dimensions.
-    scalar: generic = data.dtype.type(data)
+    scalar: np.generic = data.dtype.type(data)
     return scalar
 
 
