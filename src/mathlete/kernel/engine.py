@@ -13,14 +13,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.tir import ToolSettings
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
+Reply = dict[str, object]
+"""A line of the process: {"ready"}, {"request", "sample"}, {"request", "done"} or {"request", "error"}."""
 _LOG_TAIL = 300
+"""Bytes of the log in which the last line is looked for."""
 _READY = 0
 _DYING_S = 1.0
 """Seconds from the end of a process's pipe to its own end."""
@@ -95,7 +97,7 @@ class EngineProcess:
                 if reply is None:
                     raise EngineError(self._cause_of_death())
                 if "error" in reply:
-                    raise EngineError(reply["error"])
+                    raise EngineError(str(reply["error"]))
                 if not (finished := "done" in reply):
                     yield Sample.from_json(reply["sample"], where="the engine's reply")
         finally:
@@ -154,11 +156,11 @@ class _Inbox:
     """Replies, sorted by the request they answer: what comes late for an abandoned stream reaches no other one."""
 
     def __init__(self) -> None:
-        self._queues: dict[int, SimpleQueue[dict[str, Any] | None]] = {_READY: SimpleQueue()}
+        self._queues: dict[int, SimpleQueue[Reply | None]] = {_READY: SimpleQueue()}
         self._ended = False
         self._lock = threading.Lock()
 
-    def replies(self, number: int) -> "SimpleQueue[dict[str, Any] | None]":
+    def replies(self, number: int) -> "SimpleQueue[Reply | None]":
         """Return the queue of a request's replies; None in it means that the process ended."""
         with self._lock:
             queue = self._queues.setdefault(number, SimpleQueue())
@@ -171,10 +173,11 @@ class _Inbox:
         with self._lock:
             self._queues.pop(number, None)
 
-    def put(self, reply: dict[str, Any]) -> None:
+    def put(self, reply: Reply) -> None:
         """Put a reply into its request's queue."""
         with self._lock:
-            queue = self._queues.get(_READY if reply.get("ready") else reply.get("request", _READY))
+            number = reply.get("request")
+            queue = self._queues.get(number if isinstance(number, int) else _READY)
             if queue is not None:
                 queue.put(reply)
 

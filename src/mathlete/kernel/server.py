@@ -3,9 +3,9 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from mathlete.competitions import Competition
 from mathlete.kernel.answering import Answerer, one_line
@@ -14,10 +14,23 @@ from mathlete.kernel.engine import EngineProcess
 from mathlete.kernel.journal import JOURNAL
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
 
 RERUN = "KAGGLE_IS_COMPETITION_RERUN"
 ENGINE_LOG = "engine.log"
+
+
+class Iteration(Protocol):
+    """What an iterator competition's `make_env` returns."""
+
+    def iter_test(self) -> "Iterator[tuple[pd.DataFrame, pd.DataFrame]]":
+        """Yield (question, submission to fill in), frames of one row."""
+        ...
+
+    def predict(self, submission: "pd.DataFrame") -> None:
+        """Take a filled-in submission; the next question comes only then."""
+        ...
 
 
 def make_predict(answerer: Answerer, rules: Competition) -> "Callable[..., pl.DataFrame]":
@@ -94,7 +107,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         server.run_local_gateway((str(competition_folder / "test.csv"),))
 
 
-def answer_in_turn(environment: Any, answerer: Answerer, *, columns: tuple[str, str]) -> None:
+def answer_in_turn(environment: Iteration, answerer: Answerer, *, columns: tuple[str, str]) -> None:
     """Answer an iterator's questions: a pandas frame of one row each, given back with its answer before the next."""
     for test, submission in environment.iter_test():
         row = test.iloc[0]
