@@ -10,7 +10,7 @@ import pytest
 
 from mathlete.kernel import KernelConfig
 from mathlete.problems import Problem
-from mathlete.rehearsal import FAULTS, rehearse_fault, runner
+from mathlete.rehearsal import FAULTS, rehearse_fault, runner, unisolated
 from mathlete.rehearsal.containers import Ended, Stage
 from mathlete.rehearsal.draft import Draft
 from mathlete.rehearsal.faults import Fault
@@ -106,6 +106,10 @@ def test_the_command_fails_where_a_fault_did_not_strike(
 def text() -> str:
     """A notebook."""
     return notebook_text(KernelConfig(), NAMES)
+
+
+def test_a_run_without_namespaces_puts_its_own_folders_into_the_notebook(text: str) -> None:
+    assert text.count(f'\\"{unisolated._INPUT}\\"') == text.count(f'\\"{unisolated._PACKAGES}\\"') == 1
 
 
 def draft_of(text: str, folder: Path) -> Draft:

@@ -1,7 +1,8 @@
 """Notebook and gateway without namespaces: `python -m mathlete.rehearsal.unisolated RUN`, an `UnisolatedRun` in JSON.
 
-/kaggle/input is a folder of links, whose path is put into the notebook's text. The network is blocked by the
-interpreter only; disk and inputs are not protected. The report says so: its `isolation` is `interpreter`.
+/kaggle/input is a folder of links and the notebook's packages have a fresh one; both paths are put into its text. The
+network is blocked by the interpreter only; disk and inputs are not protected. The report says so: its `isolation` is
+`interpreter`.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from mathlete.rehearsal.containers import UnisolatedRun
 
+_INPUT, _PACKAGES = "/kaggle/input", "/tmp/mathlete-packages"
+"""Paths in the notebook's text."""
 _GRACE_S = 5.0
 """Seconds in which the gateway may notice by itself that the notebook ended."""
 
@@ -26,10 +29,12 @@ def main(run: UnisolatedRun) -> None:
         link = inputs / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-    text = Path(run.notebook).read_text(encoding="utf-8").replace("/kaggle/input", str(inputs))
+    text = Path(run.notebook).read_text(encoding="utf-8").replace(_INPUT, str(inputs))
+    # pip keeps what is in a target folder already: in this machine's /tmp the notebook would run an earlier build.
+    text = text.replace(_PACKAGES, str(folder / "packages"))
     (working / "__notebook__.ipynb").write_text(text, encoding="utf-8")
     if run.probe:
-        probe = run.probe.replace("/kaggle/input", str(inputs))
+        probe = run.probe.replace(_INPUT, str(inputs))
         with (folder / "probe.log").open("wb") as log:
             subprocess.run(
                 [sys.executable, "-c", probe], cwd=working, stdout=log, stderr=subprocess.STDOUT, check=False
