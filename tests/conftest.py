@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -20,9 +20,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A busy machine is no failure.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# A busy machine is no failure: no deadlines. `make slow-laws` tries laws on more examples.
+settings.register_profile("quick", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=500)
+settings.load_profile("quick")
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -125,7 +126,7 @@ class CommandLine:
 
 
 class Extras:
-    """What a run does for people beside its work, which is most of what a small run costs."""
+    """What a run does for people beside its work, which is half of what a small one costs: pictures, trackio."""
 
     def __init__(self) -> None:
         from matplotlib.figure import Figure
@@ -135,15 +136,24 @@ class Extras:
         self._owners: tuple[tuple[Any, str], ...] = ((Figure, "savefig"), (tracking, "find_spec"))
         self._real = [getattr(owner, name) for owner, name in self._owners]
 
-    def leave_out(self, patch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
         """Save figures without drawing them; take trackio for not installed."""
-        for (owner, name), value in zip(self._owners, (_save_undrawn, lambda _: None), strict=True):
-            patch.setattr(owner, name, value)
+        with self._patched([_save_undrawn, lambda _: None]):
+            yield
 
-    def put_back(self, patch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
         """Have all done as for a user."""
-        for (owner, name), value in zip(self._owners, self._real, strict=True):
-            patch.setattr(owner, name, value)
+        with self._patched(self._real):
+            yield
+
+    @contextmanager
+    def _patched(self, values: Sequence[object]) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for (owner, name), value in zip(self._owners, values, strict=True):
+                patch.setattr(owner, name, value)
+            yield
 
 
 def _save_undrawn(figure: object, file: Path, **how: object) -> None:
@@ -154,16 +164,14 @@ def _save_undrawn(figure: object, file: Path, **how: object) -> None:
 def lean() -> Iterator[Extras]:
     """Runs in this process leave out their extras."""
     extras = Extras()
-    with pytest.MonkeyPatch.context() as patch:
-        extras.leave_out(patch)
+    with extras.left_out():
         yield extras
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def in_full(lean: Extras) -> Iterator[None]:
-    """Runs in this process do all, for tests that look at their extras."""
-    with pytest.MonkeyPatch.context() as patch:
-        lean.put_back(patch)
+    """Runs in this process do all, for a test that looks at their extras."""
+    with lean.put_back():
         yield
 
 

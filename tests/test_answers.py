@@ -128,7 +128,7 @@ def spellings(value: Fraction) -> list[str]:
 rationals = st.fractions(min_value=-(10**6), max_value=10**6, max_denominator=1000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rationals, rationals, st.data())
 def test_rationals_are_equal_however_they_are_spelt(a: Fraction, b: Fraction, data: st.DataObject) -> None:
     one, other = (data.draw(st.sampled_from(spellings(value))) for value in (a, b))
@@ -143,7 +143,7 @@ formulas = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(formulas, formulas)
 def test_formulas_obey_the_laws_of_algebra(a: str, b: str) -> None:
     assert same(f"{a}+{b}", f"{b}+{a}") == "equal"
@@ -152,7 +152,6 @@ def test_formulas_obey_the_laws_of_algebra(a: str, b: str) -> None:
     assert same(a, b) == same(b, a)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="0123456789+-*/^_=<>(){}[]|,.;:!%& $\\abcxfrtpi\n", max_size=25))
 def test_any_string_is_itself_and_breaks_nothing(string: str) -> None:
     with contextlib.suppress(Unreadable, Undefined, TooHard, TooBig):

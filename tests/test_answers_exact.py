@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.answers.exact import MAX_BITS, as_integer, exact_value, power_modulo, rational_root
@@ -108,7 +108,6 @@ cases: st.SearchStrategy[Case] = st.recursive(
 )
 
 
-@settings(max_examples=150)
 @given(cases)
 def test_arithmetic_agrees_with_pythons_fractions(case: Case) -> None:
     node, value = case

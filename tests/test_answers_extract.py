@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.answers import extract
@@ -77,14 +77,12 @@ def test_a_megabyte_of_anything_is_read_at_once(filler: str) -> None:
     extract(prose)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=200), st.integers(min_value=0, max_value=99999))
 def test_the_last_box_wins_whatever_stands_before_it(prose: str, n: int) -> None:
     assert extract(f"{prose}\n\\boxed{{{n}}}").string == str(n)
     assert extract(f"<think>{prose}</think>\\boxed{{{n}}}.").string == str(n)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="abc \\{}$()[]boxed0123.=*#\n<>/|,:", max_size=120))
 def test_nothing_is_invented(text: str) -> None:
     extracted = extract(text)

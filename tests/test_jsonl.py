@@ -22,7 +22,7 @@ def rows(log: JsonLines) -> list[object]:
 
 
 @given(records=st.lists(RECORDS, max_size=5), data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_after_a_kill_at_any_byte_whole_lines_are_read_and_appending_goes_on(
     tmp_path: Path, records: list[dict[str, object]], data: st.DataObject
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from mathlete.errors import UserError
 from mathlete.models import find_model, load_model, load_prompt_format
-from mathlete.pocket import generate_items
+from mathlete.pocket import base, generate_items
 from mathlete.pocket.base import PocketBaseConfig, build_pocket_base
 from mathlete.pocket.batches import Batches
 from mathlete.pocket.muon import Muon, orthogonalise
@@ -138,10 +138,13 @@ def test_a_rebuilt_base_has_the_same_bytes_and_loads(tmp_path: Path) -> None:
     assert model.num_parameters() == figures[0]["parameters"]
 
 
-def test_the_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+def test_the_checkpoint_of_other_settings_is_refused(
+    tmp_path: Path, prompts: PromptFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "build_tokenizer", lambda vocabulary: prompts.tokenizer)  # one costs a second
     torch.save({"config": {"steps": 1}}, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match="goes on with its own settings"):
-        build_pocket_base(tmp_path, PocketBaseConfig(steps=2, **TINY))
+        build_pocket_base(tmp_path, PocketBaseConfig(steps=2, **TINY | {"vocabulary": 576}))
 
 
 def test_the_shipped_files_are_those_of_their_hashes() -> None:

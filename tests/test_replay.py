@@ -61,7 +61,7 @@ def solved(pooled: Pool, number: int, drawn: Any, policy: Policy, clock: Virtual
     return solve(item.problem, sampler=sampler, clock=clock, policy=policy, **more)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     stop=st.sampled_from(STOPS),
     vote=st.sampled_from(["majority", "logprob", "length"]),

@@ -24,7 +24,7 @@ from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
 from tests.conftest import CommandLine
 
-pytestmark = pytest.mark.usefixtures("in_full")
+pytestmark = pytest.mark.usefixtures("lean")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
@@ -93,6 +93,7 @@ def data(page: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.usefixtures("in_full")
 def test_a_run_is_shown_whole(run_folder: Path) -> None:
     page = write_report([run_folder], out=run_folder / "report.html").read_text()
     told = data(page)
@@ -134,6 +135,7 @@ def test_a_run_that_was_killed_is_shown_as_far_as_it_came(run_folder: Path) -> N
     assert [entry["runs"][0]["n"] for entry in data(page)["problems"]] == [4, 2, 0, 0, 0, 0]
 
 
+@pytest.mark.usefixtures("in_full")
 @pytest.mark.parametrize(
     "drawn",
     [
@@ -169,6 +171,7 @@ def test_what_is_no_run_is_refused(
     assert not Path("r.html").exists()
 
 
+@pytest.mark.usefixtures("in_full")
 def test_a_training_run_shows_curve_losses_and_drops(tmp_path: Path) -> None:
     page = write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html").read_text()
     told = data(page)

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from mathlete.sampling.record import read_samples
-from tests.conftest import POCKET_VAL, CommandLine
+from tests.conftest import POCKET_VAL, CommandLine, Extras
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, evaluate: CommandLine, in_full: None) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory, evaluate: CommandLine, lean: Extras) -> Path:
     """A real run of the pocket model: four problems, four samples each, with all its pictures."""
     folder = tmp_path_factory.mktemp("exports") / "run"
     suite = folder.parent / "four.jsonl"
     lines = POCKET_VAL.read_text().splitlines(keepends=True)
     suite.write_text("".join(lines[:2] + lines[-2:]))
-    assert evaluate(suite, "--model", "pocket", "--n", 4, "--run", folder).code == 0
+    with lean.put_back():
+        assert evaluate(suite, "--model", "pocket", "--n", 4, "--run", folder).code == 0
     return folder
 
 

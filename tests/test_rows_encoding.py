@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.pocket import generate_items
@@ -48,7 +48,6 @@ def plain(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-@settings(deadline=None, max_examples=100)
 @given(text=TRICKY)
 def test_real_tokenizers_give_the_same_ids(real: Any, text: str) -> None:
     assert make_encoder(real).__name__ == "encode"

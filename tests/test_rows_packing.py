@@ -1,5 +1,6 @@
 """Packing: every row whole and once, and the same loss and gradients as rows that share nothing."""
 
+from collections.abc import Iterable
 from itertools import chain, pairwise
 from typing import Any
 
@@ -55,27 +56,40 @@ def loss_and_gradients(model: Any, batches: list[dict[str, torch.Tensor]]) -> tu
     return total, gradients.clone()
 
 
+def one_by_one(rows: Iterable[Any]) -> list[dict[str, torch.Tensor]]:
+    return [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return load_model(find_model("pocket"))
+
+
+@pytest.fixture(scope="module")
+def apart(model: Any, rows: datasets.Dataset) -> tuple[float, torch.Tensor]:
+    """Loss and gradients of the rows, each a batch of its own."""
+    return loss_and_gradients(model, one_by_one(rows))
+
+
 @pytest.mark.parametrize("batch", [1, 2])
-def test_packed_rows_have_the_loss_and_the_gradients_of_rows_apart(rows: datasets.Dataset, batch: int) -> None:
-    model = load_model(find_model("pocket"))
-    apart = [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
+def test_packed_rows_have_the_loss_and_the_gradients_of_rows_apart(
+    model: Any, rows: datasets.Dataset, apart: tuple[float, torch.Tensor], batch: int
+) -> None:
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     sequences = list(pack_rows(rows, budget=BUDGET))
     assert len(sequences) < len(rows) / 2
     together = [collate(sequences[at : at + batch]) for at in range(0, len(sequences), batch)]
-    expected, gradients = loss_and_gradients(model, apart)
+    expected, gradients = apart
     result, packed_gradients = loss_and_gradients(model, together)
     assert result == pytest.approx(expected, rel=1e-5)
     assert torch.allclose(packed_gradients, gradients, rtol=1e-3, atol=1e-4 * float(gradients.abs().max()))
 
 
-def test_without_the_borders_the_loss_would_be_another(rows: datasets.Dataset) -> None:
-    model = load_model(find_model("pocket"))
-    apart = [{name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in rows]
-    run_on = [
-        {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")} for row in pack_rows(rows, budget=BUDGET)
-    ]
-    assert loss_and_gradients(model, run_on)[0] > 1.05 * loss_and_gradients(model, apart)[0]
+def test_without_the_borders_the_loss_would_be_another(
+    model: Any, rows: datasets.Dataset, apart: tuple[float, torch.Tensor]
+) -> None:
+    run_on = one_by_one(pack_rows(rows, budget=BUDGET))
+    assert loss_and_gradients(model, run_on)[0] > 1.05 * apart[0]
 
 
 def test_a_row_longer_than_a_sequence_is_an_error(rows: datasets.Dataset) -> None:

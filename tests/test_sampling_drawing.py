@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.prompts import END_THINK
@@ -36,7 +36,6 @@ def kept_by_transformers(logits: torch.Tensor, *, temperature: float, top_p: flo
     top_p=st.sampled_from([0.1, 0.5, 0.95, 0.999]),
     vocabulary=st.sampled_from([5, 64, 300, 700]),
 )
-@settings(deadline=None)
 def test_every_token_has_its_share_of_the_unit_interval(
     seed: int, spread: float, temperature: float, top_p: float, vocabulary: int
 ) -> None:

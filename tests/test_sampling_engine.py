@@ -182,11 +182,13 @@ def test_a_program_is_run_in_the_middle_of_a_sample(prompts: PromptFormat, turns
             assert (sample.finish, sample.tokens) == ("boxed", len(outputs) + 11)
             assert sample.text.endswith(f"{PROGRAM}</think>\\boxed{{7}}")
             assert sample.logprob_mean == pytest.approx(0, abs=1e-3)
-        # Where what is said fills the context, the sample ends there.
-        small = TransformersSampler(bigram_model(prompts, script(PROGRAM)), prompts=prompts)
-        with closing(ToolSampler(small, ToolSettings(turns=9))) as full:
-            (cut,) = full.stream(problem(0), seeds={0: 5}, config=SamplingConfig(temperature=0))
-        assert cut.finish == "length"
+
+
+def test_a_sample_with_programs_ends_where_what_is_said_fills_the_context(prompts: PromptFormat) -> None:
+    small = TransformersSampler(bigram_model(prompts, script(PROGRAM)), prompts=prompts)
+    with closing(ToolSampler(small, ToolSettings(turns=9))) as full:
+        (cut,) = full.stream(problem(0), seeds={0: 5}, config=SamplingConfig(temperature=0))
+    assert cut.finish == "length"
 
 
 def test_the_notebooks_engine_runs_programs_too(prompts: PromptFormat, tmp_path: Path) -> None:

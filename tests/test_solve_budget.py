@@ -3,7 +3,7 @@ import time
 from collections.abc import Generator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
@@ -21,7 +21,6 @@ SAMPLE = Sample(problem_id="p", index=0, seed=0, text="", tokens=1, finish="stop
     above=st.floats(0, 900),
     data=st.data(),
 )
-@settings(deadline=None)
 def test_the_sum_never_exceeds_the_wall_and_no_question_is_starved(
     questions: int, floor: float, spare: float, above: float, data: st.DataObject
 ) -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
@@ -36,7 +36,6 @@ def stop(answers: list[int], rule: str, **more: Any) -> int:
 
 
 @given(answers=labels, data=st.data())
-@settings(deadline=None)
 def test_exact_stop_gives_the_answer_of_all_samples_however_votes_weigh(
     answers: list[int], data: st.DataObject
 ) -> None:
@@ -48,7 +47,6 @@ def test_exact_stop_gives_the_answer_of_all_samples_however_votes_weigh(
 
 
 @given(answers=labels, data=st.data())
-@settings(deadline=None)
 def test_the_last_standing_is_the_count_whatever_the_arrival_order(answers: list[int], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(answers))))
     weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(answers), max_size=len(answers)))
@@ -64,7 +62,6 @@ def test_the_last_standing_is_the_count_whatever_the_arrival_order(answers: list
 @given(
     answers=labels, rule=st.sampled_from(["beta95", "dirichlet95", "esc4", "votes4", "4of5", "aimo2", "hopeless4of5"])
 )
-@settings(deadline=None)
 def test_an_answerless_sample_stops_nothing(answers: list[int], rule: str) -> None:
     answered = [label for label in answers if label >= 0]
     flags = stopping_rule(rule)(course(answers))[0]
@@ -100,7 +97,6 @@ def test_rule_stops_where_it_should(rule: str, answers: list[int], end: int) -> 
 
 
 @given(answers=st.lists(st.integers(-1, 9), min_size=1, max_size=16), data=st.data())
-@settings(deadline=None)
 def test_no_rule_stops_before_its_fewest_samples(answers: list[int], data: st.DataObject) -> None:
     rule = data.draw(st.sampled_from([*RULES, "beta99", "hopeless3of4", "beta95+exact", "hopeless6of8+votes6"]))
     weights = data.draw(st.lists(st.integers(0, UNIT), min_size=len(answers), max_size=len(answers)))

@@ -31,7 +31,7 @@ def test_a_run_on_a_quantised_base_merges_into_it_and_not_into_weights_that_are_
         if file.name not in ("config.json", "model.safetensors", "generation_config.json"):
             shutil.copy(file, "base")
     words = ("--model", "base", "--source", "p.jsonl", "--tune.steps", "2", "--tune.batch", "4",
-             "--tune.accumulate", "1", "--forgetting.problems", "5", "--survival.max-tokens", "24",
+             "--tune.accumulate", "1", "--forgetting.problems", "5", "--survival.max-tokens", "8",
              "--until", "merge", "--run", "r", "--json")  # fmt: skip
     message = train("math", *words, "--merge-base", "original").refusal
     assert "--merge-base original needs the model's original weights, got base, which is q" in message

@@ -32,7 +32,7 @@ from train.settings import MathSettings
 from train.steps import recipe_settings
 
 WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "3", "--tune.batch", "8", "--tune.log-every", "1",
-         "--grpo.max-tokens", "32", "--survival.max-tokens", "24", "--survival.greedy", "0",
+         "--grpo.max-tokens", "32", "--survival.max-tokens", "8", "--survival.greedy", "0",
          "--forgetting.problems", "5", "--json")  # fmt: skip
 
 
