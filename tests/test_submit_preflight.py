@@ -12,14 +12,16 @@ import pytest
 
 from mathlete.competitions import competition
 from mathlete.delivery import Ledger
-from mathlete.delivery.ledger import predicted_interval
+from mathlete.delivery.ledger import Event, predicted_interval
+from mathlete.delivery.uploads import Upload
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS
 from mathlete.export.model_card import write_card
-from mathlete.kernel.config import KernelConfig
+from mathlete.kernel import JournalLine, KernelConfig
 from mathlete.models import ModelSource, find_model
 from mathlete.rehearsal.evidence import Thresholds, check_rehearsal
-from mathlete.rehearsal.report import RehearsalReport
+from mathlete.rehearsal.report import Conditions, RehearsalReport
+from mathlete.rehearsal.verdict import RunFigures
 from mathlete.submission import checks
 from mathlete.submission.build import Build
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
@@ -28,7 +30,8 @@ from mathlete.submission.refusal import Refusal
 from tests.conftest import CommandLine
 
 NAMES = Names(owner="alice", model_version=1)
-RUN = {
+Json = dict[str, Any]
+RUN: Json = {
     "questions": 50,
     "right": 30,
     "fallbacks": 1,
@@ -38,7 +41,6 @@ RUN = {
     "refusal": None,
 }
 INT8 = {"quant_method": "bitsandbytes", "load_in_8bit": True}
-Json = dict[str, Any]
 
 
 @pytest.fixture
@@ -272,3 +274,22 @@ def test_a_score_is_written_by_its_id(build: Build, workdir: Path, submit: Comma
     (row,) = submit("ledger", "--id", name, "--score", "31", "--json").result["submissions"]
     assert (row["id"], row["score"]) == (name, "31.0")
     assert row["built"].startswith(time.strftime("%Y", time.gmtime()))
+
+
+def test_records_survive_their_json(build: Build) -> None:
+    report = RehearsalReport(
+        written=1.5,
+        competition="aimo-3",
+        hashes=asdict(build.hashes()),
+        runs=(RunFigures(**RUN), RunFigures(**{**RUN, "outcome": "refused", "refusal": "it hangs"})),
+        outcome="refused",
+        problems=50,
+        settings=Conditions(layout="old", image=("transformers==5.0.0",)),
+    )
+    assert RehearsalReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+    event = Event(time=2.0, kind="score", id="a", hashes={"code": "c"}, score=31.0, number=7)
+    assert Event.from_json(json.loads(json.dumps(event.to_json())), where="") == event
+    upload = Upload(hash="h", version=3, done=False)
+    assert Upload.from_json(json.loads(json.dumps(upload.to_json()))) == upload
+    line = JournalLine(id="a", answer=3, fallback=False, why="", seconds=1.5, votes=(("3", 2), ("x", 1)))
+    assert JournalLine.from_json({**json.loads(json.dumps(line.to_json())), "later": 1}) == line

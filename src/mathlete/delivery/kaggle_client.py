@@ -56,7 +56,7 @@ class Kaggle:
         # A folder named kaggle in the current folder can be imported, as an empty package.
         if importlib.util.find_spec("kaggle") is None or importlib.util.find_spec("kaggle.api") is None:
             raise UserError("a push needs Kaggle's client", value="not installed", cure="pip install kaggle six")
-        with contextlib.redirect_stdout(sys.stderr), raising("Kaggle must let you in"):
+        with contextlib.redirect_stdout(sys.stderr), as_user_error("Kaggle must let you in"):
             client: Any = importlib.import_module("kaggle.api.kaggle_api_extended")
             self._api = client.KaggleApi()
             try:
@@ -92,7 +92,7 @@ class Kaggle:
         if files > FILES_MAX:
             rule = f"an upload must have at most {FILES_MAX} files: more become one archive"
             raise UserError(rule, value=f"{files} in {folder}", cure="leave some out, or merge the weights' shards")
-        with raising(what):
+        with as_user_error(what):
             # kagglehub itself resumes after a cut connection; an error that ends it is tried again from the start.
             _try_again(upload, what=what, tries=_UPLOAD_TRIES)
 
@@ -102,7 +102,7 @@ class Kaggle:
         Raises:
             UserError: Kaggle could not unpack it.
         """
-        with raising(f"the data set {names.wheels_id} must become ready"):
+        with as_user_error(f"the data set {names.wheels_id} must become ready"):
             status = str(self._api.dataset_status(names.wheels_id)).lower()
         if "failed" in status or "error" in status:
             rule = f"Kaggle must unpack the data set {names.wheels_id}"
@@ -112,7 +112,7 @@ class Kaggle:
     def model_version(self, names: Names) -> int:
         """Return the newest version of the model's instance on Kaggle; 0 where there is none."""
         requests: Any = importlib.import_module("requests")
-        with raising(f"the model {names.model_instance} must be readable"):
+        with as_user_error(f"the model {names.model_instance} must be readable"):
             try:
                 instance = self._api.model_instance_get(names.model_instance)
             except requests.HTTPError as error:
@@ -127,7 +127,7 @@ class Kaggle:
         Raises:
             UserError: Kaggle's error, or sources that it dropped.
         """
-        with raising("Kaggle must accept the notebook"), contextlib.redirect_stdout(sys.stderr):
+        with as_user_error("Kaggle must accept the notebook"), contextlib.redirect_stdout(sys.stderr):
             reply = _try_again(lambda: self._api.kernels_push(str(folder)), what="push", tries=_UPLOAD_TRIES)
         if reply.error:
             raise UserError("Kaggle must accept the notebook", value=reply.error, cure="mend what it says, push again")
@@ -146,7 +146,7 @@ class Kaggle:
         Raises:
             UserError: it ended with an error.
         """
-        with raising("the notebook's status must be readable"):
+        with as_user_error("the notebook's status must be readable"):
             status = self._api.kernels_status(names.kernel_id)
         word = str(getattr(status.status, "name", status.status)).upper()
         if word in _RUNNING:
@@ -159,7 +159,7 @@ class Kaggle:
 
     def fetch_output(self, names: Names, folder: Path) -> list[Path]:
         """Download what the notebook wrote; return the files."""
-        with raising("the notebook's output must be fetched"), contextlib.redirect_stdout(sys.stderr):
+        with as_user_error("the notebook's output must be fetched"), contextlib.redirect_stdout(sys.stderr):
             files, _ = self._api.kernels_output(names.kernel_id, str(folder), force=True)
         return [Path(file) for file in files]
 
@@ -167,7 +167,7 @@ class Kaggle:
         self, names: Names, *, competition_slug: str, version: int, message: str, file_name: str = SUBMISSION
     ) -> int:
         """Submit a version of the notebook; return the submission's number."""
-        with raising("Kaggle must accept the submission"):
+        with as_user_error("Kaggle must accept the submission"):
             reply = self._api.competition_submit_code(
                 file_name, message, competition=competition_slug, kernel=names.kernel_id, kernel_version=version
             )
@@ -182,7 +182,7 @@ class Kaggle:
         types: Any = importlib.import_module("kagglesdk.competitions.types.competition_api_service")
         request = types.ApiGetSubmissionRequest()
         request.ref = number
-        with raising("the submission must be readable"), self._api.build_kaggle_client() as client:
+        with as_user_error("the submission must be readable"), self._api.build_kaggle_client() as client:
             submission = client.competitions.competition_api_client.get_submission(request)
         word = str(getattr(submission.status, "name", submission.status)).upper()
         if word == "PENDING":
@@ -194,7 +194,7 @@ class Kaggle:
 
 
 @contextlib.contextmanager
-def raising(rule: str) -> Iterator[None]:
+def as_user_error(rule: str) -> Iterator[None]:
     """Turn the clients' errors into a UserError with this rule."""
     requests: Any = importlib.import_module("requests")
     hub: Any = importlib.import_module("kagglehub.exceptions")

@@ -62,7 +62,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class LedgerEntry:
     """One submission in the table."""
 
     id: str
@@ -127,7 +127,7 @@ class Ledger:
         pushes = [event for event in self.events() if event.kind == "push" and event.id == name]
         return [event.version for event in pushes if event.version is not None]
 
-    def entries(self, *, problems: int = _PROBLEMS) -> list[Entry]:
+    def entries(self, *, problems: int = _PROBLEMS) -> list[LedgerEntry]:
         """Return the submissions, oldest first; `problems` is how many the real score is of."""
         by_id: dict[str, list[Event]] = {}
         for event in self.events():
@@ -135,10 +135,10 @@ class Ledger:
         return [_entry(name, events, problems) for name, events in by_id.items()]
 
 
-def _entry(name: str, events: list[Event], problems: int) -> Entry:
+def _entry(name: str, events: list[Event], problems: int) -> LedgerEntry:
     rehearsals = [event for event in events if event.kind == "rehearsal"]
     latest = rehearsals[-1] if rehearsals else None
-    return Entry(
+    return LedgerEntry(
         id=name,
         built=datetime.fromtimestamp(events[0].time, UTC).isoformat(sep=" ", timespec="minutes")[:16],
         rehearsal=f"{latest.outcome} {latest.score:g}/{latest.problems}" if latest else "–",
