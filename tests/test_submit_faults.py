@@ -11,10 +11,10 @@ import pytest
 from mathlete.kernel import KernelConfig
 from mathlete.problems import Problem
 from mathlete.rehearsal import FAULTS, rehearse_fault, runner, unisolated
-from mathlete.rehearsal.containers import Ended, Stage
+from mathlete.rehearsal.containers import Disks, Ended, Stage
 from mathlete.rehearsal.draft import Draft
 from mathlete.rehearsal.faults import Fault
-from mathlete.rehearsal.injections import Inject, both, cell, has_struck, probing, staged
+from mathlete.rehearsal.injections import Inject, both, cell, has_struck, on_disks, probing
 from mathlete.submission import Build, Names
 from mathlete.submission.metadata import NOTEBOOK
 from mathlete.submission.notebook import notebook_text, write_notebook
@@ -73,8 +73,8 @@ STRIKES: list[tuple[Inject, bool]] = [
     (probing("1 + 1 == 2"), True),
     (probing("os.path.exists('/nowhere')"), False),
     (probing("no_such_name"), False),
-    (staged(working_mib=1), False),
-    (both(staged(working_mib=1), cell("mark()")), True),
+    (on_disks(Disks(working_mib=1)), False),
+    (both(on_disks(Disks(working_mib=1)), cell("mark()")), True),
 ]
 
 

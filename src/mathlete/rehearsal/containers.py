@@ -26,6 +26,16 @@ _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Disks:
+    """The notebook's writable disks, MiB (20 GiB is the documented limit; not confirmed for these competitions)."""
+
+    working_mib: int = 20 * 1024
+    """Of /kaggle/working."""
+    tmp_mib: int = 20 * 1024
+    read_only_tmp: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """What goes into the two containers."""
 
@@ -38,14 +48,9 @@ class Stage:
     """Whether KAGGLE_IS_COMPETITION_RERUN is set."""
     gateway_mounts: Mapping[str, Path] = field(default_factory=dict)
     """Mounts of the gateway's container; it does not see the notebook's."""
-    working_mib: int = 20 * 1024
-    """Size of /kaggle/working, MiB (20 GiB is the documented limit; not confirmed for these competitions)."""
-    tmp_mib: int = 20 * 1024
+    disks: Disks = field(default_factory=Disks)
     limit_s: float = 3600.0
     """Real seconds after which both containers are ended."""
-    read_only_tmp: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """More variables of the notebook."""
     packages: Path | None = None
     """Folder of packages that come before the interpreter's own."""
     probe: str = ""
@@ -120,7 +125,6 @@ def _clean_environment(stage: Stage, folder: Path, *, isolated: bool) -> dict[st
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         **({"PYTHONPATH": str(stage.packages.resolve())} if stage.packages else {}),
-        **stage.environment,
     }
     if stage.rerun:
         values["KAGGLE_IS_COMPETITION_RERUN"] = "1"
@@ -155,9 +159,9 @@ def _script(stage: Stage, folder: Path, roots: Path) -> str:
         gateway=_quoted(stage.gateway),
         probe=quote(stage.probe),
         rerun=int(bool(stage.gateway)),
-        working=stage.working_mib,
-        tmp=stage.tmp_mib,
-        tmp_mode="ro" if stage.read_only_tmp else "rw",
+        working=stage.disks.working_mib,
+        tmp=stage.disks.tmp_mib,
+        tmp_mode="ro" if stage.disks.read_only_tmp else "rw",
     )
 
 

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError, nearest
 from mathlete.kernel import KernelConfig
 from mathlete.problems import Problem
+from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS, STARTUP_LIMIT_S
 from mathlete.submission import Build, with_cell
 
@@ -62,8 +63,8 @@ class Draft:
     """{path below /kaggle/input: folder}."""
     test: Path
     """The hidden test.csv."""
-    stage: dict[str, Any] = field(default_factory=dict)
-    """Further settings of the stage."""
+    disks: Disks = field(default_factory=Disks)
+    """Sizes of the notebook's disks."""
     fault: str = ""
     """Name of the fault that is put in; its marks carry it."""
     probe: str = ""

@@ -1,5 +1,6 @@
 """The fault matrix: what may go wrong on Kaggle, by name, and how a rehearsal with it must end."""
 
+from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import (
     TEXT,
@@ -14,6 +15,7 @@ from mathlete.rehearsal.injections import (
     edited,
     engine,
     mount_model_as_before_2026,
+    on_disks,
     probing,
     raw,
     retag_wheel,
@@ -21,7 +23,6 @@ from mathlete.rehearsal.injections import (
     saying,
     solving,
     spoilt,
-    staged,
     start_slowly,
     unpack_wheel,
     without,
@@ -176,7 +177,7 @@ _PLACE = (
         "disk-full",
         "/kaggle/working is full",
         both(
-            staged(working_mib=1),
+            on_disks(Disks(working_mib=1)),
             cell("""\
 import errno
 try:
@@ -192,10 +193,10 @@ except OSError as error:
     _fault(
         "tmp-read-only",
         "/tmp is read-only",
-        both(staged(read_only_tmp=True), probing("os.statvfs('/tmp').f_flag & os.ST_RDONLY")),
+        both(on_disks(Disks(read_only_tmp=True)), probing("os.statvfs('/tmp').f_flag & os.ST_RDONLY")),
         "refused",
     ),
-    _fault("tmp-small", "/tmp has 1 MiB", both(staged(tmp_mib=1), probing(_TMP_SMALL)), "refused"),
+    _fault("tmp-small", "/tmp has 1 MiB", both(on_disks(Disks(tmp_mib=1)), probing(_TMP_SMALL)), "refused"),
     _fault("wheels-missing", "the data set of wheels is not mounted", without("wheels"), "refused"),
     _fault(
         "wheels-empty",

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from mathlete.rehearsal.containers import NOTEBOOK_LOG, PROBE_LOG
+from mathlete.rehearsal.containers import NOTEBOOK_LOG, PROBE_LOG, Disks
 from mathlete.rehearsal.draft import Draft
 from mathlete.submission import with_cell
 
@@ -289,9 +289,13 @@ server.make_predict = make_predict
     return inject
 
 
-def staged(**settings: object) -> Inject:
-    """Change settings of the stage."""
-    return lambda draft: draft.stage.update(settings)
+def on_disks(disks: Disks) -> Inject:
+    """Give the notebook other disks."""
+
+    def inject(draft: Draft) -> None:
+        draft.disks = disks
+
+    return inject
 
 
 def both(*faults: Inject) -> Inject:

@@ -89,7 +89,7 @@ def _rehearse(
         limit_s=draft.limit_s,
         packages=settings.packages,
         probe=draft.probe,
-        **draft.stage,
+        disks=draft.disks,
     )
     began = time.monotonic()
     with _watching(notebook_log(folder), watch):
