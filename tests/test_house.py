@@ -1,6 +1,7 @@
 """The house itself: layout, names that must not appear, what the wheel holds, how fast --help answers."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -97,6 +98,78 @@ def test_no_modules_of_a_room_import_each_other(root: Path) -> None:
         modules = modules_of_room(room)
         seen |= circles({name: imported_by(name, modules) for name in modules})
     assert seen == HONEST_RECURSION
+
+
+SUB_ROOMS = {
+    "mathlete.sampling.embedded",
+    "mathlete.sampling.served",
+    "mathlete.export.records",
+    "mathlete.export.lab",
+}
+"""Packages inside a room that have a face of their own."""
+
+
+def faces(root: Path) -> dict[str, Path]:
+    """Return {room: its __init__.py}, with the rooms inside rooms."""
+    files = {f"mathlete.{path.parent.name}": path for path in (root / "src/mathlete").glob("*/__init__.py")}
+    return files | {name: root / "src" / name.replace(".", "/") / "__init__.py" for name in SUB_ROOMS}
+
+
+def imports_past_faces(file: Path, *, own: str, rooms: set[str]) -> list[str]:
+    """Return the modules inside other rooms that a file imports from."""
+    modules = [
+        node.module
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mathlete.")
+    ]
+    inside = [module for module in modules if module not in rooms and module.rpartition(".")[0].count(".") >= 1]
+    return [module for module in inside if not own.startswith(".".join(module.split(".")[:2]) + ".")]
+
+
+def test_an_import_past_a_face_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(
+        "from mathlete.errors import UserError\n"
+        "from mathlete.rows import Rows\n"
+        "def f():\n    from mathlete.tune.plan import make_plan\n"
+    )
+    assert imports_past_faces(file, own="mathlete.rows.step", rooms={"mathlete.rows"}) == ["mathlete.tune.plan"]
+    assert imports_past_faces(file, own="mathlete.tune.step", rooms={"mathlete.rows"}) == []
+
+
+def test_a_room_is_entered_by_its_face(root: Path) -> None:
+    files = [(path, path.relative_to(root / "src")) for path in (root / "src").rglob("*.py")]
+    files += [(path, path.relative_to(root)) for path in (root / "eval").rglob("*.py")]
+    rooms = set(faces(root))
+    past = {
+        str(name): modules
+        for path, name in files
+        if (modules := imports_past_faces(path, own=".".join(name.with_suffix("").parts), rooms=rooms))
+    }
+    assert past == {}
+
+
+def test_a_face_says_what_the_room_is_for_and_names_three_to_ten(root: Path) -> None:
+    for room, file in faces(root).items():
+        tree = ast.parse(file.read_text())
+        names = next(
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+        )
+        assert 3 <= len(names) <= 10, room
+        text = ast.get_docstring(tree) or ""
+        assert len(text.split()) >= 15, room
+        assert ">>>" in text, f"{room} has no example"
+
+
+def test_the_figures_of_the_house_hold(root: Path) -> None:
+    command = [sys.executable, "bench/house.py", "--json"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    (tree,) = json.loads(done.stdout.splitlines()[-1])["trees"]
+    assert tree["names_any"] < 250
+    assert tree["found_bound_in_1000_lines"] < 0.2
+    assert tree["hardest_with_2_comments"] == 40
 
 
 @pytest.fixture(scope="session")
