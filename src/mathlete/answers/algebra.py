@@ -48,7 +48,7 @@ def _carry_out(node: Node) -> Node:
     """Return the tree with its inequalities solved and its integrals, limits and sums computed."""
     if any(n.op in ("rel", "chain") for n in walk(node)):
         return _solve_inequalities(node)
-    if any(n.op in _DEFERRED for n in walk(node)) and node.op not in ("set", "tuple", "eq", "matrix"):
+    if any(n.op in _DEFERRED for n in walk(node)) and node.op not in ("set", "tuple", "point", "eq", "matrix"):
         return canonicalize(from_sympy(to_sympy(node).doit()))
     return node
 

@@ -3,6 +3,7 @@ r"""Boxes in a text: `\boxed{7}`, `\boxed 7`, `\fbox{7}`, unclosed ones, and GLM
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_BOXES = 64
@@ -41,6 +42,27 @@ def last_box(text: str) -> Box | None:
     '7'
     """
     return _box_before(text, len(text))
+
+
+def exact_box(text: str, last: Box, *, agrees: Callable[[str, str], bool]) -> Box:
+    r"""Return the last box, or the one before it where the last only prints that one's exact value as a decimal.
+
+    >>> text = r"\boxed{\sqrt2}, which is about \boxed{1.414}"
+    >>> exact_box(text, last_box(text), agrees=lambda exact, decimal: True).content
+    '\\sqrt2'
+    """
+    decimal = _DECIMAL.match(last.content)
+    before = _box_before(text, last.start) if decimal else None
+    if decimal is None or before is None or _DECIMAL.match(before.content) or len(before.content) > _MAX_EXACT:
+        return last
+    return before if agrees(before.content, decimal[1]) else last
+
+
+_DECIMAL = re.compile(
+    r"\s*\$?\s*(?:\\(?:approx|simeq|sim|doteq)|≈|~)?\s*([-−]?\d*\.\d+)\s*(?:\\ldots|\\dots|\.\.\.|…)?\s*\$?\s*\Z"
+)
+_MAX_EXACT = 200
+"""Longest exact value, characters, that is compared with its decimal."""
 
 
 def joined_boxes(text: str) -> Box | None:

@@ -17,7 +17,18 @@ from mathlete.answers.kinds import is_constant
 from mathlete.answers.matrices import determinant, matrix_value
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
 from mathlete.answers.regions import Segment, compare_constants, is_infinite, solve_linear, to_segments
-from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, walk
+from mathlete.answers.tree import (
+    Node,
+    TooBig,
+    TooHard,
+    Undefined,
+    constant,
+    number,
+    replace,
+    symbol,
+    symbols,
+    walk,
+)
 
 if TYPE_CHECKING:
     from mathlete.answers.numeric import Value
@@ -52,7 +63,22 @@ def canonicalize_formula(node: Node) -> Node:
         return node
     if value is not None:
         return number(value)
-    return _reveal_rational(node) if is_constant(node) else node
+    return _reveal_rational(node) if is_constant(node) else _rename_parameter(node)
+
+
+_PARAMETERS = frozenset("jkmn")
+_FAMILY = frozenset({"add", "neg", "mul", "div", "num", "const", "sym", "deg"})
+
+
+def _rename_parameter(node: Node) -> Node:
+    r"""Return a formula such as `\frac{\pi}{6} + 2n\pi`, of pi and one letter for a whole number, with the letter k."""
+    names = symbols(node)
+    nodes = walk(node)
+    if len(names) != 1 or not names <= _PARAMETERS or constant("pi") not in nodes:
+        return node
+    if any(n.op not in _FAMILY for n in nodes):
+        return node
+    return replace(node, symbol(names.pop()), symbol("k"))
 
 
 def _reveal_rational(node: Node) -> Node:
@@ -114,7 +140,7 @@ def _are_surely_equal(a: Node, b: Node) -> bool:
 
 
 def _canonicalize_tuple(node: Node) -> Node:
-    return Node("tuple", tuple(canonicalize(arg) for arg in node.args))
+    return Node(node.op, tuple(canonicalize(arg) for arg in node.args), node.value)
 
 
 def _canonicalize_interval(node: Node) -> Node:
@@ -207,9 +233,11 @@ def _canonicalize_arithmetic(node: Node) -> Node:
 
 _RULES: dict[str, Callable[[Node], Node]] = {
     "named": lambda node: canonicalize(node.args[0]),
+    "in": lambda node: canonicalize(node.args[0]),
     "set": _canonicalize_list,
     "list": _canonicalize_list,
     "tuple": _canonicalize_tuple,
+    "point": _canonicalize_tuple,
     "interval": _canonicalize_interval,
     "union": _canonicalize_region,
     "inter": _canonicalize_region,

@@ -107,7 +107,7 @@ def extraction_kind(gold: str) -> Kind:
     node = parse(gold).node
     if node is not None and node.op == "letter" and gold.strip().strip("()").isupper():
         return "choice"
-    return "list" if node is not None and node.op in ("set", "tuple") else "value"
+    return "list" if node is not None and node.op in ("set", "tuple", "point") else "value"
 
 
 def our_verdict(case: Case) -> tuple[Verdict, str | None]:

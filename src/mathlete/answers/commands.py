@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mathlete.answers.lexer import Token
 from mathlete.answers.suffixes import read_script
-from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
+from mathlete.answers.tree import Node, Unreadable, constant, number, replace, symbol, symbols, walk
 from mathlete.answers.vocabulary import (
     FUNCTIONS,
     GREEK,
@@ -46,13 +46,27 @@ def read_command(g: Grammar, text: str) -> Node:
         return symbol(name)
     if name in _FIELDS:
         return _read_field(g, _FIELDS[name])
+    if name in ("overline", "bar", "conj") and (conjugate := _read_conjugate(g)):
+        return conjugate
     if name in _ACCENTS:
         return symbol(f"{name} {_flatten_name(g.argument())}")
+    if name == "det" and g.peek().text in ("(", "{", r"\begin"):
+        return Node("det", (g.argument() if g.peek().text != r"\begin" else g.atom(),))
     if name in _BIG:
         return _read_big_operator(g, name)
     if name in _DOTS:
         return symbol("...")
     raise Unreadable(f"the command {text} is not in the grammar")
+
+
+def _read_conjugate(g: Grammar) -> Node | None:
+    r"""Read `\overline{4+i}` as 4 - i; return None, and take nothing, where the bar is over anything but a number."""
+    mark, tokens = g.at, g.tokens
+    inner = g.argument()
+    if constant("i") in walk(inner) and not symbols(inner):
+        return replace(inner, constant("i"), Node("neg", (constant("i"),)))
+    g.at, g.tokens = mark, tokens
+    return None
 
 
 def _read_field(g: Grammar, name: str) -> Node:
@@ -200,6 +214,8 @@ def _read_plain_call(g: Grammar, name: str) -> Node:
         return Node("binom", inner.args)
     if name in ("sqrt", "cbrt"):
         return Node("root", (_require_single(inner), number(2 if name == "sqrt" else 3)))
+    if name == "det":
+        return Node("det", (inner,))
     return Node(name, (_require_single(inner),))
 
 

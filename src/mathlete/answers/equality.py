@@ -31,6 +31,8 @@ def are_equal(a: Node, b: Node, *, patient: bool = False) -> bool:
         return True
     if a.op == b.op == "num":
         return _equal_rationals(a, b)
+    if "point" in (a.op, b.op) and (a.op, a.value) != (b.op, b.value):
+        return _equal_points(a, b, patient)
     kinds = (kind_of(a), kind_of(b))
     if _may_be_one_region(a, b, kinds):
         raise TooHard("an inequality that is not linear")
@@ -107,6 +109,15 @@ def _equal_collections(a: Node, b: Node, patient: bool) -> bool:
     if (a.op, a.value, len(a.args)) != (b.op, b.value, len(b.args)):
         return False
     return _all_equal([(x, y) for x, y in zip(a.args, b.args, strict=True)], patient)
+
+
+def _equal_points(a: Node, b: Node, patient: bool) -> bool:
+    """Return whether named values are those of a tuple, or of a list, which has no names; other names differ."""
+    if {a.op, b.op} == {"point", "set"}:
+        return _equal_sets(a, b, patient)
+    if {a.op, b.op} != {"point", "tuple"} or len(a.args) != len(b.args):
+        return False
+    return _all_equal(list(zip(a.args, b.args, strict=True)), patient)
 
 
 def _all_equal(pairs: list[tuple[Node, Node]], patient: bool) -> bool:

@@ -152,6 +152,15 @@ def _factorial(values: list[Fraction]) -> Fraction:
     return Fraction(math.factorial(n))
 
 
+def _double_factorial(values: list[Fraction]) -> Fraction:
+    n = as_integer(values[0])
+    if n is None or n < 0:
+        raise Undefined("a factorial of no natural number")
+    if n > MAX_FACTORIAL:
+        raise TooBig(f"a factorial beyond {MAX_FACTORIAL}")
+    return Fraction(math.prod(range(n, 0, -2)))
+
+
 def _binom(values: list[Fraction]) -> Fraction:
     n, k = as_integer(values[0]), as_integer(values[1])
     if n is None or k is None or n < 0:
@@ -189,6 +198,7 @@ _OPERATIONS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
     "floor": lambda v: Fraction(math.floor(v[0])),
     "ceil": lambda v: Fraction(math.ceil(v[0])),
     "factorial": _factorial,
+    "factorial2": _double_factorial,
     "binom": _binom,
     "gcd": _on_integers(math.gcd),
     "lcm": _on_integers(math.lcm),

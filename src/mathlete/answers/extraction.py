@@ -9,11 +9,22 @@ length.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from mathlete.answers.boxes import Box, joined_boxes, last_box
-from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS
+from mathlete.answers.boxes import Box, exact_box, joined_boxes, last_box
+from mathlete.answers.rounding import is_rounded
+from mathlete.answers.sentences import (
+    NUMBER,
+    PROSE,
+    drop_afterthought,
+    find_formulas,
+    is_prose,
+    last_of_chain,
+    read_last_number,
+    read_sentence,
+)
+from mathlete.answers.vocabulary import CURRENCY, UNITS
 
 Strength = Literal["strong", "weak", "none"]
 Kind = Literal["value", "list", "choice"]
@@ -50,10 +61,14 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
             return _no_answer("bytes that are not UTF-8")
     if not isinstance(text, str):
         return _no_answer(f"no text but {type(text).__name__}")
+    if (thoughts := _unfinished_thoughts(text)) is not None:
+        # "Suppose the answer is 35": what stands in thoughts that never end was not said in the end.
+        inside = _search(thoughts, kind)
+        return replace(inside, strength="weak") if inside else _no_answer("no answer in the unfinished thoughts")
     after = _text_after_thinking(text)
     if after != text and (extracted := _search(after, kind)):
         return extracted
-    # A model that stopped after its thoughts, or never closed them, may have boxed the answer inside.
+    # A model that stopped after its thoughts may have boxed the answer inside.
     return _search(_THINKING.sub(" ", text), kind) or _no_answer(
         "no answer in the text" if text.strip() else "empty text"
     )
@@ -78,8 +93,18 @@ def _no_answer(reason: str) -> Extracted:
 _THINKING = re.compile(r"</?think(?:ing)?>|◁/?think▷")
 
 
+_OPENERS = ("<think>", "<thinking>", "◁think▷")
+_CLOSERS = ("</think>", "</thinking>", "◁/think▷")
+
+
+def _unfinished_thoughts(text: str) -> str | None:
+    """Return the thoughts that a text opens last and never closes, or None where there are none."""
+    opened = max(text.rfind(tag) + len(tag) if tag in text else -1 for tag in _OPENERS)
+    return text[opened:] if opened > max(text.rfind(tag) for tag in _CLOSERS) else None
+
+
 def _text_after_thinking(text: str) -> str:
-    ends = [text.rfind(tag) + len(tag) for tag in ("</think>", "</thinking>", "◁/think▷") if tag in text]
+    ends = [text.rfind(tag) + len(tag) for tag in _CLOSERS if tag in text]
     return text[max(ends) :] if ends else text
 
 
@@ -94,23 +119,20 @@ def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted
     if box is not None:
         # A box is the last word, unless the text goes on and names its "final answer".
         later = _read_final_phrase(text[box.end :][-WINDOW:])
+        if kind == "value":
+            box = exact_box(text, box, agrees=is_rounded)
         return _strong(later, "phrase") if later else _strong(box.content, "box")
     for provenance, reader in _STRONG:
         if answer := reader(window):
             return _strong(answer, provenance)
     # From here on the last number counts, so "..., attained for x = 3" must not stand behind the value.
-    window = _AFTERTHOUGHT.sub("", window)
+    window = drop_afterthought(window)
     if kind == "list" and (listed := _read_list(window)):
         return Extracted(listed, "line", "weak")
     for provenance, reader in _WEAK:
         if answer := reader(window):
             return Extracted(answer, provenance, "weak")
     return None
-
-
-_AFTERTHOUGHT = re.compile(
-    r"(?<=[\w$)}]),?[ \t]+(?:where|attained|achieved|obtained|reached|occurring|for (?:all|every|any|each))\b[^\n]*\Z"
-)
 
 
 def _strong(answer: str, provenance: str) -> Extracted:
@@ -122,7 +144,7 @@ def _read_tag(window: str) -> str | None:
     while start >= 0:
         content = window[start + 8 :].partition("</answer>")[0].strip()
         if content:
-            return _read_sentence(content) if "\n" not in content else content
+            return read_sentence(content) if "\n" not in content else content
         start = window.rfind("<answer>", 0, start)
     return None
 
@@ -152,20 +174,29 @@ def _read_phrase(window: str) -> str | None:
         if _EMPTY.match(line):
             # "The answer is:" and the value on a line of its own.
             line = next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
-        if answer := _read_sentence(_HOPE.sub("", line)):
+        if answer := read_sentence(_HOPE.sub("", line)):
             return answer
     return None
 
 
 def _read_final_phrase(after: str) -> str | None:
-    """Return the "final answer" that a text names after its last box, if that is a formula or a number."""
+    """Return the "final answer" that a text names after its last box, if its sentence is nothing but the value."""
     mention = re.search(r"\bfinal answer\b", after, re.I)
-    if mention is None:
+    phrases = list(_PHRASE.finditer(after, mention.start())) if mention else []
+    if not phrases:
         return None
-    answer = _read_phrase(after[mention.start() :])
-    return answer if answer and not is_prose(answer) and re.search(r"\d", answer) else None
+    phrase = phrases[-1]
+    line, _, below = after[phrase.end() :].lstrip(" *_:=").partition("\n")
+    if _EMPTY.match(line):
+        line = next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
+    sentence = _HOPE.sub("", line).strip().rstrip(".").strip(" *_")
+    # "The final answer is an integer between 0 and 99999" says something about the value in the box.
+    if is_prose(_UNIT_WORDS.sub("", sentence)) or not re.search(r"\d", sentence):
+        return None
+    return read_sentence(sentence)
 
 
+_UNIT_WORDS = re.compile(r"(?<=[\d$)}])\s*(?:" + "|".join(sorted(UNITS | CURRENCY, key=len, reverse=True)) + r")\b")
 _OUTPUT = re.compile(r"```\s*(?:output|result|text)\s*\n([^`]*)```")
 
 
@@ -174,33 +205,7 @@ def _read_output(window: str) -> str | None:
     return blocks[-1].splitlines()[-1].strip() if blocks and blocks[-1] else None
 
 
-_MATHS = re.compile(
-    r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)(?<!\\)\$|\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]).)+)\\\]", re.S
-)
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-_NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.\\])(?:[-−+](?=[\d.$€£]))?[$€£]?(?:\d{1,3}(?:(?:,|\{,\}|\\,|,\\!)\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:/\d+|(?::\d+)+)?"
-    r"(?:\s?\\?%|\s?percent\b)?(?![A-Z\d_])"
-)
-_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}|[぀-ヿ一-鿿]{2,}")
-_FUNCTION_WORDS = FUNCTIONS | MANY_ARGUMENTS | PLAIN_FUNCTIONS | {"mod", "and"}
-
-
-def is_prose(text: str) -> bool:
-    r"""Return whether a text has words that are neither functions nor inside a LaTeX command's braces."""
-    bare = re.sub(r"\\(?:text|mbox|mathrm|textbf|operatorname|begin|end)\s*\{[^{}]*\}", " ", text)
-    return any(word[0].lower() not in _FUNCTION_WORDS for word in _PROSE.finditer(bare))
-
-
-_NO_VALUE = re.compile(r"\\(?:blacksquare|square|Box|qed|checkmark)\Z|\((?:[a-z]\s*,\s*)+[a-z]\)\Z")
-"""A formula that is no answer where another stands before it: the end of a proof, the names of a pair."""
-
-
-def _find_formulas(text: str) -> list[str]:
-    formulas = ((next(g for g in m.groups() if g is not None)).strip() for m in _MATHS.finditer(text))
-    return [one for one in formulas if one and not is_prose(one) and not _NO_VALUE.match(one)]
-
-
 _HEADING = re.compile(r"[#*\s]*(?:the )?(?:final )?(?:answer|result)[\s*:]*\Z", re.I)
 
 
@@ -210,105 +215,32 @@ def _read_below_heading(window: str) -> str | None:
     for at in range(len(lines) - 2, -1, -1):
         if _HEADING.match(lines[at]):
             below = next((line for line in lines[at + 1 : at + 5] if not _EMPTY.match(line)), "")
-            return _read_sentence(below)
+            return read_sentence(below)
     return None
 
 
-_SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
-_LEAD = re.compile(
-    r"\A\}?\s*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also|both"
-    r"|either|donc)\s+)*",
-    re.I,
-)
-_COPULA = re.compile(r"(?<=[\d$)}])\s*(?:です|になります|である|となる|이다|입니다)?[。.]*\Z")
-_LEADING_FORMULA = re.compile(
-    r"(?:\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\))(?=\s*[,;(]\s*(?!(?:and|or)\b)(?:i\.e|[a-z]{2,}))"
-)
-_TAIL = re.compile(
-    r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|due to|by|from|after checking"
-    r"|attained|achieved|obtained|reached|as required)\b.*"
-    r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\s+\([^()]{1,20}%\)\W*|\?)\Z",
-    re.S,
-)
-_LEADING_NUMBER = re.compile(r"(" + _NUMBER.pattern + r")(?=\s*[,;(]|\s+[a-z]{2,}\b(?<!and)(?<!or))")
-_PRICE = re.compile(
-    r"\\?[$€£]\s?\d[\d,]*(?:\.\d+)?(?:\s+(?:thousand|million|billion)\b)?|\d[\d,]*(?:\.\d+)?\s?\\?[$€£]"
-)
-
-
-def _read_sentence(sentence: str) -> str | None:
-    r"""Return the value in one sentence that says the answer.
-
-    >>> _read_sentence("m+n = 256+37 = 293.")
-    '293'
-    >>> _read_sentence(r"$\frac{1}{2}$ of the cake")
-    '\\frac{1}{2}'
-    """
-    sentence = sentence.strip().strip("*_`").strip()
-    # Words before and reasons after the value go first: a number among them is not the answer.
-    sentence = _LEAD.sub("", _TAIL.sub("", _COPULA.sub("", sentence)))
-    if leading_formula := _LEADING_FORMULA.match(sentence):
-        return _last_of_chain(_find_formulas(leading_formula[0])[-1])
-    sentence = re.split(r"(?<=[^\s.])[.。](?=\s+[A-Z\"(]|\s*\Z|\*)", sentence, maxsplit=1)[0].strip().strip("*").strip()
-    if not is_prose(sentence):
-        return _last_of_chain(sentence.rstrip(".;,").strip(" *")) or None
-    # In prose a formula is the value, unless a plain number is said after it: "for $n = 3$ the sum is 12".
-    maths = _find_formulas(sentence)
-    if maths and not _SAID_NUMBER.search(sentence[sentence.rfind(maths[-1]) + len(maths[-1]) :]):
-        return _last_of_chain(maths[-1])
-    priced = _PRICE.findall(sentence)
-    if len(priced) == 1:
-        return str(priced[0]).strip()
-    if len(sentence.split()) <= 3 or not _NUMBER.search(sentence):
-        return sentence.rstrip(".;,") or None
-    leading = _LEADING_NUMBER.match(sentence)
-    if leading and any(c.isdigit() for c in leading[0]) and _NUMBER.search(sentence[leading.end() :]):
-        return leading[0]
-    with_unit = re.match(r"[^A-Za-z]+[A-Za-z²³ ]{1,30}\Z", sentence)
-    return sentence if with_unit else _read_last_number(sentence)
-
-
-_AND_OR = re.compile(r"\s(?:and|or)\s")
-
-
-def _last_of_chain(maths: str) -> str:
-    """Return what stands after the last = of a chain of equalities or of a labelled number; else all of it."""
-    bare = maths.strip().strip("$").strip()
-    parts = [part.strip() for part in re.split(r"(?<![<>!:\\])=(?!=)", bare)]
-    # x = 2 or x = 3 are two values, not the chain's end 3.
-    if _AND_OR.search(bare) and all(part.count("=") == 1 for part in _AND_OR.split(bare)):
-        return bare
-    if len(parts) < 2 or not parts[-1] or "," in bare or r"\begin" in bare:
-        return bare
-    if len(parts) > 2 and not re.search(r"[<>]", bare):
-        return parts[-1]
-    # m+n = 33 is a labelled number; y = 2x + 1 and x + y = 1 are equations, and stay.
-    letters = re.sub(r"\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right)", "", parts[-1])
-    return parts[-1] if not re.search(r"[A-Za-z]", letters) and not re.search(r"[-+*/]?\d*[xyz]\b", parts[0]) else bare
-
-
 def _read_last_formula(window: str) -> str | None:
-    formulas = _find_formulas(window)
+    formulas = find_formulas(window)
     if not formulas:
         return None
     after = window[window.rfind(formulas[-1]) + len(formulas[-1]) :]
     percent = re.match(r"\s*\\?\$*\s*(?:\\?%|percent\b|pct\b)", after)
-    return None if _NUMBER.search(after) else _last_of_chain(formulas[-1]) + (r"\%" if percent else "")
+    return None if NUMBER.search(after) else last_of_chain(formulas[-1]) + (r"\%" if percent else "")
 
 
 def _read_last_bold(window: str) -> str | None:
     bold = list(_BOLD.finditer(window))
-    if not bold or _NUMBER.search(window[bold[-1].end() :]):
+    if not bold or NUMBER.search(window[bold[-1].end() :]):
         return None
     content = bold[-1][1].strip()
-    return _read_sentence(content) if re.search(r"\d|\\", content) or len(content) == 1 else None
+    return read_sentence(content) if re.search(r"\d|\\", content) or len(content) == 1 else None
 
 
 def _read_phrase_with_formula(window: str) -> str | None:
     r"""Return a text of a few words around a formula, which is the answer itself: `odd $n$`."""
     bare = window.strip()
     short = len(bare.split()) <= 3 and "\n" not in bare and not re.search(r"\d|[.:=]|answer", bare, re.I)
-    return bare if short and _find_formulas(bare) and is_prose(bare) else None
+    return bare if short and find_formulas(bare) and is_prose(bare) else None
 
 
 _FORMULA = r"(?:\$[^$\n]{1,120}\$|\\\([^\n]{1,120}?\\\))"
@@ -339,16 +271,11 @@ def _read_last_line(window: str) -> str | None:
     return value if value and not is_prose(value) and re.search(r"\d", value) else None
 
 
-def _read_last_number(window: str) -> str | None:
-    numbers = [m[0] for m in _NUMBER.finditer(window) if any(c.isdigit() for c in m[0])]
-    return numbers[-1].strip() if numbers else None
-
-
 def _read_short_text(window: str) -> str | None:
     """Return a text that is nothing but a short formula or a single word: it is its own answer."""
     bare = window.strip()
     short = 0 < len(bare) <= 80 and "\n" not in bare and re.search(r"\w", bare)
-    return bare if short and "boxed" not in bare and not _PROSE.search(bare) else None
+    return bare if short and "boxed" not in bare and not PROSE.search(bare) else None
 
 
 _STRONG = (
@@ -363,7 +290,7 @@ _WEAK = (
     ("formula", _read_last_formula),
     ("bold", _read_last_bold),
     ("line", _read_last_line),
-    ("number", _read_last_number),
+    ("number", read_last_number),
     ("whole", _read_short_text),
 )
 _LETTER = re.compile(r"(?<![A-Za-z\\'])\(?([A-Z])\)?(?![A-Za-z'])")

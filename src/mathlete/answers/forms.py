@@ -10,11 +10,13 @@ import re
 
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
+from mathlete.answers.items import collect, drop_line_breaks, expand_signs
+from mathlete.answers.labels import is_call, is_in_words, name_of, names_equation, split_words
 from mathlete.answers.lexer import Token, tokenize
 from mathlete.answers.prose import read_words, strip_prose, unwrap_text
-from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, equate, is_plain_name
-from mathlete.answers.tree import Node, Unreadable, walk
-from mathlete.answers.vocabulary import CURRENCY, NUMBER_WORDS, PERCENT, SCALES
+from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, equate
+from mathlete.answers.tree import Node, Unreadable
+from mathlete.answers.vocabulary import CURRENCY, NUMBER_WORDS, OPERATORS, PERCENT, SCALES
 
 _OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
          ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
@@ -23,6 +25,9 @@ _JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "
             "ou": "or"}  # fmt: skip
 _INTERVALS = {"(]": "(]", "[)": "[)", "[]": "[]", "][": "()", "]]": "(]", "[[": "[)"}
 """The brackets of each way to write an interval; ]0, 1[ is the French one."""
+_VALUED = PERCENT | frozenset(SCALES) | frozenset(NUMBER_WORDS) | OPERATORS | {"degrees", "degree", "mod"}
+"""Words that change the value beside them."""
+_UNKNOWNS = frozenset("abcpqrstuvwxyz")
 _CURRENCY_SIGNS = frozenset({"$", r"\$", "€", "£", "¥", "?"})
 
 
@@ -45,16 +50,16 @@ def read(text: str) -> Node:
 
 def read_items(tokens: list[Token]) -> Node:
     """Return a list of items or the one item; relations joined by "or" make a union of regions."""
-    tokens = _mark_joiners(tokens)
+    tokens = _mark_joiners(drop_line_breaks(tokens))
     groups = [group for group in _split(tokens, "and", "or", ";") if group]
     if len(groups) == 1:
-        return _read_comma_list(groups[0])
+        return _read_with_condition(groups[0])
     nodes = [_read_comma_list(group) for group in groups]
-    return _collect(nodes, is_or=any(token.kind == "join" and token.text == "or" for token in tokens))
+    return collect(nodes, is_or=any(token.kind == "join" and token.text == "or" for token in tokens))
 
 
 def _mark_joiners(tokens: list[Token]) -> list[Token]:
-    """Return the tokens with "join" tokens for the words between items, and commas for line breaks."""
+    """Return the tokens with "join" tokens for the words between items and before a condition."""
     marked = []
     for token in tokens:
         joiner = _JOINERS.get(re.sub(r"\s+", " ", token.text.strip().casefold()))
@@ -67,52 +72,44 @@ def _mark_joiners(tokens: list[Token]) -> list[Token]:
         # "3 to 4" is the ratio 3:4.
         elif token.kind in ("text", "word") and token.text.strip() == "to":
             marked.append(Token("op", ":"))
-        elif token.kind == "nl":
-            marked.append(Token("join", ","))
+        elif token.text == r"\forall" or (token.kind in ("text", "word") and _CONDITION.match(token.text)):
+            marked.append(Token("join", "if"))
         else:
             marked.append(token)
     return marked
+
+
+_CONDITION = re.compile(r"\s*,?\s*(?:for|where|with|if|when|whenever|provided|such that|given)\b[a-z ]*\Z", re.I)
+
+
+def _read_with_condition(tokens: list[Token]) -> Node:
+    """Return a list without the condition behind it: `2k for k > 0` is 2k.
+
+    Raises:
+        Unreadable: the words of a condition without a relation, or values for several cases.
+    """
+    value, *conditions = _split(tokens, "if")
+    if conditions and (len(conditions) > 1 or not value or not any(t.text in SIGNS for t in conditions[0])):
+        raise Unreadable("a condition that cannot be read")
+    return _read_comma_list([*value[:-1], *(t for t in value[-1:] if t.text != ",")] if conditions else tokens)
 
 
 def _read_comma_list(tokens: list[Token]) -> Node:
     parts = [part for part in _split(tokens, ",") if part]
     if not parts:
         raise Unreadable("an empty list")
-    nodes = [node for part in parts for node in _expand_signs(read_relation(part))]
-    return _collect(nodes, is_or=False) if len(nodes) > 1 else nodes[0]
+    nodes = [node for part in parts for node in expand_signs(read_relation(_drop_bracketed_condition(part)))]
+    return collect(nodes, is_or=False)
 
 
-def _collect(nodes: list[Node], *, is_or: bool) -> Node:
-    """Return several items as one answer: a region, a tuple of named values, or an unordered list."""
-    # Conditions side by side hold together, unless "or" stands between them.
-    if any(n.op in ("rel", "inter") for n in nodes):
-        return Node("union" if is_or else "inter", tuple(nodes))
-    names = [str(n.value) for n in nodes if n.op == "named"]
-    if len(names) == len(nodes) and len(set(names)) == len(names) and all(len(n) == 1 for n in names):
-        # x=1, y=2 is a point, in the order of its names; x=1, x=2 is a list of solutions.
-        ordered = sorted(nodes, key=lambda n: str(n.value))
-        return Node("tuple", tuple(n.args[0] for n in ordered))
-    items: list[Node] = []
-    for node in nodes:
-        bare = node.args[0] if node.op == "named" else node
-        items.extend(bare.args if bare.op == "list" else (bare,))
-    return Node("list", tuple(items))
-
-
-def _expand_signs(node: Node) -> list[Node]:
-    """Return the values of a ± expression: all upper signs, then all lower signs."""
-    if not any(n.op in ("pm", "mp") for n in walk(node)):
-        return [node]
-    return [_choose_signs(node, upper=True), _choose_signs(node, upper=False)]
-
-
-def _choose_signs(node: Node, *, upper: bool) -> Node:
-    args = tuple(_choose_signs(a, upper=upper) for a in node.args)
-    if node.op not in ("pm", "mp"):
-        return Node(node.op, args, node.value, node.digits)
-    plus = upper == (node.op == "pm")
-    last = args[-1] if plus else Node("neg", (args[-1],))
-    return Node("add", (args[0], last)) if len(args) == 2 else last
+def _drop_bracketed_condition(part: list[Token]) -> list[Token]:
+    """Return an item without `(x > 0)` or `(k \\in \\mathbb{Z})` behind it."""
+    opened = max((at for at, token in enumerate(part) if token.text == "("), default=0)
+    inside = part[opened + 1 : -1]
+    if not opened or part[-1].text != ")" or not part[opened].spaced or not inside:
+        return part
+    has_relation = any(t.text in SIGNS and t.kind in ("op", "cmd") for t in inside)
+    return part[:opened] if has_relation and part[opened - 1].text not in SIGNS else part
 
 
 def _split(tokens: list[Token], *separators: str) -> list[list[Token]]:
@@ -162,7 +159,9 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
         return _read_equalities(parts)
     if signs == ["mod="]:
         return read_expression(parts[1])
-    if signs == ["in"] or (signs == ["to"] and len(parts[0]) == 1):
+    if signs == ["in"]:
+        return Node("in", (read_expression(parts[1]),))
+    if signs == ["to"] and len(parts[0]) == 1:
         return read_expression(parts[1])
     if set(signs) <= ORDER_SIGNS | {"="}:
         return chain_inequalities([read_expression(part) for part in parts], signs)
@@ -187,14 +186,25 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
     if len(parts) == 1:
         return read_expression(parts[0])
     last = read_expression(parts[-1])
+    names = [part[0].text for part in parts[:-1] if len(part) == 1 and part[0].kind == "name"]
+    if len(names) == len(parts) - 1 > 1 and len(set(names)) == len(names) and all(name in _UNKNOWNS for name in names):
+        # x = y = z = 1 is the point (1, 1, 1).
+        return Node("tuple", (last,) * len(names))
+    named = Node("named", (last,), name_of(parts[0]))
+    if is_call(parts[0], parts[-1]):
+        return named
+    words, rest = split_words(parts[0])
+    if rest and names_equation(words):
+        parts[0] = rest
     try:
         first = read_expression(parts[0])
     except Unreadable:
-        # A label in words, as in "number of ways = 12": the value stands behind it.
-        return last
-    if len(parts) > 2:
-        return Node("named", (last,), first.value) if first.op == "sym" and is_plain_name(first) else last
-    return equate(first, last)
+        # A label in words, as in "number of ways = 12", or a chain: the value stands at the end. Any other side that
+        # cannot be read may be an unknown's equation, which is not its right side.
+        if len(parts) > 2 or is_in_words(parts[0]):
+            return named
+        raise
+    return named if len(parts) > 2 else equate(first, last, names=(name_of(parts[0]), name_of(parts[-1])))
 
 
 def read_expression(tokens: list[Token]) -> Node:
@@ -214,15 +224,23 @@ def read_expression(tokens: list[Token]) -> Node:
 def _trim_annotations(tokens: list[Token]) -> list[Token]:
     """Return the tokens without words before a value and nouns after it: `\\text{Area: } 5 \\text{ apples}`."""
     start, end = 0, len(tokens)
-    while start < end - 1 and _is_label(tokens[start]):
+    while start < end - 1 and _is_label(tokens[start]) and not _is_call(tokens, start):
         start += 1
     while end > start + 1:
         end_of_unit = _start_of_unit_power(tokens[:end])
+        # A unit behind a sign is the end of a compound, which the grammar reads.
+        if tokens[end_of_unit - 2].text in ("/", r"\cdot", "*", r"\times"):
+            break
         if tokens[end_of_unit - 1].kind in ("text", "word") and _is_noun(tokens[end_of_unit - 1]) and end_of_unit > 1:
             end = end_of_unit - 1
         else:
             break
     return tokens[start:end]
+
+
+def _is_call(tokens: list[Token], at: int) -> bool:
+    r"""Return whether a word stands before its argument, as in `\text{rk}(10)`: then it is no label."""
+    return tokens[at].text.isalpha() and tokens[at + 1].text == "(" and not tokens[at + 1].spaced
 
 
 def _is_label(token: Token) -> bool:
@@ -241,8 +259,7 @@ def _start_of_unit_power(tokens: list[Token]) -> int:
 
 def _is_noun(token: Token) -> bool:
     word = token.text.strip().casefold().strip(".:,;")
-    # These words change the value, so they are no annotation.
-    if word in PERCENT or word in SCALES or word in NUMBER_WORDS or word in ("degrees", "degree", "mod"):
+    if word in _VALUED:
         return False
     if token.kind == "word":
         # Letters glued to a number may be a product: 3abc.
@@ -263,7 +280,7 @@ def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
         return stacked
     if opener != r"\{" and _is_single_item(tokens):
         return read_relation(tokens)
-    items = _read_list(tokens)
+    items = _read_list(tokens, expand=opener in ("{", r"\{"))
     if opener == r"\{":
         return Node("set", items)
     if opener == "{":
@@ -285,7 +302,9 @@ def _read_set_builder(tokens: list[Token]) -> Node | None:
         if token.text in ("|", ":", r"\mid", r"\colon") and 0 < at < len(tokens) - 1:
             head = tokens[0]
             if head.kind == "name" and (at == 1 or tokens[1].text == r"\in"):
-                return read_items(tokens[at + 1 :])
+                region = read_items(tokens[at + 1 :])
+                # One set: the conditions of two sets side by side do not hold together.
+                return Node("union", (region,)) if region.op in ("rel", "inter") else region
             return None
     return None
 
@@ -295,7 +314,7 @@ def _read_nested_rows(tokens: list[Token]) -> Node | None:
     parts = _split(tokens, ",")
     if len(parts) < 2 or not all(len(p) > 2 and p[0].text == "[" and p[-1].text == "]" for p in parts):
         return None
-    rows = tuple(Node("row", _read_list(part[1:-1])) for part in parts)
+    rows = tuple(Node("row", _read_list(part[1:-1], expand=False)) for part in parts)
     return Node("matrix", rows) if len({len(row.args) for row in rows}) == 1 else None
 
 
@@ -313,13 +332,14 @@ def _is_single_item(tokens: list[Token]) -> bool:
     return all([part for part in _split(tokens, separator) if part] == [tokens] for separator in ",;")
 
 
-def _read_list(tokens: list[Token]) -> tuple[Node, ...]:
-    """Return the items between commas or semicolons, with ± expanded."""
+def _read_list(tokens: list[Token], *, expand: bool) -> tuple[Node, ...]:
+    """Return the items between commas or semicolons; in a set both values of ±, while a pair keeps its sign."""
     if not tokens:
         return ()
     parts = _split(tokens, ";") if any(t.text == ";" for t in tokens) else _split(tokens, ",")
     items: list[Node] = []
     for part in parts:
         if part:
-            items.extend(_expand_signs(read_relation(part)))
+            item = read_relation(part)
+            items.extend(expand_signs(item) if expand else [item])
     return tuple(items)

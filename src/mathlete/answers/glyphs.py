@@ -15,7 +15,7 @@ _GLYPHS = {
     "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "⋯": r"\cdots ", "′": "'", "’": "'",
     "‘": "'", "“": '"', "”": '"', "，": ", ", "。": ".", "；": ";", "：": ":", "∣": "|", "ℝ": r"\R ",
     "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-", "元": " yuan ", "円": " yen ", "¢": " cents ",
-    "✓": "", "✔": "", "✅": "", "∎": "",
+    "✓": "", "✔": "", "✅": "", "∎": "", "∴": "", "☑": "", "■": "",
 }  # fmt: skip
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
@@ -27,13 +27,21 @@ _UP_PLAIN = str.maketrans(_UP, "0123456789+-ni")
 _DOWN_PLAIN = str.maketrans(_DOWN, "0123456789")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
 _NOISE = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|phantom\{\}"
-    r"|qquad|quad|hfill|enspace|thinspace|medspace|thickspace|negthinspace|nonumber|relax)(?![a-zA-Z])\.?"
+    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|phantom\{\}"
+    r"|qquad|quad|hfill|enspace|thinspace|medspace|thickspace|negthinspace|nonumber|relax"
+    r"|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|it|sf|tt|cal|sl|em|bfseries|itshape"
+    r"|rmfamily|sffamily|ttfamily|boldmath|mathnormal|mathstrut|therefore|because|checkmark|blacksquare|qed|qedhere"
+    r"|centering|noindent|hspace\*?\{[^{}]*\}|label\{[^{}]*\}|tag\*?\{[^{}]*\})(?![a-zA-Z])\.?"
     r"|(?<!\\)\\[!;:> ,]|~"
 )
+_SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?")
+_PRIME = re.compile(r"\^\s*(?:\{(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
 _GROUP = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
-_FONT = re.compile(r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b")
+_FONT = re.compile(
+    r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b"
+    r"|\A\s*\\sim(?![a-zA-Z])"
+)
 _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{}!,;%$])")
 _BRACKETS = {r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]"}
@@ -71,7 +79,14 @@ def clean(text: str) -> str:
         text = _ORDINAL.sub("", text)
     # Quotes, stops and line breaks may be nested in any order, so they are taken off until nothing changes.
     while True:
-        stripped = _QUOTES.sub("", text).removesuffix("\\\\").strip().strip(":").rstrip(".,;").strip()
+        stripped = (
+            (text if text.endswith("'") and r"\circ" in text else _QUOTES.sub("", text))
+            .removesuffix("\\\\")
+            .strip()
+            .strip(":")
+            .rstrip(".,;")
+            .strip()
+        )
         if stripped == text:
             return text.replace("**", "^")
         text = stripped
@@ -112,4 +127,7 @@ def _simplify_latex(text: str) -> str:
     text = _FONT.sub("", text)
     text = _DELIMITERS.sub(" ", text)
     text = _NAMED_BRACKET.sub(lambda m: _BRACKETS[m[0]], text)
-    return _NOISE.sub(" ", text)
+    if r"\prime" in text:
+        text = _PRIME.sub(lambda m: "'" * m[0].count(r"\prime"), text)
+    # A bracket's size goes without a trace, so that f\left(x\right) is still the function f.
+    return _NOISE.sub(" ", _SIZE.sub("", text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mathlete.answers.answer import parse
 from mathlete.answers.exact import as_integer
 from mathlete.competitions import Competition
@@ -17,10 +19,37 @@ def read_integer(text: str | None, *, competition: Competition) -> int | None:
     >>> [read_integer("12\\\\,345", competition=rules(name)) for name in ("aimo-1", "aimo-3")]
     [345, 12345]
     >>> read_integer("3.7", competition=rules("aimo-1"))
+
+    What stands before = names the integer, whatever it is; nobody asks here for the solution of an equation.
+
+    >>> read_integer(r"\\lfloor 100x \\rfloor = 42", competition=rules("aimo-3"))
+    42
     """
-    value = as_integer(parse(text or "").value)
+    value = _named_integer(text or "")
+    if value is None:
+        value = as_integer(parse(text or "").value)
     if value is None:
         return None
     if not competition.answer_min <= value <= competition.answer_max and competition.modulus is not None:
         value %= competition.modulus
     return value if competition.answer_min <= value <= competition.answer_max else None
+
+
+_MAX_NAMED = 500
+"""Longest labelled integer, characters."""
+_OTHER = re.compile(r"[,;<>≤≥~]|[!:\\]\Z|\\(?:in|forall|le|ge|leq|geq|neq?|equiv|approx)\b")
+_LINKS = re.compile(r"\b(?:and|or|for|where|if)\b")
+"""What makes `... = integer` another thing than a labelled integer: a list, a condition, another relation."""
+_BRACKETED = re.compile(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]")
+
+
+def _named_integer(text: str) -> int | None:
+    """Return the integer in `... = integer`, or None: where nothing is named, or more than one value."""
+    left, sign, right = text.rpartition("=")
+    right = right.strip(" .$\n")
+    if not sign or len(text) > _MAX_NAMED or not left.strip(" $&") or not re.fullmatch(r"[-+−]?\d[\d,]*", right):
+        return None
+    # Commas in brackets are arguments, as in gcd(a, b) = 6; any other makes a list.
+    if _OTHER.search(_BRACKETED.sub("", left)) or _LINKS.search(left):
+        return None
+    return as_integer(parse(right).value)

@@ -11,7 +11,7 @@ from mathlete.answers.regions import is_infinite
 from mathlete.answers.tree import Node, symbols, walk
 
 TreeKind = Literal["words", "order", "eq", "set", "collection", "symbol", "number", "formula"]
-COLLECTIONS = frozenset({"set", "tuple", "interval", "union", "matrix", "row", "ratio"})
+COLLECTIONS = frozenset({"set", "tuple", "point", "interval", "union", "matrix", "row", "ratio"})
 """Operations of canonical nodes that hold other answers."""
 WORDS = frozenset({"text", "letter"})
 RELATIONS = frozenset({"eq", "rel", "chain"})

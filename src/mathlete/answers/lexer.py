@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from mathlete.answers.tree import Unreadable
-from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS
+from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, OPERATORS, PLAIN_FUNCTIONS, UNITS
 
 MAX_CHARS = 20_000
 """Longest expression that is read; inspect_ai's limits table (tests/scorer, 0.3.285) is the model."""
@@ -28,16 +28,19 @@ _TEXT_COMMAND = re.compile(
     r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|mathfrak)(?![a-zA-Z])\s*"
 )
 _TOKEN = re.compile(
-    r"(?P<space>[ \t\r]+)|(?P<nl>\n+)"
+    r"(?P<space>[ \t\r]+)|(?P<nl>\n[\s]*)"
     r"|(?P<based>(?=[0-9A-Z]*\d)[0-9A-Z]{2,}(?=_\{?(?:1[1-9]|[23]\d)(?!\d)))"
     r"|(?P<repeat>\d*\.\d*(?:\\(?:overline|bar|dot)\s*\{?\s*\d+\s*\}?|\(\d+\))|\d*\.\d{3,}\s*(?:\.\.\.|\\l?dots\b))"
-    r"|(?P<num>[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)(?:\.\d+)?|[1-9]\d{0,2}(?:[ ]\d{3})+(?![\d]|[ ]?\d)(?:\.\d+)?"
+    r"|(?P<num>(?<![\d_])\d{1,3}(?:_\d{3})+(?![\d_])"
+    r"|[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)(?:\.\d+)?|[1-9]\d{0,2}(?:[ ]\d{3})+(?![\d]|[ ]?\d)(?:\.\d+)?"
     r"|\d+\.?\d*|\.\d+)"
     r"|(?P<exp>[eE][+-]?\d+(?![\d.a-zA-Z]))"
     r"|(?P<cmd>\\[a-zA-Z]+\*?)|(?P<name>[a-zA-Z]+)"
     r"|(?P<op>\\[{}|\\%$#&_]|\|\||<=|>=|!=|<>|==|->|:=|[-+*/^_=<>(){}\[\]|,;:!%&'\"€£¥$?.\\])"
 )
 _LETTER_FONTS = frozenset({r"\mathbf", r"\mathit", r"\mathcal", r"\bf"})
+_SWITCHES = frozenset({r"\rm", r"\bf"})
+"""Fonts that hold to the end of their group, so that no argument follows."""
 _NAMES = FUNCTIONS | MANY_ARGUMENTS | PLAIN_FUNCTIONS | {"pi", "infinity", "inf", "oo", "and", "or", "mod"}
 _GROUPING = {"(": 1, "[": 1, r"\{": 1, ")": -1, "]": -1, r"\}": -1}
 
@@ -88,7 +91,7 @@ def _append_token(kind: str, word: str, tokens: list[Token], spaced: bool) -> No
     elif kind == "repeat":
         tokens.append(Token("num", _repeating_fraction(word), spaced))
     elif kind == "num":
-        tokens.append(Token("num", re.sub("[, ]", "", word), spaced))
+        tokens.append(Token("num", re.sub("[, _]", "", word), spaced))
     else:
         tokens.append(Token(kind, word, spaced))
 
@@ -135,8 +138,13 @@ def _append_name(word: str, tokens: list[Token], spaced: bool) -> None:
 def _append_text(text: str, command: re.Match[str], tokens: list[Token], spaced: bool) -> int:
     """Append the content of \\text{...} as a text token; return where the next token starts."""
     at = command.end()
+    font = command[0].strip().rstrip("*")
     if text[at] != "{":
-        tokens.append(Token("text", text[at], spaced))
+        # A font before digits or an expression changes nothing: `\\bf 42` is 42. Before a letter it takes that letter,
+        # which may be a unit or a field.
+        if font in _SWITCHES or not text[at].isalpha():
+            return at
+        tokens.append(_letter_token(font, text[at], spaced))
         return at + 1
     end, depth = at, 0
     for end in range(at, len(text)):
@@ -144,9 +152,18 @@ def _append_text(text: str, command: re.Match[str], tokens: list[Token], spaced:
         if depth == 0:
             break
     content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
-    if content.strip() in ("e", "i") or (command[0].strip() in _LETTER_FONTS and re.fullmatch("[a-z]", content)):
-        tokens.append(Token("name", content.strip(), spaced))
-        return end + 1
-    field = content.strip() in ("R", "Z", "N", "Q") and "mathbb" in command[0]
-    tokens.append(Token("cmd", "\\" + content.strip(), spaced) if field else Token("text", content, spaced))
+    tokens.append(_letter_token(font, content, spaced))
     return end + 1
+
+
+def _letter_token(font: str, content: str, spaced: bool) -> Token:
+    r"""Return the token of a font's argument: a name, a field, a function, or text."""
+    word = content.strip()
+    if word in ("e", "i") or (font in _LETTER_FONTS and re.fullmatch("[a-z]", content)):
+        return Token("name", word, spaced)
+    if font == r"\mathbb" and word in ("R", "Z", "N", "Q", "C"):
+        return Token("cmd", "\\" + word, spaced)
+    # `\operatorname{sgn}` is an operator, known or not, and never a label that could be dropped.
+    if re.fullmatch("[A-Za-z]+", word) and (font == r"\operatorname" or word in OPERATORS - UNITS):
+        return Token("cmd", "\\" + word, spaced)
+    return Token("text", content, spaced)

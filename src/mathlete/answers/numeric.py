@@ -249,10 +249,12 @@ class Evaluation:
     _prod = _sum
 
     def _apply(self, node: Node) -> Value:
-        """Return a made-up number for an unknown function, the same for the same argument."""
+        """Return a made-up number for an unknown function, the same for the same argument at the same point."""
         name, *args = node.args
         values = [self.ctx.nstr(self.evaluate(arg), 30) for arg in args]
-        return self.ctx.mpf(Random(f"{name.value}{values}").randrange(10**40)) / 10**39
+        # By the function's own draw each point has another function: f(2) < f(1) is then no multiple of f(1) < f(4).
+        drawn = self.env.get(str(name.value), "")
+        return self.ctx.mpf(Random(f"{name.value}{drawn}{values}").randrange(10**40)) / 10**39
 
 
 _INVERSES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec",

@@ -7,6 +7,7 @@ The finite endpoints cut the line into points and gaps; a set is the list of tho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cmp_to_key
 
 from mathlete.answers.bounds import is_zero
@@ -28,6 +29,7 @@ INFINITY = constant("oo")
 MINUS_INFINITY = Node("neg", (INFINITY,))
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 _MAX_ENDPOINTS = 60
+_PROBES: tuple[int | Fraction, ...] = (0, 1, 2, 5, -1, -7, Fraction(3, 7), Fraction(-17, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ def solve_linear(node: Node) -> Segment:
         raise TooHard("not one variable")
     name = symbol(names.pop())
     difference = subtract(node.args[0], node.args[1])
-    # Linear is what takes the values of a line at six points. Negative ones are among them, or |x| would pass.
-    values = {k: replace(difference, name, number(k)) for k in (0, 1, 2, 5, -1, -7)}
+    # Linear is what takes the values of a line at eight points. Negative ones are among them, or |x| would pass, and
+    # fractions, or floors and sin(pi x) would.
+    values = {k: replace(difference, name, number(k)) for k in _PROBES}
     slope = subtract(values[1], values[0])
     for k, value in values.items():
         expected = Node("add", (values[0], Node("mul", (number(k), slope))))

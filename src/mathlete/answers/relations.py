@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mathlete.answers.labels import names_formula, names_number
 from mathlete.answers.regions import INFINITY, MINUS_INFINITY
 from mathlete.answers.tree import Node, symbols, walk
 
@@ -17,24 +18,27 @@ SIGNS = {
 ORDER_SIGNS = frozenset({"<", ">", "<=", ">=", "!="})
 
 
-def equate(left: Node, right: Node) -> Node:
-    """Return what `left = right` says: `x = 3` is 3 with a name, `m+n = 33` is 33, `y = 2x+1` stays an equation."""
-    if _is_value(left) and _is_label(right):
-        left, right = right, left
+def equate(left: Node, right: Node, *, names: tuple[str, str]) -> Node:
+    """Return what `left = right` says: `x = 3` is 3 with a name, `m+n = 33` is 33, `y = 2x+1` stays an equation.
+
+    Args:
+        left: the left side.
+        right: the right side.
+        names: both sides as written, for the name of a label.
+    """
+    if _is_value(left) and not _is_value(right):
+        left, right, names = right, left, names[::-1]
+    if left.op == right.op == "tuple" and len(left.args) == len(right.args) and all(a.op == "sym" for a in left.args):
+        # (y, x) = (1, 2) is the point whose x is 2: named values stand in the order of their names.
+        pairs = sorted(zip(left.args, right.args, strict=True), key=lambda pair: str(pair[0].value))
+        return Node("tuple", tuple(value for _, value in pairs))
     if _is_value(left) and _is_value(right):
         return right
-    if left.op == "sym" and is_plain_name(left) and _is_value(right):
-        return Node("named", (right,), left.value)
-    if _is_value(right) and (_is_label(left) or _is_sum_of_names(left)):
-        return right
-    if _is_function_label(left, right):
-        return right
-    return Node("eq", (left, right))
-
-
-def is_plain_name(node: Node) -> bool:
-    """Return whether a variable is a single letter, as x and n are and S_3 and AB are not."""
-    return len(str(node.value)) == 1
+    if _is_value(right):
+        is_label = _is_label(left) or _is_sum_of_names(left) or names_number(left, right)
+    else:
+        is_label = (left.op == "sym" and names_formula(str(left.value), right)) or _is_function_label(left, right)
+    return Node("named", (right,), names[0]) if is_label else Node("eq", (left, right))
 
 
 def _is_value(node: Node) -> bool:
@@ -49,9 +53,6 @@ def _is_label(node: Node) -> bool:
         return all(_is_label(a) for a in node.args)
     if node.op == "apply":
         return True
-    if node.op == "abs":
-        # |AB| is a length, |x| = 3 an equation with two solutions.
-        return node.args[0].op != "sym" and _is_label(node.args[0])
     # Capitals side by side name a segment or a triangle: AB = 5; but xy = 5 is an equation.
     return node.op == "mul" and all(n.op in ("mul", "sym") and str(n.value or "A")[0].isupper() for n in walk(node))
 
@@ -69,8 +70,7 @@ def _is_function_label(left: Node, right: Node) -> bool:
     if left.op == "apply":
         # f(x) = f(x-1) + 1 is an equation for f, not its value.
         return not any(n.op == "apply" and n.args[0] == left.args[0] for n in walk(right))
-    name = str(left.value)
-    return left.op == "sym" and (name[0].isupper() or len(name) > 1) and name not in symbols(right)
+    return False
 
 
 def chain_inequalities(nodes: list[Node], signs: list[str]) -> Node:

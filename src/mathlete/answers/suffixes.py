@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from mathlete.answers.vocabulary import CURRENCY, LETTER_UNITS, PERCENT, SCALES,
 
 if TYPE_CHECKING:
     from mathlete.answers.grammar import Grammar
+    from mathlete.answers.lexer import Token
 
 
 def read_suffixes(g: Grammar, node: Node) -> Node:
@@ -22,7 +24,9 @@ def read_suffixes(g: Grammar, node: Node) -> Node:
             node = Node("deg", (node,))
         elif token.text == "!" and token.kind == "op":
             g.take()
-            node = Node("factorial", (node,))
+            is_double = g.peek().text == "!" and not g.peek().spaced
+            g.at += is_double
+            node = Node("factorial2" if is_double else "factorial", (node,))
         elif token.text in ("%", r"\%"):
             g.take()
             node = Node("div", (node, number(100)))
@@ -35,6 +39,10 @@ def read_suffixes(g: Grammar, node: Node) -> Node:
         elif token.text == r"\degree":
             g.take()
             node = Node("deg", (node,))
+        elif node.op == "deg" and (minutes := _take_minutes(g)):
+            node = Node("deg", (Node("add", (node.args[0], minutes)),))
+        elif token.text in _UNIT_STARTS and _take_unit(g):
+            continue
         elif _may_be_unit(g) and (annotated := _read_annotation(g, node)):
             node = annotated
         else:
@@ -67,12 +75,25 @@ def _read_annotation(g: Grammar, node: Node) -> Node | None:
         over = SCALES.get(word, (1, 100))
         return Node("mul", (node, number(Fraction(*over))))
     # All parts of a compound such as km/h must be units, or the word stays and the expression is unreadable.
-    parts = word.replace("/", " ").replace("^", " ").split()
-    if parts and all(p in known or p.isdigit() or token.text.strip() in known for p in parts):
+    if _is_unit(token.text, known):
         g.take()
         _skip_unit_power(g)
+        _skip_compound(g)
         return Node("deg", (node,)) if word in ("degree", "degrees", "deg") else node
     return None
+
+
+def _is_unit(text: str, known: frozenset[str] = UNITS | CURRENCY | LETTER_UNITS) -> bool:
+    """Return whether a word or all parts of a compound are units: km, `m s^{-1}`, kg/m^3."""
+    parts = _UNIT_SIGNS.split(text.strip().rstrip("."))
+    parts = [part for part in parts if part and part not in ("cdot", "times", "per", "~")]
+    units = [part for part in parts if not part.lstrip("-").isdigit()]
+    return bool(units) and all(part in known or part.lower() in known for part in units)
+
+
+_UNIT_SIGNS = re.compile(r"[\s/^{}()*.,·~\\]+")
+_UNIT_STARTS = frozenset({"/", "(", r"\frac", "C", "F", "K"})
+"""What a unit may start with that is no word: per hour, a bracket, a fraction of units, degrees Celsius."""
 
 
 def _skip_unit_power(g: Grammar) -> None:
@@ -80,6 +101,48 @@ def _skip_unit_power(g: Grammar) -> None:
     if g.peek().text == "^":
         g.take()
         g.exponent()
+
+
+def _skip_compound(g: Grammar) -> None:
+    r"""Take the units joined to the one before: `/ \mathrm{h}`, `\cdot \mathrm{m}`, `per second`."""
+    while g.peek().text.strip() in ("/", r"\cdot", r"\times", "*", "per") and _is_unit_token(g.peek(1)):
+        g.at += 2
+        _skip_unit_power(g)
+
+
+def _is_unit_token(token: Token) -> bool:
+    return token.kind in ("text", "word", "name") and _is_unit(token.text)
+
+
+def _take_unit(g: Grammar) -> bool:
+    r"""Take a unit that starts with a sign: `/\text{hr}`, `(\text{units})`, `\frac{\text{km}}{\text{h}}`, °C."""
+    texts = [g.peek(k) for k in range(7)]
+    steps = 0
+    if texts[0].text == "/" and texts[1].kind == "text" and _is_unit(texts[1].text):
+        steps = 2
+    elif texts[0].text == "(" and texts[1].kind == "text" and texts[2].text == ")" and _is_unit(texts[1].text):
+        steps = 3
+    elif texts[0].text == r"\frac" and all(texts[k].kind == "text" and _is_unit(texts[k].text) for k in (2, 5)):
+        steps = 7
+    elif texts[0].kind == "name" and g.tokens[g.at - 1].text in (r"\circ", "}", r"\degree"):
+        is_degree = g.tokens[g.at - 1].text != "}" or g.tokens[g.at - 2].text == r"\circ"
+        steps = int(is_degree and texts[1].text not in ("(", "^", "_"))
+    g.at += steps
+    if steps == 2:
+        _skip_unit_power(g)
+        _skip_compound(g)
+    return steps > 0
+
+
+def _take_minutes(g: Grammar) -> Node | None:
+    r"""Take the minutes and seconds of arc after degrees: `15^\circ 20' 30''`; return them as degrees."""
+    parts = []
+    for size, signs in ((60, ["'"]), (3600, ["'", "'"])):
+        after = [g.peek(k).text for k in range(1, len(signs) + 1)]
+        if g.peek().kind == "num" and (after == signs or (len(signs) == 2 and after[0] == '"')):
+            parts.append(number(Fraction(g.take().text) / size))
+            g.at += 1 if after[0] == '"' else len(signs)
+    return Node("add", tuple(parts)) if parts else None
 
 
 def _read_subscript(g: Grammar, node: Node) -> Node:

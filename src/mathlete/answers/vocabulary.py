@@ -35,7 +35,16 @@ INVERSE_TRIG = {f"{pre}{name}": f"arc{name}" for name in ("sin", "cos", "tan") f
 HYPERBOLIC = _words("sinh cosh tanh")
 FUNCTIONS = TRIG | frozenset(INVERSE_TRIG) | HYPERBOLIC | {"log", "ln", "lg", "exp", "arccot", "arcsec", "arccsc"}
 MANY_ARGUMENTS = _words("gcd lcm min max")
-PLAIN_FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "floor", "ceil", "binom", "factorial"})
+PLAIN_FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "floor", "ceil", "binom", "factorial", "det"})
+OPERATORS = (
+    FUNCTIONS
+    | MANY_ARGUMENTS
+    | _words(
+        "Re Im arg sgn sign rank tr trace det dim ker deg ord cosh sech csch coth arcosh arsinh artanh arccosh arcsinh "
+        "arctanh erf Li Si Ci Var Cov lim sup inf floor ceil round card vol adj span diag conj curl div grad"
+    )
+)
+"""Names of operators: in upright letters before a value they are no label that could be dropped."""
 """Names with an argument list in plain (non-LaTeX) notation."""
 GREEK = _words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "

@@ -1,0 +1,170 @@
+"""Items side by side: named values, lists, conditions, the values of ±, the lines of an answer."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from mathlete.answers.lexer import Token
+from mathlete.answers.relations import SIGNS
+from mathlete.answers.tree import Node, Unreadable, walk
+from mathlete.answers.vocabulary import GREEK
+
+_CONDITIONS = frozenset({"rel", "inter", "in"})
+_MAX_SIGNS = 4
+"""Signs ± that are chosen independently: sixteen values."""
+
+
+def collect(nodes: list[Node], *, is_or: bool) -> Node:
+    """Return items as one answer: the only one, a region, a tuple of named values, or an unordered list.
+
+    Raises:
+        Unreadable: a value behind a condition.
+    """
+    if len(nodes) == 1:
+        return nodes[0]
+    first = next((at for at, node in enumerate(nodes) if node.op in _CONDITIONS), None)
+    if first is not None and not is_or:
+        nodes = _repeat_exclusion(nodes)
+        if any(node.op not in _CONDITIONS for node in nodes[first:]):
+            raise Unreadable("a value behind a condition")
+        if first:
+            # What stands behind the values says where they hold or what their letters are.
+            return collect(nodes[:first], is_or=False)
+    nodes = _join_memberships(nodes)
+    if len(nodes) == 1:
+        return nodes[0]
+    # Conditions side by side hold together, unless "or" stands between them.
+    if any(node.op in ("rel", "inter") for node in nodes):
+        return Node("union" if is_or else "inter", tuple(nodes))
+    return _collect_values(nodes)
+
+
+def _repeat_exclusion(nodes: list[Node]) -> list[Node]:
+    """Return the items with `x != 1, 4` as x != 1, x != 4."""
+    repeated: list[Node] = []
+    for node in nodes:
+        before = repeated[-1] if repeated else None
+        if before is not None and before.op == "rel" and before.value == "!=" and node.op not in _CONDITIONS:
+            node = Node("rel", (before.args[0], node), "!=")
+        repeated.append(node)
+    return repeated
+
+
+def _join_memberships(nodes: list[Node]) -> list[Node]:
+    """Return the sets of `x \\in S`; beside inequalities a set of whole numbers only says what the letter is."""
+    is_bounded = any(node.op in ("rel", "inter") for node in nodes)
+    sets = [node.args[0] if node.op == "in" else node for node in nodes]
+    kept = [s for s, node in zip(sets, nodes, strict=True) if not (is_bounded and node.op == "in" and s.op == "field")]
+    return kept or sets
+
+
+def _collect_values(nodes: list[Node]) -> Node:
+    names = [str(node.value) for node in nodes if node.op == "named"]
+    distinct = set(names)
+    if len(names) == len(nodes) and len(distinct) > 1:
+        size = len(distinct)
+        points = [nodes[at : at + size] for at in range(0, len(nodes), size)]
+        # x=1, y=2 is a point, in the order of its names; x=1, y=2, x=3, y=4 are two; x=1, x=2 is a list of solutions.
+        if all({str(node.value) for node in point} == distinct for point in points):
+            tuples = [_make_point(point) for point in points]
+            return tuples[0] if len(tuples) == 1 else Node("list", tuple(tuples))
+    items: list[Node] = []
+    for node in nodes:
+        bare = node.args[0] if node.op == "named" else node
+        items.extend(bare.args if bare.op == "list" else (bare,))
+    return Node("list", tuple(items))
+
+
+def _make_point(nodes: list[Node]) -> Node:
+    r"""Return named values in the order of their names; letters are dropped, as in (x, y) = (1, 2), longer names stay.
+
+    AB = 3, BC = 5 is not AB = 5, BC = 3, and may be written as the bare list 3, 5.
+    """
+    ordered = sorted(nodes, key=lambda node: str(node.value))
+    names = [str(node.value) for node in ordered]
+    values = tuple(node.args[0] for node in ordered)
+    is_letters = all(len(name) == 1 or name.removeprefix("\\") in GREEK for name in names)
+    return Node("tuple", values) if is_letters else Node("point", values, " ".join(names))
+
+
+def expand_signs(node: Node) -> list[Node]:
+    """Return the values of an expression with ±: of several such signs each is chosen by itself.
+
+    With ∓, and in the pairs of `(1 ± a, 2 ± b)`, all upper signs go together, and all lower ones.
+    """
+    signs = [n for n in walk(node) if n.op in ("pm", "mp")]
+    if not signs:
+        return [node]
+    together = any(n.op == "mp" for n in signs) or (node.op == "tuple" and all(len(n.args) == 2 for n in signs))
+    if together or len(signs) > _MAX_SIGNS:
+        return [_choose_signs(node, [upper] * len(signs)) for upper in (True, False)]
+    return [_choose_signs(node, list(choice)) for choice in product((True, False), repeat=len(signs))]
+
+
+def _choose_signs(node: Node, choice: list[bool]) -> Node:
+    """Return the tree with the signs chosen, and take from the list what was used."""
+    upper = choice.pop(0) if node.op in ("pm", "mp") else True
+    args = tuple(_choose_signs(arg, choice) for arg in node.args)
+    if node.op not in ("pm", "mp"):
+        return Node(node.op, args, node.value, node.digits)
+    last = args[-1] if upper == (node.op == "pm") else Node("neg", (args[-1],))
+    return Node("add", (args[0], last)) if len(args) == 2 else last
+
+
+_OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\begin": 1, ")": -1, "]": -1, "}": -1, r"\}": -1, r"\end": -1}
+_PAIR_ENDS = frozenset({")", "]", r"\}"})
+
+
+def drop_line_breaks(tokens: list[Token]) -> list[Token]:
+    """Return the tokens with a comma for each line break between complete lines; any other is white space."""
+    if not any(token.kind == "nl" for token in tokens):
+        return tokens
+    kept: list[Token] = []
+    line_start, depth = 0, 0
+    for at, token in enumerate(tokens):
+        depth += _OPEN.get(token.text, 0) if token.kind in ("op", "cmd") else 0
+        if token.kind != "nl":
+            kept.append(token)
+            continue
+        after = _line_after(tokens, at)
+        # No formula holds an empty line.
+        is_paragraph = token.text.count("\n") > 1
+        if depth == 0 and kept and after and (is_paragraph or _are_complete(kept[line_start:], after)):
+            kept.append(Token("join", ","))
+            line_start = len(kept)
+        elif after:
+            # The next token is spaced, as it would be behind a blank.
+            tokens[at + 1] = Token(after[0].kind, after[0].text, spaced=True)
+    return kept
+
+
+def _line_after(tokens: list[Token], at: int) -> list[Token]:
+    end = next((k for k in range(at + 1, len(tokens)) if tokens[k].kind == "nl"), len(tokens))
+    return tokens[at + 1 : end]
+
+
+def _wants_argument(line: list[Token]) -> bool:
+    r"""Return whether a line ends between the arguments of a fraction: `\frac{49}`."""
+    depth = 0
+    for at in range(len(line) - 1, -1, -1):
+        depth += (line[at].text == "}") - (line[at].text == "{")
+        if depth == 0:
+            return at > 0 and line[at - 1].text in (r"\frac", r"\binom")
+    return False
+
+
+def _are_complete(line: list[Token], after: list[Token]) -> bool:
+    """Return whether a line and the next are items of a list: relations, pairs, words, or a number next."""
+    if not line or _wants_argument(line):
+        return False
+    if line[-1].text in SIGNS or after[0].text in SIGNS:
+        return False
+    if all(any(t.text in SIGNS and t.kind in ("op", "cmd") for t in part) for part in (line, after)):
+        return True
+    if after[0].kind == "num" and (
+        line[-1].kind in ("num", "name", "word", "text") or line[-1].text in ("}", ")", "]")
+    ):
+        return True
+    if line[-1].text in _PAIR_ENDS and after[0].text in ("(", "[", r"\{"):
+        return any(t.text == "," for t in line) and any(t.text == "," for t in after)
+    return line[-1].kind in ("text", "word") and after[0].kind in ("text", "word")

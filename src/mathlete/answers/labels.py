@@ -1,0 +1,152 @@
+r"""Labels: what stands before a sign of equality and only names the value behind it.
+
+One notion for all readers: `f(x) =`, `\frac{dy}{dx} =`, `|S| =`, `100m+n =`, `\text{number of ways} =`. A label may
+hold words and calls that the grammar cannot read; an equation whose side cannot be read is no label, and unreadable.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from mathlete.answers.lexer import Token
+from mathlete.answers.tree import Node, symbols, walk
+from mathlete.answers.vocabulary import GREEK, OPERATORS
+
+_DERIVATIVE = re.compile(
+    r"\\frac\{(?:d|\\partial)(?:\^\{?\d\}?)?[a-zA-Z]?\}\{(?:d|\\partial)[a-zA-Z](?:\^\{?\d\}?)?\}(?:\(.*\)|[a-zA-Z])?"
+    r"|d[a-z]/d[a-z]"
+)
+_CALL = re.compile(r"(?:\^?'+|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\})*\((.*)\)")
+_NOUN_COMMANDS = frozenset(
+    {"triangle", "angle", "measuredangle", "overline", "widehat", "overarc", "odot", "square", "#", "Pr", "mathbb"}
+    | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in"}
+)
+_OPERATOR_SIGNS = frozenset({"+", "-", "*", "/", "^", "!", "%", r"\cdot", r"\times", r"\div", r"\pm", r"\mp"})
+_EQUATION_NOUNS = frozenset(
+    {"plane", "line", "circle", "equation", "curve", "ellipse", "parabola", "sphere", "hyperbola", "locus", "surface"}
+)
+_COORDINATES = frozenset({"x", "y", "z"})
+_POLAR = frozenset({"theta", "varphi", "phi", "rho"})
+_ALGEBRA = frozenset({"add", "neg", "mul", "div", "pow", "root", "num", "sym"})
+_NAMED_OPERATIONS = frozenset(
+    {"apply", "mod", "floor", "ceil", "gcd", "lcm", "min", "max", "limit", "sum", "prod", "integral", "det"}
+)
+"""Operations whose equation with a number says what the operation comes to, and asks nobody to solve it."""
+
+
+def name_of(tokens: list[Token]) -> str:
+    """Return a label's name: what two spellings of one label have in common."""
+    return "".join(token.text.strip() for token in tokens if token.text not in ("{", "}"))
+
+
+def is_call(tokens: list[Token], right: list[Token]) -> bool:
+    r"""Return whether the tokens are `f(x)`, `S(n)`, `f^{-1}(x)` or `\frac{dy}{dx}`, and the right side holds no such.
+
+    f(x) = f(x-1) + 1 is an equation for f, not its value.
+    """
+    if not tokens:
+        return False
+    head, text = tokens[0], "".join(token.text.strip() for token in tokens)
+    if _DERIVATIVE.fullmatch(text):
+        return True
+    if not _is_head(head):
+        return False
+    rest = text[len(head.text.strip()) :]
+    # sympy prints f{\left(x \right)}.
+    if rest.startswith("{(") and rest.endswith(")}"):
+        rest = rest[1:-1]
+    call = _CALL.fullmatch(rest)
+    if call is None or not _is_one_bracket(tokens):
+        return False
+    # x(x+1) = 6 is a product: a small letter that names no function takes bare names and numbers only.
+    plain = head.kind == "name" and head.text.islower() and head.text not in "fgh"
+    if plain and not re.fullmatch(r"[a-zA-Z0-9,_.\\]*", call[1]):
+        return False
+    return not any(a.text == head.text and b.text in ("(", "'", "{") for a, b in pairwise(right))
+
+
+def _is_head(token: Token) -> bool:
+    if token.kind == "name":
+        return len(token.text) == 1 and token.text not in "ei"
+    if token.kind == "cmd":
+        return token.text[1:] in GREEK or token.text[1:] in OPERATORS or token.text == r"\Pr"
+    return token.kind == "text" and token.text.strip().isalpha()
+
+
+def _is_one_bracket(tokens: list[Token]) -> bool:
+    """Return whether the bracket that closes last opened only once: f(1)(2) is no call."""
+    depth, opened = 0, 0
+    for token in tokens:
+        depth += (token.text == "(") - (token.text == ")")
+        opened += token.text == "(" and depth == 1
+    return opened == 1
+
+
+def split_words(tokens: list[Token]) -> tuple[list[Token], list[Token]]:
+    """Return the words in front of an expression, and the expression: `the plane 2x+y=0`."""
+    at = 0
+    while at < len(tokens) and _is_word(tokens[at]):
+        at += 1
+    return tokens[:at], tokens[at:]
+
+
+def _is_word(token: Token) -> bool:
+    word = token.text.strip()
+    if token.kind == "text":
+        return len(word) > 1 and word not in OPERATORS
+    return token.kind == "word" and word.isalpha() and (len(word) > 2 or word.lower() in ("is", "of", "it", "an"))
+
+
+def names_equation(words: list[Token]) -> bool:
+    """Return whether the words announce an equation, as "the plane" does, and not a value."""
+    return any(word in _EQUATION_NOUNS for token in words for word in token.text.casefold().split())
+
+
+def is_in_words(tokens: list[Token]) -> bool:
+    r"""Return whether what cannot be read is a label all the same: nouns, `\triangle ABC`, `[ABC]`, no operation."""
+    words, rest = split_words(tokens)
+    if words and not names_equation(words):
+        return True
+    depth = 0
+    for at, token in enumerate(rest):
+        depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}"))
+        if depth or token.text in ("(", ")", "[", "]", "{", "}", "_", "|", "'", ",", "#", r"\#", r"\|"):
+            continue
+        if token.text in _OPERATOR_SIGNS or (token.kind == "cmd" and not _is_noun_command(token.text[1:])):
+            return False
+        if token.kind == "num" and at == 0:
+            return False
+    return bool(rest)
+
+
+def _is_noun_command(name: str) -> bool:
+    return name in _NOUN_COMMANDS or name in OPERATORS or name in GREEK
+
+
+def names_number(node: Node, value: Node) -> bool:
+    """Return whether a left side with unknowns, and a number behind =, is a label: `100m+n`, `AB/CD`, `|S|`, `ab`.
+
+    What has coordinates in it stays an equation, and so does what is set to zero or has a single unknown.
+    """
+    names = symbols(node)
+    if not names:
+        return False
+    if node.op in _NAMED_OPERATIONS or node.op.startswith("fn:"):
+        return True
+    if node.op == "abs":
+        # |AB| is a length and |S| a size; |x| = 3 is an equation with two solutions.
+        return all(name[0].isupper() or len(name) > 1 for name in names)
+    if node.op == "matrix" or not all(n.op in _ALGEBRA or n.op in _NAMED_OPERATIONS for n in walk(node)):
+        return False
+    if any(n.op in _NAMED_OPERATIONS for n in walk(node)):
+        return value.op != "num" or bool(value.value)
+    if len(names) < 2 or names & (_COORDINATES | _POLAR):
+        return False
+    return all(name[0].isupper() for name in names) or not (value.op == "num" and not value.value)
+
+
+def names_formula(name: str, right: Node) -> bool:
+    """Return whether `name = formula` gives a name to the formula; y = 2x+1 is an equation between coordinates."""
+    free = symbols(right)
+    return name not in free and not (name in _COORDINATES and free & _COORDINATES)

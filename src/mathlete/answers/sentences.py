@@ -1,0 +1,160 @@
+"""The value in a sentence or a formula: which of its numbers is meant, and what is only said about it."""
+
+from __future__ import annotations
+
+import re
+
+from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS
+
+MATHS = re.compile(
+    r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)(?<!\\)\$|\\\(((?:(?!\\\)).)+)\\\)|\\\[((?:(?!\\\]).)+)\\\]", re.S
+)
+NUMBER = re.compile(
+    r"(?<![A-Za-z\d_.\\])(?:[-−+](?=[\d.$€£]))?[$€£]?(?:\d{1,3}(?:(?:,|\{,\}|\\,|,\\!)\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:/\d+|(?::\d+)+)?"
+    r"(?:\s?\\?%|\s?percent\b)?(?![A-Z\d_])"
+)
+PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}|[぀-ヿ一-鿿]{2,}")
+_FUNCTION_WORDS = FUNCTIONS | MANY_ARGUMENTS | PLAIN_FUNCTIONS | {"mod", "and"}
+
+
+def is_prose(text: str) -> bool:
+    r"""Return whether a text has words that are neither functions nor inside a LaTeX command's braces."""
+    bare = re.sub(r"\\(?:text|mbox|mathrm|textbf|operatorname|begin|end)\s*\{[^{}]*\}", " ", text)
+    return any(word[0].lower() not in _FUNCTION_WORDS for word in PROSE.finditer(bare))
+
+
+_NO_VALUE = re.compile(r"\\(?:blacksquare|square|Box|qed|checkmark)\Z|\((?:[a-z]\s*,\s*)+[a-z]\)\Z")
+"""A formula that is no answer where another stands before it: the end of a proof, the names of a pair."""
+
+
+def find_formulas(text: str) -> list[str]:
+    """Return the formulas of a text that may be answers, without their delimiters."""
+    formulas = ((next(g for g in m.groups() if g is not None)).strip() for m in MATHS.finditer(text))
+    return [one for one in formulas if one and not is_prose(one) and not _NO_VALUE.match(one)]
+
+
+_AFTERTHOUGHT = re.compile(
+    r"(?<=[\w$)}]),?[ \t]+(?:where|attained|achieved|obtained|reached|occurring|for (?:all|every|any|each))\b[^\n]*\Z"
+)
+
+
+_SAYS_VALUE = re.compile(r"\b(?:is|are|was|be|equals?|becomes?|gives?|yields?)\b|=")
+_ENDS_IN_VALUE = re.compile(
+    r"\b(?:is|are|be|equals?|becomes?|gives?|yields?)\s+(?:at (?:most|least) |exactly |thus |then )?"
+    r"(?:\$[^$]+\$|\\\([^\n]+?\\\)|[-−]?\d[\d.,/]*)\s*[.!]?\s*\Z"
+)
+
+
+def drop_afterthought(window: str) -> str:
+    """Return the text without the remark that ends it, if the value stands before the remark."""
+    remark = _AFTERTHOUGHT.search(window)
+    if remark is None:
+        return window
+    before = _LAST_SENTENCE.search(window[: remark.start()])
+    head = before[0] if before else ""
+    # "The number of games where both win is 20": nothing was said before "where".
+    if not _holds_value(head) or (_ENDS_IN_VALUE.search(remark[0]) and not _SAYS_VALUE.search(_outside_maths(head))):
+        return window
+    return window[: remark.start()]
+
+
+_LAST_SENTENCE = re.compile(r"(?:(?!\n|[.!?]\s).)*\Z")
+
+
+def _holds_value(text: str) -> bool:
+    return bool(re.search(r"\d|\$|\\\(", text))
+
+
+def _outside_maths(text: str) -> str:
+    return MATHS.sub(" ", text)
+
+
+_SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
+_LEAD = re.compile(
+    r"\A\}?\s*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also|both"
+    r"|either|donc)\s+)*",
+    re.I,
+)
+_COPULA = re.compile(r"(?<=[\d$)}])\s*(?:です|になります|である|となる|이다|입니다)?[。.]*\Z")
+_LEADING_FORMULA = re.compile(
+    r"(?:\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\))(?=\s*[,;(]\s*(?!(?:and|or)\b)(?:i\.e|[a-z]{2,}))"
+)
+_TAIL = re.compile(
+    r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|due to|by|from|after"
+    r"|rather than|instead of|(?:and |but )?not|and never|unlike|attained|achieved|obtained|reached|as required)\b.*"
+    r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\s+\([^()]{1,20}%\)\W*|\?)\Z",
+    re.S,
+)
+
+
+def _drop_tail(sentence: str) -> str:
+    """Return a sentence without the reason or remark behind its value."""
+    tail = _TAIL.search(sentence)
+    if tail is None:
+        return sentence
+    head = sentence[: tail.start()]
+    # "is the number of games where both win, 20": what stands before "where" is no value.
+    return head if _holds_value(head) or not _ENDS_IN_VALUE.search(tail[0]) else sentence
+
+
+_LEADING_NUMBER = re.compile(r"(" + NUMBER.pattern + r")(?=\s*[,;(]|\s+[a-z]{2,}\b(?<!and)(?<!or))")
+_PRICE = re.compile(
+    r"\\?[$€£]\s?\d[\d,]*(?:\.\d+)?(?:\s+(?:thousand|million|billion)\b)?|\d[\d,]*(?:\.\d+)?\s?\\?[$€£]"
+)
+
+
+def read_sentence(sentence: str) -> str | None:
+    r"""Return the value in one sentence that says the answer.
+
+    >>> read_sentence("m+n = 256+37 = 293.")
+    '293'
+    >>> read_sentence(r"$\frac{1}{2}$ of the cake")
+    '\\frac{1}{2}'
+    """
+    sentence = sentence.strip().strip("*_`").strip()
+    # Words before and reasons after the value go first: a number among them is not the answer.
+    sentence = _LEAD.sub("", _drop_tail(_COPULA.sub("", sentence.replace("**", ""))))
+    if leading_formula := _LEADING_FORMULA.match(sentence):
+        return last_of_chain(find_formulas(leading_formula[0])[-1])
+    sentence = re.split(r"(?<=[^\s.])[.。](?=\s+[A-Z\"(]|\s*\Z|\*)", sentence, maxsplit=1)[0].strip().strip("*").strip()
+    if not is_prose(sentence):
+        return last_of_chain(sentence.rstrip(".;,").strip(" *")) or None
+    # In prose a formula is the value, unless a plain number is said after it: "for $n = 3$ the sum is 12".
+    maths = find_formulas(sentence)
+    if maths and not _SAID_NUMBER.search(sentence[sentence.rfind(maths[-1]) + len(maths[-1]) :]):
+        return last_of_chain(maths[-1])
+    priced = _PRICE.findall(sentence)
+    if len(priced) == 1:
+        return str(priced[0]).strip()
+    if len(sentence.split()) <= 3 or not NUMBER.search(sentence):
+        return sentence.rstrip(".;,") or None
+    leading = _LEADING_NUMBER.match(sentence)
+    if leading and any(c.isdigit() for c in leading[0]) and NUMBER.search(sentence[leading.end() :]):
+        return leading[0]
+    with_unit = re.match(r"[^A-Za-z]+[A-Za-z²³ ]{1,30}\Z", sentence)
+    return sentence if with_unit else read_last_number(sentence)
+
+
+_AND_OR = re.compile(r"\s(?:and|or)\s")
+
+
+def last_of_chain(maths: str) -> str:
+    """Return what stands after the last = of a chain of equalities or of a labelled number; else all of it."""
+    bare = maths.strip().strip("$").strip()
+    parts = [part.strip() for part in re.split(r"(?<![<>!:\\])=(?!=)", bare)]
+    # x = 2 or x = 3 are two values, not the chain's end 3.
+    if _AND_OR.search(bare) and all(part.count("=") == 1 for part in _AND_OR.split(bare)):
+        return bare
+    if len(parts) < 2 or not parts[-1] or "," in bare or r"\begin" in bare:
+        return bare
+    if len(parts) > 2 and not re.search(r"[<>]", bare):
+        return parts[-1]
+    # m+n = 33 is a labelled number; y = 2x + 1 and x + y = 1 are equations, and stay.
+    letters = re.sub(r"\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right)", "", parts[-1])
+    return parts[-1] if not re.search(r"[A-Za-z]", letters) and not re.search(r"[-+*/]?\d*[xyz]\b", parts[0]) else bare
+
+
+def read_last_number(window: str) -> str | None:
+    """Return the last number of a text."""
+    numbers = [m[0] for m in NUMBER.finditer(window) if any(c.isdigit() for c in m[0])]
+    return numbers[-1].strip() if numbers else None
