@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mathlete.answers.tree import Node, number
-from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS
+from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
 _TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}:[0-5]\d\s*[ap]\.?m\.?\Z", re.I)
@@ -14,6 +14,8 @@ _OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(
 _TEXT = re.compile(
     r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|mathit|textsf|operatorname|bf|rm)\s*(?=\{)"
 )
+_OPERATOR = re.compile(_TEXT.pattern + r"\{\s*(?:" + "|".join(sorted(OPERATORS - UNITS)) + r")\s*\}\s*\S")
+"""An operator in upright letters before its argument: no word."""
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
@@ -35,6 +37,8 @@ def read_words(cleaned: str) -> Node | None:
 
     Words are a letter of a choice, a number word, "no solution", a time of day, any other text.
     """
+    if "\\" in cleaned and (r"\operatorname" in cleaned or _OPERATOR.search(cleaned)):
+        return None
     plain = _TEXT.sub("", cleaned).replace("{", "").replace("}", "").replace("$", "").strip()
     plain = _OPTION.sub("", re.sub(r"\s+", " ", plain).strip(" .,;:*'\""))
     folded = plain.casefold()
