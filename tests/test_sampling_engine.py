@@ -15,7 +15,7 @@ from mathlete.kernel.engine import EngineProcess
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.completion import CompletionReader
-from mathlete.sampling.embedded.batch import Batch, Request
+from mathlete.sampling.embedded.batch import Batch, SampleRequest
 from mathlete.sampling.embedded.transformers_engine import TransformersSampler
 from mathlete.sampling.samples import Sample, SamplingConfig, take_samples
 from mathlete.tir.tools import ToolSampler, ToolSettings
@@ -254,7 +254,7 @@ def test_samples_that_a_vote_may_not_need_come_after(prompts: PromptFormat, prob
     model = bigram_model(prompts, {"Ċ": {"<eos>": 1.0}})
     reader = CompletionReader(prompts, eos_ids={prompts.tokenizer.eos_token_id})
     requests = deque(
-        Request(
+        SampleRequest(
             problem_id=name,
             prompt=prompts.prompt_ids("1"),
             config=SamplingConfig(enough=2),

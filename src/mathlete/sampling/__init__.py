@@ -6,7 +6,7 @@ it finishes. One that can also continue a partial completion is a `Continuing`, 
 `mathlete.sampling.embedded` (the decode loop of this project) and `mathlete.sampling.served` (vLLM, servers, Ray);
 `mathlete.engines` opens them by name.
 
-A new engine sees tokens, and adds each to a `Completion`, or it sees text, and looks at it with `find_ending`: so that
+A new engine sees tokens, and adds each to a `SampleBuilder`, or it sees text, and looks at it with `find_ending`. So
 every engine ends and cuts a sample at the same place.
 
 >>> find_ending("3 + 4 is 7.\n</think>\n\nSo \\boxed{7}. And now")
@@ -16,16 +16,16 @@ Ending(text='3 + 4 is 7.\n</think>\n\nSo \\boxed{7}', finish='boxed')
 True
 """
 
-from mathlete.sampling.completion import Completion, CompletionReader, find_ending
+from mathlete.sampling.completion import CompletionReader, SampleBuilder, find_ending
 from mathlete.sampling.fence import last_program
 from mathlete.sampling.record import SampleLog, read_samples
 from mathlete.sampling.samples import Continuing, Sample, Sampler, SamplingConfig
 
 __all__ = [
-    "Completion",
     "CompletionReader",
     "Continuing",
     "Sample",
+    "SampleBuilder",
     "SampleLog",
     "Sampler",
     "SamplingConfig",

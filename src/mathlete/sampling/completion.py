@@ -107,7 +107,7 @@ class CompletionReader:
 
 
 @dataclass(eq=False, kw_only=True)
-class Completion:
+class SampleBuilder:
     """One sample under way, token by token: so every engine that sees tokens ends and cuts a sample alike."""
 
     reader: CompletionReader

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mathlete.sampling import Completion, CompletionReader, Sample, SamplingConfig
+from mathlete.sampling import CompletionReader, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.embedded.drawing import draw, uniforms
 from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
 
@@ -21,7 +21,7 @@ _PREFILL_TOKENS = 8192
 
 
 @dataclass(eq=False)
-class Request:
+class SampleRequest:
     """One problem's prompt and the samples wanted of it."""
 
     problem_id: str
@@ -56,8 +56,8 @@ class Request:
 
 @dataclass(eq=False)
 class _Row:
-    request: Request
-    completion: Completion
+    request: SampleRequest
+    sample: SampleBuilder
 
 
 class Batch:
@@ -81,13 +81,13 @@ class Batch:
         """Return the number of rows being decoded."""
         return len(self._rows)
 
-    def admit(self, requests: deque[Request]) -> None:
+    def admit(self, requests: deque[SampleRequest]) -> None:
         """Let waiting samples join; remove a request from the queue once all of its samples have."""
         turns = self._order(requests)
         # Each join costs a prefill and a segment, so they come in groups: a quarter of the batch where so many wait.
         if not turns or self._max_rows - len(self) < min(len(turns), max(1, self._max_rows // 4)):
             return
-        joining: dict[Request, int] = {}
+        joining: dict[SampleRequest, int] = {}
         rows, longest = len(self), max((row.request.longest for row in self._rows), default=0)
         for request in turns:
             # Memory is planned for the longest that every row may become: a running row cannot be evicted.
@@ -106,7 +106,7 @@ class Batch:
             # Its rows have copies; nobody else reads the prompt's.
             request.kv = None
 
-    def _order(self, requests: Iterable[Request]) -> list[Request]:
+    def _order(self, requests: Iterable[SampleRequest]) -> list[SampleRequest]:
         """Return the request of each sample that may join, first samples of all problems before later ones.
 
         Samples that a vote may turn out not to need join only while a row costs little. So rows go to the problems
@@ -118,7 +118,7 @@ class Batch:
         spare = [request for index, _, request in waiting if not request.needs(index)]
         return needed + spare[: max(0, self._cheap_rows - len(self) - len(needed))]
 
-    def _prefill(self, requests: list[Request]) -> None:
+    def _prefill(self, requests: list[SampleRequest]) -> None:
         while requests:
             width = max(len(request.prompt) for request in requests) - 1
             part, requests = requests[: max(1, _PREFILL_TOKENS // width)], requests[max(1, _PREFILL_TOKENS // width) :]
@@ -142,20 +142,20 @@ class Batch:
         ).logits
         return logits[:, -1]
 
-    def _join(self, joining: list[tuple[Request, int]]) -> None:
+    def _join(self, joining: list[tuple[SampleRequest, int]]) -> None:
         new: list[_Row] = []
         for request, count in joining:
             begun = (request.waiting.popleft() for _ in range(count))
-            new += [_Row(request=request, completion=self._completion(request, *each)) for each in begun]
+            new += [_Row(request=request, sample=self._build(request, *each)) for each in begun]
         self._kv.add([(request.kv, count) for request, count in joining if request.kv is not None])
         self._rows += new
         self._ids = torch.cat((self._ids, self._ids.new_tensor([row.request.prompt[-1] for row in new])))
-        self._seeds = torch.cat((self._seeds, self._seeds.new_tensor([row.completion.seed for row in new])))
+        self._seeds = torch.cat((self._seeds, self._seeds.new_tensor([row.sample.seed for row in new])))
         state = [(row.request.config.temperature, row.request.config.top_p, len(row.request.prompt) - 1) for row in new]
         self._state = torch.cat((self._state, self._state.new_tensor(state)))
 
-    def _completion(self, request: Request, index: int, seed: int) -> Completion:
-        return Completion(
+    def _build(self, request: SampleRequest, index: int, seed: int) -> SampleBuilder:
+        return SampleBuilder(
             reader=self._reader,
             problem_id=request.problem_id,
             index=index,
@@ -165,7 +165,7 @@ class Batch:
             answering=request.answering,
         )
 
-    def step(self) -> list[tuple[Request, Sample]]:
+    def step(self) -> list[tuple[SampleRequest, Sample]]:
         """Draw one token for every row; return the samples that this finished."""
         self._kv.open_column()
         logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None]).float()
@@ -175,11 +175,11 @@ class Batch:
         self._kv.close_column()
         self._ids = drawn.ids
         done: list[int] = []
-        finished: list[tuple[Request, Sample]] = []
+        finished: list[tuple[SampleRequest, Sample]] = []
         # Lists, because each single value read from a GPU tensor would wait for the GPU.
         both = (drawn.ids.tolist(), drawn.logprobs.tolist())
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
-            if (sample := row.completion.add(token, logprob)) is not None:
+            if (sample := row.sample.add(token, logprob)) is not None:
                 done.append(position)
                 row.request.ended += 1
                 finished.append((row.request, sample))

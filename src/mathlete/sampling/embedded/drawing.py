@@ -44,7 +44,7 @@ def _shift(word: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class DrawnTokens:
     """One token a row."""
 
     ids: torch.Tensor
@@ -53,7 +53,7 @@ class Drawn:
     """(rows,), natural log of the token's probability before temperature and nucleus."""
 
 
-def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> Drawn:
+def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> DrawnTokens:
     """Draw one token a row.
 
     Args:
@@ -68,7 +68,7 @@ def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tens
     if bool(greedy.any()) and not bool(greedy.all()):
         ids = torch.where(greedy, logits.argmax(-1), ids)
     chosen = logits.gather(-1, ids[:, None])[:, 0]
-    return Drawn(ids=ids, logprobs=chosen - torch.logsumexp(logits, -1))
+    return DrawnTokens(ids=ids, logprobs=chosen - torch.logsumexp(logits, -1))
 
 
 def _nucleus(

@@ -15,7 +15,7 @@ from mathlete.sampling import CompletionReader, Sample, SamplingConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from mathlete.sampling.embedded.batch import Request
+    from mathlete.sampling.embedded.batch import SampleRequest
 
 _KV_BYTES, _MAX_ROWS = 4 * 2**30, 256
 """Size of the KV cache, and rows, of a batch at most. The free memory of a machine must not choose them."""
@@ -42,8 +42,8 @@ def draw_greedy(
 
 def _requests(
     model: "PreTrainedModel", prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
-) -> "list[Request]":
-    from mathlete.sampling.embedded.batch import Request
+) -> "list[SampleRequest]":
+    from mathlete.sampling.embedded.batch import SampleRequest
 
     config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
     context = model.config.get_text_config().max_position_embeddings
@@ -52,11 +52,13 @@ def _requests(
         prompt = prompts.prompt_ids(problem.statement)
         room = max(1, min(max_tokens, context - len(prompt)))
         waiting = deque([(0, 0)])
-        requests.append(Request(problem_id=problem.id, prompt=prompt, config=config, max_tokens=room, waiting=waiting))
+        requests.append(
+            SampleRequest(problem_id=problem.id, prompt=prompt, config=config, max_tokens=room, waiting=waiting)
+        )
     return requests
 
 
-def _batches(requests: "list[Request]", model: "PreTrainedModel") -> "Iterator[deque[Request]]":
+def _batches(requests: "list[SampleRequest]", model: "PreTrainedModel") -> "Iterator[deque[SampleRequest]]":
     from mathlete.sampling.embedded.kv import token_bytes
 
     longest = max(request.longest for request in requests)

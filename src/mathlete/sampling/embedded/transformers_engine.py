@@ -24,7 +24,7 @@ from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConf
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from mathlete.sampling.embedded.batch import Request
+    from mathlete.sampling.embedded.batch import SampleRequest
 
 MAX_ROWS = 1024
 """Rows decoded together at most: the more, the less each costs, as long as memory holds them (bench/sampling.py)."""
@@ -57,9 +57,9 @@ class TransformersSampler(Continuing):
         eos = model.generation_config.eos_token_id
         self._reader = CompletionReader(prompts, eos_ids={*(eos if isinstance(eos, list) else [eos])} - {None})
         self._context = _context(model.config)
-        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
+        self._inbox: SimpleQueue[SampleRequest | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._open: set[Request] = set()
+        self._open: set[SampleRequest] = set()
         self._ended = False
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._serve, args=(model,), name="mathlete-engine", daemon=True)
@@ -96,7 +96,7 @@ class TransformersSampler(Continuing):
             self._inbox.put(request)
         return lambda: self._cancel(request)
 
-    def _cancel(self, request: "Request") -> None:
+    def _cancel(self, request: "SampleRequest") -> None:
         request.cancelled = True
         with self._lock:
             self._open.discard(request)
@@ -113,10 +113,10 @@ class TransformersSampler(Continuing):
         seeds: Mapping[int, int],
         config: SamplingConfig,
         results: "SimpleQueue[Sample | Exception]",
-    ) -> "Request":
-        from mathlete.sampling.embedded.batch import Request
+    ) -> "SampleRequest":
+        from mathlete.sampling.embedded.batch import SampleRequest
 
-        return Request(
+        return SampleRequest(
             problem_id=problem.id,
             prompt=prompt,
             config=config,
@@ -148,7 +148,7 @@ class TransformersSampler(Continuing):
         from mathlete.sampling.embedded.batch import Batch
 
         torch.set_num_threads(self.threads)
-        queue: deque[Request] = deque()
+        queue: deque[SampleRequest] = deque()
         with torch.inference_mode():
             batch = Batch(model, reader=self._reader, max_rows=self.max_rows, max_tokens=_memory_tokens(model))
             while self._collect(queue, wait=not queue and not len(batch)):
@@ -158,7 +158,7 @@ class TransformersSampler(Continuing):
                     for request, sample in batch.step():
                         request.results.put(sample)
 
-    def _collect(self, queue: "deque[Request]", *, wait: bool) -> bool:
+    def _collect(self, queue: "deque[SampleRequest]", *, wait: bool) -> bool:
         """Move new requests into the queue and cancelled ones out; return False once the engine is to stop."""
         # Blocks only while there is nothing to decode: an idle engine costs nothing.
         while wait or not self._inbox.empty():

@@ -53,7 +53,7 @@ class RaySettings:
         )
 
 
-class _Worker:
+class _SamplingWorker:
     """The actor: the embedded engine in a process of the cluster."""
 
     def __init__(self, source: ModelSource, precision: Precision, threads: int | None, instruction: str | None) -> None:
@@ -139,7 +139,7 @@ class RaySampler(Continuing):
         settings.check()
         self._settings = settings
         self._ray = join_cluster(settings.address)
-        actor: Any = self._ray.remote(_Worker).options(
+        actor: Any = self._ray.remote(_SamplingWorker).options(
             num_cpus=settings.cpus,
             num_gpus=settings.gpus,
             max_restarts=-1,

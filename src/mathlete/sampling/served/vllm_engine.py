@@ -25,7 +25,7 @@ from mathlete.errors import UserError, require
 from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
-from mathlete.sampling import Completion, CompletionReader, Continuing, Sample, SamplingConfig
+from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class VllmSampler(Continuing):
     async def _draw(self, shared: _SharedPrompt, index: int, seed: int) -> Sample:
         # No more than vLLM decodes together: a sample that waits here has not begun, and costs nothing to cancel.
         async with self._slots:
-            completion = Completion(
+            builder = SampleBuilder(
                 reader=self._reader,
                 problem_id=shared.problem_id,
                 index=index,
@@ -184,19 +184,19 @@ class VllmSampler(Continuing):
                 answering=shared.answering,
             )
             try:
-                return await self._read_tokens(completion, shared)
+                return await self._read_tokens(builder, shared)
             except Exception as error:
                 raise RuntimeError(f"the sampling engine stopped: {error}") from error
 
-    async def _read_tokens(self, completion: Completion, shared: _SharedPrompt) -> Sample:
-        params = _sampling_params(shared, seed=completion.seed, eos_ids=self._reader.eos_ids)
+    async def _read_tokens(self, builder: SampleBuilder, shared: _SharedPrompt) -> Sample:
+        params = _sampling_params(shared, seed=builder.seed, eos_ids=self._reader.eos_ids)
         replies = self._engine.generate({"prompt_token_ids": shared.prompt}, params, f"mathlete-{next(self._numbers)}")
         # Closing the generator aborts the request.
         async with aclosing(replies):
             async for reply in replies:
                 said = reply.outputs[0]
                 for token, scores in zip(said.token_ids, said.logprobs or (), strict=True):
-                    if (sample := completion.add(token, scores[token].logprob)) is not None:
+                    if (sample := builder.add(token, scores[token].logprob)) is not None:
                         return sample
         raise RuntimeError(f"vLLM ended a sample for another reason than eos or length: {said.finish_reason}")
 
