@@ -47,8 +47,17 @@ demo-submit: setup
 test: setup
 	$(PY) $(MEASURE) -m pytest -q -n auto --dist loadfile --durations 20
 
+# All parts, each with its row in bench/SLOW.md, however the ones before it ended; `make slow-train` is one of them.
 slow: setup
-	$(PY) $(MEASURE) -m pytest -q -m slow
+	@failed=; for part in $$($(PY) -m tests.slow); do $(MAKE) --no-print-directory slow-$$part || failed="$$failed $$part"; done; \
+	if [ "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+slow-%: SELECT = -m slow --part=$*
+slow-laws: SELECT = -m 'hypothesis and not slow' --hypothesis-profile thorough -n auto --dist loadfile
+slow-%: setup
+	@mkdir -p .cache/slow
+	$(PY) $(MEASURE) -m pytest -q $(SELECT) --durations 5 --junitxml .cache/slow/$*.xml; \
+	code=$$?; $(PY) -m tests.slow $* .cache/slow/$*.xml && exit $$code
 
 # Lines and branches that `make test` reaches, the weakest files last; coverage-slow adds what `make slow` reaches.
 coverage: setup

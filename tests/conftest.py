@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from mathlete.shipped import data_folder
+from tests.slow import part_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -30,6 +31,19 @@ GOLDEN = ROOT / "tests" / "golden"
 """What must stay as it is, word for word."""
 POCKET = data_folder() / "pocket" / "model"
 POCKET_VAL = data_folder() / "pocket" / "pocket_val.jsonl"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", help="of the slow tests only those of this part of tests/slow.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check that every slow test is in one part, and keep those of the part that is asked for."""
+    parts = {item: part_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    if wanted := config.getoption("part", default=None):
+        config.hook.pytest_deselected(items=[item for item in items if parts.get(item) != wanted])
+        items[:] = [item for item in items if parts.get(item) == wanted]
 
 
 def sample(*rows: Any, slow: Iterable[Any]) -> list[Any]:

@@ -13,6 +13,8 @@ import pytest
 
 from tests.conftest import CommandLine
 
+RULED = "0f163fbc6e3ef5fcaa0d32c6337113bbb613d80d"
+"""The last commit before CONTRIBUTING had a rule for subjects."""
 FORBIDDEN = re.compile(r"/(?:work|root|opt)/\w|\bpypi\.org|npmjs\.|debian\.org")
 
 
@@ -35,6 +37,14 @@ def test_kaggle_folder_does_not_hide_the_kaggle_package(root: Path) -> None:
 def test_no_file_is_longer_than_400_lines(root: Path) -> None:
     long = {p.name: n for p in tracked(root, ".py") if (n := len(p.read_text().splitlines())) > 400}
     assert not long
+
+
+def test_commit_subjects_are_at_most_72_characters(root: Path) -> None:
+    log = ["git", "log", "--no-merges", "--format=%s", f"{RULED}..HEAD"]
+    listed = subprocess.run(log, cwd=root, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("needs the history since the rule")
+    assert [subject for subject in listed.stdout.splitlines() if len(subject) > 72] == []
 
 
 def test_no_machine_path_or_registry_host_is_named(root: Path) -> None:

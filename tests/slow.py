@@ -1,0 +1,105 @@
+"""The parts of `make slow`, each at most half an hour on two slow cores, and the table of when they last ran.
+
+`python -m tests.slow` names the parts; `python -m tests.slow PART FILE` writes the row of bench/SLOW.md from what
+pytest wrote with --junitxml.
+"""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+from zlib import crc32
+
+FAULT = "tests/test_submit_rehearsal.py::test_a_fault_ends_in_a_valid_submission_or_a_refusal["
+SHARES = 4
+"""Into so many parts the fault matrix is cut: some hundred rehearsals."""
+PARTS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "train_kills", "train_exports", "tune_methods", "tune_faults", "ctrl_c", "rows_format"),
+    "ranks": ("tune_ranks", "rows_ray"),
+    "export": ("export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
+    "sampling": ("sampling_openai", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
+    "sandbox": ("sampling_sandbox", "kernel_gateway"),
+    "docs": ("docs_commands", "launch_files", "report", "report_exports"),
+    "submit": ("submit_build", "submit_rehearsal", "kaggle_image", "competitions"),
+}
+"""Files of tests whose slow tests are in the part; the rest of the matrix is in its shares."""
+NAMES = (*PARTS, *(f"faults-{share}" for share in range(1, SHARES + 1)), "laws")
+"""`laws` are no slow tests but all those of hypothesis, on more examples."""
+TABLE = Path(__file__).parents[1] / "bench" / "SLOW.md"
+HEAD = """# When the slow tests last ran
+
+Written by `make slow` and `make slow-PART`, a row for each part; `tests/slow.py` says what is in a part.
+
+| part | date | commit | passed | failed | skipped | seconds | cores |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def part_of(test: str) -> str:
+    """Return the part that a slow test is in.
+
+    >>> part_of("tests/test_eval.py::test_kill_9_loses_and_repeats_no_sample")
+    'sampling'
+    >>> part_of(FAULT + "disk-full]").startswith("faults-")
+    True
+
+    Raises:
+        ValueError: it is in none, or in several.
+    """
+    if test.startswith(FAULT):
+        return f"faults-{crc32(test.encode()) % SHARES + 1}"
+    parts = [
+        part for part, files in PARTS.items() if test.split("::")[0] in {f"tests/test_{name}.py" for name in files}
+    ]
+    if len(parts) != 1:
+        raise ValueError(f"a slow test must be in one part of tests/slow.py, got {test} in {parts or 'none'}")
+    return parts[0]
+
+
+def row_of(part: str, result: Path) -> str:
+    """Return the part's row of the table, from pytest's JUnit file."""
+    suite = next(ElementTree.parse(result).iter("testsuite"))
+    tests, failed, skipped = (
+        sum(int(suite.get(name, "0")) for name in names) for names in (("tests",), ("failures", "errors"), ("skipped",))
+    )
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    seconds, cores = round(float(suite.get("time", "0"))), len(os.sched_getaffinity(0))
+    cells = (part, date, commit(), tests - failed - skipped, failed, skipped, seconds, cores)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def commit() -> str:
+    """Return the short hash of the checkout's commit; with a + where files differ from it, this table aside."""
+    git = ["git", "-C", str(TABLE.parent)]
+    name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    files = [line[3:] for line in changed.splitlines() if not line.endswith(TABLE.name)]
+    return name.strip() + ("+" if files else "")
+
+
+def with_row(table: str, part: str, row: str) -> str:
+    """Return the table with the part's row in its place.
+
+    >>> with_row(HEAD + "| docs | old |\\n| laws | old |\\n", "docs", "| docs | new |").splitlines()[-2:]
+    ['| docs | new |', '| laws | old |']
+    """
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
+    rows.pop("part", None)
+    rows[part] = row
+    return HEAD + "".join(f"{rows[name]}\n" for name in NAMES if name in rows)
+
+
+def main(words: list[str]) -> None:
+    """Name the parts, or write a part's row."""
+    if not words:
+        print(*NAMES)
+        return
+    part, result = words
+    table = TABLE.read_text(encoding="utf-8") if TABLE.exists() else HEAD
+    TABLE.write_text(with_row(table, part, row_of(part, Path(result))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
