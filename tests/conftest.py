@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from mathlete.shipped import data_folder
-from tests.slow import part_of
+from tests.slow import parts_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -33,17 +33,22 @@ POCKET = data_folder() / "pocket" / "model"
 POCKET_VAL = data_folder() / "pocket" / "pocket_val.jsonl"
 
 
+SLOW = pytest.StashKey[dict[str, list[str]]]()
+"""{slow test: the parts of `make slow` that it is in}, of what was collected."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", help="of the slow tests only those of this part of tests/slow.py")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Check that every slow test is in one part, and keep those of the part that is asked for."""
-    parts = {item: part_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    """Note the parts of all slow tests, for a test to look at, and keep those of the part that is asked for."""
+    config.stash[SLOW] = {item.nodeid: parts_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
     if wanted := config.getoption("part", default=None):
-        config.hook.pytest_deselected(items=[item for item in items if parts.get(item) != wanted])
-        items[:] = [item for item in items if parts.get(item) == wanted]
+        kept = [item for item in items if wanted in config.stash[SLOW].get(item.nodeid, ())]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 def sample(*rows: Any, slow: Iterable[Any]) -> list[Any]:
