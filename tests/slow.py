@@ -20,7 +20,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
     "sampling": ("sampling_openai", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
-    "answers": ("answers_rewrites",),
+    "answers": ("answers_rewrites", "answers_algebra"),
     "sandbox": ("sampling_sandbox", "kernel_gateway"),
     "docs": ("docs_commands", "launch_files", "report", "report_exports"),
     "submit": ("submit_build", "submit_rehearsal", "kaggle_image", "competitions"),
@@ -48,10 +48,8 @@ def parts_of(test: str) -> list[str]:
     """
     if test.startswith(FAULT):
         return [f"faults-{crc32(test.encode()) % SHARES + 1}"]
-    parts = [
-        part for part, files in PARTS.items() if test.split("::")[0] in {f"tests/test_{name}.py" for name in files}
-    ]
-    return parts
+    name = test.split("::")[0].removeprefix("tests/test_").removesuffix(".py")
+    return [part for part, files in PARTS.items() if name in files]
 
 
 def row_of(part: str, result: Path) -> str:
