@@ -1,5 +1,6 @@
 """TRL's trainer for a recipe: its plan fits the memory, its rows are in order, its model has the first weights."""
 
+import logging
 import random
 import warnings
 from collections.abc import Callable, Sequence
@@ -95,10 +96,10 @@ def prepare_trainer(
     Raises:
         UserError: memory has no room, the model can't be loaded, or the rows do not suit the method.
     """
+    _silence_warnings()  # some come when the libraries are imported
     import datasets
     from transformers import PrinterCallback
 
-    _silence_warnings()
     rows, prompts = datasets.load_from_disk(RowFiles(data).train), load_prompt_format(source)
     task = recipe.spec.objective(
         TrainingData(folder=data, rows=rows, prompts=prompts, tune=recipe.tune, dpo=recipe.dpo, grpo=recipe.grpo)
@@ -129,6 +130,8 @@ def prepare_trainer(
 
 
 def _silence_warnings() -> None:
+    # TRL imports it, and it warns of kernels that it could download.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # transformers 5 renames it; TRL's own configurations still use the old name.
     warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     # TRL makes the peft model, and has no setting for it.

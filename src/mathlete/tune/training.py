@@ -47,12 +47,13 @@ def train_adapter(
     Raises:
         UserError: the model can't be loaded, memory or disk have no room, or the rows do not suit the method.
     """
-    from mathlete.tune.callback import TrainingCallback
-
     ranks, folder = Ranks.launched(), AdapterFolder(adapter)
     if ranks.is_first:
         ranks.call_others()
     training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)
+    # Imported here, where the warnings of transformers' Trainer are silenced.
+    from mathlete.tune.callback import TrainingCallback
+
     # Record sizes now: FSDP replaces these parameters by shards.
     trained = [(weight.numel(), weight.dtype) for weight in training.model.parameters() if weight.requires_grad]
     parameters = sum(count for count, _ in trained)
