@@ -1,9 +1,7 @@
 """A competition is a file: the shipped ones, a made-up one, and files that are wrong."""
 
 import json
-import os
-import subprocess
-import sys
+import shutil
 import tomllib
 from dataclasses import fields
 from datetime import date
@@ -15,6 +13,7 @@ from mathlete.competitions import Competition, competition, competition_names, r
 from mathlete.errors import UserError
 from mathlete.shipped import data_folder
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
+from tests.conftest import CommandLine
 
 CUP = """
 slug = "some-cup-2027"
@@ -102,23 +101,13 @@ def test_an_unknown_name_is_told_the_nearest_and_that_a_file_will_do() -> None:
         competition("aimo3")
 
 
-def submit(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "submit", *words],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_a_made_up_competition_is_built_and_linted_without_a_line_of_python(cup: Path, tmp_path: Path) -> None:
-    shown = submit(tmp_path, "rules", "--competition", "cup.toml", "--json")
-    assert json.loads(shown.stdout.splitlines()[-1])["columns"] == ["key", "text"]
-    done = submit(tmp_path, "build", "--competition", "cup.toml", "--names.owner", "alice")
-    assert done.returncode == 0, done.stderr
-    kaggle = tmp_path / "kaggle"
+def test_a_made_up_competition_is_built_and_linted_without_a_line_of_python(
+    cup: Path, built: Path, workdir: Path, submit: CommandLine
+) -> None:
+    assert submit("rules", "--competition", "cup.toml", "--json").result["columns"] == ["key", "text"]
+    shutil.copytree(built / "runs/wheels", "runs/wheels")  # the same wheels
+    assert submit("build", "--competition", "cup.toml", "--names.owner", "alice").code == 0
+    kaggle = workdir / "kaggle"
     assert [*lint_kernel(kaggle), *lint_model(kaggle), *lint_dataset(kaggle)] == []
     metadata = json.loads((kaggle / "kernel-metadata.json").read_text())
     assert (metadata["competition_sources"], metadata["machine_shape"]) == (["some-cup-2027"], "NvidiaL4X1")
@@ -127,11 +116,10 @@ def test_a_made_up_competition_is_built_and_linted_without_a_line_of_python(cup:
 
 
 @pytest.mark.slow
-def test_a_made_up_competition_is_rehearsed(cup: Path, tmp_path: Path) -> None:
-    assert submit(tmp_path, "build", "--competition", "cup.toml", "--names.owner", "alice", "--n", "1").returncode == 0
+def test_a_made_up_competition_is_rehearsed(cup: Path, tmp_path: Path, submit: CommandLine) -> None:
+    words = ("--competition", "cup.toml", "--names.owner", "alice", "--n", 1)
+    assert submit.process("build", *words, folder=tmp_path).code == 0
     cup.unlink()
-    done = submit(tmp_path, "rehearse", "--questions", "4", "--image", "none", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = submit.process("rehearse", "--questions", 4, "--image", "none", "--json", folder=tmp_path).result
     assert (report["competition"], len(report["runs"]), report["outcome"]) == ("cup", 3, "valid")
     assert all(run["fallbacks"] == 0 for run in report["runs"])

@@ -30,7 +30,7 @@ from mathlete.rows.settings import Filters, Rows
 from mathlete.rows.token_rows import IGNORED, TokenRow, make_row
 from mathlete.runs import sha256_tree
 from mathlete.traces import Trace, TracedProblem
-from tests.conftest import sample
+from tests.conftest import CommandLine, sample
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +171,9 @@ def test_an_interrupted_format_goes_on_from_its_finished_parts(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "train", "math", "--model", "pocket", "--until", "format", "--run", "r",
-               "--num-proc", "2", "--limit", "9000"]  # fmt: skip
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path, train: CommandLine) -> None:
+    words = ("math", "--model", "pocket", "--until", "format", "--run", "r", "--num-proc", 2, "--limit", 9000)
+    command = train.argv(*words)
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
         while not (tmp_path / "r/data/.parts/00000").exists():
             assert started.poll() is None

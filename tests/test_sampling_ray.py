@@ -1,8 +1,5 @@
 """The ray engine on a real cluster of this machine: two workers, one killed in the middle."""
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +16,7 @@ from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
-from tests.conftest import POCKET_VAL
+from tests.conftest import POCKET_VAL, CommandLine
 
 CONFIG = SamplingConfig(max_tokens=160)
 PROBLEMS = read_problems(POCKET_VAL)[:12]
@@ -85,14 +82,10 @@ def test_settings_of_workers_are_checked() -> None:
 
 
 @pytest.mark.slow
-def test_eval_runs_on_ray(engine: RaySampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_eval_runs_on_ray(engine: RaySampler, tmp_path: Path, evaluate: CommandLine) -> None:
     write_problems(tmp_path / "two.jsonl", PROBLEMS[:2])
     # The cluster of the other tests is joined by its address.
     internals: Any = engine
     address = internals._ray.get_runtime_context().gcs_address
     words = ["two.jsonl", "--model", "pocket", "--engine", "ray", "--ray.address", address, "--ray.cpus", "0.2", "--n"]
-    command = [sys.executable, "-m", "eval", *words, "3", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["samples"] == 6
+    assert evaluate.process(*words, 3, "--json", folder=tmp_path).result["samples"] == 6

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.tir.tools import ToolSampler, ToolSettings
-from tests.conftest import POCKET_VAL
+from tests.conftest import POCKET_VAL, CommandLine
 
 HERE = importlib.util.find_spec("vllm") is not None
 # Of torch, when vllm is imported; and vLLM leaves a socket's context to the garbage collector.
@@ -269,12 +267,9 @@ def test_a_dead_vllm_and_a_closed_one_end_every_stream_and_leave_no_process() ->
 
 @pytest.mark.slow
 @needs_vllm
-def test_eval_runs_on_vllm(tmp_path: Path) -> None:
+def test_eval_runs_on_vllm(tmp_path: Path, evaluate: CommandLine) -> None:
     words = ["pocket_val", "--model", "pocket", "--engine", "vllm", "--limit", "5", "--n", "4", "--json"]
-    command = [sys.executable, "-m", "eval", *words, "--vllm.eager", "--vllm.kv-gib", "0.25"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = evaluate.process(*words, "--vllm.eager", "--vllm.kv-gib", 0.25, folder=tmp_path).result
     assert (result["samples"], result["problems"]) == (20, 5)
     results = json.loads((tmp_path / result["run"] / "results.json").read_text())
     assert results["engine"] == "vllm"
