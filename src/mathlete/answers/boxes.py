@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 MAX_BOXES = 64
 """Boxes that are tried from the right before the search gives up."""
+_MAX_CONTENT = 200_000
+"""Characters after a box's brace in which its end is looked for."""
 _OPENERS = ("boxed", "fbox", "<|begin_of_box|>", "framebox")
 _GLM_END = "<|end_of_box|>"
 _BRACES = re.compile(r"\\[\\{}]|[{}]")
@@ -120,7 +122,7 @@ def _read_box(text: str, start: int, opener: str) -> Box | None:
 
 def _find_closing_brace(text: str, brace: int) -> int:
     depth = 0
-    for match in _BRACES.finditer(text, brace):
+    for match in _BRACES.finditer(text, brace, brace + _MAX_CONTENT):
         depth += (match[0] == "{") - (match[0] == "}")
         if depth == 0:
             return match.start()

@@ -6,13 +6,15 @@ unions of intervals, an open interval is a pair, a residue is the smallest one, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mathlete.answers.bounds import is_zero
-from mathlete.answers.equality import are_equal
+from mathlete.answers.effort import spend
+from mathlete.answers.equality import are_equal, is_long_decimal, key_of
 from mathlete.answers.exact import exact_value
+from mathlete.answers.items import MAX_ITEMS
 from mathlete.answers.kinds import is_constant
 from mathlete.answers.matrices import determinant, matrix_value
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from mathlete.answers.numeric import Value
 
 _SETS = frozenset({"field", "interval", "union"})
-_MAX_ITEMS = 400
 
 
 def canonicalize(node: Node) -> Node:
@@ -111,8 +112,8 @@ def _near_rational(value: Value) -> Fraction | None:
 def _canonicalize_list(node: Node) -> Node:
     if any(item.op in ("interval", "union", "field", "rel") for item in node.args):
         return _canonicalize_region(Node("union", node.args))
-    if len(node.args) > _MAX_ITEMS:
-        raise TooBig(f"a list of more than {_MAX_ITEMS} items")
+    if len(node.args) > MAX_ITEMS:
+        raise TooBig(f"a list of more than {MAX_ITEMS} items")
     items: list[Node] = []
     for arg in node.args:
         item = canonicalize(arg)
@@ -124,12 +125,29 @@ def _canonicalize_list(node: Node) -> Node:
 def _make_set(items: list[Node]) -> Node:
     """Return the set of the items without repetition; one item is that item."""
     kept: list[Node] = []
-    # Numbers are told apart by their exact value alone, which leaves the slow comparison to the few other items.
+    # Equal items have equal keys, so that only items of one key are compared: hundreds of roots take linear time.
+    by_key: dict[Hashable, list[Node]] = {}
     distinct = {item.value if item.op == "num" else item: item for item in items}
     for item in distinct.values():
-        if item.op == "num" or not any(_are_surely_equal(item, other) for other in kept):
+        key = _key_of(item)
+        rivals = kept if key is None else [*by_key.get(key, ()), *by_key.get(None, ())]
+        # Each comparison costs, or a list without keys would take quadratic time that nothing counts.
+        if item.op != "num" and rivals:
+            spend(len(rivals))
+        if item.op == "num" or not any(_are_surely_equal(item, other) for other in rivals):
             kept.append(item)
+            by_key.setdefault(key, []).append(item)
     return kept[0] if len(kept) == 1 else Node("set", tuple(kept))
+
+
+def _key_of(item: Node) -> Hashable | None:
+    """Return the key under which an item's equals are; None where they may have other keys."""
+    if any(is_long_decimal(node) for node in walk(item)):
+        return None
+    try:
+        return key_of(item)
+    except (TooHard, TooBig, Undefined):
+        return None
 
 
 def _are_surely_equal(a: Node, b: Node) -> bool:

@@ -46,10 +46,12 @@ def read_command(g: Grammar, text: str) -> Node:
         return symbol(name)
     if name in _FIELDS:
         return _read_field(g, _FIELDS[name])
+    # Before the accents: over a complex number the bar is an operation, over letters part of a name.
     if name in ("overline", "bar", "conj") and (conjugate := _read_conjugate(g)):
         return conjugate
     if name in _ACCENTS:
         return symbol(f"{name} {_flatten_name(g.argument())}")
+    # Without its bracket, as in \\det A, it can only be a label.
     if name == "det" and g.peek().text in ("(", "{", r"\begin"):
         return Node("det", (g.argument() if g.peek().text != r"\begin" else g.atom(),))
     if name in _BIG:

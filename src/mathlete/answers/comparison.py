@@ -7,7 +7,7 @@ from mathlete.answers.tree import TooBig, TooHard
 from mathlete.answers.verdict import Verdict, decide
 
 LIMIT_S = 1.0
-"""Wall time that a worker may spend on one pair, seconds."""
+"""CPU time that a worker may spend on one pair, seconds."""
 _SAME_INTEGER = Verdict("equal", "the same integer")
 _OTHER_INTEGER = Verdict("different", "different integers")
 _WRITTEN_ALIKE = Verdict("equal", "written alike")
@@ -20,7 +20,7 @@ def compare(*, answer: str | None, gold: str | None, limit_s: float = LIMIT_S) -
     Args:
         answer: as extracted from a model's text.
         gold: as the data set has it.
-        limit_s: wall time for what only a worker can decide, seconds.
+        limit_s: CPU time for what only a worker can decide, seconds.
 
     >>> compare(answer=r"\frac{1}{2}", gold="0.5").outcome
     'equal'

@@ -11,6 +11,8 @@ from mathlete.answers.tree import Node, TooBig, Undefined
 
 MAX_BITS = 200_000
 """Longest numerator or denominator that is computed; 2024^4046 has 44,439 bits."""
+_STEP_BITS = 2_000
+"""Bits that one step computes with."""
 MAX_FACTORIAL = 5_000
 MAX_TERMS = 2_000
 """Terms of a written-out sum or product."""
@@ -48,8 +50,14 @@ def exact_value(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (re
 
 
 def _check_size(value: Fraction | None) -> Fraction | None:
-    if value is not None and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+    if value is None:
+        return None
+    size = max(value.numerator.bit_length(), value.denominator.bit_length())
+    if size > MAX_BITS:
         raise TooBig(f"a number of more than {MAX_BITS} bits")
+    # Long numbers take longer, and their fractions a greatest common divisor each.
+    if size > _STEP_BITS:
+        spend(size // _STEP_BITS)
     return value
 
 
@@ -227,6 +235,8 @@ def _sum_or_product(node: Node, env: Env) -> Fraction | None:
         raise TooBig(f"a sum or product of more than {MAX_TERMS} terms")
     total = Fraction(node.op == "prod")
     for index in range(low, high + 1):
+        # Each term costs, leaves too: a sum in a sum in a sum of 1 would else be a loop that nothing counts.
+        spend()
         term = exact_value(body, {**env, str(variable.value): Fraction(index)})
         if term is None:
             return None

@@ -10,12 +10,12 @@ import re
 
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
-from mathlete.answers.items import collect, drop_line_breaks, expand_signs
+from mathlete.answers.items import MAX_ITEMS, collect, drop_line_breaks, expand_signs
 from mathlete.answers.labels import is_call, is_in_words, name_of, names_equation, split_words
-from mathlete.answers.lexer import Token, tokenize
+from mathlete.answers.lexer import MAX_WRITTEN, Token, tokenize
 from mathlete.answers.prose import read_words, strip_prose, unwrap_text
 from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, equate
-from mathlete.answers.tree import Node, Unreadable
+from mathlete.answers.tree import Node, TooBig, Unreadable
 from mathlete.answers.vocabulary import CURRENCY, NUMBER_WORDS, OPERATORS, PERCENT, SCALES
 
 _OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
@@ -37,6 +37,8 @@ def read(text: str) -> Node:
     Raises:
         Unreadable: the text is no answer of the grammar.
     """
+    if len(text) > MAX_WRITTEN:
+        raise Unreadable(f"longer than {MAX_WRITTEN} characters")
     cleaned = clean(text)
     if not cleaned:
         raise Unreadable("nothing is left after removing spacing")
@@ -98,6 +100,8 @@ def _read_comma_list(tokens: list[Token]) -> Node:
     parts = [part for part in _split(tokens, ",") if part]
     if not parts:
         raise Unreadable("an empty list")
+    if len(parts) > MAX_ITEMS:
+        raise TooBig(f"a list of more than {MAX_ITEMS} items")
     nodes = [node for part in parts for node in expand_signs(read_relation(_drop_bracketed_condition(part)))]
     return collect(nodes, is_or=False)
 

@@ -24,6 +24,8 @@ MEMORY_MIB = 160
 """Address space that a child may add to the server's, MiB."""
 _START_S = 60.0
 """The server's first answer may take that long on a busy machine (it imports sympy)."""
+WALL_FACTOR = 20
+"""Wall time that a child may take, as a multiple of its CPU time: on a machine that does much else."""
 _GRACE_S = 5.0
 """Seconds after the child's limit in which the server must answer."""
 _PROGRAM = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from mathlete.answers.worker import serve; serve()"
@@ -36,7 +38,7 @@ class Request:
     answer: str
     gold: str
     limit_s: float
-    """Wall time of the child, seconds."""
+    """CPU time of the child, seconds."""
     memory_mib: int = MEMORY_MIB
 
 
@@ -61,7 +63,7 @@ class _Server:
     def ask(self, request: Request) -> Verdict:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
-        return Verdict(**json.loads(self.read_line(request.limit_s + _GRACE_S)))
+        return Verdict(**json.loads(self.read_line(request.limit_s * WALL_FACTOR + _GRACE_S)))
 
     def read_line(self, limit_s: float) -> bytes:
         assert self.process.stdout is not None
@@ -97,7 +99,7 @@ def decide_in_worker(answer: str, gold: str, *, limit_s: float, reason: str) -> 
     Args:
         answer: as extracted from a model's text.
         gold: as the data set has it.
-        limit_s: wall time of the child, seconds.
+        limit_s: CPU time of the child, seconds.
         reason: why this process did not decide; part of an unknown verdict's reason.
     """
     global _server

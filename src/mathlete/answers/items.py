@@ -10,6 +10,8 @@ from mathlete.answers.tree import Node, Unreadable, walk
 from mathlete.answers.vocabulary import GREEK
 
 _CONDITIONS = frozenset({"rel", "inter", "in"})
+MAX_ITEMS = 400
+"""Items of a list that are read."""
 _MAX_SIGNS = 4
 """Signs ± that are chosen independently: sixteen values."""
 
@@ -68,6 +70,7 @@ def _collect_values(nodes: list[Node]) -> Node:
         if all({str(node.value) for node in point} == distinct for point in points):
             tuples = [_make_point(point) for point in points]
             return tuples[0] if len(tuples) == 1 else Node("list", tuple(tuples))
+    # Other names, as of x = 1, x = 2 and y = 3, leave a list of values.
     items: list[Node] = []
     for node in nodes:
         bare = node.args[0] if node.op == "named" else node
@@ -157,10 +160,12 @@ def _are_complete(line: list[Token], after: list[Token]) -> bool:
     """Return whether a line and the next are items of a list: relations, pairs, words, or a number next."""
     if not line or _wants_argument(line):
         return False
+    # TeX breaks a formula where it likes, most often at a sign.
     if line[-1].text in SIGNS or after[0].text in SIGNS:
         return False
     if all(any(t.text in SIGNS and t.kind in ("op", "cmd") for t in part) for part in (line, after)):
         return True
+    # A number never follows a factor directly, so that it begins an item of its own.
     if after[0].kind == "num" and (
         line[-1].kind in ("num", "name", "word", "text") or line[-1].text in ("}", ")", "]")
     ):

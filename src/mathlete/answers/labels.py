@@ -106,6 +106,7 @@ def names_equation(words: list[Token]) -> bool:
 def is_in_words(tokens: list[Token]) -> bool:
     r"""Return whether what cannot be read is a label all the same: nouns, `\triangle ABC`, `[ABC]`, no operation."""
     words, rest = split_words(tokens)
+    # Words in front say what the value is: they are the label, whatever stands behind them.
     if words and not names_equation(words):
         return True
     depth = 0
@@ -113,6 +114,7 @@ def is_in_words(tokens: list[Token]) -> bool:
         depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}"))
         if depth or token.text in ("(", ")", "[", "]", "{", "}", "_", "|", "'", ",", "#", r"\#", r"\|"):
             continue
+        # An operation makes it the side of an equation, of which nothing may be dropped.
         if token.text in _OPERATOR_SIGNS or (token.kind == "cmd" and not _is_noun_command(token.text[1:])):
             return False
         if token.kind == "num" and at == 0:
@@ -141,6 +143,7 @@ def names_number(node: Node, value: Node) -> bool:
         return False
     if any(n.op in _NAMED_OPERATIONS for n in walk(node)):
         return value.op != "num" or bool(value.value)
+    # A single unknown is solved for, and coordinates make a curve.
     if len(names) < 2 or names & (_COORDINATES | _POLAR):
         return False
     return all(name[0].isupper() for name in names) or not (value.op == "num" and not value.value)

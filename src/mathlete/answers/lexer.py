@@ -8,6 +8,8 @@ from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, OPERATORS, PL
 
 MAX_CHARS = 20_000
 """Longest expression that is read; inspect_ai's limits table (tests/scorer, 0.3.285) is the model."""
+MAX_WRITTEN = 100_000
+"""Longest answer, with its spacing and fonts, that is looked at: what is longer is no answer but a text."""
 MAX_NESTING = 120
 """Deepest nesting of brackets that is read."""
 

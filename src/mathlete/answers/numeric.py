@@ -242,6 +242,7 @@ class Evaluation:
             raise TooHard("a sum or product that is not short")
         terms = []
         for index in range(low, high + 1):
+            spend()
             inner = Evaluation(self.bits, {**self.env, str(variable.value): Fraction(index)}, self.imaginary)
             terms.append(inner.evaluate(body))
         return self.ctx.fsum(terms) if node.op == "sum" else self.ctx.fprod(terms)

@@ -34,6 +34,7 @@ def equate(left: Node, right: Node, *, names: tuple[str, str]) -> Node:
         return Node("tuple", tuple(value for _, value in pairs))
     if _is_value(left) and _is_value(right):
         return right
+    # A number behind = is named by nearly anything; a formula only by a name or a call.
     if _is_value(right):
         is_label = _is_label(left) or _is_sum_of_names(left) or names_number(left, right)
     else:

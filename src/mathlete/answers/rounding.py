@@ -30,4 +30,5 @@ def is_rounded(exact: str, decimal: str) -> bool:
         return False
     shown = Fraction(decimal.replace("−", "-"))
     unit = ctx.mpf(10) ** -len(decimal.partition(".")[2])
-    return bool(abs(value - ctx.mpf(shown.numerator) / shown.denominator) < unit)
+    missing = abs(value) - abs(ctx.mpf(shown.numerator) / shown.denominator)
+    return bool((value < 0) == (shown < 0) and -unit / 2 <= missing < unit)

@@ -118,6 +118,7 @@ def _take_unit(g: Grammar) -> bool:
     r"""Take a unit that starts with a sign: `/\text{hr}`, `(\text{units})`, `\frac{\text{km}}{\text{h}}`, °C."""
     texts = [g.peek(k) for k in range(7)]
     steps = 0
+    # Words in upright letters only: 48/t is a quotient.
     if texts[0].text == "/" and texts[1].kind == "text" and _is_unit(texts[1].text):
         steps = 2
     elif texts[0].text == "(" and texts[1].kind == "text" and texts[2].text == ")" and _is_unit(texts[1].text):
@@ -125,6 +126,7 @@ def _take_unit(g: Grammar) -> bool:
     elif texts[0].text == r"\frac" and all(texts[k].kind == "text" and _is_unit(texts[k].text) for k in (2, 5)):
         steps = 7
     elif texts[0].kind == "name" and g.tokens[g.at - 1].text in (r"\circ", "}", r"\degree"):
+        # The letter of 20 °C; a C anywhere else is a variable.
         is_degree = g.tokens[g.at - 1].text != "}" or g.tokens[g.at - 2].text == r"\circ"
         steps = int(is_degree and texts[1].text not in ("(", "^", "_"))
     g.at += steps
