@@ -210,6 +210,12 @@ def test_integers_are_rejected_never_clamped_or_rounded(
     assert read_integer(text, competition=competition) == wanted
 
 
+def test_golden_boxes_hold_their_integers(root: Path) -> None:
+    rows = (root / "tests" / "golden" / "answers_integers.jsonl").read_text().splitlines()
+    for row in map(json.loads, rows):
+        assert read_integer(row["text"], competition=AIMO_3) == row["integer"], row
+
+
 @given(st.integers(min_value=0, max_value=99999))
 def test_the_next_integer_is_never_accepted(n: int) -> None:
     for written in (f"{n + 1}", f"{n + 1:,}", rf"\frac{{{2 * (n + 1)}}}{{2}}"):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FIELDS = {"R": "reals", "Reals": "reals", "reals": "reals", "Z": "integers", "N": "naturals", "Q": "rationals"}
 _FUNCTION_LETTERS = frozenset("fghFGHPQ")
 _MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix", "smallmatrix", "array"})
-_ACCENTS = frozenset({"vec", "overrightarrow", "hat", "bar", "tilde", "dot", "widehat"})
+_ACCENTS = frozenset({"vec", "overrightarrow", "hat", "bar", "tilde", "dot", "ddot", "widehat"})
 _BIG = frozenset({"sum", "prod"})
 _DOTS = frozenset({"ldots", "cdots", "dots"})
 
@@ -44,6 +44,8 @@ def read_command(g: Grammar, text: str) -> Node:
         return _read_list_function(g, name)
     if name in GREEK:
         return symbol(name)
+    if name in ("floor", "ceil"):
+        return _read_plain_call(g, name)
     if name in _FIELDS:
         return _read_field(g, _FIELDS[name])
     # Before the accents: over a complex number the bar is an operation, over letters part of a name.
@@ -65,6 +67,9 @@ def _read_conjugate(g: Grammar) -> Node | None:
     r"""Read `\overline{4+i}` as 4 - i; return None, and take nothing, where the bar is over anything but a number."""
     mark, tokens = g.at, g.tokens
     inner = g.argument()
+    # A bar over digits only says that they are digits, and a base may follow.
+    if inner.op == "num":
+        return inner
     if constant("i") in walk(inner) and not symbols(inner):
         return replace(inner, constant("i"), Node("neg", (constant("i"),)))
     g.at, g.tokens = mark, tokens

@@ -39,7 +39,7 @@ class Extracted:
 
     string: str | None
     provenance: str
-    """The place: box, tag, hashes, phrase, heading, output, formula, bold, line, number, letter or whole.
+    """The place: box, tag, hashes, json, phrase, heading, output, formula, bold, line, number, letter or whole.
 
     Without an answer, the reason."""
     strength: Strength
@@ -109,9 +109,27 @@ def _text_after_thinking(text: str) -> str:
 
 
 def _search(text: str, kind: Kind) -> Extracted | None:
+    if "```" in text and (box := last_box(text)) and _is_in_code(text, box):
+        # A box that a program prints was not said, unless nothing else was.
+        outside = _search_without_code(text, kind)
+        if outside and outside.strength == "strong":
+            return outside
     if kind == "choice":
         return _search_choice(text) or _search_value(text, last_box(text))
     return _search_value(text, joined_boxes(text) if kind == "list" else last_box(text), kind)
+
+
+def _is_in_code(text: str, box: Box) -> bool:
+    start = text.rfind("```", 0, box.start)
+    return start >= 0 and text.count("```", 0, box.start) % 2 == 1 and _PROGRAM.match(text, start) is not None
+
+
+_PROGRAM = re.compile(r"```(?:python|py|sympy|cpp|c|java|javascript|js)\b")
+
+
+def _search_without_code(text: str, kind: Kind) -> Extracted | None:
+    pieces = text.split("```")
+    return _search(" ".join(pieces[::2]), kind)
 
 
 def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted | None:
@@ -163,6 +181,15 @@ _PHRASE = re.compile(
     r"(?:(?:is|are|equals|est|es|ist|было|это)\b(?:\s*:)?|:|=|：|是|为|為|는|は)(?P<bold>[\s*_]{0,4})",
     re.I,
 )
+_JSON = re.compile(r"""["'](?:final[_ ]?)?answer["']\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|(-?\d[\d.]*))""", re.I)
+
+
+def _read_json(window: str) -> str | None:
+    """Return the value of the last key "answer" of a JSON object."""
+    values = _JSON.findall(window)
+    return next(filter(None, values[-1]), None) if values else None
+
+
 _HOPE = re.compile(r"\.?\s*I hope (?:it|this)\b.*", re.I | re.S)
 _EMPTY = re.compile(r"[\s*_$.:=\\()\[\]{}`\"']*\Z")
 
@@ -281,6 +308,7 @@ def _read_short_text(window: str) -> str | None:
 _STRONG = (
     ("tag", _read_tag),
     ("hashes", _read_hashes),
+    ("json", _read_json),
     ("phrase", _read_phrase),
     ("heading", _read_below_heading),
     ("output", _read_output),

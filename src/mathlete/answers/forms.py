@@ -11,7 +11,7 @@ import re
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
 from mathlete.answers.items import MAX_ITEMS, collect, drop_line_breaks, expand_signs
-from mathlete.answers.labels import is_call, is_in_words, name_of, names_equation, split_words
+from mathlete.answers.labels import is_call, is_in_words, is_plain, name_of, names_equation, split_words
 from mathlete.answers.lexer import MAX_WRITTEN, Token, tokenize
 from mathlete.answers.prose import read_words, strip_prose, unwrap_text
 from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, equate
@@ -157,12 +157,16 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
         return _relate(parts[last + 1 :], signs[last + 1 :])
     if not signs:
         return read_expression(parts[0])
+    # Exact beats rounded: of "sqrt 2 ~ 1.41" the answer is the root.
     if "~" in signs:
         return _read_approximation(parts, signs)
     if set(signs) <= {"="}:
         return _read_equalities(parts)
     if signs == ["mod="]:
         return read_expression(parts[1])
+    # {2k | k in Z} is no name in a set: what stands before the sign must be a name, or it is the answer itself.
+    if signs == ["in"] and not is_plain(parts[0]):
+        raise Unreadable("a membership of what is no name")
     if signs == ["in"]:
         return Node("in", (read_expression(parts[1]),))
     if signs == ["to"] and len(parts[0]) == 1:

@@ -6,6 +6,8 @@ It runs before the parser because 12\\,345 otherwise becomes twelve and a mixed 
 import re
 import unicodedata
 
+from mathlete.answers.vocabulary import LETTER_UNITS, UNITS
+
 _GLYPHS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*",
     "÷": "/", "∕": "/", "⁄": "/", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ",
@@ -37,7 +39,9 @@ _NOISE = re.compile(
 _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?")
 _PRIME = re.compile(r"\^\s*(?:\{(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
-_GROUP = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))")
+_GROUP = re.compile(
+    r"(?<=\d)(?:'|\\_)(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))"
+)
 _FONT = re.compile(
     r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b"
     r"|\A\s*\\sim(?![a-zA-Z])"
@@ -56,7 +60,15 @@ _ORDINAL = re.compile(r"(?<=\d)(?:\^\s*\{)?(?:\\(?:text|textrm|mathrm)\s*\{)?(?:
 _COUNTER = re.compile(r"(?<=[\d}])\s*(?![万亿百分角]|千(?![克米]))[一-鿿]{1,4}\Z")
 """A Chinese measure word or unit after a value; 万, 亿, 百 and 千 multiply, 分 and 角 divide."""
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
-_COMPOUND = re.compile(r"(?<=\d)\s+(?:km|m|cm|ft|mi)/(?:s|sec|h|hr|min)(?:\^\{?2\}?)?\Z")
+_UNIT = "(?:" + "|".join(sorted(UNITS - {"in", "a"}, key=len, reverse=True)) + ")"
+_LETTER = "(?:" + "|".join(sorted(LETTER_UNITS)) + ")"
+_POWER = r"(?:\^\{?-?\d\}?)?"
+_JOINED = rf"\s*(?:/|\\cdot|\*)\s*\(?\s*(?:{_UNIT}|{_LETTER}){_POWER}\)?"
+_COMPOUND = re.compile(
+    rf"(?<=[\d}}])\s+(?:{_UNIT}{_POWER}(?:{_JOINED})+|{_LETTER}{_POWER}(?:{_JOINED}){{2,}}"
+    rf"|(?:m/s|N\s*\\cdot\s*m|g/L|N/m|J/K|J/g|W/m|V/m){_POWER})\Z"
+)
+"""Units joined by signs in plain letters; two single letters only where no two variables are likely."""
 _PURE = re.compile(r"[A-Za-z0-9+\-*/^=.,;()\[\]<>! \n]*\Z")
 
 
@@ -73,7 +85,9 @@ def clean(text: str) -> str:
         text = _simplify_latex(_spell_unicode(text))
     text = _CUT_SHORT.sub(r"\\ldots ", text)
     text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
-    if text[-1:].isalnum():
+    if "per cent" in text:
+        text = text.replace("per cent", "percent")
+    if text[-1:].isalnum() or text.endswith((")", "}")):
         text = _COUNTER.sub("", _COMPOUND.sub("", text))
     if text.endswith(("st", "nd", "rd", "th", "}")):
         text = _ORDINAL.sub("", text)

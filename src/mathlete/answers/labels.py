@@ -20,7 +20,7 @@ _DERIVATIVE = re.compile(
 _CALL = re.compile(r"(?:\^?'+|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\})*\((.*)\)")
 _NOUN_COMMANDS = frozenset(
     {"triangle", "angle", "measuredangle", "overline", "widehat", "overarc", "odot", "square", "#", "Pr", "mathbb"}
-    | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in"}
+    | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in", "sum"}
 )
 _OPERATOR_SIGNS = frozenset({"+", "-", "*", "/", "^", "!", "%", r"\cdot", r"\times", r"\div", r"\pm", r"\mp"})
 _EQUATION_NOUNS = frozenset(
@@ -30,7 +30,7 @@ _COORDINATES = frozenset({"x", "y", "z"})
 _POLAR = frozenset({"theta", "varphi", "phi", "rho"})
 _ALGEBRA = frozenset({"add", "neg", "mul", "div", "pow", "root", "num", "sym"})
 _NAMED_OPERATIONS = frozenset(
-    {"apply", "mod", "floor", "ceil", "gcd", "lcm", "min", "max", "limit", "sum", "prod", "integral", "det"}
+    {"apply", "mod", "floor", "ceil", "gcd", "lcm", "min", "max", "limit", "sum", "prod", "integral", "det", "log"}
 )
 """Operations whose equation with a number says what the operation comes to, and asks nobody to solve it."""
 
@@ -81,6 +81,13 @@ def _is_one_bracket(tokens: list[Token]) -> bool:
         depth += (token.text == "(") - (token.text == ")")
         opened += token.text == "(" and depth == 1
     return opened == 1
+
+
+def is_plain(tokens: list[Token]) -> bool:
+    """Return whether the tokens are a name, several or a tuple of them: x, a_1, (x, y)."""
+    return all(
+        token.kind in ("name", "num", "word", "text", "cmd") or token.text in "(){},_'^" for token in tokens
+    ) and (not tokens or tokens[0].kind != "num")
 
 
 def split_words(tokens: list[Token]) -> tuple[list[Token], list[Token]]:

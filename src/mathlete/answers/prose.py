@@ -19,7 +19,7 @@ _OPERATOR = re.compile(_TEXT.pattern + r"\{\s*(?:" + "|".join(sorted(OPERATORS -
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
-_IS = re.compile(r".*\b(?:is|are|equals)\s*[:]?\s+(?=\S*[\d\\(\[{])", re.S)
+_IS = re.compile(r".*\b(?:is|are|equals)\s*:?(?:\s+|\s*\}\s*)(?=\S*[\d\\(\[{])", re.S)
 _ABOUT = re.compile(
     r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
 )

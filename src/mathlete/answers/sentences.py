@@ -53,6 +53,10 @@ def drop_afterthought(window: str) -> str:
     before = _LAST_SENTENCE.search(window[: remark.start()])
     head = before[0] if before else ""
     # "The number of games where both win is 20": nothing was said before "where".
+    said = _ENDS_IN_VALUE.search(remark[0])
+    # "The maximum, attained at x = 3, is 12": the value stands behind the remark, whose numbers are not it.
+    if said and not _holds_value(head):
+        return f"{window[: remark.start()]} {said[0]}"
     if not _holds_value(head) or (_ENDS_IN_VALUE.search(remark[0]) and not _SAYS_VALUE.search(_outside_maths(head))):
         return window
     return window[: remark.start()]
@@ -81,6 +85,7 @@ _LEADING_FORMULA = re.compile(
 )
 _TAIL = re.compile(
     r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|due to|by|from|after"
+    r"|(?:for|at|with)\s+(?:\$|\\\()?\s*\(?[a-z](?:,\s*[a-z])*\)?\s*(?:=|\\in\b)"
     r"|rather than|instead of|(?:and |but )?not|and never|unlike|attained|achieved|obtained|reached|as required)\b.*"
     r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\s+\([^()]{1,20}%\)\W*|\?)\Z",
     re.S,
