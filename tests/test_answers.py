@@ -210,6 +210,25 @@ def test_integers_are_rejected_never_clamped_or_rounded(
     assert read_integer(text, competition=competition) == wanted
 
 
+@pytest.mark.parametrize("operator", ["sum", "prod"])
+@pytest.mark.parametrize("body", ["1", "a", "a+b", "a+x", r"\sqrt{a}"])
+@pytest.mark.parametrize("depth", [2, 3, 8, 40])
+def test_sums_nested_to_any_depth_end_within_the_count_of_steps(operator: str, body: str, depth: int) -> None:
+    limits = (rf"\{operator}_{{{'abcdfghjkm'[at % 10]}=1}}^{{2000}}" for at in range(depth))
+    nested = "".join(limits) + body
+    answer = parse(nested)
+    assert answer.node is None or answer.key == ("tree", answer.node)
+    assert answer.node is not None or (answer.hard and "steps" in str(answer.problem)), answer.problem
+    assert cluster([nested, "17"]) == [[0], [1]]
+    assert read_integer(nested, competition=AIMO_3) is None
+
+
+def test_a_text_of_megabytes_is_no_answer() -> None:
+    for text in ("1" * 3_000_000, "{" * 3_000_000, "1, where " * 300_000, "\n" * 3_000_000):
+        assert parse(text).node is None
+        assert read_integer(text, competition=AIMO_3) is None
+
+
 def test_golden_boxes_hold_their_integers(root: Path) -> None:
     rows = (root / "tests" / "golden" / "answers_integers.jsonl").read_text().splitlines()
     for row in map(json.loads, rows):
