@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mathlete.answers import compare, parse, read_integer
+from mathlete.answers import compare, extract, parse, read_integer
 from mathlete.answers.canonical import canonicalize
 from mathlete.answers.forms import read
 from mathlete.answers.tree import TooBig, TooHard, Undefined, Unreadable
@@ -224,8 +224,9 @@ def test_sums_nested_to_any_depth_end_within_the_count_of_steps(operator: str, b
 
 
 def test_a_text_of_megabytes_is_no_answer() -> None:
-    for text in ("1" * 3_000_000, "{" * 3_000_000, "1, where " * 300_000, "\n" * 3_000_000):
+    for text in ("1" * 3_000_000, "{" * 3_000_000, "1, where " * 300_000, "\n" * 3_000_000, " " * 3_000_000):
         assert parse(text).node is None
+        assert len(extract(rf"So \boxed{{{text}}}.").string or "") <= len(text)
         assert read_integer(text, competition=AIMO_3) is None
 
 

@@ -10,6 +10,8 @@ MAX_BOXES = 64
 """Boxes that are tried from the right before the search gives up."""
 _MAX_CONTENT = 200_000
 """Characters after a box's brace in which its end is looked for."""
+_MAX_UNCLOSED = 20_000
+"""Characters of a box that is never closed which are looked at."""
 _OPENERS = ("boxed", "fbox", "<|begin_of_box|>", "framebox")
 _GLM_END = "<|end_of_box|>"
 _BRACES = re.compile(r"\\[\\{}]|[{}]")
@@ -131,7 +133,13 @@ def _find_closing_brace(text: str, brace: int) -> int:
 
 def _trim_unclosed(content: str) -> str:
     r"""Return an unclosed box without what closes the formula or the sentence around it."""
-    return re.sub(r"(?:\\[\])]|[\s.$*])+\Z", "", content)
+    # Stripped step by step: one expression over all of it would try each of a million blanks as the end's beginning.
+    content = content[:_MAX_UNCLOSED]
+    while True:
+        trimmed = content.rstrip().rstrip(".$*").removesuffix("\\]").removesuffix("\\)")
+        if trimmed == content:
+            return content
+        content = trimmed
 
 
 def _unwrap(content: str) -> str:
