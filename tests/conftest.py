@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from mathlete.shipped import data_folder
+from mathlete.submission import Build, Names
 from tests.slow import parts_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -31,6 +32,8 @@ GOLDEN = ROOT / "tests" / "golden"
 """What must stay as it is, word for word."""
 POCKET = data_folder() / "pocket" / "model"
 POCKET_VAL = data_folder() / "pocket" / "pocket_val.jsonl"
+NAMES = Names(owner="alice", model_version=1)
+"""What the files of `build` are called on Kaggle."""
 
 
 SLOW = pytest.StashKey[dict[str, list[str]]]()
@@ -217,6 +220,24 @@ def built(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Path
         done = submit("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
     assert set(done.result["hashes"]) >= {"notebook", "code", "weights", "wheels"}
     return folder
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """A build whose files are small: a notebook and its metadata, a model without weights, a wheel that is none."""
+    from mathlete.competitions import competition
+    from mathlete.kernel import KernelConfig
+    from mathlete.submission.metadata import NOTEBOOK, write_metadata
+    from mathlete.submission.notebook import write_notebook
+
+    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
+    for folder in (kaggle, model, wheels):
+        folder.mkdir()
+    write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
+    write_metadata(kaggle, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
+    (model / "config.json").write_text("{}")
+    (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
+    return Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
 
 
 @pytest.fixture(scope="session")

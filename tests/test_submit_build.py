@@ -20,13 +20,11 @@ from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy
 from mathlete.submission.build import load_build
 from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
-from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, write_metadata
+from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, write_metadata
 from mathlete.submission.notebook import notebook_text, write_notebook
 from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
 from submit.__main__ import COMMANDS
-from tests.conftest import CommandLine
-
-NAMES = Names(owner="alice", model_version=1)
+from tests.conftest import NAMES, CommandLine, sample
 
 
 def test_a_build_holds_all_its_parts_and_passes_the_lint(built: Path) -> None:
@@ -217,7 +215,7 @@ def test_what_the_image_has_is_not_carried(tmp_path: Path) -> None:
         resolve(["absent"], options=options)
 
 
-@pytest.mark.parametrize("tag", ["cp311-cp311-manylinux_2_28_x86_64", "cp312-cp312-manylinux_2_40_x86_64"])
+@pytest.mark.parametrize("tag", sample("cp311-cp311-manylinux_2_28_x86_64", slow=["cp312-cp312-manylinux_2_40_x86_64"]))
 def test_a_wheel_that_the_image_would_not_take_is_refused(tag: str, tmp_path: Path) -> None:
     wheel(tmp_path, "needed-1.0", tag=tag)
     with pytest.raises(UserError, match="that Kaggle's image takes"):

@@ -15,23 +15,16 @@ from mathlete.rehearsal.containers import Disks, Ended, Stage
 from mathlete.rehearsal.draft import Draft
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import Inject, both, cell, has_struck, on_disks, probing
-from mathlete.submission import Build, Names
-from mathlete.submission.metadata import NOTEBOOK
-from mathlete.submission.notebook import notebook_text, write_notebook
-from tests.conftest import CommandLine
+from mathlete.submission import Build
+from mathlete.submission.notebook import notebook_text
+from tests.conftest import NAMES, CommandLine
 
-NAMES = Names(owner="alice", model_version=1)
 PROBLEMS = [Problem(id=str(number), statement=f"What is {number}?", gold=str(number)) for number in range(1, 4)]
 
 
 @pytest.fixture
-def build(tmp_path: Path) -> Build:
-    """A build of small files, recorded where the commands look for it."""
-    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
-    for folder in (kaggle, model, wheels):
-        folder.mkdir()
-    write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
-    build = Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
+def build(build: Build, tmp_path: Path) -> Build:
+    """A build recorded where the commands look for it."""
     build.save(tmp_path / "runs" / "submit")
     return build
 

@@ -10,26 +10,23 @@ from typing import Any
 
 import pytest
 
-from mathlete.competitions import competition
 from mathlete.delivery import Ledger
 from mathlete.delivery.ledger import Event, predicted_interval
 from mathlete.delivery.uploads import Upload
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS
 from mathlete.export.model_card import write_card
-from mathlete.kernel import JournalLine, KernelConfig
+from mathlete.kernel import JournalLine
 from mathlete.models import ModelSource, find_model
 from mathlete.rehearsal.evidence import Thresholds, check_rehearsal
 from mathlete.rehearsal.report import Conditions, RehearsalReport
 from mathlete.rehearsal.verdict import RunFigures
 from mathlete.submission import checks
 from mathlete.submission.build import Build
-from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
-from mathlete.submission.notebook import write_notebook
+from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK
 from mathlete.submission.refusal import Refusal
 from tests.conftest import CommandLine
 
-NAMES = Names(owner="alice", model_version=1)
 Json = dict[str, Any]
 RUN: Json = {
     "questions": 50,
@@ -44,15 +41,9 @@ INT8 = {"quant_method": "bitsandbytes", "load_in_8bit": True}
 
 
 @pytest.fixture
-def build(tmp_path: Path) -> Build:
-    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
-    for folder in (model, wheels):
-        folder.mkdir()
-    write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
-    write_metadata(kaggle, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
-    (model / "config.json").write_text(json.dumps({"_name_or_path": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"}))
-    (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
-    build = Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
+def build(build: Build) -> Build:
+    """A build that was rehearsed, of a model whose base is named."""
+    (build.model / "config.json").write_text(json.dumps({"_name_or_path": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"}))
     rehearsed(build)
     return build
 

@@ -18,20 +18,17 @@ from urllib.parse import urlsplit
 import polars as pl
 import pytest
 
-from mathlete.competitions import competition
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.naming import next_model_version
 from mathlete.delivery.push import Waiting, plan_push, push_build
 from mathlete.delivery.uploads import UPLOADS
 from mathlete.errors import UserError
-from mathlete.kernel.config import KernelConfig
 from mathlete.rehearsal import check_output
 from mathlete.runs import read_json
 from mathlete.submission.build import Build
-from mathlete.submission.metadata import INSTANCE_FILE, NOTEBOOK, Names, write_metadata
-from mathlete.submission.notebook import write_notebook
+from mathlete.submission.metadata import INSTANCE_FILE, NOTEBOOK
+from tests.conftest import NAMES
 
-NAMES = Names(owner="alice", model_version=1)
 QUICK = Waiting(poll_s=0.01, upload_max_s=5, run_max_s=5)
 Json = dict[str, Any]
 
@@ -187,18 +184,11 @@ def run_on_kaggle(folder: Path, *, answers: tuple[int, ...] = (0, 0, 0), fallbac
 
 
 @pytest.fixture
-def build(tmp_path: Path) -> Build:
-    """A build of small files: what is in them does not matter to a push."""
-    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
-    for folder in (kaggle, model, wheels):
-        folder.mkdir()
-    write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
-    write_metadata(kaggle, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
-    (model / "model.safetensors").write_bytes(bytes(range(256)) * 4000)
-    (model / "config.json").write_text("{}")
-    (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
-    (wheels / "manifest.json").write_text("{}")
-    return Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
+def build(build: Build) -> Build:
+    """A build with weights of a megabyte: what is in its files does not matter to a push."""
+    (build.model / "model.safetensors").write_bytes(bytes(range(256)) * 4000)
+    (build.wheels / "manifest.json").write_text("{}")
+    return build
 
 
 def pushed(build: Build, folder: Path) -> Any:

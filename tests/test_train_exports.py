@@ -11,8 +11,8 @@ from mathlete.export import EXPORT_FORMATS
 from mathlete.runs import read_json, sha256_file
 from tests.conftest import CommandLine
 
-pytest.importorskip("gguf", reason="needs the package gguf")
-pytest.importorskip("compressed_tensors", reason="needs the package compressed_tensors")
+MISSING = [name for name in ("gguf", "compressed_tensors") if find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs the packages {', '.join(MISSING)}")
 WORDS = ("math", "--model", "pocket", "--limit", "80", "--tune.steps", "3", "--tune.batch", "8", "--run", "run",
          "--rows.heldout", "8", "--survival.greedy", "0", "--survival.max-tokens", "48", "--json")  # fmt: skip
 
