@@ -1,5 +1,7 @@
 """Quantisation lab: laws of the schemes, the command, and the numbers of docs/quantization.md made anew."""
 
+import csv
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.export.lab import Scheme, list_schemes
+from mathlete.export.lab.figures import LabFigures
 from mathlete.export.lab.quantizers import requantize
 from tests.conftest import CommandLine
 
@@ -92,6 +95,28 @@ def test_one_large_weight_spoils_a_tensor_and_only_its_own_row_or_group() -> Non
 )
 def test_bits_a_weight_count_scales_and_zero_points(name: str, bits: float) -> None:
     assert of(name).bits_a_weight(256, 128) == pytest.approx(bits)
+
+
+def test_a_small_lab_measures_writes_and_shows_its_schemes(workdir: Path, train: CommandLine) -> None:
+    words = ("quantize-lab", "pocket", "--only", "channel/minmax", "--rows", 1, "--run", "lab")
+    result = train(*words, "--json").result
+    costs = {row["scheme"]: row for row in result["schemes"]}
+    assert costs.keys() == {f"int{bits}/{kind}/channel/minmax" for bits in (4, 8) for kind in ("symmetric", "affine")}
+    for kind in ("symmetric", "affine"):
+        few, many = (costs[f"int{bits}/{kind}/channel/minmax"] for bits in (4, 8))
+        assert few["bits"] < many["bits"]
+        assert few["mib"] < many["mib"]
+        assert 0 < many["error"] < few["error"] < 0.2
+        assert 0 < many["kl"] < few["kl"]
+    assert LabFigures.read(Path("lab")).to_json() == json.loads(Path("lab/lab.json").read_text())
+    with Path("lab/lab.csv").open(newline="") as file:
+        table = {row["scheme"]: float(row["kl"]) for row in csv.DictReader(file)}
+    assert table == {name: row["kl"] for name, row in costs.items()}
+    again = train(*words)
+    assert "nothing changed, skipped" in again.stdout
+    # 8 bits stand before 4, and of these the lesser loss first.
+    shown = [line.split()[0] for line in again.stdout.splitlines() if line.split()[:1] and line.split()[0] in costs]
+    assert shown == sorted(costs, key=lambda name: (-round(costs[name]["bits"]), costs[name]["kl"]))
 
 
 @pytest.mark.slow

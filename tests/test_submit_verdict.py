@@ -1,0 +1,123 @@
+"""A rehearsal's verdict, of what both containers left: no container is started here."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine
+from mathlete.problems import Problem
+from mathlete.rehearsal import RehearsalSettings
+from mathlete.rehearsal.containers import NOTEBOOK_LOG, Ended
+from mathlete.rehearsal.gateway.behaviours import RESULT
+from mathlete.rehearsal.verdict import Rehearsed, judge
+from mathlete.submission import Build
+
+PROBLEMS = [Problem(id=name, statement="?", gold="7") for name in ("a", "b", "c")]
+ANSWERED = JournalLine(id="a", answer=7, fallback=False, why="", seconds=3.0, load_s=1.0, tokens=50, samples=2)
+FALLBACK = JournalLine(id="b", answer=0, fallback=True, why="TimeoutError: the engine")
+
+
+class Left:
+    """The folders of both containers, to be filled and judged."""
+
+    def __init__(self, folder: Path, build: Build) -> None:
+        self.folder, self.build = folder, build
+        for name in ("notebook", "gateway"):
+            (folder / name).mkdir(parents=True)
+
+    def submit(self, table: dict[str, Sequence[Any]]) -> None:
+        pyarrow.parquet.write_table(pa.table(table), self.folder / "gateway" / SUBMISSION)
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def judged(self, *, code: int | None = 0, timed_out: bool = False) -> Rehearsed:
+        ended = Ended(
+            notebook_code=code, gateway_code=0, timed_out=timed_out, isolation="namespaces", folder=self.folder
+        )
+        return judge(self.build, PROBLEMS, RehearsalSettings(), ended, seconds=60.0, contention=1.0)
+
+
+@pytest.fixture
+def left(tmp_path: Path, build: Build) -> Left:
+    left = Left(tmp_path / "ended", build)
+    lines = [ANSWERED, FALLBACK, ANSWERED]
+    left.write(f"notebook/{JOURNAL}", "".join(json.dumps(line.to_json()) + "\n" for line in lines))
+    return left
+
+
+def test_a_valid_end_counts_what_is_right_and_says_what_went_wrong_on_the_way(left: Left) -> None:
+    left.submit({"id": ["a", "b", "c"], "answer": [7, 0, 7]})
+    rehearsed = left.judged()
+    assert (rehearsed.outcome, rehearsed.right) == ("valid", 2)
+    assert rehearsed.why == "TimeoutError: the engine"
+    figures = rehearsed.figures()
+    assert (figures.questions, figures.fallbacks, figures.tokens_per_s) == (3, 1, 25.0)
+    assert "outcome valid · right 2 · questions 3 · fallbacks 1" in figures.in_words()
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ({"id": ["a", "b", "c"], "reply": [7, 0, 7]}, "columns ['id', 'reply']"),
+        ({"id": ["a", "b", "b"], "answer": [7, 0, 7]}, "ids 2/3 covered, 3 rows"),
+        ({"id": ["a", "b", "c"], "answer": ["7", "0", "7"]}, "answer has type string"),
+        ({"id": ["a", "b", "c"], "answer": [7, None, 7]}, "1 null answers"),
+        ({"id": ["a", "b", "c"], "answer": [7, -1, 7]}, "answers out of range"),
+    ],
+)
+def test_an_unfit_file_is_refused_with_what_is_wrong(left: Left, table: dict[str, Any], fault: str) -> None:
+    left.submit(table)
+    rehearsed = left.judged()
+    assert rehearsed.refusal is not None
+    assert (rehearsed.outcome, rehearsed.answers, rehearsed.refusal.value) == ("refused", {}, fault)
+    assert NOTEBOOK_LOG in rehearsed.refusal.cure
+    assert rehearsed.why.endswith(fault)
+
+
+def test_a_model_that_answers_too_little_is_refused_with_the_reasons(left: Left) -> None:
+    left.submit({"id": ["a", "b", "c"], "answer": [7, 0, 0]})
+    left.write(f"notebook/{JOURNAL}", "".join(json.dumps(FALLBACK.to_json()) + "\n" for _ in range(2)))
+    refusal = left.judged().refusal
+    assert refusal is not None
+    assert refusal.rule == "the model must answer at least 50% of the questions itself"
+    assert refusal.value == "2 of 3 without an answer (TimeoutError: the engine)"
+
+
+TRACEBACK = "Traceback (most recent call last):\n  File ...\nConnectionError: the server is gone"
+
+
+@pytest.mark.parametrize(
+    ("result", "log", "value"),
+    [
+        (None, "", "notebook ended with 1: no error was printed"),
+        (None, "loading\nKeyError: 'x'\n  in Error line\n", "notebook ended with 1: KeyError: 'x'"),
+        ({"Succeeded": True}, "", "notebook ended with 1: no error was printed"),
+        (
+            {"Succeeded": False, "ErrorName": "GatewayRuntimeError", "ErrorDetails": TRACEBACK},
+            "ValueError: no weights",
+            "GatewayRuntimeError · ConnectionError: the server is gone · ValueError: no weights",
+        ),
+        ({"Succeeded": False, "ErrorName": "Timeout", "ErrorDetails": "no\n answer"}, "", "Timeout · no answer"),
+    ],
+)
+def test_no_file_at_all_is_explained_by_gateway_and_log(
+    left: Left, result: dict[str, Any] | None, log: str, value: str
+) -> None:
+    if result is not None:
+        left.write(f"gateway/{RESULT}", json.dumps(result))
+    left.write(NOTEBOOK_LOG, log)
+    refusal = left.judged(code=1).refusal
+    assert refusal is not None
+    assert (refusal.rule, refusal.value) == ("a rehearsal must end with the gateway's submission.parquet", value)
+
+
+def test_what_ran_out_of_time_says_so(left: Left) -> None:
+    refusal = left.judged(code=None, timed_out=True).refusal
+    assert refusal is not None
+    assert refusal.value == "no end: it was broken off at its time limit"
