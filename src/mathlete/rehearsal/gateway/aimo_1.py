@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mathlete.kernel import SUBMISSION
-from mathlete.rehearsal.gateway.gateway import read_test
+from mathlete.rehearsal.gateway.gateway import id_column, read_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ class Environment:
                 print(_ORDER)
                 yield None
             row = self._rows.iloc[[number]].reset_index(drop=True)
-            yield row, row.iloc[:, :1].set_axis(["id"], axis=1).assign(answer=0)
+            yield row, row[[id_column([*row.columns])]].set_axis(["id"], axis=1).assign(answer=0)
 
     def predict(self, submission: "pd.DataFrame") -> None:
         """Take a question's answer."""

@@ -105,8 +105,7 @@ class Gateway:
     def _run(self) -> None:
         version, predictions, ids = self._behaviour.version, list[object](), []
         for row in self._rows():
-            # A competition names its columns; the submission's are always id and answer.
-            identity = row.select(row.to_series(0).alias("id"))
+            identity = row.select(row[id_column(row.columns)].alias("id"))
             prediction = self._ask(row)
             if problem := check_batch(prediction, identity, version=version):
                 raise GatewayRuntimeError(GatewayRuntimeErrorType.INVALID_SUBMISSION, problem)
@@ -149,6 +148,17 @@ class Gateway:
         if isinstance(error, GRPCDeadlineError):
             return GatewayRuntimeError(types.GRPC_DEADLINE_EXCEEDED, text)
         return error
+
+
+def id_column(columns: list[str]) -> str:
+    """Return which column of a test.csv holds the ids: "id", wherever it stands; else the first.
+
+    A competition may name its columns otherwise; those of the submission are always id and answer.
+
+    >>> id_column(["problem", "id"]), id_column(["number", "text"])
+    ('id', 'number')
+    """
+    return "id" if "id" in columns else columns[0]
 
 
 def read_test(file: Path) -> "pl.DataFrame":
