@@ -95,8 +95,8 @@ def measure(name: str, modules: Sequence[Module], *, hardest: int) -> Figures:
     """All figures of a tree."""
     lines = [line for module in modules for line in module.lines]
     written = sum(bool(line.strip()) for line in lines)
-    bound = sum(one == "found" for module in modules for one in bound_names(module.tree))
-    loose = Counter(one for module in modules for one in loose_types(module.tree))
+    bound = sum(one == "found" for module in modules for one in bound_names(module))
+    loose = Counter(one for module in modules for one in loose_types(module))
     functions = sorted(
         (one for module in modules for one in functions_in(module)), key=lambda one: (-one.hardness, one.name)
     )

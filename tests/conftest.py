@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -220,6 +221,18 @@ def built(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Path
         done = submit("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
     assert set(done.result["hashes"]) >= {"notebook", "code", "weights", "wheels"}
     return folder
+
+
+@pytest.fixture
+def built_wheels(built: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The wheels of `built` in the test's own folder, where another build finds the project's wheel made already."""
+    from mathlete.submission import wheelhouse
+
+    real, (wheel,) = wheelhouse._pip, (built / "runs" / "wheels").glob("mathlete-*.whl")
+    monkeypatch.setattr(
+        wheelhouse, "_pip", lambda *words: shutil.copy(wheel, words[-1]) if words[0] == "wheel" else real(*words)
+    )
+    return Path(shutil.copytree(built / "runs" / "wheels", "runs/wheels"))
 
 
 @pytest.fixture

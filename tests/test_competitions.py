@@ -1,7 +1,6 @@
 """A competition is a file: the shipped ones, a made-up one, and files that are wrong."""
 
 import json
-import shutil
 import tomllib
 from dataclasses import fields
 from datetime import date
@@ -102,10 +101,9 @@ def test_an_unknown_name_is_told_the_nearest_and_that_a_file_will_do() -> None:
 
 
 def test_a_made_up_competition_is_built_and_linted_without_a_line_of_python(
-    cup: Path, built: Path, workdir: Path, submit: CommandLine
+    cup: Path, built_wheels: Path, workdir: Path, submit: CommandLine
 ) -> None:
     assert submit("rules", "--competition", "cup.toml", "--json").result["columns"] == ["key", "text"]
-    shutil.copytree(built / "runs/wheels", "runs/wheels")  # the same wheels
     assert submit("build", "--competition", "cup.toml", "--names.owner", "alice").code == 0
     kaggle = workdir / "kaggle"
     assert [*lint_kernel(kaggle), *lint_model(kaggle), *lint_dataset(kaggle)] == []

@@ -252,10 +252,20 @@ def test_compare_puts_base_beside_tuned_by_its_old_name_too(
     assert "base" not in plain
 
 
+@pytest.fixture(scope="module")
+def two(recorded: Recorded, evaluate: CommandLine) -> Path:
+    """A run over the same problems with two samples each."""
+    with chdir(recorded.folder):
+        assert evaluate("six.jsonl", "--model", "pocket", "--n", 2, "--run", "two").code == 0
+    return recorded.folder / "two"
+
+
 @pytest.mark.parametrize("name", ["compare", "table"])
-def test_a_training_between_what_does_not_compare_is_refused(run: Path, evaluate: CommandLine, name: str) -> None:
+def test_a_training_between_what_does_not_compare_is_refused(
+    run: Path, two: Path, evaluate: CommandLine, name: str
+) -> None:
     run.rename("eight")
-    assert evaluate("six.jsonl", "--model", "pocket", "--n", 2, "--run", "two").code == 0
+    shutil.copytree(two, "two")
     train_run(Path("train"))
     for words, message in (
         (["eight", "two", "--train", "train"], "two runs compare only with the same n, got 8 and 2"),

@@ -24,6 +24,7 @@ from mathlete.kernel import SUBMISSION
 from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS
 from mathlete.rehearsal.gateway.gateway import Gateway, InferenceServer, read_test
 from mathlete.rehearsal.scorer import score_file
+from tests.conftest import sample
 
 IDS = [f"{n:06d}" for n in range(5)]
 ROWS = "id,problem\n" + "".join(f"{i},What is {n}?\n" for n, i in enumerate(IDS))
@@ -282,7 +283,18 @@ def outcome(folder: Path, result: dict[str, object], rows: int, name: str) -> st
     return f"file {problem}" if problem else "ok"
 
 
-@pytest.mark.parametrize(("variant", "name"), [case for case in CASES if case[0] != "dies_row2"])
+def is_telling(variant: str, name: str) -> bool:
+    """Whether it is the newest gateway, or one that ends otherwise than another."""
+    return name == NAMES[-1] or any(EXPECTED[variant][1:])
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    sample(
+        *(case for case in CASES if case[0] != "dies_row2" and is_telling(*case)),
+        slow=[case for case in CASES if case[0] != "dies_row2" and not is_telling(*case)],
+    ),
+)
 def test_each_faulty_notebook_ends_as_with_the_real_gateway(
     variant: str, name: str, tmp_path: Path, taken: Callable[[int], None]
 ) -> None:

@@ -22,7 +22,7 @@ from mathlete.scoring import EvalRun, Results, RunFacts, RunSettings
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, sample
 
 pytestmark = pytest.mark.usefixtures("lean")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -135,19 +135,22 @@ def test_a_run_that_was_killed_is_shown_as_far_as_it_came(run_folder: Path) -> N
     assert [entry["runs"][0]["n"] for entry in data(page)["problems"]] == [4, 2, 0, 0, 0, 0]
 
 
-@pytest.mark.usefixtures("in_full")
-@pytest.mark.parametrize(
-    "drawn",
-    [
-        [(problem("a"), answers("9"))],
-        [(problem("a", subset=""), answers("9", "8")), (problem("b", subset=""), answers(None, None))],
-        [(problem("a"), answers("9", "8", "9")), (problem("b"), answers("9"))],
-        [(problem("a"), []), (problem("b"), [])],
-        [(problem("a", subset=r"$\frac{"), answers("9")), (problem("b", subset="二次/" + "x" * 300), answers("9"))],
+ODD_RUNS: dict[str, list[tuple[Problem, Sequence[dict[str, Any]]]]] = {
+    "one": [(problem("a"), answers("9"))],
+    "no subsets": [(problem("a", subset=""), answers("9", "8")), (problem("b", subset=""), answers(None, None))],
+    "uneven": [(problem("a"), answers("9", "8", "9")), (problem("b"), answers("9"))],
+    "no time at all": [(problem("a"), []), (problem("b"), [])],
+    "odd names": [
+        (problem("a", subset=r"$\frac{"), answers("9")),
+        (problem("b", subset="二次/" + "x" * 300), answers("9")),
     ],
-    ids=["one", "no subsets", "uneven", "no time at all", "odd names"],
-)
-def test_any_run_can_be_shown(tmp_path: Path, drawn: list[Any]) -> None:
+}
+
+
+@pytest.mark.usefixtures("in_full")
+@pytest.mark.parametrize("name", sample("no time at all", "odd names", slow=["one", "no subsets", "uneven"]))
+def test_any_run_can_be_shown(tmp_path: Path, name: str) -> None:
+    drawn = ODD_RUNS[name]
     folder = record(tmp_path / "$x_{", drawn)
     page = write_report([folder], out=folder / "report.html").read_text()
     assert [len(traces) for traces in blocks(page)] == [len(samples) for _, samples in drawn]

@@ -118,6 +118,7 @@ HOSTILE = {
     "exit": ("import os\nos._exit(0)", GONE),
     "crash": ("import ctypes\nctypes.string_at(0)", GONE),
     "endless recursion": ("import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()", ""),
+    "100 MB print": ("for i in range(10**5): print('y' * 1000)", "characters left out]"),
     "1 GB print": ("for i in range(10**6): print('y' * 1000)", "characters left out]"),
     "own limits raised": ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))", "Error"),
 }
@@ -127,8 +128,8 @@ WALL = ("infinite loop", "loop in C", "all errors caught", "signals ignored", "s
 """These take their whole time."""
 
 
-RELATED = ("loop in C", "all errors caught", "signals ignored")
-"""Ended as `signals blocked` is, after a second of a core each."""
+RELATED = ("loop in C", "all errors caught", "signals ignored", "1 GB print")
+"""Ended as another is, after a second of a core each."""
 
 
 @pytest.mark.parametrize("name", sample(*(name for name in HOSTILE if name not in RELATED), slow=RELATED))

@@ -75,14 +75,18 @@ class Draw:
     def __init__(self) -> None:
         self.open: dict[int, tuple[Recorded, ToolSampler]] = {}
 
-    def __call__(
-        self, texts: Mapping[int, str], *, turns: int = 4, config: SamplingConfig = CONFIG
-    ) -> dict[int, Sample]:
+    def sampler(self, texts: Mapping[int, str], *, turns: int) -> ToolSampler:
         if turns not in self.open:
             engine = Recorded({})
             self.open[turns] = engine, ToolSampler(engine, ToolSettings(turns=turns, timeout_s=5))
         engine, tools = self.open[turns]
         engine.texts, engine.told = texts, dict.fromkeys(texts, 0)
+        return tools
+
+    def __call__(
+        self, texts: Mapping[int, str], *, turns: int = 4, config: SamplingConfig = CONFIG
+    ) -> dict[int, Sample]:
+        tools = self.sampler(texts, turns=turns)
         return {s.index: s for s in tools.stream(PROBLEM, seeds={i: i for i in texts}, config=config)}
 
 
@@ -159,10 +163,9 @@ def test_a_sample_without_programs_is_the_engine_s_own(drawn: Draw) -> None:
     assert drawn(texts) == plain
 
 
-def test_solve_votes_over_samples_with_programs() -> None:
+def test_solve_votes_over_samples_with_programs(drawn: Draw) -> None:
     texts = {i: block(f"print(6 * {7 if i else 8})") + f"\\boxed{{{42 if i else 48}}}" for i in range(3)}
-    with closing(ToolSampler(Recorded(texts), ToolSettings(turns=2))) as tools:
-        solution = solve(PROBLEM, sampler=tools, clock=RealClock(), policy=Policy(n=3))
+    solution = solve(PROBLEM, sampler=drawn.sampler(texts, turns=2), clock=RealClock(), policy=Policy(n=3))
     assert (solution.answer, solution.votes[0].count) == ("42", 2)
 
 

@@ -50,8 +50,8 @@ def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.Mo
     assert config_from(json.loads(json.dumps(build.config.to_json()))) == build.config
 
 
-def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built: Path, workdir: Path, submit: CommandLine) -> None:
-    shutil.copytree(built / "runs/wheels", "runs/apart/wheels")  # they are made already
+def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built_wheels: Path, submit: CommandLine) -> None:
+    shutil.copytree(built_wheels, "runs/apart/wheels")
     assert submit("build", "--names.owner", "mathlete-demo", "--run", "runs/apart").code == 0
     assert not Path("kaggle").exists()
     apart = load_build(Path("runs/apart"))

@@ -111,12 +111,13 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
         assert torch.allclose(logits, expected, atol=1e-5), method
 
 
-PLAIN = ("lora", "rslora", "dpo", "grpo")
-"""They train plain LoRA weights, which test_train merges."""
+MERGED_BELOW = ("lora", "rslora", "dpo", "grpo", "full")
+"""They train plain LoRA weights, which test_train merges; or all, which a whole run here does."""
 
 
 @pytest.mark.parametrize(
-    "method", sample(*(name for name, spec in METHODS.items() if spec.mergeable and name not in PLAIN), slow=PLAIN)
+    "method",
+    sample(*(name for name, spec in METHODS.items() if spec.mergeable and name not in MERGED_BELOW), slow=MERGED_BELOW),
 )
 def test_what_is_trained_becomes_part_of_the_weights(
     folder: Path, trained: Trained, tmp_path: Path, method: str

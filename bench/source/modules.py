@@ -22,6 +22,8 @@ class Module:
     is_face: bool
     lines: tuple[str, ...]
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]
+    """All of the tree, which is walked once."""
     comments: Mapping[int, bool]
     """By line, whether it holds nothing else; without notes to tools such as `noqa`."""
 
@@ -40,6 +42,7 @@ def read_modules(folders: Sequence[Path]) -> list[Module]:
 
 def _read(file: Path, folder: Path) -> Module:
     text = file.read_text(encoding="utf-8")
+    tree = ast.parse(text)
     names = [folder.name, *file.relative_to(folder).with_suffix("").parts]
     is_face = names[-1] == "__init__"
     if is_face:
@@ -50,7 +53,8 @@ def _read(file: Path, folder: Path) -> Module:
         room=".".join(names[:2] if names[0] == HOUSE else names[:1]),
         is_face=is_face,
         lines=tuple(text.splitlines()),
-        tree=ast.parse(text),
+        tree=tree,
+        nodes=tuple(ast.walk(tree)),
         comments=dict(_comments(text)),
     )
 
@@ -64,7 +68,7 @@ def _comments(text: str) -> Iterator[tuple[int, bool]]:
 
 def imported(module: Module, known: Mapping[str, Module]) -> Iterator[str]:
     """Names of known modules that a module imports from, be it inside a function or for types only."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.Import(names=names):
                 yield from (one.name for one in names if one.name in known)

@@ -12,15 +12,15 @@ def docstring_lines(module: Module) -> int:
     """Lines of strings that stand as statements (of modules, classes, functions, fields), without blank ones."""
     return sum(
         bool(line.strip())
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         for line in module.lines[node.lineno - 1 : node.end_lineno]
     )
 
 
-def bound_names(tree: ast.AST) -> Iterator[str]:
+def bound_names(module: Module) -> Iterator[str]:
     """Each name that the code gives to something, as often as it does."""
-    for node in ast.walk(tree):
+    for node in module.nodes:
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.alias(asname=str(name)):
                 yield name
@@ -30,9 +30,9 @@ def bound_names(tree: ast.AST) -> Iterator[str]:
                 yield name
 
 
-def loose_types(tree: ast.AST) -> Iterator[str]:
+def loose_types(module: Module) -> Iterator[str]:
     """ "any" for each name `Any`, "dict" or "mapping" for each such type from `str` to `Any` or `object`."""
-    for node in _nodes_and_quoted_types(tree):
+    for node in _nodes_and_quoted_types(module):
         match node:
             case ast.Name(id="Any") | ast.Attribute(attr="Any"):
                 yield "any"
@@ -49,12 +49,12 @@ def _last_name(node: ast.AST) -> str:
     return ""
 
 
-def _nodes_and_quoted_types(tree: ast.AST) -> Iterator[ast.AST]:
+def _nodes_and_quoted_types(module: Module) -> Iterator[ast.AST]:
     """All nodes, and those of annotations that are written in quotes."""
-    for node in ast.walk(tree):
+    for node in module.nodes:
         yield node
-        for field in ("annotation", "returns"):
-            for part in ast.walk(getattr(node, field, None) or ast.Pass()):
+        for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            for part in ast.walk(annotation) if annotation else ():
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     yield from _nodes_in_quotes(part.value)
 
