@@ -14,30 +14,17 @@ from hypothesis import strategies as st
 from mathlete.corpus import open_source
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, find_model, load_prompt_format
-from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.rows.programs import split_by_writer
 from mathlete.rows.settings import Filters, Rows
 from mathlete.rows.token_rows import IGNORED, TokenRow, find_mismatch, make_row
-from mathlete.traces import Trace, TracedProblem
+from mathlete.traces import TracedProblem
+from tests.traced import row, traced
 
 
 @pytest.fixture(scope="module")
 def pocket() -> PromptFormat:
     return load_prompt_format(find_model("pocket"))
-
-
-def traced(
-    *, text: str = "2+2=4.", answer: str = "4", gold: str = "4", name: str = "1", asked: str = "What is 2+2?"
-) -> TracedProblem:
-    problem = Problem(id=name, statement=asked, gold=gold)
-    return TracedProblem(problem=problem, trace=Trace(problem_id=name, text=text, answer=answer, generator="test"))
-
-
-def row(one: TracedProblem, prompts: PromptFormat) -> TokenRow:
-    result = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
-    assert not isinstance(result, str), result
-    return result
 
 
 def as_trl_has_it(one: TracedProblem, prompts: PromptFormat) -> list[int]:
