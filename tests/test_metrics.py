@@ -12,6 +12,8 @@ from mathlete.metrics import (
     calibration,
     calibration_error,
     curve_points,
+    describe_finish_order,
+    finish_order,
     maj_at_k,
     paired_difference,
     paired_p,
@@ -150,7 +152,28 @@ def test_scores_by_hand() -> None:
     scores = Scores.of([graded("7", "7", "7"), graded("7", "8", None)])
     assert (scores.pass_at_1, scores.maj_at_k.value, scores.k) == (0.5, 0.5, 2)
     assert scores.counts == Counts(samples=4, right=2, unknown=0, unanswered=1, capped=0, tokens=40)
-    assert scores.pass_at_1_se == pytest.approx(0.5)
+    assert scores.pass_at_1_se is None
+
+
+@pytest.mark.parametrize(("solved", "failed", "half"), [(20, 0, 0), (20, 9, 0), (20, 5, 4)])
+def test_too_few_problems_have_no_standard_error(solved: int, failed: int, half: int) -> None:
+    few = solved * [graded("7", "7", "7")] + failed * [graded("7", "8", "8")] + half * [graded("7", "7", "8")]
+    assert Scores.of(few).pass_at_1_se is None
+    assert "pass@1 has no standard error: too few to say" in Results.of(few, None).describe()
+    more = [*few, graded("7", "7", "8"), *(10 - failed - half) * [graded("7", "8", "8")], graded("7", "7", "7")]
+    error = Scores.of(more).pass_at_1_se
+    assert error == pytest.approx(standard_error([item.pass_at(1) for item in more]))
+    assert "too few" not in Results.of(more, None).describe()
+
+
+@pytest.mark.parametrize("informative", [1, 2, 9, 10])
+def test_a_finish_order_of_few_problems_claims_nothing(informative: int) -> None:
+    bias = finish_order([[(1.0, False), (2.0, True)]] * informative + [[(1.0, True)]] * 50)
+    assert bias
+    assert (bias.problems, bias.value) == (informative, 0.0)
+    told = describe_finish_order(bias)
+    assert ("wrong answers finish first" in told) == (informative == 10)
+    assert ("too few to say" in told) == (informative < 10)
 
 
 def test_results_split_by_group_and_subset() -> None:

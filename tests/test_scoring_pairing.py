@@ -162,11 +162,26 @@ def test_runs_of_other_problems_are_refused(change: dict[str, str], message: str
         compare_runs(one, Pool(name="", problems=other))
 
 
+def test_a_sample_size_needs_ten_problems_that_differ() -> None:
+    # One gain more than losses, among forty on which the runs agree.
+    for gains, known in ((5, False), (6, True)):
+        a = pool(*["R"] * 40, *["W"] * gains, *["R"] * (gains - 1))
+        b = pool(*["R"] * 40, *["R"] * gains, *["W"] * (gains - 1))
+        score = compare_runs(a, b).scores[0]
+        assert (score.better, score.differing, score.more_problems is not None) == ("neither", 2 * gains - 1, known)
+        assert ("too few to say" in score.describe()) != known
+
+
 @pytest.mark.parametrize(
     ("score", "sentence"),
     [
         ({"better": "B", "p": 0.004}, "pass@1: B is better (+2.0 points for B, p 0.004)"),
         ({"better": "neither", "more_problems": None}, "pass@1: no difference at all"),
+        (
+            {"better": "neither", "more_problems": None, "differing": 3},
+            "pass@1: no difference shown (+2.0 points); too few to say what it takes to show one: the runs differ on 3 "
+            "problems, and 10 are needed",
+        ),
     ],
 )
 def test_the_verdict_is_a_sentence(score: dict[str, Any], sentence: str) -> None:

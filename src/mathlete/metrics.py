@@ -6,7 +6,7 @@ never over samples: samples of one problem are not independent of each other.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import combinations
 from random import Random
@@ -29,6 +29,11 @@ _EXACT_SIGNS = 14
 """Problems that differ up to which `paired_p` tries all sign vectors: 2^14 of them."""
 
 
+INFORMATIVE = 10
+"""Problems that must inform a finish-order bias, a standard error or a sample size: fewer claim nothing. It is
+the usual condition for a normal approximation of a share, at least ten on either side."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """A score and its 95% interval."""
@@ -36,6 +41,23 @@ class Interval:
     value: float
     lo: float
     hi: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishOrder(Interval):
+    """How often a right answer came before a wrong one of its problem."""
+
+    problems: int | None = None
+    """Problems that have both, and so inform it; None in a file that was written before they were counted."""
+
+    def to_json(self) -> dict[str, float]:
+        """The fields as JSON, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether enough problems inform it to say anything."""
+        return self.problems is None or self.problems >= INFORMATIVE
 
 
 def pass_at_k(*, n: int, right: int, k: int) -> float:
@@ -69,6 +91,18 @@ def standard_error(values: Sequence[float]) -> float:
     mean = fmean(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return math.sqrt(variance / len(values))
+
+
+def is_error_known(values: Sequence[float]) -> bool:
+    """Whether scores of 0 to 1 of so many problems tell how far their mean may be off.
+
+    They do not where all but a few problems are wholly right, or wholly wrong: two problems that are both solved have a
+    standard error of 0, and know nothing.
+
+    >>> is_error_known([1.0, 1.0]), is_error_known([1.0] * 95 + [0.5] * 5), is_error_known([1.0, 0.0] * 10)
+    (False, False, True)
+    """
+    return len(values) - max(values.count(0.0), values.count(1.0)) >= INFORMATIVE
 
 
 def wilson(*, right: int, n: int) -> Interval:
@@ -170,7 +204,7 @@ def problems_needed(differences: Sequence[float]) -> int | None:
     return max(2, math.ceil(((_Z95 + _Z80) * sd / mean) ** 2))
 
 
-def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> Interval | None:
+def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> FinishOrder | None:
     """Share of pairs (right, wrong) of one problem in which the right answer finished first; ties count half.
 
     0.5 is no bias. Above it, early stops, caps and deadlines gain; below it, they lose, and looser ones lose more. Give
@@ -185,17 +219,24 @@ def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int 
         pairs = [(a, b) for a, right in samples if right for b, other in samples if not other]
         if pairs:
             shares.append(fmean(0.5 if a == b else float(a < b) for a, b in pairs))
-    return bootstrap(shares, seed=seed) if shares else None
+    return FinishOrder(**asdict(bootstrap(shares, seed=seed)), problems=len(shares)) if shares else None
 
 
-def describe_finish_order(bias: Interval | None) -> str:
+def describe_finish_order(bias: FinishOrder | None) -> str:
     """The finish-order bias in a sentence, with what it means for early stops.
 
-    >>> describe_finish_order(Interval(value=0.5, lo=0.4, hi=0.6))[-13:]
+    >>> describe_finish_order(FinishOrder(value=0.5, lo=0.4, hi=0.6, problems=60))[-13:]
     'no bias shown'
+    >>> describe_finish_order(FinishOrder(value=0.0, lo=0.0, hi=0.0, problems=2))
+    'finish order: too few to say: 2 problems have both right and wrong answers, and 10 are needed'
     """
     if bias is None:
         return "finish order: no problem has both right and wrong answers, so no bias can be measured"
+    if not bias.is_known:
+        return (
+            f"finish order: too few to say: {bias.problems} problems have both right and wrong answers, and "
+            f"{INFORMATIVE} are needed"
+        )
     sign = (
         "right answers finish first: early stops, caps and deadlines gain by it here, and lose where it is reversed"
         if bias.lo > 0.5

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mathlete.metrics import Interval, describe_finish_order
+from mathlete.metrics import FinishOrder, describe_finish_order
 from mathlete.replay.outcomes import SAFE_LOSS, Grid, Outcome, Submissions
 from mathlete.replay.policies import simulate_policies
 from mathlete.scoring import Pool
@@ -33,7 +33,7 @@ class Replay:
     problems: int
     """Problems of the pool."""
     recorded_per_problem: int
-    finish_order: Interval | None
+    finish_order: FinishOrder | None
     """How often a right answer came before a wrong one of its problem."""
     words: list[str]
     """Sentences: bias, safe rules, warnings."""
@@ -47,7 +47,7 @@ class Replay:
             "questions": self.questions,
             "problems": self.problems,
             "recorded_per_problem": self.recorded_per_problem,
-            "finish_order": self.finish_order and asdict(self.finish_order),
+            "finish_order": self.finish_order and self.finish_order.to_json(),
             "words": self.words,
         }
 
@@ -59,7 +59,7 @@ class Replay:
         return cls(
             **{name: content[name] for name in plain},
             outcomes=[Outcome.from_json(row) for row in content["policies"]],
-            finish_order=Interval(**bias) if bias else None,
+            finish_order=FinishOrder(**bias) if bias else None,
         )
 
     def to_table(self, pool: Pool) -> "Table":

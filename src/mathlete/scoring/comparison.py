@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.errors import UserError
-from mathlete.metrics import Interval, format_interval, format_percent, format_with_error, paired_difference
+from mathlete.metrics import (
+    INFORMATIVE,
+    Interval,
+    format_interval,
+    format_percent,
+    format_with_error,
+    paired_difference,
+)
 from mathlete.runs import MANIFEST, read_json
 from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.results import RESULTS, Results
@@ -61,6 +68,8 @@ class TuningResult:
     tuned: ModelScores
     difference: Interval
     """tuned - base of the per-problem pass@1 on the hard problems, with its paired 95% interval."""
+    differing: int | None = None
+    """Of these problems, those on which they differ; None in a file that was written before they were counted."""
     kl_merged: float | None
     kl_int8: float | None
     """KL divergence from the trained model, nats a token; None where the training run did not measure it."""
@@ -74,7 +83,7 @@ class TuningResult:
         return {
             "base": self.base.to_json(),
             "tuned": self.tuned.to_json(),
-            "paired": {"difference": by.value, "lo": by.lo, "hi": by.hi},
+            "paired": {"difference": by.value, "lo": by.lo, "hi": by.hi, "differing": self.differing},
             "kl_merged": self.kl_merged,
             "kl_int8": self.kl_int8,
             "seconds": self.seconds,
@@ -91,6 +100,7 @@ class TuningResult:
             base=ModelScores.from_json(row["base"]),
             tuned=ModelScores.from_json(row["tuned"]),
             difference=Interval(value=by["difference"], lo=by["lo"], hi=by["hi"]),
+            differing=by.get("differing"),
         )
 
     def to_table(self) -> "Table":
@@ -116,19 +126,24 @@ class TuningResult:
 
     def describe(self) -> str:
         """The paired difference, and whether it shows anything."""
-        return describe_difference(self.difference)
+        return describe_difference(self.difference, differing=self.differing)
 
 
-def describe_difference(by: Interval) -> str:
+def describe_difference(by: Interval, *, differing: int | None = None) -> str:
     """A paired difference of pass@1 in a sentence.
 
     >>> describe_difference(Interval(value=0.123, lo=0.1, hi=0.15))
     'pass@1 on hard problems: tuned is +12.3 points against base, paired 95% interval [+10.0, +15.0]: better'
     >>> describe_difference(Interval(value=0.01, lo=-0.02, hi=0.04))
     'pass@1 on hard problems: tuned is +1.0 points against base, paired 95% interval [-2.0, +4.0]: no difference shown'
+    >>> describe_difference(Interval(value=0.04, lo=0.01, hi=0.08), differing=4)[-56:]
+    'too few to say: they differ on 4 problems, 10 are needed'
     """
     value, lo, hi = (f"{100 * share:+.1f}" for share in (by.value, by.lo, by.hi))
     verdict = "better" if by.lo > 0 else "worse" if by.hi < 0 else "no difference shown"
+    # The bootstrap calls four gains among a hundred problems sure; the exact test gives them a p of 0.125.
+    if differing is not None and differing < INFORMATIVE:
+        verdict = f"too few to say: they differ on {differing} problems, {INFORMATIVE} are needed"
     return f"pass@1 on hard problems: tuned is {value} points against base, paired 95% interval [{lo}, {hi}]: {verdict}"
 
 
@@ -141,10 +156,12 @@ def compare_tuned(*, base: Path, tuned: Path, train: Path) -> TuningResult:
     before, after = _read_finished(base), _read_finished(tuned)
     _check_comparable(before[1], after[1])
     exported = _read_export_figures(train)
+    passes = _hard_passes(before[0]), _hard_passes(after[0])
     return TuningResult(
         base=_model_scores(*before, base),
         tuned=_model_scores(*after, tuned),
-        difference=paired_difference(_hard_passes(before[0]), _hard_passes(after[0])),
+        difference=paired_difference(*passes),
+        differing=sum(a != b for a, b in zip(*passes, strict=True)),
         kl_merged=exported.get("kl_merged"),
         kl_int8=exported.get("kl_int8"),
         seconds=round(sum(_step_seconds(folder) for folder in (base, tuned, train)), 1),

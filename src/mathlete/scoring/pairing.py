@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mathlete.errors import UserError
-from mathlete.metrics import Interval, maj_at_k, paired_difference, paired_p, problems_needed
+from mathlete.metrics import INFORMATIVE, Interval, maj_at_k, paired_difference, paired_p, problems_needed
 from mathlete.scoring.pool import Pool, Recorded
 
 if TYPE_CHECKING:
@@ -31,17 +31,22 @@ class Paired:
     better: Better
     more_problems: int | None
     """Problems to add until a difference of this size is shown in 8 of 10 comparisons. 0 where it is shown already,
-    None where there is no difference."""
+    None where there is no difference, or where too few problems differ to say."""
+    differing: int | None = None
+    """Problems on which the runs differ; None in a file that was written before they were counted."""
 
     @classmethod
     def of(cls, score: str, a: Sequence[float], b: Sequence[float]) -> Self:
         """Test one score's values of the same problems in the same order."""
         differences = [after - before for before, after in zip(a, b, strict=True)]
         mean, p, needed = fmean(differences), paired_p(differences), problems_needed(differences)
+        differing = sum(difference != 0 for difference in differences)
         better: Better = "neither" if p >= _SIGNIFICANT else "B" if mean > 0 else "A"
         # The formula is a normal approximation: it may say that the problems suffice where the exact test does not.
         # Then "one more" is the least that can be said.
         more = None if needed is None else 0 if better != "neither" else max(1, needed - len(a))
+        # The spread of a handful of differences is no guide to that of others.
+        more = None if more and differing < INFORMATIVE else more
         return cls(
             score=score,
             a=fmean(a),
@@ -50,6 +55,7 @@ class Paired:
             p=p,
             better=better,
             more_problems=more,
+            differing=differing,
         )
 
     @classmethod
@@ -67,6 +73,11 @@ class Paired:
         points = f"{100 * self.difference.value:+.1f} points"
         if self.better != "neither":
             return f"{self.score}: {self.better} is better ({points} for B, p {self.p:.2g})"
+        if self.more_problems is None and self.differing:
+            return (
+                f"{self.score}: no difference shown ({points}); too few to say what it takes to show one: the runs "
+                f"differ on {self.differing} problems, and {INFORMATIVE} are needed"
+            )
         if self.more_problems is None:
             return f"{self.score}: no difference at all"
         return (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
-from mathlete.metrics import Interval, finish_order
+from mathlete.metrics import FinishOrder, finish_order
 from mathlete.problems import Problem, read_problems
 from mathlete.runs import read_json
 from mathlete.sampling import Sample, read_samples
@@ -103,7 +103,7 @@ class Pool:
         return max(sample.tokens for item in self.problems for sample in item.samples)
 
     @property
-    def finish_order(self) -> Interval | None:
+    def finish_order(self) -> FinishOrder | None:
         """How often a right answer came before a wrong one; None where no problem has both."""
         return finish_order([finish_times(item.samples, item.verdicts) for item in self.problems])
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.errors import UserError
 from mathlete.metrics import (
+    INFORMATIVE,
     Bin,
-    Interval,
+    FinishOrder,
     calibration,
     calibration_error,
     finish_order,
@@ -116,7 +117,7 @@ class Results:
     calibration: list[Bin]
     """How often votes are right, by the share of the samples they won with."""
     calibration_error: float
-    finish_order: Interval | None
+    finish_order: FinishOrder | None
     """Share of pairs in which a right sample came before a wrong one of its problem; None where there are none."""
     groups: dict[str, Scores]
     """Scores by the first part of the problems' subsets."""
@@ -147,7 +148,7 @@ class Results:
             "ended": self.ended,
             "calibration": [asdict(item) for item in self.calibration],
             "calibration_error": self.calibration_error,
-            "finish_order": self.finish_order and asdict(self.finish_order),
+            "finish_order": self.finish_order and self.finish_order.to_json(),
             "groups": {name: part.to_json() for name, part in self.groups.items()},
             "subsets": {name: part.to_json() for name, part in self.subsets.items()},
             "per_problem": [problem.to_json() for problem in self.per_problem],
@@ -166,7 +167,7 @@ class Results:
             ended=content["ended"],
             calibration=[Bin(**item) for item in content["calibration"]],
             calibration_error=content["calibration_error"],
-            finish_order=Interval(**content["finish_order"]) if content["finish_order"] else None,
+            finish_order=FinishOrder(**content["finish_order"]) if content["finish_order"] else None,
             groups={name: Scores.from_json(part) for name, part in content["groups"].items()},
             subsets={name: Scores.from_json(part) for name, part in content["subsets"].items()},
             per_problem=[ProblemResult.from_json(row) for row in content["per_problem"]],
@@ -230,8 +231,9 @@ class Results:
 def describe_scores(scores: Scores, *, cap: str, stopped: int) -> str:
     """What scores rest on, in a sentence.
 
+    >>> from mathlete.metrics import wilson
     >>> counts = Counts(samples=20, right=0, unknown=0, unanswered=18, capped=18, tokens=9)
-    >>> none = Interval(value=0.0, lo=0.0, hi=0.3)
+    >>> none = wilson(right=0, n=10)
     >>> scores = Scores(problems=10, counts=counts, pass_at_1=0.0, pass_at_1_se=0.0, k=2, maj_at_k=none, pass_at={},
     ...     maj_at={}, unknown_votes=0, fallbacks=0)
     >>> describe_scores(scores, cap=" at 256 tokens", stopped=0)
@@ -255,4 +257,9 @@ the model cannot do these problems under this cap.'
         words += " This score says nothing but that the model cannot do these problems under this cap."
     elif scores.problems < _FEW:
         words += f" {scores.problems} problems are few: read the interval, not the score."
+    if counts.right and scores.pass_at_1_se is None:
+        words += (
+            f" pass@1 has no standard error: too few to say, for {INFORMATIVE} problems must differ from the wholly "
+            "right ones, and from the wholly wrong ones."
+        )
     return words

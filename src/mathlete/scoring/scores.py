@@ -12,6 +12,7 @@ from mathlete.metrics import (
     format_interval,
     format_percent,
     format_with_error,
+    is_error_known,
     standard_error,
     wilson,
 )
@@ -59,7 +60,7 @@ class Scores:
     counts: Counts
     pass_at_1: float
     pass_at_1_se: float | None
-    """Standard error over problems; None for one problem."""
+    """Standard error over problems; None where too few problems inform it (`mathlete.metrics.is_error_known`)."""
     k: int
     """Samples of the problem that has most."""
     maj_at_k: Interval
@@ -82,7 +83,7 @@ class Scores:
             problems=len(graded),
             counts=Counts.of(graded),
             pass_at_1=fmean(passes),
-            pass_at_1_se=standard_error(passes) if len(passes) > 1 else None,
+            pass_at_1_se=standard_error(passes) if is_error_known(passes) else None,
             k=max(len(item.verdicts) for item in graded),
             maj_at_k=vote,
             pass_at={k: fmean(item.pass_at(k) for item in graded) for k in ks},
