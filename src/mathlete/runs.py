@@ -1,8 +1,9 @@
 """Runs and steps: folders whose manifest is written last, hashed in and out, skipped when nothing changed.
 
-A step is a function path in, path out. `run_step` gives it a folder, and afterwards writes `manifest.json` there by
-atomic rename. No manifest means unfinished: the step is called again on the same folder and may resume from what is
-there. A manifest whose key (name, version, settings, input hashes) matches means done: the step is skipped.
+A step is a function path in, path out. `begin_step` gives it a folder, and `Step.finish` writes `manifest.json` there
+by atomic rename; `run_step` does both. No manifest means unfinished: the step is called again on the same folder and
+may resume from what is there. A manifest whose key (name, version, settings, input hashes) matches means done: the step
+is skipped.
 """
 
 import hashlib
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -149,15 +151,22 @@ def environment() -> dict[str, object]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Step:
-    """A finished step."""
+    """A step: begun by `begin_step`, and finished where nothing changed since it was made, or by `finish`."""
 
     name: str
     folder: Path
-    manifest: dict[str, object]
-    skipped: bool
+    key: str
+    """Hash of name, version, settings and inputs."""
+    settings: Mapping[str, object]
+    inputs: Mapping[str, dict[str, str]]
+    """Hashes of each input's files."""
+    manifest: dict[str, object] = field(default_factory=dict)
+    """Empty until it is finished."""
+    skipped: bool = False
     """True where the manifest was already there and matched."""
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def figures(self) -> dict[str, object]:
@@ -165,6 +174,35 @@ class Step:
         figures = self.manifest["figures"]
         assert isinstance(figures, dict)
         return figures
+
+    @contextmanager
+    def noting_unfinished(self) -> Iterator[None]:
+        """Let a Ctrl-C carry a note that the step is unfinished, where no other says more exactly how far it got."""
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            if not getattr(stop, "__notes__", None):
+                stop.add_note(f"{self.folder}, unfinished")
+            raise
+
+    def finish(self, figures: dict[str, object]) -> None:
+        """Write the manifest: the step is done."""
+        manifest = {
+            "schema": 1,
+            "status": "done",
+            "step": self.name,
+            "key": self.key,
+            "argv": sys.argv,
+            "settings": dict(self.settings),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self.started, 3),
+            **environment(),
+            "inputs": dict(self.inputs),
+            "outputs": sha256_tree(self.folder),
+            "figures": figures,
+        }
+        write_json(self.folder / MANIFEST, manifest)
+        self.manifest = manifest
 
 
 def verify_outputs(folder: Path) -> dict[str, object]:
@@ -186,6 +224,34 @@ def verify_outputs(folder: Path) -> dict[str, object]:
     return manifest
 
 
+def begin_step(
+    name: str,
+    *,
+    folder: Path,
+    inputs: Mapping[str, Path],
+    settings: Mapping[str, object],
+    step_version: int = 1,
+) -> Step:
+    """Return the step, skipped where its manifest says that nothing changed, else with its folder made ready.
+
+    A folder left by a killed run of the same key stays as it is; one of another key is emptied.
+
+    Raises:
+        UserError: the folder's files are not those of its manifest.
+    """
+    input_hashes = {key: sha256_tree(path) for key, path in sorted(inputs.items())}
+    key = sha256_json({"name": name, "version": step_version, "settings": settings, "inputs": input_hashes})
+    step = Step(name=name, folder=folder, key=key, settings=settings, inputs=input_hashes)
+    if (folder / MANIFEST).exists():
+        manifest = verify_outputs(folder)
+        if manifest.get("key") == key:
+            step.manifest, step.skipped = manifest, True
+            return step
+    _prepare(folder, key=key)
+    step.started = time.monotonic()
+    return step
+
+
 def run_step(
     name: str,
     *,
@@ -195,46 +261,18 @@ def run_step(
     build: Callable[[Path], dict[str, object]],
     step_version: int = 1,
 ) -> Step:
-    """Run one step, or skip it where its manifest says that nothing changed.
+    """Run one step whole, or skip it: `build(folder)` fills the folder and returns its figures (JSON values).
 
-    `build(folder)` fills the folder and returns its figures (JSON values). A folder left by a killed run of the same
-    key is passed to `build` as it is; one of another key is emptied first. Where Ctrl-C ends it, the exception has a
-    note that says what is kept.
+    Where Ctrl-C ends it, the exception has a note that says what is kept.
 
     Raises:
         UserError: the folder's files are not those of its manifest.
     """
-    input_hashes = {key: sha256_tree(path) for key, path in sorted(inputs.items())}
-    key = sha256_json({"name": name, "version": step_version, "settings": settings, "inputs": input_hashes})
-    if (folder / MANIFEST).exists():
-        manifest = verify_outputs(folder)
-        if manifest.get("key") == key:
-            return Step(name=name, folder=folder, manifest=manifest, skipped=True)
-    _prepare(folder, key=key)
-    started = time.monotonic()
-    try:
-        figures = build(folder)
-    except KeyboardInterrupt as stop:
-        # A note of `build` itself says more exactly how far it got.
-        if not getattr(stop, "__notes__", None):
-            stop.add_note(f"{folder}, unfinished")
-        raise
-    manifest = {
-        "schema": 1,
-        "status": "done",
-        "step": name,
-        "key": key,
-        "argv": sys.argv,
-        "settings": dict(settings),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - started, 3),
-        **environment(),
-        "inputs": input_hashes,
-        "outputs": sha256_tree(folder),
-        "figures": figures,
-    }
-    write_json(folder / MANIFEST, manifest)
-    return Step(name=name, folder=folder, manifest=manifest, skipped=False)
+    step = begin_step(name, folder=folder, inputs=inputs, settings=settings, step_version=step_version)
+    if not step.skipped:
+        with step.noting_unfinished():
+            step.finish(build(folder))
+    return step
 
 
 def _prepare(folder: Path, *, key: str) -> None:

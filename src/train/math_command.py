@@ -22,9 +22,9 @@ _LAST_WORDS = {
 
 
 def train_math(settings: MathSettings) -> dict[str, object]:
-    """Trains the model, or goes on with a run that was stopped; prints what each step gave and returns the figures."""
+    """Train the model, or go on with a run that was stopped; print what each step gave and return the figures."""
     from train.launch import require_launched
-    from train.steps import MathRun, follow, run_steps
+    from train.steps import MathRun, follow_first_rank, run_steps
 
     settings.check()
     out = console(json=settings.json)
@@ -42,7 +42,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     set_threads(settings.threads, model)
     run = MathRun(settings=settings, model=model, say=out.print)
     if not ranks.is_first:
-        follow(run)
+        follow_first_rank(run)
         raise SystemExit(0)
     steps = run_steps(run)
     ranks.dismiss_others()
@@ -52,7 +52,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
 
 
 def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
-    """(the model, why it is that one); of a model that only lends its tokenizer, the folder of that."""
+    """Return (the model, why it is that one); of a model that only lends its tokenizer, the folder of that."""
     folder = settings.tokenizer
     if folder is None:
         name, reason = (settings.model, "named by --model") if settings.model else pick_default_model()
@@ -68,7 +68,7 @@ def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
 
 
 def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:
-    """Prints the memory that training will need on the device, part by part; returns it."""
+    """Print the memory that training will need on the device, part by part; return it."""
     model = find_model(settings.model or pick_default_model()[0])
     settings = split_batch(settings, model, say=say)
     longest = settings.data.rows.max_tokens
@@ -78,7 +78,7 @@ def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict
 
 
 def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[object], None]) -> MathSettings:
-    """The settings with the preset's batch in passes that fit the device; a batch that was named is kept."""
+    """Return the settings with the preset's batch in passes that fit the device; a batch that was named is kept."""
     named, usual = settings.recipe.tune, preset(settings.model or "pocket").recipe.tune
     if (named.batch, named.accumulate) != (usual.batch, usual.accumulate):
         return settings
@@ -94,7 +94,7 @@ def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[ob
 
 
 def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> None:
-    """Prints every group of settings that changes the result."""
+    """Print every group of settings that changes the result."""
     data, recipe, after = settings.data, settings.recipe, settings.after
     say(f"corpus: {data.corpus}")
     say(f"rows: {data.rows}")
@@ -114,7 +114,7 @@ def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> 
 
 
 def set_threads(threads: int | None, model: ModelSource) -> None:
-    """Sets torch's threads: those that were named, else 1 for a small model."""
+    """Set torch's threads: those that were named, else 1 for a small model."""
     import torch
 
     small = model.folder is not None and model.weight_bytes < _SMALL_BYTES
@@ -138,7 +138,7 @@ _SUMMARY = (
 
 
 def summarize(steps: Sequence[Step]) -> dict[str, object]:
-    """The figures of all steps that the line of JSON has."""
+    """Return the figures of all steps that the line of JSON has."""
     figures = {key: step.figures[key] for step in steps for key in _SUMMARY if key in step.figures}
     figures["dropped"] = figures["drops"]
     exports = {step.name: step.figures for step in steps if step.name.startswith("export-")}

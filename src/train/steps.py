@@ -1,9 +1,9 @@
-"""The steps of `python -m train math`: each a function from folders to a folder, skipped where nothing changed."""
+"""The steps of `python -m train math`: each a function path in, path out, skipped where nothing changed."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mathlete.export import ANSWERS, EXPORT_FORMATS, TunedModel, export_model, m
 from mathlete.export.records import Hop
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
-from mathlete.runs import REPORT, Advance, Step, require_space, run_step, sha256_json
+from mathlete.runs import REPORT, Advance, Step, begin_step, require_space, sha256_json
 from mathlete.tune import AdapterFolder, Ranks, Recipe, train_adapter
 from train.settings import MathSettings
 
@@ -27,12 +27,14 @@ _SPARE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class MathRun:
-    """One training run: its settings, the model it starts from, and the folders its steps write."""
+    """One training run: its settings, the model it starts from, its folder, and the steps that are done."""
 
     settings: MathSettings
     model: ModelSource
     say: Callable[[Any], None]
     """Prints a line or a table for a person."""
+    steps: list[Step] = field(default_factory=list)
+    """Those that are done."""
 
     @cached_property
     def folder(self) -> Path:
@@ -64,50 +66,47 @@ class MathRun:
         )
 
     @property
-    def data(self) -> Path:
-        """The folder of the rows."""
-        return self.folder / "data"
-
-    @property
-    def rows(self) -> RowFiles:
-        """The files in the folder of the rows."""
-        return RowFiles(self.data)
-
-    @property
-    def adapter(self) -> Path:
-        """The folder of what is trained: an adapter, or a whole model."""
-        return self.folder / "adapter"
-
-    @property
-    def effect(self) -> Path:
-        """The folder of the answers before and after training."""
-        return self.folder / "effect"
-
-    @property
-    def merged(self) -> Path:
-        """The folder of the merged model, 16 bit."""
-        return self.folder / "merged"
-
-    @property
-    def tuned(self) -> TunedModel:
-        """Base, rows and trained weights, as the steps after training read them."""
-        base = self.settings.after.merge_base
-        return TunedModel(source=self.model, data=self.data, adapter=self.adapter, base=base)
-
-    @property
     def model_files(self) -> dict[str, Path]:
         """The base model's folder, as a step's input; none for a hub model."""
         return {"model": self.model.folder} if self.model.folder else {}
 
-    @property
-    def trained_files(self) -> dict[str, Path]:
-        """Base, trained weights and held-out rows, as a step's inputs."""
-        weights = {file.name: file for file in sorted(self.adapter.iterdir()) if file.name.endswith(_WEIGHT_FILES)}
-        return {**self.model_files, **weights, "heldout": self.rows.heldout}
+    def files_of(self, tuned: TunedModel) -> dict[str, Path]:
+        """Return base, trained weights and held-out rows, as a step's inputs."""
+        weights = {file.name: file for file in sorted(tuned.adapter.iterdir()) if file.name.endswith(_WEIGHT_FILES)}
+        return {**self.model_files, **weights, "heldout": RowFiles(tuned.data).heldout}
+
+    def begin(self, name: str, folder: Path, *, inputs: Mapping[str, Path], settings: Mapping[str, object]) -> Step:
+        """Begin a step of this run; a model in a folder is known by its files' hashes, a hub's by its commit."""
+        hub = {} if self.model.folder else {"model": f"{self.model.location}@{self.model.revision}"}
+        return begin_step(name, folder=folder, inputs=inputs, settings={**settings, **hub})
+
+    def end(self, step: Step) -> Path:
+        """Print a finished step's line and remember it; return its folder."""
+        self.say(f"{step.name}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")
+        self.steps.append(step)
+        return step.folder
+
+    def train_in(self, folder: Path, data: Path, *, advance: Advance, say: Callable[[str], None]) -> dict[str, object]:
+        """Train on the rows, into the folder; every process of a training on several GPUs calls it."""
+        return train_adapter(
+            folder,
+            data=data,
+            source=self.model,
+            recipe=self.settings.recipe,
+            seed=self.settings.seed,
+            advance=advance,
+            say=say,
+        )
+
+    def show_hops(self, hops: Sequence[Hop], tokens: int) -> None:
+        """Print what each hop cost."""
+        from mathlete.report import survival_table
+
+        self.say(survival_table(hops, tokens=tokens))
 
 
 def check_run(run: MathRun) -> None:
-    """Checks all that can be known before the run's folder is made: bad input must leave nothing half-written.
+    """Check all that can be known before the run's folder is made: bad input must leave nothing half-written.
 
     Raises:
         UserError: bad input, a method or base that can't be merged, a format the GPU can't run, or no room.
@@ -134,91 +133,81 @@ def check_run(run: MathRun) -> None:
 
 
 def run_steps(run: MathRun) -> list[Step]:
-    """Runs the steps, goes on with them, or skips what is done; returns them.
+    """Run the steps, go on with them, or skip what is done; return them.
 
     Raises:
         UserError: bad input, no room, a folder that is not this run's, or a hop that cost more than its limit.
     """
     check_run(run)
-    done: list[Step] = []
-    with noting(lambda: [f"{step.folder}, finished" for step in done]):
-        for step in _steps(run):
-            run.say(f"{step.name}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")
-            done.append(step)
-        write_run_report(run, changed=not all(step.skipped for step in done))
-    return done
+    with noting(lambda: [f"{step.folder}, finished" for step in run.steps]):
+        take_steps(run)
+        write_run_report(run, changed=not all(step.skipped for step in run.steps))
+    return run.steps
 
 
-def _steps(run: MathRun) -> Iterator[Step]:
+def take_steps(run: MathRun) -> None:
+    """Take each step up to the last that is wanted, from the folder that the one before it made."""
     until = run.settings.until
-    yield format_step(run)
+    data = make_rows(run)
     if until == "format":
         return
-    yield tune_step(run)
+    adapter = train(run, data)
     if until == "tune":
         return
-    yield effect_step(run)
-    yield merge_step(run)
+    tuned = TunedModel(source=run.model, data=data, adapter=adapter, base=run.settings.after.merge_base)
+    effect = measure(run, tuned)
+    merged = merge(run, tuned)
     if until == "merge":
         return
     for name in ("int8", *run.settings.after.export.others):
-        yield export_step(run, name)
+        export(run, tuned, name=name, effect=effect, merged=merged)
 
 
-def format_step(run: MathRun) -> Step:
-    """Problems and traces to rows of tokens, in `data/`."""
+def make_rows(run: MathRun) -> Path:
+    """Make rows of tokens from problems and traces; return their folder, `data/`."""
+    rows, folder = run.formatting, run.folder / "data"
+    step = run.begin("format", folder, inputs=rows.inputs, settings=rows.settings)
+    if not step.skipped:
+        with (
+            bar("format") as advance,
+            nothing_left_of_bad_input(folder),
+            step.noting_unfinished(),
+            noting(lambda: [RowFiles(folder).describe_parts()]),
+        ):
+            step.finish(rows.build(folder, advance, say=run.say).to_json())
+    return run.end(step)
 
-    def build(folder: Path) -> dict[str, object]:
-        with bar("format") as advance, nothing_left_of_bad_input(folder), noting(lambda: [run.rows.describe_parts()]):
-            return run.formatting.build(folder, advance, say=run.say).to_json()
 
-    return _step(run, "format", run.data, inputs=run.formatting.inputs, settings=run.formatting.settings, build=build)
-
-
-def tune_step(run: MathRun) -> Step:
-    """Rows to an adapter, or to a whole model, in `adapter/`."""
-
-    def build(folder: Path) -> dict[str, object]:
+def train(run: MathRun, data: Path) -> Path:
+    """Train on the rows; return the folder of the adapter, or of the whole model, `adapter/`."""
+    recipe, folder, rows = run.settings.recipe, run.folder / "adapter", RowFiles(data)
+    inputs = {**run.model_files, "rows": rows.train}
+    if recipe.spec.wants_wrong_traces and rows.dropped.is_file():
+        inputs["wrong"] = rows.dropped
+    settings = {"seed": run.settings.seed, **recipe_settings(recipe)}
+    step = run.begin("tune", folder, inputs=inputs, settings=settings)
+    if not step.skipped:
         with (
             bar("tune") as advance,
+            step.noting_unfinished(),
             noting(lambda: [str(AdapterFolder(folder).last_checkpoint() or f"{folder}, without a checkpoint yet")]),
         ):
-            return train_in(folder, run, advance=advance, say=run.say)
-
-    inputs = {**run.model_files, "rows": run.rows.train}
-    if run.settings.recipe.spec.wants_wrong_traces and run.rows.dropped.is_file():
-        inputs["wrong"] = run.rows.dropped
-    settings = {"seed": run.settings.seed, **recipe_settings(run.settings.recipe)}
-    return _step(run, "tune", run.adapter, inputs=inputs, settings=settings, build=build)
+            step.finish(run.train_in(folder, data, advance=advance, say=run.say))
+    return run.end(step)
 
 
-def train_in(folder: Path, run: MathRun, *, advance: Advance, say: Callable[[str], None]) -> dict[str, object]:
-    """Trains into the folder; every process of a training on several GPUs calls it."""
-    return train_adapter(
-        folder,
-        data=run.data,
-        source=run.model,
-        recipe=run.settings.recipe,
-        seed=run.settings.seed,
-        advance=advance,
-        say=say,
-    )
-
-
-def follow(run: MathRun) -> None:
-    """Waits, and joins the first process in training: what all others do."""
-    Ranks.launched().follow_first(lambda: train_in(run.adapter, run, advance=lambda *_: None, say=lambda _: None))
-
-
-def effect_step(run: MathRun) -> Step:
-    """Base and trained model to their answers and losses before and after training, in `effect/`."""
+def measure(run: MathRun, tuned: TunedModel) -> Path:
+    """Measure answers and losses before and after training; return their folder, `effect/`."""
     after, seed, mirror = run.settings.after, run.settings.seed, run.settings.data.corpus.mirror
-
-    def build(folder: Path) -> dict[str, object]:
-        with bar("effect") as advance:
-            return measure_effect(
-                folder,
-                tuned=run.tuned,
+    files = parse_source(after.forgetting.source).files(mirror) if after.forgetting.source else []
+    inputs = {**run.files_of(tuned), **{f"general {number}": file for number, file in enumerate(files)}}
+    settings = {**asdict(after.forgetting), "max_tokens": after.survival.max_tokens, "seed": seed}
+    step = run.begin("effect", run.folder / "effect", inputs=inputs, settings=settings)
+    if not step.skipped:
+        with bar("effect") as advance, step.noting_unfinished():
+            figures = measure_effect(
+                step.folder,
+                tuned=tuned,
                 max_tokens=after.survival.max_tokens,
                 forgetting=after.forgetting,
                 mirror=mirror,
@@ -226,62 +215,57 @@ def effect_step(run: MathRun) -> Step:
                 advance=advance,
                 say=run.say,
             )
-
-    files = parse_source(after.forgetting.source).files(mirror) if after.forgetting.source else []
-    inputs = {**run.trained_files, **{f"general {number}": file for number, file in enumerate(files)}}
-    settings = {**asdict(after.forgetting), "max_tokens": after.survival.max_tokens, "seed": seed}
-    return _step(run, "effect", run.effect, inputs=inputs, settings=settings, build=build)
+            step.finish(figures)
+    return run.end(step)
 
 
-def merge_step(run: MathRun) -> Step:
-    """Base and adapter to one 16-bit model, in `merged/`."""
+def merge(run: MathRun, tuned: TunedModel) -> Path:
+    """Merge base and adapter to one 16-bit model; return its folder, `merged/`."""
     after = run.settings.after
-
-    def build(folder: Path) -> dict[str, object]:
-        with bar("merge") as advance:
-            return merge_adapter(folder, tuned=run.tuned, limits=after.survival, advance=advance, say=run.say)
-
     settings = {"base": after.merge_base, "kl_merged": after.survival.kl_merged}
-    return _step(run, "merge", run.merged, inputs=run.trained_files, settings=settings, build=build)
+    step = run.begin("merge", run.folder / "merged", inputs=run.files_of(tuned), settings=settings)
+    if not step.skipped:
+        with bar("merge") as advance, step.noting_unfinished():
+            step.finish(merge_adapter(step.folder, tuned=tuned, limits=after.survival, advance=advance, say=run.say))
+    return run.end(step)
 
 
-def export_step(run: MathRun, name: str) -> Step:
-    """The merged model to one 8-bit format, in `export/` (int8) or `export-FORMAT/`."""
-    after = run.settings.after
-    title = EXPORT_FORMATS[name].folder
-
-    def build(folder: Path) -> dict[str, object]:
-        with bar(title) as advance:
-            return export_model(
-                folder,
-                name=name,
-                tuned=run.tuned,
-                effect=run.effect,
-                merged=run.merged,
-                limits=after.survival,
-                formats=after.export,
-                advance=advance,
-                show=lambda hops, tokens: _show_hops(hops, tokens, say=run.say),
-            )
-
-    inputs = {**run.trained_files, "merged": run.merged, "answers": run.effect / ANSWERS}
+def export(run: MathRun, tuned: TunedModel, *, name: str, effect: Path, merged: Path) -> Path:
+    """Write the merged model in one 8-bit format; return its folder, `export/` (int8) or `export-FORMAT/`."""
+    after, title = run.settings.after, EXPORT_FORMATS[name].folder
+    inputs = {**run.files_of(tuned), "merged": merged, "answers": effect / ANSWERS}
     settings = {
         **asdict(after.survival),
         "gpu": after.export.gpu,
         "threshold": after.export.threshold,
         "engines": after.export.engines,
     }
-    return _step(run, title, run.folder / title, inputs=inputs, settings=settings, build=build)
+    step = run.begin(title, run.folder / title, inputs=inputs, settings=settings)
+    if not step.skipped:
+        with bar(title) as advance, step.noting_unfinished():
+            figures = export_model(
+                step.folder,
+                name=name,
+                tuned=tuned,
+                effect=effect,
+                merged=merged,
+                limits=after.survival,
+                formats=after.export,
+                advance=advance,
+                show=run.show_hops,
+            )
+            step.finish(figures)
+    return run.end(step)
 
 
-def _show_hops(hops: Sequence[Hop], tokens: int, *, say: Callable[[Any], None]) -> None:
-    from mathlete.report import survival_table
-
-    say(survival_table(hops, tokens=tokens))
+def follow_first_rank(run: MathRun) -> None:
+    """Wait, and join the first process in training: what all others do."""
+    folder, data = run.folder / "adapter", run.folder / "data"
+    Ranks.launched().follow_first(lambda: run.train_in(folder, data, advance=lambda *_: None, say=lambda _: None))
 
 
 def write_run_report(run: MathRun, *, changed: bool) -> None:
-    """Writes the run's report page, where a step changed or the page is missing."""
+    """Write the run's report page, where a step changed or the page is missing."""
     file = run.folder / REPORT
     if changed or not file.exists():
         from mathlete.report import write_report
@@ -290,22 +274,8 @@ def write_run_report(run: MathRun, *, changed: bool) -> None:
             run.say(f"report: {write_report([run.folder], out=file)}")
 
 
-def _step(
-    run: MathRun,
-    name: str,
-    folder: Path,
-    *,
-    inputs: Mapping[str, Path],
-    settings: Mapping[str, object],
-    build: Callable[[Path], dict[str, object]],
-) -> Step:
-    """A step of this run; a model in a folder is known by its files' hashes, a hub's by its commit."""
-    hub = {} if run.model.folder else {"model": f"{run.model.location}@{run.model.revision}"}
-    return run_step(name, folder=folder, inputs=inputs, settings={**settings, **hub}, build=build)
-
-
 def recipe_settings(recipe: Recipe) -> dict[str, object]:
-    """The settings of the recipe that change the weights: those of its own method."""
+    """Return the settings of the recipe that change the weights: those of its own method."""
     own = {key: value for key, value in asdict(recipe).items() if key in ("method", "lora", "tune", recipe.method)}
     # How often it is saved, and where activations are kept, changes no weight.
     for key in ("save_every", "checkpointing"):
@@ -315,7 +285,7 @@ def recipe_settings(recipe: Recipe) -> dict[str, object]:
 
 @contextmanager
 def bar(title: str) -> Iterator[Advance]:
-    """Shows a progress bar for one step."""
+    """Show a progress bar for one step."""
     with progress(title) as shown:
         task = shown.add_task("", total=None)
 
@@ -327,7 +297,7 @@ def bar(title: str) -> Iterator[Advance]:
 
 @contextmanager
 def nothing_left_of_bad_input(folder: Path) -> Iterator[None]:
-    """Deletes a step's folder where its input proves bad midway, and the folders above that are empty then."""
+    """Delete a step's folder where its input proves bad midway, and the folders above that are empty then."""
     try:
         yield
     except UserError:
@@ -339,7 +309,7 @@ def nothing_left_of_bad_input(folder: Path) -> Iterator[None]:
 
 
 def describe_step(step: Step) -> str:
-    """A finished step in a line: its seconds and figures."""
+    """Describe a finished step in a line: its seconds and figures."""
     shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in step.figures.items()}
     figures = ", ".join(
         f"{key} {value}" for key, value in shown.items() if not isinstance(value, str | list | None) and key != "bases"
