@@ -1,15 +1,16 @@
 """One evaluation run: the model on the suite into a folder of samples and scores, resumable after a kill."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mathlete.command import busy, noting, progress
 from mathlete.corpus import Suite
 from mathlete.engines import EngineSettings, OpenEngine, open_engine
 from mathlete.errors import UserError
+from mathlete.lost import LostLog
 from mathlete.models import ModelSource
 from mathlete.problems import write_problems
 from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree
@@ -17,7 +18,7 @@ from mathlete.sampling import Sample, SampleLog
 from mathlete.scoring import Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy, RealClock, Solution, solve_all, solve_in_turn
 
-SAMPLES, PROBLEMS, SPENT = "samples.jsonl", "problems.jsonl", "spent.jsonl"
+SAMPLES, PROBLEMS, SPENT, LOST = "samples.jsonl", "problems.jsonl", "spent.jsonl", "lost.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,23 +141,38 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
     """Draw the samples that the folder lacks, and solve all problems with them."""
     with SampleLog(folder / SAMPLES) as samples:
         check_recorded(samples, evaluation)
-        engine = open_engine(evaluation.engine)
+        lost = LostLog(folder / LOST)
+        engine = open_engine(replace(evaluation.engine, on_lost=lost.append))
         with closing(engine.sampler):
             if samples.dropped_bytes:
                 say(f"dropped a half-written last line of {SAMPLES} ({samples.dropped_bytes} bytes)")
             if samples.recorded:
                 say(f"going on: {len(samples.recorded)} of {evaluation.samples} samples are there")
+            if lost.earlier:
+                say(f"{lost.earlier} tries were lost before ({LOST}); what they should have given is drawn now")
             score = RunningScore(evaluation.suite.problems, samples.recorded)
             started = time.monotonic()
             with noting(lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {evaluation.samples} samples"]):
                 solutions = solve_problems(evaluation, engine, samples, score, spent=folder / SPENT)
             return Drawn(
                 solutions=solutions,
-                engine_facts=dict(engine.facts),
+                engine_facts={**engine.facts, **count_lost(lost, solutions, say=say)},
                 tokens=score.new_tokens,
                 seconds=time.monotonic() - started,
                 resumed_samples=len(samples.recorded),
             )
+
+
+def count_lost(lost: LostLog, solutions: Sequence[Solution], *, say: Callable[[str], None]) -> dict[str, object]:
+    """Return what results.json says of lost tries, and say which samples never came; nothing where none was lost."""
+    if not lost.tries:
+        return {}
+    over = {one.problem_id: {sample.index for sample in one.samples} for one in solutions if one.ended == "time"}
+    keys = {(one.problem_id, one.index) for one in lost.tries}
+    never = sum(name in over and index not in over[name] for name, index in keys)
+    if never:
+        say(f"{never} samples stay lost: the time of their problems was over before another try ({LOST})")
+    return {"lost_tries": len(lost.tries), "lost_samples": never}
 
 
 def check_recorded(samples: SampleLog, evaluation: Evaluation) -> None:

@@ -19,7 +19,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "train": ("train", "train_kills", "train_exports", "tune_methods", "tune_faults", "ctrl_c", "rows_format"),
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
-    "sampling": ("sampling_openai", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
+    "sampling": ("sampling_openai", "sampling_servers", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
     "answers": ("answers_rewrites", "answers_algebra"),
     "sandbox": ("sampling_sandbox", "kernel_gateway"),
     "docs": ("docs_commands", "launch_files", "report", "report_exports"),

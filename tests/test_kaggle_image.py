@@ -92,8 +92,7 @@ def test_the_linter_forbids_the_kernel_every_dependency_that_the_image_lacks(
     needs = {canonicalize_name(need.name): need for need in map(Requirement, lines)}
     lacking = {name for name, need in needs.items() if name not in image or image[name] not in need.specifier}
     names = [IMPORTED_AS.get(name, name.replace("-", "_")) for name in lacking - WHEELS]
-    # openai brings httpx2, whose errors the engine names.
-    assert sorted(contract["forbidden_modules"]) == sorted([*names, "httpx2"])
+    assert sorted(contract["forbidden_modules"]) == sorted(names)
 
 
 def test_the_kernel_reaches_only_modules_of_the_image(contract: dict[str, Any]) -> None:

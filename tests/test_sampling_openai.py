@@ -63,7 +63,7 @@ class RealServer:
     """`transformers serve` or `vllm serve` in a process of its own."""
 
     def __init__(self, kind: str) -> None:
-        pytest.importorskip("openai")
+        pytest.importorskip("httpx2")
         pytest.importorskip("fastapi")
         if importlib.util.find_spec(kind) is None:
             pytest.skip(f"{kind} is not installed")
@@ -181,7 +181,7 @@ def test_a_killed_server_s_work_moves_on_and_nothing_is_lost_or_counted_twice(se
 
 
 def test_no_server_is_one_clear_error() -> None:
-    pytest.importorskip("openai")
+    pytest.importorskip("httpx2")
     with pytest.raises(UserError, match=r"one of the servers must answer, got http://127.0.0.1:\d+/v1: "):
         sampler(f"http://127.0.0.1:{free_port()}/v1")
 

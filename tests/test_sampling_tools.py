@@ -1,5 +1,6 @@
 """Samples whose Python is run: laws over recorded turns, and the loop through the real engines."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -16,8 +17,8 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
-from mathlete.sampling.served.openai_engine import ServerPrompt
 from mathlete.sampling.served.reply import Reply
+from mathlete.sampling.served.tries import ServerPrompt
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -211,19 +212,11 @@ def test_the_model_is_told_only_where_it_has_tools() -> None:
     )
 
 
-class Chunk:
-    """A chunk as the client library gives it."""
-
-    def __init__(self, text: str, reason: str | None = None) -> None:
-        choice = type("Choice", (), {"text": text, "finish_reason": reason, "logprobs": None})
-        self.usage, self.choices = None, [choice]
-
-
 def test_a_server_s_reply_is_left_where_the_program_closes() -> None:
     reply = Reply(until_code=True)
     for piece in ("So:\n", "```python\nprint(1)\n", "``", "`\n```out"):
         assert not reply.complete
-        reply.add(Chunk(piece))
+        reply.add(json.dumps({"choices": [{"text": piece}]}))
     assert reply.complete
     assert reply.ended
     sample = reply.sample(problem_id="p", index=0, seed=0, seconds=1)

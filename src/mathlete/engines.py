@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Protocol, TypeVar
 
 from mathlete.errors import UserError, nearest, require
+from mathlete.lost import OnLost
 from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sampler
@@ -48,6 +49,8 @@ class EngineSettings:
     tools: ToolSettings = field(default_factory=ToolSettings)
     own: tuple[OwnSettings, ...] = ()
     """Settings of single engines; an engine without any here has its defaults."""
+    on_lost: OnLost = lambda one: None
+    """Called with each try at a sample that an engine lost, and makes again."""
 
     def of(self, kind: type[OwnT]) -> OwnT:
         """Return the settings of that type, or their defaults."""
@@ -126,7 +129,9 @@ def _open_vllm(settings: EngineSettings) -> OpenEngine:
     from mathlete.sampling.served import VllmSampler
 
     own = settings.of(VllmSettings)
-    sampler = VllmSampler(own, source=settings.source, prompts=settings.prompts, precision=settings.precision)
+    sampler = VllmSampler(
+        own, source=settings.source, prompts=settings.prompts, precision=settings.precision, on_lost=settings.on_lost
+    )
     return OpenEngine(sampler=sampler, rows=own.at_once, facts={"vllm": sampler.version})
 
 
@@ -134,7 +139,7 @@ def _open_servers(settings: EngineSettings) -> OpenEngine:
     from mathlete.sampling.served import OpenAISampler
 
     own = settings.of(ServerSettings)
-    sampler = OpenAISampler(own, model=settings.source.location, prompts=settings.prompts)
+    sampler = OpenAISampler(own, model=settings.source.location, prompts=settings.prompts, on_lost=settings.on_lost)
     return OpenEngine(sampler=sampler, rows=own.at_once * len(own.urls), facts={"servers": len(own.urls)})
 
 
@@ -148,6 +153,7 @@ def _open_ray(settings: EngineSettings) -> OpenEngine:
         precision=settings.precision,
         threads=settings.threads,
         instruction=settings.prompts.instruction,
+        on_lost=settings.on_lost,
     )
     return OpenEngine(sampler=sampler, rows=own.at_once * own.workers, facts={"workers": own.workers})
 

@@ -15,6 +15,14 @@ class UserError(Exception):
         self.rule, self.value, self.cure = rule, value, cure
         super().__init__(f"{rule}{'' if value is None else f', got {value}'}.\n  Fix: {cure}")
 
+    def __reduce__(self) -> "tuple[Callable[..., UserError], tuple[str, str | None, str]]":
+        """Let it be pickled on its way from another process, with its value as text."""
+        return _restore, (self.rule, None if self.value is None else str(self.value), self.cure)
+
+
+def _restore(rule: str, value: str | None, cure: str) -> UserError:
+    return UserError(rule, value=value, cure=cure)
+
 
 OnBad = Callable[[UserError], None]
 """Called with the error of a bad row: raises it, or notes it so that reading goes on."""

@@ -125,6 +125,11 @@ class SampleBuilder:
     _answering_from: int | None = None
     """Position in `_tokens` at or before the end of the reasoning; None while the model still reasons."""
 
+    @property
+    def text(self) -> str:
+        """The completion so far, without special tokens."""
+        return self.reader.text(self._tokens)
+
     def add(self, token: int, logprob: float) -> Sample | None:
         """Add the next token; return the sample if that ends it."""
         self._tokens.append(token)

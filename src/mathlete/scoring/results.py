@@ -225,7 +225,12 @@ class Results:
     def describe(self) -> str:
         """What the scores rest on, in a sentence, which says so where they mean nothing."""
         cap = f" at {self.facts.settings.policy.sampling.max_tokens} tokens" if self.facts else ""
-        return describe_scores(self.scores, cap=cap, stopped=self.ended.get("rule", 0))
+        words = describe_scores(self.scores, cap=cap, stopped=self.ended.get("rule", 0))
+        if self.facts and (tries := self.facts.engine_facts.get("lost_tries")):
+            never = self.facts.engine_facts.get("lost_samples")
+            words += f" {tries} tries were lost by the engine (lost.jsonl); "
+            words += f"{never} samples never came." if never else "all of them were made again."
+        return words
 
 
 def describe_scores(scores: Scores, *, cap: str, stopped: int) -> str:

@@ -156,6 +156,7 @@ def _run_facts(facts: RunFacts) -> dict[str, object]:
         "model_sha": settings.model_sha,
         "prompt_sha": facts.prompt_sha,
         "engine": settings.engine,
+        **facts.engine_facts,
         "precision": settings.precision,
         "policy": settings.policy.to_json(),
         **({"budget": asdict(settings.budget)} if settings.budget else {}),

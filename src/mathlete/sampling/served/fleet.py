@@ -1,9 +1,9 @@
-"""Servers that share one queue of samples: slots, lost servers and their return, second tries of slow samples."""
+"""Servers that share one queue of samples: slots, patience, lost servers and their return, second tries."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from mathlete.errors import UserError
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from httpx2 import AsyncClient
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _HEDGE_AFTER, _HEDGE_LEAST_S = 4.0, 5.0
 """A sample gets a second try once it takes so many times the median, and at least so many seconds."""
+_LOOKS = 8
+"""How often, within the patience, things that come without a notice are looked at."""
 
 
 @dataclass(eq=False)
@@ -23,22 +25,28 @@ class Server:
     """The state of one server."""
 
     url: str
-    client: "AsyncOpenAI"
+    client: "AsyncClient"
     model: str
     slots: int
     takes_text_only: bool = False
-    """Whether it refused a prompt of token ids."""
+    """Whether it refused a prompt of token ids, and took the same as text."""
     running: int = 0
+    heard: float = 0.0
+    """Moment of `time.monotonic` when it last sent a part of a completion."""
     dead_until: float = 0.0
-    """Moment of `time.monotonic` before which nothing is sent to it."""
+    """Moment before which nothing is sent to it."""
     failures: int = 0
     """Failures since its last success."""
+    trouble: str = ""
+    """The latest failure, in words."""
 
-    def record_failure(self) -> None:
-        """Send it nothing for a while, twice as long with each failure."""
-        wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**self.failures)
+    def record_failure(self, trouble: str, *, patience_s: float, wait_s: float | None = None) -> None:
+        """Send it nothing for a while: twice as long with each failure, or as long as it asks for."""
+        first = min(_FIRST_WAIT_S, patience_s / _LOOKS)
+        wait = min(_LONGEST_WAIT_S, first * 2 ** min(self.failures, 16))
         self.failures += 1
-        self.dead_until = time.monotonic() + wait
+        self.trouble = trouble
+        self.dead_until = time.monotonic() + max(wait, wait_s or 0.0)
 
     @property
     def alive(self) -> bool:
@@ -52,18 +60,42 @@ class Fleet:
 
     servers: Sequence[Server]
     patience_s: float
-    """Seconds without any success after which a sample gives up."""
+    """Seconds without a token of any server after which samples give up."""
     waiting: int = 0
     """Samples that no server has a slot for."""
     seconds: list[float] = field(default_factory=list)
     """Seconds of the latest samples."""
+    _owed: int = 0
+    """Samples under way."""
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced, when a slot is free again. A Condition cancelled in `wait_for` may lose its lock."""
-    _last_success: float = field(default_factory=time.monotonic)
+    _heard: float = 0.0
+    """Moment when any server last sent a part of a completion, or first owed one."""
+
+    @property
+    def silence_s(self) -> float:
+        """Seconds without a token after which a request is lost: half the patience, so that it is made once more."""
+        return self.patience_s / 2
+
+    @property
+    def look_s(self) -> float:
+        """Seconds between two looks at what comes without a notice."""
+        return min(0.2, self.patience_s / _LOOKS)
+
+    @contextmanager
+    def owing(self) -> Iterator[None]:
+        """Count a sample as owed. Patience is for servers that owe something, not for a pause between problems."""
+        if not self._owed:
+            self._heard = time.monotonic()
+        self._owed += 1
+        try:
+            yield
+        finally:
+            self._owed -= 1
 
     @asynccontextmanager
-    async def slot(self, *, but: Server | None = None) -> AsyncIterator[Server]:
-        """Wait for a free slot of the least busy living server, and hold it; not of `but` where others live."""
+    async def slot(self, *, but: Collection[Server] = ()) -> AsyncIterator[Server]:
+        """Wait for a free slot of the least busy living server, and hold it; none of `but` where others live."""
         server = await self._acquire(but)
         try:
             yield server
@@ -72,39 +104,43 @@ class Fleet:
             freed, self._freed = self._freed, asyncio.Event()
             freed.set()
 
-    async def _acquire(self, but: Server | None) -> Server:
+    async def _acquire(self, but: Collection[Server]) -> Server:
         self.waiting += 1
         try:
             while (server := self._free(but)) is None:
-                self._check_patience()
                 # Servers come back to life without a notice, so look again from time to time.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(0.2):
+                    async with asyncio.timeout(self.look_s):
                         await self._freed.wait()
         finally:
             self.waiting -= 1
         server.running += 1
         return server
 
-    def _free(self, but: Server | None) -> Server | None:
+    def _free(self, but: Collection[Server]) -> Server | None:
         alive = [server for server in self.servers if server.alive]
-        others = [server for server in alive if server is not but] or alive
+        others = [server for server in alive if server not in but] or alive
         free = [server for server in others if server.running < server.slots]
         return min(free, key=lambda server: server.running / server.slots, default=None)
 
-    def _check_patience(self) -> None:
-        if any(server.failures == 0 for server in self.servers):
-            return
-        if time.monotonic() - self._last_success > self.patience_s:
+    def check_patience(self) -> None:
+        """Raise UserError where no server has sent any part of a completion for longer than the patience."""
+        if time.monotonic() - self._heard > self.patience_s:
             raise UserError(
                 f"one of the servers must answer within {self.patience_s:g} s",
-                value=", ".join(server.url for server in self.servers),
-                cure="start a server, or check --servers.urls; the run goes on where it stopped",
+                value="; ".join(f"{server.url}: {server.trouble or 'not a word'}" for server in self.servers),
+                cure="mend or start a server, or give it more time with --servers.patience-s; the run goes on where "
+                "it stopped",
             )
+
+    def hear(self, server: Server) -> None:
+        """Note that a part of a completion came."""
+        server.heard = self._heard = time.monotonic()
 
     def record_success(self, server: Server, seconds: float) -> None:
         """Count a finished sample."""
-        server.failures, self._last_success = 0, time.monotonic()
+        server.failures, server.trouble = 0, ""
+        self.hear(server)
         self.seconds = [*self.seconds[-199:], seconds]
 
     def hedge_after_s(self, *, but: Server) -> float | None:

@@ -15,12 +15,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, require
+from mathlete.lost import LostTry, OnLost
 from mathlete.models import ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.sampling import Continuing, Sample, SamplingConfig
+from mathlete.text import quote
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+
+_TRIES = 3
+"""Tries at a sample of which a worker's own error makes nothing; one that dies with its worker is drawn as often as it
+takes, within the patience."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +121,8 @@ class _Call:
     index: int
     seed: int
     worker: int = -1
+    failures: int = 0
+    """Tries that ended with an error of the worker's own."""
 
 
 class RaySampler(Continuing):
@@ -130,14 +138,17 @@ class RaySampler(Continuing):
         precision: Precision = "auto",
         threads: int | None = None,
         instruction: str | None = None,
+        on_lost: OnLost = lambda one: None,
     ) -> None:
         """Start or join the cluster and load the model in every worker.
+
+        `on_lost` is called with each try at a sample that was lost, and is made again.
 
         Raises:
             UserError: ray is missing, or the cluster cannot be reached or has no room.
         """
         settings.check()
-        self._settings = settings
+        self._settings, self._on_lost = settings, on_lost
         self._ray = join_cluster(settings.address)
         actor: Any = self._ray.remote(_SamplingWorker).options(
             num_cpus=settings.cpus,
@@ -148,6 +159,8 @@ class RaySampler(Continuing):
         self._workers = [actor.remote(source, precision, threads, instruction) for _ in range(settings.workers)]
         self._wait_ready()
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
+        self._latest = ""
+        """What was last lost on a worker."""
         self._thread = threading.Thread(target=self._serve, name="mathlete-ray", daemon=True)
         self._thread.start()
 
@@ -161,7 +174,21 @@ class RaySampler(Continuing):
                 value=f"{len(done)} of {len(ready)}",
                 cure="ask for fewer --ray.workers, or fewer CPUs or GPUs for each",
             )
-        self._ray.get(ready)
+        try:
+            self._ray.get(ready)
+        except self._ray.exceptions.RayTaskError as error:
+            self._end()
+            cause = error.as_instanceof_cause()
+            if isinstance(cause, UserError):
+                raise UserError(cause.rule, value=cause.value, cure=cause.cure) from None
+            raise
+        except self._ray.exceptions.RayError as error:
+            self._end()
+            raise UserError(
+                "all workers must load the model",
+                value=f"{type(error).__name__}: {quote(str(error))}",
+                cure="look at the workers' log; where memory is short, ask for fewer --ray.workers",
+            ) from error
 
     def begin(
         self,
@@ -243,27 +270,58 @@ class RaySampler(Continuing):
             running[draw.remote(*arguments)] = call
 
     def _settle(self, call: _Call, reference: "ObjectRef[Sample]") -> bool:
-        """Pass the result on; return False where the worker was lost and the sample must be drawn again."""
-        errors = self._ray.exceptions
+        """Pass the result on; return False where the try was lost and the sample must be drawn again."""
+        errors, results = self._ray.exceptions, call.group.results
         try:
-            call.group.results.put(self._ray.get(reference))
+            results.put(self._ray.get(reference))
         except errors.TaskCancelledError:
             return True
         except errors.RayTaskError as error:
-            # The worker's own error, raised again in the stream's caller.
-            call.group.results.put(error.as_instanceof_cause())
-        except errors.RayError:
+            cause = error.as_instanceof_cause()
+            if isinstance(cause, UserError):
+                # The problem's or the settings' fault: another worker would say the same.
+                results.put(UserError(cause.rule, value=cause.value, cure=cause.cure))
+                return True
+            call.failures += 1
+            reason = self._note_lost(call, cause)
+            # The error may have ended the worker's engine for good: Ray starts the worker anew.
+            self._ray.kill(self._workers[call.worker], no_restart=False)
+            if call.failures == _TRIES:
+                results.put(_no_sample(call, reason))
+                return True
+            return False
+        except errors.RayError as error:
+            self._note_lost(call, error)
             return False
         return True
+
+    def _note_lost(self, call: _Call, error: Exception) -> str:
+        # Ray's errors bring the worker's whole traceback; its last line says what happened.
+        last = (str(error).strip().splitlines() or [""])[-1]
+        reason = f"{type(error).__name__}: {quote(last)}"
+        if not call.group.cancelled:
+            problem_id, where = call.group.problem.id, f"ray worker {call.worker}"
+            self._on_lost(LostTry(problem_id=problem_id, index=call.index, seed=call.seed, where=where, reason=reason))
+        self._latest = reason
+        return reason
 
     def _give_up(self, calls: list[_Call]) -> None:
         error = UserError(
             f"one of the workers must answer within {self._settings.patience_s:g} s",
-            value=f"{self._settings.workers} silent",
+            value=f"{self._settings.workers} silent"
+            + (f", the latest trouble: {self._latest}" if self._latest else ""),
             cure="look at `ray status`; the run goes on where it stopped",
         )
         for group in {call.group for call in calls}:
             group.results.put(error)
+
+
+def _no_sample(call: _Call, reason: str) -> UserError:
+    return UserError(
+        f"a worker must give a whole sample in {_TRIES} tries",
+        value=f"for problem {call.group.problem.id}: {reason}",
+        cure="look at the workers' log; the run goes on where it stopped",
+    )
 
 
 def join_cluster(address: str | None, *, flag: str = "--ray.address") -> ModuleType:

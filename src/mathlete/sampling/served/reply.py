@@ -1,51 +1,103 @@
-"""A completion as an OpenAI-compatible server streams it, over either endpoint."""
+"""A completion as an OpenAI-compatible server streams it, over either endpoint; nothing in it is taken on trust."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from mathlete.lost import Lost, finite_logprob
 from mathlete.prompts import END_THINK
 from mathlete.sampling import Sample, find_ending
+from mathlete.text import clean, parse_json, quote
+
+_Finish = Literal["stop", "length"]
+_FINISHES: Mapping[str, _Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+}
+"""Reasons for an end, as servers name them; any other (`abort`, `content_filter`, …) ends no sample."""
+_SPARE_TOKENS = 8
+"""Tokens above the cap that are let pass: some servers count bos and eos, or what they guessed ahead."""
+_TOKEN_CHARS = 1024
+"""Characters of a token at most: the longest of known vocabularies are a few hundred spaces."""
 
 
 class Reply:
     """One completion, as far as a server has sent it."""
 
-    def __init__(self, *, until_code: bool = False, answering: bool = False) -> None:
-        """Take what ends it: see `find_ending`."""
-        self._until_code, self._answering = until_code, answering
+    def __init__(self, *, max_tokens: int = 2**31, until_code: bool = False, answering: bool = False) -> None:
+        """Take the cap on its tokens, and what else ends it: see `find_ending`."""
+        self._max_tokens, self._until_code, self._answering = max_tokens, until_code, answering
         self._thought: list[str] = []
         self._text: list[str] = []
+        self._characters = 0
         self._logprobs: list[float] = []
         self._chunks = 0
         self._usage: int | None = None
-        self._reason: str | None = None
+        self._finish: _Finish | None = None
 
-    def add(self, chunk: Any) -> None:
-        """Add a chunk of the stream."""
-        if chunk.usage is not None:
-            self._usage = chunk.usage.completion_tokens
-        for choice in chunk.choices or []:
-            self._reason = choice.finish_reason or self._reason
-            # The chat endpoint has deltas, and servers with a reasoning parser send the reasoning apart.
-            delta = getattr(choice, "delta", choice)
-            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-            said = getattr(delta, "content", None) or getattr(delta, "text", None)
+    def add(self, data: str) -> bool:
+        """Add an event of the stream; return whether it brought any of the completion.
+
+        Raises:
+            Lost: it is not an event of a completion, or says that there is none.
+        """
+        try:
+            # A character may come in two halves, which are joined when the text is.
+            chunk = parse_json(data, halves=True)
+        except ValueError as error:
+            raise Lost(f"an event must be JSON: {quote(data)}") from error
+        try:
+            return self._add(_as(dict, chunk))
+        except _WrongType as wrong:
+            raise Lost(f"an event must be a completion's, and has {wrong}: {quote(data)}") from wrong
+
+    def _add(self, chunk: dict[str, Any]) -> bool:
+        if error := chunk.get("error"):
+            raise Lost(f"the server says: {quote(str(error))}")
+        usage = _as(dict, chunk.get("usage") or {}).get("completion_tokens")
+        self._usage = self._usage if usage is None else _as(int, usage)
+        choices = _as(list, chunk.get("choices") or [])
+        if len(choices) > 1 or any(_as(dict, choice).get("index") for choice in choices):
+            raise Lost(f"one completion was asked for, and several came: {quote(str(choices))}")
+        said = [self._add_choice(choice) for choice in choices]
+        most = self._max_tokens + _SPARE_TOKENS
+        if max(self._usage or 0, len(self._logprobs), self._chunks) > most or self._characters > _TOKEN_CHARS * most:
+            raise Lost(f"more came than the {self._max_tokens} tokens asked for: … {quote(self.text[-100:])}")
+        return any(said)
+
+    def _add_choice(self, choice: dict[str, Any]) -> bool:
+        # The chat endpoint has deltas, and servers with a reasoning parser send the reasoning apart.
+        delta = _as(dict, choice.get("delta") or choice)
+        thought = _as(str, delta.get("reasoning_content") or delta.get("reasoning") or "")
+        said = _as(str, delta.get("content") or delta.get("text") or "")
+        logprobs = _read_logprobs(choice.get("logprobs"))
+        reason = _as(str, choice.get("finish_reason") or "")
+        # What comes after the end is not the model's.
+        if self._finish is None:
             self._thought += [thought] if thought else []
             self._text += [said] if said else []
+            self._characters += len(thought) + len(said)
             self._chunks += bool(thought or said)
-            self._logprobs += _read_logprobs(choice.logprobs)
+            self._logprobs += logprobs
+        if reason and reason not in _FINISHES:
+            raise Lost(f"a completion must end by stop or length, and ended by {quote(reason, most=60)}")
+        self._finish = self._finish or _FINISHES.get(reason)
+        return bool(thought or said or logprobs)
 
     @property
     def text(self) -> str:
         """The completion so far."""
-        said = "".join(self._text)
-        if not self._thought:
+        said, thought = clean("".join(self._text)), clean("".join(self._thought))
+        if not thought:
             return said
-        return f"{''.join(self._thought)}\n{END_THINK}\n\n{said}" if said else "".join(self._thought)
+        return f"{thought}\n{END_THINK}\n\n{said}" if said else thought
 
     @property
     def ended(self) -> bool:
         """Whether the server said why it ended, or all is there; otherwise the connection was cut."""
-        return self._reason is not None or self.complete
+        return self._finish is not None or self.complete
 
     @property
     def complete(self) -> bool:
@@ -74,16 +126,26 @@ class Reply:
             seed=seed,
             text=ending.text if ending else text,
             tokens=self._usage or len(self._logprobs) or self._chunks,
-            finish=ending.finish if ending else "length" if self._reason == "length" else "stop",
+            finish=ending.finish if ending else self._finish or "stop",
             seconds=seconds,
             logprobs=self._logprobs,
         )
 
 
-def _read_logprobs(field: Any) -> list[float]:
-    """Return the tokens' log-probabilities in a chunk of either endpoint."""
-    if field is None:
-        return []
-    if entries := getattr(field, "content", None):
-        return [entry.logprob for entry in entries]
-    return [value for value in getattr(field, "token_logprobs", None) or [] if value is not None]
+class _WrongType(Exception):
+    """A value of an event has another type than the format gives it."""
+
+
+def _as(kind: type[Any], value: object) -> Any:
+    # A bool is an int in Python, and no number of tokens.
+    if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and not 0 <= value < 2**53):
+        raise _WrongType(f"{type(value).__name__} instead of {kind.__name__}")
+    return value
+
+
+def _read_logprobs(field: object) -> list[float]:
+    """Return the tokens' log-probabilities in a choice of either endpoint."""
+    fields = _as(dict, field or {})
+    entries = _as(list, fields.get("content") or [])
+    values = [_as(dict, entry).get("logprob") for entry in entries] or _as(list, fields.get("token_logprobs") or [])
+    return [finite_logprob(value) for value in values if value is not None]

@@ -15,24 +15,28 @@ import asyncio
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, require
+from mathlete.lost import Lost, LostTry, OnLost, finite_logprob
 from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
+from mathlete.text import quote
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _CPU_KV_GIB = 2.0
+_TRIES = 3
+"""Tries at a sample: the same seed should give the same, so a third is for an engine that was disturbed."""
 _VARIABLES = {
     # A child forked from a process that has threads may hang.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -58,6 +62,8 @@ class VllmSettings:
     """Tokens of prompt and completion together; default: the model's own. Shorter where memory is short."""
     at_once: int = 256
     """Samples decoded together at most."""
+    patience_s: float = 600.0
+    """A sample that gets no token for so long is drawn again, twice at most; then the run stops."""
     eager: bool = False
     """Without compiling and CUDA graphs: starts minutes sooner, decodes slower."""
 
@@ -74,6 +80,7 @@ class VllmSettings:
             ("kv-gib", self.kv_gib, self.kv_gib is None or self.kv_gib > 0, "above 0"),
             ("max-model-len", self.max_model_len, self.max_model_len is None or self.max_model_len >= 2, "at least 2"),
             ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
+            ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
             prefix="--vllm.",
             cure="leave it out",
         )
@@ -98,16 +105,23 @@ class VllmSampler(Continuing):
     name = "vllm"
 
     def __init__(
-        self, settings: VllmSettings, *, source: ModelSource, prompts: PromptFormat, precision: Precision = "auto"
+        self,
+        settings: VllmSettings,
+        *,
+        source: ModelSource,
+        prompts: PromptFormat,
+        precision: Precision = "auto",
+        on_lost: OnLost = lambda one: None,
     ) -> None:
-        """Load the model.
+        """Load the model; `on_lost` is called with each try at a sample that was lost, and is made again.
 
         Raises:
             UserError: vllm is missing, cannot load the model, or should quantise it itself.
         """
         settings.check()
         _check_precision(precision)
-        self._reader = CompletionReader(prompts, eos_ids=source.eos_ids())
+        self._reader, self._on_lost = CompletionReader(prompts, eos_ids=source.eos_ids()), on_lost
+        self._patience_s = settings.patience_s
         self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
         self._loop = LoopThread(name="mathlete-vllm")
         # vLLM does not name its processes: they are the children that are there afterwards and were not before.
@@ -174,31 +188,80 @@ class VllmSampler(Continuing):
     async def _draw(self, shared: _SharedPrompt, index: int, seed: int) -> Sample:
         # No more than vLLM decodes together: a sample that waits here has not begun, and costs nothing to cancel.
         async with self._slots:
-            builder = SampleBuilder(
-                reader=self._reader,
-                problem_id=shared.problem_id,
-                index=index,
-                seed=seed,
-                max_tokens=shared.max_tokens,
-                until_code=shared.until_code,
-                answering=shared.answering,
-            )
-            try:
-                return await self._read_tokens(builder, shared)
-            except Exception as error:
-                raise RuntimeError(f"the sampling engine stopped: {error}") from error
+            for left in reversed(range(_TRIES)):
+                builder = SampleBuilder(
+                    reader=self._reader,
+                    problem_id=shared.problem_id,
+                    index=index,
+                    seed=seed,
+                    max_tokens=shared.max_tokens,
+                    until_code=shared.until_code,
+                    answering=shared.answering,
+                )
+                try:
+                    return await self._read_tokens(builder, shared)
+                except Lost as lost:
+                    self._on_lost(
+                        LostTry(
+                            problem_id=shared.problem_id,
+                            index=index,
+                            seed=seed,
+                            where="vllm",
+                            reason=lost.reason,
+                            text=builder.text,
+                        )
+                    )
+                    if not left:
+                        raise _no_sample(shared.problem_id, lost.reason) from lost
+            raise AssertionError("a last try that is lost raises")
 
     async def _read_tokens(self, builder: SampleBuilder, shared: _SharedPrompt) -> Sample:
         params = _sampling_params(shared, seed=builder.seed, eos_ids=self._reader.eos_ids)
         replies = self._engine.generate({"prompt_token_ids": shared.prompt}, params, f"mathlete-{next(self._numbers)}")
-        # Closing the generator aborts the request.
-        async with aclosing(replies):
-            async for reply in replies:
-                said = reply.outputs[0]
-                for token, scores in zip(said.token_ids, said.logprobs or (), strict=True):
-                    if (sample := builder.add(token, scores[token].logprob)) is not None:
-                        return sample
-        raise RuntimeError(f"vLLM ended a sample for another reason than eos or length: {said.finish_reason}")
+        loop, reason = asyncio.get_running_loop(), None
+        try:
+            # Closing the generator aborts the request.
+            async with aclosing(replies), asyncio.timeout(self._patience_s) as limit:
+                async for reply in replies:
+                    limit.reschedule(loop.time() + self._patience_s)
+                    for token, logprob in _read_reply(reply):
+                        if (sample := builder.add(token, logprob)) is not None:
+                            return sample
+                    reason = reply.outputs[0].finish_reason
+        except TimeoutError as error:
+            raise Lost(f"no token came for {self._patience_s:g} s") from error
+        except _engine_errors() as error:
+            # vLLM's own process has ended, or refuses the request: the next try would end the same way.
+            raise _no_sample(shared.problem_id, f"{type(error).__name__}: {quote(str(error))}") from error
+        raise Lost(f"vLLM ended a sample for another reason than eos or length: {reason}")
+
+
+def _read_reply(reply: Any) -> Iterator[tuple[int, float]]:
+    """Yield (token, log-probability) of each new token; raise Lost where there are not as many of both."""
+    if len(reply.outputs) != 1:
+        raise Lost(f"one completion was asked for, and {len(reply.outputs)} came")
+    said = reply.outputs[0]
+    scores = said.logprobs or ()
+    if len(said.token_ids) != len(scores):
+        raise Lost(f"{len(said.token_ids)} tokens came with {len(scores)} log-probabilities")
+    for token, score in zip(said.token_ids, scores, strict=True):
+        if token not in score:
+            raise Lost(f"token {token} came without its log-probability")
+        yield token, finite_logprob(score[token].logprob)
+
+
+def _engine_errors() -> tuple[type[Exception], ...]:
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    return EngineDeadError, EngineGenerateError
+
+
+def _no_sample(problem_id: str, reason: str) -> UserError:
+    return UserError(
+        f"vLLM must give a whole sample in {_TRIES} tries",
+        value=f"for problem {problem_id}: {reason}",
+        cure="see what it said above; the run goes on where it stopped",
+    )
 
 
 def _sampling_params(shared: _SharedPrompt, *, seed: int, eos_ids: frozenset[int]) -> "SamplingParams":

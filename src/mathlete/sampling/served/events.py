@@ -1,0 +1,63 @@
+"""Server-sent events from bytes, as WHATWG's HTML standard reads them (section 9.2.6); only `data` is looked at."""
+
+import re
+from collections.abc import AsyncIterator
+
+from mathlete.lost import Lost
+from mathlete.text import clean, quote
+
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+"""A carriage return at the very end may be the first half of a line's end."""
+_LONGEST = 4_000_000
+"""Bytes of a line: an event has one token, with its alternatives at most."""
+_SHOWN = 300
+"""Bytes of a body without events that are quoted."""
+
+
+class Events:
+    """The events of a response."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.beginning = b""
+        """The first bytes of what came, for a message."""
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """Yield the data of each event; an event without data is none.
+
+        Raises:
+            Lost: an event that is not UTF-8, or a line without end.
+        """
+        data: list[str] = []
+        async for line in self._lines():
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(_decode(value.removeprefix(b" ")))
+            elif not line and any(data):
+                yield "\n".join(data)
+                data = []
+        # The standard drops what no empty line ends; some servers end with their last word.
+        if any(data):
+            yield "\n".join(data)
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        pending = b""
+        async for chunk in self._chunks:
+            self.beginning = (self.beginning + chunk)[:_SHOWN]
+            *lines, pending = _LINE_END.split(pending + chunk)
+            for line in lines:
+                yield line
+            if len(pending) > _LONGEST:
+                raise Lost(f"a line of more than {_LONGEST} bytes came: {quote(repr(pending[:100]))}")
+        yield pending
+
+    def quoted(self) -> str:
+        """Return how what came began."""
+        return quote(clean(self.beginning.decode(errors="replace"))) or "nothing"
+
+
+def _decode(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise Lost(f"an event must be UTF-8: {quote(repr(value[max(0, error.start - 20) :][:60]))}") from error

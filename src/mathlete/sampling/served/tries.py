@@ -1,0 +1,349 @@
+"""One sample from a fleet of servers, in as many tries as it takes: what is lost is noted, and asked for again."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from mathlete.errors import UserError
+from mathlete.lost import Lost, LostTry, OnLost
+from mathlete.problems import Problem
+from mathlete.prompts import END_THINK, PromptFormat
+from mathlete.sampling import Sample, SamplingConfig
+from mathlete.sampling.served.events import Events
+from mathlete.sampling.served.fleet import Fleet, Server
+from mathlete.sampling.served.reply import Reply
+from mathlete.text import clean, parse_json, quote
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+
+_MOST_GARBLED = 3
+"""Wrong replies to one request after which, once the patience is over too, nothing better is expected."""
+_GRACE_S = 1.0
+"""Seconds that a server has to send the count of tokens after a completion's end."""
+_BUSY = (408, 409, 425, 429)
+"""Refusals that say: later. The others say that the request is wrong."""
+_TOO_LONG = (400, 413, 422)
+_SHOWN = 2000
+"""Bytes of an error's body that are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerPrompt:
+    """One problem's prompt in the forms that servers take."""
+
+    problem_id: str
+    ids: list[int]
+    text: str
+    """Text that the server's tokenizer turns into the ids."""
+    messages: list[dict[str, str]] | None
+    """The conversation for the chat endpoint; None uses the other two."""
+    goes_on: bool
+    """Whether the prompt ends in a partial completion."""
+    answering: bool
+    """Whether that holds the end of the reasoning."""
+    until_code: bool
+
+    @staticmethod
+    def of(
+        problem: Problem, prompts: PromptFormat, *, chat: bool, said: str = "", until_code: bool = False
+    ) -> "ServerPrompt":
+        """Return the problem's prompt."""
+        return ServerPrompt(
+            problem_id=problem.id,
+            ids=prompts.prompt_ids(problem.statement) + (prompts.ids(said) if said else []),
+            text=prompts.server_text(problem.statement) + said,
+            messages=prompts.messages(problem.statement) if chat else None,
+            goes_on=bool(said),
+            answering=END_THINK in said,
+            until_code=until_code,
+        )
+
+
+class _Refused(Exception):
+    """The server says that the request is wrong."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+@dataclass(eq=False)
+class _Try:
+    """One request for the sample."""
+
+    server: Server | None = None
+    """None while it waits for a slot."""
+    began: float = 0.0
+    heard: float = 0.0
+    """Moment when its slot was got, or a part of the completion last came."""
+    silent: bool = False
+    """Whether it was ended because nothing came."""
+    reply: Reply | None = None
+
+    @property
+    def text(self) -> str:
+        return self.reply.text if self.reply else ""
+
+
+@dataclass(eq=False)
+class Job:
+    """One sample, in as many tries as it takes."""
+
+    fleet: Fleet
+    prompt: ServerPrompt
+    index: int
+    seed: int
+    config: SamplingConfig
+    on_lost: OnLost
+    latest: Server | None = None
+    """The server of the latest try."""
+    first_lost: float | None = None
+    garbled: int = 0
+    """Tries that brought a wrong reply."""
+    refusals: dict[Server, str] = field(default_factory=dict)
+    """Servers that say that the request is wrong, in their words."""
+
+    async def run(self) -> Sample:
+        """Return the sample of the first try that succeeds.
+
+        Raises:
+            UserError: all servers refuse the request, none sends anything, or nothing right ever comes.
+        """
+        tries: dict[asyncio.Task[Sample | None], _Try] = {}
+        self._begin(tries)
+        with self.fleet.owing():
+            try:
+                while True:
+                    await asyncio.wait(tries, timeout=self.fleet.look_s, return_when=asyncio.FIRST_COMPLETED)
+                    for task in [task for task in tries if task.done()]:
+                        del tries[task]
+                        if (sample := task.result()) is not None:
+                            return sample
+                    self._end_silent(tries)
+                    self.fleet.check_patience()
+                    # All lost, or one that takes too long: a second try, never a third beside it.
+                    if not tries or (len(tries) == 1 and self._is_late(*tries.values())):
+                        self._begin(tries)
+            finally:
+                for task in tries:
+                    task.cancel()
+
+    def _begin(self, tries: "dict[asyncio.Task[Sample | None], _Try]") -> None:
+        one = _Try()
+        tries[asyncio.create_task(self._try(one))] = one
+
+    def _is_late(self, one: _Try) -> bool:
+        limit = None if one.server is None else self.fleet.hedge_after_s(but=one.server)
+        return limit is not None and time.monotonic() - one.began > limit
+
+    def _end_silent(self, tries: "dict[asyncio.Task[Sample | None], _Try]") -> None:
+        """End the tries whose server sends nothing; one that serves others first may still come to this one."""
+        now = time.monotonic()
+        for task, one in tries.items():
+            if one.server is not None and now - max(one.heard, one.server.heard) > self.fleet.silence_s:
+                one.silent = True
+                task.cancel()
+
+    async def _try(self, one: _Try) -> Sample | None:
+        """Return the sample, or None where the try was lost.
+
+        Raises:
+            UserError: no further try is worth it.
+        """
+        avoided = {*self.refusals, *([self.latest] if self.latest else [])}
+        async with self.fleet.slot(but=avoided) as server:
+            self.latest = one.server = server
+            one.began = one.heard = time.monotonic()
+            try:
+                sample = await self._ask(server, one)
+            except _Refused as refused:
+                return self._note_refusal(server, refused)
+            except Lost as lost:
+                self._note_lost(server, lost, one)
+                return None
+            except asyncio.CancelledError:
+                if not one.silent:
+                    raise
+                after = f" after {len(one.text)} characters" if one.text else ""
+                words = f"nothing came for {self.fleet.silence_s:g} s{after}"
+                self._note_lost(server, Lost(words, garbled=bool(one.text)), one)
+                return None
+            self.fleet.record_success(server, time.monotonic() - one.began)
+            return sample
+
+    def _note_lost(self, server: Server, lost: Lost, one: _Try) -> None:
+        server.record_failure(lost.reason, patience_s=self.fleet.patience_s, wait_s=lost.wait_s)
+        self.on_lost(
+            LostTry(
+                problem_id=self.prompt.problem_id,
+                index=self.index,
+                seed=self.seed,
+                where=server.url,
+                reason=lost.reason,
+                text=one.text,
+            )
+        )
+        now = time.monotonic()
+        self.first_lost = self.first_lost or now
+        self.garbled += lost.garbled
+        if self.garbled >= _MOST_GARBLED and now - self.first_lost > self.fleet.patience_s:
+            raise UserError(
+                f"a sample must come whole from {server.url}",
+                value=f"{self.garbled} wrong replies for problem {self.prompt.problem_id}, the last: {lost.reason}",
+                cure="mend the server; the run goes on where it stopped",
+            )
+
+    def _note_refusal(self, server: Server, refused: _Refused) -> Sample | None:
+        if self.prompt.goes_on and refused.status in _TOO_LONG:
+            # The prompt was taken, so what is refused is its length.
+            return Sample.without_room(problem_id=self.prompt.problem_id, index=self.index, seed=self.seed)
+        self.refusals[server] = refused.words
+        if refused.status not in _TOO_LONG:
+            # Not this prompt is wrong, but the name, the key or the address.
+            server.record_failure(refused.words, patience_s=self.fleet.patience_s)
+        if len(self.refusals) == len(self.fleet.servers):
+            raise UserError(
+                f"{server.url} must take the request for problem {self.prompt.problem_id}",
+                value=refused.words,
+                cure="check the model's name (--servers.model), its context length and the key (OPENAI_API_KEY)",
+            )
+        return None
+
+    async def _ask(self, server: Server, one: _Try) -> Sample:
+        """Draw the sample on this server; raise Lost or _Refused."""
+        import httpx2
+
+        began = time.perf_counter()
+        one.reply = reply = Reply(
+            max_tokens=self.config.max_tokens, until_code=self.prompt.until_code, answering=self.prompt.answering
+        )
+        try:
+            await self._read(server, one, reply)
+        except (Lost, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+            # A completion that has ended is whole, whatever follows it.
+            if not reply.ended:
+                words = f"{type(error).__name__}: {quote(str(error))}"
+                raise error if isinstance(error, Lost) else Lost(words, garbled=bool(one.text)) from error
+        return reply.sample(
+            problem_id=self.prompt.problem_id,
+            index=self.index,
+            seed=self.seed,
+            seconds=time.perf_counter() - began,
+        )
+
+    async def _read(self, server: Server, one: _Try, reply: Reply) -> None:
+        async with self._response(server) as response:
+            events = Events(response.aiter_bytes())
+            async with asyncio.timeout(None) as limit:
+                try:
+                    async for data in events:
+                        if data == "[DONE]":
+                            break
+                        if reply.add(data):
+                            one.heard = time.monotonic()
+                            self.fleet.hear(server)
+                        if reply.complete:
+                            break
+                        if reply.ended and limit.when() is None:
+                            limit.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
+                except TimeoutError:
+                    # Raised by a connection too; only this limit's own is none of its trouble.
+                    if not reply.ended:
+                        raise
+            if not reply.ended:
+                text = reply.text
+                came = f"it broke off after … {quote(text[-100:])}" if text else f"what came was {events.quoted()}"
+                raise Lost(f"a completion must end with a reason: {came}")
+
+    @asynccontextmanager
+    async def _response(self, server: Server) -> "AsyncIterator[Response]":
+        """Send the request, as token ids where the server takes them; the response has begun well."""
+        body: dict[str, Any] = {
+            "model": server.model,
+            "temperature": self.config.temperature,
+            "top_p": self.config.top_p,
+            "max_tokens": self.config.max_tokens,
+            # llama.cpp keeps 32 bits of a seed.
+            "seed": self.seed % 2**31,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if self.prompt.messages is not None:
+            body |= {"messages": self.prompt.messages, "logprobs": True}
+            async with _post(server, "chat/completions", body) as response:
+                yield response
+            return
+        body |= {"logprobs": 1}
+        if not server.takes_text_only:
+            async with _post(server, "completions", {**body, "prompt": self.prompt.ids}, but=(400, 422)) as response:
+                if response.status_code == 200:
+                    yield response
+                    return
+        # Sent again as text; a request that is wrong for another reason is refused again.
+        async with _post(server, "completions", {**body, "prompt": self.prompt.text}) as response:
+            server.takes_text_only = True
+            yield response
+
+
+@asynccontextmanager
+async def _post(
+    server: Server, path: str, body: dict[str, Any], *, but: tuple[int, ...] = ()
+) -> "AsyncIterator[Response]":
+    """Send a request. A response that is neither 200 nor one of `but` raises Lost or _Refused."""
+    async with server.client.stream("POST", f"{server.url.rstrip('/')}/{path}", json=body) as response:
+        if response.status_code != 200 and response.status_code not in but:
+            await _raise_refusal(response)
+        yield response
+
+
+async def _raise_refusal(response: "Response") -> None:
+    status = response.status_code
+    words = f"{status} {response.reason_phrase}: {quote(await read_message(response))}"
+    if 400 <= status < 500 and status not in _BUSY:
+        raise _Refused(status, words)
+    wait_s = read_wait(response.headers.get("retry-after"))
+    raise Lost(
+        words if wait_s is None else f"{words} (to be asked again in {wait_s:g} s)", wait_s=wait_s, garbled=False
+    )
+
+
+async def read_message(response: "Response") -> str:
+    """Return what a response that is no completion says: its error's message, or how its body begins."""
+    body = b""
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) >= _SHOWN:
+            break
+    text = clean(body[:_SHOWN].decode(errors="replace"))
+    try:
+        said: Any = parse_json(text)
+    except ValueError:
+        return text
+    for name in ("error", "message", "detail"):
+        said = said.get(name, said) if isinstance(said, dict) else said
+    return str(said)
+
+
+def read_wait(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, which may also be a date; None where it says nothing sensible.
+
+    >>> read_wait("2.5"), read_wait("soon"), read_wait("-1"), read_wait("nan")
+    (2.5, None, None, None)
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None

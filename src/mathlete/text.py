@@ -1,0 +1,80 @@
+r"""The one border for text from outside: what UTF-8 cannot hold becomes U+FFFD once, here, and is never met inside.
+
+Python's strings can hold half a character (a lone surrogate): JSON spells one as `"\ud800"`, a program may print one.
+Tokenizers and files refuse it. So everything that reads foreign text (tool output, a server's reply, files of problems
+and samples) goes through `clean` or `parse_json`, and so does everything that writes a file. Bytes that are no UTF-8
+become U+FFFD where a program or a server sent them; a file of them is refused by its reader, for it has another
+encoding. NUL and other control characters are text like any other.
+
+>>> clean("half \ud800, two halves \ud83d\ude00")
+'half \ufffd, two halves 😀'
+>>> parse_json(b'{"text": "\\ud800!"}')
+{'text': '\ufffd!'}
+"""
+
+import json
+import re
+
+_HALF = re.compile("[\ud800-\udfff]")
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
+_BINARY_SHARE = 0.1
+"""Share of control characters above which an output is no text."""
+
+
+def clean(text: str) -> str:
+    """Return the text as UTF-8 can hold it: halves that belong together joined, each other half as U+FFFD."""
+    if text.isascii() or not _HALF.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def parse_json(data: str | bytes, *, halves: bool = False) -> object:
+    """Return the value of a JSON text, with clean strings; `halves` leaves half characters in, to be joined later.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, or nested deeper than this interpreter can read.
+    """
+    text = data if isinstance(data, str) else data.decode()
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deep") from error
+    return _clean_values(value) if not halves and (_ESCAPED_HALF.search(text) or _HALF.search(text)) else value
+
+
+def _clean_values(value: object) -> object:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_clean_values(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): _clean_values(item) for key, item in value.items()}
+    return value
+
+
+def quote(text: str, *, most: int = 300) -> str:
+    r"""Return foreign text for an error message: on one line, without control characters, cut at `most` characters.
+
+    >>> quote("<html>\n  <b>Bad\x00 gateway</b>", most=15)
+    '<html> <b>Bad\ufffd … (11 more characters)'
+    """
+    shown = _CONTROL.sub("\ufffd", " ".join(clean(text).split()))
+    return shown if len(shown) <= most else f"{shown[:most].rstrip()} … ({len(shown) - most} more characters)"
+
+
+def readable(text: str, *, most: int) -> str:
+    r"""Return a program's output as a model may read it: clean, at most `most` characters, nothing binary.
+
+    What is left out is said, as `[… characters left out]`.
+
+    >>> readable("7\n", most=100), readable("\x00\x01\x02" * 5, most=100)
+    ('7\n', '[15 characters of binary output left out]')
+    """
+    text = clean(text)
+    if len(controls := _CONTROL.findall(text)) > _BINARY_SHARE * len(text) and len(controls) > 1:
+        return f"[{len(text)} characters of binary output left out]"
+    if len(text) <= most:
+        return text
+    head = most // 2
+    return f"{text[:head]}\n[{len(text) - most} characters left out]\n{text[len(text) - (most - head) :]}"
