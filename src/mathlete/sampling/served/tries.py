@@ -121,6 +121,7 @@ class Job:
         with self.fleet.owing():
             try:
                 while True:
+                    # Silence comes without a notice, so look again from time to time.
                     await asyncio.wait(tries, timeout=self.fleet.look_s, return_when=asyncio.FIRST_COMPLETED)
                     for task in [task for task in tries if task.done()]:
                         del tries[task]
@@ -241,26 +242,32 @@ class Job:
     async def _read(self, server: Server, one: _Try, reply: Reply) -> None:
         async with self._response(server) as response:
             events = Events(response.aiter_bytes())
-            async with asyncio.timeout(None) as limit:
-                try:
-                    async for data in events:
-                        if data == "[DONE]":
-                            break
-                        if reply.add(data):
-                            one.heard = time.monotonic()
-                            self.fleet.hear(server)
-                        if reply.complete:
-                            break
-                        if reply.ended and limit.when() is None:
-                            limit.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
-                except TimeoutError:
-                    # Raised by a connection too; only this limit's own is none of its trouble.
-                    if not reply.ended:
-                        raise
+            try:
+                async with asyncio.timeout(None) as grace:
+                    await self._read_events(events, server, one, reply, grace)
+            except TimeoutError:
+                # A connection raises these too; the grace begins only once the completion has ended.
+                if not reply.ended:
+                    raise
             if not reply.ended:
                 text = reply.text
                 came = f"it broke off after … {quote(text[-100:])}" if text else f"what came was {events.quoted()}"
                 raise Lost(f"a completion must end with a reason: {came}")
+
+    async def _read_events(
+        self, events: Events, server: Server, one: _Try, reply: Reply, grace: asyncio.Timeout
+    ) -> None:
+        async for data in events:
+            if data == "[DONE]":
+                return
+            if reply.add(data):
+                one.heard = time.monotonic()
+                self.fleet.hear(server)
+            if reply.complete:
+                return
+            # The count of tokens may follow the end; a server that then keeps the connection open is not waited for.
+            if reply.ended and grace.when() is None:
+                grace.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
 
     @asynccontextmanager
     async def _response(self, server: Server) -> "AsyncIterator[Response]":
