@@ -5,6 +5,7 @@ import sys
 from eval.check import CHECK_COMMAND
 from eval.compare import COMPARE_COMMAND, TABLE_COMMAND
 from eval.evaluate import EVALUATE
+from eval.losses import LOSSES_COMMAND
 from eval.replay import REPLAY_COMMAND
 from eval.report import INSPECT_COMMAND, REPORT_COMMAND
 from mathlete.command import run_command_line
@@ -15,6 +16,7 @@ COMMANDS = {
     "check": CHECK_COMMAND,
     "compare": COMPARE_COMMAND,
     "inspect": INSPECT_COMMAND,
+    "losses": LOSSES_COMMAND,
     "replay": REPLAY_COMMAND,
     "report": REPORT_COMMAND,
     "table": TABLE_COMMAND,

@@ -29,6 +29,8 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     results = Results.read(step.folder)
     out.print(results.to_table())
     out.print(results.describe())
+    if results.losses:
+        out.print(results.losses.describe())
     if results.finish_order:
         out.print(describe_finish_order(results.finish_order))
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")

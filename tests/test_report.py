@@ -104,10 +104,11 @@ def test_a_run_is_shown_whole(run_folder: Path) -> None:
     assert told["problems"][4]["runs"][0]["answer"] is None
     assert [len(traces) for traces in blocks(page)] == [4] * 6
     assert blocks(page)[0][0][9] == TOOL
-    assert {chart["key"] for chart in told["charts"]} == {"accuracy", "subsets", "trust", "votes", "tokens", "time"}
-    for words in ("41.7", "50.0 [18.8, 81.2]", "geometry/2", "Environment and hashes"):
+    keys = ["accuracy", "losses", "subsets", "trust", "votes", "tokens", "time"]
+    assert [chart["key"] for chart in told["charts"]] == keys
+    for words in ("41.7", "50.0 [18.8, 81.2]", "geometry/2", "Environment and hashes", "3 (50.0%)"):
         assert words in page
-    for key in ("accuracy", "subsets", "trust", "votes", "tokens", "time"):
+    for key in keys:
         assert (run_folder / "plots" / f"{key}.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -9,8 +9,8 @@ from mathlete.answers.exact import as_integer
 from mathlete.competitions import Competition
 
 
-def read_integer(text: str | None, *, competition: Competition) -> int | None:
-    """Return the integer to submit for an answer as written, or None where there is none.
+def read_integer(text: str | None, *, competition: Competition | None) -> int | None:
+    """Return the integer to submit for an answer as written, or None where there is none; without rules any integer.
 
     A value outside the range is reduced by the competition's modulus. Where the rules have no modulus it is rejected,
     never clamped; a fraction is rejected, never rounded.
@@ -28,8 +28,8 @@ def read_integer(text: str | None, *, competition: Competition) -> int | None:
     value = _named_integer(text or "")
     if value is None:
         value = as_integer(parse(text or "").value)
-    if value is None:
-        return None
+    if value is None or competition is None:
+        return value
     if not competition.answer_min <= value <= competition.answer_max and competition.modulus is not None:
         value %= competition.modulus
     return value if competition.answer_min <= value <= competition.answer_max else None

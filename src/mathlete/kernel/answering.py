@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,16 @@ from mathlete.competitions import Competition
 from mathlete.jsonl import JsonLines
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.journal import JournalLine
+from mathlete.losses import Cause, find_answer_cause, find_cause
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, Sampler
-from mathlete.solve import Budget, BudgetSettings, RealClock, solve
+from mathlete.solve import Budget, BudgetSettings, Ended, RealClock, solve
 
 _GRACE_S = 5.0
 """From the end of sampling to the moment an attempt is given up; answers are read and votes counted in it."""
 _ERROR_CHARACTERS = 200
+_JOURNALLED = 32
+"""Votes of a question that stand in its line of the journal."""
 _RESTART_AFTER = 2
 """Questions in a row without any sample after which the engine is restarted."""
 
@@ -43,8 +47,21 @@ class Attempt:
     samples: dict[int, Sample] = field(default_factory=dict)
     answer: int | None = None
     votes: list[tuple[str, int]] = field(default_factory=list)
+    sends: list[int | None] = field(default_factory=list)
+    """What each vote sends; None where it is no integer of the competition's range."""
+    ended: Ended | None = None
+    """Why sampling ended; None where it broke off."""
+    lost: Counter[Cause] = field(default_factory=Counter)
+    """Samples that came and could not be right, by class."""
     trouble: str = ""
     """What went wrong, on one line; empty where nothing did."""
+
+    def lost_of(self, n: int) -> dict[Cause, int]:
+        """Of n samples, drawn or not, those that could not be right, by class."""
+        missing = 0 if self.ended == "rule" else n - len(self.samples)
+        # Nothing but the clock keeps a sample from being drawn, unless sampling broke off.
+        never: Counter[Cause] = Counter({"cut_by_clock" if self.ended else "unknown": missing})
+        return dict(+(self.lost + never))
 
 
 class Answerer:
@@ -102,7 +119,7 @@ class Answerer:
         began, attempt, load_s = self._clock.now(), Attempt(), 0.0
         limit_s = self._budget.next_question_s() if self._budget else 0.0
         if limit_s <= 0:
-            attempt.trouble = "the clock: no time is left"
+            attempt.trouble, attempt.ended = "the clock: no time is left", "time"
         else:
             load_s = self._start_engine(attempt, limit_s=limit_s)
         if not attempt.trouble:
@@ -133,7 +150,7 @@ class Answerer:
         stuck = not done.wait(limit_s + _GRACE_S)
         if stuck:
             # Samples that arrived still vote. The thread can't be ended; it is left behind.
-            attempt.trouble = f"the clock: nothing came back within {limit_s:.0f} s"
+            attempt.trouble, attempt.ended = f"the clock: nothing came back within {limit_s:.0f} s", "time"
             self._count(attempt)
         self._without_sample = 0 if attempt.samples else self._without_sample + 1
         if stuck or self._without_sample >= _RESTART_AFTER:
@@ -146,14 +163,14 @@ class Answerer:
             attempt.samples[sample.index] = sample
 
         try:
-            solve(
+            attempt.ended = solve(
                 problem,
                 sampler=self._engine,
                 clock=self._clock,
                 policy=self._config.policy,
                 on_sample=keep,
                 timeout_s=limit_s,
-            )
+            ).ended
         except BaseException as error:
             # For the reason given in `answer`. Samples that arrived before the error still vote.
             attempt.trouble = one_line(error)
@@ -163,15 +180,20 @@ class Answerer:
             done.set()
 
     def _count(self, attempt: Attempt) -> None:
-        votes = self._config.policy.count_votes(list(attempt.samples.values()))
+        samples, rules = list(attempt.samples.values()), self._config.competition
+        votes = self._config.policy.count_votes(samples)
         attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
-        for vote in votes:
-            # An answer outside the range is not clamped to it: that would be invented. The next class is taken.
-            attempt.answer = integer_in_range(vote.answer, rules=self._config.competition)
-            if attempt.answer is not None:
-                return
-        if not attempt.trouble:
+        # An answer outside the range is not clamped to it: that would be invented. The next class is taken.
+        sendable = (integer_in_range(vote.answer, rules=rules) for vote in votes)
+        attempt.answer = next((sent for sent in sendable if sent is not None), None)
+        if attempt.answer is None and not attempt.trouble:
             attempt.trouble = "no answer in range" if votes else _why_empty(attempt.samples)
+        # Only the journal needs the rest, so nothing that goes wrong from here on costs the answer.
+        attempt.sends = [integer_in_range(vote.answer, rules=rules) for vote in votes]
+        causes = [find_cause(sample) for sample in samples]
+        for vote in votes:
+            causes += [find_answer_cause(vote.answer, integer=True, rules=rules)] * vote.count
+        attempt.lost = Counter(cause for cause in causes if cause)
 
     def _write(
         self, problem_id: str, given: int, attempt: Attempt, *, seconds: float, load_s: float, limit_s: float
@@ -190,7 +212,9 @@ class Answerer:
             empty=sum(not sample.text.strip() for sample in samples),
             answered=sum(sample.answer is not None for sample in samples),
             tokens=sum(sample.tokens for sample in samples),
-            votes=tuple(attempt.votes[:8]),
+            votes=tuple(attempt.votes[:_JOURNALLED]),
+            sends=tuple(attempt.sends[:_JOURNALLED]),
+            lost=attempt.lost_of(self._config.policy.n),
         )
         try:
             self._journal.append(line.to_json())

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mathlete.losses import Cause
+
 JOURNAL = "journal.jsonl"
 """The file in the notebook's working folder."""
 SUBMISSION = "submission.parquet"
@@ -39,6 +41,10 @@ class JournalLine:
     tokens: int = 0
     votes: tuple[tuple[str, int], ...] = ()
     """(answer, samples that gave it), most votes first."""
+    sends: tuple[int | None, ...] = ()
+    """What each of `votes` sends, None where it is no integer of the competition's range; earlier versions: nothing."""
+    lost: Mapping[Cause, int] | None = None
+    """Samples that could not be right, drawn or not, by class (`mathlete.losses`); earlier versions did not count."""
 
     def to_json(self) -> dict[str, object]:
         """Return the line as JSON values in the order in which they are written; `from_json` reads them back."""
@@ -49,7 +55,8 @@ class JournalLine:
         """Return the line in a value that `to_json` made, perhaps of another version; unknown keys are ignored."""
         known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
         votes = tuple((str(answer), int(count)) for answer, count in known.pop("votes", ()))
-        return cls(**known, votes=votes)
+        sends = tuple(known.pop("sends", ()))
+        return cls(**known, votes=votes, sends=sends)
 
 
 def read_journal(file: Path) -> list[JournalLine]:
@@ -63,6 +70,20 @@ def read_journal(file: Path) -> list[JournalLine]:
     True
     """
     # A log holds other text too, and a killed notebook leaves half a line.
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    text = _text_of_log(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else ""
     lines = [line[line.index(_START) :] for line in text.splitlines() if _START in line and line.endswith("}")]
     return [JournalLine.from_json(json.loads(line)) for line in lines]
+
+
+def _text_of_log(text: str) -> str:
+    r"""Return what a notebook printed, out of a log as Kaggle gives it; any other text as it is.
+
+    >>> _text_of_log('[{"stream_name":"stderr","time":1.5,"data":"{\\"id\\": \\"a\\"}\\n"}\n]')
+    '{"id": "a"}\n'
+    """
+    if not text.lstrip().startswith("["):
+        return text
+    try:
+        return "".join(str(piece.get("data", "")) for piece in json.loads(text))
+    except (ValueError, AttributeError):
+        return text

@@ -17,6 +17,16 @@ page draws them with Chart.js, `write_report` also with matplotlib as PNG.
 from mathlete.report.charts import Chart, build_charts
 from mathlete.report.hops import survival_table
 from mathlete.report.html import read_run, write_report
+from mathlete.report.losses import LostRun, read_losses
 from mathlete.report.training import TrainRun
 
-__all__ = ["Chart", "TrainRun", "build_charts", "read_run", "survival_table", "write_report"]
+__all__ = [
+    "Chart",
+    "LostRun",
+    "TrainRun",
+    "build_charts",
+    "read_losses",
+    "read_run",
+    "survival_table",
+    "write_report",
+]

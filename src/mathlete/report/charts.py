@@ -7,13 +7,15 @@ from statistics import fmean
 from typing import Any, Literal
 
 from mathlete.export.records import LayerCost
+from mathlete.losses import CAUSES
 from mathlete.metrics import Interval, standard_error
 from mathlete.report.training import TrainRun
 from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, Graded
 
-Kind = Literal["lines", "dots", "bars"]
-"""Curves with bands · one row for each category, with whiskers · stacked bars, with curves over them."""
+Kind = Literal["lines", "dots", "bars", "rows"]
+"""Curves with bands · one row for each category, with whiskers · stacked bars, with curves over them · lying bars, one
+of each series for each category."""
 MOST_CATEGORIES = 40
 """Subsets drawn; the tables hold all."""
 _BINS = 30
@@ -92,7 +94,35 @@ def build_charts(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
 
 
 def _shared_charts(runs: Sequence[EvalRun]) -> list[Chart]:
-    return [_accuracy_by_k(runs), *_accuracy_by_subset(runs), *_calibration(runs)]
+    return [_accuracy_by_k(runs), *_lost_problems(runs), *_accuracy_by_subset(runs), *_calibration(runs)]
+
+
+def _lost_problems(runs: Sequence[EvalRun]) -> list[Chart]:
+    """Why problems were lost: a row for each class that some run has, but for those that were won."""
+    lost = [run.losses.problems for run in runs]
+    causes = [cause for cause in CAUSES if cause != "won" and any(counts[cause] for counts in lost)]
+    if not causes:
+        return []
+    series = [
+        Series(
+            name=run.name,
+            colour=str(position),
+            y=[counts[cause] / max(1, sum(counts.values())) for cause in causes],
+        )
+        for position, (run, counts) in enumerate(zip(runs, lost, strict=True))
+    ]
+    return [
+        Chart(
+            key="losses",
+            title="Why problems were lost",
+            note="Share of all problems, by the class of the loss; the rest was right and won. The table above has the "
+            "numbers, of samples too.",
+            kind="rows",
+            x=[CAUSES[cause].label for cause in causes],
+            series=series,
+            percent=True,
+        )
+    ]
 
 
 def _accuracy_by_k(runs: Sequence[EvalRun]) -> Chart:

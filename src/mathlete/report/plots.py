@@ -35,15 +35,16 @@ def write_plots(folder: Path, charts: Sequence[Chart]) -> list[Path]:
 def _write(path: Path, chart: Chart) -> Path:
     from matplotlib.figure import Figure
 
-    height = 0.6 + 0.28 * len(chart.x) * max(1, len(chart.series) / 2) if chart.kind == "dots" else 3.8
+    lying = chart.kind in ("dots", "rows")
+    height = 0.6 + 0.28 * len(chart.x) * max(1, len(chart.series) / 2) if lying else 3.8
     figure = Figure(figsize=(7.5, max(2.2, height)), layout="constrained")
     axes: Any = figure.subplots()
-    {"lines": _lines, "dots": _dots, "bars": _bars}[chart.kind](axes, chart)
+    {"lines": _lines, "dots": _dots, "bars": _bars, "rows": _rows}[chart.kind](axes, chart)
     axes.set_title(_plain(chart.title), fontsize=11, loc="left")
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, axis="x" if chart.kind == "dots" else "y")
+    axes.grid(alpha=0.25, axis="x" if lying else "y")
     if len(chart.series) > 1:
         figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=4)
     temporary = path.with_name(f".{path.name}")
@@ -105,6 +106,17 @@ def _dots(axes: Any, chart: Chart) -> None:
     axes.set_yticks(range(len(chart.x)), labels=[_plain(name) for name in chart.x])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:.0f}%")
+
+
+def _rows(axes: Any, chart: Chart) -> None:
+    width = 0.8 / len(chart.series)
+    for number, series in enumerate(chart.series):
+        heights = [row + width * (number - (len(chart.series) - 1) / 2) for row in range(len(chart.x))]
+        colour = _COLOURS.get(series.colour, "#555555")
+        axes.barh(heights, _scaled(chart, series.y), height=width, color=colour, label=_plain(series.name))
+    axes.set_yticks(range(len(chart.x)), labels=[_plain(name) for name in chart.x])
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter("{x:g}%")
 
 
 def _bars(axes: Any, chart: Chart) -> None:

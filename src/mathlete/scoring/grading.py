@@ -1,12 +1,15 @@
 """Solutions graded against gold answers: which samples and votes are right, wrong or cannot be judged."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
 
 from mathlete.answers import compare
+from mathlete.competitions import Competition
+from mathlete.losses import Cause, ProblemLosses, asks_for_integer, find_cause
 from mathlete.metrics import maj_at_k, pass_at_k
 from mathlete.problems import Problem
 from mathlete.sampling import Sample
@@ -60,6 +63,26 @@ class Graded:
     def vote_share(self) -> float:
         """Share of the samples that voted for the winner; 0 without an answer."""
         return self.solution.votes[0].count / len(self.verdicts) if self.solution.votes else 0.0
+
+    def find_losses(self, *, n: int | None, rules: Competition | None = None) -> ProblemLosses:
+        """Return why samples and problem did not end in a right answer.
+
+        Args:
+            n: samples asked for; None for a run that broke off, whose missing samples nobody knows.
+            rules: the competition whose range the answers must keep to, if there is one.
+        """
+        integer, won = asks_for_integer(self.problem), self.verdict == "equal"
+        causes = Counter[Cause]()
+        for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True):
+            if verdict == "equal":
+                causes["won" if won else "outvoted"] += 1
+            else:
+                other: Cause = "unknown" if verdict == "unknown" else "no_right_answer"
+                causes[find_cause(sample, integer=integer, rules=rules) or other] += 1
+        # A rule that ended the problem did not need the others. Nothing but the clock keeps a sample from being drawn.
+        if n is not None and self.solution.ended != "rule":
+            causes["cut_by_clock"] += max(0, n - len(self.verdicts))
+        return ProblemLosses.of(self.problem.id, won=won, samples=causes)
 
     def pass_at(self, k: int) -> float:
         """Unbiased pass@k of this problem; 0 where its time was over before any sample."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from mathlete.competitions import Competition
 from mathlete.errors import UserError
+from mathlete.losses import Losses, ProblemLosses
 from mathlete.problems import Problem
 from mathlete.runs import MANIFEST, read_json
 from mathlete.sampling import Sample
@@ -62,6 +64,20 @@ class EvalRun:
         return Pool(name=self.name, problems=recorded, stopped_early=len({len(one.samples) for one in recorded}) > 1)
 
     @property
+    def losses(self) -> Losses:
+        """Why problems and samples were lost, as results.json says; counted anew where it does not."""
+        return self.results.losses or Losses.of(self.find_losses())
+
+    def find_losses(self, *, rules: Competition | None = None) -> list[ProblemLosses]:
+        """Why each problem and its samples were lost; of an unfinished run, the problems that have samples.
+
+        `rules` is the competition whose range the answers must keep to, if there is one.
+        """
+        facts = self.results.facts
+        items = self.graded if facts else [item for item in self.graded if item.verdicts]
+        return [item.find_losses(n=facts.n if facts else None, rules=rules) for item in items]
+
+    @property
     def allowances_s(self) -> list[float] | None:
         """Seconds that the shared clock allowed each question; None for a run without one."""
         facts = self.results.facts
@@ -98,6 +114,8 @@ def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | 
         votes=votes,
         samples=sorted(samples, key=lambda sample: sample.index),
         seconds=row.seconds if row else max((sample.seconds for sample in samples), default=0.0),
+        # Files of earlier versions do not say it. A stop, where there was one, is the likelier reason then.
+        ended=(row and row.ended) or ("all" if policy.stop == "none" else "rule"),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.errors import UserError
+from mathlete.losses import Losses, ProblemLosses
 from mathlete.metrics import (
     INFORMATIVE,
     Bin,
@@ -20,6 +21,7 @@ from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.grading import Grade, Graded, finish_times
 from mathlete.scoring.harness import HARNESS, harness_results
 from mathlete.scoring.scores import Counts, Scores, split_scores
+from mathlete.solve import Ended
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,10 +58,14 @@ class ProblemResult:
     judgements: dict[str, int] | None
     """How often the model itself preferred each candidate; None where it was not asked."""
     seconds: float
+    ended: Ended | None = None
+    """Why it ended; None in a file of a version that did not say so, as is the next."""
+    losses: ProblemLosses | None = None
+    """Why it and its samples were lost."""
 
     @classmethod
-    def of(cls, item: Graded) -> Self:
-        """The result of a graded problem."""
+    def of(cls, item: Graded, *, n: int | None) -> Self:
+        """The result of a graded problem, for which n samples were asked; None where nobody knows."""
         grades = {sample.index: grade for sample, grade in zip(item.solution.samples, item.verdicts, strict=True)}
         return cls(
             id=item.problem.id,
@@ -75,6 +81,8 @@ class ProblemResult:
             ],
             judgements=item.solution.selection.judgements if item.solution.selection else None,
             seconds=round(item.solution.seconds, 3),
+            ended=item.solution.ended,
+            losses=item.find_losses(n=n),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -90,6 +98,8 @@ class ProblemResult:
             "votes": [asdict(vote) for vote in self.votes],
             **({} if self.judgements is None else {"judgements": self.judgements}),
             "seconds": self.seconds,
+            **({} if self.ended is None else {"ended": self.ended}),
+            **({} if self.losses is None else {"cause": self.losses.cause, "causes": self.losses.samples}),
         }
 
     @classmethod
@@ -101,6 +111,8 @@ class ProblemResult:
             counts=Counts.from_json(row),
             votes=[VoteResult(**vote) for vote in row["votes"]],
             judgements=row.get("judgements"),
+            ended=row.get("ended"),
+            losses=ProblemLosses(id=row["id"], cause=row["cause"], samples=row["causes"]) if "cause" in row else None,
         )
 
 
@@ -123,11 +135,14 @@ class Results:
     """Scores by the first part of the problems' subsets."""
     subsets: dict[str, Scores]
     per_problem: list[ProblemResult]
+    losses: Losses | None = None
+    """Why problems and samples were lost; None in a file of a version that did not count it."""
 
     @classmethod
     def of(cls, graded: Sequence[Graded], facts: RunFacts | None) -> Self:
         """Score a run."""
         votes = [(item.vote_share, item.verdict == "equal") for item in graded]
+        per_problem = [ProblemResult.of(item, n=facts.n if facts else None) for item in graded]
         return cls(
             facts=facts,
             scores=Scores.of(graded),
@@ -137,7 +152,8 @@ class Results:
             finish_order=finish_order([finish_times(item.solution.samples, item.verdicts) for item in graded]),
             groups=split_scores(graded, lambda item: item.group),
             subsets=split_scores(graded, lambda item: item.problem.subset),
-            per_problem=[ProblemResult.of(item) for item in graded],
+            per_problem=per_problem,
+            losses=Losses.of(row.losses for row in per_problem if row.losses and (facts or row.counts.samples)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +167,7 @@ class Results:
             "finish_order": self.finish_order and self.finish_order.to_json(),
             "groups": {name: part.to_json() for name, part in self.groups.items()},
             "subsets": {name: part.to_json() for name, part in self.subsets.items()},
+            **({} if self.losses is None else {"losses": self.losses.to_json()}),
             "per_problem": [problem.to_json() for problem in self.per_problem],
         }
 
@@ -171,6 +188,7 @@ class Results:
             groups={name: Scores.from_json(part) for name, part in content["groups"].items()},
             subsets={name: Scores.from_json(part) for name, part in content["subsets"].items()},
             per_problem=[ProblemResult.from_json(row) for row in content["per_problem"]],
+            losses=Losses.from_json(content["losses"]) if "losses" in content else None,
         )
 
     def write(self, folder: Path, *, began: float) -> None:

@@ -19,13 +19,14 @@ from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.many import solve_all, solve_in_turn
 from mathlete.solve.policy import Policy
-from mathlete.solve.solver import Solution, solve
+from mathlete.solve.solver import Ended, Solution, solve
 from mathlete.solve.stopping import Course
 
 __all__ = [
     "Budget",
     "BudgetSettings",
     "Course",
+    "Ended",
     "Policy",
     "RealClock",
     "Solution",

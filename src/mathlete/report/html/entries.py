@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from mathlete.losses import CAUSES, Cause
 from mathlete.report.html.traces import Trace, pack_traces
 from mathlete.report.training import TrainRun
 from mathlete.rows import DroppedTrace, RowText
@@ -37,10 +38,11 @@ def list_entries(runs: Sequence[EvalRun | TrainRun], *, trace_bytes: int) -> tup
 
 
 def _evaluation_entries(run: EvalRun) -> list[Entry]:
-    return [_problem_entry(item) for item in run.graded]
+    causes = {row.id: row.cause for row in run.find_losses()}
+    return [_problem_entry(item, causes.get(item.problem.id)) for item in run.graded]
 
 
-def _problem_entry(item: Graded) -> Entry:
+def _problem_entry(item: Graded, cause: Cause | None) -> Entry:
     problem, solution, labels = item.problem, item.solution, item.labels
     grades = {sample.index: grade for sample, grade in zip(solution.samples, item.verdicts, strict=True)}
     leading = _leading(labels, item.verdicts)
@@ -73,6 +75,7 @@ def _problem_entry(item: Graded) -> Entry:
             "longest": max((sample.tokens for sample in solution.samples), default=0),
             "cut": sum(sample.finish == "length" for sample in solution.samples),
             "seconds": round(solution.seconds, 2),
+            "lost": CAUSES[cause].label if cause and cause != "won" else "",
         },
         traces=traces,
     )

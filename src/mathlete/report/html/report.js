@@ -62,6 +62,13 @@
         ticks: { autoSkip: false, callback: (value) => chart.x[value] } };
       return { type: "scatter", data: { datasets }, x: { min: 0, max: 100, ticks: { callback: (value) => value + "%" } }, y: names, tall: 60 + 26 * chart.x.length };
     },
+    rows(chart) {
+      const datasets = chart.series.map((one) => ({ label: one.name, data: one.y.map((value) => shown(chart, value)),
+        backgroundColor: colourOf(one.colour), categoryPercentage: 0.8, barPercentage: 1 }));
+      return { type: "bar", data: { labels: chart.x, datasets }, indexAxis: "y",
+        x: { min: 0, ticks: { callback: (value) => value + "%" } }, y: { grid: { display: false }, ticks: { autoSkip: false } },
+        tall: 70 + 26 * chart.x.length * Math.max(1, chart.series.length / 2) };
+    },
     bars(chart) {
       const datasets = chart.series.map((one) => {
         const colour = colourOf(one.colour);
@@ -84,19 +91,19 @@
     const percent = (value) => chart.percent ? `${Number(value).toFixed(1)}%` : Number(value).toLocaleString("en", { maximumSignificantDigits: 4 });
     const axis = (own, label) => ({ ...own, title: { display: Boolean(label), text: label, color: ink("--soft") },
       grid: { color: ink("--line"), ...own.grid }, ticks: { color: ink("--soft"), ...own.ticks } });
-    const values = chart.kind === "dots" ? "x" : "y";
+    const values = made.indexAxis === "y" || chart.kind === "dots" ? "x" : "y";
     drawn.set(chart.key, new Chart(canvas, {
       type: made.type, data: made.data,
       options: {
-        animation: false, responsive: true, maintainAspectRatio: false,
-        interaction: { mode: chart.kind === "dots" ? "nearest" : "index", intersect: chart.kind === "dots" },
+        indexAxis: made.indexAxis ?? "x", animation: false, responsive: true, maintainAspectRatio: false,
+        interaction: { mode: chart.kind === "dots" ? "nearest" : "index", intersect: chart.kind === "dots", axis: made.indexAxis },
         scales: { x: axis(made.x, chart.x_label), y: axis({ ...made.y, ...(chart.kind === "lines" && chart.percent ? { ticks: { callback: (v) => v + "%" } } : {}) }, chart.y_label) },
         plugins: {
           legend: { display: chart.series.length > 1, labels: { color: ink("--ink"), boxWidth: 14, boxHeight: 3,
             filter: (item, data) => !data.datasets[item.datasetIndex].band } },
           tooltip: { filter: (item) => !item.dataset.band,
             callbacks: {
-              title: (items) => !items.length ? "" : chart.kind === "dots" ? chart.x[Math.round(items[0].parsed.y)] : `${chart.x_label} ${items[0].label}`,
+              title: (items) => !items.length ? "" : chart.kind === "rows" ? items[0].label : chart.kind === "dots" ? chart.x[Math.round(items[0].parsed.y)] : `${chart.x_label} ${items[0].label}`,
               label: (item) => `${item.dataset.label}: ${percent(item.parsed[values])}` } },
         },
       },
@@ -260,7 +267,8 @@
     if (!one.kind) top.append(make("span", one.verdict === "equal" ? "ok" : "no", `${one.verdict === "equal" ? "✓" : "✗"} ${one.answer ?? "no answer"}`));
     row.append(top);
     const tokens = one.longest ? ` · up to ${one.longest.toLocaleString("en")} tokens` : "";
-    row.append(make("div", "sub", `${problem.subset || "–"}${tokens}`));
+    const why = one.lost ? ` · ${one.lost}` : "";
+    row.append(make("div", "sub", `${problem.subset || "–"}${tokens}${why}`));
     const each = problem.runs.filter((other) => other && !other.kind);
     if (!one.kind) for (const other of state.run === 0 || each.length < 2 ? [one] : [each[0], one]) row.append(bar(other));
     row.onclick = async () => {

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mathlete.export.records import Hop, TuningChange
+from mathlete.losses import CAUSES
 from mathlete.metrics import format_percent
 from mathlete.report.hops import HEAD, hop_cells
 from mathlete.report.training import TrainRun
@@ -61,6 +62,19 @@ def subset_table(runs: Sequence[EvalRun]) -> PageTable:
     labels = ["level or subject", "run"] if len(runs) > 1 else ["level or subject"]
     head = [*labels, "problems", "pass@1 ± se", "maj@k [95%]", "pass@k"]
     return PageTable(head=head, rows=rows, words=len(labels))
+
+
+def losses_table(runs: Sequence[EvalRun]) -> PageTable:
+    """Problems and samples of each class, two columns for each run."""
+    counted = [part for run in runs for part in (run.losses.problems, run.losses.samples)]
+    head = [f"{run.name} {kind}" if len(runs) > 1 else kind for run in runs for kind in ("problems", "samples")]
+    totals = [max(1, sum(part.values())) for part in counted]
+    rows = [
+        [words.label]
+        + [f"{part[cause]:,} ({part[cause] / total:.1%})" for part, total in zip(counted, totals, strict=True)]
+        for cause, words in CAUSES.items()
+    ]
+    return PageTable(head=["", *head], rows=rows)
 
 
 def describe_pairs(runs: Sequence[EvalRun]) -> list[str]:

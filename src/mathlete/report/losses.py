@@ -1,0 +1,96 @@
+"""Why samples and problems were lost, read from what there is: an evaluation's folder, or a submission's journal."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mathlete.answers import read_integer
+from mathlete.competitions import Competition
+from mathlete.errors import UserError
+from mathlete.kernel import JOURNAL, JournalLine, read_journal
+from mathlete.losses import Cause, Losses, ProblemLosses, find_answer_cause
+from mathlete.scoring import EvalRun
+
+_NOTEBOOK = "notebook"
+"""Where a rehearsal's folder has the notebook's output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostRun:
+    """A run's problems by why they were lost."""
+
+    path: Path
+    rows: Sequence[ProblemLosses]
+    notes: Sequence[str]
+    """What the counts leave out, in sentences."""
+
+    @property
+    def losses(self) -> Losses:
+        """All problems together."""
+        return Losses.of(self.rows)
+
+
+def read_losses(path: Path, *, golds: Mapping[str, str], rules: Competition | None = None) -> LostRun:
+    """Read why the problems of a run or of a journal were lost.
+
+    Args:
+        path: an evaluation's folder; or a journal, the notebook's log, or a folder that holds a journal.
+        golds: {problem id: gold} for a journal, which has none.
+        rules: the competition whose range answers must keep to; a journal says what was in range, unless it is old.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    journal = _find_journal(path)
+    if journal is not None:
+        return _read_journal_losses(path, journal, golds=golds, rules=rules)
+    run = EvalRun.read(path)
+    rows = run.find_losses(rules=rules)
+    missing = len(run.graded) - len(rows)
+    notes = [f"{path} is unfinished: {missing} problems without samples are left out"] if missing else []
+    return LostRun(path=path, rows=rows, notes=notes)
+
+
+def _find_journal(path: Path) -> Path | None:
+    """The journal that a path names; None where it may be an evaluation's folder."""
+    if path.is_file():
+        return path
+    files = (path / JOURNAL, path / _NOTEBOOK / JOURNAL)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _read_journal_losses(path: Path, journal: Path, *, golds: Mapping[str, str], rules: Competition | None) -> LostRun:
+    lines = read_journal(journal)
+    if not lines:
+        raise UserError(
+            "a journal has a line a question",
+            value=f"none in {journal}",
+            cure="give the journal.jsonl or the log that the notebook wrote",
+        )
+    rows = [_lost_question(line, gold=golds.get(line.id), rules=rules) for line in lines]
+    without = sum(line.id not in golds for line in lines)
+    old = sum(line.lost is None for line in lines)
+    notes = [f"{path}: no gold is known of {without} of {len(lines)} questions (--golds FILE)"] if without else []
+    if old:
+        notes.append(f"{path}: written by an earlier version, so {old} questions do not say why samples had no answer")
+    return LostRun(path=path, rows=rows, notes=notes)
+
+
+def _lost_question(line: JournalLine, *, gold: str | None, rules: Competition | None) -> ProblemLosses:
+    """Put a question's samples into classes by what its line says of them."""
+    wanted = None if gold is None else read_integer(gold, competition=rules)
+    won = None if gold is None else line.answer == wanted
+    # A new line counts what could not be right by itself; an old one shows it in its votes, as far as it has them.
+    causes = Counter[Cause](line.lost or {})
+    sends = line.sends or [read_integer(answer, competition=rules) for answer, _ in line.votes]
+    for (answer, count), sent in zip(line.votes, sends, strict=True):
+        if sent is not None:
+            right: Cause = "won" if won else "outvoted"
+            causes["unknown" if gold is None else right if sent == wanted else "no_right_answer"] += count
+        elif line.lost is None:
+            causes[find_answer_cause(answer, integer=True, rules=rules) or "unknown"] += count
+    # Rare answers beyond those that are written down; in an old journal also the samples without an answer.
+    listed = line.answered if line.lost is not None else line.samples
+    causes["unknown"] += max(0, listed - sum(count for _, count in line.votes))
+    return ProblemLosses.of(line.id, won=won, samples=causes)
