@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from fractions import Fraction
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from mathlete.answers.bounds import is_zero
@@ -115,10 +116,15 @@ def _canonicalize_list(node: Node) -> Node:
     if len(node.args) > MAX_ITEMS:
         raise TooBig(f"a list of more than {MAX_ITEMS} items")
     items: list[Node] = []
+    several = sum(arg.op == "set" for arg in node.args) > 1
     for arg in node.args:
         item = canonicalize(arg)
-        # "x = ±1 or 3" lists three values: a set inside a list is part of it, a set inside a set is an element.
-        items.extend(item.args if item.op == "set" and node.op == "list" and item.args else (item,))
+        # "x = ±1 or 3" lists three values: a set inside a list is part of it, a set inside a set is an element, and so
+        # is each of several sets side by side.
+        is_part = item.op == "set" and node.op == "list" and item.args and not several
+        items.extend(item.args if is_part else (item,))
+    if node.op == "set" and items == [Node("set")]:
+        return Node("set", (Node("set"),))
     return _make_set(items)
 
 
@@ -193,6 +199,30 @@ def _canonicalize_region(node: Node) -> Node:
     return nodes[0] if len(nodes) == 1 else Node("union", tuple(nodes))
 
 
+def _canonicalize_whole(node: Node) -> Node:
+    """Return the whole numbers of a region: a set where it is bounded, and else the region marked as such."""
+    region = node.args[0] if node.value == "Z" else Node("inter", (*node.args, _POSITIVE))
+    segments = to_segments(_canonicalize_ends(region))
+    if any(is_infinite(end) for segment in segments for end in (segment.low, segment.high)):
+        return Node("tuple", (canonicalize(region),), "whole")
+    values = [k for segment in segments for k in range(*_whole_ends(segment))]
+    if len(values) > MAX_ITEMS:
+        raise TooBig(f"a list of more than {MAX_ITEMS} items")
+    return _make_set([number(k) for k in values]) if values else Node("set")
+
+
+_POSITIVE = Node("rel", (symbol("n"), number(0)), ">")
+
+
+def _whole_ends(segment: Segment) -> tuple[int, int]:
+    """Return the first whole number of a segment and the one behind its last."""
+    low, high = exact_value(segment.low), exact_value(segment.high)
+    if low is None or high is None:
+        raise TooHard("whole numbers between irrational ends")
+    first = floor(low) + 1 if segment.brackets[0] == "(" else ceil(low)
+    return first, (ceil(high) if segment.brackets[1] == ")" else floor(high) + 1)
+
+
 def _canonicalize_ends(node: Node) -> Node:
     if node.op in ("interval", "tuple", "set", "list", "union", "inter", "minus"):
         return Node(node.op, tuple(_canonicalize_ends(arg) for arg in node.args), node.value)
@@ -244,6 +274,8 @@ def _canonicalize_arithmetic(node: Node) -> Node:
         # R - {0} is a difference of sets: the grammar reads its sign like any other minus.
         taken_away = Node("union", tuple(arg.args[0] for arg in node.args[1:]))
         return _canonicalize_region(Node("minus", (node.args[0], taken_away)))
+    if node.op == "neg" and node.args[0].op == "tuple":
+        return canonicalize(Node("tuple", tuple(Node("neg", (arg,)) for arg in node.args[0].args)))
     if not any(n.op == "matrix" for n in walk(node)):
         return canonicalize_formula(node)
     return _canonicalize_matrix(matrix_value(node))
@@ -261,6 +293,7 @@ _RULES: dict[str, Callable[[Node], Node]] = {
     "inter": _canonicalize_region,
     "minus": _canonicalize_region,
     "rel": _canonicalize_region,
+    "whole": _canonicalize_whole,
     "field": lambda node: _canonicalize_region(node) if node.value == "reals" else node,
     "eq": _canonicalize_equation,
     "matrix": _canonicalize_matrix,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _FIELDS = {"R": "reals", "Reals": "reals", "reals": "reals", "Z": "integers", "N": "naturals", "Q": "rationals"}
 _FUNCTION_LETTERS = frozenset("fghFGHPQ")
 _MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix", "smallmatrix", "array"})
+_CASES = frozenset({"cases", "dcases", "rcases"})
 _ACCENTS = frozenset({"vec", "overrightarrow", "hat", "bar", "tilde", "dot", "ddot", "widehat"})
 _BIG = frozenset({"sum", "prod"})
 _DOTS = frozenset({"ldots", "cdots", "dots"})
@@ -72,8 +73,20 @@ def _read_conjugate(g: Grammar) -> Node | None:
         return inner
     if constant("i") in walk(inner) and not symbols(inner):
         return replace(inner, constant("i"), Node("neg", (constant("i"),)))
+    if inner.op == "mul" and (digits := _read_digits(inner)):
+        return digits
     g.at, g.tokens = mark, tokens
     return None
+
+
+def _read_digits(product: Node) -> Node | None:
+    r"""Return the number whose digits stand under a bar, `\overline{abc}` as 100a + 10b + c; None for capitals."""
+    if not all(arg.op == "num" or (arg.op == "sym" and str(arg.value).islower()) for arg in product.args):
+        return None
+    highest = len(product.args) - 1
+    return Node(
+        "add", tuple(Node("mul", (number(10 ** (highest - at)), digit)) for at, digit in enumerate(product.args))
+    )
 
 
 def _read_field(g: Grammar, name: str) -> Node:
@@ -294,7 +307,7 @@ def _read_index(g: Grammar) -> tuple[Node, Node]:
 def _read_environment(g: Grammar) -> Node:
     """Read a matrix environment, row by row."""
     name = _read_environment_name(g)
-    if name not in _MATRICES:
+    if name not in _MATRICES and name not in _CASES:
         raise Unreadable(f"the environment {name!r}")
     # \begin{array}{cc}: how its columns are aligned means nothing.
     if name == "array" and g.peek().text == "{":
@@ -315,7 +328,43 @@ def _read_environment(g: Grammar) -> Node:
             rows[-1][-1].append(token)
     g.take()
     _read_environment_name(g)
+    if name in _CASES:
+        return _make_cases(g, [row for row in rows if any(row)])
     return _make_matrix(g, [row for row in rows if any(row)], determinant=name in ("vmatrix", "Vmatrix"))
+
+
+def _make_cases(g: Grammar, rows: list[list[list[Token]]]) -> Node:
+    """Return a formula by cases: each value with its condition, which is an inequality or holds always."""
+    parts: list[Node] = []
+    for row in rows:
+        if len(row) != 2 or not row[0]:
+            raise Unreadable("cases without a value and a condition each")
+        value = [token for at, token in enumerate(row[0]) if token.text != "," or at < len(row[0]) - 1]
+        parts += [g.read_group(value, "{", "}"), _read_case_condition(g, row[1])]
+    return Node("cases", tuple(parts))
+
+
+def _read_case_condition(g: Grammar, tokens: list[Token]) -> Node:
+    # The list grammar has marked some of these words as joiners before.
+    may_be_word = ("text", "word", "name", "join")
+    words = [token for token in tokens if token.kind in may_be_word and token.text.strip(" ,.") in _IF]
+    rest = [token for token in tokens if token not in words and token.text not in (",", ".")]
+    if words and not rest and any(token.text.strip(" ,.") in ("otherwise", "else") for token in words):
+        return Node("field", value="reals")
+    # x = 0 is a condition here, not the value 0.
+    if len(rest) > 2 and rest[0].kind == "name" and rest[1].text == "=":
+        return Node("rel", (symbol(rest[0].text), g.read_group(rest[2:], "{", "}")), "=")
+    condition = g.read_group(rest, "{", "}") if rest else Node("num")
+    if condition.op not in ("rel", "inter") or any(n.op not in ("rel", "inter") for n in _links(condition)):
+        raise Unreadable("a case whose condition is no inequality")
+    return condition
+
+
+def _links(condition: Node) -> tuple[Node, ...]:
+    return condition.args if condition.op == "inter" else (condition,)
+
+
+_IF = frozenset({"if", "for", "when", "where", "otherwise", "else", "if and only if"})
 
 
 def _read_environment_name(g: Grammar) -> str:

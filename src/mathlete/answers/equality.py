@@ -8,10 +8,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mathlete.answers.bounds import is_zero
-from mathlete.answers.identity import BITS, Samples, agree, are_proportional, sample
+from mathlete.answers.identity import BITS, Samples, agree, are_proportional, sample, sample_whole
 from mathlete.answers.kinds import TreeKind, kind_of
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
-from mathlete.answers.tree import Node, TooHard, subtract, symbols
+from mathlete.answers.tree import Node, TooHard, subtract, symbols, walk
 
 if TYPE_CHECKING:
     from mathlete.answers.numeric import Value
@@ -102,7 +102,11 @@ def _equal_numbers(a: Node, b: Node, patient: bool) -> bool:
 
 
 def _equal_formulas(a: Node, b: Node, patient: bool) -> bool:
-    return agree(sample(a), sample(b))
+    if not agree(sample(a), sample(b)):
+        return False
+    # The drawn points miss the ends of cases: there x > 0 and x >= 0 differ.
+    has_cases = any(n.op == "cases" for n in (*walk(a), *walk(b)))
+    return not has_cases or agree(sample_whole(a), sample_whole(b))
 
 
 def _equal_collections(a: Node, b: Node, patient: bool) -> bool:

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from mathlete.answers.answer import parse
 from mathlete.answers.boxes import Box, exact_box, joined_boxes, last_box
 from mathlete.answers.rounding import is_rounded
 from mathlete.answers.sentences import (
@@ -124,7 +125,9 @@ def _is_in_code(text: str, box: Box) -> bool:
     return start >= 0 and text.count("```", 0, box.start) % 2 == 1 and _PROGRAM.match(text, start) is not None
 
 
-_PROGRAM = re.compile(r"```(?:python|py|sympy|cpp|c|java|javascript|js)\b")
+_PROGRAM = re.compile(
+    r"```(?:python|py|sympy|cpp|c|java|javascript|js)\b|```[ \t]*\n(?=(?:[^`]*\n)?\s*(?:print\(|import |from |def ))"
+)
 
 
 def _search_without_code(text: str, kind: Kind) -> Extracted | None:
@@ -137,6 +140,7 @@ def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted
     if box is not None:
         # A box is the last word, unless the text goes on and names its "final answer".
         later = _read_final_phrase(text[box.end :][-WINDOW:])
+        later = later if later and _may_replace(box.content, later) else None
         if kind == "value":
             box = exact_box(text, box, agrees=is_rounded)
         return _strong(later, "phrase") if later else _strong(box.content, "box")
@@ -151,6 +155,12 @@ def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted
         if answer := reader(window):
             return Extracted(answer, provenance, "weak")
     return None
+
+
+def _may_replace(boxed: str, later: str) -> bool:
+    r"""Return whether a later phrase may override a box: a boxed number is not overridden by `N \bmod 1000`."""
+    bare = re.sub(r"\\[a-zA-Z]+", "", later)
+    return parse(boxed).value is None or parse(later).value is not None or not re.search("[a-zA-Z]", bare)
 
 
 def _strong(answer: str, provenance: str) -> Extracted:
@@ -181,7 +191,10 @@ _PHRASE = re.compile(
     r"(?:(?:is|are|equals|est|es|ist|было|это)\b(?:\s*:)?|:|=|：|是|为|為|는|は)(?P<bold>[\s*_]{0,4})",
     re.I,
 )
-_JSON = re.compile(r"""["'](?:final[_ ]?)?answer["']\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|(-?\d[\d.]*))""", re.I)
+_JSON = re.compile(
+    r"""["'](?:final[_ ]?)?answer["']\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|(-?\d[\d.]*)|\[([^\[\]\n]*)\])""",
+    re.I,
+)
 
 
 def _read_json(window: str) -> str | None:

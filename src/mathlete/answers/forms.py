@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import re
 
+from mathlete.answers.annotations import title_of, trim_annotations
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
-from mathlete.answers.items import MAX_ITEMS, collect, drop_line_breaks, expand_signs
-from mathlete.answers.labels import is_call, is_in_words, is_plain, name_of, names_equation, split_words
+from mathlete.answers.items import MAX_ITEMS, collect, collect_with_signs, drop_line_breaks, expand_signs
+from mathlete.answers.labels import (
+    is_call,
+    is_in_words,
+    is_plain,
+    name_of,
+    names_equation,
+    names_operation,
+    split_words,
+)
 from mathlete.answers.lexer import MAX_WRITTEN, Token, tokenize
 from mathlete.answers.prose import read_words, strip_prose, unwrap_text
 from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, equate
-from mathlete.answers.tree import Node, TooBig, Unreadable
-from mathlete.answers.vocabulary import CURRENCY, NUMBER_WORDS, OPERATORS, PERCENT, SCALES
+from mathlete.answers.tree import Node, TooBig, Unreadable, replace, symbol, symbols
+from mathlete.answers.vocabulary import GREEK
 
 _OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
          ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
@@ -25,8 +34,6 @@ _JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "
             "ou": "or"}  # fmt: skip
 _INTERVALS = {"(]": "(]", "[)": "[)", "[]": "[]", "][": "()", "]]": "(]", "[[": "[)"}
 """The brackets of each way to write an interval; ]0, 1[ is the French one."""
-_VALUED = PERCENT | frozenset(SCALES) | frozenset(NUMBER_WORDS) | OPERATORS | {"degrees", "degree", "mod"}
-"""Words that change the value beside them."""
 _UNKNOWNS = frozenset("abcpqrstuvwxyz")
 _CURRENCY_SIGNS = frozenset({"$", r"\$", "€", "£", "¥", "?"})
 
@@ -81,7 +88,7 @@ def _mark_joiners(tokens: list[Token]) -> list[Token]:
     return marked
 
 
-_CONDITION = re.compile(r"\s*,?\s*(?:for|where|with|if|when|whenever|provided|such that|given)\b[a-z ]*\Z", re.I)
+_CONDITION = re.compile(r"\s*,?\s*\(?\s*(?:for|where|with|if|when|whenever|provided|such that|given)\b[a-z ]*\Z", re.I)
 
 
 def _read_with_condition(tokens: list[Token]) -> Node:
@@ -91,9 +98,18 @@ def _read_with_condition(tokens: list[Token]) -> Node:
         Unreadable: the words of a condition without a relation, or values for several cases.
     """
     value, *conditions = _split(tokens, "if")
-    if conditions and (len(conditions) > 1 or not value or not any(t.text in SIGNS for t in conditions[0])):
+    if conditions and (len(conditions) > 1 or not value or not _is_condition(conditions[0])):
         raise Unreadable("a condition that cannot be read")
     return _read_comma_list([*value[:-1], *(t for t in value[-1:] if t.text != ",")] if conditions else tokens)
+
+
+def _is_condition(tokens: list[Token]) -> bool:
+    """Return whether the tokens behind "for" or "where" say something of a letter: a relation, or `k` and words."""
+    if any(token.text in SIGNS for token in tokens):
+        return True
+    words = [token for token in tokens if token.kind in ("text", "word")]
+    letters = [token for token in tokens if token.kind == "name" or token.text[1:] in GREEK]
+    return bool(words and letters) and len(words) + len(letters) == len(tokens)
 
 
 def _read_comma_list(tokens: list[Token]) -> Node:
@@ -102,8 +118,12 @@ def _read_comma_list(tokens: list[Token]) -> Node:
         raise Unreadable("an empty list")
     if len(parts) > MAX_ITEMS:
         raise TooBig(f"a list of more than {MAX_ITEMS} items")
-    nodes = [node for part in parts for node in expand_signs(read_relation(_drop_bracketed_condition(part)))]
-    return collect(nodes, is_or=False)
+    parts = [_drop_bracketed_condition(part) for part in parts]
+    nodes = [read_relation(part) for part in parts]
+    titles = [title_of(part) for part in parts]
+    if len(parts) > 1 and all(titles):
+        nodes = [Node("named", (node,), title) for node, title in zip(nodes, titles, strict=True)]
+    return collect_with_signs(nodes)
 
 
 def _drop_bracketed_condition(part: list[Token]) -> list[Token]:
@@ -196,8 +216,9 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
     last = read_expression(parts[-1])
     names = [part[0].text for part in parts[:-1] if len(part) == 1 and part[0].kind == "name"]
     if len(names) == len(parts) - 1 > 1 and len(set(names)) == len(names) and all(name in _UNKNOWNS for name in names):
-        # x = y = z = 1 is the point (1, 1, 1).
-        return Node("tuple", (last,) * len(names))
+        # x = y = z = 1 is the point (1, 1, 1), x = y = ±1 are two.
+        points = [Node("tuple", (value,) * len(names)) for value in expand_signs(last)]
+        return points[0] if len(points) == 1 else Node("list", tuple(points))
     named = Node("named", (last,), name_of(parts[0]))
     if is_call(parts[0], parts[-1]):
         return named
@@ -209,7 +230,7 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
     except Unreadable:
         # A label in words, as in "number of ways = 12", or a chain: the value stands at the end. Any other side that
         # cannot be read may be an unknown's equation, which is not its right side.
-        if len(parts) > 2 or is_in_words(parts[0]):
+        if len(parts) > 2 or is_in_words(parts[0]) or names_operation(parts[0], last):
             return named
         raise
     return named if len(parts) > 2 else equate(first, last, names=(name_of(parts[0]), name_of(parts[-1])))
@@ -221,59 +242,12 @@ def read_expression(tokens: list[Token]) -> Node:
     ratio = _split(tokens, ":", r"\colon")
     if len(ratio) > 1:
         return Node("ratio", tuple(read_expression(part) for part in ratio))
-    trimmed = _trim_annotations(tokens)
+    trimmed = trim_annotations(tokens)
     if not trimmed:
         raise Unreadable("an empty expression")
     if stacked := _read_stacked(trimmed):
         return stacked
     return Grammar(trimmed, read_group=read_group).read_all()
-
-
-def _trim_annotations(tokens: list[Token]) -> list[Token]:
-    """Return the tokens without words before a value and nouns after it: `\\text{Area: } 5 \\text{ apples}`."""
-    start, end = 0, len(tokens)
-    while start < end - 1 and _is_label(tokens[start]) and not _is_call(tokens, start):
-        start += 1
-    while end > start + 1:
-        end_of_unit = _start_of_unit_power(tokens[:end])
-        # A unit behind a sign is the end of a compound, which the grammar reads.
-        if tokens[end_of_unit - 2].text in ("/", r"\cdot", "*", r"\times"):
-            break
-        if tokens[end_of_unit - 1].kind in ("text", "word") and _is_noun(tokens[end_of_unit - 1]) and end_of_unit > 1:
-            end = end_of_unit - 1
-        else:
-            break
-    return tokens[start:end]
-
-
-def _is_call(tokens: list[Token], at: int) -> bool:
-    r"""Return whether a word stands before its argument, as in `\text{rk}(10)`: then it is no label."""
-    return tokens[at].text.isalpha() and tokens[at + 1].text == "(" and not tokens[at + 1].spaced
-
-
-def _is_label(token: Token) -> bool:
-    return (token.kind == "text" and _is_noun(token)) or (token.kind == "word" and token.text.lower() in CURRENCY)
-
-
-def _start_of_unit_power(tokens: list[Token]) -> int:
-    """Return where `^2` or `^{2}` after a unit starts, or the end."""
-    end = len(tokens)
-    if end > 2 and tokens[-2].text == "^" and tokens[-3].kind in ("text", "word"):
-        return end - 2
-    if end > 4 and tokens[-4].text == "^" and tokens[-1].text == "}" and tokens[-5].kind in ("text", "word"):
-        return end - 4
-    return end
-
-
-def _is_noun(token: Token) -> bool:
-    word = token.text.strip().casefold().strip(".:,;")
-    if word in _VALUED:
-        return False
-    if token.kind == "word":
-        # Letters glued to a number may be a product: 3abc.
-        return len(word) > 2 and token.spaced and word.isalpha()
-    wordy = re.match(r"[A-Za-z(][A-Za-z .,'()/^0-9:²³-]*\Z", token.text.strip())
-    return (bool(wordy) and len(word) > 1) or word in "mgs"
 
 
 def read_group(tokens: list[Token], opener: str, closer: str) -> Node:
@@ -311,10 +285,23 @@ def _read_set_builder(tokens: list[Token]) -> Node | None:
             head = tokens[0]
             if head.kind == "name" and (at == 1 or tokens[1].text == r"\in"):
                 region = read_items(tokens[at + 1 :])
+                # Of {n in Z : n^2 < 4} the whole numbers are meant, not the interval.
+                if at > 1 and tokens[2].text in (r"\Z", r"\N"):
+                    return Node("whole", (Node("union", (region,)),), tokens[2].text[1:])
                 # One set: the conditions of two sets side by side do not hold together.
                 return Node("union", (region,)) if region.op in ("rel", "inter") else region
-            return None
+            return _read_family(tokens[:at], tokens[at + 1 :])
     return None
+
+
+def _read_family(value: list[Token], condition: list[Token]) -> Node | None:
+    r"""Return `{3k : k \in \Z}` as its formula with the letter k, whatever letter the set binds; None for others."""
+    if len(condition) != 3 or condition[1].text != r"\in" or condition[2].text not in (r"\Z", r"\N"):
+        return None
+    formula, letter = read_expression(value), symbol(condition[0].text)
+    if symbols(formula) != {condition[0].text}:
+        raise Unreadable("a family of several letters")
+    return replace(formula, letter, symbol("k"))
 
 
 def _read_nested_rows(tokens: list[Token]) -> Node | None:

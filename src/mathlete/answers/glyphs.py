@@ -17,13 +17,15 @@ _GLYPHS = {
     "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "⋯": r"\cdots ", "′": "'", "’": "'",
     "‘": "'", "“": '"', "”": '"', "，": ", ", "。": ".", "；": ";", "：": ":", "∣": "|", "ℝ": r"\R ",
     "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-", "元": " yuan ", "円": " yen ", "¢": " cents ",
-    "✓": "", "✔": "", "✅": "", "∎": "", "∴": "", "☑": "", "■": "",
+    "✓": "", "✔": "", "✅": "", "‖": r"\|", "∎": "", "∴": "", "☑": "", "■": "",
 }  # fmt: skip
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
 )
 _GREEK = dict(zip("αβγδεζηθικλμνξρστυφχψω", _GREEK_NAMES.split(), strict=True))
-_TABLE = str.maketrans(_GLYPHS | {k: f"\\{v} " for k, v in _GREEK.items()})
+_INVISIBLE = dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2063\u2064\ufeff", "")
+"""Signs without ink, which come with copied text."""
+_TABLE = str.maketrans(_INVISIBLE | _GLYPHS | {k: f"\\{v} " for k, v in _GREEK.items()})
 _UP, _DOWN = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "₀₁₂₃₄₅₆₇₈₉"
 _UP_PLAIN = str.maketrans(_UP, "0123456789+-ni")
 _DOWN_PLAIN = str.maketrans(_DOWN, "0123456789")
@@ -33,7 +35,7 @@ _NOISE = re.compile(
     r"|qquad|quad|hfill|enspace|thinspace|medspace|thickspace|negthinspace|nonumber|relax"
     r"|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|it|sf|tt|cal|sl|em|bfseries|itshape"
     r"|rmfamily|sffamily|ttfamily|boldmath|mathnormal|mathstrut|therefore|because|checkmark|blacksquare|qed|qedhere"
-    r"|centering|noindent|hspace\*?\{[^{}]*\}|label\{[^{}]*\}|tag\*?\{[^{}]*\})(?![a-zA-Z])\.?"
+    r"|centering|noindent|square\s*\Z|Box\s*\Z|hspace\*?\{[^{}]*\}|label\{[^{}]*\}|tag\*?\{[^{}]*\})(?![a-zA-Z])\.?"
     r"|(?<!\\)\\[!;:> ,]|~"
 )
 _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?")
@@ -43,9 +45,19 @@ _GROUP = re.compile(
     r"(?<=\d)(?:'|\\_)(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))"
 )
 _FONT = re.compile(
-    r"\\(?:color|textcolor)\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b"
+    r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}|\\fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b"
     r"|\A\s*\\sim(?![a-zA-Z])"
 )
+_DIGIT_FONT = re.compile(
+    r"(?<![a-zA-Z^_}])(?:\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|frak)|mbox|boldsymbol|bm|emph)\s*"
+    r"(?:\{\s*[-+]?[\d.,]*\s*\}|(?=\d))|\{\s*\\(?:bf|rm|it|tt|sf)\s*[\d.]+\s*\})+"
+)
+"""Digits in a font: they stand beside other digits as if there were no font."""
+_FONT_GROUP = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)\s+([a-zA-Z]+)\s*\}")
+_OPERATOR = re.compile(r"\\mathop\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_NORM = re.compile(r"\\[lr]?Vert(?![a-zA-Z])")
+_DOLLARS = re.compile(r"(?<![A-Za-z])(?:US|USD|AU|CA|NZ|HK)\s*(?=\\?\$\s?\d)")
+_MICRO = re.compile(r"\\mu\s*\\(?:mathrm|text|rm)\s*\{\s*(m|s|g|L|A|F|C)\s*\}\s*\Z")
 _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{}!,;%$])")
 _BRACKETS = {r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]"}
@@ -123,6 +135,13 @@ def _join_lines(match: re.Match[str]) -> str:
     return match[2].replace("&", "").strip().removesuffix("\\\\").replace("\\\\", ", ")
 
 
+_FONT_NAME = re.compile(r"\\[a-z]+|[{}\s]")
+
+
+def _drop_font(match: re.Match[str]) -> str:
+    return _FONT_NAME.sub("", match[0])
+
+
 def _spell_fraction(match: re.Match[str]) -> str:
     top, _, bottom = unicodedata.normalize("NFKC", match[0]).partition("⁄")
     return rf"\frac{{{top}}}{{{bottom}}}"
@@ -137,6 +156,10 @@ def _simplify_latex(text: str) -> str:
         unescaped = _ESCAPED.sub(r"\\", text)
         text = _LINE_BREAK.sub(", " if unescaped == text else " ", unescaped)
     text = _FRAC.sub(r"\\frac", text)
+    if "\\math" in text or "\\text" in text or "\\bf" in text or "\\rm" in text or "\\mbox" in text:
+        text = _FONT_GROUP.sub(r"\\mathrm{\1}", _OPERATOR.sub(r"\1", text))
+        text = _MICRO.sub(r"\\text{ um}", _DIGIT_FONT.sub(_drop_font, text))
+    text = _NORM.sub(r"\\|", _DOLLARS.sub("", text))
     text = _GROUP.sub("", text)
     text = _FONT.sub("", text)
     text = _DELIMITERS.sub(" ", text)

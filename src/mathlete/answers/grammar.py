@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mathlete.answers.commands import read_command, read_name
 from mathlete.answers.lexer import Token, tokenize
 from mathlete.answers.literals import add_fraction, is_proper, read_in_base, read_literal
-from mathlete.answers.suffixes import read_script, read_suffixes
+from mathlete.answers.suffixes import count_fraction_of_units, read_script, read_suffixes
 from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
 from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, NUMBER_WORDS
 
@@ -138,8 +138,12 @@ class Grammar:
         if token.kind == "end" or token.text in self.closers[-1:] or self.at_modulus():
             return False
         # Two numbers side by side are no product: 12 34 is a misprint, not 408.
+        # Behind a unit a number begins a second quantity: 10 hr 30 min is no product either.
         if token.kind == "num":
-            return self.at > 0 and self.tokens[self.at - 1].kind != "num"
+            return self.at > 0 and self.tokens[self.at - 1].kind not in ("num", "text", "word")
+        # Nor are {42}{43}, which TeX prints as 4243.
+        if token.text == "{" and self.peek(1).kind == "num" and self.tokens[self.at - 1].text == "}":
+            return self.tokens[self.at - 2].kind != "num"
         if token.kind in ("name", "cmd", "word"):
             return token.text not in _NOT_FACTORS
         return token.text in ("(", "{", "[", "|", "||", r"\|", r"\{") and token.kind == "op"
@@ -207,7 +211,7 @@ class Grammar:
         if a.kind == b.kind == "num" and a.spaced and slash.text == "/" and a.text.isdigit() and b.text.isdigit():
             self.at += 3
             return add_fraction(integer, int(a.text), int(b.text))
-        if a.text == r"\frac":
+        if a.text == r"\frac" and not count_fraction_of_units(self):
             mark = self.at
             self.take()
             top, bottom = self.argument(), self.argument()
@@ -222,6 +226,9 @@ class Grammar:
         op, closer = _ENCLOSED[opener]
         inner = self.until(closer)
         self.expect(closer)
+        # Bars around a matrix make its determinant.
+        if op == "abs" and inner.op == "matrix":
+            return Node("det", (inner,))
         return inner if op == "tuple" and inner.op == "tuple" else Node(op, (inner,))
 
     def until(self, closer: str) -> Node:

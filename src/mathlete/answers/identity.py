@@ -8,6 +8,7 @@ root of n, and the square root of x^2 is not x. Being equal at fixed points is a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
@@ -53,6 +54,12 @@ def draw_point(name: str, index: int) -> Fraction:
     return -size if negative else size
 
 
+def sample_whole(node: Node) -> Samples:
+    """Return the values at small whole numbers, where formulas by cases change; all variables have the same value."""
+    names, imaginary = symbols(node), constant("i") in walk(node)
+    return Samples(tuple(_evaluate(node, dict.fromkeys(names, Fraction(k)), imaginary) for k in range(-5, 6)))
+
+
 def sample(node: Node) -> Samples:
     """Return the formula's values at the points.
 
@@ -65,7 +72,10 @@ def sample(node: Node) -> Samples:
 
 
 def _evaluate_at(node: Node, names: set[str], index: int, imaginary: bool) -> Pair:
-    env = {name: draw_point(name, index) for name in names}
+    return _evaluate(node, {name: draw_point(name, index) for name in names}, imaginary)
+
+
+def _evaluate(node: Node, env: Mapping[str, Fraction], imaginary: bool) -> Pair:
     try:
         return Evaluation(BITS, env, imaginary).evaluate(node), Evaluation(2 * BITS, env, imaginary).evaluate(node)
     except Undefined:

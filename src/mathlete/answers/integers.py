@@ -6,6 +6,7 @@ import re
 
 from mathlete.answers.answer import parse
 from mathlete.answers.exact import as_integer
+from mathlete.answers.literals import is_factorial
 from mathlete.competitions import Competition
 
 
@@ -40,7 +41,9 @@ _MAX_NAMED = 500
 _OTHER = re.compile(r"[,;<>≤≥~]|[!:\\]\Z|\\(?:in|forall|le|ge|leq|geq|neq?|equiv|approx)\b")
 _LINKS = re.compile(r"\b(?:and|or|for|where|if)\b")
 """What makes `... = integer` another thing than a labelled integer: a list, a condition, another relation."""
-_BRACKETED = re.compile(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]")
+_BRACKETED = re.compile(r"\([^()]*\)|\\?\{[^{}]*\}|\[[^\[\]]*\]")
+_FACTORIAL = re.compile(r"[\dnmkpN)]!\Z")
+_DIGITS = re.compile(r"\D")
 
 
 def _named_integer(text: str) -> int | None:
@@ -50,6 +53,8 @@ def _named_integer(text: str) -> int | None:
     if not sign or len(text) > _MAX_NAMED or not left.strip(" $&") or not re.fullmatch(r"[-+−]?\d[\d,]*", right):
         return None
     # Commas in brackets are arguments, as in gcd(a, b) = 6; any other makes a list.
-    if _OTHER.search(_BRACKETED.sub("", left)) or _LINKS.search(left):
+    is_factorial_sign = left.endswith("!") and _FACTORIAL.search(left) and is_factorial(int(_DIGITS.sub("", right)))
+    bare = left[:-1] if is_factorial_sign else left
+    if _OTHER.search(_BRACKETED.sub("", bare)) or _LINKS.search(left):
         return None
     return as_integer(parse(right).value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 
 from mathlete.answers.lexer import Token
 from mathlete.answers.relations import SIGNS
@@ -88,6 +89,16 @@ def _make_point(nodes: list[Node]) -> Node:
     values = tuple(node.args[0] for node in ordered)
     is_letters = all(len(name) == 1 or name.removeprefix("\\") in GREEK for name in names)
     return Node("tuple", values) if is_letters else Node("point", values, " ".join(names))
+
+
+def collect_with_signs(nodes: list[Node]) -> Node:
+    """Return items, some with ±, as one answer: of named values each choice is a point, of others each is an item."""
+    names = {str(node.value) for node in nodes if node.op == "named"}
+    values = [expand_signs(node) for node in nodes]
+    choices = prod(map(len, values))
+    if len(names) == len(nodes) > 1 and 1 < choices <= 2**_MAX_SIGNS:
+        return Node("list", tuple(collect(list(choice), is_or=False) for choice in product(*values)))
+    return collect([one for of_node in values for one in of_node], is_or=False)
 
 
 def expand_signs(node: Node) -> list[Node]:

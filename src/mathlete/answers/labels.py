@@ -11,13 +11,16 @@ from itertools import pairwise
 
 from mathlete.answers.lexer import Token
 from mathlete.answers.tree import Node, symbols, walk
-from mathlete.answers.vocabulary import GREEK, OPERATORS
+from mathlete.answers.vocabulary import FUNCTIONS, GREEK, OPERATORS
 
 _DERIVATIVE = re.compile(
     r"\\frac\{(?:d|\\partial)(?:\^\{?\d\}?)?[a-zA-Z]?\}\{(?:d|\\partial)[a-zA-Z](?:\^\{?\d\}?)?\}(?:\(.*\)|[a-zA-Z])?"
     r"|d[a-z]/d[a-z]"
+    r"|(?:\\frac\{d[a-zA-Z]\}\{d[a-zA-Z]\}|[a-zA-Z]'*)\|_\{[^{}]*\}"
 )
-_CALL = re.compile(r"(?:\^?'+|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\})*\((.*)\)")
+_NAME_TAIL = r"(?:\^?'+|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\}|\\circ[a-zA-Z])*"
+_CALL = re.compile(_NAME_TAIL + r"\((.*)\)")
+_STARRED = re.compile(r"[a-zA-Z](?:_\w|_\{[^{}]*\})?\^(?:\*|\{\*+\})")
 _NOUN_COMMANDS = frozenset(
     {"triangle", "angle", "measuredangle", "overline", "widehat", "overarc", "odot", "square", "#", "Pr", "mathbb"}
     | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in", "sum"}
@@ -31,6 +34,7 @@ _POLAR = frozenset({"theta", "varphi", "phi", "rho"})
 _ALGEBRA = frozenset({"add", "neg", "mul", "div", "pow", "root", "num", "sym"})
 _NAMED_OPERATIONS = frozenset(
     {"apply", "mod", "floor", "ceil", "gcd", "lcm", "min", "max", "limit", "sum", "prod", "integral", "det", "log"}
+    | {"factorial", "factorial2", "binom"}
 )
 """Operations whose equation with a number says what the operation comes to, and asks nobody to solve it."""
 
@@ -48,11 +52,13 @@ def is_call(tokens: list[Token], right: list[Token]) -> bool:
     if not tokens:
         return False
     head, text = tokens[0], "".join(token.text.strip() for token in tokens)
-    if _DERIVATIVE.fullmatch(text):
+    if _DERIVATIVE.fullmatch(text) or _STARRED.fullmatch(text):
         return True
     if not _is_head(head):
         return False
     rest = text[len(head.text.strip()) :]
+    if head.kind == "text" and rest.startswith(r"\{") and rest.endswith(r"\}"):
+        return True
     # sympy prints f{\left(x \right)}.
     if rest.startswith("{(") and rest.endswith(")}"):
         rest = rest[1:-1]
@@ -70,16 +76,20 @@ def _is_head(token: Token) -> bool:
     if token.kind == "name":
         return len(token.text) == 1 and token.text not in "ei"
     if token.kind == "cmd":
-        return token.text[1:] in GREEK or token.text[1:] in OPERATORS or token.text == r"\Pr"
+        # A name that LaTeX doesn't know was written with \operatorname: `\operatorname{Area}(ABC)`.
+        name = token.text[1:]
+        return name in GREEK or name in OPERATORS - FUNCTIONS or name[:1].isupper()
     return token.kind == "text" and token.text.strip().isalpha()
 
 
 def _is_one_bracket(tokens: list[Token]) -> bool:
     """Return whether the bracket that closes last opened only once: f(1)(2) is no call."""
     depth, opened = 0, 0
-    for token in tokens:
+    for at, token in enumerate(tokens):
         depth += (token.text == "(") - (token.text == ")")
-        opened += token.text == "(" and depth == 1
+        # The bracket of f^{(2)}(x) belongs to the name.
+        in_power = [one.text for one in tokens[max(0, at - 2) : at]] == ["^", "{"]
+        opened += token.text == "(" and depth == 1 and not in_power
     return opened == 1
 
 
@@ -129,6 +139,12 @@ def is_in_words(tokens: list[Token]) -> bool:
     return bool(rest)
 
 
+def names_operation(tokens: list[Token], value: Node) -> bool:
+    r"""Return whether the tokens are an integral without limits or a gradient, whose result is no zero."""
+    is_operation = tokens[0].text in (r"\int", r"\nabla") and (len(tokens) < 2 or tokens[1].text != "_")
+    return is_operation and not (value.op == "num" and not value.value)
+
+
 def _is_noun_command(name: str) -> bool:
     return name in _NOUN_COMMANDS or name in OPERATORS or name in GREEK
 
@@ -141,19 +157,25 @@ def names_number(node: Node, value: Node) -> bool:
     names = symbols(node)
     if not names:
         return False
-    if node.op in _NAMED_OPERATIONS or node.op.startswith("fn:"):
+    is_zero = value.op == "num" and not value.value
+    if node.op == "log" or node.op.startswith("fn:"):
+        # sin x = 0 is solved for x, sin A = 3/5 names a number.
+        return not is_zero or all(name[0].isupper() for name in names)
+    if node.op in _NAMED_OPERATIONS:
         return True
     if node.op == "abs":
-        # |AB| is a length and |S| a size; |x| = 3 is an equation with two solutions.
-        return all(name[0].isupper() or len(name) > 1 for name in names)
+        # |AB| is a length, |S| a size, |v| a norm; |x| = 3 is an equation with two solutions.
+        return all(name[0].isupper() or len(name) > 1 or name in "uv" for name in names)
+    if node.op == "pow" and names == {"sigma"}:
+        return True  # the variance
     if node.op == "matrix" or not all(n.op in _ALGEBRA or n.op in _NAMED_OPERATIONS for n in walk(node)):
         return False
     if any(n.op in _NAMED_OPERATIONS for n in walk(node)):
-        return value.op != "num" or bool(value.value)
+        return not is_zero
     # A single unknown is solved for, and coordinates make a curve.
     if len(names) < 2 or names & (_COORDINATES | _POLAR):
         return False
-    return all(name[0].isupper() for name in names) or not (value.op == "num" and not value.value)
+    return all(name[0].isupper() for name in names) or not is_zero
 
 
 def names_formula(name: str, right: Node) -> bool:

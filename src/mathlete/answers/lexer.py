@@ -3,8 +3,17 @@
 import re
 from dataclasses import dataclass
 
+from mathlete.answers.literals import is_factorial
 from mathlete.answers.tree import Unreadable
-from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, OPERATORS, PLAIN_FUNCTIONS, UNITS
+from mathlete.answers.vocabulary import (
+    FUNCTION_SPELLINGS,
+    FUNCTIONS,
+    GREEK,
+    MANY_ARGUMENTS,
+    OPERATORS,
+    PLAIN_FUNCTIONS,
+    UNITS,
+)
 
 MAX_CHARS = 20_000
 """Longest expression that is read; inspect_ai's limits table (tests/scorer, 0.3.285) is the model."""
@@ -26,8 +35,8 @@ class Token:
 
 
 _TEXT_COMMAND = re.compile(
-    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf"
-    r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|mathfrak)(?![a-zA-Z])\s*"
+    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|textsf|texttt|textsc|mathrm|mathbf|mathit|mathsf|rm|bf"
+    r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|Bbb|mathfrak)(?![a-zA-Z])\s*"
 )
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r]+)|(?P<nl>\n[\s]*)"
@@ -80,22 +89,36 @@ def tokenize(text: str) -> list[Token]:
         braces += (word == "{") - (word == "}")
         if max(depth, -depth, braces) > MAX_NESTING:
             raise Unreadable(f"nested deeper than {MAX_NESTING}")
-        _append_token(kind, word, tokens, spaced)
+        _append_token(kind, word, tokens, spaced, follows=text[at_next : at_next + 30])
         at, spaced = at_next, False
     return tokens
 
 
-def _append_token(kind: str, word: str, tokens: list[Token], spaced: bool) -> None:
+def _append_token(kind: str, word: str, tokens: list[Token], spaced: bool, *, follows: str) -> None:
     if kind == "exp":
         _append_exponent(word, tokens, spaced)
     elif kind == "name":
         _append_name(word, tokens, spaced)
     elif kind == "repeat":
         tokens.append(Token("num", _repeating_fraction(word), spaced))
+    elif word == "!=" and not spaced and tokens and _ends_factorial(tokens[-1], follows):
+        tokens.extend((Token("op", "!"), Token("op", "=")))
     elif kind == "num":
         tokens.append(Token("num", re.sub("[, _]", "", word), spaced))
+    elif kind == "cmd":
+        tokens.append(Token("cmd", "\\" + FUNCTION_SPELLINGS.get(word[1:], word[1:]), spaced))
     else:
         tokens.append(Token(kind, word, spaced))
+
+
+def _ends_factorial(before: Token, follows: str) -> bool:
+    """Return whether != after a token is a factorial's sign and an equality: in `n!=120`, but not in `n!=5`."""
+    value = re.match(r"\s*(\d+)", follows)
+    is_value = value is not None and is_factorial(int(value[1]))
+    return before.kind == "num" or (is_value and (before.text in _NATURAL or before.text == ")"))
+
+
+_NATURAL = frozenset("nmkpN")
 
 
 def _repeating_fraction(word: str) -> str:
@@ -154,8 +177,18 @@ def _append_text(text: str, command: re.Match[str], tokens: list[Token], spaced:
         if depth == 0:
             break
     content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
+    if content.strip() in OPERATORS & UNITS and _ARGUMENT.match(text, end + 1):
+        font = r"\operatorname"
     tokens.append(_letter_token(font, content, spaced))
     return end + 1
+
+
+_ARGUMENT = re.compile(
+    r"\s*(?:\^\s*(?:\{[^{}]*\}|\d)\s*)?(?:\(|[a-zA-Z](?![a-zA-Z])|\\(?:"
+    + "|".join(sorted(GREEK))
+    + r"|frac|sqrt|left\s*\()(?![a-zA-Z]))"
+)
+"""What makes `\\mathrm{sec}` the secant of what comes next, and no second."""
 
 
 def _letter_token(font: str, content: str, spaced: bool) -> Token:
@@ -163,9 +196,11 @@ def _letter_token(font: str, content: str, spaced: bool) -> Token:
     word = content.strip()
     if word in ("e", "i") or (font in _LETTER_FONTS and re.fullmatch("[a-z]", content)):
         return Token("name", word, spaced)
-    if font == r"\mathbb" and word in ("R", "Z", "N", "Q", "C"):
+    if font in (r"\mathbb", r"\Bbb") and word in ("R", "Z", "N", "Q", "C"):
         return Token("cmd", "\\" + word, spaced)
     # `\operatorname{sgn}` is an operator, known or not, and never a label that could be dropped.
-    if re.fullmatch("[A-Za-z]+", word) and (font == r"\operatorname" or word in OPERATORS - UNITS):
-        return Token("cmd", "\\" + word, spaced)
+    if re.fullmatch("[A-Za-z]+", word) and (
+        font == r"\operatorname" or word in OPERATORS - UNITS or word in FUNCTION_SPELLINGS
+    ):
+        return Token("cmd", "\\" + FUNCTION_SPELLINGS.get(word, word), spaced)
     return Token("text", content, spaced)

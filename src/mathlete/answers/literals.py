@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from mathlete.answers.tree import Node, Unreadable, number
@@ -19,7 +20,41 @@ def read_literal(text: str) -> Node:
     value = Fraction(text if not text.endswith(".") else text[:-1])
     if "." not in mantissa.rstrip("."):
         return Node("num", value=value)
-    return Node("num", value=value, digits=len(mantissa.replace(".", "").lstrip("0")))
+    digits = len(mantissa.replace(".", "").lstrip("0"))
+    # From ten digits on it is a print-out, which `equality` compares with the value printed.
+    if digits < 10 and (repeating := _repeating_value(text)) is not None:
+        return number(repeating)
+    return Node("num", value=value, digits=digits)
+
+
+_REPEATING = re.compile(r"(\d*)\.(\d*?)(?:([1-8])\3{7,})\Z")
+_ROUNDED = re.compile(r"(\d*\.\d*?([5-8])\2{7,})(\d)\Z")
+
+
+def _repeating_value(text: str) -> Fraction | None:
+    """Return the repeating decimal that ends in eight equal digits or more, its last one rounded or not; else None."""
+    rounded = _ROUNDED.match(text)
+    if rounded and int(rounded[3]) == int(rounded[2]) + 1:
+        text = rounded[1]
+    repeating = _REPEATING.match(text)
+    if repeating is None:
+        return None
+    whole, fixed, digit = repeating.groups()
+    scaled = int(f"0{whole}{fixed}") + Fraction(int(digit), 9)
+    return scaled / Fraction(10) ** len(fixed)
+
+
+def is_factorial(value: int) -> bool:
+    """Return whether a number is a factorial.
+
+    >>> is_factorial(120), is_factorial(5)
+    (True, False)
+    """
+    factor = 1
+    while value > 1 and value % factor == 0:
+        value //= factor
+        factor += 1
+    return value == 1
 
 
 def read_in_base(digits: str, base_name: str) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
@@ -249,6 +250,26 @@ class Evaluation:
 
     _prod = _sum
 
+    def _cases(self, node: Node) -> Value:
+        for value, condition in zip(node.args[::2], node.args[1::2], strict=True):
+            if self._holds(condition):
+                return self.evaluate(value)
+        raise Undefined("none of the cases holds")
+
+    def _holds(self, condition: Node) -> bool:
+        if condition.op == "field":
+            return True
+        if condition.op == "inter":
+            return all(self._holds(link) for link in condition.args)
+        left, right = (self.evaluate(arg) for arg in condition.args)
+        difference = left - right
+        if self.ctx.im(difference):
+            raise Undefined("an inequality of complex numbers")
+        # What rounding left of zero is zero: x >= 0 holds at 0.
+        if difference and self.ctx.mag(difference) < -self.bits // 2:
+            difference = self.ctx.zero
+        return bool(_HOLDS[str(condition.value)](difference))
+
     def _apply(self, node: Node) -> Value:
         """Return a made-up number for an unknown function, the same for the same argument at the same point."""
         name, *args = node.args
@@ -258,6 +279,14 @@ class Evaluation:
         return self.ctx.mpf(Random(f"{name.value}{drawn}{values}").randrange(10**40)) / 10**39
 
 
+_HOLDS: dict[str, Callable[[Value], bool]] = {
+    "<": lambda d: d < 0,
+    ">": lambda d: d > 0,
+    "<=": lambda d: d <= 0,
+    ">=": lambda d: d >= 0,
+    "=": lambda d: d == 0,
+    "!=": lambda d: d != 0,
+}
 _INVERSES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec",
              "arccsc": "acsc", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}  # fmt: skip
 

@@ -19,7 +19,8 @@ _OPERATOR = re.compile(_TEXT.pattern + r"\{\s*(?:" + "|".join(sorted(OPERATORS -
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
-_IS = re.compile(r".*\b(?:is|are|equals)\s*:?(?:\s+|\s*\}\s*)(?=\S*[\d\\(\[{])", re.S)
+_IS = re.compile(r".*\b(?:is|are|equals)\s*:?(?:\s*\}\s*|\s+(?!\}))(?=\S*[\d\\(\[{])", re.S)
+_PLAIN_LABEL = re.compile(r"(?:(?:final|the|my|total) )*(?:answer|ans|result|total|sum|solution)\s*[:=]\s*(?=\S)", re.I)
 _ABOUT = re.compile(
     r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
 )
@@ -64,12 +65,31 @@ def read_words(cleaned: str) -> Node | None:
     return None
 
 
+_ONES = "one|two|three|four|five|six|seven|eight|nine"
+_BELOW_100 = rf"(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?:[ -](?:{_ONES}))?|[a-z]+"
+_SPELT = re.compile(rf"(?:({_ONES}) hundred)?(?:(?<=d) and |(?<=d) |\A)?((?:{_BELOW_100})?)\Z")
+
+
 def read_number_word(word: str) -> int | None:
-    """Return the number that a word spells, as twelve and forty-two do, or None."""
-    tens, dash, ones = word.replace(" ", "-").partition("-")
-    if dash and 20 <= NUMBER_WORDS.get(tens, 0) <= 90 and 0 < NUMBER_WORDS.get(ones, 0) < 10:
-        return NUMBER_WORDS[tens] + NUMBER_WORDS[ones]
-    return NUMBER_WORDS.get(word)
+    """Return the number that a word or a few spell, or None.
+
+    >>> read_number_word("forty-two"), read_number_word("two thousand and five"), read_number_word("one two")
+    (42, 2005, None)
+    """
+    thousands, sign, rest = word.rpartition(" thousand")
+    parts = (thousands, rest.removeprefix(" and"))
+    values = [_read_below_thousand(part.strip()) for part in parts if part.strip()]
+    if None in values or not values:
+        return None
+    return sum(value * (1000 if sign and not at else 1) for at, value in enumerate(filter(None, values)))
+
+
+def _read_below_thousand(word: str) -> int | None:
+    spelt = _SPELT.match(word)
+    tens = [part for part in re.split("[ -]", spelt[2]) if part] if spelt else []
+    if spelt is None or not (spelt[1] or tens) or not all(part in NUMBER_WORDS for part in tens):
+        return None
+    return 100 * NUMBER_WORDS.get(spelt[1], 0) + sum(NUMBER_WORDS[part] for part in tens)
 
 
 def _is_text(plain: str, cleaned: str) -> bool:
@@ -85,7 +105,7 @@ def strip_prose(cleaned: str) -> str:
     starts_with_remark = _ABOUT.match(cleaned)
     if starts_with_remark is None and (remark := _ABOUT.search(cleaned)) and remark.start() > 0:
         cleaned = cleaned[: remark.start()]
-    cleaned = _WHERE.sub("", cleaned)
+    cleaned = _WHERE.sub("", _PLAIN_LABEL.sub("", cleaned) if _PLAIN_LABEL.match(cleaned) else cleaned)
     # Most answers have none of these words; the search for them is the slow part.
     if "is" in cleaned or "are" in cleaned or "equals" in cleaned:
         cleaned = _IS.sub("", cleaned.replace("\\ ", " "))

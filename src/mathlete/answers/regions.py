@@ -140,7 +140,7 @@ def solve_linear(node: Node) -> Segment:
         raise TooHard("an inequality without its variable")
     end = Node("div", (Node("neg", (values[0],)), slope))
     sign, steepness = str(node.value or "="), constant_value(slope)
-    if context(FILTER_BITS).im(steepness):
+    if context(FILTER_BITS).im(steepness) or context(FILTER_BITS).im(constant_value(end)):
         raise TooHard("an inequality of complex numbers")
     return _half_line(_FLIPPED[sign] if steepness < 0 else sign, end)
 

@@ -68,6 +68,8 @@ def _is_sum_of_names(node: Node) -> bool:
 
 def _is_function_label(left: Node, right: Node) -> bool:
     """Return whether the right side is the answer: of `f(x) = ...`, `S_n = ...`, `A = ...`."""
+    if left.op in ("sum", "prod", "integral", "limit"):
+        return not any(n.op == left.op for n in walk(right))
     if left.op == "apply":
         # f(x) = f(x-1) + 1 is an equation for f, not its value.
         return not any(n.op == "apply" and n.args[0] == left.args[0] for n in walk(right))

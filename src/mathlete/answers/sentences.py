@@ -84,9 +84,13 @@ _LEADING_FORMULA = re.compile(
     r"(?:\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\))(?=\s*[,;(]\s*(?!(?:and|or)\b)(?:i\.e|[a-z]{2,}))"
 )
 _TAIL = re.compile(
-    r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|due to|by|from|after"
-    r"|(?:for|at|with)\s+(?:\$|\\\()?\s*\(?[a-z](?:,\s*[a-z])*\)?\s*(?:=|\\in\b)"
+    r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|whenever|if|unless|due to|by|from|after"
+    r"|according to|exceeding|occurring|for (?:each|every|all|any)"
+    r"|with equality"
     r"|rather than|instead of|(?:and |but )?not|and never|unlike|attained|achieved|obtained|reached|as required)\b.*"
+    r"|[,;]?\s+(?:for|at|with)\s+(?:\$|\\\()?\s*\(?[a-zA-Z](?:,\s*[a-z])*\)?\s*"
+    r"(?:[=<>≥≤]|\\(?:in|geq?|leq?|neq?|geqslant|leqslant)\b).*"
+    r"|\s+[-–—]\s+(?=[a-z]{2,}).*|:\s+(?=[a-z]{2,}).*|;\s+(?=[^$]*(?<![\\a-zA-Z])[a-z]{4,}).*"
     r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\s+\([^()]{1,20}%\)\W*|\?)\Z",
     re.S,
 )

@@ -123,8 +123,8 @@ def _take_unit(g: Grammar) -> bool:
         steps = 2
     elif texts[0].text == "(" and texts[1].kind == "text" and texts[2].text == ")" and _is_unit(texts[1].text):
         steps = 3
-    elif texts[0].text == r"\frac" and all(texts[k].kind == "text" and _is_unit(texts[k].text) for k in (2, 5)):
-        steps = 7
+    elif fraction := count_fraction_of_units(g):
+        steps = fraction
     elif texts[0].kind == "name" and g.tokens[g.at - 1].text in (r"\circ", "}", r"\degree"):
         # The letter of 20 °C; a C anywhere else is a variable.
         is_degree = g.tokens[g.at - 1].text != "}" or g.tokens[g.at - 2].text == r"\circ"
@@ -134,6 +134,21 @@ def _take_unit(g: Grammar) -> bool:
         _skip_unit_power(g)
         _skip_compound(g)
     return steps > 0
+
+
+_FRACTION_OF_UNITS = re.compile(r"\\frac(?:\{(?:U(?:\^-?N|\^\{-?N\})?(?:\\cdot|\\times)?)+\}){2}")
+
+
+def count_fraction_of_units(g: Grammar) -> int:
+    r"""Return how many tokens a fraction of units takes, `\frac{\text{m}}{\text{s}^2}`; 0 where it is no such."""
+    if g.peek().text != r"\frac" or g.peek(2).kind != "text":
+        return 0
+    pieces = []
+    for token in (g.peek(k) for k in range(40)):
+        is_unit = token.kind == "text" and _is_unit(token.text)
+        pieces.append("U" if is_unit else "N" if token.kind == "num" else token.text)
+    fraction = _FRACTION_OF_UNITS.match("".join(pieces))
+    return next(k for k in range(40) if len("".join(pieces[:k])) >= fraction.end()) if fraction else 0
 
 
 def _take_minutes(g: Grammar) -> Node | None:
@@ -175,5 +190,6 @@ def read_script(g: Grammar) -> str:
             raise Unreadable("unclosed subscript")
         depth += (token.text == "{") - (token.text == "}")
         if depth == 0:
-            return "".join(parts)
+            # 1010_{(2)} writes the base in brackets.
+            return re.sub(r"\A\((\w+)\)\Z", r"\1", "".join(parts))
         parts.append(token.text.strip().lstrip("\\") if token.text != "{" else "")

@@ -13,7 +13,10 @@ _AREA = "acre acres hectare hectares ha sq square cubic"
 _TIME = "sec second seconds min minute minutes hr hrs hour hours day days week weeks month months year years ms"
 _MASS = "mg kg gram grams kilogram kilograms lb lbs pound pounds oz ounce ounces ton tons tonne tonnes"
 _VOLUME = "ml liter liters litre litres gallon gallons cup cups pint pints quart quarts"
-_PHYSICS = "mph kph kmh rpm hz khz mhz joule joules watt watts kw kwh newton newtons volt volts amp amps pa kpa mol"
+_PHYSICS = (
+    "mph kph kmh rpm hz khz mhz ghz joule joules watt watts kw kwh mw newton newtons volt volts amp amps pa kpa mpa "
+    "mol ev kev mev gev ohm ohms kj um"
+)
 _ANGLE = "deg degree degrees rad radian radians"
 _COUNT = "unit units way ways time times point points people students apples"
 UNITS = _words(" ".join((_LENGTH, _AREA, _TIME, _MASS, _VOLUME, _PHYSICS, _ANGLE, _COUNT)))
@@ -35,6 +38,12 @@ INVERSE_TRIG = {f"{pre}{name}": f"arc{name}" for name in ("sin", "cos", "tan") f
 HYPERBOLIC = _words("sinh cosh tanh")
 FUNCTIONS = TRIG | frozenset(INVERSE_TRIG) | HYPERBOLIC | {"log", "ln", "lg", "exp", "arccot", "arcsec", "arccsc"}
 MANY_ARGUMENTS = _words("gcd lcm min max")
+FUNCTION_SPELLINGS = {
+    "tg": "tan", "ctg": "cot", "cotg": "cot", "cosec": "csc", "arctg": "arctan", "arcctg": "arccot", "sh": "sinh",
+    "ch": "cosh", "th": "tanh", "Arcsin": "arcsin", "Arccos": "arccos", "Arctan": "arctan", "Sin": "sin", "Cos": "cos",
+    "Tan": "tan", "hcf": "gcd", "GCD": "gcd", "LCM": "lcm", "Max": "max", "Min": "min",
+}  # fmt: skip
+"""Functions as other countries and programs write them."""
 PLAIN_FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "floor", "ceil", "binom", "factorial", "det"})
 OPERATORS = (
     FUNCTIONS
@@ -50,6 +59,18 @@ GREEK = _words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
+MODIFIERS_BEFORE = _words(
+    "at least most less more greater larger smaller fewer than not no neither nor never twice thrice half double "
+    "triple quadruple quarter third minus negative plus multiple multiples except excluding without below above under "
+    "over between beyond within root square cube factorial dozen hundred or sine cosine tangent logarithm inverse "
+    "reciprocal opposite conjugate any every all odd even prime unless of by from to until"
+)
+"""Words that change the value behind them: in front of it they are no label that could be dropped."""
+MODIFIERS_BEHIND = _words(
+    "squared cubed factorial dozen hundred hundreds trillion half halves third thirds quarter quarters choose plus "
+    "minus over to or more less greater fewer at and not modulo"
+)
+"""Words that change the value before them: behind it they begin no noun that could be dropped."""
 NO_SOLUTION = frozenset(
     {"no solution", "no solutions", "no real solution", "no real solutions", "empty set", "the empty set", "none"}
 )

@@ -1,0 +1,94 @@
+"""Words around a value: labels in front of it, nouns and units behind it, and words that change it, which stay."""
+
+from __future__ import annotations
+
+import re
+
+from mathlete.answers.lexer import Token
+from mathlete.answers.vocabulary import (
+    CURRENCY,
+    MODIFIERS_BEFORE,
+    MODIFIERS_BEHIND,
+    NUMBER_WORDS,
+    OPERATORS,
+    PERCENT,
+    SCALES,
+)
+
+_VALUED = PERCENT | frozenset(SCALES) | frozenset(NUMBER_WORDS) | OPERATORS | {"degrees", "degree", "mod"}
+"""Words that change the value beside them."""
+
+
+def title_of(part: list[Token]) -> str | None:
+    r"""Return the words in front of an item, as in `\text{Alice: } 3, \text{Bob: } 5`, or None."""
+    words = part[0].text.strip(" :").casefold() if part[0].kind == "text" else ""
+    return words if len(part) > 1 and len(words) > 1 and _is_label(part[0]) and words != "or" else None
+
+
+def trim_annotations(tokens: list[Token]) -> list[Token]:
+    """Return the tokens without words before a value and nouns after it: `\\text{Area: } 5 \\text{ apples}`."""
+    start, end = 0, len(tokens)
+    while start < end - 1 and _is_label(tokens[start]) and not _is_call(tokens, start):
+        start += 1
+    while end > start + 1:
+        end_of_unit = _start_of_unit_power(tokens[:end])
+        # A unit behind a sign is the end of a compound, which the grammar reads.
+        if tokens[end_of_unit - 2].text in ("/", r"\cdot", "*", r"\times"):
+            break
+        noun = tokens[end_of_unit - 1]
+        is_noun = noun.kind in ("text", "word") and _is_noun(noun) and not _changes_value_before(noun.text)
+        if is_noun and end_of_unit > 1:
+            end = end_of_unit - 1
+        else:
+            break
+    return tokens[start:end]
+
+
+def _is_call(tokens: list[Token], at: int) -> bool:
+    r"""Return whether a word stands before its argument, as in `\text{rk}(10)`: then it is no label."""
+    return tokens[at].text.isalpha() and tokens[at + 1].text == "(" and not tokens[at + 1].spaced
+
+
+def _is_label(token: Token) -> bool:
+    if token.kind == "text" and _is_noun(token):
+        return not _changes_value_behind(token.text)
+    return token.kind == "word" and token.text.lower() in CURRENCY
+
+
+def _changes_value_behind(text: str) -> bool:
+    """Return whether words say another thing of the value behind them than its name: at least, twice, multiples of.
+
+    What ends in "is" or a colon names it, whatever words it holds.
+    """
+    words = re.findall(r"[a-z]+|[:=]", text.casefold())
+    return words[-1:] not in _ANNOUNCING and not MODIFIERS_BEFORE.isdisjoint(words)
+
+
+def _changes_value_before(text: str) -> bool:
+    """Return whether words say another thing of the value before them than its unit: squared, dozen, or more."""
+    words = re.findall("[a-z]+", text.casefold())
+    return bool(words) and (words[0] in MODIFIERS_BEHIND or "or" in words)
+
+
+_ANNOUNCING = ([":"], ["="], ["is"], ["are"], ["equals"])
+
+
+def _start_of_unit_power(tokens: list[Token]) -> int:
+    """Return where `^2` or `^{2}` after a unit starts, or the end."""
+    end = len(tokens)
+    if end > 2 and tokens[-2].text == "^" and tokens[-3].kind in ("text", "word"):
+        return end - 2
+    if end > 4 and tokens[-4].text == "^" and tokens[-1].text == "}" and tokens[-5].kind in ("text", "word"):
+        return end - 4
+    return end
+
+
+def _is_noun(token: Token) -> bool:
+    word = token.text.strip().casefold().strip(".:,;")
+    if word in _VALUED:
+        return False
+    if token.kind == "word":
+        # Letters glued to a number may be a product: 3abc.
+        return len(word) > 2 and token.spaced and word.isalpha()
+    wordy = re.match(r"[A-Za-z(][A-Za-z .,'()/^0-9:²³-]*\Z", token.text.strip())
+    return (bool(wordy) and len(word) > 1) or word in "mgs"
