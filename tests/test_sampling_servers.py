@@ -452,13 +452,17 @@ def test_what_never_comes_right_ends_the_run_with_what_came(
     name: str, loopback: Callable[..., Loopback], opened: Callable[..., Opened]
 ) -> None:
     behave, words = LOST[name]
-    engine = opened(loopback(then=behave), patience_s=0.4)
+    # What is no silence must not be taken for it on a busy machine.
+    patience_s = 0.4 if "nothing came" in words else 1.5
+    engine = opened(loopback(then=behave), patience_s=patience_s)
     began = time.monotonic()
     with pytest.raises(UserError) as caught:
         engine.draw(2)
     # Patience, waits between tries, and a machine that is busy with other things.
-    assert time.monotonic() - began < 0.4 * 3 + 5
-    assert re.search(f"must (answer within 0.4 s|come whole from).*, got .*({words})", str(caught.value)), caught.value
+    assert time.monotonic() - began < 3 * patience_s + 5
+    assert re.search(f"must (answer within {patience_s} s|come whole from).*, got .*({words})", str(caught.value)), (
+        caught.value
+    )
     assert len(str(caught.value).splitlines()) == 2
     assert len(engine.lost) >= 1
 
@@ -558,7 +562,7 @@ def test_servers_of_which_none_answers_are_one_clear_error(
     behave: Behaviour, words: str, loopback: Callable[..., Loopback], opened: Callable[..., Opened]
 ) -> None:
     with pytest.raises(UserError, match=rf"one of the servers must answer, got http://127.0.0.1:\d+/v1: ({words})"):
-        opened(loopback(listing=behave), patience_s=0.3)
+        opened(loopback(listing=behave), patience_s=0.3 if behave is _hang else 5)
 
 
 def test_a_pause_between_problems_is_no_silence(

@@ -13,6 +13,7 @@ encoding. NUL and other control characters are text like any other.
 """
 
 import json
+import math
 import re
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -50,6 +51,25 @@ def _clean_values(value: object) -> object:
         return [_clean_values(item) for item in value]
     if isinstance(value, dict):
         return {clean(key): _clean_values(item) for key, item in value.items()}
+    return value
+
+
+def strict_json(value: object) -> str:
+    """Return JSON that any reader takes: clean text, and null for NaN and infinities, which JSON has no word for."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite_values(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return clean(text)
+
+
+def _finite_values(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_finite_values(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _finite_values(item) for key, item in value.items()}
     return value
 
 

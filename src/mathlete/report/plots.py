@@ -1,5 +1,6 @@
 """The report's charts as PNG, drawn by matplotlib from the same data as the page's."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def _plain(text: object) -> str:
 
 def _scaled(chart: Chart, values: Sequence[float | None]) -> list[float]:
     factor = 100 if chart.percent else 1
-    return [float("nan") if value is None else factor * value for value in values]
+    return [float("nan") if value is None or not math.isfinite(value) else factor * value for value in values]
 
 
 def _lines(axes: Any, chart: Chart) -> None:

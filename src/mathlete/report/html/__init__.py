@@ -1,7 +1,6 @@
 """report.html: one file that shows a run, or several side by side, to a browser without a network."""
 
 import hashlib
-import json
 from base64 import b64encode
 from collections.abc import Sequence
 from importlib.resources import files
@@ -27,6 +26,7 @@ from mathlete.report.plots import write_plots
 from mathlete.report.training import TrainRun, is_train_run, read_train_run
 from mathlete.runs import PLOTS, REPORT, write_atomically
 from mathlete.scoring import EvalRun
+from mathlete.text import strict_json
 
 __all__ = ["REPORT", "read_run", "write_report"]
 
@@ -133,4 +133,4 @@ def _policy(scripts: Sequence[str]) -> str:
 
 def _island(value: object) -> str:
     """JSON that cannot end the element it stands in."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return strict_json(value).replace("<", "\\u003c")

@@ -114,28 +114,35 @@
   // ---- mathematics ----------------------------------------------------------------------------------------------
   const OPENING = /\\\$|\$\$|\$|\\\(|\\\[|\\(?:boxed|fbox)\s*\{|\\begin\{(equation|align|gather|multline|cases|array|[pbvV]?matrix)(\*?)\}/g;
   const CLOSING = { "$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]" };
+  // Of a formula that is rendered, and of a piece of text that is added at a time, characters. What never closes is
+  // looked through no further, or a thousand open braces would be a thousand walks to the end.
+  const LONGEST = 5000, PIECE = 4000;
   function closingBrace(text, from) {
-    for (let at = from, depth = 0; at < text.length; at++) {
+    const stop = Math.min(text.length, from + LONGEST);
+    for (let at = from, depth = 0; at < stop; at++) {
       if (text[at] === "\\") at++;
       else if (text[at] === "{") depth++;
       else if (text[at] === "}" && --depth === 0) return at + 1;
     }
     return -1;
   }
-  // [text, null] or [tex, display?] parts; what never closes stays text.
-  function mathParts(text) {
-    const parts = [];
+  const closing = (text, mark, from) => {
+    const at = text.slice(from, from + LONGEST).indexOf(mark);
+    return at < 0 ? -1 : from + at;
+  };
+  // Yields [text, null] or [tex, display?] parts; what never closes stays text.
+  function* mathParts(text) {
+    const opening = new RegExp(OPENING);
     let done = 0;
-    OPENING.lastIndex = 0;
-    for (let match; (match = OPENING.exec(text)); ) {
+    for (let match; (match = opening.exec(text)); ) {
       const [mark, environment, star] = match, at = match.index;
       let end = -1, tex = "", display = false;
       if (mark === "\\$") continue;
       if (environment) {
-        const close = `\\end{${environment}${star}}`, stop = text.indexOf(close, at);
+        const close = `\\end{${environment}${star}}`, stop = closing(text, close, at);
         if (stop > 0) { end = stop + close.length; tex = text.slice(at, end); display = true; }
       } else if (mark in CLOSING) {
-        const stop = text.indexOf(CLOSING[mark], at + mark.length);
+        const stop = closing(text, CLOSING[mark], at + mark.length);
         const inner = stop < 0 ? "" : text.slice(at + mark.length, stop);
         // A price is no formula: "$" pairs only without an empty line and without space inside its ends.
         const paired = mark !== "$" || (inner.length < 600 && !/\n\s*\n|^\s|\s$/.test(inner));
@@ -144,55 +151,109 @@
         end = closingBrace(text, at + mark.length - 1);
         if (end > 0) tex = text.slice(at, end);
       }
-      if (end < 0) continue;
-      if (at > done) parts.push([text.slice(done, at), null]);
-      parts.push([tex, display]);
-      done = OPENING.lastIndex = end;
+      if (end < 0) {
+        if (at - done > PIECE) { yield [text.slice(done, at), null]; done = at; }
+        continue;
+      }
+      if (at > done) yield [text.slice(done, at), null];
+      yield [tex, display];
+      done = opening.lastIndex = end;
     }
-    if (done < text.length) parts.push([text.slice(done), null]);
-    return parts;
+    if (done < text.length) yield [text.slice(done), null];
   }
-  function addMath(node, text, words = "") {
+  // What adds text yields after each step [characters added, what they cost]: a formula or a fold is a hundred times as
+  // dear as a character.
+  const DEAR = 100;
+  function* addMath(node, text, words = "") {
     for (const [part, display] of mathParts(text)) {
-      if (display === null) { addTagged(node, part, words); continue; }
+      if (display === null) { yield* addTagged(node, part, words); continue; }
       const span = make("span", /\\(boxed|fbox)/.test(part) ? "box" : "");
       try {
         katex.render(part, span, { displayMode: display, throwOnError: true, strict: "ignore", trust: false, maxSize: 20, maxExpand: 500 });
       } catch { span.textContent = part; }
       node.append(span);
+      yield [part.length, DEAR + part.length];
     }
   }
   const TAGS = /(<\/?think>|<[｜|][^<>｜|]{1,40}[｜|]>)/;
-  function addTagged(node, text, words) {
-    for (const part of text.split(TAGS)) {
-      if (TAGS.test(part)) node.append(make("span", "tag", part === "</think>" ? "end of thinking" : part));
-      else addHighlighted(node, part, words);
+  function* addTagged(node, text, words) {
+    for (let from = 0, to; from < text.length; from = to) {
+      // A piece ends before a tag, or the tag would be cut in two.
+      const tag = text.slice(from, from + PIECE).lastIndexOf("<");
+      to = from + PIECE >= text.length ? text.length : from + (tag > PIECE / 2 ? tag : PIECE);
+      for (const part of text.slice(from, to).split(TAGS)) {
+        if (TAGS.test(part)) {
+          node.append(make("span", "tag", part === "</think>" ? "end of thinking" : part));
+          yield [part.length, DEAR];
+        } else yield* addHighlighted(node, part, words);
+      }
     }
   }
-  function addHighlighted(node, text, words) {
+  function* addHighlighted(node, text, words) {
     const low = text.toLowerCase();
     let done = 0;
     for (let at; words && (at = low.indexOf(words, done)) >= 0; done = at + words.length) {
       node.append(text.slice(done, at), make("mark", "", text.slice(at, at + words.length)));
+      yield [at + words.length - done, DEAR];
     }
-    if (done < text.length) node.append(text.slice(done));
+    for (let from = done; from < text.length; from += PIECE) {
+      node.append(text.slice(from, from + PIECE));
+      yield [Math.min(PIECE, text.length - from), Math.min(PIECE, text.length - from)];
+    }
   }
   // Prose with formulas; fenced code folded where it is a tool's.
-  function addText(node, text, words) {
-    const fence = /```([\w+-]*)[^\n]*\n([\s\S]*?)(?:\n?```\n?|$)/g;
+  function* addText(node, text, words) {
+    const FENCE = "```";
     let done = 0;
-    for (let match; (match = fence.exec(text)); done = fence.lastIndex) {
-      addMath(node, text.slice(done, match.index), words);
-      const [, language, code] = match, lines = code.split("\n").length;
+    for (let open; (open = text.indexOf(FENCE, done)) >= 0; ) {
+      const line = text.indexOf("\n", open);
+      if (line < 0) break;
+      const stop = text.indexOf(FENCE, line + 1), close = stop < 0 ? text.length : stop;
+      yield* addMath(node, text.slice(done, open), words);
+      const language = /^[\w+-]*/.exec(text.slice(open + FENCE.length, line))[0];
+      const code = text.slice(line + 1, stop > line + 1 && text[close - 1] === "\n" ? close - 1 : close);
+      const lines = code.split("\n").length;
       const named = { python: "Python run", py: "Python run", output: "its output" }[language.toLowerCase()];
       const fold = make("details", "tool"), pre = make("pre");
       fold.open = !named;
       fold.append(make("summary", "", `${named ?? (language || "code")}, ${lines} ${lines === 1 ? "line" : "lines"}`), pre);
-      addHighlighted(pre, code, words);
       node.append(fold);
+      yield [line - open, DEAR];
+      yield* addHighlighted(pre, code, words);
+      done = stop < 0 ? text.length : close + FENCE.length;
+      if (text[done] === "\n") done++;
     }
-    addMath(node, text.slice(done), words);
+    yield* addMath(node, text.slice(done), words);
   }
+  // Fills a node as far as it is seen: a button, and scrolling to it, go on. `cost` is what one go may cost.
+  const COST = 15000, watchers = new Map();
+  function fill(node, steps, characters) {
+    const more = make("button", "more");
+    more.type = "button";
+    watchers.get(node)?.disconnect();
+    const watcher = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) go(); });
+    watchers.set(node, watcher);
+    let left = characters;
+    function go() {
+      watcher.unobserve(more);
+      more.remove();
+      const until = performance.now() + 300;
+      for (let cost = 0; cost < COST && performance.now() < until; ) {
+        const { done, value } = steps.next();
+        if (done) return;
+        left -= value[0];
+        cost += value[1];
+      }
+      more.textContent = `show more: about ${Math.max(1, left).toLocaleString("en")} characters follow`;
+      node.append(more);
+      watcher.observe(more);
+    }
+    more.onclick = go;
+    go();
+  }
+  // What stands in a line of the list or on a button; the whole text is in the reader.
+  const long = (text) => text.length > 5000 ? `${text.slice(0, 5000)} … (${text.length - 5000} more characters)` : text;
+  const brief = (text) => { const all = String(text); return all.length > 300 ? all.slice(0, 300) + "…" : all; };
 
   // ---- reader ---------------------------------------------------------------------------------------------------
   const BLOCK = 100, state = { run: 0, filter: "all", sort: "order", limit: BLOCK, problem: null, sample: 0, search: 0 };
@@ -247,7 +308,7 @@
     for (const [position, [answer, count, verdict]] of one.votes.entries()) {
       const part = make("i", verdict + (position === 0 ? " won" : ""));
       part.style.width = `${(100 * count) / total}%`;
-      part.title = `${answer}: ${count} of ${one.n}`;
+      part.title = `${brief(answer)}: ${count} of ${one.n}`;
       node.append(part);
       voted += count;
     }
@@ -263,12 +324,12 @@
   function listed(problem) {
     const one = here(problem), row = make("button"), top = make("div", "row");
     row.type = "button";
-    top.append(make("span", "", problem.id));
-    if (!one.kind) top.append(make("span", one.verdict === "equal" ? "ok" : "no", `${one.verdict === "equal" ? "✓" : "✗"} ${one.answer ?? "no answer"}`));
+    top.append(make("span", "", brief(problem.id)));
+    if (!one.kind) top.append(make("span", one.verdict === "equal" ? "ok" : "no", `${one.verdict === "equal" ? "✓" : "✗"} ${brief(one.answer ?? "no answer")}`));
     row.append(top);
     const tokens = one.longest ? ` · up to ${one.longest.toLocaleString("en")} tokens` : "";
     const why = one.lost ? ` · ${one.lost}` : "";
-    row.append(make("div", "sub", `${problem.subset || "–"}${tokens}${why}`));
+    row.append(make("div", "sub", `${brief(problem.subset) || "–"}${tokens}${why}`));
     const each = problem.runs.filter((other) => other && !other.kind);
     if (!one.kind) for (const other of state.run === 0 || each.length < 2 ? [one] : [each[0], one]) row.append(bar(other));
     row.onclick = async () => {
@@ -304,14 +365,18 @@
     const one = here(problem), traces = await unpack(one.block);
     if (state.problem !== problem) return;
     const nodes = [make("h3", "", problem.id), make("div", "sub", problem.subset)];
-    if (problem.statement) { const said = make("div", "statement"); addMath(said, problem.statement); nodes.push(said); }
-    const gold = make("div", "", problem.gold ? `gold: ${problem.gold}` : "");
-    if (!one.kind) gold.append(make("b", "", `  ·  voted: ${one.answer ?? "none"} (${verdictWords[one.verdict]})  ·  ${one.seconds} s`));
+    if (problem.statement) {
+      const said = make("div", "statement");
+      fill(said, addMath(said, problem.statement), problem.statement.length);
+      nodes.push(said);
+    }
+    const gold = make("div", "", problem.gold ? `gold: ${long(problem.gold)}` : "");
+    if (!one.kind) gold.append(make("b", "", `  ·  voted: ${one.answer === null ? "none" : long(one.answer)} (${verdictWords[one.verdict]})  ·  ${one.seconds} s`));
     nodes.push(gold);
     if (one.votes.length) nodes.push(votes(one));
     const samples = make("div", "samples"), trace = make("div", "trace"), facts = make("p", "note");
     traces.forEach((sample, position) => {
-      const button = make("button", sample[2], `#${sample[0]} ${sample[2] === "equal" ? "✓" : sample[2] === "none" ? "–" : "✗"} ${sample[1] ?? ""} · ${sample[4].toLocaleString("en")}`);
+      const button = make("button", sample[2], `#${sample[0]} ${sample[2] === "equal" ? "✓" : sample[2] === "none" ? "–" : "✗"} ${brief(sample[1] ?? "")} · ${sample[4].toLocaleString("en")}`);
       button.type = "button";
       button.onclick = () => show(sample, button);
       if (!one.kind) samples.append(button);
@@ -331,33 +396,36 @@
       const line = make("div", "bar"), part = make("i", verdict + (position === 0 ? " won" : ""));
       part.style.width = `${(100 * count) / Math.max(1, one.n)}%`;
       line.append(part);
-      const name = make("span", "", answer);
-      name.title = answer;
+      const name = make("span", "", brief(answer));
+      name.title = brief(answer);
       node.append(name, line, make("span", "sub", `${count}${position === 0 ? ", wins" : ""}, ${verdictWords[verdict]}`));
     }
     return node;
   }
   function read(sample, one, facts, node) {
-    const [index, answer, verdict, , tokens, finish, seconds, logprob, loss, front, back, left] = sample;
+    const [index, answer, verdict, , tokens, finish, seconds, logprob, , front, back] = sample;
     facts.textContent = one.kind === "row" ? `${tokens} tokens; what carries loss is marked`
       : one.kind === "dropped" ? `left out: ${finish}`
-      : `sample ${index}: ${answer === null ? "no answer" : `answer ${answer}`}, ${verdictWords[verdict]}; ${tokens.toLocaleString("en")} tokens, ended by ${finish}, `
+      : `sample ${index}: ${answer === null ? "no answer" : `answer ${long(answer)}`}, ${verdictWords[verdict]}; ${tokens.toLocaleString("en")} tokens, ended by ${finish}, `
         + `${seconds} s${logprob === null ? "" : `, mean log-probability ${logprob.toFixed(3)}`}`;
     const words = $("deep").checked ? wanted() : "";
     node.replaceChildren();
-    if (loss === null) addText(node, front, words);
+    fill(node, addTrace(node, sample, words), front.length + back.length);
+    node.scrollTop = 0;
+  }
+  function* addTrace(node, [, , , , , , , , loss, front, back, left], words) {
+    if (loss === null) yield* addText(node, front, words);
     else {
-      addText(node, front.slice(0, loss), words);
+      yield* addText(node, front.slice(0, loss), words);
       const marked = make("span", "loss");
       marked.append(make("span", "lossmark", "loss from here"));
-      addText(marked, front.slice(loss), words);
       node.append(marked);
+      yield* addText(marked, front.slice(loss), words);
     }
     if (left) {
       node.append(make("span", "gap", `${left.toLocaleString("en")} characters are left out here; samples.jsonl has them all`));
-      addText(node, back, words);
+      yield* addText(node, back, words);
     }
-    node.scrollTop = 0;
   }
   function controls() {
     content.runs.forEach((run, position) => $("run").append(new Option(run.name, position)));

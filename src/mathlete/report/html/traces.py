@@ -5,11 +5,12 @@ characters are left out and where the whole trace is. The first trace of the win
 """
 
 import gzip
-import json
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from mathlete.text import strict_json
 
 _LADDER: tuple[tuple[int | None, int | None], ...] = (
     (None, None), (None, 6000), (None, 2000), (24_000, 1000), (12_000, 600), (6000, 300), (3000, 200), (1000, 120),
@@ -55,8 +56,7 @@ def _estimate_bytes(problems: Sequence[Sequence[Trace]], rung: tuple[int | None,
 
 def _pack(traces: Sequence[Trace], rung: tuple[int | None, int | None]) -> str:
     rows = [[*trace.facts, *_cut(trace.text, rung[0] if trace.leading else rung[1])] for trace in traces]
-    content = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
-    return b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode()
+    return b64encode(gzip.compress(strict_json(rows).encode(), compresslevel=6, mtime=0)).decode()
 
 
 def _cut(text: str, most: int | None) -> tuple[str, str, int]:

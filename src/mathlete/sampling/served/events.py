@@ -41,15 +41,20 @@ class Events:
             yield "\n".join(data)
 
     async def _lines(self) -> AsyncIterator[bytes]:
-        pending = b""
+        pending = bytearray()
         async for chunk in self._chunks:
             self.beginning = (self.beginning + chunk)[:_SHOWN]
-            *lines, pending = _LINE_END.split(pending + chunk)
-            for line in lines:
-                yield line
+            begun = pending.endswith(b"\r")
+            pending += chunk
+            # What has no end in it is not searched again with each piece: a line may come in thousands.
+            if begun or b"\n" in chunk or b"\r" in chunk:
+                *lines, rest = _LINE_END.split(bytes(pending))
+                for line in lines:
+                    yield line
+                pending = bytearray(rest)
             if len(pending) > _LONGEST:
-                raise Lost(f"a line of more than {_LONGEST} bytes came: {quote(repr(pending[:100]))}")
-        yield pending
+                raise Lost(f"a line of more than {_LONGEST} bytes came: {quote(repr(bytes(pending[:100])))}")
+        yield bytes(pending)
 
     def quoted(self) -> str:
         """Return how what came began."""
