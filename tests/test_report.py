@@ -440,7 +440,7 @@ def test_odd_words_neither_widen_nor_break_the_page(tmp_path: Path, opened: Call
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-ODD_NUMBERS = [
+ODD_NUMBERS: list[dict[str, Any]] = [
     {"logprob_mean": float("-inf")},
     {"logprob_mean": float("nan"), "logprob_tail": float("nan")},
     {"seconds": 1e300, "logprob_mean": -1e300},
