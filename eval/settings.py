@@ -60,7 +60,8 @@ class SolveSettings:
     """Samples a problem."""
     policy: str = "all"
     """When a problem ends, how votes count, and how often the model judges between the answers:
-    STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact."""
+    STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact. With n = 16 no
+    vote beats majority at 95% on the pocket model's recording (docs/solving.md)."""
     time_budget: float | None = None
     """Seconds for all problems together, which then come one after another with an allowance each; default: none."""
     seed: int = 0

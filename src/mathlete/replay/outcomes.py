@@ -99,6 +99,8 @@ class Outcome:
     """Mean time of a submission."""
     submission_p95_s: float
     """95% of the submissions take no longer."""
+    informative: int | None = None
+    """Problems whose expected score changes; None in a file of a version that did not count them."""
 
     def is_safe(self, *, questions: int) -> bool:
         """Whether it surely loses no more than `SAFE_LOSS` of so many questions."""
@@ -126,6 +128,7 @@ class Outcome:
             "penalised_hi": score.two_runs.hi,
             "intervals": {name: asdict(interval) for name, interval in intervals.items()},
             "change": asdict(self.change),
+            **({} if self.informative is None else {"informative": self.informative}),
             "safe": self.is_safe(questions=questions),
             "spent_per_problem": asdict(self.spent),
             "saved": asdict(self.saved),
@@ -147,6 +150,7 @@ class Outcome:
             change=Interval(**row["change"]),
             spent=Cost(**row["spent_per_problem"]),
             saved=Cost(**row["saved"]),
+            informative=row.get("informative"),
         )
 
 

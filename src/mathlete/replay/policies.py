@@ -103,6 +103,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
     expected = _expected_by_problem(bank, inside, some, wall)
     spent = _cost(inside.arrivals, inside.seconds, inside.generated)
     lost = first.overrun | second.overrun
+    changes = expected - baseline.by_problem
     return Outcome(
         n=policy.n,
         max_tokens=policy.sampling.max_tokens,
@@ -116,7 +117,8 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
             same_set=_mean_and_90(inside.scores - expected[some].sum(1) + expected.mean() * questions),
             two_runs=_mean_and_90(np.where(lost, 0, (first.scores + second.scores) / 2)),
         ),
-        change=_scale(bootstrap((expected - baseline.by_problem).tolist()), questions),
+        change=_scale(bootstrap(changes.tolist()), questions),
+        informative=int((abs(changes) > 1e-9).sum()),
         p_overrun=float(first.overrun.mean()),
         spent=spent,
         saved=spent.saved_of(_cost(baseline.stop, baseline.seconds, baseline.generated)),

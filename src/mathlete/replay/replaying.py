@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mathlete.metrics import FinishOrder, describe_finish_order
+from mathlete.metrics import INFORMATIVE, FinishOrder, Interval, describe_finish_order
 from mathlete.replay.outcomes import SAFE_LOSS, Grid, Outcome, Submissions
 from mathlete.replay.policies import simulate_policies
 from mathlete.scoring import Pool
@@ -79,6 +79,24 @@ class Replay:
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
         for outcome in self.outcomes:
             table.add_row(policy_name(outcome, longest=pool.longest), *_cells(outcome))
+        return table
+
+    def to_votes_table(self, pool: Pool) -> "Table | None":
+        """Each vote's change against the majority of all n samples, a line a vote; None where majority alone voted."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        tried = _votes_alone(self.outcomes, pool)
+        if not tried:
+            return None
+        sizes = sorted({n for outcomes in tried.values() for n in outcomes})
+        title = f"votes against majority, change of {self.questions} [95%, paired over problems]"
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
+        table.add_column("", no_wrap=True)
+        for n in sizes:
+            table.add_column(f"n = {n}", justify="right", no_wrap=True)
+        for vote, outcomes in tried.items():
+            table.add_row(vote, *(_format_change(outcomes[n].change) if n in outcomes else "–" for n in sizes))
         return table
 
     def plot(self, pool: Pool, path: Path) -> None:
@@ -164,7 +182,7 @@ def _cells(outcome: Outcome) -> list[str]:
         *(f"{interval.lo:g}–{interval.hi:g}" for interval in (score.new_set, score.subset)),
         f"{score.same_set.lo:.1f}–{score.same_set.hi:.1f}",
         f"{score.two_runs.value:.2f} {score.two_runs.lo:g}–{score.two_runs.hi:g}",
-        f"{change.value:+.2f} [{change.lo:+.2f}, {change.hi:+.2f}]",
+        _format_change(change),
         f"{outcome.p_overrun:.3f}",
         f"{spent.arrivals:.1f}",
         f"{spent.wall_s:.3g}",
@@ -172,6 +190,52 @@ def _cells(outcome: Outcome) -> list[str]:
         " ".join(f"{100 * share:.0f}%" for share in saved),
         f"{outcome.submission_s:.4g}",
     ]
+
+
+def _format_change(change: Interval) -> str:
+    return f"{change.value:+.2f} [{change.lo:+.2f}, {change.hi:+.2f}]"
+
+
+def _votes_alone(outcomes: Sequence[Outcome], pool: Pool) -> dict[str, dict[int, Outcome]]:
+    """{vote: {n: outcome}} of the votes other than majority, where nothing but the vote differs from the baseline."""
+    tried: dict[str, dict[int, Outcome]] = {}
+    for one in outcomes:
+        if one.vote != "majority" and one.stop == "none" and one.wall is None and one.max_tokens >= pool.longest:
+            tried.setdefault(one.vote, {})[one.n] = one
+    return tried
+
+
+def _describe_vote(vote: str, tried: Mapping[int, Outcome]) -> str:
+    """Whether a vote beats the majority of the same samples, and with which n, in a sentence."""
+    verdicts: dict[str, list[str]] = {}
+    for n, outcome in sorted(tried.items()):
+        verdicts.setdefault(judge_vote(outcome.change, problems=outcome.informative), []).append(str(n))
+    return f"vote {vote}: " + "; ".join(f"{words} with n = {', '.join(sizes)}" for words, sizes in verdicts.items())
+
+
+def judge_vote(change: Interval, *, problems: int | None) -> str:
+    """Whether a vote beats majority, by its paired change and the number of problems that differ at all.
+
+    >>> judge_vote(Interval(value=0.36, lo=0.18, hi=0.55), problems=80)
+    'beats majority at 95%'
+    >>> judge_vote(Interval(value=0.06, lo=-0.02, hi=0.15), problems=70)
+    'does not beat majority at 95%'
+    >>> judge_vote(Interval(value=0.2, lo=0.1, hi=0.3), problems=2)
+    'too few to say: 2 problems differ'
+    >>> judge_vote(Interval(value=0.0, lo=0.0, hi=0.0), problems=0)
+    'votes as majority does'
+    """
+    if problems == 0:
+        return "votes as majority does"
+    if problems is not None and problems < INFORMATIVE:
+        return f"too few to say: {problems} problems differ"
+    return (
+        "beats majority at 95%"
+        if change.lo > 0
+        else "loses to majority at 95%"
+        if change.hi < 0
+        else ("does not beat majority at 95%")
+    )
 
 
 def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[str]:
@@ -183,6 +247,7 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
         f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
         describe_finish_order(pool.finish_order),
         *_describe_safety(comparable, questions),
+        *(_describe_vote(vote, tried) for vote, tried in _votes_alone(outcomes, pool).items()),
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in outcomes)):
         sentences.append(

@@ -9,7 +9,7 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.solve.stopping import fewest_samples, stopping_rule
-from mathlete.solve.voting import Vote, Weigh, count_votes, weigher
+from mathlete.solve.voting import VOTES, Vote, Weigh, count_votes, weigher
 
 DEFAULT_STOP = "beta95+exact"
 """What stops early where the clock counts: a statistical rule, and exact for the stragglers that cannot matter."""
@@ -64,6 +64,11 @@ class Policy:
         )
         policy.check()
         return policy
+
+    @staticmethod
+    def known_votes() -> tuple[str, ...]:
+        """The names of all votes, majority first."""
+        return tuple(VOTES)
 
     @property
     def fewest_samples(self) -> int:

@@ -16,6 +16,9 @@ How much a sample's vote counts depends on that sample alone. It is between 0 an
 | `length` | 1 - half its share of the token cap: at the cap a sample counts half |
 | `strength` | 1 in a box or another clear form, 1/4 read out of loose prose |
 
+On the pocket model's recording `length` and `strength` do not beat majority at 95% with n = 4, 8 or 16; `logprob` and
+`tail` do with 4 and 8, not with 16 (docs/solving.md; `python -m eval replay RUN --vote all` says it of any recording).
+
 A log-probability that is missing or not finite counts 1/2, so one sample's NaN neither wins nor spoils the vote. With
 `logprob`, `tail` and `length` no sample outweighs two others: a lone confident one never overrides four, as it did with
 a weight of 1/entropy.

@@ -1,0 +1,63 @@
+"""Votes in the replay: each against the majority of the same samples, and what may be said of it."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from mathlete.problems import Problem, write_problems
+from mathlete.sampling import Sample
+from mathlete.sampling.record import SampleLog
+from mathlete.scoring import EvalRun
+from tests.conftest import CommandLine
+
+
+def recording(folder: Path, *, sure: float, problems: int = 60) -> Path:
+    """Samples that are right as often as not; `sure` is how much higher the log-probability of the right ones is."""
+    source = random.Random(1)
+    folder.mkdir(parents=True)
+    asked = [Problem(id=f"p{number}", statement="?", gold="7") for number in range(problems)]
+    write_problems(folder / "problems.jsonl", asked)
+    with SampleLog(folder / "samples.jsonl") as log:
+        for problem in asked:
+            for index in range(32):
+                right = source.random() < 0.5
+                logprob = -1.5 + source.gauss(0, 0.1) + (sure if right else 0.0)
+                log.append(
+                    Sample(
+                        problem_id=problem.id, index=index, seed=index, text="", answer="7" if right else "8",
+                        tokens=50, finish="stop", seconds=1.0, logprob_mean=logprob, logprob_tail=logprob,
+                    )
+                )  # fmt: skip
+    assert EvalRun.read(folder).graded
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sure", "words"), [(1.2, "beats majority at 95%"), (-1.2, "loses to majority at 95%"), (0.0, "does not beat")]
+)
+def test_a_vote_says_whether_it_beats_majority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: CommandLine, sure: float, words: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = recording(tmp_path / "run", sure=sure)
+    asked = ("--n", 4, 8, "--stop", "none", "--vote", "all", "--simulations", 100, "--run", tmp_path / "replay")
+    done = evaluate("replay", folder, *asked)
+    assert done.code == 0
+    said = {line.split(":")[0]: line for line in done.stdout.splitlines() if line.startswith("vote ")}
+    assert [*said] == ["vote logprob", "vote tail", "vote length", "vote strength"]
+    assert words in said["vote logprob"]
+    # All samples are equally long and none has a text, so these two weigh them alike.
+    assert said["vote length"] == "vote length: votes as majority does with n = 4, 8"
+    assert said["vote strength"] == "vote strength: votes as majority does with n = 4, 8"
+    rows = [line for line in done.stdout.splitlines() if line.split()[:1] == ["tail"]]
+    assert len(rows) == 1
+    assert len(rows[0]) <= 80
+
+
+def test_few_problems_say_nothing(tmp_path: Path, evaluate: CommandLine) -> None:
+    folder = recording(tmp_path / "run", sure=1.2, problems=3)
+    asked = ("--n", 4, "--stop", "none", "--vote", "logprob", "--simulations", 100, "--run", tmp_path / "replay")
+    told = evaluate("replay", folder, *asked, "--json").result
+    assert told["policies"][0]["informative"] == 3
+    assert "vote logprob: too few to say: 3 problems differ with n = 4" in told["words"]
