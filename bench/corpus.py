@@ -69,7 +69,7 @@ class BenchSettings:
 
 
 def statement(chance: random.Random) -> tuple[str, int]:
-    """A problem that no other one rewords, and its answer."""
+    """Return a problem that no other one rewords, and its answer."""
     a, b, c = (chance.randrange(10, 10_000) for _ in range(3))
     things = chance.sample(THINGS, 3)
     words = " ".join(chance.choices(WORDS, k=12))
@@ -111,7 +111,7 @@ def problems(chunk: int, count: int, *, words: int, suite: list[Problem]) -> Ite
 
 
 def table_of(work: tuple[int, int, int]) -> Any:
-    """The Arrow table of (chunk, rows, words)."""
+    """Return the Arrow table of (chunk, rows, words)."""
     import pyarrow as pa
 
     chunk, count, words = work
@@ -160,7 +160,7 @@ class Use:
     """The same with the pages of mapped files, which the kernel takes back when it needs them."""
 
     def add(self, other: "Use") -> "Use":
-        """Both, one after the other."""
+        """Do both, one after the other."""
         return Use(
             seconds=self.seconds + other.seconds,
             cpu_s=self.cpu_s + other.cpu_s,
@@ -170,7 +170,7 @@ class Use:
 
 
 def tree(root: int) -> tuple[float, float, float]:
-    """(MiB, MiB with mapped files, CPU seconds) of a process and all its children, the ended ones' seconds too.
+    """Return (MiB, MiB with mapped files, CPU seconds) of a process and all its children, the ended ones' seconds too.
 
     MiB are proportional: pages they share are counted once.
     """
@@ -199,8 +199,8 @@ def tree(root: int) -> tuple[float, float, float]:
     return total, everything, spent / os.sysconf("SC_CLK_TCK")
 
 
-def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> Use:
-    """What a command took; it is killed as soon as `until` holds."""
+def watch(words: list[str], *, until: Callable[[], bool] = lambda: False) -> Use:
+    """Return what a command took; it is killed as soon as `until` holds."""
     started, use = time.monotonic(), Use()
     process = subprocess.Popen(
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -219,8 +219,8 @@ def watched(words: list[str], *, until: Callable[[], bool] = lambda: False) -> U
     return use
 
 
-def finished(run: Path) -> dict[str, int]:
-    """{a finished part: when it was written}"""
+def list_finished(run: Path) -> dict[str, int]:
+    """Return {a finished part: when it was written}"""
     parts = (run / "data" / ".parts").glob("[0-9][0-9][0-9][0-9][0-9]")
     found = {}
     for path in parts:
@@ -231,17 +231,17 @@ def finished(run: Path) -> dict[str, int]:
     return found
 
 
-def killed(count: int, words: list[str], run: Path) -> tuple[Use, dict[str, Any]]:
-    """Kills a run when half of its parts are there, and goes on; whether the second half left the first alone."""
+def kill_and_resume(count: int, words: list[str], run: Path) -> tuple[Use, dict[str, Any]]:
+    """Kill a run when half of its parts are there, and go on; whether the second half left the first alone."""
     half = -(-count // 1000) // 2
-    first = watched(words, until=lambda: len(finished(run)) >= half)
-    before, seen = finished(run), dict[str, int]()
+    first = watch(words, until=lambda: len(list_finished(run)) >= half)
+    before, seen = list_finished(run), dict[str, int]()
 
     def look() -> bool:
-        seen.update({name: at for name, at in finished(run).items() if name in before})
+        seen.update({name: at for name, at in list_finished(run).items() if name in before})
         return False
 
-    use = first.add(watched(words, until=look))
+    use = first.add(watch(words, until=look))
     return use, {"parts_before": len(before), "untouched": seen == before}
 
 
@@ -251,7 +251,7 @@ def size_of(count: int, settings: BenchSettings, folder: Path, *, kill: bool = F
         write_source(source, count, words=settings.words, num_proc=settings.num_proc)
     shutil.rmtree(run, ignore_errors=True)
     words = command(source, run, settings)
-    use, resumed = killed(count, words, run) if kill else (watched(words), None)
+    use, resumed = kill_and_resume(count, words, run) if kill else (watch(words), None)
     figures = json.loads((run / "data" / "manifest.json").read_text())["figures"]
     found = {
         "rows": count,
@@ -271,10 +271,10 @@ def size_of(count: int, settings: BenchSettings, folder: Path, *, kill: bool = F
 
 
 def same_rows(count: int, settings: BenchSettings, folder: Path) -> bool:
-    """Whether a run of so many rows that is killed and goes on gives the rows of the unbroken one that was made."""
+    """Return whether a run of so many rows that is killed and goes on gives the rows of the unbroken one."""
     run = folder / f"killed-{count}"
     shutil.rmtree(run, ignore_errors=True)
-    killed(count, command(folder / f"{count}.parquet", run, settings), run)
+    kill_and_resume(count, command(folder / f"{count}.parquet", run, settings), run)
     whole = folder / f"run-{count}"
     return all(sha256_tree(run / "data" / name) == sha256_tree(whole / "data" / name) for name in ("train", "heldout"))
 

@@ -92,7 +92,7 @@ class Coverage:
 
 
 def measure(name: str, modules: Sequence[Module], *, hardest: int) -> Figures:
-    """All figures of a tree."""
+    """Return all figures of a tree."""
     lines = [line for module in modules for line in module.lines]
     written = sum(bool(line.strip()) for line in lines)
     bound = sum(one == "found" for module in modules for one in bound_names(module))
@@ -145,13 +145,13 @@ def _share(some: int, every: int, *, of: int = 100) -> float:
 
 
 def _spread(lengths: Sequence[int]) -> Spread:
-    """Median, nearest-rank 90th percentile and maximum."""
+    """Return median, nearest-rank 90th percentile and maximum."""
     ordered = sorted(lengths) or [0]
     return Spread(median=median(ordered), p90=ordered[-(-9 * len(ordered) // 10) - 1], max=ordered[-1])
 
 
 def show_figures(trees: Sequence[Figures]) -> None:
-    """Prints a column for each tree, then its rooms and its hardest functions."""
+    """Print a column for each tree, then its rooms and its hardest functions."""
     keys = [field.name for field in fields(Figures) if field.name not in ("name", "rooms", "hardest")]
     rows = [[key.replace("_", " "), *(getattr(tree, key) for tree in trees)] for key in keys]
     _show(["", *(tree.name for tree in trees)], rows)
@@ -170,7 +170,7 @@ def _room_row(room: Room) -> tuple[object, ...]:
 
 
 def show_coverage(coverage: Coverage) -> None:
-    """Prints the totals, then the weakest files."""
+    """Print the totals, then the weakest files."""
     totals = [("all lines", coverage.lines), ("all branches", coverage.branches)]
     _show(["covered", "%"], [*totals, *coverage.weakest])
 
@@ -183,7 +183,7 @@ def _show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def named_folders(trees: Iterable[str]) -> Mapping[str, list[Path]]:
-    """The packages' folders of each tree."""
+    """Return the packages' folders of each tree."""
     folders: dict[str, list[Path]] = {}
     for tree in trees:
         name, _, path = tree.partition("=")
@@ -194,7 +194,7 @@ def named_folders(trees: Iterable[str]) -> Mapping[str, list[Path]]:
 
 
 def main(settings: BenchSettings) -> dict[str, object]:
-    """Measures and prints."""
+    """Measure and print."""
     folders = named_folders(settings.trees)
     trees = [measure(name, read_modules(some), hardest=settings.hardest) for name, some in folders.items()]
     show_figures(trees)

@@ -62,7 +62,7 @@ class BenchSettings:
 
 
 def random_model(name: str, shape: Shape, *, quantized: bool) -> Any:
-    """A model of this shape on the GPU, if any, its blocks' linear layers in NF4, or all of it in fp32."""
+    """Return a model of this shape on the GPU, if any, its blocks' linear layers in NF4, or all of it in fp32."""
     import bitsandbytes
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
@@ -131,7 +131,7 @@ def step(case: Case) -> dict[str, object]:
 
 
 def main(settings: BenchSettings) -> None:
-    """Prints each case's figures."""
+    """Print each case's figures."""
     if not torch.cuda.is_available():
         print("memory: needs a CUDA device")
         return

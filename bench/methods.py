@@ -61,8 +61,8 @@ class Sampled:
     tokens: int
 
 
-def sampled(model: Any, items: Sequence[PocketItem], *, samples: int) -> list[list[Sampled]]:
-    """Each problem's samples, by transformers' generate: virtual tokens are no layers, so no other loop has them."""
+def sample_problems(model: Any, items: Sequence[PocketItem], *, samples: int) -> list[list[Sampled]]:
+    """Return each problem's samples by transformers' generate; virtual tokens are no layers, which other loops need."""
     prompts = load_prompt_format(find_model("pocket"))
     tokenizer: Any = prompts.tokenizer
     torch.manual_seed(0)
@@ -81,7 +81,7 @@ def sampled(model: Any, items: Sequence[PocketItem], *, samples: int) -> list[li
 
 
 def read(row: torch.Tensor, *, gold: str, prompts: Any) -> Sampled:
-    """A sample from its token ids."""
+    """Return a sample from its token ids."""
     ids = [int(token) for token in row if token != prompts.tokenizer.pad_token_id]
     text = prompts.tokenizer.decode(ids, skip_special_tokens=True)
     answer = read_answer(text, cut=prompts.tokenizer.eos_token_id not in ids)
@@ -90,26 +90,26 @@ def read(row: torch.Tensor, *, gold: str, prompts: Any) -> Sampled:
 
 
 def traced_line(item: PocketItem, *, trace: str, answer: str) -> str:
-    """A line of a file that `--source` reads."""
+    """Return a line of a file that `--source` reads."""
     problem = {"id": item.problem.id, "statement": item.problem.statement, "gold": item.problem.gold}
     return json.dumps({**problem, "trace": trace, "answer": answer}) + "\n"
 
 
 def write_sources(folder: Path, rows: int, base: Any) -> None:
-    """traces.jsonl: the generator's; samples.jsonl: the base model's own, right and wrong."""
+    """Write traces.jsonl: the generator's; samples.jsonl: the base model's own, right and wrong."""
     items = generate_items(families=("hard",), count=rows, seed=7, split="train", unique=True)
     lines = [traced_line(item, trace=item.trace, answer=item.problem.gold) for item in items]
     (folder / "traces.jsonl").write_text("".join(lines))
     own = items[: max(100, rows // 8)]
     with (folder / "samples.jsonl").open("w") as file:
-        for item, some in zip(own, sampled(base, own, samples=8), strict=True):
+        for item, some in zip(own, sample_problems(base, own, samples=8), strict=True):
             for sample in some:
                 if sample.answer and "</think>" in sample.text:
                     file.write(traced_line(item, trace=sample.text.partition("</think>")[0], answer=sample.answer))
 
 
 def row_of(method: str, folder: Path, tests: Sequence[PocketItem], settings: BenchSettings) -> dict[str, Any]:
-    """Trains by the method and scores it."""
+    """Train by the method and score it."""
     run = folder / method
     source = folder / ("samples.jsonl" if method == "dpo" else "traces.jsonl")
     words = ["math", "--model", "pocket", "--source", source, "--method", method, "--until", "tune", "--run", run,
@@ -124,14 +124,14 @@ def row_of(method: str, folder: Path, tests: Sequence[PocketItem], settings: Ben
 
 
 def score(model: Any, tests: Sequence[PocketItem], settings: BenchSettings) -> dict[str, float]:
-    """{"pass@1", "tokens"} of the samples on the test problems."""
-    every = [one for some in sampled(model.eval(), tests, samples=settings.samples) for one in some]
+    """Return {"pass@1", "tokens"} of the samples on the test problems."""
+    every = [one for some in sample_problems(model.eval(), tests, samples=settings.samples) for one in some]
     right = sum(one.right for one in every) / len(every)
     return {"pass@1": round(100 * right, 1), "tokens": round(sum(one.tokens for one in every) / len(every), 1)}
 
 
 def main(settings: BenchSettings) -> None:
-    """Prints the table."""
+    """Print the table."""
     quiet_libraries()
     torch.set_num_threads(settings.threads)
     tests = generate_items(families=("hard",), count=settings.problems, seed=8, split="test", unique=True)

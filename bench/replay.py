@@ -72,7 +72,7 @@ def seconds_of(pool: Pool, settings: BenchSettings, stops: tuple[str, ...], wall
 
 
 def plain_seconds(pool: Pool, settings: BenchSettings, *, questions: int = 200) -> float:
-    """The solve loop's seconds for as many questions as one policy's simulation asks, from some of them."""
+    """Return the solve loop's seconds for as many questions as one policy's simulation asks, from some of them."""
     source = random.Random(1)
     policy = Policy(n=settings.n, stop="beta95+exact")
     started = time.perf_counter()

@@ -85,11 +85,11 @@ def by_generate(model: Any, prompts: PromptFormat, problems: list[Problem], n: i
                 max_new_tokens=config.max_tokens,
                 pad_token_id=prompts.tokenizer.pad_token_id,
             )
-        tokens += sum(useful(row, eos, reader) for row in out[:, ids.shape[1] :].tolist())
+        tokens += sum(count_useful(row, eos, reader) for row in out[:, ids.shape[1] :].tolist())
     return Speed(tokens=tokens, seconds=time.perf_counter() - started)
 
 
-def useful(row: list[int], eos: int, reader: CompletionReader) -> int:
+def count_useful(row: list[int], eos: int, reader: CompletionReader) -> int:
     """Tokens up to the box, or to eos, of one generated row."""
     if eos in row:
         row = row[: row.index(eos) + 1]

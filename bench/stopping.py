@@ -37,7 +37,7 @@ class BenchSettings:
 
 
 def recording(pace: float) -> Pool:
-    """60 problems whose right answer has a share of 0.1 to 0.95, against a few wrong ones and 1 of 20 without any."""
+    """Return 60 problems whose right answer has a share of 0.1 to 0.95, beside a few wrong ones."""
     source = random.Random(0)
     problems = [Problem(id=str(i), statement="?", gold="7") for i in range(60)]
     samples: dict[str, list[Sample]] = {}
@@ -61,7 +61,7 @@ def recording(pace: float) -> Pool:
     return Pool.of(problems, samples)
 
 
-def tried(pool: Pool, settings: BenchSettings) -> list[Outcome]:
+def try_rules(pool: Pool, settings: BenchSettings) -> list[Outcome]:
     grid = Grid(n=(settings.n,), max_tokens=(1,), stop=RULES, vote=("majority",), walls=(None,))
     submissions = Submissions(simulations=settings.simulations, questions=50, slots=None, seed=0)
     return replay_pool(pool, grid, submissions).outcomes
@@ -74,7 +74,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
         pool = recording(pace)
         bias = pool.finish_order
         print(f"{name}: a right answer came first in {bias.value if bias else 0:.3f} of the pairs")
-        for outcome in tried(pool, settings):
+        for outcome in try_rules(pool, settings):
             saved = outcome.saved
             rows[outcome.stop].append(
                 f"{outcome.change.value:+6.2f} / {saved.arrivals:4.0%} / {saved.wall_s:4.0%} / {saved.generated_s:4.0%}"

@@ -90,7 +90,7 @@ class BenchSettings:
 
 
 def recipe_of(shape: str, batch: int) -> Recipe:
-    """The preset's; a step of 16 rows at the real shapes."""
+    """Return the preset's; a step of 16 rows at the real shapes."""
     if shape == "pocket":
         return Recipe(lora=Lora(rank=16, alpha=32), tune=Tune(batch=32))
     lora = Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",))
@@ -115,7 +115,7 @@ def write_rows(shape: str, folder: Path, *, count: int, shrink: int = 1) -> None
 
 
 def random_base(case: Case, folder: Path, *, quantized: bool) -> Any:
-    """A model of a real shape with random weights; its config and tokenizer are in `folder`."""
+    """Return a model of a real shape with random weights; its config and tokenizer are in `folder`."""
     from transformers import AutoTokenizer
 
     from mathlete.models.shapes import SHAPES
@@ -138,7 +138,7 @@ def random_base(case: Case, folder: Path, *, quantized: bool) -> Any:
 
 
 def source_of(case: Case, folder: Path) -> tuple[ModelSource, Any]:
-    """(the model's files, its base in 4 bits); of a real shape the weights are random."""
+    """Return (the model's files, its base in 4 bits); of a real shape the weights are random."""
     if case.shape == "pocket":
         return find_model("pocket"), None
     model = random_base(case, folder, quantized=True)
@@ -146,20 +146,20 @@ def source_of(case: Case, folder: Path) -> tuple[ModelSource, Any]:
 
 
 def training_rows(case: Case) -> Any:
-    """input_ids and labels of every row."""
+    """Return input_ids and labels of every row."""
     import datasets
 
     return datasets.load_from_disk(Path(case.data) / "data" / "train").select_columns(["input_ids", "labels"])
 
 
 def passes_of(case: Case) -> tuple[int, int]:
-    """(rows a pass, passes a step) of the peers, for as many rows a step as mathlete's."""
+    """Return (rows a pass, passes a step) of the peers, for as many rows a step as mathlete's."""
     tune, one_pass = recipe_of(case.shape, case.batch).tune, 32 if case.shape == "pocket" else 8
     return one_pass, tune.batch * tune.accumulate // one_pass
 
 
 def become_unsloth(case: Case) -> None:
-    """Writes the base and the rows, then goes on as Unsloth's Python: it frees the GPU, and its last line is ours."""
+    """Write the base and the rows, then goes on as Unsloth's Python: it frees the GPU, and its last line is ours."""
     import torch
 
     folder = Path(case.data) / "unsloth"
@@ -182,7 +182,7 @@ def become_unsloth(case: Case) -> None:
 
 
 def trainer_of(case: Case, folder: Path) -> Any:
-    """The trainer of mathlete or of TRL."""
+    """Return the trainer of mathlete or of TRL."""
     import torch
 
     recipe, steps = recipe_of(case.shape, case.batch), case.warm + case.steps
@@ -225,8 +225,8 @@ def trainer_of(case: Case, folder: Path) -> Any:
     )
 
 
-def timed(case: Case) -> dict[str, object]:
-    """Trains; what peers/speed.py tells of it."""
+def time_case(case: Case) -> dict[str, object]:
+    """Train; return what peers/speed.py prints of it."""
     import torch
 
     quiet_libraries()
@@ -240,7 +240,7 @@ def timed(case: Case) -> dict[str, object]:
 
 
 def run(case: Case) -> dict[str, Any]:
-    """One case in a process of its own; its error where it has one."""
+    """Return one case in a process of its own; its error where it has one."""
     command = [sys.executable, __file__, "--case", json.dumps(asdict(case))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -249,8 +249,8 @@ def run(case: Case) -> dict[str, Any]:
     return found
 
 
-def compared(shape: str, settings: BenchSettings) -> dict[str, Any]:
-    """The medians of each, and their ratio to TRL's."""
+def compare(shape: str, settings: BenchSettings) -> dict[str, Any]:
+    """Return the medians of each, and their ratio to TRL's."""
     names = [name for name in settings.who if name != "trl_fp32" or shape == "pocket"]
     peer, tokenizer = unsloth_python(settings), str(settings.tokenizer.absolute()) if settings.tokenizer else ""
     names += ["unsloth", "unsloth_kept"] if peer else []
@@ -272,19 +272,19 @@ def compared(shape: str, settings: BenchSettings) -> dict[str, Any]:
         if all("error" not in one for one in ran)
     }
     ratios = {f"ratio_{name}": round(speed / speeds["trl"], 2) for name, speed in speeds.items() if "trl" in speeds}
-    ahead = {"ratio_over_unsloth": over_unsloth(speeds)}
+    ahead = {"ratio_over_unsloth": compare_with_unsloth(speeds)}
     return {"shape": shape, "tokens_per_s": speeds, **ratios, **ahead, "runs": found}
 
 
 def unsloth_python(settings: BenchSettings) -> str:
-    """The Python that has Unsloth, or nothing."""
+    """Return the Python that has Unsloth, or nothing."""
     if settings.unsloth:
         return str(settings.unsloth.absolute())
     return sys.executable if find_spec("unsloth") else ""
 
 
-def over_unsloth(speeds: dict[str, float]) -> float | None:
-    """mathlete's speed over the better of Unsloth's, None where either was not measured."""
+def compare_with_unsloth(speeds: dict[str, float]) -> float | None:
+    """Return mathlete's speed over the better of Unsloth's, None where either was not measured."""
     peers = [speed for name, speed in speeds.items() if name.startswith("unsloth")]
     return round(speeds["mathlete"] / max(peers), 2) if peers and "mathlete" in speeds else None
 
@@ -296,13 +296,13 @@ def torch_sees_a_gpu() -> bool:
 
 
 def main(settings: BenchSettings) -> dict[str, object]:
-    """Compares at every shape."""
+    """Compare at every shape."""
     if settings.shapes != ("pocket",):
         if settings.tokenizer is None:
             raise SystemExit("real shapes need --tokenizer DIR")
         if settings.shrink == 1 and not torch_sees_a_gpu():
             raise SystemExit("real shapes need a CUDA device; --shrink 16 tries the command without one")
-    shapes = [compared(shape, settings) for shape in settings.shapes]
+    shapes = [compare(shape, settings) for shape in settings.shapes]
     for one in shapes:
         print(f"{one['shape']}: {one['tokens_per_s']} tokens a second")
     if not unsloth_python(settings):
@@ -317,7 +317,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
 if __name__ == "__main__":
     chosen = tyro.cli(BenchSettings, description=__doc__)
     if chosen.case:
-        print(json.dumps(timed(Case(**json.loads(chosen.case)))))
+        print(json.dumps(time_case(Case(**json.loads(chosen.case)))))
     else:
         line = main(chosen)
         if chosen.json:

@@ -59,7 +59,7 @@ def compare(settings: CompareSettings) -> dict[str, object]:
 COMPARE_COMMAND = Command(
     settings=CompareSettings,
     run=compare,
-    help="Tests whether run B is better than run A on the same problems, or says how many more are needed to say.\n\n"
+    help="Tests whether run B is better than run A on the same problems, or how many more problems would show it.\n\n"
     "Examples:\n\npython -m eval compare runs/base runs/tuned --json\n\n"
     "python -m eval compare runs/base runs/tuned --train runs/train --out runs/compared.json",
 )

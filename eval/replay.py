@@ -21,7 +21,7 @@ class PolicyWords:
     """The policies: all combinations of these are tried."""
 
     n: tuple[int, ...] = ()
-    """Samples a problem; default: a quarter of those recorded, at least 4."""
+    """Number of samples for each problem; default: a quarter of those recorded, at least 4."""
     max_tokens: tuple[int, ...] = ()
     """Caps on a sample, tokens; default: none below what was recorded."""
     stop: tuple[str, ...] = ("none", "exact", "beta95+exact", "beta99+exact", "esc8", "votes4", "aimo2")

@@ -41,7 +41,7 @@ def report(settings: ReportSettings) -> dict[str, object]:
 
 
 def default_report(runs: tuple[Path, ...]) -> Path:
-    """Where the report of these runs goes if no file is named."""
+    """Return where the report of these runs goes if no file is named."""
     if len(runs) == 1:
         return runs[0] / REPORT
     return Path("runs") / f"report-{'-'.join(folder.resolve().name for folder in runs)}" / REPORT

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mathlete.command import busy, noting, progress
+from mathlete.command import busy, note_on_stop, progress
 from mathlete.corpus import Suite
 from mathlete.engines import EngineSettings, OpenEngine, open_engine
 from mathlete.errors import UserError
@@ -86,7 +86,7 @@ def check_prompts_fit(evaluation: Evaluation) -> None:
     """Raise UserError where a problem's prompt leaves no room in the model's context."""
     prompts, context = evaluation.engine.prompts, evaluation.engine.source.context_tokens()
     for problem in evaluation.suite.problems:
-        prompts.fitting_ids(problem, context=context)
+        prompts.fit_prompt_ids(problem, context=context)
 
 
 def write_run_report(folder: Path, *, say: Callable[[str], None]) -> None:
@@ -152,7 +152,9 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
                 say(f"{lost.earlier} tries were lost before ({LOST}); what they should have given is drawn now")
             score = RunningScore(evaluation.suite.problems, samples.recorded)
             started = time.monotonic()
-            with noting(lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {evaluation.samples} samples"]):
+            with note_on_stop(
+                lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {evaluation.samples} samples"]
+            ):
                 solutions = solve_problems(evaluation, engine, samples, score, spent=folder / SPENT)
             return Drawn(
                 solutions=solutions,

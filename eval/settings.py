@@ -34,7 +34,7 @@ class ModelSettings:
     tools: ToolSettings = field(default_factory=ToolSettings)
 
     def choose(self) -> tuple[EngineSettings, str]:
-        """(the engine's settings, which model it is and why).
+        """Return (the engine's settings, which model it is and why).
 
         Raises:
             UserError: the model or the engine is unknown, or a value is out of its range.
@@ -57,7 +57,7 @@ class SolveSettings:
     """How each problem is solved."""
 
     n: int = 8
-    """Samples a problem."""
+    """Number of samples drawn for each problem."""
     policy: str = "all"
     """When a problem ends, how votes count, and how often the model judges between the answers:
     STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact. With n = 16 no
@@ -69,7 +69,7 @@ class SolveSettings:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def to_policy(self) -> Policy:
-        """The policy in words and numbers.
+        """Return the policy in words and numbers.
 
         Raises:
             UserError: an unknown stop or vote, or a value out of its range.
@@ -77,7 +77,7 @@ class SolveSettings:
         return Policy(n=self.n, seed=self.seed, sampling=self.sampling).with_words(self.policy)
 
     def to_budget(self, *, questions: int) -> BudgetSettings | None:
-        """The clock that so many questions share; None where there is no time budget.
+        """Return the clock that so many questions share; None where there is no time budget.
 
         Raises:
             UserError: a time budget that is not above 0.
@@ -109,7 +109,7 @@ class EvalSettings:
     """End with one line of JSON on stdout."""
 
     def load_problems(self) -> Suite:
-        """The suite, as far as the limit goes.
+        """Return the suite, as far as the limit goes.
 
         Raises:
             UserError: an unknown suite, a file that holds no problems, or a limit below 1.

@@ -10,7 +10,7 @@ from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -18,6 +18,9 @@ from hypothesis import settings
 from mathlete.shipped import data_folder
 from mathlete.submission import Build, Names
 from tests.slow import parts_of
+
+if TYPE_CHECKING:
+    from mathlete.prompts import PromptFormat
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -56,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def sample(*rows: Any, slow: Iterable[Any]) -> list[Any]:
-    """The rows of a table for `parametrize`, of which the slow ones run in `make slow` only."""
+    """Return the rows of a table for `parametrize`, of which the slow ones run in `make slow` only."""
     return [
         *rows,
         *(pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=pytest.mark.slow) for row in slow),
@@ -107,7 +110,7 @@ class CommandLine:
         return Done(code, *done)
 
     def help(self, *words: object) -> str:
-        """What --help prints on a terminal of 100 columns without colours."""
+        """Return what --help prints on a terminal of 100 columns without colours."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COLUMNS", "100")
             patch.setenv("NO_COLOR", "1")
@@ -129,7 +132,7 @@ class CommandLine:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def argv(self, *words: object) -> list[str]:
-        """What starts the command in a process, for tests that kill it or look at it from outside."""
+        """Return what starts the command in a process, for tests that kill it or look at it from outside."""
         return [sys.executable, "-m", self.name, *map(str, words)]
 
     def _tables(self) -> dict[str, Any]:
@@ -251,6 +254,14 @@ def build(tmp_path: Path) -> Build:
     (model / "config.json").write_text("{}")
     (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
     return Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
+
+
+@pytest.fixture(scope="session")
+def pocket() -> "PromptFormat":
+    """The pocket model's prompts."""
+    from mathlete.models import find_model, load_prompt_format
+
+    return load_prompt_format(find_model("pocket"))
 
 
 @pytest.fixture(scope="session")

@@ -38,14 +38,14 @@ def test_golden_pairs_are_judged_alike_in_both_orders(about: str) -> None:
             assert (verdicts[0] == "equal") == row["same"], row
 
 
-def documented(root: Path) -> list[tuple[str, str, str]]:
+def read_documented(root: Path) -> list[tuple[str, str, str]]:
     text = (root / "docs" / "answers.md").read_text()
     table = text[text.index("| answer |") : text.index("## Conventions")]
     return re.findall(r"`([^`]+)` ([=≠]) `([^`]+)`", table)
 
 
 def test_the_documented_table_is_true(root: Path) -> None:
-    pairs = documented(root)
+    pairs = read_documented(root)
     assert len(pairs) > 55
     for a, sign, b in pairs:
         wanted = "equal" if sign == "=" else "different"

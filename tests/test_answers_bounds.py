@@ -11,6 +11,7 @@ from mathlete.answers.bounds import MAX_BITS, TRANSCENDENTAL_BITS, _Bound, _Sepa
 from mathlete.answers.forms import read
 from mathlete.answers.numeric import constant_value, context
 from mathlete.answers.tree import Node, TooHard, Undefined, number, subtract
+from tests.surds import surd
 
 pytestmark = pytest.mark.usefixtures("unlimited_steps")
 LOG_3 = math.log2(3)
@@ -55,10 +56,6 @@ def test_a_proof_that_needs_more_digits_than_allowed_is_too_hard() -> None:
 def test_no_constant_without_a_value_is_zero() -> None:
     with pytest.raises(Undefined):
         is_zero(read(r"\frac{1}{\sqrt2-\sqrt2}"), patient=False)
-
-
-def surd(top: int, bottom: int, degree: int) -> Node:
-    return Node("root", (number(Fraction(top, bottom)), number(degree)))
 
 
 def combine(op: str, a: Node, b: Node) -> Node:

@@ -64,7 +64,7 @@ def test_a_power_is_a_repeated_product(rows: Rows, exponent: int) -> None:
 
 
 def leibniz(rows: Rows) -> Fraction:
-    """The determinant as the sum over all permutations."""
+    """Return the determinant as the sum over all permutations."""
     size = len(rows)
     total = Fraction()
     for order in permutations(range(size)):

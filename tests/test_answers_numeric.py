@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mathlete.answers.forms import read
 from mathlete.answers.numeric import Evaluation, constant_value, context
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number
+from tests.surds import surd
 
 pytestmark = pytest.mark.usefixtures("unlimited_steps")
 mp = mpmath.MPContext()
@@ -86,10 +87,6 @@ def test_each_thread_has_a_precision_of_its_own() -> None:
     thread.join()
     assert seen == [60]
     assert context(500).prec == 500
-
-
-def surd(a: int, b: int, degree: int) -> Node:
-    return Node("root", (number(Fraction(a, b)), number(degree)))
 
 
 surds = st.builds(surd, st.integers(1, 50), st.integers(1, 9), st.integers(2, 5)) | st.fractions(1, 50).map(number)

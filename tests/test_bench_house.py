@@ -93,13 +93,13 @@ def tree(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def measured(*paths: Path) -> Figures:
+def measure_paths(*paths: Path) -> Figures:
     ((name, folders),) = named_folders([f"it={path}" for path in paths]).items()
     return measure(name, read_modules(folders), hardest=40)
 
 
 def test_rooms_have_doors_faces_and_circles(tmp_path: Path) -> None:
-    figures = measured(tree(tmp_path, FILES))
+    figures = measure_paths(tree(tmp_path, FILES))
     rooms = {room.name: room for room in figures.rooms}
     assert sorted(rooms) == ["eval", "mathlete.open", "mathlete.shut", "train"]
     shut = rooms["mathlete.shut"]
@@ -117,7 +117,7 @@ def test_rooms_have_doors_faces_and_circles(tmp_path: Path) -> None:
 
 
 def test_prose_names_and_types(tmp_path: Path) -> None:
-    figures = measured(tree(tmp_path, {"words/__init__.py": WORDS}) / "words")
+    figures = measure_paths(tree(tmp_path, {"words/__init__.py": WORDS}) / "words")
     assert figures.lines == WORDS.count("\n") == 26
     # Of 20 lines that are not blank 2 hold a comment that is no note to a tool, 4 belong to docstrings.
     assert figures.comment_lines_in_100 == pytest.approx(100 * 2 / 20, abs=0.01)
@@ -129,7 +129,7 @@ def test_prose_names_and_types(tmp_path: Path) -> None:
 
 
 def test_hardness_comments_and_lengths(tmp_path: Path) -> None:
-    figures = measured(tree(tmp_path, {"some/hard.py": HARD}) / "some")
+    figures = measure_paths(tree(tmp_path, {"some/hard.py": HARD}) / "some")
     hard, inner = figures.hardest
     # 1, for 1, if in it 2, `and` and `or` 2, while 3, conditional 1, elif 2, comprehension and its `if` 2, handler 1,
     # case in it 2, mask 1, an index of an index 1, an index that compares 1
@@ -143,7 +143,7 @@ def test_hardness_comments_and_lengths(tmp_path: Path) -> None:
 
 def test_several_folders_are_one_tree(tmp_path: Path) -> None:
     tree(tmp_path, {"a/one.py": "from b.two import x\n", "b/two.py": "x = 1\n", "b/three.py": "\n\n"})
-    figures = measured(tmp_path / "a", tmp_path / "b")
+    figures = measure_paths(tmp_path / "a", tmp_path / "b")
     assert (figures.files, figures.lines_of_files) == (3, Spread(median=1, p90=2, max=2))
     assert [(room.name, room.doors) for room in figures.rooms] == [("b", ("b.two",))]
 

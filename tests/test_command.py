@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.command import Command, busy, console, noting, progress, run_command_line
+from mathlete.command import Command, busy, console, note_on_stop, progress, run_command_line
 from mathlete.errors import UserError
 from mathlete.runs import run_step
 
@@ -80,7 +80,7 @@ def test_a_step_notes_its_folder_unless_it_knows_better(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     def knows_better(folder: Path) -> dict[str, object]:
-        with noting(lambda: ["12 parts"]):
+        with note_on_stop(lambda: ["12 parts"]):
             raise KeyboardInterrupt
 
     for build, kept in ((stopped, f"{tmp_path / 'step'}, unfinished"), (knows_better, "12 parts")):

@@ -45,7 +45,7 @@ def text(root: Path) -> str:
 
 
 def example(text: str, title: str) -> dict[str, str]:
-    """The blocks below a title, by kind."""
+    """Return the blocks below a title, by kind."""
     part = text.split(f"\n### {title}\n")[1].split("\n### ")[0]
     blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```", part, re.M | re.S))
     assert part.count("\n```") == 2 * len(blocks)
@@ -53,7 +53,7 @@ def example(text: str, title: str) -> dict[str, str]:
 
 
 def parts(code: str) -> dict[str, str]:
-    """The lines of a block by the file they go into."""
+    """Return the lines of a block by the file they go into."""
     words = re.split(r"^# ([\w/]+\.\w+)[^\n]*\n", code, flags=re.M)
     assert not words[0].strip()
     return dict(zip(words[1::2], words[2::2], strict=True))
@@ -64,7 +64,7 @@ def module(file: str) -> ModuleType:
 
 
 def carry_out(code: str) -> None:
-    """Runs each part in the namespace of the module that it names, as if it stood at the end of its file."""
+    """Run each part in the namespace of the module that it names, as if it stood at the end of its file."""
     for file, lines in parts(code).items():
         if not file.endswith("generate_engine.py"):
             exec(compile(lines, file, "exec"), vars(module(file)))
@@ -86,7 +86,7 @@ def tables() -> Iterator[None]:
 
 
 def place(text: str, tree: Path) -> list[Path]:
-    """Writes all examples into a tree; returns the files that were changed or made."""
+    """Write all examples into a tree; return the files that were changed or made."""
     placed = []
     for title in TITLES:
         for kind, code in example(text, title).items():
@@ -106,7 +106,7 @@ def place(text: str, tree: Path) -> list[Path]:
 
 
 def with_imports_on_top(before: str, lines: str) -> str:
-    """The file's text with the lines at its end, and the imports they begin with after the file's own."""
+    """Return the file's text with the lines at its end, and the imports they begin with after the file's own."""
 
     def imports_end(text: str) -> int:
         return max((node.end_lineno or 0 for node in ast.parse(text).body if isinstance(node, IMPORT)), default=0)
@@ -238,16 +238,16 @@ def test_solve_stops_and_votes_by_the_policy(text: str) -> None:
     seven, eight = "so</think>\\boxed{7}", "\\boxed{8}"
     sampler = Recorded(eight, eight, seven, seven, seven)
 
-    def solved(words: str, sampler: Recorded = sampler) -> tuple[str | None, int, str]:
+    def solve_example(words: str, sampler: Recorded = sampler) -> tuple[str | None, int, str]:
         solution = solve(problem, sampler=sampler, clock=VirtualClock(), policy=policy.with_words(words))
         return solution.answer, len(solution.samples), solution.ended
 
-    assert solved("first2") == ("8", 2, "rule")
-    assert solved("first3") == ("7", 5, "all")
-    assert solved("first3", Recorded(*[seven] * 5)) == ("7", 3, "rule")
+    assert solve_example("first2") == ("8", 2, "rule")
+    assert solve_example("first3") == ("7", 5, "all")
+    assert solve_example("first3", Recorded(*[seven] * 5)) == ("7", 3, "rule")
     three_to_one = Recorded(eight, eight, eight, seven, "no answer")
-    assert solved("none", three_to_one) == ("8", 5, "all")
-    assert solved("none/reasoned", three_to_one) == ("7", 5, "all")
+    assert solve_example("none", three_to_one) == ("8", 5, "all")
+    assert solve_example("none/reasoned", three_to_one) == ("7", 5, "all")
     labels = np.array([[0, 0, 0, 1], [0, 1, 0, 0], [-1, 2, 2, 2]])
     weights, indexes = np.full_like(labels, stopping.UNIT), np.tile(np.arange(4), (3, 1))
     course = stopping.Course(labels=labels, weights=weights, indexes=indexes, n=4)

@@ -277,21 +277,21 @@ def file_of(folder: Path, name: str, count: int) -> str:
     return str(write_table(folder / f"{name}.jsonl", rows))
 
 
-def mixed(words: list[str], limit: int | None = None) -> tuple[str, Mix]:
+def open_mix(words: list[str], limit: int | None = None) -> tuple[str, Mix]:
     mix = Mix([parse_source(word) for word in words], mirror=None, limit=limit, seed=0)
     return "".join(row[0].problem.id[0] for row in mix), mix
 
 
 def test_sources_follow_each_other_or_are_mixed_by_weight(tmp_path: Path) -> None:
     a, b = file_of(tmp_path, "a", 4), file_of(tmp_path, "b", 8)
-    result, mix = mixed([a, b])
+    result, mix = open_mix([a, b])
     assert (result, mix.taken, mix.ended_by) == ("aaaabbbbbbbb", {a: 4, b: 8}, "")
-    result, mix = mixed([f"{a}=1", f"{b}=3"], limit=8)
+    result, mix = open_mix([f"{a}=1", f"{b}=3"], limit=8)
     assert (result, mix.taken, mix.ended_by) == ("bbabbbab", {a: 2, b: 6}, "")
-    result, mix = mixed([f"{a}=1", f"{b}=1"])
+    result, mix = open_mix([f"{a}=1", f"{b}=1"])
     assert (result.count("a"), mix.ended_by) == (4, a)
-    assert mixed([a, f"{b}=1"])[0] == "aaaabbbbbbbb"
-    assert mixed(["pocket", a], limit=6)[1].taken == {"pocket": 6, a: 0}
+    assert open_mix([a, f"{b}=1"])[0] == "aaaabbbbbbbb"
+    assert open_mix(["pocket", a], limit=6)[1].taken == {"pocket": 6, a: 0}
 
 
 @given(st.lists(st.floats(0.05, 20), min_size=2, max_size=4), st.integers(1, 200))

@@ -16,7 +16,7 @@ EVAL = "eval pocket_val --model pocket --limit 60 --run run"
 
 
 def in_terminal(words: str, folder: Path, *, until: Callable[[], bool]) -> tuple[int, str]:
-    """(exit code, what the terminal showed) of a command that gets a Ctrl-C as soon as `until` holds."""
+    """Return (exit code, what the terminal showed) of a command that gets a Ctrl-C as soon as `until` holds."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", *words.split()]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}

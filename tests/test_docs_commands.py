@@ -58,15 +58,15 @@ RUN = [page for page in PAGES if any(block.kind == "sh" and not block.needs for 
 
 
 def understood(words: Sequence[str]) -> bool:
-    """Whether the real command line takes the words; nothing is carried out."""
+    """Return whether the real command line takes the words; nothing is carried out."""
     name, *rest = words[words.index("-m") + 1 :]
 
-    def checked(settings: Any) -> dict[str, Any]:
+    def check_settings(settings: Any) -> dict[str, Any]:
         getattr(settings, "check", dict)()
         return {}
 
     def quiet(command: Any) -> Any:
-        return replace(command, run=checked)
+        return replace(command, run=check_settings)
 
     table = {word: quiet(command) for word, command in COMMANDS[name].items()}
     otherwise = quiet(EVALUATE) if name == "eval" else None

@@ -131,8 +131,8 @@ def test_table_stands_on_stdout_without_json_and_on_stderr_with(suite: Path, eva
     assert "pass@1 ± se" in both.stderr
 
 
-def unfinished(run: Path) -> Path:
-    """What a kill leaves is a folder without manifest."""
+def delete_manifest(run: Path) -> Path:
+    """Return what a kill leaves is a folder without manifest."""
     for name in ("manifest.json", "results.json"):
         (run / name).unlink()
     return run / "samples.jsonl"
@@ -142,7 +142,7 @@ def test_unfinished_run_goes_on_without_losing_or_repeating(
     recorded: Recorded, run: Path, evaluate: CommandLine
 ) -> None:
     """The last line may be half-written."""
-    samples = unfinished(run)
+    samples = delete_manifest(run)
     lines = samples.read_bytes().splitlines(keepends=True)
     samples.write_bytes(b"".join(lines[:9]) + lines[9][:30])
     shown = evaluate(*SIX)
@@ -158,7 +158,7 @@ def contents(folder: Path) -> dict[tuple[str, int], tuple[str, int, int]]:
 
 
 def test_samples_of_another_run_are_refused(run: Path, evaluate: CommandLine) -> None:
-    samples = unfinished(run)
+    samples = delete_manifest(run)
     line = json.loads(samples.read_text().splitlines()[0])
     samples.write_text(json.dumps({**line, "seed": 3}) + "\n")
     assert "samples.jsonl must hold this run's samples only" in evaluate(*SIX).refusal

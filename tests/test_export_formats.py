@@ -50,7 +50,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("formats")
 
 
-def written(exports: Path, name: Any) -> Path:
+def write_export(exports: Path, name: Any) -> Path:
     folder: Path = exports / name
     if not folder.is_dir():
         write_format(folder, merged=POCKET, name=name, settings=Export())
@@ -59,7 +59,7 @@ def written(exports: Path, name: Any) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dense: torch.Tensor, name: Any) -> None:
-    folder = written(exports, name)
+    folder = write_export(exports, name)
     assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "mathlete_prompt.json"} <= {
         file.name for file in folder.iterdir()
     }
@@ -84,7 +84,7 @@ with torch.inference_mode():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fresh_process_reads_the_same_model(exports: Path, name: Any) -> None:
-    folder = written(exports, name)
+    folder = write_export(exports, name)
     words = [sys.executable, "-c", FRESH, str(folder), json.dumps(IDS[0]), name]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     with torch.inference_mode():
@@ -92,8 +92,8 @@ def test_a_fresh_process_reads_the_same_model(exports: Path, name: Any) -> None:
     assert torch.allclose(torch.tensor(json.loads(done.stdout.splitlines()[-1])), here.float(), atol=1e-5)
 
 
-def served(folder: Path) -> Any:
-    """llama.cpp with the folder's GGUF."""
+def serve(folder: Path) -> Any:
+    """Serve the folder's GGUF by llama.cpp."""
     llama = pytest.importorskip("xllamacpp", reason="needs the package xllamacpp, llama.cpp's server")
     params = llama.CommonParams()
     params.model.path = str(folder / GGUF_FILE)
@@ -102,7 +102,7 @@ def served(folder: Path) -> Any:
 
 
 def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
-    """The tokens llama.cpp chooses, each with its logarithmic probability."""
+    """Return the tokens llama.cpp chooses, each with its logarithmic probability."""
     request = {"prompt": ids, "max_tokens": tokens, "temperature": 0, "logprobs": 1}
     chosen: list[dict[str, Any]] = server.handle_completions(request)["choices"][0]["logprobs"]["content"]
     return chosen
@@ -110,8 +110,8 @@ def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
 
 def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path) -> None:
     pytest.importorskip("gguf", reason="needs the package gguf")
-    folder = written(exports, "q8_0")
-    server, model = served(folder), EXPORT_FORMATS["q8_0"].load(folder)
+    folder = write_export(exports, "q8_0")
+    server, model = serve(folder), EXPORT_FORMATS["q8_0"].load(folder)
     for item in generate_items(families=("hard",), count=4, seed=9, split="test"):
         ids = PROMPTS.prompt_ids(item.problem.statement)
         for token in greedy(server, ids, 40):
@@ -134,7 +134,7 @@ LLAMA3 = {
 
 
 def llama(folder: Path, positions: dict[str, Any]) -> Any:
-    """A random Llama of the pocket model's vocabulary, with weights large enough to care for positions."""
+    """Return a random Llama of the pocket model's vocabulary, with weights large enough to care for positions."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -163,7 +163,7 @@ def test_a_llama_keeps_its_rotary_halves_and_frequencies(tmp_path: Path, positio
     pytest.importorskip("gguf", reason="needs the package gguf")
     model = llama(tmp_path / "merged", positions)
     write_format(tmp_path / "q8_0", merged=tmp_path / "merged", name="q8_0", settings=Export())
-    server, ids = served(tmp_path / "q8_0"), [569, *range(20, 220)]
+    server, ids = serve(tmp_path / "q8_0"), [569, *range(20, 220)]
     (token,) = greedy(server, ids, 1)
     with torch.inference_mode():
         expected = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, -1].float(), dim=-1)
@@ -173,7 +173,7 @@ def test_a_llama_keeps_its_rotary_halves_and_frequencies(tmp_path: Path, positio
 
 def test_the_file_holds_r1s_tokens_its_template_and_its_split(exports: Path) -> None:
     gguf = pytest.importorskip("gguf", reason="needs the package gguf")
-    fields = gguf.GGUFReader(written(exports, "q8_0") / GGUF_FILE).fields
+    fields = gguf.GGUFReader(write_export(exports, "q8_0") / GGUF_FILE).fields
     tokens, types = fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.token_type"].contents()
     special = {text: types[tokens.index(text)] for text in ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<think>")}
     assert special == {"<｜begin▁of▁sentence｜>": 3, "<｜User｜>": 4, "<think>": 4}  # control · user-defined

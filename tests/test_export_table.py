@@ -25,7 +25,7 @@ POCKET = find_model("pocket")
 
 
 def write_copy(folder: Path, merged: Path, options: WriteOptions) -> None:
-    """Writes the merged model as it is, in the type it computes in."""
+    """Write the merged model as it is, in the type it computes in."""
     source = ModelSource(name="merged", location=str(merged))
     load_model(source, precision="dense", dtype=options.dtype).save_pretrained(folder)
 
@@ -66,7 +66,7 @@ def tuned(tmp_path: Path) -> TunedModel:
 
 
 def export_copy(folder: Path, tuned: TunedModel) -> list[Hop]:
-    """Measures the effect and exports the trained model itself; the hops that are shown."""
+    """Measure the effect and exports the trained model itself; the hops that are shown."""
     (folder / "effect").mkdir()
     measure_effect(
         folder / "effect",

@@ -38,7 +38,7 @@ def known() -> set[str]:
 
 
 def is_foreign(before: str) -> bool:
-    """Whether a flag behind this text is another program's."""
+    """Return whether a flag behind this text is another program's."""
     ours, foreign = ([match.start() for match in kind.finditer(before)] for kind in (OURS, FOREIGN))
     return bool(foreign) and (not ours or ours[-1] < foreign[-1])
 
@@ -82,7 +82,7 @@ def test_the_rule_finds_our_flags(text: str, flags: list[str]) -> None:
 
 
 def texts_of(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, text) of every string below a node, f-strings as one text with … for what is filled in."""
+    """Return (line, text) of every string below a node, f-strings as one text with … for what is filled in."""
     if isinstance(node, ast.JoinedStr):
         parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
         yield node.lineno, "".join(map(str, parts))
@@ -96,7 +96,7 @@ def texts_of(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def rules_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, flag) of every rule that a call of `require` names a flag in."""
+    """Return (line, flag) of every rule that a call of `require` names a flag in."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require":
             prefixes = [word.value for word in node.keywords if word.arg == "prefix"]

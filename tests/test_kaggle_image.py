@@ -54,8 +54,8 @@ def used() -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def needed_by(names: set[str]) -> set[str]:
-    """Names of what these distributions need, and what that needs, as installed here."""
+def find_needs(names: set[str]) -> set[str]:
+    """Name of what these distributions need, and what that needs, as installed here."""
     needed, queue = set[str](), [*names]
     while queue:
         with suppress(PackageNotFoundError):
@@ -113,7 +113,7 @@ def test_the_kernel_reaches_only_modules_of_the_image(contract: dict[str, Any]) 
 def test_the_notebook_imports_nothing_that_the_image_lacks(used: set[str]) -> None:
     assert {"torch", "transformers", "polars", "numpy"} <= used
     # Newer versions of the image's packages, as installed here, may need more than those there do.
-    assert used - set(image_packages()) - needed_by(used & set(image_packages())) <= {"mathlete"}
+    assert used - set(image_packages()) - find_needs(used & set(image_packages())) <= {"mathlete"}
     assert set(IMPORTED) <= set(image_packages())
 
 

@@ -35,7 +35,7 @@ def good(identity: Any, problem: Any) -> Any:
     return pl.DataFrame({"id": identity, "answer": [7]})
 
 
-def raising(text: str, *, row: int = 1) -> Predict:
+def raise_in(text: str, *, row: int = 1) -> Predict:
     calls = []
 
     def predict(identity: Any, problem: Any) -> Any:
@@ -47,7 +47,7 @@ def raising(text: str, *, row: int = 1) -> Predict:
     return predict
 
 
-def sleeping(row: int) -> Predict:
+def sleep_in(row: int) -> Predict:
     calls = []
 
     def predict(identity: Any, problem: Any) -> Any:
@@ -59,7 +59,7 @@ def sleeping(row: int) -> Predict:
     return predict
 
 
-def leaving(row: int) -> Predict:
+def exit_in(row: int) -> Predict:
     calls = []
 
     def predict(identity: Any, problem: Any) -> Any:
@@ -71,7 +71,7 @@ def leaving(row: int) -> Predict:
     return predict
 
 
-def returning(make: Callable[[str, int], Any]) -> Predict:
+def return_what(make: Callable[[str, int], Any]) -> Predict:
     calls = []
 
     def predict(identity: Any, problem: Any) -> Any:
@@ -81,7 +81,7 @@ def returning(make: Callable[[str, int], Any]) -> Predict:
     return predict
 
 
-def doing(action: Callable[[], object]) -> Predict:
+def act_first(action: Callable[[], object]) -> Predict:
     def predict(identity: Any, problem: Any) -> Any:
         action()
         return good(identity, problem)
@@ -99,66 +99,66 @@ def keyword_names(*, id: Any, problem: Any) -> Any: ...  # noqa: A002
 
 
 def frame(answer: Any, **more: Any) -> Predict:
-    return returning(lambda i, n: pl.DataFrame({"id": [i], "answer": [answer], **more}))
+    return return_what(lambda i, n: pl.DataFrame({"id": [i], "answer": [answer], **more}))
 
 
 VARIANTS: dict[str, Callable[[], Predict]] = {
     "trivial": lambda: good,
-    "pandas_ok": lambda: returning(lambda i, n: pd.DataFrame({"id": [i], "answer": [7]})),
-    "raises": lambda: raising("boom in predict"),
-    "raises_20kB": lambda: raising("boom" * 5000),
-    "raises_7kB": lambda: raising("boom" * 1750),
-    "raises_newline": lambda: raising("first line\nsecond line"),
-    "raises_2000_signs": lambda: raising("∫" * 2000),
-    "raises_row3": lambda: raising("boom in row 3", row=3),
-    "sysexit": lambda: leaving(1),
-    "sysexit_row2": lambda: leaving(2),
-    "sleep_first": lambda: sleeping(1),
-    "sleep_row2": lambda: sleeping(2),
-    "str": lambda: returning(lambda i, n: "7"),
-    "int": lambda: returning(lambda i, n: 7),
-    "np_int64": lambda: returning(lambda i, n: np.int64(7)),
-    "float": lambda: returning(lambda i, n: 7.0),
-    "list": lambda: returning(lambda i, n: [7]),
-    "tuple": lambda: returning(lambda i, n: (7,)),
-    "dict": lambda: returning(lambda i, n: {"id": i, "answer": 7}),
-    "none": lambda: returning(lambda i, n: None),
-    "pl_no_id": lambda: returning(lambda i, n: pl.DataFrame({"answer": [7]})),
-    "pl_wrong_id": lambda: returning(lambda i, n: pl.DataFrame({"id": [f"x{n}"], "answer": [7]})),
-    "pl_prediction": lambda: returning(lambda i, n: pl.DataFrame({"id": [i], "prediction": [7]})),
+    "pandas_ok": lambda: return_what(lambda i, n: pd.DataFrame({"id": [i], "answer": [7]})),
+    "raises": lambda: raise_in("boom in predict"),
+    "raises_20kB": lambda: raise_in("boom" * 5000),
+    "raises_7kB": lambda: raise_in("boom" * 1750),
+    "raises_newline": lambda: raise_in("first line\nsecond line"),
+    "raises_2000_signs": lambda: raise_in("∫" * 2000),
+    "raises_row3": lambda: raise_in("boom in row 3", row=3),
+    "sysexit": lambda: exit_in(1),
+    "sysexit_row2": lambda: exit_in(2),
+    "sleep_first": lambda: sleep_in(1),
+    "sleep_row2": lambda: sleep_in(2),
+    "str": lambda: return_what(lambda i, n: "7"),
+    "int": lambda: return_what(lambda i, n: 7),
+    "np_int64": lambda: return_what(lambda i, n: np.int64(7)),
+    "float": lambda: return_what(lambda i, n: 7.0),
+    "list": lambda: return_what(lambda i, n: [7]),
+    "tuple": lambda: return_what(lambda i, n: (7,)),
+    "dict": lambda: return_what(lambda i, n: {"id": i, "answer": 7}),
+    "none": lambda: return_what(lambda i, n: None),
+    "pl_no_id": lambda: return_what(lambda i, n: pl.DataFrame({"answer": [7]})),
+    "pl_wrong_id": lambda: return_what(lambda i, n: pl.DataFrame({"id": [f"x{n}"], "answer": [7]})),
+    "pl_prediction": lambda: return_what(lambda i, n: pl.DataFrame({"id": [i], "prediction": [7]})),
     "pl_extra_column": lambda: frame(7, votes=[3]),
-    "pl_answer_first": lambda: returning(lambda i, n: pl.DataFrame({"answer": [7], "id": [i]})),
+    "pl_answer_first": lambda: return_what(lambda i, n: pl.DataFrame({"answer": [7], "id": [i]})),
     "pl_negative": lambda: frame(-7),
     "pl_too_big": lambda: frame(100_000),
     "pl_null": lambda: frame(None),
-    "pl_null_once": lambda: returning(lambda i, n: pl.DataFrame({"id": [i], "answer": [None if n == 2 else 7]})),
+    "pl_null_once": lambda: return_what(lambda i, n: pl.DataFrame({"id": [i], "answer": [None if n == 2 else 7]})),
     "pl_str": lambda: frame("7"),
     "pl_float": lambda: frame(7.0),
-    "pl_int32": lambda: returning(
+    "pl_int32": lambda: return_what(
         lambda i, n: pl.DataFrame({"id": [i], "answer": [7]}, schema_overrides={"answer": pl.Int32})
     ),
-    "pl_mixed_int_str": lambda: returning(lambda i, n: pl.DataFrame({"id": [i], "answer": ["7" if n == 2 else 7]})),
-    "pl_mixed_int_float": lambda: returning(lambda i, n: pl.DataFrame({"id": [i], "answer": [7.0 if n == 2 else 7]})),
+    "pl_mixed_int_str": lambda: return_what(lambda i, n: pl.DataFrame({"id": [i], "answer": ["7" if n == 2 else 7]})),
+    "pl_mixed_int_float": lambda: return_what(lambda i, n: pl.DataFrame({"id": [i], "answer": [7.0 if n == 2 else 7]})),
     "pl_bigint_1e25": lambda: frame(10**25),
-    "int_1e25": lambda: returning(lambda i, n: 10**25),
-    "pl_two_rows": lambda: returning(lambda i, n: pl.DataFrame({"id": [i, i], "answer": [7, 7]})),
-    "pl_no_rows": lambda: returning(lambda i, n: pl.DataFrame({"id": [], "answer": []})),
-    "pl_column_count": lambda: returning(
+    "int_1e25": lambda: return_what(lambda i, n: 10**25),
+    "pl_two_rows": lambda: return_what(lambda i, n: pl.DataFrame({"id": [i, i], "answer": [7, 7]})),
+    "pl_no_rows": lambda: return_what(lambda i, n: pl.DataFrame({"id": [], "answer": []})),
+    "pl_column_count": lambda: return_what(
         lambda i, n: pl.DataFrame({"id": [i], "answer": [7], **({"votes": [1]} if n == 2 else {})})
     ),
-    "pl_series_named": lambda: returning(lambda i, n: pl.Series("answer", [7])),
-    "pl_series_unnamed": lambda: returning(lambda i, n: pl.Series([7])),
-    "pd_series_named": lambda: returning(lambda i, n: pd.Series([7], name="answer")),
-    "pd_series_unnamed": lambda: returning(lambda i, n: pd.Series([7])),
-    "pd_wrong_column": lambda: returning(lambda i, n: pd.DataFrame({"id": [i], "prediction": [7]})),
-    "pd_no_id": lambda: returning(lambda i, n: pd.DataFrame({"answer": [7]})),
-    "pd_wrong_id": lambda: returning(lambda i, n: pd.DataFrame({"id": [f"x{n}"], "answer": [7]})),
-    "pd_index": lambda: returning(lambda i, n: pd.DataFrame({"answer": [7]}, index=pd.Index([i], name="id"))),
-    "mixed_pd_pl": lambda: returning(lambda i, n: (pl if n == 1 else pd).DataFrame({"id": [i], "answer": [7]})),
-    "mixed_pl_pd": lambda: returning(lambda i, n: (pd if n == 1 else pl).DataFrame({"id": [i], "answer": [7]})),
-    "signal": lambda: doing(lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL)),
-    "event_loop": lambda: doing(asyncio.get_event_loop),
-    "asyncio_run": lambda: doing(lambda: asyncio.run(asyncio.sleep(0))),
+    "pl_series_named": lambda: return_what(lambda i, n: pl.Series("answer", [7])),
+    "pl_series_unnamed": lambda: return_what(lambda i, n: pl.Series([7])),
+    "pd_series_named": lambda: return_what(lambda i, n: pd.Series([7], name="answer")),
+    "pd_series_unnamed": lambda: return_what(lambda i, n: pd.Series([7])),
+    "pd_wrong_column": lambda: return_what(lambda i, n: pd.DataFrame({"id": [i], "prediction": [7]})),
+    "pd_no_id": lambda: return_what(lambda i, n: pd.DataFrame({"answer": [7]})),
+    "pd_wrong_id": lambda: return_what(lambda i, n: pd.DataFrame({"id": [f"x{n}"], "answer": [7]})),
+    "pd_index": lambda: return_what(lambda i, n: pd.DataFrame({"answer": [7]}, index=pd.Index([i], name="id"))),
+    "mixed_pd_pl": lambda: return_what(lambda i, n: (pl if n == 1 else pd).DataFrame({"id": [i], "answer": [7]})),
+    "mixed_pl_pd": lambda: return_what(lambda i, n: (pd if n == 1 else pl).DataFrame({"id": [i], "answer": [7]})),
+    "signal": lambda: act_first(lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL)),
+    "event_loop": lambda: act_first(asyncio.get_event_loop),
+    "asyncio_run": lambda: act_first(lambda: asyncio.run(asyncio.sleep(0))),
     "item_strings": lambda: good,
     "three_arguments": lambda: three_arguments,
     "one_argument": lambda: one_argument,
@@ -174,7 +174,7 @@ NAMES = tuple(BEHAVIOURS)
 CASES = [(variant, name) for variant in EXPECTED for name in NAMES]
 
 
-def expected(variant: str, name: str) -> str:
+def find_expected(variant: str, name: str) -> str:
     cells = EXPECTED[variant]
     return next(cell for cell in reversed(cells[: NAMES.index(name) + 1]) if cell)
 
@@ -210,9 +210,9 @@ LISTENERS: dict[str, Callable[[], Any]] = {
     "never_serves": lambda: None,
     "fails_before_serve": lambda: None,
     "slow_start": lambda: None,
-    "network": lambda: doing(refused_url),
-    "write_input": lambda: doing(lambda: Path("/proc/none").write_text("x")),
-    "own_submission": lambda: doing(lambda: None),
+    "network": lambda: act_first(refused_url),
+    "write_input": lambda: act_first(lambda: Path("/proc/none").write_text("x")),
+    "own_submission": lambda: act_first(lambda: None),
     "port_taken": lambda: good,
     "implicit_import": lambda: good,
 }
@@ -233,7 +233,7 @@ def gone(host: str) -> None:
 
 
 def start(listener: Any, behaviour: Any) -> InferenceServer | None:
-    """The notebook: None where it ends before it serves."""
+    """Return the notebook: None where it ends before it serves."""
     if listener is None:
         return None
     if callable(listener) and getattr(listener, "__name__", "") not in ("<lambda>", "answer"):
@@ -283,16 +283,16 @@ def outcome(folder: Path, result: dict[str, object], rows: int, name: str) -> st
     return f"file {problem}" if problem else "ok"
 
 
-def is_telling(variant: str, name: str) -> bool:
-    """Whether it is the newest gateway, or one that ends otherwise than another."""
+def ends_otherwise(variant: str, name: str) -> bool:
+    """Return whether it is the newest gateway, or one that ends otherwise than another."""
     return name == NAMES[-1] or any(EXPECTED[variant][1:])
 
 
 @pytest.mark.parametrize(
     ("variant", "name"),
     sample(
-        *(case for case in CASES if case[0] != "dies_row2" and is_telling(*case)),
-        slow=[case for case in CASES if case[0] != "dies_row2" and not is_telling(*case)],
+        *(case for case in CASES if case[0] != "dies_row2" and ends_otherwise(*case)),
+        slow=[case for case in CASES if case[0] != "dies_row2" and not ends_otherwise(*case)],
     ),
 )
 def test_each_faulty_notebook_ends_as_with_the_real_gateway(
@@ -319,9 +319,9 @@ def test_each_faulty_notebook_ends_as_with_the_real_gateway(
     ended = outcome(tmp_path, results[0], gateway.rows_done, name) if results else "hangs"
     if server is not None:
         server.server.stop(0)
-    assert ended.startswith(" ".join(expected(variant, name).split(" ")[:2]))
+    assert ended.startswith(" ".join(find_expected(variant, name).split(" ")[:2]))
     if variant not in ("network", "write_input"):
-        assert all(part in ended for part in expected(variant, name).split(" ", 2)[2:])
+        assert all(part in ended for part in find_expected(variant, name).split(" ", 2)[2:])
 
 
 DYING = """
@@ -354,7 +354,7 @@ def test_a_notebook_killed_in_row_2_is_a_failed_connection(name: str, tmp_path: 
         result = gateway.run_and_report()
         assert notebook.wait() == -signal.SIGKILL
     ended = outcome(tmp_path, result, gateway.rows_done, name)
-    assert all(part in ended for part in expected("dies_row2", name).split(" ", 2))
+    assert all(part in ended for part in find_expected("dies_row2", name).split(" ", 2))
 
 
 def test_ids_stay_strings_where_all_of_them_look_like_numbers(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def answerer(engine: Any, folder: Path, config: KernelConfig = QUICK, *, started
     return Answerer(config, engine=engine, started=started, journal=folder / "journal.jsonl")
 
 
-def asked(engine: Any, folder: Path, config: KernelConfig = QUICK) -> tuple[Any, dict[str, Any]]:
-    """The frame that predict returns, and its line in the journal."""
+def ask_server(engine: Any, folder: Path, config: KernelConfig = QUICK) -> tuple[Any, dict[str, Any]]:
+    """Return the frame that predict returns, and its line in the journal."""
     predict = make_predict(answerer(engine, folder, config), config.competition)
     columns = config.competition.columns
     predicted = predict(pl.Series(columns[0], ["424e18"]), pl.Series(columns[1], ["What is 3+4?"]))
@@ -108,7 +108,7 @@ INSIDE = [
 
 @pytest.mark.parametrize(("engine", "answer", "why"), INSIDE)
 def test_predict_answers_whatever_happens_inside(engine: Engine, answer: int, why: str, tmp_path: Path) -> None:
-    predicted, line = asked(engine, tmp_path)
+    predicted, line = ask_server(engine, tmp_path)
     assert predicted.columns == ["id", "answer"]
     assert predicted.rows() == [("424e18", answer)]
     assert predicted.schema["answer"] == pl.Int64
@@ -166,7 +166,7 @@ def test_a_hang_outside_the_engine_ends_with_the_question(tmp_path: Path, monkey
     monkeypatch.setattr(answering, "_GRACE_S", 0.1)
     monkeypatch.setattr(answering, "solve", lambda *_, **__: time.sleep(3))
     engine, began = Engine([]), time.monotonic()
-    predicted, line = asked(engine, tmp_path)
+    predicted, line = ask_server(engine, tmp_path)
     assert time.monotonic() - began < 2
     assert predicted["answer"].to_list() == [0]
     assert "nothing came back" in line["why"]

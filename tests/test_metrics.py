@@ -127,7 +127,7 @@ def test_curve_ends_at_n() -> None:
     assert [curve_points(n) for n in (1, 2, 8, 9)] == [[1], [1, 2], [1, 2, 4, 8], [1, 2, 4, 8, 9]]
 
 
-def graded(gold: str, *answers: str | None, subset: str = "") -> Graded:
+def make_graded(gold: str, *answers: str | None, subset: str = "") -> Graded:
     problem = Problem(id=f"{gold}{answers}{subset}", statement="?", gold=gold, subset=subset)
     samples = [
         Sample(problem_id=problem.id, index=i, seed=i, text="t", answer=answer, tokens=10, finish="stop", seconds=1)
@@ -141,7 +141,7 @@ def graded(gold: str, *answers: str | None, subset: str = "") -> Graded:
 
 
 def test_grading_tells_right_wrong_and_none() -> None:
-    item = graded("7", "7", "8", None, "7.0")
+    item = make_graded("7", "7", "8", None, "7.0")
     wanted: tuple[Grade, ...] = ("equal", "different", "none", "equal")
     assert (item.verdicts, item.verdict, item.right) == (wanted, "equal", 2)
     assert (item.labels, item.right_labels) == ([0, 1, None, 0], {0})
@@ -149,7 +149,7 @@ def test_grading_tells_right_wrong_and_none() -> None:
 
 
 def test_scores_by_hand() -> None:
-    scores = Scores.of([graded("7", "7", "7"), graded("7", "8", None)])
+    scores = Scores.of([make_graded("7", "7", "7"), make_graded("7", "8", None)])
     assert (scores.pass_at_1, scores.maj_at_k.value, scores.k) == (0.5, 0.5, 2)
     assert scores.counts == Counts(samples=4, right=2, unknown=0, unanswered=1, capped=0, tokens=40)
     assert scores.pass_at_1_se is None
@@ -157,10 +157,19 @@ def test_scores_by_hand() -> None:
 
 @pytest.mark.parametrize(("solved", "failed", "half"), [(20, 0, 0), (20, 9, 0), (20, 5, 4)])
 def test_too_few_problems_have_no_standard_error(solved: int, failed: int, half: int) -> None:
-    few = solved * [graded("7", "7", "7")] + failed * [graded("7", "8", "8")] + half * [graded("7", "7", "8")]
+    few = (
+        solved * [make_graded("7", "7", "7")]
+        + failed * [make_graded("7", "8", "8")]
+        + half * [make_graded("7", "7", "8")]
+    )
     assert Scores.of(few).pass_at_1_se is None
     assert "pass@1 has no standard error: too few to say" in Results.of(few, None).describe()
-    more = [*few, graded("7", "7", "8"), *(10 - failed - half) * [graded("7", "8", "8")], graded("7", "7", "7")]
+    more = [
+        *few,
+        make_graded("7", "7", "8"),
+        *(10 - failed - half) * [make_graded("7", "8", "8")],
+        make_graded("7", "7", "7"),
+    ]
     error = Scores.of(more).pass_at_1_se
     assert error == pytest.approx(standard_error([item.pass_at(1) for item in more]))
     assert "too few" not in Results.of(more, None).describe()
@@ -178,19 +187,19 @@ def test_a_finish_order_of_few_problems_claims_nothing(informative: int) -> None
 
 def test_results_split_by_group_and_subset() -> None:
     items = [
-        graded("1", "1", subset="hard/gcd"),
-        graded("1", "2", subset="hard/pow"),
-        graded("1", "1", subset="easy/sum"),
+        make_graded("1", "1", subset="hard/gcd"),
+        make_graded("1", "2", subset="hard/pow"),
+        make_graded("1", "1", subset="easy/sum"),
     ]
     results = Results.of(items, None)
     assert {name: part.pass_at_1 for name, part in results.groups.items()} == {"easy": 1.0, "hard": 0.5}
     assert sorted(results.subsets) == ["easy/sum", "hard/gcd", "hard/pow"]
     assert (results.scores.fallbacks, results.ended) == (0, {"all": 3})
-    assert Results.of([graded("1", "1")], None).groups == {}
+    assert Results.of([make_graded("1", "1")], None).groups == {}
 
 
 def test_a_problem_without_answer_or_samples_is_a_fallback_and_counts_as_not_right() -> None:
-    scores = Scores.of([graded("1", "1"), graded("2", None), graded("3")])
+    scores = Scores.of([make_graded("1", "1"), make_graded("2", None), make_graded("3")])
     assert scores.fallbacks == 2
     assert scores.maj_at_k.value == pytest.approx(1 / 3)
     assert scores.pass_at_1 == pytest.approx(1 / 3)
@@ -219,7 +228,7 @@ def test_random_signs_come_near_the_exact_binomial() -> None:
 
 def test_words_are_honest() -> None:
     counts = Counts(samples=20, right=3, unknown=2, unanswered=0, capped=0, tokens=0)
-    scores = replace(Scores.of([graded("1", "1")]), counts=counts, problems=10)
+    scores = replace(Scores.of([make_graded("1", "1")]), counts=counts, problems=10)
     assert "read the interval" in describe_scores(scores, cap="", stopped=0)
     assert "2 could not be judged (counted as not right)" in describe_scores(scores, cap="", stopped=0)
 

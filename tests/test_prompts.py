@@ -20,7 +20,7 @@ def model_folder(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def asked(model_folder: Path) -> PromptFormat:
+def prompts(model_folder: Path) -> PromptFormat:
     # A tokenizer folder without weights has no config.json, so it is not yet a model source by name.
     from mathlete.models import ModelSource
 
@@ -30,27 +30,27 @@ def asked(model_folder: Path) -> PromptFormat:
 STATEMENT = "Find the remainder when $7^{100}$ is divided by 13."
 
 
-def test_prompt_has_one_bos_and_opens_the_reasoning(asked: PromptFormat) -> None:
-    ids = asked.prompt_ids(STATEMENT)
-    assert ids.count(asked.tokenizer.bos_token_id) == 1
-    assert ids[0] == asked.tokenizer.bos_token_id
-    assert asked.prefilled
-    assert str(asked.tokenizer.decode(ids)).endswith("<｜Assistant｜><think>\n")
+def test_prompt_has_one_bos_and_opens_the_reasoning(prompts: PromptFormat) -> None:
+    ids = prompts.prompt_ids(STATEMENT)
+    assert ids.count(prompts.tokenizer.bos_token_id) == 1
+    assert ids[0] == prompts.tokenizer.bos_token_id
+    assert prompts.prefilled
+    assert str(prompts.tokenizer.decode(ids)).endswith("<｜Assistant｜><think>\n")
 
 
-def test_completion_is_trace_box_and_eos(asked: PromptFormat) -> None:
-    ids = asked.completion_ids(trace="7^2=49, r=10.", answer="9")
-    assert ids[-1] == asked.tokenizer.eos_token_id
-    assert asked.tokenizer.decode(ids[:-1]) == "7^2=49, r=10.\n</think>\n\n\\boxed{9}"
+def test_completion_is_trace_box_and_eos(prompts: PromptFormat) -> None:
+    ids = prompts.completion_ids(trace="7^2=49, r=10.", answer="9")
+    assert ids[-1] == prompts.tokenizer.eos_token_id
+    assert prompts.tokenizer.decode(ids[:-1]) == "7^2=49, r=10.\n</think>\n\n\\boxed{9}"
 
 
-def test_reasoning_survives_skipping_special_tokens(asked: PromptFormat) -> None:
-    ids = asked.completion_ids(trace="a", answer="9")
-    assert asked.tokenizer.decode(ids, skip_special_tokens=True) == "a\n</think>\n\n\\boxed{9}"
+def test_reasoning_survives_skipping_special_tokens(prompts: PromptFormat) -> None:
+    ids = prompts.completion_ids(trace="a", answer="9")
+    assert prompts.tokenizer.decode(ids, skip_special_tokens=True) == "a\n</think>\n\n\\boxed{9}"
 
 
-def test_padding_is_not_eos(asked: PromptFormat) -> None:
-    assert asked.tokenizer.pad_token_id not in (None, asked.tokenizer.eos_token_id)
+def test_padding_is_not_eos(prompts: PromptFormat) -> None:
+    assert prompts.tokenizer.pad_token_id not in (None, prompts.tokenizer.eos_token_id)
 
 
 def test_template_without_prefill_leaves_the_opening_to_the_model(model_folder: Path) -> None:
@@ -58,22 +58,22 @@ def test_template_without_prefill_leaves_the_opening_to_the_model(model_folder: 
 
     tokenizer = deepcopy(load_tokenizer(ModelSource(name="t", location=str(model_folder))))
     tokenizer.chat_template = str(tokenizer.chat_template).replace("<think>\\n", "").replace("<think>\n", "")
-    asked = PromptFormat(tokenizer=tokenizer)
-    assert not asked.prefilled
-    assert str(tokenizer.decode(asked.completion_ids(trace="a", answer="9"))).startswith("<think>\na\n</think>")
+    prompts = PromptFormat(tokenizer=tokenizer)
+    assert not prompts.prefilled
+    assert str(tokenizer.decode(prompts.completion_ids(trace="a", answer="9"))).startswith("<think>\na\n</think>")
 
 
-def test_instruction_is_the_second_paragraph(asked: PromptFormat) -> None:
-    with_it = PromptFormat(tokenizer=asked.tokenizer, instruction=INSTRUCTION)
-    assert f"{STATEMENT}\n{INSTRUCTION}<｜Assistant｜>" in str(asked.tokenizer.decode(with_it.prompt_ids(STATEMENT)))
-    without = PromptFormat(tokenizer=asked.tokenizer, instruction="")
-    assert f"{STATEMENT}<｜Assistant｜>" in str(asked.tokenizer.decode(without.prompt_ids(STATEMENT)))
+def test_instruction_is_the_second_paragraph(prompts: PromptFormat) -> None:
+    with_it = PromptFormat(tokenizer=prompts.tokenizer, instruction=INSTRUCTION)
+    assert f"{STATEMENT}\n{INSTRUCTION}<｜Assistant｜>" in str(prompts.tokenizer.decode(with_it.prompt_ids(STATEMENT)))
+    without = PromptFormat(tokenizer=prompts.tokenizer, instruction="")
+    assert f"{STATEMENT}<｜Assistant｜>" in str(prompts.tokenizer.decode(without.prompt_ids(STATEMENT)))
     assert with_it.sha256 != without.sha256
 
 
-def test_instruction_travels_in_the_model_folder(tmp_path: Path, asked: PromptFormat) -> None:
+def test_instruction_travels_in_the_model_folder(tmp_path: Path, prompts: PromptFormat) -> None:
     assert instruction_of(tmp_path) == INSTRUCTION
-    PromptFormat(tokenizer=asked.tokenizer, instruction="Box it.").save(tmp_path)
+    PromptFormat(tokenizer=prompts.tokenizer, instruction="Box it.").save(tmp_path)
     assert instruction_of(tmp_path) == "Box it."
 
 

@@ -27,7 +27,9 @@ from tests.conftest import CommandLine
 STOPS = ["none", "exact", "beta95+exact", "esc4", "votes3", "aimo2", "hopeless3of4"]
 
 
-def recorded(problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0) -> tuple[list[Problem], list[Sample]]:
+def record_samples(
+    problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0
+) -> tuple[list[Problem], list[Sample]]:
     """Problems of growing difficulty whose wrong samples take `wrong_pace` times as long."""
     source = random.Random(seed)
     asked = [Problem(id=f"p{i}", statement="?", gold="7") for i in range(problems)]
@@ -48,12 +50,12 @@ def recorded(problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0) -
 
 
 def pool(problems: int, **shape: Any) -> Pool:
-    asked, samples = recorded(problems, **shape)
+    asked, samples = record_samples(problems, **shape)
     return Pool.of(asked, {p.id: [s for s in samples if s.problem_id == p.id] for p in asked})
 
 
-def solved(pooled: Pool, number: int, drawn: Any, policy: Policy, clock: VirtualClock, **more: Any) -> Solution:
-    """The solve loop on one draw; a sample's place in the draw is its index."""
+def solve_draw(pooled: Pool, number: int, drawn: Any, policy: Policy, clock: VirtualClock, **more: Any) -> Solution:
+    """Return the solve loop on one draw; a sample's place in the draw is its index."""
     item = pooled.problems[number]
     samples = [replace(item.samples[position], index=index) for index, position in enumerate(drawn[: policy.n])]
     slots = more.pop("slots", None)
@@ -79,7 +81,7 @@ def test_a_row_of_the_replay_is_the_solve_loop_on_the_same_draw(
     bank = replay_draws(pooled, drawn, policy=policy, stops=[stop], slots=slots)[stop]
     for problem in range(3):
         for row in range(4):
-            wanted = solved(pooled, problem, drawn[problem, row], policy, VirtualClock(), slots=slots)
+            wanted = solve_draw(pooled, problem, drawn[problem, row], policy, VirtualClock(), slots=slots)
             at = problem * 4 + row
             assert bank.stop[at] == len(wanted.samples)
             assert bank.won[at] == (wanted.answer == "7")
@@ -101,7 +103,7 @@ def test_a_submission_of_the_replay_is_the_solve_loop_under_the_same_budget(stop
     for place in range(6):
         problem, row = order[0, place], rows[0, place]
         limit = budget.next_question_s()
-        wanted = solved(pooled, problem, drawn[problem, row], policy, clock, timeout_s=limit)
+        wanted = solve_draw(pooled, problem, drawn[problem, row], policy, clock, timeout_s=limit)
         assert got.arrivals[0, place] == len(wanted.samples)
         assert got.right[0, place] == (wanted.answer == "7")
         assert got.seconds[0, place] == pytest.approx(wanted.seconds)
@@ -117,7 +119,9 @@ def test_draws_are_without_replacement_and_even() -> None:
     assert shares == pytest.approx([1 / 6] * 6, abs=0.01)
 
 
-def tried(pooled: Pool, *, walls: tuple[Wall | None, ...] = (None,), questions: int = 10, **grid: Any) -> list[Outcome]:
+def try_walls(
+    pooled: Pool, *, walls: tuple[Wall | None, ...] = (None,), questions: int = 10, **grid: Any
+) -> list[Outcome]:
     asked: dict[str, Any] = {"n": (8,), "max_tokens": (100_000,), "stop": ("none",), "vote": ("majority",), **grid}
     submissions = Submissions(simulations=2000, questions=questions, slots=None, seed=0)
     return replay_pool(pooled, Grid(walls=walls, **asked), submissions).outcomes
@@ -125,7 +129,7 @@ def tried(pooled: Pool, *, walls: tuple[Wall | None, ...] = (None,), questions: 
 
 def test_score_of_one_sample_is_the_mean_of_pass_at_1_and_intervals_nest() -> None:
     pooled = pool(20, n=32)
-    (one,) = tried(pooled, n=(1,))
+    (one,) = try_walls(pooled, n=(1,))
     share = np.mean([item.verdicts.count("equal") / 32 for item in pooled.problems])
     assert one.score.new_set.value == pytest.approx(10 * share, abs=0.15)
     assert one.score.subset.value == pytest.approx(10 * share, abs=0.15)
@@ -135,7 +139,7 @@ def test_score_of_one_sample_is_the_mean_of_pass_at_1_and_intervals_nest() -> No
 
 
 def test_exact_stop_costs_nothing_and_saves_something() -> None:
-    _, exact = tried(pool(12, n=32), stop=("none", "exact"))
+    _, exact = try_walls(pool(12, n=32), stop=("none", "exact"))
     assert (exact.change.value, exact.change.lo, exact.change.hi) == (0, 0, 0)
     assert exact.is_safe(questions=10)
     assert 0 < exact.saved.arrivals < 1
@@ -148,7 +152,7 @@ def test_finish_order_bias_is_told_and_makes_loose_rules_unsafe() -> None:
     assert first.lo > 0.5
     assert last.hi < 0.5
     assert none.lo < 0.5 < none.hi
-    exact, loose = tried(early, stop=("exact", "votes2"), n=(12,))
+    exact, loose = try_walls(early, stop=("exact", "votes2"), n=(12,))
     assert exact.is_safe(questions=10)
     assert loose.change.hi < 0
     assert not loose.is_safe(questions=10)
@@ -156,9 +160,9 @@ def test_finish_order_bias_is_told_and_makes_loose_rules_unsafe() -> None:
 
 def test_overrun_loses_all_and_allowances_prevent_it() -> None:
     pooled = pool(10, n=16)
-    (whole,) = tried(pooled)
+    (whole,) = try_walls(pooled)
     half = whole.submission_s / 2
-    free, shared = tried(pooled, walls=(Wall(wall_s=half), parse_wall(f"{half}", questions=10)))
+    free, shared = try_walls(pooled, walls=(Wall(wall_s=half), parse_wall(f"{half}", questions=10)))
     assert (free.p_overrun, free.score.new_set.value, free.score.two_runs.value) == (1, 0, 0)
     assert shared.p_overrun == 0
     assert shared.submission_p95_s <= half + 1e-6
@@ -179,7 +183,7 @@ def run_folder(workdir: Path) -> Path:
 
 def write_run(folder: Path, **shape: Any) -> Path:
     folder.mkdir()
-    asked, samples = recorded(12, **{"n": 16, **shape})
+    asked, samples = record_samples(12, **{"n": 16, **shape})
     write_problems(folder / "problems.jsonl", asked)
     with SampleLog(folder / "samples.jsonl") as log:
         for sample in samples:
@@ -258,7 +262,7 @@ def test_bad_replay_input_is_exit_2(run_folder: Path, words: list[str], message:
 
 
 def test_compare_tells_which_run_is_better_or_what_it_would_take(run_folder: Path, evaluate: CommandLine) -> None:
-    _, samples = recorded(12, n=16)
+    _, samples = record_samples(12, n=16)
     worse = [replace(s, answer="8" if s.answer == "7" and s.index % 2 else s.answer) for s in samples]
     write_run(Path("again"), seed=6)
     write_run(Path("worse"))
@@ -284,7 +288,7 @@ def test_compare_tells_which_run_is_better_or_what_it_would_take(run_folder: Pat
 def test_compare_refuses_what_does_not_pair(run_folder: Path, evaluate: CommandLine) -> None:
     for name, change in (("other", {"id": "x"}), ("changed", {"statement": "!"})):
         folder = write_run(Path(name))
-        asked, samples = recorded(12, n=16)
+        asked, samples = record_samples(12, n=16)
         write_problems(folder / "problems.jsonl", [replace(asked[0], **change)])
         (folder / "samples.jsonl").unlink()
         with SampleLog(folder / "samples.jsonl") as log:

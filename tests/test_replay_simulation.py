@@ -47,7 +47,7 @@ def replay(pool: Pool, drawn: Any, *, n: int, stop: str = "none", slots: int | N
 
 
 def as_recorded(pool: Pool) -> Any:
-    """(problems, 1, n): the one draw that takes the samples as they were recorded."""
+    """Return (problems, 1, n): the one draw that takes the samples as they were recorded."""
     return np.tile(np.arange(pool.fewest), (len(pool.problems), 1, 1))
 
 

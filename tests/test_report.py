@@ -34,7 +34,7 @@ TOOL = "First $x^2 = 9$.\n```python\nprint(3 * 3)\n```\n```output\n9\n```\nSo it
 
 
 def record(folder: Path, drawn: Drawn, budget: BudgetSettings | None = None) -> Path:
-    """A finished evaluation run of these samples, written as the project writes its own."""
+    """Return a finished evaluation run of these samples, written as the project writes its own."""
     folder.mkdir(parents=True)
     write_problems(folder / "problems.jsonl", [problem for problem, _ in drawn])
     with SampleLog(folder / "samples.jsonl") as log:
@@ -194,7 +194,7 @@ def test_a_training_run_shows_curve_losses_and_drops(tmp_path: Path) -> None:
 
 
 def train_run(folder: Path) -> Path:
-    """A training run's files, as the steps write them."""
+    """Return a training run's files, as the steps write them."""
     row = {"problem_id": "p", "gold": "9", "prompt": "Q?<think>", "trained": "so\n</think>\\boxed{9}",
            "prompt_tokens": 3, "trained_tokens": 7, "spans": [["Q?<think>", False]]}  # fmt: skip
     left = {"reason": "two boxes", "id": "q", "statement": "Q", "gold": "1", "source": "s", "trace": EVIL}
@@ -239,7 +239,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+def open_report(browser: Any) -> Iterator[Callable[..., Any]]:
     """Opens a report; at the end there must have been no message, no error and no request but for the file itself."""
     contexts, heard = [], list[str]()
 
@@ -261,14 +261,14 @@ def opened(browser: Any) -> Iterator[Callable[..., Any]]:
     assert not heard
 
 
-def listed(page: Any, *, count: int | str) -> list[str]:
+def list_shown(page: Any, *, count: int | str) -> list[str]:
     # The policy of the page forbids what `wait_for_function` does: evaluate a string.
     page.wait_for_selector(f"#count:text-matches('^{count} of ')")
     return page.eval_on_selector_all("#list > button", "all => all.map(one => one.dataset.id)")  # type: ignore[no-any-return]
 
 
-def test_filters_order_and_search_work(run_folder: Path, opened: Callable[..., Any]) -> None:
-    page = opened(write_report([run_folder], out=run_folder / "report.html"))
+def test_filters_order_and_search_work(run_folder: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(write_report([run_folder], out=run_folder / "report.html"))
     for name, ids in (
         ("wrong", ["wrong", "outvoted", "silent"]),
         ("outvoted", ["outvoted"]),
@@ -278,19 +278,21 @@ def test_filters_order_and_search_work(run_folder: Path, opened: Callable[..., A
         ("all", ["sure", "wrong", "outvoted", "close", "silent", "capped"]),
     ):
         page.click(f'#filters [data-filter="{name}"]')
-        assert listed(page, count=len(ids)) == ids
+        assert list_shown(page, count=len(ids)) == ids
     page.select_option("#sort", "longest")
     page.wait_for_selector('#list > button:first-child[data-id="capped"]')
     page.fill("#search", "needle")
-    assert listed(page, count=0) == []
+    assert list_shown(page, count=0) == []
     page.check("#deep")
-    assert listed(page, count=1) == ["silent"]
+    assert list_shown(page, count=1) == ["silent"]
     page.click('#list [data-id="silent"]')
     assert page.text_content("#detail .trace mark") == "needle"
 
 
-def test_the_reader_renders_maths_marks_the_box_and_folds_tools(run_folder: Path, opened: Callable[..., Any]) -> None:
-    page = opened(write_report([run_folder], out=run_folder / "report.html"))
+def test_the_reader_renders_maths_marks_the_box_and_folds_tools(
+    run_folder: Path, open_report: Callable[..., Any]
+) -> None:
+    page = open_report(write_report([run_folder], out=run_folder / "report.html"))
     assert page.locator("#detail .statement .katex").count() == 1
     assert page.locator("#detail .trace .katex").count() == 2
     assert page.locator("#detail .trace .box .katex").count() == 1
@@ -307,27 +309,29 @@ def test_the_reader_renders_maths_marks_the_box_and_folds_tools(run_folder: Path
     assert page.locator("#detail .votes .won").count() == 1
 
 
-def test_another_run_is_read_at_the_same_problem(run_folder: Path, tmp_path: Path, opened: Callable[..., Any]) -> None:
+def test_another_run_is_read_at_the_same_problem(
+    run_folder: Path, tmp_path: Path, open_report: Callable[..., Any]
+) -> None:
     other = record(tmp_path / "tuned", [(one, answers("9", "9", "9", "9")) for one, _ in six()])
-    page = opened(write_report([run_folder, other], out=tmp_path / "report.html"))
+    page = open_report(write_report([run_folder, other], out=tmp_path / "report.html"))
     page.click('#list [data-id="wrong"]')
     page.wait_for_selector("#detail:has-text('voted: 7 (wrong)')")
     page.select_option("#run", "1")
     page.wait_for_selector("#detail:has-text('voted: 9 (right)')")
     assert page.locator("#list [aria-current]").get_attribute("data-id") == "wrong"
     page.click('#filters [data-filter="gained"]')
-    assert listed(page, count=3) == ["wrong", "outvoted", "silent"]
+    assert list_shown(page, count=3) == ["wrong", "outvoted", "silent"]
     assert page.locator('#list [data-id="wrong"] .bar').count() == 2
 
 
-def test_the_span_with_loss_is_marked(tmp_path: Path, opened: Callable[..., Any]) -> None:
-    page = opened(write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html"))
+def test_the_span_with_loss_is_marked(tmp_path: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html"))
     text = page.text_content("#detail .trace .loss")
     assert text.startswith("loss from hereso")
     assert "Q?" not in text
 
 
-def test_nothing_of_a_model_comes_alive(tmp_path: Path, opened: Callable[..., Any]) -> None:
+def test_nothing_of_a_model_comes_alive(tmp_path: Path, open_report: Callable[..., Any]) -> None:
     evil = Problem(id=EVIL, statement=EVIL, gold=EVIL, subset=EVIL)
     math = r"$\href{javascript:alive=4}{x}$ $\includegraphics{https://example.org/x.png}$ $\htmlStyle{color:red}{y}$"
     samples = [
@@ -337,7 +341,7 @@ def test_nothing_of_a_model_comes_alive(tmp_path: Path, opened: Callable[..., An
         }
     ]
     folder = record(tmp_path / "evil", [(evil, samples), (problem("tame"), answers("9"))])
-    page = opened(write_report([folder, train_run(tmp_path / "t")], out=tmp_path / "report.html"))
+    page = open_report(write_report([folder, train_run(tmp_path / "t")], out=tmp_path / "report.html"))
     assert page.evaluate("window.alive") is None
     assert page.locator("#reader img, #reader b > b, #facts img, #reader a, #reader script").count() == 0
     assert "<img src=x onerror=" in page.text_content("#detail .trace")
@@ -367,11 +371,13 @@ LONG_TEXTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*LONG_TEXTS])
-def test_a_megabyte_in_one_trace_opens_in_two_seconds(tmp_path: Path, opened: Callable[..., Any], name: str) -> None:
+def test_a_megabyte_in_one_trace_opens_in_two_seconds(
+    tmp_path: Path, open_report: Callable[..., Any], name: str
+) -> None:
     said = LONG_TEXTS[name]
     long = problem("long", statement=said)
     folder = record(tmp_path / "long", [(problem("short"), answers("9")), (long, [{"answer": "9", "text": said}])])
-    page = opened(write_report([folder], out=folder / "report.html"))
+    page = open_report(write_report([folder], out=folder / "report.html"))
     # Measured in the page, to its first frame, and the best of three: a busy machine is no fault of the page.
     tried = []
     for _ in range(3):
@@ -387,11 +393,11 @@ def test_a_megabyte_in_one_trace_opens_in_two_seconds(tmp_path: Path, opened: Ca
 
 
 def test_a_long_trace_is_rendered_as_it_is_read_and_the_button_shows_the_rest(
-    tmp_path: Path, opened: Callable[..., Any]
+    tmp_path: Path, open_report: Callable[..., Any]
 ) -> None:
     said = "".join(f"Step {number}: $x_{{{number}}}$.\n```python\nprint({number})\n```\n" for number in range(250))
     folder = record(tmp_path / "long", [(problem("long"), [{"answer": "9", "text": f"{said}The end."}])])
-    page = opened(write_report([folder], out=folder / "report.html"))
+    page = open_report(write_report([folder], out=folder / "report.html"))
     first = page.locator("#detail .trace .katex").count()
     assert 30 < first < 200
     before = page.text_content("#detail .trace .more")
@@ -423,14 +429,14 @@ ODD_WORDS = {
 
 
 @pytest.mark.parametrize("name", sample("long", slow=[name for name in ODD_WORDS if name != "long"]))
-def test_odd_words_neither_widen_nor_break_the_page(tmp_path: Path, opened: Callable[..., Any], name: str) -> None:
+def test_odd_words_neither_widen_nor_break_the_page(tmp_path: Path, open_report: Callable[..., Any], name: str) -> None:
     word = ODD_WORDS[name]
     odd = Problem(id=word, statement=word, gold=word, subset=word)
     told = [{"answer": word, "text": f"{word}</think>{word}"}, {"answer": "7", "text": word}]
     folder = record(tmp_path / "odd", [(odd, told), (problem("tame"), answers("9", "9"))])
     file = write_report([folder], out=folder / "report.html")
     for width in (1280, 360):
-        page = opened(file, width=width)
+        page = open_report(file, width=width)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         page.click("#detail .samples button:nth-child(2)")
         page.click('#list [data-id="tame"]')
@@ -449,13 +455,13 @@ ODD_NUMBERS: list[dict[str, Any]] = [
 ]
 
 
-def test_numbers_that_are_none_do_not_break_the_reader(tmp_path: Path, opened: Callable[..., Any]) -> None:
+def test_numbers_that_are_none_do_not_break_the_reader(tmp_path: Path, open_report: Callable[..., Any]) -> None:
     drawn = [
         (problem(f"p{place}"), [{"answer": "9", "text": "so", **odd}] * 2) for place, odd in enumerate(ODD_NUMBERS)
     ]
     folder = record(tmp_path / "odd", drawn)
-    page = opened(write_report([folder], out=folder / "report.html"))
-    assert listed(page, count=len(drawn)) == [f"p{place}" for place in range(len(drawn))]
+    page = open_report(write_report([folder], out=folder / "report.html"))
+    assert list_shown(page, count=len(drawn)) == [f"p{place}" for place in range(len(drawn))]
     for place in range(len(drawn)):
         page.click(f'#list [data-id="p{place}"]')
         page.wait_for_selector(f"#detail h3:text-is('p{place}')")
@@ -474,9 +480,9 @@ def test_a_training_whose_loss_is_no_number_can_be_shown(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark_follow_the_system_and_the_switch(
-    run_folder: Path, opened: Callable[..., Any], scheme: str
+    run_folder: Path, open_report: Callable[..., Any], scheme: str
 ) -> None:
-    page = opened(write_report([run_folder], out=run_folder / "report.html"), scheme=scheme)
+    page = open_report(write_report([run_folder], out=run_folder / "report.html"), scheme=scheme)
     colour = "getComputedStyle(document.body).backgroundColor"
     shades = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
     assert page.evaluate(colour) == shades[scheme]
@@ -484,15 +490,15 @@ def test_light_and_dark_follow_the_system_and_the_switch(
     assert page.evaluate(colour) == shades["dark" if scheme == "light" else "light"]
 
 
-def test_a_phone_needs_no_sideways_scrolling(run_folder: Path, opened: Callable[..., Any]) -> None:
-    page = opened(write_report([run_folder], out=run_folder / "report.html"), width=360)
+def test_a_phone_needs_no_sideways_scrolling(run_folder: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(write_report([run_folder], out=run_folder / "report.html"), width=360)
     assert page.evaluate("[document.documentElement.scrollWidth, scrollY]") == [360, 0]
     assert page.locator("canvas").evaluate_all("all => all.every(one => one.width > 200 && one.height > 100)")
 
 
 @pytest.mark.slow
 def test_a_thousand_problems_load_in_three_seconds_from_twenty_megabytes(
-    tmp_path: Path, opened: Callable[..., Any]
+    tmp_path: Path, open_report: Callable[..., Any]
 ) -> None:
     draw = random.Random(0)
     words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(3000)]
@@ -511,10 +517,10 @@ def test_a_thousand_problems_load_in_three_seconds_from_twenty_megabytes(
     tried = []
     for _ in range(3):
         started = time.monotonic()
-        page = opened(file)
+        page = open_report(file)
         tried.append(time.monotonic() - started)
     seconds = min(tried)  # a busy machine is no fault of the page
-    assert listed(page, count="1,000")[:2] == ["p0", "p1"]
+    assert list_shown(page, count="1,000")[:2] == ["p0", "p1"]
     assert page.locator("#list > button").count() == 101
     page.click('#list [data-id="p7"]')
     page.wait_for_selector("#detail h3:text-is('p7')")

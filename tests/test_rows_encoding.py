@@ -28,7 +28,7 @@ def real(request: pytest.FixtureRequest, shared: Path) -> Any:
 
 
 def small(*, merges: list[tuple[str, str]], words: list[str], ignore_merges: bool = False, **changed: object) -> Any:
-    """A tokenizer of bytes and a few merges, its tokens in the order of `words`."""
+    """Return a tokenizer of bytes and a few merges, its tokens in the order of `words`."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -19,7 +19,7 @@ from mathlete.traces import Flaw, Trace, TracedProblem
 LOOP = "Wait, let me check the sum of the first ten terms again, as it may well be that I am off by one. "
 
 
-def traced(
+def make_traced(
     *, text: str = "2+2=4", answer: str = "4", gold: str = "4", flaw: Flaw = "", ending: str = ""
 ) -> TracedProblem:
     problem = Problem(id="1", statement="What is 2+2?", gold=gold)
@@ -30,31 +30,31 @@ def traced(
 @pytest.mark.parametrize(
     ("one", "filters", "reason"),
     [
-        (traced(), {}, ""),
-        (traced(answer=r"\frac{8}{2}"), {}, ""),
-        (traced(answer="5"), {}, "wrong"),
-        (traced(answer="see above", gold="x^2+\\int"), {}, "unknown"),
-        (traced(flaw="unclosed"), {}, "unclosed"),
-        (traced(flaw="no answer", answer=""), {"unverified": "keep"}, "no answer"),
-        (traced(flaw="no gold", gold=""), {}, "no gold"),
-        (traced(flaw="no gold", gold=""), {"unverified": "keep"}, ""),
-        (traced(flaw="no gold", gold="", answer=""), {"unverified": "keep"}, "no gold"),
-        (traced(text=" \n"), {}, "empty"),
-        (traced(text="so </think> 4"), {}, "marks"),
-        (traced(text="```python\nprint(4)\n```\n```output\n4\n```"), {}, "tool output"),
-        (traced(text="```python\nprint(4)\n```\n```output\n4\n```"), {"tool_output": "mask"}, ""),
-        (traced(text="<tool_response>4</tool_response>"), {"tool_output": "mask"}, "tool output"),
-        (traced(ending=r"\boxed{3}, no: \boxed{4}"), {}, "two boxes"),
-        (traced(ending=r"\boxed{3}, no: \boxed{4}"), {"two_boxes": "keep"}, ""),
-        (traced(ending=r"\boxed{4.0}, that is \boxed{4}"), {}, ""),
-        (traced(text="首先, 2+2=4, 所以答案是 4"), {}, "language"),
-        (traced(text="首先, 2+2=4, 所以答案是 4"), {"foreign": 1.0}, ""),
-        (traced(text="α + β ≤ ½·π, naïve façade, so it is 4"), {}, ""),
-        (traced(text=LOOP * 9 + "4"), {}, "loop"),
-        (traced(text=LOOP * 9 + "4"), {"repeats": 1.0}, ""),
-        (traced(text="0.3333" * 900), {}, "loop"),
-        (traced(text=LOOP + "Now 2+2=4. " + LOOP), {}, ""),
-        (traced(text=LOOP + "Now 2+2=4. " + LOOP), {"repeats": 0.1}, "loop"),
+        (make_traced(), {}, ""),
+        (make_traced(answer=r"\frac{8}{2}"), {}, ""),
+        (make_traced(answer="5"), {}, "wrong"),
+        (make_traced(answer="see above", gold="x^2+\\int"), {}, "unknown"),
+        (make_traced(flaw="unclosed"), {}, "unclosed"),
+        (make_traced(flaw="no answer", answer=""), {"unverified": "keep"}, "no answer"),
+        (make_traced(flaw="no gold", gold=""), {}, "no gold"),
+        (make_traced(flaw="no gold", gold=""), {"unverified": "keep"}, ""),
+        (make_traced(flaw="no gold", gold="", answer=""), {"unverified": "keep"}, "no gold"),
+        (make_traced(text=" \n"), {}, "empty"),
+        (make_traced(text="so </think> 4"), {}, "marks"),
+        (make_traced(text="```python\nprint(4)\n```\n```output\n4\n```"), {}, "tool output"),
+        (make_traced(text="```python\nprint(4)\n```\n```output\n4\n```"), {"tool_output": "mask"}, ""),
+        (make_traced(text="<tool_response>4</tool_response>"), {"tool_output": "mask"}, "tool output"),
+        (make_traced(ending=r"\boxed{3}, no: \boxed{4}"), {}, "two boxes"),
+        (make_traced(ending=r"\boxed{3}, no: \boxed{4}"), {"two_boxes": "keep"}, ""),
+        (make_traced(ending=r"\boxed{4.0}, that is \boxed{4}"), {}, ""),
+        (make_traced(text="首先, 2+2=4, 所以答案是 4"), {}, "language"),
+        (make_traced(text="首先, 2+2=4, 所以答案是 4"), {"foreign": 1.0}, ""),
+        (make_traced(text="α + β ≤ ½·π, naïve façade, so it is 4"), {}, ""),
+        (make_traced(text=LOOP * 9 + "4"), {}, "loop"),
+        (make_traced(text=LOOP * 9 + "4"), {"repeats": 1.0}, ""),
+        (make_traced(text="0.3333" * 900), {}, "loop"),
+        (make_traced(text=LOOP + "Now 2+2=4. " + LOOP), {}, ""),
+        (make_traced(text=LOOP + "Now 2+2=4. " + LOOP), {"repeats": 0.1}, "loop"),
     ],
 )
 def test_the_reason_against_a_trace(one: TracedProblem, filters: dict[str, Any], reason: str) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mathlete.corpus import open_source
 from mathlete.corpus.suites import Suite, load_suite
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, find_model, load_prompt_format
+from mathlete.models import ModelSource, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.rows.files import RowFiles
 from mathlete.rows.format import format_rows
@@ -30,12 +30,7 @@ from mathlete.rows.token_rows import IGNORED, TokenRow
 from mathlete.runs import sha256_tree
 from mathlete.traces import TracedProblem
 from tests.conftest import CommandLine, sample
-from tests.traced import row, traced
-
-
-@pytest.fixture(scope="module")
-def pocket() -> PromptFormat:
-    return load_prompt_format(find_model("pocket"))
+from tests.traced import make_traced, row
 
 
 def built(
@@ -92,7 +87,7 @@ def test_drops_are_counted_by_reason_and_no_row_is_cut(tmp_path: Path, pocket: P
 
 def test_all_traces_of_a_held_out_problem_are_held_out(tmp_path: Path, pocket: PromptFormat) -> None:
     some = [
-        traced(name=str(number), text=f"{way} gives 4.", asked=f"What is {number}+{4 - number}?")
+        make_traced(name=str(number), text=f"{way} gives 4.", asked=f"What is {number}+{4 - number}?")
         for number in range(30)
         for way in ("one", "two", "three")
     ]
@@ -106,11 +101,11 @@ def test_all_traces_of_a_held_out_problem_are_held_out(tmp_path: Path, pocket: P
 @pytest.mark.parametrize(
     ("some", "message"),
     [
-        ([traced(answer="5", name=str(n)) for n in range(3)], "0 of 3 is left, got wrong: 3"),
+        ([make_traced(answer="5", name=str(n)) for n in range(3)], "0 of 3 is left, got wrong: 3"),
         ([], "0 of 0 is left, got no problem at all"),
-        ([traced(), traced(answer="5", name="2")], "1 of 2 is left, got wrong: 1"),
-        ([traced(), traced(text="once more 4")], "at least two problems, got 1"),
-        ([traced(), traced(name="2", text="2+2=4. ")], "1 of 2 is left, got duplicate: 1"),
+        ([make_traced(), make_traced(answer="5", name="2")], "1 of 2 is left, got wrong: 1"),
+        ([make_traced(), make_traced(text="once more 4")], "at least two problems, got 1"),
+        ([make_traced(), make_traced(name="2", text="2+2=4. ")], "1 of 2 is left, got duplicate: 1"),
     ],
 )
 def test_too_few_rows_are_an_error_that_counts_the_drops(
@@ -122,8 +117,10 @@ def test_too_few_rows_are_an_error_that_counts_the_drops(
 
 def test_a_part_without_rows_stops_nothing(tmp_path: Path, pocket: PromptFormat) -> None:
     # The first thousand problems are all wrong: datasets cannot load an empty set, so none may be saved.
-    wrong = (traced(answer="5", name=f"w{n}") for n in range(1000))
-    result = built(tmp_path / "data", iter([*wrong, *(traced(name=f"{n}", asked=f"{n}?") for n in range(20))]), pocket)
+    wrong = (make_traced(answer="5", name=f"w{n}") for n in range(1000))
+    result = built(
+        tmp_path / "data", iter([*wrong, *(make_traced(name=f"{n}", asked=f"{n}?") for n in range(20))]), pocket
+    )
     assert (result["rows"], result["heldout"], result["drops"]) == (18, 2, {"wrong": 1000})
 
 
@@ -193,10 +190,12 @@ def test_a_part_that_a_worker_of_a_killed_run_finishes_too_is_the_same_part(
 def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: PromptFormat, number: int) -> None:
     some = [
         *chain.from_iterable(open_source("pocket", limit=90)),
-        *(traced(answer="5", name=f"w{n}") for n in range(9)),
+        *(make_traced(answer="5", name=f"w{n}") for n in range(9)),
     ]
     suite = load_suite("pocket_val")
-    leaked = [traced(name=one.id, asked=one.statement, gold=one.gold, answer=one.gold) for one in suite.problems[:5]]
+    leaked = [
+        make_traced(name=one.id, asked=one.statement, gold=one.gold, answer=one.gold) for one in suite.problems[:5]
+    ]
     result = [
         built(
             tmp_path / str(num),
@@ -221,7 +220,7 @@ def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: Pro
     ]
 
 
-WAYS = [traced(name=f"{n}", asked=f"{n}?", text="so " * length + "4") for n in "ab" for length in (9, 3, 6)]
+WAYS = [make_traced(name=f"{n}", asked=f"{n}?", text="so " * length + "4") for n in "ab" for length in (9, 3, 6)]
 """Two problems with traces of three lengths."""
 
 
@@ -256,12 +255,12 @@ def test_what_counts_as_one_problem(tmp_path: Path, pocket: PromptFormat, how: A
     some = [
         one
         for n in range(2, 40, 2)
-        for one in (traced(name=f"a{n}", asked=asked.format(n), answer=str(n // 2), gold=str(n // 2)),)
+        for one in (make_traced(name=f"a{n}", asked=asked.format(n), answer=str(n // 2), gold=str(n // 2)),)
     ]
     some += [
-        traced(name="b", asked=asked.format(8).replace("$", ""), answer="4"),
+        make_traced(name="b", asked=asked.format(8).replace("$", ""), answer="4"),
         *(
-            traced(name=name, asked=again.format(8), answer="4", text=text)
+            make_traced(name=name, asked=again.format(8), answer="4", text=text)
             for name, text in (("c", "2+2=4."), ("d", "4"))
         ),
     ]
@@ -285,7 +284,7 @@ def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) 
         *islice(chain.from_iterable(open_source("gsm8k", mirror=mirror)), 40),
         *chain.from_iterable(open_source("openr1", mirror=mirror)),
     ]
-    odd = traced(name="odd", asked="Où est e\u0301?", text="  e\u0301 ﬁ ½ ∑ \U0001d465 中 \t x  \n\n\n . , ! 's")
+    odd = make_traced(name="odd", asked="Où est e\u0301?", text="  e\u0301 ﬁ ½ ∑ \U0001d465 中 \t x  \n\n\n . , ! 's")
     result = built(tmp_path / "data", iter([*some, odd]), prompts, max_tokens=8192, filters=Filters(foreign=1.0))
     assert result["parity"] == {"rows": 55, "mismatches": 0}
     assert result["drops"] == {}

@@ -19,16 +19,11 @@ from mathlete.rows.programs import split_by_writer
 from mathlete.rows.settings import Filters, Rows
 from mathlete.rows.token_rows import IGNORED, TokenRow, find_mismatch, make_row
 from mathlete.traces import TracedProblem
-from tests.traced import row, traced
-
-
-@pytest.fixture(scope="module")
-def pocket() -> PromptFormat:
-    return load_prompt_format(find_model("pocket"))
+from tests.traced import make_traced, row
 
 
 def as_trl_has_it(one: TracedProblem, prompts: PromptFormat) -> list[int]:
-    """The tokens TRL's own training template makes of the same conversation: R1's template without its deletion."""
+    """Return the tokens of TRL's own training template for the same conversation: R1's without its deletion."""
     template = files("trl").joinpath("chat_templates", "deepseek_r1_distill_training.jinja").read_text(encoding="utf-8")
     statement = one.problem.statement
     question = f"{statement}\n{prompts.instruction}" if prompts.instruction else statement
@@ -79,13 +74,13 @@ def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(shared
 @pytest.mark.parametrize(
     ("one", "reason"),
     [
-        (traced(answer="5"), "wrong"),
-        (traced(answer="A", gold="see the figure"), "wrong or unknown"),
-        (traced(text="  \n "), "empty"),
-        (traced(text="so </think> 4"), "marks"),
-        (traced(text="<think> 4"), "marks"),
-        (traced(text="4<｜end▁of▁sentence｜>4"), "marks"),
-        (traced(text="2+2=4. " * 100), "too long"),
+        (make_traced(answer="5"), "wrong"),
+        (make_traced(answer="A", gold="see the figure"), "wrong or unknown"),
+        (make_traced(text="  \n "), "empty"),
+        (make_traced(text="so </think> 4"), "marks"),
+        (make_traced(text="<think> 4"), "marks"),
+        (make_traced(text="4<｜end▁of▁sentence｜>4"), "marks"),
+        (make_traced(text="2+2=4. " * 100), "too long"),
     ],
 )
 def test_an_unfit_trace_is_dropped_with_its_reason(pocket: PromptFormat, one: TracedProblem, reason: str) -> None:
@@ -99,15 +94,15 @@ BOXED = "First think.\nSo it is $\\boxed{4}$, is it?\n" + "Wait, check again. " 
 @pytest.mark.parametrize(
     ("one", "shorten", "result"),
     [
-        (traced(text=BOXED), False, "too long"),
-        (traced(text=BOXED), True, "First think.\nSo it is $\\boxed{4}$, is it?"),
+        (make_traced(text=BOXED), False, "too long"),
+        (make_traced(text=BOXED), True, "First think.\nSo it is $\\boxed{4}$, is it?"),
         (
-            traced(text="Is it \\boxed{5}?\n" + BOXED),
+            make_traced(text="Is it \\boxed{5}?\n" + BOXED),
             True,
             "Is it \\boxed{5}?\nFirst think.\nSo it is $\\boxed{4}$, is it?",
         ),
-        (traced(text=BOXED.replace("\\boxed", "")), True, "too long"),
-        (traced(text="Wait, again. " * 60 + BOXED), True, "too long"),
+        (make_traced(text=BOXED.replace("\\boxed", "")), True, "too long"),
+        (make_traced(text="Wait, again. " * 60 + BOXED), True, "too long"),
     ],
 )
 def test_a_long_trace_is_shortened_to_its_box_only_on_request(
@@ -136,7 +131,7 @@ RAN = (
 def test_what_a_tool_wrote_has_no_loss(request: pytest.FixtureRequest, name: str, text: str) -> None:
     folder = "" if name == "pocket" else str(request.getfixturevalue("shared") / "tokenizers" / name)
     prompts = load_prompt_format(ModelSource(name=name, location=folder) if folder else find_model(name))
-    one = traced(text=text)
+    one = make_traced(text=text)
     assert make_row(one, prompts=prompts, rows=Rows(), filters=Filters()) == "tool output"
     made = make_row(one, prompts=prompts, rows=Rows(), filters=Filters(tool_output="mask"))
     assert not isinstance(made, str), made
@@ -171,14 +166,14 @@ TRAPS: dict[str, Callable[[TokenRow, PromptFormat], TokenRow]] = {
 
 @pytest.mark.parametrize("name", TRAPS)
 def test_what_is_not_served_or_not_trained_is_a_mismatch(pocket: PromptFormat, name: str) -> None:
-    one = traced()
+    one = make_traced()
     good = row(one, pocket)
     text = pocket.completion(trace=one.trace.text, answer=one.trace.answer)
     assert find_mismatch(good, completion=text, prompts=pocket) == ""
     assert find_mismatch(TRAPS[name](good, pocket), completion=text, prompts=pocket) == name
 
 
-def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think.") -> PromptFormat:
+def edit_template(source: ModelSource, *, old: str, new: str, instruction: str = "Think.") -> PromptFormat:
     prompts = load_prompt_format(source)
     template = str(prompts.tokenizer.chat_template)
     assert old in template
@@ -197,9 +192,9 @@ def edited(source: ModelSource, *, old: str, new: str, instruction: str = "Think
     ],
 )
 def test_templates_with_and_without_an_opening_give_one_reasoning(new: str, opening: str) -> None:
-    prompts = edited(find_model("pocket"), old="<｜Assistant｜><think>\\n", new=new)
+    prompts = edit_template(find_model("pocket"), old="<｜Assistant｜><think>\\n", new=new)
     assert prompts.opening == opening
-    result = row(traced(), prompts)
+    result = row(make_traced(), prompts)
     whole = str(prompts.tokenizer.decode(result["input_ids"]))
     assert whole.endswith(
         new.replace("<think>", "").replace("\\n", "") + ("<think>\n2+2=4.\n</think>\n\n\\boxed{4}<｜end▁of▁sentence｜>")
@@ -208,11 +203,11 @@ def test_templates_with_and_without_an_opening_give_one_reasoning(new: str, open
 
 
 def test_a_template_that_has_closed_the_reasoning_is_refused() -> None:
-    prompts = edited(find_model("pocket"), old="<think>\\n", new="<think>\\n\\n</think>\\n\\n")
+    prompts = edit_template(find_model("pocket"), old="<think>\\n", new="<think>\\n\\n</think>\\n\\n")
     with pytest.raises(UserError, match="must leave the reasoning to the model"):
-        row(traced(), prompts)
+        row(make_traced(), prompts)
 
 
 def test_a_template_that_doubles_bos_has_no_parity() -> None:
-    prompts = edited(find_model("pocket"), old="bos_token}}", new="bos_token}}{{bos_token}}")
-    assert make_row(traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity"
+    prompts = edit_template(find_model("pocket"), old="bos_token}}", new="bos_token}}{{bos_token}}")
+    assert make_row(make_traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity"

@@ -8,7 +8,7 @@ from mathlete.sampling.box import box_end
 from mathlete.sampling.embedded.drawing import draw, slice_size, uniforms
 
 
-def drawn(logits: torch.Tensor, uniform: torch.Tensor, *, temperature: float, top_p: float) -> list[int]:
+def draw_ids(logits: torch.Tensor, uniform: torch.Tensor, *, temperature: float, top_p: float) -> list[int]:
     rows = len(uniform)
     chosen = draw(
         logits.expand(rows, -1),
@@ -20,7 +20,7 @@ def drawn(logits: torch.Tensor, uniform: torch.Tensor, *, temperature: float, to
     return tokens
 
 
-def kept_by_transformers(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:
+def warp_by_transformers(logits: torch.Tensor, *, temperature: float, top_p: float) -> torch.Tensor:
     from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
     ids = torch.zeros(1, 1, dtype=torch.long)
@@ -41,10 +41,10 @@ def test_every_token_has_its_share_of_the_unit_interval(
 ) -> None:
     """A grid of uniforms gives each token its transformers probability, whether or not its nucleus fits the slice."""
     logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed)) * spread
-    wanted = kept_by_transformers(logits, temperature=temperature, top_p=top_p)
+    wanted = warp_by_transformers(logits, temperature=temperature, top_p=top_p)
     grid = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     counts = torch.bincount(
-        torch.tensor(drawn(logits, grid, temperature=temperature, top_p=top_p)), minlength=vocabulary
+        torch.tensor(draw_ids(logits, grid, temperature=temperature, top_p=top_p)), minlength=vocabulary
     )
     # One token at the edge of the nucleus may fall in or out by float32 rounding; no cell is off by more than a step.
     assert ((counts / 2000 - wanted).abs() <= 2 / 2000).sum() >= vocabulary - 1
@@ -54,15 +54,15 @@ def test_every_token_has_its_share_of_the_unit_interval(
 def test_whole_vocabulary_is_reached_with_top_p_1() -> None:
     logits = torch.zeros(500)
     grid = (torch.arange(500, dtype=torch.float64) + 0.5) / 500
-    assert sorted(drawn(logits, grid, temperature=1.0, top_p=1.0)) == list(range(500))
+    assert sorted(draw_ids(logits, grid, temperature=1.0, top_p=1.0)) == list(range(500))
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
 @pytest.mark.parametrize("top_p", [1e-9, 0.5, 1.0])
 def test_edges_of_the_unit_interval_give_a_token_of_the_nucleus(uniform: float, top_p: float) -> None:
     logits = torch.tensor([0.0, 2.0, -torch.inf, 1.0])
-    (token,) = drawn(logits, torch.tensor([uniform], dtype=torch.float64), temperature=1.0, top_p=top_p)
-    assert kept_by_transformers(logits, temperature=1.0, top_p=top_p)[token] > 0
+    (token,) = draw_ids(logits, torch.tensor([uniform], dtype=torch.float64), temperature=1.0, top_p=top_p)
+    assert warp_by_transformers(logits, temperature=1.0, top_p=top_p)[token] > 0
 
 
 def test_greedy_rows_stand_beside_warm_ones() -> None:

@@ -72,7 +72,7 @@ def tiny_model(*, context: int = 128, **sizes: int) -> Any:
 
 
 def bigram_model(prompts: PromptFormat, successors: dict[str, dict[str, float]], *, context: int = 128) -> Any:
-    """A real Qwen2 whose layers add nothing: the last token alone gives the next one's probabilities."""
+    """Return a real Qwen2 whose layers add nothing: the last token alone gives the next one's probabilities."""
     model = tiny_model(hidden_size=264, context=context)
     ids = prompts.tokenizer.convert_tokens_to_ids
     with torch.no_grad():
@@ -89,7 +89,7 @@ def bigram_model(prompts: PromptFormat, successors: dict[str, dict[str, float]],
 
 
 def script(*tokens: str) -> dict[str, dict[str, float]]:
-    """Each token surely followed by the next; a prompt ends in a line feed (`Ċ`)."""
+    """Return each token surely followed by the next; a prompt ends in a line feed (`Ċ`)."""
     return {token: {following: 1.0} for token, following in zip(("Ċ", *tokens), tokens, strict=False)}
 
 
@@ -100,17 +100,17 @@ def sampler(prompts: PromptFormat) -> Iterator[TransformersSampler]:
     engine.close()
 
 
-def everything(engine: TransformersSampler, number: int, n: int, config: SamplingConfig) -> dict[int, Sample]:
+def draw_all(engine: TransformersSampler, number: int, n: int, config: SamplingConfig) -> dict[int, Sample]:
     seeds = {index: 1000 * number + index for index in range(n)}
     return {sample.index: sample for sample in engine.stream(problem(number), seeds=seeds, config=config)}
 
 
-def together(engine: TransformersSampler, n: int, config: SamplingConfig) -> list[dict[int, Sample]]:
+def draw_together(engine: TransformersSampler, n: int, config: SamplingConfig) -> list[dict[int, Sample]]:
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda number: everything(engine, number, n, config), range(len(STATEMENTS))))
+        return list(pool.map(lambda number: draw_all(engine, number, n, config), range(len(STATEMENTS))))
 
 
-def generated(model: Any, prompts: PromptFormat, number: int) -> tuple[int, str]:
+def generate_text(model: Any, prompts: PromptFormat, number: int) -> tuple[int, str]:
     ids = prompts.prompt_ids(STATEMENTS[number])
     mask = torch.ones(1, len(ids), dtype=torch.long)
     out = model.generate(torch.tensor([ids]), attention_mask=mask, do_sample=False, max_new_tokens=24, pad_token_id=0)
@@ -120,16 +120,16 @@ def generated(model: Any, prompts: PromptFormat, number: int) -> tuple[int, str]
 
 def test_greedy_equals_generate_alone_and_in_a_batch(sampler: TransformersSampler, prompts: PromptFormat) -> None:
     plain = tiny_model()
-    wanted = [generated(plain, prompts, number) for number in range(len(STATEMENTS))]
-    alone = [everything(sampler, number, 1, GREEDY)[0] for number in range(len(STATEMENTS))]
+    wanted = [generate_text(plain, prompts, number) for number in range(len(STATEMENTS))]
+    alone = [draw_all(sampler, number, 1, GREEDY)[0] for number in range(len(STATEMENTS))]
     assert [(sample.tokens, sample.text) for sample in alone] == wanted
-    mixed = together(sampler, 5, GREEDY)
+    mixed = draw_together(sampler, 5, GREEDY)
     assert [{(s.tokens, s.text) for s in samples.values()} for samples in mixed] == [{each} for each in wanted]
 
 
 def test_a_sample_does_not_depend_on_its_neighbours(sampler: TransformersSampler) -> None:
-    alone = [everything(sampler, number, 6, WARM) for number in range(len(STATEMENTS))]
-    mixed = together(sampler, 6, WARM)
+    alone = [draw_all(sampler, number, 6, WARM) for number in range(len(STATEMENTS))]
+    mixed = draw_together(sampler, 6, WARM)
     assert [{i: s.text for i, s in samples.items()} for samples in mixed] == [
         {i: s.text for i, s in samples.items()} for samples in alone
     ]
@@ -163,7 +163,7 @@ def test_frequencies_follow_the_exact_distribution(prompts: PromptFormat) -> Non
 def test_box_stops_the_sample_at_its_brace(prompts: PromptFormat) -> None:
     model = bigram_model(prompts, script("a", "</think>", "\\", *"boxed{7", "}$", ".", "<eos>"))
     engine = TransformersSampler(model, prompts=prompts)
-    (sample,) = everything(engine, 0, 1, GREEDY).values()
+    (sample,) = draw_all(engine, 0, 1, GREEDY).values()
     assert (sample.finish, sample.text, sample.tokens) == ("boxed", "a</think>\\boxed{7}", 11)
     engine.close()
 
@@ -214,7 +214,7 @@ def test_a_box_in_what_was_said_before_counts_with_the_reasoning_that_ended_ther
 
 def test_eos_stops_and_is_counted(prompts: PromptFormat) -> None:
     engine = TransformersSampler(bigram_model(prompts, script("a", "}$", "b", "<eos>")), prompts=prompts)
-    (sample,) = everything(engine, 0, 1, WARM).values()
+    (sample,) = draw_all(engine, 0, 1, WARM).values()
     assert (sample.finish, sample.text, sample.tokens) == ("stop", "a}$b", 4)
     assert sample.logprob_mean == pytest.approx(0, abs=1e-4)
     engine.close()
@@ -222,7 +222,7 @@ def test_eos_stops_and_is_counted(prompts: PromptFormat) -> None:
 
 def test_logprob_is_before_temperature_and_nucleus(prompts: PromptFormat) -> None:
     engine = TransformersSampler(bigram_model(prompts, {"Ċ": {"a": 0.8, "b": 0.2}}), prompts=prompts)
-    (sample,) = everything(engine, 0, 1, SamplingConfig(temperature=0, max_tokens=1)).values()
+    (sample,) = draw_all(engine, 0, 1, SamplingConfig(temperature=0, max_tokens=1)).values()
     assert (sample.finish, sample.text) == ("length", "a")
     assert sample.logprob_mean == pytest.approx(-0.22314, abs=1e-3)
     engine.close()
@@ -235,7 +235,7 @@ def test_closing_the_stream_cancels_its_rows(prompts: PromptFormat) -> None:
     endless = SamplingConfig(temperature=1, max_tokens=10**9)
     with closing(engine.stream(problem(1), seeds={i: i for i in range(50)}, config=endless)) as stream:
         assert next(stream).text == "a"
-    assert len(everything(engine, 0, 4, GREEDY)) == 4
+    assert len(draw_all(engine, 0, 4, GREEDY)) == 4
     engine.close()
 
 
@@ -284,7 +284,7 @@ def test_a_batch_of_one_row_draws_also_what_a_vote_may_not_need(prompts: PromptF
 def test_half_read_stream_leaves_the_engine_usable(sampler: TransformersSampler) -> None:
     with closing(sampler.stream(problem(1), seeds={i: i for i in range(40)}, config=WARM)) as stream:
         next(stream)
-    assert len(everything(sampler, 2, 8, WARM)) == 8
+    assert len(draw_all(sampler, 2, 8, WARM)) == 8
 
 
 def test_engine_error_reaches_every_stream(prompts: PromptFormat) -> None:
@@ -292,11 +292,11 @@ def test_engine_error_reaches_every_stream(prompts: PromptFormat) -> None:
     model.lm_head = torch.nn.Linear(7, 3)
     engine = TransformersSampler(model, prompts=prompts)
     with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(everything, engine, number, 4, WARM) for number in range(3)]
+        waiting = [pool.submit(draw_all, engine, number, 4, WARM) for number in range(3)]
         errors = [future.exception(timeout=20) for future in waiting]
     assert all(isinstance(error, RuntimeError) and isinstance(error.__cause__, RuntimeError) for error in errors)
     with pytest.raises(RuntimeError, match="sampling engine stopped: mat1 and mat2"):
-        everything(engine, 0, 1, WARM)
+        draw_all(engine, 0, 1, WARM)
     engine.close()
 
 
@@ -306,7 +306,7 @@ def test_close_wakes_waiting_streams(prompts: PromptFormat) -> None:
     )
     endless = SamplingConfig(temperature=0, max_tokens=10**6)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(everything, engine, 1, 2, endless)
+        waiting = pool.submit(draw_all, engine, 1, 2, endless)
         time.sleep(0.2)
         engine.close()
         with pytest.raises(RuntimeError, match="it was closed"):
@@ -316,10 +316,10 @@ def test_close_wakes_waiting_streams(prompts: PromptFormat) -> None:
 def test_context_caps_the_sample_and_refuses_the_prompt(prompts: PromptFormat) -> None:
     engine = TransformersSampler(tiny_model(context=24), prompts=prompts)
     length = len(prompts.prompt_ids(STATEMENTS[0]))
-    (sample,) = everything(engine, 0, 1, SamplingConfig(temperature=0, max_tokens=100)).values()
+    (sample,) = draw_all(engine, 0, 1, SamplingConfig(temperature=0, max_tokens=100)).values()
     assert (sample.finish, sample.tokens) == ("length", 24 - length)
     with pytest.raises(UserError, match=r"must leave room in the model's context of 24 tokens, got \d\d tokens"):
-        everything(engine, 2, 1, GREEDY)
+        draw_all(engine, 2, 1, GREEDY)
     engine.close()
 
 

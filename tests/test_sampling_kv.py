@@ -39,7 +39,7 @@ class Model:
                 self.values.append([value[0].transpose(0, 1).clone() for value in prompt.values])
 
     def step(self) -> list[torch.Tensor]:
-        """Writes a random token to every row; returns each layer's attention, beside which the plain one is put."""
+        """Write a random token to every row; return each layer's attention, beside which the plain one is put."""
         self.kv.open_column()
         results = []
         for layer in range(LAYERS):

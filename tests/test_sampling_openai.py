@@ -27,6 +27,7 @@ from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from tests.conftest import POCKET_VAL, CommandLine
+from tests.draws import draw_samples
 
 MODEL = str(data_folder() / "pocket" / "model")
 CONFIG = SamplingConfig(max_tokens=200)
@@ -110,16 +111,12 @@ def sampler(*urls: str, **more: Any) -> OpenAISampler:
     )
 
 
-def drawn(engine: OpenAISampler, problem: Problem, n: int, config: SamplingConfig = CONFIG) -> dict[int, Sample]:
-    return {s.index: s for s in engine.stream(problem, seeds={i: 100 + i for i in range(n)}, config=config)}
-
-
 @pytest.mark.slow
 def test_a_real_server_gives_samples_with_all_that_a_replay_needs(server: RealServer) -> None:
     with closing(sampler(server.url, at_once=1)) as engine:
-        first, again = drawn(engine, PROBLEMS[0], 4), drawn(engine, PROBLEMS[0], 4)
-        greedy = drawn(engine, PROBLEMS[0], 2, SamplingConfig(temperature=0, max_tokens=200))
-        cut = drawn(engine, PROBLEMS[0], 1, SamplingConfig(max_tokens=5))
+        first, again = draw_samples(engine, PROBLEMS[0], 4, CONFIG), draw_samples(engine, PROBLEMS[0], 4, CONFIG)
+        greedy = draw_samples(engine, PROBLEMS[0], 2, SamplingConfig(temperature=0, max_tokens=200))
+        cut = draw_samples(engine, PROBLEMS[0], 1, SamplingConfig(max_tokens=5))
     assert sorted(first) == [0, 1, 2, 3]
     assert {i: (s.text, s.tokens, s.finish) for i, s in first.items()} == {
         i: (s.text, s.tokens, s.finish) for i, s in again.items()
@@ -136,7 +133,7 @@ def test_greedy_on_a_server_is_greedy_in_the_embedded_engine(server: RealServer)
 
     config = SamplingConfig(temperature=0, max_tokens=200)
     with closing(sampler(server.url)) as engine:
-        served = [drawn(engine, problem, 1, config)[0] for problem in PROBLEMS[:3]]
+        served = [draw_samples(engine, problem, 1, config)[0] for problem in PROBLEMS[:3]]
     with closing(open_transformers(find_model("pocket"), precision="dense")) as embedded:
         mine = [next(embedded.stream(problem, seeds={0: 0}, config=config)) for problem in PROBLEMS[:3]]
     assert [s.text for s in served] == [s.text for s in mine]
@@ -151,7 +148,7 @@ def test_the_solve_loop_stops_early_and_cancels_the_rest(server: RealServer) -> 
         first = time.monotonic() - started
         assert len(solution.samples) < 12
         # What was cancelled does not stand in the way of the next problem.
-        drawn(engine, PROBLEMS[2], 1)
+        draw_samples(engine, PROBLEMS[2], 1, CONFIG)
     assert solution.ended == "rule"
     assert first < 300
 
@@ -162,7 +159,7 @@ def test_a_killed_server_s_work_moves_on_and_nothing_is_lost_or_counted_twice(se
     try:
         doomed.wait()
         with closing(sampler(server.url, doomed.url, at_once=2)) as engine:
-            drawn(engine, PROBLEMS[0], 4)  # both have loaded the model
+            draw_samples(engine, PROBLEMS[0], 4, CONFIG)  # both have loaded the model
             arrived: list[Sample] = []
             killer = threading.Timer(0.3, doomed.kill)
             killer.start()
@@ -193,7 +190,7 @@ def test_samples_cancelled_while_they_wait_leave_the_slots_to_others() -> None:
         async with fleet.slot():
             await asyncio.sleep(seconds)
 
-    async def cancelled_often() -> list[object]:
+    async def cancel_often() -> list[object]:
         results: list[object] = []
         for turns in range(12):
             tasks = [asyncio.create_task(hold(9)) for _ in range(12)]
@@ -207,7 +204,7 @@ def test_samples_cancelled_while_they_wait_leave_the_slots_to_others() -> None:
         await asyncio.wait_for(hold(0), timeout=5)
         return results
 
-    results = asyncio.run(cancelled_often())
+    results = asyncio.run(cancel_often())
     assert {type(each) for each in results} == {asyncio.CancelledError}
     assert (fleet.waiting, fleet.servers[0].running) == (0, 0)
 

@@ -10,13 +10,14 @@ import pytest
 
 from mathlete.errors import UserError
 from mathlete.models import find_model
-from mathlete.problems import Problem, read_problems, write_problems
+from mathlete.problems import read_problems, write_problems
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from tests.conftest import POCKET_VAL, CommandLine
+from tests.draws import draw_samples
 
 CONFIG = SamplingConfig(max_tokens=160)
 PROBLEMS = read_problems(POCKET_VAL)[:12]
@@ -30,23 +31,18 @@ def engine() -> Iterator[RaySampler]:
         yield sampler
 
 
-def drawn(engine: RaySampler, problem: Problem, n: int) -> dict[int, Sample]:
-    return {s.index: s for s in engine.stream(problem, seeds={i: 100 + i for i in range(n)}, config=CONFIG)}
-
-
 @pytest.mark.slow
 def test_workers_draw_what_the_embedded_engine_draws(engine: RaySampler) -> None:
     from mathlete.sampling.embedded.transformers_engine import open_transformers
 
     with closing(open_transformers(find_model("pocket"))) as embedded:
-        seeds = {i: 100 + i for i in range(6)}
-        mine = {s.index: s.text for s in embedded.stream(PROBLEMS[0], seeds=seeds, config=CONFIG)}
-    assert {index: sample.text for index, sample in drawn(engine, PROBLEMS[0], 6).items()} == mine
+        mine = {index: sample.text for index, sample in draw_samples(embedded, PROBLEMS[0], 6, CONFIG).items()}
+    assert {index: sample.text for index, sample in draw_samples(engine, PROBLEMS[0], 6, CONFIG).items()} == mine
 
 
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_nothing_counts_twice(engine: RaySampler) -> None:
-    before = {problem.id: drawn(engine, problem, 8) for problem in PROBLEMS[:3]}
+    before = {problem.id: draw_samples(engine, problem, 8, CONFIG) for problem in PROBLEMS[:3]}
     internals: Any = engine
     arrived: list[Sample] = []
     for number, problem in enumerate(PROBLEMS[:6]):
@@ -67,7 +63,7 @@ def test_an_early_stop_leaves_the_workers_to_the_next_problem(engine: RaySampler
     policy = Policy(n=16, stop="votes1", sampling=CONFIG)
     solution = solve(PROBLEMS[3], sampler=engine, clock=RealClock(), policy=policy, timeout_s=60)
     started = time.monotonic()
-    assert len(drawn(engine, PROBLEMS[4], 2)) == 2
+    assert len(draw_samples(engine, PROBLEMS[4], 2, CONFIG)) == 2
     assert len(solution.samples) < 16
     assert time.monotonic() - started < 60
 

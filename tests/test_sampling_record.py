@@ -105,19 +105,19 @@ def test_a_corrupted_line_is_named(tmp_path: Path, lines: list[str], message: st
         read_samples(path)
 
 
-def replayed(samples: list[Sample], indexes: list[int], max_tokens: int = 100) -> list[Sample]:
+def replay_samples(samples: list[Sample], indexes: list[int], max_tokens: int = 100) -> list[Sample]:
     config = SamplingConfig(max_tokens=max_tokens)
     return list(ReplaySampler(samples).stream(PROBLEM, seeds=dict.fromkeys(indexes, 0), config=config))
 
 
 def test_replay_gives_the_quickest_first() -> None:
     samples = [sample(0, seconds=3), sample(1, seconds=1), sample(2, seconds=2)]
-    assert [one.index for one in replayed(samples, [0, 1, 2])] == [1, 2, 0]
-    assert [one.index for one in replayed(samples, [2, 0])] == [2, 0]
+    assert [one.index for one in replay_samples(samples, [0, 1, 2])] == [1, 2, 0]
+    assert [one.index for one in replay_samples(samples, [2, 0])] == [2, 0]
 
 
 def test_replay_under_a_smaller_cap_cuts_text_and_seconds() -> None:
-    (shorter,) = replayed([sample(0, tokens=10, seconds=4)], [0], max_tokens=5)
+    (shorter,) = replay_samples([sample(0, tokens=10, seconds=4)], [0], max_tokens=5)
     assert (shorter.text, shorter.answer, shorter.tokens, shorter.finish, shorter.seconds) == (
         "",
         None,
@@ -129,4 +129,4 @@ def test_replay_under_a_smaller_cap_cuts_text_and_seconds() -> None:
 
 def test_replay_of_what_was_not_recorded_is_refused() -> None:
     with pytest.raises(UserError, match=r"problem p lacks it, got index 7"):
-        replayed([sample(0)], [0, 7])
+        replay_samples([sample(0)], [0, 7])

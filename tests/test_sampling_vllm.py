@@ -26,6 +26,7 @@ from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.tir.tools import ToolSampler, ToolSettings
 from tests.conftest import POCKET_VAL, CommandLine
+from tests.draws import draw_samples
 
 HERE = importlib.util.find_spec("vllm") is not None
 # Of torch, when vllm is imported; and vLLM leaves a socket's context to the garbage collector.
@@ -49,12 +50,8 @@ def collected() -> Iterator[None]:
     gc.collect()
 
 
-def opened(source: ModelSource, settings: VllmSettings = SETTINGS) -> VllmSampler:
+def open_sampler(source: ModelSource, settings: VllmSettings = SETTINGS) -> VllmSampler:
     return VllmSampler(settings, source=source, prompts=load_prompt_format(source))
-
-
-def drawn(engine: Any, problem: Problem, n: int, config: SamplingConfig = CONFIG) -> dict[int, Sample]:
-    return {s.index: s for s in engine.stream(problem, seeds={i: 2**52 + i for i in range(n)}, config=config)}
 
 
 def words(samples: dict[int, Sample]) -> dict[int, tuple[str, int, str]]:
@@ -77,7 +74,7 @@ def descendants(pid: int) -> set[int]:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmSampler]:
-    with closing(opened(find_model("pocket"))) as sampler:
+    with closing(open_sampler(find_model("pocket"))) as sampler:
         yield sampler
 
 
@@ -129,7 +126,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmSampler]:
     folder = tmp_path_factory.mktemp("scripted")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    with closing(opened(ModelSource(name="scripted", location=str(folder)))) as sampler:
+    with closing(open_sampler(ModelSource(name="scripted", location=str(folder)))) as sampler:
         yield sampler
 
 
@@ -139,9 +136,9 @@ def test_greedy_is_greedy_in_the_embedded_engine(engine: VllmSampler) -> None:
     from mathlete.sampling.embedded.transformers_engine import open_transformers
 
     with ThreadPoolExecutor(4) as pool:
-        theirs = [*pool.map(lambda problem: drawn(engine, problem, 2, GREEDY), PROBLEMS)]
+        theirs = [*pool.map(lambda problem: draw_samples(engine, problem, 2, GREEDY), PROBLEMS)]
     with closing(open_transformers(find_model("pocket"), precision="dense")) as embedded:
-        mine = [drawn(embedded, problem, 1, GREEDY)[0] for problem in PROBLEMS]
+        mine = [draw_samples(embedded, problem, 1, GREEDY)[0] for problem in PROBLEMS]
     for samples, own in zip(theirs, mine, strict=True):
         assert words(samples) == {i: (own.text, own.tokens, own.finish) for i in (0, 1)}
         assert samples[0].logprob_mean == pytest.approx(own.logprob_mean, abs=1e-4)
@@ -152,10 +149,10 @@ def test_greedy_is_greedy_in_the_embedded_engine(engine: VllmSampler) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_the_same_seed_gives_the_same_sample_whatever_else_is_drawn(engine: VllmSampler) -> None:
-    alone = [drawn(engine, problem, 4) for problem in PROBLEMS]
+    alone = [draw_samples(engine, problem, 4, CONFIG) for problem in PROBLEMS]
     # More prompts at once than vLLM reads in one step.
     with ThreadPoolExecutor(12) as pool:
-        together = [*pool.map(lambda problem: drawn(engine, problem, 16), PROBLEMS)]
+        together = [*pool.map(lambda problem: draw_samples(engine, problem, 16, CONFIG), PROBLEMS)]
     for first, again in zip(alone, together, strict=True):
         assert words(first) == {i: said for i, said in words(again).items() if i < 4}
     assert len({sample.text for samples in together for sample in samples.values()}) > 6
@@ -168,7 +165,7 @@ def test_tokens_come_as_often_as_they_are_likely(scripted: VllmSampler) -> None:
     n = 400
     for temperature, top_p, kept in ((1.0, 1.0, "abcd"), (0.6, 0.95, "abc")):
         config = SamplingConfig(temperature=temperature, top_p=top_p, max_tokens=1)
-        counts = Counter(sample.text for sample in drawn(scripted, PROBLEMS[0], n, config).values())
+        counts = Counter(sample.text for sample in draw_samples(scripted, PROBLEMS[0], n, config).values())
         mass = {token: FIRST[token] ** (1 / temperature) for token in kept}
         assert set(counts) <= set(kept)
         for token, share in mass.items():
@@ -179,7 +176,7 @@ def test_tokens_come_as_often_as_they_are_likely(scripted: VllmSampler) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_every_end_is_told_and_cut_as_in_the_embedded_engine(scripted: VllmSampler) -> None:
-    samples = drawn(scripted, PROBLEMS[0], 100, SamplingConfig(temperature=1, top_p=1, max_tokens=8)).values()
+    samples = draw_samples(scripted, PROBLEMS[0], 100, SamplingConfig(temperature=1, top_p=1, max_tokens=8)).values()
     ends = {sample.text[0]: (sample.finish, sample.text, sample.tokens) for sample in samples}
     assert ends == {
         "a": ("length", "a" * 8, 8),
@@ -197,7 +194,7 @@ def test_every_end_is_told_and_cut_as_in_the_embedded_engine(scripted: VllmSampl
 def test_a_program_is_run_and_the_model_goes_on(scripted: VllmSampler) -> None:
     tools: Any = ToolSampler(scripted, ToolSettings(turns=1))
     config = SamplingConfig(temperature=1, top_p=1, max_tokens=24)
-    samples = drawn(tools, PROBLEMS[0], 12, config)
+    samples = draw_samples(tools, PROBLEMS[0], 12, config)
     # The sandbox alone is closed: other tests use the engine.
     tools._pool.shutdown()
     tools._pythons.close()
@@ -215,7 +212,7 @@ def test_closing_the_stream_aborts_the_rest(scripted: VllmSampler) -> None:
     with closing(scripted.stream(PROBLEMS[1], seeds={i: i for i in range(60)}, config=endless)) as stream:
         assert next(stream).text
     started = time.monotonic()
-    assert len(drawn(scripted, PROBLEMS[0], 16, SamplingConfig(max_tokens=2))) == 16
+    assert len(draw_samples(scripted, PROBLEMS[0], 16, SamplingConfig(max_tokens=2))) == 16
     assert time.monotonic() - started < 30
     internals: Any = scripted
     assert internals._engine.output_processor.get_num_unfinished_requests() == 0
@@ -234,11 +231,11 @@ def test_the_solve_loop_stops_early(engine: VllmSampler) -> None:
 def test_a_context_that_is_full_caps_the_sample_and_refuses_the_prompt() -> None:
     length = len(load_prompt_format(find_model("pocket")).prompt_ids(PROBLEMS[0].statement))
     settings = VllmSettings(eager=True, kv_gib=0.25, at_once=16, max_model_len=length + 5)
-    with closing(opened(find_model("pocket"), settings)) as engine:
-        assert drawn(engine, PROBLEMS[0], 1)[0].tokens == 5
+    with closing(open_sampler(find_model("pocket"), settings)) as engine:
+        assert draw_samples(engine, PROBLEMS[0], 1, CONFIG)[0].tokens == 5
         longer = Problem(id="long", statement=PROBLEMS[0].statement * 2, gold="1")
         with pytest.raises(UserError, match="must leave room in the model's context"):
-            drawn(engine, longer, 1)
+            draw_samples(engine, longer, 1, CONFIG)
 
 
 @pytest.mark.slow
@@ -246,10 +243,10 @@ def test_a_context_that_is_full_caps_the_sample_and_refuses_the_prompt() -> None
 def test_a_dead_vllm_and_a_closed_one_end_every_stream_and_leave_no_process() -> None:
     before = descendants(os.getpid())
     for end, message in (("kill", "sampling engine stopped: "), ("close", "it was closed")):
-        engine = opened(find_model("pocket"))
-        drawn(engine, PROBLEMS[0], 1)
+        engine = open_sampler(find_model("pocket"))
+        draw_samples(engine, PROBLEMS[0], 1, CONFIG)
         with ThreadPoolExecutor(2) as pool:
-            waiting = [pool.submit(drawn, engine, problem, 400) for problem in PROBLEMS[:2]]
+            waiting = [pool.submit(draw_samples, engine, problem, 400, CONFIG) for problem in PROBLEMS[:2]]
             time.sleep(0.3)
             if end == "kill":
                 for pid in descendants(os.getpid()) - before:
@@ -260,7 +257,7 @@ def test_a_dead_vllm_and_a_closed_one_end_every_stream_and_leave_no_process() ->
                 with pytest.raises(RuntimeError, match=message):
                     stream.result(timeout=60)
         with pytest.raises(RuntimeError, match="sampling engine stopped"):
-            drawn(engine, PROBLEMS[0], 1)
+            draw_samples(engine, PROBLEMS[0], 1, CONFIG)
         engine.close()
         assert descendants(os.getpid()) == before
 
@@ -287,14 +284,14 @@ def test_a_folder_that_vllm_cannot_load_is_one_clear_error(tmp_path: Path) -> No
     for more, cure in (({}, "--vllm.max-model-len"), (unknown, "merged 16-bit")):
         (tmp_path / "config.json").write_text(json.dumps({**config, **more}))
         with pytest.raises(UserError, match="vLLM must be able to load") as caught:
-            opened(ModelSource(name="x", location=str(tmp_path)))
+            open_sampler(ModelSource(name="x", location=str(tmp_path)))
         assert cure in caught.value.cure
 
 
 @pytest.mark.skipif(HERE, reason="vllm is installed")
 def test_without_the_package_the_extra_is_named() -> None:
     with pytest.raises(UserError, match=r"the vllm engine needs the vllm package") as caught:
-        opened(find_model("pocket"))
+        open_sampler(find_model("pocket"))
     assert caught.value.cure == "pip install 'mathlete[vllm]'"
 
 

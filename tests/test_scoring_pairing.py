@@ -21,7 +21,7 @@ GOLD = "7"
 
 
 def pool(*answers: str) -> Pool:
-    """A problem for each word; a letter for each sample: R is right, W and V are wrong, N is no answer."""
+    """Return a problem for each word; a letter for each sample: R is right, W and V are wrong, N is no answer."""
     spelled = {"R": GOLD, "W": "8", "V": "9", "N": None}
     problems = [Problem(id=f"p{number}", statement=f"{number}?", gold=GOLD) for number in range(len(answers))]
     samples = {

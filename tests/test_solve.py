@@ -23,7 +23,7 @@ def sample(index: int, answer: str | None, *, seconds: float = 1.0) -> Sample:
     return Sample(problem_id="p", index=index, seed=0, text=text, tokens=9, finish="stop", seconds=seconds)
 
 
-def solved(samples: list[Sample], **policy: str) -> Solution:
+def solve_samples(samples: list[Sample], **policy: str) -> Solution:
     settings = Policy(n=len(samples), stop="exact" if policy.get("stop") == "exact" else "none")
     return solve(PROBLEM, sampler=ReplaySampler(samples), clock=RealClock(), policy=settings)
 
@@ -34,8 +34,8 @@ answers = st.lists(st.sampled_from(["2", "3", "4", None]), min_size=1, max_size=
 @given(answers=answers, data=st.data())
 def test_arrival_order_changes_nothing(answers: list[str | None], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(answers))))
-    first = solved([sample(i, answer, seconds=i) for i, answer in enumerate(answers)])
-    other = solved([sample(i, answer, seconds=order[i]) for i, answer in enumerate(answers)])
+    first = solve_samples([sample(i, answer, seconds=i) for i, answer in enumerate(answers)])
+    other = solve_samples([sample(i, answer, seconds=order[i]) for i, answer in enumerate(answers)])
     assert (first.answer, first.votes) == (other.answer, other.votes)
     assert [s.index for s in other.samples] == list(range(len(answers)))
 
@@ -44,34 +44,36 @@ def test_arrival_order_changes_nothing(answers: list[str | None], data: st.DataO
 def test_exact_stop_never_changes_the_answer(answers: list[str | None], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(answers))))
     samples = [sample(i, answer, seconds=order[i]) for i, answer in enumerate(answers)]
-    assert solved(samples, stop="exact").answer == solved(samples).answer
+    assert solve_samples(samples, stop="exact").answer == solve_samples(samples).answer
 
 
 @given(answers=answers)
 def test_votes_are_the_answers_counted(answers: list[str | None]) -> None:
-    votes = solved([sample(i, answer) for i, answer in enumerate(answers)]).votes
+    votes = solve_samples([sample(i, answer) for i, answer in enumerate(answers)]).votes
     assert sum(vote.count for vote in votes) == sum(answer is not None for answer in answers)
     assert all(answers[index] == vote.answer for vote in votes for index in vote.indexes)
     assert [vote.count for vote in votes] == sorted((vote.count for vote in votes), reverse=True)
 
 
 def test_exact_stop_leaves_what_cannot_matter() -> None:
-    solution = solved([sample(i, "2" if i < 3 else "3", seconds=i) for i in range(5)], stop="exact")
+    solution = solve_samples([sample(i, "2" if i < 3 else "3", seconds=i) for i in range(5)], stop="exact")
     assert (solution.answer, len(solution.samples)) == ("2", 3)
 
 
 def test_tie_goes_to_the_class_begun_first() -> None:
-    assert solved([sample(0, None), sample(1, "3"), sample(2, "2"), sample(3, "2"), sample(4, "3")]).answer == "3"
+    assert (
+        solve_samples([sample(0, None), sample(1, "3"), sample(2, "2"), sample(3, "2"), sample(4, "3")]).answer == "3"
+    )
 
 
 def test_no_answer_is_no_vote_and_no_invented_answer() -> None:
-    solution = solved([sample(0, None), sample(1, None)])
+    solution = solve_samples([sample(0, None), sample(1, None)])
     assert (solution.answer, solution.votes) == (None, [])
     assert [s.answer for s in solution.samples] == [None, None]
 
 
 def test_equal_answers_in_other_words_stand_together() -> None:
-    solution = solved([sample(0, "3"), sample(1, "\\frac{1}{2}"), sample(2, "0.5")])
+    solution = solve_samples([sample(0, "3"), sample(1, "\\frac{1}{2}"), sample(2, "0.5")])
     assert (solution.answer, solution.votes[0].indexes) == ("\\frac{1}{2}", (1, 2))
 
 
@@ -139,8 +141,8 @@ def test_votes_of_nothing() -> None:
     assert count_votes([]) == []
 
 
-def judged(*numbers: str | None, n: int = 3, **more: Any) -> Solution:
-    """The answers 2, 2, 3, and judgements that name these numbers."""
+def solve_with_judgements(*numbers: str | None, n: int = 3, **more: Any) -> Solution:
+    """Return the answers 2, 2, 3, and judgements that name these numbers."""
     samples = [sample(i, answer) for i, answer in enumerate(("2", "2", "3"))]
     samples += [replace(sample(i, number), problem_id="p/select") for i, number in enumerate(numbers)]
     clock = VirtualClock()
@@ -165,15 +167,15 @@ def judged(*numbers: str | None, n: int = 3, **more: Any) -> Solution:
 def test_judgements_choose_among_the_answers_and_the_vote_stands_without_any(
     numbers: list[str | None], answer: str
 ) -> None:
-    assert judged(*numbers).answer == answer
+    assert solve_with_judgements(*numbers).answer == answer
 
 
 def test_judgements_obey_the_clock_and_are_not_asked_where_answers_agree() -> None:
-    late = judged("2", timeout_s=1.5)
+    late = solve_with_judgements("2", timeout_s=1.5)
     assert (late.answer, late.seconds) == ("2", 1.5)
     assert late.selection is not None
     assert late.selection.judgements == {}
-    assert judged("2", n=2).selection is None
+    assert solve_with_judgements("2", n=2).selection is None
 
 
 def test_a_judge_is_shown_every_candidate() -> None:

@@ -85,13 +85,13 @@ def test_a_hung_engine_is_left_at_the_deadline_and_closed_once_it_comes_back() -
 
 
 def test_an_error_of_the_engine_reaches_the_caller() -> None:
-    def broken() -> Generator[Sample, None, None]:
+    def break_stream() -> Generator[Sample, None, None]:
         yield SAMPLE
         raise RuntimeError("out of memory")
 
     clock = RealClock()
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(until(broken(), clock=clock, deadline=clock.now() + 30))
+        list(until(break_stream(), clock=clock, deadline=clock.now() + 30))
 
 
 def test_leaving_early_closes_the_stream() -> None:

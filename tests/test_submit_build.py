@@ -162,7 +162,7 @@ def test_the_owner_is_read_from_the_credentials_without_their_key(
 
 
 def wheel(folder: Path, name: str, tag: str = "py3-none-any", requires: str = "") -> Path:
-    """A small real wheel."""
+    """Return a small real wheel."""
     project, version = name.split("-")
     file = folder / f"{name}-{tag}.whl"
     info = f"{project}-{version}.dist-info"

@@ -14,7 +14,7 @@ from mathlete.rehearsal import FAULTS, rehearse_fault, runner, unisolated
 from mathlete.rehearsal.containers import Disks, Ended, Stage
 from mathlete.rehearsal.draft import Draft
 from mathlete.rehearsal.faults import Fault
-from mathlete.rehearsal.injections import Inject, both, cell, has_struck, on_disks, probing
+from mathlete.rehearsal.injections import Inject, cell, combine, has_struck, on_disks, probe_container
 from mathlete.submission import Build
 from mathlete.submission.notebook import notebook_text
 from tests.conftest import NAMES, CommandLine
@@ -63,11 +63,11 @@ STRIKES: list[tuple[Inject, bool]] = [
     (cell("if False: mark()"), False),
     # The log then shows the line that would have printed the mark.
     (cell("raise RuntimeError('mark() comes too late'); mark()"), False),
-    (probing("1 + 1 == 2"), True),
-    (probing("os.path.exists('/nowhere')"), False),
-    (probing("no_such_name"), False),
+    (probe_container("1 + 1 == 2"), True),
+    (probe_container("os.path.exists('/nowhere')"), False),
+    (probe_container("no_such_name"), False),
     (on_disks(Disks(working_mib=1)), False),
-    (both(on_disks(Disks(working_mib=1)), cell("mark()")), True),
+    (combine(on_disks(Disks(working_mib=1)), cell("mark()")), True),
 ]
 
 

@@ -44,11 +44,11 @@ INT8 = {"quant_method": "bitsandbytes", "load_in_8bit": True}
 def build(build: Build) -> Build:
     """A build that was rehearsed, of a model whose base is named."""
     (build.model / "config.json").write_text(json.dumps({"_name_or_path": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"}))
-    rehearsed(build)
+    write_rehearsal(build)
     return build
 
 
-def rehearsed(build: Build, *, outcome: str = "valid", run: Json | None = None, **more: object) -> None:
+def write_rehearsal(build: Build, *, outcome: str = "valid", run: Json | None = None, **more: object) -> None:
     settings = {"image": ["transformers==5.0.0"]}
     runs = [{**RUN, **(run or {})}] * 2
     report = {"hashes": asdict(build.hashes()), "outcome": outcome, "runs": runs, "settings": settings, **more}
@@ -75,20 +75,20 @@ FIGURES: list[tuple[Json, str]] = [
 
 @pytest.mark.parametrize(("run", "says"), FIGURES)
 def test_a_model_that_hardly_answers_cannot_pass(run: Json, says: str, build: Build) -> None:
-    rehearsed(build, run=run)
+    write_rehearsal(build, run=run)
     checked = of_rehearsal(build)
     assert any(says in problem.rule for problem in checked)
     assert all(problem.cure for problem in checked)
 
 
 def test_a_refused_rehearsal_a_commit_run_and_none_at_all_do_not_count(build: Build) -> None:
-    rehearsed(build, outcome="refused", run={"refusal": "it hangs"})
+    write_rehearsal(build, outcome="refused", run={"refusal": "it hangs"})
     assert [problem.value for problem in of_rehearsal(build)] == ["it hangs"]
-    rehearsed(build, commit=True)
+    write_rehearsal(build, commit=True)
     assert "the rerun must be rehearsed" in of_rehearsal(build)[0].rule
     # An earlier version of this project wrote no `image`.
     for settings in ('{"image": []}', '{"layout": "new"}'):
-        rehearsed(build, settings=json.loads(settings))
+        write_rehearsal(build, settings=json.loads(settings))
         assert "the versions that the image has" in of_rehearsal(build)[0].rule
     (build.kaggle.parent / RehearsalReport.file_name).unlink()
     assert "there must be a rehearsal" in of_rehearsal(build)[0].rule
@@ -238,21 +238,21 @@ def test_the_interval_holds_the_share_that_was_seen(right: float) -> None:
     assert 0 <= low <= right <= high <= 50
 
 
-def saved(build: Build, folder: Path) -> None:
+def save_version(build: Build, folder: Path) -> None:
     build.save(folder / "runs" / "submit")
 
 
 def test_submit_sends_nothing_without_confirm_and_nothing_that_was_not_pushed(
     build: Build, workdir: Path, submit: CommandLine
 ) -> None:
-    saved(build, workdir)
+    save_version(build, workdir)
     assert "must have been pushed" in submit("submit").refusal
     Ledger(workdir / "runs/submit").append("push", build.hashes(), version=3)
     assert submit("submit", "--json").result["submitted"] is False
 
 
 def test_a_push_that_preflight_refuses_is_not_even_a_dry_run(build: Build, workdir: Path, submit: CommandLine) -> None:
-    saved(build, workdir)
+    save_version(build, workdir)
     shown = submit("push", "--yes")
     assert shown.code == 2
     assert "NO  rehearsal" in shown.stdout

@@ -55,7 +55,7 @@ class Scenario:
 
 
 def reply_of(state: Scenario, name: str, body: Json, base: str) -> Json:
-    """What the API answers, in the shapes the real clients were recorded with."""
+    """Return what the API answers, in the shapes the real clients were recorded with."""
     if name == "SaveKernel":
         if len(body["text"].encode()) > 1_000_000:
             return {"code": 400, "message": "The kernel source must be less than 1 megabytes in size."}
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
     state: Scenario
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        """Says nothing."""
+        """Say nothing."""
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -191,7 +191,7 @@ def build(build: Build) -> Build:
     return build
 
 
-def pushed(build: Build, folder: Path) -> Any:
+def push_in_thread(build: Build, folder: Path) -> Any:
     # In a thread, whose stack is short: kagglehub reads the source of every frame above it, for its user agent.
     with ThreadPoolExecutor(1) as one:
         work = one.submit(lambda: push_build(build, Kaggle(), folder=folder, waiting=QUICK, say=lambda text: None))
@@ -199,7 +199,7 @@ def pushed(build: Build, folder: Path) -> Any:
 
 
 def test_a_push_uploads_saves_waits_and_checks(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
-    assert pushed(build, tmp_path).version == 3
+    assert push_in_thread(build, tmp_path).version == 3
     names = kaggle.names()
     assert [name for name in names if name.startswith(("Create", "Save"))] == [
         "CreateDataset",
@@ -221,10 +221,10 @@ def test_a_push_uploads_saves_waits_and_checks(kaggle: Scenario, build: Build, t
 
 
 def test_what_did_not_change_is_not_sent_again(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
-    pushed(build, tmp_path)
+    push_in_thread(build, tmp_path)
     assert sum("unchanged" in line for line in plan_push(build, folder=tmp_path)) == 2
     kaggle.calls.clear()
-    pushed(build, tmp_path)
+    push_in_thread(build, tmp_path)
     assert "StartBlobUpload" not in kaggle.names()
     assert "SaveKernel" in kaggle.names()
 
@@ -232,28 +232,28 @@ def test_what_did_not_change_is_not_sent_again(kaggle: Scenario, build: Build, t
 def test_changed_weights_need_the_next_version_and_are_refused_before_anything_is_sent(
     kaggle: Scenario, build: Build, tmp_path: Path
 ) -> None:
-    pushed(build, tmp_path)
+    push_in_thread(build, tmp_path)
     (build.model / "config.json").write_text('{"changed": true}')
     (build.wheels / "more-1-py3-none-any.whl").write_bytes(b"more")
     kaggle.calls.clear()
     with pytest.raises(UserError, match="the next one on Kaggle is 2"):
-        pushed(build, tmp_path)
+        push_in_thread(build, tmp_path)
     assert kaggle.names() == ["GetModelInstance"]
     assert next_model_version(NAMES, weights=build.hashes().weights, folder=tmp_path) == 2
     second = replace(build, names=replace(NAMES, model_version=2))
-    assert pushed(second, tmp_path).version == 3
+    assert push_in_thread(second, tmp_path).version == 3
     assert {"CreateDatasetVersion", "CreateModelInstanceVersion"} <= set(kaggle.names())
 
 
 def test_a_push_killed_after_the_upload_goes_on_with_the_version_it_made(
     kaggle: Scenario, build: Build, tmp_path: Path
 ) -> None:
-    pushed(build, tmp_path)
+    push_in_thread(build, tmp_path)
     uploads = read_json(tmp_path / UPLOADS)
     uploads["alice/mathlete-model/transformers/int8"]["done"] = False  # type: ignore[index]
     (tmp_path / UPLOADS).write_text(json.dumps(uploads))
     kaggle.calls.clear()
-    pushed(build, tmp_path)
+    push_in_thread(build, tmp_path)
     assert "StartBlobUpload" not in kaggle.names()
 
 
@@ -279,18 +279,18 @@ def test_what_kaggle_refuses_or_drops_stops_the_push(
     for name, value in scenario.items():
         setattr(kaggle, name, value)
     with pytest.raises(UserError, match=says) as caught:
-        pushed(build, tmp_path)
+        push_in_thread(build, tmp_path)
     assert caught.value.cure
 
 
 def test_kaggle_asking_to_wait_is_waited_for(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
     kaggle.fail = {"SaveKernel": [429], "CreateDataset": [429]}
-    assert pushed(build, tmp_path).version == 3
+    assert push_in_thread(build, tmp_path).version == 3
 
 
 def test_a_cut_upload_goes_on_where_it_was_cut(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
     kaggle.cut_after = 300_000
-    pushed(build, tmp_path)
+    push_in_thread(build, tmp_path)
     (weights,) = [blob for blob in kaggle.blobs.values() if blob["name"] == "model.safetensors"]
     assert weights["data"] == (build.model / "model.safetensors").read_bytes()
     assert kaggle.names().count("CreateModelInstance") == 1
@@ -301,7 +301,7 @@ def test_a_notebook_above_1_mb_is_refused_with_kaggles_words(kaggle: Scenario, b
     notebook["cells"][0]["source"] = "x" * 1_100_000  # type: ignore[index]
     (build.kaggle / NOTEBOOK).write_text(json.dumps(notebook))
     with pytest.raises(UserError, match="less than 1 megabytes"):
-        pushed(build, tmp_path)
+        push_in_thread(build, tmp_path)
 
 
 OUTPUTS = [
@@ -329,7 +329,7 @@ def test_more_than_50_files_are_not_uploaded_as_one_archive(kaggle: Scenario, bu
     for number in range(51):
         (build.wheels / f"w{number}-1-py3-none-any.whl").write_bytes(b"w")
     with pytest.raises(UserError, match="at most 50 files"):
-        pushed(build, tmp_path)
+        push_in_thread(build, tmp_path)
 
 
 def test_without_credentials_nothing_is_asked(kaggle: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:

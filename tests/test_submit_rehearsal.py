@@ -30,13 +30,13 @@ def here(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return built
 
 
-def asked(count: int) -> list[Problem]:
+def read_asked(count: int) -> list[Problem]:
     return choose_canaries(read_problems(POCKET_VAL), count=count)
 
 
 def one(build: Build, folder: Path, *, questions: int = 3, **how: object) -> Rehearsed:
     settings = replace(RehearsalSettings(), **how)  # type: ignore[arg-type]
-    return rehearse(build, asked(questions), settings, folder=folder)
+    return rehearse(build, read_asked(questions), settings, folder=folder)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_pyth
     assert rehearsed.figures().isolation == "interpreter"
     settings = RehearsalSettings(rerun=rerun)
     fault = FAULTS["network-in-cell"].inject
-    refused = rehearse(build, asked(3), settings, folder=tmp_path / "network", fault=fault)
+    refused = rehearse(build, read_asked(3), settings, folder=tmp_path / "network", fault=fault)
     assert refused.refusal is not None
     assert "(rehearsal)" in (tmp_path / "network" / "stage" / "notebook.log").read_text()
 
@@ -90,7 +90,7 @@ def test_a_failure_while_the_machine_got_busier_is_tried_again_on_a_slower_clock
     busy = iter([1.0, after])
     settings, folder = RehearsalSettings(), tmp_path / "stage"
     rehearsed = rehearse(
-        replace(build, config=speechless), asked(2), settings, folder=folder, measure=lambda: next(busy)
+        replace(build, config=speechless), read_asked(2), settings, folder=folder, measure=lambda: next(busy)
     )
     assert rehearsed.refusal is not None
     assert "without an answer" in rehearsed.refusal.value
@@ -111,7 +111,7 @@ def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_th
 def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:
     fault = FAULTS[name]
     build = load_build(Path("runs/submit"))
-    result = rehearse_fault(fault, build, asked(QUESTIONS), layout="new", folder=tmp_path / name)
+    result = rehearse_fault(fault, build, read_asked(QUESTIONS), layout="new", folder=tmp_path / name)
     rehearsed = result.rehearsed
     assert rehearsed.outcome == fault.expect, rehearsed.refusal
     assert result.struck
@@ -129,7 +129,7 @@ def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path
     (code,) = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
     fault = eval(code.strip(), vars(fault_matrix))  # the page's own line, among those of the matrix
     build = load_build(Path("runs/submit"))
-    result = rehearse_fault(fault, build, asked(QUESTIONS), layout="new", folder=tmp_path)
+    result = rehearse_fault(fault, build, read_asked(QUESTIONS), layout="new", folder=tmp_path)
     rehearsed = result.rehearsed
     assert result.struck
     assert rehearsed.refusal is None
@@ -163,7 +163,7 @@ def test_the_real_package_and_our_gateway_end_alike(name: str, root: Path, here:
     for package in (real, None):
         folder = tmp_path / ("real" if package else "ours")
         fault = FAULTS[name].inject if name else None
-        rehearsed = rehearse(build, asked(3), RehearsalSettings(real_package=package), folder=folder, fault=fault)
+        rehearsed = rehearse(build, read_asked(3), RehearsalSettings(real_package=package), folder=folder, fault=fault)
         told = next(folder.rglob("gateway/result.json"), None)
         result = json.loads(told.read_text()) if told else {}
         ends.append(

@@ -36,7 +36,7 @@ class Left:
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text, encoding="utf-8")
 
-    def judged(self, *, code: int | None = 0, timed_out: bool = False) -> Rehearsed:
+    def judge(self, *, code: int | None = 0, timed_out: bool = False) -> Rehearsed:
         ended = Ended(
             notebook_code=code, gateway_code=0, timed_out=timed_out, isolation="namespaces", folder=self.folder
         )
@@ -53,7 +53,7 @@ def left(tmp_path: Path, build: Build) -> Left:
 
 def test_a_valid_end_counts_what_is_right_and_says_what_went_wrong_on_the_way(left: Left) -> None:
     left.submit({"id": ["a", "b", "c"], "answer": [7, 0, 7]})
-    rehearsed = left.judged()
+    rehearsed = left.judge()
     assert (rehearsed.outcome, rehearsed.right) == ("valid", 2)
     assert rehearsed.why == "TimeoutError: the engine"
     figures = rehearsed.figures()
@@ -73,7 +73,7 @@ def test_a_valid_end_counts_what_is_right_and_says_what_went_wrong_on_the_way(le
 )
 def test_an_unfit_file_is_refused_with_what_is_wrong(left: Left, table: dict[str, Any], fault: str) -> None:
     left.submit(table)
-    rehearsed = left.judged()
+    rehearsed = left.judge()
     assert rehearsed.refusal is not None
     assert (rehearsed.outcome, rehearsed.answers, rehearsed.refusal.value) == ("refused", {}, fault)
     assert NOTEBOOK_LOG in rehearsed.refusal.cure
@@ -83,7 +83,7 @@ def test_an_unfit_file_is_refused_with_what_is_wrong(left: Left, table: dict[str
 def test_a_model_that_answers_too_little_is_refused_with_the_reasons(left: Left) -> None:
     left.submit({"id": ["a", "b", "c"], "answer": [7, 0, 0]})
     left.write(f"notebook/{JOURNAL}", "".join(json.dumps(FALLBACK.to_json()) + "\n" for _ in range(2)))
-    refusal = left.judged().refusal
+    refusal = left.judge().refusal
     assert refusal is not None
     assert refusal.rule == "the model must answer at least 50% of the questions itself"
     assert refusal.value == "2 of 3 without an answer (TimeoutError: the engine)"
@@ -112,12 +112,12 @@ def test_no_file_at_all_is_explained_by_gateway_and_log(
     if result is not None:
         left.write(f"gateway/{RESULT}", json.dumps(result))
     left.write(NOTEBOOK_LOG, log)
-    refusal = left.judged(code=1).refusal
+    refusal = left.judge(code=1).refusal
     assert refusal is not None
     assert (refusal.rule, refusal.value) == ("a rehearsal must end with the gateway's submission.parquet", value)
 
 
 def test_what_ran_out_of_time_says_so(left: Left) -> None:
-    refusal = left.judged(code=None, timed_out=True).refusal
+    refusal = left.judge(code=None, timed_out=True).refusal
     assert refusal is not None
     assert refusal.value == "no end: it was broken off at its time limit"

@@ -312,16 +312,16 @@ def test_a_file_system_that_is_full_is_seen(tmp_path: Path, root: Path, train: C
 def test_the_run_is_named_by_what_it_does() -> None:
     from train.steps import MathRun
 
-    def named(*, folder: Path | None = None, seed: int = 0, **corpus: Any) -> str:
+    def name_run(*, folder: Path | None = None, seed: int = 0, **corpus: Any) -> str:
         settings = preset("pocket")
         data = replace(settings.data, corpus=replace(settings.data.corpus, **corpus))
         settings = replace(settings, run=folder, seed=seed, data=data)
         return str(MathRun(settings=settings, model=find_model("pocket"), say=print).folder)
 
-    assert named() == named(mirror=Path("m"))
-    assert named().startswith("runs/train-pocket-")
-    assert len({named(), named(seed=1), named(limit=7), named(source=("gsm8k",))}) == 4
-    assert named(folder=Path("r")) == "r"
+    assert name_run() == name_run(mirror=Path("m"))
+    assert name_run().startswith("runs/train-pocket-")
+    assert len({name_run(), name_run(seed=1), name_run(limit=7), name_run(source=("gsm8k",))}) == 4
+    assert name_run(folder=Path("r")) == "r"
 
 
 def test_pocket_problems_are_byte_identical_and_readable(workdir: Path, train: CommandLine) -> None:

@@ -23,13 +23,13 @@ KILLS = {
 
 
 def curve(run: Path) -> list[dict[str, object]]:
-    """The loss curve without what a clock says."""
+    """Return the loss curve without what a clock says."""
     points = [json.loads(line) for line in (run / "adapter" / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in point.items() if key not in ("seconds", "tokens_per_s")} for point in points]
 
 
 def costs(run: Path) -> list[dict[str, Any]]:
-    """The survival figures without what a clock says."""
+    """Return the survival figures without what a clock says."""
     return [
         {**figures, "hops": [{**hop, "seconds": None} for hop in figures["hops"]]}
         for name in ("effect/effect.json", "export/survival.json")

@@ -63,7 +63,7 @@ for folder in map(Path, sys.argv[1:]):
 
 
 def few_steps(adapter: Path, data: Path, method: Any) -> torch.Tensor:
-    """Trains three steps into the folder and returns the trained model's logits."""
+    """Train three steps into the folder and return the trained model's logits."""
     torch.set_num_threads(1)
     recipe = Recipe(method=method, tune=Tune(steps=3, batch=8, rate=1e-3), grpo=Grpo(max_tokens=32))
     said: list[str] = []

@@ -83,7 +83,7 @@ def plan(shape: Shape, **more: Any) -> Plan:
 @pytest.mark.parametrize("lora", [Lora(), Lora(rank=3, targets=("q_proj", "v_proj", "down_proj"))])
 def test_adapter_gradients_and_optimizer_are_exact(folders: dict[str, str], lora: Lora) -> None:
     shape, model = shape_and_model(folders["qwen2"])
-    model = adapted(model, lora)
+    model = adapt(model, lora)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, fused=True)
     model(input_ids=torch.arange(20)[None]).logits.sum().backward()
@@ -95,7 +95,7 @@ def test_adapter_gradients_and_optimizer_are_exact(folders: dict[str, str], lora
     assert bytes_of(moments) == parts.optimizer
 
 
-def adapted(model: Any, lora: Lora) -> Any:
+def adapt(model: Any, lora: Lora) -> Any:
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
@@ -111,7 +111,7 @@ class Held:
 
 
 @contextmanager
-def counted() -> Iterator[WeakSet[Held]]:
+def count_held() -> Iterator[WeakSet[Held]]:
     """What autograd keeps; what a discarded part of the graph kept is gone."""
     held: WeakSet[Held] = WeakSet()
 
@@ -131,8 +131,8 @@ def bytes_kept(held: WeakSet[Held], model: Any) -> int:
     return sum({one.data_ptr(): one.nbytes() for one in storages if one.data_ptr() not in own}.values())
 
 
-def kept_by(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[Plan, int]:
-    """(the plan, bytes that autograd really keeps) of one forward pass of batches of 192 tokens a row."""
+def count_kept_bytes(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[Plan, int]:
+    """Return (the plan, bytes that autograd really keeps) of one forward pass of batches of 192 tokens a row."""
     source, batch = find_model(name), recipe.tune.batch
     model: Any = load_base(source, recipe)
     config = recipe.spec.configure(recipe.lora)
@@ -145,7 +145,7 @@ def kept_by(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[
     mask = torch.ones_like(ids)
     if batch > 1:
         mask[0, :90] = 0  # left-padded, as a batch of rows that differ in length
-    with counted() as held:
+    with count_held() as held:
         output = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
     kept = bytes_kept(held, model)
     del output
@@ -181,7 +181,7 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(
     folders: dict[str, str], name: str, batch: int, lora: Lora, checkpointing: bool
 ) -> None:
     recipe = Recipe(lora=lora, tune=Tune(batch=batch))
-    plan, kept = kept_by(folders[name], recipe, checkpointing=checkpointing)
+    plan, kept = count_kept_bytes(folders[name], recipe, checkpointing=checkpointing)
     assert plan.parts.activations == pytest.approx(kept, rel=0.15)
 
 
@@ -190,7 +190,7 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(
 def test_each_methods_activations_are_within_15_percent(
     folders: dict[str, str], method: MethodName, batch: int
 ) -> None:
-    plan, kept = kept_by(folders["qwen2"], Recipe(method=method, tune=Tune(batch=batch)))
+    plan, kept = count_kept_bytes(folders["qwen2"], Recipe(method=method, tune=Tune(batch=batch)))
     assert plan.parts.activations == pytest.approx(kept, rel=0.15)
 
 

@@ -40,7 +40,7 @@ def test_several_gpus_without_a_launcher_are_refused_with_both_cures() -> None:
 
 
 def test_a_batch_is_split_evenly_or_refused() -> None:
-    ranks = Ranks.launched({"WORLD_SIZE": "4"})
+    ranks = Ranks.from_launcher({"WORLD_SIZE": "4"})
     assert ranks.split_rows(8) == 2
     with pytest.raises(UserError, match="multiple of the 4 processes, got 6") as told:
         ranks.split_rows(6)
@@ -85,7 +85,7 @@ def test_a_run_goes_on_with_or_without_fsdp_as_it_began(tmp_path: Path, monkeypa
         shards.require_same_sharding(tmp_path / "whole-2")
 
 
-def carried_out(folder: Path, *words: str) -> dict[str, object]:
+def train_in(folder: Path, *words: str) -> dict[str, object]:
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -109,10 +109,10 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_go_the_whole_way_with_the_loss_curve_of_one(kind: str, tmp_path: Path) -> None:
     (tmp_path / "cpu.yaml").write_text((LAUNCH / f"{kind}.yaml").read_text().replace("use_cpu: false", "use_cpu: true"))
     launcher = ("-m", "accelerate.commands.launch", "--config_file", "cpu.yaml")
-    carried_out(tmp_path, *WORDS, "--run", "one")
+    train_in(tmp_path, *WORDS, "--run", "one")
     # Stopped after the adapter, then the rest: what is done is skipped in all processes.
-    carried_out(tmp_path, *launcher, *WORDS, "--until", "tune", "--run", "two")
-    result = carried_out(tmp_path, *launcher, *WORDS, "--run", "two")
+    train_in(tmp_path, *launcher, *WORDS, "--until", "tune", "--run", "two")
+    result = train_in(tmp_path, *launcher, *WORDS, "--run", "two")
     assert result["skipped"] == ["format", "tune"]
     assert (tmp_path / "two" / "export" / "manifest.json").is_file()
     # Each process wrote its part of the checkpoint: two did train.
@@ -124,7 +124,7 @@ def test_two_processes_go_the_whole_way_with_the_loss_curve_of_one(kind: str, tm
     adapter = tmp_path / "two" / "adapter"
     (adapter / "manifest.json").unlink()
     (adapter / "checkpoint-4" / "whole").unlink()
-    carried_out(tmp_path, *launcher, *WORDS, "--until", "tune", "--run", "two")
+    train_in(tmp_path, *launcher, *WORDS, "--until", "tune", "--run", "two")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
 
 
@@ -136,8 +136,8 @@ def test_shared_weights_are_trained_as_one_process_would(more: str, tmp_path: Pa
     launcher = ("-m", "accelerate.commands.launch", "--config_file", "cpu.yaml")
     (tmp_path / "pairs.jsonl").write_text(pairs)
     words = [*WORDS, "--until", "tune", *FLAGS.get(more, ("--method", more))]
-    carried_out(tmp_path, *words, "--run", "one")
-    result = carried_out(tmp_path, *launcher, *words, "--run", "two")
+    train_in(tmp_path, *words, "--run", "one")
+    result = train_in(tmp_path, *launcher, *words, "--run", "two")
     assert result["steps"] == (1 if more == "grpo" else 4)
     if more != "grpo":
         assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)

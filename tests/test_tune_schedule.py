@@ -24,11 +24,11 @@ def test_a_longer_schedule_begins_with_the_shorter(lengths: list[int], rows: int
 
 @given(lengths=st.lists(st.integers(1, 400), min_size=64, max_size=300), batch=st.integers(2, 32))
 def test_batches_of_similar_length_hold_less_padding_than_shuffled_ones(lengths: list[int], batch: int) -> None:
-    def padded(order: list[int]) -> int:
+    def count_padding(order: list[int]) -> int:
         some = [[lengths[index] for index in order[at : at + batch]] for at in range(0, len(order), batch)]
         return sum(len(one) * max(one) for one in some)
 
     order = schedule(lengths, rows=len(lengths), batch=batch, seed=0)
     whole = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    assert padded(order) <= padded(list(range(len(lengths)))) + batch * max(lengths)
-    assert padded(whole) <= padded(order) + batch * max(lengths)
+    assert count_padding(order) <= count_padding(list(range(len(lengths)))) + batch * max(lengths)
+    assert count_padding(whole) <= count_padding(order) + batch * max(lengths)

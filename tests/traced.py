@@ -7,16 +7,16 @@ from mathlete.rows.token_rows import TokenRow, make_row
 from mathlete.traces import Trace, TracedProblem
 
 
-def traced(
+def make_traced(
     *, text: str = "2+2=4.", answer: str = "4", gold: str = "4", name: str = "1", asked: str = "What is 2+2?"
 ) -> TracedProblem:
-    """A problem with its trace, right unless told otherwise."""
+    """Return a problem with its trace, right unless told otherwise."""
     problem = Problem(id=name, statement=asked, gold=gold)
     return TracedProblem(problem=problem, trace=Trace(problem_id=name, text=text, answer=answer, generator="test"))
 
 
 def row(one: TracedProblem, prompts: PromptFormat) -> TokenRow:
-    """The row of a problem that is fit for training, however long."""
+    """Return the row of a problem that is fit for training, however long."""
     result = make_row(one, prompts=prompts, rows=Rows(max_tokens=10_000), filters=Filters())
     assert not isinstance(result, str), result
     return result

@@ -27,25 +27,25 @@ class Clock(TrainerCallback):
 
 
 def peak_bytes() -> int:
-    """The GPU's peak, or of a CPU this process's."""
+    """Return the GPU's peak, or of a CPU this process's."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def timed(trainer: Any, *, warm: int) -> dict[str, object]:
-    """Trains; tokens of rows a second after the first `warm` steps, and the peak of memory.
+def time_training(trainer: Any, *, warm: int) -> dict[str, object]:
+    """Train; return the tokens of rows a second after the first `warm` steps, and the peak of memory.
 
     Counted are the rows' own tokens as the collator is handed them, never padding.
     """
     passes: list[int] = []
     clock, collate = Clock(), trainer.data_collator
 
-    def counting(rows: list[dict[str, Any]]) -> Any:
+    def count_tokens(rows: list[dict[str, Any]]) -> Any:
         passes.append(sum(len(row["input_ids"]) for row in rows))
         return collate(rows)
 
-    trainer.data_collator = counting
+    trainer.data_collator = count_tokens
     trainer.add_callback(clock)
     trainer.train()
     each = trainer.args.gradient_accumulation_steps

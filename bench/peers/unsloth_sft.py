@@ -15,7 +15,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 def trainer_of(case: dict[str, Any]) -> Any:
-    """SFTTrainer over `case["base"]` in NF4 and `case["rows"]`, a parquet file of input_ids and labels."""
+    """Return an SFTTrainer over `case["base"]` in NF4 and `case["rows"]`, a parquet file of input_ids and labels."""
     unsloth: Any = import_module("unsloth")  # before trl, which it changes
     import datasets
     import torch

@@ -24,7 +24,7 @@ class Function:
 
 def functions_in(module: Module) -> Iterator[Function]:
     """All functions of a module, those inside classes and other functions too."""
-    for name, node in _named(module.tree, module.name):
+    for name, node in _walk_named(module.tree, module.name):
         last = node.end_lineno or node.lineno
         yield Function(
             name=name,
@@ -35,16 +35,16 @@ def functions_in(module: Module) -> Iterator[Function]:
         )
 
 
-def _named(node: ast.AST, prefix: str) -> Iterator[tuple[str, FunctionNode]]:
+def _walk_named(node: ast.AST, prefix: str) -> Iterator[tuple[str, FunctionNode]]:
     for child in ast.iter_child_nodes(node):
         name = f"{prefix}.{child.name}" if isinstance(child, FunctionNode | ast.ClassDef) else prefix
         if isinstance(child, FunctionNode):
             yield name, child
-        yield from _named(child, name)
+        yield from _walk_named(child, name)
 
 
 def hardness(node: ast.AST, depth: int = 0) -> int:
-    """What a node and all below it add to a function's hardness, but for functions and classes inside, and types.
+    """Return what a node and all below it add to a function's hardness, without functions, classes and types in it.
 
     Each branch, loop and handler adds 1 and 1 for every one around it; expressions add what `_expression` says. That
     is SonarSource's cognitive complexity (G. A. Campbell, 2018) with comprehensions and masks of arrays counted too.
@@ -68,7 +68,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _expression(node: ast.AST) -> int:
-    """What an expression adds by itself. In array code, masks and indices of indices are the branches."""
+    """Return what an expression adds by itself. In array code, masks and indices of indices are the branches."""
     match node:
         case ast.BoolOp(values=values):
             return len(values) - 1
@@ -91,7 +91,7 @@ def _comments(module: Module, lines: range) -> int:
 
 
 def _is_typed(node: FunctionNode) -> bool:
-    """Whether each argument but `self` and `cls` has a type, and the result too (that of `__init__` is None anyway)."""
+    """Return whether each argument but `self` and `cls` has a type, and the result too (`__init__` has None anyway)."""
     of = node.args
     arguments = [*of.posonlyargs, *of.args, *of.kwonlyargs, *filter(None, (of.vararg, of.kwarg))]
     typed = all(one.annotation is not None or one.arg in ("self", "cls") for one in arguments)

@@ -29,14 +29,14 @@ class Module:
 
 
 def package_folders(path: Path) -> list[Path]:
-    """The packages of `src` and `eval`, if the path is a checkout of this project, else the path itself."""
+    """Return the packages of `src` and `eval`, if the path is a checkout of this project, else the path itself."""
     if (path / "src" / HOUSE).is_dir():
         return [*sorted(face.parent for face in (path / "src").glob("*/__init__.py")), path / "eval"]
     return [path]
 
 
 def read_modules(folders: Sequence[Path]) -> list[Module]:
-    """All modules below the folders, named from them on."""
+    """Return all modules below the folders, named from them on."""
     return [_read(file, folder) for folder in folders for file in sorted(folder.rglob("*.py"))]
 
 
@@ -66,8 +66,8 @@ def _comments(text: str) -> Iterator[tuple[int, bool]]:
             yield line, not token.line[:column].strip()
 
 
-def imported(module: Module, known: Mapping[str, Module]) -> Iterator[str]:
-    """Names of known modules that a module imports from, be it inside a function or for types only."""
+def find_imported(module: Module, known: Mapping[str, Module]) -> Iterator[str]:
+    """Name of known modules that a module imports from, be it inside a function or for types only."""
     for node in module.nodes:
         match node:
             case ast.Import(names=names):
@@ -80,7 +80,7 @@ def imported(module: Module, known: Mapping[str, Module]) -> Iterator[str]:
 
 
 def _absolute_base(module: Module, node: ast.ImportFrom) -> str:
-    """What stands between `from` and `import`, its leading dots resolved."""
+    """Return what stands between `from` and `import`, its leading dots resolved."""
     if not node.level:
         return node.module or ""
     parts = module.name.split(".")

@@ -31,7 +31,7 @@ def bound_names(module: Module) -> Iterator[str]:
 
 
 def loose_types(module: Module) -> Iterator[str]:
-    """ "any" for each name `Any`, "dict" or "mapping" for each such type from `str` to `Any` or `object`."""
+    """Return "any" for each name `Any`, "dict" or "mapping" for each such type from `str` to `Any` or `object`."""
     for node in _nodes_and_quoted_types(module):
         match node:
             case ast.Name(id="Any") | ast.Attribute(attr="Any"):
@@ -42,7 +42,7 @@ def loose_types(module: Module) -> Iterator[str]:
 
 
 def _last_name(node: ast.AST) -> str:
-    """`Any` for both `Any` and `typing.Any`."""
+    """Return `Any` for both `Any` and `typing.Any`."""
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name

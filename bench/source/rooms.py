@@ -4,7 +4,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.source.modules import Module, imported
+from bench.source.modules import Module, find_imported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,9 @@ class Room:
 
 
 def rooms_of(modules: Sequence[Module]) -> list[Room]:
-    """The rooms that have more than one file, by name."""
+    """Return the rooms that have more than one file, by name."""
     known = {module.name: module for module in modules}
-    used = {(module.room, name) for module in modules for name in imported(module, known)}
+    used = {(module.room, name) for module in modules for name in find_imported(module, known)}
     rooms = []
     for room in sorted({module.room for module in modules}):
         inside = {name: module for name, module in known.items() if module.room == room}
@@ -41,12 +41,12 @@ def _room(name: str, inside: Mapping[str, Module], doors: set[str]) -> Room:
         files=len(inside),
         doors=tuple(sorted(doors)),
         only_face=doors <= {name},
-        face_names=_exported(inside[name].tree) if name in inside else None,
-        circles=circles({one: set(imported(module, inside)) - {one} for one, module in inside.items()}),
+        face_names=_count_exported(inside[name].tree) if name in inside else None,
+        circles=circles({one: set(find_imported(module, inside)) - {one} for one, module in inside.items()}),
     )
 
 
-def _exported(tree: ast.Module) -> int | None:
+def _count_exported(tree: ast.Module) -> int | None:
     for node in tree.body:
         match node:
             case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List(elts=names) | ast.Tuple(elts=names)):

@@ -38,7 +38,7 @@ class Command:
     """Makes the default settings from the leading flags; None: those of the settings class."""
 
     def default_settings(self, words: Sequence[str]) -> Any:
-        """The settings that hold where the words say nothing else; None: those of the settings class."""
+        """Return the settings that hold where the words say nothing else; None: those of the settings class."""
         return None if self.defaults is None else self.defaults(read_leading_flags(words, self.leading_flags))
 
 
@@ -55,16 +55,16 @@ class LeadingFlags:
     asks_for_help: bool
 
     def values(self, flag: str) -> Sequence[str]:
-        """The words after a flag; none where it was not given."""
+        """Return the words after a flag; none where it was not given."""
         return self.given[flag]
 
     def last(self, flag: str) -> str | None:
-        """The last word after a flag, or None."""
+        """Return the last word after a flag, or None."""
         return self.given[flag][-1] if self.given[flag] else None
 
 
 def read_leading_flags(words: Sequence[str], flags: Sequence[str]) -> LeadingFlags:
-    """The first pass: the values of these flags among all the words.
+    """Return the first pass: the values of these flags among all the words.
 
     >>> read_leading_flags(["--n", "3", "--model=a", "--source", "b", "c"], ["model", "source"]).given
     {'model': ['a'], 'source': ['b', 'c']}
@@ -79,11 +79,11 @@ def read_leading_flags(words: Sequence[str], flags: Sequence[str]) -> LeadingFla
 def run_command_line(
     argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None = None
 ) -> int:
-    """Runs the command named by the first word, or `otherwise` with all the words; returns the exit code.
+    """Run the command named by the first word, or `otherwise` with all the words; return the exit code.
 
     A command's name may be two words: `data show` and `data overlap` are the commands of `data`.
     """
-    argv = _without_colour(argv)
+    argv = _strip_colour_flag(argv)
     name = argv[0] if argv else "--help"
     if group := {word.removeprefix(f"{name} "): it for word, it in commands.items() if word.startswith(f"{name} ")}:
         return run_command_line(argv[1:], prog=f"{prog} {name}", commands=group)
@@ -94,8 +94,8 @@ def run_command_line(
     return _run(otherwise, argv, prog=prog)
 
 
-def _without_colour(argv: Sequence[str]) -> Sequence[str]:
-    """The words without --no-color, which all commands know; rich, tyro and child processes follow NO_COLOR."""
+def _strip_colour_flag(argv: Sequence[str]) -> Sequence[str]:
+    """Return the words without --no-color, which all commands know; rich, tyro and child processes follow NO_COLOR."""
     if "--no-color" not in argv:
         return argv
     os.environ["NO_COLOR"] = "1"
@@ -135,7 +135,7 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     except UserError as error:
         return _tell(error)
     except KeyboardInterrupt as stop:
-        return _stopped(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
+        return _describe_stop(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -145,8 +145,8 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     return 0
 
 
-def _stopped(stop: KeyboardInterrupt, *, command: str) -> int:
-    """Says what was saved, which those who saved it noted on the exception, and how to go on."""
+def _describe_stop(stop: KeyboardInterrupt, *, command: str) -> int:
+    """Print what was saved, from the notes on the exception, and how to go on; return the exit code."""
     saved = getattr(stop, "__notes__", [])
     print("\n".join(["", "stopped by Ctrl-C", *(f"  kept: {note}" for note in saved)]), file=sys.stderr)
     print(f"  {'go on' if saved else 'nothing half-done is left; begin again'} with: {command}", file=sys.stderr)
@@ -154,8 +154,8 @@ def _stopped(stop: KeyboardInterrupt, *, command: str) -> int:
 
 
 @contextmanager
-def noting(saved: Callable[[], Sequence[str]]) -> Iterator[None]:
-    """Has Ctrl-C carry what was saved, a note each, up to where the person is told."""
+def note_on_stop(saved: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Add a note to a Ctrl-C for each thing that was saved, to be printed where the command ends."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -170,7 +170,7 @@ def _tell(error: UserError) -> int:
 
 
 def console(*, json: bool) -> "Console":
-    """Where a person reads: stdout, or stderr where stdout is kept for the line of JSON."""
+    """Return where a person reads: stdout, or stderr where stdout is kept for the line of JSON."""
     from rich.console import Console
 
     out = Console(stderr=json, highlight=False, soft_wrap=True)
@@ -181,7 +181,7 @@ def console(*, json: bool) -> "Console":
 
 
 def progress(title: str) -> "Progress":
-    """A progress bar with count, elapsed time and ETA on stderr; silent where that is no terminal."""
+    """Return a progress bar with count, elapsed time and ETA on stderr; silent where that is no terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -207,7 +207,7 @@ def progress(title: str) -> "Progress":
 
 @contextmanager
 def busy(words: str) -> Iterator[None]:
-    """A spinner with the time that has passed, on stderr, for work whose length nobody knows; silent as `progress`."""
+    """Show a spinner and the time passed, on stderr, for work of unknown length; silent as `progress` is."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

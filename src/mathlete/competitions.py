@@ -62,25 +62,25 @@ class Competition:
     gateway: GatewayRules
 
     def to_json(self) -> dict[str, Any]:
-        """The rules as JSON values; `from_json` reads them back."""
+        """Return the rules as JSON values; `from_json` reads them back."""
         day = self.released_before
         return {**asdict(self), "columns": list(self.columns), "released_before": day.isoformat() if day else None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Competition":
-        """The rules in a value that `to_json` made."""
+        """Return the rules in a value that `to_json` made."""
         day = value["released_before"]
         read = {"columns": tuple(value["columns"]), "released_before": date.fromisoformat(day) if day else None}
         return cls(**{**value, **read, "gateway": GatewayRules(**value["gateway"])})
 
 
 def competition_names() -> list[str]:
-    """The competitions that ship with the project."""
+    """Return the competitions that ship with the project."""
     return sorted(file.stem for file in (data_folder() / "competitions").glob("*.toml"))
 
 
 def competition(name: str) -> Competition:
-    """The competition of that name, or the one in a file NAME.toml.
+    """Return the competition of that name, or the one in a file NAME.toml.
 
     >>> competition("aimo-3").answer_max
     99999
@@ -103,7 +103,7 @@ def _shipped_competition(name: str) -> Competition:
 
 
 def read_competition(file: Path) -> Competition:
-    """The rules in a file.
+    """Return the rules in a file.
 
     Raises:
         UserError: no such file, not TOML, or a key that is missing, unknown or wrong.

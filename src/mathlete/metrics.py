@@ -51,7 +51,7 @@ class FinishOrder(Interval):
     """Problems that have both, and so inform it; None in a file that was written before they were counted."""
 
     def to_json(self) -> dict[str, float]:
-        """The fields as JSON, without what is not known."""
+        """Return the fields as JSON, without what is not known."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
@@ -94,7 +94,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def is_error_known(values: Sequence[float]) -> bool:
-    """Whether scores of 0 to 1 of so many problems tell how far their mean may be off.
+    """Return whether scores of 0 to 1 of so many problems tell how far their mean may be off.
 
     They do not where all but a few problems are wholly right, or wholly wrong: two problems that are both solved have a
     standard error of 0, and know nothing.
@@ -147,7 +147,7 @@ def bootstrap(values: Sequence[float], *, seed: int = 0) -> Interval:
 
 
 def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: int = 0) -> Interval:
-    """tuned - base on the same problems in the same order, with the paired bootstrap's interval.
+    """Return tuned - base on the same problems in the same order, with the paired bootstrap's interval.
 
     Pairing takes the problems' own difficulty out of the comparison (Miller 2024, arXiv:2411.00640, section 4.2).
 
@@ -161,7 +161,7 @@ def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: in
 
 
 def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided p-value of paired differences: the share of random sign flips whose mean is at least as far from 0.
+    """Return the two-sided p of paired differences: the share of random sign flips with a mean at least as far from 0.
 
     The sign-flip permutation test (Fisher 1935, "The design of experiments", section 21). With differences of -1, 0
     and 1 it is the exact McNemar test. Up to 14 problems that differ, all signs are tried; beyond, 20,000 random ones.
@@ -223,7 +223,7 @@ def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int 
 
 
 def describe_finish_order(bias: FinishOrder | None) -> str:
-    """The finish-order bias in a sentence, with what it means for early stops.
+    """Return the finish-order bias in a sentence, with what it means for early stops.
 
     >>> describe_finish_order(FinishOrder(value=0.5, lo=0.4, hi=0.6, problems=60))[-13:]
     'no bias shown'
@@ -264,7 +264,7 @@ class Bin:
 
 
 def calibration(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> list[Bin]:
-    """How often votes are right, by the share of the samples they won with: bins of equal width, empty ones left out.
+    """Return how often votes are right by their share of the samples, in bins of equal width without the empty ones.
 
     Give (share, right) of each problem; the share of a problem without an answer is 0. A well-calibrated vote is
     right as often as its share says. Source: Guo et al. 2017, "On calibration of modern neural networks",
@@ -337,7 +337,7 @@ def _rank(votes: "Array") -> "Array":
 
 @lru_cache(maxsize=64)
 def _subsets(n: int, k: int) -> "Array":
-    """(subsets, k): sample positions of the subsets that maj@k counts, ascending, the same for all problems."""
+    """Return (subsets, k): sample positions of the subsets that maj@k counts, ascending, the same for all problems."""
     import numpy as np
 
     if math.comb(n, k) <= EXACT_SUBSETS:
@@ -347,7 +347,7 @@ def _subsets(n: int, k: int) -> "Array":
 
 
 def curve_points(n: int) -> list[int]:
-    """The k at which curves are given: powers of two below n, and n.
+    """Return the k at which curves are given: powers of two below n, and n.
 
     >>> curve_points(12)
     [1, 2, 4, 8, 12]
@@ -356,7 +356,7 @@ def curve_points(n: int) -> list[int]:
 
 
 def format_percent(value: float | None) -> str:
-    """A fraction as percent with one decimal.
+    """Return a fraction as percent with one decimal.
 
     >>> format_percent(0.4567), format_percent(None)
     ('45.7', '–')
@@ -365,7 +365,7 @@ def format_percent(value: float | None) -> str:
 
 
 def format_with_error(value: float, error: float | None) -> str:
-    """A fraction with its standard error, in percent.
+    """Return a fraction with its standard error, in percent.
 
     >>> format_with_error(0.5, 0.021), format_with_error(1.0, None)
     ('50.0 ± 2.1', '100.0')
@@ -374,7 +374,7 @@ def format_with_error(value: float, error: float | None) -> str:
 
 
 def format_interval(interval: Interval) -> str:
-    """A fraction with its interval, in percent.
+    """Return a fraction with its interval, in percent.
 
     >>> format_interval(Interval(value=0.5, lo=0.4, hi=0.6))
     '50.0 [40.0, 60.0]'

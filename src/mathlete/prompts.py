@@ -60,7 +60,7 @@ class PromptFormat:
         text = self.tokenizer.apply_chat_template(self.messages(statement), tokenize=False, add_generation_prompt=True)
         return self.ids(str(text))
 
-    def fitting_ids(self, problem: Problem, *, context: int) -> list[int]:
+    def fit_prompt_ids(self, problem: Problem, *, context: int) -> list[int]:
         """Return the problem's prompt ids, for a model that attends to `context` tokens.
 
         Raises:

@@ -4,6 +4,6 @@ from pathlib import Path
 
 
 def data_folder() -> Path:
-    """The project's data: `data/` of a checkout, or the copy inside an installed wheel."""
+    """Return the project's data: `data/` of a checkout, or the copy inside an installed wheel."""
     installed = Path(__file__).parent / "_data"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "data"

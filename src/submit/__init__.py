@@ -1,1 +1,1 @@
-"""The submit command: what a competition asks for, and (with the kernel room) the notebook that answers it."""
+"""The submit command: build the notebook of a competition, rehearse it, check it and push it."""

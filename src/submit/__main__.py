@@ -39,7 +39,7 @@ class RulesSettings:
 
 
 def rules(settings: RulesSettings) -> dict[str, object]:
-    """Prints the competition's answer range, clock and gateway columns; returns them."""
+    """Print the competition's answer range, clock and gateway columns; return them."""
     values = competition(settings.competition).to_json()
     out = console(json=settings.json)
     for name, value in values.items():
@@ -106,7 +106,7 @@ COMMANDS = {
     "ledger": Command(
         settings=LedgerSettings,
         run=ledger_command,
-        help="Tables every submission: its rehearsal, the score that foretells, Kaggle's version, the real score."
+        help="Lists every submission: its rehearsal, the score predicted from it, Kaggle's version, the real score."
         "\n\nExamples:\n\npython -m submit ledger\n\npython -m submit ledger --id 0a1b2c3d4e5f --score 31",
     ),
 }

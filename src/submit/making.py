@@ -47,7 +47,7 @@ class BuildSettings:
     policy: str = "clock"
     """Stop and vote, as in `python -m eval --policy`."""
     n: int = 8
-    """Samples a problem."""
+    """Number of samples drawn for each problem."""
     seed: int = 0
     """The private set is run twice: the same seed gives the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -77,7 +77,7 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:
-    """Writes the notebook, its metadata and its wheels; returns their hashes."""
+    """Write the notebook, its metadata and its wheels; return their hashes."""
     out = console(json=settings.json)
     rules = competition(settings.competition)
     source = find_model(settings.model)
@@ -122,7 +122,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
 
 @dataclass(frozen=True, kw_only=True)
 class WheelsSettings:
-    """Which wheels."""
+    """Which wheels to collect, and from where."""
 
     need: tuple[str, ...] = ()
     """Requirements beyond the project, such as "bitsandbytes>=0.49"."""
@@ -135,7 +135,7 @@ class WheelsSettings:
 
 
 def wheels_command(settings: WheelsSettings) -> dict[str, object]:
-    """Resolves, downloads, hashes and verifies the wheels for Kaggle's image."""
+    """Resolve, download, hash and verify the wheels for Kaggle's image."""
     with busy("resolving and downloading wheels"):
         step = build_wheelhouse(settings.run, settings.need, find_links=settings.find_links)
     figures = step.figures
@@ -177,7 +177,7 @@ class RehearseSettings:
 
 
 def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
-    """Rehearses the build; raises UserError where it must not be pushed."""
+    """Rehearse the build; raise UserError where it must not be pushed."""
     out = console(json=settings.json)
     suite = settings.problems or data_folder() / "pocket" / "pocket_val.jsonl"
     if settings.fault is not None:
@@ -212,7 +212,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
             break
     packages = image.packages if image else ()
     report = write_report(build, runs, problems, how, image=packages, folder=settings.run)
-    # A commit run answers placeholders: its score foretells nothing.
+    # A commit run answers placeholders: its score predicts nothing.
     if not settings.commit:
         Ledger(settings.run).append(
             "rehearsal",

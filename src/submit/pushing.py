@@ -28,12 +28,12 @@ class PreflightSettings:
 
 
 def preflight_command(settings: PreflightSettings) -> dict[str, object]:
-    """Checks the build and its rehearsal; raises UserError where it must not be pushed."""
+    """Check the build and its rehearsal; raise UserError where it must not be pushed."""
     with busy("hashes and checks"):
-        return _checked(load_build(settings.run), settings)
+        return _check_build(load_build(settings.run), settings)
 
 
-def _checked(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
+def _check_build(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
     out = console(json=settings.json)
     preflight = check_before_push(build, folder=settings.run, thresholds=settings.limits, released=settings.released)
     for check in preflight.checks:
@@ -62,12 +62,12 @@ class PushSettings:
 
 
 def push_command(settings: PushSettings) -> dict[str, object]:
-    """Uploads wheels and model, pushes the notebook, waits for its run and checks its output."""
+    """Upload wheels and model, pushes the notebook, waits for its run and check its output."""
     out = console(json=settings.json)
     settings.waiting.check()
     folder = settings.run
     build = load_build(folder)
-    checked = _checked(build, settings)
+    checked = _check_build(build, settings)
     steps = plan_push(build, folder=folder)
     for step in steps:
         out.print(step, markup=False)

@@ -21,14 +21,14 @@ class LaunchSettings:
 
 
 def launch_config(settings: LaunchSettings) -> dict[str, object]:
-    """Prints the file's path, for `accelerate launch --config_file`; returns it."""
+    """Print the file's path, for `accelerate launch --config_file`; return it."""
     file = data_folder() / "launch" / f"{settings.kind}.yaml"
     console(json=settings.json).print(str(file))
     return {"file": str(file)}
 
 
 def require_launched(until: str, *, method: str) -> None:
-    """Checks that several visible GPUs come with a launcher that fits, where anything is trained.
+    """Check that several visible GPUs come with a launcher that fits, where anything is trained.
 
     Raises:
         UserError: they do not.

@@ -28,7 +28,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
 
     settings.check()
     out = console(json=settings.json)
-    ranks = Ranks.launched()
+    ranks = Ranks.from_launcher()
     out.quiet = not ranks.is_first
     if settings.plan:
         return print_plan(settings, say=out.print)

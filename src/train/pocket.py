@@ -65,7 +65,7 @@ class PocketProblemsSettings:
 
 
 def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
-    """Writes generated problems into a file; returns their count and the file's hash."""
+    """Write generated problems into a file; return their count and the file's hash."""
     if settings.count < 1:
         raise UserError("--count must be at least 1", value=settings.count, cure="use --count 1000")
     file = settings.out or settings.file

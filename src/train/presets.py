@@ -71,12 +71,12 @@ LEADING_FLAGS = ("model", "method", "tokenizer", "source")
 
 
 def preset(model: str) -> MathSettings:
-    """The settings of a model's name; folders and hub ids have the distillations'."""
+    """Return the settings of a model's name; folders and hub ids have the distillations'."""
     return PRESETS.get(model, DISTILLED)
 
 
 def default_settings(flags: LeadingFlags) -> MathSettings:
-    """The settings that hold where the command line says nothing else: the model's preset, fitted to the method."""
+    """Return the settings that hold where the command line is silent: the model's preset, fitted to the method."""
     settings = with_method(preset(_preset_name(flags)), flags.last("method"))
     if any(names_file(word) for word in flags.values("source")):
         # The preset's limit is that of its own source: a user's file is read to its end.
@@ -95,7 +95,7 @@ def _preset_name(flags: LeadingFlags) -> str:
 
 
 def with_method(settings: MathSettings, method: str | None) -> MathSettings:
-    """The preset's settings as the method needs them: its own learning rate, and traces to choose between for DPO."""
+    """Return the preset as the method needs it: its own learning rate, and for DPO traces to choose between."""
     if method not in METHODS:
         return settings
     changed = replace(settings, recipe=settings.recipe.with_method(method))

@@ -26,7 +26,7 @@ class DataSettings:
     filters: Filters = field(default_factory=Filters)
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         for part in (self.corpus, self.rows, self.filters):
             part.check()
 
@@ -42,7 +42,7 @@ class AfterTraining:
     export: Export = field(default_factory=Export)
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         for part in (self.forgetting, self.survival, self.export):
             part.check()
 
@@ -74,7 +74,7 @@ class MathSettings:
     """End with one line of JSON on stdout."""
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
         if self.device is not None and not self.plan:
             raise UserError("--device is what to plan for", value=self.device, cure="add --plan, or leave it out")
         require(

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mathlete.command import busy, noting, progress
+from mathlete.command import busy, note_on_stop, progress
 from mathlete.corpus import parse_source
 from mathlete.errors import UserError
 from mathlete.export import ANSWERS, EXPORT_FORMATS, TunedModel, export_model, measure_effect, merge_adapter
@@ -139,7 +139,7 @@ def run_steps(run: MathRun) -> list[Step]:
         UserError: bad input, no room, a folder that is not this run's, or a hop that cost more than its limit.
     """
     check_run(run)
-    with noting(lambda: [f"{step.folder}, finished" for step in run.steps]):
+    with note_on_stop(lambda: [f"{step.folder}, finished" for step in run.steps]):
         take_steps(run)
         write_run_report(run, changed=not all(step.skipped for step in run.steps))
     return run.steps
@@ -170,9 +170,9 @@ def make_rows(run: MathRun) -> Path:
     if not step.skipped:
         with (
             bar("format") as advance,
-            nothing_left_of_bad_input(folder),
+            delete_if_bad_input(folder),
             step.noting_unfinished(),
-            noting(lambda: [RowFiles(folder).describe_parts()]),
+            note_on_stop(lambda: [RowFiles(folder).describe_parts()]),
         ):
             step.finish(rows.build(folder, advance, say=run.say).to_json())
     return run.end(step)
@@ -190,7 +190,9 @@ def train(run: MathRun, data: Path) -> Path:
         with (
             bar("tune") as advance,
             step.noting_unfinished(),
-            noting(lambda: [str(AdapterFolder(folder).last_checkpoint() or f"{folder}, without a checkpoint yet")]),
+            note_on_stop(
+                lambda: [str(AdapterFolder(folder).last_checkpoint() or f"{folder}, without a checkpoint yet")]
+            ),
         ):
             step.finish(run.train_in(folder, data, advance=advance, say=run.say))
     return run.end(step)
@@ -261,7 +263,7 @@ def export(run: MathRun, tuned: TunedModel, *, name: str, effect: Path, merged: 
 def follow_first_rank(run: MathRun) -> None:
     """Wait, and join the first process in training: what all others do."""
     folder, data = run.folder / "adapter", run.folder / "data"
-    Ranks.launched().follow_first(lambda: run.train_in(folder, data, advance=lambda *_: None, say=lambda _: None))
+    Ranks.from_launcher().follow_first(lambda: run.train_in(folder, data, advance=lambda *_: None, say=lambda _: None))
 
 
 def write_run_report(run: MathRun, *, changed: bool) -> None:
@@ -296,7 +298,7 @@ def bar(title: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def nothing_left_of_bad_input(folder: Path) -> Iterator[None]:
+def delete_if_bad_input(folder: Path) -> Iterator[None]:
     """Delete a step's folder where its input proves bad midway, and the folders above that are empty then."""
     try:
         yield

@@ -69,7 +69,7 @@ _MAX_EXACT = 200
 """Longest exact value, characters, that is compared with its decimal."""
 
 
-def joined_boxes(text: str) -> Box | None:
+def join_boxes(text: str) -> Box | None:
     r"""Return the last boxes that stand side by side, with their contents joined by commas; or None.
 
     >>> joined_boxes(r"first \boxed{9}. So \boxed{1} and \boxed{2}").content

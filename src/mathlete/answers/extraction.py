@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mathlete.answers.answer import parse
-from mathlete.answers.boxes import Box, exact_box, joined_boxes, last_box
+from mathlete.answers.boxes import Box, exact_box, join_boxes, last_box
 from mathlete.answers.rounding import is_rounded
 from mathlete.answers.sentences import (
     NUMBER,
@@ -117,7 +117,7 @@ def _search(text: str, kind: Kind) -> Extracted | None:
             return outside
     if kind == "choice":
         return _search_choice(text) or _search_value(text, last_box(text))
-    return _search_value(text, joined_boxes(text) if kind == "list" else last_box(text), kind)
+    return _search_value(text, join_boxes(text) if kind == "list" else last_box(text), kind)
 
 
 def _is_in_code(text: str, box: Box) -> bool:

@@ -191,7 +191,7 @@ class Grammar:
             self.expect("_")
             return read_in_base(token.text, read_script(self))
         if token.text in _ENCLOSED:
-            return self.enclosed(token.text)
+            return self.read_enclosed(token.text)
         if token.kind == "cmd":
             return read_command(self, token.text)
         if token.kind in ("name", "word"):
@@ -221,7 +221,7 @@ class Grammar:
             self.at = mark
         return integer
 
-    def enclosed(self, opener: str) -> Node:
+    def read_enclosed(self, opener: str) -> Node:
         """Read a value between bars, floor, ceiling or angle signs."""
         op, closer = _ENCLOSED[opener]
         inner = self.until(closer)

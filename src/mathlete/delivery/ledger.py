@@ -142,7 +142,7 @@ def _entry(name: str, events: list[Event], problems: int) -> LedgerEntry:
         id=name,
         built=datetime.fromtimestamp(events[0].time, UTC).isoformat(sep=" ", timespec="minutes")[:16],
         rehearsal=f"{latest.outcome} {latest.score:g}/{latest.problems}" if latest else "–",
-        predicted=_predicted(rehearsals, problems),
+        predicted=_describe_prediction(rehearsals, problems),
         version=", ".join(str(event.version) for event in events if event.kind == "push") or "–",
         score=", ".join(str(event.score) for event in events if event.kind == "score") or "–",
     )
@@ -170,7 +170,7 @@ def _log_beta(a: float, b: float) -> float:
     return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
-def _predicted(rehearsals: list[Event], problems: int) -> str:
+def _describe_prediction(rehearsals: list[Event], problems: int) -> str:
     valid = [event for event in rehearsals if event.outcome == "valid"]
     if not valid or valid[-1].score is None or valid[-1].problems is None:
         return "–"

@@ -22,7 +22,7 @@ class Waiting:
     """How long to wait for Kaggle."""
 
     poll_s: float = 30.0
-    """Seconds between two looks."""
+    """Seconds between two requests for Kaggle's status."""
     upload_max_s: float = 3600.0
     """Seconds until uploads can be mounted."""
     run_max_s: float = 12 * 3600.0

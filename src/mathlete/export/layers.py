@@ -20,7 +20,7 @@ def measure_layers(
     """Measure what an export costs each layer that was trained, in the order of the model's layers."""
     merged_weights, exported_weights = dense_weights(merged), export_format.weights(export)
     costs = []
-    for layer, before in _trained_on(tuned.source, dense=tuned.base == "original" or not tuned.is_adapter):
+    for layer, before in _read_as_trained(tuned.source, dense=tuned.base == "original" or not tuned.is_adapter):
         after = merged_weights(layer)
         change, noise = after - before, exported_weights(layer) - after
         # A layer that was not trained has no change that could be lost; rounding to 16 bits counts as a small one.
@@ -32,7 +32,7 @@ def measure_layers(
     return tuple(costs)
 
 
-def _trained_on(source: ModelSource, *, dense: bool) -> "Iterator[tuple[str, Tensor]]":
+def _read_as_trained(source: ModelSource, *, dense: bool) -> "Iterator[tuple[str, Tensor]]":
     """Yield (name, fp32 weights) of the base's linear layers, but the output's, as the training met them."""
     from bitsandbytes.functional import dequantize_4bit
     from torch.nn import Linear

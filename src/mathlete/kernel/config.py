@@ -64,7 +64,7 @@ class KernelConfig:
             prefix="the notebook's ",
         )
 
-    def faster(self, speed: float) -> "KernelConfig":
+    def speed_up(self, speed: float) -> "KernelConfig":
         """Return the settings for a clock that runs `speed` times as fast: every time limit is divided by it."""
         names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")
         return replace(self, **{name: getattr(self, name) / speed for name in names})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def find_input(kind: str, source: str, root: str = "/kaggle/input") -> Path:
-    """The folder where an input is mounted, in either of the two layouts.
+    """Return the folder where an input is mounted, in either of the two layouts.
 
     Args:
         kind: "competitions", "datasets", "models" or "notebooks".

@@ -55,7 +55,7 @@ class ModelSource:
         return read_json(Path(str(file)))
 
     def is_quantized(self) -> bool:
-        """Whether the model's own files are quantised already.
+        """Return whether the model's own files are quantised already.
 
         Raises:
             UserError: not on this machine nor on the hub, or not a model.
@@ -94,7 +94,7 @@ class ModelSource:
         return {int(token) for token in (eos if isinstance(eos, list) else [eos]) if token is not None}
 
     def hub_commit(self) -> str | None:
-        """The commit of a hub model, looked up where it was not pinned to one."""
+        """Return the commit of a hub model, looked up where it was not pinned to one."""
         return self.revision or getattr(self._config(), "_commit_hash", None)
 
     def _config(self) -> "PreTrainedConfig":

@@ -36,7 +36,7 @@ class PocketBaseConfig:
     batch: int = 32
     """Examples per step, 1 or more."""
     hard: float = 0.08
-    """Share of hard problems, 0 to 1; tuning is to teach the others."""
+    """Share of hard problems in pretraining, 0 to 1; small, so that tuning has something to teach."""
     hidden: int = 128
     """Hidden size, a multiple of 64 (the block size of NF4 quantisation) and of twice the heads."""
     layers: int = 4

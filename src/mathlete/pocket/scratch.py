@@ -112,6 +112,6 @@ class Scratch:
 
 
 def _split_places(a: int) -> list[int]:
-    """347 -> [300, 40, 7]."""
+    """Split a number into its places: 347 -> [300, 40, 7]."""
     digits = str(a)
     return [int(digit) * 10 ** (len(digits) - 1 - place) for place, digit in enumerate(digits)]

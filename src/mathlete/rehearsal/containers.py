@@ -129,7 +129,7 @@ def _clean_environment(stage: Stage, folder: Path, *, isolated: bool) -> dict[st
     if stage.rerun:
         values["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     if not isolated:
-        values["PYTHONPATH"] = os.pathsep.join([str(_blocker(folder)), values.get("PYTHONPATH", "")])
+        values["PYTHONPATH"] = os.pathsep.join([str(_write_blocker(folder)), values.get("PYTHONPATH", "")])
     return values
 
 
@@ -152,11 +152,11 @@ def _script(stage: Stage, folder: Path, roots: Path) -> str:
         python=quote(sys.executable),
         system=" ".join(_SYSTEM),
         hidden=quote(str(hidden or "")),
-        notebook_needs=_quoted(_needs_mount(interpreter, hidden=hidden)),
-        gateway_needs=_quoted(_needs_mount([*interpreter, checkout], hidden=None)),
+        notebook_needs=_quote(_needs_mount(interpreter, hidden=hidden)),
+        gateway_needs=_quote(_needs_mount([*interpreter, checkout], hidden=None)),
         mounts=_binds(stage.mounts),
         gateway_mounts=_binds(stage.gateway_mounts),
-        gateway=_quoted(stage.gateway),
+        gateway=_quote(stage.gateway),
         probe=quote(stage.probe),
         rerun=int(bool(stage.gateway)),
         working=stage.disks.working_mib,
@@ -165,7 +165,7 @@ def _script(stage: Stage, folder: Path, roots: Path) -> str:
     )
 
 
-def _quoted(values: Sequence[object]) -> str:
+def _quote(values: Sequence[object]) -> str:
     return " ".join(quote(str(value)) for value in values)
 
 
@@ -244,7 +244,7 @@ wait
 """
 
 
-def _blocker(folder: Path) -> Path:
+def _write_blocker(folder: Path) -> Path:
     """Write a sitecustomize that lets no Python socket leave the machine; return its folder."""
     place = folder / "blocker"
     place.mkdir(exist_ok=True)

@@ -55,7 +55,7 @@ class RehearsalSettings:
 
 @dataclass(kw_only=True)
 class Draft:
-    """What is rehearsed, as a fault may still change it."""
+    """The notebook, inputs and disks of a rehearsal, which a fault may still change."""
 
     text: str
     """The notebook."""

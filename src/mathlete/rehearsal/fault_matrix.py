@@ -5,27 +5,27 @@ from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import (
     TEXT,
     Inject,
-    both,
-    broken_off,
     cell,
+    combine,
     cut_weights,
     cut_wheel,
     delete_tokenizer,
     delete_wheels,
-    edited,
+    edit_notebook,
     engine,
     mount_model_as_before_2026,
     on_disks,
-    probing,
-    raw,
+    probe_container,
+    replace_predict,
+    replace_texts,
     retag_wheel,
-    rewritten,
-    saying,
-    solving,
-    spoilt,
+    rewrite_test_rows,
+    run_instead_of_solving,
+    spoil_input,
     start_slowly,
+    stop_after,
+    unmount,
     unpack_wheel,
-    without,
 )
 from mathlete.rehearsal.verdict import Outcome
 
@@ -99,24 +99,38 @@ def _fault(name: str, says: str, inject: Inject, expect: Outcome = "valid") -> F
 
 
 _INSIDE = (
-    _fault("solve-raises", "the solve loop raises", solving("raise ValueError('boom')")),
-    _fault("solve-raises-20kb", "it raises with 20 kB of text", solving("raise ValueError('boom' * 5000)")),
-    _fault("solve-raises-lines", "it raises with line breaks", solving("raise ValueError('a\\nb\\nc')")),
-    _fault("solve-raises-signs", "it raises with 2000 signs ∫", solving("raise ValueError('∫' * 2000)")),
-    _fault("solve-exits", "it calls sys.exit(), which alone hangs the gateway for ever", solving("sys.exit(1)")),
-    _fault("solve-interrupted", "it raises KeyboardInterrupt", solving("raise KeyboardInterrupt")),
-    _fault("solve-memory", "it raises MemoryError", solving("raise MemoryError")),
-    _fault("solve-recursion", "it recurses without end", solving("solve.again = lambda: solve.again(); solve.again()")),
-    _fault("solve-hangs", "it hangs", solving(_HANG)),
+    _fault("solve-raises", "the solve loop raises", run_instead_of_solving("raise ValueError('boom')")),
     _fault(
-        "solve-network", "it tries the network", solving("import urllib.request as u; u.urlopen('http://x.invalid')")
+        "solve-raises-20kb", "it raises with 20 kB of text", run_instead_of_solving("raise ValueError('boom' * 5000)")
     ),
-    _fault("solve-writes-input", "it writes into /kaggle/input", solving("open('/kaggle/input/x', 'w')")),
-    _fault("solve-returns-nothing", "it returns no solution", solving("return None")),
+    _fault("solve-raises-lines", "it raises with line breaks", run_instead_of_solving("raise ValueError('a\\nb\\nc')")),
+    _fault("solve-raises-signs", "it raises with 2000 signs ∫", run_instead_of_solving("raise ValueError('∫' * 2000)")),
+    _fault(
+        "solve-exits",
+        "it calls sys.exit(), which alone hangs the gateway for ever",
+        run_instead_of_solving("sys.exit(1)"),
+    ),
+    _fault("solve-interrupted", "it raises KeyboardInterrupt", run_instead_of_solving("raise KeyboardInterrupt")),
+    _fault("solve-memory", "it raises MemoryError", run_instead_of_solving("raise MemoryError")),
+    _fault(
+        "solve-recursion",
+        "it recurses without end",
+        run_instead_of_solving("solve.again = lambda: solve.again(); solve.again()"),
+    ),
+    _fault("solve-hangs", "it hangs", run_instead_of_solving(_HANG)),
+    _fault(
+        "solve-network",
+        "it tries the network",
+        run_instead_of_solving("import urllib.request as u; u.urlopen('http://x.invalid')"),
+    ),
+    _fault(
+        "solve-writes-input", "it writes into /kaggle/input", run_instead_of_solving("open('/kaggle/input/x', 'w')")
+    ),
+    _fault("solve-returns-nothing", "it returns no solution", run_instead_of_solving("return None")),
     _fault(
         "signal-in-thread",
         "it asks for SIGALRM in a worker thread",
-        solving("import signal; signal.signal(signal.SIGALRM, print); signal.alarm(1)"),
+        run_instead_of_solving("import signal; signal.signal(signal.SIGALRM, print); signal.alarm(1)"),
     ),
 )
 _ENGINE = (
@@ -156,19 +170,19 @@ _ENGINE = (
     ),
     _fault("cpu-oom", "the engine's process may have 600 MiB", engine(_RAM, on="open"), "refused"),
     _fault("nan-logits", "the model's head is all NaN", engine(_NAN, on="open"), "refused"),
-    _fault("empty-completions", "every second question gets empty completions", saying("")),
-    _fault("junk-completions", "every second question gets text without an answer", saying("no answer here")),
+    _fault("empty-completions", "every second question gets empty completions", replace_texts("")),
+    _fault("junk-completions", "every second question gets text without an answer", replace_texts("no answer here")),
     _fault(
         "answers-too-big",
         "every second question's box holds 10^25",
-        saying("</think>\\boxed{10000000000000000000000000}"),
+        replace_texts("</think>\\boxed{10000000000000000000000000}"),
     ),
-    _fault("answers-negative", "every second question's box holds -7", saying("</think>\\boxed{-7}")),
-    _fault("answers-decimal", "every second question's box holds 3.7", saying("</think>\\boxed{3.7}")),
+    _fault("answers-negative", "every second question's box holds -7", replace_texts("</think>\\boxed{-7}")),
+    _fault("answers-decimal", "every second question's box holds 3.7", replace_texts("</think>\\boxed{3.7}")),
     _fault(
         "answers-null-byte",
         "every second question's text holds a null byte and half a surrogate",
-        saying("\x00\ud800\\boxed{5}"),
+        replace_texts("\x00\ud800\\boxed{5}"),
     ),
     _fault("all-empty", "every completion is empty", engine(TEXT.format("")), "refused"),
 )
@@ -176,7 +190,7 @@ _PLACE = (
     _fault(
         "disk-full",
         "/kaggle/working is full",
-        both(
+        combine(
             on_disks(Disks(working_mib=1)),
             cell("""\
 import errno
@@ -193,70 +207,70 @@ except OSError as error:
     _fault(
         "tmp-read-only",
         "/tmp is read-only",
-        both(on_disks(Disks(read_only_tmp=True)), probing("os.statvfs('/tmp').f_flag & os.ST_RDONLY")),
+        combine(on_disks(Disks(read_only_tmp=True)), probe_container("os.statvfs('/tmp').f_flag & os.ST_RDONLY")),
         "refused",
     ),
-    _fault("tmp-small", "/tmp has 1 MiB", both(on_disks(Disks(tmp_mib=1)), probing(_TMP_SMALL)), "refused"),
-    _fault("wheels-missing", "the data set of wheels is not mounted", without("wheels"), "refused"),
+    _fault("tmp-small", "/tmp has 1 MiB", combine(on_disks(Disks(tmp_mib=1)), probe_container(_TMP_SMALL)), "refused"),
+    _fault("wheels-missing", "the data set of wheels is not mounted", unmount("wheels"), "refused"),
     _fault(
         "wheels-empty",
         "the data set holds no wheel",
-        spoilt("wheels", delete_wheels, seen="not glob.glob(place + '/*.whl')"),
+        spoil_input("wheels", delete_wheels, seen="not glob.glob(place + '/*.whl')"),
         "refused",
     ),
     _fault(
         "wheel-wrong-tag",
         "the wheel is for another platform",
-        spoilt("wheels", retag_wheel, seen="glob.glob(place + '/mathlete-*-win_amd64.whl')"),
+        spoil_input("wheels", retag_wheel, seen="glob.glob(place + '/mathlete-*-win_amd64.whl')"),
         "refused",
     ),
     _fault(
         "wheel-broken",
         "the wheel is cut off",
-        spoilt("wheels", cut_wheel, seen="not zipfile.is_zipfile(glob.glob(place + '/mathlete-*.whl')[0])"),
+        spoil_input("wheels", cut_wheel, seen="not zipfile.is_zipfile(glob.glob(place + '/mathlete-*.whl')[0])"),
         "refused",
     ),
     _fault(
         "wheel-unpacked",
         "the wheel arrives as a folder, as Kaggle unpacks archives",
-        spoilt("wheels", unpack_wheel, seen="os.path.isdir(glob.glob(place + '/mathlete-*')[0])"),
+        spoil_input("wheels", unpack_wheel, seen="os.path.isdir(glob.glob(place + '/mathlete-*')[0])"),
         "refused",
     ),
-    _fault("model-missing", "the model is not mounted", without("model"), "refused"),
+    _fault("model-missing", "the model is not mounted", unmount("model"), "refused"),
     _fault("model-other-layout", "the model is mounted as before 2026, the rest as since", mount_model_as_before_2026),
     _fault(
         "model-no-tokenizer",
         "the export lacks its tokenizer",
-        spoilt("model", delete_tokenizer, seen="not os.path.exists(place + '/tokenizer.json')"),
+        spoil_input("model", delete_tokenizer, seen="not os.path.exists(place + '/tokenizer.json')"),
         "refused",
     ),
     _fault(
         "model-cut",
         "the weights are cut off",
-        spoilt(
+        spoil_input(
             "model",
             cut_weights,
             seen="os.path.getsize(place + '/model.safetensors') < promised(place + '/model.safetensors')",
         ),
         "refused",
     ),
-    _fault("competition-missing", "the competition's data is not mounted", without("olympiad"), "refused"),
+    _fault("competition-missing", "the competition's data is not mounted", unmount("olympiad"), "refused"),
 )
 _GATEWAY = (
     _fault(
         "csv-extra-column",
         "test.csv has a column more",
-        rewritten(lambda rows: [[*row, "0"] for row in rows], seen="len(columns) == 3"),
+        rewrite_test_rows(lambda rows: [[*row, "0"] for row in rows], seen="len(columns) == 3"),
     ),
     _fault(
         "csv-columns-swapped",
         "test.csv's columns are swapped",
-        rewritten(lambda rows: [row[::-1] for row in rows], seen="columns[0].name != 'id'"),
+        rewrite_test_rows(lambda rows: [row[::-1] for row in rows], seen="columns[0].name != 'id'"),
     ),
     _fault(
         "csv-odd-text",
         "statements hold quotes, commas, line breaks, signs",
-        rewritten(
+        rewrite_test_rows(
             lambda rows: [rows[0], *([i, f'{s}\n"∫", \u200b,'] for i, s in rows[1:])],
             seen="""columns[1].item().endswith('\\n"∫", \\u200b,')""",
         ),
@@ -264,12 +278,12 @@ _GATEWAY = (
     _fault(
         "csv-empty-statement",
         "a statement is empty",
-        rewritten(lambda rows: [*rows[:-1], [rows[-1][0], ""]], seen="not columns[1].item()"),
+        rewrite_test_rows(lambda rows: [*rows[:-1], [rows[-1][0], ""]], seen="not columns[1].item()"),
     ),
     _fault(
         "csv-long-statement",
         "a statement is longer than the model's context",
-        rewritten(
+        rewrite_test_rows(
             lambda rows: [*rows[:-1], [rows[-1][0], "x + 1 " * 5000]],
             seen="columns[1].item().count('x + 1') == 5000",
         ),
@@ -304,7 +318,7 @@ _GATEWAY = (
     _fault(
         "kernel-killed",
         "the kernel is killed in the third question",
-        raw(_THIRD, strikes_in=3),
+        replace_predict(_THIRD, strikes_in=3),
         "refused",
     ),
     _fault(
@@ -319,7 +333,7 @@ _GATEWAY = (
     _fault(
         "wrong-python",
         "the image has another Python",
-        edited(
+        edit_notebook(
             ("assert sys.version_info[:2] == (", "assert sys.version_info[:2] != ("),
             ('f\\"built for', 'mark() or f\\"built for'),  # JSON: the quote is escaped
         ),
@@ -328,17 +342,22 @@ _GATEWAY = (
     _fault(
         "never-serves",
         "the notebook ends without serving",
-        edited(("serve(CONFIG,", "(lambda **_: mark())(config=CONFIG,")),
+        edit_notebook(("serve(CONFIG,", "(lambda **_: mark())(config=CONFIG,")),
         "refused",
     ),
 )
 _PREDICT = (
-    _fault("predict-raises", "an unguarded predict raises", raw("raise ValueError('boom')"), "refused"),
-    _fault("predict-raises-20kb", "it raises with 20 kB of text", raw("raise ValueError('boom' * 5000)"), "refused"),
+    _fault("predict-raises", "an unguarded predict raises", replace_predict("raise ValueError('boom')"), "refused"),
+    _fault(
+        "predict-raises-20kb",
+        "it raises with 20 kB of text",
+        replace_predict("raise ValueError('boom' * 5000)"),
+        "refused",
+    ),
     _fault(
         "predict-exits",
         "it calls sys.exit(): the gateway never ends",
-        both(raw("sys.exit(1)"), broken_off(30)),
+        combine(replace_predict("sys.exit(1)"), stop_after(30)),
         "refused",
     ),
     _fault(
@@ -361,13 +380,13 @@ server.make_predict = make_predict
         _fault(
             f"predict-returns-{name}",
             f"an unguarded predict does `{body}`",
-            raw(body, strikes_in=2 if " turn " in body else 1),
+            replace_predict(body, strikes_in=2 if " turn " in body else 1),
             "refused",
         )
         for name, body in _SHAPES.items()
     ),
     *(
-        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", raw(body))
+        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", replace_predict(body))
         for name, body in _HARMLESS_SHAPES.items()
     ),
 )

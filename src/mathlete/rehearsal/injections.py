@@ -54,7 +54,7 @@ def cell(source: str, *, before: str = "serve") -> Inject:
     return inject
 
 
-def solving(statement: str) -> Inject:
+def run_instead_of_solving(statement: str) -> Inject:
     """Have the solve loop run a statement instead, in the first question only; later ones are solved as ever."""
     return cell(f"""\
 import sys, time
@@ -126,14 +126,14 @@ EngineProcess.__init__.__kwdefaults__["command"] = (sys.executable, "-c", {marki
     return inject
 
 
-def saying(text: str) -> Inject:
+def replace_texts(text: str) -> Inject:
     """Have every second question's samples say this."""
     body = TEXT.format(text).replace("\n", "\n    ")
     return engine(f"""if len(_calls) % 2 == 0:
             {body}""")
 
 
-def raw(body: str, *, strikes_in: int = 1) -> Inject:
+def replace_predict(body: str, *, strikes_in: int = 1) -> Inject:
     """Give the notebook a `predict` of its own, without our server around it; `turn` counts its calls from 1."""
     return cell(f"""\
 import itertools, os, signal, sys, time
@@ -156,7 +156,7 @@ server.make_predict = lambda answerer, rules: predict
 """)
 
 
-def probing(seen: str, *, place: str = "") -> Inject:
+def probe_container(seen: str, *, place: str = "") -> Inject:
     """Mark where the expression `seen` is true in the notebook's container, before the notebook starts.
 
     `place`, a path there, is at hand in it, and `promised(FILE)`: how many bytes a safetensors file should have.
@@ -183,33 +183,33 @@ def promised(file):
     return inject
 
 
-def _mounted(draft: Draft, part: str) -> tuple[str, str]:
+def _find_mount(draft: Draft, part: str) -> tuple[str, str]:
     """Return the name of the input that has this part in it, and the folder where the notebook sees it."""
     name = next(name for name in draft.inputs if part in name)
     return name, f"/kaggle/input/{name}"
 
 
-def without(part: str) -> Inject:
+def unmount(part: str) -> Inject:
     """Do not mount an input."""
 
     def inject(draft: Draft) -> None:
-        name, place = _mounted(draft, part)
+        name, place = _find_mount(draft, part)
         del draft.inputs[name]
-        probing("os.path.isdir('/kaggle/input') and not os.path.exists(place)", place=place)(draft)
+        probe_container("os.path.isdir('/kaggle/input') and not os.path.exists(place)", place=place)(draft)
 
     return inject
 
 
-def spoilt(part: str, spoil: Callable[[Path], None], *, seen: str) -> Inject:
+def spoil_input(part: str, spoil: Callable[[Path], None], *, seen: str) -> Inject:
     """Mount a spoilt copy of an input; the expression `seen` is true where it is, `place` being its folder."""
 
     def inject(draft: Draft) -> None:
-        name, place = _mounted(draft, part)
+        name, place = _find_mount(draft, part)
         copy = draft.folder / f"spoilt-{part}"
         shutil.copytree(draft.inputs[name], copy)
         spoil(copy)
         draft.inputs[name] = copy
-        probing(f"os.path.isdir(place) and {seen}", place=place)(draft)
+        probe_container(f"os.path.isdir(place) and {seen}", place=place)(draft)
 
     return inject
 
@@ -253,13 +253,13 @@ def cut_weights(folder: Path) -> None:
 
 def mount_model_as_before_2026(draft: Draft) -> None:
     """Mount the model as before 2026, whatever the layout of the rest."""
-    name, place = _mounted(draft, "models/")
+    name, place = _find_mount(draft, "models/")
     old = name.split("/", 2)[2]
     draft.inputs[old] = draft.inputs.pop(name)
-    probing(f"os.path.isdir('/kaggle/input/{old}') and not os.path.exists(place)", place=place)(draft)
+    probe_container(f"os.path.isdir('/kaggle/input/{old}') and not os.path.exists(place)", place=place)(draft)
 
 
-def rewritten(change: Callable[[list[list[str]]], list[list[str]]], *, seen: str) -> Inject:
+def rewrite_test_rows(change: Callable[[list[list[str]]], list[list[str]]], *, seen: str) -> Inject:
     """Change the rows of the hidden test.csv; `seen` is true of the `columns` that reach predict in a changed row."""
 
     def inject(draft: Draft) -> None:
@@ -298,7 +298,7 @@ def on_disks(disks: Disks) -> Inject:
     return inject
 
 
-def both(*faults: Inject) -> Inject:
+def combine(*faults: Inject) -> Inject:
     """Do several changes."""
 
     def inject(draft: Draft) -> None:
@@ -314,7 +314,7 @@ def start_slowly(draft: Draft) -> None:
     cell("mark()\ntime.sleep(60)")(draft)
 
 
-def edited(*pairs: tuple[str, str]) -> Inject:
+def edit_notebook(*pairs: tuple[str, str]) -> Inject:
     """Replace parts of the notebook's text, each (old, new); the new may call `mark()`."""
 
     def inject(draft: Draft) -> None:
@@ -326,7 +326,7 @@ def edited(*pairs: tuple[str, str]) -> Inject:
     return inject
 
 
-def broken_off(limit_s: float) -> Inject:
+def stop_after(limit_s: float) -> Inject:
     """Break the rehearsal off so early: for faults that would never end."""
 
     def inject(draft: Draft) -> None:

@@ -55,10 +55,10 @@ class RehearsalReport:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "RehearsalReport":
         """Return the report in a value that `to_json` made, perhaps of an earlier version, which wrote no image."""
-        runs = tuple(RunFigures(**_known(RunFigures, run)) for run in value["runs"])
-        settings = {"image": (), **_known(Conditions, value.get("settings", {}))}
+        runs = tuple(RunFigures(**_select_known(RunFigures, run)) for run in value["runs"])
+        settings = {"image": (), **_select_known(Conditions, value.get("settings", {}))}
         conditions = Conditions(**{**settings, "image": tuple(settings["image"])})
-        return cls(**{**_known(cls, value), "runs": runs, "settings": conditions})
+        return cls(**{**_select_known(cls, value), "runs": runs, "settings": conditions})
 
 
 def write_report(
@@ -107,6 +107,6 @@ def load_report(folder: Path) -> RehearsalReport | None:
     return RehearsalReport.from_json(read_json(folder / RehearsalReport.file_name))
 
 
-def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
+def _select_known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.name for field in fields(kind)}
     return {name: part for name, part in value.items() if name in names}

@@ -73,7 +73,7 @@ def _rehearse(
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     speed = VIRTUAL_SPEED / slowed if settings.clock == "virtual" else 1.0
-    config = replace(build.config, problems=len(problems)).faster(speed)
+    config = replace(build.config, problems=len(problems)).speed_up(speed)
     draft = make_draft(build, config, problems, settings, folder=folder)
     if fault is not None:
         fault(draft)
@@ -92,7 +92,7 @@ def _rehearse(
         disks=draft.disks,
     )
     began = time.monotonic()
-    with _watching(notebook_log(folder), watch):
+    with _watch_log(notebook_log(folder), watch):
         ended = run_stage(stage, folder / _STAGE)
     return judge(build, problems, settings, ended, seconds=time.monotonic() - began, contention=slowed)
 
@@ -103,7 +103,7 @@ def notebook_log(folder: Path) -> Path:
 
 
 @contextmanager
-def _watching(log: Path, watch: Watch | None) -> Iterator[None]:
+def _watch_log(log: Path, watch: Watch | None) -> Iterator[None]:
     """Read along in the notebook's log, where every answer leaves a line of JSON, for as long as it is entered."""
     if watch is None:
         yield

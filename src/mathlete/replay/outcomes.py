@@ -54,8 +54,8 @@ class Cost:
     generated_s: float
     """Seconds of generating, all samples together; a cancelled one counts until it is cancelled."""
 
-    def saved_of(self, baseline: "Cost") -> "Cost":
-        """The shares of the baseline that are not spent."""
+    def compute_savings(self, baseline: "Cost") -> "Cost":
+        """Return the shares of the baseline that are not spent."""
         return Cost(
             arrivals=1 - self.arrivals / baseline.arrivals,
             wall_s=1 - self.wall_s / baseline.wall_s if baseline.wall_s else 0.0,
@@ -103,11 +103,11 @@ class Outcome:
     """Problems whose expected score changes; None in a file of a version that did not count them."""
 
     def is_safe(self, *, questions: int) -> bool:
-        """Whether it surely loses no more than `SAFE_LOSS` of so many questions."""
+        """Return whether it surely loses no more than `SAFE_LOSS` of so many questions."""
         return self.change.lo >= -SAFE_LOSS * questions
 
     def to_json(self, *, questions: int) -> dict[str, Any]:
-        """The outcome in replay.json. `score`, `lo` and `hi` are against a new set of questions."""
+        """Return the outcome in replay.json. `score`, `lo` and `hi` are against a new set of questions."""
         score, wall = self.score, self.wall
         intervals = {"new_set": score.new_set, "subset": score.subset, "same_set": score.same_set}
         return {
@@ -138,7 +138,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The outcome in a row of replay.json."""
+        """Return the outcome in a row of replay.json."""
         intervals = {name: Interval(**interval) for name, interval in row["intervals"].items()}
         two_runs = Interval(value=row["penalised"], lo=row["penalised_lo"], hi=row["penalised_hi"])
         plain = ("n", "max_tokens", "stop", "vote", "p_overrun", "submission_s", "submission_p95_s")
@@ -155,7 +155,7 @@ class Outcome:
 
 
 def parse_wall(words: str, *, questions: int) -> Wall | None:
-    """The clock of a `--budget` word: none, SECONDS, SECONDS:FLOOR:CEILING or SECONDS:free.
+    """Return the clock of a `--budget` word: none, SECONDS, SECONDS:FLOOR:CEILING or SECONDS:free.
 
     >>> parse_wall("18000", questions=50)
     Wall(wall_s=18000.0, floor_s=300.0, ceiling_s=900.0)

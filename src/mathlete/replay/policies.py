@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def simulate_policies(
     pool: Pool, grid: Grid, submissions: Submissions, *, on_outcome: Callable[[], None] = lambda: None
 ) -> list[Outcome]:
-    """The outcome of every policy of the grid, in its order; `on_outcome` is called after each.
+    """Return the outcome of every policy of the grid, in its order; `on_outcome` is called after each.
 
     Raises:
         UserError: a policy needs more samples than are recorded, or a value is out of its range.
@@ -121,7 +121,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
         informative=int((abs(changes) > 1e-9).sum()),
         p_overrun=float(first.overrun.mean()),
         spent=spent,
-        saved=spent.saved_of(_cost(baseline.stop, baseline.seconds, baseline.generated)),
+        saved=spent.compute_savings(_cost(baseline.stop, baseline.seconds, baseline.generated)),
         submission_s=float(first.seconds.sum(1).mean()),
         submission_p95_s=float(np.percentile(first.seconds.sum(1), 95)),
     )
@@ -132,7 +132,7 @@ def _cost(arrivals: "Array", seconds: "Array", generated: "Array") -> Cost:
 
 
 def _expected_by_problem(bank: Bank, simulated: Simulated, sets: "Array", wall: Wall | None) -> "Array":
-    """(problems,): expected score of each problem; under a clock, its mean over the submissions that have it."""
+    """Return (problems,): expected score of each problem; under a clock, its mean over the submissions that have it."""
     import numpy as np
 
     # Without a clock no question depends on another one, so all draws of a problem count, not only those simulated.

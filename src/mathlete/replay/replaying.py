@@ -39,7 +39,7 @@ class Replay:
     """Sentences: bias, safe rules, warnings."""
 
     def to_json(self) -> dict[str, Any]:
-        """The content of replay.json."""
+        """Return the content of replay.json."""
         return {
             "simulations": self.simulations,
             "seconds": self.seconds,
@@ -53,7 +53,7 @@ class Replay:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The replay in the content of replay.json."""
+        """Return the replay in the content of replay.json."""
         plain = ("simulations", "seconds", "questions", "problems", "recorded_per_problem", "words")
         bias = content["finish_order"]
         return cls(
@@ -63,7 +63,7 @@ class Replay:
         )
 
     def to_table(self, pool: Pool) -> "Table":
-        """The policies for the terminal, a line each."""
+        """Return the policies for the terminal, a line each."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
@@ -159,12 +159,12 @@ def replay_pool(
 
 
 def usual_n(pool: Pool) -> tuple[int, ...]:
-    """The n to try where none is named: a quarter of the recorded samples, or 4 where they are few."""
+    """Return the n to try where none is named: a quarter of the recorded samples, or 4 where they are few."""
     return (max(pool.fewest // _ENOUGH, min(4, pool.fewest)),)
 
 
 def policy_name(outcome: Outcome, *, longest: int) -> str:
-    """A policy in a few words; the cap only where it is below the longest sample."""
+    """Return a policy in a few words; the cap only where it is below the longest sample."""
     parts = [f"n={outcome.n}", outcome.stop]
     parts += [outcome.vote] if outcome.vote != "majority" else []
     parts += [f"≤{outcome.max_tokens} tokens"] if outcome.max_tokens < longest else []
@@ -239,7 +239,7 @@ def judge_vote(change: Interval, *, problems: int | None) -> str:
 
 
 def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[str]:
-    """Sentences: what the figures rest on and what follows from them."""
+    """Return sentences: what the figures rest on and what follows from them."""
     # Under a cap or another vote, the change would be theirs as well as the rule's.
     comparable = [one for one in outcomes if one.max_tokens >= pool.longest and one.vote == "majority"]
     sentences = [
@@ -269,7 +269,7 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
 
 
 def _describe_safety(outcomes: Sequence[Outcome], questions: int) -> list[str]:
-    """Which stopping rules are safe without a clock, whatever n they were tried with."""
+    """Return which stopping rules are safe without a clock, whatever n they were tried with."""
     rules: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.stop != "none" and outcome.wall is None:

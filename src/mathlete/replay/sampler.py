@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.replay.schedule import started_at
+from mathlete.replay.schedule import find_starts
 from mathlete.sampling import Sample, SamplingConfig
 
 
@@ -52,7 +52,7 @@ class ReplaySampler:
                     value=f"index {index}",
                     cure="replay with a smaller n, or record more samples",
                 )
-        chosen = [capped(self._samples[problem.id, index], config.max_tokens) for index in seeds]
+        chosen = [cap_sample(self._samples[problem.id, index], config.max_tokens) for index in seeds]
         begun = self._now()
         for ends, sample in self._by_end(chosen):
             if config.timeout_s is not None and ends > config.timeout_s:
@@ -65,7 +65,7 @@ class ReplaySampler:
         import numpy as np
 
         samples = sorted(samples, key=lambda sample: sample.index)
-        starts = started_at(np.array([[sample.seconds for sample in samples]]), slots=self._slots)[0].tolist()
+        starts = find_starts(np.array([[sample.seconds for sample in samples]]), slots=self._slots)[0].tolist()
         ends = [(start + sample.seconds, sample) for start, sample in zip(starts, samples, strict=True)]
         return sorted(ends, key=lambda end: (end[0], end[1].index))
 
@@ -73,8 +73,8 @@ class ReplaySampler:
         """Free nothing: there is no engine."""
 
 
-def capped(sample: Sample, max_tokens: int) -> Sample:
-    """The sample under a smaller cap: without text or answer, and with its share of the seconds."""
+def cap_sample(sample: Sample, max_tokens: int) -> Sample:
+    """Return the sample under a smaller cap: without text or answer, and with its share of the seconds."""
     if sample.tokens <= max_tokens:
         return sample
     seconds = sample.seconds * max_tokens / sample.tokens

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-def started_at(seconds_RN: "Array", *, slots: int | None) -> "Array":
-    """(rows, samples): seconds at which each sample starts; the slot that is free first takes the next one of the row.
+def find_starts(seconds_RN: "Array", *, slots: int | None) -> "Array":
+    """Return (rows, samples): seconds at which each sample starts; the first free slot takes the next of the row.
 
     Args:
         seconds_RN: (rows, samples), how long each sample takes.

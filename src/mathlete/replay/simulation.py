@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mathlete.replay.sampler import capped
-from mathlete.replay.schedule import started_at
+from mathlete.replay.sampler import cap_sample
+from mathlete.replay.schedule import find_starts
 from mathlete.scoring import Pool
 from mathlete.solve import BudgetSettings, Course, Policy
 
@@ -30,13 +30,13 @@ _CELLS = 24_000_000
 
 
 def rows_per_problem(pool: Pool, *, n: int, wanted: int) -> int:
-    """Draws of each problem: enough for `wanted` in all and at least 200, as far as memory allows."""
+    """Draw of each problem: enough for `wanted` in all and at least 200, as far as memory allows."""
     problems = len(pool.problems)
     return max(1, min(max(200, -(-wanted // problems)), _CELLS // (problems * n)))
 
 
 def draw_samples(pool: Pool, *, n: int, rows: int, seed: int) -> "Array":
-    """(problems, rows, n): positions of the samples drawn, without replacement."""
+    """Return (problems, rows, n): positions of the samples drawn, without replacement."""
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -86,10 +86,10 @@ class Bank:
         import numpy as np
 
         parts = np.array_split(np.arange(len(self.stop)), max(1, len(self.stop) // _CHUNK))
-        return np.concatenate([self.generated_until(part, self.seconds[part]) for part in parts])
+        return np.concatenate([self.sum_generated(part, self.seconds[part]) for part in parts])
 
-    def generated_until(self, at: "Array", ends: "Array") -> "Array":
-        """(draws,): seconds of generating of the draws `at`, all samples together, when the problem ends at `ends`."""
+    def sum_generated(self, at: "Array", ends: "Array") -> "Array":
+        """Return (draws,): seconds that all samples of the draws `at` generate when the problem ends at `ends`."""
         import numpy as np
 
         # A sample runs from its start to its arrival, or to the end that cancels it; one that was still waiting for a
@@ -114,7 +114,7 @@ def _rows(array: "Array") -> "Array":
 def replay_draws(
     pool: Pool, drawn: "Array", *, policy: Policy, stops: Iterable[str], slots: int | None = None
 ) -> dict[str, Bank]:
-    """{stop: bank} of the draws under a policy, whose n, cap and vote are the same for all the stops.
+    """Return {stop: bank} of the draws under a policy, whose n, cap and vote are the same for all the stops.
 
     Args:
         pool: the recorded samples.
@@ -137,7 +137,7 @@ def replay_draws(
         of = np.arange(first, min(first + each, problems)).repeat(rows)[:, None]
         part = slice(first * rows, first * rows + len(of))
         sample = drawn[first : first + each, :, :n].reshape(-1, n)
-        begun = started_at(tables.seconds[of, sample], slots=slots)
+        begun = find_starts(tables.seconds[of, sample], slots=slots)
         ended = begun + tables.seconds[of, sample]
         # Stable: samples that arrive together keep the order of their indexes, as in the solve loop.
         order = np.argsort(ended, axis=1, kind="stable")
@@ -167,7 +167,7 @@ class _Tables:
 def _tables(pool: Pool, policy: Policy) -> _Tables:
     import numpy as np
 
-    cut = {id(item): [capped(one, policy.sampling.max_tokens) for one in item.samples] for item in pool.problems}
+    cut = {id(item): [cap_sample(one, policy.sampling.max_tokens) for one in item.samples] for item in pool.problems}
     # A sample that the cap cuts has no answer, though its class is still in the pool's labels.
     kept = pool.table(lambda item: [one.answer is not None for one in cut[id(item)]], fill=0, kind="bool")
     labels = pool.table(lambda item: item.labels, fill=-1, kind="int64")
@@ -256,7 +256,7 @@ def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, cei
         arrivals[late, question] = in_time
         right[late, question] = (in_time > 0) & bank.right[draw, np.maximum(in_time - 1, 0)]
         seconds[late, question] = allowed[late]
-        generated[late, question] = bank.generated_until(draw, allowed[late])
+        generated[late, question] = bank.sum_generated(draw, allowed[late])
         left = np.maximum(0.0, left - seconds[:, question])
     overrun = np.zeros(len(at), dtype=bool)
     return Simulated(right=right, seconds=seconds, arrivals=arrivals, generated=generated, overrun=overrun)
@@ -265,7 +265,7 @@ def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, cei
 def draw_question_sets(
     *, problems: int, questions: int, submissions: int, replacing: bool, random: "np.random.Generator"
 ) -> "Array":
-    """(submissions, questions): positions of problems in random order, drawn with or without replacement."""
+    """Return (submissions, questions): positions of problems in random order, drawn with or without replacement."""
     import numpy as np
 
     if replacing:

@@ -57,7 +57,7 @@ class Chart:
     """Whether values are fractions, shown as percent."""
 
     def to_json(self) -> dict[str, Any]:
-        """The chart for the page's script."""
+        """Return the chart for the page's script."""
         return asdict(self)
 
 
@@ -81,7 +81,7 @@ class _Place:
 
 
 def build_charts(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
-    """All charts of some runs: those that the runs share, then each kind run by run."""
+    """Return all charts of some runs: those that the runs share, then each kind run by run."""
     places = [_Place(position=at, alone=len(runs) == 1, name=run.name) for at, run in enumerate(runs)]
     evaluated = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, EvalRun)]
     trained = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, TrainRun)]
@@ -195,7 +195,7 @@ def _accuracy_by_subset(runs: Sequence[EvalRun]) -> list[Chart]:
 
 
 def _normal_interval(values: Sequence[float]) -> Interval:
-    """The mean over problems with its 95% interval by the standard error."""
+    """Return the mean over problems with its 95% interval by the standard error."""
     return _normal_around(fmean(values), standard_error(values) if len(values) > 1 else 0.0)
 
 
@@ -264,7 +264,7 @@ def _votes(run: EvalRun, place: _Place) -> Chart:
 
 
 def _vote_row(item: Graded) -> tuple[int, int, int, int]:
-    """(right samples, wrong ones of the winning answer, other wrong ones, samples without answer)."""
+    """Return (right samples, wrong ones of the winning answer, other wrong ones, samples without answer)."""
     right, none, samples = item.right, item.verdicts.count("none"), len(item.verdicts)
     wins = 0 if item.verdict == "equal" or not item.solution.votes else item.solution.votes[0].count
     # The model's own judgement may prefer a wrong answer to a right vote, whose samples are in `right` already.
@@ -361,7 +361,7 @@ def _training_curves(run: TrainRun, place: _Place) -> list[Chart]:
 
 
 def _layers(run: TrainRun, place: _Place) -> list[Chart]:
-    """How much of each layer's change by training outweighs what an export loses of it, a curve an export."""
+    """Return how much of each layer's change by training outweighs what an export loses of it, a curve an export."""
     longest = max((len(figures.layers) for figures in run.exports.values()), default=0)
     if longest < 2:
         return []
@@ -388,7 +388,7 @@ def _layers(run: TrainRun, place: _Place) -> list[Chart]:
 
 
 def _log_ratio(layer: LayerCost) -> float:
-    """The change by training over the export's noise, in orders of magnitude."""
+    """Return the change by training over the export's noise, in orders of magnitude."""
     return round(math.log10(layer.signal_to_noise), 4)
 
 

@@ -58,7 +58,7 @@ def _write(path: Path, chart: Chart) -> Path:
 
 
 def _plain(text: object) -> str:
-    r"""A name shortened, its dollars escaped: matplotlib would read what stands between them as mathematics.
+    r"""Return a name shortened, its dollars escaped: matplotlib would read what stands between them as mathematics.
 
     >>> print(_plain("$x$"), len(_plain("a" * 99)))
     \$x\$ 40
@@ -67,7 +67,7 @@ def _plain(text: object) -> str:
     return (words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…").replace("$", r"\$")
 
 
-def _scaled(chart: Chart, values: Sequence[float | None]) -> list[float]:
+def _scale(chart: Chart, values: Sequence[float | None]) -> list[float]:
     factor = 100 if chart.percent else 1
     return [float("nan") if value is None or not math.isfinite(value) else factor * value for value in values]
 
@@ -75,7 +75,7 @@ def _scaled(chart: Chart, values: Sequence[float | None]) -> list[float]:
 def _lines(axes: Any, chart: Chart) -> None:
     for series in chart.series:
         colour = _COLOURS.get(series.colour, "#555555")
-        y = _scaled(chart, series.y)
+        y = _scale(chart, series.y)
         # Dots mark the few k of a curve; on hundreds of training steps, or on a limit, they would hide the line.
         marker = "" if series.colour == "limit" or len(chart.x) > 60 else "o"
         axes.plot(
@@ -84,7 +84,7 @@ def _lines(axes: Any, chart: Chart) -> None:
         if series.lo is not None and series.hi is not None:
             # A band has values only where its curve has: a run that stopped early ends before the axis does.
             known = [x for x, value in zip(chart.x, series.y, strict=True) if value is not None]
-            band = _scaled(chart, series.lo), _scaled(chart, series.hi)
+            band = _scale(chart, series.lo), _scale(chart, series.hi)
             axes.fill_between(known, *band, color=colour, alpha=0.08 if series.dashed else 0.18, lw=0)
     if chart.log_x and len(chart.x) > 1:
         axes.set_xscale("log", base=2)
@@ -96,7 +96,7 @@ def _lines(axes: Any, chart: Chart) -> None:
 def _dots(axes: Any, chart: Chart) -> None:
     for number, series in enumerate(chart.series):
         shift = 0.3 * (number - (len(chart.series) - 1) / 2)
-        value, lo, hi = (_scaled(chart, part or ()) for part in (series.y, series.lo, series.hi))
+        value, lo, hi = (_scale(chart, part or ()) for part in (series.y, series.lo, series.hi))
         below = [max(0.0, one - low) for one, low in zip(value, lo, strict=True)]
         above = [max(0.0, high - one) for one, high in zip(value, hi, strict=True)]
         heights = [row + shift for row in range(len(chart.x))]
@@ -114,7 +114,7 @@ def _rows(axes: Any, chart: Chart) -> None:
     for number, series in enumerate(chart.series):
         heights = [row + width * (number - (len(chart.series) - 1) / 2) for row in range(len(chart.x))]
         colour = _COLOURS.get(series.colour, "#555555")
-        axes.barh(heights, _scaled(chart, series.y), height=width, color=colour, label=_plain(series.name))
+        axes.barh(heights, _scale(chart, series.y), height=width, color=colour, label=_plain(series.name))
     axes.set_yticks(range(len(chart.x)), labels=[_plain(name) for name in chart.x])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:g}%")
@@ -127,7 +127,7 @@ def _bars(axes: Any, chart: Chart) -> None:
     width = float(np.diff(middles).min()) if len(middles) > 1 else 1.0
     base = np.zeros(len(middles))
     for series in chart.series:
-        heights = np.asarray(_scaled(chart, series.y))
+        heights = np.asarray(_scale(chart, series.y))
         colour = _COLOURS[series.colour]
         if series.line:
             axes.plot(middles, heights, "--", color=colour, lw=1.2, label=_plain(series.name))

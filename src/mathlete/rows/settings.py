@@ -20,7 +20,7 @@ class Rows:
     policy: TracePolicy = "all"
     """Right traces to keep of a problem: all, the shortest, the K shortest, or the longest under --rows.longest."""
     traces: int = 2
-    """K of k_shortest, 1 or more."""
+    """How many traces --rows.policy k_shortest keeps of a problem, 1 or more."""
     longest: int = 4096
     """Token limit for --rows.policy longest_under, trace and answer together."""
     heldout: int = 200

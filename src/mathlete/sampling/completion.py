@@ -73,7 +73,7 @@ class CompletionReader:
             text = self._prompts.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
-    def answering_from(self, tokens: list[int]) -> int | None:
+    def find_answer_start(self, tokens: list[int]) -> int | None:
         """Return a position at or just before the `</think>` in the last tokens; None where there is none."""
         start = max(0, len(tokens) - _TAIL)
         return start if END_THINK in self.text(tokens[start:]) else None
@@ -103,7 +103,7 @@ class CompletionReader:
             UserError: the prompt alone leaves no token of the model's context to answer in.
         """
         with self.lock:
-            return self._prompts.fitting_ids(problem, context=context) + (self._prompts.ids(said) if said else [])
+            return self._prompts.fit_prompt_ids(problem, context=context) + (self._prompts.ids(said) if said else [])
 
 
 @dataclass(eq=False, kw_only=True)
@@ -150,7 +150,7 @@ class SampleBuilder:
         # decoded again with each brace.
         start = 0 if self.answering else self._answering_from
         if token in reader.think_enders and start is None:
-            self._answering_from = reader.answering_from(self._tokens)
+            self._answering_from = reader.find_answer_start(self._tokens)
         elif token in reader.closers and start is not None:
             text = reader.boxed_text(self._tokens, answering_from=start, answering=self.answering)
             if text is not None:

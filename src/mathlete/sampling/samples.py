@@ -44,8 +44,8 @@ class SamplingConfig:
     """Cap on the wall of all samples of a problem, seconds from the call; what is still being drawn then is dropped."""
 
     enough: int | None = None
-    """Samples of a problem that may settle its vote: an engine with more to do than it can may begin the others later.
-    None: as many as the stopping rule asks for at the least."""
+    """Samples of a problem to start first; a busy engine starts the others later. Default: the fewest after which the
+    stopping rule may stop."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""

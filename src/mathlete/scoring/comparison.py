@@ -39,7 +39,7 @@ class ModelScores:
     """The evaluation's folder."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON; the interval as value and [lo, hi]."""
+        """Return the fields as JSON; the interval as value and [lo, hi]."""
         return {
             "pass_at_1": self.pass_at_1,
             "pass_at_1_se": self.pass_at_1_se,
@@ -53,7 +53,7 @@ class ModelScores:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
-        """The scores in their JSON."""
+        """Return the scores in their JSON."""
         lo, hi = row["maj_at_8_interval"]
         vote = Interval(value=row["maj_at_8"], lo=lo, hi=hi)
         plain = {key: value for key, value in row.items() if not key.startswith("maj_at_8")}
@@ -78,7 +78,7 @@ class TuningResult:
     train_run: str
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
+        """Return the fields as JSON."""
         by = self.difference
         return {
             "base": self.base.to_json(),
@@ -92,7 +92,7 @@ class TuningResult:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
-        """The result among the keys of a JSON object."""
+        """Return the result among the keys of a JSON object."""
         by = row["paired"]
         plain = {key: row[key] for key in ("kl_merged", "kl_int8", "seconds", "train_run")}
         return cls(
@@ -125,12 +125,12 @@ class TuningResult:
         return table
 
     def describe(self) -> str:
-        """The paired difference, and whether it shows anything."""
+        """Return the paired difference, and whether it shows anything."""
         return describe_difference(self.difference, differing=self.differing)
 
 
 def describe_difference(by: Interval, *, differing: int | None = None) -> str:
-    """A paired difference of pass@1 in a sentence.
+    """Return a paired difference of pass@1 in a sentence.
 
     >>> describe_difference(Interval(value=0.123, lo=0.1, hi=0.15))
     'pass@1 on hard problems: tuned is +12.3 points against base, paired 95% interval [+10.0, +15.0]: better'

@@ -24,7 +24,7 @@ class RunSettings:
     model_sha: str
 
     def to_json(self) -> dict[str, Any]:
-        """The settings in the order of results.json; a budget or tools only where the run had them."""
+        """Return the settings in the order of results.json; a budget or tools only where the run had them."""
         return {
             "suite": self.suite,
             "suite_sha": self.suite_sha,
@@ -39,7 +39,7 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The settings among the keys of results.json."""
+        """Return the settings among the keys of results.json."""
         plain = ("suite", "suite_sha", "problems", "precision", "engine", "model_sha")
         return cls(
             **{name: row[name] for name in plain},
@@ -55,7 +55,7 @@ class RunFacts:
 
     settings: RunSettings
     n: int
-    """Samples a problem."""
+    """Number of samples drawn for each problem."""
     model: str
     engine_facts: dict[str, Any]
     """What the engine adds: its threads, version, servers, workers, or the layers of its sandbox."""
@@ -70,7 +70,7 @@ class RunFacts:
     resumed_samples: int
 
     def to_json(self) -> dict[str, Any]:
-        """The facts in the order of results.json."""
+        """Return the facts in the order of results.json."""
         return {
             **self.settings.to_json(),
             "n": self.n,
@@ -86,7 +86,7 @@ class RunFacts:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The facts among the keys of results.json."""
+        """Return the facts among the keys of results.json."""
         # Engines add facts of their own, so these have no fixed names: they are all that stands after the model.
         names = [*row]
         engine = names[names.index("model") + 1 : names.index("prompt_sha")]

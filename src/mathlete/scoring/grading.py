@@ -89,7 +89,7 @@ class Graded:
         return 0.0 if not self.verdicts else pass_at_k(n=len(self.verdicts), right=self.right, k=k)
 
     def maj_at(self, k: int) -> float:
-        """maj@k of this problem over the subsets of its samples; 0 where it has none."""
+        """Return maj@k of this problem over the subsets of its samples; 0 where it has none."""
         if k not in self._majorities:
             self._majorities[k] = maj_at_k(self.labels, right=self.right_labels, k=k) if self.verdicts else 0.0
         return self._majorities[k]
@@ -111,7 +111,7 @@ def _grade_one(problem: Problem, solution: Solution) -> Graded:
 
 
 def finish_times(samples: Sequence[Sample], verdicts: Sequence[Grade]) -> list[tuple[float, bool]]:
-    """(seconds, right) of each sample that is known to be right or wrong, for `mathlete.metrics.finish_order`."""
+    """Return (seconds, right) of each sample known to be right or wrong, for `mathlete.metrics.finish_order`."""
     pairs = zip(samples, verdicts, strict=True)
     return [(sample.seconds, verdict == "equal") for sample, verdict in pairs if verdict in ("equal", "different")]
 
@@ -142,5 +142,5 @@ class RunningScore:
             self.new_tokens += sample.tokens
 
     def describe(self) -> str:
-        """The share as text."""
+        """Return the share as text."""
         return f"right {self._right / self.samples:.1%}" if self.samples else "right –"

@@ -13,7 +13,7 @@ HARNESS = "lm_eval.json"
 
 
 def harness_results(results: Mapping[str, Any], *, began: float) -> dict[str, Any]:
-    """The content of lm_eval.json, made of that of results.json: both ends are files, so both are JSON here.
+    """Return the content of lm_eval.json, made of that of results.json: both ends are files, so both are JSON here.
 
     Args:
         results: the content of results.json.

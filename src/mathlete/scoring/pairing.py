@@ -60,11 +60,11 @@ class Paired:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The score in its JSON, which is its fields."""
+        """Return the score in its JSON, which is its fields."""
         return cls(**{**row, "difference": Interval(**row["difference"])})
 
     def describe(self) -> str:
-        """Whether B is better, or what it takes to say.
+        """Return whether B is better, or what it takes to say.
 
         >>> by = Interval(value=0.02, lo=-0.01, hi=0.05)
         >>> Paired(score="pass@1", a=0.5, b=0.52, difference=by, p=0.2, better="neither", more_problems=90).describe()
@@ -100,17 +100,17 @@ class Comparison:
     """Whether the problems of a run have different numbers of samples; its pass@1 is over those it has."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
+        """Return the fields as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The comparison among the keys of a JSON object."""
+        """Return the comparison among the keys of a JSON object."""
         plain = {name: row[name] for name in ("problems", "left_out", "k", "stopped_early")}
         return cls(**plain, scores=[Paired.from_json(score) for score in row["scores"]])
 
     def describe(self) -> list[str]:
-        """Sentences: what each score shows, and on which samples and problems it rests."""
+        """Return sentences: what each score shows, and on which samples and problems it rests."""
         sentences = [score.describe() for score in self.scores]
         if self.left_out:
             sentences.append(f"{self.left_out} problems that only one of the runs has are left out")
@@ -162,7 +162,7 @@ def compare_runs(a: Pool, b: Pool) -> Comparison:
 
 
 def _pair_problems(a: Pool, b: Pool) -> list[tuple[Recorded, Recorded]]:
-    """The problems that both have, in A's order.
+    """Return the problems that both have, in A's order.
 
     Raises:
         UserError: they share no problem, or an id stands for two problems.

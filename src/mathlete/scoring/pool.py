@@ -88,7 +88,7 @@ class Pool:
                 value=f"none of {', '.join(missing[:5])}",
                 cure="finish the run first: the same `python -m eval` command continues it",
             )
-        recorded = [_recorded(problem, samples[problem.id]) for problem in problems]
+        recorded = [_read_pooled(problem, samples[problem.id]) for problem in problems]
         counts = {len(item.samples) for item in recorded}
         return cls(name=name, problems=recorded, stopped_early=len(counts) > 1)
 
@@ -108,7 +108,7 @@ class Pool:
         return finish_order([finish_times(item.samples, item.verdicts) for item in self.problems])
 
     def table(self, values: Callable[[Recorded], Sequence[float]], *, fill: float, kind: str) -> "Array":
-        """(problems, samples): one value for each sample, `fill` where a problem has fewer samples than others."""
+        """Return (problems, samples): a value for each sample, `fill` where a problem has fewer than others."""
         import numpy as np
 
         widest = max(len(item.samples) for item in self.problems)
@@ -118,7 +118,7 @@ class Pool:
         return table
 
 
-def _recorded(problem: Problem, samples: list[Sample]) -> Recorded:
+def _read_pooled(problem: Problem, samples: list[Sample]) -> Recorded:
     for sample in samples:
         _check_measured(sample)
     return Recorded(

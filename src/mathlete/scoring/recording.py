@@ -60,7 +60,7 @@ class EvalRun:
     @property
     def pool(self) -> Pool:
         """Its problems that have samples, as the paired comparison takes them."""
-        recorded = [_recorded(item) for item in self.graded if item.solution.samples]
+        recorded = [_read_recorded(item) for item in self.graded if item.solution.samples]
         return Pool(name=self.name, problems=recorded, stopped_early=len({len(one.samples) for one in recorded}) > 1)
 
     @property
@@ -119,6 +119,6 @@ def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | 
     )
 
 
-def _recorded(item: Graded) -> Recorded:
+def _read_recorded(item: Graded) -> Recorded:
     labels = [-1 if label is None else label for label in item.labels]
     return Recorded(problem=item.problem, samples=item.solution.samples, labels=labels, verdicts=list(item.verdicts))

@@ -65,7 +65,7 @@ class ProblemResult:
 
     @classmethod
     def of(cls, item: Graded, *, n: int | None) -> Self:
-        """The result of a graded problem, for which n samples were asked; None where nobody knows."""
+        """Return the result of a graded problem, for which n samples were asked; None where nobody knows."""
         grades = {sample.index: grade for sample, grade in zip(item.solution.samples, item.verdicts, strict=True)}
         return cls(
             id=item.problem.id,
@@ -86,7 +86,7 @@ class ProblemResult:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The problem's row in results.json; judgements only where there were any to make."""
+        """Return the problem's row in results.json; judgements only where there were any to make."""
         return {
             "id": self.id,
             "subset": self.subset,
@@ -104,7 +104,7 @@ class ProblemResult:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The problem's result in a row of results.json."""
+        """Return the problem's result in a row of results.json."""
         plain = ("id", "subset", "gold", "answer", "verdict", "pass_at_1", "seconds")
         return cls(
             **{name: row[name] for name in plain},
@@ -157,7 +157,7 @@ class Results:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The content of results.json: first the facts, then the scores."""
+        """Return the content of results.json: first the facts, then the scores."""
         return {
             **(self.facts.to_json() if self.facts else {}),
             **self.scores.to_json(),
@@ -173,7 +173,7 @@ class Results:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The results in the content of results.json.
+        """Return the results in the content of results.json.
 
         Raises:
             KeyError, ValueError, TypeError: it lacks something that `python -m eval` writes.
@@ -204,7 +204,7 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The results of a finished run.
+        """Return the results of a finished run.
 
         Raises:
             UserError: there is no results.json, or not one of `python -m eval`.
@@ -220,7 +220,7 @@ class Results:
             ) from error
 
     def to_table(self) -> "Table":
-        """The scores for the terminal: of all problems, by group and by subset."""
+        """Return the scores for the terminal: of all problems, by group and by subset."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
@@ -241,7 +241,7 @@ class Results:
         return table
 
     def describe(self) -> str:
-        """What the scores rest on, in a sentence, which says so where they mean nothing."""
+        """Return what the scores rest on, in a sentence, which says so where they mean nothing."""
         cap = f" at {self.facts.settings.policy.sampling.max_tokens} tokens" if self.facts else ""
         words = describe_scores(self.scores, cap=cap, stopped=self.ended.get("rule", 0))
         if self.facts and (tries := self.facts.engine_facts.get("lost_tries")):
@@ -252,7 +252,7 @@ class Results:
 
 
 def describe_scores(scores: Scores, *, cap: str, stopped: int) -> str:
-    """What scores rest on, in a sentence.
+    """Return what scores rest on, in a sentence.
 
     >>> from mathlete.metrics import wilson
     >>> counts = Counts(samples=20, right=0, unknown=0, unanswered=18, capped=18, tokens=9)

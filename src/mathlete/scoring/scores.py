@@ -48,7 +48,7 @@ class Counts:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The counts among the keys of a row of results.json."""
+        """Return the counts among the keys of a row of results.json."""
         return cls(**{name: row[name] for name in cls.__dataclass_fields__})
 
 
@@ -93,7 +93,7 @@ class Scores:
         )
 
     def format(self, k: int | None = None) -> tuple[str, str, str]:
-        """pass@1, the vote and pass@k in percent, with their errors; k is that of these problems, or another."""
+        """Return pass@1, the vote and pass@k in percent, with their errors; k is that of these problems, or another."""
         return (
             format_with_error(self.pass_at_1, self.pass_at_1_se),
             format_interval(self.maj_at_k),
@@ -101,7 +101,7 @@ class Scores:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The scores as results.json has them."""
+        """Return the scores as results.json has them."""
         return {
             "problems": self.problems,
             **asdict(self.counts),
@@ -118,7 +118,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The scores among the keys of a row of results.json."""
+        """Return the scores among the keys of a row of results.json."""
         lo, hi = row["maj_at_k_interval"]
         return cls(
             problems=row["problems"],
@@ -135,7 +135,7 @@ class Scores:
 
 
 def split_scores(graded: Sequence[Graded], key: Callable[[Graded], str]) -> dict[str, Scores]:
-    """The scores of each part of the problems, by the part's name; empty where no problem names one."""
+    """Return the scores of each part of the problems, by the part's name; empty where no problem names one."""
     names = sorted({key(item) for item in graded})
     if names == [""]:
         return {}

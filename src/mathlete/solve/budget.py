@@ -191,7 +191,7 @@ class Speed:
         return rows / self.token_s(rows=rows)
 
     def samples_that_fit(self, *, seconds: float, n: int) -> int:
-        """The most samples, at most n and at least 1, that finish a mean length in this time when started together."""
+        """Return how many samples, 1 to n, finish a mean length in this time when they start together."""
         if not self.known:
             return n
         length = self._tokens / self._count

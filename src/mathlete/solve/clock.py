@@ -13,7 +13,7 @@ class Clock(Protocol):
     """Tells the time in seconds since some fixed moment."""
 
     def now(self) -> float:
-        """Seconds; never goes backwards."""
+        """Return seconds, which never go backwards."""
         ...
 
 
@@ -79,7 +79,7 @@ class _Reader:
         self._pending = False
 
     def next(self, *, timeout_s: float) -> Sample | None:
-        """The next sample, or None at the stream's end or after the time limit."""
+        """Return the next sample, or None at the stream's end or after the time limit."""
         self._requests.put(True)
         self._pending = True
         try:

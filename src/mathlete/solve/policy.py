@@ -20,7 +20,7 @@ class Policy:
     """How one problem is solved."""
 
     n: int = 8
-    """Samples a problem."""
+    """Number of samples drawn for each problem."""
     seed: int = 0
     """Sample i of a problem has a seed made of this, the problem's id and i, whatever else is run."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -76,7 +76,7 @@ class Policy:
         return fewest_samples(self.stop, self.n)
 
     def sample_seed(self, *, problem_id: str, index: int) -> int:
-        """The seed of a problem's sample: 53 bits, which every JSON reader keeps."""
+        """Return the seed of a problem's sample: 53 bits, which every JSON reader keeps."""
         digest = hashlib.sha256(f"{self.seed}/{problem_id}/{index}".encode()).digest()
         return int.from_bytes(digest[:8]) >> 11
 

@@ -113,7 +113,7 @@ def _with_answer(sample: Sample) -> Sample:
 
 
 def _is_settled(samples: Iterable[Sample], policy: Policy) -> bool:
-    """Whether the rule holds after the latest of these samples, given in arrival order."""
+    """Return whether the rule holds after the latest of these samples, given in arrival order."""
     known = list(samples)
     if policy.stop == "none" or len(known) < policy.fewest_samples:
         return False

@@ -50,7 +50,7 @@ class Course:
     indexes: "Array"
     """(rows, arrivals), int: the sample's own index, which decides ties."""
     n: int
-    """Samples a problem; more than the arrivals while some are outstanding."""
+    """Samples started for each problem; more than the arrivals while some are outstanding."""
 
     @cached_property
     def answered(self) -> "Array":
@@ -79,14 +79,14 @@ class Course:
         return np.take_along_axis(self.labels, np.argsort(self.labels < 0, axis=1, kind="stable"), axis=1)
 
     def stops_after(self, stop: str) -> "Array":
-        """(rows,): arrivals after which each problem ends by the rule of that name; n where it never stops it."""
+        """Return (rows,): arrivals after which the rule of that name ends each problem; n where it never does."""
         import numpy as np
 
         flags = stopping_rule(stop)(self)
         return np.where(flags.any(1), flags.argmax(1) + 1, self.n)
 
-    def after_answers(self, flags: "Array") -> "Array":
-        """(rows, arrivals): `flags`, one for each number of answers, moved to the arrivals with so many answers."""
+    def move_to_arrivals(self, flags: "Array") -> "Array":
+        """Return (rows, arrivals): `flags`, one a number of answers, moved to the arrivals with so many answers."""
         import numpy as np
 
         moved = np.take_along_axis(flags, np.maximum(self.answered - 1, 0), axis=1)
@@ -277,19 +277,20 @@ def dirichlet_posterior(counts: tuple[int, ...]) -> float:
 
 
 def _window(size: int, course: Course) -> "Array":
-    """Source: Li et al. 2024, "Escape sky-high cost: early-stopping self-consistency", arXiv:2401.10480, section 3.
+    """Stop where a window of answers agrees.
 
+    Source: Li et al. 2024, "Escape sky-high cost: early-stopping self-consistency", arXiv:2401.10480, section 3.
     Their script answers with the window's value; here the leader of all does, which differs in 0.1 to 0.3% of draws.
     """
     answers = course.answers
     flags = _count_agreeing(answers, of=size) >= size
     # Windows do not overlap: the first `size` answers, the next `size`, and so on.
     flags[:, [end for end in range(answers.shape[1]) if (end + 1) % size]] = False
-    return course.after_answers(flags)
+    return course.move_to_arrivals(flags)
 
 
 def _count_agreeing(answers: "Array", *, of: int) -> "Array":
-    """(rows, answers): how many of the latest `of` answers equal the newest, at each; 0 at an empty place."""
+    """Return (rows, answers): how many of the latest `of` answers equal the newest, at each; 0 at an empty place."""
     import numpy as np
 
     counts = np.zeros(answers.shape, dtype=np.int64)
@@ -303,11 +304,14 @@ def _votes(votes: int, course: Course) -> "Array":
 
 
 def _latest(votes: int, of: int, course: Course) -> "Array":
-    return course.after_answers(_count_agreeing(course.answers, of=of) >= votes)
+    return course.move_to_arrivals(_count_agreeing(course.answers, of=of) >= votes)
 
 
 def _aimo2(course: Course) -> "Array":
-    """Source: imagination-research/aimo2, imagination_aimo2/local_eval_kaggle.py, `consistency_rules`."""
+    """Stop where 4 of 5, 5 of 7 or 6 of 9 answers agree.
+
+    Source: imagination-research/aimo2, imagination_aimo2/local_eval_kaggle.py, `consistency_rules`.
+    """
     return _latest(4, 5, course) | _latest(5, 7, course) | _latest(6, 9, course)
 
 
@@ -321,7 +325,7 @@ def _hopeless(distinct: int, of: int, course: Course) -> "Array":
         kinds = (np.diff(head, axis=1) != 0).sum(1) + 1
         # Empty places are -1 and sort first: with one among them there are not `of` answers yet.
         flags[:, of - 1] = (head[:, 0] >= 0) & (kinds >= distinct)
-    return course.after_answers(flags)
+    return course.move_to_arrivals(flags)
 
 
 RULES: dict[str, tuple[str, Callable[..., "Array"]]] = {

@@ -100,7 +100,7 @@ def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
         return
     base = _base_name(build.model)
     try:
-        day = date.fromisoformat(released) if released else _known_release(base)
+        day = date.fromisoformat(released) if released else _find_release(base)
     except ValueError as error:
         yield Refusal(rule=f"--released must be a day ({error})", value=repr(released), cure="write it as 2025-01-20")
         return
@@ -112,7 +112,7 @@ def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
         yield Refusal(rule=rule, value=str(day), cure="use an older base model")
 
 
-def _known_release(base: str) -> date | None:
+def _find_release(base: str) -> date | None:
     if base.startswith("mathlete/"):
         # This project trained it from random weights on generated problems, so no release day applies.
         return date.min

@@ -103,7 +103,7 @@ class Pythons:
         return layers
 
     def open(self) -> "Python":
-        """A new interpreter.
+        """Return a new interpreter.
 
         Raises:
             UserError: it does not start.

@@ -67,14 +67,14 @@ class AdapterFolder:
 
     def describe_checkpoint(self) -> str:
         """Say which checkpoint a person can go on from."""
-        if not Ranks.launched().is_first:
+        if not Ranks.from_launcher().is_first:
             return "the first process says what is kept"
         checkpoint = self.last_checkpoint()
         return f"{checkpoint} is complete" if checkpoint else "no checkpoint was written yet"
 
     def drop_checkpoints_after(self, step: int) -> str:
         """Delete the checkpoints after a step; say which is left."""
-        while Ranks.launched().is_first and (checkpoint := self.last_checkpoint()) and _step_of(checkpoint) > step:
+        while Ranks.from_launcher().is_first and (checkpoint := self.last_checkpoint()) and _step_of(checkpoint) > step:
             shutil.rmtree(checkpoint)
         return self.describe_checkpoint()
 

@@ -26,7 +26,7 @@ class TrainingCallback(TrainerCallback):
 
     def __init__(self, adapter: AdapterFolder, *, meter: Meter, advance: Advance) -> None:
         """Write into the adapter's folder, and report progress to `advance`."""
-        self._adapter, self._meter, self._advance, self._ranks = adapter, meter, advance, Ranks.launched()
+        self._adapter, self._meter, self._advance, self._ranks = adapter, meter, advance, Ranks.from_launcher()
         self._board = _open_board(adapter.path / _BOARD_FOLDER) if self._ranks.is_first else None
 
     def on_train_begin(

@@ -33,7 +33,7 @@ def require_finite(weights: "Iterable[torch.nn.Parameter]", *, step: int, kept: 
     norm = torch.nn.utils.get_total_norm(gradients)
     # Under FSDP each rank sees only its shard; reduce, so that all ranks stop together.
     if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
-        raise _diverged("the gradient must be finite", value=f"NaN or infinity in step {step}", kept=kept)
+        raise _divergence_error("the gradient must be finite", value=f"NaN or infinity in step {step}", kept=kept)
 
 
 def require_calm(curve: Sequence[CurvePoint], *, kept: Callable[[], str]) -> None:
@@ -44,15 +44,17 @@ def require_calm(curve: Sequence[CurvePoint], *, kept: Callable[[], str]) -> Non
     """
     *before, last = curve
     if not math.isfinite(last.loss):
-        raise _diverged("the loss must be a number", value=f"{last.loss} at step {last.step}", kept=kept)
+        raise _divergence_error("the loss must be a number", value=f"{last.loss} at step {last.step}", kept=kept)
     norms = [point.grad_norm for point in before if point.grad_norm is not None]
     usual, norm = median(norms) if len(norms) >= _POINTS else math.inf, last.grad_norm or 0.0
     if norm > EXPLODED * usual:
         value = f"{norm:.3g} at step {last.step}, after a median of {usual:.3g}"
-        raise _diverged(f"the gradient's norm must stay below {EXPLODED:g} times its median", value=value, kept=kept)
+        raise _divergence_error(
+            f"the gradient's norm must stay below {EXPLODED:g} times its median", value=value, kept=kept
+        )
 
 
-def _diverged(rule: str, *, value: str, kept: Callable[[], str]) -> UserError:
+def _divergence_error(rule: str, *, value: str, kept: Callable[[], str]) -> UserError:
     cure = "lower --tune.rate or --tune.clip, which starts from the beginning; the same settings would end here again"
     return UserError(rule, value=value, cure=f"{cure} ({kept()})")
 
@@ -74,7 +76,7 @@ def explain_full_memory_or_disk(kept: Callable[[], str]) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU's or the machine's memory was full: neither torch nor numpy has one class for both."""
+    """Return whether a GPU's or the machine's memory was full: neither torch nor numpy has one class for both."""
     message = str(error)
     return (
         isinstance(error, MemoryError)
@@ -86,7 +88,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    """Whether a write had no room: torch's and safetensors' writers keep at most the error number, in the message."""
+    """Return whether a write had no room; torch's and safetensors' writers keep the error number only in the text."""
     message = str(error)
     number = error.errno if isinstance(error, OSError) else None
     return number in _FULL or any(

@@ -30,7 +30,7 @@ def plan_training(
         UserError: the GPU is not in the table, or the model's config can't be read.
     """
     device = _find_gpu(gpu) if gpu else _this_device(free=not split)
-    shape, ranks = Shape.of(source), Ranks.launched()
+    shape, ranks = Shape.of(source), Ranks.from_launcher()
     if split and not recipe.spec.grouped:
         recipe = split_to_fit(recipe, shape, device=device, longest=longest, ranks=ranks)
     return make_plan(shape, device=device, recipe=recipe, longest=longest, ranks=ranks)
@@ -45,7 +45,7 @@ def _find_gpu(name: str) -> Device:
 def _this_device(*, free: bool) -> Device:
     device = Device.current(free=free)
     # The processes of a training have a GPU each, but share the main memory.
-    return replace(device, memory=device.memory // Ranks.launched().size) if device.capability is None else device
+    return replace(device, memory=device.memory // Ranks.from_launcher().size) if device.capability is None else device
 
 
 def make_plan(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ranks: Ranks = _ALONE) -> Plan:

@@ -120,7 +120,7 @@ class Plan:
             adapter=adapter,
             gradients=adapter,
             optimizer=2 * adapter,  # AdamW's two moments, fp32 as the weights are
-            gathered=self._gathered(base=base, dense=dense) if shards > 1 else None,
+            gathered=self._count_gathered(base=base, dense=dense) if shards > 1 else None,
             activations=self._kept,
             logits=self._logits,
             # The loss's buffers are gone when the backward pass reaches the blocks: only what exceeds them counts.
@@ -128,7 +128,7 @@ class Plan:
             cuda_context=0 if self.device.capability is None else _CONTEXT_BYTES,
         )
 
-    def _gathered(self, *, base: int, dense: int) -> int:
+    def _count_gathered(self, *, base: int, dense: int) -> int:
         """Bytes of unsharded weights: while computing, or if that is more, while the model is read."""
         trained = 4 * self.trained_parameters
         # FSDP fetches the next block while one computes; what lies outside of blocks stays gathered.
@@ -238,12 +238,12 @@ class Plan:
         """What to change so that the plan fits: the flags of the first change that does; "" where it fits already."""
         if self.fits:
             return ""
-        for flags, plan in self._cheaper():
+        for flags, plan in self._list_cheaper():
             if plan.fits:
                 return f"use {flags}"
         return "use a GPU with more memory, a smaller model, or a lower --lora.rank: what is trained fills this one"
 
-    def _cheaper(self) -> "Iterator[tuple[str, Plan]]":
+    def _list_cheaper(self) -> "Iterator[tuple[str, Plan]]":
         """Yield plans that need less, with their flags: those that change no result first."""
         plan, flags = self, ""
         if not plan.checkpointing and plan.spec.recomputable:

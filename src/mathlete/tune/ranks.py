@@ -37,7 +37,7 @@ class Ranks:
     """Whether they share the model's weights too (FSDP)."""
 
     @classmethod
-    def launched(cls, environment: Mapping[str, str] = os.environ) -> "Ranks":
+    def from_launcher(cls, environment: Mapping[str, str] = os.environ) -> "Ranks":
         """Return what the launcher started; without one, this process alone."""
         size, index = (int(environment.get(name, least)) for name, least in (("WORLD_SIZE", 1), ("RANK", 0)))
         return cls(size=size, index=index, sharded=is_sharded(environment))

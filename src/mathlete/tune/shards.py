@@ -23,7 +23,7 @@ _SHARD_FOLDER = "pytorch_model_fsdp_0"
 
 
 def is_sharded(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether each process holds a shard of the model's weights, as the launcher says."""
+    """Return whether each process holds a shard of the model's weights, as the launcher says."""
     return environment.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 

@@ -60,7 +60,7 @@ def _map(message: descriptor_pb2.DescriptorProto, name: str, number: int) -> Non
     _field(message, name, number, _Field.TYPE_MESSAGE, of=f"{message.name}.{entry.name}", repeated=True)
 
 
-def _described() -> descriptor_pb2.FileDescriptorProto:
+def _describe_protocol() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="mathlete_gateway.proto", package=PACKAGE, syntax="proto3")
     request = file.message_type.add(name="KaggleEvaluationRequest")
     _field(request, "name", 1, _Field.TYPE_STRING)
@@ -78,7 +78,7 @@ def _described() -> descriptor_pb2.FileDescriptorProto:
 
 
 _POOL = descriptor_pool.DescriptorPool()
-_POOL.Add(_described())
+_POOL.Add(_describe_protocol())
 
 
 def _message(name: str) -> "type[Message]":

@@ -37,7 +37,7 @@ _STYLES = ("katex-0.19.1.min.css",)
 
 
 def read_run(folder: Path) -> EvalRun | TrainRun:
-    """The evaluation or training run in a folder.
+    """Return the evaluation or training run in a folder.
 
     Raises:
         UserError: the folder holds neither.
@@ -64,7 +64,7 @@ def write_report(folders: Sequence[Path], *, out: Path) -> Path:
 
 
 def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]) -> str:
-    """The page's text. Nothing of a run is read as markup: Jinja escapes the tables, the script only sets text.
+    """Return the page's text. Nothing of a run is read as markup: Jinja escapes the tables, the script only sets text.
 
     Should markup slip through all the same, the page's content security policy runs only the scripts whose hashes it
     names and loads nothing from anywhere.
@@ -110,7 +110,7 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
 
 
 def _grids(run: TrainRun) -> list[tuple[str, PageTable]]:
-    """(title, table) of a training run, those that it has got to."""
+    """Return (title, table) of a training run, those that it has got to."""
     tables = (
         ("What the training changed", effect_table(run)),
         ("What it was merged into", bases_table(run)),
@@ -132,5 +132,5 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _island(value: object) -> str:
-    """JSON that cannot end the element it stands in."""
+    """Return JSON that cannot end the element it stands in."""
     return strict_json(value).replace("<", "\\u003c")

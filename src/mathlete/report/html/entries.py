@@ -26,7 +26,7 @@ class Entry:
 
 
 def list_entries(runs: Sequence[EvalRun | TrainRun], *, trace_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """(problems, blocks of traces): each problem's `runs` has an entry or None for each run, which names its block."""
+    """Return (problems, blocks of traces); `runs` of a problem has, for each run, None or an entry naming its block."""
     problems: dict[str, dict[str, Any]] = {}
     traces: list[list[Trace]] = []
     for position, run in enumerate(runs):
@@ -45,7 +45,7 @@ def _evaluation_entries(run: EvalRun) -> list[Entry]:
 def _problem_entry(item: Graded, cause: Cause | None) -> Entry:
     problem, solution, labels = item.problem, item.solution, item.labels
     grades = {sample.index: grade for sample, grade in zip(solution.samples, item.verdicts, strict=True)}
-    leading = _leading(labels, item.verdicts)
+    leading = _find_leading(labels, item.verdicts)
     traces = [
         Trace(
             text=sample.text,
@@ -81,7 +81,7 @@ def _problem_entry(item: Graded, cause: Cause | None) -> Entry:
     )
 
 
-def _leading(labels: Sequence[int | None], verdicts: Sequence[str]) -> set[int]:
+def _find_leading(labels: Sequence[int | None], verdicts: Sequence[str]) -> set[int]:
     """Positions of the winner's first sample and of the first right one; 0 where there is neither."""
     leading = {labels.index(0)} if 0 in labels else set()
     if "equal" in verdicts:
@@ -125,5 +125,5 @@ def _dropped_entry(number: int, trace: DroppedTrace) -> Entry:
 
 
 def _trace_content(kind: str, *, longest: int) -> dict[str, Any]:
-    """The content of a single trace that no model voted on."""
+    """Return the content of a single trace that no model voted on."""
     return {"kind": kind, "votes": [], "n": 1, "longest": longest, "cut": 0, "seconds": 0}

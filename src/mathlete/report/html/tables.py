@@ -24,7 +24,7 @@ class PageTable:
 
 
 def score_table(runs: Sequence[EvalRun]) -> PageTable:
-    """The scores, a line for each run."""
+    """Return the scores, a line for each run."""
     head = ("run", "model", "problems", "n", "pass@1 ± se", "maj@k [95%]", "pass@k", "no answer", "unknown",
             "fallbacks", "tokens/s", "seconds")  # fmt: skip
     return PageTable(head=head, rows=[_score_row(run) for run in runs], words=2)
@@ -48,7 +48,7 @@ def _score_row(run: EvalRun) -> list[str]:
 
 
 def subset_table(runs: Sequence[EvalRun]) -> PageTable:
-    """The scores by group and subset, a line for each run that has it."""
+    """Return the scores by group and subset, a line for each run that has it."""
     rows = []
     # A group and a subset of one name hold the same problems, so either's scores do.
     parts = [{**run.results.subsets, **run.results.groups} for run in runs]
@@ -78,7 +78,7 @@ def losses_table(runs: Sequence[EvalRun]) -> PageTable:
 
 
 def describe_pairs(runs: Sequence[EvalRun]) -> list[str]:
-    """Sentences: the paired tests of the first run against each other one, on the problems that both have."""
+    """Return sentences: the paired tests of the first run against each other one, on the problems that both have."""
     sentences = []
     for other in runs[1:]:
         a, b = runs[0].pool, other.pool
@@ -90,7 +90,7 @@ def describe_pairs(runs: Sequence[EvalRun]) -> list[str]:
 
 
 def survival_table(run: TrainRun) -> PageTable | None:
-    """What each hop cost beside what it may cost; None before the merge."""
+    """Return what each hop cost beside what it may cost; None before the merge."""
     if not run.hops:
         return None
     limits = run.manifests.get("export", {}).get("settings", {})
@@ -99,7 +99,7 @@ def survival_table(run: TrainRun) -> PageTable | None:
 
 
 def _limits(hop: Hop, limits: dict[str, Any]) -> list[str]:
-    """What a hop may cost; nothing for the models before the first one."""
+    """Return what a hop may cost; nothing for the models before the first one."""
     if hop.name in ("base", "trained") or not limits:
         return ["", ""]
     if hop.name == "merged":
@@ -108,7 +108,7 @@ def _limits(hop: Hop, limits: dict[str, Any]) -> list[str]:
 
 
 def effect_table(run: TrainRun) -> PageTable | None:
-    """What the training changed, before any merge; None where that was not measured."""
+    """Return what the training changed, before any merge; None where that was not measured."""
     if run.effect is None:
         return None
     rows = [_change_cells(change) for change in (run.effect.heldout, run.effect.general) if change]
@@ -129,7 +129,7 @@ def _change_cells(change: TuningChange) -> list[str]:
 
 
 def bases_table(run: TrainRun) -> PageTable | None:
-    """The two weights an adapter can be merged into, and which is better; None where only one could be measured."""
+    """Return the two weights an adapter can be merged into and the better of them; None where one was measured."""
     if run.merge is None or run.merge.comparison is None:
         return None
     marks = {"taken": run.merge.base, "better": run.merge.comparison.proposed}
@@ -152,7 +152,7 @@ def drops_table(run: TrainRun) -> PageTable | None:
 
 
 def facts_table(run: EvalRun | TrainRun) -> PageTable:
-    """Where a run was made and of what: commit, packages, hardware, settings, hashes of what went in and came out."""
+    """Return where and of what a run was made: commit, packages, hardware, settings, hashes of inputs and outputs."""
     rows = []
     if isinstance(run, EvalRun) and run.results.facts:
         rows = [[key, _format(value)] for key, value in _run_facts(run.results.facts).items()]

@@ -37,7 +37,7 @@ class Trace:
 
 
 def pack_traces(problems: Sequence[Sequence[Trace]], *, trace_bytes: int) -> list[str]:
-    """A block of base64 for each problem's traces, within `trace_bytes` together as far as cutting can do it."""
+    """Return a block of base64 for each problem's traces, within `trace_bytes` together as far as cutting can do it."""
     rungs = list(_LADDER)
     # Packing all traces takes seconds in a large run: an estimate skips the cuts that surely do not fit.
     while len(rungs) > 1 and _estimate_bytes(problems, rungs[0]) > trace_bytes * _MARGIN:
@@ -60,7 +60,7 @@ def _pack(traces: Sequence[Trace], rung: tuple[int | None, int | None]) -> str:
 
 
 def _cut(text: str, most: int | None) -> tuple[str, str, int]:
-    """(beginning, end, characters left out between them).
+    """Return (beginning, end, characters left out between them).
 
     >>> _cut("abcdefghij", 4), _cut("abc", 4)
     (('a', 'hij', 6), ('abc', '', 0))

@@ -44,7 +44,7 @@ class SampleRequest:
     """All of the prompt but its last token, read once for all its samples."""
 
     def needs(self, index: int) -> bool:
-        """Whether the vote needs that sample for sure, as far as is known."""
+        """Return whether the vote needs that sample for sure, as far as is known."""
         enough = self.config.enough
         return enough is None or index < enough or self.ended >= enough
 

@@ -91,7 +91,7 @@ class TransformersSampler(Continuing):
         request.until_code, request.answering = until_code, END_THINK in said
         with self._lock:
             if self._ended:
-                raise self._stopped()
+                raise self._stop_error()
             self._open.add(request)
             self._inbox.put(request)
         return lambda: self._cancel(request)
@@ -125,7 +125,7 @@ class TransformersSampler(Continuing):
             results=results,
         )
 
-    def _stopped(self) -> RuntimeError:
+    def _stop_error(self) -> RuntimeError:
         error = RuntimeError(f"the sampling engine stopped: {self._error or 'it was closed'}")
         error.__cause__ = self._error
         return error
@@ -140,7 +140,7 @@ class TransformersSampler(Continuing):
             with self._lock:
                 self._ended = True
                 for request in self._open:
-                    request.results.put(self._stopped())
+                    request.results.put(self._stop_error())
 
     def _decode(self, model: "PreTrainedModel") -> None:
         import torch
