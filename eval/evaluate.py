@@ -23,7 +23,9 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     suite = settings.load_problems()
     out.print(reason)
     budget = settings.solving.to_budget(questions=len(suite.problems))
-    evaluation = Evaluation(suite=suite, engine=engine, policy=policy, budget=budget, folder=settings.run)
+    evaluation = Evaluation(
+        suite=suite, engine=engine, policy=policy, budget=budget, folder=settings.run, overwrite=settings.overwrite
+    )
     step = run_evaluation(evaluation, say=out.print)
 
     results = Results.read(step.folder)

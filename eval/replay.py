@@ -11,9 +11,9 @@ import tyro
 from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
 from mathlete.errors import UserError, require
-from mathlete.runs import read_json, run_step, write_json
+from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 
-REPLAY = "replay.json"
+REPLAY, PLOT = "replay.json", "replay.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +66,27 @@ class ReplaySettings:
     policies: Annotated[PolicyWords, tyro.conf.arg(name="")] = field(default_factory=PolicyWords)
     simulation: Annotated[SimulationSettings, tyro.conf.arg(name="")] = field(default_factory=SimulationSettings)
     run: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
-    """Folder for replay.json and replay.png; default: runs/replay-RUN."""
+    """Folder for replay.json and replay.png; default: runs/replay-RUN-HASH, one for each choice of policies."""
+    overwrite: bool = False
+    """Delete what was replayed with other settings in the folder."""
     repair: bool = False
     """Cut a half-written last line off samples.jsonl first."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
     @property
+    def words(self) -> dict[str, str]:
+        """The settings that change the result, flat and as text: the key of a finished replay is made of these."""
+        return {key: str(value) for key, value in {**asdict(self.policies), **asdict(self.simulation)}.items()}
+
+    @property
     def folder(self) -> Path:
-        """The replay's folder."""
-        return self.run or Path("runs") / f"replay-{'-'.join(folder.resolve().name for folder in self.runs)}"
+        """The replay's folder; the default name is made of the settings and of what was recorded."""
+        if self.run is not None:
+            return self.run
+        recorded = [sha256_file(file) for folder in self.runs if (file := folder / MANIFEST).is_file()]
+        name = "-".join(folder.resolve().name for folder in self.runs)
+        return Path("runs") / f"replay-{name}-{sha256_json([self.words, recorded])[:8]}"
 
 
 def replay(settings: ReplaySettings) -> dict[str, object]:
@@ -89,14 +100,15 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
     missing = [folder for folder in settings.runs if not folder.is_dir()]
     if missing or not settings.runs:
         raise UserError("a run that is replayed must be a folder", value=[*map(str, missing)], cure="check the path")
-    # Flat and as text, whatever the groups of flags: the key of a finished replay is made of these.
-    words = {**asdict(settings.policies), **asdict(settings.simulation)}
+    for folder in settings.runs:
+        verify_if_made(folder)
     step = run_step(
         "replay",
         folder=settings.folder,
         inputs={str(folder): folder for folder in settings.runs},
-        settings={key: str(value) for key, value in words.items()},
+        settings=settings.words,
         build=lambda folder: replay_runs(folder, settings, say=out.print),
+        leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PLOT)),
     )
     content = Replay.from_json(read_json(step.folder / REPLAY)).to_json()
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
@@ -128,7 +140,7 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         result = replay_pool(pool, grid, submissions, began=began, on_outcome=lambda: bar.advance(task))
 
     write_json(folder / REPLAY, result.to_json())
-    result.plot(pool, folder / "replay.png")
+    result.plot(pool, folder / PLOT)
     # At its own width: a narrower screen wraps the table, but no figure is lost.
     say(result.to_table(pool), width=260, crop=False)
     if votes := result.to_votes_table(pool):

@@ -5,20 +5,23 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mathlete.command import busy, note_on_stop, progress
 from mathlete.corpus import Suite
 from mathlete.engines import EngineSettings, OpenEngine, open_engine
+from mathlete.environment import code_state
 from mathlete.errors import UserError
 from mathlete.lost import LostLog
 from mathlete.models import ModelSource
-from mathlete.problems import write_problems
-from mathlete.runs import REPORT, Step, code_state, run_step, sha256_json, sha256_tree
+from mathlete.problems import read_problems, write_problems
+from mathlete.runs import REPORT, Leftovers, Step, run_step, sha256_json, sha256_tree, verify_if_made
 from mathlete.sampling import Sample, SampleLog
 from mathlete.scoring import Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy, RealClock, Solution, solve_all, solve_in_turn
 
 SAMPLES, PROBLEMS, SPENT, LOST = "samples.jsonl", "problems.jsonl", "spent.jsonl", "lost.jsonl"
+SCORES = ("results.json", "lm_eval.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class Evaluation:
     """One clock for all problems, which then come one after another; None is none."""
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
+    overwrite: bool = False
+    """Whether a run of other settings in the folder is deleted."""
 
     @property
     def samples(self) -> int:
@@ -55,7 +60,13 @@ class Evaluation:
 
 
 def model_sha(source: ModelSource) -> str:
-    """Hash of a folder's files, or the hub's id and commit."""
+    """Hash of a folder's files, or the hub's id and commit.
+
+    Raises:
+        UserError: the folder was made by a step, and has changed since.
+    """
+    if source.folder:
+        verify_if_made(source.folder)
     return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{source.hub_commit()}"
 
 
@@ -69,17 +80,45 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
     check_prompts_fit(evaluation)
     settings, source = evaluation.settings, evaluation.engine.source
     name = f"eval-{settings.suite}-{Path(source.name).name}-{sha256_json(settings.to_json())[:8]}"
+    folder = evaluation.folder or Path("runs") / name
     step = run_step(
         "eval",
-        folder=evaluation.folder or Path("runs") / name,
+        folder=folder,
         inputs={"model": source.folder} if source.folder else {},
         settings=settings.to_json(),
         build=lambda folder: draw_and_score(folder, evaluation, settings, say=say),
+        leftovers=Leftovers(
+            overwrite=evaluation.overwrite,
+            extends=lambda old, new: is_extended(old, new) and has_problems_of(folder, evaluation.suite),
+            writes=(PROBLEMS, SAMPLES, SPENT, LOST, *SCORES),
+        ),
     )
     # The report shows the manifest, so it comes after it; it is no part of what the manifest vouches for.
     if not step.skipped or not (step.folder / REPORT).exists():
         write_run_report(step.folder, say=say)
     return step
+
+
+def is_extended(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a run's record is that of another with more samples a problem, or perhaps other problems.
+
+    A sample's seed is made of its problem and its index, so what is recorded stays as it is. On a shared clock it does
+    not: what a problem may take depends on all problems.
+    """
+    more = old["step"] == "eval" and old["settings"]["policy"]["n"] <= new["settings"]["policy"]["n"]
+    return more and "budget" not in new["settings"] and _without_counts(old) == _without_counts(new)
+
+
+def _without_counts(record: dict[str, Any]) -> dict[str, Any]:
+    settings, counts = record["settings"], ("suite", "suite_sha", "problems")
+    rest = {name: value for name, value in settings.items() if name not in counts}
+    return {**rest, "policy": {**settings["policy"], "n": 0}, "inputs": record["inputs"]}
+
+
+def has_problems_of(folder: Path, suite: Suite) -> bool:
+    """Whether all problems of the run in a folder are the suite's; a run without any has drawn nothing yet."""
+    file = folder / PROBLEMS
+    return not file.is_file() or set(read_problems(file)) <= set(suite.problems)
 
 
 def check_prompts_fit(evaluation: Evaluation) -> None:
@@ -102,6 +141,8 @@ def draw_and_score(
 ) -> dict[str, object]:
     """Fill the run's folder: its problems, samples and scores. Returns the step's figures."""
     began = time.time()
+    for name in SCORES:  # of fewer samples, where a finished run is extended
+        (folder / name).unlink(missing_ok=True)
     write_problems(folder / PROBLEMS, evaluation.suite.problems)
     drawn = draw_samples(folder, evaluation, say=say)
     code = code_state()
@@ -152,9 +193,7 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
                 say(f"{lost.earlier} tries were lost before ({LOST}); what they should have given is drawn now")
             score = RunningScore(evaluation.suite.problems, samples.recorded)
             started = time.monotonic()
-            with note_on_stop(
-                lambda: [f"{folder / SAMPLES}, {_lines(folder / SAMPLES)} of {evaluation.samples} samples"]
-            ):
+            with note_on_stop(lambda: [f"{folder / SAMPLES}, {score.samples} of {evaluation.samples} samples"]):
                 solutions = solve_problems(evaluation, engine, samples, score, spent=folder / SPENT)
             return Drawn(
                 solutions=solutions,
@@ -186,7 +225,7 @@ def check_recorded(samples: SampleLog, evaluation: Evaluation) -> None:
             raise UserError(
                 "samples.jsonl must hold this run's samples only",
                 value=f"problem {sample.problem_id}, index {sample.index}, seed {sample.seed}",
-                cure="delete the run's folder, or choose another with --run",
+                cure="choose another folder with --run, or delete what is there with --overwrite",
             )
 
 
@@ -223,7 +262,3 @@ def solve_problems(
             # Samples for two batches: rows of the batch that become free are filled at once.
             at_once=min(len(problems), 2 * engine.rows // policy.fewest_samples + 2),
         )
-
-
-def _lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n")

@@ -105,6 +105,9 @@ class EvalSettings:
     solving: Annotated[SolveSettings, tyro.conf.arg(name="")] = field(default_factory=SolveSettings)
     run: Path | None = None
     """The run's folder; default: runs/eval-SUITE-MODEL-HASH, so that the same command goes on where it stopped."""
+    overwrite: bool = False
+    """Delete what a run of other settings left in the folder. More samples or problems of the same seed need it not:
+    they are added to what is there."""
     json: bool = False
     """End with one line of JSON on stdout."""
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import tyro
 from eval.__main__ import COMMANDS, EVALUATE
 from eval.replay import ReplaySettings
 from eval.settings import EvalSettings
+from mathlete.locks import hold
 from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.replay import parse_wall
 from mathlete.sampling.record import read_samples
@@ -151,6 +152,70 @@ def test_unfinished_run_goes_on_without_losing_or_repeating(
     assert "going on: 9 of 48 samples are there" in shown.stderr
     assert contents(run) == contents(recorded.folder / run)
     assert samples.read_bytes().splitlines(keepends=True)[:9] == lines[:9]
+
+
+def test_more_samples_and_more_problems_are_added_to_a_finished_run(
+    recorded: Recorded, suite: Path, evaluate: CommandLine
+) -> None:
+    """The samples that are there stay, line for line; in the end the run is that of one command."""
+    words = ("--model", "pocket", "--run", "grown", "--json")
+    lines = suite.read_text().splitlines(keepends=True)
+    Path("four.jsonl").write_text("".join(lines[:4]))
+    assert evaluate("four.jsonl", *words, "--n", 4).result["samples"] == 16
+    before = Path("grown/samples.jsonl").read_bytes()
+    for file, n, samples in (("four.jsonl", 5, 20), (suite, 5, 30), (suite, 8, 48)):
+        grown = evaluate(file, *words, "--n", n)
+        assert (grown.result["samples"], grown.result["skipped"]) == (samples, False)
+        assert "going on: " in grown.stderr
+        assert Path("grown/samples.jsonl").read_bytes().startswith(before)
+        assert evaluate(file, *words, "--n", n).result["skipped"]
+        before = Path("grown/samples.jsonl").read_bytes()
+    assert contents(Path("grown")) == contents(recorded.folder / recorded.first["run"])
+    for word in ("pass_at_1", "maj_at_k", "maj_at_k_interval", "tokens", "right"):
+        assert grown.result[word] == recorded.first[word]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("six.jsonl", "--n", 4), "policy.n is 8 there, 4 here"),
+        (("six.jsonl", "--n", 8, "--limit", 5), "problems is 6 there, 5 here"),
+        (("six.jsonl", "--n", 9, "--seed", 1), "policy.n is 8 there, 9 here; policy.seed is 0 there, 1 here"),
+        (("six.jsonl", "--n", 9, "--sampling.temperature", 1), "policy.sampling.temperature is 0.6 there, 1.0 here"),
+        (("six.jsonl", "--n", 9, "--time-budget", 60), 'budget is none there, {"wall_s": 60.0'),
+        (("changed.jsonl", "--n", 9), "suite_sha is "),
+    ],
+)
+def test_a_run_of_other_settings_is_refused_with_what_differs(
+    run: Path, words: tuple[object, ...], told: str, evaluate: CommandLine
+) -> None:
+    first, *others = read_problems(Path("six.jsonl"))
+    write_problems(Path("changed.jsonl"), [replace(first, gold="0"), *others])
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    refusal = evaluate(*words, "--model", "pocket", "--run", run).refusal
+    assert told in refusal
+    assert "--overwrite" in refusal
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_overwrite_deletes_a_run_of_other_settings_and_nothing_else(run: Path, evaluate: CommandLine) -> None:
+    words = ("six.jsonl", "--model", "pocket", "--n", 1, "--limit", 2, "--run", run, "--overwrite", "--json")
+    (run / "notes.txt").write_text("mine")
+    assert "notes.txt, which the run did not write.\n  Fix: move it" in evaluate(*words).refusal
+    assert len(read_samples(run / "samples.jsonl")) == 48
+    (run / "notes.txt").rename("notes.txt")
+    assert evaluate(*words).result["samples"] == 2
+    assert len(read_samples(run / "samples.jsonl")) == 2
+
+
+def test_a_second_process_on_one_run_is_told_who_holds_it(
+    recorded: Recorded, suite: Path, evaluate: CommandLine
+) -> None:
+    with hold(Path("held")):
+        refusal = evaluate(*SIX, "--run", "held").refusal
+        assert "one process at a time writes into a folder, got held, held since 2" in refusal
+        assert f" by process {os.getpid()} on " in refusal
+    assert not Path("held").exists()
 
 
 def contents(folder: Path) -> dict[tuple[str, int], tuple[str, int, int]]:

@@ -1,10 +1,15 @@
+import errno
 import json
+import os
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.runs import MANIFEST, Step, require_space, run_step, sha256_json, write_atomically
+from mathlete.locks import LOCK
+from mathlete.runs import MANIFEST, Leftovers, Step, require_space, run_step, sha256_json, write_atomically
 
 
 class Build:
@@ -15,7 +20,7 @@ class Build:
 
     def __call__(self, folder: Path) -> dict[str, object]:
         self.calls += 1
-        self.seen = sorted(path.name for path in folder.iterdir() if path.name != "started.json")
+        self.seen = sorted(path.name for path in folder.iterdir() if path.name not in ("started.json", LOCK))
         (folder / "part.txt").write_text("half")
         if self.die:
             raise KeyboardInterrupt
@@ -23,8 +28,15 @@ class Build:
         return {"rows": 3}
 
 
-def step(folder: Path, build: Build, *, source: Path, **settings: object) -> Step:
-    return run_step("format", folder=folder, inputs={"problems": source}, settings=settings, build=build)
+def step(folder: Path, build: Build, *, source: Path, overwrite: bool = False, **settings: object) -> Step:
+    return run_step(
+        "format",
+        folder=folder,
+        inputs={"problems": source},
+        settings=settings,
+        build=build,
+        leftovers=Leftovers(overwrite=overwrite, writes=("part.txt", "out.txt")),
+    )
 
 
 @pytest.fixture
@@ -42,14 +54,29 @@ def test_same_inputs_and_settings_are_skipped(tmp_path: Path, source: Path) -> N
     assert again.figures == {"rows": 3}
 
 
-@pytest.mark.parametrize("change", ["input", "setting"])
-def test_a_change_runs_again_in_an_empty_folder(tmp_path: Path, source: Path, change: str) -> None:
-    build = Build()
-    step(tmp_path / "s", build, source=source, rank=16)
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("change", "told"), [("input", "input problems has another in.jsonl"), ("setting", "rank is 16 there, 32 here")]
+)
+def test_a_change_is_refused_and_runs_again_in_an_empty_folder_by_overwrite(
+    tmp_path: Path, source: Path, change: str, told: str, finished: bool
+) -> None:
+    folder, rank = tmp_path / "s", 16 if change == "input" else 32
+    with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+        step(folder, Build(die=not finished), source=source, rank=16)
+    before = contents(folder)
     if change == "input":
         source.write_text("2")
-    step(tmp_path / "s", build, source=source, rank=16 if change == "input" else 32)
-    assert (build.calls, build.seen) == (2, [])
+    build = Build()
+    with pytest.raises(UserError, match=rf"{'.finished.' if finished else ''}: {told}\.\n.*--run, or .*--overwrite"):
+        step(folder, build, source=source, rank=rank)
+    assert (build.calls, contents(folder)) == (0, before)
+    assert not step(folder, build, source=source, rank=rank, overwrite=True).skipped
+    assert (build.calls, build.seen) == (1, [])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_killed_step_is_resumed_on_what_it_left(tmp_path: Path, source: Path) -> None:
@@ -61,12 +88,97 @@ def test_killed_step_is_resumed_on_what_it_left(tmp_path: Path, source: Path) ->
     assert build.seen == ["part.txt"]
 
 
-def test_leftover_of_other_settings_is_not_resumed(tmp_path: Path, source: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        step(tmp_path / "s", Build(die=True), source=source, rank=8)
-    build = Build()
-    step(tmp_path / "s", build, source=source, rank=16)
-    assert build.seen == []
+def test_a_mark_without_settings_says_what_can_be_said(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "started.json").write_text('{"key": "of an earlier version"}')
+    (tmp_path / "s" / "part.txt").write_text("half")
+    with pytest.raises(UserError, match="an earlier version of mathlete began it and did not keep its settings"):
+        step(tmp_path / "s", Build(), source=source)
+    assert not step(tmp_path / "s", Build(), source=source, overwrite=True).skipped
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_stray_file_is_never_touched_and_has_to_be_moved(
+    tmp_path: Path, source: Path, *, overwrite: bool, finished: bool
+) -> None:
+    folder = tmp_path / "s"
+    with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+        step(folder, Build(die=not finished), source=source, rank=8)
+    for name in ("notes.txt", ".hidden", "plots/mine.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("years of work")
+    for rank in (8, 16):
+        with pytest.raises(UserError, match=r"got .*notes\.txt|rank is 8 there"):
+            step(folder, Build(), source=source, rank=rank, overwrite=overwrite)
+    (folder / "notes.txt").rename(tmp_path / "notes.txt")
+    assert step(folder, Build(), source=source, rank=8).skipped == finished
+    step(folder, Build(), source=source, rank=16, overwrite=True)
+    assert {"notes.txt", "s/.hidden", "s/plots/mine.txt"} <= contents(tmp_path).keys()
+
+
+def test_a_damaged_run_is_made_again_by_who_asks_for_it(tmp_path: Path, source: Path) -> None:
+    for name in ("out.txt", MANIFEST):
+        step(tmp_path / name, Build(), source=source)
+        (tmp_path / name / name).write_text("other")
+        with pytest.raises(UserError, match=r"--overwrite|must be a readable JSON file"):
+            step(tmp_path / name, Build(), source=source)
+        assert not step(tmp_path / name, Build(), source=source, overwrite=True).skipped
+        assert step(tmp_path / name, Build(), source=source).skipped
+
+
+def test_bad_input_leaves_nothing(tmp_path: Path, source: Path) -> None:
+    def refuse(folder: Path) -> dict[str, object]:
+        raise UserError("a row must be good", cure="mend it")
+
+    with pytest.raises(UserError, match="a row must be good"):
+        run_step("format", folder=tmp_path / "runs" / "s", inputs={}, settings={}, build=refuse)
+    assert contents(tmp_path).keys() == {"in.jsonl"}
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_extended_keeps_its_files(tmp_path: Path, source: Path) -> None:
+    def grow(folder: Path, n: int) -> tuple[Step, list[str]]:
+        def build(folder: Path) -> dict[str, object]:
+            there = sorted(path.name for path in folder.glob("*.txt"))
+            (folder / f"{n}.txt").write_text("")
+            return {"there": there}
+
+        def extends(old: dict[str, Any], new: dict[str, Any]) -> bool:
+            return bool(old["settings"]["n"] < new["settings"]["n"])
+
+        made = run_step(
+            "draw", folder=folder, inputs={}, settings={"n": n}, build=build, leftovers=Leftovers(extends=extends)
+        )
+        return made, sorted(path.name for path in folder.glob("*.txt"))
+
+    assert grow(tmp_path / "s", 4)[1] == ["4.txt"]
+    made, there = grow(tmp_path / "s", 5)
+    assert (made.figures, there) == ({"there": ["4.txt"]}, ["4.txt", "5.txt"])
+    assert grow(tmp_path / "s", 5)[0].skipped
+    with pytest.raises(UserError, match="n is 5 there, 4 here"):
+        grow(tmp_path / "s", 4)
+
+
+def test_a_run_may_lie_behind_a_link(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "s"
+    link.symlink_to("disk")
+    assert not step(link, Build(), source=source, rank=8).skipped
+    assert step(link, Build(), source=source, rank=8).skipped
+    assert not step(link, Build(), source=source, rank=16, overwrite=True).skipped
+    assert link.is_symlink()
+    assert {"out.txt", MANIFEST} <= contents(tmp_path / "disk").keys()
+
+
+@pytest.mark.parametrize(("kind", "told"), [("file", "a file"), ("link", "a link that leads nowhere")])
+def test_a_run_is_a_folder(tmp_path: Path, source: Path, kind: str, told: str) -> None:
+    if kind == "file":
+        (tmp_path / "s").write_text("letter")
+    else:
+        (tmp_path / "s").symlink_to("nowhere")
+    with pytest.raises(UserError, match=f"a run must be a folder, got .*/s, {told}"):
+        step(tmp_path / "s", Build(), source=source)
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "add"])
@@ -103,7 +215,26 @@ def test_atomic_write_leaves_the_old_file_where_it_fails(tmp_path: Path) -> None
     write_atomically(tmp_path / "f", "old")
     with pytest.raises(UnicodeEncodeError):
         write_atomically(tmp_path / "f", "\ud800")
-    assert (tmp_path / "f").read_text() == "old"
+    assert contents(tmp_path) == {"f": b"old"}
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_an_atomic_write_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, nameless: bool
+) -> None:
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE")
+    write_atomically(tmp_path / "f", "old")
+    write_atomically(tmp_path / ("n" * 250), "a name as long as one may be")
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "f", "new")
+    assert contents(tmp_path)["f"] == b"old"
+    assert sorted(contents(tmp_path)) == ["f", "n" * 250]
 
 
 def test_no_space_is_told_before_anything_is_written(tmp_path: Path) -> None:

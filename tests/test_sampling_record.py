@@ -95,7 +95,8 @@ GOOD = asdict(sample(0))
         ([json.dumps({**GOOD, "tokens": "9"})], r":1: the field tokens has the wrong type, got '9'"),
         ([json.dumps({**GOOD, "index": True})], r":1: the field index has the wrong type, got True"),
         ([json.dumps({**GOOD, "finish": "eos"})], r"finish must be one of stop, length, cancelled, boxed, got eos"),
-        ([json.dumps(GOOD)] * 2, r"samples.jsonl:2: a sample stands only once, got p #0"),
+        ([json.dumps({**GOOD, "text": text}) for text in "ab"], r"jsonl:2: a sample stands only once, got p #0 with"),
+        ([json.dumps({**GOOD, "seed": seed}) for seed in (1, 2)], r"jsonl:2: a sample stands only once, got p #0 with"),
     ],
 )
 def test_a_corrupted_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -103,6 +104,11 @@ def test_a_corrupted_line_is_named(tmp_path: Path, lines: list[str], message: st
     path.write_text("".join(line + "\n" for line in lines))
     with pytest.raises(UserError, match=message):
         read_samples(path)
+
+
+def test_a_sample_that_two_processes_drew_stands_there_once(tmp_path: Path) -> None:
+    write(tmp_path / "s.jsonl", [sample(0, seconds=1.0), sample(1), sample(0, seconds=2.0)])
+    assert read_samples(tmp_path / "s.jsonl") == [sample(0), sample(1)]
 
 
 def replay_samples(samples: list[Sample], indexes: list[int], max_tokens: int = 100) -> list[Sample]:

@@ -106,7 +106,7 @@ def test_the_loss_is_that_of_the_completions_alone(finished: Path) -> None:
 
 def test_packed_rows_are_trained_apart(place: Path, train: CommandLine) -> None:
     """The first step's loss on a packed sequence, against a cross-entropy of each of its rows alone."""
-    words = [*SMALL, "--until", "tune", "--tune.pack", 256, "--tune.batch", 1, "--json"]
+    words = [*SMALL, "--until", "tune", "--tune.pack", 256, "--tune.batch", 1, "--overwrite", "--json"]
     assert train("math", *words).result["skipped"] == ["format"]
     rows = datasets.load_from_disk(RowFiles(place / "r" / "data").train)
     lengths = rows["tokens"]
@@ -187,7 +187,9 @@ def test_the_same_command_is_skipped(place: Path, train: CommandLine) -> None:
 def test_a_changed_setting_redoes_its_step_and_what_follows(place: Path, train: CommandLine) -> None:
     before = sha256_tree(place / "r")
     # A curve of fewer steps than lie between its points still has one.
-    assert train("math", *CHANGED, "--json").result["skipped"] == ["format"]
+    assert "r/adapter (finished): tune.rate is 0.002 there, 0.001 here; " in train("math", *CHANGED, "--json").refusal
+    assert sha256_tree(place / "r") == before
+    assert train("math", *CHANGED, "--overwrite", "--json").result["skipped"] == ["format"]
     changed = sha256_tree(place / "r")
     for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors", "export/model.safetensors"):
         assert changed[name] != before[name]
@@ -204,7 +206,8 @@ def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, train: C
     assert "held-out tokens" in shown.stdout
     assert not (place / "r" / "export" / "manifest.json").exists()
     # The merge into the original weights, which the adapter has never met, is itself a breach.
-    assert "KL(trained || merged) must be at most 0.0001" in train("math", *SMALL, "--merge-base", "original").refusal
+    original = (*SMALL, "--merge-base", "original", "--overwrite")
+    assert "KL(trained || merged) must be at most 0.0001" in train("math", *original).refusal
     assert not (place / "r" / "merged" / "manifest.json").exists()
 
 
@@ -215,7 +218,7 @@ def test_a_manifest_that_does_not_match_is_exit_2(place: Path, train: CommandLin
     message = train("math", *SMALL).refusal
     assert "error: r/adapter/manifest.json must match the folder's files" in message
     assert "adapter_model.safetensors" in message
-    assert "delete r/adapter and run the command again" in message
+    assert "make it again with the same command and --overwrite" in message
     assert sha256_tree(place) == before
 
 

@@ -3,24 +3,52 @@
 A step is a function path in, path out. `begin_step` gives it a folder, and `Step.finish` writes `manifest.json` there
 by atomic rename; `run_step` does both. No manifest means unfinished: the step is called again on the same folder and
 may resume from what is there. A manifest whose key (name, version, settings, input hashes) matches means done: the step
-is skipped.
+is skipped. A folder of another key is refused with what differs; only `Leftovers.overwrite` deletes anything, and only
+what the step made.
 """
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
+from mathlete.differences import list_differences
+from mathlete.environment import environment
 from mathlete.errors import UserError
+from mathlete.files import read_json, read_record, require_space, write_atomically, write_json
+from mathlete.hashes import sha256_file, sha256_json
+from mathlete.locks import LOCK, hold
+
+__all__ = [
+    "INSPECT",
+    "MANIFEST",
+    "PLOTS",
+    "REPORT",
+    "Advance",
+    "Leftovers",
+    "Step",
+    "begin_step",
+    "files_below",
+    "read_json",
+    "read_manifest",
+    "read_record",
+    "require_space",
+    "run_step",
+    "sha256_file",
+    "sha256_json",
+    "sha256_tree",
+    "verify_if_made",
+    "verify_outputs",
+    "write_atomically",
+    "write_json",
+]
 
 MANIFEST = "manifest.json"
 _STARTED = "started.json"
@@ -29,19 +57,8 @@ _VIEWS = (REPORT, PLOTS, INSPECT)
 """Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
 Advance = Callable[[int, int | None, str], None]
 """Moves a progress bar: (done, total where it is known, words)."""
-_PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate", "sympy", "mathlete")
-
-
-def sha256_json(value: object) -> str:
-    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
+"""Whether the first record's step (step, version, settings, inputs) can be gone on with as the second's."""
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -60,108 +77,27 @@ def sha256_tree(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files_below(folder)}
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write text to a temporary file, flush it to disk and rename it: a reader sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+@dataclass(frozen=True, kw_only=True)
+class Leftovers:
+    """What becomes of the files that an earlier command left in a step's folder."""
 
-
-def write_json(path: Path, value: object) -> None:
-    """Write indented JSON atomically."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Return the JSON object in a file.
-
-    Raises:
-        UserError: no such file, or not a JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"must be a readable JSON file ({error})", value=str(path), cure="make it again") from error
-    if not isinstance(value, dict):
-        raise UserError("must hold a JSON object", value=str(path), cure="make it again")
-    return value
-
-
-def require_space(path: Path, *, needed_bytes: int) -> None:
-    """Check that the disk under `path` has room.
-
-    Raises:
-        UserError: fewer than `needed_bytes` are free.
-    """
-    existing = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed_bytes:
-        raise UserError(
-            f"{path} needs {needed_bytes / 2**30:.2f} GiB of free disk",
-            value=f"{free / 2**30:.2f} GiB",
-            cure="free some space or choose another folder with --run",
-        )
-
-
-def _git(*arguments: str) -> str:
-    # The checkout of this code, not of the folder in which the user called it.
-    here = Path(__file__).parent
-    done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def code_state() -> dict[str, object]:
-    """Return {"commit", "dirty", "diff_sha256"} of mathlete's checkout; commit is "" for an installed wheel."""
-    if shutil.which("git") is None or not (commit := _git("rev-parse", "HEAD")):
-        return {"commit": "", "dirty": False, "diff_sha256": ""}
-    diff = _git("diff", "HEAD")
-    dirty = bool(_git("status", "--porcelain"))
-    return {"commit": commit, "dirty": dirty, "diff_sha256": sha256_json(diff) if diff else ""}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def hardware() -> dict[str, object]:
-    """Return CPU count, platform and, where torch has been imported and sees one, the CUDA device's name."""
-    facts: dict[str, object] = {"cpus": os.cpu_count(), "platform": sys.platform}
-    # Importing torch for this would cost seconds in steps that do without it.
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        facts["threads"] = torch.get_num_threads()
-        facts["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return facts
-
-
-def environment() -> dict[str, object]:
-    """Return what a manifest says of where a run was made: code, packages, Python, hardware."""
-    return {
-        "git": code_state(),
-        "python": sys.version.split()[0],
-        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
-        "hardware": hardware(),
-    }
+    overwrite: bool = False
+    """Whether what the step made with other settings is deleted; other files never are."""
+    extends: Extends = lambda old, new: False
+    """Says of another key's record and of this one's whether what the other left can be built upon."""
+    writes: tuple[str, ...] = ("*",)
+    """Names that the step writes at the top of its folder, with wildcards."""
+    cure: str = "choose another --run, or delete what is there with --overwrite"
+    """What to do about a folder of another key."""
 
 
 @dataclass(kw_only=True)
 class Step:
     """A step: begun by `begin_step`, and finished where nothing changed since it was made, or by `finish`."""
 
-    name: str
     folder: Path
-    key: str
-    """Hash of name, version, settings and inputs."""
-    settings: Mapping[str, object]
-    inputs: Mapping[str, dict[str, str]]
-    """Hashes of each input's files."""
+    record: dict[str, Any]
+    """What its result depends on, as its mark and its manifest say: key, step, version, settings, inputs."""
     manifest: dict[str, object] = field(default_factory=dict)
     """Empty until it is finished."""
     skipped: bool = False
@@ -169,11 +105,32 @@ class Step:
     started: float = field(default_factory=time.monotonic)
 
     @property
+    def name(self) -> str:
+        """The step's name."""
+        return str(self.record["step"])
+
+    @property
     def figures(self) -> dict[str, object]:
         """The figures that the step itself returned."""
         figures = self.manifest["figures"]
         assert isinstance(figures, dict)
         return figures
+
+    def skip_where_done(self, *, overwrite: bool) -> bool:
+        """Read the manifest of a step with this key that is done; return whether there is one.
+
+        Raises:
+            UserError: files of its folder have changed; with `overwrite`, it counts as not done then.
+        """
+        try:
+            done = (self.folder / MANIFEST).is_file() and read_manifest(self.folder).get("key") == self.record["key"]
+            self.manifest = verify_outputs(self.folder) if done else {}
+        except UserError:
+            # What is damaged may be made again by who asks for that.
+            if not overwrite:
+                raise
+        self.skipped = bool(self.manifest)
+        return self.skipped
 
     @contextmanager
     def noting_unfinished(self) -> Iterator[None]:
@@ -188,40 +145,101 @@ class Step:
     def finish(self, figures: dict[str, object]) -> None:
         """Write the manifest: the step is done."""
         manifest = {
-            "schema": 1,
+            "schema": 2,
             "status": "done",
-            "step": self.name,
-            "key": self.key,
             "argv": sys.argv,
-            "settings": dict(self.settings),
+            **self.record,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self.started, 3),
             **environment(),
-            "inputs": dict(self.inputs),
             "outputs": sha256_tree(self.folder),
             "figures": figures,
         }
-        write_json(self.folder / MANIFEST, manifest)
-        self.manifest = manifest
+        manifest = json.loads(json.dumps(manifest, default=str))  # as a reader will have it
+        self.manifest = {**manifest, "sha256": _own_sha256(manifest)}
+        write_json(self.folder / MANIFEST, self.manifest)
 
 
-def verify_outputs(folder: Path) -> dict[str, object]:
+def read_manifest(folder: Path) -> dict[str, object]:
+    """Return a finished step's manifest.
+
+    Raises:
+        UserError: there is none, or it is not as it was written.
+    """
+    manifest = read_json(folder / MANIFEST)
+    # Before schema 2 manifests did not vouch for themselves.
+    vouches = manifest.get("schema", 1) != 1 or "sha256" in manifest
+    if vouches and manifest.get("sha256") != _own_sha256(manifest):
+        raise _changed(folder, [f"{MANIFEST} itself changed"])
+    return manifest
+
+
+def _own_sha256(manifest: Mapping[str, object]) -> str:
+    return sha256_json({name: value for name, value in manifest.items() if name != "sha256"})
+
+
+def verify_outputs(folder: Path, *, only: Collection[str] | None = None) -> dict[str, object]:
     """Return the folder's manifest, after checking that its files are those it lists.
+
+    Args:
+        folder: of a finished step.
+        only: files to look at; None: all that are there.
+
+    Raises:
+        UserError: a file is missing, new or changed, or the manifest itself is.
+    """
+    manifest = read_manifest(folder)
+    outputs = manifest.get("outputs")
+    listed = outputs if isinstance(outputs, dict) else {}
+    if only is None:
+        present = sha256_tree(folder)
+    else:
+        listed = {name: listed.get(name) for name in only}
+        present = {name: sha256_file(folder / name) for name in only if (folder / name).is_file()}
+    if new := sorted(present.keys() - listed.keys()):
+        raise _stray(folder, new)
+    words = [f"{n} {'changed' if n in present else 'missing'}" for n in sorted(listed) if listed[n] != present.get(n)]
+    if words:
+        raise _changed(folder, words)
+    return manifest
+
+
+def verify_if_made(folder: Path, *, only: Collection[str] | None = None) -> dict[str, object]:
+    """Check a folder's files where its manifest.json is a step's; another program's may have that name too.
+
+    Args:
+        folder: anyone's.
+        only: files to look at; None: all that are there.
+
+    Returns:
+        The step's manifest; empty where no step has finished there.
 
     Raises:
         UserError: a file is missing, new or changed.
     """
-    manifest = read_json(folder / MANIFEST)
-    listed, present = manifest.get("outputs"), sha256_tree(folder)
-    if listed != present:
-        names = set(listed) | set(present) if isinstance(listed, dict) else set(present)
-        changed = sorted(n for n in names if not isinstance(listed, dict) or listed.get(n) != present.get(n))
-        raise UserError(
-            f"{folder / MANIFEST} must match the folder's files",
-            value=f"changed, missing or new: {', '.join(changed[:5])}",
-            cure=f"delete {folder} and run the command again",
-        )
-    return manifest
+    if (folder / MANIFEST).is_file() and not {"key", "outputs", "figures"}.isdisjoint(read_json(folder / MANIFEST)):
+        return verify_outputs(folder, only=only)
+    return {}
+
+
+def _changed(folder: Path, words: list[str]) -> UserError:
+    return UserError(
+        f"{folder / MANIFEST} must match the folder's files",
+        value=_some(words),
+        cure="put back what was there, or make it again with the same command and --overwrite",
+    )
+
+
+def _stray(folder: Path, names: list[str]) -> UserError:
+    return UserError(
+        f"{folder / MANIFEST} must match the folder's files",
+        value=f"{_some(names)}, which the run did not write",
+        cure=f"move {'it' if len(names) == 1 else 'them'} out of the folder",
+    )
+
+
+def _some(words: list[str], comma: str = ", ") -> str:
+    return comma.join(words[:5]) + (f"{comma}{len(words) - 5} more" if len(words) > 5 else "")
 
 
 def begin_step(
@@ -231,24 +249,18 @@ def begin_step(
     inputs: Mapping[str, Path],
     settings: Mapping[str, object],
     step_version: int = 1,
+    leftovers: Leftovers = Leftovers(),
 ) -> Step:
     """Return the step, skipped where its manifest says that nothing changed, else with its folder made ready.
 
-    A folder left by a killed run of the same key stays as it is; one of another key is emptied.
+    A folder left by a killed run of the same key stays as it is. The caller holds the folder, or one above it.
 
     Raises:
-        UserError: the folder's files are not those of its manifest.
+        UserError: the folder is of another key, or its files are not those of its manifest.
     """
-    input_hashes = {key: sha256_tree(path) for key, path in sorted(inputs.items())}
-    key = sha256_json({"name": name, "version": step_version, "settings": settings, "inputs": input_hashes})
-    step = Step(name=name, folder=folder, key=key, settings=settings, inputs=input_hashes)
-    if (folder / MANIFEST).exists():
-        manifest = verify_outputs(folder)
-        if manifest.get("key") == key:
-            step.manifest, step.skipped = manifest, True
-            return step
-    _prepare(folder, key=key)
-    step.started = time.monotonic()
+    step = _identify(name, folder=folder, inputs=inputs, settings=settings, step_version=step_version)
+    if not step.skip_where_done(overwrite=leftovers.overwrite):
+        _prepare(step, leftovers)
     return step
 
 
@@ -260,31 +272,121 @@ def run_step(
     settings: Mapping[str, object],
     build: Callable[[Path], dict[str, object]],
     step_version: int = 1,
+    leftovers: Leftovers = Leftovers(),
 ) -> Step:
     """Run one step whole, or skip it: `build(folder)` fills the folder and returns its figures (JSON values).
 
     Where Ctrl-C ends it, the exception has a note that says what is kept.
 
     Raises:
-        UserError: the folder's files are not those of its manifest.
+        UserError: the folder is of another key, is held by another process, or its files are not those of its manifest.
     """
-    step = begin_step(name, folder=folder, inputs=inputs, settings=settings, step_version=step_version)
-    if not step.skipped:
-        with step.noting_unfinished():
-            step.finish(build(folder))
+    step = _identify(name, folder=folder, inputs=inputs, settings=settings, step_version=step_version)
+    if step.skip_where_done(overwrite=leftovers.overwrite):
+        return step
+    with hold(folder):
+        if not step.skip_where_done(overwrite=leftovers.overwrite):  # by who held it before
+            _prepare(step, leftovers)
+            with step.noting_unfinished(), _unmark_if_bad_input(folder):
+                step.finish(build(folder))
     return step
 
 
-def _prepare(folder: Path, *, key: str) -> None:
-    """Empty the folder of another key, and mark it as begun with this one."""
-    mark = folder / _STARTED
-    same = mark.exists() and read_json(mark).get("key") == key and not (folder / MANIFEST).exists()
-    # A folder without mark and manifest was not made by a step: it may be anyone's.
-    if folder.exists() and not same:
-        if any(folder.iterdir()) and not (mark.exists() or (folder / MANIFEST).exists()):
-            raise UserError(
-                "a step writes only into its own or an empty folder", value=str(folder), cure="choose another --run"
-            )
-        shutil.rmtree(folder)
+def _identify(
+    name: str, *, folder: Path, inputs: Mapping[str, Path], settings: Mapping[str, object], step_version: int
+) -> Step:
+    hashes = {key: sha256_tree(path) for key, path in sorted(inputs.items())}
+    key = sha256_json({"name": name, "version": step_version, "settings": settings, "inputs": hashes})
+    record = {"key": key, "step": name, "version": step_version, "settings": dict(settings), "inputs": hashes}
+    return Step(folder=folder, record=json.loads(json.dumps(record, default=str)))
+
+
+@contextmanager
+def _unmark_if_bad_input(folder: Path) -> Iterator[None]:
+    """Delete the mark where the step ends before it made anything: without it an empty folder is nobody's."""
+    try:
+        yield
+    except UserError:
+        if folder.is_dir() and _is_bare(folder):
+            (folder / _STARTED).unlink(missing_ok=True)
+        raise
+
+
+def _prepare(step: Step, leftovers: Leftovers) -> None:
+    """Have the folder hold nothing that the step can't go on from, and mark it as begun."""
+    folder, manifest, new = step.folder, step.folder / MANIFEST, step.record
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(mark, {"key": key})
+    old = _read_record(folder, damaged_too=leftovers.overwrite)
+    finished = manifest.is_file()
+    if old is None:
+        # Without mark and manifest it was not made by a step: it may be anyone's.
+        if any(not path.name.startswith(".") for path in folder.iterdir()):
+            rule = "a step writes only into its own or an empty folder"
+            raise UserError(rule, value=str(folder), cure="choose another --run")
+    elif finished or (old.get("key") != new["key"] and not _is_bare(folder)):
+        # A key of a finished run that is this one's comes here only where its files are damaged.
+        if isinstance(old.get("settings"), dict) and leftovers.extends(old, new):
+            if finished:
+                verify_outputs(folder)
+                manifest.unlink()
+        elif leftovers.overwrite:
+            _delete_outputs(folder, old, leftovers.writes)
+        else:
+            rule = "a run goes on only with the settings that it was begun with"
+            differ = _some(list_differences(old, new), "; ")
+            raise UserError(rule, value=f"{folder}{' (finished)' if finished else ''}: {differ}", cure=leftovers.cure)
+    if strange := _strangers(folder, None, leftovers.writes):
+        raise _stray(folder, strange)
+    write_json(folder / _STARTED, new)
+    step.started = time.monotonic()
+
+
+def _read_record(folder: Path, *, damaged_too: bool) -> dict[str, object] | None:
+    """Return what manifest or mark say of a step's inputs and settings; {} for what cannot be read."""
+    file = next((folder / name for name in (MANIFEST, _STARTED) if (folder / name).is_file()), None)
+    try:
+        return None if file is None else read_json(file)
+    except UserError:
+        if damaged_too:
+            return {}
+        raise
+
+
+def _is_bare(folder: Path) -> bool:
+    """Return whether nothing was made in the folder yet."""
+    return {path.name for path in folder.iterdir()} <= {_STARTED, LOCK}
+
+
+def _strangers(folder: Path, listed: object, writes: tuple[str, ...]) -> list[str]:
+    """Return the files that the step did not write, as far as the manifest's list or the step's names tell."""
+    names = [path.relative_to(folder) for path in files_below(folder)]
+    if isinstance(listed, dict):
+        return [name.as_posix() for name in names if name.as_posix() not in listed]
+    return [name.as_posix() for name in names if not _is_written(name.parts[0], writes)]
+
+
+def _is_written(name: str, writes: tuple[str, ...]) -> bool:
+    # A hidden file is the step's only by a hidden name.
+    return any(fnmatch(name, pattern) and name[:1] + pattern[:1] != ".*" for pattern in writes)
+
+
+def _delete_outputs(folder: Path, record: Mapping[str, object], writes: tuple[str, ...]) -> None:
+    """Delete what the step made, its report too, and nothing else.
+
+    Raises:
+        UserError: there is something else in the folder, which is left as it is.
+    """
+    if strange := _strangers(folder, record.get("outputs"), writes):
+        raise _stray(folder, strange)
+    if not (folder / _STARTED).is_file():
+        write_json(folder / _STARTED, {})  # should this be killed, the folder is still known as a step's
+    (folder / MANIFEST).unlink(missing_ok=True)
+    views = (folder / REPORT, *(folder / PLOTS).glob("*.png"), *(folder / INSPECT).glob("*.eval"))
+    for path in (*files_below(folder), *views):
+        path.unlink(missing_ok=True)
+    for path in [*folder.iterdir()]:
+        if path.name.startswith((".", "checkpoint-")) and _is_written(path.name, writes) and path.is_dir():
+            shutil.rmtree(path)
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        with suppress(OSError):  # not empty
+            path.rmdir()

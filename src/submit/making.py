@@ -1,27 +1,32 @@
 """`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import competition
 from mathlete.delivery import Ledger, complete_names
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
+from mathlete.locks import hold
 from mathlete.models import find_model
-from mathlete.problems import read_problems
+from mathlete.problems import Problem, read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.runs import read_json
 from mathlete.sampling import SamplingConfig
 from mathlete.shipped import data_folder
 from mathlete.solve import Policy
-from mathlete.submission import Names, build_submission, build_wheelhouse, load_build
+from mathlete.submission import Build, Names, build_submission, build_wheelhouse, load_build
 from mathlete.tir import ToolSettings
 from submit.matrix import list_faults, run_faults
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
 from submit.watching import rehearsal_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,8 @@ class BuildSettings:
     """Take the wheels that the weights need from this folder instead of the package index."""
     run: RunFolder = WORK
     """The build's folder. Notebook and wheels go to kaggle/ and runs/wheels, or into any other folder named here."""
+    overwrite: bool = False
+    """Delete wheels that were made for other requirements, and a notebook that was edited by hand."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -98,7 +105,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         deadline_s=float(rules.predict_deadline_s),
     )
     kaggle, wheels = settings.outputs
-    with busy("wheels, notebook, hashes"):
+    with hold(settings.run), busy("wheels, notebook, hashes"):
         made = build_submission(
             model=source.folder,
             config=config,
@@ -109,6 +116,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             image=settings.kaggle.image,
             licence=settings.kaggle.licence,
             find_links=settings.find_links,
+            overwrite=settings.overwrite,
         )
         made.save(settings.run)
         hashes = made.hashes()
@@ -130,6 +138,8 @@ class WheelsSettings:
     """Take wheels from this folder instead of the package index."""
     run: RunFolder = WHEELS
     """Where they go."""
+    overwrite: bool = False
+    """Delete wheels that were made for other requirements."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -137,7 +147,9 @@ class WheelsSettings:
 def wheels_command(settings: WheelsSettings) -> dict[str, object]:
     """Resolve, download, hash and verify the wheels for Kaggle's image."""
     with busy("resolving and downloading wheels"):
-        step = build_wheelhouse(settings.run, settings.need, find_links=settings.find_links)
+        step = build_wheelhouse(
+            settings.run, settings.need, find_links=settings.find_links, overwrite=settings.overwrite
+        )
     figures = step.figures
     console(json=settings.json).print(
         f"{'nothing changed, skipped: ' if step.skipped else ''}{figures['wheels']} wheels, "
@@ -186,6 +198,14 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
             return list_faults(say)
         return run_faults(settings.fault, folder=settings.run, problems=suite, layout=settings.layout, say=say)
     build, problems = load_build(settings.run), choose_canaries(read_problems(suite), count=settings.questions)
+    with hold(settings.run):
+        return rehearse_build(build, problems, settings, out=out)
+
+
+def rehearse_build(
+    build: Build, problems: Sequence[Problem], settings: RehearseSettings, *, out: "Console"
+) -> dict[str, object]:
+    """Rehearses the build as often as it will run, and writes the report and the ledger's line."""
     with busy("the image's packages"):
         image = None if settings.image == "none" else fetch_image(Path(settings.image))
     how = RehearsalSettings(
@@ -234,6 +254,8 @@ class ImageSettings:
 
     run: RunFolder = Path("runs/image")
     """Where `rehearse --image` looks for them."""
+    overwrite: bool = False
+    """Delete the packages of another image."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -241,7 +263,7 @@ class ImageSettings:
 def image_command(settings: ImageSettings) -> dict[str, object]:
     """Downloads the image's versions of what the notebook imports."""
     with busy("downloading the image's packages"):
-        image = fetch_image(settings.run)
+        image = fetch_image(settings.run, overwrite=settings.overwrite)
     done = "nothing changed, skipped" if image.skipped else "filled"
     console(json=settings.json).print(f"{done}: {image.folder} · torch stays this machine's")
     return {"folder": str(image.folder), "skipped": image.skipped, "packages": image.packages}

@@ -9,6 +9,7 @@ import tyro
 from mathlete.command import busy, console
 from mathlete.delivery import Kaggle, Ledger, Waiting, check_before_push, plan_push, push_build
 from mathlete.errors import UserError
+from mathlete.locks import hold
 from mathlete.rehearsal import Thresholds
 from mathlete.submission import Build, Hashes, load_build
 from submit.settings import WORK, RunFolder
@@ -74,7 +75,7 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     if not settings.yes:
         out.print("dry run: nothing was sent; push with --yes")
         return {**checked, "pushed": False, "plan": steps}
-    with busy("uploads, then the notebook's run on Kaggle"):
+    with hold(folder), busy("uploads, then the notebook's run on Kaggle"):
         saved = push_build(
             build, Kaggle(), folder=folder, waiting=settings.waiting, say=partial(out.print, markup=False)
         )
@@ -115,9 +116,10 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
     if not settings.yes:
         out.print(f"would submit version {versions[-1]} of {build.names.kernel_id}; submit with --yes")
         return {**line, "submitted": False}
-    kaggle = Kaggle()
-    number = kaggle.submit(build.names, competition_slug=slug, version=versions[-1], message=settings.message)
-    ledger.append("submission", hashes, version=versions[-1], number=number)
+    with hold(settings.run):
+        kaggle = Kaggle()
+        number = kaggle.submit(build.names, competition_slug=slug, version=versions[-1], message=settings.message)
+        ledger.append("submission", hashes, version=versions[-1], number=number)
     out.print(f"submitted: number {number}")
     if not settings.wait:
         return {**line, "submitted": True, "number": number}

@@ -26,6 +26,8 @@ class LabSettings:
     """Seed of the pocket generator's problems."""
     run: Path | None = None
     """Folder for lab.json, lab.csv and lab.png; default: runs/lab-MODEL."""
+    overwrite: bool = False
+    """Delete what was made with other settings in the folder."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -35,7 +37,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
     from mathlete.command import progress
     from mathlete.export.lab import LabFigures, build_lab_table, list_schemes, measure_schemes, write_lab
     from mathlete.models import find_model
-    from mathlete.runs import run_step
+    from mathlete.runs import Leftovers, run_step
 
     chosen = [scheme for scheme in list_schemes() if settings.only in scheme.name]
     if not chosen:
@@ -58,10 +60,17 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
         write_lab(folder, figures)
         return figures.summary
 
-    measured = {key: value for key, value in asdict(settings).items() if key not in ("run", "json")}
+    measured = {key: value for key, value in asdict(settings).items() if key not in ("run", "overwrite", "json")}
     folder = settings.run or Path("runs") / f"lab-{Path(source.name).name}"
     inputs = {"model": source.folder} if source.folder else {}
-    step = run_step("quantize-lab", folder=folder, inputs=inputs, settings=measured, build=build)
+    step = run_step(
+        "quantize-lab",
+        folder=folder,
+        inputs=inputs,
+        settings=measured,
+        build=build,
+        leftovers=Leftovers(overwrite=settings.overwrite),
+    )
     figures = LabFigures.read(folder)
     out.print(build_lab_table(figures))
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{folder}")

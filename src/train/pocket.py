@@ -9,7 +9,7 @@ import tyro
 from mathlete.command import Command, console
 from mathlete.errors import UserError
 from mathlete.pocket import PocketBaseConfig, Split, build_pocket_base, generate_items, write_items
-from mathlete.runs import run_step, sha256_file
+from mathlete.runs import Leftovers, run_step, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,8 @@ class PocketBaseSettings:
     base: Annotated[PocketBaseConfig, tyro.conf.arg(name="")] = field(default_factory=PocketBaseConfig)
     run: Path = Path("runs/pocket-base")
     """The run's folder; the model is in its folder `model`."""
+    overwrite: bool = False
+    """Delete what was made with other settings in the folder."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -35,6 +37,7 @@ def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
         inputs={},
         settings=asdict(settings.base),
         build=lambda folder: build_pocket_base(folder, settings.base),
+        leftovers=Leftovers(overwrite=settings.overwrite, writes=("*", ".checkpoint*")),
     )
     out.print(f"{step.folder}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")
     return {"run": str(settings.run), "model": str(step.folder), **step.figures, "skipped": step.skipped}

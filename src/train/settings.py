@@ -66,6 +66,8 @@ class MathSettings:
     """Chooses the pocket generator's problems, the held-out rows, the adapter's first weights and the order of rows."""
     threads: int | None = None
     """CPU threads; default: 1 for a small model, else all cores."""
+    overwrite: bool = False
+    """Delete the steps that were made with other settings in the folder, and do them again."""
     plan: bool = False
     """Print the memory that training will need, part by part, and stop: nothing is loaded."""
     device: GpuName | None = None

@@ -12,7 +12,7 @@ from mathlete.errors import UserError
 from mathlete.overlap import Pair
 from mathlete.problems import Problem
 from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason
-from mathlete.runs import read_json
+from mathlete.runs import verify_if_made
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,11 +44,11 @@ def show(settings: ShowSettings) -> dict[str, object]:
     """Print the run's histograms, drops, pairs and first rows; return the numbers.
 
     Raises:
-        UserError: not the folder of a run whose rows are made.
+        UserError: not the folder of a run whose rows are made, or they have changed since.
     """
     folder = settings.run_folder
     data = folder / "data" if (folder / "data").is_dir() else folder
-    manifest = read_json(data / "manifest.json") if (data / "manifest.json").is_file() else {}
+    manifest = verify_if_made(data)
     if manifest.get("step") != "format":
         value = f"no finished format step in {data}"
         raise UserError("RUN must be a run's folder", value=value, cure="run python -m train math --until format first")

@@ -13,14 +13,17 @@ from mathlete.corpus import parse_source
 from mathlete.errors import UserError
 from mathlete.export import ANSWERS, EXPORT_FORMATS, TunedModel, export_model, measure_effect, merge_adapter
 from mathlete.export.records import Hop
+from mathlete.locks import hold
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
-from mathlete.runs import REPORT, Advance, Step, begin_step, require_space, sha256_json
+from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
 from mathlete.tune import AdapterFolder, Ranks, Recipe, train_adapter
 from train.settings import MathSettings
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
+LIMITS = ("kl_merged", "kl_int8", "greedy")
+"""Settings of `Survival` that say what a hop may cost, and change no weight."""
 _SPARE_BYTES = 64 * 2**20
 """Rows, adapter, checkpoints and logs of a small run."""
 
@@ -78,7 +81,15 @@ class MathRun:
     def begin(self, name: str, folder: Path, *, inputs: Mapping[str, Path], settings: Mapping[str, object]) -> Step:
         """Begin a step of this run; a model in a folder is known by its files' hashes, a hub's by its commit."""
         hub = {} if self.model.folder else {"model": f"{self.model.location}@{self.model.revision}"}
-        return begin_step(name, folder=folder, inputs=inputs, settings={**settings, **hub})
+        return begin_step(
+            name,
+            folder=folder,
+            inputs=inputs,
+            settings={**settings, **hub},
+            leftovers=Leftovers(
+                overwrite=self.settings.overwrite, extends=differs_in_limits, writes=("*", *RowFiles.hidden)
+            ),
+        )
 
     def end(self, step: Step) -> Path:
         """Print a finished step's line and remember it; return its folder."""
@@ -139,7 +150,7 @@ def run_steps(run: MathRun) -> list[Step]:
         UserError: bad input, no room, a folder that is not this run's, or a hop that cost more than its limit.
     """
     check_run(run)
-    with note_on_stop(lambda: [f"{step.folder}, finished" for step in run.steps]):
+    with hold(run.folder), note_on_stop(lambda: [f"{step.folder}, finished" for step in run.steps]):
         take_steps(run)
         write_run_report(run, changed=not all(step.skipped for step in run.steps))
     return run.steps
@@ -276,6 +287,13 @@ def write_run_report(run: MathRun, *, changed: bool) -> None:
             run.say(f"report: {write_report([run.folder], out=file)}")
 
 
+def differs_in_limits(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether two records differ only in what a hop may cost: that changes no file but survival's."""
+    limits = {name: value for name, value in new["settings"].items() if name in LIMITS}
+    same = {**old, "key": new["key"], "settings": {**old["settings"], **limits}}
+    return bool(limits) and all(same.get(name) == value for name, value in new.items())
+
+
 def recipe_settings(recipe: Recipe) -> dict[str, object]:
     """Return the settings of the recipe that change the weights: those of its own method."""
     own = {key: value for key, value in asdict(recipe).items() if key in ("method", "lora", "tune", recipe.method)}
@@ -299,14 +317,18 @@ def bar(title: str) -> Iterator[Advance]:
 
 @contextmanager
 def delete_if_bad_input(folder: Path) -> Iterator[None]:
-    """Delete a step's folder where its input proves bad midway, and the folders above that are empty then."""
+    """Empty a step's folder where its input proves bad midway; delete it and those above that are empty then."""
     try:
         yield
     except UserError:
-        shutil.rmtree(folder)
-        with suppress(OSError):  # not empty
-            for above in folder.parents[:2]:
-                above.rmdir()
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        with suppress(OSError):  # not empty, or a link
+            for empty in (folder, *folder.parents[:2]):
+                empty.rmdir()
         raise
 
 

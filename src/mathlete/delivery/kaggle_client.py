@@ -26,7 +26,7 @@ _DROPPED = (
     *("invalid_kernel_sources", "invalid_tags"),
 )
 _RUNNING = ("QUEUED", "RUNNING", "NEW_SCRIPT")
-_NOT_UPLOADED = ["manifest.json", "started.json"]
+_NOT_UPLOADED = ["manifest.json", "started.json", ".lock"]
 _UPLOAD_TRIES = 3
 FILES_MAX = 50
 """kagglehub uploads more files than this as one archive.zip, in which the notebook would find no wheels."""

@@ -28,6 +28,10 @@ _PLACEHOLDER = "id,{column}\n000aaa,What is $1-1$?\n111bbb,What is $0\\times10$?
 PLACEHOLDER_IDS = ("000aaa", "111bbb", "222ccc")
 
 
+DRAFTED = ("competition", "hidden", "spoilt-*")
+"""What a draft puts into its folder: the competition's data, the hidden questions, and what a fault spoilt."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RehearsalSettings:
     """How to rehearse."""
@@ -94,7 +98,7 @@ def make_draft(
     here = ".".join(map(str, sys.version_info[:2]))
     changed = f"CONFIG = config_from(json.loads({json.dumps(config.to_json(), sort_keys=True)!r}))"
     text = with_cell(build.notebook_text(python=here), source=changed)
-    stand_in, hidden = folder / "competition", folder / "hidden"
+    stand_in, hidden = (folder / name for name in DRAFTED[:2])
     _write_competition(stand_in, build, settings)
     hidden.mkdir()
     ordered = _sort(problems, settings)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.kaggle_image import constraints_file, image_packages
-from mathlete.runs import run_step
+from mathlete.runs import Leftovers, run_step
 
 IMPORTED = (
     "grpcio",
@@ -49,10 +49,14 @@ class Image:
         return self.folder / _PACKAGES
 
 
-def fetch_image(folder: Path) -> Image:
+def fetch_image(folder: Path, *, overwrite: bool = False) -> Image:
     """Download the image's versions of what the notebook imports, dependencies included; skip it where they are there.
 
     Wheels are for this machine's Python, which may be another one than the image's.
+
+    Args:
+        folder: where they are.
+        overwrite: whether those of another image are deleted.
 
     Raises:
         UserError: the package index cannot be reached, or has no such wheel.
@@ -63,6 +67,11 @@ def fetch_image(folder: Path) -> Image:
         inputs={},
         settings={"imported": [*IMPORTED, _BESIDE_TORCH], "image": image_packages(), "python": sys.version_info[:2]},
         build=_fill,
+        leftovers=Leftovers(
+            overwrite=overwrite,
+            writes=(_PACKAGES,),
+            cure=f"download them again with `python -m submit image --run {folder} --overwrite`",
+        ),
     )
     packages = step.figures["packages"]
     assert isinstance(packages, list)

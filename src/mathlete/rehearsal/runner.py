@@ -8,13 +8,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from threading import Event, Thread
 
+from mathlete.errors import UserError
 from mathlete.kernel import JournalLine, read_journal
+from mathlete.locks import hold
 from mathlete.problems import Problem
 from mathlete.rehearsal.containers import NOTEBOOK_LOG, Stage, run_stage
-from mathlete.rehearsal.draft import Draft, RehearsalSettings, gateway_command, gateway_mounts, has_gateway, make_draft
+from mathlete.rehearsal.draft import (
+    DRAFTED,
+    Draft,
+    RehearsalSettings,
+    gateway_command,
+    gateway_mounts,
+    has_gateway,
+    make_draft,
+)
 from mathlete.rehearsal.verdict import Rehearsed, judge
 from mathlete.submission import Build
 
@@ -43,20 +54,21 @@ def rehearse(
         build: what to rehearse.
         problems: the questions, with their golds.
         settings: how.
-        folder: emptied first.
+        folder: an earlier rehearsal in it is deleted first; nothing else ever is.
         fault: changes the draft before it is staged.
         watch: called twice a second, as long as the notebook runs, with the questions answered so far.
         measure: returns the machine's contention; default: `contention`.
     """
     measure = measure or contention
-    before = measure()
-    rehearsed = _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=before)
-    if rehearsed.refusal is None or fault is not None or settings.clock == "real":
-        return rehearsed
-    if (after := measure()) < _SLOWER * before:
-        return rehearsed
-    # The virtual clock ran too fast for the machine: the refusal may be the machine's fault, not the notebook's.
-    return _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=after)
+    with hold(folder):
+        before = measure()
+        rehearsed = _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=before)
+        if rehearsed.refusal is None or fault is not None or settings.clock == "real":
+            return rehearsed
+        if (after := measure()) < _SLOWER * before:
+            return rehearsed
+        # The virtual clock ran too fast for the machine: the refusal may be the machine's fault, not the notebook's.
+        return _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=after)
 
 
 def _rehearse(
@@ -69,9 +81,7 @@ def _rehearse(
     watch: Watch | None,
     slowed: float,
 ) -> Rehearsed:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    _delete_earlier(folder, notebook=build.notebook.name)
     speed = VIRTUAL_SPEED / slowed if settings.clock == "virtual" else 1.0
     config = replace(build.config, problems=len(problems)).speed_up(speed)
     draft = make_draft(build, config, problems, settings, folder=folder)
@@ -100,6 +110,27 @@ def _rehearse(
 def notebook_log(folder: Path) -> Path:
     """Return where a rehearsal in this folder writes what the notebook prints."""
     return folder / _STAGE / NOTEBOOK_LOG
+
+
+def _delete_earlier(folder: Path, *, notebook: str) -> None:
+    """Delete what an earlier rehearsal left.
+
+    Raises:
+        UserError: there is something else in the folder.
+    """
+    there = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    made = (notebook, _STAGE, *DRAFTED)
+    if strange := [path.name for path in there if not any(fnmatch(path.name, name) for name in made)]:
+        raise UserError(
+            f"a rehearsal's folder must hold nothing else: {folder}",
+            value=", ".join(sorted(strange)[:5]),
+            cure="move it out of the folder",
+        )
+    for path in there:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @contextmanager

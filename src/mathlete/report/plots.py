@@ -20,16 +20,21 @@ _COLOURS = {
 }
 """Colours that colour-blind people can tell apart too (Okabe, Ito 2008, "Color universal design")."""
 
+_SOFTWARE = "mathlete, charts of a report"
+"""What a PNG says that it was made by."""
 _LONGEST = 40
 """Characters of a name that are drawn at most."""
 
 
 def write_plots(folder: Path, charts: Sequence[Chart]) -> list[Path]:
-    """Write a PNG for each chart into the folder and delete all others there; returns the files."""
+    """Write a PNG for each chart into the folder and delete those of earlier charts there; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [_write(folder / f"{chart.key}.png", chart) for chart in charts]
     for old in {*folder.glob("*.png")} - {*written}:
-        old.unlink()
+        with old.open("rb") as file:
+            drawn = _SOFTWARE.encode() in file.read(1024)
+        if drawn:  # else it is not of a report
+            old.unlink()
     return written
 
 
@@ -52,7 +57,9 @@ def _write(path: Path, chart: Chart) -> Path:
     with warnings.catch_warnings():
         # matplotlib draws boxes for letters that its font lacks; the page, with the browser's fonts, has the name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        figure.savefig(temporary, format="png", dpi=100, pil_kwargs={"compress_level": 3})
+        figure.savefig(
+            temporary, format="png", dpi=100, metadata={"Software": _SOFTWARE}, pil_kwargs={"compress_level": 3}
+        )
     temporary.replace(path)
     return path
 

@@ -7,9 +7,10 @@ from typing import Any
 from mathlete.export.records import EFFECT, SURVIVAL, EffectFigures, Hop, MergeFigures, SurvivalFigures
 from mathlete.jsonl import read_json_lines
 from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason
-from mathlete.runs import MANIFEST, read_json
+from mathlete.runs import verify_if_made
 
 STEPS = ("data", "adapter", "effect", "merged", "export")
+_CURVE = "metrics.jsonl"
 _MOST_DROPPED = 200
 """Traces that were left out, as far as they are shown."""
 
@@ -55,19 +56,25 @@ def read_train_run(folder: Path) -> TrainRun:
     """Read the run in a folder with the steps of `python -m train math`.
 
     Raises:
-        UserError: a file that is not what it must be.
+        UserError: a file that is not what it must be, or one of a finished step that has changed.
     """
-    manifests: dict[str, dict[str, Any]] = {
-        step: read_json(path) for step in STEPS if (path := folder / step / MANIFEST).is_file()
-    }
     data = RowFiles(folder / "data")
     exports = [file.parent for file in sorted(folder.glob(f"export*/{SURVIVAL}"))]
+    shown = {
+        "data": (data.head.name, data.dropped.name),
+        "adapter": (_CURVE,),
+        "effect": (EFFECT,),
+        **{export.name: (SURVIVAL,) for export in exports},
+    }
+    # Only what is shown: the weights would take minutes to read.
+    read = {step: verify_if_made(folder / step, only=shown.get(step, ())) for step in {**dict.fromkeys(STEPS), **shown}}
+    manifests: dict[str, dict[str, Any]] = {step: read[step] for step in STEPS if read[step]}
     return TrainRun(
         name=folder.resolve().name,
         folder=folder,
         manifests=manifests,
         format=FormatFigures.from_json(manifests["data"]["figures"]) if "data" in manifests else None,
-        curve=_read_curve(folder / "adapter" / "metrics.jsonl"),
+        curve=_read_curve(folder / "adapter" / _CURVE),
         effect=EffectFigures.read(folder / "effect") if (folder / "effect" / EFFECT).is_file() else None,
         merge=MergeFigures.from_json(manifests["merged"]["figures"]) if "merged" in manifests else None,
         exports={export.name: SurvivalFigures.read(export) for export in exports},

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from mathlete.overlap import Pair
 from mathlete.prompts import PromptFormat
@@ -73,6 +73,8 @@ class RowFiles:
     """
 
     folder: Path
+    hidden: ClassVar[tuple[str, ...]] = (".parts", ".train-*")
+    """Hidden names that an unfinished run leaves in the folder."""
 
     @property
     def train(self) -> Path:

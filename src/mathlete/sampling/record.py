@@ -12,17 +12,18 @@ _SYNC_S = 0.5
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Return the samples of a JSONL file, in file order.
+    """Return the samples of a JSONL file, in file order; one that two processes both drew stands there once.
 
     Raises:
-        UserError: a line that is not a Sample, or a sample recorded twice.
+        UserError: a line that is not a Sample, or two different samples of one problem and index.
     """
     samples: dict[tuple[str, int], Sample] = {}
     for where, row in read_json_lines(path):
         sample = Sample.from_json(row, where=where)
-        if (key := (sample.problem_id, sample.index)) in samples:
-            raise UserError(f"{where}: a sample stands only once", value=f"{key[0]} #{key[1]}", cure=CURE)
-        samples[key] = sample
+        first = samples.setdefault((sample.problem_id, sample.index), sample)
+        if (first.seed, first.text) != (sample.seed, sample.text):
+            value = f"{sample.problem_id} #{sample.index} with another seed or text"
+            raise UserError(f"{where}: a sample stands only once", value=value, cure=CURE)
     return list(samples.values())
 
 

@@ -13,8 +13,9 @@ from mathlete.metrics import (
     format_with_error,
     paired_difference,
 )
-from mathlete.runs import MANIFEST, read_json
+from mathlete.runs import MANIFEST, read_manifest
 from mathlete.scoring.facts import RunFacts
+from mathlete.scoring.pool import verify_recording
 from mathlete.scoring.results import RESULTS, Results
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def _read_finished(folder: Path) -> tuple[Results, RunFacts]:
                 value=f"none in {folder}",
                 cure="run `python -m eval` with that --run to its end first",
             )
+    verify_recording(folder)
     results = Results.read(folder)
     assert results.facts is not None  # only a run that is read from its samples has none
     return results, results.facts
@@ -227,11 +229,11 @@ def _read_export_figures(train: Path) -> dict[str, Any]:
             value=f"no {manifest}",
             cure="run `python -m train math` with that --run to its end first",
         )
-    figures = read_json(manifest).get("figures")
+    figures = read_manifest(manifest.parent).get("figures")
     return figures if isinstance(figures, dict) else {}
 
 
 def _step_seconds(folder: Path) -> float:
     """Seconds of a step, or of all the steps of a run of several."""
     manifests = [folder / MANIFEST] if (folder / MANIFEST).is_file() else sorted(folder.glob(f"*/{MANIFEST}"))
-    return sum(float(str(read_json(manifest).get("seconds", 0.0))) for manifest in manifests)
+    return sum(float(str(read_manifest(manifest.parent).get("seconds", 0.0))) for manifest in manifests)

@@ -10,7 +10,7 @@ from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
 from mathlete.metrics import FinishOrder, finish_order
 from mathlete.problems import Problem, read_problems
-from mathlete.runs import read_json
+from mathlete.runs import read_json, verify_if_made
 from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import Grade, finish_times, judge
 
@@ -139,11 +139,20 @@ def _check_measured(sample: Sample) -> None:
         )
 
 
+def verify_recording(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a finished run, after checking its problems, samples and results; {} for another folder.
+
+    Raises:
+        UserError: a file has changed.
+    """
+    return verify_if_made(folder, only=("problems.jsonl", "samples.jsonl", "results.json"))
+
+
 def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
     """Read (problems, samples by index) of a run folder.
 
     Raises:
-        UserError: a file is missing or is not what it must be.
+        UserError: a file is missing or is not what it must be, or one of a finished run has changed.
     """
     files = [folder / "problems.jsonl", folder / "samples.jsonl"]
     if missing := [file.name for file in files if not file.is_file()]:
@@ -152,6 +161,7 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
             value=f"{folder} without {' and '.join(missing)}",
             cure="give the folder that `python -m eval` wrote",
         )
+    verify_recording(folder)
     problems = read_problems(files[0])
     ids = {problem.id for problem in problems}
     samples = read_samples(files[1])

@@ -10,11 +10,10 @@ from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.losses import Losses, ProblemLosses
 from mathlete.problems import Problem
-from mathlete.runs import MANIFEST, read_json
 from mathlete.sampling import Sample
 from mathlete.scoring.grading import Graded, grade
 from mathlete.scoring.inspect_log import write_inspect_log
-from mathlete.scoring.pool import Pool, Recorded, read_recording
+from mathlete.scoring.pool import Pool, Recorded, read_recording, verify_recording
 from mathlete.scoring.results import RESULTS, ProblemResult, Results
 from mathlete.solve import Policy, Solution
 
@@ -37,8 +36,9 @@ class EvalRun:
         """Read the run in a folder with problems.jsonl and samples.jsonl, and results.json where it is finished.
 
         Raises:
-            UserError: there is no such folder, or its files are not those of a run.
+            UserError: there is no such folder, its files are not those of a run, or one of a finished run has changed.
         """
+        manifest = verify_recording(folder)
         problems, samples = read_recording(folder)
         finished = Results.read(folder) if (folder / RESULTS).is_file() else None
         of_problem: defaultdict[str, list[Sample]] = defaultdict(list)
@@ -54,7 +54,7 @@ class EvalRun:
             folder=folder,
             graded=graded,
             results=finished or Results.of(graded, None),
-            manifest=read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {},
+            manifest=manifest,
         )
 
     @property

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig, config_from
-from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, write_json
+from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, verify_if_made, write_json
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
-from mathlete.submission.notebook import notebook_text, write_notebook
+from mathlete.submission.notebook import notebook_text, require_as_built, write_notebook
 from mathlete.submission.weights import wheels_for
 from mathlete.submission.wheelhouse import build_wheelhouse
 
@@ -120,16 +120,21 @@ def build_submission(
     licence: str = "Apache 2.0",
     requirements: tuple[str, ...] = (),
     find_links: Path | None = None,
+    overwrite: bool = False,
 ) -> Build:
     """Write notebook, metadata and wheelhouse of an export.
 
     Raises:
-        UserError: the export is no model, a setting is out of range, or the wheels have no solution.
+        UserError: the export is no model or has changed since it was made, a setting is out of range, the wheels have
+            no solution, or the folder's notebook is not one that was built.
     """
     if not (model / "config.json").is_file():
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
+    verify_if_made(model)
     config.check()
-    build_wheelhouse(wheels, (*wheels_for(model), *requirements), find_links=find_links)
+    if not overwrite:
+        require_as_built(kaggle / NOTEBOOK)
+    build_wheelhouse(wheels, (*wheels_for(model), *requirements), find_links=find_links, overwrite=overwrite)
     write_notebook(kaggle / NOTEBOOK, config, names)
     write_metadata(kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence)
     return Build(kaggle=kaggle, model=model, wheels=wheels, names=names, config=config)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device
-from mathlete.runs import read_json
+from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import KERNEL_FILE
@@ -32,6 +32,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
         check("data set metadata", lint_dataset(build.kaggle)),
         check("names agree", _names(build)),
         check("wheels against the image", _wheels(build)),
+        check("the export as it was made", _export(build)),
         check("weights against the GPU", _gpu(build)),
         check("sizes", _sizes(build)),
         check("model cutoff date", _cutoff(build, released)),
@@ -59,6 +60,13 @@ def _wheels(build: Build) -> Iterator[Refusal]:
         if (name := requirement.split(">")[0]) not in have:
             rule = "the wheels must hold what the weights need"
             yield Refusal(rule=rule, value=f"no {name}", cure="run `submit build` again")
+
+
+def _export(build: Build) -> Iterator[Refusal]:
+    try:
+        verify_if_made(build.model)
+    except UserError as error:
+        yield refusal_of(error)
 
 
 def _device(build: Build) -> Device | None:

@@ -4,9 +4,11 @@ import hashlib
 import importlib
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mathlete.errors import UserError
 from mathlete.kaggle_image import PYTHON
 from mathlete.kernel import KernelConfig, find_input
 from mathlete.runs import write_atomically
@@ -96,6 +98,34 @@ def write_notebook(file: Path, config: KernelConfig, names: Names, *, python: st
     write_atomically(file, notebook_text(config, names, python=python))
 
 
+def require_as_built(file: Path) -> None:
+    """Check that a notebook, where there is one, is as some build wrote it: each cell's id is the cell's hash.
+
+    Raises:
+        UserError: it is not, so it may be someone's work.
+    """
+    try:
+        cells = json.loads(file.read_bytes())["cells"] if file.is_file() else []
+        built = all(_has_own_id(cell) for cell in cells)
+    except (ValueError, KeyError, TypeError):
+        built = False
+    if not built:
+        raise UserError(
+            "a build replaces only a notebook that was built",
+            value=f"{file}, which was written or edited by hand",
+            cure="move it away, or lose it with --overwrite",
+        )
+
+
+def _has_own_id(cell: Mapping[str, Any]) -> bool:
+    source, (tag,) = "".join(cell["source"]), cell["metadata"].get("tags") or [""]
+    return cell["id"] in (_cell_id(tag, source), _cell_id(tag, f"{source}\n"))
+
+
+def _cell_id(tag: str, source: str) -> str:
+    return hashlib.sha256(f"{tag}\n{source}".encode()).hexdigest()[:16]
+
+
 def with_cell(text: str, *, source: str, before: str = SERVE) -> str:
     """Return the notebook with one more code cell before the cell of a tag: how a rehearsal changes what it runs."""
     nbformat: Any = importlib.import_module("nbformat")
@@ -117,5 +147,4 @@ def _find(config: KernelConfig, names: Names) -> str:
 def _cell(kind: str, tag: str, source: str) -> Any:
     v4: Any = importlib.import_module("nbformat.v4")
     make = v4.new_code_cell if kind == "code" else v4.new_markdown_cell
-    digest = hashlib.sha256(f"{tag}\n{source}".encode()).hexdigest()
-    return make(source.rstrip("\n"), id=digest[:16], metadata={"tags": [tag]} if tag else {})
+    return make(source.rstrip("\n"), id=_cell_id(tag, source), metadata={"tags": [tag]} if tag else {})

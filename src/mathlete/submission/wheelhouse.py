@@ -12,17 +12,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.kaggle_image import GLIBC, PYTHON, constraints_file, image_packages, platforms
-from mathlete.runs import Step, run_step, sha256_file, sha256_tree, write_atomically
+from mathlete.locks import LOCK as HOLDER
+from mathlete.runs import Leftovers, Step, run_step, sha256_file, sha256_tree, write_atomically
 
 SUMS, LOCK = "SHA256SUMS", "wheels.lock"
 _ROOT = Path(__file__).parents[3]
 
 
 def build_wheelhouse(
-    folder: Path, requirements: Sequence[str], *, find_links: Path | None = None, root: Path = _ROOT
+    folder: Path,
+    requirements: Sequence[str],
+    *,
+    find_links: Path | None = None,
+    root: Path = _ROOT,
+    overwrite: bool = False,
 ) -> Step:
     """Fill a folder with wheels, their lock and hashes; skip it where nothing changed.
 
@@ -31,6 +38,7 @@ def build_wheelhouse(
         requirements: what is needed beyond the project itself.
         find_links: take wheels from this folder instead of the package index; it must hold all that is needed.
         root: the project's checkout.
+        overwrite: whether wheels for other requirements are deleted.
 
     Raises:
         UserError: no checkout, no solution, or a package that has no wheel for the image.
@@ -38,6 +46,7 @@ def build_wheelhouse(
     if not (root / "pyproject.toml").is_file():
         raise UserError("the wheel is built from a checkout", value=str(root), cure="clone the project, run it there")
     links = {"find_links": find_links} if find_links else {}
+    settings = {"requirements": list(requirements), "python": PYTHON, "glibc": GLIBC, "image": image_packages()}
     with TemporaryDirectory() as temporary:
         # hatchling is reproducible: the same source gives the same bytes, so the wheel's hash stands for its source.
         _pip("wheel", str(root), "--no-deps", "--no-build-isolation", "-w", temporary)
@@ -46,13 +55,23 @@ def build_wheelhouse(
             "wheels",
             folder=folder,
             inputs={"project": project, **links},
-            settings={"requirements": list(requirements), "python": PYTHON, "glibc": GLIBC, "image": image_packages()},
+            settings=settings,
             build=lambda into: _fill(into, requirements, project=project, find_links=find_links),
+            # Only the project\'s own wheel may be another: it is replaced, what was downloaded stays.
+            leftovers=Leftovers(overwrite=overwrite, extends=is_same_but_project, writes=("*.whl", SUMS, LOCK)),
         )
+
+
+def is_same_but_project(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether both records are of the same requirements and image, perhaps of another state of the project."""
+    old_rest, new_rest = ({**one, "key": "", "inputs": {**one["inputs"], "project": ""}} for one in (old, new))
+    return all(old_rest.get(name) == value for name, value in new_rest.items())
 
 
 def _fill(folder: Path, requirements: Sequence[str], *, project: Path, find_links: Path | None) -> dict[str, object]:
     index = ["--no-index", "--find-links", str(find_links)] if find_links else []
+    for old in folder.glob(f"{project.name.split('-')[0]}-*.whl"):
+        old.unlink()
     shutil.copyfile(project, folder / project.name)
     # A folder of wheels lacks the image's own packages, so dependencies could not be resolved from it.
     lock = resolve(requirements, options=[*index, "--no-deps"] if index else []) if requirements else []
@@ -134,7 +153,7 @@ def verify(folder: Path) -> None:
     Raises:
         UserError: a file is no wheel, there is no wheel, or one has tags that the image does not take.
     """
-    allowed = {SUMS, LOCK, "manifest.json", "started.json"}
+    allowed = {SUMS, LOCK, "manifest.json", "started.json", HOLDER}
     if strangers := [path.name for path in folder.iterdir() if path.suffix != ".whl" and path.name not in allowed]:
         raise UserError(
             "a wheelhouse holds wheels only: Kaggle unpacks archives, and an sdist cannot be built there",

@@ -7,7 +7,7 @@ from typing import Any
 
 from mathlete.export.records.intervals import interval_from_json, interval_to_json
 from mathlete.metrics import Interval
-from mathlete.runs import read_json
+from mathlete.runs import read_record
 
 SURVIVAL = "survival.json"
 
@@ -123,6 +123,6 @@ class SurvivalFigures:
         """Read the figures in an export's folder.
 
         Raises:
-            UserError: no readable survival.json.
+            UserError: no survival.json, or not one that an export wrote.
         """
-        return cls.from_json(read_json(export / SURVIVAL))
+        return read_record(export / SURVIVAL, cls.from_json)

@@ -9,7 +9,7 @@ from mathlete.export.records.exports import Hop
 from mathlete.export.records.intervals import interval_from_json, interval_to_json
 from mathlete.export.settings import MergeBase
 from mathlete.metrics import Interval
-from mathlete.runs import read_json
+from mathlete.runs import read_record
 
 EFFECT = "effect.json"
 
@@ -92,9 +92,9 @@ class EffectFigures:
         """Read the figures in an effect step's folder.
 
         Raises:
-            UserError: no readable effect.json.
+            UserError: no effect.json, or not one that the step wrote.
         """
-        return cls.from_json(read_json(folder / EFFECT))
+        return read_record(folder / EFFECT, cls.from_json)
 
 
 @dataclass(frozen=True, kw_only=True)

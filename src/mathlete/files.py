@@ -1,0 +1,121 @@
+"""Files that are written whole or not at all, and JSON read back from them.
+
+>>> from tempfile import mkdtemp
+>>> file = Path(mkdtemp()) / "new" / "score.json"
+>>> write_json(file, {"right": 3})
+>>> file.read_text(), [path.name for path in file.parent.iterdir()]
+('{\\n  "right": 3\\n}\\n', ['score.json'])
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mathlete.errors import UserError
+
+T = TypeVar("T")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write text to a temporary file, flush it to disk and rename it: a reader sees all of it or none.
+
+    Where the file system has files without a name, the temporary file gets one only for the moment of the renaming, so
+    that a kill leaves nothing behind. An error leaves nothing anywhere.
+    """
+    data = text.encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    try:
+        if not _write_nameless(temporary, data):
+            with temporary.open("wb") as file:
+                _write_through(file.fileno(), data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_nameless(temporary: Path, data: bytes) -> bool:
+    """Write a file that gets its name when it is whole; return False where that cannot be done."""
+    if not hasattr(os, "O_TMPFILE"):
+        return False
+    try:
+        file = os.open(temporary.parent, os.O_WRONLY | os.O_TMPFILE, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+            return False  # an old kernel, or a file system without such files
+        raise
+    try:
+        _write_through(file, data)
+        temporary.unlink(missing_ok=True)
+        # With a folder given, Python calls linkat, which alone follows the link in /proc.
+        os.link(f"/proc/self/fd/{file}", temporary, src_dir_fd=file)
+    except FileNotFoundError:
+        return False  # no /proc here
+    finally:
+        os.close(file)
+    return True
+
+
+def _write_through(file: int, data: bytes) -> None:
+    """Write all of it, to the disk."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+    os.fsync(file)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON atomically."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Return the JSON object in a file.
+
+    Raises:
+        UserError: no such file, or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"must be a readable JSON file ({error})", value=str(path), cure="make it again") from error
+    if not isinstance(value, dict):
+        raise UserError("must hold a JSON object", value=str(path), cure="make it again")
+    return value
+
+
+def read_record(file: Path, parse: Callable[[dict[str, Any]], T]) -> T:
+    """Return what `parse` makes of the JSON object in a file.
+
+    Raises:
+        UserError: no such file, or `parse` cannot read its content.
+    """
+    content = read_json(file)
+    try:
+        return parse(content)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} must be as it was written",
+            value=f"{type(error).__name__}: {error}",
+            cure="put back what was there, or run the command that made it again",
+        ) from error
+
+
+def require_space(path: Path, *, needed_bytes: int) -> None:
+    """Check that the disk under `path` has room.
+
+    Raises:
+        UserError: fewer than `needed_bytes` are free.
+    """
+    existing = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise UserError(
+            f"{path} needs {needed_bytes / 2**30:.2f} GiB of free disk",
+            value=f"{free / 2**30:.2f} GiB",
+            cure="free some space or choose another folder with --run",
+        )
