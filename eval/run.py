@@ -78,6 +78,8 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
     """
     # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
     check_prompts_fit(evaluation)
+    for note in evaluation.engine.prompts.notes:
+        say(note)
     settings, source = evaluation.settings, evaluation.engine.source
     name = f"eval-{settings.suite}-{Path(source.name).name}-{sha256_json(settings.to_json())[:8]}"
     folder = evaluation.folder or Path("runs") / name

@@ -16,7 +16,16 @@ FAULT = "tests/test_submit_rehearsal.py::test_a_fault_ends_in_a_valid_submission
 SHARES = 4
 """Into so many parts the fault matrix is cut: some hundred rehearsals."""
 PARTS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "train_kills", "train_exports", "tune_methods", "tune_faults", "ctrl_c", "rows_format"),
+    "train": (
+        "train",
+        "train_kills",
+        "train_exports",
+        "tune_methods",
+        "tune_faults",
+        "ctrl_c",
+        "rows_format",
+        "rows_chat",
+    ),
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
     "sampling": ("sampling_openai", "sampling_servers", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),

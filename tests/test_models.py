@@ -173,6 +173,11 @@ def test_tokenizer_that_pads_with_eos_gets_another_token_or_is_an_error(copy: Pa
     assert load_tokenizer(find_model(str(copy))).pad_token == spare
     for file in (copy / "tokenizer.json", copy / "tokenizer_config.json"):
         file.write_text(file.read_text().replace(spare, "<|another|>"))
+    assert load_tokenizer(find_model(str(copy))).pad_token == "<|another|>"
+    content = json.loads((copy / "tokenizer.json").read_text())
+    (one,) = (token for token in content["added_tokens"] if token["content"] == "<|another|>")
+    one["special"] = False
+    (copy / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"a padding token that is not its eos token, got '{eos}'"):
         load_tokenizer(find_model(str(copy)))
 

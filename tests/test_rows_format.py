@@ -24,9 +24,9 @@ from mathlete.prompts import PromptFormat
 from mathlete.rows.files import RowFiles
 from mathlete.rows.format import format_rows
 from mathlete.rows.parts import Part, PartMaker
+from mathlete.rows.row import IGNORED, TokenRow
 from mathlete.rows.saving import save_rows
 from mathlete.rows.settings import Filters, Rows
-from mathlete.rows.token_rows import IGNORED, TokenRow
 from mathlete.runs import sha256_tree
 from mathlete.traces import TracedProblem
 from tests.conftest import CommandLine, sample

@@ -15,9 +15,11 @@ from mathlete.corpus import open_source
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.prompts import PromptFormat
+from mathlete.rows.parity import describe_mismatch, find_mismatch
 from mathlete.rows.programs import split_by_writer
+from mathlete.rows.row import IGNORED, TokenRow
 from mathlete.rows.settings import Filters, Rows
-from mathlete.rows.token_rows import IGNORED, TokenRow, find_mismatch, make_row
+from mathlete.rows.token_rows import make_row
 from mathlete.traces import TracedProblem
 from tests.traced import make_traced, row
 
@@ -156,21 +158,50 @@ def test_the_parts_of_a_trace_are_the_trace(text: str) -> None:
     assert "".join(part for part, _ in split_by_writer(text)) == text
 
 
-TRAPS: dict[str, Callable[[TokenRow, PromptFormat], TokenRow]] = {
-    "prompt": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:3], 65, *row["input_ids"][4:]]},
-    "completion": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:-3], *row["input_ids"][-2:]]},
-    "eos": lambda row, prompts: row | {"input_ids": [*row["input_ids"][:-1], 65]},
-    "labels": lambda row, prompts: row | {"labels": row["input_ids"]},
+TRAPS: dict[str, tuple[Callable[[TokenRow], TokenRow], str, str]] = {
+    "another prompt": (
+        lambda row: row | {"input_ids": [*row["input_ids"][:3], 65, *row["input_ids"][4:]]},
+        "prompt",
+        "token 3 of the prompt is 65 'b', and a server's is 280 ' is'",
+    ),
+    "a token of the answer missing": (
+        lambda row: row | {"input_ids": [*row["input_ids"][:-3], *row["input_ids"][-2:]]},
+        "completion",
+        "character 24 of the completion reads '}', and must read '4}'",
+    ),
+    "another end": (
+        lambda row: row | {"input_ids": [*row["input_ids"][:-1], 65]},
+        "eos",
+        "the row ends with 65 'b', and a turn ends with 570 '<｜end▁of▁sentence｜>'",
+    ),
+    "loss on the prompt": (
+        lambda row: row | {"labels": row["input_ids"]},
+        "labels",
+        "token 0, 569 '<｜begin▁of▁sentence｜>', is of the prompt and has loss",
+    ),
+    "another token's label": (
+        lambda row: row | {"labels": [*row["labels"][:-2], 65, row["labels"][-1]]},
+        "labels",
+        "token 24, 92 '}', has the label of another token, 65",
+    ),
+    "no loss on a word of the model": (
+        lambda row: row | {"labels": [*row["labels"][:-2], IGNORED, row["labels"][-1]]},
+        "labels",
+        "what has loss reads '' at character 25, and the model writes '}'",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", TRAPS)
 def test_what_is_not_served_or_not_trained_is_a_mismatch(pocket: PromptFormat, name: str) -> None:
-    one = make_traced()
+    one, (change, part, difference) = make_traced(), TRAPS[name]
     good = row(one, pocket)
     text = pocket.completion(trace=one.trace.text, answer=one.trace.answer)
     assert find_mismatch(good, completion=text, prompts=pocket) == ""
-    assert find_mismatch(TRAPS[name](good, pocket), completion=text, prompts=pocket) == name
+    assert describe_mismatch(good, completion=text, prompts=pocket) == ""
+    wrong = change(good)
+    assert find_mismatch(wrong, completion=text, prompts=pocket) == part
+    assert describe_mismatch(wrong, completion=text, prompts=pocket) == difference
 
 
 def edit_template(source: ModelSource, *, old: str, new: str, instruction: str = "Think.") -> PromptFormat:
@@ -210,4 +241,4 @@ def test_a_template_that_has_closed_the_reasoning_is_refused() -> None:
 
 def test_a_template_that_doubles_bos_has_no_parity() -> None:
     prompts = edit_template(find_model("pocket"), old="bos_token}}", new="bos_token}}{{bos_token}}")
-    assert make_row(make_traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity"
+    assert make_row(make_traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity: bos"

@@ -2,8 +2,9 @@
 
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
+from mathlete.rows.row import TokenRow
 from mathlete.rows.settings import Filters, Rows
-from mathlete.rows.token_rows import TokenRow, make_row
+from mathlete.rows.token_rows import make_row
 from mathlete.traces import Trace, TracedProblem
 
 

@@ -4,6 +4,8 @@ A model is served with the prompt it was trained with: the format's one free cho
 model's folder as `mathlete_prompt.json` from the base through merge and export into the notebook.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,10 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 """DeepSeek's own advice for R1 on mathematics (README of deepseek-ai/DeepSeek-R1, "Usage Recommendations")."""
 THINK, END_THINK = "<think>", "</think>"
 PROMPT_FILE = "mathlete_prompt.json"
+_MARK = re.compile(r"<[|｜].+[|｜]>")
+"""How most vocabularies write the marks of a chat, in use or not: <|im_end|>, <｜User｜>."""
+_SAID = "391"
+"""What a model says where its turn is rendered to see what the template writes after it."""
 
 
 def completion_text(*, trace: str, answer: str, opening: str = "") -> str:
@@ -46,19 +52,33 @@ class PromptFormat:
     tokenizer: "PreTrainedTokenizerBase"
     instruction: str = INSTRUCTION
     """Second paragraph of the user turn; "" for none."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the tokenizer when it was loaded, and why, in lines for a person."""
 
     def prompt_ids(self, statement: str) -> list[int]:
         """Return the served prompt's token ids: bos once, the reasoning opened where the template opens it.
 
         Raises:
-            UserError: the tokenizer has no chat template.
+            UserError: the tokenizer has no chat template, or one that takes no question on its own.
         """
+        from jinja2 import TemplateError
+
         if not self.tokenizer.chat_template:
             raise UserError(
                 "the model needs a chat template", value="none", cure="add chat_template.jinja to its folder"
             )
-        text = self.tokenizer.apply_chat_template(self.messages(statement), tokenize=False, add_generation_prompt=True)
-        return self.ids(str(text))
+        try:
+            return self.ids(self._render(self.messages(statement)))
+        except TemplateError as error:
+            raise UserError(
+                "the chat template must render a question on its own",
+                value=str(error),
+                cure="use the template that the model is served with",
+            ) from error
+
+    def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
+        """Render a conversation with the template; with `prompt`, up to where the model goes on."""
+        return str(self.tokenizer.apply_chat_template([*messages], tokenize=False, add_generation_prompt=prompt))
 
     def fit_prompt_ids(self, problem: Problem, *, context: int) -> list[int]:
         """Return the problem's prompt ids, for a model that attends to `context` tokens.
@@ -124,6 +144,46 @@ class PromptFormat:
     @cached_property
     def _tail(self) -> str:
         return str(self.tokenizer.decode(self.prompt_ids("1"), skip_special_tokens=False))
+
+    @cached_property
+    def chat_tokens(self) -> frozenset[int]:
+        """The ids that shape a chat: special tokens, and added ones that the template names or that look like marks.
+
+        Other added tokens are text, such as `<think>`, or Gemma's line breaks, runs of spaces and HTML tags.
+        """
+        template = str(self.tokenizer.chat_template)
+        added = {index: str(token) for index, token in self.tokenizer.added_tokens_decoder.items()}
+        special = {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        named = {index for index, text in added.items() if _MARK.fullmatch(text) or (text.strip() and text in template)}
+        text = {index for index, text in added.items() if text in (THINK, END_THINK)}
+        return frozenset({*special, *named, *self.tokenizer.all_special_ids} - text)
+
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The token with which the template ends a model's turn; None where it writes none, or renders no such turn."""
+        from jinja2 import TemplateError
+
+        turns = [*self.messages("1"), {"role": "assistant", "content": _SAID}]
+        try:
+            after = self._render(turns, prompt=False).rpartition(_SAID)[2].lstrip()
+        except TemplateError:
+            return None
+        first = self.ids(after)[:1]
+        # A text such as "### User:" ends no turn: it is the next one's heading.
+        return first[0] if first and first[0] in self.chat_tokens else None
+
+    @cached_property
+    def bos_marks_turns(self) -> bool:
+        """Whether the template writes bos before every turn, as ChatML's `<|im_start|>`, and not once."""
+        from jinja2 import TemplateError
+
+        turns = [*self.messages("1"), {"role": "assistant", "content": _SAID}, *self.messages("1")]
+        try:
+            longer = self.ids(self._render(turns))
+        except TemplateError:
+            return False
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and longer.count(bos) > self.prompt_ids("1").count(bos)
 
     @cached_property
     def sha256(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, find_model, pick_default_model
+from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
 from mathlete.runs import Step
 from mathlete.tune import Ranks, plan_training
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset
@@ -39,6 +39,8 @@ def train_math(settings: MathSettings) -> dict[str, object]:
         # Devices of several processes may differ; all must take the same steps.
         settings = ranks.broadcast_from_first(split_batch(settings, model, say=out.print))
     print_settings(settings, say=out.print)
+    for note in load_prompt_format(model).notes:
+        out.print(note)
     set_threads(settings.threads, model)
     run = MathRun(settings=settings, model=model, say=out.print)
     if not ranks.is_first:

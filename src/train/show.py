@@ -11,7 +11,7 @@ from mathlete.command import Command, console
 from mathlete.errors import UserError
 from mathlete.overlap import Pair
 from mathlete.problems import Problem
-from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason
+from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, cure_of, explain_reason
 from mathlete.runs import verify_if_made
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _table(title: str, *columns: str) -> "Table":
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number in (0, 2) else "right")
+        table.add_column(name, justify="right" if number == 1 else "left")
     return table
 
 
@@ -149,11 +149,13 @@ def _bar(count: int, most: int) -> str:
 
 
 def _print_drops(out: "Console", figures: FormatFigures) -> None:
-    table = _table(f"left out of {figures.traces} traces", "reason", "traces", "")
+    table = _table(f"left out of {figures.traces} traces", "reason", "traces", "which means", "cure")
     for reason, count in sorted(figures.drops.items(), key=lambda item: -item[1]):
-        table.add_row(reason, str(count), explain_reason(reason))
+        table.add_row(reason, str(count), explain_reason(reason), cure_of(reason))
     out.print(table if figures.drops else f"left out of {figures.traces} traces: none")
     parity, packing = figures.parity, figures.packing
+    if parity.first:
+        out.print(_text(("the first that is not as served, ", "bold red"), (parity.first, "")))
     out.print(
         f"bad rows {figures.bad_rows.rows} · parity {parity.rows} rows, {parity.mismatches} mismatches · "
         f"packed into {packing.budget} tokens: {packing.efficiency:.1%} full · "
@@ -182,7 +184,7 @@ def _problem(title: str, problem: Problem) -> "Text":
 def _print_dropped(out: "Console", dropped: Sequence[DroppedTrace]) -> None:
     for one in dropped:
         end = " ".join((one.trace or "").split())[-160:]
-        what = one.error or f"{one.id} {one.where or ''} · gold {one.gold} · … {end}"
+        what = one.error or one.difference or f"{one.id} {one.where or ''} · gold {one.gold} · … {end}"
         out.print(_text((f"left out: {one.reason} · ", "bold red"), (what, "")))
 
 

@@ -22,7 +22,7 @@ from mathlete.runs import Advance, read_json, require_space
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def merge_adapter(
@@ -128,14 +128,27 @@ def _save_merged(merged: Path, tuned: TunedModel, *, dtype: "torch.dtype") -> in
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
     # A base loaded from 4-bit files: save_original_format would try to re-quantise it, and fail.
-    model.to(dtype).save_pretrained(merged, save_original_format=not source.is_quantized())
     prompts = load_prompt_format(source)
+    _name_special_tokens(model, prompts.tokenizer)
+    model.to(dtype).save_pretrained(merged, save_original_format=not source.is_quantized())
     prompts.tokenizer.save_pretrained(merged)
     prompts.save(merged)
     # Else transformers would read the 16-bit weights as quantised ones.
     if "quantization_config" in read_json(merged / "config.json"):
         raise RuntimeError(f"{merged / 'config.json'} of a merged model still has a quantization_config")
     return parameters
+
+
+def _name_special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Have the model's settings name the eos that its rows ended on, beside its others, and its padding token.
+
+    Engines that read them, and not the tokenizer, would go on after a turn's end.
+    """
+    own, eos = model.generation_config.eos_token_id, tokenizer.eos_token_id
+    others = own if isinstance(own, list) else [] if own is None else [own]
+    if eos not in others:
+        model.generation_config.eos_token_id = [eos, *others] if others else eos
+    model.generation_config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
 def _merge(tuned: TunedModel) -> "PreTrainedModel":

@@ -1,5 +1,6 @@
 """Tokenizers, proved by a round trip before they are used, and the prompt format that a model is served with."""
 
+import re
 from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,19 +16,23 @@ ROUND_TRIP = (
     "Find the remainder when $23^{7} \\cdot 101$ is divided by 9.\n<think>\n23*7=161, r=8.\n</think>\n\n\\boxed{8}"
 )
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
-_SPARE_TOKENS = (
-    *("<|vision_pad|>", "<｜▁pad▁｜>", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>", "<unk>"),
+_PADS, _SPARES = (
+    re.compile(r"pad\b|pad_|pad▁", re.I),
+    re.compile(r"reserved|unused|extra|placeholder|control|spare", re.I),
 )
-"""Special tokens that no text of these vocabularies has."""
+"""Names of special tokens that are for padding, and of those that are for nothing."""
+_ENDS = re.compile(r"end|eo[stu]", re.I)
+"""Names of special tokens that end a text or a turn, of this model or of the base that it was made from."""
 
 
 def load_prompt_format(source: ModelSource) -> PromptFormat:
     """Load the tokenizer and return the prompt format that the model is served with."""
-    return PromptFormat(tokenizer=load_tokenizer(source), instruction=source.instruction)
+    tokenizer, notes = _load(source)
+    return PromptFormat(tokenizer=tokenizer, instruction=source.instruction, notes=notes)
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
-    """Load the tokenizer, with a padding token that is not eos, and prove its round trip.
+    """Load the tokenizer, with the eos that ends a turn and a padding token that is another, and prove its round trip.
 
     A process reads the same files once. Each caller gets an object of its own over the one vocabulary: a template or
     a padding token that one caller sets is not another's.
@@ -36,6 +41,11 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
         UserError: no tokenizer, no chat template, no token to pad with, or text that does not survive encode and
             decode (transformers 5.9 and 5.13 read some R1 repositories so that spaces are dropped).
     """
+    return _load(source)[0]
+
+
+def _load(source: ModelSource) -> "tuple[PreTrainedTokenizerBase, tuple[str, ...]]":
+    """Return (the caller's own tokenizer, what was chosen for it)."""
     if source.folder and not (source.folder / "tokenizer.json").is_file():
         raise UserError(
             "a model folder needs its tokenizer",
@@ -44,15 +54,17 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
         )
     files = [source.folder / name for name in _FILES] if source.folder else []
     stats = [file.stat() for file in files if file.is_file()]
-    read = _read_tokenizer(source, tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats))
+    read, notes = _read_tokenizer(source, tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats))
     own = copy(read)
     # A deep copy of a real vocabulary takes longer than reading it anew.
     vars(own).update({name: copy(value) for name, value in vars(read).items() if isinstance(value, dict | list)})
-    return own
+    return own, notes
 
 
 @lru_cache(maxsize=8)
-def _read_tokenizer(source: ModelSource, _versions: tuple[tuple[int, int, int], ...]) -> "PreTrainedTokenizerBase":
+def _read_tokenizer(
+    source: ModelSource, _versions: tuple[tuple[int, int, int], ...]
+) -> "tuple[PreTrainedTokenizerBase, tuple[str, ...]]":
     import transformers
 
     auto: Any = transformers.AutoTokenizer
@@ -60,9 +72,11 @@ def _read_tokenizer(source: ModelSource, _versions: tuple[tuple[int, int, int], 
         tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(source.location, revision=source.revision)
     except (OSError, ValueError) as error:
         raise explain_unreachable(source, error) from error
+    # Of some vocabularies transformers would take the spaces before full stops away, with a warning.
+    tokenizer.clean_up_tokenization_spaces = False
     _check_tokenizer(tokenizer, where=source.location)
-    _set_padding(tokenizer, where=source.location)
-    return tokenizer
+    notes = (_set_eos(tokenizer), _set_padding(tokenizer, where=source.location))
+    return tokenizer, tuple(filter(None, notes))
 
 
 def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
@@ -84,17 +98,59 @@ def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> Non
             )
 
 
-def _set_padding(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
-    # Padding with eos would mask the label that teaches the model to stop. Qwen's vocabulary has unused special tokens.
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        vocabulary = tokenizer.get_vocab()
-        spare = next((token for token in _SPARE_TOKENS if token in vocabulary), None)
-        if spare is not None:
-            tokenizer.pad_token = spare
+def _set_eos(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Make the mark with which the template ends a model's turn its eos; return a note where that is another token.
+
+    Gemma's `<end_of_turn>`, Phi's `<|end|>` and the first Llama 3's `<|eot_id|>` end every served turn, but their
+    tokenizers name the end of a text: a model that was taught that would go on in the user's name.
+    """
+    prompts, own = PromptFormat(tokenizer=tokenizer), str(tokenizer.eos_token)
+    if prompts.turn_end in (None, tokenizer.eos_token_id):
+        return ""
+    served = prompts.prompt_ids("1")
+    tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(prompts.turn_end))
+    if prompts.prompt_ids("1") != served:  # the template writes eos where a text ends, too
+        tokenizer.eos_token = own
+        return ""
+    return f"eos: {tokenizer.eos_token}, with which the chat template ends a turn; the tokenizer's own is {own}"
+
+
+def _set_padding(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> str:
+    """See to a padding token that is not eos; return a note where one was chosen.
+
+    Raises:
+        UserError: the vocabulary has no token to spare.
+    """
+    note, own = "", tokenizer.pad_token
+    # Padding with eos would mask the label that teaches the model to stop.
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        raise UserError(
-            "a tokenizer must have a padding token that is not its eos token",
-            value=f"{tokenizer.pad_token!r} in {where}",
-            cure='name an unused special token as "pad_token" in its tokenizer_config.json',
+        spare = _find_spare_token(tokenizer)
+        if spare is None:
+            raise UserError(
+                "a tokenizer must have a padding token that is not its eos token",
+                value=f"{own!r} in {where}, and no special token that the chat template does not use",
+                cure='name an unused token as "pad_token" in its tokenizer_config.json',
+            )
+        tokenizer.pad_token = spare
+        note = f"padding: {spare}, a special token that no text has; " + (
+            "the tokenizer names none" if own is None else f"the tokenizer's own, {own}, is eos"
         )
     tokenizer.padding_side = "left"
+    return note
+
+
+def _find_spare_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """Return a special token that no text has: one for padding, a reserved one, another unused one, or unk."""
+    template = str(tokenizer.chat_template)
+    special = [str(token) for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
+    taken = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
+    unused = [token for token in special if token not in taken and token not in template]
+    ranks = (
+        [token for token in unused if _PADS.search(token)],
+        [token for token in unused if _SPARES.search(token)],
+        # The last ones first: what a base was trained with comes first in a vocabulary.
+        [token for token in reversed(unused) if not _ENDS.search(token)],
+        # Vocabularies of bytes, as SentencePiece's with byte fallback, have it but never need it.
+        [tokenizer.unk_token] if tokenizer.unk_token not in (None, tokenizer.eos_token, tokenizer.bos_token) else [],
+    )
+    return next((str(token) for rank in ranks for token in rank), None)

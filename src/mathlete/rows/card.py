@@ -8,26 +8,58 @@ from mathlete.corpus import SourceSpec
 from mathlete.rows.figures import FormatFigures
 
 REASONS = {
-    "wrong": "the checker finds another answer than the gold",
-    "unknown": "the checker cannot tell whether its answer is right",
-    "unclosed": "the reasoning never ends",
-    "no answer": "the trace reaches no answer",
-    "no gold": "the problem has no answer to check against",
-    "no trace": "the row has no trace",
-    "unfit": "its source marks it as unfit",
-    "empty": "there is no text between the marks",
-    "marks": "a mark of the chat format within the trace",
-    "tool output": "the trace holds what a tool wrote, which a model must not learn to write",
-    "two boxes": "two boxes with different answers",
-    "language": "letters of another script than the problem's",
-    "loop": "it repeats itself",
-    "too short": "fewer tokens than `--filters.min-tokens`",
-    "too long": "more tokens than `--rows.max-tokens`; rows are never cut",
-    "duplicate": "another row has the same statement and trace",
-    "policy": "another trace of the problem was kept",
-    "parity": "its tokens differ from those that are served and must be written",
+    "wrong": (
+        "the checker finds another answer than the gold",
+        "mend the gold, or give more problems with right traces",
+    ),
+    "unknown": ("the checker cannot tell whether its answer is right", "write the gold as a number or in plain LaTeX"),
+    "unclosed": ("the reasoning never ends", "take traces that were not cut off: sample with more tokens"),
+    "no answer": ("the trace reaches no answer", "box the answer at the trace's end, or give a column answer"),
+    "no gold": (
+        "the problem has no answer to check against",
+        "put the right answers into a column gold, or trust the rows with --filters.unverified keep",
+    ),
+    "no trace": ("the row has no trace", "give each row its reasoning, or leave the row out"),
+    "unfit": ("its source marks it as unfit", "take more rows of the source, or another one"),
+    "empty": ("there is no text between the marks", "give traces with reasoning, not answers alone"),
+    "marks": ("a mark of the chat format within the trace", "take the marks out: a trace is one turn's text"),
+    "tool output": (
+        "the trace holds what a tool wrote, which a model must not learn to write",
+        "keep it without loss, with --filters.tool-output mask",
+    ),
+    "two boxes": ("two boxes with different answers", "box one answer, or keep them with --filters.two-boxes keep"),
+    "language": ("letters of another script than the problem's", "raise --filters.foreign"),
+    "loop": ("it repeats itself", "raise --filters.repeats, or sample again"),
+    "too short": ("fewer tokens than `--filters.min-tokens`", "lower --filters.min-tokens"),
+    "too long": (
+        "more tokens than `--rows.max-tokens`; rows are never cut",
+        "use longer rows with --rows.max-tokens, or --rows.shorten",
+    ),
+    "duplicate": ("another row has the same statement and trace", "give other problems, or other traces of these"),
+    "policy": ("another trace of the problem was kept", "keep more of them with --rows.policy all"),
+    "parity: prompt": (
+        "the tokens before the loss are not those that a server makes",
+        "use the tokenizer.json and the chat template of one and the same model",
+    ),
+    "parity: completion": (
+        "the tokens with loss do not read back as the text that must be written",
+        "use the base model's own tokenizer.json, with a transformers version that reads it right",
+    ),
+    "parity: eos": (
+        "it does not end on the token that ends a served turn, or has that inside",
+        "name the token that ends a turn as eos_token in tokenizer_config.json",
+    ),
+    "parity: bos": (
+        "bos is there more often than the template writes it, or twice for one turn",
+        "take the second bos_token out of the chat template",
+    ),
+    "parity: labels": (
+        "loss on what the model does not write, or none on what it does",
+        "report it, with the trace: a row that is made here must not have this",
+    ),
 }
-"""{reason to leave a trace out: what it means}; only `in SUITE` is missing."""
+"""{reason to leave a trace out: (what it means, what the user can do)}; only `in SUITE` is missing."""
+_IN_SUITE = ("its problem is one of that suite's", "give problems that no suite has")
 
 
 def make_card(figures: FormatFigures, *, specs: Sequence[SourceSpec], settings: Mapping[str, object]) -> str:
@@ -51,14 +83,14 @@ def make_card(figures: FormatFigures, *, specs: Sequence[SourceSpec], settings: 
             *_table(("source", "rows taken", "set", "commit", "gold", "licence"), _source_lines(figures, specs)),
             "",
             "## Left out",
-            *_table(("reason", "traces", "which means"), _drop_lines(figures.drops)),
+            *_table(("reason", "traces", "which means", "cure"), _drop_lines(figures.drops)),
             f"\nRows that could not be read: {figures.bad_rows.rows}.",
             "",
             "## Proved",
             f"- Kept clear of {', '.join(figures.suites) or 'no suite'}: the pairs stand in `overlap.jsonl`.",
             f"- Parity: of {figures.parity.rows} rows each, the tokens before the loss are those of the served "
             f"prompt, and the rest reads as trace, answer and eos; {figures.parity.mismatches} rows failed and "
-            "were left out.",
+            f"were left out.{f' The first, {figures.parity.first}.' if figures.parity.first else ''}",
             f"- Packed into sequences of {figures.packing.budget} tokens they fill "
             f"{figures.packing.efficiency:.1%} of {figures.packing.sequences}.",
             "",
@@ -77,7 +109,16 @@ def explain_reason(reason: str) -> str:
     >>> explain_reason("unclosed")
     'the reasoning never ends'
     """
-    return REASONS.get(reason, "its problem is one of that suite's")
+    return REASONS.get(reason, _IN_SUITE)[0]
+
+
+def cure_of(reason: str) -> str:
+    """Return what the user can do about traces that were left out for a reason.
+
+    >>> cure_of("in math500"), cure_of("parity: bos")
+    ('give problems that no suite has', 'take the second bos_token out of the chat template')
+    """
+    return REASONS.get(reason, _IN_SUITE)[1]
 
 
 def _source_lines(figures: FormatFigures, specs: Sequence[SourceSpec]) -> list[Sequence[object]]:
@@ -95,7 +136,7 @@ def _source_lines(figures: FormatFigures, specs: Sequence[SourceSpec]) -> list[S
 
 
 def _drop_lines(drops: Mapping[str, int]) -> list[Sequence[object]]:
-    return [(reason, count, explain_reason(reason)) for reason, count in drops.items()]
+    return [(reason, count, explain_reason(reason), cure_of(reason)) for reason, count in drops.items()]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

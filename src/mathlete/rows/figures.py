@@ -22,6 +22,8 @@ class Parity:
 
     rows: int
     mismatches: int
+    first: str = ""
+    """Of the first mismatch: its problem, and where it differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,11 @@ class RowFigures:
     parity: Parity
 
     def to_json(self) -> dict[str, object]:
-        """Return the figures as the manifest has them."""
-        return asdict(self)
+        """Return the figures as the manifest has them; the first mismatch only where there is one."""
+        figures = asdict(self)
+        if not self.parity.first:
+            del figures["parity"]["first"]
+        return figures
 
 
 @dataclass(frozen=True, kw_only=True)

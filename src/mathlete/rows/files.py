@@ -30,6 +30,8 @@ class DroppedTrace:
     trace: str | None = None
     answer: str | None = None
     error: str | None = None
+    difference: str | None = None
+    """Where the row is not what is served."""
 
     def to_json(self) -> dict[str, str]:
         """Return the line's JSON object."""

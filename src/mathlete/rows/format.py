@@ -14,16 +14,18 @@ from mathlete.errors import UserError
 from mathlete.overlap import find_first_duplicates
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
+from mathlete.rows.card import cure_of
 from mathlete.rows.figures import Packing, Parity, RowFigures
 from mathlete.rows.files import DroppedTrace, RowFiles, RowText
 from mathlete.rows.packing import best_fit
+from mathlete.rows.parity import PARITY
 from mathlete.rows.parts import PART_SIZE, Part, PartMaker
 from mathlete.rows.process_parts import make_parts
 from mathlete.rows.ray_parts import make_parts_on_ray
+from mathlete.rows.row import IGNORED, TokenRow
 from mathlete.rows.saving import save_rows
 from mathlete.rows.selection import choose_traces, mark_duplicates
 from mathlete.rows.settings import Filters, Rows
-from mathlete.rows.token_rows import IGNORED, TokenRow
 from mathlete.runs import Advance, write_atomically
 from mathlete.traces import TracedProblem
 
@@ -72,21 +74,22 @@ def format_rows(
 
     datasets.disable_progress_bars()
     files = RowFiles(output)
-    parts, drops, traces = [], Counter[str](), 0
+    parts, drops, traces, mismatch = [], Counter[str](), 0, ""
     for part in _make_parts(files.parts, traced, maker=maker, num_proc=num_proc, ray=ray, size=size):
         parts.append(part)
         drops.update(part.figures.drops)
         traces += part.figures.traces
+        mismatch = mismatch or part.figures.mismatch
         advance(len(parts) * size, total, f"{drops.total()} traces dropped")
     tables = [table for part in parts if (table := part.rows) is not None]
     if not tables:
-        raise _too_few(0, traces=traces, drops=drops)
+        raise _too_few(0, traces=traces, drops=drops, mismatch=mismatch)
     table = datasets.concatenate_datasets(tables)
     problems = _number_problems(table, maker.filters)
     kept, reasons = _select(table, problems, rows=maker.rows, filters=maker.filters)
     drops.update(reason for reason in reasons if reason)
     if len(kept) < 2:
-        raise _too_few(len(kept), traces=traces, drops=drops)
+        raise _too_few(len(kept), traces=traces, drops=drops, mismatch=mismatch)
     train, heldout = _split(table, kept, problems, count=maker.rows.heldout, seed=seed)
     save_rows(files.train, parts, train, without=_KEYS)
     table.select(heldout, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(files.heldout)
@@ -104,7 +107,11 @@ def format_rows(
         longest=int(lengths[train].max()),
         packing=_measure_packing(lengths[train].tolist(), budget=maker.rows.max_tokens),
         drops=dict(sorted(drops.items())),
-        parity=Parity(rows=len(kept), mismatches=drops["parity"]),
+        parity=Parity(
+            rows=len(kept),
+            mismatches=sum(count for reason, count in drops.items() if reason.startswith(PARITY)),
+            first=mismatch,
+        ),
     )
 
 
@@ -123,17 +130,13 @@ def _make_parts(
     return make_parts_on_ray(folder, traced, maker=maker, workers=num_proc, address=ray, size=size)
 
 
-def _too_few(kept: int, *, traces: int, drops: Counter[str]) -> UserError:
+def _too_few(kept: int, *, traces: int, drops: Counter[str], mismatch: str) -> UserError:
+    counts = ", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all"
     most = max(drops, key=drops.__getitem__, default="")
-    cure = "give problems that no suite has" if most.startswith("in ") else "give more problems with right traces"
-    cures = {
-        "no gold": "put the right answers into a column gold, or trust the rows with --filters.unverified keep",
-        "too long": "use longer rows with --rows.max-tokens, or --rows.shorten",
-    }
     return UserError(
         f"training needs at least two rows with a right trace, and {kept} of {traces} is left",
-        value=", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all",
-        cure=cures.get(most, cure),
+        value=f"{counts}; the first that is not as served, {mismatch}" if mismatch else counts,
+        cure=cure_of(most) if most else "give more problems with right traces",
     )
 
 

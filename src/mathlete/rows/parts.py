@@ -20,8 +20,10 @@ from mathlete.overlap import SuiteIndex
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.rows.files import DroppedTrace
+from mathlete.rows.parity import PARITY, describe_mismatch
+from mathlete.rows.row import TokenRow
 from mathlete.rows.settings import Filters, Rows
-from mathlete.rows.token_rows import TokenRow, make_row
+from mathlete.rows.token_rows import encode_row, make_row
 from mathlete.runs import read_json, write_atomically, write_json
 from mathlete.traces import TracedProblem
 
@@ -42,6 +44,8 @@ class PartFigures:
     traces: int
     drops: dict[str, int]
     """{reason: traces that were left out}."""
+    mismatch: str = ""
+    """Of the first row that is not what is served: its problem, and the first difference."""
 
     @classmethod
     def from_json(cls, figures: Mapping[str, Any]) -> Self:
@@ -121,9 +125,14 @@ class PartMaker:
                 rows.append(_with_arrays(row))
         if rows:
             _to_dataset(rows).save_to_disk(unfinished / _ROWS)
-        lines = [_dropped_line(reason, traced) for reason, traced in dropped] if self.keep_dropped else []
+        lines = (self._dropped_line(reason, traced) for reason, traced in dropped if self.keep_dropped)
         write_atomically(unfinished / _DROPPED, "".join(lines))
-        figures = PartFigures(traces=len(rows) + len(dropped), drops=dict(Counter(reason for reason, _ in dropped)))
+        first = next((traced for reason, traced in dropped if reason.startswith(PARITY)), None)
+        figures = PartFigures(
+            traces=len(rows) + len(dropped),
+            drops=dict(Counter(reason for reason, _ in dropped)),
+            mismatch=f"{first.problem.id}: {self._explain(first)}" if first else "",
+        )
         write_json(unfinished / _FIGURES, asdict(figures))
         try:
             unfinished.rename(folder)
@@ -135,6 +144,22 @@ class PartMaker:
 
     def _make_row(self, traced: TracedProblem) -> TokenRow | str:
         return make_row(traced, prompts=self.prompts, rows=self.rows, filters=self.filters)
+
+    def _explain(self, traced: TracedProblem) -> str:
+        """Return the first difference of a row that is not what is served: it is made once more."""
+        row, completion = encode_row(traced, prompts=self.prompts, rows=self.rows, filters=self.filters)
+        return "" if isinstance(row, str) else describe_mismatch(row, completion=completion, prompts=self.prompts)
+
+    def _dropped_line(self, reason: str, traced: TracedProblem) -> str:
+        line = DroppedTrace(
+            reason=reason,
+            where=traced.where,
+            **asdict(traced.problem),
+            trace=traced.trace.text,
+            answer=traced.trace.answer,
+            difference=self._explain(traced) if reason.startswith(PARITY) else None,
+        )
+        return json.dumps(line.to_json(), ensure_ascii=False) + "\n"
 
     def _write_overlap(self, file: Path, problems: Sequence[Problem]) -> dict[Problem, str]:
         """Write the pairs with suites; return {problem: "in SUITE"} of the problems that a suite has."""
@@ -183,14 +208,3 @@ def _to_dataset(rows: Sequence[_ArrowRow]) -> "Dataset":
     for buffer in (one for column in table.columns for chunk in column.chunks for one in chunk.buffers() if one):
         digest.update(buffer)
     return Dataset(table, fingerprint=digest.hexdigest()[:16])
-
-
-def _dropped_line(reason: str, traced: TracedProblem) -> str:
-    line = DroppedTrace(
-        reason=reason,
-        where=traced.where,
-        **asdict(traced.problem),
-        trace=traced.trace.text,
-        answer=traced.trace.answer,
-    )
-    return json.dumps(line.to_json(), ensure_ascii=False) + "\n"

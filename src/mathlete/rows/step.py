@@ -84,6 +84,8 @@ class FormatStep:
             num_proc=self.corpus.num_proc,
             ray=self.corpus.ray,
         )
+        if rows.parity.first:
+            say(f"not what is served, and left out: {rows.parity.mismatches} rows; the first, {rows.parity.first}")
         if mix.ended_by:
             say(f"the mix ended where {mix.ended_by} did: {mix.taken}")
         if self.corpus.keep_dropped:

@@ -1,0 +1,221 @@
+"""Any chat model's rows: what its template serves is what is trained on, to the token that ends its turn."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, GenerationConfig
+
+from mathlete.errors import UserError
+from mathlete.export.formats.q8_0 import GGUF_FILE
+from mathlete.models import ModelSource, find_model, load_prompt_format
+from mathlete.prompts import PromptFormat
+from mathlete.rows import RowFiles
+from mathlete.rows.parity import describe_mismatch, find_mismatch
+from mathlete.rows.row import IGNORED
+from mathlete.rows.settings import Filters, Rows
+from mathlete.rows.token_rows import make_row
+from mathlete.sampling import CompletionReader, SampleBuilder
+from tests.chats import CHATS, write_model, write_tokenizer
+from tests.conftest import CommandLine
+from tests.traced import row, traced
+
+TRACES = ("2+2=4.", "First:\n\n  2+2 = 4.\n\tSo, \\frac{8}{2} = 4 .\n\n\nIt is 4!", "é ﬁ ½ <b>4</b> <table>")
+
+
+@cache
+def chat(name: str) -> PromptFormat:
+    with TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder), CHATS[name])
+        return load_prompt_format(ModelSource(name=name, location=folder))
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_rows_of_a_chat_model_are_what_it_is_served(name: str) -> None:
+    prompts, expected = chat(name), CHATS[name]
+    tokenizer = prompts.tokenizer
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (expected.end, expected.padding)
+    assert len(prompts.notes) == len(expected.said)
+    assert all(map(str.startswith, prompts.notes, expected.said)), prompts.notes
+    for text in TRACES:
+        one = row(traced(text=text), prompts)
+        at, ids = one["prompt_tokens"], one["input_ids"]
+        # The whole row is the conversation as the template writes it, up to the end of the model's turn.
+        said = f"<think>\n{text}\n</think>\n\n\\boxed{{4}}"
+        rendered = str(
+            tokenizer.apply_chat_template(prompts.messages("What is 2+2?"), tokenize=False, add_generation_prompt=True)
+        )
+        whole = str(tokenizer.decode(ids)).replace(" ", "").replace("\n", "")
+        assert whole == f"{rendered}{said}{expected.end}".replace(" ", "").replace("\n", "")
+        assert one["labels"] == [IGNORED] * at + ids[at:]
+        bos = tokenizer.bos_token_id
+        assert bos is None or ids[:-1].count(bos) == rendered.count(str(expected.bos))
+        assert tokenizer.eos_token_id not in ids[at:-1]
+        # An engine that draws these tokens reads the same text, and ends where the box closes.
+        reader = CompletionReader(prompts, eos_ids=set())
+        builder = SampleBuilder(reader=reader, problem_id="1", index=0, seed=0, max_tokens=999)
+        drawn = [sample for token in ids[at:] if (sample := builder.add(token, 0.0)) is not None]
+        assert (drawn[0].text, drawn[0].finish) == (said, "boxed")
+        assert ids[-1] in reader.eos_ids
+
+
+def test_marks_of_a_chat_are_told_from_text_that_is_a_token() -> None:
+    prompts = chat("gemma")
+    assert row(traced(text="a\n\nb  <b>c</b>"), prompts)
+    for text in ("a<end_of_turn>\nb", "a<eos>b", "a<unk>b"):
+        assert make_row(traced(text=text), prompts=prompts, rows=Rows(), filters=Filters()) == "marks"
+    # In use or not: a base that fills in the middle of code would open a gap.
+    for text in ("a<|fim_prefix|>b", "a<tool_call>b"):
+        assert make_row(traced(text=text), prompts=chat("qwen2.5"), rows=Rows(), filters=Filters()) == "marks"
+
+
+def doubled(name: str, folder: Path) -> None:
+    """A model whose template writes bos twice where it begins."""
+    write_tokenizer(folder, CHATS[name])
+    file = folder / "chat_template.jinja"
+    file.write_text("{{ bos_token }}" + file.read_text())
+
+
+@pytest.mark.parametrize("name", ["smollm2", "llama3", "mistral"])
+def test_a_second_bos_is_told_from_one_of_every_turn(name: str, tmp_path: Path) -> None:
+    doubled(name, tmp_path)
+    prompts = load_prompt_format(ModelSource(name=name, location=str(tmp_path)))
+    assert make_row(traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity: bos"
+    assert chat(name).bos_marks_turns == (name == "smollm2")
+
+
+def test_an_eos_that_ends_no_served_turn_is_no_parity(tmp_path: Path) -> None:
+    # What a tokenizer that was not loaded here would do: Llama 3's own eos ends a text, and no turn.
+    write_tokenizer(tmp_path, CHATS["llama3"])
+    prompts = PromptFormat(tokenizer=AutoTokenizer.from_pretrained(tmp_path))
+    one = traced()
+    assert make_row(one, prompts=prompts, rows=Rows(), filters=Filters()) == "parity: eos"
+    made: Any = row(one, chat("llama3")) | {"input_ids": prompts.completion_ids(trace="2+2=4.", answer="4")}
+    made["input_ids"] = [*prompts.prompt_ids(one.problem.statement), *made["input_ids"]]
+    text = prompts.completion(trace="2+2=4.", answer="4")
+    assert find_mismatch(made, completion=text, prompts=prompts) == "eos"
+    told = describe_mismatch(made, completion=text, prompts=prompts)
+    assert re.fullmatch(r"the row ends with \d+ '<.end_of_text.>', and a turn ends with \d+ '<.eot_id.>'", told)
+
+
+def test_a_template_without_a_mark_leaves_the_tokenizers_eos(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, CHATS["mistral"])
+    plain = (
+        "{% for message in messages %}{{ '### ' + message['role'] + ':\n' + message['content'] + '\n\n' }}{% endfor %}"
+    )
+    (tmp_path / "chat_template.jinja").write_text(plain + "### assistant:\n")
+    prompts = load_prompt_format(ModelSource(name="plain", location=str(tmp_path)))
+    assert (prompts.turn_end, prompts.tokenizer.eos_token) == (None, "</s>")
+    assert row(traced(), prompts)["input_ids"][-1] == prompts.tokenizer.eos_token_id
+
+
+def test_a_template_that_refuses_the_question_is_an_error(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, CHATS["mistral"])
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('A system message must come first') }}")
+    with pytest.raises(UserError, match="must render a question on its own, got A system message must come first"):
+        load_prompt_format(ModelSource(name="strict", location=str(tmp_path))).prompt_ids("2+2?")
+
+
+FORMAT = ("--source", "pocket", "--limit", 20, "--until", "format", "--keep-dropped")
+
+
+def test_a_chat_models_rows_are_made_and_its_choices_said(workdir: Path, train: CommandLine) -> None:
+    write_tokenizer(Path("smol"), CHATS["smollm2"])
+    done = train("math", "--tokenizer", "smol", *FORMAT, "--run", "r", "--json")
+    assert (done.result["kept"], done.result["parity"]) == (20, {"rows": 20, "mismatches": 0})
+    assert (
+        "padding: <empty_output>, a special token that no text has; the tokenizer's own, <|im_end|>, is eos"
+        in done.stderr
+    )
+    head = RowFiles(Path("r/data")).read_head(1)[0]
+    assert head.prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert head.trained.startswith("<think>\n")
+    assert head.trained.endswith("}<|im_end|>")
+
+
+def test_rows_that_are_not_what_is_served_are_told_with_the_first_difference(workdir: Path, train: CommandLine) -> None:
+    doubled("smollm2", Path("smol"))
+    refusal = train("math", "--tokenizer", "smol", *FORMAT, "--run", "r").refusal
+    assert re.search(
+        r"0 of 20 is left, got parity: bos: 20; the first that is not as served, \S+: bos \d+ '<.im_start.>' ", refusal
+    )
+    assert (
+        "is there 4 times in the row, 4 times in the served prompt; a template writes it once, or once a turn"
+        in refusal
+    )
+    assert "Fix: take the second bos_token out of the chat template" in refusal
+
+
+def test_one_row_that_is_not_what_is_served_is_told_everywhere(workdir: Path, train: CommandLine) -> None:
+    # A vocabulary that puts a blank before each text puts one into what follows a program's output.
+    write_tokenizer(Path("phi"), CHATS["phi3"])
+    ran = "Count.\n```python\nprint(2+2)\n```\n```output\n4\n```\nSo 4."
+    lines = [{"problem": f"What is {n}+2?", "trace": f"It is {n + 2}.", "answer": str(n + 2)} for n in range(9)]
+    lines.append({"problem": "What is 2+2, with a program?", "trace": ran, "answer": "4"})
+    rows = [
+        {"id": str(at), "statement": line.pop("problem"), "gold": line["answer"], **line}
+        for at, line in enumerate(lines)
+    ]
+    Path("t.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    words = ("--source", "t.jsonl", "--filters.tool-output", "mask", "--until", "format", "--keep-dropped")
+    done = train("math", "--tokenizer", "phi", *words, "--run", "r", "--json")
+    first = (
+        "9: character 39 of the completion reads ' \\n```output\\n4\\n```\\n S', "
+        "and must read '\\n```output\\n4\\n```\\nSo '"
+    )
+    assert done.result["drops"] == {"parity: completion": 1}
+    assert done.result["parity"] == {"rows": 9, "mismatches": 1, "first": first}
+    assert f"not what is served, and left out: 1 rows; the first, {first}" in done.stderr
+    (dropped,) = RowFiles(Path("r/data")).read_dropped()
+    assert f"9: {dropped.difference}" == first
+    assert first in Path("r/data/README.md").read_text()
+    shown = train("data", "show", "r", "--json")
+    assert shown.result["parity"]["first"] == first
+    assert "the first that is not as served, 9: character 39" in shown.stderr
+
+
+FEW = (
+    "--source",
+    "pocket",
+    "--limit",
+    60,
+    "--rows.max-tokens",
+    512,
+    "--survival.max-tokens",
+    16,
+    "--survival.greedy",
+    0,
+)
+STEPS = ("--tune.batch", 8, "--tune.accumulate", 1, "--tune.steps", 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHATS)
+def test_a_chat_model_is_trained_exported_and_served(
+    name: str, workdir: Path, train: CommandLine, evaluate: CommandLine
+) -> None:
+    expected, formats = CHATS[name], ("int8", *(["q8_0"] if CHATS[name].pieces == "bytes" else []))
+    write_model(Path("model"), expected)
+    done = train("math", "--model", "model", *FEW, *STEPS, "--export.formats", *formats, "--run", "r", "--json")
+    assert (done.result["kept"], done.result["parity"]) == (60, {"rows": 60, "mismatches": 0})
+    assert all(note in done.stderr for note in expected.said)
+    # What was chosen is in every folder that is served, and read back as it is by whoever reads the folder.
+    for folder in (Path("r/merged"), *Path("r").glob("export*")):
+        tokenizer, settings = AutoTokenizer.from_pretrained(folder), GenerationConfig.from_pretrained(folder)
+        eos, pad = map(tokenizer.get_vocab().__getitem__, (expected.end, expected.padding))
+        assert (tokenizer.eos_token_id, tokenizer.pad_token_id, settings.pad_token_id) == (eos, pad, pad)
+        assert eos in (settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id])
+        source = find_model(str(folder))
+        assert (load_prompt_format(source).notes, eos in source.eos_ids()) == ((), True)
+    if "q8_0" in formats:
+        gguf = pytest.importorskip("gguf")
+        fields = gguf.GGUFReader(Path("r/export-q8_0") / GGUF_FILE).fields
+        ids = {key: int(fields[f"tokenizer.ggml.{key}_token_id"].contents()) for key in ("eos", "padding")}
+        assert ids == {"eos": eos, "padding": pad}
+    words = ("--limit", 2, "--n", 2, "--sampling.max-tokens", 24)
+    served = evaluate("pocket_val", "--model", "r/export", *words, "--run", "e", "--json")
+    assert (served.result["problems"], served.result["samples"]) == (2, 4)
