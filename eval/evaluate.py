@@ -22,6 +22,8 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     engine, reason = settings.model.choose()
     suite = settings.load_problems()
     out.print(reason)
+    if suite.origin:
+        out.print(f"suite {suite.name}: {len(suite.problems)} problems, sha256 {suite.sha256[:12]}; {suite.origin}")
     budget = settings.solving.to_budget(questions=len(suite.problems))
     evaluation = Evaluation(
         suite=suite, engine=engine, policy=policy, budget=budget, folder=settings.run, overwrite=settings.overwrite

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from mathlete.errors import UserError
 from mathlete.export.formats.q8_0 import GGUF_FILE
-from mathlete.models import ModelSource, find_model, load_prompt_format
+from mathlete.models import ModelSource, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.rows import RowFiles
 from mathlete.rows.parity import describe_mismatch, find_mismatch
@@ -209,7 +209,7 @@ def test_a_chat_model_is_trained_exported_and_served(
         eos, pad = map(tokenizer.get_vocab().__getitem__, (expected.end, expected.padding))
         assert (tokenizer.eos_token_id, tokenizer.pad_token_id, settings.pad_token_id) == (eos, pad, pad)
         assert eos in (settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id])
-        source = find_model(str(folder))
+        source = ModelSource(name="served", location=str(folder))
         assert (load_prompt_format(source).notes, eos in source.eos_ids()) == ((), True)
     if "q8_0" in formats:
         gguf = pytest.importorskip("gguf")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,12 +10,20 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import datasets
 import pytest
 
-from mathlete.corpus import load_suite, open_source
-from mathlete.corpus.sources import find_source, load_hub_problems, load_sources
+from mathlete.corpus import SUITE_NAMES, Corpus, Suite, load_suite, open_source, suites
+from mathlete.corpus.sources import (
+    _find_cached_commits,
+    find_commit,
+    find_source,
+    load_hub_problems,
+    load_sources,
+)
 from mathlete.errors import UserError
 from mathlete.traces import TracedProblem
+from tests.conftest import CommandLine
 
 
 def load_traces(name: str, mirror: Path | None = None) -> list[TracedProblem]:
@@ -67,6 +76,127 @@ def test_generation_becomes_a_trace_with_its_own_answer(tmp_path: Path) -> None:
     cut, traced = load_traces("openr1", mirror=mirror_of(tmp_path, "openr1", row))
     assert (traced.trace.text, traced.trace.answer, traced.problem.gold) == ("2+2=4", "4", "5")
     assert (cut.trace.flaw, cut.trace.answer, cut.problem) == ("unclosed", "", traced.problem)
+
+
+SUITES_OF_2025_AND_2026 = {
+    # Rows with the columns that the sets' cards name; the problems are made up.
+    "aime26": ({"problem_idx": 7, "answer": 277, "problem": "p"}, "aime_2026-7", "277", ""),
+    "hmmt_feb25": (
+        {"problem_idx": 2, "problem": "p", "answer": "\\frac{1}{576}", "problem_type": ["Geometry"]},
+        *("hmmt_feb_2025-2", "\\frac{1}{576}", "Geometry"),
+    ),
+    "hmmt_nov25": (
+        {"problem_idx": 30, "problem": "p", "answer": "\\sqrt{23}-2", "problem_type": None},
+        *("hmmt_nov_2025-30", "\\sqrt{23}-2", ""),
+    ),
+    "hmmt_feb26": (
+        {"problem_idx": 33, "answer": "3, 4", "problem_type": ["Algebra", "Number Theory"], "problem": "p"},
+        *("hmmt_feb_2026-33", "3, 4", "Algebra, Number Theory"),
+    ),
+    "brumo25": (
+        {"problem_idx": 1, "problem": "p", "answer": "2^{99}", "problem_type": ["Combinatorics"]},
+        *("brumo_2025-1", "2^{99}", "Combinatorics"),
+    ),
+    "beyond_aime": ({"problem": "p", "answer": 1234567}, "BeyondAIME-0", "1234567", ""),
+    "apex25": (
+        {"problem_idx": 12, "answer": "10n+3", "source": "smt_2025", "problem": "p"},
+        *("apex_2025-12", "10n+3", "smt_2025"),
+    ),
+    "apex_shortlist": (
+        {"problem_idx": 49, "answer": "\\frac{\\pi}{6}", "source": "cmimc", "problem": "p"},
+        *("apex-shortlist-49", "\\frac{\\pi}{6}", "cmimc"),
+    ),
+}
+
+
+@pytest.mark.parametrize("suite", SUITES_OF_2025_AND_2026)
+def test_suites_of_2025_and_2026_are_read_from_their_own_columns(tmp_path: Path, suite: str) -> None:
+    row, name, gold, subset = SUITES_OF_2025_AND_2026[suite]
+    source = suite.replace("_", "-").replace("apex-25", "apex25")
+    mirror = mirror_of(tmp_path, source, row)
+    (problem,) = load_suite(suite, mirror=mirror).problems
+    entry = find_source(source)
+    assert (problem.id, problem.gold, problem.subset) == (name, gold, subset)
+    assert (problem.statement, problem.source, problem.licence) == ("p", entry.hub, entry.licence)
+    # As `hf download` leaves it, too.
+    jsonl = entry.mirror_path(tmp_path)
+    datasets.Dataset.from_list([row]).to_parquet(jsonl.parent / "data" / f"{entry.split}-00000-of-00001.parquet")
+    jsonl.unlink()
+    assert load_suite(suite, mirror=mirror).problems == [problem]
+
+
+def test_the_reference_problems_of_a_competition_are_read_from_where_kaggle_puts_them(tmp_path: Path) -> None:
+    file = find_source("aimo3-reference").mirror_path(tmp_path)
+    file.parent.mkdir()
+    file.write_text('id,problem,answer\n424e18,"Let $x$, $y$ be\nintegers.",21818\n000123,q,0\n')
+    suite = load_suite("aimo3_reference", mirror=tmp_path)
+    ids = [problem.id.rpartition("-")[2] for problem in suite.problems]
+    assert (ids, [problem.gold for problem in suite.problems]) == (["424e18", "000123"], ["21818", "0"])
+    assert suite.problems[0].statement == "Let $x$, $y$ be\nintegers."
+    assert suite.origin == f"{file.parent.name} in {tmp_path}, licence CC-BY-4.0"
+    with pytest.raises(
+        UserError, match=r"got no --mirror\.\n.*kaggle competitions download ai-\S+ -f reference.csv -p DIR"
+    ):
+        load_suite("aimo3_reference")
+    with pytest.raises(
+        UserError, match=r"is read from a folder, got no \S+reference.csv\.\n.*and give --mirror \S+empty"
+    ):
+        load_suite("aimo3_reference", mirror=tmp_path / "empty")
+
+
+def test_a_hub_suite_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, *, mirror: Path | None) -> Suite:
+        if name in ("hmmt_nov25", "apex25"):
+            raise UserError(f"{name} cannot be read from the hub", cure="go online")
+        return Suite(name=name, sha256=name, problems=[])
+
+    monkeypatch.setattr("mathlete.corpus.settings.load_suite", load)
+    # From the hub all are compared but the one that Kaggle has.
+    suites, unread = Corpus(source=("gsm8k",), limit=None).load_suites()
+    assert {suite.name for suite in suites} == {*SUITE_NAMES} - {"hmmt_nov25", "apex25", "aimo3_reference"}
+    assert unread == {name: f"{name} cannot be read from the hub" for name in ("hmmt_nov25", "apex25")}
+    with pytest.raises(UserError, match="apex25 cannot be read from the hub"):
+        Corpus(source=("gsm8k",), limit=None, against=("aime26", "apex25")).load_suites()
+
+
+def test_a_set_without_a_commit_is_pinned_at_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshots = tmp_path / "datasets--MathArena--aime_2026" / "snapshots"
+    seen = []
+    for commit in ("1" * 40, "2" * 40):
+        (snapshots / commit).mkdir(parents=True)
+        _find_cached_commits.cache_clear()
+        seen.append(find_commit(find_source("aime26")))
+    _find_cached_commits.cache_clear()
+    # Of two the newest is asked for, and here there is no hub.
+    assert seen == ["1" * 40, None]
+    assert find_commit(find_source("math")) == find_source("math").revision
+
+
+def test_the_docs_name_all_suites(root: Path) -> None:
+    text = (root / "docs" / "data.md").read_text(encoding="utf-8").partition("## Suites")[2].partition("\n## ")[0]
+    told = {
+        name: (hub, licence) for name, hub, licence in re.findall(r"^\| `(\S+)` \| (.*?) \| .* \| (.*) \|$", text, re.M)
+    }
+    assert [*told] == [*SUITE_NAMES]
+    for suite, parts in suites._HUB_SUITES.items():
+        entries = [find_source(part) for part in parts]
+        assert told[suite][0] == ", ".join(entry.hub for entry in entries)
+        assert told[suite][1] == "; ".join(dict.fromkeys(entry.licence for entry in entries))
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in readme for name in SUITE_NAMES)
+
+
+def test_an_evaluation_says_where_its_suite_came_from(workdir: Path, evaluate: CommandLine) -> None:
+    row, *_ = SUITES_OF_2025_AND_2026["hmmt_feb26"]
+    mirror_of(workdir, "hmmt-feb26", row)
+    words = ("--model", "pocket", "--mirror", workdir, "--n", 1, "--sampling.max-tokens", 8, "--run", "e", "--json")
+    done = evaluate("hmmt_feb26", *words)
+    assert done.result["problems"] == 1
+    assert re.search(
+        r"suite hmmt_feb26: 1 problems, sha256 [\da-f]{12}; MathArena/hmmt_feb_2026 in \S+, licence CC-BY-NC-SA-4.0",
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,12 +59,25 @@ class Corpus:
         sources = {spec.name: spec.registered for spec in self.specs}
         return {name: find_commit(source) for name, source in sources.items() if source and not self.mirror}
 
-    def load_suites(self) -> list[Suite]:
-        """Load the suites whose problems are left out."""
-        names = self.against
-        if names is None:
-            names = tuple(find_default_suites(mirror=self.mirror, hub=bool(self.commits())))
-        return [load_suite(name, mirror=self.mirror) for name in names]
+    def load_suites(self) -> tuple[list[Suite], dict[str, str]]:
+        """Load the suites whose problems are left out; return (them, {a default one that can't be read: why}).
+
+        Raises:
+            UserError: a suite that was named can't be read.
+        """
+        if self.against is not None:
+            return [load_suite(name, mirror=self.mirror) for name in self.against], {}
+        suites: list[Suite] = []
+        unread: dict[str, str] = {}
+        for name in find_default_suites(mirror=self.mirror, hub=bool(self.commits())):
+            try:
+                suites.append(load_suite(name, mirror=self.mirror))
+            except UserError as error:
+                # Of a dozen sets on the hub one may be gone or renamed: that must not end every training.
+                if self.mirror:
+                    raise
+                unread[name] = error.rule
+        return suites, unread
 
     def check_first_rows(self) -> None:
         """Read the first row of each source.

@@ -25,6 +25,7 @@ class Source:
     answer: str
     gold: str
     licence: str
+    file: str = ""
     config: str = ""
     configs: Sequence[str] = ()
     revision: str | None = None
@@ -43,7 +44,9 @@ class Source:
         return (self.config,) if self.config or not self.configs else self.configs
 
     def mirror_path(self, mirror: Path, config: str | None = None) -> Path:
-        """Return the path of this split in a mirror: `<owner>/<name>/[<config>/]<split>.jsonl`."""
+        """Return the path of this split in a mirror: `<owner>/<name>/[<config>/]<split>.jsonl`, or its one file."""
+        if self.file:
+            return mirror / self.hub / self.file
         part = self.parts[0] if config is None else config
         return mirror.joinpath(*self.hub.split("/"), part, f"{self.split}.jsonl")
 
@@ -53,8 +56,8 @@ class Source:
         The hub's layouts are `<config>/` or `data/<split>-00000-of-00002.parquet`, or the set's only table.
         """
         file = self.mirror_path(mirror, config)
-        if file.is_file():
-            return [file]
+        if file.is_file() or self.file:
+            return [file] if file.is_file() else []
         folder = mirror.joinpath(*self.hub.split("/"))
         places = (
             (file.parent, folder / "data") if file.parent == folder or file.parent.name == "default" else (file.parent,)
@@ -103,16 +106,28 @@ def read_hub_rows(entry: Source, *, mirror: Path | None, on_bad: OnBad = stop) -
         UserError: the mirror lacks the file or the hub cannot be reached; with `stop`, a row that is not an object.
     """
     for part in entry.parts:
-        if mirror is None:
+        if mirror is None and not entry.file:
             yield from _read_from_hub(entry, part)
             continue
-        files = entry.files(mirror, part)
+        files = [] if mirror is None else entry.files(mirror, part)
         if not files:
-            value = f"no {entry.mirror_path(mirror, part)}, nor parquet files as the hub has them"
-            cure = f"put the split there as JSON lines, or run `hf download --repo-type dataset {entry.hub}` into it"
-            raise UserError(f"the mirror must hold {entry.hub}", value=value, cure=cure)
+            raise _explain_missing(entry, mirror, part)
         for file in files:
             yield from read_rows(file, on_bad=on_bad)
+
+
+def _explain_missing(entry: Source, mirror: Path | None, part: str) -> UserError:
+    path = entry.mirror_path(mirror or Path("DIR"), part)
+    if entry.file:
+        fetch = f"kaggle competitions download {entry.hub} -f {entry.file} -p {path.parent}"
+        return UserError(
+            f"{entry.file} of the competition {entry.hub} is read from a folder",
+            value=f"no {path}" if mirror else "no --mirror",
+            cure=f"accept the competition's rules, run `{fetch}`, and give --mirror {mirror or 'DIR'}",
+        )
+    value = f"no {path}, nor parquet files as the hub has them"
+    cure = f"put the split there as JSON lines, or run `hf download --repo-type dataset {entry.hub}` into it"
+    return UserError(f"the mirror must hold {entry.hub}", value=value, cure=cure)
 
 
 def _read_from_hub(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
@@ -142,9 +157,22 @@ def _find_newest_commit(hub: str) -> str | None:
         return None  # `datasets` may still have it in its cache, and names the problem where it has not
 
 
+@cache
+def _find_cached_commits(hub: str) -> list[str]:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{hub.replace('/', '--')}" / "snapshots"
+    return sorted(path.name for path in folder.glob("*"))
+
+
 def find_commit(entry: Source) -> str | None:
-    """Return the commit the set is read at: the pinned one, else the newest; None if the hub is out of reach."""
-    return entry.revision or _find_newest_commit(entry.hub)
+    """Return the commit the set is read at; None if the hub is out of reach.
+
+    That is the pinned one, else the only one that this machine has, so that the second run reads what the first one
+    read, else the newest.
+    """
+    cached = _find_cached_commits(entry.hub)
+    return entry.revision or (cached[0] if len(cached) == 1 else _find_newest_commit(entry.hub))
 
 
 def read_gold(entry: Source, row: TableRow, *, where: str) -> str:
@@ -183,9 +211,14 @@ def read_problem(entry: Source, row: TableRow, *, number: int, where: str) -> Pr
         statement=statement.strip(),
         gold=read_gold(entry, row, where=where),
         source=entry.hub,
-        subset=str(row.get(entry.subset) or "") if entry.subset else "",
+        subset=_read_subset(row.get(entry.subset)) if entry.subset else "",
         licence=entry.licence,
     )
+
+
+def _read_subset(value: object) -> str:
+    """Return a cell that says what kind of problem it is: a word, or several in a list."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
 def load_hub_problems(name: str, *, mirror: Path | None = None) -> list[Problem]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mathlete.corpus.sources import find_source, load_hub_problems
+from mathlete.corpus.sources import Source, find_commit, find_source, load_hub_problems
 from mathlete.errors import UserError, nearest
 from mathlete.problems import Problem, hash_problems, read_problems
 from mathlete.shipped import data_folder
@@ -13,6 +13,15 @@ _HUB_SUITES = {
     "math500": ("math500",),
     "aime24": ("aime24",),
     "aime25": ("aime25",),
+    "aime26": ("aime26",),
+    "hmmt_feb25": ("hmmt-feb25",),
+    "hmmt_nov25": ("hmmt-nov25",),
+    "hmmt_feb26": ("hmmt-feb26",),
+    "brumo25": ("brumo25",),
+    "beyond_aime": ("beyond-aime",),
+    "apex25": ("apex25",),
+    "apex_shortlist": ("apex-shortlist",),
+    "aimo3_reference": ("aimo3-reference",),
     "gsm8k": ("gsm8k-test",),
     "math_l4": ("aimo-validation-math-level-4",),
     "math_l5": ("aimo-validation-math-level-5",),
@@ -28,6 +37,8 @@ class Suite:
     sha256: str
     """Hash of the problems' content: the results of two runs are comparable only where it is equal."""
     problems: list[Problem]
+    origin: str = ""
+    """Where a hub suite's problems came from, and their licence; "" for a file or the shipped suite."""
 
 
 def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
@@ -38,14 +49,21 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     """
     if name == "pocket_val":
         return _load_pocket_val()
+    origin = ""
     if name in _HUB_SUITES:
         problems = [problem for part in _HUB_SUITES[name] for problem in load_hub_problems(part, mirror=mirror)]
+        origin = "; ".join(_describe(find_source(part), mirror) for part in _HUB_SUITES[name])
     elif name.endswith(".jsonl"):
         problems = read_problems(Path(name))
     else:
         cure = f"{nearest(name, SUITE_NAMES)}, or a file of problems ending in .jsonl"
         raise UserError("the suite must be a known one", value=repr(name), cure=cure)
-    return Suite(name=Path(name).stem, sha256=hash_problems(problems), problems=problems)
+    return Suite(name=Path(name).stem, sha256=hash_problems(problems), problems=problems, origin=origin)
+
+
+def _describe(entry: Source, mirror: Path | None) -> str:
+    where = f"in {mirror}" if mirror else f"at commit {find_commit(entry) or 'unknown, as the cache has it'}"
+    return f"{entry.hub} {where}, licence {entry.licence}"
 
 
 def find_default_suites(*, mirror: Path | None, hub: bool) -> list[str]:
@@ -58,7 +76,9 @@ def find_default_suites(*, mirror: Path | None, hub: bool) -> list[str]:
 
     def can_be_read(name: str) -> bool:
         parts = [find_source(part) for part in _HUB_SUITES[name]]
-        return all(entry.files(mirror, part) for entry in parts for part in entry.parts) if mirror else hub
+        if mirror is None:
+            return hub and not any(entry.file for entry in parts)
+        return all(entry.files(mirror, part) for entry in parts for part in entry.parts)
 
     return ["pocket_val", *(name for name in _HUB_SUITES if can_be_read(name))]
 

@@ -101,6 +101,8 @@ class FormatStep:
         missing = [name for name in SUITE_NAMES if name not in suites]
         others = f"; not compared with {', '.join(missing)} (--mirror DIR or --against)" if missing else ""
         say(f"kept clear of: {', '.join(suites) or 'no suite'}{others}")
+        for name, why in self._loaded_suites[1].items():
+            say(f"{name}: {why}")
         for name, commit in self._commits.items():
             say(f"{name}: commit {commit or 'unknown, as the cache has it'}")
 
@@ -126,6 +128,10 @@ class FormatStep:
     def _commits(self) -> dict[str, str | None]:
         return self.corpus.commits()
 
-    @cached_property
+    @property
     def _suites(self) -> list[Suite]:
+        return self._loaded_suites[0]
+
+    @cached_property
+    def _loaded_suites(self) -> tuple[list[Suite], dict[str, str]]:
         return self.corpus.load_suites()
