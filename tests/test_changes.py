@@ -38,14 +38,14 @@ CHANGES = {
         ),
         check=r"""
 from mathlete.problems import Problem
-from mathlete.rows import Filters, cure_of, explain_reason
+from mathlete.rows import Filters, find_cure, explain_reason
 from mathlete.rows.filters import find_drop_reason
 from mathlete.traces import Trace, TracedProblem
 problem = Problem(id="a", statement="1 + 1?", gold="2")
 for text, reason in (("1 + 1 is 2.", ""), ("TODO: add.", "unfinished")):
     traced = TracedProblem(problem=problem, trace=Trace(problem_id="a", text=text, answer="2", generator="me"))
     assert find_drop_reason(traced, Filters()) == reason, text
-assert (explain_reason("unfinished"), cure_of("unfinished")) == ("a part is still to be written", "write it")
+assert (explain_reason("unfinished"), find_cure("unfinished")) == ("a part is still to be written", "write it")
 """,
     ),
     "a training method": Change(

@@ -22,13 +22,13 @@ from mathlete.rows.token_rows import make_row
 from mathlete.sampling import CompletionReader, SampleBuilder
 from tests.chats import CHATS, write_model, write_tokenizer
 from tests.conftest import CommandLine
-from tests.traced import row, traced
+from tests.traced import make_traced, row
 
 TRACES = ("2+2=4.", "First:\n\n  2+2 = 4.\n\tSo, \\frac{8}{2} = 4 .\n\n\nIt is 4!", "é ﬁ ½ <b>4</b> <table>")
 
 
 @cache
-def chat(name: str) -> PromptFormat:
+def load_chat(name: str) -> PromptFormat:
     with TemporaryDirectory() as folder:
         write_tokenizer(Path(folder), CHATS[name])
         return load_prompt_format(ModelSource(name=name, location=folder))
@@ -36,13 +36,13 @@ def chat(name: str) -> PromptFormat:
 
 @pytest.mark.parametrize("name", CHATS)
 def test_rows_of_a_chat_model_are_what_it_is_served(name: str) -> None:
-    prompts, expected = chat(name), CHATS[name]
+    prompts, expected = load_chat(name), CHATS[name]
     tokenizer = prompts.tokenizer
     assert (tokenizer.eos_token, tokenizer.pad_token) == (expected.end, expected.padding)
     assert len(prompts.notes) == len(expected.said)
     assert all(map(str.startswith, prompts.notes, expected.said)), prompts.notes
     for text in TRACES:
-        one = row(traced(text=text), prompts)
+        one = row(make_traced(text=text), prompts)
         at, ids = one["prompt_tokens"], one["input_ids"]
         # The whole row is the conversation as the template writes it, up to the end of the model's turn.
         said = f"<think>\n{text}\n</think>\n\n\\boxed{{4}}"
@@ -64,16 +64,16 @@ def test_rows_of_a_chat_model_are_what_it_is_served(name: str) -> None:
 
 
 def test_marks_of_a_chat_are_told_from_text_that_is_a_token() -> None:
-    prompts = chat("gemma")
-    assert row(traced(text="a\n\nb  <b>c</b>"), prompts)
+    prompts = load_chat("gemma")
+    assert row(make_traced(text="a\n\nb  <b>c</b>"), prompts)
     for text in ("a<end_of_turn>\nb", "a<eos>b", "a<unk>b"):
-        assert make_row(traced(text=text), prompts=prompts, rows=Rows(), filters=Filters()) == "marks"
+        assert make_row(make_traced(text=text), prompts=prompts, rows=Rows(), filters=Filters()) == "marks"
     # In use or not: a base that fills in the middle of code would open a gap.
     for text in ("a<|fim_prefix|>b", "a<tool_call>b"):
-        assert make_row(traced(text=text), prompts=chat("qwen2.5"), rows=Rows(), filters=Filters()) == "marks"
+        assert make_row(make_traced(text=text), prompts=load_chat("qwen2.5"), rows=Rows(), filters=Filters()) == "marks"
 
 
-def doubled(name: str, folder: Path) -> None:
+def write_doubled(name: str, folder: Path) -> None:
     """A model whose template writes bos twice where it begins."""
     write_tokenizer(folder, CHATS[name])
     file = folder / "chat_template.jinja"
@@ -82,19 +82,19 @@ def doubled(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["smollm2", "llama3", "mistral"])
 def test_a_second_bos_is_told_from_one_of_every_turn(name: str, tmp_path: Path) -> None:
-    doubled(name, tmp_path)
+    write_doubled(name, tmp_path)
     prompts = load_prompt_format(ModelSource(name=name, location=str(tmp_path)))
-    assert make_row(traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity: bos"
-    assert chat(name).bos_marks_turns == (name == "smollm2")
+    assert make_row(make_traced(), prompts=prompts, rows=Rows(), filters=Filters()) == "parity: bos"
+    assert load_chat(name).bos_marks_turns == (name == "smollm2")
 
 
 def test_an_eos_that_ends_no_served_turn_is_no_parity(tmp_path: Path) -> None:
     # What a tokenizer that was not loaded here would do: Llama 3's own eos ends a text, and no turn.
     write_tokenizer(tmp_path, CHATS["llama3"])
     prompts = PromptFormat(tokenizer=AutoTokenizer.from_pretrained(tmp_path))
-    one = traced()
+    one = make_traced()
     assert make_row(one, prompts=prompts, rows=Rows(), filters=Filters()) == "parity: eos"
-    made: Any = row(one, chat("llama3")) | {"input_ids": prompts.completion_ids(trace="2+2=4.", answer="4")}
+    made: Any = row(one, load_chat("llama3")) | {"input_ids": prompts.completion_ids(trace="2+2=4.", answer="4")}
     made["input_ids"] = [*prompts.prompt_ids(one.problem.statement), *made["input_ids"]]
     text = prompts.completion(trace="2+2=4.", answer="4")
     assert find_mismatch(made, completion=text, prompts=prompts) == "eos"
@@ -110,7 +110,7 @@ def test_a_template_without_a_mark_leaves_the_tokenizers_eos(tmp_path: Path) -> 
     (tmp_path / "chat_template.jinja").write_text(plain + "### assistant:\n")
     prompts = load_prompt_format(ModelSource(name="plain", location=str(tmp_path)))
     assert (prompts.turn_end, prompts.tokenizer.eos_token) == (None, "</s>")
-    assert row(traced(), prompts)["input_ids"][-1] == prompts.tokenizer.eos_token_id
+    assert row(make_traced(), prompts)["input_ids"][-1] == prompts.tokenizer.eos_token_id
 
 
 def test_a_template_that_refuses_the_question_is_an_error(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_chat_models_rows_are_made_and_its_choices_said(workdir: Path, train: 
 
 
 def test_rows_that_are_not_what_is_served_are_told_with_the_first_difference(workdir: Path, train: CommandLine) -> None:
-    doubled("smollm2", Path("smol"))
+    write_doubled("smollm2", Path("smol"))
     refusal = train("math", "--tokenizer", "smol", *FORMAT, "--run", "r").refusal
     assert re.search(
         r"0 of 20 is left, got parity: bos: 20; the first that is not as served, \S+: bos \d+ '<.im_start.>' ", refusal

@@ -14,7 +14,7 @@ import torch
 from mathlete.corpus.sources import find_source, load_sources
 from mathlete.corpus.suites import load_suite
 from mathlete.rows import RowFiles
-from mathlete.rows.card import REASONS, cure_of
+from mathlete.rows.card import REASONS, find_cure
 from mathlete.shipped import data_folder
 from tests.conftest import CommandLine
 from train.math_command import MATH_COMMAND
@@ -107,7 +107,7 @@ def test_the_docs_tables_are_true(root: Path) -> None:
         name: (means, cure) for name, means, cure in re.findall(r"^\| `([a-z: ]+)` \| (.*) \| (.*) \|$", left_out, re.M)
     }
     assert told == REASONS
-    assert len({cure_of(reason) for reason in REASONS}) == len(REASONS)
+    assert len({find_cure(reason) for reason in REASONS}) == len(REASONS)
     named = {
         name for line in text.splitlines() if line.count("|") == 4 for name in re.findall(r"`([a-z\d.:-]+)`", line)
     }

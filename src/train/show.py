@@ -11,7 +11,7 @@ from mathlete.command import Command, console
 from mathlete.errors import UserError
 from mathlete.overlap import Pair
 from mathlete.problems import Problem
-from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, cure_of, explain_reason
+from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason, find_cure
 from mathlete.runs import verify_if_made
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _bar(count: int, most: int) -> str:
 def _print_drops(out: "Console", figures: FormatFigures) -> None:
     table = _table(f"left out of {figures.traces} traces", "reason", "traces", "which means", "cure")
     for reason, count in sorted(figures.drops.items(), key=lambda item: -item[1]):
-        table.add_row(reason, str(count), explain_reason(reason), cure_of(reason))
+        table.add_row(reason, str(count), explain_reason(reason), find_cure(reason))
     out.print(table if figures.drops else f"left out of {figures.traces} traces: none")
     parity, packing = figures.parity, figures.packing
     if parity.first:

@@ -20,7 +20,7 @@ kept clear of: no suite; ...
 '\\boxed{6}<｜end▁of▁sentence｜>'
 """
 
-from mathlete.rows.card import cure_of, explain_reason
+from mathlete.rows.card import explain_reason, find_cure
 from mathlete.rows.figures import FormatFigures
 from mathlete.rows.files import DroppedTrace, RowFiles, RowText
 from mathlete.rows.packing import pack_rows
@@ -35,7 +35,7 @@ __all__ = [
     "RowFiles",
     "RowText",
     "Rows",
-    "cure_of",
     "explain_reason",
+    "find_cure",
     "pack_rows",
 ]

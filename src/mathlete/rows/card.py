@@ -112,10 +112,10 @@ def explain_reason(reason: str) -> str:
     return REASONS.get(reason, _IN_SUITE)[0]
 
 
-def cure_of(reason: str) -> str:
+def find_cure(reason: str) -> str:
     """Return what the user can do about traces that were left out for a reason.
 
-    >>> cure_of("in math500"), cure_of("parity: bos")
+    >>> find_cure("in math500"), find_cure("parity: bos")
     ('give problems that no suite has', 'take the second bos_token out of the chat template')
     """
     return REASONS.get(reason, _IN_SUITE)[1]
@@ -136,7 +136,7 @@ def _source_lines(figures: FormatFigures, specs: Sequence[SourceSpec]) -> list[S
 
 
 def _drop_lines(drops: Mapping[str, int]) -> list[Sequence[object]]:
-    return [(reason, count, explain_reason(reason), cure_of(reason)) for reason, count in drops.items()]
+    return [(reason, count, explain_reason(reason), find_cure(reason)) for reason, count in drops.items()]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -14,7 +14,7 @@ from mathlete.errors import UserError
 from mathlete.overlap import find_first_duplicates
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.rows.card import cure_of
+from mathlete.rows.card import find_cure
 from mathlete.rows.figures import Packing, Parity, RowFigures
 from mathlete.rows.files import DroppedTrace, RowFiles, RowText
 from mathlete.rows.packing import best_fit
@@ -136,7 +136,7 @@ def _too_few(kept: int, *, traces: int, drops: Counter[str], mismatch: str) -> U
     return UserError(
         f"training needs at least two rows with a right trace, and {kept} of {traces} is left",
         value=f"{counts}; the first that is not as served, {mismatch}" if mismatch else counts,
-        cure=cure_of(most) if most else "give more problems with right traces",
+        cure=find_cure(most) if most else "give more problems with right traces",
     )
 
 

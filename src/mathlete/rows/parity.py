@@ -33,7 +33,7 @@ def find_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat) -> s
     for name, holds in (
         ("prompt", ids[:start] == served),
         ("completion", _decode(tokenizer, ids[start:-1]) == completion),
-        ("eos", ids[-1] == _turn_end(prompts) == tokenizer.eos_token_id and ids[-1] not in ids[start:-1]),
+        ("eos", ids[-1] == _find_turn_end(prompts) == tokenizer.eos_token_id and ids[-1] not in ids[start:-1]),
         ("bos", bos is None or (ids[:-1].count(bos) == served.count(bos) and not _doubles_bos(served, prompts))),
         ("labels", row["labels"] == [IGNORED] * start + ids[start:] or _is_masked_right(row, completion, tokenizer)),
     ):
@@ -79,7 +79,7 @@ def _serve(row: TokenRow, prompts: PromptFormat) -> list[int]:
     ]
 
 
-def _turn_end(prompts: PromptFormat) -> int:
+def _find_turn_end(prompts: PromptFormat) -> int:
     """Return the token that ends a model's turn when served: the template's, else the tokenizer's eos."""
     return prompts.tokenizer.eos_token_id if prompts.turn_end is None else prompts.turn_end
 
@@ -111,7 +111,7 @@ def _decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _first_difference(first: Sequence[object], second: Sequence[object]) -> int:
+def _find_difference(first: Sequence[object], second: Sequence[object]) -> int:
     """Return the first place where two sequences differ, or where the shorter one ends."""
     places = enumerate(zip(first, second, strict=False))
     return next((place for place, (one, other) in places if one != other), min(len(first), len(second)))
@@ -123,18 +123,18 @@ def _name(tokens: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _describe_tokens(ids: Sequence[int], served: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> str:
-    at = _first_difference(ids, served)
+    at = _find_difference(ids, served)
     here, there = _name(ids[at:], tokenizer), _name(served[at:], tokenizer)
     return f"token {at} of the prompt is {here}, and a server's is {there}"
 
 
 def _describe_text(text: str, wanted: str) -> str:
-    at = _first_difference(text, wanted)
+    at = _find_difference(text, wanted)
     return f"character {at} of the completion reads {text[at : at + 20]!r}, and must read {wanted[at : at + 20]!r}"
 
 
 def _describe_eos(completion: Sequence[int], prompts: PromptFormat) -> str:
-    tokenizer, wanted = prompts.tokenizer, _turn_end(prompts)
+    tokenizer, wanted = prompts.tokenizer, _find_turn_end(prompts)
     if completion[-1] == wanted == tokenizer.eos_token_id:
         return f"{_name([wanted], tokenizer)}, which ends the turn, is token {completion.index(wanted)} of its inside"
     return f"the row ends with {_name(completion[-1:], tokenizer)}, and a turn ends with {_name([wanted], tokenizer)}"
@@ -157,7 +157,7 @@ def _describe_labels(row: TokenRow, completion: str, tokenizer: "PreTrainedToken
         return f"token {len(ids) - 1}, {_name(ids[-1:], tokenizer)}, ends the row and has no loss"
     trained = _decode(tokenizer, [label for label in labels[start:-1] if label != IGNORED])
     by_model = "".join(text for text, by_model in split_by_writer(completion) if by_model)
-    at = _first_difference(trained, by_model)
+    at = _find_difference(trained, by_model)
     return (
         f"what has loss reads {trained[at : at + 20]!r} at character {at}, and the model writes {by_model[at:][:20]!r}"
     )
