@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import tyro
 
+from mathlete.competitions import competition
 from mathlete.kernel import KernelConfig
 from mathlete.models import find_model
 from mathlete.problems import Problem, read_problems
@@ -46,7 +47,8 @@ def seconds_to_solve(problems: list[Problem], policy: Policy) -> float:
 
 
 def main(settings: BenchSettings) -> None:
-    problems = choose_canaries(read_problems(data_folder() / "pocket" / "pocket_val.jsonl"), count=settings.questions)
+    suite = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")
+    problems = choose_canaries(suite, count=settings.questions, rules=competition("aimo-3"))
     policy = Policy().with_words("clock")
     with TemporaryDirectory() as folder:
         here = Path(folder)

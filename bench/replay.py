@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import tyro
 
+from mathlete.competitions import competition
 from mathlete.problems import Problem
 from mathlete.replay import Grid, ReplaySampler, Submissions, Wall, replay_pool
 from mathlete.sampling.samples import Sample
@@ -20,6 +21,8 @@ from mathlete.scoring import Pool
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
+
+AIMO_3 = competition("aimo-3")
 
 RULES = ("none", "exact", "beta95+exact", "beta99+exact", "esc8", "votes4", "aimo2")
 
@@ -65,7 +68,9 @@ def recording(settings: BenchSettings) -> Pool:
 
 def seconds_of(pool: Pool, settings: BenchSettings, stops: tuple[str, ...], walls: tuple[Wall | None, ...]) -> float:
     grid = Grid(n=(settings.n,), max_tokens=(1000,), stop=stops, vote=("majority",), walls=walls)
-    submissions = Submissions(simulations=settings.simulations, questions=50, slots=None, seed=0)
+    submissions = Submissions(
+        simulations=settings.simulations, questions=AIMO_3.problems, rules=AIMO_3, slots=None, seed=0
+    )
     started = time.perf_counter()
     replay_pool(pool, grid, submissions)
     return time.perf_counter() - started

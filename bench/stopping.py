@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import tyro
 
+from mathlete.competitions import competition
 from mathlete.problems import Problem
 from mathlete.replay import Grid, Outcome, Submissions, replay_pool
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Pool
+
+AIMO_3 = competition("aimo-3")
 
 RULES = (
     *("none", "exact", "beta99", "beta95", "beta95+exact", "beta90+exact", "dirichlet95+exact", "esc8", "esc4+exact"),
@@ -63,7 +66,9 @@ def recording(pace: float) -> Pool:
 
 def try_rules(pool: Pool, settings: BenchSettings) -> list[Outcome]:
     grid = Grid(n=(settings.n,), max_tokens=(1,), stop=RULES, vote=("majority",), walls=(None,))
-    submissions = Submissions(simulations=settings.simulations, questions=50, slots=None, seed=0)
+    submissions = Submissions(
+        simulations=settings.simulations, questions=AIMO_3.problems, rules=AIMO_3, slots=None, seed=0
+    )
     return replay_pool(pool, grid, submissions).outcomes
 
 

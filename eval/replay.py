@@ -10,6 +10,7 @@ import tyro
 
 from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
+from mathlete.competitions import competition
 from mathlete.errors import UserError, require
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 
@@ -39,7 +40,9 @@ class SimulationSettings:
     """The submissions."""
 
     questions: int | None = None
-    """Questions of a submission; default: 50, or all problems where there are fewer."""
+    """Questions of a submission; default: the competition's, or all problems where there are fewer."""
+    competition: str = "aimo-3"
+    """Whose questions and score: a competition's name, or a file of its rules, NAME.toml."""
     simulations: int = 10_000
     """Submissions simulated for each policy."""
     slots: int | None = None
@@ -77,7 +80,10 @@ class ReplaySettings:
     @property
     def words(self) -> dict[str, str]:
         """The settings that change the result, flat and as text: the key of a finished replay is made of these."""
-        return {key: str(value) for key, value in {**asdict(self.policies), **asdict(self.simulation)}.items()}
+        rules = competition(self.simulation.competition)
+        scored = {"asked": rules.problems, "points": rules.points}
+        words = {**asdict(self.policies), **asdict(self.simulation), **scored}
+        return {key: str(value) for key, value in words.items()}
 
     @property
     def folder(self) -> Path:
@@ -124,7 +130,8 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
     began = time.monotonic()
     pool = Pool.read(settings.runs)
     policies, simulation = settings.policies, settings.simulation
-    questions = simulation.questions or min(50, len(pool.problems))
+    rules = competition(simulation.competition)
+    questions = simulation.questions or min(rules.problems, len(pool.problems))
     grid = Grid(
         n=policies.n or usual_n(pool),
         max_tokens=policies.max_tokens or (max(1, pool.longest),),
@@ -133,7 +140,11 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         walls=tuple(parse_wall(words, questions=questions) for words in policies.budget),
     )
     submissions = Submissions(
-        simulations=simulation.simulations, questions=questions, slots=simulation.slots, seed=simulation.seed
+        simulations=simulation.simulations,
+        questions=questions,
+        rules=rules,
+        slots=simulation.slots,
+        seed=simulation.seed,
     )
     with progress("replay") as bar:
         task = bar.add_task("policies", total=grid.size)

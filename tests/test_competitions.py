@@ -1,36 +1,63 @@
 """A competition is a file: the shipped ones, a made-up one, and files that are wrong."""
 
+import importlib
 import json
+import re
+import socket
+import sys
 import tomllib
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mathlete.competitions import Competition, competition, competition_names, read_competition
+from mathlete.competitions import Competition, GatewayRules, competition, competition_names, read_competition
+from mathlete.delivery import Ledger
 from mathlete.errors import UserError
+from mathlete.kernel import KernelConfig
+from mathlete.kernel.server import answer_in_turn, make_predict
+from mathlete.problems import Problem
+from mathlete.rehearsal import choose_canaries
+from mathlete.rehearsal.draft import write_stand_in
+from mathlete.rehearsal.gateway.behaviours import PACKAGES, Behaviour
+from mathlete.rehearsal.scorer import answers_in, score_file, score_runs
 from mathlete.shipped import data_folder
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
 from tests.conftest import CommandLine
 
+FILES = sorted((data_folder() / "competitions").glob("*.toml"))
+
 CUP = """
 slug = "some-cup-2027"
-answer_min = -50
-answer_max = 50
+answer_min = 1
+answer_max = 60
 problems = 4
-wall_s = 7200
+wall_s = 1800
 columns = ["key", "text"]
+submission_columns = ["key", "guess"]
 predict_deadline_s = 600
 runs = 3
+points = [0, 0, 0.25, 1]
+submissions_a_day = 2
 machine = "NvidiaL4X1"
 
 [gateway]
 api = "inference-server"
-module = "cup_inference_server"
+module = "cup_7.cup_inference_server"
 server = "CupInferenceServer"
-behaviour = "aimo-3-0.9"
+package = "0.7.0"
 """
+ITERATED = """
+[gateway]
+api = "iterator"
+module = "cup_questions"
+"""
+"""Another gateway for it: the notebook iterates over the questions."""
 
 
 @pytest.fixture
@@ -51,9 +78,18 @@ def test_the_shipped_competitions() -> None:
 
 
 def test_every_key_of_the_rules_is_in_a_shipped_file() -> None:
-    texts = [tomllib.loads(file.read_text()) for file in (data_folder() / "competitions").glob("*.toml")]
+    texts = [tomllib.loads(file.read_text()) for file in FILES]
     said = {key for text in texts for key in text}
-    assert said == {field.name for field in fields(Competition)} - {"name"}
+    # What is left out: each competition's fallback and columns are what follows from the rest.
+    assert said == {field.name for field in fields(Competition)} - {"name", "fallback", "submission_columns"}
+    assert {key for text in texts for key in text["gateway"]} == {field.name for field in fields(GatewayRules)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_value_has_its_source_beside_it(file: Path) -> None:
+    lines = [line for line in file.read_text().splitlines() if re.match(r"[\w\[]", line)]
+    assert lines
+    assert [line for line in lines if not re.search(r"  # \S", line) and line != "[gateway]"] == []
 
 
 @pytest.mark.parametrize("name", competition_names())
@@ -68,21 +104,79 @@ def test_a_file_is_named_like_a_competition(cup: Path) -> None:
     assert rules.modulus is None
 
 
+def test_what_a_file_leaves_out_follows_from_what_it_says(cup: Path) -> None:
+    rules = read_competition(cup)
+    assert (rules.fallback, rules.reserve_s) == (1, 180.0)
+    config = KernelConfig(competition=rules)
+    assert (config.problems, config.wall_s, config.deadline_s, config.fallback) == (4, 1800.0, 600.0, 1)
+    assert (config.question_min_s, config.question_max_s) == (375.0, 1125.0)
+    config.check()
+    less = CUP.replace('submission_columns = ["key", "guess"]', "").replace("points = [0, 0, 0.25, 1]", "runs = 2")
+    cup.write_text(
+        less.replace("runs = 3", "").replace("answer_max = 60", "answer_max = -7").replace("= 1\n", "= -9\n")
+    )
+    rules = read_competition(cup)
+    assert (rules.submission_columns, rules.points, rules.fallback) == (("key", "answer"), (0.0, 0.5, 1.0), -7)
+
+
+@given(
+    low=st.integers(-1000, 1000),
+    width=st.integers(0, 1000),
+    wall_s=st.integers(1, 100_000),
+    problems=st.integers(1, 200),
+    runs=st.integers(1, 9),
+)
+def test_any_competition_of_integers_can_be_built(low: int, width: int, wall_s: int, problems: int, runs: int) -> None:
+    said = {"answer_min": low, "answer_max": low + width, "wall_s": wall_s, "problems": problems, "runs": runs}
+    base = {key: value for key, value in tomllib.loads(CUP).items() if key != "points"}
+    rules = Competition.from_json({**base, "name": "any", **said})
+    KernelConfig(competition=rules).check()
+    assert low <= rules.fallback <= low + width
+    assert rules.score(runs, runs=runs) == 1.0
+
+
+def test_points_are_given_by_the_number_of_runs_that_were_right(cup: Path) -> None:
+    rules = read_competition(cup)
+    assert [rules.score(right, runs=3) for right in range(4)] == [0.0, 0.0, 0.25, 1.0]
+    assert [rules.score(right, runs=1) for right in range(2)] == [0.0, 1.0]
+    runs = [{"a": 1, "b": 2}, {"a": 1, "b": 2}, {"a": 9, "b": 2}]
+    assert score_runs(runs, golds={"a": 1, "b": 2}, rules=rules) == 1.25
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("slug =", "slugg =", "known keys only, got slugg.\n  Fix: did you mean slug?"),
+        ('slug = "some-cup-2027"', 'name = "cup"', "known keys only, got name"),
         ('slug = "some-cup-2027"', "", "must say slug, got nothing"),
+        ('slug = "some-cup-2027"', 'slug = "Some Cup"', "slug must be of small letters, digits and hyphens"),
         ("problems = 4", 'problems = "4"', "problems must be an integer, got '4'"),
+        ("problems = 4", "problems = 4.0", "problems must be an integer, got 4.0"),
         ("runs = 3", "runs = true", "runs must be an integer, got True"),
         ("runs = 3", "runs = 0", "runs must be at least 1, got 0"),
-        ("answer_min = -50", "answer_min = 51", "answer_max must be at least answer_min, got 50"),
+        ("runs = 3", "runs = 2", "points must be 3 numbers: of none to all of the runs right"),
+        ("[0, 0, 0.25, 1]", "[0, 1, 0.25, 1]", "points must be from 0 to 1, ascending, got [0.0, 1.0, 0.25, 1.0]"),
+        ("[0, 0, 0.25, 1]", '[0, 0, "half", 1]', "points must be a list of numbers"),
+        ("answer_min = 1", "answer_min = 61", "answer_max must be at least answer_min, got 60"),
+        ("answer_min = 1", "answer_min = 1\nmodulus = 1", "modulus must be above answer_min"),
+        ("answer_min = 1", "answer_min = 1\nfallback = 0", "fallback must be 1 to 60, got 0.\n  Fix: leave it out"),
+        ("wall_s = 1800", "wall_s = 1800\nreserve_s = 1800", "reserve_s must be 0 to less than wall_s, got 1800.0"),
+        ("wall_s = 1800", "wall_s = 1800\nquestion_min_s = 500", "at most 405, an even share of wall_s less reserve_s"),
+        ("wall_s = 1800", "wall_s = 9\nquestion_min_s = 2\nquestion_max_s = 1", "question_max_s must be above"),
+        ("submissions_a_day = 2", "submissions_a_day = 0", "submissions_a_day must be at least 1"),
         ('["key", "text"]', '["key"]', "columns must be two names"),
+        ('["key", "text"]', '["key", "key"]', "columns must be two names"),
+        ('["key", "guess"]', '["key", 7]', "submission_columns must be two names"),
+        ("[gateway]", "[placeholders]\n[gateway]", "placeholders must be a table of texts"),
         ("[gateway]", "gateway = 1\n[other]", "gateway must be a table, got 1"),
         ('api = "inference-server"', 'api = "iterator"', "must be there for an inference-server"),
+        ('package = "0.7.0"', "", "must be there for an inference-server"),
+        ('package = "0.7.0"', 'package = "newest"', "gateway.package must be a version, as 0.9.0"),
+        ('package = "0.7.0"', 'package = "0.7.0"\nreal = "CupGateway"', "gateway.real must be MODULE:CLASS"),
         ('api = "inference-server"', 'api = "carrier-pigeon"', "gateway.api must be inference-server or iterator"),
         ('module = "cup', 'modul = "cup', "known keys only, got gateway.modul"),
-        ("wall_s = 7200", "wall_s = 7200 hours", "must be readable TOML"),
+        ('server = "Cup', 'server = "Cup();', "gateway.module and gateway.server must be names in Python"),
+        ("wall_s = 1800", "wall_s = 7200 hours", "must be readable TOML"),
         ("runs = 3", "runs = 3\nreleased_before = 2027", "released_before must be a date, got 2027"),
     ],
 )
@@ -113,11 +207,100 @@ def test_a_made_up_competition_is_built_and_linted_without_a_line_of_python(
     assert "CupInferenceServer" in (kaggle / "submission.ipynb").read_text()
 
 
+class Seven:
+    """Answers 7 to every question, and notes what it was asked."""
+
+    fallback = 1
+
+    def __init__(self) -> None:
+        self.questions: dict[str, str] = {}
+
+    def answer(self, *, problem_id: str, statement: str) -> int:
+        self.questions[problem_id] = statement
+        return 7
+
+
+@pytest.fixture
+def import_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Competition], Any]]:
+    """Writes a competition's stand-in and imports its module, as the notebook does."""
+    monkeypatch.chdir(tmp_path)
+    before = {*sys.modules}
+
+    def load(rules: Competition) -> Any:
+        write_stand_in(tmp_path / "data", rules)
+        monkeypatch.syspath_prepend(str(tmp_path / "data"))
+        inside = "kaggle_evaluation." if rules.gateway.server else ""
+        return importlib.import_module(inside + rules.gateway.module)
+
+    yield load
+    for name in {*sys.modules} - before:
+        if name.startswith(("kaggle_evaluation", "cup_questions")):
+            del sys.modules[name]
+
+
+def test_its_gateway_asks_by_its_columns_and_the_scorer_reads_them(
+    cup: Path, tmp_path: Path, import_stand_in: Callable[[Competition], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        ports = (free.getsockname()[1],)
+    monkeypatch.setitem(PACKAGES, "0.7.0", replace(PACKAGES["0.7.0"], ports=ports))
+    rules, solver = read_competition(cup), Seven()
+    server = import_stand_in(rules).CupInferenceServer(make_predict(cast("Any", solver), rules))
+    behaviour = server.behaviour
+    assert (behaviour.package.version, behaviour.deadline_s, behaviour.id_column) == ("0.7.0", 600, "key")
+    server.run_local_gateway((str(tmp_path / "data" / "test.csv"),))
+    assert solver.questions == rules.placeholders
+    assert rules.placeholders["000aaa"] == "What is $2-1$?"
+    file = tmp_path / "submission.parquet"
+    assert score_file(file, ids=[*rules.placeholders], rules=rules) is None
+    assert answers_in(file) == dict.fromkeys(rules.placeholders, 7)
+    assert score_file(file, ids=["000aaa"], rules=rules) == "ids 1/1 covered, 3 rows"
+    assert score_file(file, ids=[*rules.placeholders], rules=competition("aimo-3")) == "columns ['key', 'guess']"
+
+
+def test_its_questions_are_iterated_over_by_its_columns(
+    cup: Path, tmp_path: Path, import_stand_in: Callable[[Competition], Any]
+) -> None:
+    cup.write_text(CUP[: CUP.index("[gateway]")] + ITERATED)
+    rules, solver = read_competition(cup), Seven()
+    answer_in_turn(import_stand_in(rules).make_env(), cast("Any", solver), rules=rules)
+    assert solver.questions == rules.placeholders
+    assert answers_in(tmp_path / "submission.parquet") == dict.fromkeys(rules.placeholders, 7)
+    assert score_file(tmp_path / "submission.parquet", ids=[*rules.placeholders], rules=rules) is None
+
+
+def test_a_package_that_was_not_measured_is_refused_with_a_way_on(cup: Path) -> None:
+    cup.write_text(CUP.replace("0.7.0", "1.4.0"))
+    with pytest.raises(UserError, match=r"must be a measured one(.|\n)*Known: 0\.3\.0.*--real-package"):
+        Behaviour.of(read_competition(cup))
+
+
+def test_canaries_are_right_only_by_the_model(cup: Path) -> None:
+    problems = [Problem(id=gold, statement="?", gold=gold) for gold in ("1", "0", "07", "61", "60", "-2", "x", "2")]
+    rules = read_competition(cup)
+    assert [problem.gold for problem in choose_canaries(problems, count=2, rules=rules)] == ["60", "2"]
+    with pytest.raises(UserError, match="from 1 to 60, neither 0 nor the fallback 1, got 2 of 3"):
+        choose_canaries(problems, count=3, rules=rules)
+
+
 @pytest.mark.slow
-def test_a_made_up_competition_is_rehearsed(cup: Path, tmp_path: Path, submit: CommandLine) -> None:
+@pytest.mark.parametrize("api", ["inference-server", "iterator"])
+def test_a_made_up_competition_is_rehearsed(api: str, cup: Path, tmp_path: Path, submit: CommandLine) -> None:
+    if api == "iterator":
+        cup.write_text(CUP[: CUP.index("[gateway]")] + ITERATED)
     words = ("--competition", "cup.toml", "--names.owner", "alice", "--n", 1)
     assert submit.process("build", *words, folder=tmp_path).code == 0
     cup.unlink()
-    report = submit.process("rehearse", "--questions", 4, "--image", "none", "--json", folder=tmp_path).result
-    assert (report["competition"], len(report["runs"]), report["outcome"]) == ("cup", 3, "valid")
-    assert all(run["fallbacks"] == 0 for run in report["runs"])
+    # All runs once, one in the other layout; each rerun serves as many questions as the competition.
+    for layout, more, runs in (("new", (), 3), ("old", ("--runs", 1), 1), ("new", ("--commit",), 1),
+                               ("old", ("--commit",), 1)):  # fmt: skip
+        words = ("rehearse", "--image", "none", "--layout", layout, *more, "--json")
+        report = submit.process(*words, folder=tmp_path).result
+        assert (report["competition"], len(report["runs"]), report["outcome"]) == ("cup", runs, "valid")
+        assert [run["questions"] for run in report["runs"]] == [3 if "--commit" in more else 4] * runs
+        if not more:
+            # The same seed gives the same samples, so a problem is right in all three runs or in none.
+            assert report["penalised_score"] == report["runs"][0]["right"] > 0
+    (event,) = Ledger(tmp_path / "runs" / "submit").entries()
+    assert event.predicted.endswith("of 4")

@@ -100,8 +100,8 @@ def rules_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require":
             prefixes = [word.value for word in node.keywords if word.arg == "prefix"]
-            assert all(isinstance(prefix, ast.Constant) for prefix in prefixes)
-            prefix = ast.literal_eval(prefixes[0]) if prefixes else "--"
+            assert all(isinstance(prefix, ast.Constant | ast.JoinedStr) for prefix in prefixes)
+            _, prefix = next(texts_of(prefixes[0])) if prefixes else (0, "--")
             for rule in node.args if "--" in prefix else ():
                 assert isinstance(rule, ast.Tuple), f"line {rule.lineno}: a rule is written out"
                 yield rule.lineno, prefix + ast.literal_eval(rule.elts[0])

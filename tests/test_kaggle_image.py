@@ -36,7 +36,7 @@ from mathlete.sampling.samples import SamplingConfig
 tools = {"turns": 1}
 sampler = open_sampler({"model": sys.argv[1], "precision": "auto", "threads": 1, "tools": tools})
 samples = list(sampler.stream(Problem(id="a", statement="1+1", gold="2"), seeds={0: 0}, config=SamplingConfig()))
-mathlete.kernel.server.frame("a", 1)
+mathlete.kernel.server.frame("a", 1, names=("id", "answer"))
 sampler.close()
 owners = packages_distributions()
 tops = {name.partition(".")[0] for name in sys.modules}

@@ -20,8 +20,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from mathlete.competitions import competition
 from mathlete.kernel import SUBMISSION
-from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS
+from mathlete.rehearsal.gateway.behaviours import PACKAGES, Behaviour
 from mathlete.rehearsal.gateway.gateway import Gateway, InferenceServer, read_test
 from mathlete.rehearsal.scorer import score_file
 from tests.conftest import sample
@@ -170,7 +171,9 @@ EXPECTED = {
     cells[0]: [cell if cell != "=" else "" for cell in cells[1:]]
     for cells in ([cell.strip() for cell in line.split("|")] for line in GOLDEN.read_text().splitlines()[1:])
 }
-NAMES = tuple(BEHAVIOURS)
+NAMES = tuple(PACKAGES)
+# Whose data held the package: the gateways were measured with their rules.
+COMPETITIONS = {"0.3.0": competition("aimo-2"), "0.7.0": competition("aimo-2"), "0.9.0": competition("aimo-3")}
 CASES = [(variant, name) for variant in EXPECTED for name in NAMES]
 
 
@@ -276,10 +279,7 @@ def outcome(folder: Path, result: dict[str, object], rows: int, name: str) -> st
     if not result["Succeeded"]:
         assert not (folder / SUBMISSION).exists()
         return f"{result['ErrorName']} {rows + 1} {result['ErrorDetails']}"
-    from mathlete.competitions import competition
-
-    rules = competition(BEHAVIOURS[name].competition)
-    problem = score_file(folder / SUBMISSION, ids=IDS, rules=rules)
+    problem = score_file(folder / SUBMISSION, ids=IDS, rules=COMPETITIONS[name])
     return f"file {problem}" if problem else "ok"
 
 
@@ -298,13 +298,11 @@ def ends_otherwise(variant: str, name: str) -> bool:
 def test_each_faulty_notebook_ends_as_with_the_real_gateway(
     variant: str, name: str, tmp_path: Path, taken: Callable[[int], None]
 ) -> None:
-    behaviour = BEHAVIOURS[name]
     deadline_s = 0.4 if variant in ("sleep_row2", "sysexit_row2", "sleep_first") else 60.0
-    ports = free_ports(2)[: len(behaviour.wire.ports)]
+    ports = free_ports(2)[: len(PACKAGES[name].ports)]
     startup_s = 0.3 if variant == "slow_start" else 5.0
-    behaviour = replace(
-        behaviour, wire=replace(behaviour.wire, ports=ports, deadline_s=deadline_s, startup_s=startup_s)
-    )
+    package = replace(PACKAGES[name], ports=ports)
+    behaviour = Behaviour(package=package, deadline_s=deadline_s, startup_s=startup_s)
     (tmp_path / "test.csv").write_text(ROWS)
     if variant == "port_taken":
         taken(ports[0])
@@ -328,7 +326,7 @@ DYING = """
 import os, signal, sys
 from dataclasses import replace
 import polars as pl
-from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS
+from mathlete.rehearsal.gateway.behaviours import PACKAGES, Behaviour
 from mathlete.rehearsal.gateway.gateway import InferenceServer
 calls = []
 def predict(identity, problem):
@@ -336,8 +334,8 @@ def predict(identity, problem):
     if len(calls) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return pl.DataFrame({"id": identity, "answer": [7]})
-behaviour = BEHAVIOURS[sys.argv[1]]
-server = InferenceServer(predict, behaviour=replace(behaviour, wire=replace(behaviour.wire, ports=(int(sys.argv[2]),))))
+package = replace(PACKAGES[sys.argv[1]], ports=(int(sys.argv[2]),))
+server = InferenceServer(predict, behaviour=Behaviour(package=package, deadline_s=60))
 server.server.start()
 server.server.wait_for_termination()
 """
@@ -346,8 +344,7 @@ server.server.wait_for_termination()
 @pytest.mark.parametrize("name", [NAMES[-1], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:-1])])
 def test_a_notebook_killed_in_row_2_is_a_failed_connection(name: str, tmp_path: Path) -> None:
     port = free_ports(1)
-    behaviour = BEHAVIOURS[name]
-    behaviour = replace(behaviour, wire=replace(behaviour.wire, ports=port))
+    behaviour = Behaviour(package=replace(PACKAGES[name], ports=port), deadline_s=60)
     (tmp_path / "test.csv").write_text(ROWS)
     with subprocess.Popen([sys.executable, "-c", DYING, name, str(port[0])]) as notebook:
         gateway = Gateway(behaviour, test=tmp_path / "test.csv", folder=tmp_path)

@@ -223,7 +223,7 @@ def test_aimo_1_is_answered_in_its_loop(tmp_path: Path) -> None:
     environment = Environment()
     rules = competition("aimo-1")
     answers = answerer(Engine([BOX % 1007] * 3), tmp_path, replace(QUICK, competition=rules))
-    answer_in_turn(environment, answers, columns=rules.columns)
+    answer_in_turn(environment, answers, rules=rules)
     assert environment.predicted == [{"id": "a", "answer": 7}, {"id": "b", "answer": 7}]
 
 

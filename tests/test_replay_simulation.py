@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mathlete.competitions import competition
 from mathlete.problems import Problem
 from mathlete.replay import Grid, Submissions, Wall, replay_pool
 from mathlete.replay.outcomes import Outcome
@@ -18,6 +19,8 @@ from mathlete.scoring.scores import Scores
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import Solution
 from mathlete.solve.voting import count_votes
+
+AIMO_3 = competition("aimo-3")
 
 VOTES = ("majority", "logprob", "length")
 
@@ -143,7 +146,7 @@ def test_question_sets_without_replacement_hold_every_problem_once() -> None:
 def test_the_yardstick_against_itself_changes_and_saves_nothing() -> None:
     pool = Pool.of(*record(8, n=12, seed=3))
     grid = Grid(n=(4,), max_tokens=(pool.longest,), stop=("none",), vote=("majority",), walls=(None,))
-    result = replay_pool(pool, grid, Submissions(simulations=50, questions=5, slots=None, seed=0))
+    result = replay_pool(pool, grid, Submissions(simulations=50, questions=5, rules=AIMO_3, slots=None, seed=0))
     (outcome,) = result.outcomes
     assert (outcome.change.value, outcome.change.lo, outcome.change.hi) == (0, 0, 0)
     assert outcome.saved.arrivals == 0

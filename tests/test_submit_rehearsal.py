@@ -14,7 +14,7 @@ from mathlete.kernel import read_journal
 from mathlete.problems import Problem, read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, containers, fault_matrix, rehearse, rehearse_fault
 from mathlete.rehearsal.fault_matrix import FAULTS
-from mathlete.rehearsal.gateway.aimo_1 import Environment
+from mathlete.rehearsal.gateway.iterator import Environment
 from mathlete.rehearsal.runner import notebook_log
 from mathlete.rehearsal.scorer import answers_in
 from mathlete.rehearsal.verdict import Rehearsed
@@ -31,7 +31,7 @@ def here(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read_asked(count: int) -> list[Problem]:
-    return choose_canaries(read_problems(POCKET_VAL), count=count)
+    return choose_canaries(read_problems(POCKET_VAL), count=count, rules=competition("aimo-3"))
 
 
 def one(build: Build, folder: Path, *, questions: int = 3, **how: object) -> Rehearsed:
@@ -185,18 +185,20 @@ def test_an_unknown_fault_is_told_the_nearest(submit: CommandLine) -> None:
 
 
 def test_questions_whose_answer_is_the_fallback_are_no_canaries() -> None:
-    golds = ("0", "7", "-3", "x+1", "12")
+    golds, rules = ("0", "7", "-3", "x+1", "12"), competition("aimo-3")
     problems = [Problem(id=gold, statement="?", gold=gold) for gold in golds]
-    assert [problem.gold for problem in choose_canaries(problems, count=2)] == ["7", "12"]
+    assert [problem.gold for problem in choose_canaries(problems, count=2, rules=rules)] == ["7", "12"]
     with pytest.raises(UserError, match="2 of 3"):
-        choose_canaries(problems, count=3)
+        choose_canaries(problems, count=3, rules=rules)
 
 
 def test_aimo_1_gives_the_next_question_only_after_an_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "test.csv").write_text("id,problem\n000123,a\n424e18,b\n")
-    environment = Environment(tmp_path / "test.csv", folder=tmp_path)
+    environment = Environment(
+        tmp_path / "test.csv", folder=tmp_path, id_column="id", submission_columns=("id", "answer")
+    )
     questions = environment.iter_test()
     first = next(questions)
     assert next(questions) is None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import competition
 from mathlete.delivery import Ledger, complete_names
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
 from mathlete.models import find_model
@@ -54,7 +54,7 @@ class BuildSettings:
     n: int = 8
     """Number of samples drawn for each problem."""
     seed: int = 0
-    """The private set is run twice: the same seed gives the same samples."""
+    """Seed of the samples; where the private set is run more than once, every run has the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     tools: ToolSettings = field(default_factory=ToolSettings)
     names: Names = field(default_factory=Names)
@@ -96,14 +96,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     if reason:
         out.print(f"owner {names.owner}: {reason}")
     policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
-    config = KernelConfig(
-        competition=rules,
-        policy=policy,
-        tools=settings.tools,
-        problems=rules.problems,
-        wall_s=float(rules.wall_s),
-        deadline_s=float(rules.predict_deadline_s),
-    )
+    config = KernelConfig(competition=rules, policy=policy, tools=settings.tools)
     kaggle, wheels = settings.outputs
     with hold(settings.run), busy("wheels, notebook, hashes"):
         made = build_submission(
@@ -169,11 +162,11 @@ class RehearseSettings:
     clock: Literal["real", "virtual"] = "virtual"
     """real, or virtual: every limit divided by 100, by less on a busy machine."""
     commit: bool = False
-    """The commit run instead of the rerun: KAGGLE_IS_COMPETITION_RERUN unset, three placeholder questions."""
+    """The commit run instead of the rerun: KAGGLE_IS_COMPETITION_RERUN unset, the placeholder questions."""
     fault: str | None = None
     """Inject a fault by name; `list` names them, `all` runs them all."""
-    questions: int = 50
-    """Questions in a run."""
+    questions: int | None = None
+    """Questions in a run; default: as many as the competition asks."""
     runs: int | None = None
     """Runs one after another; default: as often as the competition runs its private set."""
     problems: Path | None = None
@@ -187,9 +180,18 @@ class RehearseSettings:
     json: bool = False
     """End with one line of JSON on stdout."""
 
+    def check(self) -> None:
+        """Raises UserError where a value is out of its range."""
+        require(
+            ("questions", self.questions, self.questions is None or self.questions >= 1, "at least 1"),
+            ("runs", self.runs, self.runs is None or self.runs >= 1, "at least 1"),
+            cure="leave it out",
+        )
+
 
 def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     """Rehearse the build; raise UserError where it must not be pushed."""
+    settings.check()
     out = console(json=settings.json)
     suite = settings.problems or data_folder() / "pocket" / "pocket_val.jsonl"
     if settings.fault is not None:
@@ -197,7 +199,9 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         if settings.fault == "list":
             return list_faults(say)
         return run_faults(settings.fault, folder=settings.run, problems=suite, layout=settings.layout, say=say)
-    build, problems = load_build(settings.run), choose_canaries(read_problems(suite), count=settings.questions)
+    build = load_build(settings.run)
+    rules = build.config.competition
+    problems = choose_canaries(read_problems(suite), count=settings.questions or rules.problems, rules=rules)
     with hold(settings.run):
         return rehearse_build(build, problems, settings, out=out)
 
@@ -205,7 +209,42 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
 def rehearse_build(
     build: Build, problems: Sequence[Problem], settings: RehearseSettings, *, out: "Console"
 ) -> dict[str, object]:
-    """Rehearses the build as often as it will run, and writes the report and the ledger's line."""
+    """Rehearse the build as often as it will run, and write the report and the ledger's line."""
+    how, packages = prepare_rehearsal(settings)
+    rules = build.config.competition
+    runs, golds = [], {problem.id: problem.gold for problem in problems}
+    # The commit run has no private set, so there is nothing to run twice.
+    for number in range(1, 1 + (1 if settings.commit else settings.runs or rules.runs)):
+        with rehearsal_bar(f"run {number}", golds=golds, total=len(how.ids(problems, rules=rules))) as show:
+            folder = settings.run / f"rehearsal-{number}"
+            # Another seed is another order of the questions, as in Kaggle's runs.
+            run = rehearse(build, problems, replace(how, seed=number - 1), folder=folder, watch=show)
+        runs.append(run)
+        if number == 1:
+            out.print(f"isolation: {run.figures().isolation}")
+        out.print(f"run {number}: {run.figures().in_words()}")
+        if run.refusal:
+            break
+    report = write_report(build, runs, problems, how, image=packages, folder=settings.run)
+    # A commit run answers placeholders: its score predicts nothing.
+    if not settings.commit:
+        Ledger(settings.run).append(
+            "rehearsal",
+            build.hashes(),
+            outcome=report.outcome,
+            score=report.penalised_score,
+            problems=len(problems),
+            asked=rules.problems,
+        )
+    if refusal := runs[-1].refusal:
+        raise refusal.error()
+    score = f"score of {len(runs)} runs by the rules of {rules.name}: {report.penalised_score:g} of {len(problems)}"
+    out.print(f"{score} · {settings.run / report.file_name}")
+    return report.to_json()
+
+
+def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Sequence[str]]:
+    """Fetch the image's packages; return how to rehearse, and those packages, NAME==VERSION each."""
     with busy("the image's packages"):
         image = None if settings.image == "none" else fetch_image(Path(settings.image))
     how = RehearsalSettings(
@@ -216,36 +255,7 @@ def rehearse_build(
         real_package=settings.real_package,
         packages=image.path if image else None,
     )
-    runs, golds = [], {problem.id: problem.gold for problem in problems}
-    # The commit run has no private set, so there is nothing to run twice.
-    count = 1 if settings.commit else settings.runs or build.config.competition.runs
-    for number in range(1, count + 1):
-        with rehearsal_bar(f"run {number}", golds=golds, total=len(how.ids(problems))) as show:
-            folder = settings.run / f"rehearsal-{number}"
-            # Another seed is another order of the questions, as in Kaggle's two runs.
-            run = rehearse(build, problems, replace(how, seed=number - 1), folder=folder, watch=show)
-        runs.append(run)
-        if number == 1:
-            out.print(f"isolation: {run.figures().isolation}")
-        out.print(f"run {number}: {run.figures().in_words()}")
-        if run.refusal:
-            break
-    packages = image.packages if image else ()
-    report = write_report(build, runs, problems, how, image=packages, folder=settings.run)
-    # A commit run answers placeholders: its score predicts nothing.
-    if not settings.commit:
-        Ledger(settings.run).append(
-            "rehearsal",
-            build.hashes(),
-            outcome=report.outcome,
-            score=report.penalised_score,
-            problems=len(problems),
-        )
-    if refusal := runs[-1].refusal:
-        raise refusal.error()
-    score = f"penalised score of {len(runs)} runs: {report.penalised_score} of {len(problems)}"
-    out.print(f"{score} · {settings.run / report.file_name}")
-    return report.to_json()
+    return how, image.packages if image else ()
 
 
 @dataclass(frozen=True, kw_only=True)

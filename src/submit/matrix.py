@@ -41,7 +41,8 @@ def run_faults(
     if name != "all" and name not in FAULTS:
         raise UserError("--fault must be known", value=repr(name), cure=nearest(name, [*FAULTS, "list", "all"]))
     chosen = list(FAULTS.values()) if name == "all" else [FAULTS[name]]
-    build, asked = load_build(folder), choose_canaries(read_problems(problems), count=QUESTIONS)
+    build = load_build(folder)
+    asked = choose_canaries(read_problems(problems), count=QUESTIONS, rules=build.config.competition)
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()
     with progress("faults") as bar:

@@ -89,7 +89,7 @@ class SubmitSettings:
     """What to submit."""
 
     yes: Annotated[bool, tyro.conf.arg(aliases=["--confirm"])] = False
-    """Submit; without it nothing is sent. Kaggle counts submissions: one a day in AIMO-3."""
+    """Submit; without it nothing is sent. Kaggle counts submissions: `submit rules` says how many a day."""
     message: str = "mathlete"
     """The submission's description on Kaggle."""
     wait: bool = False
@@ -111,14 +111,16 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
     if not versions:
         rule = "what is submitted must have been pushed, this very build"
         raise UserError(rule, value=f"{hashes.id} was not", cure="run `python -m submit push --yes`")
-    slug = build.config.competition.slug
-    line = {"id": hashes.id, "version": versions[-1], "competition": slug}
+    rules = build.config.competition
+    line = {"id": hashes.id, "version": versions[-1], "competition": rules.slug}
+    if rules.submissions_a_day is not None:
+        out.print(f"{rules.name} takes {rules.submissions_a_day} a day")
     if not settings.yes:
         out.print(f"would submit version {versions[-1]} of {build.names.kernel_id}; submit with --yes")
         return {**line, "submitted": False}
     with hold(settings.run):
         kaggle = Kaggle()
-        number = kaggle.submit(build.names, competition_slug=slug, version=versions[-1], message=settings.message)
+        number = kaggle.submit(build.names, competition_slug=rules.slug, version=versions[-1], message=settings.message)
         ledger.append("submission", hashes, version=versions[-1], number=number)
     out.print(f"submitted: number {number}")
     if not settings.wait:

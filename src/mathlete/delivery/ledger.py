@@ -12,13 +12,15 @@ from math import comb, exp, lgamma
 from pathlib import Path
 from typing import Literal
 
+from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
 from mathlete.submission import Hashes
 
 Kind = Literal["build", "rehearsal", "push", "submission", "score"]
 _FILE = "ledger.jsonl"
-_PROBLEMS = 50
+_BEFORE = "aimo-3"
+"""The competition of ledgers that were begun before a rehearsal said how many questions are asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,11 @@ class Event:
     outcome: str | None = None
     """Of a rehearsal: valid or refused."""
     score: float | None = None
-    """Of a rehearsal: the penalised one; of a score: Kaggle's."""
+    """Of a rehearsal: by the competition's rule; of a score: Kaggle's."""
     problems: int | None = None
-    """Of a rehearsal: how many were asked."""
+    """Of a rehearsal: its questions."""
+    asked: int | None = None
+    """Of a rehearsal: questions that the competition asks, of which the real score is."""
     version: int | None = None
     """Of a push or a submission: Kaggle's version of the notebook."""
     url: str | None = None
@@ -69,7 +73,7 @@ class LedgerEntry:
     built: str
     """When it was first seen, UTC."""
     rehearsal: str
-    """Outcome and penalised score of its latest rehearsal, or –."""
+    """Outcome and score of its latest rehearsal, or –."""
     predicted: str
     """90% interval of the real score, as its latest rehearsal predicts it."""
     version: str
@@ -93,6 +97,7 @@ class Ledger:
         outcome: str | None = None,
         score: float | None = None,
         problems: int | None = None,
+        asked: int | None = None,
         version: int | None = None,
         url: str | None = None,
         number: int | None = None,
@@ -106,6 +111,7 @@ class Ledger:
             outcome=outcome,
             score=score,
             problems=problems,
+            asked=asked,
             version=version,
             url=url,
             number=number,
@@ -127,22 +133,22 @@ class Ledger:
         pushes = [event for event in self.events() if event.kind == "push" and event.id == name]
         return [event.version for event in pushes if event.version is not None]
 
-    def entries(self, *, problems: int = _PROBLEMS) -> list[LedgerEntry]:
-        """Return the submissions, oldest first; `problems` is how many the real score is of."""
+    def entries(self) -> list[LedgerEntry]:
+        """Return the submissions, oldest first."""
         by_id: dict[str, list[Event]] = {}
         for event in self.events():
             by_id.setdefault(event.id, []).append(event)
-        return [_entry(name, events, problems) for name, events in by_id.items()]
+        return [_entry(name, events) for name, events in by_id.items()]
 
 
-def _entry(name: str, events: list[Event], problems: int) -> LedgerEntry:
+def _entry(name: str, events: list[Event]) -> LedgerEntry:
     rehearsals = [event for event in events if event.kind == "rehearsal"]
     latest = rehearsals[-1] if rehearsals else None
     return LedgerEntry(
         id=name,
         built=datetime.fromtimestamp(events[0].time, UTC).isoformat(sep=" ", timespec="minutes")[:16],
         rehearsal=f"{latest.outcome} {latest.score:g}/{latest.problems}" if latest else "–",
-        predicted=_describe_prediction(rehearsals, problems),
+        predicted=_describe_prediction(rehearsals),
         version=", ".join(str(event.version) for event in events if event.kind == "push") or "–",
         score=", ".join(str(event.score) for event in events if event.kind == "score") or "–",
     )
@@ -170,9 +176,10 @@ def _log_beta(a: float, b: float) -> float:
     return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
-def _describe_prediction(rehearsals: list[Event], problems: int) -> str:
+def _describe_prediction(rehearsals: list[Event]) -> str:
     valid = [event for event in rehearsals if event.outcome == "valid"]
     if not valid or valid[-1].score is None or valid[-1].problems is None:
         return "–"
-    low, high = predicted_interval(valid[-1].score, valid[-1].problems, problems=problems)
-    return f"{low} to {high} of {problems}"
+    asked = valid[-1].asked or competition(_BEFORE).problems
+    low, high = predicted_interval(valid[-1].score, valid[-1].problems, problems=asked)
+    return f"{low} to {high} of {asked}"

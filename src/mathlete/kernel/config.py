@@ -7,8 +7,11 @@ from typing import Any
 from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError, require
 from mathlete.models import Precision
-from mathlete.solve import Policy
+from mathlete.solve import BudgetSettings, Policy
 from mathlete.tir import ToolSettings
+
+_FROM_RULES: Any = None
+"""Default of a field that follows the competition's rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,46 +24,47 @@ class KernelConfig:
     """How one problem is solved."""
     precision: Precision = "auto"
     """How weights are held; auto: as the model's folder says."""
-    problems: int = 50
+    problems: int = _FROM_RULES
     """Questions to share the clock among."""
-    wall_s: float = 5 * 3600.0
+    wall_s: float = _FROM_RULES
     """The notebook's wall clock, seconds from its first cell."""
-    reserve_s: float = 600.0
+    reserve_s: float = _FROM_RULES
     """Left unused at the end, seconds: the gateway still has to write its file, and its clock may differ."""
-    question_min_s: float = 300.0
+    question_min_s: float = _FROM_RULES
     """Floor of a question, seconds: kept for every question still to come (`mathlete.solve.budget`)."""
-    question_max_s: float = 900.0
-    """Ceiling of one question, seconds. Floor and ceiling are those of AIMO-3's field."""
+    question_max_s: float = _FROM_RULES
+    """Ceiling of one question, seconds."""
     load_max_s: float = 1200.0
     """Ceiling of one loading of the model, seconds."""
-    deadline_s: float = 1800.0
-    """The gateway's own deadline of every call after the first, seconds: 30 min in AIMO-2, 9 h in AIMO-3."""
+    deadline_s: float = _FROM_RULES
+    """The gateway's own deadline of every call after the first, seconds."""
     tools: ToolSettings = field(default_factory=ToolSettings)
     """Whether, and how, the model may run Python."""
-    fallback: int = 0
+    fallback: int = _FROM_RULES
     """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
+
+    def __post_init__(self) -> None:
+        """Fill in what was left to the competition's rules, whose values were checked when they were read."""
+        for name, value in _follow(self.competition).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        rules = self.competition
         self.policy.check()
         self.tools.check()
-        low, high = rules.answer_min, rules.answer_max
-        floor_s, ceiling_s = self.question_min_s, self.question_max_s
+        low, high = self.competition.answer_min, self.competition.answer_max
+        floor_s, ceiling_s, reserve_s = self.question_min_s, self.question_max_s, self.reserve_s
+        clock = "leave out wall_s, reserve_s, question_min_s and question_max_s"
         require(
-            ("problems", self.problems, self.problems >= 1, "at least 1", f"use {rules.problems}"),
-            (
-                "wall_s",
-                self.wall_s,
-                self.wall_s > self.reserve_s >= 0,
-                "longer than the reserve",
-                f"use {rules.wall_s}",
-            ),
-            ("question_min_s", floor_s, 0 <= floor_s <= ceiling_s, "0 to the ceiling", "use 300"),
-            ("question_max_s", ceiling_s, ceiling_s > 0, "above 0", "use 900"),
-            ("deadline_s", self.deadline_s, self.deadline_s > 0, "above 0", "use 1800"),
-            ("load_max_s", self.load_max_s, self.load_max_s > 0, "above 0", "use 1200"),
-            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}", "use 0"),
+            ("problems", self.problems, self.problems >= 1, "at least 1", "leave it out"),
+            ("reserve_s", reserve_s, reserve_s >= 0, "0 or more", "leave it out"),
+            ("wall_s", self.wall_s, self.wall_s > reserve_s, f"longer than the reserve of {reserve_s:g} s", clock),
+            ("question_max_s", ceiling_s, ceiling_s > 0, "above 0", clock),
+            ("question_min_s", floor_s, 0 <= floor_s <= ceiling_s, f"0 to the ceiling of {ceiling_s:g} s", clock),
+            ("deadline_s", self.deadline_s, self.deadline_s > 0, "above 0", "leave it out"),
+            ("load_max_s", self.load_max_s, self.load_max_s > 0, "above 0", "leave it out"),
+            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}", "leave it out"),
             prefix="the notebook's ",
         )
 
@@ -72,6 +76,20 @@ class KernelConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; `config_from` reads them back."""
         return {**asdict(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
+
+
+def _follow(rules: Competition) -> dict[str, float]:
+    """Return the settings that a competition's rules give."""
+    share = BudgetSettings.even(wall_s=rules.wall_s, questions=rules.problems)
+    return {
+        "problems": rules.problems,
+        "wall_s": float(rules.wall_s),
+        "reserve_s": rules.reserve_s,
+        "question_min_s": share.floor_s if rules.question_min_s is None else rules.question_min_s,
+        "question_max_s": share.ceiling_s if rules.question_max_s is None else rules.question_max_s,
+        "deadline_s": float(rules.predict_deadline_s),
+        "fallback": rules.fallback,
+    }
 
 
 def config_from(value: Mapping[str, Any]) -> KernelConfig:

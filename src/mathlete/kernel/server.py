@@ -48,7 +48,7 @@ def make_predict(answerer: Answerer, rules: Competition) -> "Callable[..., pl.Da
             # Even SystemExit, which would hang the gateway; and one line, because a long text would be lost.
             print(f"predict: {one_line(error)}", file=sys.stderr, flush=True)
             identity, answer = columns[0] if columns else "", answerer.fallback
-        return frame(identity, answer)
+        return frame(identity, answer, names=rules.submission_columns)
 
     return predict
 
@@ -67,14 +67,15 @@ def value_of(column: object) -> object:
     return item() if callable(item) else column
 
 
-def frame(identity: object, answer: int) -> "pl.DataFrame":
+def frame(identity: object, answer: int, *, names: tuple[str, str]) -> "pl.DataFrame":
     """Return a polars frame of one row, id and answer (Int64); the id keeps the type that the gateway sent."""
     import polars as pl
 
-    answers = pl.Series("answer", [answer], dtype=pl.Int64)
+    id_name, answer_name = names
+    answers = pl.Series(answer_name, [answer], dtype=pl.Int64)
     if isinstance(identity, pl.Series):
-        return pl.DataFrame([identity.alias("id"), answers])
-    return pl.DataFrame([pl.Series("id", [value_of(identity)]), answers])
+        return pl.DataFrame([identity.alias(id_name), answers])
+    return pl.DataFrame([pl.Series(id_name, [value_of(identity)]), answers])
 
 
 def serve(config: KernelConfig, *, model: Path, competition_folder: Path, started: float, working: Path) -> None:
@@ -96,7 +97,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
     )
     sys.path.insert(0, str(competition_folder))
     if gateway.server is None:
-        answer_in_turn(importlib.import_module(gateway.module).make_env(), answerer, columns=rules.columns)
+        answer_in_turn(importlib.import_module(gateway.module).make_env(), answerer, rules=rules)
         return
     library = importlib.import_module(f"kaggle_evaluation.{gateway.module}")
     server = getattr(library, gateway.server)(make_predict(answerer, rules))
@@ -107,9 +108,11 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         server.run_local_gateway((str(competition_folder / "test.csv"),))
 
 
-def answer_in_turn(environment: Iteration, answerer: Answerer, *, columns: tuple[str, str]) -> None:
+def answer_in_turn(environment: Iteration, answerer: Answerer, *, rules: Competition) -> None:
     """Answer an iterator's questions: a pandas frame of one row each, given back with its answer before the next."""
+    identity, statement = rules.columns
+    _, answer = rules.submission_columns
     for test, submission in environment.iter_test():
         row = test.iloc[0]
-        submission["answer"] = answerer.answer(problem_id=str(row[columns[0]]), statement=str(row[columns[1]]))
+        submission[answer] = answerer.answer(problem_id=str(row[identity]), statement=str(row[statement]))
         environment.predict(submission)

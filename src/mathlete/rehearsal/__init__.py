@@ -3,9 +3,10 @@
 `rehearse` runs a build's notebook and judges what it leaves, `write_report` records that for preflight, and
 `rehearse_fault` puts one of `FAULTS` into the run. `fetch_image` gets the versions of Kaggle's image to run on.
 
+>>> from mathlete.competitions import competition
 >>> from mathlete.problems import Problem
 >>> problems = [Problem(id=gold, statement="?", gold=gold) for gold in ("0", "7", "x + 1", "12")]
->>> [problem.gold for problem in choose_canaries(problems, count=2)]
+>>> [problem.gold for problem in choose_canaries(problems, count=2, rules=competition("aimo-3"))]
 ['7', '12']
 >>> FAULTS["disk-full"].says, FAULTS["disk-full"].expect
 ('/kaggle/working is full', 'valid')

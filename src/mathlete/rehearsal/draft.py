@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.competitions import Competition
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.problems import Problem
 from mathlete.rehearsal.containers import Disks
-from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS, STARTUP_LIMIT_S
+from mathlete.rehearsal.gateway.behaviours import STARTUP_LIMIT_S, Behaviour
 from mathlete.submission import Build, with_cell
 
 Layout = Literal["old", "new"]
@@ -23,9 +24,6 @@ Order = Literal["file", "shuffled", "hard-first"]
 ClockKind = Literal["real", "virtual"]
 _SPARE_S = 60.0
 """Real seconds that a rehearsal may take beyond the wall: two containers have to start."""
-_PLACEHOLDER = "id,{column}\n000aaa,What is $1-1$?\n111bbb,What is $0\\times10$?\n222ccc,Solve $4+x=4$ for $x$.\n"
-"""The test.csv that a notebook sees outside its rerun: three questions, all with the answer 0."""
-PLACEHOLDER_IDS = ("000aaa", "111bbb", "222ccc")
 
 
 DRAFTED = ("competition", "hidden", "spoilt-*")
@@ -43,7 +41,7 @@ class RehearsalSettings:
     clock: ClockKind = "virtual"
     """virtual: every limit is divided by 100, so that five hours take three minutes; by less on a loaded machine."""
     rerun: bool = True
-    """False: the commit run, in which the notebook asks itself the three placeholder questions."""
+    """False: the commit run, in which the notebook asks itself the placeholder questions."""
     seed: int = 0
     limit_s: float | None = None
     """Real seconds after which the rehearsal is ended; None: the wall's."""
@@ -52,9 +50,9 @@ class RehearsalSettings:
     packages: Path | None = None
     """Folder of packages that come before this environment's, such as the image's versions."""
 
-    def ids(self, problems: Sequence[Problem]) -> list[str]:
+    def ids(self, problems: Sequence[Problem], *, rules: Competition) -> list[str]:
         """Return the ids of the questions asked: the problems' in a rerun, the placeholders' in a commit run."""
-        return [problem.id for problem in problems] if self.rerun else [*PLACEHOLDER_IDS]
+        return [problem.id for problem in problems] if self.rerun else [*rules.placeholders]
 
 
 @dataclass(kw_only=True)
@@ -99,7 +97,7 @@ def make_draft(
     changed = f"CONFIG = config_from(json.loads({json.dumps(config.to_json(), sort_keys=True)!r}))"
     text = with_cell(build.notebook_text(python=here), source=changed)
     stand_in, hidden = (folder / name for name in DRAFTED[:2])
-    _write_competition(stand_in, build, settings)
+    write_stand_in(stand_in, rules, real_package=settings.real_package)
     hidden.mkdir()
     ordered = _sort(problems, settings)
     _write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
@@ -132,47 +130,36 @@ def _write_csv(file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]
         csv.writer(lines).writerows([columns, *rows])
 
 
-def behaviour_of(rules: Competition) -> str:
-    """Return the measured gateway that stands in for a competition's own.
-
-    Raises:
-        UserError: the competition's file names none that is known.
-    """
-    name = str(rules.gateway.behaviour)
-    if name not in BEHAVIOURS:
-        rule = f"gateway.behaviour of {rules.name} must be a measured one"
-        raise UserError(rule, value=repr(name), cure=nearest(name, [*BEHAVIOURS]))
-    return name
-
-
 def has_gateway(build: Build, settings: RehearsalSettings) -> bool:
     """Return whether a second container asks; with an iterator and in a commit run the notebook asks itself."""
     return settings.rerun and build.config.competition.gateway.api == "inference-server"
 
 
-def _write_competition(folder: Path, build: Build, settings: RehearsalSettings) -> None:
+def write_stand_in(folder: Path, rules: Competition, *, real_package: Path | None = None) -> None:
     """Write the competition's data as the notebook sees it: placeholder questions and the evaluation package."""
     folder.mkdir()
-    rules = build.config.competition
-    (folder / "test.csv").write_text(_PLACEHOLDER.format(column=rules.columns[1]), encoding="utf-8")
+    _write_csv(folder / "test.csv", rules.columns, [*rules.placeholders.items()])
     if rules.gateway.api == "iterator":
         (folder / f"{rules.gateway.module}.py").write_text(
-            "from pathlib import Path\n\nfrom mathlete.rehearsal.gateway import aimo_1\n\n\n"
-            "def make_env():\n    return aimo_1.make_env(str(Path(__file__).parent))\n"
+            "from pathlib import Path\n\nfrom mathlete.rehearsal.gateway import iterator\n\n\n"
+            "def make_env():\n"
+            f"    names = {{'id_column': {rules.columns[0]!r}, 'submission_columns': {rules.submission_columns!r}}}\n"
+            "    return iterator.make_env(str(Path(__file__).parent), **names)\n"
         )
         return
     package = folder / "kaggle_evaluation"
-    if settings.real_package is not None:
-        shutil.copytree(settings.real_package / "kaggle_evaluation", package)
+    if real_package is not None:
+        shutil.copytree(real_package / "kaggle_evaluation", package)
         return
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / f"{rules.gateway.module}.py").write_text(
-        "from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS\n"
+    # From 1.4.0 on a competition's modules lie in a sub-package of their own: module is then PACKAGE.MODULE.
+    file = package.joinpath(*rules.gateway.module.split(".")).with_suffix(".py")
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "from mathlete.rehearsal.gateway.behaviours import Behaviour, Package\n"
         "from mathlete.rehearsal.gateway.gateway import InferenceServer\n\n\n"
         f"class {rules.gateway.server}(InferenceServer):\n"
         "    def __init__(self, *listeners):\n"
-        f"        super().__init__(*listeners, behaviour=BEHAVIOURS[{behaviour_of(rules)!r}])\n"
+        f"        super().__init__(*listeners, behaviour={Behaviour.of(rules)!r})\n"
     )
 
 
@@ -181,14 +168,26 @@ def gateway_command(build: Build, settings: RehearsalSettings, draft: Draft, *, 
     rules = build.config.competition
     data = f"/kaggle/input/{rules.slug}"
     command = [sys.executable, "-m", "mathlete.rehearsal.gateway"]
-    command += ["--behaviour", behaviour_of(rules), "--test", f"{data}/test.csv"]
-    command += ["--host", "inference_server", "--order", "file", "--seed", str(settings.seed)]
+    command += [
+        "--test",
+        f"{data}/test.csv",
+        "--host",
+        "inference_server",
+        "--order",
+        "file",
+        "--seed",
+        str(settings.seed),
+    ]
     command += ["--deadline-s", str(deadline_s), "--startup-s", str(draft.startup_s)]
     if settings.real_package is None:
-        return command
-    # Kaggle names a competition's gateway after its server.
-    module = rules.gateway.module.replace("inference_server", "gateway")
-    gateway = str(rules.gateway.server).replace("InferenceServer", "Gateway")
+        behaviour = Behaviour.of(rules)
+        columns = ["--id-column", behaviour.id_column, "--submission-id", behaviour.submission_id]
+        return [*command, "--package", behaviour.package.version, *columns]
+    if rules.gateway.real is None:
+        rule = "--real-package needs to know which gateway to run"
+        cure = f"write gateway.real = MODULE:CLASS into the rules of {rules.name} and build again"
+        raise UserError(rule, value="no gateway.real", cure=cure)
+    module, _, gateway = rules.gateway.real.partition(":")
     return [*command, "--real", data, "--real-module", module, "--real-class", gateway]
 
 
@@ -200,19 +199,27 @@ def gateway_mounts(build: Build, settings: RehearsalSettings, draft: Draft) -> M
     return {build.config.competition.slug: hidden}
 
 
-def choose_canaries(problems: Sequence[Problem], *, count: int) -> list[Problem]:
-    """Return the first problems whose gold is an integer above 0: a model that never answers must not be right.
+def choose_canaries(problems: Sequence[Problem], *, count: int, rules: Competition) -> list[Problem]:
+    """Return the first problems that a model that never answers can't be right in.
 
-    The usual fallback is 0, and so are the answers of Kaggle's placeholder questions.
+    Their golds are integers of the competition's range, and neither the fallback nor 0, which is the answer of Kaggle's
+    own placeholder questions.
 
     Raises:
         UserError: there are fewer than `count`.
     """
-    fit = [problem for problem in problems if problem.gold.isdigit() and int(problem.gold) > 0]
+    fit = [problem for problem in problems if _is_canary(problem.gold, rules)]
     if len(fit) < count:
         raise UserError(
-            "a rehearsal needs problems whose answers are integers above 0",
+            f"a rehearsal needs problems whose answers are integers from {rules.answer_min} to {rules.answer_max}, "
+            f"neither 0 nor the fallback {rules.fallback}",
             value=f"{len(fit)} of {count}",
             cure="name another file with --problems, or ask fewer with --questions",
         )
     return fit[:count]
+
+
+def _is_canary(gold: str, rules: Competition) -> bool:
+    # As the scorer compares them: letter for letter, so "+7" or "007" would never be right.
+    value = int(gold) if re.fullmatch("-?[1-9][0-9]*", gold) else None
+    return value is not None and rules.answer_min <= value <= rules.answer_max and value != rules.fallback

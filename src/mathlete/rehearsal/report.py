@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mathlete.problems import Problem
 from mathlete.rehearsal.draft import RehearsalSettings
-from mathlete.rehearsal.scorer import penalised_score
+from mathlete.rehearsal.scorer import score_runs
 from mathlete.rehearsal.verdict import Rehearsed, RunFigures
 from mathlete.runs import read_json, write_json
 from mathlete.submission import Build
@@ -29,7 +29,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsalReport:
-    """One or two runs of the same build, and the hashes of what was rehearsed."""
+    """The runs of one build, and the hashes of what was rehearsed."""
 
     file_name: ClassVar[str] = "rehearsal.json"
     """In the build's folder."""
@@ -42,7 +42,7 @@ class RehearsalReport:
     outcome: str
     """valid, or refused where any run was."""
     penalised_score: float = 0.0
-    """AIMO-3's score of the runs together."""
+    """The competition's score of the runs together, whatever its rule."""
     problems: int = 0
     commit: bool = False
     """Whether it was a commit run with its three placeholder questions."""
@@ -74,7 +74,7 @@ def write_report(
 
     Args:
         build: what was rehearsed.
-        runs: one or two, in their order.
+        runs: all, in their order.
         problems: the questions, with their golds.
         settings: how it was rehearsed.
         image: packages of the image that were used, NAME==VERSION each.
@@ -87,7 +87,7 @@ def write_report(
         hashes=asdict(build.hashes()),
         runs=tuple(run.figures() for run in runs),
         outcome="refused" if any(run.refusal for run in runs) else "valid",
-        penalised_score=penalised_score([run.answers for run in runs], golds=golds),
+        penalised_score=score_runs([run.answers for run in runs], golds=golds, rules=build.config.competition),
         problems=len(problems),
         commit=not settings.rerun,
         settings=Conditions(layout=settings.layout, order=settings.order, clock=settings.clock, image=tuple(image)),

@@ -9,21 +9,21 @@ from mathlete.competitions import Competition
 def score_file(file: Path, *, ids: Sequence[str], rules: Competition) -> str | None:
     """Return what makes a submission.parquet unfit, or None.
 
-    It must have exactly the columns id and answer, int64, not null, in range, every id once.
+    It must have exactly the submission's two columns: every id once, answers as int64, not null, in range.
     """
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(file)
-    if table.column_names != ["id", "answer"]:
+    if table.column_names != [*rules.submission_columns]:
         return f"columns {table.column_names}"
-    ids_there = [str(value) for value in table["id"].to_pylist()]
+    ids_there = [str(value) for value in table[0].to_pylist()]
     if sorted(ids_there) != sorted(ids):
         return f"ids {len(set(ids_there) & set(ids))}/{len(ids)} covered, {len(ids_there)} rows"
-    if str(table["answer"].type) != "int64":
-        return f"answer has type {table['answer'].type}"
-    if nulls := table["answer"].null_count:
+    if str(table[1].type) != "int64":
+        return f"answer has type {table[1].type}"
+    if nulls := table[1].null_count:
         return f"{nulls} null answers"
-    if not all(rules.answer_min <= value <= rules.answer_max for value in table["answer"].to_pylist()):
+    if not all(rules.answer_min <= value <= rules.answer_max for value in table[1].to_pylist()):
         return "answers out of range"
     return None
 
@@ -33,15 +33,16 @@ def answers_in(file: Path) -> dict[str, int]:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(file)
-    return dict(zip(map(str, table["id"].to_pylist()), table["answer"].to_pylist(), strict=True))
+    return dict(zip(map(str, table[0].to_pylist()), table[1].to_pylist(), strict=True))
 
 
-def penalised_score(runs: Sequence[Mapping[str, int]], *, golds: Mapping[str, int]) -> float:
-    """Return AIMO-3's private score of two runs: 1 for a problem right in both, 0.5 in one, 0 in none.
+def score_runs(runs: Sequence[Mapping[str, int]], *, golds: Mapping[str, int], rules: Competition) -> float:
+    """Return the competition's score of the runs together.
 
-    >>> penalised_score([{"a": 1, "b": 2}, {"a": 1, "b": 9}], golds={"a": 1, "b": 2})
+    >>> from mathlete.competitions import competition
+    >>> runs = [{"a": 1, "b": 2}, {"a": 1, "b": 9}]
+    >>> score_runs(runs, golds={"a": 1, "b": 2}, rules=competition("aimo-3"))
     1.5
-
-    Source: the evaluation page of ai-mathematical-olympiad-progress-prize-3.
     """
-    return sum(sum(run.get(name) == gold for run in runs) / len(runs) for name, gold in golds.items())
+    rights = (sum(run.get(name) == gold for run in runs) for name, gold in golds.items())
+    return sum(rules.score(right, runs=len(runs)) for right in rights)

@@ -112,7 +112,7 @@ def judge(
     notebook = ended.folder / "notebook"
     file = (ended.folder / "gateway" if has_gateway(build, settings) else notebook) / SUBMISSION
     journal = read_journal(notebook / JOURNAL)
-    refusal = _refusal(build, ended, file, settings.ids(problems), journal)
+    refusal = _refusal(build, ended, file, settings.ids(problems, rules=build.config.competition), journal)
     answers = answers_in(file) if refusal is None else {}
     golds = {problem.id: problem.gold for problem in problems}
     right = sum(str(answer) == golds.get(name) for name, answer in answers.items())
@@ -134,8 +134,10 @@ def _refusal(
     if not file.is_file():
         rule = "a rehearsal must end with the gateway's submission.parquet"
         return Refusal(rule=rule, value=_describe_failure(ended), cure=cure)
-    if fault := score_file(file, ids=ids, rules=build.config.competition):
-        rule = "submission.parquet must be exactly id and answer: int64 in range, every id once"
+    rules = build.config.competition
+    if fault := score_file(file, ids=ids, rules=rules):
+        columns = " and ".join(rules.submission_columns)
+        rule = f"submission.parquet must be exactly {columns}: int64 in range, every id once"
         return Refusal(rule=rule, value=fault, cure=cure)
     fallbacks = sum(line.fallback for line in journal)
     if fallbacks > FALLBACKS_MAX * len(ids):
@@ -182,7 +184,8 @@ def check_output(folder: Path, build: Build) -> str:
     lines = read_journal(journal)
     rules = build.config.competition
     if fault := score_file(file, ids=[line.id for line in lines], rules=rules):
-        raise UserError(f"{file.name} must be exactly id and answer, int64 in range", value=fault, cure=again)
+        columns = " and ".join(rules.submission_columns)
+        raise UserError(f"{file.name} must be exactly {columns}, int64 in range", value=fault, cure=again)
     fallbacks = sum(line.fallback for line in lines)
     if fallbacks == len(lines):
         whys = "; ".join(dict.fromkeys(line.why for line in lines))

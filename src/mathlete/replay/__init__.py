@@ -5,6 +5,7 @@ draws n of them thousands of times, stops and votes as the solve loop does, and 
 submissions with or without a clock. `Grid` names the policies to try, `Submissions` what to simulate; each policy's
 `Outcome` has its score with intervals, its cost, and whether it is safe.
 
+>>> from mathlete.competitions import competition
 >>> from mathlete.problems import Problem
 >>> from mathlete.sampling import Sample
 >>> from mathlete.scoring import Pool
@@ -14,7 +15,8 @@ submissions with or without a clock. `Grid` names the policies to try, `Submissi
 ... ]
 >>> pool = Pool.of([Problem(id="a", statement="What is 1 + 1?", gold="2")], {"a": samples})
 >>> grid = Grid(n=usual_n(pool), max_tokens=(9,), stop=("none", "votes2"), vote=("majority",), walls=(None,))
->>> replay = replay_pool(pool, grid, Submissions(simulations=100, questions=1, slots=None, seed=0))
+>>> submissions = Submissions(simulations=100, questions=1, rules=competition("aimo-3"), slots=None, seed=0)
+>>> replay = replay_pool(pool, grid, submissions)
 >>> [(one.n, one.stop, one.score.new_set.value, one.spent.arrivals) for one in replay.outcomes]
 [(4, 'none', 1.0, 4.0), (4, 'votes2', 1.0, 2.0)]
 """

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.metrics import Interval
 from mathlete.replay.simulation import Wall
@@ -38,6 +39,8 @@ class Submissions:
     """Submissions for each policy and kind of interval."""
     questions: int
     """Questions of a submission."""
+    rules: Competition
+    """How the runs of a submission are scored."""
     slots: int | None
     """Samples of a problem running at once; None is all n."""
     seed: int
@@ -73,8 +76,8 @@ class Score:
     """Against questions drawn from these without replacement."""
     same_set: Interval
     """On the same questions again: only the samples differ."""
-    two_runs: Interval
-    """The mean of two runs on the same new set, 0 where either overran: AIMO-3's score."""
+    all_runs: Interval
+    """The competition's score of all its runs on the same new set, 0 where any overran."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +126,9 @@ class Outcome:
             "hi": score.new_set.hi,
             "p_overrun": self.p_overrun,
             "samples_per_problem": self.spent.arrivals,
-            "penalised": score.two_runs.value,
-            "penalised_lo": score.two_runs.lo,
-            "penalised_hi": score.two_runs.hi,
+            "penalised": score.all_runs.value,
+            "penalised_lo": score.all_runs.lo,
+            "penalised_hi": score.all_runs.hi,
             "intervals": {name: asdict(interval) for name, interval in intervals.items()},
             "change": asdict(self.change),
             **({} if self.informative is None else {"informative": self.informative}),
@@ -140,13 +143,13 @@ class Outcome:
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         """Return the outcome in a row of replay.json."""
         intervals = {name: Interval(**interval) for name, interval in row["intervals"].items()}
-        two_runs = Interval(value=row["penalised"], lo=row["penalised_lo"], hi=row["penalised_hi"])
+        all_runs = Interval(value=row["penalised"], lo=row["penalised_lo"], hi=row["penalised_hi"])
         plain = ("n", "max_tokens", "stop", "vote", "p_overrun", "submission_s", "submission_p95_s")
         wall_s, floor_s, ceiling_s = row["budget_s"], row["floor_s"], row["ceiling_s"]
         return cls(
             **{name: row[name] for name in plain},
             wall=None if wall_s is None else Wall(wall_s=wall_s, floor_s=floor_s, ceiling_s=ceiling_s),
-            score=Score(**intervals, two_runs=two_runs),
+            score=Score(**intervals, all_runs=all_runs),
             change=Interval(**row["change"]),
             spent=Cost(**row["spent_per_problem"]),
             saved=Cost(**row["saved"]),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.metrics import Interval, bootstrap
 from mathlete.replay.outcomes import Cost, Grid, Outcome, Score, Submissions
@@ -24,6 +25,7 @@ from mathlete.solve import Policy
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.random import Generator
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -92,8 +94,8 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
         return simulate(bank, sets, rows, wall=wall)
 
     new = draw_question_sets(problems=problems, questions=questions, submissions=count, replacing=True, random=random)
-    # A competition's second run has the same questions in another order, with other samples.
-    first, second = run(new), run(random.permuted(new, axis=1))
+    first = run(new)
+    later = [_run_again(run, new, random) for _ in range(submissions.rules.runs - 1)]
     some = (
         draw_question_sets(problems=problems, questions=questions, submissions=count, replacing=False, random=random)
         if questions <= problems
@@ -102,7 +104,6 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
     inside = run(some)
     expected = _expected_by_problem(bank, inside, some, wall)
     spent = _cost(inside.arrivals, inside.seconds, inside.generated)
-    lost = first.overrun | second.overrun
     changes = expected - baseline.by_problem
     return Outcome(
         n=policy.n,
@@ -115,7 +116,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
             subset=_mean_and_90(inside.scores),
             # Less what the choice of questions alone makes of it: the rest varies with the samples only.
             same_set=_mean_and_90(inside.scores - expected[some].sum(1) + expected.mean() * questions),
-            two_runs=_mean_and_90(np.where(lost, 0, (first.scores + second.scores) / 2)),
+            all_runs=_mean_and_90(_score_runs([first, *later], submissions.rules)),
         ),
         change=_scale(bootstrap(changes.tolist()), questions),
         informative=int((abs(changes) > 1e-9).sum()),
@@ -125,6 +126,28 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
         submission_s=float(first.seconds.sum(1).mean()),
         submission_p95_s=float(np.percentile(first.seconds.sum(1), 95)),
     )
+
+
+def _run_again(run: "Callable[[Array], Simulated]", sets: "Array", random: "Generator") -> Simulated:
+    """Return another run on the same questions: in another order, with other samples."""
+    import numpy as np
+
+    order = random.permuted(np.broadcast_to(np.arange(sets.shape[1]), sets.shape), axis=1)
+    again = run(np.take_along_axis(sets, order, axis=1))
+    # Right or wrong in the order of the first run, so that the runs can be scored question by question.
+    right = np.empty_like(again.right)
+    np.put_along_axis(right, order, again.right, axis=1)
+    return replace(again, right=right)
+
+
+def _score_runs(runs: Sequence[Simulated], rules: Competition) -> "Array":
+    """(submissions,): the competition's score of all runs together, 0 where any overran."""
+    import numpy as np
+
+    times_right = sum(run.right.astype(int) for run in runs)
+    points: Array = np.asarray(rules.points)[times_right]
+    scores: Array = np.where(np.any([run.overrun for run in runs], axis=0), 0.0, points.sum(1))
+    return scores
 
 
 def _cost(arrivals: "Array", seconds: "Array", generated: "Array") -> Cost:

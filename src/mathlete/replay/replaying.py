@@ -73,7 +73,7 @@ class Replay:
             "90% intervals (change: 95%)",
         )
         for name in (
-            *("policy", "score", "new set", "subset", "same set", "two runs", "change", "P(overrun)"),
+            *("policy", "score", "new set", "subset", "same set", "all runs", "change", "P(overrun)"),
             *("arrivals", "wall s", "generated s", "saved", "submission s"),
         ):
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
@@ -181,7 +181,7 @@ def _cells(outcome: Outcome) -> list[str]:
         f"{score.new_set.value:.2f}",
         *(f"{interval.lo:g}–{interval.hi:g}" for interval in (score.new_set, score.subset)),
         f"{score.same_set.lo:.1f}–{score.same_set.hi:.1f}",
-        f"{score.two_runs.value:.2f} {score.two_runs.lo:g}–{score.two_runs.hi:g}",
+        f"{score.all_runs.value:.2f} {score.all_runs.lo:g}–{score.all_runs.hi:g}",
         _format_change(change),
         f"{outcome.p_overrun:.3f}",
         f"{spent.arrivals:.1f}",

@@ -4,19 +4,20 @@ import argparse
 import importlib
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mathlete.rehearsal.gateway.behaviours import BEHAVIOURS
+from mathlete.rehearsal.gateway.behaviours import PACKAGES, Behaviour
 from mathlete.rehearsal.gateway.gateway import Gateway
 
 
 def main() -> int:
     """Ask all questions; write result.json and, where all went well, submission.parquet here; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m mathlete.rehearsal.gateway")
-    parser.add_argument("--behaviour", choices=sorted(BEHAVIOURS), required=True)
     parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--package", choices=sorted(PACKAGES), help="version of kaggle_evaluation to behave as")
+    parser.add_argument("--id-column", default="id", help="test.csv's column of ids")
+    parser.add_argument("--submission-id", default="id", help="the submission's column of ids")
     parser.add_argument("--host", default="localhost")
     parser.add_argument("--order", choices=("file", "shuffled"), default="shuffled")
     parser.add_argument("--seed", type=int, default=None)
@@ -28,16 +29,14 @@ def main() -> int:
     words = parser.parse_args()
     if words.real:
         return _run_real(words)
-    behaviour = BEHAVIOURS[words.behaviour]
-    wire = replace(behaviour.wire, deadline_s=words.deadline_s, startup_s=words.startup_s)
-    gateway = Gateway(
-        replace(behaviour, wire=wire),
-        test=words.test,
-        folder=Path(),
-        host=words.host,
-        order=words.order,
-        seed=words.seed,
+    behaviour = Behaviour(
+        package=PACKAGES[words.package],
+        id_column=words.id_column,
+        submission_id=words.submission_id,
+        deadline_s=words.deadline_s,
+        startup_s=words.startup_s,
     )
+    gateway = Gateway(behaviour, test=words.test, folder=Path(), host=words.host, order=words.order, seed=words.seed)
     return 0 if gateway.run_and_report()["Succeeded"] else 3
 
 

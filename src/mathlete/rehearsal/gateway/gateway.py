@@ -1,8 +1,9 @@
 """The gateway: serves a test set one row at a time, checks what comes back, writes the file after the last row.
 
-Three behaviours, measured on the real packages: AIMO-2 with kaggle_evaluation 0.3.0 and with 0.7.0, AIMO-3 with
-0.9.0. Where they are wrong (a wrong id that 0.7.0 lets through, a traceback where an error was due), so is this one:
-a rehearsal that is kinder than the real gateway would be worth nothing.
+Three versions of kaggle_evaluation, measured on the real packages: 0.3.0 and 0.7.0 with AIMO-2's gateway, 0.9.0 with
+AIMO-3's. Columns and deadline are the competition's. Where the real ones are wrong (a wrong id that 0.7.0 lets through,
+a traceback where an error was due), so is this one: a rehearsal that is kinder than the real gateway would be worth
+nothing.
 """
 
 import csv
@@ -67,7 +68,7 @@ class Gateway:
     ) -> None:
         self._behaviour, self._test, self._folder = behaviour, test, folder
         self._order, self._seed = order, seed
-        self._client = Client(host, wire=behaviour.wire, resolve=resolve)
+        self._client = Client(host, behaviour=behaviour, resolve=resolve)
         self.rows_done = 0
 
     def run(self) -> None:
@@ -103,16 +104,16 @@ class Gateway:
         return result
 
     def _run(self) -> None:
-        version, predictions, ids = self._behaviour.version, list[object](), []
+        package, predictions, ids = self._behaviour.package, list[object](), []
         for row in self._rows():
-            identity = row.select(row[id_column(row.columns)].alias("id"))
+            identity = row.select(row[self._behaviour.id_column].alias(self._behaviour.submission_id))
             prediction = self._ask(row)
-            if problem := check_batch(prediction, identity, version=version):
+            if problem := check_batch(prediction, identity, package=package):
                 raise GatewayRuntimeError(GatewayRuntimeErrorType.INVALID_SUBMISSION, problem)
             predictions.append(prediction)
             ids.append(identity)
             self.rows_done += 1
-        if problem := write_submission(predictions, ids, version=version, file=self._folder / SUBMISSION):
+        if problem := write_submission(predictions, ids, package=package, file=self._folder / SUBMISSION):
             kind = "GATEWAY_RAISED_EXCEPTION" if "must be set" in problem else "INVALID_SUBMISSION"
             raise GatewayRuntimeError(GatewayRuntimeErrorType[kind], problem)
 
@@ -134,7 +135,7 @@ class Gateway:
     def _translate(self, error: Exception) -> Exception:
         """Return the gateway's error for one of the relay's, by its type and text as in the real gateway."""
         text, types = str(error), GatewayRuntimeErrorType
-        gone = isinstance(error, socket.gaierror) and self._behaviour.gone_is_never_started
+        gone = isinstance(error, socket.gaierror) and self._behaviour.package.gone_is_never_started
         if gone or (isinstance(error, RuntimeError) and "Failed to connect to server after waiting" in text):
             return GatewayRuntimeError(types.SERVER_NEVER_STARTED)
         if "No listener for predict was registered" in text:
@@ -148,17 +149,6 @@ class Gateway:
         if isinstance(error, GRPCDeadlineError):
             return GatewayRuntimeError(types.GRPC_DEADLINE_EXCEEDED, text)
         return error
-
-
-def id_column(columns: list[str]) -> str:
-    """Return which column of a test.csv holds the ids: "id", wherever it stands; else the first.
-
-    A competition may name its columns otherwise; those of the submission are always id and answer.
-
-    >>> id_column(["problem", "id"]), id_column(["number", "text"])
-    ('id', 'number')
-    """
-    return "id" if "id" in columns else columns[0]
 
 
 def read_test(file: Path) -> "pl.DataFrame":
@@ -177,8 +167,8 @@ class InferenceServer:
     """The notebook's end, with the two methods of the real one."""
 
     def __init__(self, *listeners: Callable[..., object], behaviour: Behaviour) -> None:
-        self.server = define_server(*listeners, wire=behaviour.wire)
-        self._behaviour = behaviour
+        self.server = define_server(*listeners, package=behaviour.package)
+        self.behaviour = behaviour
 
     def serve(self) -> None:
         """Start serving; in a rerun, block for ever."""
@@ -197,6 +187,6 @@ class InferenceServer:
         order: Order = "shuffled"
         self.server.start()
         try:
-            Gateway(self._behaviour, test=Path(data_paths[0]), folder=Path(), order=order).run()
+            Gateway(self.behaviour, test=Path(data_paths[0]), folder=Path(), order=order).run()
         finally:
             self.server.stop(0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from mathlete.rehearsal.gateway.behaviours import Wire
+from mathlete.rehearsal.gateway.behaviours import Behaviour, Package
 from mathlete.rehearsal.gateway.wire import SERVICE, Request, Response, deserialize, serialize
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class GRPCDeadlineError(Exception):
     """A call took longer than the deadline. It has no text, as in the real package."""
 
 
-def define_server(*listeners: Callable[..., object], wire: Wire) -> grpc.Server:
+def define_server(*listeners: Callable[..., object], package: Package) -> grpc.Server:
     """Return a server for named functions on the first free port, not yet started, with one worker thread.
 
     Raises:
@@ -56,7 +56,7 @@ def define_server(*listeners: Callable[..., object], wire: Wire) -> grpc.Server:
     if not listeners:
         raise ValueError("Must pass at least one endpoint listener, e.g. `predict`")
     for listener in listeners:
-        if wire.functions_only and not isinstance(listener, FunctionType):
+        if package.functions_only and not isinstance(listener, FunctionType):
             raise ValueError(f"Endpoint listeners passed to `serve` must be functions, got {type(listener)}")
         if not callable(listener):
             raise ValueError("Endpoint listeners passed to `serve` must be functions")
@@ -69,7 +69,7 @@ def define_server(*listeners: Callable[..., object], wire: Wire) -> grpc.Server:
         response_serializer=Response.SerializeToString,
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Send": handler}),))
-    server.add_insecure_port(f"[::]:{_free_port(wire.ports)}")
+    server.add_insecure_port(f"[::]:{_free_port(package.ports)}")
     return server
 
 
@@ -100,9 +100,11 @@ def _free_port(ports: tuple[int, ...]) -> int:
 class Client:
     """The gateway's end. Its first call waits for the server to come up, and has no deadline."""
 
-    def __init__(self, host: str, *, wire: Wire, resolve: Callable[[str], object] = socket.gethostbyname) -> None:
+    def __init__(
+        self, host: str, *, behaviour: Behaviour, resolve: Callable[[str], object] = socket.gethostbyname
+    ) -> None:
         """Take the host; `resolve` looks it up between tries, and raises once the notebook's container is gone."""
-        self._host, self._wire, self._resolve = host, wire, resolve
+        self._host, self._behaviour, self._resolve = host, behaviour, resolve
         self._channel: grpc.Channel | None = None
         self._call: Callable[..., Message] | None = None
 
@@ -127,16 +129,16 @@ class Client:
     def _later(self, request: "Message") -> "Message":
         assert self._call is not None
         try:
-            return self._call(request, wait_for_ready=False, timeout=self._wire.deadline_s)
+            return self._call(request, wait_for_ready=False, timeout=self._behaviour.deadline_s)
         except grpc.RpcError as error:
-            if self._wire.deadline_error and "StatusCode.DEADLINE_EXCEEDED" in str(error):
+            if self._behaviour.package.deadline_error and "StatusCode.DEADLINE_EXCEEDED" in str(error):
                 raise GRPCDeadlineError from error
             raise
 
     def _first(self, request: "Message") -> "Message":
-        began = time.monotonic()
-        while time.monotonic() - began < self._wire.startup_s:
-            for port in self._wire.ports:
+        began, ports = time.monotonic(), self._behaviour.package.ports
+        while time.monotonic() - began < self._behaviour.startup_s:
+            for port in ports:
                 call = self._dial(port)
                 try:
                     response = call(request, wait_for_ready=False)
@@ -147,8 +149,8 @@ class Client:
                     self._call = call
                     return response
                 self._resolve(self._host)
-                time.sleep(1 / len(self._wire.ports))
-        raise RuntimeError(f"Failed to connect to server after waiting {self._wire.startup_s:g} seconds")
+                time.sleep(1 / len(ports))
+        raise RuntimeError(f"Failed to connect to server after waiting {self._behaviour.startup_s:g} seconds")
 
     def _dial(self, port: int) -> "Callable[..., Message]":
         self.close()

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from mathlete.rehearsal.gateway.behaviours import Package
+
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
@@ -15,7 +17,7 @@ _NO_TARGET_09 = (
 _COLUMN_COUNTS, _TYPES = "Inconsistent prediction column counts", "Inconsistent prediction types"
 
 
-def check_batch(prediction: object, ids: "pl.DataFrame", *, version: str) -> str | None:
+def check_batch(prediction: object, ids: "pl.DataFrame", *, package: Package) -> str | None:
     """Return what is wrong with one row's prediction, or None.
 
     Raises:
@@ -23,7 +25,7 @@ def check_batch(prediction: object, ids: "pl.DataFrame", *, version: str) -> str
     """
     if prediction is None:
         return "No prediction received"
-    return _check_batch_03(prediction, ids) if version == "0.3.0" else _check_batch_07(prediction, ids)
+    return _check_batch_03(prediction, ids) if package.checks_ids else _check_batch_07(prediction, ids)
 
 
 def _check_batch_03(prediction: Any, ids: "pl.DataFrame") -> str | None:
@@ -53,13 +55,15 @@ def _check_batch_07(prediction: object, ids: "pl.DataFrame") -> str | None:
     return None
 
 
-def write_submission(predictions: list[object], ids: "list[pl.DataFrame]", *, version: str, file: Path) -> str | None:
+def write_submission(
+    predictions: list[object], ids: "list[pl.DataFrame]", *, package: Package, file: Path
+) -> str | None:
     """Write the file; return what is wrong where nothing can be written, else None.
 
     Raises:
         Exception: the real one does not foresee it, such as pandas and polars frames mixed.
     """
-    return _write_09(predictions, ids, file) if version == "0.9.0" else _write_07(predictions, file)
+    return _write_09(predictions, ids, file) if package.writes_own_ids else _write_07(predictions, file)
 
 
 def _join(frames: list[object]) -> "pd.DataFrame | pl.DataFrame | pl.Series | str":

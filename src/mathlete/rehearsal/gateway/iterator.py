@@ -1,7 +1,7 @@
-"""A stand-in for AIMO-1's module: an `aimo.make_env()` whose loop runs in the notebook itself, without a gateway.
+"""A stand-in for an iterator competition's module: a `make_env()` whose loop runs in the notebook, without a gateway.
 
-After the mocks that competitors published; the source of the real `aimo` module is not public. Its real file was a
-CSV; a rehearsal writes parquet, so that one scorer judges all three competitions.
+After the mocks of AIMO-1's `aimo` that competitors published; the source of the real module is not public. Its real
+file was a CSV; a rehearsal writes parquet, so that one scorer judges all competitions.
 """
 
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mathlete.kernel import SUBMISSION
-from mathlete.rehearsal.gateway.gateway import id_column, read_test
+from mathlete.rehearsal.gateway.gateway import read_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,16 @@ _ORDER = "You must call `predict()` successfully before you can continue with `i
 class Environment:
     """Yields one question after another in random order, and writes the file after the last answer."""
 
-    def __init__(self, test: Path, *, folder: Path) -> None:
+    def __init__(self, test: Path, *, folder: Path, id_column: str, submission_columns: tuple[str, str]) -> None:
+        """Read the questions.
+
+        Args:
+            test: the test.csv.
+            folder: where the submission file goes.
+            id_column: the column of test.csv that holds the ids.
+            submission_columns: names of the submission's columns, the id's and the answer's.
+        """
+        self._id_column, self._names = id_column, submission_columns
         rows = read_test(test).to_pandas()
         self._rows = rows.sample(frac=1, random_state=random.SystemRandom().getrandbits(32))
         self._folder = folder
@@ -34,7 +43,8 @@ class Environment:
                 print(_ORDER)
                 yield None
             row = self._rows.iloc[[number]].reset_index(drop=True)
-            yield row, row[[id_column([*row.columns])]].set_axis(["id"], axis=1).assign(answer=0)
+            identity, answer = self._names
+            yield row, row[[self._id_column]].set_axis([identity], axis=1).assign(**{answer: 0})
 
     def predict(self, submission: "pd.DataFrame") -> None:
         """Take a question's answer."""
@@ -45,6 +55,7 @@ class Environment:
             pd.concat(self._answers, ignore_index=True).to_parquet(self._folder / SUBMISSION, index=False)
 
 
-def make_env(folder: str) -> Environment:
+def make_env(folder: str, *, id_column: str, submission_columns: tuple[str, str]) -> Environment:
     """Return the environment over a folder's test.csv; the submission file goes into the working folder."""
-    return Environment(Path(folder, "test.csv"), folder=Path())
+    test = Path(folder, "test.csv")
+    return Environment(test, folder=Path(), id_column=id_column, submission_columns=submission_columns)
