@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -32,6 +32,9 @@ settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("quick")
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
 GOLDEN = ROOT / "tests" / "golden"
 """What must stay as it is, word for word."""
 POCKET = data_folder() / "pocket" / "model"
@@ -306,3 +309,37 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, train: CommandLine) -> str:
         wrong = {"trace": f"{one['trace']}\nOr is it?", "answer": f"{one['gold']}1"}
         lines += [one, {**one, "trace": again}, {**one, **wrong}]
     return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+@pytest.fixture(scope="module")  # playwright keeps an event loop in this thread, in which others could run none
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
+    with sync_api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_report(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a report; at the end there must have been no message, no error and no request but for the file itself."""
+    contexts, heard = [], list[str]()
+
+    def open_page(file: Path, *, width: int = 1280, scheme: str = "light") -> Any:
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: heard.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+        page.on("request", lambda request: heard.append(request.url) if request.url != file.as_uri() else None)
+        page.goto(file.as_uri())
+        page.wait_for_selector("#detail .trace")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not heard

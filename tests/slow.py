@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "sampling": ("sampling_openai", "sampling_servers", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
     "answers": ("answers_rewrites", "answers_algebra"),
     "sandbox": ("sampling_sandbox", "kernel_gateway"),
-    "docs": ("docs_commands", "launch_files", "report", "report_exports"),
+    "docs": ("docs_commands", "launch_files", "report", "report_exports", "report_odd"),
     "submit": ("submit_build", "submit_rehearsal", "kaggle_image", "competitions"),
 }
 """Files of tests whose slow tests are in the part; the rest of the matrix is in its shares."""

@@ -1,98 +1,29 @@
 """The report: what it holds, that nothing in it comes alive, and how it behaves in a real browser."""
 
-import gzip
 import json
 import random
-import re
-import shutil
 import time
-from base64 import b64decode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mathlete.problems import Problem, write_problems
+from mathlete.problems import Problem
 from mathlete.report import write_report
 from mathlete.runs import write_json
-from mathlete.sampling.record import SampleLog
-from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.scoring import EvalRun, Results, RunFacts, RunSettings
+from mathlete.scoring import EvalRun
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
-from mathlete.solve.policy import Policy
 from tests.conftest import CommandLine, sample
+from tests.recorded import EVIL, TOOL, answers, blocks, data, list_shown, problem, record, six, train_run
 
 pytestmark = pytest.mark.usefixtures("lean")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
-EVIL = '</script><script>window.alive = 1</script><img src=x onerror="window.alive = 2"><b>${alive = 3}</b>'
-Drawn = Sequence[tuple[Problem, Sequence[dict[str, Any]]]]
-TOOL = "First $x^2 = 9$.\n```python\nprint(3 * 3)\n```\n```output\n9\n```\nSo it is \\boxed{9}."
-
-
-def record(folder: Path, drawn: Drawn, budget: BudgetSettings | None = None) -> Path:
-    """Return a finished evaluation run of these samples, written as the project writes its own."""
-    folder.mkdir(parents=True)
-    write_problems(folder / "problems.jsonl", [problem for problem, _ in drawn])
-    with SampleLog(folder / "samples.jsonl") as log:
-        for problem, samples in drawn:
-            for index, told in enumerate(samples):
-                sample = {"tokens": 40, "finish": "stop", "seconds": 1.0, "text": "", **told}
-                log.append(Sample(problem_id=problem.id, index=index, seed=index, **sample))
-    n = len(drawn[0][1])
-    settings = RunSettings(
-        suite="six", suite_sha="5" * 64, problems=len(drawn), precision="dense", engine="transformers",
-        policy=Policy(n=n, sampling=SamplingConfig(max_tokens=100)), budget=budget, tools=None, model_sha="m1",
-    )  # fmt: skip
-    facts = RunFacts(
-        settings=settings, n=n, model="m", engine_facts={"threads": 1}, prompt_sha="p1", commit="c1", dirty=False,
-        seconds=3.0, tokens_per_s=5.0, resumed_samples=0,
-    )  # fmt: skip
-    Results.of(EvalRun.read(folder).graded, facts).write(folder, began=0.0)
-    return folder
-
-
-def problem(name: str, gold: str = "9", **more: str) -> Problem:
-    return Problem(
-        **{"id": name, "statement": f"What is $3^2$ in {name}?", "gold": gold, "subset": "algebra/1", **more}
-    )
-
-
-def answers(*words: str | None, text: str = "It is {}.") -> list[dict[str, Any]]:
-    return [{"answer": word, "text": text.format(word)} for word in words]
-
-
-def six() -> Drawn:
-    """Right, wrong, outvoted, close, without any answer, cut at the cap."""
-    cut = [{**sample, "finish": "length", "tokens": 100} for sample in answers(None, "9", "9", "9")]
-    return [
-        (problem("sure"), [{"answer": "9", "text": TOOL}, *answers("9", "9", "9")]),
-        (problem("wrong", subset="geometry/2"), answers("7", "7", "7", "7")),
-        (problem("outvoted", subset="geometry/2"), answers("7", "7", "7", "9")),
-        (problem("close"), answers("9", "9", "7", "8")),
-        (problem("silent"), answers(None, None, None, None, text="a needle in the hay")),
-        (problem("capped"), cut),
-    ]
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     return record(tmp_path / "base", six())
-
-
-def blocks(page: str) -> list[list[list[Any]]]:
-    texts = re.findall(r'<script type="text/plain" id="block-\d+">([^<]*)</script>', page)
-    return [json.loads(gzip.decompress(b64decode(block))) for block in texts]
-
-
-def data(page: str) -> dict[str, Any]:
-    script = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert script
-    told: dict[str, Any] = json.loads(script[1])
-    return told
 
 
 @pytest.mark.usefixtures("in_full")
@@ -193,21 +124,6 @@ def test_a_training_run_shows_curve_losses_and_drops(tmp_path: Path) -> None:
         assert (tmp_path / "t" / "plots" / f"{name}.png").is_file()
 
 
-def train_run(folder: Path) -> Path:
-    """Return a training run's files, as the steps write them."""
-    row = {"problem_id": "p", "gold": "9", "prompt": "Q?<think>", "trained": "so\n</think>\\boxed{9}",
-           "prompt_tokens": 3, "trained_tokens": 7, "spans": [["Q?<think>", False]]}  # fmt: skip
-    left = {"reason": "two boxes", "id": "q", "statement": "Q", "gold": "1", "source": "s", "trace": EVIL}
-    points = [{"step": step, "loss": loss, "learning_rate": 1e-4} for step, loss in ((10, 2.0), (20, 1.0))]
-    for name, text in (("data/head.jsonl", json.dumps(row)), ("data/dropped.jsonl", json.dumps(left)),
-                       ("adapter/metrics.jsonl", "\n".join(map(json.dumps, points)))):  # fmt: skip
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text + "\n")
-    for name, value in json.loads((Path(__file__).parent / "golden" / "train_run.json").read_text()).items():
-        write_json(folder / name, value)
-    return folder
-
-
 def test_allowances_are_those_of_the_budget(tmp_path: Path) -> None:
     shape = BudgetSettings(wall_s=100, reserve_s=10, floor_s=10, ceiling_s=30, questions=6)
     folder = record(tmp_path / "b", six(), budget=shape)
@@ -225,46 +141,6 @@ def test_allowances_are_those_of_the_budget(tmp_path: Path) -> None:
 
 
 # ---- in a browser ----
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-    with sync_api.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def open_report(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a report; at the end there must have been no message, no error and no request but for the file itself."""
-    contexts, heard = [], list[str]()
-
-    def open_page(file: Path, *, width: int = 1280, scheme: str = "light") -> Any:
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: heard.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-        page.on("request", lambda request: heard.append(request.url) if request.url != file.as_uri() else None)
-        page.goto(file.as_uri())
-        page.wait_for_selector("#detail .trace")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not heard
-
-
-def list_shown(page: Any, *, count: int | str) -> list[str]:
-    # The policy of the page forbids what `wait_for_function` does: evaluate a string.
-    page.wait_for_selector(f"#count:text-matches('^{count} of ')")
-    return page.eval_on_selector_all("#list > button", "all => all.map(one => one.dataset.id)")  # type: ignore[no-any-return]
 
 
 def test_filters_order_and_search_work(run_folder: Path, open_report: Callable[..., Any]) -> None:
@@ -350,132 +226,6 @@ def test_nothing_of_a_model_comes_alive(tmp_path: Path, open_report: Callable[..
     page.click("#list button:has-text('left out')")
     page.wait_for_selector("#detail .trace:has-text('onerror')")
     assert page.evaluate("window.alive") is None
-
-
-LONG_TEXTS = {
-    "formulas": "Then $x^2 + \\frac{1}{2}$ holds. " * 35_000,
-    "fences": "```python\nprint(1)\n```\n" * 100_000,
-    "fences of nothing": "```" * 300_000,
-    "one block": "```text\n" + "let x = 1;\n" * 100_000,
-    "one line": "x" * 1_000_000,
-    "displays that never close": "\\[ x " * 200_000,
-    "dollars": "$" * 1_000_001,
-    "boxes that never close": "\\boxed{" * 140_000,
-    "boxes in boxes": "\\boxed{" * 100_000 + "}" * 100_000,
-    "matrices that never close": "\\begin{pmatrix} 1 & 2 " * 45_000,
-    "tags": "<think></think>" * 70_000,
-    "half tags": "<|" * 500_000,
-    "one long formula": "$$" + "{x+" * 150_000 + "1" + "}" * 150_000 + "$$",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*LONG_TEXTS])
-def test_a_megabyte_in_one_trace_opens_in_two_seconds(
-    tmp_path: Path, open_report: Callable[..., Any], name: str
-) -> None:
-    said = LONG_TEXTS[name]
-    long = problem("long", statement=said)
-    folder = record(tmp_path / "long", [(problem("short"), answers("9")), (long, [{"answer": "9", "text": said}])])
-    page = open_report(write_report([folder], out=folder / "report.html"))
-    # Measured in the page, to its first frame, and the best of three: a busy machine is no fault of the page.
-    tried = []
-    for _ in range(3):
-        page.click('#list [data-id="short"]')
-        page.wait_for_selector("#detail h3:text-is('short')")
-        page.evaluate("""() => { window.began = performance.now();
-            document.querySelector('#list [data-id="long"]').click(); }""")
-        page.wait_for_selector("#detail h3:text-is('long')")
-        tried.append(page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout("
-                                   "() => done(performance.now() - window.began))))"))  # fmt: skip
-    assert min(tried) <= 2000
-    assert page.text_content("#detail .trace .more").startswith("show more: about ")
-
-
-def test_a_long_trace_is_rendered_as_it_is_read_and_the_button_shows_the_rest(
-    tmp_path: Path, open_report: Callable[..., Any]
-) -> None:
-    said = "".join(f"Step {number}: $x_{{{number}}}$.\n```python\nprint({number})\n```\n" for number in range(250))
-    folder = record(tmp_path / "long", [(problem("long"), [{"answer": "9", "text": f"{said}The end."}])])
-    page = open_report(write_report([folder], out=folder / "report.html"))
-    first = page.locator("#detail .trace .katex").count()
-    assert 30 < first < 200
-    before = page.text_content("#detail .trace .more")
-    page.dispatch_event("#detail .trace .more", "click")
-    assert page.locator("#detail .trace .katex").count() > first
-    assert page.text_content("#detail .trace .more") != before
-    for _ in range(300):
-        if not page.locator("#detail .trace .more").count():
-            break
-        # Scrolling to the button is enough.
-        page.evaluate("document.querySelector('#detail .trace .more')?.scrollIntoView()")
-        page.wait_for_timeout(50)
-    assert page.locator("#detail .trace .katex").count() == 250
-    assert page.locator("#detail .trace details").count() == 250
-    assert page.text_content("#detail .trace").endswith("The end.")
-
-
-ODD_WORDS = {
-    "long": "9" * 1000,
-    "longer": "x" * 20_000,
-    "wide": "W" * 400 + "\u200b" + "漢" * 700,
-    "NUL and control": "a\x00b\x07\x1b[31m\x7f\u2028\u202e",
-    "half a character": "\ud83d and \udfff",
-    "a name of JavaScript's": "__proto__",
-    "markup": EVIL * 30,
-    "dollars": "$" * 1001,
-    "combining": "e" + "\u0301" * 1000,
-}
-
-
-@pytest.mark.parametrize("name", sample("long", slow=[name for name in ODD_WORDS if name != "long"]))
-def test_odd_words_neither_widen_nor_break_the_page(tmp_path: Path, open_report: Callable[..., Any], name: str) -> None:
-    word = ODD_WORDS[name]
-    odd = Problem(id=word, statement=word, gold=word, subset=word)
-    told = [{"answer": word, "text": f"{word}</think>{word}"}, {"answer": "7", "text": word}]
-    folder = record(tmp_path / "odd", [(odd, told), (problem("tame"), answers("9", "9"))])
-    file = write_report([folder], out=folder / "report.html")
-    for width in (1280, 360):
-        page = open_report(file, width=width)
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-        page.click("#detail .samples button:nth-child(2)")
-        page.click('#list [data-id="tame"]')
-        page.wait_for_selector("#detail h3:text-is('tame')")
-        page.click("#list > button:first-child")
-        page.wait_for_selector("#detail .sub")
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-
-
-ODD_NUMBERS: list[dict[str, Any]] = [
-    {"logprob_mean": float("-inf")},
-    {"logprob_mean": float("nan"), "logprob_tail": float("nan")},
-    {"seconds": 1e300, "logprob_mean": -1e300},
-    {"tokens": 2**53, "seconds": 0.0},
-    {"tokens": 0},
-]
-
-
-def test_numbers_that_are_none_do_not_break_the_reader(tmp_path: Path, open_report: Callable[..., Any]) -> None:
-    drawn = [
-        (problem(f"p{place}"), [{"answer": "9", "text": "so", **odd}] * 2) for place, odd in enumerate(ODD_NUMBERS)
-    ]
-    folder = record(tmp_path / "odd", drawn)
-    page = open_report(write_report([folder], out=folder / "report.html"))
-    assert list_shown(page, count=len(drawn)) == [f"p{place}" for place in range(len(drawn))]
-    for place in range(len(drawn)):
-        page.click(f'#list [data-id="p{place}"]')
-        page.wait_for_selector(f"#detail h3:text-is('p{place}')")
-        assert page.text_content("#detail .trace") == "so"
-
-
-@pytest.mark.usefixtures("in_full")
-def test_a_training_whose_loss_is_no_number_can_be_shown(tmp_path: Path) -> None:
-    folder = train_run(tmp_path / "t")
-    points = [{"step": step, "loss": loss, "learning_rate": 1e-4, "grad_norm": loss} for step, loss in
-              ((10, 2.0), (20, float("nan")), (30, float("inf")))]  # fmt: skip
-    (folder / "adapter" / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
-    page = write_report([folder], out=folder / "report.html")
-    assert data(page.read_text())["charts"][0]["series"][0]["y"] == [2.0, None, None]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
