@@ -3,6 +3,7 @@
 from eval.settings import EvalSettings
 from mathlete.command import Command, console
 from mathlete.corpus import SUITE_NAMES
+from mathlete.gates import GateOutcome, require_passed
 
 _SUMMARY = (
     *("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k"),
@@ -20,13 +21,21 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     out = console(json=settings.json)
     policy = settings.solving.to_policy()
     engine, reason = settings.model.choose()
+    folder = engine.source.folder
+    outcome = require_passed(folder, reason=settings.accept_refused) if folder else GateOutcome()
     suite = settings.load_problems()
     out.print(reason)
     if suite.origin:
         out.print(f"suite {suite.name}: {len(suite.problems)} problems, sha256 {suite.sha256[:12]}; {suite.origin}")
     budget = settings.solving.to_budget(questions=len(suite.problems))
     evaluation = Evaluation(
-        suite=suite, engine=engine, policy=policy, budget=budget, folder=settings.run, overwrite=settings.overwrite
+        suite=suite,
+        engine=engine,
+        policy=policy,
+        budget=budget,
+        folder=settings.run,
+        overwrite=settings.overwrite,
+        gates=outcome,
     )
     step = run_evaluation(evaluation, say=out.print)
 

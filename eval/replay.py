@@ -12,6 +12,7 @@ from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
 from mathlete.competitions import competition
 from mathlete.errors import UserError, require
+from mathlete.gates import GateOutcome, require_passed
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 
 REPLAY, PLOT = "replay.json", "replay.png"
@@ -74,6 +75,8 @@ class ReplaySettings:
     """Delete what was replayed with other settings in the folder."""
     repair: bool = False
     """Cut a half-written last line off samples.jsonl first."""
+    accept_refused: str = ""
+    """Why to replay a run that is not finished, or whose model the gates of its training refused: for the manifest."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -108,17 +111,30 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         raise UserError("a run that is replayed must be a folder", value=[*map(str, missing)], cure="check the path")
     for folder in settings.runs:
         verify_if_made(folder)
+    outcome = GateOutcome.joined(
+        [require_passed(part, reason=settings.accept_refused) for folder in settings.runs for part in judged(folder)]
+    )
+    for breach in outcome.breaches:
+        out.print(f"accepted, because {outcome.reason}: {breach}", markup=False)
     step = run_step(
         "replay",
         folder=settings.folder,
         inputs={str(folder): folder for folder in settings.runs},
-        settings=settings.words,
+        settings={**settings.words, **outcome.to_json()},
         build=lambda folder: replay_runs(folder, settings, say=out.print),
         leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PLOT)),
     )
     content = Replay.from_json(read_json(step.folder / REPLAY)).to_json()
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
     return {"run": str(step.folder), **content}
+
+
+def judged(run: Path) -> list[Path]:
+    """Return the folders that must have passed before a replay: the run's own, and its model's where that is there."""
+    results = read_json(run / "results.json") if (run / "results.json").is_file() else {}
+    model = str(results.get("model", ""))
+    # What was accepted when the samples were drawn is in the run's own results, and need not be said again.
+    return [run, Path(model)] if model and Path(model).is_dir() and not results.get("breaches") else [run]
 
 
 def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mathlete.corpus import Suite
 from mathlete.engines import EngineSettings, OpenEngine, open_engine
 from mathlete.environment import code_state
 from mathlete.errors import UserError
+from mathlete.gates import GateOutcome
 from mathlete.lost import LostLog
 from mathlete.models import ModelSource
 from mathlete.problems import read_problems, write_problems
@@ -33,6 +34,8 @@ class Evaluation:
     policy: Policy
     budget: BudgetSettings | None = None
     """One clock for all problems, which then come one after another; None is none."""
+    gates: GateOutcome = field(default_factory=GateOutcome)
+    """What the gates of the model's training said."""
     folder: Path | None
     """None: a name made of the settings, so that the same command goes on where it stopped."""
     overwrite: bool = False
@@ -87,7 +90,7 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
         "eval",
         folder=folder,
         inputs={"model": source.folder} if source.folder else {},
-        settings=settings.to_json(),
+        settings={**settings.to_json(), **evaluation.gates.to_json()},
         build=lambda folder: draw_and_score(folder, evaluation, settings, say=say),
         leftovers=Leftovers(
             overwrite=evaluation.overwrite,
@@ -152,7 +155,7 @@ def draw_and_score(
         settings=settings,
         n=evaluation.policy.n,
         model=evaluation.engine.source.name,
-        engine_facts=drawn.engine_facts,
+        engine_facts={**drawn.engine_facts, **evaluation.gates.to_json()},
         prompt_sha=evaluation.engine.prompts.sha256,
         commit=str(code["commit"]),
         dirty=bool(code["dirty"]),

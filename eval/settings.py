@@ -103,6 +103,8 @@ class EvalSettings:
     """Use only the first so many problems."""
     model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
     solving: Annotated[SolveSettings, tyro.conf.arg(name="")] = field(default_factory=SolveSettings)
+    accept_refused: str = ""
+    """Why to evaluate a model that the gates of its training refused: for the run's manifest."""
     run: Path | None = None
     """The run's folder; default: runs/eval-SUITE-MODEL-HASH, so that the same command goes on where it stopped."""
     overwrite: bool = False

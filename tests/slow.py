@@ -27,7 +27,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "rows_chat",
     ),
     "ranks": ("tune_ranks", "rows_ray"),
-    "export": ("export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
+    "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
     "sampling": ("sampling_openai", "sampling_servers", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
     "answers": ("answers_rewrites", "answers_algebra"),
     "sandbox": ("sampling_sandbox", "kernel_gateway"),

@@ -21,6 +21,7 @@ from mathlete.models import ModelSource, find_model
 from mathlete.rehearsal.evidence import Thresholds, check_rehearsal
 from mathlete.rehearsal.report import Conditions, RehearsalReport
 from mathlete.rehearsal.verdict import RunFigures
+from mathlete.runs import write_json
 from mathlete.submission import checks
 from mathlete.submission.build import Build
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK
@@ -141,6 +142,7 @@ WRONG: list[tuple[Callable[[Build], Iterator[Refusal]], Callable[[Build], None],
     (lambda b: checks._cutoff(b, "June"), lambda b: None, "must be a day"),
     (checks._wheels, lambda b: weights(b, quantization_config=INT8), "must hold what the weights need"),
     (checks._wheels, lambda b: None, "must be those of SHA256SUMS"),
+    (checks._gates, lambda b: write_json(b.model / "started.json", {}), "must have passed the gates"),
 ]
 
 
@@ -155,8 +157,13 @@ def test_each_check_names_rule_value_and_cure(
 
 
 def test_what_is_right_passes_each_check(build: Build) -> None:
-    for look in (checks._gpu, checks._sizes, checks._names, lambda b: checks._cutoff(b, "")):
+    for look in (checks._gates, checks._gpu, checks._sizes, checks._names, lambda b: checks._cutoff(b, "")):
         assert list(look(build)) == []
+
+
+def test_a_build_of_a_refused_model_passes_with_the_reason_it_was_made_for(build: Build) -> None:
+    write_json(build.model / "started.json", {})
+    assert list(checks._gates(replace(build, accept_refused="the best we have"))) == []
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ __all__ = [
     "Step",
     "begin_step",
     "files_below",
+    "is_unfinished",
     "read_json",
     "read_manifest",
     "read_record",
@@ -290,6 +291,11 @@ def run_step(
             with step.noting_unfinished(), _unmark_if_bad_input(folder):
                 step.finish(build(folder))
     return step
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a step began in the folder and never ended: refused, killed, or still at work."""
+    return (folder / _STARTED).is_file() and not (folder / MANIFEST).is_file()
 
 
 def _identify(

@@ -61,6 +61,8 @@ class BuildSettings:
     kaggle: KaggleSettings = field(default_factory=KaggleSettings)
     find_links: Path | None = None
     """Take the wheels that the weights need from this folder instead of the package index."""
+    accept_refused: str = ""
+    """Why to submit a model that the gates of its training refused: for build.json, model card and ledger."""
     run: RunFolder = WORK
     """The build's folder. Notebook and wheels go to kaggle/ and runs/wheels, or into any other folder named here."""
     overwrite: bool = False
@@ -110,10 +112,13 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             licence=settings.kaggle.licence,
             find_links=settings.find_links,
             overwrite=settings.overwrite,
+            accept_refused=settings.accept_refused,
         )
         made.save(settings.run)
         hashes = made.hashes()
-    Ledger(settings.run).append("build", hashes)
+    Ledger(settings.run).append("build", hashes, accept_refused=made.accept_refused or None)
+    if made.accept_refused:
+        out.print(f"refused by the gates of its training, accepted: {made.accept_refused}", markup=False)
     for name, digest in asdict(hashes).items():
         out.print(f"{name:<10} {digest[:16]}")
     again = "" if settings.run == WORK else f" --run {settings.run}"

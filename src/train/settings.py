@@ -40,6 +40,8 @@ class AfterTraining:
     forgetting: Forgetting
     survival: Survival
     export: Export = field(default_factory=Export)
+    accept_refused: str = ""
+    """Why the run may go on where a limit is broken, for manifests and model card; empty: it ends there."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""

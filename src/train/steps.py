@@ -11,8 +11,9 @@ from typing import Any
 from mathlete.command import busy, note_on_stop, progress
 from mathlete.corpus import parse_source
 from mathlete.errors import UserError
-from mathlete.export import ANSWERS, EXPORT_FORMATS, TunedModel, export_model, measure_effect, merge_adapter
-from mathlete.export.records import Hop
+from mathlete.export import EXPORT_FORMATS, GateTrial, TunedModel, export_model, measure_effect, merge_adapter
+from mathlete.export.records import ANSWERS, Hop
+from mathlete.gates import Refused, require_passed
 from mathlete.locks import hold
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
@@ -22,7 +23,7 @@ from train.settings import MathSettings
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
-LIMITS = ("kl_merged", "kl_int8", "greedy")
+LIMITS = ("kl_merged", "kl_int8", "times_noise", "greedy", "accuracy", "loss")
 """Settings of `Survival` that say what a hop may cost, and change no weight."""
 _SPARE_BYTES = 64 * 2**20
 """Rows, adapter, checkpoints and logs of a small run."""
@@ -109,6 +110,16 @@ class MathRun:
             say=say,
         )
 
+    def try_gates(self, folder: Path, data: Path, *, advance: Advance) -> dict[str, object]:
+        """Try merge and formats, before the first step of a training that they follow; return the figures."""
+        settings, after = self.settings, self.settings.after
+        begun = AdapterFolder(folder).last_checkpoint() is not None
+        if begun or settings.until not in ("merge", "export") or not after.survival.trial_rows:
+            return {}
+        untrained = TunedModel(source=self.model, data=data, adapter=folder, base=after.merge_base)
+        trial = GateTrial(tuned=untrained, recipe=settings.recipe, limits=after.survival, formats=after.export)
+        return {"trial": trial.run(accept_refused=after.accept_refused, advance=advance, say=self.say)}
+
     def show_hops(self, hops: Sequence[Hop], tokens: int) -> None:
         """Print what each hop cost."""
         from mathlete.report import survival_table
@@ -123,6 +134,8 @@ def check_run(run: MathRun) -> None:
         UserError: bad input, a method or base that can't be merged, a format the GPU can't run, or no room.
     """
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
+    if run.model.folder is not None:
+        require_passed(run.model.folder, reason=after.accept_refused)
     run.formatting.check()
     if not recipe.spec.mergeable and until in ("merge", "export"):
         raise UserError(
@@ -170,8 +183,15 @@ def take_steps(run: MathRun) -> None:
     merged = merge(run, tuned)
     if until == "merge":
         return
+    refused = []
     for name in ("int8", *run.settings.after.export.others):
-        export(run, tuned, name=name, effect=effect, merged=merged)
+        # One format that costs too much is no reason to withhold the others.
+        try:
+            export(run, tuned, name=name, effect=effect, merged=merged)
+        except Refused as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
 
 
 def make_rows(run: MathRun) -> Path:
@@ -205,7 +225,8 @@ def train(run: MathRun, data: Path) -> Path:
                 lambda: [str(AdapterFolder(folder).last_checkpoint() or f"{folder}, without a checkpoint yet")]
             ),
         ):
-            step.finish(run.train_in(folder, data, advance=advance, say=run.say))
+            trial = run.try_gates(folder, data, advance=advance)
+            step.finish({**run.train_in(folder, data, advance=advance, say=run.say), **trial})
     return run.end(step)
 
 
@@ -223,6 +244,7 @@ def measure(run: MathRun, tuned: TunedModel) -> Path:
                 tuned=tuned,
                 max_tokens=after.survival.max_tokens,
                 forgetting=after.forgetting,
+                accept_refused=after.accept_refused,
                 mirror=mirror,
                 seed=seed,
                 advance=advance,
@@ -239,7 +261,15 @@ def merge(run: MathRun, tuned: TunedModel) -> Path:
     step = run.begin("merge", run.folder / "merged", inputs=run.files_of(tuned), settings=settings)
     if not step.skipped:
         with bar("merge") as advance, step.noting_unfinished():
-            step.finish(merge_adapter(step.folder, tuned=tuned, limits=after.survival, advance=advance, say=run.say))
+            figures = merge_adapter(
+                step.folder,
+                tuned=tuned,
+                limits=after.survival,
+                accept_refused=after.accept_refused,
+                advance=advance,
+                say=run.say,
+            )
+            step.finish(figures)
     return run.end(step)
 
 
@@ -248,7 +278,7 @@ def export(run: MathRun, tuned: TunedModel, *, name: str, effect: Path, merged: 
     after, title = run.settings.after, EXPORT_FORMATS[name].folder
     inputs = {**run.files_of(tuned), "merged": merged, "answers": effect / ANSWERS}
     settings = {
-        **asdict(after.survival),
+        **{name: value for name, value in asdict(after.survival).items() if name != "trial_rows"},
         "gpu": after.export.gpu,
         "threshold": after.export.threshold,
         "engines": after.export.engines,
@@ -264,6 +294,7 @@ def export(run: MathRun, tuned: TunedModel, *, name: str, effect: Path, merged: 
                 merged=merged,
                 limits=after.survival,
                 formats=after.export,
+                accept_refused=after.accept_refused,
                 advance=advance,
                 show=run.show_hops,
             )
@@ -336,6 +367,8 @@ def describe_step(step: Step) -> str:
     """Describe a finished step in a line: its seconds and figures."""
     shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in step.figures.items()}
     figures = ", ".join(
-        f"{key} {value}" for key, value in shown.items() if not isinstance(value, str | list | None) and key != "bases"
+        f"{key} {value}"
+        for key, value in shown.items()
+        if not isinstance(value, str | list | None) and key not in ("bases", "trial")
     )
     return f"{step.manifest['seconds']} s, {figures}"

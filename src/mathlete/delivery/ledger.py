@@ -47,6 +47,8 @@ class Event:
     """Of a push."""
     number: int | None = None
     """Of a submission or its score: Kaggle's number."""
+    accept_refused: str | None = None
+    """Of a build: why it was made though the gates of the model's training refused it."""
 
     def to_json(self) -> dict[str, object]:
         """Return the event as JSON values; `from_json` reads them back."""
@@ -101,6 +103,7 @@ class Ledger:
         version: int | None = None,
         url: str | None = None,
         number: int | None = None,
+        accept_refused: str | None = None,
     ) -> str:
         """Add an event, which is on the disk before this returns; return the submission's id."""
         event = Event(
@@ -115,6 +118,7 @@ class Ledger:
             version=version,
             url=url,
             number=number,
+            accept_refused=accept_refused,
         )
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lines.append(event.to_json())

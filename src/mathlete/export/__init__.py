@@ -3,7 +3,7 @@
 Three steps follow the training, each a function that writes a folder and returns figures: `measure_effect` (what the
 training changed), `merge_adapter` (16-bit weights) and `export_model` (an 8-bit format of EXPORT_FORMATS, its survival
 figures and its model card). All three are given the `TunedModel`. `Forgetting`, `Survival` and `Export` are their
-settings: what each may cost, and which formats are written.
+settings: what each may cost, and which formats are written. A `GateTrial` tries all of it before the training.
 
 >>> export = Export(formats=("int8", "w8a8"), gpu="t4")
 >>> export.check()
@@ -22,16 +22,17 @@ from mathlete.export.formats.table import EXPORT_FORMATS
 from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
 
 if TYPE_CHECKING:
-    from mathlete.export.effect import ANSWERS, measure_effect
+    from mathlete.export.effect import measure_effect
     from mathlete.export.exporting import export_model
     from mathlete.export.merge import merge_adapter
+    from mathlete.export.trial import GateTrial
     from mathlete.export.tuned import TunedModel
 
 __all__ = [
-    "ANSWERS",
     "EXPORT_FORMATS",
     "Export",
     "Forgetting",
+    "GateTrial",
     "MergeBase",
     "Survival",
     "TunedModel",
@@ -40,7 +41,7 @@ __all__ = [
     "merge_adapter",
 ]
 _STEPS = {
-    "ANSWERS": "effect",
+    "GateTrial": "trial",
     "TunedModel": "tuned",
     "export_model": "exporting",
     "measure_effect": "effect",

@@ -27,10 +27,11 @@ def load_heldout_rows(data: Path) -> "Dataset":
     return rows
 
 
-def log_probabilities(model: "PreTrainedModel", rows: "Dataset") -> "Tensor":
+def log_probabilities(model: "PreTrainedModel", rows: "Dataset", *, copies: int = 1, padding: int = 0) -> "Tensor":
     """Return next-token log-probabilities, (tokens, vocabulary), at the positions that predict completion tokens.
 
-    All of them, or evenly spaced ones where all would need more than a GiB.
+    All of them, or evenly spaced ones where all would need more than a GiB. `copies` of each row in a batch, with
+    `padding` tokens behind, are the same in mathematics and another shape to the machine.
     """
     import torch
 
@@ -38,7 +39,7 @@ def log_probabilities(model: "PreTrainedModel", rows: "Dataset") -> "Tensor":
     vocabulary = int(model.config.get_text_config().vocab_size)
     with torch.inference_mode():
         for tokens, positions in completion_positions(rows, vocabulary=vocabulary):
-            ids = torch.tensor([tokens], device=model.device)
+            ids = torch.tensor([[*tokens, *tokens[:padding]]] * copies, device=model.device)
             # Logits at the looked-at positions only: those of a whole long row would be the largest tensor of all.
             kept = torch.tensor(positions, device=model.device)
             logits = model(input_ids=ids, logits_to_keep=kept, use_cache=False).logits[0]

@@ -8,20 +8,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mathlete.corpus import open_source
 from mathlete.errors import UserError
 from mathlete.export.distributions import kl_divergence, log_probabilities, row_losses, top1_agreement
+from mathlete.export.exact import EXACT
 from mathlete.export.greedy import Answers, compare_greedy
-from mathlete.export.limits import require_kept
+from mathlete.export.limits import find_kept_breaches
+from mathlete.export.noise import measure_noise
 from mathlete.export.records.exports import Hop
-from mathlete.export.records.tuning import EFFECT, EffectFigures, TuningChange
+from mathlete.export.records.tuning import ANSWERS, EFFECT, EffectFigures, TuningChange
 from mathlete.export.reference import Heldout, Reference
 from mathlete.export.settings import Forgetting
 from mathlete.export.tuned import TunedModel
+from mathlete.gates import judge_breaches, outcome_of
 from mathlete.metrics import paired_difference
-from mathlete.models import ModelSource, Precision, load_model
+from mathlete.models import Device, ModelSource
 from mathlete.pocket import generate_items
 from mathlete.prompts import PromptFormat
 from mathlete.runs import Advance, read_json, write_json
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-ANSWERS = "answers.json"
-"""File of the greedy answers, in the effect step's folder."""
 UNSEEN = "pocket-easy"
 """The pocket generator's easy problems, of its test side: no training problem has their numbers."""
 
@@ -44,6 +45,7 @@ def measure_effect(
     tuned: TunedModel,
     max_tokens: int,
     forgetting: Forgetting,
+    accept_refused: str = "",
     mirror: Path | None,
     seed: int,
     advance: Advance,
@@ -52,29 +54,36 @@ def measure_effect(
     """Write the greedy answers of base and trained model and what the tuning changed; return the main figures.
 
     Raises:
-        UserError: it cost more of the general problems than it may, or they can't be read.
+        Refused: it cost more of the general problems than it may, and there is no reason to accept that.
+        UserError: they can't be read.
     """
-    heldout = Heldout.load(tuned.data, source=tuned.source, max_tokens=max_tokens)
+    heldout = tuned.heldout(max_tokens)
     general = _load_general(forgetting, heldout, mirror=mirror, seed=seed)
     sets = [heldout, general] if general else [heldout]
-    advance(0, 2, "the base model")
-    # An adapter was trained on the 4-bit base; that, and not the original, is what it changed.
-    precision: Precision = "nf4" if tuned.is_adapter else "dense"
-    before = _measure(lambda: load_model(tuned.source, precision=precision), sets)
-    advance(1, 2, "the trained model")
+    advance(0, 3, "the base model")
+    before = _measure(tuned.load_base, sets)
+    advance(1, 3, "the trained model")
     after = _measure(tuned.load, sets)
-    write_json(output / ANSWERS, {"base": before.answers[0], "trained": after.answers[0]})
+    served = after.log_probs[0]
+    exact = served if Device.current().dtype == EXACT else tuned.measure_distributions()
+    advance(2, 3, "the noise of computing")
+    noise, again = measure_noise(tuned, heldout, reference=exact, served=served, answers=after.answers[0])
+    write_json(output / ANSWERS, {"base": before.answers[0], "trained": after.answers[0], noise.dtype: again})
+    sizes = tuned.source.weight_bytes, _bytes(tuned.adapter)
+    change = _change(general, before, after, index=1, source=forgetting.source) if general else None
+    breaches = [*find_kept_breaches(change, forgetting)] if change else []
     figures = EffectFigures(
-        hops=_hops(heldout, before, after, sizes=(tuned.source.weight_bytes, _bytes(tuned.adapter))),
+        hops=_hops(heldout, before, after, exact=exact, sizes=sizes),
         heldout=_change(heldout, before, after, index=0, source=None),
-        general=_change(general, before, after, index=1, source=forgetting.source) if general else None,
+        general=change,
+        noise=noise,
+        outcome=outcome_of(breaches, reason=accept_refused),
     )
     # Written and said before the limit is kept: a breach is explained by the figures.
     write_json(output / EFFECT, figures.to_json())
-    advance(2, 2, "")
+    advance(3, 3, "")
     say(describe_effect(figures))
-    if figures.general:
-        require_kept(figures.general, forgetting)
+    judge_breaches(breaches, reason=accept_refused)
     return figures.summary
 
 
@@ -100,18 +109,19 @@ def _bytes(folder: Path) -> int:
     return ModelSource(name=folder.name, location=str(folder)).weight_bytes
 
 
-def _hops(heldout: Heldout, before: _Measured, after: _Measured, *, sizes: tuple[int, int]) -> tuple[Hop, Hop]:
+def _hops(
+    heldout: Heldout, before: _Measured, after: _Measured, *, exact: "Tensor", sizes: tuple[int, int]
+) -> tuple[Hop, Hop]:
     """Return the base's and the trained model's hops; `sizes`: bytes of the base's files and of what was trained."""
-    trained = after.log_probs[0]
-    reference = Reference(heldout=heldout, log_probabilities=trained, answers=after.answers[0])
+    reference = Reference(heldout=heldout, log_probabilities=exact, answers=after.answers[0])
 
     def hop(name: str, model: _Measured, size: int) -> Hop:
         return reference.compare(
             name,
             "transformers",
             model.answers[0],
-            kl=kl_divergence(trained, model.log_probs[0]),
-            top1=top1_agreement(trained, model.log_probs[0]),
+            kl=kl_divergence(exact, model.log_probs[0]),
+            top1=top1_agreement(exact, model.log_probs[0]),
             size=size,
             seconds=model.seconds,
         )
@@ -141,6 +151,8 @@ def describe_effect(figures: EffectFigures) -> str:
         lines.append("forgetting: not measured; --forgetting.source SOURCE measures it (gsm8k, a file, …)")
     else:
         lines.append(_describe(figures.general, f"{figures.general.problems} general ones, {figures.general.source}"))
+    if figures.noise:
+        lines.append(figures.noise.describe())
     return "\n".join(lines)
 
 
@@ -188,8 +200,23 @@ def rows_of_traces(traced: Sequence[TracedProblem], prompts: PromptFormat) -> "D
     return datasets.Dataset.from_list(rows)
 
 
-def read_effect(folder: Path) -> tuple[EffectFigures, Answers]:
-    """Read (figures, the trained model's greedy answers) of an effect step's folder."""
-    answers = read_json(folder / ANSWERS)["trained"]
-    assert isinstance(answers, dict)
-    return EffectFigures.read(folder), answers
+@dataclass(frozen=True, kw_only=True)
+class MeasuredEffect:
+    """An effect step's folder, read back."""
+
+    figures: EffectFigures
+    answers: Answers
+    """The trained model's greedy answers."""
+    again: Answers | None
+    """Those that it gives in a 16-bit type; None in a folder of an earlier version."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "MeasuredEffect":
+        """Read an effect step's folder.
+
+        Raises:
+            UserError: a file is missing or can't be read.
+        """
+        figures, answers = EffectFigures.read(folder), cast("dict[str, Answers]", read_json(folder / ANSWERS))
+        again = answers.get(figures.noise.dtype) if figures.noise else None
+        return cls(figures=figures, answers=answers["trained"], again=again)

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mathlete.export.effect import read_effect
+from mathlete.export.effect import MeasuredEffect
 from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS, ExportFormat
-from mathlete.export.formats.writing import write_format
+from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.export.layers import measure_layers
-from mathlete.export.limits import require_survival
+from mathlete.export.limits import find_breaches
+from mathlete.export.merge import read_merge_outcome
 from mathlete.export.model_card import write_card
-from mathlete.export.records.exports import SURVIVAL, Hop, SurvivalFigures
+from mathlete.export.records.exports import Hop, SurvivalFigures
 from mathlete.export.reference import Reference
 from mathlete.export.served import measure_served
 from mathlete.export.settings import Export, Survival
 from mathlete.export.tuned import TunedModel
+from mathlete.gates import SURVIVAL, GateOutcome, Gates, judge_breaches, outcome_of
 from mathlete.models import ModelSource, load_model
 from mathlete.runs import Advance, write_json
 
@@ -27,6 +29,7 @@ def export_model(
     merged: Path,
     limits: Survival,
     formats: Export,
+    accept_refused: str = "",
     advance: Advance,
     show: Callable[[Sequence[Hop], int], None],
 ) -> dict[str, object]:
@@ -35,32 +38,42 @@ def export_model(
     `show` is given the hops, the first ones too for int8, and the number of held-out tokens, before any limit is kept.
 
     Raises:
-        UserError: the format can't hold the model or its GPU can't run it, or a hop cost more than its limit.
+        Refused: a hop cost more than its limit, and there is no reason to accept that.
+        UserError: the format can't hold the model or its GPU can't run it.
     """
     export_format = EXPORT_FORMATS[name]
     steps = 5 if name == DEFAULT_FORMAT else 4
     advance(0, steps, f"writing {name}")
     write_format(output, merged=merged, name=name, settings=formats)
     advance(1, steps, "the trained model")
-    before, answers = read_effect(effect)
-    reference = tuned.reference(answers=answers, max_tokens=limits.max_tokens)
+    before = MeasuredEffect.read(effect)
+    reference = tuned.reference(answers=before.answers, again=before.again, max_tokens=limits.max_tokens)
     hops = []
     for hop in _measure_hops(output, export_format, merged=merged, reference=reference, formats=formats):
         hops.append(hop)
         advance(1 + len(hops), steps, f"{hop.name}, read by {hop.engine}")
     layers = measure_layers(tuned, merged=merged, export=output, export_format=export_format)
-    figures = SurvivalFigures(tokens=len(reference.log_probabilities), hops=tuple(hops), layers=layers)
+    noise, dtype = before.figures.noise, choose_dtype(merged, formats)
+    breaches = [
+        one for hop in hops for one in find_breaches(hop, limits=limits, export=formats, noise=noise, dtype=dtype)
+    ]
+    # What was accepted on the way here goes with the export: it is the one folder that others see.
+    earlier = [before.figures.outcome, read_merge_outcome(merged)]
+    outcome = GateOutcome.joined([*earlier, outcome_of(breaches, reason=accept_refused)])
+    gates = Gates(noise=noise, kl=limits.export_limit(noise), unchanged=limits.unchanged_limit(noise), outcome=outcome)
+    figures = SurvivalFigures(tokens=len(reference.log_probabilities), hops=tuple(hops), layers=layers, gates=gates)
     # Written and shown before the limits are kept: a breach is explained by the figures of all hops.
     write_json(output / SURVIVAL, figures.to_json())
-    show([*(before.hops if name == DEFAULT_FORMAT else ()), *hops], figures.tokens)
-    for hop in hops:
-        require_survival(hop, limits)
+    show([*(before.figures.hops if name == DEFAULT_FORMAT else ()), *hops], figures.tokens)
+    judge_breaches(breaches, reason=accept_refused)
     made_of = {"rows": tuned.data, "adapter": tuned.adapter, "merged": merged}
-    write_card(output, export_format=export_format, source=tuned.source, made_of=made_of, figures=figures.summary)
+    cost = {**figures.summary, **outcome.to_json()}
+    write_card(output, export_format=export_format, source=tuned.source, made_of=made_of, figures=cost)
     advance(steps, steps, "")
     weakest = figures.weakest_layer
     return {
         **figures.summary,
+        **outcome.to_json(),
         **({"least_signal_to_noise": weakest.signal_to_noise, "least_layer": weakest.layer} if weakest else {}),
     }
 

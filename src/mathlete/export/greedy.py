@@ -66,11 +66,16 @@ def compare_greedy(
     return GreedyComparison(
         problems=len(problems),
         answered=sum(a is not None or b is not None for a, b in pairs),
-        unchanged=sum(a is not None and b is not None and _is_same(a, b) for a, b in pairs),
+        unchanged=sum(a is not None and is_unchanged(a, b) for a, b in pairs),
         right_before=int(sum(right[0])),
         right_after=int(sum(right[1])),
         change=paired_difference(*right),
     )
+
+
+def is_unchanged(before: str | None, after: str | None) -> bool:
+    """Return whether two models give the same answer, as answers are compared, or both none."""
+    return before == after or (before is not None and after is not None and _is_same(before, after))
 
 
 def _is_same(answer: str | None, gold: str) -> bool:

@@ -1,58 +1,109 @@
-"""What training, merge and export may cost: figures against the limits of the settings."""
+"""What training, merge and export may cost: figures against the limits of the settings and the noise of computing."""
 
-from mathlete.errors import UserError
+from collections.abc import Iterator, Mapping
+
+from mathlete.export.formats.table import EXPORT_FORMATS
 from mathlete.export.records.exports import Hop
 from mathlete.export.records.tuning import TuningChange
-from mathlete.export.settings import Forgetting, Survival
+from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
+from mathlete.gates import ACCEPT, Noise, Refused
+
+_FEWEST_BITS = 1.0
+"""Threshold of LLM.int8 below which no fewer columns are in 8 bits, and a lower one would not be better."""
 
 
-def require_kept(general: TuningChange, limits: Forgetting) -> None:
-    """Check what the tuning cost of the general problems; a cost counts where its 95% interval leaves out 0.
-
-    Raises:
-        UserError: accuracy fell, or the loss rose, by more than it may.
-    """
+def find_kept_breaches(general: TuningChange, limits: Forgetting) -> Iterator[Refused]:
+    """Yield what the tuning cost of the general problems beyond the limits; beyond chance."""
     accuracy, loss = general.accuracy_change, general.loss_change
     if -accuracy.value > limits.accuracy and accuracy.hi < 0:
-        raise _forgot(general, f"{limits.accuracy:.0%} of the accuracy", "accuracy", f"{-accuracy.value:.1%}")
+        yield _forgot(general, f"{limits.accuracy:.0%} of the accuracy", "accuracy", f"{-accuracy.value:.1%}")
     # Both negated: a loss that is no number is a breach too.
     if not loss.value <= limits.loss and not loss.lo <= 0:
-        raise _forgot(general, f"{limits.loss:g} nats a token of loss", "loss", f"{loss.value:.3f}")
+        yield _forgot(general, f"{limits.loss:g} nats a token of loss", "loss", f"{loss.value:.3f}")
 
 
-def _forgot(general: TuningChange, most: str, flag: str, value: str) -> UserError:
-    return UserError(
+def _forgot(general: TuningChange, most: str, flag: str, value: str) -> Refused:
+    return Refused(
         f"tuning may cost at most {most} on {general.source}",
         value=value,
         cure=f"mix such problems into the rows (--source … {general.source}=1), train with a lower --tune.rate or "
-        f"fewer --tune.epochs, or accept it with --forgetting.{flag}",
+        f"fewer --tune.epochs, set --forgetting.{flag}, or {ACCEPT}",
     )
 
 
-def require_survival(hop: Hop, limits: Survival) -> None:
-    """Check a hop's figures against their limits.
+def find_merge_breaches(
+    kls: Mapping[str, float], *, dtype: str, limits: Survival, noise: float, base: MergeBase
+) -> Iterator[Refused]:
+    """Yield the breach of a merge, if it is one.
 
-    Raises:
-        UserError: the first that is out of its limit.
+    Args:
+        kls: KL(trained || merged) by each type that it was stored in, nats a token.
+        dtype: the best of these.
+        limits: the settings.
+        noise: KL of the trained model from itself in fp32.
+        base: what was merged into.
     """
+    most = limits.merge_limit(noise)
+    if not kls[dtype] <= most:  # a KL that is no number is a breach too
+        tried = ", ".join(f"{kl:.2e} in {name}" for name, kl in kls.items())
+        cure = (
+            "merge with --merge-base dequant, which is what was trained on"
+            if base == "original"
+            else "see that adapter and base are of one training: delete both folders and run the command again"
+        )
+        yield Refused(
+            f"KL(trained || merged) must be at most {most:g} nats a token",
+            value=f"{kls[dtype]:.2e} in {dtype} (tried: {tried}; noise of computing {noise:.1e})",
+            cure=f"{cure}, set --survival.kl-merged, or {ACCEPT}",
+        )
+
+
+def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | None, dtype: str) -> Iterator[Refused]:
+    """Yield what an export's hop cost beyond the limits of 8 bits; the merge has a gate of its own.
+
+    Args:
+        hop: the export, read by one engine.
+        limits: the settings.
+        export: how it was written, for a cure that is not in use already.
+        noise: of the trained model; None where it was not measured.
+        dtype: what the export computes in.
+    """
+    if hop.name not in EXPORT_FORMATS:
+        return
     if hop.kl is not None:
-        require_kl(hop.name, hop.kl, limits)
-    # The limit on answers is that of 8 bits; the merge has a KL limit of its own, a tenth of theirs.
-    if hop.name != "merged" and hop.unchanged is not None and hop.unchanged < limits.greedy:
-        raise UserError(
-            f"{hop.name} must leave at least {limits.greedy:.0%} of greedy answers unchanged",
-            value=f"{hop.unchanged:.1%} of {hop.answered} by {hop.engine}",
-            cure="train with a lower --tune.rate, or accept the loss with --survival.greedy",
+        yield from find_kl_breaches(
+            hop.name, hop.kl, engine=hop.engine, limits=limits, export=export, noise=noise, dtype=dtype
+        )
+    least = limits.unchanged_limit(noise)
+    # Chance is excused: among few answers, one that changed is no sign of anything.
+    by_chance = hop.beyond_noise is not None and hop.beyond_noise.lo <= 0
+    if hop.unchanged is not None and hop.unchanged < least and not by_chance:
+        beside = f"; computing in {noise.dtype} alone leaves {1 - noise.changed_share:.1%}" if noise else ""
+        yield Refused(
+            f"{hop.name} must leave at least {least:.0%} of greedy answers unchanged",
+            value=f"{hop.unchanged:.1%} of {hop.answered} in {dtype} by {hop.engine}{beside}",
+            cure=f"{_other_formats(hop.name, export)}, set --survival.greedy, or {ACCEPT}",
         )
 
 
-def require_kl(hop: str, kl: float, limits: Survival) -> None:
-    """Raise UserError where a hop's KL is above its limit: the merge's, or that of 8 bits."""
-    limit, flag = (limits.kl_merged, "kl-merged") if hop == "merged" else (limits.kl_int8, "kl-int8")
-    if not kl <= limit:  # a KL that is no number is a breach too
-        raise UserError(
-            f"KL(trained || {hop}) must be at most {limit:g} nats a token",
-            value=f"{kl:.2e}",
-            cure="merge with --merge-base dequant, train with a lower --tune.rate, "
-            f"or accept the loss with --survival.{flag}",
+def find_kl_breaches(
+    name: str, kl: float, *, engine: str, limits: Survival, export: Export, noise: Noise | None, dtype: str
+) -> Iterator[Refused]:
+    """Yield the breach of the KL of the export `name` in nats a token, if it is one; the rest as `find_breaches`."""
+    most = limits.export_limit(noise)
+    if not kl <= most:  # a KL that is no number is a breach too
+        beside = f"; computing in {noise.dtype} alone costs {noise.kl:.1e}" if noise else ""
+        yield Refused(
+            f"KL(trained || {name}) must be at most {most:.2g} nats a token",
+            value=f"{kl:.2e} in {dtype} by {engine}{beside}",
+            cure=f"{_other_formats(name, export)}, set --survival.kl-int8, or {ACCEPT}",
         )
+
+
+def _other_formats(name: str, export: Export) -> str:
+    """Return what may cost less and is not in use yet."""
+    if name == "int8" and not 0 < export.threshold <= _FEWEST_BITS:
+        return f"use --export.threshold {_FEWEST_BITS:g} --overwrite, which keeps more columns in 16 bits"
+    if name != "w8a16" and "w8a16" not in export.formats:
+        return "add --export.formats w8a16, whose activations stay in 16 bits"
+    return "look at the layers in survival.json: one may lose what all lose"

@@ -5,19 +5,24 @@ default merges into the dequantised 4-bit base (facts on a small model: KL 6e-5 
 most models the original is the better base, is a flag away: unslothai/unsloth-zoo pull request 810.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from mathlete.export.distributions import kl_divergence, load_heldout_rows, log_probabilities, row_losses
-from mathlete.export.limits import require_kl
+from mathlete.export.distributions import kl_divergence, log_probabilities, row_losses
+from mathlete.export.exact import EXACT, load_exact, widen
+from mathlete.export.limits import find_merge_breaches
+from mathlete.export.noise import measure_exact_noise
 from mathlete.export.records.tuning import BaseComparison, BaseFigures, MergeFigures
 from mathlete.export.settings import MergeBase, Survival
 from mathlete.export.tuned import TunedModel
+from mathlete.gates import GateOutcome, judge_breaches
 from mathlete.metrics import paired_difference
 from mathlete.models import Device, ModelSource, load_model, load_prompt_format
-from mathlete.runs import Advance, read_json, require_space
+from mathlete.runs import MANIFEST, Advance, read_json, require_space
+from mathlete.tune import load_4bit_base
 
 if TYPE_CHECKING:
     import torch
@@ -30,52 +35,107 @@ def merge_adapter(
     *,
     tuned: TunedModel,
     limits: Survival,
+    accept_refused: str = "",
     advance: Advance,
     say: Callable[[str], None],
 ) -> dict[str, object]:
-    """Write the merged model's folder, in the first 16-bit type that keeps the KL limit; return the figures.
+    """Write the merged model's folder, in the finest 16-bit type that it fits, and measure it; return the figures.
 
     Where the model's original weights are at hand, the other base is measured too, and the better one named.
 
     Raises:
-        UserError: no type keeps the limit.
+        Refused: no type keeps the limit, and there is no reason to accept that.
     """
-    rows = load_heldout_rows(tuned.data)
+    rows = tuned.load_rows()
     advance(0, 4, "the trained model's distributions")
-    reference = log_probabilities(tuned.load(), rows)
-    for dtype in _storage_types():
-        advance(1, 4, f"merging, {_name(dtype)}")
-        parameters = _save_merged(merged, tuned, dtype=dtype)
-        advance(2, 4, "comparing")
-        log_probs = log_probabilities(load_model(ModelSource(name="merged", location=str(merged))), rows)
-        kl_merged = kl_divergence(reference, log_probs)
-        if kl_merged <= limits.kl_merged:
-            break
+    trained = tuned.load(dtype=EXACT)
+    reference = log_probabilities(trained, rows)
+    noise = max(measure_exact_noise(trained, rows))
+    del trained
+    most = limits.merge_limit(noise)
+    stored = write_merged(merged, tuned, reference=reference, most=most, advance=advance)
     advance(3, 4, "the other base")
-    bases = {tuned.base: log_probs, **_measure_other_base(tuned, rows=rows, dtype=dtype)}
+    bases = {tuned.base: stored.log_probabilities, **_measure_other_base(tuned, rows=rows, dtype=stored.dtype)}
     comparison = compare_bases(bases, reference=reference, rows=rows) if len(bases) > 1 else None
     if comparison:
         say(describe_bases(comparison, chosen=tuned.base))
-    advance(4, 4, f"KL {kl_merged:.1e}")
-    require_kl("merged", kl_merged, limits)
+    advance(4, 4, f"KL {stored.kl:.1e}")
+    say(f"merge: KL {stored.kl:.1e} in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
+    breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=tuned.base)
+    outcome = judge_breaches([*breaches], reason=accept_refused)
     return MergeFigures(
         comparison=comparison,
         base=tuned.base,
-        dtype=_name(dtype),
-        parameters=parameters,
-        kl=kl_merged,
+        dtype=stored.dtype,
+        parameters=stored.parameters,
+        kl=stored.kl,
         tokens=len(reference),
+        noise=noise,
+        limit=most,
+        outcome=outcome,
     ).to_json()
 
 
-def _measure_other_base(tuned: TunedModel, *, rows: "Dataset", dtype: "torch.dtype") -> "dict[MergeBase, torch.Tensor]":
+def read_merge_outcome(merged: Path) -> GateOutcome:
+    """Read what the gate of a finished merge said."""
+    if not (merged / MANIFEST).is_file():
+        return GateOutcome()
+    return MergeFigures.from_json(cast("dict[str, Any]", read_json(merged / MANIFEST)["figures"])).outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMerge:
+    """A merged model in its folder, measured."""
+
+    dtype: str
+    """What its weights are stored in, by torch's name."""
+    kls: Mapping[str, float]
+    """KL(trained || merged) by each type that was tried, nats a token."""
+    log_probabilities: "torch.Tensor"
+    parameters: int
+
+    @property
+    def kl(self) -> float:
+        """KL(trained || merged), nats a token."""
+        return self.kls[self.dtype]
+
+
+def write_merged(
+    merged: Path, tuned: TunedModel, *, reference: "torch.Tensor", most: float, advance: Advance
+) -> StoredMerge:
+    """Write the merged model's folder in the first type that keeps the limit, else in the one that is nearest."""
+    rows, kls = tuned.load_rows(), {}
+    source = ModelSource(name="merged", location=str(merged))
+
+    def store(dtype: str) -> "tuple[int, torch.Tensor]":
+        advance(1, 4, f"merging, {dtype}")
+        parameters = _save_merged(merged, tuned, dtype=dtype)
+        advance(2, 4, "comparing")
+        return parameters, log_probabilities(load_exact(source), rows)
+
+    for dtype in STORAGE_TYPES:
+        parameters, log_probs = store(dtype)
+        kls[dtype] = kl_divergence(reference, log_probs)
+        if kls[dtype] <= most:
+            break
+    # A KL that is no number is the farthest of all.
+    best = min(kls, key=lambda name: kls[name] if math.isfinite(kls[name]) else math.inf)
+    if best != dtype:
+        parameters, log_probs = store(best)
+    return StoredMerge(dtype=best, kls=kls, log_probabilities=log_probs, parameters=parameters)
+
+
+def _measure_other_base(tuned: TunedModel, *, rows: "Dataset", dtype: str) -> "dict[MergeBase, torch.Tensor]":
     """Measure the distributions of the merge into the other base; empty where only one base is at hand."""
+    import torch
+
     if tuned.source.is_quantized() or not tuned.is_adapter:
         return {}
     other: MergeBase = "original" if tuned.base == "dequant" else "dequant"
-    model: Any = _merge(replace(tuned, base=other))
-    # Through the storage type and back, as if it had been saved.
-    return {other: log_probabilities(model.to(dtype).to(Device.current().torch_dtype).eval(), rows)}
+    model: Any = merge_in_memory(replace(tuned, base=other), dtype=dtype).to(getattr(torch, dtype)).eval()
+    # Through the storage type, as if it had been saved.
+    model = model.to(torch.float32) if Device.current().capability is None else widen(model)
+    return {other: log_probabilities(model, rows)}
 
 
 def compare_bases(
@@ -109,28 +169,22 @@ def describe_bases(comparison: BaseComparison, *, chosen: MergeBase) -> str:
     )
 
 
-def _storage_types() -> "list[torch.dtype]":
-    """Return the 16-bit types to save in, first choice first: what the GPU computes in; on a CPU the finer one."""
+STORAGE_TYPES = ("float16", "bfloat16")
+"""What merged weights are stored in, the finer one first: 11 significant bits, or 8 where a weight is beyond 65,504."""
+
+
+def _save_merged(merged: Path, tuned: TunedModel, *, dtype: str) -> int:
+    """Merge and write the model's folder; return its number of parameters."""
     import torch
 
-    dtype = Device.current().torch_dtype
-    return [torch.float16, torch.bfloat16] if dtype == torch.float32 else [dtype]
-
-
-def _name(dtype: "torch.dtype") -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _save_merged(merged: Path, tuned: TunedModel, *, dtype: "torch.dtype") -> int:
-    """Merge and write the model's folder; return its number of parameters."""
     source = tuned.source
-    model: Any = _merge(tuned)
+    model: Any = merge_in_memory(tuned, dtype=dtype)
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
     # A base loaded from 4-bit files: save_original_format would try to re-quantise it, and fail.
     prompts = load_prompt_format(source)
     _name_special_tokens(model, prompts.tokenizer)
-    model.to(dtype).save_pretrained(merged, save_original_format=not source.is_quantized())
+    model.to(getattr(torch, dtype)).save_pretrained(merged, save_original_format=not source.is_quantized())
     prompts.tokenizer.save_pretrained(merged)
     prompts.save(merged)
     # Else transformers would read the 16-bit weights as quantised ones.
@@ -151,17 +205,21 @@ def _name_special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokeniz
     model.generation_config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
-def _merge(tuned: TunedModel) -> "PreTrainedModel":
-    """Return the model with the adapter in its weights, or with all its weights as they were trained."""
+def merge_in_memory(tuned: TunedModel, *, dtype: str) -> "PreTrainedModel":
+    """Return the model with the adapter in its weights, or with all its weights as they were trained.
+
+    On a CPU they are in fp32, on a GPU, which may have no room for that, in the type that they will be stored in.
+    """
     from peft import PeftModel
 
+    held = EXACT if Device.current().capability is None else dtype
     if not tuned.is_adapter:
-        return tuned.load()
-    # Any: peft and the 4-bit loading put attributes on the model that its class does not name.
-    model: Any = load_model(tuned.source, precision="nf4" if tuned.base == "dequant" else "dense")
-    if tuned.base == "dequant":
-        model = model.dequantize()
-        # transformers leaves it set, and peft reads it to choose how it merges.
-        model.is_loaded_in_4bit = False
+        return tuned.load(dtype=held)
+    # Any: peft puts attributes on the model that its class does not name.
+    model: Any = (
+        load_4bit_base(tuned.source, dense=True, dtype=held)
+        if tuned.base == "dequant"
+        else load_model(tuned.source, precision="dense", dtype=held)
+    )
     merged: PreTrainedModel = PeftModel.from_pretrained(model, str(tuned.adapter)).merge_and_unload(safe_merge=True)
     return merged

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.export.formats.table import ExportFormat
+from mathlete.gates import CARD
 from mathlete.models import ModelSource
 from mathlete.runs import MANIFEST, read_json, sha256_tree, write_atomically
-
-CARD = "README.md"
-"""The card's file, which the hub shows."""
 
 
 def write_card(

@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mathlete.export.distributions import kl_divergence, load_heldout_rows, log_probabilities, top1_agreement
-from mathlete.export.greedy import Answers, compare_greedy, draw_greedy_answers, list_problems
+from mathlete.export.distributions import kl_divergence, log_probabilities, top1_agreement
+from mathlete.export.greedy import Answers, compare_greedy, draw_greedy_answers, is_unchanged, list_problems
 from mathlete.export.records.exports import Hop
-from mathlete.models import ModelSource, load_prompt_format
+from mathlete.metrics import Interval, paired_difference
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 
@@ -29,11 +28,6 @@ class Heldout:
     max_tokens: int
     """Cap on a greedy completion, tokens."""
 
-    @staticmethod
-    def load(data: Path, *, source: ModelSource, max_tokens: int) -> "Heldout":
-        """Load the held-out rows of a run's data folder."""
-        return Heldout(rows=load_heldout_rows(data), prompts=load_prompt_format(source), max_tokens=max_tokens)
-
     @cached_property
     def problems(self) -> list[Problem]:
         """The problems of the rows, each once."""
@@ -51,6 +45,8 @@ class Reference:
     heldout: Heldout
     log_probabilities: "Tensor"
     answers: Answers
+    again: Answers | None = None
+    """Those that it gives in another type: what noise alone changes; None where they were not drawn."""
 
     def measure(self, name: str, load: "Callable[[], PreTrainedModel]", *, size: int) -> Hop:
         """Load a model of `size` bytes with transformers, and measure it against the trained one."""
@@ -90,4 +86,16 @@ class Reference:
             change=greedy.change,
             bytes=size,
             seconds=round(seconds, 2),
+            beyond_noise=None if self.again is None else self._beyond_noise(answers),
         )
+
+    def _beyond_noise(self, answers: Answers) -> Interval | None:
+        """Return how many more answers changed than by noise, by problem; None where nobody answers any."""
+        again = self.again or {}
+        some = [one.id for one in self.heldout.problems if any(of.get(one.id) for of in (self.answers, again, answers))]
+        if not some:
+            return None
+        by_noise, by_model = (
+            [float(not is_unchanged(self.answers[name], of[name])) for name in some] for of in (again, answers)
+        )
+        return paired_difference(by_noise, by_model)

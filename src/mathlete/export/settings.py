@@ -8,31 +8,67 @@ from mathlete.errors import require
 from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS, ServingEngine
 from mathlete.models import GpuName
 
+if TYPE_CHECKING:
+    from mathlete.gates import Noise
+
 MergeBase = Literal["dequant", "original"]
 """What the adapter is merged into: the dequantised 4-bit weights it was trained on · the model's own weights."""
 
 
+_TIMES_EXACT = 10.0
+"""A merge may cost so many times the noise of fp32, which is 1e-12 or so: that limit holds only on a broken device."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Survival:
-    """Limits on what merge and export cost, measured on the held-out rows against the model as it was trained."""
+    """Limits on what merge and export cost, measured on the held-out rows against the model as it was trained.
 
-    kl_merged: float = 1e-4
-    """Largest KL(trained || merged), nats a token."""
+    Each is the larger of an absolute one and a multiple of the measured noise of computing (docs/training.md).
+    """
+
+    kl_merged: float = 1e-5
+    """Largest KL(trained || merged), nats a token, both computed in fp32."""
     kl_int8: float = 1e-3
-    """Largest KL(trained || int8), nats a token."""
+    """Largest KL(trained || export), nats a token, of any format."""
+    times_noise: float = 10.0
+    """An export's KL may also be so many times that of computing in 16 bits, its changed answers the root of that."""
     greedy: float = 0.99
-    """Least share of greedy answers that an export leaves unchanged, 0 to 1."""
+    """Least share of greedy answers that an export leaves unchanged, 0 to 1; fewer are excused where that is chance."""
     max_tokens: int = 256
     """Cap on a greedy completion, tokens."""
+    trial_rows: int = 4
+    """Held-out rows on which merge and formats are tried before the training, with a random adapter; 0: not tried."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
         require(
             ("survival.kl-merged", self.kl_merged, self.kl_merged > 0, "above 0"),
             ("survival.kl-int8", self.kl_int8, self.kl_int8 > 0, "above 0"),
+            ("survival.times-noise", self.times_noise, 0 <= self.times_noise < math.inf, "0 or above"),
             ("survival.greedy", self.greedy, 0 <= self.greedy <= 1, "0 to 1"),
             ("survival.max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
+            ("survival.trial-rows", self.trial_rows, self.trial_rows >= 0, "at least 0"),
         )
+
+    def merge_limit(self, noise: float) -> float:
+        """Return the largest KL(trained || merged), where the trained model is `noise` from itself in fp32.
+
+        >>> Survival().merge_limit(1e-13), Survival().merge_limit(1e-3)
+        (1e-05, 0.01)
+        """
+        return max(self.kl_merged, _TIMES_EXACT * noise)
+
+    def export_limit(self, noise: "Noise | None") -> float:
+        """Return the largest KL(trained || export); without a measured noise the absolute one."""
+        return max(self.kl_int8, self.times_noise * noise.kl) if noise else self.kl_int8
+
+    def unchanged_limit(self, noise: "Noise | None") -> float:
+        """Return the least share of unchanged greedy answers.
+
+        The KL grows with the square of what is changed in the weights, the share of other answers with that itself.
+        """
+        changed = math.sqrt(self.times_noise) * noise.changed_share if noise else 0.0
+        return max(0.0, min(self.greedy, 1 - changed))
 
 
 @dataclass(frozen=True, kw_only=True)

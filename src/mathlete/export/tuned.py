@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathlete.export.distributions import log_probabilities
+from mathlete.export.distributions import load_heldout_rows, log_probabilities
+from mathlete.export.exact import EXACT
 from mathlete.export.greedy import Answers
 from mathlete.export.reference import Heldout, Reference
 from mathlete.export.settings import MergeBase
-from mathlete.models import ModelSource
-from mathlete.tune import AdapterFolder
+from mathlete.models import Device, ModelSource, load_model, load_prompt_format
+from mathlete.tune import AdapterFolder, load_4bit_base
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -27,21 +30,44 @@ class TunedModel:
     """Folder of the adapter, or of a whole model where every weight was trained."""
     base: MergeBase = "dequant"
     """The weights that an adapter is merged into."""
+    most_rows: int | None = None
+    """Held-out rows that are looked at; None: all."""
 
     @property
     def is_adapter(self) -> bool:
         """Whether an adapter was trained, and not every weight."""
         return AdapterFolder(self.adapter).holds_adapter
 
-    def load(self) -> "PreTrainedModel":
-        """Load the model as it was trained, in eval mode: on its 4-bit base, before any merge."""
+    def load(self, *, dtype: str | None = None) -> "PreTrainedModel":
+        """Load the model as it was trained, in eval mode: on its 4-bit base, before any merge.
+
+        `dtype` is what it computes in, by torch's name; None: this device's own. Figures are measured from EXACT.
+        """
         # Any: methods whose models are peft's own train no weights that could be merged, and never come here.
-        loaded: Any = AdapterFolder(self.adapter).load(self.source)
+        loaded: Any = AdapterFolder(self.adapter).load(self.source, dtype=dtype)
         model: PreTrainedModel = loaded
         return model
 
-    def reference(self, *, answers: Answers, max_tokens: int) -> Reference:
+    def load_base(self) -> "PreTrainedModel":
+        """Load the model that was trained as it was before: an adapter's 4-bit base, and not the original."""
+        if not self.is_adapter:
+            return load_model(self.source, precision="dense")
+        return load_4bit_base(self.source, dense=Device.current().capability is None)
+
+    def load_rows(self) -> "Dataset":
+        """Load the held-out rows."""
+        rows = load_heldout_rows(self.data)
+        return rows if self.most_rows is None else rows.select(range(min(self.most_rows, len(rows))))
+
+    def heldout(self, max_tokens: int) -> Heldout:
+        """Load the held-out rows with the prompts of their problems; greedy completions have at most so many tokens."""
+        return Heldout(rows=self.load_rows(), prompts=load_prompt_format(self.source), max_tokens=max_tokens)
+
+    def measure_distributions(self) -> "Tensor":
+        """Return the model's log-probabilities on the held-out rows, (tokens, vocabulary): the same on every device."""
+        return log_probabilities(self.load(dtype=EXACT), self.load_rows())
+
+    def reference(self, *, answers: Answers, again: Answers | None, max_tokens: int) -> Reference:
         """Measure the model's distributions on the held-out rows; beside its greedy answers, the reference of hops."""
-        heldout = Heldout.load(self.data, source=self.source, max_tokens=max_tokens)
-        log_probs = log_probabilities(self.load(), heldout.rows)
-        return Reference(heldout=heldout, log_probabilities=log_probs, answers=answers)
+        heldout, log_probs = self.heldout(max_tokens), self.measure_distributions()
+        return Reference(heldout=heldout, log_probabilities=log_probs, answers=answers, again=again)

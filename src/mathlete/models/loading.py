@@ -34,8 +34,8 @@ OUTLIER = 6.0
 """Activations from which LLM.int8 keeps a column in 16 bits (arXiv 2208.07339, section 3.2)."""
 
 
-def _quantization(precision: Precision, *, threshold: float) -> "BitsAndBytesConfig | None":
-    """Return the bitsandbytes configuration of a precision; None for `auto` and `dense`."""
+def _quantization(precision: Precision, *, threshold: float, dtype: "torch.dtype") -> "BitsAndBytesConfig | None":
+    """Return the bitsandbytes configuration of a precision that computes in `dtype`; None for `auto` and `dense`."""
     import transformers
 
     constructor: Any = transformers.BitsAndBytesConfig  # has no type hints
@@ -47,7 +47,7 @@ def _quantization(precision: Precision, *, threshold: float) -> "BitsAndBytesCon
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=Device.current().torch_dtype,
+            bnb_4bit_compute_dtype=dtype,
         )
     return config
 
@@ -72,6 +72,7 @@ def load_model(
     Raises:
         UserError: not on this machine nor on the hub, or not a model.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -85,7 +86,8 @@ def load_model(
             cure="leave the precision at auto, merge with --merge-base dequant, or name the original model",
         )
     # A model that is quantised already stays as it is.
-    config = None if quantized else _quantization(precision, threshold=threshold)
+    computing: torch.dtype = device.torch_dtype if dtype is None else getattr(torch, dtype)
+    config = None if quantized else _quantization(precision, threshold=threshold, dtype=computing)
     # Left out where there is none: transformers takes an explicit None for "not quantised", and loads the integers of
     # an 8-bit folder as if they were the weights.
     options: dict[str, Any] = {"quantization_config": config, "gguf_file": gguf_file}
@@ -93,14 +95,14 @@ def load_model(
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location,
             revision=source.revision,
-            dtype=dtype or device.torch_dtype,
+            dtype=computing,
             device_map={"": "cpu" if device.capability is None else "cuda"},
             **{name: value for name, value in options.items() if value is not None},
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise explain_unreachable(source, error) from error
     if quantized:
-        _compute_in(model, device.torch_dtype)
+        _compute_in(model, computing)
     model.train(False)
     return model
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mathlete.export.records import EFFECT, SURVIVAL, EffectFigures, Hop, MergeFigures, SurvivalFigures
+from mathlete.export.records import EFFECT, EffectFigures, Hop, MergeFigures, SurvivalFigures
+from mathlete.gates import SURVIVAL
 from mathlete.jsonl import read_json_lines
 from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason
 from mathlete.runs import verify_if_made

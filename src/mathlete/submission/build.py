@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.gates import require_passed
 from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, verify_if_made, write_json
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
@@ -47,6 +48,8 @@ class Build:
     """The wheelhouse."""
     names: Names
     config: KernelConfig
+    accept_refused: str = ""
+    """Why it may be submitted though the gates of its training refused it; empty where they did not."""
 
     @property
     def notebook(self) -> Path:
@@ -85,7 +88,9 @@ class Build:
     def save(self, folder: Path) -> None:
         """Write build.json, from which `load_build` reads the parts."""
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
-        write_json(folder / BUILD_FILE, {**paths, "names": asdict(self.names), "config": self.config.to_json()})
+        accepted = {"accept_refused": self.accept_refused} if self.accept_refused else {}
+        content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **accepted}
+        write_json(folder / BUILD_FILE, content)
 
 
 def load_build(folder: Path) -> Build:
@@ -105,7 +110,8 @@ def load_build(folder: Path) -> Build:
     for name, path in paths.items():
         if not path.is_dir():
             raise UserError(f"the build's {name} must be there", value=str(path), cure="run `submit build` again")
-    return Build(**paths, names=Names(**names), config=config_from(config))
+    accepted = str(value.get("accept_refused", ""))
+    return Build(**paths, names=Names(**names), config=config_from(config), accept_refused=accepted)
 
 
 def build_submission(
@@ -121,10 +127,12 @@ def build_submission(
     requirements: tuple[str, ...] = (),
     find_links: Path | None = None,
     overwrite: bool = False,
+    accept_refused: str = "",
 ) -> Build:
-    """Write notebook, metadata and wheelhouse of an export.
+    """Write notebook, metadata and wheelhouse of an export; its card says why it is used though it was refused.
 
     Raises:
+        Refused: the gates of its training did not pass, and there is no reason to accept that.
         UserError: the export is no model or has changed since it was made, a setting is out of range, the wheels have
             no solution, or the folder's notebook is not one that was built.
     """
@@ -132,9 +140,11 @@ def build_submission(
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
     verify_if_made(model)
     config.check()
+    outcome = require_passed(model, reason=accept_refused)
     if not overwrite:
         require_as_built(kaggle / NOTEBOOK)
     build_wheelhouse(wheels, (*wheels_for(model), *requirements), find_links=find_links, overwrite=overwrite)
     write_notebook(kaggle / NOTEBOOK, config, names)
     write_metadata(kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence)
-    return Build(kaggle=kaggle, model=model, wheels=wheels, names=names, config=config)
+    outcome.note_in_card(model)
+    return Build(kaggle=kaggle, model=model, wheels=wheels, names=names, config=config, accept_refused=outcome.reason)

@@ -1,10 +1,12 @@
 """The checks of a build's parts: everything that can be known before a push without running the notebook."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.gates import require_passed
 from mathlete.models import GPUS, Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
@@ -27,6 +29,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
         released: day the base model was released, YYYY-MM-DD; empty: known by its name.
     """
     return [
+        check("gates of its training", _gates(build)),
         check("kernel metadata and notebook", lint_kernel(build.kaggle)),
         check("model metadata and licence", lint_model(build.kaggle)),
         check("data set metadata", lint_dataset(build.kaggle)),
@@ -37,6 +40,13 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
         check("sizes", _sizes(build)),
         check("model cutoff date", _cutoff(build, released)),
     ]
+
+
+def _gates(build: Build) -> Iterator[Refusal]:
+    try:
+        require_passed(build.model, reason=build.accept_refused)
+    except UserError as error:
+        yield replace(refusal_of(error), cure="export it again, or `submit build` it with --accept-refused REASON")
 
 
 def _names(build: Build) -> Iterator[Refusal]:

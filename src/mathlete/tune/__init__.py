@@ -2,8 +2,9 @@
 
 A `Recipe` says how a model is trained: by which of the `METHODS`, with which adapter (`Lora`) and training (`Tune`)
 settings. `plan_training` says, before anything is loaded, how much memory that needs and what to change where it does
-not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is loaded as it was trained. Under
-`accelerate launch` several processes do so together, the `Ranks`, after `require_launcher` has checked them.
+not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is loaded as it was trained, on a base of
+`load_4bit_base`. Under `accelerate launch` several processes do so together, the `Ranks`, after `require_launcher` has
+checked them.
 
 >>> from mathlete.models import find_model
 >>> recipe = Recipe(tune=Tune(batch=8)).with_method("dora")
@@ -12,7 +13,7 @@ not fit. `train_adapter` trains into an `AdapterFolder`, from which the model is
 (False, 'use --tune.batch 1 --tune.accumulate 8')
 """
 
-from mathlete.tune.adapters import AdapterFolder
+from mathlete.tune.adapters import AdapterFolder, load_4bit_base
 from mathlete.tune.fitting import plan_training
 from mathlete.tune.methods import METHODS
 from mathlete.tune.ranks import Ranks, require_launcher
@@ -27,6 +28,7 @@ __all__ = [
     "Ranks",
     "Recipe",
     "Tune",
+    "load_4bit_base",
     "plan_training",
     "require_launcher",
     "train_adapter",

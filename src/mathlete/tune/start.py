@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource, load_model
-from mathlete.tune.adapters import forbid_repacking
+from mathlete.tune.adapters import load_4bit_base
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.shards import is_sharded, make_shardable
 
@@ -23,8 +23,7 @@ def load_base(source: ModelSource, recipe: Recipe) -> "PreTrainedModel":
         UserError: it can't be loaded, or every weight of a quantised model is to be trained.
     """
     if recipe.spec.quantized:
-        model = load_model(source, precision="nf4")
-        forbid_repacking(model)
+        model = load_4bit_base(source)
         return make_shardable(model) if is_sharded() else model
     # Updates of bf16 weights are rounded away (arXiv 1710.03740, section 3.1); the computing is autocast.
     return load_model(source, precision="dense", dtype="float32")

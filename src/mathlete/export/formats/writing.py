@@ -5,7 +5,7 @@ from pathlib import Path
 from mathlete.export.formats.table import EXPORT_FORMATS
 from mathlete.export.formats.weights import WriteOptions
 from mathlete.export.settings import Export
-from mathlete.models import GPUS, ModelSource, load_prompt_format
+from mathlete.models import GPUS, Device, ModelSource, load_prompt_format
 from mathlete.runs import read_json, require_space
 
 
@@ -28,7 +28,11 @@ def write_format(folder: Path, *, merged: Path, name: str, settings: Export) -> 
 
 
 def choose_dtype(merged: Path, settings: Export) -> str:
-    """Return torch's name of the type the export computes in: the named GPU's, else the merged model's."""
-    if settings.gpu is None:
-        return str(read_json(merged / "config.json")["dtype"])
-    return GPUS[settings.gpu].dtype
+    """Return torch's name of the type the export computes in: the named GPU's, this one's, else the merged model's.
+
+    Merged weights may be stored in a finer type than a GPU best computes in.
+    """
+    if settings.gpu is not None:
+        return GPUS[settings.gpu].dtype
+    here = Device.current()
+    return str(read_json(merged / "config.json")["dtype"]) if here.capability is None else here.dtype

@@ -11,8 +11,9 @@ room of their own below `mathlete.export`, because the report needs the figures 
 (0.01, True)
 """
 
-from mathlete.export.records.exports import SURVIVAL, Hop, LayerCost, SurvivalFigures
+from mathlete.export.records.exports import Hop, LayerCost, SurvivalFigures
 from mathlete.export.records.tuning import (
+    ANSWERS,
     EFFECT,
     BaseComparison,
     BaseFigures,
@@ -22,8 +23,8 @@ from mathlete.export.records.tuning import (
 )
 
 __all__ = [
+    "ANSWERS",
     "EFFECT",
-    "SURVIVAL",
     "BaseComparison",
     "BaseFigures",
     "EffectFigures",

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.export.records.intervals import interval_from_json, interval_to_json
+from mathlete.gates import SURVIVAL, Gates
 from mathlete.metrics import Interval
 from mathlete.runs import read_record
-
-SURVIVAL = "survival.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +35,22 @@ class Hop:
     """Of its weights in files."""
     seconds: float
     """To load and to measure it."""
+    beyond_noise: Interval | None = None
+    """Changed greedy answers, this model - the noise of computing, as a share of the problems that any of them answers,
+    with its paired 95% interval; None in a file of an earlier version."""
 
     def to_json(self) -> dict[str, object]:
         """Return the hop as `effect.json` and `survival.json` hold it."""
-        rest = {key: value for key, value in asdict(self).items() if key != "name"}
-        return {"hop": self.name, **rest, "change": interval_to_json(self.change)}
+        rest = {key: value for key, value in asdict(self).items() if key not in ("name", "beyond_noise")}
+        beyond = {} if self.beyond_noise is None else {"beyond_noise": interval_to_json(self.beyond_noise)}
+        return {"hop": self.name, **rest, "change": interval_to_json(self.change), **beyond}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Hop":
         """Read what `to_json` gives."""
-        rest = {key: item for key, item in value.items() if key != "hop"}
-        return cls(**{**rest, "name": value["hop"], "change": interval_from_json(value["change"])})
+        rest = {key: item for key, item in value.items() if key not in ("hop", "change", "beyond_noise")}
+        beyond = interval_from_json(value["beyond_noise"]) if "beyond_noise" in value else None
+        return cls(**rest, name=value["hop"], change=interval_from_json(value["change"]), beyond_noise=beyond)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,8 @@ class SurvivalFigures:
     """Held-out tokens of the KL."""
     hops: tuple[Hop, ...]
     layers: tuple[LayerCost, ...]
+    gates: Gates | None = None
+    """What the hops may cost, and what was broken; None in a file of an earlier version."""
 
     @property
     def export(self) -> Hop:
@@ -107,7 +113,8 @@ class SurvivalFigures:
     def to_json(self) -> dict[str, object]:
         """Return the content of `survival.json`."""
         hops, layers = [hop.to_json() for hop in self.hops], [asdict(layer) for layer in self.layers]
-        return {**self.summary, "hops": hops, "layers": layers}
+        gates = {} if self.gates is None else self.gates.to_json()
+        return {**self.summary, **gates, "hops": hops, "layers": layers}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SurvivalFigures":
@@ -116,6 +123,7 @@ class SurvivalFigures:
             tokens=value["kl_tokens"],
             hops=tuple(Hop.from_json(hop) for hop in value["hops"]),
             layers=tuple(LayerCost(**layer) for layer in value["layers"]),
+            gates=Gates.from_json(value) if "limits" in value else None,
         )
 
     @classmethod

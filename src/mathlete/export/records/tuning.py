@@ -1,17 +1,19 @@
 """What the training changed, and what the merge cost: the records of `effect.json` and of the merge's manifest."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mathlete.export.records.exports import Hop
 from mathlete.export.records.intervals import interval_from_json, interval_to_json
 from mathlete.export.settings import MergeBase
+from mathlete.gates import GateOutcome, Noise
 from mathlete.metrics import Interval
 from mathlete.runs import read_record
 
-EFFECT = "effect.json"
+EFFECT, ANSWERS = "effect.json", "answers.json"
+"""Files of an effect step: its figures, and the greedy answers that they are of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,10 @@ class EffectFigures:
     heldout: TuningChange
     general: TuningChange | None
     """On problems of another kind; None where that was not measured."""
+    noise: Noise | None = None
+    """How far the trained model is from itself; None in a file of an earlier version."""
+    outcome: GateOutcome = field(default_factory=GateOutcome)
+    """Of the gate against forgetting."""
 
     @property
     def summary(self) -> dict[str, object]:
@@ -76,7 +82,9 @@ class EffectFigures:
     def to_json(self) -> dict[str, object]:
         """Return the content of `effect.json`."""
         general = {} if self.general is None else {"general": self.general.to_json()}
-        return {"hops": [hop.to_json() for hop in self.hops], "heldout": self.heldout.to_json(), **general}
+        noise = {} if self.noise is None else {"noise": self.noise.to_json()}
+        hops = [hop.to_json() for hop in self.hops]
+        return {"hops": hops, "heldout": self.heldout.to_json(), **general, **noise, **self.outcome.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "EffectFigures":
@@ -85,6 +93,8 @@ class EffectFigures:
             hops=tuple(Hop.from_json(hop) for hop in value["hops"]),
             heldout=TuningChange.from_json(value["heldout"]),
             general=TuningChange.from_json(value["general"]) if "general" in value else None,
+            noise=Noise.from_json(value["noise"]) if "noise" in value else None,
+            outcome=GateOutcome.from_json(value),
         )
 
     @classmethod
@@ -150,6 +160,11 @@ class MergeFigures:
     """KL(trained || merged), nats a token."""
     tokens: int
     """Held-out tokens of the KL."""
+    noise: float | None = None
+    """KL of the trained model from itself in fp32; None, as the two below, in a file of an earlier version."""
+    limit: float | None = None
+    """Largest KL(trained || merged), nats a token."""
+    outcome: GateOutcome = field(default_factory=GateOutcome)
 
     def to_json(self) -> dict[str, object]:
         """Return the figures as the manifest holds them."""
@@ -160,6 +175,8 @@ class MergeFigures:
             "parameters": self.parameters,
             "kl_merged": self.kl,
             "kl_tokens": self.tokens,
+            **({} if self.noise is None else {"noise": self.noise, "limit": self.limit}),
+            **self.outcome.to_json(),
         }
 
     @classmethod
@@ -172,4 +189,7 @@ class MergeFigures:
             parameters=value["parameters"],
             kl=value["kl_merged"],
             tokens=value["kl_tokens"],
+            noise=value.get("noise"),
+            limit=value.get("limit"),
+            outcome=GateOutcome.from_json(value),
         )

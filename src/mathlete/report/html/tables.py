@@ -93,18 +93,21 @@ def survival_table(run: TrainRun) -> PageTable | None:
     """Return what each hop cost beside what it may cost; None before the merge."""
     if not run.hops:
         return None
-    limits = run.manifests.get("export", {}).get("settings", {})
-    rows = [[*hop_cells(hop), *_limits(hop, limits)] for hop in run.hops]
+    rows = [[*hop_cells(hop), *_limits(hop, run)] for hop in run.hops]
     return PageTable(head=(*HEAD, "KL at most", "unchanged at least"), rows=rows, words=2)
 
 
-def _limits(hop: Hop, limits: dict[str, Any]) -> list[str]:
-    """Return what a hop may cost; nothing for the models before the first one."""
-    if hop.name in ("base", "trained") or not limits:
+def _limits(hop: Hop, run: TrainRun) -> list[str]:
+    """Return what a hop may cost, by the noise that was measured; nothing for the models before the first one."""
+    settings = run.manifests.get("export", {}).get("settings", {})
+    if hop.name in ("base", "trained") or not settings:
         return ["", ""]
     if hop.name == "merged":
-        return [f"{limits['kl_merged']:.0e}", ""]
-    return [f"{limits['kl_int8']:.0e}" if hop.kl is not None else "", f"{limits['greedy']:.0%}"]
+        limit = run.merge.limit if run.merge else None
+        return [f"{settings['kl_merged'] if limit is None else limit:.0e}", ""]
+    gates = next((figures.gates for figures in run.exports.values() if hop in figures.hops), None)
+    kl, unchanged = (gates.kl, gates.unchanged) if gates else (settings["kl_int8"], settings["greedy"])
+    return [f"{kl:.0e}" if hop.kl is not None else "", f"{unchanged:.0%}"]
 
 
 def effect_table(run: TrainRun) -> PageTable | None:

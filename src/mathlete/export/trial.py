@@ -1,0 +1,123 @@
+"""The gates tried before the training: a night of it must not end in a refusal that a minute could have foretold.
+
+What a merge and a format cost hardly depends on what was learnt. So a random adapter of the same kind is merged and
+exported, and measured on a few held-out rows; greedy answers, which take longest, are left to the export itself.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mathlete.errors import UserError
+from mathlete.export.distributions import kl_divergence, log_probabilities
+from mathlete.export.exact import EXACT
+from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS
+from mathlete.export.formats.writing import choose_dtype, write_format
+from mathlete.export.limits import find_kl_breaches, find_merge_breaches
+from mathlete.export.merge import write_merged
+from mathlete.export.noise import measure_exact_noise, served_dtype
+from mathlete.export.settings import Export, Survival
+from mathlete.export.tuned import TunedModel
+from mathlete.gates import Noise, Refused, judge_breaches, outcome_of
+from mathlete.runs import Advance
+from mathlete.tune import AdapterFolder, Recipe
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateTrial:
+    """What to try: a model as it will be trained, merged and exported."""
+
+    tuned: TunedModel
+    """The model as it will be trained, into a folder that may be empty as yet."""
+    recipe: Recipe
+    limits: Survival
+    formats: Export
+
+    def run(self, *, accept_refused: str, advance: Advance, say: Callable[[str], None]) -> dict[str, object]:
+        """Write, merge and export a random adapter in a folder below the adapter's, which is deleted then.
+
+        Raises:
+            Refused: a limit is broken, and there is no reason to accept that.
+            UserError: no room, or a format that can't hold the model.
+        """
+        # No manifest looks into a folder with such a name.
+        scratch = self.tuned.adapter / ".trial"
+        shutil.rmtree(scratch, ignore_errors=True)
+        tuned = replace(self.tuned, adapter=scratch / "adapter", most_rows=self.limits.trial_rows)
+        try:
+            return self._try(scratch, tuned, accept_refused=accept_refused, advance=advance, say=say)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _try(
+        self,
+        scratch: Path,
+        tuned: TunedModel,
+        *,
+        accept_refused: str,
+        advance: Advance,
+        say: Callable[[str], None],
+    ) -> dict[str, object]:
+        started, merged = time.monotonic(), scratch / "merged"
+        advance(0, None, "trying the gates: a random adapter")
+        AdapterFolder(tuned.adapter).fill_at_random(tuned.source, recipe=self.recipe)
+        rows, trained = tuned.load_rows(), tuned.load(dtype=EXACT)
+        reference = log_probabilities(trained, rows)
+        again, batch = measure_exact_noise(trained, rows)
+        del trained
+        dtype = served_dtype()
+        kl = kl_divergence(reference, log_probabilities(tuned.load(dtype=dtype), rows))
+        noise = Noise(again=again, batch=batch, dtype=dtype, kl=kl, answered=0, changed=0)
+        most = self.limits.merge_limit(noise.exact)
+        stored = write_merged(
+            merged,
+            tuned,
+            reference=reference,
+            most=most,
+            advance=lambda *_: advance(0, None, "trying the gates: merge"),
+        )
+        kls = {"merged": stored.kl, **dict(self._export(scratch, merged, rows, reference, advance=advance))}
+        breaches = [
+            *find_merge_breaches(
+                stored.kls, dtype=stored.dtype, limits=self.limits, noise=noise.exact, base=tuned.base
+            ),
+            *self._breaches(kls, noise=noise, dtype=choose_dtype(merged, self.formats)),
+        ]
+        shown = ", ".join(f"{name} {value:.1e}" for name, value in kls.items())
+        say(
+            f"gates tried before training, {len(reference)} tokens: KL {shown}; at most {most:.1e} for merged, "
+            f"{self.limits.export_limit(noise):.1e} for others; {noise.describe()}; {time.monotonic() - started:.1f} s"
+        )
+        judge_breaches([_before_training(breach) for breach in breaches], reason=accept_refused)
+        outcome = outcome_of(breaches, reason=accept_refused)
+        return {"kl": kls, "tokens": len(reference), "noise": noise.to_json(), **outcome.to_json()}
+
+    def _export(
+        self, scratch: Path, merged: Path, rows: "Dataset", reference: "Tensor", *, advance: Advance
+    ) -> Iterator[tuple[str, float]]:
+        """Yield (name, KL(trained || export)) of each format."""
+        for name in (DEFAULT_FORMAT, *self.formats.others):
+            advance(0, None, f"trying the gates: {name}")
+            folder = scratch / name
+            write_format(folder, merged=merged, name=name, settings=self.formats)
+            yield name, kl_divergence(reference, log_probabilities(EXPORT_FORMATS[name].load(folder), rows))
+            shutil.rmtree(folder)
+
+    def _breaches(self, kls: dict[str, float], *, noise: Noise, dtype: str) -> Iterator[Refused]:
+        for name, kl in kls.items():
+            if name in EXPORT_FORMATS:
+                yield from find_kl_breaches(
+                    name, kl, engine="transformers", limits=self.limits, export=self.formats, noise=noise, dtype=dtype
+                )
+
+
+def _before_training(breach: UserError) -> Refused:
+    rule = f"before any training, with a random adapter on a few rows: {breach.rule}"
+    return Refused(rule, value=breach.value, cure=breach.cure)

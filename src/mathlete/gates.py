@@ -1,0 +1,210 @@
+"""The gates of a training run: what a merge and an export may cost, what they did cost, and refused means refused.
+
+A gate compares a figure with the larger of an absolute limit and a multiple of the noise of computing. What breaks a
+limit is `Refused`: it stays where it is to be looked at, and `require_passed` keeps every command from using it, unless
+a person says why it may be used. That reason is the model's from there on: in manifests, model card and ledger.
+
+>>> from tempfile import TemporaryDirectory
+>>> from mathlete.runs import write_json
+>>> outcome = GateOutcome(breaches=("KL(trained || int8) must be at most 0.001, got 0.02",))
+>>> with TemporaryDirectory() as name:
+...     write_json(Path(name) / SURVIVAL, outcome.to_json())
+...     try:
+...         require_passed(Path(name))
+...     except Refused as error:
+...         print(error.rule)
+...     require_passed(Path(name), reason="a first look").reason
+a model must have passed the gates of its run
+'a first look'
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mathlete.errors import UserError
+from mathlete.runs import MANIFEST, is_unfinished, read_json, write_atomically
+
+__all__ = [
+    "ACCEPT",
+    "CARD",
+    "SURVIVAL",
+    "GateOutcome",
+    "Gates",
+    "Noise",
+    "Refused",
+    "judge_breaches",
+    "outcome_of",
+    "require_passed",
+]
+
+SURVIVAL = "survival.json"
+"""File in an export's folder: what every hop to it cost, and what the gates said."""
+CARD = "README.md"
+"""A model's card, which the hub and Kaggle show."""
+ACCEPT = "accept it with --accept-refused REASON"
+
+
+class Refused(UserError):
+    """A gate's refusal: what was made is there to be looked at, but no step and no command goes on with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """The trained model beside itself; KLs in nats a token, from its distributions in fp32.
+
+    >>> noise = Noise(again=0.0, batch=2e-13, dtype="bfloat16", kl=1.1e-3, answered=40, changed=3)
+    >>> Noise.from_json(noise.to_json()) == noise, noise.changed_share
+    (True, 0.075)
+    """
+
+    again: float
+    """Computed a second time."""
+    batch: float
+    """Computed in a batch of another shape."""
+    dtype: str
+    """A 16-bit type that models are served in, by torch's name."""
+    kl: float
+    """Computed in that type."""
+    answered: int
+    """Held-out problems that it answers in that type or in this machine's own; 0 where none were drawn."""
+    changed: int
+    """Of those, the greedy answers that differ."""
+
+    @property
+    def exact(self) -> float:
+        """The noise of fp32: what a merge is measured in."""
+        return max(self.again, self.batch)
+
+    @property
+    def changed_share(self) -> float:
+        """The changed greedy answers as a share of the answered problems; 0 where there are none."""
+        return self.changed / self.answered if self.answered else 0.0
+
+    def describe(self) -> str:
+        """Describe it in a line."""
+        answers = f", {self.changed} of {self.answered} greedy answers changed" if self.answered else ""
+        return f"noise: KL {self.exact:.1e} computed again and in another batch, {self.kl:.1e} in {self.dtype}{answers}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the noise as `effect.json` and `survival.json` hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Noise":
+        """Read what `to_json` gives."""
+        return cls(**value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOutcome:
+    """Broken limits, each in a sentence; none where all were kept.
+
+    >>> GateOutcome(breaches=("int8 is far off",)).refused, GateOutcome(breaches=()).to_json()
+    (True, {})
+    """
+
+    breaches: tuple[str, ...] = ()
+    reason: str = ""
+    """Why they are accepted, in the user's words; empty where they are not."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether a limit was broken and nobody accepted that."""
+        return bool(self.breaches) and not self.reason
+
+    @classmethod
+    def joined(cls, outcomes: "Sequence[GateOutcome]") -> "GateOutcome":
+        """Join the outcomes of several gates: all breaches, each once, and all reasons."""
+        breaches = dict.fromkeys(breach for outcome in outcomes for breach in outcome.breaches)
+        reasons = dict.fromkeys(outcome.reason for outcome in outcomes if outcome.reason)
+        return cls(breaches=tuple(breaches), reason="; ".join(reasons))
+
+    def note_in_card(self, folder: Path) -> None:
+        """Add broken limits and reason to a model's card, where no step of a run wrote them there."""
+        if not self.breaches or (folder / MANIFEST).is_file():
+            return
+        card = folder / CARD
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        lines = ["## Refused by its gates", *(f"- {breach}" for breach in self.breaches), f"- accepted: {self.reason}"]
+        if (note := "\n".join(lines)) not in text:
+            write_atomically(card, f"{text}\n{note}\n".lstrip())
+
+    def to_json(self) -> dict[str, object]:
+        """Return what a manifest or `survival.json` holds of it: nothing where no limit was broken."""
+        return {"breaches": [*self.breaches], "accept_refused": self.reason} if self.breaches else {}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "GateOutcome":
+        """Read what `to_json` gives, among other keys."""
+        return cls(breaches=tuple(value.get("breaches", ())), reason=str(value.get("accept_refused", "")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """The limits of an export, as they were with the noise that was measured, and the outcome."""
+
+    noise: Noise | None
+    """None where it was not measured."""
+    kl: float
+    """Largest KL(trained || export), nats a token."""
+    unchanged: float
+    """Least share of unchanged greedy answers, 0 to 1."""
+    outcome: GateOutcome
+
+    def to_json(self) -> dict[str, object]:
+        """Return these keys of `survival.json`."""
+        noise = {} if self.noise is None else {"noise": self.noise.to_json()}
+        return {"limits": {"kl": self.kl, "unchanged": self.unchanged}, **noise, **self.outcome.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Gates":
+        """Read what `to_json` gives, among other keys."""
+        noise = Noise.from_json(value["noise"]) if "noise" in value else None
+        return cls(noise=noise, **value["limits"], outcome=GateOutcome.from_json(value))
+
+
+def judge_breaches(breaches: Sequence[Refused], *, reason: str) -> GateOutcome:
+    """Return the outcome of the gates.
+
+    Raises:
+        Refused: the first breach, where nobody said why it is accepted.
+    """
+    if breaches and not reason.strip():
+        raise breaches[0]
+    return outcome_of(breaches, reason=reason)
+
+
+def outcome_of(breaches: Sequence[Refused], *, reason: str) -> GateOutcome:
+    """Return the outcome of the gates, accepted or not."""
+    sentences = tuple(f"{breach.rule}, got {breach.value}" for breach in breaches)
+    return GateOutcome(breaches=sentences, reason=reason.strip() if breaches else "")
+
+
+def read_outcome(folder: Path) -> GateOutcome:
+    """Read what the gates said of a folder with a model; a folder that no run made has no gates."""
+    survival = GateOutcome.from_json(read_json(folder / SURVIVAL)) if (folder / SURVIVAL).is_file() else GateOutcome()
+    if not is_unfinished(folder):
+        return survival
+    # A breach says more than that the step never ended, but only its end makes a reason hold.
+    return GateOutcome(breaches=survival.breaches or (f"{folder} was begun and never finished: it has no {MANIFEST}",))
+
+
+def require_passed(folder: Path, *, reason: str = "") -> GateOutcome:
+    """Check that the gates let a model pass, or that someone accepts that they did not; return the outcome.
+
+    Args:
+        folder: the model's.
+        reason: why it may be used all the same; empty: it may not.
+
+    Raises:
+        Refused: a limit was broken, or the step that made it never ended, and there is no reason.
+    """
+    outcome, reason = read_outcome(folder), reason.strip()
+    if outcome.breaches and reason:
+        return GateOutcome(breaches=outcome.breaches, reason=reason)
+    if outcome.refused:
+        cure = f"run its training command to the end, or {ACCEPT}"
+        raise Refused("a model must have passed the gates of its run", value="; ".join(outcome.breaches), cure=cure)
+    return outcome

@@ -1,0 +1,237 @@
+"""Refused means refused, and the gates see what is wrong: merges that are wrong on purpose, on every model at hand."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mathlete.delivery import Ledger
+from mathlete.export import Survival, TunedModel
+from mathlete.export.distributions import kl_divergence, log_probabilities
+from mathlete.export.effect import rows_of_traces
+from mathlete.export.exact import EXACT, widen
+from mathlete.export.limits import find_merge_breaches
+from mathlete.export.merge import merge_in_memory
+from mathlete.export.noise import measure_exact_noise
+from mathlete.gates import SURVIVAL, GateOutcome, Refused, require_passed
+from mathlete.models import find_model, load_model, load_prompt_format
+from mathlete.pocket import generate_items
+from mathlete.rows import RowFiles
+from mathlete.runs import MANIFEST, read_json, write_json
+from mathlete.submission import load_build
+from mathlete.tune import AdapterFolder, Lora, Recipe, load_4bit_base
+from tests.conftest import POCKET, CommandLine
+
+WEIGHTS = "MATHLETE_WEIGHTS"
+"""Environment variable that names a folder of models in folders: every one is tried."""
+
+
+def real_models() -> list[Any]:
+    folder = os.environ.get(WEIGHTS)
+    if not folder:
+        skip = pytest.mark.skip(reason=f"{WEIGHTS} names no folder of real models")
+        return [pytest.param("none", marks=[pytest.mark.slow, skip])]
+    models = sorted(file.parent for file in Path(folder).glob("*/config.json"))
+    return [pytest.param(str(model), id=model.name, marks=pytest.mark.slow) for model in models]
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A model with a random adapter, measured."""
+
+    tuned: TunedModel
+    reference: torch.Tensor
+    noise: float
+
+    def breaches(self, wrong: TunedModel) -> list[Refused]:
+        """What the gate says of a merge, stored in 16 bits."""
+        merged: Any = merge_in_memory(wrong, dtype="float16")
+        merged = merged.to(torch.float16).to(torch.float32).eval()
+        kl = kl_divergence(self.reference, log_probabilities(merged, self.tuned.load_rows()))
+        base = wrong.base
+        return [*find_merge_breaches({"float16": kl}, dtype="float16", limits=Survival(), noise=self.noise, base=base)]
+
+
+def untrained(model: str, folder: Path) -> Untrained:
+    """Fill an adapter at random and measure it on rows of the pocket generator's easy problems."""
+    source = find_model(model)
+    recipe = Recipe(lora=Lora(rank=16, alpha=32))
+    AdapterFolder(folder / "adapter").fill_at_random(source, recipe=recipe)
+    traced = [item.traced for item in generate_items(families=["hard"], count=3, seed=0, split="test")]
+    rows_of_traces(traced, load_prompt_format(source)).save_to_disk(RowFiles(folder / "data").heldout)
+    tuned = TunedModel(source=source, data=folder / "data", adapter=folder / "adapter")
+    trained = tuned.load(dtype=EXACT)
+    rows = tuned.load_rows()
+    return Untrained(tuned, log_probabilities(trained, rows), max(measure_exact_noise(trained, rows)))
+
+
+@pytest.fixture(scope="module")
+def pocket(tmp_path_factory: pytest.TempPathFactory) -> Untrained:
+    return untrained("pocket", tmp_path_factory.mktemp("pocket"))
+
+
+def without_a_layer(adapter: Path) -> None:
+    """Forget the update of every linear layer in the middle block."""
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    blocks = sorted({int(name.split(".layers.")[1].split(".")[0]) for name in weights})
+    middle = f".layers.{blocks[len(blocks) // 2]}."
+    changed = {name: torch.zeros_like(value) if middle in name else value for name, value in weights.items()}
+    assert any(middle in name for name in weights)
+    save_file(changed, file)
+
+
+def with_half_of_alpha(adapter: Path) -> None:
+    file = adapter / "adapter_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "lora_alpha": config["lora_alpha"] // 2}))
+
+
+WRONG: list[tuple[str, Callable[[Path], None] | None]] = [
+    ("a layer is skipped", without_a_layer),
+    ("alpha is halved", with_half_of_alpha),
+    ("another base", None),
+]
+
+
+def check_the_gate(model: Untrained, folder: Path) -> None:
+    """The merge as it should be passes, and each wrong one is refused."""
+    assert model.breaches(model.tuned) == []
+    for what, change in WRONG:
+        wrong = replace(model.tuned, base="original")
+        if change is not None:
+            adapter = Path(shutil.copytree(model.tuned.adapter, folder / what))
+            change(adapter)
+            wrong = replace(model.tuned, adapter=adapter)
+        assert len(model.breaches(wrong)) == 1, what
+
+
+def test_a_merge_that_is_wrong_on_purpose_is_refused(pocket: Untrained, tmp_path: Path) -> None:
+    check_the_gate(pocket, tmp_path)
+
+
+@pytest.mark.parametrize("model", real_models())
+def test_a_wrong_merge_of_a_real_model_is_refused(model: str, tmp_path: Path) -> None:
+    check_the_gate(untrained(model, tmp_path), tmp_path)
+
+
+def test_the_trained_model_is_in_one_format(pocket: Untrained) -> None:
+    """Also where bitsandbytes would repack its 4 bits: the same distributions as in training, however often asked."""
+    rows = pocket.tuned.load_rows()
+    base: Any = load_4bit_base(pocket.tuned.source)
+    first = log_probabilities(base, rows)
+    assert kl_divergence(first, log_probabilities(base, rows)) == 0
+    assert kl_divergence(first, log_probabilities(base.train(), rows)) == 0
+    dense = log_probabilities(load_4bit_base(pocket.tuned.source, dense=True), rows)
+    assert kl_divergence(first, dense) < 1e-12
+    assert pocket.noise < 1e-12
+
+
+def test_a_widened_model_computes_what_one_in_fp32_does() -> None:
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.inference_mode():
+        wide = widen(load_model(find_model("pocket"), dtype="float16"))(input_ids=ids).logits
+        narrow: Any = load_model(find_model("pocket"), dtype="float16")
+        plain = narrow.to(torch.float32)(input_ids=ids).logits
+    assert wide.dtype == torch.float32
+    assert torch.equal(wide, plain)
+
+
+SMALL = ("math", "--model", "pocket", "--source", "p.jsonl", "--tune.steps", 2, "--tune.batch", 2, "--run", "r",
+         "--survival.max-tokens", 4, "--forgetting.problems", 3, "--survival.greedy", 0)  # fmt: skip
+STRICT = ("--survival.kl-int8", "1e-9", "--survival.times-noise", 0)
+
+
+def test_the_gates_are_tried_before_the_training_and_a_reason_goes_with_the_model(
+    workdir: Path, train: CommandLine, evaluate: CommandLine
+) -> None:
+    assert train("pocket-problems", "p.jsonl", "--families", "easy", "--count", 30).code == 0
+    refused = train(*SMALL, *STRICT)
+    assert "before any training, with a random adapter on a few rows: KL(trained || int8) must be" in refused.refusal
+    assert "gates tried before training" in refused.stdout
+    assert [*Path("r").rglob("*.safetensors")] == []
+    assert train(*SMALL, *STRICT, "--accept-refused", "only to be looked at").code == 0
+    adapter: Any
+    export: Any
+    adapter, export = (read_json(Path("r", step, MANIFEST)) for step in ("adapter", "export"))
+    saved: Any = read_json(Path("r/export", SURVIVAL))
+    for figures in (adapter["figures"]["trial"], export["figures"], saved):
+        assert figures["accept_refused"] == "only to be looked at"
+        assert "KL(trained || int8) must be" in figures["breaches"][0]
+    assert "only to be looked at" in Path("r/export/README.md").read_text()
+    # It was said once, and stays with the model.
+    words = ("pocket_val", "--limit", 1, "--n", 1, "--sampling.max-tokens", 4, "--model", "r/export")
+    assert evaluate(*words, "--run", "e").code == 0
+    assert read_json(Path("e/results.json"))["accept_refused"] == "only to be looked at"
+
+
+@pytest.fixture
+def refused(workdir: Path) -> Path:
+    """A model whose export began and never passed its gates."""
+    folder = Path(shutil.copytree(POCKET, "m"))
+    write_json(folder / "started.json", {"key": "k"})
+    write_json(folder / SURVIVAL, GateOutcome(breaches=("int8 is far off",)).to_json())
+    return folder
+
+
+RULE = "a model must have passed the gates of its run, got int8 is far off"
+EVALUATE = ("pocket_val", "--limit", 1, "--n", 1, "--sampling.max-tokens", 4, "--model", "m", "--run", "e")
+
+
+def test_what_a_gate_refused_is_neither_evaluated_nor_replayed_nor_trained_on(
+    refused: Path, evaluate: CommandLine, train: CommandLine
+) -> None:
+    assert RULE in evaluate(*EVALUATE).refusal
+    assert RULE in train("math", "--model", "m", "--until", "format", "--run", "r").refusal
+    assert not Path("e").exists()
+    assert evaluate(*EVALUATE, "--accept-refused", "a first look").code == 0
+    for file in ("results.json", MANIFEST):
+        content: Any = read_json(Path("e", file))
+        facts = content.get("settings", content)
+        assert (facts["breaches"], facts["accept_refused"]) == (["int8 is far off"], "a first look")
+    # What was accepted as the samples were drawn need not be said again; where nothing was, it must be.
+    assert evaluate("replay", "e", "--simulations", 20, "--n", 1, "--run", "one").code == 0
+    results = {key: value for key, value in read_json(Path("e/results.json")).items() if key != "breaches"}
+    write_json(Path("e/results.json"), results)
+    Path("e", MANIFEST).unlink()
+    mark = Path("e/started.json").rename("mark.json")
+    assert RULE in evaluate("replay", "e", "--simulations", 20, "--n", 1, "--run", "two").refusal
+    mark.rename("e/started.json")
+    refused.rename("gone")
+    unfinished = evaluate("replay", "e", "--simulations", 20, "--n", 1, "--run", "two").refusal
+    assert "got e was begun and never finished: it has no manifest.json" in unfinished
+    done = evaluate("replay", "e", "--simulations", 20, "--n", 1, "--run", "two", "--accept-refused", "a slice")
+    assert done.code == 0
+    assert read_json(Path("two", MANIFEST))["settings"]["accept_refused"] == "a slice"  # type: ignore[index]
+
+
+def test_what_a_gate_refused_is_not_built(refused: Path, built_wheels: Path, submit: CommandLine) -> None:
+    words = ("build", "--model", "m", "--names.owner", "alice", "--run", "b")
+    assert RULE in submit(*words).refusal
+    assert not Path("b").exists()
+    shutil.copytree(built_wheels, "b/wheels")
+    assert submit(*words, "--accept-refused", "the best we have").code == 0
+    assert load_build(Path("b")).accept_refused == "the best we have"
+    assert Ledger(Path("b")).events()[0].accept_refused == "the best we have"
+    assert "- int8 is far off\n- accepted: the best we have" in Path("m/README.md").read_text()
+
+
+def test_a_step_that_never_ended_and_a_reason_that_is_none(tmp_path: Path) -> None:
+    assert require_passed(tmp_path) == GateOutcome()  # anyone's model
+    write_json(tmp_path / "started.json", {"key": "k"})
+    for reason in ("", " "):
+        with pytest.raises(Refused, match="was begun and never finished"):
+            require_passed(tmp_path, reason=reason)
+    # A reason that was given is none before the step ended.
+    write_json(tmp_path / SURVIVAL, GateOutcome(breaches=("far",), reason="why").to_json())
+    with pytest.raises(Refused, match="got far"):
+        require_passed(tmp_path)
+    write_json(tmp_path / MANIFEST, {})
+    assert require_passed(tmp_path).reason == "why"
