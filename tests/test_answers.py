@@ -230,6 +230,11 @@ def test_a_text_of_megabytes_is_no_answer() -> None:
         assert read_integer(text, competition=AIMO_3) is None
 
 
+@given(st.from_regex(r"[0-9]{1,24}", fullmatch=True))
+def test_plain_digits_are_read_as_the_reader_of_answers_reads_them(digits: str) -> None:
+    assert read_integer(digits, competition=None) == parse(digits).value == int(digits)
+
+
 def test_golden_boxes_hold_their_integers(root: Path) -> None:
     rows = (root / "tests" / "golden" / "answers_integers.jsonl").read_text().splitlines()
     for row in map(json.loads, rows):

@@ -1,7 +1,9 @@
 """Why samples and problems were lost: every class exactly, counts that add up, journals, and what the command shows."""
 
 import json
+import time
 from collections import Counter
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.competitions import competition
-from mathlete.kernel import JournalLine, read_journal
+from mathlete.kernel import JournalLine, KernelConfig, read_journal
+from mathlete.kernel.answering import Answerer
 from mathlete.losses import CAUSES, Cause, Losses, ProblemLosses, find_cause
 from mathlete.problems import Problem, write_problems
 from mathlete.report import read_losses
@@ -19,7 +22,7 @@ from mathlete.sampling import Sample
 from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Finish, SamplingConfig
 from mathlete.scoring import EvalRun, Results, RunFacts, RunSettings, grade
-from mathlete.solve import Ended, Policy, Solution
+from mathlete.solve import Ended, Policy, RealClock, Solution, solve
 from tests.conftest import CommandLine
 
 AIMO3 = competition("aimo-3")
@@ -259,19 +262,71 @@ LINES: list[tuple[JournalLine, Cause, dict[Cause, int]]] = [
 
 def test_a_journal_gives_the_same_table(tmp_path: Path, evaluate: CommandLine) -> None:
     write_problems(tmp_path / "golds.jsonl", GOLDS)
-    folder = tmp_path / "rehearsal" / "notebook"
+    folder = tmp_path / "rehearsal-1" / "stage" / "notebook"
     folder.mkdir(parents=True)
     lines = [json.dumps(line.to_json()) for line, _, _ in LINES]
     (folder / "journal.jsonl").write_text("\n".join(lines) + "\n")
     log = [{"stream_name": "stderr", "time": 1.0, "data": f"{line}\n"} for line in ["loading", *lines]]
     (tmp_path / "kernel.log").write_text(json.dumps(log, indent=0))
     assert read_journal(tmp_path / "kernel.log") == [line for line, _, _ in LINES]
-    words = [folder.parent, folder, folder / "journal.jsonl", tmp_path / "kernel.log"]
+    words = [folder.parents[1], folder.parent, folder, folder / "journal.jsonl", tmp_path / "kernel.log"]
     told = evaluate("losses", *words, "--golds", tmp_path / "golds.jsonl", "--json").result["runs"]
     for run in told:
         assert [(row["cause"], row["causes"]) for row in run["per_problem"]] == [row[1:] for row in LINES]
         assert run["problems"] == {**dict.fromkeys(CAUSES, 0), **Counter(cause for _, cause, _ in LINES)}
         assert len(run["notes"]) == 2
+
+
+class Scripted:
+    """An engine that gives these completions, and no more."""
+
+    name = "scripted"
+
+    def __init__(self, completions: list[tuple[str, Finish]]) -> None:
+        self.completions = completions
+
+    def start(self, *, timeout_s: float) -> None:
+        pass
+
+    def stream(self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig) -> Generator[Sample]:
+        for index, (text, finish) in zip(seeds, self.completions, strict=False):
+            yield draw(index, None, finish, text)
+
+    def close(self) -> None:
+        pass
+
+
+COMPLETIONS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [r"\boxed{7}", r"\boxed{7.0}", r"\boxed{8}", r"\boxed{1/2}", r"\boxed{100000}", r"\boxed{-1}", "", "hm ("]
+        ),
+        st.sampled_from(get_args(Finish)),
+    ),
+    max_size=6,
+)
+
+
+@given(completions=COMPLETIONS)
+def test_the_notebook_counts_as_the_evaluation_does(
+    completions: list[tuple[str, Finish]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same completions in the notebook's journal, and in an evaluation under the same rules."""
+    engine, problem, policy = Scripted(completions), Problem(id="a", statement="?", gold="7"), Policy(n=6)
+    config = KernelConfig(policy=policy, wall_s=60, reserve_s=1, question_min_s=0, question_max_s=9, problems=2)
+    journal = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    Answerer(config, engine=engine, started=time.time(), journal=journal).answer(problem_id="a", statement="?")
+    row = read_losses(journal, golds={"a": "7"}).rows[0]
+    solution = solve(problem, sampler=engine, clock=RealClock(), policy=policy)
+    graded = grade([problem], [solution])[0].find_losses(n=6, rules=AIMO3)
+
+    def unsigned(row: ProblemLosses) -> Counter[str]:
+        # The notebook passes over answers out of range, so it may win what a plain vote loses.
+        return Counter("right" if cause in ("won", "outvoted") else cause for cause in Counter(row.samples).elements())
+
+    assert unsigned(row) == unsigned(graded)
+    assert sum(row.samples.values()) == 6
+    assert graded.cause == row.cause or (graded.cause, row.cause) == ("outvoted", "won")
 
 
 def test_without_golds_nobody_says_what_was_right(tmp_path: Path) -> None:

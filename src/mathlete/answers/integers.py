@@ -26,7 +26,10 @@ def read_integer(text: str | None, *, competition: Competition | None) -> int | 
     >>> read_integer(r"\\lfloor 100x \\rfloor = 42", competition=rules("aimo-3"))
     42
     """
-    value = _named_integer(text or "")
+    # Most answers are plain digits, and a run has hundreds of thousands of them.
+    value = int(text) if text and len(text) <= _PLAIN and text.isascii() and text.isdigit() else None
+    if value is None:
+        value = _named_integer(text or "")
     if value is None:
         value = as_integer(parse(text or "").value)
     if value is None or competition is None:
@@ -36,6 +39,8 @@ def read_integer(text: str | None, *, competition: Competition | None) -> int | 
     return value if competition.answer_min <= value <= competition.answer_max else None
 
 
+_PLAIN = 18
+"""Longest integer that is read without the reader of answers, digits."""
 _MAX_NAMED = 500
 """Longest labelled integer, characters."""
 _OTHER = re.compile(r"[,;<>≤≥~]|[!:\\]\Z|\\(?:in|forall|le|ge|leq|geq|neq?|equiv|approx)\b")

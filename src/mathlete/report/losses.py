@@ -12,8 +12,8 @@ from mathlete.kernel import JOURNAL, JournalLine, read_journal
 from mathlete.losses import Cause, Losses, ProblemLosses, find_answer_cause
 from mathlete.scoring import EvalRun
 
-_NOTEBOOK = "notebook"
-"""Where a rehearsal's folder has the notebook's output."""
+_OUTPUTS = ("", "stage/notebook", "notebook")
+"""Where a folder may have the notebook's output: itself, below a rehearsal's folder, below its stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def _find_journal(path: Path) -> Path | None:
     """The journal that a path names; None where it may be an evaluation's folder."""
     if path.is_file():
         return path
-    files = (path / JOURNAL, path / _NOTEBOOK / JOURNAL)
+    files = (path / below / JOURNAL for below in _OUTPUTS)
     return next((file for file in files if file.is_file()), None)
 
 
