@@ -26,17 +26,20 @@ def read_integer(text: str | None, *, competition: Competition | None) -> int | 
     >>> read_integer(r"\\lfloor 100x \\rfloor = 42", competition=rules("aimo-3"))
     42
     """
-    # Most answers are plain digits, and a run has hundreds of thousands of them.
-    value = int(text) if text and len(text) <= _PLAIN and text.isascii() and text.isdigit() else None
-    if value is None:
-        value = _named_integer(text or "")
-    if value is None:
-        value = as_integer(parse(text or "").value)
+    value = _any_integer(text or "")
     if value is None or competition is None:
         return value
     if not competition.answer_min <= value <= competition.answer_max and competition.modulus is not None:
         value %= competition.modulus
     return value if competition.answer_min <= value <= competition.answer_max else None
+
+
+def _any_integer(text: str) -> int | None:
+    # Most answers are plain digits, and a run has hundreds of thousands of them.
+    if len(text) <= _PLAIN and text.isascii() and text.isdigit():
+        return int(text)
+    named = _named_integer(text)
+    return as_integer(parse(text).value) if named is None else named
 
 
 _PLAIN = 18
