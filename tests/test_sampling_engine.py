@@ -127,6 +127,29 @@ def test_greedy_equals_generate_alone_and_in_a_batch(sampler: TransformersSample
     assert [{(s.tokens, s.text) for s in samples.values()} for samples in mixed] == [{each} for each in wanted]
 
 
+def test_a_large_model_on_a_cpu_begins_with_few_rows_and_draws_the_same(
+    sampler: TransformersSampler, prompts: PromptFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mathlete.sampling.embedded import transformers_engine
+    from mathlete.sampling.embedded.batch import Batch
+
+    sizes: list[int] = []
+    step = Batch.step
+
+    def watched(batch: Batch) -> Any:
+        sizes.append(len(batch))
+        return step(batch)
+
+    monkeypatch.setattr(Batch, "step", watched)
+    monkeypatch.setattr(transformers_engine, "_SMALL", 0)
+    with closing(TransformersSampler(tiny_model(), prompts=prompts, max_rows=64)) as paced:
+        mixed = draw_all(paced, 0, 40, WARM)
+    assert sizes[0] == 8
+    monkeypatch.undo()
+    alone = draw_all(sampler, 0, 40, WARM)
+    assert {index: s.text for index, s in mixed.items()} == {index: s.text for index, s in alone.items()}
+
+
 def test_a_sample_does_not_depend_on_its_neighbours(sampler: TransformersSampler) -> None:
     alone = [draw_all(sampler, number, 6, WARM) for number in range(len(STATEMENTS))]
     mixed = draw_together(sampler, 6, WARM)

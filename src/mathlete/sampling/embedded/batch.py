@@ -1,5 +1,6 @@
 """The batch of the decode loop: rows of many problems join, draw one token a step, and leave when they are done."""
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 from mathlete.sampling import CompletionReader, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.embedded.drawing import draw, uniforms
 from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
+from mathlete.sampling.embedded.pace import Pace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,14 +65,22 @@ class _Row:
 class Batch:
     """The rows of one model. Not thread-safe: one thread owns it."""
 
-    def __init__(self, model: "PreTrainedModel", *, reader: CompletionReader, max_rows: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        *,
+        reader: CompletionReader,
+        max_rows: int,
+        max_tokens: int,
+        pace: Pace | None = None,
+    ) -> None:
+        """Take the model over; a `pace` chooses fewer rows than `max_rows` where more would be slower."""
         register_attention()
         model.set_attn_implementation(ATTENTION)
         self._model, self._reader = model, reader
         self._device: torch.device = model.device
         self._max_rows, self._max_tokens = max_rows, max_tokens
-        # A GPU reads the weights once for all rows; on a CPU every further row soon costs as much as the first.
-        self._cheap_rows = max_rows if self._device.type == "cuda" else max(1, max_rows // 2)
+        self._pace = pace
         self._rows: list[_Row] = []
         self._kv = RowKV(device=self._device)
         self._ids = torch.empty(0, dtype=torch.long, device=self._device)
@@ -83,9 +93,10 @@ class Batch:
 
     def admit(self, requests: deque[SampleRequest]) -> None:
         """Let waiting samples join; remove a request from the queue once all of its samples have."""
-        turns = self._order(requests)
+        most = self._most_rows(requests)
+        turns = self._order(requests, most)
         # Each join costs a prefill and a segment, so they come in groups: a quarter of the batch where so many wait.
-        if not turns or self._max_rows - len(self) < min(len(turns), max(1, self._max_rows // 4)):
+        if not turns or most - len(self) < min(len(turns), max(1, most // 4)):
             return
         joining: dict[SampleRequest, int] = {}
         rows, longest = len(self), max((row.request.longest for row in self._rows), default=0)
@@ -93,7 +104,7 @@ class Batch:
             # Memory is planned for the longest that every row may become: a running row cannot be evicted.
             longest = max(longest, request.longest)
             # One row always fits, or nothing would ever run.
-            if rows >= max(min(self._max_rows, self._max_tokens // longest), 1):
+            if rows >= max(min(most, self._max_tokens // longest), 1):
                 break
             joining[request] = joining.get(request, 0) + 1
             rows += 1
@@ -106,7 +117,13 @@ class Batch:
             # Its rows have copies; nobody else reads the prompt's.
             request.kv = None
 
-    def _order(self, requests: Iterable[SampleRequest]) -> list[SampleRequest]:
+    def _most_rows(self, requests: Iterable[SampleRequest]) -> int:
+        if self._pace is None:
+            return self._max_rows
+        samples = len(self) + sum(len(request.waiting) for request in requests)
+        return min(self._max_rows, self._pace.most_rows(samples))
+
+    def _order(self, requests: Iterable[SampleRequest], most: int) -> list[SampleRequest]:
         """Return the request of each sample that may join, first samples of all problems before later ones.
 
         Samples that a vote may turn out not to need join only while a row costs little. So rows go to the problems
@@ -116,7 +133,9 @@ class Batch:
         waiting.sort(key=itemgetter(0, 1))
         needed = [request for index, _, request in waiting if request.needs(index)]
         spare = [request for index, _, request in waiting if not request.needs(index)]
-        return needed + spare[: max(0, self._cheap_rows - len(self) - len(needed))]
+        # A GPU reads the weights once for all rows; on a CPU every further row soon costs as much as the first.
+        cheap = most if self._device.type == "cuda" else max(1, most // 2)
+        return needed + spare[: max(0, cheap - len(self) - len(needed))]
 
     def _prefill(self, requests: list[SampleRequest]) -> None:
         while requests:
@@ -167,6 +186,7 @@ class Batch:
 
     def step(self) -> list[tuple[SampleRequest, Sample]]:
         """Draw one token for every row; return the samples that this finished."""
+        started = time.perf_counter()
         self._kv.open_column()
         logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None]).float()
         temperature, top_p, begun = self._state.unbind(1)
@@ -174,6 +194,8 @@ class Batch:
         drawn = draw(logits, uniform=uniform, temperature=temperature.float(), top_p=top_p)
         self._kv.close_column()
         self._ids = drawn.ids
+        if self._pace is not None:
+            self._pace.add(len(self), time.perf_counter() - started)
         done: list[int] = []
         finished: list[tuple[SampleRequest, Sample]] = []
         # Lists, because each single value read from a GPU tensor would wait for the GPU.

@@ -146,11 +146,16 @@ class TransformersSampler(Continuing):
         import torch
 
         from mathlete.sampling.embedded.batch import Batch
+        from mathlete.sampling.embedded.pace import Pace
 
         torch.set_num_threads(self.threads)
         queue: deque[SampleRequest] = deque()
         with torch.inference_mode():
-            batch = Batch(model, reader=self._reader, max_rows=self.max_rows, max_tokens=_memory_tokens(model))
+            # Steps of a small model cost the same however many rows they have, and a GPU's nearly so.
+            pace = Pace() if model.device.type == "cpu" and not _is_small(model) else None
+            batch = Batch(
+                model, reader=self._reader, max_rows=self.max_rows, max_tokens=_memory_tokens(model), pace=pace
+            )
             while self._collect(queue, wait=not queue and not len(batch)):
                 batch.drop_cancelled()
                 batch.admit(queue)
@@ -208,7 +213,11 @@ def _check_covered(model: "PreTrainedModel") -> None:
 def _default_threads(model: "PreTrainedModel") -> int:
     import torch
 
-    return 1 if model.num_parameters() < _SMALL else torch.get_num_threads()
+    return 1 if _is_small(model) else torch.get_num_threads()
+
+
+def _is_small(model: "PreTrainedModel") -> bool:
+    return model.num_parameters() < _SMALL
 
 
 def _memory_tokens(model: "PreTrainedModel") -> int:
