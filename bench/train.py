@@ -235,7 +235,9 @@ def time_case(case: Case) -> dict[str, object]:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        found: dict[str, object] = import_module("peers.speed").timed(trainer_of(case, Path(folder)), warm=case.warm)
+        found: dict[str, object] = import_module("peers.speed").time_training(
+            trainer_of(case, Path(folder)), warm=case.warm
+        )
     return found
 
 

@@ -56,7 +56,7 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    print(json.dumps(import_module("speed").timed(trainer, warm=case["warm"])))
+    print(json.dumps(import_module("speed").time_training(trainer, warm=case["warm"])))
 
 
 if __name__ == "__main__":

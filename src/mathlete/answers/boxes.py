@@ -72,7 +72,7 @@ _MAX_EXACT = 200
 def join_boxes(text: str) -> Box | None:
     r"""Return the last boxes that stand side by side, with their contents joined by commas; or None.
 
-    >>> joined_boxes(r"first \boxed{9}. So \boxed{1} and \boxed{2}").content
+    >>> join_boxes(r"first \boxed{9}. So \boxed{1} and \boxed{2}").content
     '1, 2'
     """
     last = box = last_box(text)

@@ -16,7 +16,7 @@ def find_starts(seconds_RN: "Array", *, slots: int | None) -> "Array":
         slots: samples running at once; None runs all of them.
 
     >>> import numpy as np
-    >>> started_at(np.array([[3.0, 1.0, 1.0, 1.0]]), slots=2)
+    >>> find_starts(np.array([[3.0, 1.0, 1.0, 1.0]]), slots=2)
     array([[0., 0., 1., 2.]])
     """
     import numpy as np

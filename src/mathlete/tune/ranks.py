@@ -3,7 +3,7 @@
 Started by `accelerate launch`; each process has one device. They agree over a gloo group of their own, whose timeout is
 that of the longest step, so that no device is kept busy by waiting.
 
->>> Ranks.launched({"WORLD_SIZE": "4", "RANK": "1"}).is_first
+>>> Ranks.from_launcher({"WORLD_SIZE": "4", "RANK": "1"}).is_first
 False
 """
 
