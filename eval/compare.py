@@ -9,6 +9,7 @@ import tyro
 from eval.repair import repair_samples
 from mathlete.command import Command, console
 from mathlete.runs import write_json
+from mathlete.shipped import find_recording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,11 @@ def compare(settings: CompareSettings) -> dict[str, object]:
     from mathlete.scoring import Pool, compare_runs, compare_tuned
 
     out = console(json=settings.json)
+    a, b = find_recording(settings.a), find_recording(settings.b)
     if settings.repair:
         repair_samples((settings.a, settings.b), say=out.print)
     tuning = compare_tuned(base=settings.a, tuned=settings.b, train=settings.train) if settings.train else None
-    comparison = compare_runs(Pool.read([settings.a]), Pool.read([settings.b]))
+    comparison = compare_runs(Pool.read([a]), Pool.read([b]))
     sentences = comparison.describe()
     content = {"a": str(settings.a), "b": str(settings.b), **comparison.to_json(), "words": sentences}
 

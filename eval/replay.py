@@ -14,6 +14,7 @@ from mathlete.competitions import competition
 from mathlete.errors import UserError, require
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
+from mathlete.shipped import find_recording
 
 REPLAY, PLOT = "replay.json", "replay.png"
 
@@ -66,7 +67,8 @@ class ReplaySettings:
     """Which recorded samples, which policies, which submissions."""
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
-    """Folders with problems.jsonl and samples.jsonl; several of one model, with different seeds, are pooled."""
+    """Folders with problems.jsonl and samples.jsonl, or a shipped recording's name: pocket. Several of one model, with
+    different seeds, are pooled."""
     policies: Annotated[PolicyWords, tyro.conf.arg(name="")] = field(default_factory=PolicyWords)
     simulation: Annotated[SimulationSettings, tyro.conf.arg(name="")] = field(default_factory=SimulationSettings)
     run: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
@@ -89,12 +91,17 @@ class ReplaySettings:
         return {key: str(value) for key, value in words.items()}
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the samples are."""
+        return tuple(map(find_recording, self.runs))
+
+    @property
     def folder(self) -> Path:
         """The replay's folder; the default name is made of the settings and of what was recorded."""
         if self.run is not None:
             return self.run
-        recorded = [sha256_file(file) for folder in self.runs if (file := folder / MANIFEST).is_file()]
-        name = "-".join(folder.resolve().name for folder in self.runs)
+        recorded = [sha256_file(file) for folder in self.folders if (file := folder / MANIFEST).is_file()]
+        name = "-".join(folder.resolve().name for folder in self.folders)
         return Path("runs") / f"replay-{name}-{sha256_json([self.words, recorded])[:8]}"
 
 
@@ -105,21 +112,21 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
     settings.simulation.check()
     out = console(json=settings.json)
     if settings.repair:
-        repair_samples(settings.runs, say=out.print)
-    missing = [folder for folder in settings.runs if not folder.is_dir()]
+        repair_samples(settings.folders, say=out.print)
+    missing = [folder for folder in settings.folders if not folder.is_dir()]
     if missing or not settings.runs:
         raise UserError("a run that is replayed must be a folder", value=[*map(str, missing)], cure="check the path")
-    for folder in settings.runs:
+    for folder in settings.folders:
         verify_if_made(folder)
     outcome = GateOutcome.joined(
-        [require_passed(part, reason=settings.accept_refused) for folder in settings.runs for part in judged(folder)]
+        [require_passed(part, reason=settings.accept_refused) for folder in settings.folders for part in judged(folder)]
     )
     for breach in outcome.breaches:
         out.print(f"accepted, because {outcome.reason}: {breach}", markup=False)
     step = run_step(
         "replay",
         folder=settings.folder,
-        inputs={str(folder): folder for folder in settings.runs},
+        inputs={str(folder): find_recording(folder) for folder in settings.runs},
         settings={**settings.words, **outcome.to_json()},
         build=lambda folder: replay_runs(folder, settings, say=out.print),
         leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PLOT)),
@@ -144,14 +151,18 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
     from mathlete.solve import Policy
 
     began = time.monotonic()
-    pool = Pool.read(settings.runs)
+    pool = Pool.read(settings.folders)
     policies, simulation = settings.policies, settings.simulation
     rules = competition(simulation.competition)
     questions = simulation.questions or min(rules.problems, len(pool.problems))
+    stops = policies.stop
+    if "seconds" in pool.missing and stops == PolicyWords().stop:
+        stops = ("none",)
+        say("without the samples' seconds nobody knows which finished first: no stopping rule is tried")
     grid = Grid(
         n=policies.n or usual_n(pool),
         max_tokens=policies.max_tokens or (max(1, pool.longest),),
-        stop=policies.stop,
+        stop=stops,
         vote=Policy.known_votes() if policies.vote == ("all",) else policies.vote,
         walls=tuple(parse_wall(words, questions=questions) for words in policies.budget),
     )

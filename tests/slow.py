@@ -29,6 +29,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
     "sampling": ("sampling_openai", "sampling_servers", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
+    "logs": ("logs_own", "logs_tools"),
     "answers": ("answers_rewrites", "answers_algebra"),
     "sandbox": ("sampling_sandbox", "kernel_gateway"),
     "docs": ("docs_commands", "launch_files", "report", "report_exports", "report_odd"),

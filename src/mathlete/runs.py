@@ -148,7 +148,8 @@ class Step:
         manifest = {
             "schema": 2,
             "status": "done",
-            "argv": sys.argv,
+            # Not the whole path of this code: a recording's manifest leaves this machine.
+            "argv": [Path(*Path(sys.argv[0]).parts[-2:]).as_posix(), *sys.argv[1:]],
             **self.record,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self.started, 3),

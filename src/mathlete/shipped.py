@@ -7,3 +7,9 @@ def data_folder() -> Path:
     """Return the project's data: `data/` of a checkout, or the copy inside an installed wheel."""
     installed = Path(__file__).parent / "_data"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
+
+
+def find_recording(folder: Path) -> Path:
+    """The folder of a run: the one given, or where there is none of that name, the recording that the project ships."""
+    shipped = data_folder() / "recordings" / folder.name
+    return shipped if not folder.exists() and folder.name == str(folder) and shipped.is_dir() else folder

@@ -20,7 +20,7 @@ commits are in `mathlete.models.names.HUB_MODELS`; those of the 4-bit copies are
 from dataclasses import replace
 
 from mathlete.command import LeadingFlags
-from mathlete.corpus import Corpus, names_file
+from mathlete.corpus import Corpus, SourceSpec
 from mathlete.export import Forgetting, Survival
 from mathlete.models import pick_default_model
 from mathlete.rows import Filters, Rows
@@ -78,7 +78,7 @@ def preset(model: str) -> MathSettings:
 def default_settings(flags: LeadingFlags) -> MathSettings:
     """Return the settings that hold where the command line is silent: the model's preset, fitted to the method."""
     settings = with_method(preset(_preset_name(flags)), flags.last("method"))
-    if any(names_file(word) for word in flags.values("source")):
+    if any(SourceSpec.names_file(word) for word in flags.values("source")):
         # The preset's limit is that of its own source: a user's file is read to its end.
         corpus = replace(settings.data.corpus, limit=None)
         return replace(settings, data=replace(settings.data, corpus=corpus))

@@ -11,9 +11,9 @@ says afterwards what it took. A suite is a fixed set of problems to measure on, 
 """
 
 from mathlete.corpus.settings import Corpus
-from mathlete.corpus.stream import Mix, SourceSpec, names_file, open_source, parse_source
+from mathlete.corpus.stream import Mix, SourceSpec, open_source, parse_source
 from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite
-from mathlete.corpus.tables import read_statements
+from mathlete.corpus.tables import read_rows, read_statements
 
 __all__ = [
     "SUITE_NAMES",
@@ -22,8 +22,8 @@ __all__ = [
     "SourceSpec",
     "Suite",
     "load_suite",
-    "names_file",
     "open_source",
     "parse_source",
+    "read_rows",
     "read_statements",
 ]

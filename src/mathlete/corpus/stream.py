@@ -25,6 +25,15 @@ class SourceSpec:
     weight: float | None = None
     """Its share of the mix relative to the other weights; None: all of it, before any weighted source."""
 
+    @staticmethod
+    def names_file(word: str) -> bool:
+        """Return whether a word of `--source` names a file, with or without a weight.
+
+        >>> [SourceSpec.names_file(word) for word in ("mine.jsonl", "mine.jsonl=2", "gsm8k=1")]
+        [True, True, False]
+        """
+        return is_table(word) or is_table(word.rpartition("=")[0])
+
     @property
     def registered(self) -> Source | None:
         """Its entry in the registry; None for a file or the pocket generator."""
@@ -36,15 +45,6 @@ class SourceSpec:
             return [Path(self.name)]
         entry = self.registered
         return [file for part in entry.parts for file in entry.files(mirror, part)] if entry and mirror else []
-
-
-def names_file(word: str) -> bool:
-    """Return whether a word of `--source` names a file, with or without a weight.
-
-    >>> [names_file(word) for word in ("mine.jsonl", "mine.jsonl=2", "gsm8k=1")]
-    [True, True, False]
-    """
-    return is_table(word) or is_table(word.rpartition("=")[0])
 
 
 def parse_source(word: str) -> SourceSpec:

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
+_VOTES_NEED = {"logprob": "logprobs", "tail": "logprobs", "length": "tokens", "strength": "text"}
+"""{vote: what it weighs a sample by}."""
+_CURES = {
+    "seconds": "import the logs again with --columns seconds=… or --pace",
+    "tokens": "import the logs again with --columns tokens=…",
+    "logprobs": "record from an engine that knows log-probabilities",
+    "text": "replay a recording that has kept its texts",
+}
+
 
 def simulate_policies(
     pool: Pool, grid: Grid, submissions: Submissions, *, on_outcome: Callable[[], None] = lambda: None
@@ -47,6 +56,7 @@ def simulate_policies(
         )
     for cap in grid.max_tokens:
         replace(SamplingConfig(), max_tokens=cap).check()
+    check_recorded(pool, grid, submissions)
     # Draws are made once, for the largest n. A smaller n uses the first samples of each draw and every policy the same
     # draws, so that a difference between two policies is not one of their luck.
     rows = rows_per_problem(pool, n=most, wanted=submissions.simulations * submissions.questions)
@@ -57,6 +67,29 @@ def simulate_policies(
             outcomes.append(outcome)
             on_outcome()
     return outcomes
+
+
+def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
+    """Check that all was recorded that the policies need.
+
+    Raises:
+        UserError: a policy needs what was not.
+    """
+    uncut = max(1, pool.longest)
+    uses = [
+        *((f"the stopping rule {stop}", "seconds") for stop in grid.stop if stop != "none"),
+        *(("a clock", "seconds") for wall in grid.walls if wall is not None),
+        *((f"{slots} slots", "seconds") for slots in (submissions.slots,) if slots is not None),
+        *((f"a cap of {cap} tokens", "tokens") for cap in grid.max_tokens if cap != uncut),
+        *((f"the vote {vote}", _VOTES_NEED[vote]) for vote in grid.vote if vote in _VOTES_NEED),
+    ]
+    for use, needed in uses:
+        if needed in pool.missing:
+            raise UserError(
+                f"{use} can be replayed only where every sample's {needed} were recorded",
+                value=f"a recording without {needed}, {pool.name}",
+                cure=f"leave it out, or {_CURES[needed]}",
+            )
 
 
 def _outcomes_with_n(

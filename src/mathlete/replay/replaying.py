@@ -78,7 +78,9 @@ class Replay:
         ):
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
         for outcome in self.outcomes:
-            table.add_row(policy_name(outcome, longest=pool.longest), *_cells(outcome))
+            table.add_row(
+                policy_name(outcome, longest=pool.longest), *_cells(outcome, timed="seconds" not in pool.missing)
+            )
         return table
 
     def to_votes_table(self, pool: Pool) -> "Table | None":
@@ -174,7 +176,7 @@ def policy_name(outcome: Outcome, *, longest: int) -> str:
     return " · ".join(parts)
 
 
-def _cells(outcome: Outcome) -> list[str]:
+def _cells(outcome: Outcome, *, timed: bool) -> list[str]:
     score, change, spent = outcome.score, outcome.change, outcome.spent
     saved = (outcome.saved.arrivals, outcome.saved.wall_s, outcome.saved.generated_s)
     return [
@@ -185,10 +187,16 @@ def _cells(outcome: Outcome) -> list[str]:
         _format_change(change),
         f"{outcome.p_overrun:.3f}",
         f"{spent.arrivals:.1f}",
-        f"{spent.wall_s:.3g}",
-        f"{spent.generated_s:.3g}",
-        " ".join(f"{100 * share:.0f}%" for share in saved),
-        f"{outcome.submission_s:.4g}",
+        *(
+            (
+                f"{spent.wall_s:.3g}",
+                f"{spent.generated_s:.3g}",
+                " ".join(f"{100 * share:.0f}%" for share in saved),
+                f"{outcome.submission_s:.4g}",
+            )
+            if timed
+            else ("–",) * 4
+        ),
     ]
 
 
@@ -245,7 +253,9 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
     sentences = [
         "new set: questions drawn with replacement, what another set of the kind would give; subset: drawn from these "
         f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
-        describe_finish_order(pool.finish_order),
+        "finish order: not known, for the samples' seconds were not recorded"
+        if "seconds" in pool.missing
+        else describe_finish_order(pool.finish_order),
         *_describe_safety(comparable, questions),
         *(_describe_vote(vote, tried) for vote, tried in _votes_alone(outcomes, pool).items()),
     ]

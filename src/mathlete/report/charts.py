@@ -86,8 +86,9 @@ def build_charts(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
     evaluated = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, EvalRun)]
     trained = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, TrainRun)]
     charts = _shared_charts([run for run, _ in evaluated]) if evaluated else []
-    for build in (_votes, _lengths, _times):
-        charts += [build(run, place) for run, place in evaluated]
+    for build, needed in ((_votes, ""), (_lengths, "tokens"), (_times, "seconds")):
+        # Of what an imported log does not say there is nothing to draw.
+        charts += [build(run, place) for run, place in evaluated if needed not in run.missing]
     for train_run, place in trained:
         charts += [*_training_curves(train_run, place), *_layers(train_run, place)]
     return charts

@@ -69,6 +69,11 @@ class RunFacts:
     """None where no sample was drawn, because all were recorded before."""
     resumed_samples: int
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the log does not say that an imported run was made of: `seconds`, `tokens`, `text` and so on."""
+        return tuple(self.engine_facts.get("missing", ()))
+
     def to_json(self) -> dict[str, Any]:
         """Return the facts in the order of results.json."""
         return {

@@ -1,7 +1,7 @@
 """Pool: recorded samples of one or several runs of a model, from which the replay draws and runs are compared."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -49,6 +49,8 @@ class Pool:
     problems: list[Recorded]
     stopped_early: bool = False
     """Whether the recording itself stopped early: then the missing samples are the late ones, not random ones."""
+    missing: frozenset[str] = frozenset()
+    """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`. The samples' fields then hold nothing."""
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> Self:
@@ -73,24 +75,36 @@ class Pool:
                 samples.setdefault(sample.problem_id, []).append(sample)
         for of_problem in samples.values():
             _check_distinct(of_problem)
-        return cls.of(list(problems.values()), samples, name=", ".join(map(str, folders)))
+        missing = {name for folder in folders for name in _read_missing(folder)}
+        return cls.of(list(problems.values()), samples, name=", ".join(map(str, folders)), missing=missing)
 
     @classmethod
-    def of(cls, problems: Sequence[Problem], samples: Mapping[str, list[Sample]], *, name: str = "") -> Self:
-        """Pool these problems with their samples, by problem id.
+    def of(
+        cls,
+        problems: Sequence[Problem],
+        samples: Mapping[str, list[Sample]],
+        *,
+        name: str = "",
+        missing: Iterable[str] = (),
+    ) -> Self:
+        """Pool these problems with their samples, by problem id; `missing` is what they lack.
 
         Raises:
             UserError: no problem, or one without samples.
         """
-        if missing := [problem.id for problem in problems if not samples.get(problem.id)]:
+        if unsampled := [problem.id for problem in problems if not samples.get(problem.id)]:
             raise UserError(
                 "every problem must have recorded samples",
-                value=f"none of {', '.join(missing[:5])}",
+                value=f"none of {', '.join(unsampled[:5])}",
                 cure="finish the run first: the same `python -m eval` command continues it",
             )
         recorded = [_read_pooled(problem, samples[problem.id]) for problem in problems]
         counts = {len(item.samples) for item in recorded}
-        return cls(name=name, problems=recorded, stopped_early=len(counts) > 1)
+        lacking = {*missing}
+        # Not every engine knows log-probabilities, and not every run of ours was one of an engine's.
+        if all(sample.logprob_mean is None for item in recorded for sample in item.samples):
+            lacking.add("logprobs")
+        return cls(name=name, problems=recorded, stopped_early=len(counts) > 1, missing=frozenset(lacking))
 
     @property
     def fewest(self) -> int:
@@ -104,7 +118,9 @@ class Pool:
 
     @property
     def finish_order(self) -> FinishOrder | None:
-        """How often a right answer came before a wrong one; None where no problem has both."""
+        """How often a right answer came before a wrong one; None where no problem has both, or no seconds are known."""
+        if "seconds" in self.missing:
+            return None
         return finish_order([finish_times(item.samples, item.verdicts) for item in self.problems])
 
     def table(self, values: Callable[[Recorded], Sequence[float]], *, fill: float, kind: str) -> "Array":
@@ -175,6 +191,12 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
         # Another program recorded them and did not read the answers; a run of ours always has some.
         samples = [replace(one, answer=read_answer(one.text, cut=one.finish == "length")) for one in samples]
     return problems, sorted(samples, key=lambda sample: sample.index)
+
+
+def _read_missing(folder: Path) -> Sequence[str]:
+    results = folder / "results.json"
+    missing = read_json(results).get("missing", []) if results.is_file() else []
+    return [str(name) for name in missing] if isinstance(missing, list) else []
 
 
 def _check_one_model(folders: Sequence[Path]) -> None:

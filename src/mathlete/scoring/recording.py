@@ -58,10 +58,16 @@ class EvalRun:
         )
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """What the log does not say that the run was imported from."""
+        return self.results.facts.missing if self.results.facts else ()
+
+    @property
     def pool(self) -> Pool:
         """Its problems that have samples, as the paired comparison takes them."""
         recorded = [_read_recorded(item) for item in self.graded if item.solution.samples]
-        return Pool(name=self.name, problems=recorded, stopped_early=len({len(one.samples) for one in recorded}) > 1)
+        uneven = len({len(one.samples) for one in recorded}) > 1
+        return Pool(name=self.name, problems=recorded, stopped_early=uneven, missing=frozenset(self.missing))
 
     @property
     def losses(self) -> Losses:

@@ -149,7 +149,10 @@ class Results:
             ended=dict(sorted(Counter(item.solution.ended for item in graded).items())),
             calibration=calibration(votes),
             calibration_error=calibration_error(votes),
-            finish_order=finish_order([finish_times(item.solution.samples, item.verdicts) for item in graded]),
+            # Without the samples' seconds nobody knows which finished first.
+            finish_order=None
+            if facts and "seconds" in facts.missing
+            else finish_order([finish_times(item.solution.samples, item.verdicts) for item in graded]),
             groups=split_scores(graded, lambda item: item.group),
             subsets=split_scores(graded, lambda item: item.problem.subset),
             per_problem=per_problem,
@@ -242,7 +245,8 @@ class Results:
 
     def describe(self) -> str:
         """Return what the scores rest on, in a sentence, which says so where they mean nothing."""
-        cap = f" at {self.facts.settings.policy.sampling.max_tokens} tokens" if self.facts else ""
+        known = self.facts and "max_tokens" not in self.facts.missing
+        cap = f" at {self.facts.settings.policy.sampling.max_tokens} tokens" if self.facts and known else ""
         words = describe_scores(self.scores, cap=cap, stopped=self.ended.get("rule", 0))
         if self.facts and (tries := self.facts.engine_facts.get("lost_tries")):
             never = self.facts.engine_facts.get("lost_samples")

@@ -177,6 +177,7 @@ def _run_facts(facts: RunFacts) -> dict[str, object]:
         "precision": settings.precision,
         "policy": settings.policy.to_json(),
         **({"budget": asdict(settings.budget)} if settings.budget else {}),
+        **({"not recorded": ", ".join(facts.missing)} if facts.missing else {}),
     }
 
 

@@ -1,0 +1,124 @@
+"""`python -m eval import`: other tools' logs, or slices of one's own runs, as one run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from eval.run import SCORES, write_run_report
+from mathlete.command import Command, console
+from mathlete.errors import UserError, require
+from mathlete.runs import REPORT, Leftovers, run_step
+
+_SUMMARY = ("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k",
+            "maj_at_k_interval", "unanswered", "unknown", "tokens", "fallbacks")  # fmt: skip
+"""Keys of results.json that the line of JSON repeats."""
+FILES = ("problems.jsonl", "samples.jsonl", "slices.json", *SCORES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """Files of one run, and what they do not say."""
+
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE…")]
+    """Logs, or run folders of `python -m eval`; several are slices of one run: other problems or other seeds."""
+    run: Path
+    """Folder of the run to make."""
+    columns: tuple[str, ...] = ()
+    """NAME=COLUMN where the layout does not say it: problem_id, statement, gold, subset, text, answer, tokens,
+    seconds, finish, logprob_mean, seed, index. A column may be a path, as in doc.id or choices.0.text."""
+    problems: str | None = None
+    """Suite, or JSONL file of problems, for logs without statements or golds: samples are matched by id, by an id
+    with a number behind it, or by statement."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
+    model: str | None = None
+    """A name for the model, in place of the logs'."""
+    pace: float | None = None
+    """Tokens a second of one sample, to make seconds of tokens where the logs have none."""
+    texts: bool = True
+    """Keep texts and statements. Without them a recording is small and may be passed on."""
+    overwrite: bool = False
+    """Delete what an import with other settings or files left in the folder."""
+    json: bool = False
+    """End with one line of JSON on stdout."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        require(("pace", self.pace, self.pace is None or self.pace > 0, "above 0"), cure="leave it out")
+
+
+def import_run(settings: ImportSettings) -> dict[str, object]:
+    """Import the logs; print and return the scores."""
+    from mathlete.scoring import Results
+
+    settings.check()
+    if missing := [str(file) for file in settings.files if not file.exists()] or ([] if settings.files else ["none"]):
+        raise UserError("files to import must be there", value=missing[0], cure="check the path")
+    out = console(json=settings.json)
+    # The run depends on the problems' file, too, where that is no suite of a known hash.
+    inputs = {str(file): file for file in settings.files}
+    if settings.problems and settings.problems.endswith(".jsonl"):
+        inputs["problems"] = Path(settings.problems)
+    step = run_step(
+        "import",
+        folder=settings.run,
+        inputs=inputs,
+        settings={
+            "columns": [*settings.columns],
+            "problems": settings.problems,
+            "model": settings.model,
+            "pace": settings.pace,
+            "texts": settings.texts,
+        },
+        build=lambda folder: write_imported(folder, settings, say=out.print),
+        leftovers=Leftovers(overwrite=settings.overwrite, writes=(*FILES,)),
+    )
+    # A page without a text to read would be twice as large as the recording.
+    if settings.texts and not (step.skipped and (step.folder / REPORT).exists()):
+        write_run_report(step.folder, say=out.print)
+    results = Results.read(step.folder)
+    out.print(results.to_table())
+    out.print(results.describe())
+    out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
+    content = results.to_json()
+    return {
+        "run": str(step.folder),
+        **{key: content[key] for key in _SUMMARY},
+        "missing": content.get("missing", []),
+        "skipped": step.skipped,
+    }
+
+
+def write_imported(folder: Path, settings: ImportSettings, *, say: Callable[[str], None]) -> dict[str, object]:
+    """Read and join the logs into a folder; returns the step's figures."""
+    from mathlete.corpus import load_suite
+    from mathlete.logs import Writing, join_logs, parse_columns, read_log, read_own_run, write_joined
+
+    began = time.time()
+    columns = parse_columns(settings.columns)
+    suite = load_suite(settings.problems, mirror=settings.mirror) if settings.problems else None
+    logs = [read_own_run(file) if file.is_dir() else read_log(file, columns) for file in settings.files]
+    for log in logs:
+        say(f"{log.path}: {log.layout}, {len(log.entries)} samples")
+    joined = join_logs(logs, suite=suite, pace=settings.pace, own_answers="answer" in columns)
+    tasks = {log.facts.task for log in logs if log.facts.task}
+    name = suite.name if suite else tasks.pop() if len(tasks) == 1 else settings.run.resolve().name
+    writing = Writing(suite=name, model=settings.model, texts=settings.texts, pace=settings.pace)
+    for sentence in write_joined(folder, joined, writing, began=began):
+        say(sentence)
+    return {"samples": len(joined.samples), "layouts": sorted({log.layout for log in logs}), "missing": joined.missing}
+
+
+IMPORT_COMMAND = Command(
+    settings=ImportSettings,
+    run=import_run,
+    help="Makes a run of other tools' logs: responses of OpenAI's API (vLLM's too), lm-evaluation-harness samples, "
+    "Inspect logs, lighteval details, NeMo-Skills generations, or a table whose columns are named.\n\n"
+    "Examples:\n\npython -m eval import samples_gsm8k_2026-11-29.jsonl --run runs/gsm8k\n\n"
+    "python -m eval import batch.jsonl --problems aime25 --run runs/aime\n\n"
+    "python -m eval import table.csv --columns problem_id=id gold=answer text=output --run runs/table",
+)

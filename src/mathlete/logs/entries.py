@@ -1,0 +1,234 @@
+"""Entries: one sample as another tool logged it, and what a layout must tell of a file."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from mathlete.errors import UserError
+from mathlete.problems import Problem
+from mathlete.scoring import EvalRun, RunFacts
+
+Finish = Literal["stop", "length", "cancelled", "boxed"]
+"""Why a sample ended, as `Sample.finish` says it."""
+LogRow = Mapping[str, Any]
+"""A row of a log: its cells by column."""
+STATEMENTS = ("statement", "problem", "question", "query", "Question", "Problem", "prompt")
+"""Columns that hold a problem's statement, in the order in which they are tried."""
+_FINISHES: dict[str, Finish] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn", "completed", "tool_calls"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "incomplete"), "length"),
+    "boxed": "boxed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One sample of a log; None is what the log does not say."""
+
+    where: str
+    """`file:line`, `file[row]` or `file:entry`, for messages."""
+    problem_id: str | None = None
+    statement: str | None = None
+    gold: str | None = None
+    subset: str = ""
+    text: str | None = None
+    answer: str | None = None
+    """As the tool read it; only looked at where there is no text, or where a column is named for it."""
+    tokens: int | None = None
+    seconds: float | None = None
+    finish: Finish | None = None
+    logprob_mean: float | None = None
+    logprob_tail: float | None = None
+    seed: int | None = None
+    index: int | None = None
+    """Its number among the samples of its problem."""
+    uid: str | None = None
+    """The name by which the tool itself knows this very sample, in whatever file it stands."""
+    right: bool | None = None
+    """What the tool's own scorer said."""
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What two entries share that are the same sample."""
+        return (self.text, self.answer, self.tokens, self.seconds, self.finish, self.logprob_mean, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a log says of its model and of how the samples were drawn."""
+
+    model: str | None = None
+    task: str | None = None
+    """The tool's name for the problems."""
+    sampling: dict[str, float] = field(default_factory=dict)
+    """Of temperature, top_p and max_tokens those that are known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """One file."""
+
+    path: Path
+    layout: str
+    facts: Facts
+    entries: list[Entry]
+    failed: list[str] = field(default_factory=list)
+    """Where requests stand that ended in an error, and so have no sample."""
+    run: EvalRun | None = None
+    """The run, where the log is one of this project; other logs say in each entry what they know."""
+
+    @property
+    def run_facts(self) -> RunFacts | None:
+        """What a finished run of this project says of itself."""
+        return self.run.results.facts if self.run else None
+
+    @property
+    def problems(self) -> dict[str, Problem]:
+        """The problems of a run of this project, by id."""
+        return {item.problem.id: item.problem for item in self.run.graded} if self.run else {}
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What such a run did not find in the log that it was made of itself."""
+        return self.run_facts.missing if self.run_facts else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a row stands."""
+
+    path: Path
+    where: str
+    facts: Facts
+
+
+RowReader = Callable[[LogRow, Place], Iterable[Entry]]
+"""Reads the samples in a row; none where the request failed."""
+
+
+def dig(row: object, path: str) -> Any:
+    """The value at a dotted path of keys and positions, or None.
+
+    >>> dig({"doc": {"id": 7}, "resps": [["a"]]}, "doc.id"), dig({"resps": [["a"]]}, "resps.0.0"), dig({}, "x.y")
+    (7, 'a', None)
+    """
+    # A column may have dots in its own name.
+    if isinstance(row, Mapping) and path in row:
+        return row[path]
+    for key in path.split("."):
+        if isinstance(row, Mapping):
+            row = row.get(key)
+        elif isinstance(row, Sequence) and not isinstance(row, str) and key.isdigit() and int(key) < len(row):
+            row = row[int(key)]
+        else:
+            return None
+    return row
+
+
+def as_text(value: object) -> str | None:
+    """A cell as text, or None for an empty one; a whole float loses its point, a list of one is its member.
+
+    >>> as_text(142.0), as_text(["7"]), as_text(" "), as_text(float("nan"))
+    ('142', '7', None, None)
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = value[0] if len(value) == 1 else None
+    if value is None or isinstance(value, bool | Mapping) or (isinstance(value, float) and math.isnan(value)):
+        return None
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return text if text.strip() else None
+
+
+def as_number(value: object) -> float | None:
+    """A cell as a finite number of 0 or more, or None.
+
+    >>> as_number("1.5"), as_number(None), as_number("soon"), as_number(-1.0)
+    (1.5, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def as_count(value: object) -> int | None:
+    """A cell as a whole number of 0 or more, or None."""
+    number = as_number(value)
+    return None if number is None else round(number)
+
+
+def as_finish(value: object) -> Finish | None:
+    """Why a sample ended, in this project's words; what ended it otherwise counts as cancelled.
+
+    >>> as_finish("max_tokens"), as_finish("content_filter"), as_finish(None)
+    ('length', 'cancelled', None)
+    """
+    return _FINISHES.get(value.lower(), "cancelled") if isinstance(value, str) and value != "unknown" else None
+
+
+def as_gold(value: object) -> str | None:
+    r"""A gold answer: what follows #### of GSM8K, what stands in the last box of a solution, else the text as it is.
+
+    >>> as_gold("3 + 4 = 7\n#### 1,007"), as_gold("so \\boxed{7}."), as_gold(" 7 ")
+    ('1007', '7', '7')
+    """
+    from mathlete.answers import last_box
+
+    text = (as_text(value) or "").strip()
+    if "####" in text:
+        return text.rpartition("####")[2].strip().replace(",", "") or None
+    if "\\boxed" in text and (box := last_box(text)):
+        return box.content
+    return text or None
+
+
+def find_statement(row: LogRow) -> str | None:
+    """The statement in the first of the usual columns that has a text."""
+    return next((text for name in STATEMENTS if isinstance(text := row.get(name), str) and text.strip()), None)
+
+
+def name_problem(statement: str) -> str:
+    """An id made of a statement, for a log that numbers nothing: the same in every slice.
+
+    >>> name_problem("What is 1 + 1?")
+    'p-72f8917549'
+    """
+    return f"p-{hashlib.sha256(' '.join(statement.split()).encode()).hexdigest()[:10]}"
+
+
+def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:
+    """The mean log-probability of all tokens, or of so many last ones; None where none has any.
+
+    >>> mean_logprob([None, -1.0, -3.0]), mean_logprob([-1.0, -3.0], last=1), mean_logprob([])
+    (-2.0, -3.0, None)
+    """
+    known = [float(value) for value in values[-last:] if isinstance(value, int | float)]
+    return round(fmean(known), 6) if known else None
+
+
+def join_reasoning(reasoning: object, text: object) -> str | None:
+    """A completion as the model wrote it, of the reasoning and the answer that a server keeps apart."""
+    spoken = text if isinstance(text, str) else ""
+    if isinstance(reasoning, str) and reasoning.strip():
+        return f"{reasoning.strip()}\n</think>\n\n{spoken.strip()}"
+    return text if isinstance(text, str) else None
+
+
+def sampling_of(settings: object, **names: str) -> dict[str, float]:
+    """Of temperature, top_p and max_tokens those that a mapping of settings has, under the tool's names for them."""
+    if not isinstance(settings, Mapping):
+        return {}
+    pairs = [(name, as_number(settings.get(names.get(name, name)))) for name in ("temperature", "top_p", "max_tokens")]
+    return {name: number for name, number in pairs if number is not None}
+
+
+def fail(place: Place, rule: str, *, value: object, cure: str) -> UserError:
+    """The error of a row."""
+    return UserError(f"{place.where}: {rule}", value=value, cure=cure)

@@ -1,0 +1,129 @@
+"""`samples_TASK_DATE.jsonl` of lm-evaluation-harness (`lm_eval --log_samples`), and details of lighteval.
+
+Layouts: EleutherAI/lm-evaluation-harness, commit 4e7e0d4: `lm_eval/evaluator.py` (doc_id, doc, target, arguments,
+resps, filtered_resps, filter, metrics) and `EvaluationTracker.save_results_samples`. `resps` holds for each request the
+texts of its repeats; a row stands once for every filter. huggingface/lighteval, commit 3fd1526:
+`EvaluationTracker.save`, parquet with the columns doc, metric and model_response, of `Doc` and `ModelResponse`. Neither
+has seconds; the harness has no tokens either.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mathlete.logs.entries import (
+    Entry,
+    Facts,
+    LogRow,
+    Place,
+    as_count,
+    as_gold,
+    as_text,
+    dig,
+    fail,
+    find_statement,
+    join_reasoning,
+    sampling_of,
+)
+
+_SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
+_DETAILS = re.compile(r"details_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.parquet")
+_TASK_METRICS = ("exact_match", "acc", "math_verify")
+
+
+def is_harness(row: LogRow) -> bool:
+    """Whether a row is one of the harness's samples."""
+    return "doc_id" in row and "resps" in row
+
+
+def harness_facts(row: LogRow, path: Path) -> Facts:
+    """Task and date from the file's name, settings from the request, the model from the results beside the file."""
+    named = _SAMPLES.fullmatch(path.name)
+    results = path.with_name(f"results_{named['date']}.json") if named else path
+    model = json.loads(results.read_text(encoding="utf-8")).get("model_name") if named and results.is_file() else None
+    settings = dig(row, "arguments.gen_args_0.arg_1")
+    sampling = sampling_of(settings, max_tokens="max_gen_toks")
+    if isinstance(settings, Mapping) and settings.get("do_sample") is False:
+        sampling["temperature"] = 0.0
+    return Facts(model=as_text(model), task=named["task"] if named else path.stem, sampling=sampling)
+
+
+def read_harness(row: LogRow, place: Place) -> Iterator[Entry]:
+    """Yield a sample for each repeat."""
+    texts = row["resps"][0] if row["resps"] else []
+    if len(row["resps"]) != 1 or not all(isinstance(text, str) for text in texts):
+        raise fail(
+            place,
+            "the harness must have generated texts: a task scored by likelihoods has none",
+            value=row["resps"],
+            cure="run a task whose output_type is generate_until with `lm_eval --log_samples`",
+        )
+    doc = row["doc"] if isinstance(row["doc"], Mapping) else {}
+    own = doc.get("id")
+    prompt = as_text(dig(row, "arguments.gen_args_0.arg_0"))
+    for number, text in enumerate(texts):
+        yield Entry(
+            where=place.where,
+            problem_id=own if isinstance(own, str) and own else f"{place.facts.task}-{row['doc_id']}",
+            statement=find_statement(doc) or prompt,
+            gold=as_gold(row.get("target")),
+            text=text,
+            index=number,
+            right=_verdict(row) if len(texts) == 1 else None,
+        )
+
+
+def _verdict(row: LogRow) -> bool | None:
+    names = [name for name in row.get("metrics", ()) if name in _TASK_METRICS]
+    values = [row.get(name) for name in names]
+    return bool(values[0]) if len(values) == 1 and values[0] in (0, 1) else None
+
+
+def is_lighteval(row: LogRow) -> bool:
+    """Whether a row is one of lighteval's details."""
+    return isinstance(row.get("doc"), Mapping) and isinstance(row.get("model_response"), Mapping)
+
+
+def lighteval_facts(row: LogRow, path: Path) -> Facts:
+    """Task from the file's name, the cap from the request, the model from the folders details/MODEL/DATE."""
+    named = _DETAILS.fullmatch(path.name)
+    folders = path.resolve().parent.parts
+    model = "/".join(folders[folders.index("details") + 1 : -1]) if "details" in folders else ""
+    cap = as_count(dig(row, "doc.generation_size"))
+    return Facts(
+        model=model or None,
+        task=named["task"] if named else as_text(dig(row, "doc.task_name")),
+        sampling={} if cap is None else {"max_tokens": float(cap)},
+    )
+
+
+def read_lighteval(row: LogRow, place: Place) -> Iterator[Entry]:
+    """Yield a sample for each text."""
+    doc, response = row["doc"], row["model_response"]
+    texts = response.get("text") or []
+    if not texts:
+        raise fail(
+            place,
+            "lighteval must have generated texts: a task scored by likelihoods has none",
+            value=sorted(response),
+            cure="run a generative task with `lighteval --save-details`",
+        )
+    # Several golds are several ways to write one; the first is the data set's.
+    golds = doc.get("gold_index")
+    gold = (golds[0] if golds else None) if isinstance(golds, list) else golds
+    lengths = [len(ids) for ids in response.get("output_tokens") or ()]
+    cap, reasonings = as_count(doc.get("generation_size")), response.get("reasonings") or ()
+    for number, text in enumerate(texts):
+        tokens = lengths[number] if len(lengths) == len(texts) else None
+        yield Entry(
+            where=place.where,
+            problem_id=f"{doc.get('task_name') or place.facts.task}-{doc.get('id')}" if doc.get("id") else None,
+            statement=as_text(doc.get("original_query")) or as_text(doc.get("query")),
+            gold=as_gold(dig(doc, f"choices.{gold}")),
+            text=join_reasoning(reasonings[number], text) if len(reasonings) == len(texts) else text,
+            tokens=tokens,
+            # It logs no reason; but what is as long as the cap was cut by it.
+            finish=None if tokens is None or cap is None else "length" if tokens >= cap else "stop",
+            index=number,
+        )

@@ -1,0 +1,247 @@
+"""Imported: joined logs written as the folder of a run, with scores, what is missing, and each slice's figures."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mathlete.environment import code_state
+from mathlete.logs.joining import SETTINGS, Joined
+from mathlete.problems import hash_problems, write_problems
+from mathlete.runs import write_atomically, write_json
+from mathlete.sampling import Sample, SamplingConfig
+from mathlete.scoring import Graded, Results, RunFacts, RunSettings, grade
+from mathlete.solve import Policy, Solution
+
+SLICES = "slices.json"
+_LONG = 100
+"""Characters of an answer up to which it is no text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How the run is written."""
+
+    suite: str
+    """What the problems are called."""
+    model: str | None
+    """A name for the model, in place of the logs'."""
+    texts: bool
+    """Whether texts and statements are kept; without them a recording may be passed on."""
+    pace: float | None
+
+
+def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float) -> list[str]:
+    """Write problems, samples, scores and the slices' figures; returns sentences on what they rest on.
+
+    Args:
+        folder: the run's folder, which exists.
+        joined: the samples.
+        writing: how they are written.
+        began: seconds since 1970, for lm_eval.json.
+    """
+    graded = _grade(joined)
+    facts = _facts(joined, writing)
+    words = [*joined.words, *_describe_missing(joined), *_describe_verdicts(joined, graded)]
+    problems, samples = joined.problems, joined.samples
+    if not writing.texts:
+        problems = [replace(problem, statement=_fingerprint(problem.statement)) for problem in problems]
+        samples = [_without_text(sample) for sample in samples]
+    write_problems(folder / "problems.jsonl", problems)
+    # Not line by line: there is nothing here that a kill could interrupt for long.
+    lines = [json.dumps(sample.to_json(), ensure_ascii=False) + "\n" for sample in samples]
+    write_atomically(folder / "samples.jsonl", "".join(lines))
+    Results.of(graded, facts).write(folder, began=began)
+    write_json(folder / SLICES, _slices(joined, graded))
+    return words
+
+
+def _policy(joined: Joined) -> Policy:
+    """How the samples were drawn and voted: the runs' own policy, else a majority of all under the logs' settings."""
+    most = max(joined.counts.values())
+    if (facts := joined.own_facts) is not None:
+        return replace(facts.settings.policy, n=most)
+    known = joined.sampling
+    longest = max(sample.tokens for sample in joined.samples)
+    sampling = SamplingConfig(
+        temperature=known.get("temperature", SamplingConfig.temperature),
+        top_p=known.get("top_p", SamplingConfig.top_p),
+        max_tokens=round(known.get("max_tokens", max(1, longest))),
+    )
+    return Policy(n=most, sampling=sampling)
+
+
+def _grade(joined: Joined) -> list[Graded]:
+    policy = _policy(joined)
+    samples: defaultdict[str, list[Sample]] = defaultdict(list)
+    logs: defaultdict[str, set[int]] = defaultdict(set)
+    for sample, log in zip(joined.samples, joined.of_log, strict=True):
+        samples[sample.problem_id].append(sample)
+        logs[sample.problem_id].add(log)
+    # What a run of this project solved alone keeps its solution: a clock or the model itself may have decided it.
+    solved = [{item.problem.id: item.solution for item in log.run.graded} if log.run else {} for log in joined.logs]
+    solutions = []
+    for problem in joined.problems:
+        of_problem = sorted(samples[problem.id], key=lambda sample: sample.index)
+        votes = policy.count_votes(of_problem)
+        alone = solved[next(iter(logs[problem.id]))].get(problem.id) if len(logs[problem.id]) == 1 else None
+        fresh = Solution(
+            problem_id=problem.id,
+            answer=votes[0].answer if votes else None,
+            votes=votes,
+            samples=of_problem,
+            seconds=max(sample.seconds for sample in of_problem),
+        )
+        same = alone is not None and len(alone.samples) == len(of_problem)
+        solutions.append(replace(alone, votes=votes, samples=of_problem) if alone and same else fresh)
+    return grade(joined.problems, solutions)
+
+
+def _facts(joined: Joined, writing: Writing) -> RunFacts:
+    own, policy = joined.own_facts, _policy(joined)
+    tokens = sum(sample.tokens for sample in joined.samples)
+    # A slice that was given twice took its time once.
+    used = [log.run_facts for number, log in enumerate(joined.logs) if number in joined.of_log]
+    runs = [run for run in used if run] if own else []
+    seconds = sum(run.seconds for run in runs)
+    # Samples of one commit are that commit's; what is made of several, or of another tool's log, is this one's.
+    commits = {(run.commit, run.dirty) for run in runs}
+    code = code_state()
+    commit, dirty = commits.pop() if len(commits) == 1 else (str(code["commit"]), bool(code["dirty"]))
+    return RunFacts(
+        settings=_settings(joined, writing, policy),
+        n=policy.n,
+        model=_model(joined, writing),
+        engine_facts={**(own.engine_facts if own else {}), **_lacks(joined, writing)},
+        prompt_sha=own.prompt_sha if own else "unknown",
+        commit=commit,
+        dirty=dirty,
+        seconds=round(seconds, 3),
+        tokens_per_s=round(tokens / seconds, 1) if seconds and "tokens" not in joined.missing else None,
+        resumed_samples=0,
+    )
+
+
+def _model(joined: Joined, writing: Writing) -> str:
+    return writing.model or next((log.facts.model for log in joined.logs if log.facts.model), "unknown")
+
+
+def _settings(joined: Joined, writing: Writing, policy: Policy) -> RunSettings:
+    suite, count = hash_problems(joined.problems), len(joined.problems)
+    if own := joined.own_facts:
+        # One clock over several slices is no clock that anybody had.
+        budget = own.settings.budget if len(joined.logs) == 1 else None
+        of_all = replace(own.settings, suite=writing.suite, suite_sha=suite, problems=count)
+        return replace(of_all, policy=policy, budget=budget)
+    return RunSettings(
+        suite=writing.suite,
+        suite_sha=suite,
+        problems=count,
+        precision="unknown",
+        policy=policy,
+        budget=None,
+        tools=None,
+        engine="imported",
+        # Two logs of one name may be of one model: that is all that can be checked before they are pooled.
+        model_sha=f"unknown, named {_model(joined, writing)}",
+    )
+
+
+def _lacks(joined: Joined, writing: Writing) -> dict[str, object]:
+    """What results.json says of what the logs do not."""
+    missing = sorted({*joined.missing, *(() if writing.texts else ("text", "statement"))})
+    assumed = {} if writing.pace is None else {"assumed": {"seconds": f"tokens / {writing.pace:g}"}}
+    return {**({"missing": missing} if missing else {}), **assumed}
+
+
+def _slices(joined: Joined, graded: Sequence[Graded]) -> dict[str, object]:
+    """{"slices": [the figures of each file alone]}."""
+    verdicts = {
+        (item.problem.id, sample.index): verdict
+        for item in graded
+        for sample, verdict in zip(item.solution.samples, item.verdicts, strict=True)
+    }
+    rows: list[dict[str, object]] = []
+    for number, log in enumerate(joined.logs):
+        samples = [sample for sample, of in zip(joined.samples, joined.of_log, strict=True) if of == number]
+        right = sum(verdicts[sample.problem_id, sample.index] == "equal" for sample in samples)
+        facts = log.run_facts
+        rows.append(
+            {
+                "file": log.path.name,
+                "layout": log.layout,
+                "problems": len({sample.problem_id for sample in samples}),
+                "samples": len(samples),
+                "right": right,
+                "tokens": None if "tokens" in joined.missing else sum(sample.tokens for sample in samples),
+                "seconds": facts.seconds if facts else None,
+                "tokens_per_s": facts.tokens_per_s if facts else None,
+            }
+        )
+    return {"slices": rows}
+
+
+def _describe_missing(joined: Joined) -> list[str]:
+    total = len(joined.samples)
+    settings = [name for name in SETTINGS if name in joined.missing]
+    lacking = [
+        name if number == total else f"{name} ({number} of {total} samples)"
+        for name, number in joined.missing.items()
+        if name not in settings
+    ]
+    sentences = []
+    if lacking:
+        sentences.append(f"not in the logs: {', '.join(lacking)}; the replay refuses what needs them")
+    if settings:
+        sentences.append(f"not in the logs: {', '.join(settings)}; results.json shows defaults for them")
+    return sentences
+
+
+def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:
+    """Whether the logs' own scorers agree with the checker."""
+    verdicts = {
+        (item.problem.id, sample.index): (verdict, sample.answer, item.problem.gold)
+        for item in graded
+        for sample, verdict in zip(item.solution.samples, item.verdicts, strict=True)
+    }
+    told = [
+        (sample, right, *verdicts[sample.problem_id, sample.index])
+        for sample, right in zip(joined.samples, joined.logged_right, strict=True)
+        if right is not None
+    ]
+    if not told:
+        return []
+    differing = [one for one in told if one[1] != (one[2] == "equal")]
+    words = f"the logs' own scorers agree with the checker on {len(told) - len(differing)} of {len(told)} samples"
+    if differing:
+        sample, right, verdict, answer, gold = differing[0]
+        words += (
+            f"; first difference: problem {sample.problem_id} #{sample.index}, {'right' if right else 'wrong'} there, "
+            f"{verdict} here (answer {answer!r}, gold {gold!r})"
+        )
+    return [words]
+
+
+def _fingerprint(statement: str) -> str:
+    """What stands in for a statement: equal for equal ones, so that runs can still be compared."""
+    if statement.startswith("sha256:"):
+        return statement
+    return f"sha256:{hashlib.sha256(statement.encode()).hexdigest()[:16]}"
+
+
+def _without_text(sample: Sample) -> Sample:
+    """The sample without its text; an answer that is a text itself leaves only its hash, which votes as it did."""
+    answer = sample.answer
+    if answer is not None and len(answer) > _LONG:
+        answer = _fingerprint(answer)
+    rounded = [None if value is None else round(value, 4) for value in (sample.logprob_mean, sample.logprob_tail)]
+    return replace(
+        sample,
+        text="",
+        answer=answer,
+        seconds=round(sample.seconds, 3),
+        logprob_mean=rounded[0],
+        logprob_tail=rounded[1],
+    )

@@ -1,0 +1,342 @@
+"""Joining: the logs of one run's slices become one list of problems and samples, and what they lack is named."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mathlete.answers import read_answer
+from mathlete.corpus import Suite
+from mathlete.errors import UserError
+from mathlete.logs.entries import Entry, Log, name_problem
+from mathlete.problems import Problem
+from mathlete.sampling import Sample
+from mathlete.scoring import RunFacts
+
+NO_STATEMENT = "(not in the log)"
+SETTINGS = ("temperature", "top_p", "max_tokens")
+_NUMBERED = re.compile(r"(.+)[-_:/#.]\d+")
+_FIELDS: dict[str, Callable[[Entry], object]] = {
+    "text": lambda entry: entry.text,
+    "tokens": lambda entry: entry.tokens,
+    "seconds": lambda entry: entry.seconds,
+    "finish": lambda entry: entry.finish,
+    "logprobs": lambda entry: entry.logprob_mean,
+    "seed": lambda entry: entry.seed,
+}
+
+
+def _of_run(name: str) -> Callable[[Log], object]:
+    return lambda log: getattr(log.run_facts.settings, name) if log.run_facts else None
+
+
+def _of_policy(name: str) -> Callable[[Log], object]:
+    return lambda log: getattr(log.run_facts.settings.policy, name) if log.run_facts else None
+
+
+_SETTINGS: dict[str, Callable[[Log], object]] = {
+    "model": lambda log: None if log.run_facts else log.facts.model,
+    "temperature": lambda log: log.facts.sampling.get("temperature"),
+    "top_p": lambda log: log.facts.sampling.get("top_p"),
+    "max_tokens": lambda log: log.facts.sampling.get("max_tokens"),
+    "prompt_sha": lambda log: log.run_facts.prompt_sha if log.run_facts else None,
+    **{name: _of_run(name) for name in ("model_sha", "precision", "engine", "tools")},
+    **{name: _of_policy(name) for name in ("stop", "vote", "select")},
+}
+"""{what slices of one run have in common: how a log says it, None where it does not}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """The samples of all logs; `of_log` and `logged_right` are in the order of the samples."""
+
+    logs: Sequence[Log]
+    problems: list[Problem]
+    samples: list[Sample]
+    of_log: list[int]
+    """Which of the logs a sample is from."""
+    logged_right: list[bool | None]
+    """What the log's own scorer said of it."""
+    sampling: dict[str, float]
+    missing: dict[str, int]
+    """{what the logs do not say: samples of which they do not}."""
+    words: list[str]
+    """Sentences: what was left out, and why."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Samples of each problem."""
+        return Counter(sample.problem_id for sample in self.samples)
+
+    @property
+    def own_facts(self) -> RunFacts | None:
+        """What all logs say of themselves where all are finished runs of this project; else None."""
+        facts = [log.run_facts for log in self.logs]
+        return facts[0] if all(facts) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """An entry with the id of its problem."""
+
+    log: int
+    problem_id: str
+    entry: Entry
+
+
+def join_logs(logs: Sequence[Log], *, suite: Suite | None, pace: float | None, own_answers: bool) -> Joined:
+    """Join the logs of one run's slices: of other problems, or of the same ones with other seeds.
+
+    Args:
+        logs: what was read of each file.
+        suite: where statements and golds come from; None where the logs have them.
+        pace: tokens a second of one sample, for seconds where a log has only tokens.
+        own_answers: whether answers are the log's, and not those that are read in the texts.
+
+    Raises:
+        UserError: settings differ, a sample stands twice with two contents, or a problem has no gold answer.
+    """
+    sampling = _check_settings(logs)
+    placed, problems = _place(logs, suite)
+    kept = _without_repeats(logs, placed)
+    repeats = len(placed) - len(kept)
+    kept = _numbered(kept)
+    if not kept:
+        raise UserError("the logs must hold at least one sample", value="none", cure="check the files")
+    order = {problem.id: place for place, problem in enumerate(suite.problems)} if suite else {}
+    return Joined(
+        logs=logs,
+        problems=sorted(problems.values(), key=lambda problem: order.get(problem.id, 0)),
+        samples=[_sample(one, logs, pace=pace, own_answers=own_answers) for one in kept],
+        of_log=[one.log for one in kept],
+        logged_right=[one.entry.right for one in kept],
+        sampling=sampling,
+        missing=_count_missing(logs, kept, problems, sampling, pace),
+        words=_describe(logs, repeats, len(problems), suite),
+    )
+
+
+def _check_settings(logs: Sequence[Log]) -> dict[str, float]:
+    """The settings that the logs name, which must not contradict each other."""
+    for name, setting in _SETTINGS.items():
+        values = {str(value): str(log.path) for log in logs if (value := setting(log)) is not None}
+        if len(values) > 1:
+            raise UserError(
+                f"files are joined only as slices of one run, with the same {name}",
+                value=" and ".join(f"{value} in {path}" for value, path in values.items()),
+                cure="import them one by one, and put them side by side with `python -m eval compare`",
+            )
+    return {name: value for log in logs for name, value in log.facts.sampling.items()}
+
+
+def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[_Placed], dict[str, Problem]]:
+    """Give every entry its problem; returns the entries and the problems that have any, by id."""
+    find = _finder(suite) if suite else None
+    asked = [log.problems for log in logs]
+    placed: list[_Placed] = []
+    problems: dict[str, Problem] = {}
+    for number, log in enumerate(logs):
+        for entry in log.entries:
+            problem = find(entry) if find else asked[number].get(entry.problem_id or "") or _problem(entry)
+            known = problems.get(problem.id, problem)
+            problems[problem.id] = _merge(known, problem, entry)
+            placed.append(_Placed(log=number, problem_id=problem.id, entry=entry))
+    if lacking := [problem.id for problem in problems.values() if not problem.gold]:
+        raise UserError(
+            "every problem must have its gold answer, without which nothing can be scored",
+            value=f"none for {len(lacking)} of {len(problems)}, first {lacking[0]}",
+            cure="give --problems SUITE or FILE.jsonl, or name the column, --columns gold=…",
+        )
+    return placed, problems
+
+
+def _problem(entry: Entry) -> Problem:
+    name = entry.problem_id or (name_problem(entry.statement) if entry.statement else None)
+    if name is None:
+        raise UserError(
+            f"{entry.where}: a sample must say which problem it is of",
+            value="no id and no statement",
+            cure="name the column, --columns problem_id=…",
+        )
+    return Problem(id=name, statement=entry.statement or NO_STATEMENT, gold=entry.gold or "", subset=entry.subset)
+
+
+def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
+    """The problem of two entries of one id, of which one may say less."""
+    if known == problem:
+        return known
+    full = replace(
+        known,
+        statement=problem.statement if known.statement == NO_STATEMENT else known.statement,
+        gold=known.gold or problem.gold,
+        subset=known.subset or problem.subset,
+    )
+    for name, ours, theirs, nothing in (
+        ("statement", full.statement, problem.statement, NO_STATEMENT),
+        ("gold", full.gold, problem.gold, ""),
+    ):
+        if theirs not in (ours, nothing):
+            raise UserError(
+                f"{entry.where}: equal ids must be equal problems, but the {name} of {full.id} differs",
+                value=f"{ours[:60]!r} and {theirs[:60]!r}",
+                cure="import the files one by one, or give --problems",
+            )
+    return full
+
+
+def _finder(suite: Suite) -> Callable[[Entry], Problem]:
+    """A function that finds an entry's problem in the suite: by id, by an id with a number behind it, by statement."""
+    by_id = {problem.id: problem for problem in suite.problems}
+    by_statement = {" ".join(problem.statement.split()): problem for problem in suite.problems}
+
+    def find(entry: Entry) -> Problem:
+        name = entry.problem_id or ""
+        if name in by_id:
+            return by_id[name]
+        # Requests of a batch need names of their own, so the samples of a problem are numbered.
+        if (numbered := _NUMBERED.fullmatch(name)) and numbered[1] in by_id:
+            return by_id[numbered[1]]
+        statement = " ".join((entry.statement or "").split())
+        if statement in by_statement:
+            return by_statement[statement]
+        raise UserError(
+            f"{entry.where}: a sample must be of a problem of {suite.name}, by its id or its statement",
+            value=name or statement[:60] or "no id and no statement",
+            cure="give the suite that was asked, or name the column, --columns problem_id=…",
+        )
+
+    return find
+
+
+def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Placed]:
+    """Each sample once.
+
+    A sample is known by the tool's own name for it, else by its seconds, which no two samples share. Where a log has
+    neither, a file repeats earlier ones if all that it says of their problems is equal: two samples of one text may
+    well be two samples.
+
+    Raises:
+        UserError: one name stands for two contents.
+    """
+    named: dict[tuple[str, str], Entry] = {}
+    timed: dict[tuple[str, tuple[object, ...]], int] = {}
+    contents = [_contents(placed, number) for number in range(len(logs))]
+    repeated = [_repeated_problems(contents, number) for number in range(len(logs))]
+
+    def is_new(one: _Placed) -> bool:
+        entry = one.entry
+        if entry.uid:
+            return _is_first(entry, named.setdefault((one.problem_id, entry.uid), entry))
+        # Within one file equal times are chance: only another file can have the same sample again.
+        if entry.seconds is not None:
+            return timed.setdefault((one.problem_id, entry.content), one.log) == one.log
+        return one.problem_id not in repeated[one.log]
+
+    return [one for one in placed if is_new(one)]
+
+
+def _is_first(entry: Entry, first: Entry) -> bool:
+    """Whether an entry is the first of its name; a later one must be the same."""
+    if entry is not first and entry.content != first.content:
+        raise UserError(
+            f"{entry.where}: a sample that stands twice must be the same both times",
+            value=f"sample {entry.uid} of problem {entry.problem_id}, which {first.where} has otherwise",
+            cure="leave one of the files out",
+        )
+    return entry is first
+
+
+def _contents(placed: Sequence[_Placed], log: int) -> dict[str, list[tuple[object, ...]]]:
+    """{problem: the contents of its samples} of one log."""
+    contents: defaultdict[str, list[tuple[object, ...]]] = defaultdict(list)
+    for one in placed:
+        if one.log == log:
+            contents[one.problem_id].append(one.entry.content)
+    return contents
+
+
+def _repeated_problems(contents: Sequence[Mapping[str, list[tuple[object, ...]]]], log: int) -> set[str]:
+    """Problems that a log has as an earlier one does; none where it has any of them otherwise, with other seeds."""
+    earlier = {name: [one[name] for one in contents[:log] if name in one] for name in contents[log]}
+    shared = {name for name, others in earlier.items() if others}
+    return shared if all(contents[log][name] in earlier[name] for name in shared) else set()
+
+
+def _numbered(kept: Sequence[_Placed]) -> list[_Placed]:
+    """The samples with their numbers: the log's own where these are distinct, else in the order of the files."""
+    of_problem: defaultdict[str, list[_Placed]] = defaultdict(list)
+    for one in kept:
+        of_problem[one.problem_id].append(one)
+    numbered = []
+    for samples in of_problem.values():
+        indexes = [one.entry.index for one in samples]
+        if None in indexes or len(set(indexes)) < len(indexes):
+            samples.sort(key=lambda one: (one.log, one.entry.index or 0))
+            indexes = [*range(len(samples))]
+        numbered += [
+            replace(one, entry=replace(one.entry, index=index)) for one, index in zip(samples, indexes, strict=True)
+        ]
+    return numbered
+
+
+def _sample(one: _Placed, logs: Sequence[Log], *, pace: float | None, own_answers: bool) -> Sample:
+    entry, finish = one.entry, one.entry.finish or "stop"
+    seconds = entry.seconds
+    if seconds is None and pace is not None and entry.tokens is not None:
+        seconds = round(entry.tokens / pace, 6)
+    read = entry.text is not None and not own_answers and logs[one.log].layout != "mathlete"
+    return Sample(
+        problem_id=one.problem_id,
+        index=entry.index or 0,
+        seed=_number_of(entry) if entry.seed is None else entry.seed,
+        text=entry.text or "",
+        answer=read_answer(entry.text or "", cut=finish == "length") if read else entry.answer,
+        tokens=entry.tokens or 0,
+        finish=finish,
+        seconds=seconds or 0.0,
+        logprob_mean=entry.logprob_mean,
+        logprob_tail=entry.logprob_tail,
+    )
+
+
+def _number_of(entry: Entry) -> int:
+    """A number in place of a seed, of what is known of the sample: so the same one is known when it comes again."""
+    digest = hashlib.sha256(repr((entry.where, entry.uid, entry.content)).encode()).digest()
+    return int.from_bytes(digest[:8]) >> 11
+
+
+def _count_missing(
+    logs: Sequence[Log],
+    kept: Sequence[_Placed],
+    problems: Mapping[str, Problem],
+    sampling: Mapping[str, float],
+    pace: float | None,
+) -> dict[str, int]:
+    counts = {name: sum(value(one.entry) is None for one in kept) for name, value in _FIELDS.items()}
+    # Seconds that can be made of tokens are there.
+    if pace is not None:
+        counts["seconds"] = sum(one.entry.seconds is None and one.entry.tokens is None for one in kept)
+    counts["statement"] = sum(problems[one.problem_id].statement == NO_STATEMENT for one in kept)
+    # What an import of an import lacked at first, it lacks still, whatever stands in its place.
+    lacking = {name for log in logs for name in log.missing if not counts.get(name)}
+    lacking |= {name for name in SETTINGS if name not in sampling}
+    counts |= dict.fromkeys(sorted(lacking), len(kept))
+    return {name: number for name, number in counts.items() if number}
+
+
+def _describe(logs: Sequence[Log], repeats: int, problems: int, suite: Suite | None) -> list[str]:
+    sentences = []
+    for log in logs:
+        if log.failed:
+            sentences.append(
+                f"{log.path}: {len(log.failed)} requests ended in an error and have no sample, first {log.failed[0]}"
+            )
+    if repeats:
+        sentences.append(f"{repeats} samples stand in two files and were taken once")
+    if suite and problems < len(suite.problems):
+        sentences.append(
+            f"{len(suite.problems) - problems} of {len(suite.problems)} problems of {suite.name} have no sample, and "
+            "are left out"
+        )
+    return sentences

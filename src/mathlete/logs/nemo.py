@@ -1,0 +1,63 @@
+"""Generations of NeMo-Skills: `output-rsSEED.jsonl`, also in chunks.
+
+Layout: NVIDIA-NeMo/Skills, commit 8b18f39: `nemo_skills/inference/generate.py` (`dump_outputs`: the row of the data set
+with generation, num_generated_tokens, generation_time), `inference/model/base.py` (reasoning_content, finish_reason,
+logprobs), `evaluation/math_grader.py` (predicted_answer, symbolic_correct), and `pipeline/utils/generation.py` for the
+names of files.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mathlete.logs.entries import (
+    Entry,
+    Facts,
+    LogRow,
+    Place,
+    as_count,
+    as_finish,
+    as_gold,
+    as_number,
+    as_text,
+    find_statement,
+    join_reasoning,
+    mean_logprob,
+)
+from mathlete.sampling import Sample
+
+_SEED = re.compile(r"output-rs(\d+)(?:[-_]chunk[-_]?\d+)?\.jsonl")
+
+
+def is_nemo(row: LogRow) -> bool:
+    """Whether a row is a generation of NeMo-Skills."""
+    return "generation" in row and ("expected_answer" in row or "problem" in row)
+
+
+def nemo_facts(row: LogRow, path: Path) -> Facts:
+    """Nothing of the model or its settings is in these files."""
+    return Facts(task=as_text(row.get("dataset")))
+
+
+def read_nemo(row: LogRow, place: Place) -> Iterator[Entry]:
+    """Yield the row's sample."""
+    seed = _SEED.fullmatch(place.path.name)
+    right = row.get("symbolic_correct")
+    logprobs = row["logprobs"] if isinstance(row.get("logprobs"), list) else []
+    yield Entry(
+        where=place.where,
+        problem_id=as_text(row.get("id")),
+        statement=find_statement(row),
+        gold=as_gold(row.get("expected_answer")),
+        subset=as_text(row.get("subset") or row.get("level")) or "",
+        text=join_reasoning(row.get("reasoning_content"), row["generation"]),
+        answer=as_text(row.get("predicted_answer")),
+        tokens=as_count(row.get("num_generated_tokens")),
+        seconds=as_number(row.get("generation_time")),
+        finish=as_finish(row.get("finish_reason")),
+        logprob_mean=mean_logprob(logprobs),
+        logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
+        seed=int(seed[1]) if seed else None,
+        uid=f"rs{seed[1]}" if seed else None,
+        right=right if isinstance(right, bool) else None,
+    )

@@ -1,0 +1,52 @@
+"""Runs of this project as logs: slices of one evaluation are joined, and a run is written again without its texts."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from mathlete.logs.entries import Entry, Facts, Log
+from mathlete.scoring import EvalRun
+
+
+def read_own_run(folder: Path) -> Log:
+    """Read the samples of a run's folder, finished or not.
+
+    Raises:
+        UserError: the folder is not that of a run.
+    """
+    run = EvalRun.read(folder)
+    facts = run.results.facts
+    missing = facts.missing if facts else ()
+    # What was not in the log that this run was made of holds a number or an empty text: it is nothing again.
+    entries = [
+        Entry(
+            where=f"{folder}, problem {sample.problem_id} #{sample.index}",
+            problem_id=sample.problem_id,
+            subset=item.problem.subset,
+            text=None if "text" in missing else sample.text,
+            answer=sample.answer,
+            tokens=None if "tokens" in missing else sample.tokens,
+            seconds=None if "seconds" in missing else sample.seconds,
+            finish=None if "finish" in missing else sample.finish,
+            logprob_mean=sample.logprob_mean,
+            logprob_tail=sample.logprob_tail,
+            seed=sample.seed,
+            index=sample.index,
+            # The same seed draws the same sample, in whatever slice.
+            uid=str(sample.seed),
+        )
+        for item in run.graded
+        for sample in item.solution.samples
+    ]
+    sampling = asdict(facts.settings.policy.sampling) if facts else {}
+    known = {name: float(sampling[name]) for name in ("temperature", "top_p", "max_tokens") if name in sampling}
+    return Log(
+        path=folder,
+        layout="mathlete",
+        facts=Facts(
+            model=facts.model if facts else None,
+            task=facts.settings.suite if facts else None,
+            sampling={name: value for name, value in known.items() if name not in missing},
+        ),
+        entries=entries,
+        run=run,
+    )

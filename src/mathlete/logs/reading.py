@@ -1,0 +1,194 @@
+"""Reading one log: its content shows its layout, and columns may be named for what the layout does not say."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mathlete.corpus import read_rows
+from mathlete.errors import UserError, nearest
+from mathlete.logs.entries import (
+    STATEMENTS,
+    Entry,
+    Facts,
+    Log,
+    LogRow,
+    Place,
+    RowReader,
+    as_count,
+    as_finish,
+    as_gold,
+    as_number,
+    as_text,
+    dig,
+)
+from mathlete.logs.harness import (
+    harness_facts,
+    is_harness,
+    is_lighteval,
+    lighteval_facts,
+    read_harness,
+    read_lighteval,
+)
+from mathlete.logs.inspect import inspect_facts, is_inspect_json, read_inspect, read_inspect_rows
+from mathlete.logs.nemo import is_nemo, nemo_facts, read_nemo
+from mathlete.logs.responses import is_response, read_response, response_facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a tool writes its samples, a row each."""
+
+    words: str
+    recognise: Callable[[LogRow], bool]
+    facts: Callable[[LogRow, Path], Facts]
+    read: RowReader
+
+
+LAYOUTS = {
+    "openai": Layout(
+        words="responses of OpenAI's API (choices), or a batch's output (custom_id, response)",
+        recognise=is_response,
+        facts=lambda row, path: response_facts(row),
+        read=read_response,
+    ),
+    "lm-eval": Layout(
+        words="samples_TASK_DATE.jsonl of lm-evaluation-harness (doc_id, resps)",
+        recognise=is_harness,
+        facts=harness_facts,
+        read=read_harness,
+    ),
+    "lighteval": Layout(
+        words="details of lighteval (doc, model_response)",
+        recognise=is_lighteval,
+        facts=lighteval_facts,
+        read=read_lighteval,
+    ),
+    "nemo-skills": Layout(
+        words="generations of NeMo-Skills (generation, expected_answer)",
+        recognise=is_nemo,
+        facts=nemo_facts,
+        read=read_nemo,
+    ),
+}
+"""Logs that are tables. A log of Inspect is a zip or one JSON object, and a run of this project a folder."""
+COLUMNS: dict[str, Callable[[Any], object]] = {
+    "problem_id": as_text,
+    "statement": as_text,
+    "gold": as_gold,
+    "subset": as_text,
+    "text": lambda value: value if isinstance(value, str) else None,
+    "answer": as_text,
+    "tokens": as_count,
+    "seconds": as_number,
+    "finish": as_finish,
+    "logprob_mean": lambda value: value if isinstance(value, float) else None,
+    "seed": as_count,
+    "index": as_count,
+}
+"""{what `--columns` may name: how its cell is read}."""
+
+
+def parse_columns(words: Sequence[str]) -> dict[str, str]:
+    """{name: column} of words like problem_id=doc.id.
+
+    >>> parse_columns(["problem_id=doc.id", "text=resps.0.0"])
+    {'problem_id': 'doc.id', 'text': 'resps.0.0'}
+
+    Raises:
+        UserError: another form, or a name that is not one of COLUMNS.
+    """
+    pairs = dict(word.partition("=")[::2] for word in words)
+    for name, column in pairs.items():
+        if name not in COLUMNS:
+            raise UserError("--columns must name what a sample has", value=name, cure=nearest(name, [*COLUMNS]))
+        if not column:
+            raise UserError("--columns must be NAME=COLUMN", value=name, cure=f"write {name}={name}")
+    return pairs
+
+
+def read_log(path: Path, columns: Mapping[str, str]) -> Log:
+    """Read the samples of one file.
+
+    Raises:
+        UserError: no such file, no known layout and no columns for it, or a row that cannot be read.
+    """
+    if not path.is_file():
+        raise UserError("a log that is imported must be a file, or a run's folder", value=str(path), cure="check it")
+    if path.suffix in (".eval", ".json") and (path.suffix == ".eval" or is_inspect_json(_read_json(path))):
+        header, rows = read_inspect_rows(path)
+        return _collect(path, "inspect", inspect_facts(header), rows, read_inspect, columns)
+    rows = iter(read_rows(path))
+    first = next(rows, None)
+    if first is None:
+        raise UserError("a log must hold at least one row", value=str(path), cure="check the path")
+    name = next((name for name, layout in LAYOUTS.items() if layout.recognise(first[1])), "columns")
+    if name == "columns":
+        _check_columns(first[1], columns, path)
+        return _collect(path, name, Facts(), _before(first, rows), _read_columns, columns)
+    layout = LAYOUTS[name]
+    every = _before(first, rows)
+    return _collect(path, name, layout.facts(first[1], path), every, layout.read, columns)
+
+
+def _read_json(path: Path) -> object:
+    import json
+
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} must be JSON ({error})", cure="copy the file again") from error
+
+
+def _before(first: tuple[str, LogRow], rows: Iterator[tuple[str, LogRow]]) -> Iterator[tuple[str, LogRow]]:
+    yield first
+    yield from rows
+
+
+def _check_columns(row: LogRow, columns: Mapping[str, str], path: Path) -> None:
+    if not columns.keys() & {"text", "answer"}:
+        known = "; ".join([*(layout.words for layout in LAYOUTS.values()), "logs of Inspect"])
+        raise UserError(
+            f"{path} must be a log of a known layout",
+            value=f"columns {', '.join(map(str, row))}",
+            cure=f"name its columns, --columns problem_id=… text=… gold=…; known layouts: {known}",
+        )
+    if lacking := [column for column in columns.values() if column not in row and dig(row, column) is None]:
+        raise UserError(f"{path} must have the named columns", value=lacking[0], cure=nearest(lacking[0], [*row]))
+
+
+def _read_columns(row: LogRow, place: Place) -> Iterator[Entry]:
+    """Yield a row of a table whose columns are all named; a statement may stand where it usually does."""
+    statement = next((text for name in STATEMENTS if isinstance(text := row.get(name), str) and text.strip()), None)
+    yield Entry(where=place.where, statement=statement)
+
+
+def _collect(
+    path: Path,
+    layout: str,
+    facts: Facts,
+    rows: Iterator[tuple[str, LogRow]],
+    read: RowReader,
+    columns: Mapping[str, str],
+) -> Log:
+    entries: list[Entry] = []
+    failed: list[str] = []
+    kept: object = None
+    for where, row in rows:
+        # The harness writes every row once for each of its filters; the samples are the same ones.
+        if layout == "lm-eval":
+            kept = row.get("filter") if kept is None else kept
+            if row.get("filter") != kept:
+                continue
+        samples = [*read(row, Place(path=path, where=where, facts=facts))]
+        entries += [_with_columns(entry, row, columns) for entry in samples]
+        failed += [] if samples else [where]
+    return Log(path=path, layout=layout, facts=facts, entries=entries, failed=failed)
+
+
+def _with_columns(entry: Entry, row: LogRow, columns: Mapping[str, str]) -> Entry:
+    """The entry with what the named columns say."""
+    given: dict[str, Any] = {name: COLUMNS[name](dig(row, column)) for name, column in columns.items()}
+    if "subset" in given:
+        given["subset"] = given["subset"] or ""
+    return replace(entry, **given) if given else entry

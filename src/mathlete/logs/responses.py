@@ -1,0 +1,82 @@
+"""Responses of OpenAI's API, as vLLM and others give them: one body a line, or the lines of a batch's output.
+
+Layouts: OpenAI's `chat.completion` and `text_completion` objects and the batch API's output file, which
+`vllm run-batch` writes too (vllm/entrypoints/openai/run_batch.py, `BatchRequestOutput`: id, custom_id, response
+{status_code, request_id, body}, error). A reasoning model's thoughts are in `reasoning_content`, in newer servers in
+`reasoning`. A response says neither what was asked nor how long it took.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from mathlete.logs.entries import (
+    Entry,
+    Facts,
+    LogRow,
+    Place,
+    as_count,
+    as_finish,
+    as_text,
+    dig,
+    find_statement,
+    join_reasoning,
+    mean_logprob,
+    sampling_of,
+)
+from mathlete.sampling import Sample
+
+
+def is_response(row: LogRow) -> bool:
+    """Whether a row is a response, or a line of a batch's output."""
+    return isinstance(row.get("choices"), list) or ("custom_id" in row and ("response" in row or "error" in row))
+
+
+def response_facts(row: LogRow) -> Facts:
+    """The model's name; settings only where the row holds the request beside the response."""
+    body = _body(row) or row
+    return Facts(model=as_text(body.get("model")), sampling=sampling_of(row.get("request")))
+
+
+def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
+    """Yield a sample for each choice."""
+    body = _body(row)
+    if body is None:
+        return
+    # The response's own id names it, not what was asked.
+    choices = body["choices"]
+    name = next((as_text(row.get(key)) for key in ("problem_id", "custom_id") if row.get(key) is not None), None)
+    for position, choice in enumerate(choices):
+        logprobs = _logprobs(choice)
+        message = choice.get("message") or {}
+        text = choice.get("text")
+        if isinstance(message, Mapping) and message:
+            text = join_reasoning(message.get("reasoning_content") or message.get("reasoning"), message.get("content"))
+        # With several choices, the usage is that of all of them together.
+        counted = as_count(dig(body, "usage.completion_tokens")) if len(choices) == 1 else None
+        counted = len(choice["token_ids"]) if counted is None and choice.get("token_ids") else counted
+        yield Entry(
+            where=place.where,
+            problem_id=name,
+            statement=find_statement(row),
+            text=text,
+            tokens=len(logprobs) if counted is None and logprobs else counted,
+            finish=as_finish(choice.get("finish_reason")),
+            logprob_mean=mean_logprob(logprobs),
+            logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
+            uid=f"{body['id']}/{choice.get('index', position)}" if body.get("id") else None,
+        )
+
+
+def _body(row: LogRow) -> LogRow | None:
+    """The response itself; None where the request failed."""
+    if isinstance(row.get("choices"), list):
+        return row
+    body = dig(row, "response.body")
+    good = isinstance(body, Mapping) and isinstance(body.get("choices"), list) and not row.get("error")
+    return body if good else None
+
+
+def _logprobs(choice: LogRow) -> list[object]:
+    chat, completion = dig(choice, "logprobs.content"), dig(choice, "logprobs.token_logprobs")
+    if isinstance(chat, list):
+        return [token.get("logprob") for token in chat]
+    return completion if isinstance(completion, list) else []
