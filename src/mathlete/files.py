@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mathlete.errors import UserError
+from mathlete.text import clean, parse_json
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def write_atomically(path: Path, text: str) -> None:
     Where the file system has files without a name, the temporary file gets one only for the moment of the renaming, so
     that a kill leaves nothing behind. An error leaves nothing anywhere.
     """
-    data = text.encode()
+    data = clean(text).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}")
     try:
@@ -80,8 +81,8 @@ def read_json(path: Path) -> dict[str, object]:
         UserError: no such file, or not a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"must be a readable JSON file ({error})", value=str(path), cure="make it again") from error
     if not isinstance(value, dict):
         raise UserError("must hold a JSON object", value=str(path), cure="make it again")

@@ -16,7 +16,8 @@ _LARGE_BYTES = 2**26
 def sha256_json(value: object) -> str:
     """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # A path may hold what UTF-8 cannot; of any other text these are its bytes.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

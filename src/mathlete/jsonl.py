@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from mathlete.errors import OnBad, UserError, stop
+from mathlete.text import clean, parse_json
 
 
 def read_json_lines(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, object]]:
@@ -30,8 +31,8 @@ def _parse(lines: Iterable[bytes], path: Path, on_bad: OnBad) -> Iterator[tuple[
             continue
         where = f"{path}:{number}"
         try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            value = parse_json(line)
+        except ValueError as error:
             on_bad(UserError(f"{where}: must be one line of JSON ({error})", cure="mend or delete the line"))
             continue
         yield where, value
@@ -67,7 +68,7 @@ class JsonLines:
 
     def append(self, record: Mapping[str, object]) -> None:
         """Add one line; may be called from any thread."""
-        line = json.dumps(record, ensure_ascii=False) + "\n"
+        line = clean(json.dumps(record, ensure_ascii=False)) + "\n"
         with self._lock, self._open("ab+") as file:
             # A full disk leaves half a line as well as a kill does.
             _cut_half_line(file)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
+from mathlete.marks import Marks
 from mathlete.problems import Problem
 from mathlete.runs import read_json, sha256_json, write_json
+from mathlete.text import clean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,6 +26,7 @@ THINK, END_THINK = "<think>", "</think>"
 PROMPT_FILE = "mathlete_prompt.json"
 _MARK = re.compile(r"<[|｜].+[|｜]>")
 """How most vocabularies write the marks of a chat, in use or not: <|im_end|>, <｜User｜>."""
+_TAG = re.compile(f"{THINK}|{END_THINK}")
 _SAID = "391"
 """What a model says where its turn is rendered to see what the template writes after it."""
 
@@ -37,6 +40,17 @@ def completion_text(*, trace: str, answer: str, opening: str = "") -> str:
     '2+2=4.\n</think>\n\n\\boxed{4}'
     """
     return f"{opening}{trace}\n{END_THINK}\n\n\\boxed{{{answer}}}"
+
+
+def remove_tags(text: str) -> str:
+    """Return a text that neither opens nor ends the reasoning: tags are removed until none is left.
+
+    >>> remove_tags("</th</think>ink>5")
+    '5'
+    """
+    while (shorter := _TAG.sub("", text)) != text:
+        text = shorter
+    return text
 
 
 def instruction_of(model_folder: Path) -> str:
@@ -68,7 +82,7 @@ class PromptFormat:
                 "the model needs a chat template", value="none", cure="add chat_template.jinja to its folder"
             )
         try:
-            return self.ids(self._render(self.messages(statement)))
+            return self.marks.rendered_ids(self._content(statement), self._render_content)
         except TemplateError as error:
             raise UserError(
                 "the chat template must render a question on its own",
@@ -79,6 +93,22 @@ class PromptFormat:
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
         """Render a conversation with the template; with `prompt`, up to where the model goes on."""
         return str(self.tokenizer.apply_chat_template([*messages], tokenize=False, add_generation_prompt=prompt))
+
+    def _render_content(self, content: str) -> str:
+        return self._render([{"role": "user", "content": content}])
+
+    def render(self, statement: str) -> str:
+        """Return the prompt as the template writes it, where marks of the statement and of the template look alike."""
+        return self._render_content(self._content(statement))
+
+    def said_ids(self, said: str) -> list[int]:
+        """Return the ids of what a partial completion has said, with what programs printed.
+
+        Of all marks only `<think>` and `</think>` can be the model's in there; others are text.
+        """
+        thoughts = (THINK, END_THINK)
+        others = {text: index for text, index in self.marks.tokens.items() if text not in thoughts}
+        return Marks(others, encode=self.ids).text_ids(said)
 
     def fit_prompt_ids(self, problem: Problem, *, context: int) -> list[int]:
         """Return the problem's prompt ids, for a model that attends to `context` tokens.
@@ -96,17 +126,22 @@ class PromptFormat:
         return prompt
 
     def server_text(self, statement: str) -> str:
-        """Return the text that a server's own tokenizer turns into the prompt's ids."""
-        ids = self.prompt_ids(statement)
+        """Return the text that a server's own tokenizer makes the prompt's ids of; the statement's marks are broken."""
+        ids = self.prompt_ids(self.marks.break_up(statement))
         text, bos = str(self.tokenizer.decode(ids, skip_special_tokens=False)), str(self.tokenizer.bos_token or "")
         # A tokenizer that adds bos by itself would double it.
         adds_bos = bos and text.startswith(bos) and [*self.tokenizer(text)["input_ids"]] != ids
         return text.removeprefix(bos) if adds_bos else text
 
     def messages(self, statement: str) -> list[dict[str, str]]:
-        """Return the conversation for a chat server: the statement, and the instruction as its second paragraph."""
-        content = f"{statement}\n{self.instruction}" if self.instruction else statement
-        return [{"role": "user", "content": content}]
+        """Return the conversation for a chat server: the statement, and the instruction as its second paragraph.
+
+        Marks in them are broken, for whoever renders the conversation would take them for marks.
+        """
+        return [{"role": "user", "content": self.marks.break_up(self._content(statement))}]
+
+    def _content(self, statement: str) -> str:
+        return clean(f"{statement}\n{self.instruction}" if self.instruction else statement)
 
     def completion_ids(self, *, trace: str, answer: str) -> list[int]:
         """Return the token ids of trace, `</think>`, boxed answer and eos.
@@ -159,6 +194,13 @@ class PromptFormat:
         return frozenset({*special, *named, *self.tokenizer.all_special_ids} - text)
 
     @cached_property
+    def marks(self) -> Marks:
+        """What is text in a statement: the tokens that shape a chat, and `<think>` and `</think>`."""
+        added = {str(token): index for index, token in self.tokenizer.added_tokens_decoder.items()}
+        shaping = {text: index for text, index in added.items() if index in self.chat_tokens}
+        return Marks(shaping | {text: added[text] for text in (THINK, END_THINK) if text in added}, encode=self.ids)
+
+    @cached_property
     def turn_end(self) -> int | None:
         """The token with which the template ends a model's turn; None where it writes none, or renders no such turn."""
         from jinja2 import TemplateError
@@ -197,5 +239,5 @@ class PromptFormat:
     def ids(self, text: str) -> list[int]:
         """Return the token ids of a rendered text."""
         # A rendered template already holds bos: adding special tokens here would double it.
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(clean(text), add_special_tokens=False)["input_ids"]
         return ids

@@ -19,8 +19,9 @@ import re
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BINARY_SHARE = 0.1
-"""Share of control characters above which an output is no text."""
+"""Share of control characters above which an output is no text, where it has eight or more."""
 
 
 def clean(text: str) -> str:
@@ -91,8 +92,9 @@ def readable(text: str, *, most: int) -> str:
     >>> readable("7\n", most=100), readable("\x00\x01\x02" * 5, most=100)
     ('7\n', '[15 characters of binary output left out]')
     """
-    text = clean(text)
-    if len(controls := _CONTROL.findall(text)) > _BINARY_SHARE * len(text) and len(controls) > 1:
+    # Colours of a terminal are no output.
+    text = _COLOUR.sub("", clean(text))
+    if len(controls := _CONTROL.findall(text)) > _BINARY_SHARE * len(text) and len(controls) >= 8:
         return f"[{len(text)} characters of binary output left out]"
     if len(text) <= most:
         return text

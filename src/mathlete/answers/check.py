@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.answers.answer import parse
 from mathlete.answers.comparison import compare
@@ -16,6 +16,7 @@ from mathlete.answers.isolation import warm_up
 from mathlete.answers.verdict import Outcome, Verdict
 from mathlete.errors import UserError
 from mathlete.runs import write_atomically
+from mathlete.text import parse_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,7 +80,7 @@ def read_cases(path: Path) -> list[Case]:
 
 def _read_case(line: str, *, where: str) -> Case:
     try:
-        row = json.loads(line)
+        row: Any = parse_json(line)
     except ValueError as error:
         raise UserError(f"{where} must be JSON", value=repr(line[:60]), cure=f"mend it: {error}") from error
     kind = row.get("kind") if isinstance(row, dict) else None

@@ -1,6 +1,5 @@
 """Files of traced problems in the common layouts, each recognised by its columns."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from mathlete.corpus.tables import STATEMENTS, TableRow, find_gold, format_cell,
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, parse_problem
 from mathlete.prompts import INSTRUCTION
+from mathlete.text import parse_json
 from mathlete.traces import Completion, Trace, TracedProblem, has_marks, read_completion, read_trace
 
 LAYOUTS = {
@@ -137,7 +137,7 @@ def _read_turns(value: object, role: str, content: str, *, where: str) -> list[t
     """Return (role, text) of each turn; in a CSV the cell is JSON text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             value = None
     if not isinstance(value, list) or not all(

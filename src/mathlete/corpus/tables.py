@@ -1,7 +1,6 @@
 """Tables of problems in any columns, as JSON lines, JSON, CSV or parquet."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.jsonl import read_json_lines
 from mathlete.problems import Problem
+from mathlete.text import parse_json
 
 TableRow = Mapping[str, Any]
 """A row of a table: its cells by column."""
@@ -43,7 +43,7 @@ def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, TableR
 
 def _read_json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
     try:
-        rows = json.loads(path.read_bytes())
+        rows = parse_json(path.read_bytes())
     except ValueError as error:
         cure = "mend the file; if each line is a row of its own, rename it to .jsonl"
         on_bad(UserError(f"{path}: must be JSON ({error})", cure=cure))
@@ -81,7 +81,8 @@ def _read_parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
             for row in batch.to_pylist():
                 yield f"{path}[{number}]", row
                 number += 1
-    except (ArrowInvalid, OSError) as error:
+    # UnicodeDecodeError: arrow does not look whether its text is UTF-8.
+    except (ArrowInvalid, OSError, UnicodeDecodeError) as error:
         after = f", after row {number - 1}" if number else ""
         on_bad(UserError(f"{path}: must be a whole parquet file ({error}){after}", cure="fetch it again"))
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from mathlete.prompts import PromptFormat
 from mathlete.rows.programs import split_by_writer
@@ -71,7 +72,15 @@ def describe_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat) 
 
 def _serve(row: TokenRow, prompts: PromptFormat) -> list[int]:
     tokenizer: Any = prompts.tokenizer
-    messages = prompts.messages(row["statement"])
+    messages, statement = prompts.messages(row["statement"]), row["statement"]
+    if prompts.marks.are_in(statement):
+        # A server would take the statement's marks for marks. The prompt must read as the template says, and have no
+        # more marks than any other.
+        ids, marks = row["input_ids"][: row["prompt_tokens"]], {*prompts.marks.tokens.values()}
+        texts = (_decode(tokenizer, ids), prompts.render(statement))
+        reads_right = len({normalize("NFC", text) for text in texts}) == 1
+        plain = [index for index in prompts.prompt_ids("1") if index in marks]
+        return ids if reads_right and [index for index in ids if index in marks] == plain else []
     return [
         *tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True)[
             "input_ids"

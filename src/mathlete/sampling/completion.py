@@ -103,7 +103,7 @@ class CompletionReader:
             UserError: the prompt alone leaves no token of the model's context to answer in.
         """
         with self.lock:
-            return self._prompts.fit_prompt_ids(problem, context=context) + (self._prompts.ids(said) if said else [])
+            return self._prompts.fit_prompt_ids(problem, context=context) + self._prompts.said_ids(said)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -1,5 +1,6 @@
 """The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -108,8 +109,8 @@ class Sample:
             finish=finish,
             # Six decimals: what lies beyond is noise of the clock and of the sum, and would fill the file.
             seconds=round(seconds, 6),
-            logprob_mean=round(fmean(logprobs), 6) if logprobs else None,
-            logprob_tail=round(fmean(logprobs[-cls.TAIL_TOKENS :]), 6) if logprobs else None,
+            logprob_mean=_mean(logprobs),
+            logprob_tail=_mean(logprobs[-cls.TAIL_TOKENS :]),
         )
 
     @classmethod
@@ -144,7 +145,19 @@ class Sample:
             raise UserError(
                 f"{where}: finish must be one of {', '.join(get_args(Finish))}", value=row["finish"], cure=CURE
             )
+        # Python's JSON has words for what is no number; no other reader has, and nothing can be computed with them.
+        numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        if odd := {name: value for name, value in numbers.items() if abs(value) >= 2**63 or value != value}:
+            if any(name not in _OPTIONAL for name in odd):
+                raise UserError(f"{where}: a sample's numbers must be finite", value=odd, cure=CURE)
+            row = {**row, **dict.fromkeys(odd)}
         return cls(**row)
+
+
+def _mean(logprobs: Sequence[float]) -> float | None:
+    """Return the mean of log-probabilities; None where there are none, or one is no number."""
+    mean = fmean(logprobs) if logprobs else math.nan
+    return round(mean, 6) if math.isfinite(mean) else None
 
 
 class Sampler(Protocol):

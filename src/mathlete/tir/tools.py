@@ -22,8 +22,9 @@ from queue import Empty, SimpleQueue
 
 from mathlete.errors import require
 from mathlete.problems import Problem
-from mathlete.prompts import END_THINK, THINK, PromptFormat
+from mathlete.prompts import PromptFormat, remove_tags
 from mathlete.sampling import Continuing, Sample, SamplingConfig, last_program
+from mathlete.text import readable
 from mathlete.tir.protection import ProgramLimits
 from mathlete.tir.python import ProgramResult, Python, Pythons
 
@@ -31,6 +32,8 @@ INSTRUCTION = (
     "You may write Python in ```python blocks, with numpy and sympy. Each is run as soon as it is closed, and what it "
     "prints follows in an ```output block; variables are kept from one to the next."
 )
+_NOTE_CHARS = 100
+"""Room for what the sandbox itself says in an output, such as how much it left out."""
 _REFUSAL = "[not run: there are no runs left; give the final answer now]"
 
 
@@ -178,7 +181,7 @@ class ToolSampler:
                 dialogue = dialogues[event.index]
                 if isinstance(event, _Output):
                     dialogue.tool_seconds += event.seconds
-                    dialogue.said += _output_block(event.text)
+                    dialogue.said += _output_block(event.text, most=self._settings.output_chars)
                     cancels.append(self._begin_turn(problem, {event.index: dialogue}, config, events))
                 elif (sample := self._end_turn(dialogue, event, config, events)) is not None:
                     del dialogues[event.index]
@@ -268,9 +271,10 @@ def _turn_seed(seed: int, turn: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/turn {turn}".encode()).digest()[:8]) >> 11 if turn else seed
 
 
-def _output_block(output: str) -> str:
-    # A program that prints `</think>` must not end the reasoning.
-    shown = output.replace(END_THINK, "").replace(THINK, "").strip("\n")
+def _output_block(output: str, *, most: int) -> str:
+    # A program that prints `</think>` must not end the reasoning. The sandbox cuts output too, but what came out of it
+    # is the program's word.
+    shown = remove_tags(readable(output, most=most + _NOTE_CHARS)).strip("\n")
     return f"\n```output\n{shown}\n```\n"
 
 

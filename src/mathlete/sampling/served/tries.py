@@ -57,7 +57,7 @@ class ServerPrompt:
         """Return the problem's prompt."""
         return ServerPrompt(
             problem_id=problem.id,
-            ids=prompts.prompt_ids(problem.statement) + (prompts.ids(said) if said else []),
+            ids=prompts.prompt_ids(problem.statement) + prompts.said_ids(said),
             text=prompts.server_text(problem.statement) + said,
             messages=prompts.messages(problem.statement) if chat else None,
             goes_on=bool(said),
