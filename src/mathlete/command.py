@@ -1,21 +1,23 @@
 """What every command line of mathlete shares: parsing, where output goes, exit codes.
 
 People's text goes to stderr where `--json` is set, so that stdout ends with exactly one line of JSON.
-Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-C · 1 a bug, with its traceback.
+Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-C, 143 by SIGTERM · 1 a bug, with its
+traceback.
 """
 
 import argparse
-import errno
 import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
+from mathlete.mistakes import explain, mute_stdout, open_streams, require_words
+from mathlete.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,10 +85,26 @@ def run_command_line(
 
     A command's name may be two words: `data show` and `data overlap` are the commands of `data`.
     """
+    open_streams()
+    try:
+        return _choose(argv, prog=prog, commands=commands, otherwise=otherwise)
+    except KeyboardInterrupt as stop:
+        return _describe_stop(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
+    except Exception as error:
+        # What is not the user's to mend is a bug, and keeps its traceback.
+        if (mistake := explain(error)) is None:
+            raise
+        if isinstance(error, BrokenPipeError):
+            mute_stdout()
+        return _tell(mistake)
+
+
+def _choose(argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
+    """Run the command that the first word names, with the words after it; return the exit code."""
     argv = _strip_colour_flag(argv)
     name = argv[0] if argv else "--help"
     if group := {word.removeprefix(f"{name} "): it for word, it in commands.items() if word.startswith(f"{name} ")}:
-        return run_command_line(argv[1:], prog=f"{prog} {name}", commands=group)
+        return _choose(argv[1:], prog=f"{prog} {name}", commands=group, otherwise=None)
     if name in commands:
         return _run(commands[name], argv[1:], prog=f"{prog} {name}")
     if name in ("-h", "--help") or otherwise is None:
@@ -117,10 +135,16 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
 
 
 def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
+    with stop_on_signals():
+        return _carry_out(command, argv, prog=prog)
+
+
+def _carry_out(command: Command, argv: Sequence[str], *, prog: str) -> int:
     import tyro
 
+    require_words(argv)
+    default = command.default_settings(argv)
     try:
-        default = command.default_settings(argv)
         settings: object = tyro.cli(
             command.settings,
             prog=prog,
@@ -130,27 +154,28 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
         )
     except SystemExit as stop:
         return int(stop.code or 0)
-    try:
-        result = command.run(settings)
-    except UserError as error:
-        return _tell(error)
-    except KeyboardInterrupt as stop:
-        return _describe_stop(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        return _tell(UserError("the disk must have room", value=str(error), cure="free some space and run it again"))
+    result = command.run(settings)
     if getattr(settings, "json", False):
-        print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
+        print(_line_of_json(result), flush=True)
     return 0
+
+
+def _line_of_json(result: Mapping[str, object]) -> str:
+    """Return the line in letters, or with escapes where the terminal's encoding lacks one of them."""
+    line = json.dumps(result, ensure_ascii=False, default=str)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(result, default=str)
+    return line
 
 
 def _describe_stop(stop: KeyboardInterrupt, *, command: str) -> int:
     """Print what was saved, from the notes on the exception, and how to go on; return the exit code."""
-    saved = getattr(stop, "__notes__", [])
-    print("\n".join(["", "stopped by Ctrl-C", *(f"  kept: {note}" for note in saved)]), file=sys.stderr)
+    saved, by = getattr(stop, "__notes__", []), "SIGTERM" if stop.args == ("SIGTERM",) else "Ctrl-C"
+    print("\n".join(["", f"stopped by {by}", *(f"  kept: {note}" for note in saved)]), file=sys.stderr)
     print(f"  {'go on' if saved else 'nothing half-done is left; begin again'} with: {command}", file=sys.stderr)
-    return 130
+    return 143 if by == "SIGTERM" else 130
 
 
 @contextmanager
@@ -165,7 +190,8 @@ def note_on_stop(saved: Callable[[], Sequence[str]]) -> Iterator[None]:
 
 
 def _tell(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    with suppress(BrokenPipeError):
+        print(f"error: {error}", file=sys.stderr)
     return 2
 
 
@@ -174,10 +200,16 @@ def console(*, json: bool) -> "Console":
     from rich.console import Console
 
     out = Console(stderr=json, highlight=False, soft_wrap=True)
+    # rich would end the process without a word.
+    out.on_broken_pipe = _raise_broken_pipe  # type: ignore[method-assign]
     if not out.is_terminal:
         # In a file or a pipe there is no width to keep to; at the 80 columns assumed there, tables lose cells.
         out.width = 200
     return out
+
+
+def _raise_broken_pipe() -> None:
+    raise BrokenPipeError
 
 
 def progress(title: str) -> "Progress":

@@ -25,6 +25,7 @@ from mathlete.errors import UserError
 from mathlete.files import read_json, read_record, require_space, write_atomically, write_json
 from mathlete.hashes import sha256_file, sha256_json
 from mathlete.locks import LOCK, hold
+from mathlete.mistakes import require_utf8
 
 __all__ = [
     "INSPECT",
@@ -63,11 +64,16 @@ Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield a step's files in order, without manifest, start mark, reports, checkpoints and temporary files."""
+    """Yield a step's files in order, without manifest, start mark, reports, checkpoints and temporary files.
+
+    Raises:
+        UserError: a name that a manifest can't hold.
+    """
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         skipped = path.name in (MANIFEST, _STARTED) or parts[0] in _VIEWS or parts[0].startswith((".", "checkpoint"))
         if path.is_file() and not skipped:
+            require_utf8(str(path))
             yield path
 
 

@@ -1,0 +1,140 @@
+"""What a machine refuses is one sentence with rule, value and cure, and exit code 2."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mathlete.mistakes import explain, require_words
+from tests.conftest import POCKET_VAL, CommandLine
+
+SHOUT = """
+import sys
+from dataclasses import dataclass
+from mathlete.command import Command, console, run_command_line
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    json: bool = False
+
+def run(settings):
+    out = console(json=settings.json)
+    for _ in range(2000):
+        out.print("pass@1 ± se, and more words than one pipe takes")
+    return {"words": "±", "path": "r\\udcff"}
+
+shout = Command(settings=Settings, run=run, help="Shouts.")
+sys.exit(run_command_line(sys.argv[1:], prog="python -m it", commands={"shout": shout}))
+"""
+
+
+def shout(end: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command that prints a lot, its output going where a shell's words say."""
+    words = f'"$0" -c "$1" shout {end}'
+    return subprocess.run(
+        ["bash", "-c", words, sys.executable, SHOUT],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+
+
+@pytest.mark.parametrize("words", ["", "--json"])
+def test_a_reader_that_goes_is_told_and_no_traceback(words: str) -> None:
+    pipe = "2>&1 >/dev/null | head -c 5 >/dev/null" if words else "| head -c 5 >/dev/null"
+    done = shout(f"{words} {pipe}; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr + done.stdout
+    if not words:
+        assert done.stderr.startswith("error: the output must have a reader until the end, got a pipe that was closed.")
+
+
+@pytest.mark.parametrize("end", [">&-", "2>&-", ">&- 2>&-", ">&- 2>&- <&-", ">/dev/full"])
+def test_a_closed_stream_is_no_mistake_and_a_full_one_is(end: str) -> None:
+    done = shout(f"--json {end}")
+    assert done.returncode == (2 if "full" in end else 0)
+    assert "Traceback" not in done.stderr
+
+
+def test_an_ascii_terminal_gets_what_it_can_show() -> None:
+    done = shout("--json", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"words": "±", "path": "r\udcff"}
+    assert "pass@1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk must have room"),
+        (OSError(errno.EROFS, "Read-only file system", "runs/x"), "must not be read-only, got runs/x: Read-only"),
+        (PermissionError(errno.EACCES, "Permission denied", b"runs/x"), "this user's to read and write, got runs/x: "),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x"), "a name must be short enough for the disk"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"), "a path must lead through folders only"),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), "a folder can't be made where a file is"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
+        (MemoryError(), "memory must hold the run, got MemoryError"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "memory must hold the run"),
+        (RuntimeError("can't start new thread"), "memory must hold the run"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "memory must hold the run"),
+    ],
+)
+def test_what_the_machine_refuses_has_a_rule_and_a_cure(error: Exception, told: str) -> None:
+    mistake = explain(error)
+    assert mistake is not None
+    assert told in str(mistake)
+    assert mistake.cure
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyError("x"), FileNotFoundError(2, "No such file", "x")])
+def test_a_bug_stays_a_bug(error: Exception) -> None:
+    assert explain(error) is None
+
+
+EVAL = (POCKET_VAL, "--model", "pocket", "--n", 1, "--limit", 2, "--run")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((*EVAL, "file"), "a run must be a folder, got file, a file"),
+        ((*EVAL, "file/below"), "a path must lead through folders only, got file/below"),
+        ((*EVAL, "n" * 300), "a name must be short enough"),
+        ((*EVAL, "r\udcff"), r"a name must be UTF-8, got 'r\udcff'"),
+        ((*EVAL, "nowhere"), "a run must be a folder, got nowhere, a link that leads nowhere"),
+        (("report", "file"), "a run that is reported must be a folder, got file"),
+        (("check", "nothing.jsonl"), "the file must be readable JSONL, got nothing.jsonl"),
+    ],
+)
+def test_a_wrong_path_is_told_before_anything_is_made(
+    workdir: Path, evaluate: CommandLine, words: tuple[object, ...], told: str
+) -> None:
+    Path("file").write_text("mine")
+    Path("nowhere").symlink_to("gone")
+    assert told in evaluate(*words).refusal
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "nowhere"]
+
+
+def test_a_folder_that_is_gone_is_told(workdir: Path, evaluate: CommandLine) -> None:
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    assert "the working folder must exist, got one that was deleted" in evaluate(*EVAL, "run").refusal
+
+
+def test_a_file_of_a_run_must_have_a_name_that_can_be_written(workdir: Path, evaluate: CommandLine) -> None:
+    Path("model").mkdir()
+    Path("model/r\udcff").write_text("")
+    Path("model/config.json").write_text("{}")
+    refusal = evaluate("replay", "model").refusal
+    assert r"a name must be UTF-8, got 'model/r\udcff'" in refusal
+
+
+def test_words_that_can_be_written_pass() -> None:
+    require_words(["--run", "läufe/😀"])
