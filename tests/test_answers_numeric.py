@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlete.answers.forms import read
-from mathlete.answers.numeric import Evaluation, constant_value, context
+from mathlete.answers.numeric import TreeEvaluation, constant_value, context
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number
 from tests.surds import surd
 
@@ -65,18 +65,18 @@ def test_what_needs_a_value_or_algebra_is_too_hard(written: str) -> None:
 
 def test_square_roots_of_negatives_exist_only_where_complex_numbers_do() -> None:
     root, env = read(r"\sqrt{x}"), {"x": Fraction(-4)}
-    assert Evaluation(180, env).evaluate(root) == 2j
+    assert TreeEvaluation(180, env).evaluate(root) == 2j
     with pytest.raises(Undefined, match="no real value"):
-        Evaluation(180, env, imaginary=False).evaluate(root)
-    assert Evaluation(180, env, imaginary=False).evaluate(read(r"\sqrt[3]{2x}")) == -2
+        TreeEvaluation(180, env, imaginary=False).evaluate(root)
+    assert TreeEvaluation(180, env, imaginary=False).evaluate(read(r"\sqrt[3]{2x}")) == -2
 
 
 def test_an_unknown_function_is_a_function() -> None:
     points = [{"x": Fraction(x)} for x in (1, 2)]
-    values = [Evaluation(180, env).evaluate(read("f(x)")) for env in points]
+    values = [TreeEvaluation(180, env).evaluate(read("f(x)")) for env in points]
     assert values[0] != values[1]
-    assert values[0] == Evaluation(180).evaluate(read("f(3-2)"))
-    assert values[0] != Evaluation(180).evaluate(read("g(1)"))
+    assert values[0] == TreeEvaluation(180).evaluate(read("f(3-2)"))
+    assert values[0] != TreeEvaluation(180).evaluate(read("g(1)"))
 
 
 def test_each_thread_has_a_precision_of_its_own() -> None:
@@ -114,7 +114,7 @@ def test_formulas_at_a_point_agree_with_exact_arithmetic(x: Fraction, y: Fractio
         (r"\lfloor x \rfloor + \lceil y \rceil", Fraction(x.__floor__() + y.__ceil__())),
         ("|x|-y", abs(x) - y),
     ):
-        value = Evaluation(320, env).evaluate(read(written))
+        value = TreeEvaluation(320, env).evaluate(read(written))
         assert abs(value - mp.mpf(exact.numerator) / exact.denominator) < mp.ldexp(1, -280)
 
 

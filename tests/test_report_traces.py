@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.report.html import _island
-from mathlete.report.html.traces import Trace, _cut, pack_traces
+from mathlete.report.html.traces import ShownText, _cut, pack_traces
 
 
 @given(st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_traces_come_back_as_they_were_where_there_is_room(texts: list[list[str]]) -> None:
-    traces = [[Trace(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]
+    traces = [[ShownText(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]
     unpacked = [json.loads(gzip.decompress(b64decode(block))) for block in pack_traces(traces, trace_bytes=10**9)]
     assert unpacked == [[[place, text, "", 0] for place, text in enumerate(some)] for some in texts]
 
@@ -31,7 +31,9 @@ def test_a_cut_trace_says_what_is_left_out(text: str, most: int) -> None:
 def test_leading_traces_keep_most_where_room_is_short() -> None:
     draw = random.Random(0)
     long = [" ".join(str(draw.random()) for _ in range(500)) for _ in range(8)]
-    traces = [[Trace(text=text, leading=place == 0, facts=[]) for place, text in enumerate(long)] for _ in range(20)]
+    traces = [
+        [ShownText(text=text, leading=place == 0, facts=[]) for place, text in enumerate(long)] for _ in range(20)
+    ]
     blocks = pack_traces(traces, trace_bytes=200_000)
     assert sum(map(len, blocks)) <= 200_000
     first, *others = json.loads(gzip.decompress(b64decode(blocks[0])))

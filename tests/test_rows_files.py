@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mathlete.corpus import Corpus
 from mathlete.models import find_model, load_prompt_format
-from mathlete.overlap import Pair
+from mathlete.overlap import RepeatedProblem
 from mathlete.problems import Problem
 from mathlete.rows import DroppedTrace, Filters, FormatFigures, FormatStep, RowFiles, Rows, RowText
 
@@ -31,7 +31,7 @@ RECORDS = st.one_of(
         spans=st.lists(st.tuples(TEXT, st.booleans()), max_size=4),
     ),
     st.builds(
-        Pair,
+        RepeatedProblem,
         row=PROBLEMS,
         suite=PROBLEMS,
         kind=st.sampled_from(["exact", "ngram", "near"]),

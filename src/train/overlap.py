@@ -10,7 +10,7 @@ import tyro
 
 from mathlete.command import Command, console, progress
 from mathlete.corpus import load_suite, read_statements
-from mathlete.overlap import Pair, SuiteIndex
+from mathlete.overlap import RepeatedProblem, SuiteIndex
 from mathlete.runs import write_atomically
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
     return counts
 
 
-def _print(out: "Console", pair: Pair) -> None:
+def _print(out: "Console", pair: RepeatedProblem) -> None:
     from rich.markup import escape
 
     out.print(f"[bold]{pair.kind}[/] {pair.similarity:.2f} · row {escape(pair.row.id)} is {escape(pair.suite.id)}")

@@ -9,7 +9,7 @@ import tyro
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
-from mathlete.overlap import Pair
+from mathlete.overlap import RepeatedProblem
 from mathlete.problems import Problem
 from mathlete.rows import DroppedTrace, FormatFigures, RowFiles, RowText, explain_reason, find_cure
 from mathlete.runs import verify_if_made
@@ -163,7 +163,7 @@ def _print_drops(out: "Console", figures: FormatFigures) -> None:
     )
 
 
-def _print_pairs(out: "Console", pairs: Sequence[Pair]) -> None:
+def _print_pairs(out: "Console", pairs: Sequence[RepeatedProblem]) -> None:
     from rich.table import Table
 
     if not pairs:

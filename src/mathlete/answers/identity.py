@@ -14,7 +14,7 @@ from fractions import Fraction
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
-from mathlete.answers.numeric import Evaluation, context
+from mathlete.answers.numeric import TreeEvaluation, context
 from mathlete.answers.tree import Node, TooHard, Undefined, constant, symbols, walk
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def _evaluate_at(node: Node, names: set[str], index: int, imaginary: bool) -> Pa
 
 def _evaluate(node: Node, env: Mapping[str, Fraction], imaginary: bool) -> Pair:
     try:
-        return Evaluation(BITS, env, imaginary).evaluate(node), Evaluation(2 * BITS, env, imaginary).evaluate(node)
+        return TreeEvaluation(BITS, env, imaginary).evaluate(node), TreeEvaluation(2 * BITS, env, imaginary).evaluate(
+            node
+        )
     except Undefined:
         return None
 

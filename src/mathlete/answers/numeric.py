@@ -37,7 +37,7 @@ def context(bits: int) -> MPContext:
 
 
 @dataclass(slots=True)
-class Evaluation:
+class TreeEvaluation:
     """One evaluation of a tree: precision, values of the variables, and whether square roots of negatives exist."""
 
     bits: int
@@ -244,7 +244,7 @@ class Evaluation:
         terms = []
         for index in range(low, high + 1):
             spend()
-            inner = Evaluation(self.bits, {**self.env, str(variable.value): Fraction(index)}, self.imaginary)
+            inner = TreeEvaluation(self.bits, {**self.env, str(variable.value): Fraction(index)}, self.imaginary)
             terms.append(inner.evaluate(body))
         return self.ctx.fsum(terms) if node.op == "sum" else self.ctx.fprod(terms)
 
@@ -300,7 +300,7 @@ def exact_value_or_none(node: Node, env: Env) -> Fraction | None:
 
 
 def constant_value(node: Node, bits: int = FILTER_BITS) -> Value:
-    """Return the value of a tree without variables (see `Evaluation.evaluate`)."""
+    """Return the value of a tree without variables (see `TreeEvaluation.evaluate`)."""
     if symbols(node) or any(n.op == "apply" for n in walk(node)):
         raise TooHard("it holds variables")
-    return Evaluation(bits).evaluate(node)
+    return TreeEvaluation(bits).evaluate(node)

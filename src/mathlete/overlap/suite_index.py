@@ -29,7 +29,7 @@ _BATCH = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class RepeatedProblem:
     """A row and the suite's problem that it repeats."""
 
     row: Problem
@@ -50,7 +50,7 @@ class Pair:
         return {**name, "kind": self.kind, "similarity": round(self.similarity, 4), **sides}
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> "Pair":
+    def from_json(cls, line: Mapping[str, Any]) -> "RepeatedProblem":
         """Return the pair of a line of `overlap.jsonl`."""
         return cls(
             row=Problem(**line["row"]),
@@ -75,7 +75,7 @@ class SuiteIndex:
                 self._runs.setdefault(run, []).append(number)
         self._near = _build_near_index(self._statements)
 
-    def pairs(self, rows: Iterable[Problem]) -> Iterator[Pair]:
+    def pairs(self, rows: Iterable[Problem]) -> Iterator[RepeatedProblem]:
         """Yield every pair of a row and a suite's problem that are the same problem, in the rows' order."""
         stream = iter(rows)
         while batch := list(islice(stream, _BATCH)):
@@ -84,14 +84,14 @@ class SuiteIndex:
             for row, statement, sketch in zip(batch, statements, _make_sketches(statements), strict=True):
                 yield from self._match_row(row, statement, near=set(self._near.query(sketch)))
 
-    def _match_row(self, row: Problem, statement: Statement, *, near: set[int]) -> Iterator[Pair]:
+    def _match_row(self, row: Problem, statement: Statement, *, near: set[int]) -> Iterator[RepeatedProblem]:
         runs = (number for run in statement.grams(_RUN) for number in self._runs.get(run, ()))
         for number in sorted({*self._exact.get(statement.tokens, ()), *runs, *near}):
             other = self._statements[number]
             kind = match_statements(statement, other, golds=(row.gold, self._problems[number].gold))
             if kind is not None:
                 similarity = jaccard(statement.grams(_SHINGLE), other.grams(_SHINGLE))
-                yield Pair(row=row, suite=self._problems[number], kind=kind, similarity=similarity)
+                yield RepeatedProblem(row=row, suite=self._problems[number], kind=kind, similarity=similarity)
 
 
 def match_statements(one: Statement, other: Statement, *, golds: tuple[str, str]) -> Kind | None:

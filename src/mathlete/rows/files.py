@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from mathlete.overlap import Pair
+from mathlete.overlap import RepeatedProblem
 from mathlete.prompts import PromptFormat
 from mathlete.rows.programs import to_served_form
 
@@ -100,7 +100,7 @@ class RowFiles:
 
     @property
     def overlap(self) -> Path:
-        """The pairs of a problem and a suite's problem (`Pair`)."""
+        """The pairs of a problem and a suite's problem (`RepeatedProblem`)."""
         return self.folder / "overlap.jsonl"
 
     @property
@@ -125,9 +125,9 @@ class RowFiles:
         """Read the first traces that were left out; None: all."""
         return [DroppedTrace.from_json(line) for line in islice(_read_lines(self.dropped), count)]
 
-    def read_overlap(self, count: int) -> list[Pair]:
+    def read_overlap(self, count: int) -> list[RepeatedProblem]:
         """Read the first pairs of a problem and a suite's problem."""
-        return [Pair.from_json(line) for line in islice(_read_lines(self.overlap), count)]
+        return [RepeatedProblem.from_json(line) for line in islice(_read_lines(self.overlap), count)]
 
     def wrong_completions(self, prompts: PromptFormat) -> Iterator[tuple[str, list[int]]]:
         """Yield (statement, token ids of the completion) of each trace that the answer checker refused."""

@@ -1,12 +1,12 @@
 """The format step of a run: what it reads, what makes it another step, and how its rows are built."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from mathlete.corpus import SUITE_NAMES, Corpus, Mix, SourceSpec, Suite
+from mathlete.jsonl import JsonLines
 from mathlete.models import ModelSource, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.rows.card import make_card
@@ -90,8 +90,9 @@ class FormatStep:
             say(f"the mix ended where {mix.ended_by} did: {mix.taken}")
         if self.corpus.keep_dropped:
             errors = (DroppedTrace(reason="bad row", error=error) for error in mix.bad_rows.messages)
-            with files.dropped.open("a", encoding="utf-8") as out:
-                out.writelines(json.dumps(error.to_json()) + "\n" for error in errors)
+            lines = JsonLines(files.dropped, sync_s=None)
+            for error in errors:
+                lines.append(error.to_json())
         figures = self._add_sources(rows, mix)
         write_atomically(files.card, make_card(figures, specs=self._specs, settings=self.settings))
         return figures

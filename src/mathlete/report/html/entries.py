@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from mathlete.losses import CAUSES, Cause
-from mathlete.report.html.traces import Trace, pack_traces
+from mathlete.report.html.traces import ShownText, pack_traces
 from mathlete.report.training import TrainRun
 from mathlete.rows import DroppedTrace, RowText
 from mathlete.scoring import EvalRun, Graded
@@ -22,13 +22,13 @@ class Entry:
     """id, subset, gold and statement, as the page shows them."""
     content: dict[str, Any]
     """Answer, votes and counts, for the page's script."""
-    traces: list[Trace]
+    traces: list[ShownText]
 
 
 def list_entries(runs: Sequence[EvalRun | TrainRun], *, trace_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Return (problems, blocks of traces); `runs` of a problem has, for each run, None or an entry naming its block."""
     problems: dict[str, dict[str, Any]] = {}
-    traces: list[list[Trace]] = []
+    traces: list[list[ShownText]] = []
     for position, run in enumerate(runs):
         for entry in _evaluation_entries(run) if isinstance(run, EvalRun) else _training_entries(run):
             problem = problems.setdefault(entry.key, {**entry.problem, "runs": [None] * len(runs)})
@@ -47,7 +47,7 @@ def _problem_entry(item: Graded, cause: Cause | None) -> Entry:
     grades = {sample.index: grade for sample, grade in zip(solution.samples, item.verdicts, strict=True)}
     leading = _find_leading(labels, item.verdicts)
     traces = [
-        Trace(
+        ShownText(
             text=sample.text,
             leading=position in leading,
             facts=[
@@ -105,7 +105,7 @@ def _row_entry(number: int, row: RowText) -> Entry:
         key=f"row {number}",
         problem={"id": row.problem_id, "subset": "trained on", "gold": row.gold, "statement": ""},
         content=_trace_content("row", longest=tokens),
-        traces=[Trace(text=row.prompt + row.trained, leading=True, facts=facts)],
+        traces=[ShownText(text=row.prompt + row.trained, leading=True, facts=facts)],
     )
 
 
@@ -120,7 +120,7 @@ def _dropped_entry(number: int, trace: DroppedTrace) -> Entry:
             "statement": trace.statement or "",
         },
         content=_trace_content("dropped", longest=0),
-        traces=[Trace(text=trace.trace or "", leading=True, facts=facts)],
+        traces=[ShownText(text=trace.trace or "", leading=True, facts=facts)],
     )
 
 

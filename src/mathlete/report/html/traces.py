@@ -26,7 +26,7 @@ _FRONT = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class ShownText:
     """One text and what the page says about it."""
 
     text: str
@@ -36,7 +36,7 @@ class Trace:
     """JSON values."""
 
 
-def pack_traces(problems: Sequence[Sequence[Trace]], *, trace_bytes: int) -> list[str]:
+def pack_traces(problems: Sequence[Sequence[ShownText]], *, trace_bytes: int) -> list[str]:
     """Return a block of base64 for each problem's traces, within `trace_bytes` together as far as cutting can do it."""
     rungs = list(_LADDER)
     # Packing all traces takes seconds in a large run: an estimate skips the cuts that surely do not fit.
@@ -49,12 +49,12 @@ def pack_traces(problems: Sequence[Sequence[Trace]], *, trace_bytes: int) -> lis
         rungs.pop(0)
 
 
-def _estimate_bytes(problems: Sequence[Sequence[Trace]], rung: tuple[int | None, int | None]) -> float:
+def _estimate_bytes(problems: Sequence[Sequence[ShownText]], rung: tuple[int | None, int | None]) -> float:
     probed = problems[:: max(1, len(problems) // _PROBED)]
     return sum(len(_pack(traces, rung)) for traces in probed) * len(problems) / max(1, len(probed))
 
 
-def _pack(traces: Sequence[Trace], rung: tuple[int | None, int | None]) -> str:
+def _pack(traces: Sequence[ShownText], rung: tuple[int | None, int | None]) -> str:
     rows = [[*trace.facts, *_cut(trace.text, rung[0] if trace.leading else rung[1])] for trace in traces]
     return b64encode(gzip.compress(strict_json(rows).encode(), compresslevel=6, mtime=0)).decode()
 
