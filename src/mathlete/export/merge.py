@@ -109,7 +109,7 @@ def write_merged(
 
     def store(dtype: str) -> "tuple[int, torch.Tensor]":
         advance(1, 4, f"merging, {dtype}")
-        parameters = _save_merged(merged, tuned, dtype=dtype)
+        parameters = save_merged(merged, tuned, dtype=dtype)
         advance(2, 4, "comparing")
         return parameters, log_probabilities(load_exact(source), rows)
 
@@ -173,7 +173,7 @@ STORAGE_TYPES = ("float16", "bfloat16")
 """What merged weights are stored in, the finer one first: 11 significant bits, or 8 where a weight is beyond 65,504."""
 
 
-def _save_merged(merged: Path, tuned: TunedModel, *, dtype: str) -> int:
+def save_merged(merged: Path, tuned: TunedModel, *, dtype: str) -> int:
     """Merge and write the model's folder; return its number of parameters."""
     import torch
 
