@@ -97,7 +97,8 @@ class Bed:
         file = self.folder / "reference.pt"
         if not file.is_file():
             torch.save(log_probabilities(self.tuned.load(dtype=EXACT), self.rows), file)
-        return torch.load(file)
+        saved: Tensor = torch.load(file)
+        return saved
 
     @cached_property
     def merged(self) -> Path:
