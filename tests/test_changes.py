@@ -101,9 +101,8 @@ assert tyro.cli(MATH_COMMAND.settings, args=words, default=defaults).after.expor
             (
                 "src/mathlete/models/hardware.py",
                 '        _gpu("h200", 143771, 9.0),\n',
-                '        _gpu("h200", 143771, 9.0),\n        _gpu("gb10", 122880, 12.1, "NvidiaGb10"),\n',
+                '        _gpu("h200", 143771, 9.0),\n        _gpu("gb10", 122880, 12.1, NvidiaGb10=1),\n',
             ),
-            ("src/mathlete/models/hardware.py", '"b200"\n]', '"b200", "gb10"\n]'),
         ),
         check=r"""
 from mathlete.models import GPUS
@@ -111,7 +110,7 @@ from train.math_command import MATH_COMMAND
 import tyro
 defaults = MATH_COMMAND.default_settings(["--model", "pocket"])
 assert tyro.cli(MATH_COMMAND.settings, args=["--plan", "--device", "gb10"], default=defaults).device == "gb10"
-assert (GPUS["gb10"].dtype, GPUS["gb10"].machine_shapes) == ("bfloat16", ("NvidiaGb10",))
+assert (GPUS["gb10"].dtype, GPUS["gb10"].machines) == ("bfloat16", {"NvidiaGb10": 1})
 """,
     ),
     "a preset of a model": Change(

@@ -1,25 +1,28 @@
 """A format is one entry of the table: a made-up one is written, measured, carded and checked with no other change."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, Export, Forgetting, Survival, TunedModel, export_model, measure_effect
 from mathlete.export.effect import rows_of_traces
-from mathlete.export.formats.table import DEFAULT_FORMAT, ExportFormat
+from mathlete.export.formats import DEFAULT_FORMAT, MOUNTED_FORMATS, ExportFormat, find_formats
 from mathlete.export.formats.weights import WriteOptions, dense_weights
 from mathlete.export.records import Hop, SurvivalFigures
 from mathlete.export.settings import FormatName
+from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig
 from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.submission import Build, Names, checks
-from mathlete.submission.weights import WeightNeeds
+from mathlete.submission.weights import list_storage, wheels_for
 
 POCKET = find_model("pocket")
 
@@ -142,6 +145,32 @@ def test_the_command_line_and_the_checks_know_the_tables_formats() -> None:
     assert EXPORT_FORMATS[DEFAULT_FORMAT].folder == "export"
     assert all(entry.name == name for name, entry in EXPORT_FORMATS.items())
     stored = {entry.stored_as for entry in EXPORT_FORMATS.values()} - {None}
-    assert stored <= WeightNeeds.known().keys()
-    # Weights that nobody exports keep their own needs, whatever the table says of an export that is stored so.
-    assert WeightNeeds.known()["dense"] == WeightNeeds(capability=6.0)
+    assert stored <= {*list_storage()}
+    # No word is that of an export and of what is only mounted.
+    assert [one.stored_as for one in MOUNTED_FORMATS if one.stored_as in stored] == []
+
+
+def test_an_export_says_itself_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = replace(COPY, stored_as="nf4", least=8.0, wheels=("other-library>=2",))
+    monkeypatch.setitem(EXPORT_FORMATS, "copy", entry)
+    assert find_formats("nf4") == (entry,)
+    bitsandbytes = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": bitsandbytes}))
+    assert wheels_for(tmp_path) == ("other-library>=2",)
+
+
+def test_what_kaggles_image_lacks_is_shipped(tmp_path: Path) -> None:
+    """Each format that a notebook loads names what transformers needs for it, where the image has it not."""
+    needed = {"int8": "bitsandbytes", "nf4": "bitsandbytes", "compressed-tensors": "compressed-tensors"}
+    image = image_packages()
+    for one in (*EXPORT_FORMATS.values(), *MOUNTED_FORMATS):
+        names = [Requirement(wheel).name for wheel in one.wheels]
+        assert names == [name for word, name in needed.items() if word == one.stored_as and name not in image]
+
+
+@pytest.mark.parametrize(("wheel", "good"), [("compressed_tensors-0.20.1-py3-none-any.whl", True), ("x-1.whl", False)])
+def test_wheels_are_known_by_their_names_whatever_the_hyphens(wheel: str, good: bool, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "compressed-tensors"}}))
+    (tmp_path / wheel).touch()
+    build = Build(kaggle=tmp_path, model=tmp_path, wheels=tmp_path, names=Names(owner="a"), config=KernelConfig())
+    assert ("no compressed-tensors" not in [refusal.value for refusal in checks._wheels(build)]) == good

@@ -120,6 +120,7 @@ def test_no_modules_of_a_room_import_each_other(root: Path) -> None:
 SUB_ROOMS = {
     "mathlete.sampling.embedded",
     "mathlete.sampling.served",
+    "mathlete.export.formats",
     "mathlete.export.records",
     "mathlete.export.lab",
 }

@@ -18,10 +18,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mathlete.errors import UserError
+from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS
 from mathlete.kaggle_image import image_packages
 from mathlete.rehearsal.image import IMPORTED, fetch_image
 from mathlete.shipped import data_folder
-from mathlete.submission.weights import WeightNeeds
 
 NOTEBOOK = """
 import json, sys
@@ -67,7 +67,11 @@ def find_needs(names: set[str]) -> set[str]:
 
 IMPORTED_AS = {"antlr4-python3-runtime": "antlr4"}
 """Distributions whose modules have another name."""
-WHEELS = {canonicalize_name(Requirement(line).name) for needs in WeightNeeds.known().values() for line in needs.wheels}
+WHEELS = {
+    canonicalize_name(Requirement(line).name)
+    for one in (*EXPORT_FORMATS.values(), *MOUNTED_FORMATS)
+    for line in one.wheels
+}
 
 
 @pytest.fixture(scope="module")

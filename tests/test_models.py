@@ -92,12 +92,15 @@ def test_the_precision_follows_the_hardware_and_says_why(capability: float | Non
 
 
 def test_the_table_of_gpus_has_every_name_of_the_command_line_and_every_machine_once() -> None:
-    # Kaggle's RTX Pro 6000 is known as its machine alone.
-    assert {*get_args(GpuName), "rtx-pro-6000"} == GPUS.keys()
+    assert get_args(GpuName) == tuple(GPUS)
     assert all(name == gpu.name and gpu.capability for name, gpu in GPUS.items())
-    shapes = [shape for gpu in GPUS.values() for shape in gpu.machine_shapes]
+    shapes = [shape for gpu in GPUS.values() for shape in gpu.machines]
     assert len({*shapes}) == len(shapes)
     assert {competition(name).machine for name in competition_names()} <= {*shapes}
+    retired = Device.retired_machines
+    assert not {*retired} & {*shapes}
+    assert {*retired.values()} <= {*shapes}
+    assert [GPUS[name].machines.get(shape) for name, shape in (("t4", "NvidiaTeslaT4"), ("l4", "NvidiaL4"))] == [2, 4]
 
 
 def test_a_model_that_is_quantised_already_stays_as_it_is_but_computes_as_this_machine_does(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from mathlete.command import Command, console
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
     chosen = [scheme for scheme in list_schemes() if settings.only in scheme.name]
     if not chosen:
         raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")
-    if settings.rows < 1:
-        raise UserError("--rows must be at least 1", value=settings.rows, cure="leave it out")
+    require(("rows", settings.rows, settings.rows >= 1, "at least 1"), cure="leave it out")
     source, out = find_model(settings.model).pin()[0], console(json=settings.json)
 
     def build(folder: Path) -> dict[str, object]:

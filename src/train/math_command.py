@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError
+from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
 from mathlete.runs import Step
 from mathlete.tune import Ranks, plan_training
@@ -102,12 +103,8 @@ def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> 
     say(f"rows: {data.rows}")
     say(f"filters: {data.filters}")
     say(f"method: {recipe.method}")
-    say(f"lora: {recipe.lora}")
-    say(f"tune: {recipe.tune}")
-    if recipe.method == "dpo":
-        say(f"dpo: {recipe.dpo}")
-    if recipe.method == "grpo":
-        say(f"grpo: {recipe.grpo}")
+    for name, group in recipe.groups.items():
+        say(f"{name}: {group}")
     say(f"merge_base: {after.merge_base}")
     say(f"forgetting: {after.forgetting}")
     say(f"survival: {after.survival}")
@@ -133,7 +130,7 @@ _SUMMARY = (
     "last_loss",
     "dtype",
     "kl_merged",
-    "kl_int8",
+    f"kl_{DEFAULT_FORMAT}",
     "greedy_unchanged",
 )
 """Figures of the steps that the line of JSON repeats."""

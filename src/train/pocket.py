@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from mathlete.command import Command, console
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.pocket import PocketBaseConfig, Split, build_pocket_base, generate_items, write_items
 from mathlete.runs import Leftovers, run_step, sha256_file
 
@@ -69,8 +69,7 @@ class PocketProblemsSettings:
 
 def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
     """Write generated problems into a file; return their count and the file's hash."""
-    if settings.count < 1:
-        raise UserError("--count must be at least 1", value=settings.count, cure="use --count 1000")
+    require(("count", settings.count, settings.count >= 1, "at least 1", "use --count 1000"))
     file = settings.out or settings.file
     if file is None or None not in (settings.out, settings.file):
         given = "both FILE and --out" if file else "none"

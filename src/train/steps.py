@@ -12,6 +12,7 @@ from mathlete.command import busy, note_on_stop, progress
 from mathlete.corpus import parse_source
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, GateTrial, TunedModel, export_model, measure_effect, merge_adapter
+from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.export.records import ANSWERS, Hop
 from mathlete.gates import Refused, require_passed
 from mathlete.locks import hold
@@ -184,7 +185,7 @@ def take_steps(run: MathRun) -> None:
     if until == "merge":
         return
     refused = []
-    for name in ("int8", *run.settings.after.export.others):
+    for name in (DEFAULT_FORMAT, *run.settings.after.export.others):
         # One format that costs too much is no reason to withhold the others.
         try:
             export(run, tuned, name=name, effect=effect, merged=merged)
@@ -327,11 +328,11 @@ def differs_in_limits(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 def recipe_settings(recipe: Recipe) -> dict[str, object]:
     """Return the settings of the recipe that change the weights: those of its own method."""
-    own = {key: value for key, value in asdict(recipe).items() if key in ("method", "lora", "tune", recipe.method)}
+    groups = {name: asdict(group) for name, group in recipe.groups.items()}
     # How often it is saved, and where activations are kept, changes no weight.
     for key in ("save_every", "checkpointing"):
-        del own["tune"][key]
-    return own
+        del groups["tune"][key]
+    return {"method": recipe.method, **groups}
 
 
 @contextmanager

@@ -1,20 +1,16 @@
 """The one table of GPUs, and the device that models compute on here."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     import torch
 
 BF16_CAPABILITY = 8.0
 """Compute capability from which tensor cores take bf16: Ampere (CUDA C++ Programming Guide, "Compute Capabilities")."""
-
-GpuName = Literal[
-    "t4", "p100", "v100", "l4", "a10g", "rtx4090", "a100-40", "a100-80", "h100", "h200", "rtx5090", "b200"
-]
-"""GPUs that a command line can name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +26,14 @@ class Device:
     """Bytes; of a GPU, one GPU's."""
     capability: float | None
     """CUDA compute capability; None for a CPU."""
-    machine_shapes: tuple[str, ...] = ()
-    """Kaggle's machines with this GPU, by their `machine_shape` in kernel-metadata.json (docs/kernels.md, February
-    2026)."""
+    machines: Mapping[str, int | None] = field(default_factory=dict)
+    """{Kaggle's machine, by its `machine_shape` in kernel-metadata.json: its GPUs, None where their number was not
+    found}."""
+
+    retired_machines: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38"), "NvidiaTeslaT4"
+    )
+    """{machine that Kaggle retired: what a notebook that names it runs on instead} (kaggle_api_extended.py, 2.2.5)."""
 
     @classmethod
     def current(cls, *, free: bool = False) -> "Device":
@@ -44,6 +45,11 @@ class Device:
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         memory = torch.cuda.mem_get_info()[0] if free else gpu.total_memory
         return cls(name=gpu.name, memory=memory, capability=gpu.major + gpu.minor / 10)
+
+    @classmethod
+    def of_machine(cls, shape: str) -> "Device | None":
+        """Return one GPU of a machine of Kaggle's; None where no GPU of the table is in such a machine."""
+        return next((gpu for gpu in GPUS.values() if shape in gpu.machines), None)
 
     @property
     def memory_gib(self) -> float:
@@ -83,29 +89,36 @@ class Device:
         return f"compute capability {self.capability} is below 8.0 and has no bf16"
 
 
-def _gpu(name: str, mib: int, capability: float, *machine_shapes: str) -> Device:
-    return Device(name=name, memory=mib * 2**20, capability=capability, machine_shapes=machine_shapes)
+def _gpu(name: str, mib: int, capability: float, **machines: int | None) -> Device:
+    return Device(name=name, memory=mib * 2**20, capability=capability, machines=machines)
 
 
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        _gpu("t4", 15360, 7.5, "NvidiaTeslaT4", "NvidiaTeslaT4Highmem"),
-        _gpu("p100", 16280, 6.0),  # NvidiaTeslaP100 is retired: Kaggle runs such a notebook on T4
+        _gpu("t4", 15360, 7.5, NvidiaTeslaT4=2, NvidiaTeslaT4Highmem=None),
+        _gpu("p100", 16280, 6.0),
         _gpu("v100", 16160, 7.0),
-        _gpu("l4", 23034, 8.9, "NvidiaL4", "NvidiaL4X1"),
+        _gpu("l4", 23034, 8.9, NvidiaL4=4, NvidiaL4X1=1),
         _gpu("a10g", 23028, 8.6),
         _gpu("rtx4090", 24564, 8.9),
-        _gpu("a100-40", 40960, 8.0, "NvidiaTeslaA100"),
+        _gpu("a100-40", 40960, 8.0, NvidiaTeslaA100=None),
         _gpu("a100-80", 81920, 8.0),
-        _gpu("h100", 81559, 9.0, "NvidiaH100"),
+        _gpu("h100", 81559, 9.0, NvidiaH100=1),
         _gpu("h200", 143771, 9.0),
         _gpu("rtx5090", 32607, 12.0),
         _gpu("b200", 183359, 10.0),
-        _gpu("rtx-pro-6000", 97887, 12.0, "NvidiaRtxPro6000"),  # known as Kaggle's machine, not to a command line
+        _gpu("rtx-pro-6000", 97887, 12.0, NvidiaRtxPro6000=None),
     )
 }
-"""Memory as nvidia-smi names it, MiB, and NVIDIA's table of compute capabilities."""
+"""Memory as nvidia-smi names it, MiB; NVIDIA's table of compute capabilities; Kaggle's machines by its docs/kernels.md
+(February 2026), their GPUs by its editor (T4 x2) and by AIMO-2's and AIMO-3's code requirements (four L4, one H100)."""
+
+if TYPE_CHECKING:
+    GpuName = str
+else:
+    # The command line's choices are the table's names.
+    GpuName = Literal[tuple(GPUS)]
 
 
 def _main_memory(field: Literal["MemTotal", "MemAvailable"]) -> int:

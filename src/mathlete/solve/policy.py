@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from mathlete.errors import UserError
+from mathlete.errors import require
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.solve.stopping import fewest_samples, stopping_rule
 from mathlete.solve.voting import VOTES, Vote, Weigh, count_votes, weigher
@@ -33,10 +33,9 @@ class Policy:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        if self.n < 1:
-            raise UserError("--n must be at least 1", value=self.n, cure="use --n 8")
-        if self.select < 0:
-            raise UserError("judgements must be 0 or more", value=self.select, cure="use select4, or leave it out")
+        require(("n", self.n, self.n >= 1, "at least 1", "use --n 8"))
+        judgements = ("judgements", self.select, self.select >= 0, "0 or more", "use select4, or leave it out")
+        require(judgements, prefix="")
         stopping_rule(self.stop)
         weigher(self.vote, max_tokens=self.sampling.max_tokens)
         self.sampling.check()

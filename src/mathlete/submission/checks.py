@@ -6,14 +6,16 @@ from datetime import date
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.export.formats import find_formats
 from mathlete.gates import require_passed
-from mathlete.models import GPUS, Device
+from mathlete.kaggle_image import image_packages
+from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import KERNEL_FILE
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
-from mathlete.submission.weights import WeightNeeds, stored_as, wheels_for
+from mathlete.submission.weights import list_storage, stored_as, wheels_for
 from mathlete.submission.wheelhouse import verify, verify_sums
 
 RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
@@ -60,14 +62,17 @@ def _names(build: Build) -> Iterator[Refusal]:
 
 
 def _wheels(build: Build) -> Iterator[Refusal]:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     try:
         verify_sums(build.wheels)
         verify(build.wheels)
     except UserError as error:
         yield refusal_of(error)
-    have = " ".join(path.name.lower() for path in build.wheels.glob("*.whl"))
+    have = {canonicalize_name(path.name.split("-")[0]) for path in build.wheels.glob("*.whl")} | {*image_packages()}
     for requirement in wheels_for(build.model):
-        if (name := requirement.split(">")[0]) not in have:
+        if (name := canonicalize_name(Requirement(requirement).name)) not in have:
             rule = "the wheels must hold what the weights need"
             yield Refusal(rule=rule, value=f"no {name}", cure="run `submit build` again")
 
@@ -79,30 +84,32 @@ def _export(build: Build) -> Iterator[Refusal]:
         yield refusal_of(error)
 
 
-def _device(build: Build) -> Device | None:
-    """Return one GPU of the machine (the engine uses one); None for an unknown shape, which the lint names."""
-    return next((gpu for gpu in GPUS.values() if build.machine in gpu.machine_shapes), None)
-
-
 def _gpu(build: Build) -> Iterator[Refusal]:
-    gpu, stored = _device(build), stored_as(build.model)
+    gpu, stored = Device.of_machine(build.machine), stored_as(build.model)
+    # The lint names an unknown machine.
     if gpu is None or gpu.capability is None:
         return
-    needs = WeightNeeds.of(stored)
-    if needs is None:
-        cure = f"export as one of {', '.join(WeightNeeds.known())}"
+    formats, capability = find_formats(stored), gpu.capability
+    if not formats:
+        cure = f"export as one of {', '.join(list_storage())}"
         yield Refusal(rule="weights must be held in a way the engine knows", value=stored, cure=cure)
-    elif gpu.capability < needs.capability:
-        rule = f"{stored} weights need compute capability {needs.capability}"
-        value = f"{build.machine} has {gpu.capability}"
+    # Formats that are stored in one way can't be told apart by their files: one that runs is enough.
+    elif not any(one.fits(capability) for one in formats):
+        mildest = min(formats, key=lambda one: one.least)
+        upper = "" if mildest.below is None else f" and below {mildest.below}"
+        rule = f"{stored} weights need compute capability {mildest.least}{upper}"
+        value = f"{build.machine} has {capability}"
         yield Refusal(rule=rule, value=value, cure="choose another machine or another export")
 
 
 def _sizes(build: Build) -> Iterator[Refusal]:
     weights = sum(path.stat().st_size for path in build.model.rglob("*") if path.is_file())
-    gpu = _device(build)
+    gpu = Device.of_machine(build.machine)
     if gpu is not None and weights > 0.85 * gpu.memory:
-        rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB"
+        # The engine uses one GPU, whatever the machine has.
+        count = gpu.machines[build.machine]
+        of = "" if count in (None, 1) else f" (of {count}: the engine uses one)"
+        rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB{of}"
         yield Refusal(
             rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
         )

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.models import GPUS
+from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
-from mathlete.submission.refusal import Refusal, refusal_of
+from mathlete.submission.refusal import Refusal, refusal_of, refusals_of
 
-MACHINE_SHAPES = tuple(shape for gpu in GPUS.values() for shape in gpu.machine_shapes)
-RETIRED_SHAPES = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38")
 KERNEL_KEYS = (
     *("id", "title", "code_file", "language", "kernel_type", "is_private", "enable_gpu", "enable_tpu"),
     *("enable_internet", "machine_shape", "docker_image", "docker_image_pinning_type", "keywords"),
@@ -97,11 +95,11 @@ def _switches(metadata: Mapping[str, object]) -> Iterator[Refusal]:
         yield _refuse_key(
             "docker_image", image, "be pinned by its digest, or empty", "write IMAGE@sha256:…, or leave it out"
         )
-    shape = metadata["machine_shape"]
-    if shape in RETIRED_SHAPES:
-        yield _refuse_key("machine_shape", shape, "not be retired: the session would run on T4", "use NvidiaTeslaT4")
-    elif shape not in MACHINE_SHAPES:
-        cure = f"use one of {', '.join(MACHINE_SHAPES)}"
+    shape = str(metadata["machine_shape"])
+    if instead := Device.retired_machines.get(shape):
+        yield _refuse_key("machine_shape", shape, f"not be retired: {instead} would run instead", f"use {instead}")
+    elif Device.of_machine(shape) is None:
+        cure = f"use one of {', '.join(shape for gpu in GPUS.values() for shape in gpu.machines)}"
         yield _refuse_key("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
 
 
@@ -164,12 +162,11 @@ def lint_dataset(folder: Path) -> Iterator[Refusal]:
     owner, _, slug = str(value.get("id", "")).partition("/")
     title, subtitle = (len(str(value.get(key, ""))) for key in ("title", "subtitle"))
     licences = value.get("licenses")
-    for key, good, rule in (
-        ("id", owner and 6 <= len(slug) <= 50, "have an id owner/slug with a slug of 6 to 50 characters"),
-        ("title", 6 <= title <= 50, "have a title of 6 to 50 characters"),
-        ("subtitle", 20 <= subtitle <= 80, "have a subtitle of 20 to 80 characters"),
-        ("licenses", isinstance(licences, list) and len(licences) == 1, "name one licence"),
-    ):
-        if not good:
-            value_shown = repr(value.get(key))
-            yield Refusal(rule=f"{file.name} must {rule}", value=value_shown, cure="run `submit build` again")
+    yield from refusals_of(
+        ("id", value.get("id"), bool(owner) and 6 <= len(slug) <= 50, "owner/slug with a slug of 6 to 50 characters"),
+        ("title", value.get("title"), 6 <= title <= 50, "a text of 6 to 50 characters"),
+        ("subtitle", value.get("subtitle"), 20 <= subtitle <= 80, "a text of 20 to 80 characters"),
+        ("licenses", licences, isinstance(licences, list) and len(licences) == 1, "a list of one licence"),
+        prefix=f"{file.name}: ",
+        cure="run `submit build` again",
+    )

@@ -139,6 +139,8 @@ class Method:
     """Whether it also reads the traces that the format step dropped as wrong."""
     grouped: bool = False
     """Whether a batch holds groups of `--grpo.generations` samples."""
+    group: str | None = None
+    """Its own group of settings in a `Recipe`, which are nothing to other methods."""
 
     parameters: Callable[[Shape, Lora], int] = count_lora_parameters
     """Parameters that get a gradient."""
@@ -208,8 +210,9 @@ METHODS: dict[str, Method] = {
         wants_wrong_traces=True,
         sequences=2,
         masked=True,
+        group="dpo",
     ),
-    "grpo": Method(rate_factor=0.25, objective=learn_from_rewards, packable=False, grouped=True),
+    "grpo": Method(rate_factor=0.25, objective=learn_from_rewards, packable=False, grouped=True, group="grpo"),
 }
 """peft's own names for what is trained on traces; full: every weight; dpo and grpo train a LoRA adapter."""
 

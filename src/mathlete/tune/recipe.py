@@ -23,6 +23,12 @@ class Recipe:
         """The method's entry in the table."""
         return METHODS[self.method]
 
+    @property
+    def groups(self) -> dict[str, Lora | Tune | Dpo | Grpo]:
+        """The groups of settings that count for the method, by their names."""
+        own = self.spec.group
+        return {name: getattr(self, name) for name in ("lora", "tune", *([own] if own else []))}
+
     def with_method(self, method: MethodName) -> "Recipe":
         """Return the recipe with another method, LoRA's learning rate scaled to it."""
         tune = replace(self.tune, rate=self.tune.rate * METHODS[method].rate_factor)

@@ -1,4 +1,31 @@
-"""The 8-bit formats of an export: `table` holds an entry for each, the other modules write and read their weights.
+"""The formats that weights are stored in: `table` holds an entry for each, the other modules write and read them.
 
-A new format is one more entry of `EXPORT_FORMATS` in `table.py` and a file with its writer.
+A new format of an export is one more entry of `EXPORT_FORMATS` in `table.py` and a file with its writer. What engines
+load and mathlete does not write stands in `MOUNTED_FORMATS`, with the same fields. `find_formats` looks into both, for
+the checks before a submission.
+
+>>> EXPORT_FORMATS["w8a16"].wheels, [one.stored_as for one in MOUNTED_FORMATS]
+(('compressed-tensors>=0.20',), ['dense', 'nf4', 'gptq', 'awq', 'fp8'])
+>>> [one.fits(10.0) for one in find_formats("compressed-tensors")]
+[True, False]
 """
+
+from mathlete.export.formats.table import (
+    DEFAULT_FORMAT,
+    EXPORT_FORMATS,
+    MOUNTED_FORMATS,
+    ExportFormat,
+    StoredFormat,
+    find_formats,
+    read_storage,
+)
+
+__all__ = [
+    "DEFAULT_FORMAT",
+    "EXPORT_FORMATS",
+    "MOUNTED_FORMATS",
+    "ExportFormat",
+    "StoredFormat",
+    "find_formats",
+    "read_storage",
+]

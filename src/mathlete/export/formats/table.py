@@ -1,10 +1,11 @@
-"""The table of 8-bit formats: how each is written, read back, served, checked for a GPU, shipped and described.
+"""The tables of formats: how each is written, read back, served, checked for a GPU, shipped and described.
 
-`EXPORT_FORMATS` is the one place that knows which formats there are: the command line's choices, a run's folders, the
-measurements, the model cards and the checks before a submission follow from its entries.
+`EXPORT_FORMATS` is the one place that knows which formats are exported: the command line's choices, a run's folders,
+the measurements, the model cards and the checks before a submission follow from its entries. `MOUNTED_FORMATS` holds
+what a notebook may mount besides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +37,26 @@ def load_folder(folder: Path) -> "PreTrainedModel":
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportFormat:
+class StoredFormat:
+    """One way of storing weights, and what a notebook needs to load them."""
+
+    stored_as: str | None
+    """The word of `read_storage` for how the weights are stored, by which `python -m submit` knows what they need;
+    None: a notebook can't load them."""
+    least: float
+    """Compute capability from which its kernels run."""
+    below: float | None = None
+    """Compute capability from which they no longer do; None: all later ones have them."""
+    wheels: tuple[str, ...] = ()
+    """Requirements beyond Kaggle's image that a notebook needs to load it."""
+
+    def fits(self, capability: float) -> bool:
+        """Return whether there are kernels for a compute capability."""
+        return capability >= self.least and (self.below is None or capability < self.below)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFormat(StoredFormat):
     """One format of an export."""
 
     name: str
@@ -59,16 +79,6 @@ class ExportFormat:
     """How the names of its weight files end."""
     engine: ServingEngine | None = "vllm"
     """What serves it beside transformers."""
-
-    least: float
-    """Compute capability from which its kernels run."""
-    below: float | None = None
-    """Compute capability from which they no longer do; None: all later ones have them."""
-    stored_as: str | None
-    """The word of its config.json for how the weights are stored, by which `python -m submit` knows what they need;
-    None: a notebook can't load them."""
-    wheels: tuple[str, ...] = ()
-    """Requirements beyond Kaggle's image that a notebook needs to load it."""
 
     library: str = "transformers"
     """The hub's name of the library that loads it, for the model card."""
@@ -114,11 +124,9 @@ class ExportFormat:
             )
         return f"{self.name}: {gpu} takes it, in {device.dtype} because {device.dtype_reason}"
 
-    def fits(self, capability: float) -> bool:
-        """Return whether there are kernels for a compute capability."""
-        return capability >= self.least and (self.below is None or capability < self.below)
 
-
+_COMPRESSED = ("compressed-tensors>=0.20",)
+"""transformers reads such weights with this package (its quantizer_compressed_tensors.py), which the image lacks."""
 _ENTRIES = (
     ExportFormat(
         name="int8",
@@ -139,6 +147,7 @@ _ENTRIES = (
         weights=w8a16_weights,
         least=7.5,
         stored_as="compressed-tensors",
+        wheels=_COMPRESSED,
     ),
     ExportFormat(
         name="w8a8",
@@ -149,6 +158,7 @@ _ENTRIES = (
         least=7.5,
         below=10.0,
         stored_as="compressed-tensors",
+        wheels=_COMPRESSED,
     ),
     ExportFormat(
         name="q8_0",
@@ -168,3 +178,37 @@ _ENTRIES = (
 EXPORT_FORMATS: dict[str, ExportFormat] = {entry.name: entry for entry in _ENTRIES}
 """Capabilities: bitsandbytes' README (LLM.int8), vLLM's "Supported Hardware" of its quantization pages, whose INT8 page
 says that W8A8 is not supported from 10.0 (Blackwell) on, and llama.cpp's docs/build.md (CUDA)."""
+
+MOUNTED_FORMATS = (
+    StoredFormat(stored_as="dense", least=6.0),
+    StoredFormat(stored_as="nf4", least=6.0, wheels=("bitsandbytes>=0.49",)),
+    StoredFormat(stored_as="gptq", least=7.5),
+    StoredFormat(stored_as="awq", least=7.5),
+    StoredFormat(stored_as="fp8", least=8.9),
+)
+"""What engines load and mathlete does not write: the tables of bitsandbytes and vLLM."""
+
+
+def read_storage(config: Mapping[str, object]) -> str:
+    """Return how weights are stored, by their config.json: dense, int8 or nf4 (bitsandbytes), or its own word.
+
+    >>> read_storage({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
+    'nf4'
+    """
+    how = config.get("quantization_config")
+    if not isinstance(how, Mapping):
+        return "dense"
+    if how.get("quant_method") == "bitsandbytes":
+        return "nf4" if how.get("load_in_4bit") else "int8"
+    return str(how.get("quant_method"))
+
+
+def find_formats(stored: str) -> tuple[StoredFormat, ...]:
+    """Return the formats that weights stored so may be of; none where no engine loads them.
+
+    >>> [one.least for one in find_formats("fp8")]
+    [8.9]
+    """
+    exported = tuple(entry for entry in EXPORT_FORMATS.values() if entry.stored_as == stored)
+    # What is exported says itself what it needs: the second table never overrides it.
+    return exported or tuple(one for one in MOUNTED_FORMATS if one.stored_as == stored)
