@@ -1,6 +1,6 @@
 """The two kinds of failure: a UserError can be mended by the user (exit code 2), anything else is a bug (traceback)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class UserError(Exception):
@@ -61,6 +61,12 @@ def require(*rules: Rule, prefix: str = "--", cure: str = "leave it at the prese
     Raises:
         UserError: the first that is not good.
     """
+    for error in find_broken(*rules, prefix=prefix, cure=cure):
+        raise error
+
+
+def find_broken(*rules: Rule, prefix: str, cure: str) -> Iterator[UserError]:
+    """Yield the error of each rule that is broken."""
     for name, value, good, rule, *own_cure in rules:
         if not good:
-            raise UserError(f"{prefix}{name} must be {rule}", value=value, cure=own_cure[0] if own_cure else cure)
+            yield UserError(f"{prefix}{name} must be {rule}", value=value, cure=own_cure[0] if own_cure else cure)

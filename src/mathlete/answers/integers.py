@@ -29,6 +29,7 @@ def read_integer(text: str | None, *, competition: Competition | None) -> int | 
     value = _any_integer(text or "")
     if value is None or competition is None:
         return value
+    # Only outside the range: where it starts above 0, the remainder of a good answer could lie below it.
     if not competition.answer_min <= value <= competition.answer_max and competition.modulus is not None:
         value %= competition.modulus
     return value if competition.answer_min <= value <= competition.answer_max else None

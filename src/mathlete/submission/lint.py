@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, find_broken
 from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
-from mathlete.submission.refusal import Refusal, refusal_of, refusals_of
+from mathlete.submission.refusal import Refusal, refusal_of
 
 KERNEL_KEYS = (
     *("id", "title", "code_file", "language", "kernel_type", "is_private", "enable_gpu", "enable_tpu"),
@@ -162,7 +162,7 @@ def lint_dataset(folder: Path) -> Iterator[Refusal]:
     owner, _, slug = str(value.get("id", "")).partition("/")
     title, subtitle = (len(str(value.get(key, ""))) for key in ("title", "subtitle"))
     licences = value.get("licenses")
-    yield from refusals_of(
+    broken = find_broken(
         ("id", value.get("id"), bool(owner) and 6 <= len(slug) <= 50, "owner/slug with a slug of 6 to 50 characters"),
         ("title", value.get("title"), 6 <= title <= 50, "a text of 6 to 50 characters"),
         ("subtitle", value.get("subtitle"), 20 <= subtitle <= 80, "a text of 20 to 80 characters"),
@@ -170,3 +170,4 @@ def lint_dataset(folder: Path) -> Iterator[Refusal]:
         prefix=f"{file.name}: ",
         cure="run `submit build` again",
     )
+    yield from map(refusal_of, broken)

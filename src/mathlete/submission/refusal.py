@@ -1,9 +1,9 @@
 """Why something must not go to Kaggle, and the checks that say so."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mathlete.errors import Rule, UserError, require
+from mathlete.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,6 @@ class Check:
 def check(what: str, refusals: Iterable[Refusal]) -> Check:
     """Run a check's generator to its end."""
     return Check(what=what, refusals=tuple(refusals))
-
-
-def refusals_of(*rules: Rule, prefix: str, cure: str) -> Iterator[Refusal]:
-    """Yield a refusal for each rule that is broken, where `require` would raise the first."""
-    for rule in rules:
-        try:
-            require(rule, prefix=prefix, cure=cure)
-        except UserError as error:
-            yield refusal_of(error)
 
 
 def refusal_of(error: UserError) -> Refusal:
