@@ -18,13 +18,17 @@ from mathlete.shipped import find_recording
 
 REPLAY, PLOT = "replay.json", "replay.png"
 
+_VOTED = (4, 8, 16)
+"""Samples a problem with which votes are compared."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyWords:
     """The policies: all combinations of these are tried."""
 
     n: tuple[int, ...] = ()
-    """Number of samples for each problem; default: a quarter of those recorded, at least 4."""
+    """Number of samples for each problem; default: a quarter of those recorded, at least 4, and with --vote all 4, 8
+    and 16."""
     max_tokens: tuple[int, ...] = ()
     """Caps on a sample, tokens; default: none below what was recorded."""
     stop: tuple[str, ...] = ("none", "exact", "beta95+exact", "beta99+exact", "esc8", "votes4", "aimo2")
@@ -159,11 +163,14 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
     if "seconds" in pool.missing and stops == PolicyWords().stop:
         stops = ("none",)
         say("without the samples' seconds nobody knows which finished first: no stopping rule is tried")
+    everyone = policies.vote == ("all",)
+    # Where votes are compared, what they are worth at several n is the question.
+    sizes = tuple(n for n in _VOTED if n <= pool.fewest) if everyone else ()
     grid = Grid(
-        n=policies.n or usual_n(pool),
+        n=policies.n or sizes or usual_n(pool),
         max_tokens=policies.max_tokens or (max(1, pool.longest),),
         stop=stops,
-        vote=Policy.known_votes() if policies.vote == ("all",) else policies.vote,
+        vote=Policy.known_votes() if everyone else policies.vote,
         walls=tuple(parse_wall(words, questions=questions) for words in policies.budget),
     )
     submissions = Submissions(
@@ -194,5 +201,5 @@ REPLAY_COMMAND = Command(
     help="Tries policies on recorded samples: expected score with intervals, P(overrun), samples and seconds spent.\n\n"
     "Examples:\n\npython -m eval replay runs/base\n\n"
     "python -m eval replay runs/base --n 8 16 --stop none beta95+exact --budget 18000 18000:free\n\n"
-    "python -m eval replay runs/base --n 4 8 16 --stop none --vote all",
+    "python -m eval replay runs/base --stop none --vote all",
 )

@@ -41,15 +41,15 @@ def test_a_vote_says_whether_it_beats_majority(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     folder = recording(tmp_path / "run", sure=sure)
-    asked = ("--n", 4, 8, "--stop", "none", "--vote", "all", "--simulations", 100, "--run", tmp_path / "replay")
+    asked = ("--stop", "none", "--vote", "all", "--simulations", 100, "--run", tmp_path / "replay")
     done = evaluate("replay", folder, *asked)
     assert done.code == 0
     said = {line.split(":")[0]: line for line in done.stdout.splitlines() if line.startswith("vote ")}
     assert [*said] == ["vote logprob", "vote tail", "vote length", "vote strength"]
     assert words in said["vote logprob"]
     # All samples are equally long and none has a text, so these two weigh them alike.
-    assert said["vote length"] == "vote length: votes as majority does with n = 4, 8"
-    assert said["vote strength"] == "vote strength: votes as majority does with n = 4, 8"
+    assert said["vote length"] == "vote length: votes as majority does with n = 4, 8, 16"
+    assert said["vote strength"] == "vote strength: votes as majority does with n = 4, 8, 16"
     rows = [line for line in done.stdout.splitlines() if line.split()[:1] == ["tail"]]
     assert len(rows) == 1
     assert len(rows[0]) <= 80

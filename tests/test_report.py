@@ -157,6 +157,10 @@ def test_filters_order_and_search_work(run_folder: Path, open_report: Callable[.
         assert list_shown(page, count=len(ids)) == ids
     page.select_option("#sort", "longest")
     page.wait_for_selector('#list > button:first-child[data-id="capped"]')
+    page.fill("#search", "no box")
+    assert list_shown(page, count=1) == ["silent"]
+    assert "no box" in page.text_content('#list [data-id="silent"]')
+    assert page.get_attribute("#chart-losses", "aria-label").startswith("Why problems were lost. Share of all problems")
     page.fill("#search", "needle")
     assert list_shown(page, count=0) == []
     page.check("#deep")

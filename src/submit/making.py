@@ -215,6 +215,8 @@ def rehearse_build(
     build: Build, problems: Sequence[Problem], settings: RehearseSettings, *, out: "Console"
 ) -> dict[str, object]:
     """Rehearse the build as often as it will run, and write the report and the ledger's line."""
+    from mathlete.report import read_losses
+
     how, packages = prepare_rehearsal(settings)
     rules = build.config.competition
     runs, golds = [], {problem.id: problem.gold for problem in problems}
@@ -228,6 +230,8 @@ def rehearse_build(
         if number == 1:
             out.print(f"isolation: {run.figures().isolation}")
         out.print(f"run {number}: {run.figures().in_words()}")
+        if run.journal and not settings.commit:
+            out.print(read_losses(folder, golds=golds).losses.describe())
         if run.refusal:
             break
     report = write_report(build, runs, problems, how, image=packages, folder=settings.run)

@@ -285,7 +285,7 @@
     return JSON.parse(await new Response(stream).text());
   }
   const wanted = () => $("search").value.trim().toLowerCase();
-  const says = (problem, words) => [problem.id, problem.subset, problem.statement, problem.gold, ...here(problem).votes.map((v) => v[0])]
+  const says = (problem, words) => [problem.id, problem.subset, problem.statement, problem.gold, here(problem).lost ?? "", ...here(problem).votes.map((v) => v[0])]
     .some((text) => String(text).toLowerCase().includes(words));
   async function matching() {
     const mine = ++state.search, words = wanted(), matches = [];
