@@ -260,7 +260,7 @@ def test_the_fault_changes_the_notebook_before_it_serves(text: str, tmp_path: Pa
     cell: dict[str, Any] = {"cell_type": "code", "execution_count": None, "id": "a", "outputs": [], "source": ""}
     cell["metadata"] = {"tags": [SERVE]}
     notebook = json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    draft = Draft(text=notebook, inputs={}, test=tmp_path, limit_s=1.0, folder=tmp_path)
+    draft = Draft(text=notebook, inputs={}, mounts={}, test=tmp_path, limit_s=1.0, folder=tmp_path)
     fault.inject(draft)
     assert "1 / 0" in "".join(json.loads(draft.text)["cells"][0]["source"])
     assert fault.name not in fault_matrix.FAULTS

@@ -4,18 +4,20 @@ import ast
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mathlete.competitions import competition
 from mathlete.kernel import KernelConfig
 from mathlete.problems import Problem
-from mathlete.rehearsal import FAULTS, rehearse_fault, runner, unisolated
+from mathlete.rehearsal import FAULTS, RehearsalSettings, rehearse_fault, runner, unisolated
 from mathlete.rehearsal.containers import Disks, Ended, Stage
-from mathlete.rehearsal.draft import Draft
+from mathlete.rehearsal.draft import Draft, Layout, Part, make_draft
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import Inject, cell, combine, has_struck, on_disks, probe_container
-from mathlete.submission import Build
+from mathlete.submission import Build, Names
 from mathlete.submission.notebook import notebook_text
 from tests.conftest import NAMES, CommandLine
 
@@ -107,13 +109,18 @@ def test_a_run_without_namespaces_puts_its_own_folders_into_the_notebook(text: s
 
 def draft_of(text: str, folder: Path) -> Draft:
     names = f"datasets/{NAMES.wheels_id}", f"models/{NAMES.model_source}", "competitions/olympiad"
+    mounts: dict[Part, tuple[str, str]] = {
+        "wheels": (names[0], NAMES.wheels),
+        "model": (names[1], names[1].split("/", 2)[2]),
+        "competition": (names[2], "olympiad"),
+    }
     for name in names:
         (folder / name).mkdir(parents=True)
     (folder / names[1] / "model.safetensors").write_bytes(bytes(1000))
     (folder / names[1] / "tokenizer.json").write_text("{}")
     (folder / "test.csv").write_text("id,problem\na,x\nb,y\n")
     inputs = {name: folder / name for name in names}
-    return Draft(text=text, inputs=inputs, test=folder / "test.csv", limit_s=1.0, folder=folder)
+    return Draft(text=text, inputs=inputs, mounts=mounts, test=folder / "test.csv", limit_s=1.0, folder=folder)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -131,3 +138,42 @@ def test_every_fault_puts_in_code_that_compiles_and_can_leave_its_mark(name: str
     calls = [node.func for tree in (*trees, *edited) for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert "mark" in [call.id for call in calls if isinstance(call, ast.Name)]
     assert f"'struck', {name!r}" in "".join([*sources, *map(str, strings)]).replace('"', "'")
+
+
+def test_what_a_fault_expects_follows_from_the_competition() -> None:
+    aimo_1, aimo_2, aimo_3 = (competition(f"aimo-{number}") for number in (1, 2, 3))
+    wrong_id, raises, full = (FAULTS[name] for name in ("predict-returns-wrong-id", "predict-raises", "disk-full"))
+    # As in golden/gateway_outcomes.txt: pl_wrong_id.
+    assert [wrong_id.expect_with(rules) for rules in (aimo_2, aimo_3)] == ["refused", "valid"]
+    assert [fault.suits(aimo_1) for fault in (wrong_id, raises, full)] == [False, False, True]
+    assert all(fault.suits(aimo_3) for fault in FAULTS.values())
+
+
+@pytest.mark.usefixtures("build")
+def test_a_fault_of_a_server_is_refused_for_an_iterator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submit: CommandLine, build: Build
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = replace(build.config, competition=competition("aimo-1"))
+    replace(build, config=config).save(Path("runs/submit"))
+    assert (
+        "a server's predict or test.csv needs an inference server, got aimo-1 with an iterator"
+        in submit("rehearse", "--fault", "csv-odd-text").refusal
+    )
+
+
+@pytest.mark.parametrize("layout", ["old", "new"])
+def test_inputs_are_found_whatever_they_are_called(layout: Layout, build: Build, tmp_path: Path) -> None:
+    build = replace(build, names=Names(owner="x", wheels="one", model="two", kernel="three", model_version=4))
+    settings = RehearsalSettings(layout=layout)
+    for name in ("wheels-missing", "competition-missing", "model-other-layout"):
+        folder = tmp_path / name
+        folder.mkdir()
+        draft = make_draft(build, build.config, PROBLEMS, settings, folder=folder)
+        before = {*draft.inputs}
+        FAULTS[name].put_into(draft)
+        moved = before ^ {*draft.inputs}
+        assert len(moved) == (2 if name == "model-other-layout" else 1)
+        assert {"wheels-missing": "one", "competition-missing": "olympiad", "model-other-layout": "two"}[
+            name
+        ] in "".join(moved)

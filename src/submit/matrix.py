@@ -40,9 +40,13 @@ def run_faults(
     """
     if name != "all" and name not in FAULTS:
         raise UserError("--fault must be known", value=repr(name), cure=nearest(name, [*FAULTS, "list", "all"]))
-    chosen = list(FAULTS.values()) if name == "all" else [FAULTS[name]]
     build = load_build(folder)
-    asked = choose_canaries(read_problems(problems), count=QUESTIONS, rules=build.config.competition)
+    rules = build.config.competition
+    chosen = [fault for fault in FAULTS.values() if fault.suits(rules) and name in (fault.name, "all")]
+    if not chosen:
+        rule = "a fault of a server's predict or test.csv needs an inference server"
+        raise UserError(rule, value=f"{rules.name} with an iterator", cure="choose another --fault")
+    asked = choose_canaries(read_problems(problems), count=QUESTIONS, rules=rules)
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()
     with progress("faults") as bar:
@@ -54,7 +58,7 @@ def run_faults(
             run = result.rehearsed
             if not result.struck:
                 idle.append(fault.name)
-            if not result.struck or run.outcome != fault.expect:
+            if not result.struck or run.outcome != fault.expect_with(rules):
                 lost.append(fault.name)
             else:
                 counts[run.outcome] += 1

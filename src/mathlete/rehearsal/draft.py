@@ -22,6 +22,8 @@ from mathlete.submission import Build, with_cell
 Layout = Literal["old", "new"]
 Order = Literal["file", "shuffled", "hard-first"]
 ClockKind = Literal["real", "virtual"]
+Part = Literal["wheels", "model", "competition"]
+"""What is mounted."""
 _SPARE_S = 60.0
 """Real seconds that a rehearsal may take beyond the wall: two containers have to start."""
 
@@ -63,6 +65,8 @@ class Draft:
     """The notebook."""
     inputs: dict[str, Path]
     """{path below /kaggle/input: folder}."""
+    mounts: Mapping[Part, tuple[str, str]]
+    """{what is mounted: (its path below /kaggle/input, its path in the other layout)}."""
     test: Path
     """The hidden test.csv."""
     disks: Disks = field(default_factory=Disks)
@@ -103,16 +107,27 @@ def make_draft(
     _write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
     if settings.rerun and rules.gateway.api == "iterator":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
-    names = build.names
-    old, new = settings.layout == "old", settings.layout == "new"
-    version = names.model_source.split("/")
-    inputs = {
-        names.wheels if old else f"datasets/{names.wheels_id}": build.wheels,
-        "/".join(version[1:]) if old else f"models/{names.model_source}": build.model,
-        f"competitions/{rules.slug}" if new else rules.slug: stand_in,
-    }
+    mounts = _name_mounts(build, settings.layout)
+    folders: dict[Part, Path] = {"wheels": build.wheels, "model": build.model, "competition": stand_in}
+    inputs = {mounts[part][0]: place for part, place in folders.items()}
     limit_s = settings.limit_s or config.wall_s + _SPARE_S
-    return Draft(text=text, inputs=inputs, test=hidden / "test.csv", limit_s=limit_s, folder=folder)
+    return Draft(text=text, inputs=inputs, mounts=mounts, test=hidden / "test.csv", limit_s=limit_s, folder=folder)
+
+
+def _name_mounts(build: Build, layout: Layout) -> dict[Part, tuple[str, str]]:
+    names, slug = build.names, build.config.competition.slug
+    old: dict[Part, str] = {
+        "wheels": names.wheels,
+        "model": names.model_source.partition("/")[2],
+        "competition": slug,
+    }
+    new: dict[Part, str] = {
+        "wheels": f"datasets/{names.wheels_id}",
+        "model": f"models/{names.model_source}",
+        "competition": f"competitions/{slug}",
+    }
+    here, other = (old, new) if layout == "old" else (new, old)
+    return {part: (here[part], other[part]) for part in here}
 
 
 def _sort(problems: Sequence[Problem], settings: RehearsalSettings) -> list[Problem]:

@@ -1,7 +1,7 @@
 """The fault matrix: what may go wrong on Kaggle, by name, and how a rehearsal with it must end."""
 
 from mathlete.rehearsal.containers import Disks
-from mathlete.rehearsal.faults import Fault
+from mathlete.rehearsal.faults import Fault, Needs
 from mathlete.rehearsal.injections import (
     TEXT,
     Inject,
@@ -13,7 +13,7 @@ from mathlete.rehearsal.injections import (
     delete_wheels,
     edit_notebook,
     engine,
-    mount_model_as_before_2026,
+    mount_model_in_other_layout,
     on_disks,
     probe_container,
     replace_predict,
@@ -27,9 +27,9 @@ from mathlete.rehearsal.injections import (
     unmount,
     unpack_wheel,
 )
+from mathlete.rehearsal.shapes import FRAME, HARMLESS_SHAPES, SHAPES
 from mathlete.rehearsal.verdict import Outcome
 
-_FRAME = "return pl.DataFrame({{'id': [row], 'answer': [{0}]}})"
 _KILL = "mark(); os.kill(os.getpid(), signal.SIGKILL)"
 _HANG = "mark(); time.sleep(3600)"
 _NAN = """import torch
@@ -48,54 +48,11 @@ _RAM = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20,) *
 _TMP_SMALL = "os.statvfs('/tmp').f_blocks * os.statvfs('/tmp').f_frsize <= 2**20"
 _THIRD = f"""if turn == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    {_FRAME.format(7)}"""
-_SHAPES = {
-    "str": "return '7'",
-    "int": "return 7",
-    "np-int64": "return np.int64(7)",
-    "float": "return 7.0",
-    "list": "return [7]",
-    "tuple": "return (7,)",
-    "dict": "return {'id': row, 'answer': 7}",
-    "none": "return None",
-    "series": "return pl.Series('answer', [7])",
-    "wrong-column": "return pl.DataFrame({'id': [row], 'prediction': [7]})",
-    "extra-column": "return pl.DataFrame({'id': [row], 'answer': [7], 'votes': [3]})",
-    "negative": _FRAME.format("-7"),
-    "too-big": _FRAME.format("100_000"),
-    "null": _FRAME.format("None"),
-    "text-column": _FRAME.format("'7'"),
-    "float-column": _FRAME.format("7.0"),
-    "bigint": _FRAME.format("10**25"),
-    "int32-column": "return pl.DataFrame({'id': [row], 'answer': pl.Series([7], dtype=pl.Int32)})",
-    "null-once": _FRAME.format("7 if turn != 2 else None"),
-    "mixed-int-text": _FRAME.format("7 if turn != 2 else '7'"),
-    "mixed-int-float": _FRAME.format("7 if turn != 2 else 7.0"),
-    "mixed-pandas-polars": "return (pd if turn == 1 else pl).DataFrame({'id': [row], 'answer': [7]})",
-    "mixed-polars-pandas": "return (pl if turn == 1 else pd).DataFrame({'id': [row], 'answer': [7]})",
-    "column-count": "return pl.DataFrame({'id': [row], 'answer': [7], **({'votes': [3]} if turn == 2 else {})})",
-    "big-number": "return 10**25",
-    "series-unnamed": "return pl.Series([7])",
-    "pandas-series-unnamed": "return pd.Series([7])",
-    "pandas-wrong-column": "return pd.DataFrame({'id': [row], 'prediction': [7]})",
-    "two-rows": "return pl.DataFrame({'id': [row, row], 'answer': [7, 7]})",
-    "no-rows": "return pl.DataFrame({'id': [], 'answer': []})",
-    "pandas-text": "return pd.DataFrame({'id': [row], 'answer': ['7']})",
-}
-_HARMLESS_SHAPES = {
-    "no-id": "return pl.DataFrame({'answer': [7]})",
-    "wrong-id": "return pl.DataFrame({'id': ['x'], 'answer': [7]})",
-    "answer-first": "return pl.DataFrame({'answer': [7], 'id': [row]})",
-    "pandas-series": "return pd.Series([7], name='answer')",
-    "pandas-no-id": "return pd.DataFrame({'answer': [7]})",
-    "pandas-wrong-id": "return pd.DataFrame({'id': ['x'], 'answer': [7]})",
-    "pandas-index": "return pd.DataFrame({'answer': [7]}, index=[row])",
-}
-"""AIMO-3's gateway accepts them, AIMO-2's refused them: it puts the ids in itself."""
+    {FRAME.format("GOOD")}"""
 
 
-def _fault(name: str, says: str, inject: Inject, expect: Outcome = "valid") -> Fault:
-    return Fault(name=name, says=says, inject=inject, expect=expect)
+def _fault(name: str, says: str, inject: Inject, expect: Outcome = "valid", *, needs: Needs = "") -> Fault:
+    return Fault(name=name, says=says, inject=inject, expect=expect, needs=needs)
 
 
 _INSIDE = (
@@ -237,7 +194,7 @@ except OSError as error:
         "refused",
     ),
     _fault("model-missing", "the model is not mounted", unmount("model"), "refused"),
-    _fault("model-other-layout", "the model is mounted as before 2026, the rest as since", mount_model_as_before_2026),
+    _fault("model-other-layout", "the model is mounted in the other layout than the rest", mount_model_in_other_layout),
     _fault(
         "model-no-tokenizer",
         "the export lacks its tokenizer",
@@ -254,18 +211,22 @@ except OSError as error:
         ),
         "refused",
     ),
-    _fault("competition-missing", "the competition's data is not mounted", unmount("olympiad"), "refused"),
+    _fault("competition-missing", "the competition's data is not mounted", unmount("competition"), "refused"),
 )
 _GATEWAY = (
     _fault(
         "csv-extra-column",
         "test.csv has a column more",
         rewrite_test_rows(lambda rows: [[*row, "0"] for row in rows], seen="len(columns) == 3"),
+        needs="server",
     ),
     _fault(
         "csv-columns-swapped",
         "test.csv's columns are swapped",
-        rewrite_test_rows(lambda rows: [row[::-1] for row in rows], seen="columns[0].name != 'id'"),
+        rewrite_test_rows(
+            lambda rows: [row[::-1] for row in rows], seen="columns[0].name != CONFIG.competition.columns[0]"
+        ),
+        needs="server",
     ),
     _fault(
         "csv-odd-text",
@@ -274,11 +235,13 @@ _GATEWAY = (
             lambda rows: [rows[0], *([i, f'{s}\n"∫", \u200b,'] for i, s in rows[1:])],
             seen="""columns[1].item().endswith('\\n"∫", \\u200b,')""",
         ),
+        needs="server",
     ),
     _fault(
         "csv-empty-statement",
         "a statement is empty",
         rewrite_test_rows(lambda rows: [*rows[:-1], [rows[-1][0], ""]], seen="not columns[1].item()"),
+        needs="server",
     ),
     _fault(
         "csv-long-statement",
@@ -287,11 +250,12 @@ _GATEWAY = (
             lambda rows: [*rows[:-1], [rows[-1][0], "x + 1 " * 5000]],
             seen="columns[1].item().count('x + 1') == 5000",
         ),
+        needs="server",
     ),
     _fault(
         "port-taken", "port 50051 is taken", cell("import socket; taken = socket.create_server(('', 50051)); mark()")
     ),
-    _fault("start-slow", "the server comes up after the start-up limit", start_slowly, "refused"),
+    _fault("start-slow", "the server comes up after the start-up limit", start_slowly, "refused", needs="server"),
     _fault(
         "network-in-cell",
         "a cell fetches from the network",
@@ -320,6 +284,7 @@ _GATEWAY = (
         "the kernel is killed in the third question",
         replace_predict(_THIRD, strikes_in=3),
         "refused",
+        needs="server",
     ),
     _fault(
         "kernel-killed-early",
@@ -347,18 +312,26 @@ _GATEWAY = (
     ),
 )
 _PREDICT = (
-    _fault("predict-raises", "an unguarded predict raises", replace_predict("raise ValueError('boom')"), "refused"),
+    _fault(
+        "predict-raises",
+        "an unguarded predict raises",
+        replace_predict("raise ValueError('boom')"),
+        "refused",
+        needs="server",
+    ),
     _fault(
         "predict-raises-20kb",
         "it raises with 20 kB of text",
         replace_predict("raise ValueError('boom' * 5000)"),
         "refused",
+        needs="server",
     ),
     _fault(
         "predict-exits",
         "it calls sys.exit(): the gateway never ends",
         combine(replace_predict("sys.exit(1)"), stop_after(30)),
         "refused",
+        needs="server",
     ),
     _fault(
         "predict-lambda",
@@ -375,6 +348,7 @@ def make_predict(*_):
 server.make_predict = make_predict
 """),
         "refused",
+        needs="server",
     ),
     *(
         _fault(
@@ -382,12 +356,13 @@ server.make_predict = make_predict
             f"an unguarded predict does `{body}`",
             replace_predict(body, strikes_in=2 if " turn " in body else 1),
             "refused",
+            needs="server",
         )
-        for name, body in _SHAPES.items()
+        for name, body in SHAPES.items()
     ),
     *(
-        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", replace_predict(body))
-        for name, body in _HARMLESS_SHAPES.items()
+        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", replace_predict(body), needs="own ids")
+        for name, body in HARMLESS_SHAPES.items()
     ),
 )
 FAULTS = {fault.name: fault for fault in (*_INSIDE, *_ENGINE, *_PLACE, *_GATEWAY, *_PREDICT)}

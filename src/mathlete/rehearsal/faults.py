@@ -3,13 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from mathlete.competitions import Competition
 from mathlete.problems import Problem
 from mathlete.rehearsal.draft import Draft, Layout, RehearsalSettings
+from mathlete.rehearsal.gateway.behaviours import Behaviour
 from mathlete.rehearsal.injections import Inject, has_struck
 from mathlete.rehearsal.runner import rehearse
 from mathlete.rehearsal.verdict import Outcome, Rehearsed
 from mathlete.submission import Build
+
+Needs = Literal["", "server", "own ids"]
+"""What a fault needs to end as it is expected: nothing · an inference server, which asks a `predict` and has a test.csv
+of its own · a server whose gateway puts its own ids into the file, without which it is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +28,15 @@ class Fault:
     """What happens, for people."""
     inject: Inject
     expect: Outcome
+    needs: Needs = ""
+
+    def suits(self, rules: Competition) -> bool:
+        """Return whether it can strike in a competition."""
+        return not self.needs or rules.gateway.api == "inference-server"
+
+    def expect_with(self, rules: Competition) -> Outcome:
+        """Return how it must end in a competition."""
+        return "refused" if self.needs == "own ids" and not Behaviour.of(rules).package.writes_own_ids else self.expect
 
     def put_into(self, draft: Draft) -> None:
         """Change the draft; what was changed will leave a mark of the fault's name when it strikes."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mathlete.rehearsal.containers import NOTEBOOK_LOG, PROBE_LOG, Disks
-from mathlete.rehearsal.draft import Draft
+from mathlete.rehearsal.draft import Draft, Part
 from mathlete.submission import with_cell
 
 Inject = Callable[[Draft], None]
@@ -134,7 +134,10 @@ def replace_texts(text: str) -> Inject:
 
 
 def replace_predict(body: str, *, strikes_in: int = 1) -> Inject:
-    """Give the notebook a `predict` of its own, without our server around it; `turn` counts its calls from 1."""
+    """Give the notebook a `predict` of its own, without our server around it.
+
+    `turn` counts its calls from 1; ID and ANSWER are the submission's columns, GOOD is an answer that it may hold.
+    """
     return cell(f"""\
 import itertools, os, signal, sys, time
 import numpy as np
@@ -143,6 +146,8 @@ import polars as pl
 import mathlete.kernel.server as server
 
 turns = itertools.count(1)
+ID, ANSWER = CONFIG.competition.submission_columns
+GOOD = CONFIG.fallback
 
 
 def predict(identity, problem):
@@ -183,13 +188,13 @@ def promised(file):
     return inject
 
 
-def _find_mount(draft: Draft, part: str) -> tuple[str, str]:
-    """Return the name of the input that has this part in it, and the folder where the notebook sees it."""
-    name = next(name for name in draft.inputs if part in name)
+def _find_mount(draft: Draft, part: Part) -> tuple[str, str]:
+    """Return the name of an input, and the folder where the notebook sees it."""
+    name, _ = draft.mounts[part]
     return name, f"/kaggle/input/{name}"
 
 
-def unmount(part: str) -> Inject:
+def unmount(part: Part) -> Inject:
     """Do not mount an input."""
 
     def inject(draft: Draft) -> None:
@@ -200,7 +205,7 @@ def unmount(part: str) -> Inject:
     return inject
 
 
-def spoil_input(part: str, spoil: Callable[[Path], None], *, seen: str) -> Inject:
+def spoil_input(part: Part, spoil: Callable[[Path], None], *, seen: str) -> Inject:
     """Mount a spoilt copy of an input; the expression `seen` is true where it is, `place` being its folder."""
 
     def inject(draft: Draft) -> None:
@@ -251,12 +256,12 @@ def cut_weights(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def mount_model_as_before_2026(draft: Draft) -> None:
-    """Mount the model as before 2026, whatever the layout of the rest."""
-    name, place = _find_mount(draft, "models/")
-    old = name.split("/", 2)[2]
-    draft.inputs[old] = draft.inputs.pop(name)
-    probe_container(f"os.path.isdir('/kaggle/input/{old}') and not os.path.exists(place)", place=place)(draft)
+def mount_model_in_other_layout(draft: Draft) -> None:
+    """Mount the model as in the other layout, whatever that of the rest."""
+    name, other = draft.mounts["model"]
+    draft.inputs[other] = draft.inputs.pop(name)
+    place = f"/kaggle/input/{name}"
+    probe_container(f"os.path.isdir('/kaggle/input/{other}') and not os.path.exists(place)", place=place)(draft)
 
 
 def rewrite_test_rows(change: Callable[[list[list[str]]], list[list[str]]], *, seen: str) -> Inject:

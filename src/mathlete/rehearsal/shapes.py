@@ -1,0 +1,46 @@
+"""What a bare `predict` may return: bodies of it, for the fault matrix (names in capitals: `replace_predict`)."""
+
+FRAME = "return pl.DataFrame({{ID: [row], ANSWER: [{0}]}})"
+SHAPES = {
+    "str": "return str(GOOD)",
+    "int": "return GOOD",
+    "np-int64": "return np.int64(GOOD)",
+    "float": "return float(GOOD)",
+    "list": "return [GOOD]",
+    "tuple": "return (GOOD,)",
+    "dict": "return {ID: row, ANSWER: GOOD}",
+    "none": "return None",
+    "series": "return pl.Series(ANSWER, [GOOD])",
+    "wrong-column": "return pl.DataFrame({ID: [row], ANSWER + '_': [GOOD]})",
+    "extra-column": "return pl.DataFrame({ID: [row], ANSWER: [GOOD], ANSWER + '2': [3]})",
+    "negative": FRAME.format("CONFIG.competition.answer_min - 1"),
+    "too-big": FRAME.format("CONFIG.competition.answer_max + 1"),
+    "null": FRAME.format("None"),
+    "text-column": FRAME.format("str(GOOD)"),
+    "float-column": FRAME.format("float(GOOD)"),
+    "bigint": FRAME.format("10**25"),
+    "int32-column": "return pl.DataFrame({ID: [row], ANSWER: pl.Series([GOOD], dtype=pl.Int32)})",
+    "null-once": FRAME.format("GOOD if turn != 2 else None"),
+    "mixed-int-text": FRAME.format("GOOD if turn != 2 else str(GOOD)"),
+    "mixed-int-float": FRAME.format("GOOD if turn != 2 else float(GOOD)"),
+    "mixed-pandas-polars": "return (pd if turn == 1 else pl).DataFrame({ID: [row], ANSWER: [GOOD]})",
+    "mixed-polars-pandas": "return (pl if turn == 1 else pd).DataFrame({ID: [row], ANSWER: [GOOD]})",
+    "column-count": "return pl.DataFrame({ID: [row], ANSWER: [GOOD], **({ANSWER + '2': [3]} if turn == 2 else {})})",
+    "big-number": "return 10**25",
+    "series-unnamed": "return pl.Series([GOOD])",
+    "pandas-series-unnamed": "return pd.Series([GOOD])",
+    "pandas-wrong-column": "return pd.DataFrame({ID: [row], ANSWER + '_': [GOOD]})",
+    "two-rows": "return pl.DataFrame({ID: [row, row], ANSWER: [GOOD, GOOD]})",
+    "no-rows": "return pl.DataFrame({ID: [], ANSWER: []})",
+    "pandas-text": "return pd.DataFrame({ID: [row], ANSWER: [str(GOOD)]})",
+}
+HARMLESS_SHAPES = {
+    "no-id": "return pl.DataFrame({ANSWER: [GOOD]})",
+    "wrong-id": "return pl.DataFrame({ID: ['x'], ANSWER: [GOOD]})",
+    "answer-first": "return pl.DataFrame({ANSWER: [GOOD], ID: [row]})",
+    "pandas-series": "return pd.Series([GOOD], name=ANSWER)",
+    "pandas-no-id": "return pd.DataFrame({ANSWER: [GOOD]})",
+    "pandas-wrong-id": "return pd.DataFrame({ID: ['x'], ANSWER: [GOOD]})",
+    "pandas-index": "return pd.DataFrame({ANSWER: [GOOD]}, index=[row])",
+}
+"""A gateway that puts the ids in itself accepts them, as AIMO-3's does; AIMO-2's refused them."""
