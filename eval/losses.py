@@ -11,6 +11,7 @@ from eval.repair import repair_samples
 from mathlete.command import Command, console
 from mathlete.errors import UserError
 from mathlete.runs import write_json
+from mathlete.shipped import find_recording
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,8 +28,9 @@ class LossesSettings:
     """Runs to explain."""
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN…")]
-    """Run folders of `python -m eval`; or a submission's journal.jsonl, its notebook's log, or a folder that holds a
-    journal, as a rehearsal and `python -m submit push` leave it. Several stand side by side."""
+    """Run folders of `python -m eval`, or names of shipped recordings; or a submission's journal.jsonl, its notebook's
+    log, or a folder that holds a journal, as a rehearsal and `python -m submit push` leave it. Several stand side by
+    side."""
     golds: Path | None = None
     """JSONL of problems with the golds of a journal's questions; default: the pocket suite's, where the ids are its
     own."""
@@ -57,7 +59,7 @@ def losses(settings: LossesSettings) -> dict[str, object]:
         repair_samples([path for path in settings.runs if (path / "samples.jsonl").is_file()], say=out.print)
     rules = competition(settings.competition) if settings.competition else None
     golds = read_golds(settings.golds)
-    lost = [read_losses(path, golds=golds, rules=rules) for path in settings.runs]
+    lost = [read_losses(find_recording(path), golds=golds, rules=rules) for path in settings.runs]
 
     for first in range(0, len(lost), _SIDE_BY_SIDE):
         out.print(losses_table(lost[first : first + _SIDE_BY_SIDE], first=first))

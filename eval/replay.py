@@ -150,7 +150,7 @@ def judged(run: Path) -> list[Path]:
 
 def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
     """Replay the runs into a folder; returns the step's figures."""
-    from mathlete.replay import Grid, Submissions, parse_wall, replay_pool, usual_n
+    from mathlete.replay import Grid, Submissions, parse_wall, replay_pool, usual_n, votes_recorded
     from mathlete.scoring import Pool
     from mathlete.solve import Policy
 
@@ -166,11 +166,14 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
     everyone = policies.vote == ("all",)
     # Where votes are compared, what they are worth at several n is the question.
     sizes = tuple(n for n in _VOTED if n <= pool.fewest) if everyone else ()
+    votes = votes_recorded(pool) if everyone else policies.vote
+    if everyone and (left := [vote for vote in Policy.known_votes() if vote not in votes]):
+        say(f"not recorded, and so not tried: what the votes {', '.join(left)} weigh samples by")
     grid = Grid(
         n=policies.n or sizes or usual_n(pool),
         max_tokens=policies.max_tokens or (max(1, pool.longest),),
         stop=stops,
-        vote=Policy.known_votes() if everyone else policies.vote,
+        vote=votes,
         walls=tuple(parse_wall(words, questions=questions) for words in policies.budget),
     )
     submissions = Submissions(
@@ -188,8 +191,8 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
     result.plot(pool, folder / PLOT)
     # At its own width: a narrower screen wraps the table, but no figure is lost.
     say(result.to_table(pool), width=260, crop=False)
-    if votes := result.to_votes_table(pool):
-        say(votes)
+    if (table := result.to_votes_table(pool)) is not None:
+        say(table)
     for sentence in result.words:
         say(sentence)
     return {"seconds": result.seconds, "policies": len(result.outcomes)}

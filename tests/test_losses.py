@@ -22,7 +22,7 @@ from mathlete.sampling import Sample
 from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Finish, SamplingConfig
 from mathlete.scoring import EvalRun, Results, RunFacts, RunSettings, grade
-from mathlete.solve import Ended, Policy, RealClock, Solution, solve
+from mathlete.solve import BudgetSettings, Ended, Policy, RealClock, Solution, solve
 from tests.conftest import CommandLine
 
 AIMO3 = competition("aimo-3")
@@ -147,8 +147,18 @@ def test_any_sample_is_of_one_class(answer: str, finish: Finish) -> None:
         assert find_cause(draw(0, None, finish), rules=rules) in ("no_box", "cut_at_cap", "cut_by_clock")
 
 
-def record(folder: Path, drawn: list[tuple[Problem, list[Sample]]], *, n: int) -> Path:
-    """A finished run of these samples."""
+CLOCK = BudgetSettings.even(wall_s=100, questions=5)
+
+
+def record(
+    folder: Path,
+    drawn: list[tuple[Problem, list[Sample]]],
+    *,
+    n: int,
+    missing: tuple[str, ...] = (),
+    budget: Any = CLOCK,
+) -> Path:
+    """A finished run of these samples under a shared clock."""
     folder.mkdir(parents=True)
     write_problems(folder / "problems.jsonl", [problem for problem, _ in drawn])
     with SampleLog(folder / "samples.jsonl") as log:
@@ -157,11 +167,11 @@ def record(folder: Path, drawn: list[tuple[Problem, list[Sample]]], *, n: int) -
                 log.append(replace(sample, problem_id=problem.id))
     settings = RunSettings(
         suite="five", suite_sha="5" * 64, problems=len(drawn), precision="dense", engine="transformers",
-        policy=Policy(n=n, sampling=SamplingConfig(max_tokens=100)), budget=None, tools=None, model_sha="m1",
+        policy=Policy(n=n, sampling=SamplingConfig(max_tokens=100)), budget=budget, tools=None, model_sha="m1",
     )  # fmt: skip
     facts = RunFacts(
-        settings=settings, n=n, model="m", engine_facts={}, prompt_sha="p1", commit="c1", dirty=False, seconds=3.0,
-        tokens_per_s=5.0, resumed_samples=0,
+        settings=settings, n=n, model="m", engine_facts={"missing": missing}, prompt_sha="p1", commit="c1", dirty=False,
+        seconds=3.0, tokens_per_s=5.0, resumed_samples=0,
     )  # fmt: skip
     Results.of(EvalRun.read(folder).graded, facts).write(folder, began=0.0)
     return folder
@@ -207,6 +217,15 @@ def test_a_file_that_does_not_say_it_is_counted_from_its_samples(tmp_path: Path)
     (folder / "results.json").write_text(json.dumps(told))
     assert EvalRun.read(folder).losses == said
     assert Results.read(folder).losses is None
+
+
+def test_a_log_is_not_charged_with_what_it_does_not_say(tmp_path: Path) -> None:
+    """Another tool's log may be uneven without any clock, and need not say how a sample ended."""
+    folder = record(tmp_path / "run", five(), n=3, missing=("finish",), budget=None)
+    rows = {row.id: (row.cause, row.samples) for row in EvalRun.read(folder).find_losses()}
+    assert rows["right"] == ("won", {"won": 2})
+    assert rows["capped"] == ("unknown", {"unknown": 3})
+    assert rows["late"] == ("unknown", {})
 
 
 def test_runs_side_by_side_in_80_columns(

@@ -8,11 +8,10 @@ import pytest
 from mathlete.problems import Problem, write_problems
 from mathlete.sampling import Sample
 from mathlete.sampling.record import SampleLog
-from mathlete.scoring import EvalRun
 from tests.conftest import CommandLine
 
 
-def recording(folder: Path, *, sure: float, problems: int = 60) -> Path:
+def recording(folder: Path, *, sure: float, problems: int = 30) -> Path:
     """Samples that are right as often as not; `sure` is how much higher the log-probability of the right ones is."""
     source = random.Random(1)
     folder.mkdir(parents=True)
@@ -20,7 +19,7 @@ def recording(folder: Path, *, sure: float, problems: int = 60) -> Path:
     write_problems(folder / "problems.jsonl", asked)
     with SampleLog(folder / "samples.jsonl") as log:
         for problem in asked:
-            for index in range(32):
+            for index in range(16):
                 right = source.random() < 0.5
                 logprob = -1.5 + source.gauss(0, 0.1) + (sure if right else 0.0)
                 log.append(
@@ -29,7 +28,6 @@ def recording(folder: Path, *, sure: float, problems: int = 60) -> Path:
                         tokens=50, finish="stop", seconds=1.0, logprob_mean=logprob, logprob_tail=logprob,
                     )
                 )  # fmt: skip
-    assert EvalRun.read(folder).graded
     return folder
 
 
@@ -61,3 +59,11 @@ def test_few_problems_say_nothing(tmp_path: Path, evaluate: CommandLine) -> None
     told = evaluate("replay", folder, *asked, "--json").result
     assert told["policies"][0]["informative"] == 3
     assert "vote logprob: too few to say: 3 problems differ with n = 4" in told["words"]
+
+
+def test_what_help_says_of_length_holds_on_the_shipped_recording(tmp_path: Path, evaluate: CommandLine) -> None:
+    asked = ("--n", 4, "--stop", "none", "--vote", "all", "--simulations", 100, "--run", tmp_path / "replay")
+    done = evaluate("replay", "pocket", *asked)
+    assert "vote length: does not beat majority at 95% with n = 4" in done.stdout
+    assert "not recorded, and so not tried: what the votes strength weigh samples by" in done.stdout
+    assert "length and strength do not beat majority" in " ".join(evaluate.help("replay").replace("│", "").split())

@@ -22,8 +22,20 @@ submissions with or without a clock. `Grid` names the policies to try, `Submissi
 """
 
 from mathlete.replay.outcomes import Grid, Outcome, Submissions, parse_wall
+from mathlete.replay.policies import votes_recorded
 from mathlete.replay.replaying import Replay, replay_pool, usual_n
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import Wall
 
-__all__ = ["Grid", "Outcome", "Replay", "ReplaySampler", "Submissions", "Wall", "parse_wall", "replay_pool", "usual_n"]
+__all__ = [
+    "Grid",
+    "Outcome",
+    "Replay",
+    "ReplaySampler",
+    "Submissions",
+    "Wall",
+    "parse_wall",
+    "replay_pool",
+    "usual_n",
+    "votes_recorded",
+]

@@ -69,6 +69,11 @@ def simulate_policies(
     return outcomes
 
 
+def votes_recorded(pool: Pool) -> tuple[str, ...]:
+    """Return the votes for which all was recorded that they weigh samples by."""
+    return tuple(vote for vote in Policy.known_votes() if _VOTES_NEED.get(vote) not in pool.missing)
+
+
 def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
     """Check that all was recorded that the policies need.
 

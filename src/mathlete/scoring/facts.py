@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from mathlete.solve import BudgetSettings, Policy
+from mathlete.solve import BudgetSettings, Ended, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,13 @@ class RunFacts:
     def missing(self) -> tuple[str, ...]:
         """What the log does not say that an imported run was made of: `seconds`, `tokens`, `text` and so on."""
         return tuple(self.engine_facts.get("missing", ()))
+
+    def samples_asked(self, ended: Ended) -> int | None:
+        """Return how many samples a problem would have had but for a clock; None where it has all it was to have.
+
+        A shared clock also asks for fewer than n from the start; without one, an uneven log was uneven by itself.
+        """
+        return self.n if ended == "time" or (ended == "all" and self.settings.budget is not None) else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts in the order of results.json."""

@@ -64,12 +64,15 @@ class Graded:
         """Share of the samples that voted for the winner; 0 without an answer."""
         return self.solution.votes[0].count / len(self.verdicts) if self.solution.votes else 0.0
 
-    def find_losses(self, *, n: int | None, rules: Competition | None = None) -> ProblemLosses:
+    def find_losses(
+        self, *, n: int | None = None, rules: Competition | None = None, tells_finish: bool = True
+    ) -> ProblemLosses:
         """Return why samples and problem did not end in a right answer.
 
         Args:
-            n: samples asked for; None for a run that broke off, whose missing samples nobody knows.
+            n: samples that there would be but for a clock; None where no clock kept one from being drawn.
             rules: the competition whose range the answers must keep to, if there is one.
+            tells_finish: whether samples say how they ended; where a log does not, those without an answer are unknown.
         """
         integer, won = asks_for_integer(self.problem), self.verdict == "equal"
         causes = Counter[Cause]()
@@ -77,9 +80,10 @@ class Graded:
             if verdict == "equal":
                 causes["won" if won else "outvoted"] += 1
             else:
-                other: Cause = "unknown" if verdict == "unknown" else "no_right_answer"
-                causes[find_cause(sample, integer=integer, rules=rules) or other] += 1
-        # A rule that ended the problem did not need the others. Nothing but the clock keeps a sample from being drawn.
+                unsaid = verdict == "none" and not tells_finish
+                other: Cause = "unknown" if verdict == "unknown" or unsaid else "no_right_answer"
+                causes[(not unsaid and find_cause(sample, integer=integer, rules=rules)) or other] += 1
+        # A rule that ended the problem did not need the others.
         if n is not None and self.solution.ended != "rule":
             causes["cut_by_clock"] += max(0, n - len(self.verdicts))
         return ProblemLosses.of(self.problem.id, won=won, samples=causes)

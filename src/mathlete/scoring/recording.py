@@ -14,7 +14,7 @@ from mathlete.sampling import Sample
 from mathlete.scoring.grading import Graded, grade
 from mathlete.scoring.inspect_log import write_inspect_log
 from mathlete.scoring.pool import Pool, Recorded, read_recording, verify_recording
-from mathlete.scoring.results import RESULTS, ProblemResult, Results
+from mathlete.scoring.results import RESULTS, ProblemResult, Results, losses_of
 from mathlete.solve import Policy, Solution
 
 
@@ -81,7 +81,7 @@ class EvalRun:
         """
         facts = self.results.facts
         items = self.graded if facts else [item for item in self.graded if item.verdicts]
-        return [item.find_losses(n=facts.n if facts else None, rules=rules) for item in items]
+        return [losses_of(item, facts, rules=rules) for item in items]
 
     @property
     def allowances_s(self) -> list[float] | None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.losses import Losses, ProblemLosses
 from mathlete.metrics import (
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 RESULTS = "results.json"
 _FEW = 30
 """Problems below which the score alone says little."""
+
+
+def losses_of(item: Graded, facts: RunFacts | None, *, rules: Competition | None = None) -> ProblemLosses:
+    """Return why a problem of a run with these facts was lost; `rules` as in `Graded.find_losses`."""
+    if facts is None:
+        return item.find_losses(rules=rules)
+    asked, told = facts.samples_asked(item.solution.ended), "finish" not in facts.missing
+    return item.find_losses(n=asked, rules=rules, tells_finish=told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +73,8 @@ class ProblemResult:
     """Why it and its samples were lost."""
 
     @classmethod
-    def of(cls, item: Graded, *, n: int | None) -> Self:
-        """Return the result of a graded problem, for which n samples were asked; None where nobody knows."""
+    def of(cls, item: Graded, facts: RunFacts | None) -> Self:
+        """Return the result of a graded problem in a run of these facts; None of one that has not come to its end."""
         grades = {sample.index: grade for sample, grade in zip(item.solution.samples, item.verdicts, strict=True)}
         return cls(
             id=item.problem.id,
@@ -82,7 +91,7 @@ class ProblemResult:
             judgements=item.solution.selection.judgements if item.solution.selection else None,
             seconds=round(item.solution.seconds, 3),
             ended=item.solution.ended,
-            losses=item.find_losses(n=n),
+            losses=losses_of(item, facts),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,7 +151,7 @@ class Results:
     def of(cls, graded: Sequence[Graded], facts: RunFacts | None) -> Self:
         """Score a run."""
         votes = [(item.vote_share, item.verdict == "equal") for item in graded]
-        per_problem = [ProblemResult.of(item, n=facts.n if facts else None) for item in graded]
+        per_problem = [ProblemResult.of(item, facts) for item in graded]
         return cls(
             facts=facts,
             scores=Scores.of(graded),
