@@ -153,6 +153,16 @@ class Gates:
     """Least share of unchanged greedy answers, 0 to 1."""
     outcome: GateOutcome
 
+    def describe(self) -> str:
+        """Describe the limits in a line.
+
+        >>> Gates(noise=None, kl=1e-3, unchanged=0.99, outcome=GateOutcome()).describe()
+        'an export may cost a KL of 1.0e-03 and change 1% of the greedy answers, chance excused'
+        """
+        noise = f"; {self.noise.describe()}" if self.noise else ""
+        changed = f"change {1 - self.unchanged:.0%} of the greedy answers, chance excused"
+        return f"an export may cost a KL of {self.kl:.1e} and {changed}{noise}"
+
     def to_json(self) -> dict[str, object]:
         """Return these keys of `survival.json`."""
         noise = {} if self.noise is None else {"noise": self.noise.to_json()}

@@ -13,7 +13,7 @@ from mathlete.corpus import parse_source
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, GateTrial, TunedModel, export_model, measure_effect, merge_adapter
 from mathlete.export.formats import DEFAULT_FORMAT
-from mathlete.export.records import ANSWERS, Hop
+from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
 from mathlete.gates import Refused, require_passed
 from mathlete.locks import hold
 from mathlete.models import ModelSource
@@ -121,11 +121,13 @@ class MathRun:
         trial = GateTrial(tuned=untrained, recipe=settings.recipe, limits=after.survival, formats=after.export)
         return {"trial": trial.run(accept_refused=after.accept_refused, advance=advance, say=self.say)}
 
-    def show_hops(self, hops: Sequence[Hop], tokens: int) -> None:
-        """Print what each hop cost."""
+    def show_hops(self, hops: Sequence[Hop], figures: SurvivalFigures) -> None:
+        """Print what each hop cost, and what it may cost."""
         from mathlete.report import survival_table
 
-        self.say(survival_table(hops, tokens=tokens))
+        self.say(survival_table(hops, tokens=figures.tokens))
+        if figures.gates:
+            self.say(figures.gates.describe())
 
 
 def check_run(run: MathRun) -> None:

@@ -31,11 +31,11 @@ def export_model(
     formats: Export,
     accept_refused: str = "",
     advance: Advance,
-    show: Callable[[Sequence[Hop], int], None],
+    show: Callable[[Sequence[Hop], SurvivalFigures], None],
 ) -> dict[str, object]:
     """Write the folder of a format, and what the hops to it cost as `survival.json`; return the main figures.
 
-    `show` is given the hops, the first ones too for int8, and the number of held-out tokens, before any limit is kept.
+    `show` is given the hops, the first ones too for int8, and all figures, before any limit is kept.
 
     Raises:
         Refused: a hop cost more than its limit, and there is no reason to accept that.
@@ -64,7 +64,7 @@ def export_model(
     figures = SurvivalFigures(tokens=len(reference.log_probabilities), hops=tuple(hops), layers=layers, gates=gates)
     # Written and shown before the limits are kept: a breach is explained by the figures of all hops.
     write_json(output / SURVIVAL, figures.to_json())
-    show([*(before.figures.hops if name == DEFAULT_FORMAT else ()), *hops], figures.tokens)
+    show([*(before.figures.hops if name == DEFAULT_FORMAT else ()), *hops], figures)
     judge_breaches(breaches, reason=accept_refused)
     made_of = {"rows": tuned.data, "adapter": tuned.adapter, "merged": merged}
     cost = {**figures.summary, **outcome.to_json()}

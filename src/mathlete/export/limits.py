@@ -79,6 +79,10 @@ def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | 
     by_chance = hop.beyond_noise is not None and hop.beyond_noise.lo <= 0
     if hop.unchanged is not None and hop.unchanged < least and not by_chance:
         beside = f"; computing in {noise.dtype} alone leaves {1 - noise.changed_share:.1%}" if noise else ""
+        if (more := hop.beyond_noise) is not None:
+            beside += (
+                f", {100 * more.value:+.1f} points [{100 * more.lo:+.1f}, {100 * more.hi:+.1f}] changed beyond that"
+            )
         yield Refused(
             f"{hop.name} must leave at least {least:.0%} of greedy answers unchanged",
             value=f"{hop.unchanged:.1%} of {hop.answered} in {dtype} by {hop.engine}{beside}",

@@ -4,6 +4,7 @@ What a merge and a format cost hardly depends on what was learnt. So a random ad
 exported, and measured on a few held-out rows; greedy answers, which take longest, are left to the export itself.
 """
 
+import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -55,6 +56,7 @@ class GateTrial:
             return self._try(scratch, tuned, accept_refused=accept_refused, advance=advance, say=say)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            _free_gpu()
 
     def _try(
         self,
@@ -116,6 +118,16 @@ class GateTrial:
                 yield from find_kl_breaches(
                     name, kl, engine="transformers", limits=self.limits, export=self.formats, noise=noise, dtype=dtype
                 )
+
+
+def _free_gpu() -> None:
+    """Leave a GPU's memory and its peak as if nothing had been tried: the training is planned and measured by both."""
+    import torch
+
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _before_training(breach: UserError) -> Refused:
