@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
     "sampling": ("sampling_openai", "sampling_servers", "sampling_ray", "sampling_vllm", "kernel_server", "eval"),
     "logs": ("logs_own", "logs_tools"),
-    "answers": ("answers_rewrites", "answers_algebra"),
+    "answers": ("answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "kernel_gateway"),
     "docs": ("docs_commands", "launch_files", "report", "report_exports", "report_odd"),
     "submit": ("submit_build", "submit_rehearsal", "kaggle_image", "competitions"),

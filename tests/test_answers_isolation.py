@@ -23,6 +23,7 @@ WANTED = [outcome for _, _, outcome in PAIRS]
 
 
 def outcomes() -> list[str]:
+    isolation._ask_once.cache_clear()
     return [compare(answer=a, gold=b, limit_s=60.0).outcome for a, b, _ in PAIRS]
 
 
@@ -58,15 +59,51 @@ def test_a_child_of_fork_leaves_its_parents_worker_alone() -> None:
 def test_a_pair_that_takes_too_long_is_unknown_and_the_next_is_decided() -> None:
     isolation.warm_up()
     start = time.monotonic()
-    hard = compare(answer="9^{9^{9^9}}", gold="1", limit_s=0.5)
+    hard = compare(answer=ENDLESS, gold="1", limit_s=0.5)
     assert (hard.outcome, hard.reason) == ("unknown", "undecided after 0.5 s")
     assert time.monotonic() - start < 30
     assert outcomes() == WANTED
 
 
+ENDLESS = r"\int_0^1 \frac{\sin(x^x)}{\ln(1+x^x)} dx"
+TOWERS = [
+    ("9^{9^{9^9}}", "1"), ("2003^{2002^{2001}}", "9"), ("10^{10^{9}}", "10^{10^{9}}+1"), ("(10^{100000})!", "1"),
+    ("10^{100000!}", "1"), (r"4^{\frac{111111111111111111111111111111111}{2222222222222}}", "1"),
+    (r"\log_{2^5}(\log_{2^4}(2^{2^{65536}}))", "1"), (r"\prod_{n=1}^{1000000} (n^2+1)", "1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tower", "gold"), TOWERS)
+def test_an_undecided_tower_ends_long_before_its_time(tower: str, gold: str) -> None:
+    # CPU time counts, so a machine that does much else changes nothing: a tenth of a second is enough.
+    verdict = compare(answer=tower, gold=gold, limit_s=0.3)
+    assert verdict.outcome == "unknown"
+    assert "undecided after" not in verdict.reason
+
+
+def test_a_verdict_is_kept_and_no_verdict_without_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_server() -> None:
+        raise OSError("no more processes")
+
+    isolation.close()
+    isolation._ask_once.cache_clear()
+    monkeypatch.setattr(isolation, "_Server", no_server)
+    assert "no worker: no more processes" in compare(answer="|x|<2", gold="(-2,2)").reason
+    monkeypatch.undo()
+    assert compare(answer="|x|<2", gold="(-2,2)", limit_s=60.0).outcome == "equal"
+    isolation.close()
+    monkeypatch.setattr(isolation, "_Server", no_server)
+    assert compare(answer="|x|<2", gold="(-2,2)", limit_s=60.0).outcome == "equal"
+
+
+def test_the_worker_is_not_asked_with_no_time() -> None:
+    assert compare(answer="|x|<2", gold="(-2,2)", limit_s=0).reason.startswith("not decided in this process")
+
+
 def test_a_worker_that_was_killed_is_replaced() -> None:
     isolation.warm_up()
     assert isolation._server is not None
+    isolation._ask_once.cache_clear()
     isolation._server.process.kill()
     isolation._server.process.wait()
     first = compare(answer="|x|<2", gold="(-2,2)", limit_s=60.0)

@@ -13,6 +13,7 @@ import sympy
 from mathlete.answers.answer import parse
 from mathlete.answers.canonical import canonicalize
 from mathlete.answers.equality import are_equal
+from mathlete.answers.exact import MAX_BITS, MAX_FACTORIAL, MAX_TERMS
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, constant, number, symbols, walk
 from mathlete.answers.verdict import Verdict, decide
 
@@ -24,7 +25,10 @@ def decide_with_algebra(answer: str, gold: str) -> Verdict:
     """Return the verdict with all means; unknown where none decides."""
     try:
         return decide(answer, gold, patient=True)
-    except (TooHard, TooBig) as error:
+    except TooBig as error:
+        # What cannot be written down, sympy cannot write down either: a tower ends here, not after a second.
+        return Verdict("unknown", str(error))
+    except TooHard as error:
         reason = str(error)
     a, b = parse(answer).node, parse(gold).node
     assert a is not None
@@ -143,6 +147,11 @@ def _apply_function(node: Node, args: list[Expr]) -> Expr:
 
 def _power(base: Expr, exponent: Expr) -> Expr:
     # sympy's (-8)^(1/3) is complex; here a root of odd degree is real, as in school.
+    if base.is_Rational and exponent.is_Rational:
+        size = max(abs(base.p).bit_length(), base.q.bit_length())
+        # sympy writes a power of numbers down at once, however long it is.
+        if size > 1 and size * abs(exponent.p) > MAX_BITS * exponent.q:
+            raise TooBig("a power of too many digits")
     if exponent.is_Rational and exponent.q % 2 and exponent.q > 1:
         return sympy.real_root(base, exponent.q) ** exponent.p
     return base**exponent
@@ -150,6 +159,25 @@ def _power(base: Expr, exponent: Expr) -> Expr:
 
 def _root(base: Expr, degree: Expr) -> Expr:
     return sympy.real_root(base, degree) if degree.is_odd else sympy.root(base, degree)
+
+
+def _product(k: Expr, low: Expr, high: Expr, body: Expr) -> Expr:
+    # sympy writes the factors out before it looks for a formula.
+    if low.is_Integer and high.is_Integer and high - low > MAX_TERMS:
+        raise TooBig(f"a product of more than {MAX_TERMS} factors")
+    return sympy.Product(body, (k, low, high))
+
+
+def _factorial(n: Expr) -> Expr:
+    if n.is_Integer and n > MAX_FACTORIAL:
+        raise TooBig(f"a factorial beyond {MAX_FACTORIAL}")
+    return sympy.factorial(n)
+
+
+def _binomial(n: Expr, k: Expr) -> Expr:
+    if n.is_Integer and k.is_Integer and n > MAX_FACTORIAL and min(k, n - k) > 200:
+        raise TooBig(f"a binomial coefficient beyond {MAX_FACTORIAL}")
+    return sympy.binomial(n, k)
 
 
 _BUILDERS = {
@@ -163,15 +191,15 @@ _BUILDERS = {
     "abs": sympy.Abs,
     "floor": sympy.floor,
     "ceil": sympy.ceiling,
-    "factorial": sympy.factorial,
-    "binom": sympy.binomial,
+    "factorial": _factorial,
+    "binom": _binomial,
     "mod": sympy.Mod,
     "gcd": sympy.gcd,
     "lcm": sympy.lcm,
     "min": sympy.Min,
     "max": sympy.Max,
     "sum": lambda k, low, high, body: sympy.Sum(body, (k, low, high)),
-    "prod": lambda k, low, high, body: sympy.Product(body, (k, low, high)),
+    "prod": _product,
     "integral": lambda body, x, *limits: sympy.Integral(body, (x, *limits)),
     "limit": lambda body, x, to: sympy.Limit(body, x, to, "+-" if to.is_finite else "-"),
 }

@@ -11,6 +11,7 @@ from mathlete.answers.canonical import canonicalize
 from mathlete.answers.effort import start_count
 from mathlete.answers.equality import key_of
 from mathlete.answers.forms import read
+from mathlete.answers.lexer import MAX_WRITTEN
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, Unreadable
 
 
@@ -41,7 +42,8 @@ class Answer:
                 return key_of(self.node)
             except (TooHard, TooBig, Undefined, RecursionError):
                 return ("tree", self.node)
-        return ("string", " ".join(self.string.split()))
+        # A text of megabytes is a class of its own, and not worth a pass over it.
+        return ("string", " ".join(self.string.split()) if len(self.string) <= MAX_WRITTEN else self.string)
 
 
 @lru_cache(maxsize=8192)

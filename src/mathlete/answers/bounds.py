@@ -2,9 +2,10 @@
 
 An algebraic number that is smaller than the bound is zero (Burnikel, Funke, Mehlhorn, Schirra, Schmitt, "A separation
 bound for real algebraic expressions", ESA 2001, theorem 1; the argument holds for every conjugate, so also for complex
-numbers). Trigonometric functions of rational multiples of pi count as sums of roots of unity. With pi, e or
-logarithms in it no bound is known; there two values count as equal when they agree to TRANSCENDENTAL_BITS (Richardson's
-uniformity conjecture, "The uniformity conjecture", CCA 2000).
+numbers). That is a proof as far as values at two precisions bound the rounding: they are no intervals. Trigonometric
+functions of rational multiples of pi count as sums of roots of unity. With pi, e or logarithms in it no bound is known;
+there two values count as equal when they agree to TRANSCENDENTAL_BITS (Richardson's uniformity conjecture, "The
+uniformity conjecture", CCA 2000).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MAX_BITS = {False: 6_000, True: 400_000}
 
 
 def is_zero(node: Node, *, patient: bool) -> bool:
-    """Return whether a constant is zero, proven as the module says.
+    """Return whether a constant is zero: proven for algebraic numbers, by the conjecture for others.
 
     Raises:
         TooHard: the proof would need more digits than allowed.
@@ -39,6 +40,9 @@ def is_zero(node: Node, *, patient: bool) -> bool:
         if fine and abs(fine) > 2**20 * abs(rough - fine):
             return False
         bound = bound or _Separation(node)
+        # Towers that agree so far would need more digits than a worker may compute, so no more are tried.
+        if bits > MAX_BITS[False] and bound.size > MAX_BITS[True]:
+            break
         # Rounding magnifies the largest part, so fewer bits than `size` say nothing about a small value.
         if bits > bound.size and _is_below(rough, bound.gap) and _is_below(fine, bound.gap):
             return True

@@ -205,9 +205,10 @@ def _canonicalize_whole(node: Node) -> Node:
     segments = to_segments(_canonicalize_ends(region))
     if any(is_infinite(end) for segment in segments for end in (segment.low, segment.high)):
         return Node("tuple", (canonicalize(region),), "whole")
-    values = [k for segment in segments for k in range(*_whole_ends(segment))]
-    if len(values) > MAX_ITEMS:
+    ends = [_whole_ends(segment) for segment in segments]
+    if sum(last - first for first, last in ends) > MAX_ITEMS:
         raise TooBig(f"a list of more than {MAX_ITEMS} items")
+    values = [k for first, last in ends for k in range(first, last)]
     return _make_set([number(k) for k in values]) if values else Node("set")
 
 

@@ -8,6 +8,7 @@ from mathlete.answers.verdict import Verdict, decide
 
 LIMIT_S = 1.0
 """CPU time that a worker may spend on one pair, seconds."""
+NOT_HERE = "not decided in this process"
 _SAME_INTEGER = Verdict("equal", "the same integer")
 _OTHER_INTEGER = Verdict("different", "different integers")
 _WRITTEN_ALIKE = Verdict("equal", "written alike")
@@ -20,7 +21,7 @@ def compare(*, answer: str | None, gold: str | None, limit_s: float = LIMIT_S) -
     Args:
         answer: as extracted from a model's text.
         gold: as the data set has it.
-        limit_s: CPU time for what only a worker can decide, seconds.
+        limit_s: CPU time for what only a worker can decide, seconds; with 0 it is not asked.
 
     >>> compare(answer=r"\frac{1}{2}", gold="0.5").outcome
     'equal'
@@ -35,6 +36,8 @@ def compare(*, answer: str | None, gold: str | None, limit_s: float = LIMIT_S) -
     try:
         return decide(answer, gold)
     except (TooHard, TooBig, RecursionError) as error:
+        if not limit_s:
+            return Verdict("unknown", f"{NOT_HERE}: {error}")
         return decide_in_worker(answer, gold, limit_s=limit_s, reason=str(error))
     except Exception as error:
         # The boundary to model text, as in `parse`.

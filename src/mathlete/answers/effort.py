@@ -1,6 +1,7 @@
 """How much may be computed in this process for one answer or pair, counted in steps so that it is the same everywhere.
 
-What needs more raises `TooHard` and goes to the worker, which is killed by the clock: here nothing could stop it.
+What needs more raises `TooHard` and goes to the worker, which is killed when its CPU time is over: here nothing could
+stop it. So there is no loop without a cost, neither over the tokens of an answer nor over the digits of a number.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import threading
 
 from mathlete.answers.tree import TooHard
 
-STEPS = 8_000
-"""Operations on exact numbers or on numbers of up to 700 bits; some 50 ms of CPU time."""
+STEPS = 5_000
+"""Operations on exact numbers or on numbers of up to 700 bits, or tokens read; some 25 ms of CPU time."""
 _local = threading.local()
 _limited = True
 
@@ -24,6 +25,11 @@ def lift_limit() -> None:
 def start_count() -> None:
     """Start the count of one answer or pair in this thread."""
     _local.left = STEPS
+
+
+def steps_spent() -> int:
+    """Return the steps since the last start of the count in this thread."""
+    return STEPS - getattr(_local, "left", STEPS)
 
 
 def spend(steps: int = 1) -> None:

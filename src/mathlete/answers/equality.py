@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mathlete.answers.bounds import is_zero
+from mathlete.answers.effort import spend
 from mathlete.answers.identity import BITS, Samples, agree, are_proportional, sample, sample_whole
 from mathlete.answers.kinds import TreeKind, kind_of
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
@@ -64,8 +65,8 @@ def _is_short(value: Fraction) -> bool:
     """Return whether a number is whole or a decimal of less than ten digits: it equals only exactly itself."""
     if value.denominator == 1:
         return True
-    scaled = value * 10 ** (FLOAT_DIGITS + value.denominator.bit_length())
-    return scaled.denominator == 1 and len(str(abs(scaled.numerator)).rstrip("0")) < FLOAT_DIGITS
+    digits, exponent = _round_to_ten_digits(value)
+    return digits % 10 == 0 and digits * Fraction(10) ** exponent == value
 
 
 def _round_to_ten_digits(value: Fraction) -> tuple[int, int]:
@@ -141,6 +142,7 @@ def _all_equal(pairs: list[tuple[Node, Node]], patient: bool) -> bool:
 def _equal_sets(a: Node, b: Node, patient: bool) -> bool:
     if len(a.args) != len(b.args):
         return False
+    spend(len(a.args) // 4)
     left, others = list(a.args), list(b.args)
     # What is written alike is matched first: it makes a set of hundreds linear instead of quadratic.
     common = set(left) & set(others)
@@ -207,6 +209,7 @@ def key_of(node: Node) -> Hashable:
 
 def _format_digits(value: Value) -> str:
     """Return twenty significant digits of each part; a part below 1e-40 of the whole counts as zero."""
+    spend(10)  # what digits in base ten take
     ctx = context(180)
     small = abs(value) * ctx.mpf(10) ** -40
     parts = (part if abs(part) > small else ctx.zero for part in (ctx.re(value), ctx.im(value)))

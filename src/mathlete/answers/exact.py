@@ -55,9 +55,10 @@ def _check_size(value: Fraction | None) -> Fraction | None:
     size = max(value.numerator.bit_length(), value.denominator.bit_length())
     if size > MAX_BITS:
         raise TooBig(f"a number of more than {MAX_BITS} bits")
-    # Long numbers take longer, and their fractions a greatest common divisor each.
+    # Long numbers take longer, and their fractions a greatest common divisor each, whose time is quadratic.
     if size > _STEP_BITS:
-        spend(size // _STEP_BITS)
+        blocks = size // _STEP_BITS
+        spend(blocks + blocks * blocks // 4)
     return value
 
 
@@ -157,6 +158,7 @@ def _factorial(values: list[Fraction]) -> Fraction:
         raise Undefined("a factorial of no natural number")
     if n > MAX_FACTORIAL:
         raise TooBig(f"a factorial beyond {MAX_FACTORIAL}")
+    spend(n // 20)
     return Fraction(math.factorial(n))
 
 
@@ -166,6 +168,7 @@ def _double_factorial(values: list[Fraction]) -> Fraction:
         raise Undefined("a factorial of no natural number")
     if n > MAX_FACTORIAL:
         raise TooBig(f"a factorial beyond {MAX_FACTORIAL}")
+    spend(n // 5)
     return Fraction(math.prod(range(n, 0, -2)))
 
 
@@ -175,6 +178,7 @@ def _binom(values: list[Fraction]) -> Fraction:
         raise Undefined("a binomial coefficient of no natural numbers")
     if n > MAX_FACTORIAL and min(k, n - k) > 200:
         raise TooBig(f"a binomial coefficient beyond {MAX_FACTORIAL}")
+    spend(max(0, min(k, n - k)) // 25)
     return Fraction(math.comb(n, k) if k >= 0 else 0)
 
 
@@ -223,6 +227,9 @@ def power_modulo(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (r
     base, exponent, modulus = (as_integer(exact_value(part, env)) for part in (*node.args[0].args, node.args[1]))
     if base is None or exponent is None or not modulus or exponent < 0:
         return None
+    # One product of the modulus' size for each bit of the exponent.
+    blocks = modulus.bit_length() // _STEP_BITS + 1
+    spend(exponent.bit_length() * blocks * blocks // 4)
     return Fraction(pow(base, exponent, modulus))
 
 

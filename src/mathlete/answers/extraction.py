@@ -203,7 +203,7 @@ def _read_json(window: str) -> str | None:
     return next(filter(None, values[-1]), None) if values else None
 
 
-_HOPE = re.compile(r"\.?\s*I hope (?:it|this)\b.*", re.I | re.S)
+_HOPE = re.compile(r"\.?\s{0,9}I hope (?:it|this)\b.*", re.I | re.S)
 _EMPTY = re.compile(r"[\s*_$.:=\\()\[\]{}`\"']*\Z")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from mathlete.answers.annotations import title_of, trim_annotations
+from mathlete.answers.effort import spend
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
 from mathlete.answers.items import MAX_ITEMS, collect, collect_with_signs, drop_line_breaks, expand_signs
@@ -46,6 +47,7 @@ def read(text: str) -> Node:
     """
     if len(text) > MAX_WRITTEN:
         raise Unreadable(f"longer than {MAX_WRITTEN} characters")
+    spend(len(text) // 3)
     cleaned = clean(text)
     if not cleaned:
         raise Unreadable("nothing is left after removing spacing")
@@ -54,7 +56,9 @@ def read(text: str) -> Node:
         return words
     if inner := unwrap_text(cleaned):
         return read(inner)
-    return read_items(tokenize(strip_prose(cleaned)))
+    tokens = tokenize(strip_prose(cleaned))
+    spend(2 * len(tokens))
+    return read_items(tokens)
 
 
 def read_items(tokens: list[Token]) -> Node:

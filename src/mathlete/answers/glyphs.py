@@ -64,7 +64,9 @@ _BRACKETS = {r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": 
 _NAMED_BRACKET = re.compile(r"\\[lr](?:brace|brack)(?![a-zA-Z])")
 _LINE_BREAK = re.compile(r"\\\\(?=\s*[^\s$])")
 _LINES = re.compile(r"\\begin\{(aligned|align\*?|gathered|gather\*?|split|cases)\}(.*?)\\end\{\1\}", re.S)
-_QUOTES = re.compile(r"^(?:\*\*|__|`+|\\?\"|['*_])+(?=.)|(?<=.)(?:\*\*|__|`+|\\?\"|[*_]|(?<=\d)')+$", re.S)
+_MAX_ENVIRONMENTS = 40
+"""Environments in one answer whose lines are joined: for each that never ends, all of the text is looked through."""
+_OPENING_QUOTES = re.compile(r"(?:\\?\"|[`'*_])+(?=.)", re.S)
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
 _CUT_SHORT = re.compile(r"(?<=\.\d{3})\.\.\.|(?<=\d{4})\.\.\.")
 _PLUS_MINUS = re.compile(r"\+\s?/\s?-|\A\s*\+-")
@@ -106,7 +108,7 @@ def clean(text: str) -> str:
     # Quotes, stops and line breaks may be nested in any order, so they are taken off until nothing changes.
     while True:
         stripped = (
-            (text if text.endswith("'") and r"\circ" in text else _QUOTES.sub("", text))
+            (text if text.endswith("'") and r"\circ" in text else _strip_quotes(text))
             .removesuffix("\\\\")
             .strip()
             .strip(":")
@@ -116,6 +118,16 @@ def clean(text: str) -> str:
         if stripped == text:
             return text.replace("**", "^")
         text = stripped
+
+
+def _strip_quotes(text: str) -> str:
+    """Return the text without marks of quotation and emphasis around it; `'` ends it only behind a digit."""
+    opening = _OPENING_QUOTES.match(text)
+    text = text[opening.end() :] if opening else text
+    while len(text) > 1 and (text[-1] in '*_`"' or (text[-1] == "'" and text[-2].isdecimal())):
+        kept = text[:-1].rstrip("*_`") or text[:1]
+        text = kept[:-1] if text[-1] == '"' and kept[-1] == "\\" and len(kept) > 1 else kept
+    return text
 
 
 def _spell_unicode(text: str) -> str:
@@ -149,7 +161,7 @@ def _spell_fraction(match: re.Match[str]) -> str:
 
 def _simplify_latex(text: str) -> str:
     text = _END_TOKENS.sub(" ", text)
-    if r"\begin" in text:
+    if 0 < text.count(r"\begin") <= _MAX_ENVIRONMENTS:
         text = _LINES.sub(_join_lines, text)
     if r"\begin" not in text:
         # `\\frac` is a doubly escaped command. Where none is, `\\` breaks a line, and lines list items.

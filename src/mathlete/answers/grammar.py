@@ -6,6 +6,7 @@ Every token must be consumed. Peers that stop early compare only a prefix: `1-\\
 from collections.abc import Callable
 
 from mathlete.answers.commands import read_command, read_name
+from mathlete.answers.effort import spend
 from mathlete.answers.lexer import Token, tokenize
 from mathlete.answers.literals import add_fraction, is_proper, read_in_base, read_literal
 from mathlete.answers.suffixes import count_fraction_of_units, read_script, read_suffixes
@@ -253,6 +254,8 @@ class Grammar:
             if token.kind == "end":
                 raise Unreadable(f"{opener!r} is never closed")
             depth += _depth(token.text, opener)
+        # What stands in brackets is looked through once more for each bracket around it.
+        spend(1 + (self.at - start) // 5)
         return self.read_group(self.tokens[start : self.at - 1], opener, self.tokens[self.at - 1].text)
 
     def argument(self) -> Node:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -43,6 +44,7 @@ class Samples:
         return all(pair is None for pair in self.pairs)
 
 
+@lru_cache(maxsize=4096)
 def draw_point(name: str, index: int) -> Fraction:
     """Return the value of a variable at a point: always the same for the same name."""
     random = Random(f"{name}/{index}")

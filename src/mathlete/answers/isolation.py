@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from mathlete.answers.verdict import Verdict
 
@@ -96,11 +97,34 @@ _server: _Server | None = None
 def decide_in_worker(answer: str, gold: str, *, limit_s: float, reason: str) -> Verdict:
     """Return the worker's verdict; unknown where it runs out of time or memory, or cannot be started.
 
+    A vote asks the same again with each sample that arrives, so verdicts on answers of usual length are kept.
+
     Args:
         answer: as extracted from a model's text.
         gold: as the data set has it.
         limit_s: CPU time of the child, seconds.
         reason: why this process did not decide; part of an unknown verdict's reason.
+    """
+    ask = _ask_once if len(answer) + len(gold) <= _MAX_KEPT else _ask
+    try:
+        return ask(answer, gold, limit_s)
+    except _NoWorker as error:
+        return Verdict("unknown", f"{reason}; no worker: {error}")
+
+
+class _NoWorker(Exception):
+    """The server cannot be started or died; the message says how."""
+
+
+_MAX_KEPT = 2_000
+"""Characters of a pair whose verdict is kept."""
+
+
+def _ask(answer: str, gold: str, limit_s: float) -> Verdict:
+    """Return the server's verdict.
+
+    Raises:
+        _NoWorker: there is no server, which is no verdict to keep.
     """
     global _server
     with _lock:
@@ -113,7 +137,10 @@ def decide_in_worker(answer: str, gold: str, *, limit_s: float, reason: str) -> 
             if _server is not None:
                 _server.kill()
             _server = None
-            return Verdict("unknown", f"{reason}; no worker: {error}")
+            raise _NoWorker(str(error)) from error
+
+
+_ask_once = lru_cache(maxsize=1024)(_ask)
 
 
 def warm_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
+from mathlete.answers.effort import spend
 from mathlete.answers.lexer import Token
 from mathlete.answers.relations import SIGNS
 from mathlete.answers.tree import Node, Unreadable, walk
@@ -141,6 +142,7 @@ def drop_line_breaks(tokens: list[Token]) -> list[Token]:
             kept.append(token)
             continue
         after = _line_after(tokens, at)
+        spend(1 + (len(kept) - line_start) // 10)
         # No formula holds an empty line.
         is_paragraph = token.text.count("\n") > 1
         if depth == 0 and kept and after and (is_paragraph or _are_complete(kept[line_start:], after)):

@@ -18,7 +18,7 @@ _DERIVATIVE = re.compile(
     r"|d[a-z]/d[a-z]"
     r"|(?:\\frac\{d[a-zA-Z]\}\{d[a-zA-Z]\}|[a-zA-Z]'*)\|_\{[^{}]*\}"
 )
-_NAME_TAIL = r"(?:\^?'+|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\}|\\circ[a-zA-Z])*"
+_NAME_TAIL = r"(?:\^?'|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\}|\\circ[a-zA-Z])*"
 _CALL = re.compile(_NAME_TAIL + r"\((.*)\)")
 _STARRED = re.compile(r"[a-zA-Z](?:_\w|_\{[^{}]*\})?\^(?:\*|\{\*+\})")
 _NOUN_COMMANDS = frozenset(

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from mathlete.answers.effort import spend
 from mathlete.answers.literals import is_factorial
 from mathlete.answers.tree import Unreadable
 from mathlete.answers.vocabulary import (
@@ -76,6 +77,7 @@ def tokenize(text: str) -> list[Token]:
         match = _TOKEN.match(text, at)
         if match is None:
             raise Unreadable(f"unexpected {text[at]!r}")
+        spend()
         kind, at_next = str(match.lastgroup), match.end()
         if kind == "space":
             spaced, at = True, at_next
@@ -176,6 +178,7 @@ def _append_text(text: str, command: re.Match[str], tokens: list[Token], spaced:
         depth += (text[end] == "{") - (text[end] == "}")
         if depth == 0:
             break
+    spend((end - at) // 20)  # for a brace that is never closed all of the text is looked through
     content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
     if content.strip() in OPERATORS & UNITS and _ARGUMENT.match(text, end + 1):
         font = r"\operatorname"

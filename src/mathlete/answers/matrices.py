@@ -11,6 +11,7 @@ from mathlete.answers.tree import Node, TooBig, TooHard, number
 
 _MAX_SIZE = 60
 _MAX_POWER = 64
+_MAX_NODES = 20_000
 Rows: TypeAlias = tuple[tuple[Node, ...], ...]
 
 
@@ -83,10 +84,22 @@ def _multiply(a: Rows, b: Rows) -> Rows:
     if len(a[0]) != len(b) or len(a) * len(b) * len(b[0]) > _MAX_SIZE**2:
         raise TooHard("matrices that cannot be multiplied")
     columns = list(zip(*b, strict=True))
+    spend(len(a) * len(b) * len(b[0]) // 4)
+    # The entries are trees that hold those of both factors: with letters in them each product is longer.
+    sizes: dict[int, int] = {}
+    if sum(_size(cell, sizes) for row in (*a, *b) for cell in row) * len(b) > _MAX_NODES:
+        raise TooBig(f"matrices of more than {_MAX_NODES} terms")
     return tuple(
         tuple(Node("add", tuple(Node("mul", pair) for pair in zip(row, column, strict=True))) for column in columns)
         for row in a
     )
+
+
+def _size(node: Node, sizes: dict[int, int]) -> int:
+    """Return how many nodes the tree has, written out; parts that it shares are looked at once."""
+    if id(node) not in sizes:
+        sizes[id(node)] = 1 + sum(_size(arg, sizes) for arg in node.args)
+    return sizes[id(node)]
 
 
 def _raise_to_power(rows: Rows, exponent: int | None) -> Rows:
@@ -142,8 +155,8 @@ def _eliminate(rows: list[list[Fraction]]) -> Fraction:
             rows[column], rows[pivot], result = rows[pivot], rows[column], -result
         result *= rows[column][column]
         for r in range(column + 1, len(rows)):
-            # A row of n fractions counts as n/4 steps, so that a large determinant goes to the worker.
-            spend(len(rows) // 4 + 1)
+            # A row of n fractions counts as n steps, so that a large determinant goes to the worker.
+            spend(len(rows))
             factor = rows[r][column] / rows[column][column]
             rows[r] = [x - factor * y for x, y in zip(rows[r], rows[column], strict=True)]
     return result

@@ -135,6 +135,7 @@ class TreeEvaluation:
     def _general_power(self, base: Value, exponent: Value) -> Value:
         if not base:
             raise Undefined("zero to a power that is no rational number")
+        self._spend_on_series()
         self._check_exponent(exponent * self.ctx.log(base))
         return self.ctx.power(base, exponent)
 
@@ -161,13 +162,19 @@ class TreeEvaluation:
         root = self._nth_root(base, abs(degree)) if base else base
         return root if degree > 0 else 1 / root
 
+    def _spend_on_series(self) -> None:
+        """Count what a series takes at this precision: the time is quadratic in the digits."""
+        spend((self.bits // 300) ** 2)
+
     def _log(self, node: Node) -> Value:
+        self._spend_on_series()
         value, base = self._evaluate_args(node)
         if not value or not base or base == 1:
             raise Undefined("a logarithm without a value")
         return self.ctx.log(value) / self.ctx.log(base)
 
     def _fn(self, node: Node) -> Value:
+        self._spend_on_series()
         name = node.op[3:]
         if name in _INVERSES:
             return self._inverse(name, self.evaluate(node.args[0]))
@@ -216,12 +223,14 @@ class TreeEvaluation:
             raise Undefined("a factorial of a negative number")
         if self.ctx.mag(value) > 34:
             raise TooBig("a factorial of too large a number")
+        spend(60 + (self.bits // 100) ** 2)
         return self.ctx.gamma(value + 1)
 
     def _binom(self, node: Node) -> Value:
         n, k = self._evaluate_args(node)
         if max(self.ctx.mag(n), self.ctx.mag(k)) > 34:
             raise TooBig("a binomial coefficient of too large numbers")
+        spend(600)  # three gamma functions
         return self.ctx.binomial(n, k)
 
     def _min(self, node: Node) -> Value:

@@ -19,7 +19,7 @@ _OPERATOR = re.compile(_TEXT.pattern + r"\{\s*(?:" + "|".join(sorted(OPERATORS -
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
-_IS = re.compile(r".*\b(?:is|are|equals)\s*:?(?:\s*\}\s*|\s+(?!\}))(?=\S*[\d\\(\[{])", re.S)
+_IS = re.compile(r"\b(?:is|are|equals)\s*:?(?:\s*\}\s*|\s+(?!\}))(?=\S*[\d\\(\[{])", re.S)
 _PLAIN_LABEL = re.compile(r"(?:(?:final|the|my|total) )*(?:answer|ans|result|total|sum|solution)\s*[:=]\s*(?=\S)", re.I)
 _ABOUT = re.compile(
     r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
@@ -108,5 +108,8 @@ def strip_prose(cleaned: str) -> str:
     cleaned = _WHERE.sub("", _PLAIN_LABEL.sub("", cleaned) if _PLAIN_LABEL.match(cleaned) else cleaned)
     # Most answers have none of these words; the search for them is the slow part.
     if "is" in cleaned or "are" in cleaned or "equals" in cleaned:
-        cleaned = _IS.sub("", cleaned.replace("\\ ", " "))
+        cleaned = cleaned.replace("\\ ", " ")
+        # The last one counts; `.*` in front of the pattern would take quadratic time where there is none.
+        last = max((match.end() for match in _IS.finditer(cleaned)), default=0)
+        cleaned = cleaned[last:]
     return cleaned

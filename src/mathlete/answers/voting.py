@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from mathlete.answers.answer import Answer, parse
-from mathlete.answers.comparison import compare
+from mathlete.answers.comparison import NOT_HERE, compare
+from mathlete.answers.effort import start_count, steps_spent
 from mathlete.answers.equality import is_long_decimal
 from mathlete.answers.tree import walk
 
 MAX_PAIRS = 500
 """Pairs of classes that are compared one by one; beyond, answers without a common key stay apart."""
+MAX_STEPS = 60_000
+"""Steps for all these pairs together, some 0.2 s of CPU time; beyond, too."""
+MAX_HARD_PAIRS = 60
+"""Pairs that the worker is asked about."""
+HARD_LIMIT_S = 0.5
+"""CPU time of the worker for each, seconds."""
 
 
 def cluster(answers: Sequence[str]) -> list[list[int]]:
@@ -26,10 +33,18 @@ def cluster(answers: Sequence[str]) -> list[list[int]]:
     groups = [part for group in classes.values() for part in _split_by_verdict(answers, group)]
     union = _UnionFind(len(groups))
     heads = [parse(answers[group[0]]) for group in groups]
+    steps, hard = 0, 0
     for a, b in _undecided_pairs(heads):
-        if union.find(a) == union.find(b):
+        if union.find(a) == union.find(b) or steps > MAX_STEPS:
             continue
-        if compare(answer=heads[a].string, gold=heads[b].string).outcome == "equal":
+        # Here first: what all pairs take together is counted, and so is how often the worker is asked.
+        start_count()
+        verdict = compare(answer=heads[a].string, gold=heads[b].string, limit_s=0)
+        steps += steps_spent()
+        if verdict.reason.startswith(NOT_HERE) and hard < MAX_HARD_PAIRS:
+            hard += 1
+            verdict = compare(answer=heads[a].string, gold=heads[b].string, limit_s=HARD_LIMIT_S)
+        if verdict.outcome == "equal":
             union.join(a, b)
     return union.merge(groups)
 
