@@ -13,8 +13,10 @@ from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, Export, Forgetting, Survival, TunedModel, export_model, measure_effect
 from mathlete.export.effect import rows_of_traces
 from mathlete.export.formats import DEFAULT_FORMAT, MOUNTED_FORMATS, ExportFormat, find_formats
+from mathlete.export.formats.table import ServingEngine
 from mathlete.export.formats.weights import WriteOptions, dense_weights
 from mathlete.export.records import Hop, SurvivalFigures
+from mathlete.export.served import ENGINES
 from mathlete.export.settings import FormatName
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig
@@ -144,6 +146,7 @@ def test_the_command_line_and_the_checks_know_the_tables_formats() -> None:
     }
     assert EXPORT_FORMATS[DEFAULT_FORMAT].folder == "export"
     assert all(entry.name == name for name, entry in EXPORT_FORMATS.items())
+    assert {*get_args(ServingEngine)} == {entry.engine for entry in EXPORT_FORMATS.values()} == {*ENGINES}
     stored = {entry.stored_as for entry in EXPORT_FORMATS.values()} - {None}
     assert stored <= {*list_storage()}
     # No word is that of an export and of what is only mounted.

@@ -33,7 +33,7 @@ def measure_served(
     """
     engine = export_format.engine
     if engine is not None and engine in engines and (engine != "llama.cpp" or find_spec("xllamacpp") is not None):
-        yield _ENGINES[engine](folder, export_format, reference)
+        yield ENGINES[engine](folder, export_format, reference)
 
 
 def _measure_llama_cpp(folder: Path, export_format: ExportFormat, reference: Reference) -> Hop:
@@ -100,7 +100,7 @@ def _measure_vllm(folder: Path, export_format: ExportFormat, reference: Referenc
     return reference.compare(export_format.name, "vllm", answers, size=size, seconds=seconds)
 
 
-_ENGINES: dict[ServingEngine, Callable[[Path, ExportFormat, Reference], Hop]] = {
+ENGINES: dict[str, Callable[[Path, ExportFormat, Reference], Hop]] = {
     "llama.cpp": _measure_llama_cpp,
     "vllm": _measure_vllm,
 }

@@ -21,8 +21,6 @@ from mathlete.models import GPUS, ModelSource, load_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ServingEngine = Literal["llama.cpp", "vllm"]
-"""Engines beside transformers that read exports."""
 DEFAULT_FORMAT = "int8"
 """The format that every run is exported in, and that all other commands read."""
 
@@ -77,8 +75,8 @@ class ExportFormat(StoredFormat):
     """The fp32 weights that the numbers in the files stand for."""
     suffix: str = ".safetensors"
     """How the names of its weight files end."""
-    engine: ServingEngine | None = "vllm"
-    """What serves it beside transformers."""
+    engine: str | None = "vllm"
+    """What serves it beside transformers: an engine of `mathlete.export.served`."""
 
     library: str = "transformers"
     """The hub's name of the library that loads it, for the model card."""
@@ -178,6 +176,12 @@ _ENTRIES = (
 EXPORT_FORMATS: dict[str, ExportFormat] = {entry.name: entry for entry in _ENTRIES}
 """Capabilities: bitsandbytes' README (LLM.int8), vLLM's "Supported Hardware" of its quantization pages, whose INT8 page
 says that W8A8 is not supported from 10.0 (Blackwell) on, and llama.cpp's docs/build.md (CUDA)."""
+
+if TYPE_CHECKING:
+    ServingEngine = str
+else:
+    # The command line's choices are the table's engines.
+    ServingEngine = Literal[tuple(sorted({entry.engine for entry in _ENTRIES if entry.engine}))]
 
 MOUNTED_FORMATS = (
     StoredFormat(stored_as="dense", least=6.0),
