@@ -288,6 +288,10 @@ def test_a_journal_gives_the_same_table(tmp_path: Path, evaluate: CommandLine) -
     log = [{"stream_name": "stderr", "time": 1.0, "data": f"{line}\n"} for line in ["loading", *lines]]
     (tmp_path / "kernel.log").write_text(json.dumps(log, indent=0))
     assert read_journal(tmp_path / "kernel.log") == [line for line, _, _ in LINES]
+    (tmp_path / "plain.log").write_text("[INFO] loading\n" + "\n".join(lines) + "\n")
+    assert read_journal(tmp_path / "plain.log") == [line for line, _, _ in LINES]
+    (tmp_path / "cut.log").write_text((tmp_path / "kernel.log").read_text()[:-60])
+    assert read_journal(tmp_path / "cut.log") == [line for line, _, _ in LINES[:-1]]
     words = [folder.parents[1], folder.parent, folder, folder / "journal.jsonl", tmp_path / "kernel.log"]
     told = evaluate("losses", *words, "--golds", tmp_path / "golds.jsonl", "--json").result["runs"]
     for run in told:

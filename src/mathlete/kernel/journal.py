@@ -1,6 +1,7 @@
 """The journal: one JSON line a question, in a file beside the notebook and in the notebook's log."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -81,9 +82,12 @@ def _text_of_log(text: str) -> str:
     >>> _text_of_log('[{"stream_name":"stderr","time":1.5,"data":"{\\"id\\": \\"a\\"}\\n"}\n]')
     '{"id": "a"}\n'
     """
-    if not text.lstrip().startswith("["):
+    # Any program's log may begin with a bracket, as in [INFO].
+    if not re.match(r'\s*\[\s*{\s*"', text):
         return text
-    try:
-        return "".join(str(piece.get("data", "")) for piece in json.loads(text))
-    except (ValueError, AttributeError):
-        return text
+    # Piece by piece, not as one value: a long log may come cut off.
+    return "".join(json.loads(piece) for piece in _PRINTED.findall(text))
+
+
+_PRINTED = re.compile(r'"data"\s*:\s*("(?:[^"\\]|\\.)*")')
+"""What a notebook printed at a time, in a log of Kaggle's."""
