@@ -1,10 +1,10 @@
 """`python -m eval replay`: what recorded samples would have scored under other policies, without the model."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -15,6 +15,9 @@ from mathlete.errors import UserError, require
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 from mathlete.shipped import find_recording
+
+if TYPE_CHECKING:
+    from mathlete.scoring import Pool
 
 REPLAY, PLOT = "replay.json", "replay.png"
 
@@ -67,6 +70,25 @@ class SimulationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelectionSettings:
+    """Which of several candidates to hand in: every policy is one."""
+
+    select: int | None = None
+    """Submissions of each candidate, of which the competition counts one: says which candidate to select, what
+    choosing by the highest public score costs, and how many submissions tell two candidates apart."""
+    versus: tuple[Path, ...] = ()
+    """Runs of other models, on which the policies are candidates too; with --select."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range, or does nothing."""
+        require(
+            ("select", self.select, self.select is None or 1 <= self.select <= 100, "1 to 100"),
+            ("versus", [*map(str, self.versus)], not self.versus or self.select is not None, "given with --select"),
+            cure="write --select 5 for five submissions of each candidate",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReplaySettings:
     """Which recorded samples, which policies, which submissions."""
 
@@ -75,6 +97,7 @@ class ReplaySettings:
     different seeds, are pooled."""
     policies: Annotated[PolicyWords, tyro.conf.arg(name="")] = field(default_factory=PolicyWords)
     simulation: Annotated[SimulationSettings, tyro.conf.arg(name="")] = field(default_factory=SimulationSettings)
+    selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = field(default_factory=SelectionSettings)
     run: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
     """Folder for replay.json and replay.png; default: runs/replay-RUN-HASH, one for each choice of policies."""
     overwrite: bool = False
@@ -92,6 +115,8 @@ class ReplaySettings:
         rules = competition(self.simulation.competition)
         scored = {"asked": rules.problems, "points": rules.points}
         words = {**asdict(self.policies), **asdict(self.simulation), **scored}
+        # What is not asked is no part of the key: a replay without it is the one that it was.
+        words |= {key: value for key, value in asdict(self.selection).items() if value}
         return {key: str(value) for key, value in words.items()}
 
     @property
@@ -100,11 +125,18 @@ class ReplaySettings:
         return tuple(map(find_recording, self.runs))
 
     @property
+    def others(self) -> tuple[Path, ...]:
+        """Where the other models' samples are."""
+        return tuple(map(find_recording, self.selection.versus))
+
+    @property
     def folder(self) -> Path:
         """The replay's folder; the default name is made of the settings and of what was recorded."""
         if self.run is not None:
             return self.run
-        recorded = [sha256_file(file) for folder in self.folders if (file := folder / MANIFEST).is_file()]
+        recorded = [
+            sha256_file(file) for folder in (*self.folders, *self.others) if (file := folder / MANIFEST).is_file()
+        ]
         name = "-".join(folder.resolve().name for folder in self.folders)
         return Path("runs") / f"replay-{name}-{sha256_json([self.words, recorded])[:8]}"
 
@@ -114,23 +146,25 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
     from mathlete.replay import Replay
 
     settings.simulation.check()
+    settings.selection.check()
     out = console(json=settings.json)
     if settings.repair:
-        repair_samples(settings.folders, say=out.print)
-    missing = [folder for folder in settings.folders if not folder.is_dir()]
+        repair_samples((*settings.folders, *settings.others), say=out.print)
+    every = (*settings.folders, *settings.others)
+    missing = [folder for folder in every if not folder.is_dir()]
     if missing or not settings.runs:
         raise UserError("a run that is replayed must be a folder", value=[*map(str, missing)], cure="check the path")
-    for folder in settings.folders:
+    for folder in every:
         verify_if_made(folder)
     outcome = GateOutcome.joined(
-        [require_passed(part, reason=settings.accept_refused) for folder in settings.folders for part in judged(folder)]
+        [require_passed(part, reason=settings.accept_refused) for folder in every for part in judged(folder)]
     )
     for breach in outcome.breaches:
         out.print(f"accepted, because {outcome.reason}: {breach}", markup=False)
     step = run_step(
         "replay",
         folder=settings.folder,
-        inputs={str(folder): find_recording(folder) for folder in settings.runs},
+        inputs={str(folder): find_recording(folder) for folder in (*settings.runs, *settings.selection.versus)},
         settings={**settings.words, **outcome.to_json()},
         build=lambda folder: replay_runs(folder, settings, say=out.print),
         leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PLOT)),
@@ -148,29 +182,40 @@ def judged(run: Path) -> list[Path]:
     return [run, Path(model)] if model and Path(model).is_dir() and not results.get("breaches") else [run]
 
 
-def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
-    """Replay the runs into a folder; returns the step's figures."""
-    from mathlete.replay import Grid, Submissions, parse_wall, replay_pool, usual_n, votes_recorded
-    from mathlete.scoring import Pool
+def choose_votes(words: tuple[str, ...], pools: "Sequence[Pool]", *, say: Callable[..., None]) -> tuple[str, ...]:
+    """Return the votes of `--vote`; of all, those that can be replayed, and say which cannot."""
+    from mathlete.replay import votes_recorded
     from mathlete.solve import Policy
 
+    if words != ("all",):
+        return words
+    votes = tuple(vote for vote in Policy.known_votes() if all(vote in votes_recorded(pool) for pool in pools))
+    if left_out := [vote for vote in Policy.known_votes() if vote not in votes]:
+        say(f"not recorded, and so not tried: what the votes {', '.join(left_out)} weigh samples by")
+    return votes
+
+
+def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
+    """Replay the runs into a folder; returns the step's figures."""
+    from mathlete.replay import Grid, Submissions, parse_wall, replay_pool, usual_n
+    from mathlete.scoring import Pool
+
     began = time.monotonic()
-    pool = Pool.read(settings.folders)
+    pool, *others = Pool.share([Pool.read(settings.folders), *(Pool.read([folder]) for folder in settings.others)])
     policies, simulation = settings.policies, settings.simulation
     rules = competition(simulation.competition)
     questions = simulation.questions or min(rules.problems, len(pool.problems))
     stops = policies.stop
-    if "seconds" in pool.missing and stops == PolicyWords().stop:
+    missing = frozenset().union(*(one.missing for one in (pool, *others)))
+    if "seconds" in missing and stops == PolicyWords().stop:
         stops = ("none",)
         say("without the samples' seconds nobody knows which finished first: no stopping rule is tried")
-    everyone = policies.vote == ("all",)
+    fewest = min((pool, *others), key=lambda one: one.fewest)
+    votes = choose_votes(policies.vote, (pool, *others), say=say)
     # Where votes are compared, what they are worth at several n is the question.
-    sizes = tuple(n for n in _VOTED if n <= pool.fewest) if everyone else ()
-    votes = votes_recorded(pool) if everyone else policies.vote
-    if everyone and (left := [vote for vote in Policy.known_votes() if vote not in votes]):
-        say(f"not recorded, and so not tried: what the votes {', '.join(left)} weigh samples by")
+    sizes = tuple(n for n in _VOTED if n <= fewest.fewest) if policies.vote == ("all",) else ()
     grid = Grid(
-        n=policies.n or sizes or usual_n(pool),
+        n=policies.n or sizes or usual_n(fewest),
         max_tokens=policies.max_tokens or (max(1, pool.longest),),
         stop=stops,
         vote=votes,
@@ -184,15 +229,25 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         seed=simulation.seed,
     )
     with progress("replay") as bar:
-        task = bar.add_task("policies", total=grid.size)
-        result = replay_pool(pool, grid, submissions, began=began, on_outcome=lambda: bar.advance(task))
+        task = bar.add_task("policies", total=grid.size * (1 + len(others)))
+        result = replay_pool(
+            pool,
+            grid,
+            submissions,
+            began=began,
+            select=settings.selection.select,
+            versus=others,
+            on_outcome=lambda: bar.advance(task),
+        )
 
     write_json(folder / REPLAY, result.to_json())
     result.plot(pool, folder / PLOT)
     # At its own width: a narrower screen wraps the table, but no figure is lost.
-    say(result.to_table(pool), width=260, crop=False)
+    say(result.to_table(pool), width=300, crop=False)
     if (table := result.to_votes_table(pool)) is not None:
         say(table)
+    if result.selection:
+        say(result.selection.to_table(), width=260, crop=False)
     for sentence in result.words:
         say(sentence)
     return {"seconds": result.seconds, "policies": len(result.outcomes)}
@@ -204,5 +259,6 @@ REPLAY_COMMAND = Command(
     help="Tries policies on recorded samples: expected score with intervals, P(overrun), samples and seconds spent.\n\n"
     "Examples:\n\npython -m eval replay runs/base\n\n"
     "python -m eval replay runs/base --n 8 16 --stop none beta95+exact --budget 18000 18000:free\n\n"
-    "python -m eval replay runs/base --stop none --vote all",
+    "python -m eval replay runs/base --stop none --vote all\n\n"
+    "python -m eval replay runs/base --stop none exact --select 5 --versus runs/tuned",
 )

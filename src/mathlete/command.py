@@ -204,7 +204,7 @@ def console(*, json: bool) -> "Console":
     out.on_broken_pipe = _raise_broken_pipe  # type: ignore[method-assign]
     if not out.is_terminal:
         # In a file or a pipe there is no width to keep to; at the 80 columns assumed there, tables lose cells.
-        out.width = 200
+        out.width = 300
     return out
 
 

@@ -1,5 +1,6 @@
 """Problem: one question with its gold answer, and the JSONL files of many."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -23,6 +24,23 @@ class Problem:
     subset: str = ""
     """Level, subject or family; results are also given per subset."""
     licence: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What stands in for the statement in a recording without texts: equal for equal statements."""
+        if self.statement.startswith("sha256:"):
+            return self.statement
+        return f"sha256:{hashlib.sha256(self.statement.encode()).hexdigest()[:16]}"
+
+    def is_same(self, other: "Problem") -> bool:
+        """Return whether two recordings asked the same: where each had it from, and whether it kept texts, may differ.
+
+        >>> from dataclasses import replace
+        >>> one = Problem(id="a", statement="What is 1 + 1?", gold="2", source="here")
+        >>> one.is_same(Problem(id="a", statement=one.fingerprint, gold="2")), one.is_same(replace(one, gold="3"))
+        (True, False)
+        """
+        return (self.id, self.gold, self.fingerprint) == (other.id, other.gold, other.fingerprint)
 
 
 _FIELDS = tuple(field.name for field in fields(Problem))

@@ -47,7 +47,7 @@ def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float
     words = [*joined.words, *_describe_missing(joined), *_describe_verdicts(joined, graded)]
     problems, samples = joined.problems, joined.samples
     if not writing.texts:
-        problems = [replace(problem, statement=_fingerprint(problem.statement)) for problem in problems]
+        problems = [replace(problem, statement=problem.fingerprint) for problem in problems]
         samples = [_without_text(sample) for sample in samples]
     write_problems(folder / "problems.jsonl", problems)
     # Not line by line: there is nothing here that a kill could interrupt for long.
@@ -224,18 +224,11 @@ def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:
     return [words]
 
 
-def _fingerprint(statement: str) -> str:
-    """What stands in for a statement: equal for equal ones, so that runs can still be compared."""
-    if statement.startswith("sha256:"):
-        return statement
-    return f"sha256:{hashlib.sha256(statement.encode()).hexdigest()[:16]}"
-
-
 def _without_text(sample: Sample) -> Sample:
     """The sample without its text; an answer that is a text itself leaves only its hash, which votes as it did."""
     answer = sample.answer
     if answer is not None and len(answer) > _LONG:
-        answer = _fingerprint(answer)
+        answer = f"sha256:{hashlib.sha256(answer.encode()).hexdigest()[:16]}"
     rounded = [None if value is None else round(value, 4) for value in (sample.logprob_mean, sample.logprob_tail)]
     return replace(
         sample,

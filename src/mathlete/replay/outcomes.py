@@ -78,6 +78,8 @@ class Score:
     """On the same questions again: only the samples differ."""
     all_runs: Interval
     """The competition's score of all its runs on the same new set, 0 where any overran."""
+    hardest_first: Interval | None = None
+    """Against other questions, the hardest first: the worst order under a clock with allowances; None without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,8 @@ class Outcome:
         """Return the outcome in replay.json. `score`, `lo` and `hi` are against a new set of questions."""
         score, wall = self.score, self.wall
         intervals = {"new_set": score.new_set, "subset": score.subset, "same_set": score.same_set}
+        if score.hardest_first:
+            intervals["hardest_first"] = score.hardest_first
         return {
             "n": self.n,
             "max_tokens": self.max_tokens,

@@ -40,9 +40,9 @@ _CURES = {
 
 
 def simulate_policies(
-    pool: Pool, grid: Grid, submissions: Submissions, *, on_outcome: Callable[[], None] = lambda: None
+    pool: Pool, grid: Grid, submissions: Submissions, *, on_outcome: Callable[[Outcome, Bank], None] = lambda *_: None
 ) -> list[Outcome]:
-    """Return the outcome of every policy of the grid, in its order; `on_outcome` is called after each.
+    """Return the outcome of every policy of the grid, in its order; `on_outcome` is called with each and its draws.
 
     Raises:
         UserError: a policy needs more samples than are recorded, or a value is out of its range.
@@ -63,9 +63,9 @@ def simulate_policies(
     drawn = draw_samples(pool, n=most, rows=rows, seed=submissions.seed)
     outcomes = []
     for n, vote in product(grid.n, grid.vote):
-        for outcome in _outcomes_with_n(pool, drawn, Policy(n=n, vote=vote), grid, submissions):
+        for outcome, bank in _outcomes_with_n(pool, drawn, Policy(n=n, vote=vote), grid, submissions):
             outcomes.append(outcome)
-            on_outcome()
+            on_outcome(outcome, bank)
     return outcomes
 
 
@@ -99,8 +99,8 @@ def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
 
 def _outcomes_with_n(
     pool: Pool, drawn: "Array", policy: Policy, grid: Grid, submissions: Submissions
-) -> Iterator[Outcome]:
-    """The outcomes of one n and vote, for every cap, stop and wall."""
+) -> Iterator[tuple[Outcome, Bank]]:
+    """Yield (outcome, draws) of one n and vote, for every cap, stop and wall."""
 
     def replay(policy: Policy, max_tokens: int, stops: Sequence[str]) -> dict[str, Bank]:
         capped = replace(policy, sampling=replace(policy.sampling, max_tokens=max_tokens))
@@ -117,7 +117,7 @@ def _outcomes_with_n(
         banks = uncapped if max_tokens == longest else replay(policy, max_tokens, grid.stop)
         for stop, wall in product(grid.stop, grid.walls):
             capped = replace(policy, stop=stop, sampling=replace(policy.sampling, max_tokens=max_tokens))
-            yield _outcome(capped, banks[stop], baseline, wall, submissions)
+            yield _outcome(capped, banks[stop], baseline, wall, submissions), banks[stop]
 
 
 def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, submissions: Submissions) -> Outcome:
@@ -140,6 +140,8 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
         else new
     )
     inside = run(some)
+    # Where the clock allows each question its time, what comes first takes from what follows.
+    worst = run(_hardest_first(bank, new)) if wall and wall.floor_s is not None else None
     expected = _expected_by_problem(bank, inside, some, wall)
     spent = _cost(inside.arrivals, inside.seconds, inside.generated)
     changes = expected - baseline.by_problem
@@ -155,6 +157,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
             # Less what the choice of questions alone makes of it: the rest varies with the samples only.
             same_set=_mean_and_90(inside.scores - expected[some].sum(1) + expected.mean() * questions),
             all_runs=_mean_and_90(_score_runs([first, *later], submissions.rules)),
+            hardest_first=_mean_and_90(worst.scores) if worst else None,
         ),
         change=_scale(bootstrap(changes.tolist()), questions),
         informative=int((abs(changes) > 1e-9).sum()),
@@ -164,6 +167,17 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
         submission_s=float(first.seconds.sum(1).mean()),
         submission_p95_s=float(np.percentile(first.seconds.sum(1), 95)),
     )
+
+
+def _hardest_first(bank: Bank, sets: "Array") -> "Array":
+    """(submissions, questions): the same questions in the worst order: seldom solved first, and of those the slow."""
+    import numpy as np
+
+    seconds = bank.seconds.reshape(-1, bank.rows).mean(1)
+    rank = np.empty(len(seconds), dtype=int)
+    rank[np.lexsort((-seconds, bank.by_problem))] = np.arange(len(seconds))
+    order: Array = np.take_along_axis(sets, rank[sets].argsort(1, kind="stable"), axis=1)
+    return order
 
 
 def _run_again(run: "Callable[[Array], Simulated]", sets: "Array", random: "Generator") -> Simulated:

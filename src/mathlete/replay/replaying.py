@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.metrics import INFORMATIVE, FinishOrder, Interval, describe_finish_order
 from mathlete.replay.outcomes import SAFE_LOSS, Grid, Outcome, Submissions
 from mathlete.replay.policies import simulate_policies
+from mathlete.replay.selection import Seasons, Selection
+from mathlete.replay.simulation import Bank
 from mathlete.scoring import Pool
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class Replay:
     """How often a right answer came before a wrong one of its problem."""
     words: list[str]
     """Sentences: bias, safe rules, warnings."""
+    selection: Selection | None = None
+    """Which candidate to hand in, where that was asked."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of replay.json."""
@@ -49,6 +54,7 @@ class Replay:
             "recorded_per_problem": self.recorded_per_problem,
             "finish_order": self.finish_order and self.finish_order.to_json(),
             "words": self.words,
+            **({"selection": self.selection.to_json()} if self.selection else {}),
         }
 
     @classmethod
@@ -60,6 +66,7 @@ class Replay:
             **{name: content[name] for name in plain},
             outcomes=[Outcome.from_json(row) for row in content["policies"]],
             finish_order=FinishOrder(**bias) if bias else None,
+            selection=Selection.from_json(content["selection"]) if "selection" in content else None,
         )
 
     def to_table(self, pool: Pool) -> "Table":
@@ -72,15 +79,17 @@ class Replay:
             title=f"{pool.name} · {self.questions} questions · {self.simulations} submissions a policy · "
             "90% intervals (change: 95%)",
         )
+        ordered = any(outcome.score.hardest_first for outcome in self.outcomes)
         for name in (
-            *("policy", "score", "new set", "subset", "same set", "all runs", "change", "P(overrun)"),
-            *("arrivals", "wall s", "generated s", "saved", "submission s"),
+            *("policy", "score", "new set", "subset", "same set", "all runs"),
+            *(("hardest first",) if ordered else ()),
+            *("change", "P(overrun)", "arrivals", "wall s", "generated s", "saved", "submission s"),
         ):
             table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+        timed = "seconds" not in pool.missing
         for outcome in self.outcomes:
-            table.add_row(
-                policy_name(outcome, longest=pool.longest), *_cells(outcome, timed="seconds" not in pool.missing)
-            )
+            cells = _cells(outcome, timed=timed, ordered=ordered)
+            table.add_row(policy_name(outcome, longest=pool.longest), *cells)
         return table
 
     def to_votes_table(self, pool: Pool) -> "Table | None":
@@ -132,6 +141,8 @@ def replay_pool(
     submissions: Submissions,
     *,
     began: float | None = None,
+    select: int | None = None,
+    versus: Sequence[Pool] = (),
     on_outcome: Callable[[], None] = lambda: None,
 ) -> Replay:
     """Try every policy of the grid on recorded samples.
@@ -141,13 +152,31 @@ def replay_pool(
         grid: the policies.
         submissions: what is simulated.
         began: when the work began, seconds of `time.monotonic`, where reading the pool counts as well.
-        on_outcome: called after each policy.
+        select: submissions of each candidate of which one is selected; None: which one is not asked.
+        versus: recordings of other models, on which the policies are candidates, too; all are cut to the problems that
+            they share.
+        on_outcome: called after each policy of each recording.
 
     Raises:
         UserError: a policy needs more samples than are recorded, or a value is out of its range.
     """
     began = time.monotonic() if began is None else began
-    outcomes = simulate_policies(pool, grid, submissions, on_outcome=on_outcome)
+    pool, *others = Pool.share([pool, *versus])
+    seasons = Seasons(submissions, select=select, problems=len(pool.problems)) if select else None
+
+    def enter(name: str, longest: int, outcome: Outcome, bank: Bank) -> None:
+        if seasons:
+            seasons.enter(f"{name}{policy_name(outcome, longest=longest)}", bank, outcome.wall)
+        on_outcome()
+
+    name = f"{pool.name} · " if others else ""
+    outcomes = simulate_policies(pool, grid, submissions, on_outcome=partial(enter, name, pool.longest))
+    for other in others:
+        # Where no cap was asked, each is replayed up to its own longest sample.
+        uncut = grid.max_tokens == (max(1, pool.longest),)
+        of_other = replace(grid, max_tokens=(max(1, other.longest),)) if uncut else grid
+        simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other.longest))
+    selection = Selection.of(seasons) if seasons else None
     return Replay(
         simulations=submissions.simulations,
         seconds=round(time.monotonic() - began, 3),
@@ -156,7 +185,11 @@ def replay_pool(
         problems=len(pool.problems),
         recorded_per_problem=pool.fewest,
         finish_order=pool.finish_order,
-        words=_describe(outcomes, pool, submissions.questions),
+        words=[
+            *_describe(outcomes, pool, submissions.questions),
+            *(selection.describe(questions=submissions.questions) if selection else ()),
+        ],
+        selection=selection,
     )
 
 
@@ -176,7 +209,7 @@ def policy_name(outcome: Outcome, *, longest: int) -> str:
     return " · ".join(parts)
 
 
-def _cells(outcome: Outcome, *, timed: bool) -> list[str]:
+def _cells(outcome: Outcome, *, timed: bool, ordered: bool) -> list[str]:
     score, change, spent = outcome.score, outcome.change, outcome.spent
     saved = (outcome.saved.arrivals, outcome.saved.wall_s, outcome.saved.generated_s)
     return [
@@ -184,6 +217,7 @@ def _cells(outcome: Outcome, *, timed: bool) -> list[str]:
         *(f"{interval.lo:g}–{interval.hi:g}" for interval in (score.new_set, score.subset)),
         f"{score.same_set.lo:.1f}–{score.same_set.hi:.1f}",
         f"{score.all_runs.value:.2f} {score.all_runs.lo:g}–{score.all_runs.hi:g}",
+        *([f"{score.hardest_first.value:.2f}" if score.hardest_first else ""] if ordered else []),
         _format_change(change),
         f"{outcome.p_overrun:.3f}",
         f"{spent.arrivals:.1f}",

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from mathlete.errors import UserError
 from mathlete.metrics import INFORMATIVE, Interval, maj_at_k, paired_difference, paired_p, problems_needed
 from mathlete.scoring.pool import Pool, Recorded
 
@@ -146,7 +145,7 @@ def compare_runs(a: Pool, b: Pool) -> Comparison:
     Raises:
         UserError: they share no problem, or an id stands for two problems.
     """
-    pairs = _pair_problems(a, b)
+    pairs = [*zip(*(pool.problems for pool in Pool.share([a, b])), strict=True)]
     # One k for all: a vote of more samples is right more often, which would count as a difference of the models.
     k = min(len(item.samples) for pair in pairs for item in pair)
     return Comparison(
@@ -159,30 +158,6 @@ def compare_runs(a: Pool, b: Pool) -> Comparison:
             Paired.of(f"maj@{k}", *([_maj_at(item, k) for item in run] for run in zip(*pairs, strict=True))),
         ],
     )
-
-
-def _pair_problems(a: Pool, b: Pool) -> list[tuple[Recorded, Recorded]]:
-    """Return the problems that both have, in A's order.
-
-    Raises:
-        UserError: they share no problem, or an id stands for two problems.
-    """
-    of_a, of_b = ({item.problem.id: item for item in pool.problems} for pool in (a, b))
-    shared = [name for name in of_a if name in of_b]
-    if not shared:
-        raise UserError(
-            "two runs compare only on problems they share",
-            value=f"none of {len(of_a)} and {len(of_b)}",
-            cure="evaluate both models on the same suite",
-        )
-    # Suites change from version to version, and files of problems number them anew: an id alone proves nothing.
-    if differing := [name for name in shared if of_a[name].problem != of_b[name].problem]:
-        raise UserError(
-            "equal ids must be equal problems",
-            value=f"{differing[0]} is another in each run",
-            cure="evaluate both models on the same version of the suite",
-        )
-    return [(of_a[name], of_b[name]) for name in shared]
 
 
 def _pass_at_1(item: Recorded) -> float:

@@ -65,7 +65,7 @@ class Pool:
         samples: dict[str, list[Sample]] = {}
         for folder, (its_problems, its_samples) in zip(folders, runs, strict=True):
             for problem in its_problems:
-                if problems.setdefault(problem.id, problem) != problem:
+                if not problems.setdefault(problem.id, problem).is_same(problem):
                     raise UserError(
                         "runs are pooled only where equal ids are equal problems",
                         value=f"{problem.id} of {folder}",
@@ -105,6 +105,31 @@ class Pool:
         if all(sample.logprob_mean is None for item in recorded for sample in item.samples):
             lacking.add("logprobs")
         return cls(name=name, problems=recorded, stopped_early=len(counts) > 1, missing=frozenset(lacking))
+
+    @staticmethod
+    def share(pools: "Sequence[Pool]") -> "list[Pool]":
+        """Return the pools with the problems that all of them have, in the first one's order.
+
+        Raises:
+            UserError: they share no problem, or an id stands for two problems.
+        """
+        by_id = [{item.problem.id: item for item in pool.problems} for pool in pools]
+        shared = [name for name in by_id[0] if all(name in other for other in by_id)]
+        if not shared:
+            raise UserError(
+                "two runs compare only on problems they share",
+                value=f"none of {' and '.join(str(len(pool.problems)) for pool in pools)}",
+                cure="evaluate both models on the same suite",
+            )
+        # Suites change from version to version, and files of problems number them anew: an id alone proves nothing.
+        for other in by_id[1:]:
+            if differing := [name for name in shared if not by_id[0][name].problem.is_same(other[name].problem)]:
+                raise UserError(
+                    "equal ids must be equal problems",
+                    value=f"{differing[0]} is another in each run",
+                    cure="evaluate both models on the same version of the suite",
+                )
+        return [replace(pool, problems=[of[name] for name in shared]) for pool, of in zip(pools, by_id, strict=True)]
 
     @property
     def fewest(self) -> int:
