@@ -30,6 +30,8 @@ class Chat:
     unk: str | None = None
     texts: tuple[str, ...] = ()
     """Added tokens that are no marks."""
+    kind: str
+    """Its architecture, by transformers' name."""
     pieces: str = "bytes"
     """What its vocabulary is made of: bytes, llama (SentencePiece with a blank before each text) or gemma (without)."""
     end: str
@@ -67,6 +69,7 @@ _PHI = (
 )
 CHATS = {
     "smollm2": Chat(
+        kind="llama",
         template="{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
         "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
         "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
@@ -81,6 +84,7 @@ CHATS = {
         said=("padding: <empty_output>, ",),
     ),
     "qwen2.5": Chat(
+        kind="qwen2",
         template="qwen2_5.jinja",
         marks=_QWEN,
         bos=None,
@@ -91,6 +95,7 @@ CHATS = {
         padding="<|endoftext|>",
     ),
     "qwen2.5-base": Chat(
+        kind="qwen2",
         template="qwen2_5.jinja",
         marks=_QWEN,
         bos=None,
@@ -101,6 +106,7 @@ CHATS = {
         said=("eos: <|im_end|>, ",),
     ),
     "qwen3": Chat(
+        kind="qwen3",
         template="qwen3.jinja",
         marks=_QWEN,
         bos=None,
@@ -111,6 +117,7 @@ CHATS = {
         padding="<|endoftext|>",
     ),
     "llama3": Chat(
+        kind="llama",
         template="llama3.jinja",
         marks=_LLAMA,
         bos="<|begin_of_text|>",
@@ -121,6 +128,7 @@ CHATS = {
         said=("eos: <|eot_id|>, ", "padding: <|reserved_special_token_0|>, "),
     ),
     "llama3.1": Chat(
+        kind="llama",
         template="llama3_1.jinja",
         marks=(*_LLAMA, "<|finetune_right_pad_id|>", "<|eom_id|>", "<|python_tag|>"),
         bos="<|begin_of_text|>",
@@ -131,6 +139,7 @@ CHATS = {
         said=("padding: <|finetune_right_pad_id|>, ",),
     ),
     "gemma": Chat(
+        kind="gemma",
         template="gemma.jinja",
         marks=_GEMMA,
         bos="<bos>",
@@ -144,6 +153,7 @@ CHATS = {
         said=("eos: <end_of_turn>, ",),
     ),
     "gemma3": Chat(
+        kind="gemma3_text",
         template="gemma3.jinja",
         marks=(*_GEMMA, "<start_of_image>"),
         bos="<bos>",
@@ -156,6 +166,7 @@ CHATS = {
         padding="<pad>",
     ),
     "phi3": Chat(
+        kind="phi3",
         template="phi3.jinja",
         marks=_PHI,
         bos="<s>",
@@ -168,6 +179,7 @@ CHATS = {
         said=("eos: <|end|>, ",),
     ),
     "phi4-mini": Chat(
+        kind="phi3",
         template="{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}",
         marks=("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|dummy_0|>"),
@@ -180,6 +192,7 @@ CHATS = {
         said=("eos: <|end|>, ",),
     ),
     "mistral": Chat(
+        kind="mistral",
         template="{{ bos_token }}{% for message in messages %}"
         "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
         "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
@@ -196,6 +209,7 @@ CHATS = {
         said=("padding: <unk>, ",),
     ),
     "mistral-nemo": Chat(
+        kind="mistral",
         template="{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
         "{{ '[INST]' + message['content'] + '[/INST]' }}{% else %}{{ message['content'] + eos_token }}{% endif %}"
         "{% endfor %}",
@@ -239,18 +253,28 @@ def write_tokenizer(folder: Path, chat: Chat) -> None:
 
 
 def write_model(folder: Path, chat: Chat) -> None:
-    """Write a model of the family: the pocket model's weights under another vocabulary, settings as a hub has them."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Write a model of the family: random, but a Qwen2 has the pocket model's weights; its settings are as on the hub."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     write_tokenizer(folder, chat)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # Of the family's own class, as the hub's: a Qwen2 tokenizer would read SentencePiece's blanks as bytes.
+    shape: Any = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "head_dim": 32}
+    heads: Any = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024}
+    window: Any = {"sliding_window": 64} if chat.kind in ("gemma3_text", "phi3", "mistral") else {}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(chat.kind, **shape, **heads, **window, vocab_size=640)
     model: Any = AutoModelForCausalLM.from_pretrained(POCKET)
+    if chat.kind != "qwen2":
+        model = AutoModelForCausalLM.from_config(config)
+    config.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
     for name in ("bos", "eos", "pad"):
         index = getattr(tokenizer, f"{name}_token_id")
         setattr(model.config, f"{name}_token_id", index)
         setattr(model.generation_config, f"{name}_token_id", index)
-    model.save_pretrained(folder)
+    model.to(torch.float16).save_pretrained(folder)
 
 
 @cache

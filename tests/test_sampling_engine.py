@@ -150,6 +150,34 @@ def test_a_large_model_on_a_cpu_begins_with_few_rows_and_draws_the_same(
     assert {index: s.text for index, s in mixed.items()} == {index: s.text for index, s in alone.items()}
 
 
+@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3_text"])
+def test_sliding_windows_and_soft_caps_give_what_generate_gives(prompts: PromptFormat, kind: str) -> None:
+    plain = make_windowed(kind, window=12)
+    wanted = [generate_text(plain, prompts, number) for number in range(len(STATEMENTS))]
+    full = make_windowed(kind, window=None)
+    assert wanted != [generate_text(full, prompts, number) for number in range(len(STATEMENTS))]
+    engine = TransformersSampler(make_windowed(kind, window=12), prompts=prompts, max_rows=8)
+    mixed = draw_together(engine, 2, GREEDY)
+    engine.close()
+    assert [{(s.tokens, s.text) for s in samples.values()} for samples in mixed] == [{each} for each in wanted]
+
+
+def make_windowed(kind: str, *, window: int | None) -> Any:
+    """Return a random model of an architecture whose layers see so many tokens; None: all."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    shape: Any = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    heads: Any = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    ids: Any = {"vocab_size": 264, "eos_token_id": 261, "pad_token_id": 262, "bos_token_id": None}
+    own: Any = {"max_position_embeddings": 128, "initializer_range": 0.3, "sliding_window": window or 128}
+    own |= {"tie_word_embeddings": False}  # else a random model repeats its last token
+    if kind == "gemma2":
+        own |= {"attn_logit_softcapping": 5.0}
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **heads, **ids, **own))
+    return model.eval()
+
+
 def test_a_sample_does_not_depend_on_its_neighbours(sampler: TransformersSampler) -> None:
     alone = [draw_all(sampler, number, 6, WARM) for number in range(len(STATEMENTS))]
     mixed = draw_together(sampler, 6, WARM)
@@ -346,10 +374,10 @@ def test_context_caps_the_sample_and_refuses_the_prompt(prompts: PromptFormat) -
     engine.close()
 
 
-def test_sliding_windows_are_refused(prompts: PromptFormat) -> None:
+def test_attention_of_another_kind_is_refused(prompts: PromptFormat) -> None:
     model = tiny_model()
-    model.config.layer_types = ["full_attention", "sliding_attention"]
-    with pytest.raises(UserError, match="full attention in every layer, got full_attention, sliding_attention"):
+    model.config.layer_types = ["full_attention", "chunked_attention"]
+    with pytest.raises(UserError, match="or with a sliding window, got chunked_attention in qwen2"):
         TransformersSampler(model, prompts=prompts)
 
 

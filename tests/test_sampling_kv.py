@@ -23,10 +23,34 @@ def random_prompt(length: int) -> PromptKV:
     return prompt
 
 
+def attend_plainly(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """Return the last token's attention, written down plainly: (heads, width), for keys (key heads, tokens, width)."""
+    key, value = (tensor.repeat_interleave(HEADS // KEY_HEADS, dim=0) for tensor in (key, value))
+    scores = (query[:, -1:] @ key.transpose(1, 2) * WIDTH**-0.5)[:, 0]
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if sliding_window is not None:
+        scores[:, : max(0, scores.shape[1] - sliding_window)] = -torch.inf
+    return (torch.softmax(scores, -1)[:, None] @ value)[:, 0]
+
+
+HOW = st.fixed_dictionaries(
+    {"sliding_window": st.none() | st.integers(1, 24), "softcap": st.none() | st.sampled_from([0.5, 50.0])}
+)
+
+
 class Model:
     """A RowKV beside plain lists of what every row was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, **how: Any) -> None:
+        self.how = how
         self.kv = RowKV(device=CPU)
         self.keys: Rows = []
         self.values: Rows = []
@@ -49,20 +73,18 @@ class Model:
             for row in range(len(self.keys)):
                 self.keys[row][layer] = torch.cat((self.keys[row][layer], key[row].transpose(0, 1)))
                 self.values[row][layer] = torch.cat((self.values[row][layer], value[row].transpose(0, 1)))
-            mixed, _ = attend(torch.nn.Identity(), query, whole, whole, None)
+            mixed, _ = attend(torch.nn.Identity(), query, whole, whole, None, **self.how)
             assert mixed.shape == (len(self.keys), 1, HEADS, WIDTH)
-            results += [mixed, self.full_attention(query, layer)]
+            results += [mixed, self.plain_attention(query, layer)]
         self.kv.close_column()
         return results
 
-    def full_attention(self, query: torch.Tensor, layer: int) -> torch.Tensor:
+    def plain_attention(self, query: torch.Tensor, layer: int) -> torch.Tensor:
         rows = []
         for row in range(len(self.keys)):
-            key, value = (kept[row][layer].transpose(0, 1)[None] for kept in (self.keys, self.values))
-            rows.append(
-                torch.nn.functional.scaled_dot_product_attention(query[row : row + 1], key, value, enable_gqa=True)
-            )
-        return torch.cat(rows).transpose(1, 2)
+            key, value = (kept[row][layer].transpose(0, 1) for kept in (self.keys, self.values))
+            rows.append(attend_plainly(query[row], key, value, **self.how)[:, None])
+        return torch.stack(rows).transpose(1, 2)
 
     def remove(self, gone: list[int]) -> None:
         order = self.kv.remove(gone)
@@ -128,9 +150,9 @@ def test_whatever_joins_and_leaves_every_row_reads_back_what_was_written(data: s
 
 @settings(max_examples=20)
 @given(data=st.data())
-def test_attention_over_the_cache_is_full_attention_over_each_row(data: st.DataObject) -> None:
+def test_attention_over_the_cache_is_plain_attention_over_each_row(data: st.DataObject) -> None:
     torch.manual_seed(2)
-    model = Model()
+    model = Model(**data.draw(HOW))
     for _ in range(data.draw(st.integers(1, 6))):
         model.add((random_prompt(data.draw(st.integers(1, 20))), data.draw(st.integers(1, 3))))
         results = model.step()
@@ -139,6 +161,19 @@ def test_attention_over_the_cache_is_full_attention_over_each_row(data: st.DataO
         model.remove(data.draw(st.lists(st.integers(0, len(model.keys) - 1), unique=True, max_size=2)))
         if not model.keys:
             return
+
+
+@settings(max_examples=20)
+@given(how=HOW, tokens=st.integers(1, 40))
+def test_attention_over_a_prompt_is_plain_attention_of_each_token(how: dict[str, Any], tokens: int) -> None:
+    torch.manual_seed(3)
+    query, *both = (torch.randn(2, heads, tokens, WIDTH) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
+    mixed, _ = attend(torch.nn.Identity(), query, *both, None, **how)
+    for at in range(tokens):
+        for row in range(2):
+            key, value = (tensor[row, :, : at + 1] for tensor in both)
+            plain = attend_plainly(query[row, :, : at + 1], key, value, **how)
+            torch.testing.assert_close(mixed[row, at], plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_step_copies_neither_prompts_nor_rows() -> None:
@@ -197,11 +232,10 @@ def test_a_prompt_is_read_causally() -> None:
     torch.testing.assert_close(mixed[:, :3], first)
 
 
-@pytest.mark.parametrize("more", [{"softcap": 30.0}, {"s_aux": torch.zeros(4)}, {"sliding_window": 128}])
-def test_other_kinds_of_attention_are_refused(more: dict[str, Any]) -> None:
+def test_attention_sinks_are_refused() -> None:
     query = torch.randn(1, HEADS, 1, WIDTH)
-    with pytest.raises(NotImplementedError, match="plain full attention"):
-        attend(torch.nn.Identity(), query, _Layer([], 0), _Layer([], 0), None, **more)
+    with pytest.raises(NotImplementedError, match="attention without sinks"):
+        attend(torch.nn.Identity(), query, _Layer([], 0), _Layer([], 0), None, s_aux=torch.zeros(4))
 
 
 def test_the_size_of_a_token_follows_from_the_shape() -> None:

@@ -19,6 +19,7 @@ from mathlete.locks import hold
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
+from mathlete.sampling.embedded import check_covered
 from mathlete.tune import AdapterFolder, Ranks, Recipe, train_adapter
 from train.settings import MathSettings
 
@@ -134,7 +135,8 @@ def check_run(run: MathRun) -> None:
     """Check all that can be known before the run's folder is made: bad input must leave nothing half-written.
 
     Raises:
-        UserError: bad input, a method or base that can't be merged, a format the GPU can't run, or no room.
+        UserError: bad input, a method or base that can't be merged, attention that can't be measured, a format the GPU
+            can't run, or no room.
     """
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
     if run.model.folder is not None:
@@ -152,6 +154,8 @@ def check_run(run: MathRun) -> None:
             value=f"{run.model.location}, which is quantised",
             cure="use --merge-base dequant, or --model with the original",
         )
+    if until in ("merge", "export"):  # both are measured by the own decode loop
+        check_covered(run.model.load_config())
     if after.forgetting.source:
         parse_source(after.forgetting.source)
     for name in dict.fromkeys(after.export.formats) if until == "export" else ():

@@ -80,7 +80,7 @@ class ModelSource:
 
     def context_tokens(self) -> int:
         """Tokens the model can attend to, prompt and completion together, read from its configuration alone."""
-        return int(getattr(self._config().get_text_config(), "max_position_embeddings", None) or 2**31)
+        return int(getattr(self.load_config().get_text_config(), "max_position_embeddings", None) or 2**31)
 
     def eos_ids(self) -> set[int]:
         """Tokens that end a completion, read from the model's generation settings, or from its configuration alone."""
@@ -89,15 +89,16 @@ class ModelSource:
         try:
             settings = GenerationConfig.from_pretrained(self.location, revision=self.revision or "main")
         except OSError:
-            settings = GenerationConfig.from_model_config(self._config())
+            settings = GenerationConfig.from_model_config(self.load_config())
         eos = settings.eos_token_id
         return {int(token) for token in (eos if isinstance(eos, list) else [eos]) if token is not None}
 
     def hub_commit(self) -> str | None:
         """Return the commit of a hub model, looked up where it was not pinned to one."""
-        return self.revision or getattr(self._config(), "_commit_hash", None)
+        return self.revision or getattr(self.load_config(), "_commit_hash", None)
 
-    def _config(self) -> "PreTrainedConfig":
+    def load_config(self) -> "PreTrainedConfig":
+        """Load the model's configuration as transformers understands it."""
         from transformers import AutoConfig
 
         config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, revision=self.revision)

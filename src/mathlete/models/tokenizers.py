@@ -75,7 +75,7 @@ def _read_tokenizer(
     # Of some vocabularies transformers would take the spaces before full stops away, with a warning.
     tokenizer.clean_up_tokenization_spaces = False
     _check_tokenizer(tokenizer, where=source.location)
-    notes = (_set_eos(tokenizer), _set_padding(tokenizer, where=source.location))
+    notes = (_set_eos(tokenizer), _set_padding(tokenizer, size=_embedding_size(source), where=source.location))
     return tokenizer, tuple(filter(None, notes))
 
 
@@ -115,16 +115,26 @@ def _set_eos(tokenizer: "PreTrainedTokenizerBase") -> str:
     return f"eos: {tokenizer.eos_token}, with which the chat template ends a turn; the tokenizer's own is {own}"
 
 
-def _set_padding(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> str:
-    """See to a padding token that is not eos; return a note where one was chosen.
+def _embedding_size(source: ModelSource) -> int | None:
+    """Return how many tokens the model has an embedding of; None where a folder holds a tokenizer alone."""
+    if source.folder and not (source.folder / "config.json").is_file():
+        return None
+    config = source.read_config()
+    size = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    return None if size is None else int(size)
+
+
+def _set_padding(tokenizer: "PreTrainedTokenizerBase", *, size: int | None, where: str) -> str:
+    """See to a padding token that is not eos and has an embedding; return a note where one was chosen.
 
     Raises:
         UserError: the vocabulary has no token to spare.
     """
     note, own = "", tokenizer.pad_token
+    beyond = size is not None and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= size
     # Padding with eos would mask the label that teaches the model to stop.
-    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        spare = _find_spare_token(tokenizer)
+    if beyond or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        spare = _find_spare_token(tokenizer, size=size)
         if spare is None:
             raise UserError(
                 "a tokenizer must have a padding token that is not its eos token",
@@ -132,25 +142,28 @@ def _set_padding(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> str:
                 cure='name an unused token as "pad_token" in its tokenizer_config.json',
             )
         tokenizer.pad_token = spare
+        why = "has no embedding" if beyond else "is eos"
         note = f"padding: {spare}, a special token that no text has; " + (
-            "the tokenizer names none" if own is None else f"the tokenizer's own, {own}, is eos"
+            "the tokenizer names none" if own is None else f"the tokenizer's own, {own}, {why}"
         )
     tokenizer.padding_side = "left"
     return note
 
 
-def _find_spare_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+def _find_spare_token(tokenizer: "PreTrainedTokenizerBase", *, size: int | None) -> str | None:
     """Return a special token that no text has: one for padding, a reserved one, another unused one, or unk."""
     template = str(tokenizer.chat_template)
-    special = [str(token) for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
+    added = sorted(tokenizer.added_tokens_decoder.items())
+    special = [str(token) for index, token in added if token.special and (size is None or index < size)]
     taken = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
     unused = [token for token in special if token not in taken and token not in template]
+    unk = [tokenizer.unk_token] if tokenizer.unk_token in special else []
     ranks = (
         [token for token in unused if _PADS.search(token)],
         [token for token in unused if _SPARES.search(token)],
         # The last ones first: what a base was trained with comes first in a vocabulary.
         [token for token in reversed(unused) if not _ENDS.search(token)],
         # Vocabularies of bytes, as SentencePiece's with byte fallback, have it but never need it.
-        [tokenizer.unk_token] if tokenizer.unk_token not in (None, tokenizer.eos_token, tokenizer.bos_token) else [],
+        [token for token in unk if token not in (tokenizer.eos_token, tokenizer.bos_token)],
     )
     return next((str(token) for rank in ranks for token in rank), None)

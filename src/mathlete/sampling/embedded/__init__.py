@@ -15,7 +15,8 @@ same answers every time.
 [(0, 11, True), (1, 12, True)]
 """
 
+from mathlete.sampling.embedded.coverage import check_covered
 from mathlete.sampling.embedded.greedy import draw_greedy
 from mathlete.sampling.embedded.transformers_engine import TransformersSampler, open_transformers
 
-__all__ = ["TransformersSampler", "draw_greedy", "open_transformers"]
+__all__ = ["TransformersSampler", "check_covered", "draw_greedy", "open_transformers"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Sample, SamplingConfig
+from mathlete.sampling.embedded.coverage import check_covered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,11 +27,16 @@ _UNLIMITED = 2**62
 def draw_greedy(
     model: "PreTrainedModel", *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
 ) -> Iterator[Sample]:
-    """Yield one greedy sample a problem as it finishes. The model cannot be used afterwards."""
+    """Yield one greedy sample a problem as it finishes. The model cannot be used afterwards.
+
+    Raises:
+        UserError: attention that the decode loop does not cover.
+    """
     import torch
 
     from mathlete.sampling.embedded.batch import Batch
 
+    check_covered(model.config)
     reader = CompletionReader(prompts, eos_ids=set())
     with torch.inference_mode():
         for requests in _batches(_requests(model, prompts, problems, max_tokens), model):

@@ -6,7 +6,8 @@ segment by segment. Within a segment, row r's tokens fill columns 0 … length-1
 a finished row's slot takes the last row's content. A step reads all columns, because reading a slice of a wider tensor
 halves the speed on a CPU.
 
-Only full attention is covered: no sliding windows, soft caps or attention sinks.
+Attention may be full or see a sliding window, with or without a soft cap on its scores; sinks are not covered. Where a
+row outgrows a window, its first tokens are kept all the same, and masked.
 """
 
 from collections.abc import Sequence
@@ -104,6 +105,13 @@ class _Segment:
     @property
     def columns(self) -> int:
         return self.mask.shape[-1]
+
+    def mask_within(self, window: int | None) -> torch.Tensor:
+        """Return the mask for a token that sees so many, itself among them; None: all."""
+        if window is None or self.longest < window:
+            return self.mask
+        columns = torch.arange(self.columns, device=self.lengths.device)
+        return self.mask.masked_fill(columns <= self.lengths[:, None, None, None] - window, -torch.inf)
 
     def open_column(self, row_ids: torch.Tensor) -> None:
         # An eighth more at once: widening copies the whole segment.
@@ -235,6 +243,8 @@ def attend(
     value: "torch.Tensor | _Layer",
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **unused: object,
 ) -> tuple[torch.Tensor, None]:
     """Compute attention for transformers' AttentionInterface: causal over a prompt, or one new token a row of a RowKV.
@@ -246,21 +256,49 @@ def attend(
         value: as key.
         attention_mask: ignored; segments have their own.
         scaling: factor on the scores; the default is width ** -0.5.
+        sliding_window: tokens that a token sees, itself among them; None: all before it.
+        softcap: what the scores stay below; None: no cap.
         unused: dropout and the like.
     """
-    if any(unused.get(name) is not None for name in ("softcap", "s_aux", "sliding_window")):
-        raise NotImplementedError("this engine covers plain full attention: no soft cap, sink or sliding window")
+    if unused.get("s_aux") is not None:
+        raise NotImplementedError("this engine covers attention without sinks")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if isinstance(key, _Layer):
-        return _attend_rows(query * scale, key), None
+        return _attend_rows(query * scale, key, window=sliding_window, softcap=softcap), None
     assert isinstance(value, torch.Tensor)
+    tokens = query.shape[2]
+    if softcap is not None or (sliding_window is not None and sliding_window < tokens):
+        mask = _mask_prompt(tokens, window=sliding_window, device=query.device)
+        return _attend_prompt(query * scale, key, value, mask=mask, softcap=softcap), None
     mixed = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=scale, enable_gqa=True
     )
     return mixed.transpose(1, 2), None
 
 
-def _attend_rows(query: torch.Tensor, layer: _Layer) -> torch.Tensor:
+def _mask_prompt(tokens: int, *, window: int | None, device: torch.device) -> torch.Tensor:
+    """Return (tokens, tokens): 0 where a token of a prompt sees another, -inf elsewhere."""
+    ages = torch.arange(tokens, device=device)[:, None] - torch.arange(tokens, device=device)
+    hidden = (ages < 0) if window is None else (ages < 0) | (ages >= window)
+    return torch.zeros((tokens, tokens), device=device).masked_fill_(hidden, -torch.inf)
+
+
+def _attend_prompt(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, mask: torch.Tensor, softcap: float | None
+) -> torch.Tensor:
+    rows, heads, tokens, width = query.shape
+    part = query.reshape(rows, key.shape[1], -1, tokens, width)
+    scores = _cap(torch.matmul(part, key[:, :, None].transpose(3, 4)).float(), softcap).add_(mask)
+    mixed = torch.matmul(torch.softmax(scores, -1).to(value.dtype), value[:, :, None])
+    return mixed.reshape(rows, heads, tokens, width).transpose(1, 2)
+
+
+def _cap(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    """Return the scores, bent to stay below the cap (Gemma 2, arXiv 2408.00118, section 2)."""
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
+
+
+def _attend_rows(query: torch.Tensor, layer: _Layer, *, window: int | None, softcap: float | None) -> torch.Tensor:
     rows, heads, _, width = query.shape
     mixed = []
     first = 0
@@ -268,7 +306,7 @@ def _attend_rows(query: torch.Tensor, layer: _Layer) -> torch.Tensor:
         keys, values = segment.keys[layer.index], segment.values[layer.index]
         # The query heads of one key head become one small matrix, so that keys and values are read once, never copied.
         part = query[first : first + segment.rows].reshape(segment.rows, keys.shape[1], -1, width)
-        scores = torch.matmul(part, keys.transpose(2, 3)).float().add_(segment.mask)
+        scores = _cap(torch.matmul(part, keys.transpose(2, 3)).float(), softcap).add_(segment.mask_within(window))
         mixed.append(torch.matmul(torch.softmax(scores, -1).to(values.dtype), values))
         first += segment.rows
     whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed)

@@ -20,6 +20,7 @@ from mathlete.models import ModelSource, Precision, load_model, load_prompt_form
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
+from mathlete.sampling.embedded.coverage import check_covered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -50,7 +51,7 @@ class TransformersSampler(Continuing):
         """
         if max_rows < 1:
             raise UserError("the batch needs at least one row", value=max_rows, cure=f"leave it at {MAX_ROWS}")
-        _check_covered(model)
+        check_covered(model.config)
         self.prompts = prompts
         self.max_rows = max_rows
         self.threads = threads or _default_threads(model)
@@ -198,16 +199,6 @@ def open_transformers(
 
 def _context(config: "PreTrainedConfig") -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
-
-
-def _check_covered(model: "PreTrainedModel") -> None:
-    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        raise UserError(
-            "the transformers engine covers models with full attention in every layer",
-            value=", ".join(sorted(kinds)),
-            cure="use a Qwen2 or Llama model, such as the R1 distillations",
-        )
 
 
 def _default_threads(model: "PreTrainedModel") -> int:
