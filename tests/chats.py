@@ -127,16 +127,16 @@ CHATS = {
         padding="<|reserved_special_token_0|>",
         said=("eos: <|eot_id|>, ", "padding: <|reserved_special_token_0|>, "),
     ),
-    "llama3.1": Chat(
+    "llama3.2": Chat(
         kind="llama",
-        template="llama3_1.jinja",
+        template="llama3_2.jinja",
         marks=(*_LLAMA, "<|finetune_right_pad_id|>", "<|eom_id|>", "<|python_tag|>"),
         bos="<|begin_of_text|>",
         eos="<|eot_id|>",
         pad=None,
         end="<|eot_id|>",
         padding="<|finetune_right_pad_id|>",
-        said=("padding: <|finetune_right_pad_id|>, ",),
+        said=("date: ", "padding: <|finetune_right_pad_id|>, "),
     ),
     "gemma": Chat(
         kind="gemma",
@@ -253,7 +253,7 @@ def write_tokenizer(folder: Path, chat: Chat) -> None:
 
 
 def write_model(folder: Path, chat: Chat) -> None:
-    """Write a model of the family: random, but a Qwen2 has the pocket model's weights; its settings are as on the hub."""
+    """Write a model of the family with the settings that the hub's have; a Qwen2 has the pocket model's weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

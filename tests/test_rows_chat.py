@@ -46,9 +46,8 @@ def test_rows_of_a_chat_model_are_what_it_is_served(name: str) -> None:
         at, ids = one["prompt_tokens"], one["input_ids"]
         # The whole row is the conversation as the template writes it, up to the end of the model's turn.
         said = f"<think>\n{text}\n</think>\n\n\\boxed{{4}}"
-        rendered = str(
-            tokenizer.apply_chat_template(prompts.messages("What is 2+2?"), tokenize=False, add_generation_prompt=True)
-        )
+        rendered = prompts.server_text("What is 2+2?")
+        assert [*tokenizer(rendered)["input_ids"]] == prompts.prompt_ids("What is 2+2?")
         whole = str(tokenizer.decode(ids)).replace(" ", "").replace("\n", "")
         assert whole == f"{rendered}{said}{expected.end}".replace(" ", "").replace("\n", "")
         assert one["labels"] == [IGNORED] * at + ids[at:]
@@ -71,6 +70,13 @@ def test_marks_of_a_chat_are_told_from_text_that_is_a_token() -> None:
     # In use or not: a base that fills in the middle of code would open a gap.
     for text in ("a<|fim_prefix|>b", "a<tool_call>b"):
         assert make_row(make_traced(text=text), prompts=load_chat("qwen2.5"), rows=Rows(), filters=Filters()) == "marks"
+
+
+def test_a_template_that_writes_the_date_gives_one_prompt_on_every_day() -> None:
+    prompts = load_chat("llama3.2")
+    assert "strftime_now(" in CHATS["llama3.2"].chat_template
+    assert "Today Date: 26 Jul 2024\n" in prompts.server_text("1")
+    assert "strftime_now(" not in str(prompts.tokenizer.chat_template)
 
 
 def write_doubled(name: str, folder: Path) -> None:

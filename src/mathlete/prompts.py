@@ -127,8 +127,9 @@ class PromptFormat:
 
     def server_text(self, statement: str) -> str:
         """Return the text that a server's own tokenizer makes the prompt's ids of; the statement's marks are broken."""
-        ids = self.prompt_ids(self.marks.break_up(statement))
-        text, bos = str(self.tokenizer.decode(ids, skip_special_tokens=False)), str(self.tokenizer.bos_token or "")
+        statement = self.marks.break_up(statement)
+        # Rendered, not decoded: of a SentencePiece vocabulary decoding loses or adds blanks beside marks.
+        ids, text, bos = self.prompt_ids(statement), self.render(statement), str(self.tokenizer.bos_token or "")
         # A tokenizer that adds bos by itself would double it.
         adds_bos = bos and text.startswith(bos) and [*self.tokenizer(text)["input_ids"]] != ids
         return text.removeprefix(bos) if adds_bos else text

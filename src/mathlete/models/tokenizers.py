@@ -2,6 +2,7 @@
 
 import re
 from copy import copy
+from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ _PADS, _SPARES = (
     re.compile(r"reserved|unused|extra|placeholder|control|spare", re.I),
 )
 """Names of special tokens that are for padding, and of those that are for nothing."""
+_TODAY = re.compile(r"strftime_now\(\s*(?P<quote>['\"])(?P<format>.*?)(?P=quote)\s*\)")
+_DAY = date(2024, 7, 26)
+"""The day that Llama 3's templates write where there is no clock."""
 _ENDS = re.compile(r"end|eo[stu]", re.I)
 """Names of special tokens that end a text or a turn, of this model or of the base that it was made from."""
 
@@ -75,7 +79,11 @@ def _read_tokenizer(
     # Of some vocabularies transformers would take the spaces before full stops away, with a warning.
     tokenizer.clean_up_tokenization_spaces = False
     _check_tokenizer(tokenizer, where=source.location)
-    notes = (_set_eos(tokenizer), _set_padding(tokenizer, size=_embedding_size(source), where=source.location))
+    notes = (
+        _fix_date(tokenizer),
+        _set_eos(tokenizer),
+        _set_padding(tokenizer, size=_embedding_size(source), where=source.location),
+    )
     return tokenizer, tuple(filter(None, notes))
 
 
@@ -96,6 +104,19 @@ def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> Non
                 value=f"none in {where}",
                 cure="copy it from the base model's folder",
             )
+
+
+def _fix_date(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Have a template that writes the day's date, as Llama 3.2's, write one day; return a note about it, or "".
+
+    The prompt of another day is another prompt: it would not be the one that was trained. The template is saved so with
+    every export.
+    """
+    template = tokenizer.chat_template
+    if not isinstance(template, str) or not _TODAY.search(template):
+        return ""
+    tokenizer.chat_template = _TODAY.sub(lambda call: repr(_DAY.strftime(call["format"])), template)
+    return f"date: the chat template writes {_DAY} on every day, so that the trained prompt is the served one"
 
 
 def _set_eos(tokenizer: "PreTrainedTokenizerBase") -> str:
