@@ -50,7 +50,7 @@ def _measure_llama_cpp(folder: Path, export_format: ExportFormat, reference: Ref
         export_format.name,
         "llama.cpp",
         answers,
-        top1=sum(same) / len(same),
+        top1=sum(same) / len(same) if same else None,
         size=export_format.size(folder),
         seconds=time.monotonic() - started,
     )
@@ -75,7 +75,7 @@ def _longest(heldout: Heldout) -> int:
 
 
 def _next_tokens(server: Any, reference: Reference) -> Iterator[tuple[int, int]]:
-    """Yield (llama.cpp's likeliest next token, the trained model's) at evenly spaced positions of the rows."""
+    """Yield (llama.cpp's likeliest next token, the trained model's) at evenly spaced positions, as far as told."""
     likeliest = reference.log_probabilities.argmax(1).tolist()
     every, number = -(-len(likeliest) // _POSITIONS), 0
     vocabulary = reference.log_probabilities.shape[1]
@@ -84,8 +84,10 @@ def _next_tokens(server: Any, reference: Reference) -> Iterator[tuple[int, int]]
             if number % every == 0:
                 # One token is drawn where the text so far ends: llama.cpp scores no token that it was given.
                 request = {"prompt": ids[: position + 1], "max_tokens": 1, "temperature": 0, "logprobs": 1}
-                tokens = server.handle_completions(request)["choices"][0]["logprobs"]["content"]
-                yield tokens[0]["id"], likeliest[number]
+                told = server.handle_completions(request)["choices"][0]["logprobs"]
+                # Of a token that ends within a character, such as the first byte of π, it says nothing.
+                if told is not None:
+                    yield told["content"][0]["id"], likeliest[number]
             number += 1
 
 
