@@ -5,13 +5,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
 from mathlete.errors import UserError
-from mathlete.export import EXPORT_FORMATS, Export
+from mathlete.export import EXPORT_FORMATS, Export, served
 from mathlete.export.formats.q8_0 import GGUF_FILE
 from mathlete.export.formats.table import ExportFormat
 from mathlete.export.formats.writing import choose_dtype, write_format
@@ -227,3 +229,19 @@ def test_bad_export_settings_are_refused(bad: Export) -> None:
     with pytest.raises(UserError, match=r"--export\.(formats|threshold) must be"):
         bad.check()
     assert Export(formats=("q8_0", "int8", "q8_0")).others == ["q8_0"]
+
+
+def test_llama_cpp_positions_without_a_named_token_are_left_out() -> None:
+    # Its server gives no log-probabilities where the next token ends within a character.
+    rows = datasets.Dataset.from_list([{"input_ids": [5, 6, 7, 8, 9], "prompt_tokens": 2}])
+    values = torch.zeros(3, 16)
+    values[[0, 1, 2], [7, 8, 9]] = 1.0
+    reference: Any = SimpleNamespace(log_probabilities=values, heldout=SimpleNamespace(rows=rows))
+    told = {(5, 6): 7, (5, 6, 7): None, (5, 6, 7, 8): 3}
+
+    class Server:
+        def handle_completions(self, request: dict[str, Any]) -> dict[str, Any]:
+            token = told[tuple(request["prompt"])]
+            return {"choices": [{"logprobs": None if token is None else {"content": [{"id": token}]}}]}
+
+    assert [*served._next_tokens(Server(), reference)] == [(7, 7), (3, 9)]
