@@ -264,9 +264,8 @@ def write_model(folder: Path, chat: Chat) -> None:
     window: Any = {"sliding_window": 64} if chat.kind in ("gemma3_text", "phi3", "mistral") else {}
     torch.manual_seed(0)
     config = AutoConfig.for_model(chat.kind, **shape, **heads, **window, vocab_size=640)
-    model: Any = AutoModelForCausalLM.from_pretrained(POCKET)
-    if chat.kind != "qwen2":
-        model = AutoModelForCausalLM.from_config(config)
+    auto: Any = AutoModelForCausalLM
+    model = auto.from_pretrained(POCKET) if chat.kind == "qwen2" else auto.from_config(config)
     config.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)

@@ -174,8 +174,8 @@ def make_windowed(kind: str, *, window: int | None) -> Any:
     own |= {"tie_word_embeddings": False}  # else a random model repeats its last token
     if kind == "gemma2":
         own |= {"attn_logit_softcapping": 5.0}
-    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **heads, **ids, **own))
-    return model.eval()
+    auto: Any = AutoModelForCausalLM
+    return auto.from_config(AutoConfig.for_model(kind, **shape, **heads, **ids, **own)).eval()
 
 
 def test_a_sample_does_not_depend_on_its_neighbours(sampler: TransformersSampler) -> None:

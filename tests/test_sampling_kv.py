@@ -167,12 +167,12 @@ def test_attention_over_the_cache_is_plain_attention_over_each_row(data: st.Data
 @given(how=HOW, tokens=st.integers(1, 40))
 def test_attention_over_a_prompt_is_plain_attention_of_each_token(how: dict[str, Any], tokens: int) -> None:
     torch.manual_seed(3)
-    query, *both = (torch.randn(2, heads, tokens, WIDTH) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
-    mixed, _ = attend(torch.nn.Identity(), query, *both, None, **how)
+    query, key, value = (torch.randn(2, heads, tokens, WIDTH) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
+    mixed, _ = attend(torch.nn.Identity(), query, key, value, None, **how)
     for at in range(tokens):
         for row in range(2):
-            key, value = (tensor[row, :, : at + 1] for tensor in both)
-            plain = attend_plainly(query[row, :, : at + 1], key, value, **how)
+            seen = slice(0, at + 1)
+            plain = attend_plainly(query[row, :, seen], key[row, :, seen], value[row, :, seen], **how)
             torch.testing.assert_close(mixed[row, at], plain, rtol=1e-4, atol=1e-5)
 
 
