@@ -24,7 +24,8 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 ALONE = re.compile(r"\s*--[a-z][\w.-]*(?:[ =]…|=\S*)?")
 OURS = re.compile(r"-m (?:train|eval|submit)\b")
 FOREIGN = re.compile(
-    r"\b(?:accelerate launch|git \w+|hf download|inspect view|lighteval|lm_eval|mount --|papermill --|pip\b|ray start|"
+    r"\b(?:accelerate launch|bench/\w+\.py|git \w+|hf download|inspect view|lighteval|lm_eval|mount --|papermill --|"
+    r"pip\b|ray start|"
     r"sky \w+|tensorboard --|trackio show|unshare -|uv pip|vllm serve)"
 )
 PLACEHOLDERS = {"src/mathlete/errors.py", "src/mathlete/command.py"}
