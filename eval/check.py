@@ -19,6 +19,8 @@ class CheckSettings:
     """Another checker to judge the same cases in the same run."""
     out: Path | None = None
     """File to write the verdicts to, one line each."""
+    answers: str = ""
+    """Conventions of the cases that name none, as in "log=10 percent=points" (docs/answers.md)."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -27,7 +29,7 @@ def check(settings: CheckSettings) -> dict[str, object]:
     """Judge the answers of a file; print the report and return it."""
     from mathlete.answers import check_file
 
-    report = check_file(settings.file, against=settings.against, out=settings.out)
+    report = check_file(settings.file, against=settings.against, out=settings.out, answers=settings.answers)
     console(json=settings.json).print(report.table())
     return report.as_json()
 

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from mathlete.answers import compare, extract
-from mathlete.answers.check import check_file, judge, measure, our_verdict, read_cases
+from mathlete.answers.check import (
+    Case,
+    check_file,
+    judge,
+    math_verify_verdict,
+    measure,
+    our_verdict,
+    read_cases,
+)
 from tests.conftest import CommandLine
 
 CASES: list[dict[str, object]] = [
@@ -56,6 +64,34 @@ def test_the_command_judges_beside_math_verify_and_writes_verdicts(
     assert [verdict["id"] for verdict in verdicts] == list("abcdef")
     assert [verdict["right"] for verdict in verdicts] == [True] * 5 + [False]
     assert {"expected", "outcome", "reason", "answer", "ms", "against"} < set(verdicts[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_math_verify_reads_letters_as_its_page_says() -> None:
+    rows = [
+        ("B", "B", True),
+        ("B", "The answer is B.", True),
+        ("B", r"The answer is \boxed{B}", True),
+        ("B", "C", False),
+    ]
+    for gold, given, right in rows:
+        case = Case(id="", kind="extract", gold=gold, given=given, expected=right)
+        assert (math_verify_verdict(case)[0].outcome == "equal") == right, given
+
+
+def test_a_case_is_judged_by_its_suites_conventions(tmp_path: Path, evaluate: CommandLine) -> None:
+    cases = [
+        {"id": "a", "kind": "equiv", "gold": "50", "pred": r"50\%", "expected": True},
+        {"id": "b", "kind": "equiv", "gold": "2", "pred": r"\log 100", "expected": True, "answers": "log=10"},
+        {"id": "c", "kind": "extract", "gold": "50", "text": r"\boxed{50\%}", "expected": True},
+    ]
+    file = tmp_path / "cases.jsonl"
+    file.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    assert evaluate("check", file, "--json").result["accuracy"] == 0.3333
+    assert evaluate("check", file, "--answers", "percent=points", "--json").result["accuracy"] == 1.0
+    refusal = evaluate("check", file, "--answers", "percent=half").refusal
+    assert "the setting percent must be a known one" in refusal
+    assert "hundredth or points" in refusal
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,12 @@ class Problem:
     subset: str = ""
     """Level, subject or family; results are also given per subset."""
     licence: str = ""
+    answers: str = ""
+    """Conventions of its answers where they are not the default, such as `percent=points` (docs/answers.md)."""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the problem as a JSON object; without a convention of its own it has no key for one."""
+        return {name: value for name, value in asdict(self).items() if value or name != "answers"}
 
     @property
     def fingerprint(self) -> str:
@@ -90,9 +96,9 @@ def read_problems(path: Path) -> list[Problem]:
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """Write one problem per line, atomically."""
-    write_atomically(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems))
+    write_atomically(path, "".join(json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in problems))
 
 
 def hash_problems(problems: Iterable[Problem]) -> str:
     """Return the SHA-256 of the problems' content and order, which identifies a suite wherever it was read from."""
-    return sha256_json([asdict(problem) for problem in problems])
+    return sha256_json([problem.to_json() for problem in problems])

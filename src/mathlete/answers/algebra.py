@@ -21,16 +21,16 @@ Expr: TypeAlias = sympy.Expr
 Set: TypeAlias = sympy.Set
 
 
-def decide_with_algebra(answer: str, gold: str) -> Verdict:
+def decide_with_algebra(answer: str, gold: str, settings: str = "") -> Verdict:
     """Return the verdict with all means; unknown where none decides."""
     try:
-        return decide(answer, gold, patient=True)
+        return decide(answer, gold, patient=True, settings=settings)
     except TooBig as error:
         # What cannot be written down, sympy cannot write down either: a tower ends here, not after a second.
         return Verdict("unknown", str(error))
     except TooHard as error:
         reason = str(error)
-    a, b = parse(answer).node, parse(gold).node
+    a, b = parse(answer, settings).node, parse(gold, settings).node
     assert a is not None
     assert b is not None
     try:

@@ -13,6 +13,7 @@ from mathlete.answers.equality import key_of
 from mathlete.answers.forms import read
 from mathlete.answers.lexer import MAX_WRITTEN
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, Unreadable
+from mathlete.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,12 @@ class Answer:
 
 
 @lru_cache(maxsize=8192)
-def parse(string: str) -> Answer:
+def parse(string: str, settings: str = "") -> Answer:
     r"""Return an answer in canonical form; one that cannot be read keeps its string and the reason.
+
+    Args:
+        string: the answer as written.
+        settings: the suite's conventions where they are not the default, such as `log=10` (docs/answers.md).
 
     >>> parse(r"\frac{2}{4}").value
     Fraction(1, 2)
@@ -57,15 +62,17 @@ def parse(string: str) -> Answer:
     """
     start_count()
     try:
-        return _parse(string)
+        return _parse(string, settings)
     except RecursionError:
         return Answer(string, None, "nested too deeply", hard=True)
     except (Unreadable, TooHard, TooBig, Undefined) as error:
         return Answer(string, None, str(error), hard=isinstance(error, TooHard))
+    except UserError:
+        raise
     except Exception as error:
         # The boundary to model text: no string may stop a run of hours. The tests read past it.
         return Answer(string, None, f"a fault of the reader, {type(error).__name__}: {error}")
 
 
-def _parse(string: str) -> Answer:
-    return Answer(string, canonicalize(read(string)))
+def _parse(string: str, settings: str) -> Answer:
+    return Answer(string, canonicalize(read(string, settings)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +37,8 @@ class Case:
     """The answer as written, or the model's text."""
     expected: bool
     source: str = ""
+    answers: str = ""
+    """The conventions of its suite where they are not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,13 @@ def _read_case(line: str, *, where: str) -> Case:
             raise UserError(f"{where}: {name} must be {_NAMES[wanted]}", value=value, cure=f"write {_SHAPE}")
     source = str(row.get("source", ""))
     return Case(
-        id=row["id"], kind=row["kind"], gold=row["gold"], given=row[given], expected=row["expected"], source=source
+        id=row["id"],
+        kind=row["kind"],
+        gold=row["gold"],
+        given=row[given],
+        expected=row["expected"],
+        source=source,
+        answers=str(row.get("answers", "")),
     )
 
 
@@ -114,28 +122,35 @@ def extraction_kind(gold: str) -> Kind:
 def our_verdict(case: Case) -> tuple[Verdict, str | None]:
     """Return the verdict of mathlete's checker."""
     if case.kind == "equiv":
-        return compare(answer=case.given, gold=case.gold), case.given or None
+        return compare(answer=case.given, gold=case.gold, settings=case.answers), case.given or None
     extracted = extract(case.given, kind=extraction_kind(case.gold))
-    verdict = compare(answer=extracted.string, gold=case.gold)
+    verdict = compare(answer=extracted.string, gold=case.gold, settings=case.answers)
     reason = f"{verdict.reason}, read from: {extracted.provenance}"
     return Verdict(verdict.outcome, reason), extracted.string or None
 
 
 def math_verify_verdict(case: Case) -> tuple[Verdict, str | None]:
-    """Return math-verify's verdict; golds and bare answers stand between dollar signs, as its documentation says.
+    """Return math-verify's verdict; as its documentation says, golds and bare answers stand between dollar signs,
+    and golds that are letters of a choice are read as strings.
 
     Raises:
         UserError: the package is not installed.
     """
     try:
+        from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, verify
         from math_verify import parse as read
-        from math_verify import verify
     except ImportError as error:
         cure = 'pip install "mathlete[against]" -c constraints.txt'
         raise UserError("--against math-verify needs its package", value=str(error), cure=cure) from error
 
-    gold = read(f"${case.gold}$")
-    answer = read(case.given if case.kind == "extract" else f"${case.given}$")
+    if extraction_kind(case.gold) == "choice":
+        # Its page: multiple choice is read as strings.
+        letters = StringExtractionConfig(strings=tuple("ABCDEFGHIJ"))
+        gold = read(case.gold.strip().strip("()"), [letters])
+        answer = read(case.given, [letters, LatexExtractionConfig(), ExprExtractionConfig()])
+    else:
+        gold = read(f"${case.gold}$")
+        answer = read(case.given if case.kind == "extract" else f"${case.given}$")
     if not gold or not answer:
         return Verdict("unknown", f"cannot read the {'answer' if gold else 'gold'}"), None
     return Verdict("equal" if verify(gold, answer) else "different", "math-verify"), str(answer[-1])
@@ -267,13 +282,21 @@ def _format(name: str, value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def check_file(path: Path, *, against: Peer | None = None, out: Path | None = None) -> Report:
+def check_file(path: Path, *, against: Peer | None = None, out: Path | None = None, answers: str = "") -> Report:
     """Return the report on a file of cases; with `out`, write each verdict as a line of JSON.
+
+    Args:
+        path: the file.
+        against: another checker that judges the same cases.
+        out: a file to write to.
+        answers: conventions of the cases that name none of their own.
 
     Raises:
         UserError: the file cannot be read, or a line is no case.
     """
-    cases = read_cases(path)
+    cases = [case if case.answers else replace(case, answers=answers) for case in read_cases(path)]
+    for settings in {case.answers for case in cases}:
+        parse("1", settings)  # an unknown convention is refused before anything is judged
     warm_up()
     ours = judge(cases, our_verdict)
     theirs: list[Judgement] = []

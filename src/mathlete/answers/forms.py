@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from mathlete.answers.annotations import title_of, trim_annotations
+from mathlete.answers.conventions import adapt_tokens, adapt_tree, read_conventions, unit_of
 from mathlete.answers.effort import spend
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
@@ -39,8 +40,8 @@ _UNKNOWNS = frozenset("abcpqrstuvwxyz")
 _CURRENCY_SIGNS = frozenset({"$", r"\$", "€", "£", "¥", "?"})
 
 
-def read(text: str) -> Node:
-    """Return the tree of a whole answer.
+def read(text: str, settings: str = "") -> Node:
+    """Return the tree of a whole answer, read by the conventions that the settings name.
 
     Raises:
         Unreadable: the text is no answer of the grammar.
@@ -55,10 +56,13 @@ def read(text: str) -> Node:
     if words is not None:
         return words
     if inner := unwrap_text(cleaned):
-        return read(inner)
+        return read(inner, settings)
     tokens = tokenize(strip_prose(cleaned))
     spend(2 * len(tokens))
-    return read_items(tokens)
+    if not settings:
+        return read_items(tokens)
+    conventions = read_conventions(settings)
+    return adapt_tree(read_items(adapt_tokens(tokens, conventions)), conventions, unit=unit_of(text))
 
 
 def read_items(tokens: list[Token]) -> Node:

@@ -40,6 +40,8 @@ class Request:
     gold: str
     limit_s: float
     """CPU time of the child, seconds."""
+    settings: str = ""
+    """The suite's conventions."""
     memory_mib: int = MEMORY_MIB
 
 
@@ -94,7 +96,7 @@ _lock = threading.Lock()
 _server: _Server | None = None
 
 
-def decide_in_worker(answer: str, gold: str, *, limit_s: float, reason: str) -> Verdict:
+def decide_in_worker(answer: str, gold: str, *, limit_s: float, reason: str, settings: str = "") -> Verdict:
     """Return the worker's verdict; unknown where it runs out of time or memory, or cannot be started.
 
     A vote asks the same again with each sample that arrives, so verdicts on answers of usual length are kept.
@@ -104,10 +106,11 @@ def decide_in_worker(answer: str, gold: str, *, limit_s: float, reason: str) -> 
         gold: as the data set has it.
         limit_s: CPU time of the child, seconds.
         reason: why this process did not decide; part of an unknown verdict's reason.
+        settings: the suite's conventions.
     """
     ask = _ask_once if len(answer) + len(gold) <= _MAX_KEPT else _ask
     try:
-        return ask(answer, gold, limit_s)
+        return ask(answer, gold, limit_s, settings)
     except _NoWorker as error:
         return Verdict("unknown", f"{reason}; no worker: {error}")
 
@@ -120,7 +123,7 @@ _MAX_KEPT = 2_000
 """Characters of a pair whose verdict is kept."""
 
 
-def _ask(answer: str, gold: str, limit_s: float) -> Verdict:
+def _ask(answer: str, gold: str, limit_s: float, settings: str) -> Verdict:
     """Return the server's verdict.
 
     Raises:
@@ -131,7 +134,7 @@ def _ask(answer: str, gold: str, limit_s: float) -> Verdict:
         try:
             if _server is None:
                 _server = _Server()
-            return _server.ask(Request(answer=answer, gold=gold, limit_s=limit_s))
+            return _server.ask(Request(answer=answer, gold=gold, limit_s=limit_s, settings=settings))
         except (OSError, ValueError) as error:
             # A server that died (out of memory, killed by hand) is replaced at the next call.
             if _server is not None:

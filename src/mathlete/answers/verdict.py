@@ -21,13 +21,14 @@ class Verdict:
     reason: str
 
 
-def decide(answer: str, gold: str, *, patient: bool = False) -> Verdict:
+def decide(answer: str, gold: str, *, patient: bool = False, settings: str = "") -> Verdict:
     """Return the verdict by canonical forms and exact or high-precision values.
 
     Args:
         answer: as extracted from a model's text.
         gold: as the data set has it.
         patient: whether long proofs may run: only in a worker, which can be killed.
+        settings: the suite's conventions.
 
     Raises:
         TooHard: only a worker, or nobody, can decide.
@@ -36,7 +37,7 @@ def decide(answer: str, gold: str, *, patient: bool = False) -> Verdict:
     """
     nodes = []
     for string in (answer, gold):
-        parsed = parse(string)
+        parsed = parse(string, settings)
         if parsed.hard and not patient:
             raise TooHard(str(parsed.problem))
         if parsed.node is None:

@@ -20,7 +20,7 @@ HARD_LIMIT_S = 0.5
 """CPU time of the worker for each, seconds."""
 
 
-def cluster(answers: Sequence[str]) -> list[list[int]]:
+def cluster(answers: Sequence[str], settings: str = "") -> list[list[int]]:
     """Return the positions of equal answers: classes in the order of their first member, members ascending.
 
     >>> cluster(["1/2", "3", "0.5", "50%"])
@@ -29,46 +29,46 @@ def cluster(answers: Sequence[str]) -> list[list[int]]:
     # Keys make this linear in the number of answers; only classes whose keys cannot tell are compared in pairs.
     classes: dict[Hashable, list[int]] = {}
     for position, answer in enumerate(answers):
-        classes.setdefault(parse(answer).key, []).append(position)
-    groups = [part for group in classes.values() for part in _split_by_verdict(answers, group)]
+        classes.setdefault(parse(answer, settings).key, []).append(position)
+    groups = [part for group in classes.values() for part in _split_by_verdict(answers, group, settings)]
     union = _UnionFind(len(groups))
-    heads = [parse(answers[group[0]]) for group in groups]
+    heads = [parse(answers[group[0]], settings) for group in groups]
     steps, hard = 0, 0
     for a, b in _undecided_pairs(heads):
         if union.find(a) == union.find(b) or steps > MAX_STEPS:
             continue
         # Here first: what all pairs take together is counted, and so is how often the worker is asked.
         start_count()
-        verdict = compare(answer=heads[a].string, gold=heads[b].string, limit_s=0)
+        verdict = compare(answer=heads[a].string, gold=heads[b].string, limit_s=0, settings=settings)
         steps += steps_spent()
         if verdict.reason.startswith(NOT_HERE) and hard < MAX_HARD_PAIRS:
             hard += 1
-            verdict = compare(answer=heads[a].string, gold=heads[b].string, limit_s=HARD_LIMIT_S)
+            verdict = compare(answer=heads[a].string, gold=heads[b].string, limit_s=HARD_LIMIT_S, settings=settings)
         if verdict.outcome == "equal":
             union.join(a, b)
     return union.merge(groups)
 
 
-def label_classes(answers: Sequence[str | None]) -> list[int]:
+def label_classes(answers: Sequence[str | None], settings: str = "") -> list[int]:
     """Return the class of each answer, numbered by first appearance; -1 for None.
 
     >>> label_classes(["1/2", None, "3", "0.5"])
     [0, -1, 1, 0]
     """
     distinct = list(dict.fromkeys(answer for answer in answers if answer is not None))
-    groups = sorted(sorted(group) for group in cluster(distinct))
+    groups = sorted(sorted(group) for group in cluster(distinct, settings))
     label = {distinct[member]: number for number, group in enumerate(groups) for member in group}
     return [-1 if answer is None else label[answer] for answer in answers]
 
 
-def _split_by_verdict(answers: Sequence[str], group: list[int]) -> list[list[int]]:
+def _split_by_verdict(answers: Sequence[str], group: list[int], settings: str) -> list[list[int]]:
     """Return a class of equal keys, split where numbers agree in twenty digits and are not the same."""
-    if len({parse(answers[position]).node for position in group}) == 1:
+    if len({parse(answers[position], settings).node for position in group}) == 1:
         return [group]
     parts: list[list[int]] = []
     for position in group:
         for part in parts:
-            if compare(answer=answers[position], gold=answers[part[0]]).outcome == "equal":
+            if compare(answer=answers[position], gold=answers[part[0]], settings=settings).outcome == "equal":
                 part.append(position)
                 break
         else:

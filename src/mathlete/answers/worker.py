@@ -82,7 +82,7 @@ def _decide(request: Request) -> Verdict:
     lift_limit()
     sys.setrecursionlimit(_NESTING)
     try:
-        verdict = decide_with_algebra(request.answer, request.gold)
+        verdict = decide_with_algebra(request.answer, request.gold, request.settings)
     except Exception as error:
         # The boundary to sympy, which raises whatever it likes; the main process hears why.
         return Verdict("unknown", f"{type(error).__name__}: {str(error)[:200]}")

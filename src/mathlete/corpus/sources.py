@@ -36,6 +36,7 @@ class Source:
     ending: str = ""
     only: Mapping[str, str] = field(default_factory=dict)
     no_gold: Sequence[str] = ()
+    answers: str = ""
     streaming: bool = False
 
     @property
@@ -213,6 +214,7 @@ def read_problem(entry: Source, row: TableRow, *, number: int, where: str) -> Pr
         source=entry.hub,
         subset=_read_subset(row.get(entry.subset)) if entry.subset else "",
         licence=entry.licence,
+        answers=entry.answers,
     )
 
 

@@ -45,7 +45,8 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     """Load the suite of that name, or the problems of a JSONL file; hub sets come from `mirror` where it is given.
 
     Raises:
-        UserError: an unknown name, an unreachable hub, a mirror without the set, or a shipped suite that was changed.
+        UserError: an unknown name, an unreachable hub, a mirror without the set, a shipped suite that was changed, or a
+            convention of answers that is none.
     """
     if name == "pocket_val":
         return _load_pocket_val()
@@ -58,12 +59,21 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     else:
         cure = f"{nearest(name, SUITE_NAMES)}, or a file of problems ending in .jsonl"
         raise UserError("the suite must be a known one", value=repr(name), cure=cure)
+    _check_conventions(problems)
     return Suite(name=Path(name).stem, sha256=hash_problems(problems), problems=problems, origin=origin)
 
 
 def _describe(entry: Source, mirror: Path | None) -> str:
     where = f"in {mirror}" if mirror else f"at commit {find_commit(entry) or 'unknown, as the cache has it'}"
     return f"{entry.hub} {where}, licence {entry.licence}"
+
+
+def _check_conventions(problems: list[Problem]) -> None:
+    from mathlete.answers import parse
+
+    for settings in {problem.answers for problem in problems}:
+        # Reading anything under unknown conventions raises the error that names them.
+        parse("1", settings)
 
 
 def find_default_suites(*, mirror: Path | None, hub: bool) -> list[str]:

@@ -85,7 +85,7 @@ def _grade(joined: Joined) -> list[Graded]:
     solutions = []
     for problem in joined.problems:
         of_problem = sorted(samples[problem.id], key=lambda sample: sample.index)
-        votes = policy.count_votes(of_problem)
+        votes = policy.count_votes(of_problem, settings=problem.answers)
         alone = solved[next(iter(logs[problem.id]))].get(problem.id) if len(logs[problem.id]) == 1 else None
         fresh = Solution(
             problem_id=problem.id,

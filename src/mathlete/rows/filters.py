@@ -56,7 +56,7 @@ def find_drop_reason(traced: TracedProblem, filters: Filters) -> str:
 
 def check_answer(trace: Trace, problem: Problem) -> str:
     """Return "wrong" or "unknown" as the answer checker says, "" where the answer is right."""
-    outcome = compare(answer=trace.answer, gold=problem.gold).outcome
+    outcome = compare(answer=trace.answer, gold=problem.gold, settings=problem.answers).outcome
     return {"equal": "", "different": "wrong", "unknown": "unknown"}[outcome]
 
 

@@ -109,8 +109,10 @@ def _grade_one(problem: Problem, solution: Solution) -> Graded:
     return Graded(
         problem=problem,
         solution=solution,
-        verdict=judge(solution.answer, gold=problem.gold),
-        verdicts=tuple(judge(sample.answer, gold=problem.gold) for sample in solution.samples),
+        verdict=judge(solution.answer, gold=problem.gold, settings=problem.answers),
+        verdicts=tuple(
+            judge(sample.answer, gold=problem.gold, settings=problem.answers) for sample in solution.samples
+        ),
     )
 
 
@@ -121,16 +123,16 @@ def finish_times(samples: Sequence[Sample], verdicts: Sequence[Grade]) -> list[t
 
 
 @lru_cache(maxsize=2**16)
-def judge(answer: str | None, *, gold: str) -> Grade:
+def judge(answer: str | None, *, gold: str, settings: str = "") -> Grade:
     """Grade one answer. Many samples give the same one, which is compared with the gold only once."""
-    return "none" if answer is None else compare(answer=answer, gold=gold).outcome
+    return "none" if answer is None else compare(answer=answer, gold=gold, settings=settings).outcome
 
 
 class RunningScore:
     """Share of right samples so far, for a progress bar; samples may be added from several threads."""
 
     def __init__(self, problems: Iterable[Problem], recorded: Iterable[Sample]) -> None:
-        self._golds = {problem.id: problem.gold for problem in problems}
+        self._problems = {problem.id: problem for problem in problems}
         self._lock = threading.Lock()
         self.samples = self._right = self.new_tokens = 0
         for sample in recorded:
@@ -139,7 +141,8 @@ class RunningScore:
 
     def add(self, sample: Sample) -> None:
         """Count one sample."""
-        right = judge(sample.answer, gold=self._golds[sample.problem_id]) == "equal"
+        problem = self._problems[sample.problem_id]
+        right = judge(sample.answer, gold=problem.gold, settings=problem.answers) == "equal"
         with self._lock:
             self.samples += 1
             self._right += right

@@ -165,8 +165,8 @@ def _read_pooled(problem: Problem, samples: list[Sample]) -> Recorded:
     return Recorded(
         problem=problem,
         samples=samples,
-        labels=label_classes([sample.answer for sample in samples]),
-        verdicts=[judge(sample.answer, gold=problem.gold) for sample in samples],
+        labels=label_classes([sample.answer for sample in samples], problem.answers),
+        verdicts=[judge(sample.answer, gold=problem.gold, settings=problem.answers) for sample in samples],
     )
 
 

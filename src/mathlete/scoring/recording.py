@@ -111,7 +111,7 @@ class EvalRun:
 
 
 def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | None, policy: Policy) -> Solution:
-    votes = policy.count_votes(samples)
+    votes = policy.count_votes(samples, settings=problem.answers)
     voted = votes[0].answer if votes else None
     return Solution(
         problem_id=problem.id,

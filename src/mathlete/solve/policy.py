@@ -84,9 +84,9 @@ class Policy:
         """How its vote counts a sample."""
         return weigher(self.vote, max_tokens=self.sampling.max_tokens)
 
-    def count_votes(self, samples: Iterable[Sample]) -> list[Vote]:
+    def count_votes(self, samples: Iterable[Sample], *, settings: str = "") -> list[Vote]:
         """Return the classes of equal answers, winner first; empty where no sample has an answer."""
-        return count_votes(samples, weigh=self.weigh)
+        return count_votes(samples, weigh=self.weigh, settings=settings)
 
     def to_json(self) -> dict[str, object]:
         """Return the policy as a JSON object, which `from_json` reads.

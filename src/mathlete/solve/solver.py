@@ -64,7 +64,7 @@ def solve(
     samples = {sample.index: sample for sample in recorded}
     missing = [index for index in range(policy.n) if index not in samples]
     # A run that was killed may have drawn enough already: the rule is asked before anything more is drawn.
-    ended: Ended = "rule" if _is_settled(samples.values(), policy) else "all"
+    ended: Ended = "rule" if _is_settled(samples.values(), policy, problem.answers) else "all"
     if missing and ended == "all":
         seeds = {index: policy.sample_seed(problem_id=problem.id, index=index) for index in missing}
         drawn = sampler.stream(problem, seeds=seeds, config=_config(policy, known=len(samples), timeout_s=timeout_s))
@@ -73,12 +73,12 @@ def solve(
             for sample in map(_with_answer, stream):
                 samples[sample.index] = sample
                 on_sample(sample)
-                if len(samples) < policy.n and _is_settled(samples.values(), policy):
+                if len(samples) < policy.n and _is_settled(samples.values(), policy, problem.answers):
                     ended = "rule"
                     break
     if ended == "all" and len(samples) < policy.n:
         ended = "time"
-    votes = policy.count_votes(samples.values())
+    votes = policy.count_votes(samples.values(), settings=problem.answers)
     selection = None
     # A single class of answers leaves nothing to choose between.
     if policy.select and len(votes) > 1:
@@ -112,22 +112,22 @@ def _with_answer(sample: Sample) -> Sample:
     return replace(sample, answer=read_answer(sample.text, cut=sample.finish == "length"))
 
 
-def _is_settled(samples: Iterable[Sample], policy: Policy) -> bool:
+def _is_settled(samples: Iterable[Sample], policy: Policy, settings: str) -> bool:
     """Return whether the rule holds after the latest of these samples, given in arrival order."""
     known = list(samples)
     if policy.stop == "none" or len(known) < policy.fewest_samples:
         return False
-    return bool(stopping_rule(policy.stop)(_course(known, policy))[0, -1])
+    return bool(stopping_rule(policy.stop)(_course(known, policy, settings))[0, -1])
 
 
-def _course(samples: list[Sample], policy: Policy) -> Course:
+def _course(samples: list[Sample], policy: Policy, settings: str) -> Course:
     """Return one problem's samples in arrival order, as the stopping rules see them."""
     import numpy as np
 
     from mathlete.answers import label_classes
 
     return Course(
-        labels=np.array([label_classes([sample.answer for sample in samples])]),
+        labels=np.array([label_classes([sample.answer for sample in samples], settings)]),
         weights=np.array([[policy.weigh(sample) for sample in samples]]),
         indexes=np.array([[sample.index for sample in samples]]),
         n=policy.n,

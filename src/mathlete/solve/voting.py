@@ -93,13 +93,19 @@ VOTES: dict[str, Callable[[Sample, int], float]] = {
 """{name: a sample's vote, 0 to 1, given the token cap}."""
 
 
-def count_votes(samples: Iterable[Sample], *, weigh: Weigh = lambda sample: UNIT) -> list[Vote]:
-    """Return the classes of equal answers, winner first; empty where no sample has an answer."""
+def count_votes(samples: Iterable[Sample], *, weigh: Weigh = lambda sample: UNIT, settings: str = "") -> list[Vote]:
+    """Return the classes of equal answers, winner first; empty where no sample has an answer.
+
+    Args:
+        samples: of one problem.
+        weigh: what a sample's vote weighs.
+        settings: the conventions of the problem's answers.
+    """
     from mathlete.answers import label_classes
 
     answered = sorted((sample for sample in samples if sample.answer is not None), key=lambda sample: sample.index)
     members: dict[int, list[Sample]] = {}
-    for sample, label in zip(answered, label_classes([sample.answer for sample in answered]), strict=True):
+    for sample, label in zip(answered, label_classes([sample.answer for sample in answered], settings), strict=True):
         members.setdefault(label, []).append(sample)
     votes = [
         Vote(
