@@ -118,6 +118,7 @@ class OpenAISampler(Continuing):
                 headers={"Authorization": f"Bearer {_read_key()}", "Accept-Encoding": "identity"},
                 timeout=None,
                 follow_redirects=True,
+                max_redirects=5,
                 limits=httpx2.Limits(max_connections=None),
             )
             for _ in self._settings.urls

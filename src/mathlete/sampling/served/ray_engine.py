@@ -159,6 +159,8 @@ class RaySampler(Continuing):
         self._workers = [actor.remote(source, precision, threads, instruction) for _ in range(settings.workers)]
         self._wait_ready()
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
+        self._down: set[int] = set()
+        """Workers that are being started anew."""
         self._latest = ""
         """What was last lost on a worker."""
         self._thread = threading.Thread(target=self._serve, name="mathlete-ray", daemon=True)
@@ -178,9 +180,8 @@ class RaySampler(Continuing):
             self._ray.get(ready)
         except self._ray.exceptions.RayTaskError as error:
             self._end()
-            cause = error.as_instanceof_cause()
-            if isinstance(cause, UserError):
-                raise UserError(cause.rule, value=cause.value, cure=cause.cure) from None
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
             raise
         except self._ray.exceptions.RayError as error:
             self._end()
@@ -274,31 +275,35 @@ class RaySampler(Continuing):
         errors, results = self._ray.exceptions, call.group.results
         try:
             results.put(self._ray.get(reference))
+            self._down.discard(call.worker)
         except errors.TaskCancelledError:
             return True
         except errors.RayTaskError as error:
-            cause = error.as_instanceof_cause()
+            # Without the worker's traceback, which Ray puts before the words of the error.
+            cause = error.cause or error
             if isinstance(cause, UserError):
                 # The problem's or the settings' fault: another worker would say the same.
-                results.put(UserError(cause.rule, value=cause.value, cure=cause.cure))
+                results.put(cause)
                 return True
             call.failures += 1
             reason = self._note_lost(call, cause)
             # The error may have ended the worker's engine for good: Ray starts the worker anew.
             self._ray.kill(self._workers[call.worker], no_restart=False)
+            self._down.add(call.worker)
             if call.failures == _TRIES:
                 results.put(_no_sample(call, reason))
                 return True
             return False
         except errors.RayError as error:
-            self._note_lost(call, error)
+            # While it starts anew, calls come back at once: these are no further tries.
+            if call.worker not in self._down:
+                self._note_lost(call, error)
+                self._down.add(call.worker)
             return False
         return True
 
     def _note_lost(self, call: _Call, error: Exception) -> str:
-        # Ray's errors bring the worker's whole traceback; its last line says what happened.
-        last = (str(error).strip().splitlines() or [""])[-1]
-        reason = f"{type(error).__name__}: {quote(last)}"
+        reason = f"{type(error).__name__}: {quote(str(error))}"
         if not call.group.cancelled:
             problem_id, where = call.group.problem.id, f"ray worker {call.worker}"
             self._on_lost(LostTry(problem_id=problem_id, index=call.index, seed=call.seed, where=where, reason=reason))

@@ -218,7 +218,7 @@ class VllmSampler(Continuing):
     async def _read_tokens(self, builder: SampleBuilder, shared: _SharedPrompt) -> Sample:
         params = _sampling_params(shared, seed=builder.seed, eos_ids=self._reader.eos_ids)
         replies = self._engine.generate({"prompt_token_ids": shared.prompt}, params, f"mathlete-{next(self._numbers)}")
-        loop, reason = asyncio.get_running_loop(), None
+        loop, reason, errors = asyncio.get_running_loop(), None, _engine_errors()
         try:
             # Closing the generator aborts the request.
             async with aclosing(replies), asyncio.timeout(self._patience_s) as limit:
@@ -230,7 +230,9 @@ class VllmSampler(Continuing):
                     reason = reply.outputs[0].finish_reason
         except TimeoutError as error:
             raise Lost(f"no token came for {self._patience_s:g} s") from error
-        except _engine_errors() as error:
+        except errors.recoverable as error:
+            raise Lost(f"{type(error).__name__}: {quote(str(error.__cause__ or error))}") from error
+        except errors.final as error:
             # vLLM's own process has ended, or refuses the request: the next try would end the same way.
             raise _no_sample(shared.problem_id, f"{type(error).__name__}: {quote(str(error))}") from error
         raise Lost(f"vLLM ended a sample for another reason than eos or length: {reason}")
@@ -250,10 +252,21 @@ def _read_reply(reply: Any) -> Iterator[tuple[int, float]]:
         yield token, finite_logprob(score[token].logprob)
 
 
-def _engine_errors() -> tuple[type[Exception], ...]:
+@dataclass(frozen=True, kw_only=True)
+class _EngineErrors:
+    """vLLM's own errors."""
+
+    recoverable: tuple[type[Exception], ...]
+    """Of one request."""
+    final: tuple[type[Exception], ...]
+    """Of the engine, or of a request that is wrong."""
+
+
+def _engine_errors() -> _EngineErrors:
+    from vllm.exceptions import VLLMClientError
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-    return EngineDeadError, EngineGenerateError
+    return _EngineErrors(recoverable=(EngineGenerateError,), final=(EngineDeadError, VLLMClientError))
 
 
 def _no_sample(problem_id: str, reason: str) -> UserError:
