@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from statistics import fmean
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
@@ -25,6 +25,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "logprob_mean": (int, float, type(None)),
     "logprob_tail": (int, float, type(None)),
 }
+_FINISHES = get_args(Finish)
 _OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
 CURE = "delete the line, or the whole run folder to draw all samples again"
 """For a recorded sample that cannot be read."""
@@ -120,7 +121,7 @@ class Sample:
 
     def to_json(self) -> dict[str, object]:
         """Return the sample as a JSON object, which `from_json` reads."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_json(cls, row: object, *, where: str) -> "Sample":
@@ -131,20 +132,17 @@ class Sample:
         """
         if not isinstance(row, dict):
             raise UserError(f"{where}: a sample must be a JSON object", value=type(row).__name__, cure=CURE)
-        names = [item.name for item in fields(cls)]
-        if missing := [name for name in names if name not in row and name not in _OPTIONAL]:
+        if missing := [name for name in _TYPES if name not in row and name not in _OPTIONAL]:
             raise UserError(f"{where}: a sample needs {', '.join(missing)}", value=sorted(row), cure=CURE)
         # A field of a later version may change what the sample means: it is refused, not skipped.
-        if unknown := sorted(set(row) - set(names)):
-            raise UserError(f"{where}: a sample has only the fields {', '.join(names)}", value=unknown, cure=CURE)
+        if unknown := sorted(row.keys() - _TYPES.keys()):
+            raise UserError(f"{where}: a sample has only the fields {', '.join(_TYPES)}", value=unknown, cure=CURE)
         for name, value in row.items():
             # A bool is an int in Python, and none of these fields.
             if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
                 raise UserError(f"{where}: the field {name} has the wrong type", value=repr(value), cure=CURE)
-        if row["finish"] not in get_args(Finish):
-            raise UserError(
-                f"{where}: finish must be one of {', '.join(get_args(Finish))}", value=row["finish"], cure=CURE
-            )
+        if row["finish"] not in _FINISHES:
+            raise UserError(f"{where}: finish must be one of {', '.join(_FINISHES)}", value=row["finish"], cure=CURE)
         # Python's JSON has words for what is no number; no other reader has, and nothing can be computed with them.
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
         if odd := {name: value for name, value in numbers.items() if abs(value) >= 2**63 or value != value}:
