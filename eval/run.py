@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mathlete.runs import REPORT, Leftovers, Step, run_step, sha256_json, sha256
 from mathlete.sampling import Sample, SampleLog
 from mathlete.scoring import Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy, RealClock, Solution, solve_all, solve_in_turn
+from mathlete.templates import Rendering, try_template
 
 SAMPLES, PROBLEMS, SPENT, LOST = "samples.jsonl", "problems.jsonl", "spent.jsonl", "lost.jsonl"
 SCORES = ("results.json", "lm_eval.json")
@@ -80,6 +82,8 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
         UserError: a problem does not fit the model, or the folder holds something else.
     """
     # Before the folder is made: a model without tokenizer or a prompt too long must leave nothing half-written.
+    if evaluation.engine.name != "openai":  # servers have weights of their own
+        evaluation.engine.source.require_weights()
     check_prompts_fit(evaluation)
     for note in evaluation.engine.prompts.notes:
         say(note)
@@ -127,8 +131,12 @@ def has_problems_of(folder: Path, suite: Suite) -> bool:
 
 
 def check_prompts_fit(evaluation: Evaluation) -> None:
-    """Raise UserError where a problem's prompt leaves no room in the model's context."""
+    """Raise UserError where a problem's prompt can't be rendered, or leaves no room in the model's context."""
     prompts, context = evaluation.engine.prompts, evaluation.engine.source.context_tokens()
+    try_template(
+        [Rendering(partial(prompts.render, problem.statement)) for problem in evaluation.suite.problems],
+        where=evaluation.engine.source.location,
+    )
     for problem in evaluation.suite.problems:
         prompts.fit_prompt_ids(problem, context=context)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mathlete.errors import UserError
 from mathlete.marks import Marks
 from mathlete.problems import Problem
-from mathlete.runs import read_json, sha256_json, write_json
+from mathlete.runs import read_record, sha256_json, write_json
 from mathlete.text import clean
 
 if TYPE_CHECKING:
@@ -56,7 +56,13 @@ def remove_tags(text: str) -> str:
 def instruction_of(model_folder: Path) -> str:
     """Return the instruction that the model in this folder is served with: its prompt file's, or R1's."""
     file = model_folder / PROMPT_FILE
-    return str(read_json(file)["instruction"]) if file.is_file() else INSTRUCTION
+    return read_record(file, lambda row: _text(row["instruction"])) if file.is_file() else INSTRUCTION
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"the instruction must be a text, and is {value!r}")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,10 @@ class PromptFormat:
     def render(self, statement: str) -> str:
         """Return the prompt as the template writes it, where marks of the statement and of the template look alike."""
         return self._render_content(self._content(statement))
+
+    def render_turns(self, turns: Sequence[dict[str, str]]) -> str:
+        """Return a conversation as the template writes it."""
+        return self._render(turns, prompt=False)
 
     def said_ids(self, said: str) -> list[int]:
         """Return the ids of what a partial completion has said, with what programs printed.

@@ -8,14 +8,12 @@ what the step made.
 """
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,22 @@ from mathlete.differences import list_differences
 from mathlete.environment import environment
 from mathlete.errors import UserError
 from mathlete.files import read_json, read_record, require_space, write_atomically, write_json
+from mathlete.folders import (
+    INSPECT,
+    MANIFEST,
+    PLOTS,
+    REPORT,
+    STARTED,
+    delete_outputs,
+    explain_stray,
+    files_below,
+    is_bare,
+    join_first,
+    list_strangers,
+    sha256_tree,
+)
 from mathlete.hashes import sha256_file, sha256_json
-from mathlete.locks import LOCK, hold
-from mathlete.mistakes import require_utf8
+from mathlete.locks import hold
 
 __all__ = [
     "INSPECT",
@@ -52,36 +63,10 @@ __all__ = [
     "write_json",
 ]
 
-MANIFEST = "manifest.json"
-_STARTED = "started.json"
-REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
-_VIEWS = (REPORT, PLOTS, INSPECT)
-"""Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
 Advance = Callable[[int, int | None, str], None]
 """Moves a progress bar: (done, total where it is known, words)."""
 Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
 """Whether the first record's step (step, version, settings, inputs) can be gone on with as the second's."""
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield a step's files in order, without manifest, start mark, reports, checkpoints and temporary files.
-
-    Raises:
-        UserError: a name that a manifest can't hold.
-    """
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        skipped = path.name in (MANIFEST, _STARTED) or parts[0] in _VIEWS or parts[0].startswith((".", "checkpoint"))
-        if path.is_file() and not skipped:
-            require_utf8(str(path))
-            yield path
-
-
-def sha256_tree(folder: Path) -> dict[str, str]:
-    """Return {relative path: SHA-256} of a step's files; for a single file, its name and hash."""
-    if folder.is_file():
-        return {folder.name: sha256_file(folder)}
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files_below(folder)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +190,7 @@ def verify_outputs(folder: Path, *, only: Collection[str] | None = None) -> dict
         listed = {name: listed.get(name) for name in only}
         present = {name: sha256_file(folder / name) for name in only if (folder / name).is_file()}
     if new := sorted(present.keys() - listed.keys()):
-        raise _stray(folder, new)
+        raise explain_stray(folder, new)
     words = [f"{n} {'changed' if n in present else 'missing'}" for n in sorted(listed) if listed[n] != present.get(n)]
     if words:
         raise _changed(folder, words)
@@ -233,21 +218,9 @@ def verify_if_made(folder: Path, *, only: Collection[str] | None = None) -> dict
 def _changed(folder: Path, words: list[str]) -> UserError:
     return UserError(
         f"{folder / MANIFEST} must match the folder's files",
-        value=_some(words),
+        value=join_first(words),
         cure="put back what was there, or make it again with the same command and --overwrite",
     )
-
-
-def _stray(folder: Path, names: list[str]) -> UserError:
-    return UserError(
-        f"{folder / MANIFEST} must match the folder's files",
-        value=f"{_some(names)}, which the run did not write",
-        cure=f"move {'it' if len(names) == 1 else 'them'} out of the folder",
-    )
-
-
-def _some(words: list[str], comma: str = ", ") -> str:
-    return comma.join(words[:5]) + (f"{comma}{len(words) - 5} more" if len(words) > 5 else "")
 
 
 def begin_step(
@@ -302,7 +275,7 @@ def run_step(
 
 def is_unfinished(folder: Path) -> bool:
     """Return whether a step began in the folder and never ended: refused, killed, or still at work."""
-    return (folder / _STARTED).is_file() and not (folder / MANIFEST).is_file()
+    return (folder / STARTED).is_file() and not (folder / MANIFEST).is_file()
 
 
 def _identify(
@@ -320,8 +293,8 @@ def _unmark_if_bad_input(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError:
-        if folder.is_dir() and _is_bare(folder):
-            (folder / _STARTED).unlink(missing_ok=True)
+        if folder.is_dir() and is_bare(folder):
+            (folder / STARTED).unlink(missing_ok=True)
         raise
 
 
@@ -336,70 +309,30 @@ def _prepare(step: Step, leftovers: Leftovers) -> None:
         if any(not path.name.startswith(".") for path in folder.iterdir()):
             rule = "a step writes only into its own or an empty folder"
             raise UserError(rule, value=str(folder), cure="choose another --run")
-    elif finished or (old.get("key") != new["key"] and not _is_bare(folder)):
+    elif finished or (old.get("key") != new["key"] and not is_bare(folder)):
         # A key of a finished run that is this one's comes here only where its files are damaged.
         if isinstance(old.get("settings"), dict) and leftovers.extends(old, new):
             if finished:
                 verify_outputs(folder)
                 manifest.unlink()
         elif leftovers.overwrite:
-            _delete_outputs(folder, old, leftovers.writes)
+            delete_outputs(folder, old, leftovers.writes)
         else:
             rule = "a run goes on only with the settings that it was begun with"
-            differ = _some(list_differences(old, new), "; ")
+            differ = join_first(list_differences(old, new), "; ")
             raise UserError(rule, value=f"{folder}{' (finished)' if finished else ''}: {differ}", cure=leftovers.cure)
-    if strange := _strangers(folder, None, leftovers.writes):
-        raise _stray(folder, strange)
-    write_json(folder / _STARTED, new)
+    if strange := list_strangers(folder, None, leftovers.writes):
+        raise explain_stray(folder, strange)
+    write_json(folder / STARTED, new)
     step.started = time.monotonic()
 
 
 def _read_record(folder: Path, *, damaged_too: bool) -> dict[str, object] | None:
     """Return what manifest or mark say of a step's inputs and settings; {} for what cannot be read."""
-    file = next((folder / name for name in (MANIFEST, _STARTED) if (folder / name).is_file()), None)
+    file = next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None)
     try:
         return None if file is None else read_json(file)
     except UserError:
         if damaged_too:
             return {}
         raise
-
-
-def _is_bare(folder: Path) -> bool:
-    """Return whether nothing was made in the folder yet."""
-    return {path.name for path in folder.iterdir()} <= {_STARTED, LOCK}
-
-
-def _strangers(folder: Path, listed: object, writes: tuple[str, ...]) -> list[str]:
-    """Return the files that the step did not write, as far as the manifest's list or the step's names tell."""
-    names = [path.relative_to(folder) for path in files_below(folder)]
-    if isinstance(listed, dict):
-        return [name.as_posix() for name in names if name.as_posix() not in listed]
-    return [name.as_posix() for name in names if not _is_written(name.parts[0], writes)]
-
-
-def _is_written(name: str, writes: tuple[str, ...]) -> bool:
-    # A hidden file is the step's only by a hidden name.
-    return any(fnmatch(name, pattern) and name[:1] + pattern[:1] != ".*" for pattern in writes)
-
-
-def _delete_outputs(folder: Path, record: Mapping[str, object], writes: tuple[str, ...]) -> None:
-    """Delete what the step made, its report too, and nothing else.
-
-    Raises:
-        UserError: there is something else in the folder, which is left as it is.
-    """
-    if strange := _strangers(folder, record.get("outputs"), writes):
-        raise _stray(folder, strange)
-    if not (folder / _STARTED).is_file():
-        write_json(folder / _STARTED, {})  # should this be killed, the folder is still known as a step's
-    (folder / MANIFEST).unlink(missing_ok=True)
-    views = (folder / REPORT, *(folder / PLOTS).glob("*.png"), *(folder / INSPECT).glob("*.eval"))
-    for path in (*files_below(folder), *views):
-        path.unlink(missing_ok=True)
-    for path in [*folder.iterdir()]:
-        if path.name.startswith((".", "checkpoint-")) and _is_written(path.name, writes) and path.is_dir():
-            shutil.rmtree(path)
-    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        with suppress(OSError):  # not empty
-            path.rmdir()

@@ -160,6 +160,8 @@ def check_run(run: MathRun) -> None:
         parse_source(after.forgetting.source)
     for name in dict.fromkeys(after.export.formats) if until == "export" else ():
         EXPORT_FORMATS[name].require(after.export.gpu)
+    if until != "format":
+        run.model.require_weights()
     require_space(run.folder, needed_bytes=2 * run.model.weight_bytes + _SPARE_BYTES)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.errors import UserError
 from mathlete.models.hardware import Device
-from mathlete.models.names import ModelSource, explain_unreachable
+from mathlete.models.names import ModelSource, explain_unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -73,10 +73,11 @@ def load_model(
         UserError: not on this machine nor on the hub, or not a model.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
+    if gguf_file is None:
+        source.require_weights()
     device = Device.current()
     quantized = gguf_file is None and source.is_quantized()
     if quantized and precision == "dense":
@@ -96,11 +97,13 @@ def load_model(
             source.location,
             revision=source.revision,
             dtype=computing,
+            use_safetensors=None if gguf_file else True,
             device_map={"": "cpu" if device.capability is None else "cuda"},
             **{name: value for name, value in options.items() if value is not None},
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise explain_unreachable(source, error) from error
+    except Exception as error:
+        # The border to a library that reads a stranger's files: a broken one raises whatever it happens to.
+        raise explain_unreadable(source, error) from error
     if quantized:
         _compute_in(model, computing)
     model.train(False)

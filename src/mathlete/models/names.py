@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
+from mathlete.mistakes import explain
 from mathlete.prompts import instruction_of
 from mathlete.runs import read_json
 from mathlete.shipped import data_folder
@@ -54,6 +55,28 @@ class ModelSource:
             raise explain_unreachable(self, error) from error
         return read_json(Path(str(file)))
 
+    def require_weights(self) -> None:
+        """Check that a model in a folder has weights that can be read without running code, and what is read with them.
+
+        Raises:
+            UserError: it has none, only pickled ones, or a file that is broken.
+        """
+        if self.folder is None:
+            return
+        files = sorted(self.folder.glob("*.safetensors"))
+        if not files:
+            others = sorted(file.name for file in self.folder.iterdir() if file.suffix in _PICKLED)
+            raise UserError(
+                "weights must be in .safetensors files: others can run code when they are read",
+                value=f"{', '.join(others[:3]) or 'none'} in {self.location}",
+                cure="save the model with transformers' save_pretrained, or take a copy that has them",
+            )
+        for file in files:
+            _require_header(file)
+        for name in ("generation_config.json", "model.safetensors.index.json"):
+            if (self.folder / name).is_file():
+                read_json(self.folder / name)
+
     def is_quantized(self) -> bool:
         """Return whether the model's own files are quantised already.
 
@@ -101,10 +124,15 @@ class ModelSource:
         """Load the model's configuration as transformers understands it."""
         from transformers import AutoConfig
 
-        config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, revision=self.revision)
+        try:
+            config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, revision=self.revision)
+        except Exception as error:
+            # The border to a library that reads a stranger's files: a broken one raises whatever it happens to.
+            raise explain_unreadable(self, error) from error
         return config
 
 
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 HUB_MODELS = {
     "r1-qwen-1.5b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562"),
     "r1-qwen-7b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "916b56a44061fd5cd7d6a8fb632557ed4f724f60"),
@@ -172,11 +200,39 @@ def pick_default_model() -> tuple[str, str]:
     return "pocket", "no CUDA device here; a real model by --model r1-qwen-1.5b"
 
 
+def _require_header(file: Path) -> None:
+    """Raise UserError where a file of weights does not begin with their names and shapes, or ends before they do."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as weights:
+            weights.keys()
+    except SafetensorError as error:
+        cure = "copy it again, or export the model again"
+        rule = f"{file.parent} must be a model folder transformers can load, with whole weights"
+        raise UserError(rule, value=f"{file.name}: {error}", cure=cure) from error
+
+
+def explain_unreadable(source: ModelSource, error: Exception) -> Exception:
+    """Return what an error of a library stands for: memory, a broken file, an unreachable model, or else a bug."""
+    if mistake := explain(error):
+        return mistake
+    for file in sorted(source.folder.glob("*.json")) if source.folder else ():
+        try:
+            read_json(file)
+        except UserError as broken:
+            return UserError(broken.rule, value=broken.value, cure="copy it from the base model's folder")
+    if source.folder or isinstance(error, OSError | ValueError):
+        return explain_unreachable(source, error)
+    return error
+
+
 def explain_unreachable(source: ModelSource, error: Exception) -> UserError:
     """Return the error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
     if source.folder:
         return UserError(
-            f"{source.location} must be a model folder transformers can load ({error})", cure="export it again"
+            f"{source.location} must be a model folder transformers can load ({' '.join(str(error).split())[:300]})",
+            cure="export it again, or copy its files from the base model's folder",
         )
     revision = f" --revision {source.revision}" if source.revision else ""
     download = f"`hf download {source.location}{revision} --local-dir DIR`"

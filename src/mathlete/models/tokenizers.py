@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.models.names import ModelSource, explain_unreachable
+from mathlete.models.names import ModelSource, explain_unreadable
 from mathlete.prompts import PromptFormat
+from mathlete.templates import Rendering, try_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 ROUND_TRIP = (
     "Find the remainder when $23^{7} \\cdot 101$ is divided by 9.\n<think>\n23*7=161, r=8.\n</think>\n\n\\boxed{8}"
 )
+_QUESTION = "What is 7919 + 6841?"
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
 _PADS, _SPARES = (
     re.compile(r"pad\b|pad_|pad▁", re.I),
@@ -74,11 +76,13 @@ def _read_tokenizer(
     auto: Any = transformers.AutoTokenizer
     try:
         tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(source.location, revision=source.revision)
-    except (OSError, ValueError) as error:
-        raise explain_unreachable(source, error) from error
+    except Exception as error:
+        # The border to a library that reads a stranger's files: a broken one raises whatever it happens to.
+        raise explain_unreadable(source, error) from error
     # Of some vocabularies transformers would take the spaces before full stops away, with a warning.
     tokenizer.clean_up_tokenization_spaces = False
     _check_tokenizer(tokenizer, where=source.location)
+    _try_template(tokenizer, where=source.location)
     notes = (
         _fix_date(tokenizer),
         _set_eos(tokenizer),
@@ -117,6 +121,20 @@ def _fix_date(tokenizer: "PreTrainedTokenizerBase") -> str:
         return ""
     tokenizer.chat_template = _TODAY.sub(lambda call: repr(_DAY.strftime(call["format"])), template)
     return f"date: the chat template writes {_DAY} on every day, so that the trained prompt is the served one"
+
+
+def _try_template(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
+    """Raise UserError where the template can't write a question, or does not within limits."""
+    prompts = PromptFormat(tokenizer=tokenizer)
+    first, answer = {"role": "user", "content": _QUESTION}, {"role": "assistant", "content": "14760"}
+    try_template(
+        [
+            Rendering(lambda: prompts.render(_QUESTION), holds=("7919", "6841")),
+            Rendering(lambda: prompts.render_turns([first, answer]), may_fail=True),
+            Rendering(lambda: prompts.render_turns([first, answer, first]), may_fail=True),
+        ],
+        where=where,
+    )
 
 
 def _set_eos(tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -4,14 +4,19 @@ The problems of each part are written to a file beside the parts, so that a work
 machines must see the run's folder. Ray replaces a worker that dies, and its part is made again.
 """
 
-import pickle
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from mathlete.errors import UserError
+from mathlete.jsonl import read_json_lines
+from mathlete.problems import Problem
 from mathlete.rows.parts import Part, PartMaker, split_into_parts
+from mathlete.runs import write_atomically
 from mathlete.sampling.served import join_cluster
-from mathlete.traces import TracedProblem
+from mathlete.traces import Trace, TracedProblem
 
 
 class _Worker:
@@ -23,7 +28,7 @@ class _Worker:
     def __call__(self, task: dict[str, str]) -> dict[str, str]:
         part, problems = Path(task["part"]), Path(task["problems"])
         if not part.exists():
-            self._maker.make(part, pickle.loads(problems.read_bytes()))
+            self._maker.make(part, read_batch(problems))
         problems.unlink(missing_ok=True)
         return {"part": task["part"]}
 
@@ -61,8 +66,29 @@ def _write_tasks(folder: Path, traced: Iterable[Sequence[TracedProblem]], *, siz
         part, problems = folder / f"{number:05d}", folder / f"{number:05d}.given"
         missing = not part.exists()
         if missing:
-            problems.write_bytes(pickle.dumps(batch))
+            write_batch(problems, batch)
         yield {"part": str(part), "problems": str(problems) if missing else ""}
+
+
+def write_batch(file: Path, batch: Sequence[Sequence[TracedProblem]]) -> None:
+    """Write the traced problems of a part, a line for each problem: text, for others may write into the folder."""
+    write_atomically(file, "".join(f"{json.dumps([asdict(traced) for traced in traces])}\n" for traces in batch))
+
+
+def read_batch(file: Path) -> list[list[TracedProblem]]:
+    """Read the traced problems of a part.
+
+    Raises:
+        UserError: the file is not as `write_batch` writes it.
+    """
+    try:
+        return [[_traced(row) for row in cast(list[Any], line)[:]] for _, line in read_json_lines(file)]
+    except (KeyError, TypeError) as error:
+        raise UserError("a part's problems must be as they were written", value=str(file), cure="delete it") from error
+
+
+def _traced(row: dict[str, Any]) -> TracedProblem:
+    return TracedProblem(problem=Problem(**row["problem"]), trace=Trace(**row["trace"]), where=row["where"])
 
 
 def _run_tasks(ray: Any, tasks: list[dict[str, str]], *, maker: PartMaker, workers: int) -> Iterator[object]:

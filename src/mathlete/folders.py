@@ -1,0 +1,102 @@
+"""The files of a step's folder: which are the step's own, what may be deleted of them, and what is a stranger's.
+
+>>> from tempfile import mkdtemp
+>>> folder = Path(mkdtemp())
+>>> for name in ("samples.jsonl", "report.html", ".lock", "notes.txt"):
+...     _ = (folder / name).write_text("")
+>>> list_strangers(folder, None, ("samples.jsonl",))
+['notes.txt']
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mathlete.errors import UserError
+from mathlete.files import write_json
+from mathlete.hashes import sha256_file
+from mathlete.locks import LOCK
+from mathlete.mistakes import require_utf8
+
+MANIFEST = "manifest.json"
+STARTED = "started.json"
+REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
+_VIEWS = (REPORT, PLOTS, INSPECT)
+"""Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield a step's files in order, without manifest, start mark, reports, checkpoints and temporary files.
+
+    Raises:
+        UserError: a name that a manifest can't hold.
+    """
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        skipped = path.name in (MANIFEST, STARTED) or parts[0] in _VIEWS or parts[0].startswith((".", "checkpoint"))
+        if path.is_file() and not skipped:
+            require_utf8(str(path))
+            yield path
+
+
+def sha256_tree(folder: Path) -> dict[str, str]:
+    """Return {relative path: SHA-256} of a step's files; for a single file, its name and hash."""
+    if folder.is_file():
+        return {folder.name: sha256_file(folder)}
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files_below(folder)}
+
+
+def is_bare(folder: Path) -> bool:
+    """Return whether nothing was made in the folder yet."""
+    return {path.name for path in folder.iterdir()} <= {STARTED, LOCK}
+
+
+def explain_stray(folder: Path, names: list[str]) -> UserError:
+    """Return the error for files that the step did not write."""
+    return UserError(
+        f"{folder / MANIFEST} must match the folder's files",
+        value=f"{join_first(names)}, which the run did not write",
+        cure=f"move {'it' if len(names) == 1 else 'them'} out of the folder",
+    )
+
+
+def join_first(words: list[str], comma: str = ", ") -> str:
+    """Return the first five words, and how many more there are."""
+    return comma.join(words[:5]) + (f"{comma}{len(words) - 5} more" if len(words) > 5 else "")
+
+
+def list_strangers(folder: Path, listed: object, writes: tuple[str, ...]) -> list[str]:
+    """Return the files that the step did not write, as far as the manifest's list or the step's names tell."""
+    names = [path.relative_to(folder) for path in files_below(folder)]
+    if isinstance(listed, dict):
+        return [name.as_posix() for name in names if name.as_posix() not in listed]
+    return [name.as_posix() for name in names if not _is_written(name.parts[0], writes)]
+
+
+def _is_written(name: str, writes: tuple[str, ...]) -> bool:
+    # A hidden file is the step's only by a hidden name.
+    return any(fnmatch(name, pattern) and name[:1] + pattern[:1] != ".*" for pattern in writes)
+
+
+def delete_outputs(folder: Path, record: Mapping[str, object], writes: tuple[str, ...]) -> None:
+    """Delete what the step made, its report too, and nothing else.
+
+    Raises:
+        UserError: there is something else in the folder, which is left as it is.
+    """
+    if strange := list_strangers(folder, record.get("outputs"), writes):
+        raise explain_stray(folder, strange)
+    if not (folder / STARTED).is_file():
+        write_json(folder / STARTED, {})  # should this be killed, the folder is still known as a step's
+    (folder / MANIFEST).unlink(missing_ok=True)
+    views = (folder / REPORT, *(folder / PLOTS).glob("*.png"), *(folder / INSPECT).glob("*.eval"))
+    for path in (*files_below(folder), *views):
+        path.unlink(missing_ok=True)
+    for path in [*folder.iterdir()]:
+        if path.name.startswith((".", "checkpoint-")) and _is_written(path.name, writes) and path.is_dir():
+            shutil.rmtree(path)
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        with suppress(OSError):  # not empty
+            path.rmdir()

@@ -1,0 +1,117 @@
+"""A chat template tried in a process of its own, within limits, before anything is rendered here.
+
+A template comes with a model and is a program: it may raise, loop for ever, or print until memory is full.
+
+>>> try_template([Rendering(lambda: "Q: 2+2", holds=("2+2",))], where="a model")
+>>> try_template([Rendering(lambda: "Hello!", holds=("2+2",))], where="a model")
+Traceback (most recent call last):
+    ...
+mathlete.errors.UserError: the chat template must write the question, got a prompt of a model without '2+2'.
+  Fix: use the template that the model is served with
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mathlete.errors import UserError
+
+CPU_S, WALL_S = 10, 120.0
+"""Seconds of computing that all renderings together may take, and of a busy machine's clock."""
+_MEMORY_BYTES = 2**30
+_MOST_CHARACTERS = 2_000_000
+_CURE = "use the template that the model is served with"
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One conversation to render."""
+
+    render: Callable[[], str]
+    holds: tuple[str, ...] = ()
+    """Texts that must be in it."""
+    may_fail: bool = False
+    """Whether a template may refuse such a conversation."""
+
+
+def try_template(renderings: Sequence[Rendering], *, where: str) -> None:
+    """Render conversations in a forked process.
+
+    Raises:
+        UserError: one can't be rendered, lacks its text, or takes too much time or memory; `where` names the model.
+    """
+    reads, writes = os.pipe()
+    with warnings.catch_warnings():
+        # The child renders and ends: it takes no lock that another thread may hold.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        _render_in_child(renderings, writes, where=where)
+    os.close(writes)
+    try:
+        said = _read_until(reads, time.monotonic() + WALL_S)
+    finally:
+        os.close(reads)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+    if not said and os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+        rule = f"the chat template must render a question within {CPU_S} s of computing"
+        raise UserError(rule, value=f"that of {where}, which was still at it", cure=_CURE)
+    rule, value = json.loads(said) if said else ("the chat template must render a question", "a process that died")
+    if rule:
+        raise UserError(rule, value=value, cure=_CURE)
+
+
+def _render_in_child(renderings: Sequence[Rendering], writes: int, *, where: str) -> None:
+    try:
+        _limit()
+        os.write(writes, json.dumps(_judge(renderings, where)).encode())
+    finally:
+        # No clean-up: it would flush and close what belongs to the parent.
+        os._exit(0)
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    with suppress(OSError, ValueError):  # no /proc, or a lower limit already
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY_BYTES,) * 2)
+
+
+def _judge(renderings: Sequence[Rendering], where: str) -> tuple[str, str]:
+    """Return (rule, value) of the first that is broken; empty where none is."""
+    for one in renderings:
+        try:
+            text = one.render()
+        except MemoryError:
+            return f"the chat template must render a question in {_MEMORY_BYTES / 2**30:.0f} GiB of memory", where
+        except Exception as error:
+            # The border to a stranger's program, which raises whatever it likes.
+            if one.may_fail:
+                continue
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            return "the chat template must render a question on its own", f"{words} in that of {where}"
+        if len(text) > _MOST_CHARACTERS:
+            return f"the chat template must write at most {_MOST_CHARACTERS} characters", f"{len(text)} of {where}"
+        if missing := [part for part in one.holds if part not in text]:
+            return "the chat template must write the question", f"a prompt of {where} without {missing[0]!r}"
+    return "", ""
+
+
+def _read_until(file: int, ends: float) -> bytes:
+    """Return what comes before the other side ends or the time is over."""
+    parts = list[bytes]()
+    while select.select([file], [], [], max(0.0, ends - time.monotonic()))[0] and (part := os.read(file, 65536)):
+        parts.append(part)
+    return b"".join(parts)
