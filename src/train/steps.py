@@ -119,7 +119,13 @@ class MathRun:
         if begun or settings.until not in ("merge", "export") or not after.survival.trial_rows:
             return {}
         untrained = TunedModel(source=self.model, data=data, adapter=folder, base=after.merge_base)
-        trial = GateTrial(tuned=untrained, recipe=settings.recipe, limits=after.survival, formats=after.export)
+        trial = GateTrial(
+            tuned=untrained,
+            recipe=settings.recipe,
+            limits=after.survival,
+            formats=after.export,
+            names=(DEFAULT_FORMAT, *after.export.others) if settings.until == "export" else (),
+        )
         return {"trial": trial.run(accept_refused=after.accept_refused, advance=advance, say=self.say)}
 
     def show_hops(self, hops: Sequence[Hop], figures: SurvivalFigures) -> None:

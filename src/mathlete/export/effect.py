@@ -68,7 +68,7 @@ def measure_effect(
     exact = served if Device.current().dtype == EXACT else tuned.measure_distributions()
     advance(2, 3, "the noise of computing")
     noise, again = measure_noise(tuned, heldout, reference=exact, served=served, answers=after.answers[0])
-    write_json(output / ANSWERS, {"base": before.answers[0], "trained": after.answers[0], noise.dtype: again})
+    write_json(output / ANSWERS, {"base": before.answers[0], "trained": after.answers[0], "again": again})
     sizes = tuned.source.weight_bytes, _bytes(tuned.adapter)
     change = _change(general, before, after, index=1, source=forgetting.source) if general else None
     breaches = [*find_kept_breaches(change, forgetting)] if change else []
@@ -218,5 +218,4 @@ class MeasuredEffect:
             UserError: a file is missing or can't be read.
         """
         figures, answers = EffectFigures.read(folder), cast("dict[str, Answers]", read_json(folder / ANSWERS))
-        again = answers.get(figures.noise.dtype) if figures.noise else None
-        return cls(figures=figures, answers=answers["trained"], again=again)
+        return cls(figures=figures, answers=answers["trained"], again=answers.get("again"))

@@ -19,9 +19,13 @@ _AGAIN_ROWS = 8
 """Rows that are computed again: the noise of fp32 is nine orders of magnitude below what is looked for."""
 
 
-def served_dtype() -> str:
-    """Return the 16-bit type that noise is measured in: bfloat16, the coarser; float16 where this device is in that."""
-    return "float16" if Device.current().has_bf16 else "bfloat16"
+NOISY = "bfloat16"
+"""The 16-bit type whose KL is the noise, on every device: most models are served in it, and it is the coarsest."""
+
+
+def other_dtype() -> str:
+    """Return a 16-bit type that this device does not compute in anyhow."""
+    return "float16" if Device.current().has_bf16 else NOISY
 
 
 def measure_exact_noise(model: "PreTrainedModel", rows: "Dataset") -> tuple[float, float]:
@@ -35,7 +39,7 @@ def measure_exact_noise(model: "PreTrainedModel", rows: "Dataset") -> tuple[floa
 def measure_noise(
     tuned: TunedModel, heldout: Heldout, *, reference: "Tensor", served: "Tensor", answers: Answers
 ) -> tuple[Noise, Answers]:
-    """Measure the noise of the model as trained; return it with the greedy answers of the other type.
+    """Measure the noise of the model as trained; return it with its greedy answers in another 16-bit type.
 
     Args:
         tuned: the model.
@@ -45,12 +49,10 @@ def measure_noise(
         answers: its greedy answers in this device's own type.
     """
     again, batch = measure_exact_noise(tuned.load(dtype=EXACT), heldout.rows)
-    dtype = served_dtype()
-    model = tuned.load(dtype=dtype)
-    # On a bf16 GPU its own type is the coarser one: the noise is that of what is served there.
-    kl = max(kl_divergence(reference, log_probabilities(model, heldout.rows)), kl_divergence(reference, served))
+    model = tuned.load(dtype=other_dtype())
+    kl = kl_divergence(reference, served if Device.current().has_bf16 else log_probabilities(model, heldout.rows))
     drawn = heldout.draw_answers(model)
     compared = compare_greedy(heldout.problems, before=answers, after=drawn)
     changed = compared.answered - compared.unchanged
-    noise = Noise(again=again, batch=batch, dtype=dtype, kl=kl, answered=compared.answered, changed=changed)
+    noise = Noise(again=again, batch=batch, dtype=NOISY, kl=kl, answered=compared.answered, changed=changed)
     return noise, drawn

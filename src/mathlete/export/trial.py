@@ -7,7 +7,7 @@ exported, and measured on a few held-out rows; greedy answers, which take longes
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from mathlete.errors import UserError
 from mathlete.export.distributions import kl_divergence, log_probabilities
 from mathlete.export.exact import EXACT
-from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS
+from mathlete.export.formats.table import EXPORT_FORMATS
 from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.export.limits import find_kl_breaches, find_merge_breaches
 from mathlete.export.merge import write_merged
-from mathlete.export.noise import measure_exact_noise, served_dtype
+from mathlete.export.noise import NOISY, measure_exact_noise
 from mathlete.export.settings import Export, Survival
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import Noise, Refused, judge_breaches, outcome_of
@@ -40,6 +40,8 @@ class GateTrial:
     recipe: Recipe
     limits: Survival
     formats: Export
+    names: Sequence[str]
+    """Formats that are tried; none where the run ends with the merge."""
 
     def run(self, *, accept_refused: str, advance: Advance, say: Callable[[str], None]) -> dict[str, object]:
         """Write, merge and export a random adapter in a folder below the adapter's, which is deleted then.
@@ -74,9 +76,8 @@ class GateTrial:
         reference = log_probabilities(trained, rows)
         again, batch = measure_exact_noise(trained, rows)
         del trained
-        dtype = served_dtype()
-        kl = kl_divergence(reference, log_probabilities(tuned.load(dtype=dtype), rows))
-        noise = Noise(again=again, batch=batch, dtype=dtype, kl=kl, answered=0, changed=0)
+        kl = kl_divergence(reference, log_probabilities(tuned.load(dtype=NOISY), rows))
+        noise = Noise(again=again, batch=batch, dtype=NOISY, kl=kl, answered=0, changed=0)
         most = self.limits.merge_limit(noise.exact)
         stored = write_merged(
             merged,
@@ -105,7 +106,7 @@ class GateTrial:
         self, scratch: Path, merged: Path, rows: "Dataset", reference: "Tensor", *, advance: Advance
     ) -> Iterator[tuple[str, float]]:
         """Yield (name, KL(trained || export)) of each format."""
-        for name in (DEFAULT_FORMAT, *self.formats.others):
+        for name in self.names:
             advance(0, None, f"trying the gates: {name}")
             folder = scratch / name
             write_format(folder, merged=merged, name=name, settings=self.formats)
