@@ -142,10 +142,10 @@ def test_every_fault_puts_in_code_that_compiles_and_can_leave_its_mark(name: str
 
 def test_what_a_fault_expects_follows_from_the_competition() -> None:
     aimo_1, aimo_2, aimo_3 = (competition(f"aimo-{number}") for number in (1, 2, 3))
-    wrong_id, raises, full = (FAULTS[name] for name in ("predict-returns-wrong-id", "predict-raises", "disk-full"))
+    wrong_id, raises, small = (FAULTS[name] for name in ("predict-returns-wrong-id", "predict-raises", "tmp-small"))
     # As in golden/gateway_outcomes.txt: pl_wrong_id.
     assert [wrong_id.expect_with(rules) for rules in (aimo_2, aimo_3)] == ["refused", "valid"]
-    assert [fault.suits(aimo_1) for fault in (wrong_id, raises, full)] == [False, False, True]
+    assert [fault.suits(aimo_1) for fault in (wrong_id, raises, small)] == [False, False, True]
     assert all(fault.suits(aimo_3) for fault in FAULTS.values())
 
 

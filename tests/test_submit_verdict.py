@@ -121,3 +121,11 @@ def test_what_ran_out_of_time_says_so(left: Left) -> None:
     refusal = left.judge(code=None, timed_out=True).refusal
     assert refusal is not None
     assert refusal.value == "no end: it was broken off at its time limit"
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"id,answer\na,7\n"])
+def test_a_file_that_is_cut_off_is_refused(left: Left, content: bytes) -> None:
+    (left.folder / "gateway" / SUBMISSION).write_bytes(content)
+    refusal = left.judge().refusal
+    assert refusal is not None
+    assert refusal.value.startswith("no parquet file: ")

@@ -160,6 +160,7 @@ except OSError as error:
     mark()
 """),
         ),
+        needs="server",  # which writes the file elsewhere; an iterator's notebook has no disk left for it
     ),
     _fault(
         "tmp-read-only",

@@ -13,7 +13,11 @@ def score_file(file: Path, *, ids: Sequence[str], rules: Competition) -> str | N
     """
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(file)
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        # Cut off, as on a full disk, or no parquet at all.
+        return f"no parquet file: {error}"
     if table.column_names != [*rules.submission_columns]:
         return f"columns {table.column_names}"
     ids_there = [str(value) for value in table[0].to_pylist()]
