@@ -73,7 +73,7 @@ def losses(settings: LossesSettings) -> dict[str, object]:
 
 
 def describe_runs(runs: "Sequence[LostRun]", *, each: bool) -> Iterator[str]:
-    """What to do about each run's largest class, what its counts leave out, and with `each` its lost problems."""
+    """Yield what to do about each run's largest class, what its counts leave out, and with `each` its lost problems."""
     for position, run in enumerate(runs):
         name = f"{_letter(position)}, {run.path}: " if len(runs) > 1 else ""
         yield f"{name}{run.losses.describe()}"
@@ -83,7 +83,7 @@ def describe_runs(runs: "Sequence[LostRun]", *, each: bool) -> Iterator[str]:
 
 
 def read_golds(file: Path | None) -> dict[str, str]:
-    """{problem id: gold} of a file of problems, or of the shipped suite, whose ids no other questions have."""
+    """Return {problem id: gold} of a file of problems, or of the shipped suite, whose ids no other questions have."""
     from mathlete.problems import read_problems
     from mathlete.shipped import data_folder
 
@@ -91,7 +91,7 @@ def read_golds(file: Path | None) -> dict[str, str]:
 
 
 def losses_table(runs: "Sequence[LostRun]", *, first: int = 0) -> "Table":
-    """Problems and samples of each class, runs side by side in 80 columns; the first is named by its letter.
+    """Return problems and samples of each class, runs side by side in 80 columns; the first is named by its letter.
 
     A run that stands alone has shares as well.
     """
@@ -120,7 +120,7 @@ def losses_table(runs: "Sequence[LostRun]", *, first: int = 0) -> "Table":
 
 
 def describe_problem(row: "ProblemLosses") -> str:
-    """A problem's class and those of its samples, in words."""
+    """Return a problem's class and those of its samples, in words."""
     from mathlete.losses import CAUSES
 
     counts = ", ".join(f"{count} {CAUSES[cause].label}" for cause, count in row.samples.items())
@@ -135,7 +135,7 @@ def _cells(counts: Sequence[int], totals: Sequence[int], *, share: bool) -> list
 
 
 def _letter(position: int) -> str:
-    """A, B, …, Z, A1, B1, …"""
+    """Return A, B, …, Z, A1, B1, …"""
     return f"{chr(ord('A') + position % 26)}{position // 26 or ''}"
 
 

@@ -184,12 +184,12 @@ def judged(run: Path) -> list[Path]:
 
 def choose_votes(words: tuple[str, ...], pools: "Sequence[Pool]", *, say: Callable[..., None]) -> tuple[str, ...]:
     """Return the votes of `--vote`; of all, those that can be replayed, and say which cannot."""
-    from mathlete.replay import votes_recorded
+    from mathlete.replay import list_recorded_votes
     from mathlete.solve import Policy
 
     if words != ("all",):
         return words
-    votes = tuple(vote for vote in Policy.known_votes() if all(vote in votes_recorded(pool) for pool in pools))
+    votes = tuple(vote for vote in Policy.known_votes() if all(vote in list_recorded_votes(pool) for pool in pools))
     if left_out := [vote for vote in Policy.known_votes() if vote not in votes]:
         say(f"not recorded, and so not tried: what the votes {', '.join(left_out)} weigh samples by")
     return votes

@@ -54,7 +54,7 @@ CAUSES: dict[Cause, CauseWords] = {
         label="right but outvoted",
         sample="equal to the gold, of a problem whose answer is not right",
         advice="some samples are right, the vote lost them: draw more (--n), or see by `python -m eval replay RUN "
-        "--vote majority logprob tail` whether another vote pays",
+        "--stop none --vote all` whether another vote pays",
     ),
     "no_right_answer": CauseWords(
         label="no right answer",
@@ -136,7 +136,7 @@ def find_answer_cause(
 
 
 def asks_for_integer(problem: Problem) -> bool:
-    """Whether the gold is an integer, so that no other answer can equal it.
+    """Return whether the gold is an integer, so that no other answer can equal it.
 
     >>> [asks_for_integer(Problem(id="a", statement="?", gold=gold)) for gold in ("042", "1{,}000", "1/2", "x=3")]
     [True, True, False, False]
@@ -197,7 +197,7 @@ class Losses:
         return max(lost, key=lambda cause: self.problems[cause])
 
     def describe(self) -> str:
-        """How many problems are not known to be right, most of them why, and what to do about it.
+        """Say how many problems are not known to be right, most of them why, and what to do about it.
 
         >>> print(Losses.of([ProblemLosses.of("a", won=False, samples={"cut_at_cap": 2})]).describe())
         not right: 1 of 1 problems, 1 of them "cut at the cap": let samples be longer (--sampling.max-tokens), or \
@@ -213,10 +213,10 @@ train on shorter traces
         return f'{known}: {other} of {total} problems, {self.problems[cause]} of them "{words.label}": {words.advice}'
 
     def to_json(self) -> dict[str, object]:
-        """The counts and the advice as JSON."""
+        """Return the counts and the advice as JSON."""
         return {"problems": self.problems, "samples": self.samples, "largest": self.largest, "words": self.describe()}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Mapping[Cause, int]]) -> Self:
-        """The losses in their JSON."""
+        """Return the losses in their JSON."""
         return cls(problems={**row["problems"]}, samples={**row["samples"]})

@@ -57,7 +57,7 @@ class Attempt:
     """What went wrong, on one line; empty where nothing did."""
 
     def lost_of(self, n: int) -> dict[Cause, int]:
-        """Of n samples, drawn or not, those that could not be right, by class."""
+        """Return by class how many of n samples, drawn or not, could not be right."""
         missing = 0 if self.ended == "rule" else n - len(self.samples)
         # Nothing but the clock keeps a sample from being drawn, unless sampling broke off.
         never: Counter[Cause] = Counter({"cut_by_clock" if self.ended else "unknown": missing})

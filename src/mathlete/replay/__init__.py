@@ -22,7 +22,7 @@ submissions with or without a clock. `Grid` names the policies to try, `Submissi
 """
 
 from mathlete.replay.outcomes import Grid, Outcome, Submissions, parse_wall
-from mathlete.replay.policies import votes_recorded
+from mathlete.replay.policies import list_recorded_votes
 from mathlete.replay.replaying import Replay, replay_pool, usual_n
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import Wall
@@ -34,8 +34,8 @@ __all__ = [
     "ReplaySampler",
     "Submissions",
     "Wall",
+    "list_recorded_votes",
     "parse_wall",
     "replay_pool",
     "usual_n",
-    "votes_recorded",
 ]

@@ -69,7 +69,7 @@ def simulate_policies(
     return outcomes
 
 
-def votes_recorded(pool: Pool) -> tuple[str, ...]:
+def list_recorded_votes(pool: Pool) -> tuple[str, ...]:
     """Return the votes for which all was recorded that they weigh samples by."""
     return tuple(vote for vote in Policy.known_votes() if _VOTES_NEED.get(vote) not in pool.missing)
 

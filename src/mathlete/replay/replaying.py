@@ -93,7 +93,7 @@ class Replay:
         return table
 
     def to_votes_table(self, pool: Pool) -> "Table | None":
-        """Each vote's change against the majority of all n samples, a line a vote; None where majority alone voted."""
+        """Return a line a vote, its change against the majority of all n samples; None where majority alone voted."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
@@ -239,7 +239,7 @@ def _format_change(change: Interval) -> str:
 
 
 def _votes_alone(outcomes: Sequence[Outcome], pool: Pool) -> dict[str, dict[int, Outcome]]:
-    """{vote: {n: outcome}} of the votes other than majority, where nothing but the vote differs from the baseline."""
+    """Return {vote: {n: outcome}} without majority, where nothing but the vote differs from the baseline."""
     tried: dict[str, dict[int, Outcome]] = {}
     for one in outcomes:
         if one.vote != "majority" and one.stop == "none" and one.wall is None and one.max_tokens >= pool.longest:
@@ -248,7 +248,7 @@ def _votes_alone(outcomes: Sequence[Outcome], pool: Pool) -> dict[str, dict[int,
 
 
 def _describe_vote(vote: str, tried: Mapping[int, Outcome]) -> str:
-    """Whether a vote beats the majority of the same samples, and with which n, in a sentence."""
+    """Say whether a vote beats the majority of the same samples, and with which n, in a sentence."""
     verdicts: dict[str, list[str]] = {}
     for n, outcome in sorted(tried.items()):
         verdicts.setdefault(judge_vote(outcome.change, problems=outcome.informative), []).append(str(n))
@@ -256,7 +256,7 @@ def _describe_vote(vote: str, tried: Mapping[int, Outcome]) -> str:
 
 
 def judge_vote(change: Interval, *, problems: int | None) -> str:
-    """Whether a vote beats majority, by its paired change and the number of problems that differ at all.
+    """Say whether a vote beats majority, by its paired change and the number of problems that differ at all.
 
     >>> judge_vote(Interval(value=0.36, lo=0.18, hi=0.55), problems=80)
     'beats majority at 95%'

@@ -99,7 +99,7 @@ def _shared_charts(runs: Sequence[EvalRun]) -> list[Chart]:
 
 
 def _lost_problems(runs: Sequence[EvalRun]) -> list[Chart]:
-    """Why problems were lost: a row for each class that some run has, but for those that were won."""
+    """Return why problems were lost: a row for each class that some run has, but for those that were won."""
     lost = [run.losses.problems for run in runs]
     causes = [cause for cause in CAUSES if cause != "won" and any(counts[cause] for counts in lost)]
     if not causes:

@@ -27,7 +27,7 @@ class LostRun:
 
     @property
     def losses(self) -> Losses:
-        """All problems together."""
+        """Return all problems together."""
         return Losses.of(self.rows)
 
 
@@ -53,7 +53,7 @@ def read_losses(path: Path, *, golds: Mapping[str, str], rules: Competition | No
 
 
 def _find_journal(path: Path) -> Path | None:
-    """The journal that a path names; None where it may be an evaluation's folder."""
+    """Return the journal that a path names; None where it may be an evaluation's folder."""
     if path.is_file():
         return path
     files = (path / below / JOURNAL for below in _OUTPUTS)

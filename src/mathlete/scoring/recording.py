@@ -14,7 +14,7 @@ from mathlete.sampling import Sample
 from mathlete.scoring.grading import Graded, grade
 from mathlete.scoring.inspect_log import write_inspect_log
 from mathlete.scoring.pool import Pool, Recorded, read_recording, verify_recording
-from mathlete.scoring.results import RESULTS, ProblemResult, Results, losses_of
+from mathlete.scoring.results import RESULTS, ProblemResult, Results, classify_problem
 from mathlete.solve import Policy, Solution
 
 
@@ -71,17 +71,17 @@ class EvalRun:
 
     @property
     def losses(self) -> Losses:
-        """Why problems and samples were lost, as results.json says; counted anew where it does not."""
+        """Return why problems and samples were lost, as results.json says; counted anew where it does not."""
         return self.results.losses or Losses.of(self.find_losses())
 
     def find_losses(self, *, rules: Competition | None = None) -> list[ProblemLosses]:
-        """Why each problem and its samples were lost; of an unfinished run, the problems that have samples.
+        """Return why each problem and its samples were lost; of an unfinished run, the problems that have samples.
 
         `rules` is the competition whose range the answers must keep to, if there is one.
         """
         facts = self.results.facts
         items = self.graded if facts else [item for item in self.graded if item.verdicts]
-        return [losses_of(item, facts, rules=rules) for item in items]
+        return [classify_problem(item, facts, rules=rules) for item in items]
 
     @property
     def allowances_s(self) -> list[float] | None:

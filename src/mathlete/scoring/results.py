@@ -32,7 +32,7 @@ _FEW = 30
 """Problems below which the score alone says little."""
 
 
-def losses_of(item: Graded, facts: RunFacts | None, *, rules: Competition | None = None) -> ProblemLosses:
+def classify_problem(item: Graded, facts: RunFacts | None, *, rules: Competition | None = None) -> ProblemLosses:
     """Return why a problem of a run with these facts was lost; `rules` as in `Graded.find_losses`."""
     if facts is None:
         return item.find_losses(rules=rules)
@@ -91,7 +91,7 @@ class ProblemResult:
             judgements=item.solution.selection.judgements if item.solution.selection else None,
             seconds=round(item.solution.seconds, 3),
             ended=item.solution.ended,
-            losses=losses_of(item, facts),
+            losses=classify_problem(item, facts),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Policy:
 
     @staticmethod
     def known_votes() -> tuple[str, ...]:
-        """The names of all votes, majority first."""
+        """Return the names of all votes, majority first."""
         return tuple(VOTES)
 
     @property

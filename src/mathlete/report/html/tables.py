@@ -65,7 +65,7 @@ def subset_table(runs: Sequence[EvalRun]) -> PageTable:
 
 
 def losses_table(runs: Sequence[EvalRun]) -> PageTable:
-    """Problems and samples of each class, two columns for each run."""
+    """Return problems and samples of each class, two columns for each run."""
     counted = [part for run in runs for part in (run.losses.problems, run.losses.samples)]
     head = [f"{run.name} {kind}" if len(runs) > 1 else kind for run in runs for kind in ("problems", "samples")]
     totals = [max(1, sum(part.values())) for part in counted]
