@@ -114,10 +114,12 @@ def _adapt_residues(node: Node) -> Node:
     try:
         if node.op == "mod":
             return _class_of(as_integer(exact_value(node.args[0])), as_integer(exact_value(node.args[1]))) or node
+        # Only letters that stand for integers by custom: 7x + 5 is an expression, not a family.
         names = symbols(node)
         if len(names) != 1 or not names <= frozenset("jkmnt") or node.op not in ("add", "mul"):
             return node
         letter = Node("sym", value=names.pop())
+        # Four values show equal steps, as a class has; k^2 + 5 has others.
         values = [as_integer(exact_value(replace(node, letter, number(k)))) for k in range(4)]
     except (TooBig, Undefined):
         return node
