@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +75,8 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
             "pace": settings.pace,
             "texts": settings.texts,
         },
-        build=lambda folder: write_imported(folder, settings, say=out.print),
+        # What a log holds is no markup.
+        build=lambda folder: write_imported(folder, settings, say=partial(out.print, markup=False)),
         leftovers=Leftovers(overwrite=settings.overwrite, writes=(*FILES,)),
     )
     # A page without a text to read would be twice as large as the recording.

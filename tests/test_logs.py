@@ -3,11 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZipFile
 
+import pyarrow.parquet
 import pytest
 import tyro
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.imports import ImportSettings, write_imported
 from mathlete.errors import UserError
@@ -339,6 +343,52 @@ def test_a_long_text_that_inspect_stores_apart_is_put_back() -> None:
     Path("log.json").write_text(json.dumps(content))
     (sample,) = join(logs("log.json"))
     assert (sample.text, sample.answer) == ("It is \\boxed{2}", "2")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values in a JSON value."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(one for key, below in pairs for one in places(below, (*path, key)))]
+
+
+def with_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = with_value(value[path[0]], path[1:], new)
+    return copy
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 2.5, 10**400, "", "\ud800", "[/]", [], {}, [None], [[]], {"": 0}, [{}], "nan"]
+)
+ROWS: dict[str, dict[str, Any]] = {
+    "harness.jsonl": json.loads(next(HERE.glob("samples_*.jsonl")).read_text().splitlines()[0]),
+    "chat.jsonl": {"custom_id": "a", **body("chat.completion", "a", ["2", None])},
+    "text.jsonl": {"problem_id": "a", **body("text_completion", "a", ["2"])},
+    "batch.jsonl": {"custom_id": "a", "error": None, "response": {"body": body("chat.completion", "a", ["2"])}},
+    "output-rs0.jsonl": {"problem": "?", "expected_answer": 2, "generation": "2", "num_generated_tokens": 3,
+                         "generation_time": 1.0, "finish_reason": "stop", "logprobs": [-1.0]},
+    "log.json": {**read_zip_json(HERE / "pocket-sums.eval", "header.json"),
+                 "samples": [read_zip_json(HERE / "pocket-sums.eval", "samples/a_epoch_2.json")]},
+    "details.parquet.jsonl": pyarrow.parquet.read_table(next(HERE.glob("*.parquet"))).to_pylist()[0],
+}  # fmt: skip
+
+
+@given(data=st.data(), name=st.sampled_from([*ROWS]), odd=ODD)
+def test_a_row_that_is_odd_anywhere_is_read_or_refused(data: st.DataObject, name: str, odd: Any) -> None:
+    row = with_value(ROWS[name], data.draw(st.sampled_from(places(ROWS[name]))), odd)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, name)
+        file.write_text(json.dumps(row))
+        try:
+            samples = join([read_log(file, {})])
+        except UserError:
+            return
+        assert samples
+        for sample in samples:
+            assert Sample.from_json(json.loads(json.dumps(sample.to_json())), where="") == sample
+            json.dumps(sample.to_json(), ensure_ascii=False).encode()
 
 
 def test_columns_are_words() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from types import UnionType
 from typing import Any, Literal
 
 from mathlete.errors import UserError
@@ -22,6 +23,13 @@ _FINISHES: dict[str, Finish] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn", "completed", "tool_calls"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "model_length", "incomplete"), "length"),
     "boxed": "boxed",
+}
+
+
+_KINDS: dict[str, UnionType | type] = {
+    **dict.fromkeys(("problem_id", "statement", "gold", "text", "answer", "uid"), str | None),
+    **dict.fromkeys(("tokens", "seed", "index"), int | None),
+    "subset": str,
 }
 
 
@@ -50,6 +58,12 @@ class Entry:
     """The name by which the tool itself knows this very sample, in whatever file it stands."""
     right: bool | None = None
     """What the tool's own scorer said."""
+
+    def __post_init__(self) -> None:
+        """Raise TypeError where a log has something else in a field."""
+        for name, kind in _KINDS.items():
+            if not isinstance(value := getattr(self, name), kind) or isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r:.40}")
 
     @property
     def content(self) -> tuple[object, ...]:

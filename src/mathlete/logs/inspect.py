@@ -6,7 +6,6 @@ samples in parts, their long texts apart), `log/_condense.py` (attachments). Ent
 Zstandard, which Python's zipfile reads from 3.14 on; here pyarrow does it.
 """
 
-import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from mathlete.errors import UserError
+from mathlete.files import read_json
 from mathlete.logs.entries import (
     Entry,
     Facts,
@@ -31,6 +31,7 @@ from mathlete.logs.entries import (
     sampling_of,
 )
 from mathlete.sampling import Sample
+from mathlete.text import parse_json
 
 _ZSTANDARD = 93
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -49,9 +50,10 @@ def read_inspect_rows(path: Path) -> tuple[LogRow, Iterator[tuple[str, LogRow]]]
         UserError: the file is no log, or is damaged.
     """
     if path.suffix == ".json":
-        content = json.loads(path.read_bytes())
-        samples = content.get("samples") or []
-        return content, ((f"{path}[{number}]", _resolve(row)) for number, row in enumerate(samples))
+        content = read_json(path)
+        samples = content.get("samples")
+        rows = enumerate(samples if isinstance(samples, list) else [])
+        return content, ((f"{path}[{number}]", _resolve(row)) for number, row in rows)
     try:
         names = set(ZipFile(path).namelist())
     except (BadZipFile, OSError) as error:
@@ -68,7 +70,7 @@ def read_zip_json(path: Path, name: str) -> Any:
     with ZipFile(path) as archive, path.open("rb") as file:
         info = archive.getinfo(name)
         if info.compress_type in (ZIP_STORED, ZIP_DEFLATED):
-            return json.loads(archive.read(info))
+            return parse_json(archive.read(info))
         if info.compress_type != _ZSTANDARD:
             raise UserError(f"{path}: {name} must be deflated or Zstandard", value=info.compress_type, cure="pack anew")
         try:
@@ -77,7 +79,7 @@ def read_zip_json(path: Path, name: str) -> Any:
             raise UserError(f"{path}: {name} must be whole ({error})", cure="copy the file again") from error
     if zlib.crc32(content) != info.CRC:
         raise UserError(f"{path}: {name} must be whole, its checksum is another", cure="copy the file again")
-    return json.loads(content)
+    return parse_json(content)
 
 
 def _decompress(file: BinaryIO, info: ZipInfo) -> bytes:

@@ -33,6 +33,7 @@ from mathlete.logs.harness import (
 from mathlete.logs.inspect import inspect_facts, is_inspect_json, read_inspect, read_inspect_rows
 from mathlete.logs.nemo import is_nemo, nemo_facts, read_nemo
 from mathlete.logs.responses import is_response, read_response, response_facts
+from mathlete.text import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +133,8 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
 
 
 def _read_json(path: Path) -> object:
-    import json
-
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} must be JSON ({error})", cure="copy the file again") from error
 
@@ -180,10 +179,22 @@ def _collect(
             kept = row.get("filter") if kept is None else kept
             if row.get("filter") != kept:
                 continue
-        samples = [*read(row, Place(path=path, where=where, facts=facts))]
+        samples = _read_row(row, read, Place(path=path, where=where, facts=facts), layout)
         entries += [_with_columns(entry, row, columns) for entry in samples]
         failed += [] if samples else [where]
     return Log(path=path, layout=layout, facts=facts, entries=entries, failed=failed)
+
+
+def _read_row(row: LogRow, read: RowReader, place: Place, layout: str) -> list[Entry]:
+    """The samples in a row; one that is not as its layout's tool writes it is a mistake of the file."""
+    try:
+        return [*read(row, place)]
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{place.where}: a row must be as {layout} writes it",
+            value=f"{type(error).__name__}: {error}",
+            cure="mend or delete the row, or write it as a table and name its columns, --columns problem_id=… text=…",
+        ) from error
 
 
 def _with_columns(entry: Entry, row: LogRow, columns: Mapping[str, str]) -> Entry:

@@ -1,9 +1,9 @@
 """Responses of OpenAI's API, as vLLM and others give them: one body a line, or the lines of a batch's output.
 
 Layouts: OpenAI's `chat.completion` and `text_completion` objects and the batch API's output file, which
-`vllm run-batch` writes too (vllm/entrypoints/openai/run_batch.py, `BatchRequestOutput`: id, custom_id, response
-{status_code, request_id, body}, error). A reasoning model's thoughts are in `reasoning_content`, in newer servers in
-`reasoning`. A response says neither what was asked nor how long it took.
+`vllm run-batch` writes too (vLLM 0.32, entrypoints/launchers/run_batch.py, `BatchRequestOutput`: id, custom_id,
+response {status_code, request_id, body}, error). A reasoning model's thoughts are in `reasoning_content`, in newer
+servers in `reasoning`. A response says neither what was asked nor how long it took.
 """
 
 from collections.abc import Iterator, Mapping
