@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.command import Command, console
+from mathlete.folders import require_no_run_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ def check(settings: CheckSettings) -> dict[str, object]:
     """Judge the answers of a file; print the report and return it."""
     from mathlete.answers import check_file
 
+    if settings.out:
+        require_no_run_file(settings.out)
     report = check_file(settings.file, against=settings.against, out=settings.out, answers=settings.answers)
     console(json=settings.json).print(report.table())
     return report.as_json()

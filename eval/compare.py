@@ -8,6 +8,7 @@ import tyro
 
 from eval.repair import repair_samples
 from mathlete.command import Command, console
+from mathlete.folders import require_no_run_file
 from mathlete.runs import write_json
 from mathlete.shipped import find_recording
 
@@ -36,6 +37,8 @@ def compare(settings: CompareSettings) -> dict[str, object]:
     from mathlete.scoring import Pool, compare_runs, compare_tuned
 
     out = console(json=settings.json)
+    if settings.out:
+        require_no_run_file(settings.out)
     a, b = find_recording(settings.a), find_recording(settings.b)
     if settings.repair:
         repair_samples((settings.a, settings.b), say=out.print)

@@ -10,6 +10,7 @@ import tyro
 from eval.repair import repair_samples
 from mathlete.command import Command, console
 from mathlete.errors import UserError
+from mathlete.folders import require_no_run_file
 from mathlete.runs import write_json
 from mathlete.shipped import find_recording
 
@@ -53,6 +54,8 @@ def losses(settings: LossesSettings) -> dict[str, object]:
     from mathlete.report import read_losses
 
     out = console(json=settings.json)
+    if settings.out:
+        require_no_run_file(settings.out)
     if not settings.runs:
         raise UserError("losses are those of a run", value="no run", cure="name a run's folder or a journal")
     if settings.repair:

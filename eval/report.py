@@ -8,6 +8,7 @@ import tyro
 
 from eval.repair import repair_samples
 from mathlete.command import Command, busy, console
+from mathlete.folders import require_no_run_file
 from mathlete.runs import INSPECT, REPORT
 
 
@@ -31,6 +32,8 @@ def report(settings: ReportSettings) -> dict[str, object]:
     from mathlete.report import write_report
 
     out = console(json=settings.json)
+    if settings.out:
+        require_no_run_file(settings.out)
     if settings.repair:
         repair_samples(settings.runs, say=out.print)
     with busy("report"):

@@ -11,6 +11,9 @@ import pytest
 
 from mathlete.errors import UserError
 from mathlete.locks import LOCK, hold
+from mathlete.problems import Problem, write_problems
+from mathlete.sampling import Sample, SampleLog
+from tests.conftest import POCKET_VAL, CommandLine
 
 HOLDER = """
 import os, sys, time
@@ -89,3 +92,49 @@ def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch
     monkeypatch.setattr(fcntl, "flock", refuse)
     with hold(tmp_path / "run"):
         assert (tmp_path / "run").is_dir()
+
+
+HELD: dict[str, tuple[str, tuple[object, ...]]] = {
+    "eval": ("run", (POCKET_VAL, "--model", "pocket", "--limit", 1, "--run", "run")),
+    "eval replay": ("run", ("replay", "recorded", "--n", 1, "--run", "run")),
+    "eval report": ("recorded", ("report", "recorded", "--repair")),
+    "train": ("run", ("math", "--model", "pocket", "--limit", 20, "--until", "format", "--run", "run")),
+    "train pocket-base": ("run/model", ("pocket-base", "--run", "run")),
+    "submit build": ("run", ("build", "--model", "pocket", "--names.owner", "alice", "--run", "run")),
+    "submit wheels": ("run", ("wheels", "--run", "run")),
+    "submit image": ("run", ("image", "--run", "run")),
+}
+
+
+@pytest.mark.parametrize("command", HELD)
+def test_every_command_that_makes_a_folder_leaves_a_held_one_alone(
+    workdir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    train: CommandLine,
+    evaluate: CommandLine,
+    submit: CommandLine,
+) -> None:
+    from mathlete.submission import wheelhouse
+
+    monkeypatch.setattr(wheelhouse, "_pip", lambda *words: Path(words[-1], "mathlete-1-py3-none-any.whl").touch())
+    record(Path("recorded"))
+    folder, words = HELD[command]
+    with hold(Path(folder)):
+        before = sorted(Path().rglob("*"))
+        run = {"train": train, "eval": evaluate, "submit": submit}[command.split()[0]]
+        assert f"one process at a time writes into a folder, got {folder}, held since" in run(*words).refusal
+        assert sorted(Path().rglob("*")) == before
+
+
+def record(folder: Path) -> None:
+    """A run of two samples, as another program could have written it."""
+    folder.mkdir()
+    write_problems(folder / "problems.jsonl", [Problem(id="p", statement="1+1", gold="2")])
+    with SampleLog(folder / "samples.jsonl") as log:
+        for index in range(2):
+            log.append(
+                Sample(
+                    problem_id="p", index=index, seed=index, text="2", answer="2", tokens=1, finish="stop", seconds=1.0
+                )
+            )

@@ -138,3 +138,14 @@ def test_a_file_of_a_run_must_have_a_name_that_can_be_written(workdir: Path, eva
 
 def test_words_that_can_be_written_pass() -> None:
     require_words(["--run", "läufe/😀"])
+
+
+@pytest.mark.parametrize("name", ["samples.jsonl", "results.html", "checkpoints/table.json"])
+@pytest.mark.parametrize("mark", ["manifest.json", "started.json"])
+def test_no_result_is_written_over_a_runs_files(workdir: Path, evaluate: CommandLine, name: str, mark: str) -> None:
+    Path("run").mkdir()
+    (Path("run") / mark).write_text("{}")
+    for words in (("report", "run"), ("compare", "run", "run"), ("losses", "run"), ("check", "run")):
+        refusal = evaluate(*words, "--out", f"run/{name}").refusal
+        assert f"must not be written among the files of a run, got run/{name}, in the run run" in refusal
+    assert [path.name for path in Path("run").iterdir()] == [mark]

@@ -67,6 +67,23 @@ def join_first(words: list[str], comma: str = ", ") -> str:
     return comma.join(words[:5]) + (f"{comma}{len(words) - 5} more" if len(words) > 5 else "")
 
 
+def require_no_run_file(out: Path) -> None:
+    """Check that a file which a person has named to write is none of a run's, and would be no stranger in its folder.
+
+    Raises:
+        UserError: it lies among the files of a run.
+    """
+    for folder in out.parents:
+        if any((folder / name).is_file() for name in (MANIFEST, STARTED)):
+            name = out.relative_to(folder)
+            if name.parts[0] not in _VIEWS and not name.parts[0].startswith("."):
+                raise UserError(
+                    "a result must not be written among the files of a run",
+                    value=f"{out}, in the run {folder}",
+                    cure="name a file outside of it with --out",
+                )
+
+
 def list_strangers(folder: Path, listed: object, writes: tuple[str, ...]) -> list[str]:
     """Return the files that the step did not write, as far as the manifest's list or the step's names tell."""
     names = [path.relative_to(folder) for path in files_below(folder)]

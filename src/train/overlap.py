@@ -10,6 +10,7 @@ import tyro
 
 from mathlete.command import Command, console, progress
 from mathlete.corpus import load_suite, read_statements
+from mathlete.folders import require_no_run_file
 from mathlete.overlap import RepeatedProblem, SuiteIndex
 from mathlete.runs import write_atomically
 
@@ -38,6 +39,8 @@ class OverlapSettings:
 def overlap(settings: OverlapSettings) -> dict[str, object]:
     """Print the pairs of a row and a suite's problem that are the same problem; return their counts."""
     out = console(json=settings.json)
+    if settings.out:
+        require_no_run_file(settings.out)
     suites = [load_suite(name, mirror=settings.mirror) for name in settings.suite]
     index = SuiteIndex([problem for suite in suites for problem in suite.problems])
     with progress("overlap") as shown:
