@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "sampling_openai",
         "sampling_servers",
         "sampling_lost",
+        "text",
         "sampling_ray",
         "sampling_vllm",
         "kernel_server",

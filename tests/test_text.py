@@ -292,6 +292,15 @@ def test_a_statement_without_marks_is_tokenised_as_ever(pocket: PromptFormat) ->
     assert pocket.prompt_ids("What is 3 < 4 > 2?") == tokenizer(rendered, add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.parametrize("text", ODD)
+def test_any_statement_can_be_asked(pocket: PromptFormat, text: str) -> None:
+    ids = pocket.prompt_ids(text)
+    assert ids == pocket.prompt_ids(clean(text))
+    assert is_clean(pocket.server_text(text))
+    assert all_clean(pocket.messages(text))
+    assert pocket.said_ids(text) == pocket.ids(clean(text))
+
+
 def test_of_what_was_said_only_the_tags_are_marks(pocket: PromptFormat) -> None:
     tokenizer: Any = pocket.tokenizer
     eos = str(tokenizer.eos_token)
@@ -314,6 +323,7 @@ def test_who_renders_by_itself_gets_marks_that_are_none(pocket: PromptFormat) ->
     assert [one for one in served if one in marks] == [one for one in pocket.prompt_ids("1") if one in marks]
 
 
+@pytest.mark.slow
 def test_real_tokenizers_take_marks_as_text(shared: Path) -> None:
     folders = [folder for folder in sorted((shared / "tokenizers").iterdir()) if (folder / "tokenizer.json").is_file()]
     tried = 0
