@@ -112,6 +112,9 @@ def write_imported(folder: Path, settings: ImportSettings, *, say: Callable[[str
     writing = Writing(suite=name, model=settings.model, texts=settings.texts, pace=settings.pace)
     for sentence in write_joined(folder, joined, writing, began=began):
         say(sentence)
+    if not settings.texts:
+        size = sum(file.stat().st_size for file in folder.iterdir() if file.name in FILES)
+        say(f"without texts: {size / 1e6:.2f} MB")
     return {"samples": len(joined.samples), "layouts": sorted({log.layout for log in logs}), "missing": joined.missing}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.problems import Problem, write_problems
+from mathlete.problems import Problem, hash_problems, read_problems, write_problems
 from mathlete.runs import verify_outputs
 from mathlete.sampling import Sample, SamplingConfig, read_samples
 from mathlete.scoring import Pool, Results, RunFacts, RunSettings, grade
@@ -86,11 +86,23 @@ def test_other_seeds_of_a_run_are_more_samples_and_other_settings_are_none() -> 
 
 def test_a_recording_without_texts_replays_and_gives_nothing_away(evaluate: CommandLine) -> None:
     own_run("whole", range(12))
+    # A sample whose answer is a text, as a model gives one where no number is asked for.
+    long = "Indeed, this is so. " * 9
+    lines = Path("whole/samples.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    Path("whole/samples.jsonl").unlink()
+    write_lines("whole/samples.jsonl", [{**row, "answer": long} if row["answer"] == "9" else row for row in rows])
+    imported("full", "whole")
     imported("kept", "whole", "--no-texts")
     results = json.loads(Path("kept/results.json").read_text())
     assert results["missing"] == ["statement", "text"]
     shown = "".join(file.read_text() for file in Path("kept").iterdir())
     assert "What is" not in shown
+    assert "Indeed" not in shown
+    kept, whole = (json.loads(Path(name, "results.json").read_text()) for name in ("kept", "full"))
+    same = ("suite_sha", "maj_at", "pass_at", "losses")
+    assert {key: kept.get(key) for key in same} == {key: whole.get(key) for key in same}
+    assert kept["suite_sha"] == hash_problems(read_problems(Path("whole/problems.jsonl")))
     assert "boxed" not in shown
     assert "-0.1235" in shown
     # 1,600 of these lines are a third of a megabyte.

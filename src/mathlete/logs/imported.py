@@ -42,20 +42,20 @@ def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float
         writing: how they are written.
         began: seconds since 1970, for lm_eval.json.
     """
-    graded = _grade(joined)
+    # The suite is what was asked, whether or not its statements are kept.
     facts = _facts(joined, writing)
-    words = [*joined.words, *_describe_missing(joined), *_describe_verdicts(joined, graded)]
-    problems, samples = joined.problems, joined.samples
+    words = [*joined.words, *_describe_missing(joined)]
     if not writing.texts:
-        problems = [replace(problem, statement=problem.fingerprint) for problem in problems]
-        samples = [_without_text(sample) for sample in samples]
+        joined = _without_texts(joined)
+    graded = _grade(joined)
+    problems, samples = joined.problems, joined.samples
     write_problems(folder / "problems.jsonl", problems)
     # Not line by line: there is nothing here that a kill could interrupt for long.
     lines = [json.dumps(sample.to_json(), ensure_ascii=False) + "\n" for sample in samples]
     write_atomically(folder / "samples.jsonl", "".join(lines))
     Results.of(graded, facts).write(folder, began=began)
     write_json(folder / SLICES, _slices(joined, graded))
-    return words
+    return [*words, *_describe_verdicts(joined, graded)]
 
 
 def _policy(joined: Joined) -> Policy:
@@ -82,6 +82,7 @@ def _grade(joined: Joined) -> list[Graded]:
         logs[sample.problem_id].add(log)
     # What a run of this project solved alone keeps its solution: a clock or the model itself may have decided it.
     solved = [{item.problem.id: item.solution for item in log.run.graded} if log.run else {} for log in joined.logs]
+    hidden = not any(sample.text for sample in joined.samples)
     solutions = []
     for problem in joined.problems:
         of_problem = sorted(samples[problem.id], key=lambda sample: sample.index)
@@ -95,7 +96,9 @@ def _grade(joined: Joined) -> list[Graded]:
             seconds=max(sample.seconds for sample in of_problem),
         )
         same = alone is not None and len(alone.samples) == len(of_problem)
-        solutions.append(replace(alone, votes=votes, samples=of_problem) if alone and same else fresh)
+        # Without texts an answer that is one is its hash, also where the run itself chose it.
+        own = alone and replace(alone, answer=_hide_long(alone.answer) if hidden else alone.answer)
+        solutions.append(replace(own, votes=votes, samples=of_problem) if own and same else fresh)
     return grade(joined.problems, solutions)
 
 
@@ -224,17 +227,26 @@ def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:
     return [words]
 
 
+def _without_texts(joined: Joined) -> Joined:
+    problems = [replace(problem, statement=problem.fingerprint) for problem in joined.problems]
+    return replace(joined, problems=problems, samples=[_without_text(sample) for sample in joined.samples])
+
+
 def _without_text(sample: Sample) -> Sample:
-    """The sample without its text; an answer that is a text itself leaves only its hash, which votes as it did."""
-    answer = sample.answer
-    if answer is not None and len(answer) > _LONG:
-        answer = f"sha256:{hashlib.sha256(answer.encode()).hexdigest()[:16]}"
+    """The sample without its text, with numbers as exact as a replay can use."""
     rounded = [None if value is None else round(value, 4) for value in (sample.logprob_mean, sample.logprob_tail)]
     return replace(
         sample,
         text="",
-        answer=answer,
+        answer=_hide_long(sample.answer),
         seconds=round(sample.seconds, 3),
         logprob_mean=rounded[0],
         logprob_tail=rounded[1],
     )
+
+
+def _hide_long(answer: str | None) -> str | None:
+    """An answer; of one that is a text itself only its hash, which votes as it did."""
+    if answer is None or len(answer) <= _LONG:
+        return answer
+    return f"sha256:{hashlib.sha256(answer.encode()).hexdigest()[:16]}"
