@@ -30,7 +30,8 @@ class ImportSettings:
     """Folder of the run to make."""
     columns: tuple[str, ...] = ()
     """NAME=COLUMN where the layout does not say it: problem_id, statement, gold, subset, text, answer, tokens,
-    seconds, finish, logprob_mean, seed, index. A column may be a path, as in doc.id or choices.0.text."""
+    seconds, finish, logprob_mean, seed, index. A column may be a path, as in doc.id or choices.0.text; where its
+    cell is a list, it is a sample for each member."""
     problems: str | None = None
     """Suite, or JSONL file of problems, for logs without statements or golds: samples are matched by id, by an id
     with a number behind it, or by statement."""

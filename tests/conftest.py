@@ -43,6 +43,8 @@ NAMES = Names(owner="alice", model_version=1)
 """What the files of `build` are called on Kaggle."""
 
 
+collect_ignore_glob = ["logs/make_*.py"]
+"""Scripts of environments that hold other tools: without these they cannot even be imported."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()
 """{slow test: the parts of `make slow` that it is in}, of what was collected."""
 

@@ -6,6 +6,7 @@ samples in parts, their long texts apart), `log/_condense.py` (attachments). Ent
 Zstandard, which Python's zipfile reads from 3.14 on; here pyarrow does it.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ from mathlete.text import parse_json
 _ZSTANDARD = 93
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ATTACHMENT = "attachment://"
+_SAMPLE = re.compile(r"samples/.+_epoch_\d+\.json")
+_CHUNKED = re.compile(r"(samples/.+_epoch_\d+)/sample\.json")
 
 
 def is_inspect_json(content: object) -> bool:
@@ -97,12 +100,12 @@ def _decompress(file: BinaryIO, info: ZipInfo) -> bytes:
 
 def _samples(path: Path, names: set[str]) -> Iterator[tuple[str, LogRow]]:
     for name in sorted(names):
-        folder, _, last = name.rpartition("/")
-        # A sample is one entry, or, where it is long, a folder whose texts are in parts of their own.
-        if folder == "samples" and last.endswith(".json"):
+        # A sample is one entry, or, where it is long, a folder whose texts are in parts of their own. Its id may have
+        # slashes itself.
+        if _SAMPLE.fullmatch(name):
             yield f"{path}:{name}", _resolve(read_zip_json(path, name))
-        elif folder.startswith("samples/") and last == "sample.json":
-            yield f"{path}:{name}", _resolve(_read_chunked(path, folder, names))
+        elif chunked := _CHUNKED.fullmatch(name):
+            yield f"{path}:{name}", _resolve(_read_chunked(path, chunked[1], names))
 
 
 def _read_chunked(path: Path, folder: str, names: set[str]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def read_nemo(row: LogRow, place: Place) -> Iterator[Entry]:
         statement=find_statement(row),
         gold=as_gold(row.get("expected_answer")),
         subset=as_text(row.get("subset") or row.get("level")) or "",
-        text=join_reasoning(row.get("reasoning_content"), row["generation"]),
+        text=join_reasoning(row.get("reasoning_content"), row.get("_full_generation") or row["generation"]),
         answer=as_text(row.get("predicted_answer")),
         tokens=as_count(row.get("num_generated_tokens")),
         seconds=as_number(row.get("generation_time")),

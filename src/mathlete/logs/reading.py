@@ -88,6 +88,8 @@ COLUMNS: dict[str, Callable[[Any], object]] = {
     "index": as_count,
 }
 """{what `--columns` may name: how its cell is read}."""
+_OF_SAMPLE = ("text", "answer", "tokens", "seconds", "finish", "logprob_mean", "seed")
+"""What differs between the samples of a problem, and so may be a list of as many."""
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, str]:
@@ -180,7 +182,7 @@ def _collect(
             if row.get("filter") != kept:
                 continue
         samples = _read_row(row, read, Place(path=path, where=where, facts=facts), layout)
-        entries += [_with_columns(entry, row, columns) for entry in samples]
+        entries += [one for entry in samples for one in _with_columns(entry, row, columns, where=where)]
         failed += [] if samples else [where]
     return Log(path=path, layout=layout, facts=facts, entries=entries, failed=failed)
 
@@ -197,9 +199,22 @@ def _read_row(row: LogRow, read: RowReader, place: Place, layout: str) -> list[E
         ) from error
 
 
-def _with_columns(entry: Entry, row: LogRow, columns: Mapping[str, str]) -> Entry:
-    """The entry with what the named columns say."""
-    given: dict[str, Any] = {name: COLUMNS[name](dig(row, column)) for name, column in columns.items()}
+def _with_columns(entry: Entry, row: LogRow, columns: Mapping[str, str], *, where: str) -> list[Entry]:
+    """The entry with what the named columns say; where a cell is a list, it is a sample for each member."""
+    cells = {name: dig(row, column) for name, column in columns.items()}
+    lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
+    if not lists:
+        return [_with_cells(entry, cells)]
+    lengths = {name: len(cell) for name, cell in lists.items()}
+    if len({*lengths.values()}) > 1:
+        raise UserError(f"{where}: lists of samples must be of one length", value=lengths, cure="mend the row")
+    count = len(next(iter(lists.values())))
+    members = [{**cells, **{name: cell[number] for name, cell in lists.items()}} for number in range(count)]
+    return [replace(_with_cells(entry, one), index=number) for number, one in enumerate(members)]
+
+
+def _with_cells(entry: Entry, cells: Mapping[str, object]) -> Entry:
+    given: dict[str, Any] = {name: COLUMNS[name](cell) for name, cell in cells.items()}
     if "subset" in given:
         given["subset"] = given["subset"] or ""
     return replace(entry, **given) if given else entry

@@ -1,0 +1,92 @@
+"""Files that are no logs, and rows that are odd: each is read, or refused by its place."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.errors import UserError
+from mathlete.logs import read_log
+from mathlete.logs.inspect import read_zip_json
+from mathlete.sampling import Sample
+from tests.conftest import CommandLine
+from tests.test_logs import HERE, body, join, write_lines
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gone.jsonl"], "files to import must be there, got gone.jsonl"),
+        (["plain.jsonl"], "must be a log of a known layout, got columns id, said"),
+        (["plain.jsonl", "--columns", "answer=answer"], "must have the named columns, got answer"),
+        (["plain.jsonl", "--columns", "answer=said"], "a sample must say which problem it is of"),
+        (["plain.jsonl", "--columns", "answer=said", "problem_id=id"], "every problem must have its gold answer"),
+        (["plain.jsonl", "--columns", "said=answer"], "--columns must name what a sample has, got said"),
+        (["plain.jsonl", "--columns", "answer"], "--columns must be NAME=COLUMN, got answer"),
+        (["uneven.jsonl", "--columns", "text=a", "tokens=b"], "lists of samples must be of one length, got {'text': 2"),
+        (["plain.jsonl", "--pace", "0"], "--pace must be above 0, got 0.0"),
+        (["likely.jsonl"], "a task scored by likelihoods has none"),
+        (["empty.jsonl"], "a log must hold at least one row"),
+        (["broken.eval"], "broken.eval must be a whole log of Inspect"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(
+    words: list[str], message: str, workdir: Path, evaluate: CommandLine
+) -> None:
+    write_lines("plain.jsonl", [{"id": "1", "said": "7"}])
+    write_lines("likely.jsonl", [{"doc_id": 0, "doc": {}, "target": "0", "resps": [[["-1.5", "False"]]]}])
+    write_lines("uneven.jsonl", [{"question": "?", "a": ["7", "8"], "b": [1]}])
+    Path("empty.jsonl").touch()
+    Path("broken.eval").write_bytes((HERE / "pocket-sums.eval").read_bytes()[:5000])
+    assert message in evaluate("import", *words, "--run", "r").refusal
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values in a JSON value."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(one for key, below in pairs for one in places(below, (*path, key)))]
+
+
+def with_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = with_value(value[path[0]], path[1:], new)
+    return copy
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 2.5, 10**400, "", "\ud800", "[/]", [], {}, [None], [[]], {"": 0}, [{}], "nan"]
+)
+ROWS: dict[str, dict[str, Any]] = {
+    "harness.jsonl": json.loads(next(HERE.glob("samples_*.jsonl")).read_text().splitlines()[0]),
+    "chat.jsonl": {"custom_id": "a", **body("chat.completion", "a", ["2", None])},
+    "text.jsonl": {"problem_id": "a", **body("text_completion", "a", ["2"])},
+    "batch.jsonl": {"custom_id": "a", "error": None, "response": {"body": body("chat.completion", "a", ["2"])}},
+    "output-rs0.jsonl": {"problem": "?", "expected_answer": 2, "generation": "2", "num_generated_tokens": 3,
+                         "generation_time": 1.0, "finish_reason": "stop", "logprobs": [-1.0]},
+    "log.json": {**read_zip_json(HERE / "pocket-sums.eval", "header.json"),
+                 "samples": [read_zip_json(HERE / "pocket-sums.eval", "samples/a_epoch_2.json")]},
+    "details.parquet.jsonl": pyarrow.parquet.read_table(next(HERE.glob("*.parquet"))).to_pylist()[0],
+}  # fmt: skip
+
+
+@given(data=st.data(), name=st.sampled_from([*ROWS]), odd=ODD)
+def test_a_row_that_is_odd_anywhere_is_read_or_refused(data: st.DataObject, name: str, odd: Any) -> None:
+    row = with_value(ROWS[name], data.draw(st.sampled_from(places(ROWS[name]))), odd)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, name)
+        file.write_text(json.dumps(row))
+        try:
+            samples = join([read_log(file, {})])
+        except UserError:
+            return
+        assert samples
+        for sample in samples:
+            assert Sample.from_json(json.loads(json.dumps(sample.to_json())), where="") == sample
+            json.dumps(sample.to_json(), ensure_ascii=False).encode()
