@@ -27,6 +27,7 @@ class DroppedTrace:
     source: str | None = None
     subset: str | None = None
     licence: str | None = None
+    answers: str | None = None
     trace: str | None = None
     answer: str | None = None
     error: str | None = None

@@ -154,7 +154,7 @@ class PartMaker:
         line = DroppedTrace(
             reason=reason,
             where=traced.where,
-            **asdict(traced.problem),
+            **traced.problem.to_json(),
             trace=traced.trace.text,
             answer=traced.trace.answer,
             difference=self._explain(traced) if reason.startswith(PARITY) else None,
