@@ -1,10 +1,11 @@
-"""Right and fast, beside math-verify in the same run: python bench/answers.py [CASES.jsonl].
+"""Right and fast, beside math-verify in the same run: python bench/answers.py [CASES.jsonl …] [--traces SAMPLES.jsonl].
 
 Without a file the cases are the project's golden pairs and texts, which were written for this checker; a fair
 comparison needs cases from elsewhere. "lighteval-style" is math-verify without dollar signs around bare strings, which
 is how lighteval calls its fork; "strings" compares the text of the last box, normalised as the MATH data set's grader
 does. `ratio` is this checker's cases per second over math-verify's; `integers_per_s` its pairs of plain integers a
-second.
+second. With `--traces` the recorded completions of a model are read too, as Qwen2.5-Math's evaluation writes them (`gt`
+and the lists `code` and `score`), and have a ratio of their own, `traces`.
 """
 
 import json
@@ -17,8 +18,18 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from mathlete.answers import Verdict, compare, extract, last_box
-from mathlete.answers.check import Case, Judgement, Report, judge, math_verify_verdict, measure, our_verdict, read_cases
+from mathlete.answers import Verdict, compare, extract, last_box, parse
+from mathlete.answers.check import (
+    Case,
+    Figures,
+    Judgement,
+    Report,
+    judge,
+    math_verify_verdict,
+    measure,
+    our_verdict,
+    read_cases,
+)
 from mathlete.answers.isolation import warm_up
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -28,8 +39,10 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 class BenchSettings:
     """What is judged."""
 
-    file: Annotated[Path | None, tyro.conf.Positional] = None
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """JSONL as for `python -m eval check`; default: the golden rows."""
+    traces: Path | None = None
+    """JSONL of recorded completions."""
     every: int = 1
     """Judges each so-manieth case only."""
 
@@ -49,6 +62,29 @@ def read_golden_cases() -> list[Case]:
         if row["kind"] == "value":
             cases.append(Case(id=f"t{number}", kind="extract", gold=row["answer"], given=row["text"], expected=True))
     return cases
+
+
+def read_traces(file: Path) -> list[Case]:
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return [
+        Case(id=f"{row['idx']}.{at}", kind="extract", gold=str(row["gt"]), given=text, expected=bool(row["score"][at]))
+        for row in rows
+        for at, text in enumerate(row["code"])
+    ]
+
+
+def compare_speed(cases: list[Case], *, rounds: int = 3) -> dict[str, float | int]:
+    """The cases a second of both checkers over each other, in the best of some rounds, and their share as recorded."""
+    best: list[Figures] = []
+    for checker in (our_verdict, math_verify_verdict):
+        figures = []
+        for _ in range(rounds):
+            parse.cache_clear()  # each round reads anew
+            figures.append(measure(cases, judge(cases, checker)))
+        best.append(max(figures, key=lambda one: one.cases_per_s))
+    ours, theirs = best
+    ratio = round(ours.cases_per_s / theirs.cases_per_s, 1)
+    return {"cases": len(cases), "ratio": ratio, "as_recorded": ours.accuracy, "math_verify": theirs.accuracy}
 
 
 def lighteval_style(case: Case) -> tuple[Verdict, None]:
@@ -105,7 +141,8 @@ def time_megabyte() -> float:
 
 def main() -> None:
     settings = tyro.cli(BenchSettings, description=__doc__)
-    cases = (read_cases(settings.file) if settings.file else read_golden_cases())[:: settings.every]
+    cases = [case for file in settings.files for case in read_cases(file)] or read_golden_cases()
+    cases = cases[:: settings.every]
     warm_up()
     math_verify_verdict(Case(id="", kind="equiv", gold=r"\sqrt{2}", given="1", expected=False))
     ours, theirs = judge(cases, our_verdict), judge(cases, math_verify_verdict)
@@ -116,7 +153,7 @@ def main() -> None:
     for name, row in figures.items():
         print(f"{name:<16} accuracy {row.accuracy:.3f}  false accepts {row.false_accepts}", file=sys.stderr)
     megabyte_ms = time_megabyte()
-    line = {
+    line: dict[str, object] = {
         "cases": len(cases),
         "ratio": round(figures["mathlete"].cases_per_s / figures["math-verify"].cases_per_s, 1),
         "integers_per_s": round(measure_integers_per_s()),
@@ -127,6 +164,8 @@ def main() -> None:
             for name, row in figures.items()
         },
     }
+    if settings.traces:
+        line["traces"] = compare_speed(read_traces(settings.traces)[:: settings.every])
     print(json.dumps(line))
 
 

@@ -24,6 +24,7 @@ _PLACEHOLDER = re.compile(
     re.I,
 )
 _AFTER = re.compile(r"\s*(?:\\[\])]|\$)*\s*(\\?%|percent(?:age)?\b|pct\b|per cent\b|\\pmod\s*\{?\d+\}?)")
+_NESTED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BETWEEN = re.compile(
     r"(?:[\s$,;&.]|\\[,;:! ()\[\]\\]|\\q?quad|\\(?:text|mbox|textbf|mathrm)\s*\{\s*(?:,|and|or|;|und|et)*\s*\}"
     r"|\band\b|\bor\b|\*\*|[a-zA-Z]_?\{?\d?\}?\s*=)*\Z"
@@ -91,7 +92,11 @@ def join_boxes(text: str) -> Box | None:
 
 def _box_before(text: str, end: int) -> Box | None:
     for _ in range(MAX_BOXES):
-        start, opener = max((text.rfind(opener, 0, end), opener) for opener in _OPENERS)
+        start, opener = -1, ""
+        for one in _OPENERS:
+            # Only behind what the others have is looked: the last box is most often near the end.
+            at = text.rfind(one, start + 1, end)
+            start, opener = (at, one) if at >= 0 else (start, opener)
         if start < 0:
             return None
         box = _read_box(text, start, opener)
@@ -145,7 +150,7 @@ def _trim_unclosed(content: str) -> str:
 def _unwrap(content: str) -> str:
     r"""Return the content without boxes around it: `\boxed{\boxed{7}}` holds 7."""
     content = content.strip()
-    while (nested := re.match(r"\\(?:boxed|fbox)\s*\{", content)) and content.endswith("}"):
+    while (nested := _NESTED.match(content)) and content.endswith("}"):
         if _find_closing_brace(content, nested.end() - 1) != len(content) - 1:
             break
         content = content[nested.end() : -1].strip()

@@ -62,6 +62,8 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
             return _no_answer("bytes that are not UTF-8")
     if not isinstance(text, str):
         return _no_answer(f"no text but {type(text).__name__}")
+    if "think" not in text:
+        return _search(text, kind) or _no_answer("no answer in the text" if text.strip() else "empty text")
     if (thoughts := _unfinished_thoughts(text)) is not None:
         # "Suppose the answer is 35": what stands in thoughts that never end was not said in the end.
         inside = _search(thoughts, kind)
@@ -70,9 +72,7 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
     if after != text and (extracted := _search(after, kind)):
         return extracted
     # A model that stopped after its thoughts may have boxed the answer inside.
-    return _search(_THINKING.sub(" ", text), kind) or _no_answer(
-        "no answer in the text" if text.strip() else "empty text"
-    )
+    return _search(_THINKING.sub(" ", text), kind) or _no_answer("no answer in the text")
 
 
 def read_answer(text: str, *, cut: bool = False) -> str | None:
@@ -221,7 +221,7 @@ def _read_phrase(window: str) -> str | None:
 
 def _read_final_phrase(after: str) -> str | None:
     """Return the "final answer" that a text names after its last box, if its sentence is nothing but the value."""
-    mention = re.search(r"\bfinal answer\b", after, re.I)
+    mention = _FINAL.search(after)
     phrases = list(_PHRASE.finditer(after, mention.start())) if mention else []
     if not phrases:
         return None
@@ -236,6 +236,7 @@ def _read_final_phrase(after: str) -> str | None:
     return read_sentence(sentence)
 
 
+_FINAL = re.compile(r"\bfinal answer\b", re.I)
 _UNIT_WORDS = re.compile(r"(?<=[\d$)}])\s*(?:" + "|".join(sorted(UNITS | CURRENCY, key=len, reverse=True)) + r")\b")
 _OUTPUT = re.compile(r"```\s*(?:output|result|text)\s*\n([^`]*)```")
 
