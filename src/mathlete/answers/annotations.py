@@ -12,11 +12,21 @@ from mathlete.answers.vocabulary import (
     NUMBER_WORDS,
     OPERATORS,
     PERCENT,
+    PREPOSITIONS,
     SCALES,
+    UNITS,
 )
 
 _VALUED = PERCENT | frozenset(SCALES) | frozenset(NUMBER_WORDS) | OPERATORS | {"degrees", "degree", "mod"}
 """Words that change the value beside them."""
+
+
+def noun_of(part: list[Token]) -> str | None:
+    r"""Return the noun behind an item that is no unit, as in `3\text{ red}, 4\text{ blue}`, or None."""
+    last = part[-1]
+    word = last.text.strip().casefold()
+    is_noun = len(part) > 1 and last.kind == "text" and len(word) > 1 and _is_noun(last)
+    return word if is_noun and word not in UNITS | CURRENCY and not _changes_value_before(word) else None
 
 
 def title_of(part: list[Token]) -> str | None:
@@ -61,7 +71,14 @@ def _changes_value_behind(text: str) -> bool:
     What ends in "is" or a colon names it, whatever words it holds.
     """
     words = re.findall(r"[a-z]+|[:=]", text.casefold())
-    return words[-1:] not in _ANNOUNCING and not MODIFIERS_BEFORE.isdisjoint(words)
+    if words[-1:] in _ANNOUNCING:
+        return False
+    return bool(words) and (words[-1] in PREPOSITIONS or not MODIFIERS_BEFORE.isdisjoint(words))
+
+
+def says_where(text: str) -> bool:
+    """Return whether words in front of an equation say where something is: "maximum at" x = 2."""
+    return re.findall(r"[a-z]+|[:=]", text.casefold())[-1:] in (["at"], ["on"], ["when"], ["where"], ["if"])
 
 
 def _changes_value_before(text: str) -> bool:

@@ -111,6 +111,7 @@ def _adapt_residues(node: Node) -> Node:
     """Return residues and families such as 7k+5 as classes: the smallest number and the modulus."""
     if node.op in ("list", "set", "named"):
         return Node(node.op, tuple(_adapt_residues(arg) for arg in node.args), node.value)
+    # What has no value or cannot be written down is no residue.
     try:
         if node.op == "mod":
             return _class_of(as_integer(exact_value(node.args[0])), as_integer(exact_value(node.args[1]))) or node
@@ -118,6 +119,7 @@ def _adapt_residues(node: Node) -> Node:
         names = symbols(node)
         if len(names) != 1 or not names <= frozenset("jkmnt") or node.op not in ("add", "mul"):
             return node
+        # Four whole values at equal distances make a family of one letter: 7k+5.
         letter = Node("sym", value=names.pop())
         # Four values show equal steps, as a class has; k^2 + 5 has others.
         values = [as_integer(exact_value(replace(node, letter, number(k)))) for k in range(4)]

@@ -223,10 +223,11 @@ def _read_final_phrase(after: str) -> str | None:
     """Return the "final answer" that a text names after its last box, if its sentence is nothing but the value."""
     mention = _FINAL.search(after)
     phrases = list(_PHRASE.finditer(after, mention.start())) if mention else []
-    if not phrases:
+    heading = _FINAL_HEADING.search(after) if mention else None
+    if not phrases and heading is None:
         return None
-    phrase = phrases[-1]
-    line, _, below = after[phrase.end() :].lstrip(" *_:=").partition("\n")
+    said = phrases[-1].end() if phrases else heading.end() if heading else 0
+    line, _, below = after[said:].lstrip(" *_:=").partition("\n")
     if _EMPTY.match(line):
         line = next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
     sentence = _HOPE.sub("", line).strip().rstrip(".").strip(" *_")
@@ -236,6 +237,7 @@ def _read_final_phrase(after: str) -> str | None:
     return read_sentence(sentence)
 
 
+_FINAL_HEADING = re.compile(r"^[#* \t]*(?:the )?final answer[ \t*:]*$", re.I | re.M)
 _FINAL = re.compile(r"\bfinal answer\b", re.I)
 _UNIT_WORDS = re.compile(r"(?<=[\d$)}])\s*(?:" + "|".join(sorted(UNITS | CURRENCY, key=len, reverse=True)) + r")\b")
 _OUTPUT = re.compile(r"```\s*(?:output|result|text)\s*\n([^`]*)```")

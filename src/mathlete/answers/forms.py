@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from mathlete.answers.annotations import title_of, trim_annotations
+from mathlete.answers.annotations import noun_of, says_where, title_of, trim_annotations
 from mathlete.answers.conventions import adapt_tokens, adapt_tree, read_conventions, unit_of
 from mathlete.answers.effort import spend
 from mathlete.answers.glyphs import clean
@@ -84,7 +84,7 @@ def _mark_joiners(tokens: list[Token]) -> list[Token]:
             # "respectively" joins nothing: it is dropped.
             if joiner:
                 marked.append(Token("join", joiner))
-        elif token.text in (r"\lor", r"\vee", r"\land", r"\wedge"):
+        elif token.text in _LOGIC and any(one.text in SIGNS for one in tokens):
             marked.append(Token("join", "or" if token.text in (r"\lor", r"\vee") else "and"))
         # "3 to 4" is the ratio 3:4.
         elif token.kind in ("text", "word") and token.text.strip() == "to":
@@ -96,6 +96,7 @@ def _mark_joiners(tokens: list[Token]) -> list[Token]:
     return marked
 
 
+_LOGIC = frozenset({r"\lor", r"\vee", r"\land", r"\wedge"})
 _CONDITION = re.compile(r"\s*,?\s*\(?\s*(?:for|where|with|if|when|whenever|provided|such that|given)\b[a-z ]*\Z", re.I)
 
 
@@ -109,6 +110,22 @@ def _read_with_condition(tokens: list[Token]) -> Node:
     if conditions and (len(conditions) > 1 or not value or not _is_condition(conditions[0])):
         raise Unreadable("a condition that cannot be read")
     return _read_comma_list([*value[:-1], *(t for t in value[-1:] if t.text != ",")] if conditions else tokens)
+
+
+def _split_chain(part: list[Token]) -> list[list[Token]]:
+    """Return `x = y = 1` beside other items as x = 1 and y = 1."""
+    at = (
+        len(part) - 1 - [token.text for token in reversed(part)].index("=")
+        if len(part) > 4 and "=" in _texts(part)
+        else 0
+    )
+    names, signs = part[:at:2], part[1:at:2]
+    is_chain = at > 2 and all(token.kind == "name" for token in names) and all(token.text == "=" for token in signs)
+    return [[name, *part[at:]] for name in names] if is_chain and at % 2 else [part]
+
+
+def _texts(part: list[Token]) -> list[str]:
+    return [token.text for token in part]
 
 
 def _is_condition(tokens: list[Token]) -> bool:
@@ -127,9 +144,13 @@ def _read_comma_list(tokens: list[Token]) -> Node:
     if len(parts) > MAX_ITEMS:
         raise TooBig(f"a list of more than {MAX_ITEMS} items")
     parts = [_drop_bracketed_condition(part) for part in parts]
+    # Beside other items x = y = 1 names two values; alone it is a point.
+    if len(parts) > 1:
+        parts = [one for part in parts for one in _split_chain(part)]
     nodes = [read_relation(part) for part in parts]
-    titles = [title_of(part) for part in parts]
-    if len(parts) > 1 and all(titles):
+    # Words around each item are its name, so that 3 red and 4 blue are not 4 red and 3 blue.
+    titles = [title_of(part) or noun_of(part) for part in parts]
+    if len(parts) > 1 and all(titles) and len(set(titles)) == len(titles):
         nodes = [Node("named", (node,), title) for node, title in zip(nodes, titles, strict=True)]
     return collect_with_signs(nodes)
 
@@ -182,6 +203,9 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
     """
     if "then" in signs:
         last = len(signs) - 1 - signs[::-1].index("then")
+        # An implication between bare statements, p => q, is no derivation of a value.
+        if set(signs) == {"then"} and any(token.kind != "text" for token in parts[last]):
+            raise Unreadable("an implication")
         return _relate(parts[last + 1 :], signs[last + 1 :])
     if not signs:
         return read_expression(parts[0])
@@ -198,7 +222,7 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
     if signs == ["in"]:
         return Node("in", (read_expression(parts[1]),))
     if signs == ["to"] and len(parts[0]) == 1:
-        return read_expression(parts[1])
+        return Node("named", (read_expression(parts[1]),), name_of(parts[0]))
     if set(signs) <= ORDER_SIGNS | {"="}:
         return chain_inequalities([read_expression(part) for part in parts], signs)
     raise Unreadable(f"the relation {' '.join(signs)}")
@@ -231,6 +255,8 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
     if is_call(parts[0], parts[-1]):
         return named
     words, rest = split_words(parts[0])
+    if words and rest and says_where(words[-1].text):
+        raise Unreadable("words that go on with the equation")
     if rest and names_equation(words):
         parts[0] = rest
     try:

@@ -11,6 +11,7 @@ from mathlete.answers.relations import SIGNS
 from mathlete.answers.tree import Node, Unreadable, walk
 from mathlete.answers.vocabulary import GREEK
 
+_REGIONS = frozenset({"interval", "union", "field"})
 _CONDITIONS = frozenset({"rel", "inter", "in"})
 MAX_ITEMS = 400
 """Items of a list that are read."""
@@ -31,6 +32,9 @@ def collect(nodes: list[Node], *, is_or: bool) -> Node:
         nodes = _repeat_exclusion(nodes)
         if any(node.op not in _CONDITIONS for node in nodes[first:]):
             raise Unreadable("a value behind a condition")
+        if first and all(node.op in _REGIONS for node in nodes[:first]):
+            # A condition narrows a region: [0, 5] without 2.
+            return Node("inter", tuple(_join_memberships(nodes)))
         if first:
             # What stands behind the values says where they hold or what their letters are.
             return collect(nodes[:first], is_or=False)

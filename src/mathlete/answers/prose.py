@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
-from mathlete.answers.tree import Node, number
+from mathlete.answers.tree import Node, Unreadable, number
 from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
 _TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}:[0-5]\d\s*[ap]\.?m\.?\Z", re.I)
 _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(?([A-Za-z])\)\Z")
+_SEVERAL_TITLES = re.compile(r"\S[,;]?\s+\(?[A-Z]\s*[.:)]\s+\S")
+_ENUMERATION = re.compile(r"\A\((?:a|i|1)\)\s.*\((?:b|ii|2)\)\s", re.S)
+"""Parts of a question, each with its answer."""
 _OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(?[A-Z]\)?\Z)", re.I)
 _TEXT = re.compile(
     r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|mathit|textsf|operatorname|bf|rm)\s*(?=\{)"
@@ -53,7 +56,7 @@ def read_words(cleaned: str) -> Node | None:
     if _TIME.match(plain):
         return Node("text", value=folded.replace(".", "").replace(" ", ""))
     # "B) 12" is the choice B: what stands behind the letter repeats the option.
-    choice = _CHOICE.match(plain)
+    choice = _CHOICE.match(plain) if not _SEVERAL_TITLES.search(plain) else None
     if choice:
         return Node("letter", value=str(choice[1] or choice[2] or choice[3]).casefold())
     if len(plain) == 1 and plain.isalpha() and plain not in "ei":
@@ -101,6 +104,8 @@ def _is_text(plain: str, cleaned: str) -> bool:
 
 def strip_prose(cleaned: str) -> str:
     """Return the value in "the area is 5", and the exact part of "5/3 (about 1.67)"."""
+    if _ENUMERATION.match(cleaned):
+        raise Unreadable("the answers of several parts")
     # A remark at the very start is not a remark behind a value: then all of it stays.
     starts_with_remark = _ABOUT.match(cleaned)
     if starts_with_remark is None and (remark := _ABOUT.search(cleaned)) and remark.start() > 0:

@@ -36,7 +36,8 @@ def equate(left: Node, right: Node, *, names: tuple[str, str]) -> Node:
         return right
     # A number behind = is named by nearly anything; a formula only by a name or a call.
     if _is_value(right):
-        is_label = _is_label(left) or _is_sum_of_names(left) or names_number(left, right)
+        is_zero = right.op == "num" and not right.value
+        is_label = _is_label(left) or (_is_sum_of_names(left) and not is_zero) or names_number(left, right)
     else:
         is_label = (left.op == "sym" and names_formula(str(left.value), right)) or _is_function_label(left, right)
     return Node("named", (right,), names[0]) if is_label else Node("eq", (left, right))

@@ -70,9 +70,10 @@ def _read_annotation(g: Grammar, node: Node) -> Node | None:
     word = token.text.strip().lower().rstrip(".")
     # One letter is a unit only in \text{...}: `2t` and `5m` hold a variable.
     known = UNITS | CURRENCY if token.kind == "word" else UNITS | CURRENCY | LETTER_UNITS
-    if word in PERCENT or word in SCALES:
+    scale, _, noun = word.partition(" ")
+    if word in PERCENT or (scale in SCALES and (not noun or noun.replace(" ", "").isalpha())):
         g.take()
-        over = SCALES.get(word, (1, 100))
+        over = SCALES.get(scale, (1, 100))
         return Node("mul", (node, number(Fraction(*over))))
     # All parts of a compound such as km/h must be units, or the word stays and the expression is unreadable.
     if _is_unit(token.text, known):

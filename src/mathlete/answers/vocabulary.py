@@ -63,12 +63,15 @@ MODIFIERS_BEFORE = _words(
     "at least most less more greater larger smaller fewer than not no neither nor never twice thrice half double "
     "triple quadruple quarter third minus negative plus multiple multiples except excluding without below above under "
     "over between beyond within root square cube factorial dozen hundred or sine cosine tangent logarithm inverse "
-    "reciprocal opposite conjugate any every all odd even prime unless of by from to until"
+    "reciprocal opposite conjugate any every all odd even prime unless of by from to until "
+    "north south east west"
 )
 """Words that change the value behind them: in front of it they are no label that could be dropped."""
+PREPOSITIONS = _words("on at in of than by from to with for between before after when where if")
+"""Words at the end of a text that make the value behind it something else than what the text names."""
 MODIFIERS_BEHIND = _words(
     "squared cubed factorial dozen hundred hundreds trillion half halves third thirds quarter quarters choose plus "
-    "minus over to or more less greater fewer at and not modulo"
+    "minus over to or more less greater fewer at and not modulo thousand million billion percent north south east west"
 )
 """Words that change the value before them: behind it they begin no noun that could be dropped."""
 NO_SOLUTION = frozenset(
