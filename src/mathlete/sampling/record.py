@@ -1,5 +1,8 @@
 """Recorded samples: an append-only JSONL file that survives a kill at any moment."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -18,13 +21,26 @@ def read_samples(path: Path) -> list[Sample]:
         UserError: a line that is not a Sample, or two different samples of one problem and index.
     """
     samples: dict[tuple[str, int], Sample] = {}
-    for where, row in read_json_lines(path):
-        sample = Sample.from_json(row, where=where)
-        first = samples.setdefault((sample.problem_id, sample.index), sample)
-        if (first.seed, first.text) != (sample.seed, sample.text):
-            value = f"{sample.problem_id} #{sample.index} with another seed or text"
-            raise UserError(f"{where}: a sample stands only once", value=value, cure=CURE)
+    with pause_collection():
+        for where, row in read_json_lines(path):
+            sample = Sample.from_json(row, where=where)
+            first = samples.setdefault((sample.problem_id, sample.index), sample)
+            if (first.seed, first.text) != (sample.seed, sample.text):
+                value = f"{sample.problem_id} #{sample.index} with another seed or text"
+                raise UserError(f"{where}: a sample stands only once", value=value, cure=CURE)
     return list(samples.values())
+
+
+@contextmanager
+def pause_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile: among hundreds of thousands of samples that all stay, each search is in vain."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class SampleLog:
