@@ -263,7 +263,8 @@ def write_model(folder: Path, chat: Chat) -> None:
     heads: Any = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024}
     window: Any = {"sliding_window": 64} if chat.kind in ("gemma3_text", "phi3", "mistral") else {}
     torch.manual_seed(0)
-    config = AutoConfig.for_model(chat.kind, **shape, **heads, **window, vocab_size=640)
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))  # else those of the real vocabulary
+    config = AutoConfig.for_model(chat.kind, **shape, **heads, **window, **ids, vocab_size=640)
     auto: Any = AutoModelForCausalLM
     model = auto.from_pretrained(POCKET) if chat.kind == "qwen2" else auto.from_config(config)
     config.save_pretrained(folder)
