@@ -116,3 +116,23 @@ def test_pickled_weights_are_read_by_nobody(tmp_path: Path) -> None:
     assert load_prompt_format(source).prefilled in (True, False)
     with pytest.raises(UserError, match="safetensors"):
         load_model(source)
+
+
+@pytest.mark.parametrize(
+    ("command", "spoil", "told"),
+    [
+        ("train", write("config.json", "{}"), "must describe a decoder as Qwen2's and Llama's are, got KeyError"),
+        ("train", write("config.json", "[]"), "must hold a JSON object, got model/config.json"),
+        ("submit", change("config.json", max_position_embeddings="long"), "must be as it was written, got ValueError"),
+        ("submit", write("config.json", "[]"), "must hold a JSON object, got model/config.json"),
+        ("submit", pickle_weights, "others can run code when they are read"),
+    ],
+)
+def test_other_commands_tell_too(
+    workdir: Path, train: CommandLine, submit: CommandLine, command: str, spoil: Spoil, told: str
+) -> None:
+    shutil.copytree(POCKET, "model")
+    spoil(Path("model"))
+    done = train("math", "--plan", "--model", "model") if command == "train" else submit("build", "--model", "model")
+    assert told in done.refusal
+    assert not Path("runs").exists()

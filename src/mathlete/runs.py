@@ -331,7 +331,7 @@ def _read_record(folder: Path, *, damaged_too: bool) -> dict[str, object] | None
     """Return what manifest or mark say of a step's inputs and settings; {} for what cannot be read."""
     file = next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None)
     try:
-        return None if file is None else read_json(file)
+        return None if file is None else {"version": 1, **read_json(file)}  # earlier records do not name it
     except UserError:
         if damaged_too:
             return {}

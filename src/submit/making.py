@@ -15,7 +15,7 @@ from mathlete.locks import hold
 from mathlete.models import find_model
 from mathlete.problems import Problem, read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
-from mathlete.runs import read_json
+from mathlete.runs import read_record
 from mathlete.sampling import SamplingConfig
 from mathlete.shipped import data_folder
 from mathlete.solve import Policy
@@ -80,8 +80,11 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
     """Completions as long as the named model's context allows: a quarter of it, at most R1's 32768 tokens."""
     model = flags.last("model") or "pocket"
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    tokens = min(32_768, int(str(config.get("max_position_embeddings", 4096))) // 4)
+    file = folder / "config.json"
+    context = (
+        read_record(file, lambda config: int(config.get("max_position_embeddings", 4096))) if file.is_file() else 4096
+    )
+    tokens = min(32_768, context // 4)
     return BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
 
 
@@ -94,6 +97,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         raise UserError(
             "--model must be an exported folder", value=settings.model, cure="export it first, name it here"
         )
+    source.require_weights()
     names, reason = complete_names(settings.names, model=source.folder, folder=settings.run)
     if reason:
         out.print(f"owner {names.owner}: {reason}")

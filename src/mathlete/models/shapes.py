@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mathlete.errors import UserError
 from mathlete.models.names import ModelSource
 
 
@@ -31,7 +32,16 @@ class Shape:
             UserError: not on this machine nor on the hub, or not a decoder of this kind.
         """
         known = SHAPES.get(source.name.removesuffix("-4bit"))
-        return known or cls.from_config(source.read_config())
+        if known:
+            return known
+        try:
+            return cls.from_config(source.read_config())
+        except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
+            raise UserError(
+                f"config.json of {source.location} must describe a decoder as Qwen2's and Llama's are",
+                value=f"{type(error).__name__}: {error}",
+                cure="copy it from the base model's folder",
+            ) from error
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":

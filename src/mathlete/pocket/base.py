@@ -1,13 +1,13 @@
 """The pocket base: a small Qwen2 model pretrained from scratch on pocket problems, mostly easy ones."""
 
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, require
+from mathlete.files import replace_when_done
 from mathlete.pocket.batches import Batches
 from mathlete.pocket.tokenizer import build_tokenizer
 from mathlete.prompts import PromptFormat
@@ -230,9 +230,8 @@ class _Run:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         self.output.mkdir(parents=True, exist_ok=True)
-        temporary = self.output / f".{_CHECKPOINT}.{os.getpid()}"
-        torch.save(state, temporary)
-        temporary.replace(self.output / _CHECKPOINT)
+        with replace_when_done(self.output / _CHECKPOINT) as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> None:
         """Load the folder's checkpoint, if there is one.

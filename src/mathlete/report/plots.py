@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mathlete.files import replace_when_done
 from mathlete.report.charts import Chart
 
 _COLOURS = {
@@ -53,14 +54,12 @@ def _write(path: Path, chart: Chart) -> Path:
     axes.grid(alpha=0.25, axis="x" if lying else "y")
     if len(chart.series) > 1:
         figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=4)
-    temporary = path.with_name(f".{path.name}")
-    with warnings.catch_warnings():
+    with replace_when_done(path) as temporary, warnings.catch_warnings():
         # matplotlib draws boxes for letters that its font lacks; the page, with the browser's fonts, has the name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(
             temporary, format="png", dpi=100, metadata={"Software": _SOFTWARE}, pil_kwargs={"compress_level": 3}
         )
-    temporary.replace(path)
     return path
 
 

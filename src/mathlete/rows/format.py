@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from mathlete.errors import UserError
+from mathlete.files import replace_when_done
 from mathlete.overlap import find_first_duplicates
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
@@ -254,12 +254,10 @@ def _to_line(record: object) -> str:
 
 def _join(file: Path, parts: Iterable[Path], more: Iterable[str] = ()) -> None:
     """Join the parts' lines to one file, with at most one part in memory."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as out:
+    with replace_when_done(file) as temporary, temporary.open("w", encoding="utf-8") as out:
         for part in parts:
             out.write(part.read_text(encoding="utf-8"))
         out.writelines(more)
-    temporary.replace(file)
 
 
 def _to_dropped(reason: str, row: TokenRow, prompts: PromptFormat) -> DroppedTrace:

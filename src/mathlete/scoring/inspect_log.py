@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
+from mathlete.files import replace_when_done
 from mathlete.sampling import Sample
 from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.grading import Grade, Graded
@@ -37,9 +38,8 @@ def write_inspect_log(
     if out.suffix not in (".eval", ".json"):
         raise UserError("a log's name ends in .eval or .json", value=out.name, cure="use --out NAME.eval")
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.stem}.writing{out.suffix}")
-    write_eval_log(_log(graded, scores, facts, manifest), temporary)
-    temporary.replace(out)
+    with replace_when_done(out) as temporary:
+        write_eval_log(_log(graded, scores, facts, manifest), temporary)
     return out
 
 
