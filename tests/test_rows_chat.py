@@ -136,7 +136,7 @@ def test_a_padding_token_without_an_embedding_is_not_used(tmp_path: Path) -> Non
 def test_a_template_that_refuses_the_question_is_an_error(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, CHATS["mistral"])
     (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('A system message must come first') }}")
-    with pytest.raises(UserError, match="must render a question on its own, got A system message must come first"):
+    with pytest.raises(UserError, match=r"must render a question on its own, got .*A system message must come first"):
         load_prompt_format(ModelSource(name="strict", location=str(tmp_path))).prompt_ids("2+2?")
 
 
