@@ -339,3 +339,12 @@ def test_samples_that_a_clock_leaves_lost_are_told_and_stay_so(
         for name in ("manifest.json", "results.json"):
             (two / name).unlink()
         server.then = good
+
+
+def test_a_server_that_wants_more_patience_than_there_is_ends_the_run(
+    loopback: Callable[..., Loopback], opened: Callable[..., Opened]
+) -> None:
+    engine = opened(loopback(then=answers("429 Slow Down", "full", "Retry-After: 3600")), patience_s=0.4)
+    with pytest.raises(UserError, match=r"within 0.4 s, got .*429 Slow Down: full .to be asked again in 3600 s"):
+        engine.draw()
+    assert len(engine.lost) == 1
