@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench import gates
 from mathlete.delivery import Ledger
 from mathlete.export import Survival, TunedModel
 from mathlete.export.distributions import kl_divergence, log_probabilities
@@ -142,6 +143,20 @@ def test_a_widened_model_computes_what_one_in_fp32_does() -> None:
         plain = narrow.to(torch.float32)(input_ids=ids).logits
     assert wide.dtype == torch.float32
     assert torch.equal(wide, plain)
+
+
+def test_the_calibration_goes_on_and_says_what_was_not_run(tmp_path: Path) -> None:
+    cells, page = tmp_path / "cells.jsonl", tmp_path / "page.md"
+    page.write_text(f"before\n{gates.START}old\n{gates.END}after\n")
+    line = {"model": "pocket", "cell": "noise: bfloat16", "kl": 1e-5, "top1": 0.9994, "tokens": 354}
+    cells.write_text(json.dumps(line) + "\n" + json.dumps({**line, "cell": "export: q8_0", "refused": "no"}) + "\n")
+    settings = gates.BenchSettings(cells=("noise: bfloat16", "export: q8_0"), out=cells, table=page)
+    gates.main(settings)  # nothing is missing
+    text = page.read_text()
+    assert (text.startswith("before\n"), text.endswith("after\n"), "\nold\n" in text) == (True, True, False)
+    assert "| noise: bfloat16 | 1.0e-05, 99.9% | not run | not run | not run |" in text
+    assert "| export: q8_0 | not written | not run | not run | not run |" in text
+    assert [child.name for child in tmp_path.iterdir() if child.is_dir()] == []
 
 
 SMALL = ("math", "--model", "pocket", "--source", "p.jsonl", "--tune.steps", 2, "--tune.batch", 2, "--run", "r",

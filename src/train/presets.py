@@ -13,6 +13,8 @@ tried here at full size:
 - rows of at most 8192 tokens, where R1-Distill-14B has most of its accuracy (41.8 of 66.9 on AIME 2024 at a cap of
   8192, 61 at 16384, from the same reports) and one GPU of 24 GB still holds a row.
 
+The limits of merge and export are everyone's, calibrated on smaller models (docs/training.md, "The gates").
+
 The precision is not a preset's: `mathlete.models.Device` takes it from the hardware, and the run prints why. The
 commits are in `mathlete.models.names.HUB_MODELS`; those of the 4-bit copies are pinned at first use.
 """
