@@ -1,7 +1,7 @@
 """The border for text: whatever comes from outside, inside there is only what UTF-8 can hold; marks are text."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mathlete.answers.check import read_cases
+from mathlete.corpus.sources import load_hub_problems
 from mathlete.corpus.tables import read_rows
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines, read_json_lines
@@ -161,6 +162,18 @@ def test_tables_of_other_kinds_are_clean_or_refused(data: bytes, tmp_path: Path)
     for name in ("x.csv", "x.parquet"):
         with pytest.raises(UserError, match=r"must be"):
             _read_tables(tmp_path / name)
+
+
+def test_a_hub_set_whose_text_is_no_utf8_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"question": "1+1?", "answer": "#### 2"}
+        b"\xff".decode()
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows())
+    with pytest.raises(UserError, match=r"openai/gsm8k cannot be read from the hub \(UnicodeDecodeError\)"):
+        load_hub_problems("gsm8k")
 
 
 # Every writer.

@@ -138,13 +138,14 @@ def _read_from_hub(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
         table = datasets.load_dataset(
             entry.hub, part or None, split=entry.split, revision=find_commit(entry), streaming=entry.streaming
         )
-    except (OSError, ValueError) as error:  # offline is a ConnectionError, an OSError; unknown configs are ValueErrors
+        for number, row in enumerate(table):
+            yield f"{entry.hub}[{number}]", row
+    # Offline is a ConnectionError, an OSError; unknown configs, and text that is not UTF-8, are ValueErrors.
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{entry.hub} cannot be read from the hub ({type(error).__name__})",
             cure=f"go online, or give --mirror DIR with {entry.mirror_path(Path('DIR'), part)}",
         ) from error
-    for number, row in enumerate(table):
-        yield f"{entry.hub}[{number}]", row
 
 
 @cache
