@@ -134,7 +134,7 @@ def _is_condition(tokens: list[Token]) -> bool:
         return True
     words = [token for token in tokens if token.kind in ("text", "word")]
     letters = [token for token in tokens if token.kind == "name" or token.text[1:] in GREEK]
-    return bool(words and letters) and len(words) + len(letters) == len(tokens)
+    return bool(letters) and len(words) + len(letters) == len(tokens)
 
 
 def _read_comma_list(tokens: list[Token]) -> Node:

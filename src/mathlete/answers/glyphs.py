@@ -80,6 +80,7 @@ _POWER = r"(?:\^\{?-?\d\}?)?"
 _JOINED = rf"\s*(?:/|\\cdot|\*)\s*\(?\s*(?:{_UNIT}|{_LETTER}){_POWER}\)?"
 _COMPOUND = re.compile(
     rf"(?<=[\d}}])\s+(?:{_UNIT}{_POWER}(?:{_JOINED})+|{_LETTER}{_POWER}(?:{_JOINED}){{2,}}"
+    rf"|{_LETTER}{_POWER}\s*/\s*{_UNIT}{_POWER}|(?:ft|foot)-(?:lbs?|pounds?)"
     rf"|(?:m/s|N\s*\\cdot\s*m|g/L|N/m|J/K|J/g|W/m|V/m){_POWER})\Z"
 )
 """Units joined by signs in plain letters; two single letters only where no two variables are likely."""

@@ -14,9 +14,9 @@ from mathlete.answers.tree import Node, symbols, walk
 from mathlete.answers.vocabulary import FUNCTIONS, GREEK, OPERATORS
 
 _DERIVATIVE = re.compile(
-    r"\\frac\{(?:d|\\partial)(?:\^\{?\d\}?)?[a-zA-Z]?\}\{(?:d|\\partial)[a-zA-Z](?:\^\{?\d\}?)?\}(?:\(.*\)|[a-zA-Z])?"
+    r"\\frac\{(?:d|\\partial)(?:\^\{?\d\}?)?[a-zA-Z]?\}\{(?:d|\\partial)[a-zA-Z](?:\^\{?\d\}?)?\}(?:\(.*\)|[a-zA-Z](?:\([a-z]\))?)?"
     r"|d[a-z]/d[a-z]"
-    r"|(?:\\frac\{d[a-zA-Z]\}\{d[a-zA-Z]\}|[a-zA-Z]'*)\|_\{[^{}]*\}"
+    r"|(?:\\frac\{d(?:\^\{?\d\}?)?[a-zA-Z]\}\{d[a-zA-Z](?:\^\{?\d\}?)?\}|[a-zA-Z]'*)\|_\{[^{}]*\}"
 )
 _NAME_TAIL = r"(?:\^?'|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\}|\\circ[a-zA-Z])*"
 _CALL = re.compile(_NAME_TAIL + r"\((.*)\)")
@@ -168,6 +168,8 @@ def names_number(node: Node, value: Node) -> bool:
         return all(name[0].isupper() or len(name) > 1 or name in "uv" for name in names)
     if node.op == "pow" and names == {"sigma"}:
         return True  # the variance
+    if value.op == "matrix" and all(name[0].isupper() for name in names):
+        return True
     if node.op == "matrix" or not all(n.op in _ALGEBRA or n.op in _NAMED_OPERATIONS for n in walk(node)):
         return False
     if any(n.op in _NAMED_OPERATIONS for n in walk(node)):

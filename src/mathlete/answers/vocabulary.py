@@ -36,12 +36,20 @@ NUMBER_WORDS = {
 TRIG = _words("sin cos tan cot sec csc")
 INVERSE_TRIG = {f"{pre}{name}": f"arc{name}" for name in ("sin", "cos", "tan") for pre in ("arc", "a")}
 HYPERBOLIC = _words("sinh cosh tanh")
-FUNCTIONS = TRIG | frozenset(INVERSE_TRIG) | HYPERBOLIC | {"log", "ln", "lg", "exp", "arccot", "arcsec", "arccsc"}
+_AREA_FUNCTIONS = _words("arcsinh arccosh arctanh")
+FUNCTIONS = (
+    TRIG
+    | frozenset(INVERSE_TRIG)
+    | HYPERBOLIC
+    | _AREA_FUNCTIONS
+    | {"log", "ln", "lg", "exp", "arccot", "arcsec", "arccsc"}
+)
 MANY_ARGUMENTS = _words("gcd lcm min max")
 FUNCTION_SPELLINGS = {
     "tg": "tan", "ctg": "cot", "cotg": "cot", "cosec": "csc", "arctg": "arctan", "arcctg": "arccot", "sh": "sinh",
     "ch": "cosh", "th": "tanh", "Arcsin": "arcsin", "Arccos": "arccos", "Arctan": "arctan", "Sin": "sin", "Cos": "cos",
-    "Tan": "tan", "hcf": "gcd", "GCD": "gcd", "LCM": "lcm", "Max": "max", "Min": "min",
+    "Tan": "tan", "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh",
+    "hcf": "gcd", "GCD": "gcd", "LCM": "lcm", "Max": "max", "Min": "min",
 }  # fmt: skip
 """Functions as other countries and programs write them."""
 PLAIN_FUNCTIONS = frozenset({"sqrt", "cbrt", "abs", "floor", "ceil", "binom", "factorial", "det"})
