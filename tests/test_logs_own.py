@@ -48,6 +48,23 @@ def own_run(folder: str, numbers: range, *, seed: int = 0, temperature: float = 
     Results.of(grade(asked, solutions), facts).write(Path(folder), began=0.0)
 
 
+def test_facts_that_contradict_each_other_are_left_out() -> None:
+    for name, numbers, facts in (
+        ("one", range(3), {"threads": 1}),
+        ("two", range(3, 6), {"threads": 2, "breaches": ["kl"]}),
+    ):
+        own_run(name, numbers)
+        results = json.loads(Path(name, "results.json").read_text())
+        # Facts of an engine stand between the model and the prompt's hash.
+        items = [(key, value) for key, value in results.items() if key != "threads"]
+        at = [key for key, _ in items].index("prompt_sha")
+        Path(name, "results.json").write_text(json.dumps(dict([*items[:at], *facts.items(), *items[at:]])))
+    imported("joined", "one", "two")
+    joined = json.loads(Path("joined/results.json").read_text())
+    assert "threads" not in joined
+    assert joined["breaches"] == ["kl"]
+
+
 def test_slices_of_a_run_are_joined_to_the_run() -> None:
     own_run("whole", range(12))
     own_run("one", range(5))

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mathlete.environment import code_state
 from mathlete.logs.joining import SETTINGS, Joined
@@ -117,7 +118,7 @@ def _facts(joined: Joined, writing: Writing) -> RunFacts:
         settings=_settings(joined, writing, policy),
         n=policy.n,
         model=_model(joined, writing),
-        engine_facts={**(own.engine_facts if own else {}), **_lacks(joined, writing)},
+        engine_facts={**_common_facts(runs), **_lacks(joined, writing)},
         prompt_sha=own.prompt_sha if own else "unknown",
         commit=commit,
         dirty=dirty,
@@ -125,6 +126,15 @@ def _facts(joined: Joined, writing: Writing) -> RunFacts:
         tokens_per_s=round(tokens / seconds, 1) if seconds and "tokens" not in joined.missing else None,
         resumed_samples=0,
     )
+
+
+def _common_facts(runs: Sequence[RunFacts]) -> dict[str, Any]:
+    """What the engines said, as far as no two runs contradict each other; what one alone says, as of a refused model,
+    stands."""
+    every = {name: value for run in runs for name, value in run.engine_facts.items()}
+    return {
+        name: value for name, value in every.items() if all(run.engine_facts.get(name, value) == value for run in runs)
+    }
 
 
 def _model(joined: Joined, writing: Writing) -> str:
