@@ -130,7 +130,7 @@ def test_the_child_gives_a_verdict_whatever_sympy_raises(monkeypatch: pytest.Mon
     request = Request(answer=r"\int_0^1 x dx", gold="1/2", limit_s=1, memory_mib=100)
     assert worker._decide(request).outcome == "equal"
 
-    def fail(answer: str, gold: str) -> Any:
+    def fail(answer: str, gold: str, settings: str) -> Any:
         raise ZeroDivisionError("x" * 999)
 
     monkeypatch.setattr(worker, "decide_with_algebra", fail)
