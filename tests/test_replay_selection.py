@@ -12,6 +12,7 @@ import pytest
 
 from mathlete.competitions import competition
 from mathlete.errors import UserError
+from mathlete.metrics import Interval
 from mathlete.problems import Problem
 from mathlete.replay import Grid, Replay, Submissions, Wall, replay_pool
 from mathlete.replay.policies import _hardest_first
@@ -211,3 +212,9 @@ def test_what_is_known_comes_back_from_its_json() -> None:
     assert selection
     assert type(selection).from_json(json.loads(json.dumps(selection.to_json()))) == selection
     assert isinstance(selection.known[0], Known)
+
+
+def test_nobody_makes_a_thousand_submissions() -> None:
+    by = Interval(value=0.01, lo=-0.1, hi=0.12)
+    known = Known(better="b", worse="a", difference=by, same_questions=51_205, at_best=0.9, new_questions=1_001)
+    assert known.describe(questions=50).count("after more than 1,000") == 2

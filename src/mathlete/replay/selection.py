@@ -153,9 +153,10 @@ after 12 of each'
             f"no number of submissions on one set of questions makes it known at {CERTAIN:.0%} "
             f"(at best {self.at_best:.0%})"
             if self.same_questions is None
-            else f"it is known at {CERTAIN:.0%} after {self.same_questions} submissions of each on one set of questions"
+            else f"it is known at {CERTAIN:.0%} after {_count(self.same_questions)} submissions of each on one set of "
+            "questions"
         )
-        new = f", on new questions each time after {self.new_questions} of each"
+        new = f", on new questions each time after {_count(self.new_questions)} of each"
         return (
             f"{self.better} > {self.worse} by {by.value:.2f} of {questions} a submission "
             f"[95% over problems: {by.lo:+.2f}, {by.hi:+.2f}]{shown or ':'}{', ' if shown else ' '}{same}{new}"
@@ -252,6 +253,11 @@ class Selection:
             f"average, where one has {shown.public:.2f}: the rest is luck",
             *(one.describe(questions=questions) for one in self.known),
         ]
+
+
+def _count(submissions: int) -> str:
+    """A number of submissions; nobody makes as many as a thousand."""
+    return str(submissions) if submissions <= 1000 else "more than 1,000"
 
 
 def find_known(a: Entrant, b: Entrant, *, questions: int) -> Known:
