@@ -4,6 +4,7 @@ from eval.settings import EvalSettings
 from mathlete.command import Command, console
 from mathlete.corpus import SUITE_NAMES
 from mathlete.gates import GateOutcome, require_passed
+from mathlete.mistakes import require_address_space
 
 _SUMMARY = (
     *("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k"),
@@ -18,6 +19,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     from mathlete.metrics import describe_finish_order
     from mathlete.scoring import Results
 
+    require_address_space()
     out = console(json=settings.json)
     policy = settings.solving.to_policy()
     engine, reason = settings.model.choose()

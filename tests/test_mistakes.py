@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.mistakes import explain, require_words
+from mathlete.rehearsal.containers import namespaces_work
 from tests.conftest import POCKET_VAL, CommandLine
 
 SHOUT = """
@@ -149,3 +151,31 @@ def test_no_result_is_written_over_a_runs_files(workdir: Path, evaluate: Command
         refusal = evaluate(*words, "--out", f"run/{name}").refusal
         assert f"must not be written among the files of a run, got run/{name}, in the run run" in refusal
     assert [path.name for path in Path("run").iterdir()] == [mark]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("ulimit -v 300000", "memory must hold the run"),
+        ("ulimit -v 600000", "memory must hold the run: torch alone maps 1.5 GiB, got `ulimit -v` at 0.6 GiB"),
+        ("ulimit -f 1", "a process must be allowed to write the files it needs"),
+    ],
+)
+def test_limits_of_the_shell_are_told(workdir: Path, evaluate: CommandLine, before: str, told: str) -> None:
+    command = shlex.join(evaluate.argv(*EVAL, "run"))
+    done = subprocess.run(["bash", "-c", f"{before}; exec {command}"], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr
+    assert done.returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not namespaces_work(), reason="needs namespaces to mount a disk")
+def test_a_read_only_disk_is_told(workdir: Path, evaluate: CommandLine) -> None:
+    command = shlex.join(evaluate.argv(*EVAL, "disk/run"))
+    mount = "mount -t tmpfs -o size=8m tmpfs disk && mount -o remount,ro disk && exec"
+    Path("disk").mkdir()
+    done = subprocess.run(["unshare", "-rm", "bash", "-c", f"{mount} {command}"], capture_output=True, text=True)
+    assert "a disk that is written to must not be read-only, got disk/run" in done.stderr
+    assert done.returncode == 2

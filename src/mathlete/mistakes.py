@@ -39,6 +39,8 @@ _RULES = {
 }
 """{error number: (rule, cure)}."""
 _RULES |= {errno.EPERM: _RULES[errno.EACCES], errno.ENFILE: _RULES[errno.EMFILE]}
+_TORCH_BYTES = 3 * 2**29
+"""Address space with which the pocket model is evaluated; measured: 1.0 GB is too little for all of it, 2.0 enough."""
 _MEMORY = re.compile(
     r"cannot allocate memory|can't allocate memory|not enough memory|out of memory|failed to map segment|"
     r"can't start new thread|insufficient memory|std::bad_alloc",
@@ -77,6 +79,23 @@ def _explain_memory(error: BaseException) -> UserError:
         + (f", with `ulimit -v` at {limit / 2**30:.1f} GiB" if limited else ""),
         cure="raise it: `ulimit -v unlimited`" if limited else "end other programs, or use a smaller model or batch",
     )
+
+
+def require_address_space() -> None:
+    """Check that a process may map what torch needs: with less, its libraries abort the process without a word.
+
+    Raises:
+        UserError: the shell's limit is too low.
+    """
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _TORCH_BYTES:
+        raise UserError(
+            f"memory must hold the run: torch alone maps {_TORCH_BYTES / 2**30:.1f} GiB",
+            value=f"`ulimit -v` at {limit / 2**30:.1f} GiB",
+            cure="raise it: `ulimit -v unlimited`",
+        )
 
 
 def _has_no_reader(number: int) -> bool:

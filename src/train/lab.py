@@ -8,6 +8,7 @@ import tyro
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError, require
+from mathlete.mistakes import require_address_space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
     from mathlete.models import find_model
     from mathlete.runs import Leftovers, run_step
 
+    require_address_space()
     chosen = [scheme for scheme in list_schemes() if settings.only in scheme.name]
     if not chosen:
         raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")

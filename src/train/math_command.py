@@ -6,6 +6,7 @@ from dataclasses import replace
 from mathlete.command import Command, console
 from mathlete.errors import UserError
 from mathlete.export.formats import DEFAULT_FORMAT
+from mathlete.mistakes import require_address_space
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
 from mathlete.runs import Step
 from mathlete.tune import Ranks, plan_training
@@ -28,6 +29,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     from train.steps import MathRun, follow_first_rank, run_steps
 
     settings.check()
+    require_address_space()
     out = console(json=settings.json)
     ranks = Ranks.from_launcher()
     out.quiet = not ranks.is_first

@@ -9,6 +9,7 @@ import tyro
 from mathlete.command import Command, console
 from mathlete.errors import UserError, require
 from mathlete.folders import require_no_run_file
+from mathlete.mistakes import require_address_space
 from mathlete.pocket import PocketBaseConfig, Split, build_pocket_base, generate_items, write_items
 from mathlete.runs import Leftovers, run_step, sha256_file
 
@@ -31,6 +32,7 @@ def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
     from train.steps import describe_step
 
     settings.base.check()
+    require_address_space()
     out = console(json=settings.json)
     step = run_step(
         "pocket-base",

@@ -1,0 +1,98 @@
+"""What `submit` makes is replaced by the next of its kind, and nothing else is."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mathlete.errors import UserError
+from mathlete.kernel import KernelConfig
+from mathlete.rehearsal.image import fetch_image
+from mathlete.rehearsal.runner import _delete_earlier
+from mathlete.solve import Policy
+from mathlete.submission import build_wheelhouse, wheelhouse
+from mathlete.submission.metadata import NOTEBOOK
+from mathlete.submission.notebook import require_as_built, write_notebook
+from tests.conftest import NAMES
+
+
+def test_a_rehearsal_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("stage/notebook.log", "competition/test.csv", "hidden/test.csv", NOTEBOOK, "spoilt-model/x", ".lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"must hold nothing else: .*, got notes.txt"):
+        _delete_earlier(tmp_path, notebook=NOTEBOOK)
+    assert (tmp_path / "stage" / "notebook.log").exists()
+    (tmp_path / "notes.txt").unlink()
+    _delete_earlier(tmp_path, notebook=NOTEBOOK)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_build_replaces_only_a_notebook_that_was_built(tmp_path: Path) -> None:
+    file = tmp_path / NOTEBOOK
+    require_as_built(file)
+    for seed in range(2):
+        write_notebook(file, KernelConfig(policy=Policy(seed=seed)), NAMES)
+        require_as_built(file)
+    notebook = json.loads(file.read_text())
+    notebook["cells"][2]["source"] += ["print('mine')"]
+    for text in (json.dumps(notebook), "[]", "{", '{"cells": [{"id": "a", "source": "x = 1", "metadata": {}}]}'):
+        file.write_text(text)
+        with pytest.raises(UserError, match="which was written or edited by hand"):
+            require_as_built(file)
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A wheelhouse whose pip makes small wheels: the project's of its source, another of its pins."""
+
+    def pip(*words: str) -> None:
+        if words[0] == "wheel":
+            name, into = "mathlete-1", Path(words[-1])
+        elif words[0] == "download":
+            name, into = "needed-1.0", Path(words[words.index("-d") + 1])
+        else:
+            return
+        with zipfile.ZipFile(into / f"{name}-py3-none-any.whl", "w") as archive:
+            archive.writestr("source", (tmp_path / "source").read_text() if name == "mathlete-1" else "")
+
+    monkeypatch.setattr(wheelhouse, "_pip", pip)
+    monkeypatch.setattr(wheelhouse, "resolve", lambda requirements, options: [f"{one}==1.0" for one in requirements])
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "source").write_text("first")
+    return tmp_path / "wheels"
+
+
+def test_another_state_of_the_project_replaces_its_wheel_alone(house: Path, tmp_path: Path) -> None:
+    assert not build_wheelhouse(house, ["needed"], root=tmp_path).skipped
+    before = {path.name: path.read_bytes() for path in house.iterdir()}
+    assert build_wheelhouse(house, ["needed"], root=tmp_path).skipped
+    (tmp_path / "source").write_text("second")
+    assert not build_wheelhouse(house, ["needed"], root=tmp_path).skipped
+    after = {path.name: path.read_bytes() for path in house.iterdir()}
+    assert after.keys() == before.keys()
+    assert after["needed-1.0-py3-none-any.whl"] == before["needed-1.0-py3-none-any.whl"]
+    assert after["mathlete-1-py3-none-any.whl"] != before["mathlete-1-py3-none-any.whl"]
+
+
+def test_wheels_for_other_requirements_are_kept_unless_asked(house: Path, tmp_path: Path) -> None:
+    build_wheelhouse(house, ["needed"], root=tmp_path)
+    with pytest.raises(UserError, match=r"requirements is \["):
+        build_wheelhouse(house, [], root=tmp_path)
+    assert (house / "needed-1.0-py3-none-any.whl").exists()
+    assert not build_wheelhouse(house, [], root=tmp_path, overwrite=True).skipped
+    assert not (house / "needed-1.0-py3-none-any.whl").exists()
+
+
+def test_packages_of_another_image_are_kept_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mathlete.rehearsal import image
+
+    monkeypatch.setattr(image, "_pip", lambda into, *words: into.mkdir(exist_ok=True))
+    assert not fetch_image(tmp_path).skipped
+    assert fetch_image(tmp_path).skipped
+    monkeypatch.setattr(image, "image_packages", lambda: {"numpy": "9.9"})
+    with pytest.raises(UserError, match=r"python -m submit image --run .* --overwrite"):
+        fetch_image(tmp_path)
+    assert not fetch_image(tmp_path, overwrite=True).skipped
