@@ -46,7 +46,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_counts_twice(engine: RaySampl
     internals: Any = engine
     arrived: list[Sample] = []
     for number, problem in enumerate(PROBLEMS[:6]):
-        stream = engine.stream(problem, seeds={i: 100 + i for i in range(8)}, config=CONFIG)
+        stream = engine.stream(problem, seeds={i: 2**52 + i for i in range(8)}, config=CONFIG)
         arrived.append(next(stream))
         if number == 2:
             internals._ray.kill(internals._workers[0], no_restart=False)
