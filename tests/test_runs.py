@@ -147,17 +147,22 @@ def test_bad_input_leaves_nothing(tmp_path: Path, source: Path) -> None:
 
 
 def test_what_is_extended_keeps_its_files(tmp_path: Path, source: Path) -> None:
-    def grow(folder: Path, n: int) -> tuple[Step, list[str]]:
+    def grow(folder: Path, n: int, *, overwrite: bool = False) -> tuple[Step, list[str]]:
         def build(folder: Path) -> dict[str, object]:
             there = sorted(path.name for path in folder.glob("*.txt"))
             (folder / f"{n}.txt").write_text("")
             return {"there": there}
 
         def extends(old: dict[str, Any], new: dict[str, Any]) -> bool:
-            return bool(old["settings"]["n"] < new["settings"]["n"])
+            return bool(old["settings"]["n"] <= new["settings"]["n"])
 
         made = run_step(
-            "draw", folder=folder, inputs={}, settings={"n": n}, build=build, leftovers=Leftovers(extends=extends)
+            "draw",
+            folder=folder,
+            inputs={},
+            settings={"n": n},
+            build=build,
+            leftovers=Leftovers(extends=extends, overwrite=overwrite),
         )
         return made, sorted(path.name for path in folder.glob("*.txt"))
 
@@ -165,6 +170,11 @@ def test_what_is_extended_keeps_its_files(tmp_path: Path, source: Path) -> None:
     made, there = grow(tmp_path / "s", 5)
     assert (made.figures, there) == ({"there": ["4.txt"]}, ["4.txt", "5.txt"])
     assert grow(tmp_path / "s", 5)[0].skipped
+    (tmp_path / "s" / "4.txt").write_text("changed")
+    for n in (5, 6):
+        with pytest.raises(UserError, match=r"got 4.txt changed"):
+            grow(tmp_path / "s", n)
+    assert grow(tmp_path / "s", 5, overwrite=True)[1] == ["5.txt"]
     with pytest.raises(UserError, match="n is 5 there, 4 here"):
         grow(tmp_path / "s", 4)
 

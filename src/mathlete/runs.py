@@ -311,10 +311,8 @@ def _prepare(step: Step, leftovers: Leftovers) -> None:
             raise UserError(rule, value=str(folder), cure="choose another --run")
     elif finished or (old.get("key") != new["key"] and not is_bare(folder)):
         # A key of a finished run that is this one's comes here only where its files are damaged.
-        if isinstance(old.get("settings"), dict) and leftovers.extends(old, new):
-            if finished:
-                verify_outputs(folder)
-                manifest.unlink()
+        if _is_extended(step, old, leftovers):
+            manifest.unlink(missing_ok=True)
         elif leftovers.overwrite:
             delete_outputs(folder, old, leftovers.writes)
         else:
@@ -325,6 +323,23 @@ def _prepare(step: Step, leftovers: Leftovers) -> None:
         raise explain_stray(folder, strange)
     write_json(folder / STARTED, new)
     step.started = time.monotonic()
+
+
+def _is_extended(step: Step, old: dict[str, Any], leftovers: Leftovers) -> bool:
+    """Return whether what another key left, as its manifest has it, can be built upon.
+
+    Raises:
+        UserError: it could be, but its files have changed; with `overwrite` it can't then.
+    """
+    if not isinstance(old.get("settings"), dict) or not leftovers.extends(old, step.record):
+        return False
+    try:
+        verify_if_made(step.folder)
+    except UserError:
+        if leftovers.overwrite:
+            return False
+        raise
+    return True
 
 
 def _read_record(folder: Path, *, damaged_too: bool) -> dict[str, object] | None:
