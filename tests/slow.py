@@ -40,7 +40,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "logs": ("logs_own", "logs_tools"),
     "answers": ("answers_rewrites", "answers_algebra", "answers_hostile"),
-    "sandbox": ("sampling_sandbox", "kernel_gateway"),
+    "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes"),
     "docs": ("docs_commands", "launch_files", "report", "report_exports", "report_odd"),
     "submit": ("submit_build", "submit_rehearsal", "kaggle_image", "competitions"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mathlete.errors import UserError
 from mathlete.tir.protection import ProgramLimits, usable_layers
 from mathlete.tir.python import Python, Pythons
 from tests.conftest import sample
@@ -157,9 +158,7 @@ def test_no_variable_of_this_environment_reaches_a_program(python: Python) -> No
     assert python.run("print(open('/etc/hostname').read() and 1)").failed is False
 
 
-def test_another_process_environment_is_out_of_reach(pythons: Pythons, python: Python) -> None:
-    if not {"namespaces", "uid"} & set(pythons.layers):
-        pytest.skip("needs namespaces or root")
+def test_another_process_environment_is_out_of_reach(python: Python) -> None:
     ran = python.run(f"print(open('/proc/{os.getpid()}/environ').read())")
     assert ran.failed
     assert "hunter2" not in ran.output
@@ -197,13 +196,107 @@ def test_native_code_does_not_get_around_the_filter(pythons: Pythons, python: Py
         assert python.run(code.format(call)).output == "-1 1\n", call
 
 
-def test_forged_and_oversized_replies_cost_the_interpreter_only(pythons: Pythons) -> None:
-    for reply in ("b'no json' + b'\\n'", "b'[1]\\n'", 'b\'{"output": 1, "failed": 2}\\n\'', "b'x' * 10**7"):
-        with closing(pythons.open()) as one:
-            code = f"import os\nfor f in range(3, 64):\n    try: os.write(f, {reply})\n    except OSError: pass"
-            assert one.run(code).killed
+def sends(reply: str, then: str = "") -> str:
+    """Return a program that writes the bytes to every descriptor that it has."""
+    return f"import os\nfor f in range(3, 64):\n    try: os.write(f, {reply})\n    except OSError: pass\n{then}"
+
+
+FORGED = 'b\'{"number": 1, "output": "%s", "failed": false}\\n\''
+"""A reply to the first program of an interpreter."""
+IMPROPER = (
+    *("b'no json' + b'\\n'", "b'[1]\\n'", 'b\'{"output": 1, "failed": 2}\\n\'', "b'x' * 10**7", "b'[' * 5000 + b'\\n'"),
+    *(FORGED % "x" + " + b'{}'", FORGED.replace("1,", "true,") % "x", FORGED.replace("1,", "7,") % "x"),
+    FORGED % ("x" * (LIMITS.output_chars + 200)),
+)
+
+
+@pytest.mark.parametrize("reply", IMPROPER)
+def test_forged_and_oversized_replies_cost_the_interpreter_only(pythons: Pythons, reply: str) -> None:
+    with closing(pythons.open()) as one:
+        assert one.run(sends(reply)).killed
+
+
+def test_closed_descriptors_cost_the_interpreter_only(pythons: Pythons) -> None:
     with closing(pythons.open()) as one:
         assert one.run("import os\nos.closerange(3, 64)").killed
+
+
+def test_a_forged_reply_gains_neither_output_nor_time(pools: tuple[Pythons, Pythons]) -> None:
+    impatient = pools[1]
+    with closing(impatient.open()) as one:
+        ran = one.run(sends(FORGED % "mine", "while True:\n    try: sum(range(10**7))\n    except BaseException: pass"))
+        assert (ran.output, ran.killed) == ("mine", False)
+        # It still runs: a long program does not fit into the channel, and nobody reads it.
+        started = time.monotonic()
+        assert one.run("x = 1" + " " * 2**20).killed
+        assert time.monotonic() - started < impatient.limits.timeout_s + impatient.limits.grace_s + 5
+        assert not one.alive
+    with closing(impatient.open()) as one:
+        assert one.run(sends(FORGED % "mine", "import time; time.sleep(0.3)")).output == "mine"
+        time.sleep(0.6)
+        # The true reply has come by now: it is not taken for that of the next program.
+        assert one.run("1").killed
+
+
+def test_the_process_that_forks_is_replaced_when_it_has_died() -> None:
+    with closing(Pythons(LIMITS)) as pythons:
+        with closing(pythons.open()) as one:
+            mine, parent = map(int, one.run("import os\nprint(os.getpid(), os.getppid())").output.split())
+            os.kill(parent, signal.SIGKILL)
+            wait_for_end(mine)
+            assert one.run("1").killed
+        for _ in range(4):
+            with closing(pythons.open()) as another:
+                assert another.run("1 + 1").output == "2\n"
+    with pytest.raises(UserError, match="before their owner is closed"):
+        pythons.open()
+
+
+def test_descriptors_above_1023_are_read(pythons: Pythons) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip("no more than 1,200 descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+    try:
+        opened = [pythons.open() for _ in range(4)]
+        assert [one.run("1").output for one in opened] == ["1\n"] * 4
+        for one in opened:
+            one.close()
+    finally:
+        for handle in held:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+HINTS = {
+    "x(2)": "write *",
+    "if x > 1: pass": "no bool",
+    "x ^ 2.5": "power is **",
+    "import math\nmath.sqrt(x)": "functions of math",
+    "import numpy\nnumpy.sqrt(x + 1)": "functions of math",
+    "range(x)": "int(…)",
+    "Eq(x, 1) + 1": ".lhs - .rhs",
+    "solveset(x**2 - 1)[0]": "list(…)",
+    "solve(x**2 - 1)[x]": "dict=True",
+    "solve(sin(x) + x - 1)": "nsolve",
+    "import torch_that_is_not_there": "the standard library",
+    "open('x', 'w')": "no files",
+    "input()": "no input",
+}
+
+
+@pytest.mark.parametrize("program", HINTS)
+def test_a_hint_follows_a_frequent_mistake(python: Python, program: str) -> None:
+    output = python.run(f"from sympy import *\nx = symbols('x')\n{program}").output
+    assert HINTS[program] in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("[hint: ")
+
+
+def test_long_integers_are_printed(python: Python) -> None:
+    assert python.run("len(str(7**9000))").output == "7606\n"
 
 
 def test_closing_ends_a_running_program_at_once(pythons: Pythons) -> None:
@@ -227,6 +320,10 @@ def test_interpreters_end_with_their_owner_however_it_ends() -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
     processes = [int(word) for word in done.stdout.split()]
     assert len(processes) == 2
+    wait_for_end(*processes)
+
+
+def wait_for_end(*processes: int) -> None:
     ends = time.monotonic() + 20
     while any(alive(process) for process in processes):
         assert time.monotonic() < ends

@@ -2,28 +2,36 @@
 
 | layer | needs | keeps a program from |
 |---|---|---|
-| filter | Linux with libseccomp | network, other processes, signals, writing files (`mathlete.tir.seccomp`) |
 | uid | root, an interpreter others may read | files and /proc entries of this and every other user |
-| namespaces | the right to make user namespaces | any network device, /proc |
-| hook | nothing | the same as the filter, but only as far as Python's own functions are used |
+| namespaces | the right to make user namespaces | any network device, /proc, files but the readable ones |
+| landlock | Linux 5.13 with Landlock | files but the readable ones, other processes (`mathlete.tir.landlock`) |
+| filter | Linux with libseccomp | all calls but computing and reading (`mathlete.tir.seccomp`) |
+| hook | nothing | by accident what the others refuse, as far as Python's own functions are used (`mathlete.tir.hook`) |
 
-The hook is used where there is no filter; a program that means harm gets around it. Nothing keeps a program from
-reading files that its user may read: what it prints ends up in the sample, and there is no network.
+Behind each of them a process has no capabilities, so that root's programs cannot look into root's other processes. What
+is readable says `mathlete.tir.readable`. The hook is used where there is no filter, or where neither namespaces nor
+Landlock hide files; a program that means it gets around the hook.
 """
 
 import ctypes
+import errno
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mathlete.tir.hook import add_hook
+from mathlete.tir.landlock import restrict_files
+from mathlete.tir.namespaces import enter_namespaces
+from mathlete.tir.readable import readable_paths
 from mathlete.tir.seccomp import filter_calls
 
-_CLONE_NEWUSER, _CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWIPC = 0x10000000, 0x00020000, 0x40000000, 0x08000000
-_READ_ONLY_NO_EXEC = 0x1 | 0x2 | 0x4 | 0x8
-_PR_SET_DUMPABLE = 4
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
+_CAPABILITIES_3 = 0x20080522
+"""Version of the sets' layout, two words each."""
 _FIRST_UID, _UIDS = 61000, 4000
 """User ids of the programs: below 65534, the last id that a container maps by default."""
 
@@ -50,57 +58,50 @@ def drop_root() -> None:
     Raises:
         OSError: this is not root, or the interpreter would be out of reach.
     """
-    uid = _FIRST_UID + os.getpid() % _UIDS
+    uid, needed = _FIRST_UID + os.getpid() % _UIDS, readable_paths()
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    for folder in (*filter(os.path.exists, sys.path), sys.base_prefix):
-        if not os.access(folder, os.R_OK | os.X_OK):
-            raise PermissionError(13, "not to be read by another user", folder)
+    _require_readable(needed)
 
 
-def enter_namespaces() -> None:
-    """Enter namespaces without the machine's network, shared memory and /proc.
+def _require_readable(paths: list[Path]) -> None:
+    for path in paths:
+        # The working directory is empty: nobody misses it.
+        if path != Path.cwd() and not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, "not to be read by another user", str(path))
 
-    Raises:
-        OSError: no user namespace may be made here.
-    """
+
+def hide_memory() -> None:
+    """Have the kernel refuse this process's environment, memory and descriptors to others of the same user."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _give_up_rights() -> None:
+    """Drop all capabilities, hide from other programs, and end with the process that forked this one."""
+    if sys.platform != "linux":
+        return
     library = ctypes.CDLL(None, use_errno=True)
-    uid, gid = os.getuid(), os.getgid()
-    # After a change of user the process may not write its own /proc files without this.
-    library.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-    _raise_errno(library.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC))
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-    _raise_errno(library.mount(b"tmpfs", b"/proc", b"tmpfs", _READ_ONLY_NO_EXEC, b"size=4k"))
+    for number in range(64):
+        library.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    header, none = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
+    if library.capset(header, none) < 0:
+        raise OSError(ctypes.get_errno(), "capset")
+    hide_memory()
+    library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _raise_errno(result: int) -> None:
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def add_hook() -> None:
-    """Refuse network, processes and writing in Python's own functions."""
-
-    def refuse(event: str, arguments: tuple[object, ...]) -> None:
-        if event.startswith(("socket.", "subprocess.", "os.", "shutil.", "ctypes.dlopen")) and event not in _HARMLESS:
-            raise PermissionError(1, f"a program may not do this here: {event}")
-        if event == "open" and isinstance(flags := arguments[2], int) and flags & (os.O_ACCMODE | os.O_CREAT):
-            raise PermissionError(1, "a program may not write files here")
-
-    sys.addaudithook(refuse)
-
-
-_HARMLESS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.add_dll_directory")
 LAYERS: dict[str, Callable[[], None]] = {
     "uid": drop_root,
     "namespaces": enter_namespaces,
+    "landlock": restrict_files,
     "filter": filter_calls,
     "hook": add_hook,
 }
 """In the order in which they are applied: the filter comes after those whose calls it forbids."""
+SEPARATING = frozenset({"uid", "namespaces", "landlock"})
+"""With one of these a program is out of the reach of processes of this user."""
 
 
 def usable_layers() -> list[str]:
@@ -109,8 +110,9 @@ def usable_layers() -> list[str]:
     for name in LAYERS:
         if name != "hook" and _works([*usable, name]):
             usable.append(name)
-    # The hook would only repeat, with holes, what the filter does.
-    return usable if "filter" in usable else [*usable, "hook"]
+    # Else the hook would only repeat, with holes, what these do.
+    hidden = "filter" in usable and {"namespaces", "landlock"} & {*usable}
+    return usable if hidden else [*usable, "hook"]
 
 
 def _works(names: list[str]) -> bool:
@@ -132,6 +134,9 @@ def apply_layers(names: list[str]) -> None:
         OSError: one of them does not work here.
     """
     for name in names:
+        # After the layers that need rights, and before the one that forbids to give them up.
+        if name == next((last for last in ("filter", "hook") if last in names), None):
+            _give_up_rights()
         LAYERS[name]()
 
 

@@ -20,21 +20,26 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from dataclasses import asdict, dataclass
 
 from mathlete.errors import UserError
-from mathlete.tir.protection import ProgramLimits
+from mathlete.tir.protection import SEPARATING, ProgramLimits, hide_memory
 from mathlete.tir.zygote import REQUEST_BYTES
 
 _START_S = 120.0
 """Numpy and sympy load in a second; a busy machine may take longer."""
 _END_S = 2.0
+_SPARES = 2
+"""Interpreters that are ready before a sample needs one: to fork one and put it behind its layers takes a moment."""
+_NOTE_CHARS = 100
+"""Room in a reply for the note about what was left out of the output."""
 _KEPT_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH")
 """Variables that numpy may need to run at all; nothing else of this environment reaches a program."""
 _PROGRAM = """\
 import json, socket, sys
 sys.path[:] = json.loads(sys.argv[1])
-from mathlete.tir.protection import ProgramLimits
+from mathlete.tir.protection import SEPARATING, ProgramLimits, hide_memory
 from mathlete.tir.zygote import serve
 serve(socket.socket(fileno=int(sys.argv[2])), ProgramLimits(**json.loads(sys.argv[3])), json.loads(sys.argv[4]))
 """
@@ -66,10 +71,19 @@ class Pythons:
             UserError: it does not start.
         """
         self.limits = limits
-        self._lock, self._numbers = threading.Lock(), itertools.count()
+        self._lock, self._numbers, self._closed = threading.RLock(), itertools.count(), False
         self._folder = tempfile.TemporaryDirectory(prefix="mathlete-tir-")
+        self._spares: deque[tuple[bytes, socket.socket]] = deque()
+        self.layers: list[str] = self._start(layers)
+        """Names of the layers that hold."""
+        if not SEPARATING & {*self.layers}:
+            # A program then runs as a process of this user, whose environment may hold tokens.
+            hide_memory()
+
+    def _start(self, layers: list[str] | None) -> list[str]:
+        """Start the process that forks interpreters, and return its layers."""
         self._control, theirs = socket.socketpair()
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), json.dumps(asdict(limits)), json.dumps(layers)]
+        arguments = [json.dumps(sys.path), str(theirs.fileno()), json.dumps(asdict(self.limits)), json.dumps(layers)]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *arguments],
             stdin=subprocess.DEVNULL,
@@ -81,8 +95,7 @@ class Pythons:
             start_new_session=True,
         )
         theirs.close()
-        self.layers: list[str] = self._wait_ready()
-        """Names of the layers that hold."""
+        return self._wait_ready()
 
     def _environment(self) -> dict[str, str]:
         own = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
@@ -99,8 +112,8 @@ class Pythons:
                 value=f"exit code {self._process.returncode}",
                 cure="try `python -c 'import numpy, sympy'`, or run without --tools.turns",
             )
-        layers: list[str] = json.loads(line)
-        return layers
+        ready: list[str] = json.loads(line)
+        return ready
 
     def open(self) -> "Python":
         """Return a new interpreter.
@@ -108,18 +121,48 @@ class Pythons:
         Raises:
             UserError: it does not start.
         """
-        ours, theirs = socket.socketpair()
-        with theirs, self._lock:
+        ends = time.monotonic() + _START_S
+        # A spare may have died, and so may the process that forks.
+        for _ in range(_SPARES + 2):
+            with self._lock:
+                number, channel = self._take()
+            if read_line(channel, limit_s=ends - time.monotonic(), most=16) is not None:
+                return Python(self, number, channel)
+            channel.close()
+        raise UserError(
+            "an interpreter for the model's programs must start",
+            value=f"none with {self.limits.memory_mib} MiB and the layers {', '.join(self.layers)}",
+            cure="free memory, or run with fewer samples at once",
+        )
+
+    def _take(self) -> tuple[bytes, socket.socket]:
+        """Return the number and channel of an interpreter that is starting or ready, and have spares follow it."""
+        if self._closed:
+            raise UserError("interpreters must be opened before their owner is closed", cure="open another `Pythons`")
+        try:
+            self._fill()
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+        if self._process.poll() is not None:
+            # What it forked has ended with it.
+            self._close_spares()
+            self._control.close()
+            self._start(self.layers)
+            self._fill()
+        return self._spares.popleft()
+
+    def _fill(self) -> None:
+        while len(self._spares) <= _SPARES:
+            ours, theirs = socket.socketpair()
             number = next(self._numbers).to_bytes(REQUEST_BYTES - 1)
-            socket.send_fds(self._control, [b"o" + number], [theirs.fileno()])
-        if read_line(ours, limit_s=_START_S, most=16) is None:
-            ours.close()
-            raise UserError(
-                "an interpreter for the model's programs must start",
-                value=f"none with {self.limits.memory_mib} MiB and the layers {', '.join(self.layers)}",
-                cure="free memory, or run with fewer samples at once",
-            )
-        return Python(self, number, ours)
+            self._spares.append((number, ours))
+            with theirs:
+                socket.send_fds(self._control, [b"o" + number], [theirs.fileno()])
+
+    def _close_spares(self) -> None:
+        while self._spares:
+            self._spares.popleft()[1].close()
 
     def kill(self, number: bytes) -> None:
         """End an interpreter; nothing happens where it has ended already."""
@@ -128,7 +171,10 @@ class Pythons:
 
     def close(self) -> None:
         """End all interpreters."""
-        self._control.close()
+        with self._lock:
+            self._closed = True
+            self._close_spares()
+            self._control.close()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -142,19 +188,24 @@ class Python:
 
     def __init__(self, pythons: Pythons, number: bytes, channel: socket.socket) -> None:
         self._pythons, self._number, self._channel = pythons, number, channel
+        # A program that keeps the interpreter from reading must not keep its owner waiting.
+        channel.settimeout(pythons.limits.timeout_s + pythons.limits.grace_s)
+        self._programs = 0
         self.alive = True
 
     def run(self, code: str) -> ProgramResult:
         """Run the program to its end, or to its wall."""
         limits, started = self._pythons.limits, time.monotonic()
-        line = None
+        line, self._programs = None, self._programs + 1
+        # What is there before a program is sent was forged, or the interpreter has ended.
         with contextlib.suppress(OSError):
-            self._channel.sendall(json.dumps(code).encode() + b"\n")
-            wall = limits.timeout_s + limits.grace_s
-            # JSON needs 12 bytes for a character outside the basic plane (two \\uXXXX), and some words around it.
-            line = read_line(self._channel, limit_s=wall, most=12 * limits.output_chars + 4096)
+            if not _is_readable(self._channel, limit_s=0):
+                self._channel.sendall(json.dumps(code).encode() + b"\n")
+                wall = limits.timeout_s + limits.grace_s - (time.monotonic() - started)
+                # JSON needs 12 bytes for a character outside the basic plane (two \\uXXXX), and some words around it.
+                line = read_line(self._channel, limit_s=wall, most=12 * limits.output_chars + 4096)
         seconds = time.monotonic() - started
-        reply = _parse_reply(line)
+        reply = _parse_reply(line, number=self._programs, most=limits.output_chars + _NOTE_CHARS)
         if reply is None:
             # After anything but a proper reply the interpreter's state is unknown: the next program gets a new one.
             self.close()
@@ -175,16 +226,27 @@ class Python:
             self._channel.close()
 
 
-def _parse_reply(line: bytes | None) -> tuple[str, bool] | None:
+def _parse_reply(line: bytes | None, *, number: int, most: int) -> tuple[str, bool] | None:
     """Return (output, whether it failed), or None for an improper reply, which the program itself may have sent."""
     try:
         reply = json.loads(line or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(reply, dict) or set(reply) != {"output", "failed"}:
+    if not isinstance(reply, dict) or set(reply) != {"number", "output", "failed"}:
         return None
     output, failed = reply["output"], reply["failed"]
-    return (output, failed) if isinstance(output, str) and isinstance(failed, bool) else None
+    # The true reply to a program that has sent its own comes late, with an old number.
+    if type(reply["number"]) is not int or reply["number"] != number:
+        return None
+    return (output, failed) if isinstance(output, str) and len(output) <= most and isinstance(failed, bool) else None
+
+
+def _is_readable(channel: socket.socket, *, limit_s: float) -> bool:
+    """Return whether there is something to read, or the other side has closed, within the time."""
+    # Not select, which takes no descriptor above 1,023: there may be that many samples.
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(max(0.0, limit_s) * 1000))
 
 
 def read_line(channel: socket.socket, *, limit_s: float, most: int) -> bytes | None:
@@ -192,8 +254,7 @@ def read_line(channel: socket.socket, *, limit_s: float, most: int) -> bytes | N
     ends, line = time.monotonic() + limit_s, b""
     while not line.endswith(b"\n"):
         try:
-            ready = select.select([channel], [], [], max(0.0, ends - time.monotonic()))[0]
-            chunk = channel.recv(65536) if ready else b""
+            chunk = channel.recv(65536) if _is_readable(channel, limit_s=ends - time.monotonic()) else b""
         except (OSError, ValueError):
             # Closed by the other side, or by another thread here.
             return None

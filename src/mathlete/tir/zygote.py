@@ -20,7 +20,8 @@ import sys
 import traceback
 from types import FrameType
 
-from mathlete.tir.protection import ProgramLimits, apply_layers, set_limits, usable_layers
+from mathlete.tir.hints import find_hint
+from mathlete.tir.protection import ProgramLimits, apply_layers, hide_memory, set_limits, usable_layers
 
 _LOADED = (
     "bisect",
@@ -45,6 +46,8 @@ def serve(control: socket.socket, limits: ProgramLimits, layers: list[str] | Non
     for name in (*_LOADED, *_LOADED_TOO):
         importlib.import_module(name)
     layers = usable_layers() if layers is None else layers
+    # Of an interpreter this process is the nearest neighbour.
+    hide_memory()
     control.sendall(json.dumps(layers).encode() + b"\n")
     children: dict[bytes, int] = {}
     try:
@@ -112,6 +115,8 @@ def _interpret(channel: socket.socket, limits: ProgramLimits) -> None:
 
     import numpy
 
+    # Python refuses to print integers of more than 4,300 digits; the wall and the output's limit hold anyway.
+    sys.set_int_max_str_digits(0)
     random.seed(0)
     numpy.random.seed(0)
     channel.sendall(b"ready\n")
@@ -119,7 +124,8 @@ def _interpret(channel: socket.socket, limits: ProgramLimits) -> None:
     for number, line in enumerate(channel.makefile("rb"), start=1):
         output = BoundedText(limits.output_chars)
         failed = execute(json.loads(line), namespace, output, name=f"<block {number}>", timeout_s=limits.timeout_s)
-        channel.sendall(json.dumps({"output": output.getvalue(), "failed": failed}).encode() + b"\n")
+        reply = {"number": number, "output": output.getvalue(), "failed": failed}
+        channel.sendall(json.dumps(reply).encode() + b"\n")
 
 
 def execute(code: str, namespace: dict[str, object], output: io.TextIOBase, *, name: str, timeout_s: float) -> bool:
@@ -170,7 +176,9 @@ def _format_error(error: BaseException) -> str:
     report = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
     own = [frame for frame in report.stack if frame.filename.startswith("<block")]
     report.stack = traceback.StackSummary.from_list(own)
-    return "".join(report.format(chain=False))
+    lines = [*report.format_exception_only()]
+    hint = find_hint(lines[-1]) if lines else None
+    return "".join(report.format(chain=False)) + (f"[hint: {hint}]\n" if hint else "")
 
 
 class BoundedText(io.TextIOBase):
