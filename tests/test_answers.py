@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mathlete.answers import compare, extract, parse, read_integer
+from mathlete.answers import compare, effort, extract, parse, read_integer
 from mathlete.answers.canonical import canonicalize
 from mathlete.answers.forms import read
 from mathlete.answers.tree import TooBig, TooHard, Undefined, Unreadable
@@ -245,3 +245,18 @@ def test_golden_boxes_hold_their_integers(root: Path) -> None:
 def test_the_next_integer_is_never_accepted(n: int) -> None:
     for written in (f"{n + 1}", f"{n + 1:,}", rf"\frac{{{2 * (n + 1)}}}{{2}}"):
         assert compare(answer=written, gold=str(n)).outcome == "different"
+
+
+@pytest.mark.parametrize("steps", range(50, 1200, 150))
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [(r"1\le x\le2 \text{ or } 3\le x\le 4", r"[1,2]\cup[3,4]"), (r"\sqrt2,\sqrt8,\frac{2}{\sqrt2}", r"2\sqrt2,\sqrt2"),
+     ("3x+6=0", "-2"), (r"\sqrt2\cdot\sqrt2", "2")],
+)  # fmt: skip
+def test_what_takes_too_many_steps_is_no_other_answer(
+    a: str, b: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(effort, "STEPS", steps)
+    parse.cache_clear()
+    assert compare(answer=a, gold=b, limit_s=0).outcome in ("equal", "unknown")
+    parse.cache_clear()

@@ -22,6 +22,7 @@ from mathlete.answers.numeric import FILTER_BITS, constant_value, context
 from mathlete.answers.regions import Segment, compare_constants, is_infinite, solve_linear, to_segments
 from mathlete.answers.tree import (
     Node,
+    OutOfSteps,
     TooBig,
     TooHard,
     Undefined,
@@ -97,6 +98,8 @@ def _reveal_rational(node: Node) -> Node:
         # Digits only suggest the fraction: the separation bound proves it.
         if near is None or not is_zero(Node("add", (node, number(-near))), patient=False):
             return node
+    except OutOfSteps:
+        raise
     except (TooHard, TooBig):
         return node
     return number(near)
@@ -152,6 +155,8 @@ def _key_of(item: Node) -> Hashable | None:
         return None
     try:
         return key_of(item)
+    except OutOfSteps:
+        raise
     except (TooHard, TooBig, Undefined):
         return None
 
@@ -159,6 +164,8 @@ def _key_of(item: Node) -> Hashable | None:
 def _are_surely_equal(a: Node, b: Node) -> bool:
     try:
         return are_equal(a, b)
+    except OutOfSteps:
+        raise
     except (TooHard, TooBig):
         return False
 
@@ -189,6 +196,8 @@ def segment_node(segment: Segment) -> Node:
 def _canonicalize_region(node: Node) -> Node:
     try:
         segments = to_segments(_canonicalize_ends(node))
+    except OutOfSteps:
+        raise  # it may be a region all the same: as a chain of inequalities it would differ from its equals
     except TooHard:
         return _canonicalize_chain(node)
     nodes = [
@@ -244,6 +253,8 @@ def _canonicalize_chain(node: Node) -> Node:
 def _canonicalize_equation(node: Node) -> Node:
     try:
         return canonicalize(solve_linear(node).low)
+    except OutOfSteps:
+        raise
     except (TooHard, TooBig):
         return Node("eq", node.args)
 

@@ -1,17 +1,18 @@
 """How much may be computed in this process for one answer or pair, counted in steps so that it is the same everywhere.
 
-What needs more raises `TooHard` and goes to the worker, which is killed when its CPU time is over: here nothing could
-stop it. So there is no loop without a cost, neither over the tokens of an answer nor over the digits of a number.
+What needs more raises `OutOfSteps`, a `TooHard`, and goes to the worker, killed when its CPU time is over: here
+nothing could stop it. So there is no loop without a cost, neither over the tokens of an answer nor over the digits of a
+number.
 """
 
 from __future__ import annotations
 
 import threading
 
-from mathlete.answers.tree import TooHard
+from mathlete.answers.tree import OutOfSteps
 
-STEPS = 5_000
-"""Operations on exact numbers or on numbers of up to 700 bits, or tokens read; some 25 ms of CPU time."""
+STEPS = 4_000
+"""Operations on exact numbers or on numbers of up to 700 bits, or tokens read; some 20 ms of CPU time."""
 _local = threading.local()
 _limited = True
 
@@ -36,9 +37,9 @@ def spend(steps: int = 1) -> None:
     """Count steps.
 
     Raises:
-        TooHard: none are left.
+        OutOfSteps: none are left.
     """
     left: int = getattr(_local, "left", STEPS) - steps
     _local.left = left
     if left < 0 and _limited:
-        raise TooHard(f"it takes more than {STEPS} steps")
+        raise OutOfSteps(f"it takes more than {STEPS} steps")

@@ -84,7 +84,8 @@ def to_segments(node: Node) -> list[Segment]:
     # Two spellings of one number are one endpoint: the zero test decides, not the trees.
     ends = _drop_equal_ends(sorted(written, key=cmp_to_key(compare_constants)))
     # Between two endpoints nothing changes, so one look into each gap and at each endpoint decides the whole set.
-    cells = [_contains(node, cell, ends, leaves) for cell in range(2 * len(ends) + 1)]
+    places = {end: _cell_of(end, ends) for end in written}
+    cells = [_contains(node, cell, places, leaves) for cell in range(2 * len(ends) + 1)]
     return _join_cells(cells, ends)
 
 
@@ -154,18 +155,21 @@ def _half_line(sign: str, end: Node) -> Segment:
     return Segment(end, INFINITY, "[)" if closed else "()")
 
 
-def _contains(node: Node, cell: int, ends: list[Node], leaves: dict[Node, Segment]) -> bool:
-    """Return whether a cell is in the set; cell 2k+1 is the k-th endpoint, cell 2k the gap before it."""
+def _contains(node: Node, cell: int, places: dict[Node, int], leaves: dict[Node, Segment]) -> bool:
+    """Return whether a cell is in the set; cell 2k+1 is the k-th endpoint, cell 2k the gap before it.
+
+    `places` has the cell of each end as written.
+    """
     if node.op in ("union", "set", "list"):
-        return any(_contains(arg, cell, ends, leaves) for arg in node.args)
+        return any(_contains(arg, cell, places, leaves) for arg in node.args)
     if node.op == "inter":
-        return all(_contains(arg, cell, ends, leaves) for arg in node.args)
+        return all(_contains(arg, cell, places, leaves) for arg in node.args)
     if node.op == "minus":
-        return _contains(node.args[0], cell, ends, leaves) and not _contains(node.args[1], cell, ends, leaves)
+        return _contains(node.args[0], cell, places, leaves) and not _contains(node.args[1], cell, places, leaves)
     # An infinite end lies outside all cells, so that no cell touches it and its bracket does not matter.
     leaf = leaves[node]
-    low = -1 if leaf.low == MINUS_INFINITY else _cell_of(leaf.low, ends)
-    high = 2 * len(ends) + 1 if leaf.high == INFINITY else _cell_of(leaf.high, ends)
+    low = -1 if leaf.low == MINUS_INFINITY else places[leaf.low]
+    high = 2 * len(places) + 1 if leaf.high == INFINITY else places[leaf.high]
     # x != 3 is all cells but that of its point.
     if leaf.brackets == "][":
         return cell != low

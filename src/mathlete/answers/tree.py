@@ -18,6 +18,10 @@ class TooHard(Exception):
     """The case cannot be decided here; a worker with a computer algebra system may decide it."""
 
 
+class OutOfSteps(TooHard):
+    """The steps of this process are spent: nothing may be concluded from what was not tried."""
+
+
 class TooBig(Exception):
     """The value exists but is too large to write down; the message says what is too large."""
 
