@@ -104,7 +104,8 @@ def _limits(hop: Hop, run: TrainRun) -> list[str]:
         return ["", ""]
     if hop.name == "merged":
         limit = run.merge.limit if run.merge else None
-        return [f"{settings['kl_merged'] if limit is None else limit:.0e}", ""]
+        # The hop's own figure is of this device's type.
+        return [f"{settings['kl_merged'] if limit is None else limit:.0e} in fp32", ""]
     gates = next((figures.gates for figures in run.exports.values() if hop in figures.hops), None)
     kl, unchanged = (gates.kl, gates.unchanged) if gates else (settings["kl_int8"], settings["greedy"])
     return [f"{kl:.0e}" if hop.kl is not None else "", f"{unchanged:.0%}"]
