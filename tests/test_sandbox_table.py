@@ -183,6 +183,32 @@ def test_without_layers_the_files_are_read() -> None:
     assert {name for name, output in outputs.items() if MARK in output} >= {*READING}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", ["namespaces,filter", "landlock,filter", "hook"])
+def test_an_installed_package_is_hidden_among_readable_ones(tmp_path: Path, layers: str) -> None:
+    """Its data may hold golds, and stand in the folder from which programs import."""
+    missing = {*layers.split(",")} - {"hook", *usable_layers()}
+    if missing:
+        pytest.skip(f"not to be had here: {', '.join(sorted(missing))}")
+    site = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "src" / "mathlete", site / "mathlete")
+    (site / "mathlete" / "_data").mkdir()
+    (site / "mathlete" / "_data" / "golds").write_text(MARK)
+    (site / "other.py").write_text("value = 5")
+    programs = {
+        "golds": f"print(open({str(site / 'mathlete/_data/golds')!r}).read())",
+        "other": "import other\nother.value",
+    }
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], input=json.dumps({"layers": layers.split(","), "programs": programs}),
+        capture_output=True, text=True, check=False, env={**environment(tmp_path), "PYTHONPATH": str(site)}, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outputs = json.loads(done.stdout)["outputs"]
+    assert MARK not in outputs["golds"]
+    assert outputs["other"] == "5\n"
+
+
 def test_the_table_is_of_a_hundred_programs() -> None:
     assert sum(len(rows) for rows in GROUPS.values()) + len(RUNS) >= 100
     assert all(any(words.startswith(group) for words in table()) for group in GROUPS)
