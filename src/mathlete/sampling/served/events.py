@@ -1,7 +1,8 @@
 """Server-sent events from bytes, as WHATWG's HTML standard reads them (section 9.2.6); only `data` is looked at."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from mathlete.lost import Lost
 from mathlete.text import clean, quote
@@ -17,30 +18,32 @@ _SHOWN = 300
 class Events:
     """The events of a response."""
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
         self._chunks = chunks
         self.beginning = b""
         """The first bytes of what came, for a message."""
 
-    async def __aiter__(self) -> AsyncIterator[str]:
+    async def __aiter__(self) -> AsyncGenerator[str, None]:
         """Yield the data of each event; an event without data is none.
 
         Raises:
             Lost: an event that is not UTF-8, or a line without end.
         """
         data: list[str] = []
-        async for line in self._lines():
-            field, _, value = line.partition(b":")
-            if field == b"data":
-                data.append(_decode(value.removeprefix(b" ")))
-            elif not line and any(data):
-                yield "\n".join(data)
-                data = []
+        # Closed here, not when the garbage collector comes to it: its connection may be gone by then.
+        async with aclosing(self._lines()) as lines:
+            async for line in lines:
+                field, _, value = line.partition(b":")
+                if field == b"data":
+                    data.append(_decode(value.removeprefix(b" ")))
+                elif not line and any(data):
+                    yield "\n".join(data)
+                    data = []
         # The standard drops what no empty line ends; some servers end with their last word.
         if any(data):
             yield "\n".join(data)
 
-    async def _lines(self) -> AsyncIterator[bytes]:
+    async def _lines(self) -> AsyncGenerator[bytes, None]:
         pending = bytearray()
         async for chunk in self._chunks:
             self.beginning = (self.beginning + chunk)[:_SHOWN]

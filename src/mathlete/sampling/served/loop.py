@@ -78,6 +78,8 @@ class LoopThread:
             await last()
         # The engine's own tasks are left, such as a client's keep-alive: pending ones would warn when the loop goes.
         await _cancel([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
+        # So would streams that were left in the middle.
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 async def _cancel(tasks: "list[asyncio.Task[None]]") -> None:

@@ -28,11 +28,11 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.loop import LoopThread
-from mathlete.sampling.served.tries import Job, ServerPrompt, read_message
+from mathlete.sampling.served.tries import Job, ServerPrompt, read_body, read_message
 from mathlete.text import parse_json, quote
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient, Response
+    from httpx2 import AsyncClient
 
 _PROBE_S = 10.0
 """Seconds that a server has to list its models, or less where patience ends before."""
@@ -200,20 +200,11 @@ async def _list_models(client: "AsyncClient", url: str, *, limit_s: float) -> "l
             if response.status_code in (401, 403):
                 return f"{response.status_code} {quote(await read_message(response), most=200)}"
             # It does answer. Some cannot list: `transformers serve` fails where there is no model cache.
-            return _read_listing(await _read_body(response)) if response.status_code == 200 else []
+            return _read_listing(await read_body(response, most=_LISTING_BYTES)) if response.status_code == 200 else []
     except TimeoutError:
         return f"nothing within {limit_s:g} s"
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         return f"{type(error).__name__}: {quote(str(error), most=200)}"
-
-
-async def _read_body(response: "Response") -> bytes:
-    body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > _LISTING_BYTES:
-            break
-    return body
 
 
 def _read_listing(body: bytes) -> list[str]:

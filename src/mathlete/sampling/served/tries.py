@@ -3,8 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -240,8 +240,8 @@ class Job:
         )
 
     async def _read(self, server: Server, one: _Try, reply: Reply) -> None:
-        async with self._response(server) as response:
-            events = Events(response.aiter_bytes())
+        async with self._response(server) as response, aclosing(read_bytes(response)) as chunks:
+            events = Events(chunks)
             try:
                 async with asyncio.timeout(None) as grace:
                     await self._read_events(events, server, one, reply, grace)
@@ -257,17 +257,18 @@ class Job:
     async def _read_events(
         self, events: Events, server: Server, one: _Try, reply: Reply, grace: asyncio.Timeout
     ) -> None:
-        async for data in events:
-            if data == "[DONE]":
-                return
-            if reply.add(data):
-                one.heard = time.monotonic()
-                self.fleet.hear(server)
-            if reply.complete:
-                return
-            # The count of tokens may follow the end; a server that then keeps the connection open is not waited for.
-            if reply.ended and grace.when() is None:
-                grace.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
+        async with aclosing(aiter(events)) as reading:
+            async for data in reading:
+                if data == "[DONE]":
+                    return
+                if reply.add(data):
+                    one.heard = time.monotonic()
+                    self.fleet.hear(server)
+                if reply.complete:
+                    return
+                # The count of tokens may follow the end; a server that keeps the connection open is not waited for.
+                if reply.ended and grace.when() is None:
+                    grace.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
 
     @asynccontextmanager
     async def _response(self, server: Server) -> "AsyncIterator[Response]":
@@ -321,13 +322,26 @@ async def _raise_refusal(response: "Response") -> None:
     )
 
 
+async def read_bytes(response: "Response") -> "AsyncGenerator[bytes, None]":
+    """Yield the body as it comes, as a generator that can be closed."""
+    async for chunk in response.aiter_bytes():
+        yield chunk
+
+
+async def read_body(response: "Response", *, most: int) -> bytes:
+    """Return the body, and no more than the piece with which it has `most` bytes."""
+    body = b""
+    async with aclosing(read_bytes(response)) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= most:
+                break
+    return body
+
+
 async def read_message(response: "Response") -> str:
     """Return what a response that is no completion says: its error's message, or how its body begins."""
-    body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) >= _SHOWN:
-            break
+    body = await read_body(response, most=_SHOWN)
     text = clean(body[:_SHOWN].decode(errors="replace"))
     try:
         said: Any = parse_json(text)
