@@ -199,10 +199,10 @@ def measure_cells(settings: BenchSettings) -> None:
             began = time.monotonic()
             try:
                 kl, top1 = measure(bed)
-                found: dict[str, object] = {"kl": kl, "top1": top1, "tokens": len(bed.reference)}
+                result: dict[str, object] = {"kl": kl, "top1": top1, "tokens": len(bed.reference)}
             except UserError as error:
-                found = {"refused": error.rule}
-            line = {"model": name, "cell": cell, **found, "seconds": round(time.monotonic() - began, 1)}
+                result = {"refused": error.rule}
+            line = {"model": name, "cell": cell, **result, "seconds": round(time.monotonic() - began, 1)}
             with settings.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)

@@ -235,10 +235,10 @@ def time_case(case: Case) -> dict[str, object]:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        found: dict[str, object] = import_module("peers.speed").time_training(
+        speed: dict[str, object] = import_module("peers.speed").time_training(
             trainer_of(case, Path(folder)), warm=case.warm
         )
-    return found
+    return speed
 
 
 def run(case: Case) -> dict[str, Any]:

@@ -125,8 +125,8 @@ def test_a_cure_is_not_in_use_already(name: str, export: Export, cure: str) -> N
     ],
 )
 def test_a_merge_is_judged_by_its_best_type(kls: dict[str, float], noise: float, base: MergeBase, message: str) -> None:
-    found = [*find_merge_breaches(kls, dtype="float16", limits=Survival(), noise=noise, base=base)]
-    assert [message in str(breach) for breach in found] == ([True] if message else [])
+    breached = [*find_merge_breaches(kls, dtype="float16", limits=Survival(), noise=noise, base=base)]
+    assert [message in str(breach) for breach in breached] == ([True] if message else [])
 
 
 def test_models_that_answer_nothing_are_shown_and_are_no_breach() -> None:
@@ -159,8 +159,8 @@ GENERAL: dict[str, Any] = {
 )
 def test_forgetting_is_a_breach_where_it_is_large_and_no_chance(changed: dict[str, Any], message: str) -> None:
     change = TuningChange.from_json({**GENERAL, **changed})
-    found = [*find_kept_breaches(change, Forgetting())]
-    assert [re.search(f"(?s){message}", str(breach)) is not None for breach in found] == ([True] if message else [])
+    breached = [*find_kept_breaches(change, Forgetting())]
+    assert [re.search(f"(?s){message}", str(breach)) is not None for breach in breached] == ([True] if message else [])
 
 
 HELDOUT = {key: value for key, value in GENERAL.items() if key != "source"}

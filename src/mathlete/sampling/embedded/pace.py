@@ -21,6 +21,10 @@ class Pace:
     ...         pace.add(rows, seconds)
     >>> pace.most_rows(96), pace.most_rows(2000)
     (32, 128)
+    >>> for _ in range(3):
+    ...     pace.add(1, 0.1)  # the last row of a batch
+    >>> pace.most_rows(96)
+    32
     """
 
     def __init__(self) -> None:
@@ -39,8 +43,9 @@ class Pace:
         the mean one waits s(R) (samples / R + 1) / 2. The size with the least is taken; while that is the largest
         that was tried, twice as many are.
         """
-        measured = [rows for rows, steps in self._steps.items() if steps >= _STEPS]
+        # Smaller sizes come where a batch runs out: they say nothing of what a full one should be.
+        measured = [rows for rows, steps in self._steps.items() if rows >= _FIRST_ROWS and steps >= _STEPS]
         if not measured:
-            return max([_FIRST_ROWS, *self._steps])
+            return _FIRST_ROWS
         best = min(measured, key=lambda rows: (self._least[rows] * (samples / rows + 1), rows))
         return 2 * best if best == max(measured) else best
