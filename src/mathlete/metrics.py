@@ -25,6 +25,9 @@ _Z80 = 0.8416212335729143
 EXACT_SUBSETS = 2000
 """Subsets up to which maj@k is computed over all of them; beyond, over this many drawn with a fixed seed."""
 _RESAMPLES = 10_000
+_FEWEST_RESAMPLES = 1000
+_RESAMPLED = 10_000_000
+"""Values drawn for an interval, all resamples together, where that leaves _FEWEST_RESAMPLES."""
 _EXACT_SIGNS = 14
 """Problems that differ up to which `paired_p` tries all sign vectors: 2^14 of them."""
 
@@ -140,8 +143,10 @@ def bootstrap(values: Sequence[float], *, seed: int = 0) -> Interval:
         raise ValueError("an interval needs at least one value")
     data = np.asarray(values, dtype=float)
     random = np.random.default_rng(seed)
-    # In parts: 10,000 resamples of many problems at once would fill the memory.
-    parts = [data[random.integers(0, len(data), (500, len(data)))].mean(axis=1) for _ in range(_RESAMPLES // 500)]
+    # Of thousands of problems fewer resamples do: the interval is narrow then, and its ends are some per cent of its
+    # width off. In parts: all resamples of many problems at once would fill the memory.
+    resamples = max(_FEWEST_RESAMPLES, min(_RESAMPLES, _RESAMPLED // len(data)))
+    parts = [data[random.integers(0, len(data), (500, len(data)))].mean(axis=1) for _ in range(resamples // 500)]
     lo, hi = np.percentile(np.concatenate(parts), [2.5, 97.5])
     return Interval(value=float(data.mean()), lo=float(lo), hi=float(hi))
 
@@ -214,11 +219,14 @@ def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int 
     >>> finish_order([[(1.0, True), (2.0, False), (3.0, True)], [(1.0, True)]]).value
     0.5
     """
-    shares = []
+    import numpy as np
+
+    shares: list[float] = []
     for samples in problems:
-        pairs = [(a, b) for a, right in samples if right for b, other in samples if not other]
-        if pairs:
-            shares.append(fmean(0.5 if a == b else float(a < b) for a, b in pairs))
+        first = np.array([seconds for seconds, right in samples if right])[:, None]
+        second = np.array([seconds for seconds, right in samples if not right])[None, :]
+        if first.size and second.size:
+            shares.append(float(((first < second) + 0.5 * (first == second)).mean()))
     return FinishOrder(**asdict(bootstrap(shares, seed=seed)), problems=len(shares)) if shares else None
 
 

@@ -275,7 +275,8 @@ def _numbered(kept: Sequence[_Placed]) -> list[_Placed]:
             samples.sort(key=lambda one: (one.log, one.entry.index or 0))
             indexes = [*range(len(samples))]
         numbered += [
-            replace(one, entry=replace(one.entry, index=index)) for one, index in zip(samples, indexes, strict=True)
+            one if one.entry.index == index else replace(one, entry=replace(one.entry, index=index))
+            for one, index in zip(samples, indexes, strict=True)
         ]
     return numbered
 

@@ -25,6 +25,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "logprob_mean": (int, float, type(None)),
     "logprob_tail": (int, float, type(None)),
 }
+_NUMBERS = [name for name, types in _TYPES.items() if int in types]
+_TOO_LARGE = 2**63
 _FINISHES = get_args(Finish)
 _OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
 CURE = "delete the line, or the whole run folder to draw all samples again"
@@ -138,14 +140,13 @@ class Sample:
         if unknown := sorted(row.keys() - _TYPES.keys()):
             raise UserError(f"{where}: a sample has only the fields {', '.join(_TYPES)}", value=unknown, cure=CURE)
         for name, value in row.items():
-            # A bool is an int in Python, and none of these fields.
-            if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+            # The type itself and not a kind of it: a bool is an int in Python, and none of these fields.
+            if type(value) not in _TYPES[name]:
                 raise UserError(f"{where}: the field {name} has the wrong type", value=repr(value), cure=CURE)
         if row["finish"] not in _FINISHES:
             raise UserError(f"{where}: finish must be one of {', '.join(_FINISHES)}", value=row["finish"], cure=CURE)
         # Python's JSON has words for what is no number; no other reader has, and nothing can be computed with them.
-        numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
-        if odd := {name: value for name, value in numbers.items() if abs(value) >= 2**63 or value != value}:
+        if odd := {name: row[name] for name in _NUMBERS if (value := row.get(name)) and not abs(value) < _TOO_LARGE}:
             if any(name not in _OPTIONAL for name in odd):
                 raise UserError(f"{where}: a sample's numbers must be finite", value=odd, cure=CURE)
             row = {**row, **dict.fromkeys(odd)}

@@ -39,7 +39,7 @@ def write_q8_0(folder: Path, merged: Path, _: WriteOptions) -> None:
     config = read_json(merged / "config.json")
     kind = str(config["model_type"])
     if kind not in ("qwen2", "llama"):
-        raise UserError("q8_0 is written for Qwen2 and Llama shapes", value=kind, cure="use int8, w8a16 or w8a8")
+        raise UserError("q8_0 is written for Qwen2 and Llama shapes", value=kind, cure="use another of --export.formats")
     split = _split(merged)
     model = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def _split(merged: Path) -> str:
     raise UserError(
         "q8_0 needs a tokenizer that splits text as Qwen2's or Llama 3's does",
         value=f"{tokenizer['model']['type']}, {patterns}",
-        cure="use int8, w8a16 or w8a8",
+        cure="use another of --export.formats",
     )
 
 
@@ -145,7 +145,7 @@ def _rope_factors(model: "PreTrainedModel") -> "NDArray[float32] | None":
     if kind == "default":
         return None
     if kind != "llama3":
-        raise UserError("q8_0 writes plain positions or Llama 3's", value=kind, cure="use int8, w8a16 or w8a8")
+        raise UserError("q8_0 writes plain positions or Llama 3's", value=kind, cure="use another of --export.formats")
     # GGUF holds no formula: llama.cpp divides each plain frequency by the factor that is stored for it.
     scaled = model.model.rotary_emb.inv_freq.float().cpu()
     steps = torch.arange(0, 2 * len(scaled), 2).float() / (2 * len(scaled))

@@ -63,6 +63,10 @@ class ExportFormat(StoredFormat):
     """What it is, on the model card."""
     bits: int = 8
     """Bits of a weight, on the model card."""
+    activation_bits: int = 16
+    """Bits of the activations that its kernels multiply."""
+    has_threshold: bool = False
+    """Whether --export.threshold keeps columns of large activations in 16 bits."""
 
     write: Callable[[Path, Path, WriteOptions], None]
     """Writes the weights: folder, the merged model's folder, options."""
@@ -131,6 +135,8 @@ _ENTRIES = (
         title="bitsandbytes LLM.int8 (arXiv 2208.07339)",
         write=write_int8,
         weights=int8_weights,
+        activation_bits=8,
+        has_threshold=True,
         least=7.5,
         stored_as="int8",
         wheels=("bitsandbytes>=0.49",),
@@ -153,6 +159,7 @@ _ENTRIES = (
         write=write_w8a8,
         package="compressed_tensors",
         weights=w8a8_weights,
+        activation_bits=8,
         least=7.5,
         below=10.0,
         stored_as="compressed-tensors",
@@ -165,6 +172,7 @@ _ENTRIES = (
         package="gguf",
         load=load_q8_0,
         weights=q8_0_weights,
+        activation_bits=8,  # llama.cpp multiplies blocks of 8-bit activations
         suffix=".gguf",
         engine="llama.cpp",
         least=5.0,
