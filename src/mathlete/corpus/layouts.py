@@ -3,23 +3,29 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from mathlete.corpus.tables import STATEMENTS, TableRow, find_gold, format_cell, read_rows, unwrap_single
 from mathlete.errors import OnBad, UserError, stop
-from mathlete.problems import Problem, parse_problem
+from mathlete.problems import Problem, parse_problem, read_problems
 from mathlete.prompts import INSTRUCTION
 from mathlete.text import parse_json
 from mathlete.traces import Completion, Trace, TracedProblem, has_marks, read_completion, read_trace
 
+SAMPLES, PROBLEMS = "samples.jsonl", "problems.jsonl"
+"""The files of an evaluation run that are read."""
 LAYOUTS = {
     "mathlete": ("id, statement, gold, trace, answer", ({"statement", "trace"}, {"statement", "gold", "answer"})),
     "messages": ("messages: a list of {role, content}", ({"messages"},)),
     "sharegpt": ("conversations: a list of {from, value}", ({"conversations"},)),
     "alpaca": ("instruction, input, output", ({"instruction", "output"},)),
     "prompt/completion": ("prompt, completion", ({"prompt", "completion"},)),
+    "run": (f"{SAMPLES} of an evaluation run, beside its {PROBLEMS}", ({"problem_id", "seed", "text", "finish"},)),
 }
 """{name: (its columns in words, sets of columns of which a row must have one)}."""
+_FINISHED = ("stop", "boxed")
+"""How a sample ended that came to its end."""
 _TRACES = ("trace", "generation", "generated_solution", "solution", "Solution", "response", "output")
 _IDS = ("id", "ID", "uuid", "problem_id", "unique_id")
 _CURE = 'write one {"id": "…", "statement": "…", "gold": "…", "trace": "…", "answer": "…"} a line'
@@ -38,8 +44,13 @@ class _Place:
     """`file:line` or `file[row]`, for messages."""
     name: str
     """The problem's id, if its row has none."""
-    file: str
-    """The file's name."""
+    path: Path
+    """The file."""
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.path.name
 
 
 def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
@@ -52,7 +63,7 @@ def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
     for number, (where, row) in enumerate(read_rows(path, on_bad=on_bad)):
         layout = layout or _recognise(row, where=where)
         try:
-            yield _READERS[layout](row, _Place(where=where, name=f"{path.stem}-{number}", file=path.name))
+            yield _READERS[layout](row, _Place(where=where, name=f"{path.stem}-{number}", path=path))
         except UserError as error:
             on_bad(error)
 
@@ -122,6 +133,26 @@ def _read_solutions(row: TableRow, place: _Place) -> TracedProblem:
     return _read_pair(row, _require_text(row.get(question), question, where=place.where), text, place)
 
 
+def _read_sample(row: TableRow, place: _Place) -> TracedProblem:
+    """Read a sample of an evaluation run: what a model wrote becomes a trace that it, or another, is trained on."""
+    problem = _read_run_problems(place.path.parent / PROBLEMS).get(row["problem_id"])
+    if problem is None:
+        raise UserError(
+            f"{place.where}: a sample's problem must stand in {PROBLEMS} beside it",
+            value=repr(row["problem_id"]),
+            cure="give the run's own folder, as `python -m eval` wrote it",
+        )
+    trace = read_trace(_require_text(row["text"], "text", where=place.where), problem=problem, generator=place.file)
+    # A sample that the cap or the vote ended has an answer only by chance: it would teach to stop in the middle.
+    flaw = trace.flaw if row["finish"] in _FINISHED else "unclosed"
+    return TracedProblem(problem=problem, trace=replace(trace, flaw=flaw), where=place.where)
+
+
+@lru_cache(maxsize=4)
+def _read_run_problems(path: Path) -> dict[str, Problem]:
+    return {problem.id: problem for problem in read_problems(path)}
+
+
 _READERS = {
     "mathlete": _read_own,
     "messages": _read_messages,
@@ -129,6 +160,7 @@ _READERS = {
     "alpaca": _read_alpaca,
     "prompt/completion": _read_prompt,
     "solutions": _read_solutions,
+    "run": _read_sample,
 }
 _ROLES = {"human": "user", "gpt": "assistant"}
 

@@ -16,8 +16,9 @@ class Corpus:
     """Problems with traces to train on."""
 
     source: tuple[str, ...]
-    """Sets of sources.toml (gsm8k, openr1:extended), pocket, or files: .jsonl, .json, .csv, .parquet. With weights,
-    openr1=2 gsm8k=1, they are mixed in these shares; without, one comes after the other."""
+    """Sets of sources.toml (gsm8k, openr1:extended), pocket, files (.jsonl, .json, .csv, .parquet), or folders of
+    evaluation runs, whose samples are the traces. With weights, openr1=2 gsm8k=1, they are mixed in these shares;
+    without, one comes after the other."""
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     limit: int | None

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from mathlete.corpus.adapters import read_traces
-from mathlete.corpus.layouts import read_traced
+from mathlete.corpus.layouts import SAMPLES, read_traced
 from mathlete.corpus.sources import Source, find_source, load_sources, read_hub_rows
 from mathlete.corpus.tables import FORMATS, is_table
 from mathlete.errors import OnBad, UserError, nearest, stop
@@ -19,7 +19,7 @@ FIRST_BAD_ROWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """A source as the command line names it: `NAME`, `NAME:CONFIG` or a file, and `=WEIGHT` after it."""
+    """A source as the command line names it: `NAME`, `NAME:CONFIG`, a file or a run's folder, and `=WEIGHT` after it."""
 
     name: str
     weight: float | None = None
@@ -32,7 +32,8 @@ class SourceSpec:
         >>> [SourceSpec.names_file(word) for word in ("mine.jsonl", "mine.jsonl=2", "gsm8k=1")]
         [True, True, False]
         """
-        return is_table(word) or is_table(word.rpartition("=")[0])
+        names = (word, word.rpartition("=")[0])
+        return any(is_table(name) or _is_run(name) for name in names if name)
 
     @property
     def registered(self) -> Source | None:
@@ -57,23 +58,29 @@ def parse_source(word: str) -> SourceSpec:
         UserError: an unknown name, a source without traces, or a weight that is not a number above 0.
     """
     name, equals, number = word.rpartition("=")
-    if not equals or is_table(word):
-        return _require_known(SourceSpec(name=word))
+    if not equals or is_table(word) or _is_run(word):
+        return _require_known(word)
     try:
         weight = float(number)
     except ValueError:
         weight = 0.0
     if not 0 < weight < float("inf"):
         raise UserError("a source's weight must be a number above 0", value=repr(word), cure="write openr1=2 gsm8k=1")
-    return _require_known(SourceSpec(name=name, weight=weight))
+    return _require_known(name, weight)
 
 
-def _require_known(spec: SourceSpec) -> SourceSpec:
+def _is_run(word: str) -> bool:
+    return (Path(word) / SAMPLES).is_file()
+
+
+def _require_known(name: str, weight: float | None = None) -> SourceSpec:
+    spec = SourceSpec(name=str(Path(name) / SAMPLES) if _is_run(name) else name, weight=weight)
     if is_table(spec.name) or spec.name in TRACE_SOURCES:
         return spec
     with_traces = sorted(["pocket", *(name for name, entry in load_sources().items() if entry.trace)])
     if spec.name not in load_sources() and spec.name.partition(":")[0] not in load_sources():
-        cure = f"{nearest(spec.name, with_traces)}, or a file of traced problems ending in {', '.join(FORMATS)}"
+        files = f"a file of traced problems ending in {', '.join(FORMATS)}, or the folder of an evaluation run"
+        cure = f"{nearest(spec.name, with_traces)}, or {files}"
         raise UserError("the source must be a known one", value=repr(spec.name), cure=cure)
     if not find_source(spec.name).trace:
         cure = f"use {' or '.join(with_traces)}"

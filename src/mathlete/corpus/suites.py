@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.sources import Source, find_commit, find_source, load_hub_problems
+from mathlete.corpus.tables import is_table
 from mathlete.errors import UserError, nearest
 from mathlete.problems import Problem, hash_problems, read_problems
 from mathlete.shipped import data_folder
@@ -27,6 +29,8 @@ _HUB_SUITES = {
     "math_l5": ("aimo-validation-math-level-5",),
 }
 SUITE_NAMES = ("pocket_val", *_HUB_SUITES)
+_SOURCE = "source:"
+"""Before a source or a file of traces: its own problems, on which a model is trained, to sample other traces of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,9 @@ class Suite:
 
 
 def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
-    """Load the suite of that name, or the problems of a JSONL file; hub sets come from `mirror` where it is given.
+    """Load the suite of that name, the problems of `source:NAME` or of a JSONL file.
+
+    Hub sets come from `mirror` where it is given.
 
     Raises:
         UserError: an unknown name, an unreachable hub, a mirror without the set, a shipped suite that was changed, or a
@@ -54,13 +60,26 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     if name in _HUB_SUITES:
         problems = [problem for part in _HUB_SUITES[name] for problem in load_hub_problems(part, mirror=mirror)]
         origin = "; ".join(_describe(find_source(part), mirror) for part in _HUB_SUITES[name])
+    elif name.startswith(_SOURCE):
+        source = name.removeprefix(_SOURCE)
+        problems = _load_source(source, mirror)
+        origin = source if is_table(source) else _describe(find_source(source), mirror)
     elif name.endswith(".jsonl"):
         problems = read_problems(Path(name))
     else:
-        cure = f"{nearest(name, SUITE_NAMES)}, or a file of problems ending in .jsonl"
+        cure = f"{nearest(name, SUITE_NAMES)}, {_SOURCE}NAME for a source's problems, or a file of problems ending in .jsonl"
         raise UserError("the suite must be a known one", value=repr(name), cure=cure)
     _check_conventions(problems)
-    return Suite(name=Path(name).stem, sha256=hash_problems(problems), problems=problems, origin=origin)
+    return Suite(
+        name=Path(name).stem.replace(":", "-"), sha256=hash_problems(problems), problems=problems, origin=origin
+    )
+
+
+def _load_source(name: str, mirror: Path | None) -> list[Problem]:
+    if not is_table(name):
+        return load_hub_problems(name, mirror=mirror)
+    # Rows of one problem follow with one trace each: the problem stands once in the suite.
+    return list(dict.fromkeys(row.problem for row in read_traced(Path(name))))
 
 
 def _describe(entry: Source, mirror: Path | None) -> str:

@@ -109,7 +109,9 @@ def _other_formats(name: str, export: Export) -> str:
     this = EXPORT_FORMATS[name]
     if this.has_threshold and not 0 < export.threshold <= _FEWEST_BITS:
         return f"use --export.threshold {_FEWEST_BITS:g} --overwrite, which keeps more columns in 16 bits"
-    whole = [one.name for one in EXPORT_FORMATS.values() if one.activation_bits == 16 and one.name not in export.formats]
+    whole = [
+        one.name for one in EXPORT_FORMATS.values() if one.activation_bits == 16 and one.name not in export.formats
+    ]
     if this.activation_bits < 16 and whole:
         return f"add --export.formats {whole[0]}, whose activations stay in 16 bits"
     return "look at the layers in survival.json: one may lose what all lose"

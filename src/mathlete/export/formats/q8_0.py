@@ -39,7 +39,9 @@ def write_q8_0(folder: Path, merged: Path, _: WriteOptions) -> None:
     config = read_json(merged / "config.json")
     kind = str(config["model_type"])
     if kind not in ("qwen2", "llama"):
-        raise UserError("q8_0 is written for Qwen2 and Llama shapes", value=kind, cure="use another of --export.formats")
+        raise UserError(
+            "q8_0 is written for Qwen2 and Llama shapes", value=kind, cure="use another of --export.formats"
+        )
     split = _split(merged)
     model = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
     folder.mkdir(parents=True, exist_ok=True)
