@@ -17,7 +17,6 @@ from mathlete.corpus.adapters import read_traces
 from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.sources import find_source, load_sources
 from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
-from mathlete.corpus.suites import load_suite
 from mathlete.corpus.tables import GOLDS, find_gold
 from mathlete.errors import UserError
 from mathlete.traces import read_completion
@@ -398,73 +397,3 @@ def test_our_own_layout_takes_traces_with_their_marks_and_without(
 )
 def test_one_rule_says_where_the_gold_stands(row: dict[str, Any], columns: Any, gold: tuple[str, object]) -> None:
     assert find_gold(row, columns, solution="3+4=7") == gold
-
-
-SAMPLE = {
-    "problem_id": "a",
-    "index": 0,
-    "seed": 1,
-    "text": "2+2=4, so \\boxed{4}",
-    "answer": "4",
-    "tokens": 9,
-    "finish": "stop",
-    "seconds": 0.5,
-}
-
-
-def write_run(folder: Path, *changes: dict[str, object]) -> Path:
-    folder.mkdir()
-    problem = {"id": "a", "statement": ASKED, "gold": "4", "answers": "percent=points"}
-    (folder / "problems.jsonl").write_text(json.dumps(problem) + "\n")
-    (folder / "samples.jsonl").write_text("".join(json.dumps({**SAMPLE, **change}) + "\n" for change in changes))
-    return folder
-
-
-def test_the_samples_of_a_run_are_traces_of_its_problems(tmp_path: Path) -> None:
-    thinking = "<think>\nso 4\n</think>\n\n\\boxed{4}"
-    run = write_run(
-        tmp_path / "run",
-        {},
-        {"text": "5\\boxed{5}"},
-        {"finish": "length"},
-        {"text": thinking},
-        {"text": "It is obvious!"},
-        {"finish": "cancelled"},
-        {"finish": "boxed"},
-    )
-    (tmp_path / "run=2").symlink_to(run)  # a folder's name may look like a weight
-    assert parse_source(f"{run}=3").weight == 3
-    for word in (str(run), f"{run}/samples.jsonl", str(tmp_path / "run=2")):
-        assert SourceSpec.names_file(word)
-        traced = [one for row in open_source(word) for one in row]
-        assert [(one.trace.text, one.trace.answer, one.trace.flaw) for one in traced] == [
-            ("2+2=4, so \\boxed{4}", "4", ""),
-            ("5\\boxed{5}", "5", ""),
-            ("2+2=4, so \\boxed{4}", "4", "unclosed"),
-            ("so 4", "4", ""),
-            ("It is obvious!", "", "no answer"),
-            ("2+2=4, so \\boxed{4}", "4", "unclosed"),
-            ("2+2=4, so \\boxed{4}", "4", ""),
-        ]
-        assert {(one.problem.gold, one.problem.answers) for one in traced} == {("4", "percent=points")}
-
-
-def test_a_sample_without_its_problem_is_a_bad_row(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", {"problem_id": "b"})
-    with pytest.raises(UserError, match=r"samples.jsonl:1: a sample's problem must stand in problems.jsonl"):
-        list(open_source(str(run)))
-
-
-def test_a_suite_may_be_the_problems_of_a_source(tmp_path: Path) -> None:
-    file = find_source("gsm8k").mirror_path(tmp_path)
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"question": ASKED, "answer": "2+2=4.\n#### 4"}) + "\n")
-    suite = load_suite("source:gsm8k", mirror=tmp_path)
-    assert suite.name == "source-gsm8k" and "openai/gsm8k" in suite.origin
-    assert [(problem.statement, problem.gold) for problem in suite.problems] == [(ASKED, "4")]
-    traced = tmp_path / "mine.jsonl"
-    row = {"id": "a", "statement": ASKED, "gold": "4", "trace": "2+2=4.", "answer": "4"}
-    traced.write_text("".join(json.dumps({**row, "trace": trace}) + "\n" for trace in ("2+2=4.", "4, so 4.")))
-    assert [problem.id for problem in load_suite(f"source:{traced}").problems] == ["a"]
-    with pytest.raises(UserError, match="gsm8k"):
-        load_suite("source:gsm9k", mirror=tmp_path)

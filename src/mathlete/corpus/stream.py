@@ -19,7 +19,7 @@ FIRST_BAD_ROWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """A source as the command line names it: `NAME`, `NAME:CONFIG`, a file or a run's folder, and `=WEIGHT` after it."""
+    """A source as the command line names it: `NAME`, `NAME:CONFIG`, a file or a run's folder, then `=WEIGHT`."""
 
     name: str
     weight: float | None = None

@@ -30,7 +30,7 @@ _HUB_SUITES = {
 }
 SUITE_NAMES = ("pocket_val", *_HUB_SUITES)
 _SOURCE = "source:"
-"""Before a source or a file of traces: its own problems, on which a model is trained, to sample other traces of them."""
+"""Before a source or a file of traces: the problems that a model is trained on, to sample other traces of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     elif name.endswith(".jsonl"):
         problems = read_problems(Path(name))
     else:
-        cure = f"{nearest(name, SUITE_NAMES)}, {_SOURCE}NAME for a source's problems, or a file of problems ending in .jsonl"
+        cure = f"{nearest(name, SUITE_NAMES)}, {_SOURCE}NAME for a source's, or a file of problems ending in .jsonl"
         raise UserError("the suite must be a known one", value=repr(name), cure=cure)
     _check_conventions(problems)
     return Suite(
