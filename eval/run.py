@@ -56,6 +56,7 @@ class Evaluation:
             suite_sha=self.suite.sha256,
             problems=len(self.suite.problems),
             precision=self.engine.precision,
+            dtype=self.engine.computing[0],
             policy=self.policy,
             budget=self.budget,
             tools=asdict(self.engine.tools) if self.engine.tools.turns else None,
@@ -87,6 +88,9 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
     check_prompts_fit(evaluation)
     for note in evaluation.engine.prompts.notes:
         say(note)
+    dtype, reason = evaluation.engine.computing
+    if dtype:
+        say(f"compute in {dtype}: {reason}")
     settings, source = evaluation.settings, evaluation.engine.source
     name = f"eval-{settings.suite}-{Path(source.name).name}-{sha256_json(settings.to_json())[:8]}"
     folder = evaluation.folder or Path("runs") / name

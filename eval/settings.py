@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,10 +24,13 @@ class ModelSettings:
     """pocket, a preset, a folder or a hub id; default: what this machine can run."""
     precision: Precision = "auto"
     """How weights are held; auto: as the model's folder says."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the embedded engine computes in; auto: what the GPU is made for, on a CPU float32, or bfloat16 where the CPU
+    has instructions for it and the model 50 million parameters or more."""
     engine: str = "transformers"
     """What draws the samples: transformers, vllm, openai or ray."""
     threads: int | None = None
-    """CPU threads; default: 1 for a small model, else all cores."""
+    """CPU threads; default: 1 for a small model, else as many as are fastest."""
     vllm: VllmSettings = field(default_factory=VllmSettings)
     servers: ServerSettings = field(default_factory=ServerSettings)
     ray: RaySettings = field(default_factory=RaySettings)
@@ -44,6 +47,7 @@ class ModelSettings:
             name=self.engine,
             source=find_model(name),
             precision=self.precision,
+            dtype=self.dtype,
             threads=self.threads,
             tools=self.tools,
             own=(self.vllm, self.servers, self.ray),

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from mathlete.competitions import competition, competition_names
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, GpuName, ModelSource, find_model, load_model, pick_default_model
+from mathlete.models.hardware import has_bf16_instructions
 from mathlete.models.names import HUB_MODELS
 from mathlete.models.tokenizers import load_tokenizer
 from tests.conftest import CommandLine
@@ -89,6 +90,30 @@ def test_the_precision_follows_the_hardware_and_says_why(capability: float | Non
     device = Device(name="some", memory=2**30, capability=capability)
     assert device.dtype == dtype
     assert why in device.dtype_reason
+
+
+@pytest.mark.parametrize(
+    ("parameters", "instructions", "dtype"),
+    [
+        (494_000_000, True, "bfloat16"),
+        (494_000_000, False, "float32"),
+        (850_000, True, "float32"),
+        (None, True, "float32"),
+    ],
+)
+def test_a_cpu_with_bf16_instructions_serves_large_models_in_bf16_and_measures_in_fp32(
+    parameters: int | None, instructions: bool, dtype: str
+) -> None:
+    cpu = Device(name="cpu", memory=2**30, capability=None, bf16_instructions=instructions)
+    assert cpu.choose_serving_dtype(parameters)[0] == dtype
+    assert cpu.dtype == "float32"
+
+
+@pytest.mark.parametrize(("flags", "has"), [("sse2 avx512f avx512_bf16", True), ("avx2", False), ("amx_bf16", True)])
+def test_bf16_instructions_are_read_from_the_processors_flags(flags: str, has: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: bf16 amx_bf16\nflags\t\t: fpu {flags}\n\n")
+    assert has_bf16_instructions(tmp_path / "cpuinfo") is has
+    assert not has_bf16_instructions(tmp_path / "none")
 
 
 def test_the_table_of_gpus_has_every_name_of_the_command_line_and_every_machine_once() -> None:

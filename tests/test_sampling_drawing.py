@@ -77,6 +77,21 @@ def test_greedy_rows_stand_beside_warm_ones() -> None:
     assert chosen.logprobs.tolist() == pytest.approx([-0.16984602, -3.1698460])
 
 
+def test_rows_of_a_large_vocabulary_are_drawn_in_parts_as_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # More than a million numbers; a third of the rows is too flat for its slice.
+    logits = torch.randn(40, 60_000, generator=generator) * torch.tensor([0.5, 3.0, 8.0]).repeat(14)[:40, None]
+    given = {
+        "uniform": torch.rand(40, dtype=torch.float64, generator=generator),
+        "temperature": torch.linspace(0, 1.5, 40),
+        "top_p": torch.linspace(0.5, 1, 40, dtype=torch.float64),
+    }
+    whole = draw(logits, **given)
+    alone = [draw(logits[row : row + 1], **{name: t[row : row + 1] for name, t in given.items()}) for row in range(40)]
+    assert torch.equal(whole.ids, torch.cat([one.ids for one in alone]))
+    assert torch.equal(whole.logprobs, torch.cat([one.logprobs for one in alone]))
+
+
 def test_uniforms_are_uniform_and_independent_of_their_neighbours() -> None:
     seeds = torch.arange(50).repeat_interleave(400)
     numbers = uniforms(seeds, torch.arange(400).repeat(50))

@@ -24,6 +24,10 @@ from mathlete.sampling import Continuing, Sampler
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
 from mathlete.tir import ToolSampler, ToolSettings
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Types that the embedded engine computes in. auto: the machine's, on a GPU as on a CPU."""
+_EMBEDDED = ("transformers", "ray")
+
 
 class OwnSettings(Protocol):
     """Settings that only one engine has: a dataclass with a default for every field."""
@@ -44,8 +48,10 @@ class EngineSettings:
     """One of ENGINES."""
     source: ModelSource
     precision: Precision = "auto"
+    dtype: str = "auto"
+    """Type that the embedded engine computes in, one of DTYPES."""
     threads: int | None = None
-    """CPU threads of the decode loop; None: 1 for a small model, else all cores."""
+    """CPU threads of the decode loop; None: 1 for a small model, else as many of all cores as are fastest."""
     tools: ToolSettings = field(default_factory=ToolSettings)
     own: tuple[OwnSettings, ...] = ()
     """Settings of single engines; an engine without any here has its defaults."""
@@ -60,6 +66,13 @@ class EngineSettings:
         """Raise UserError where the engine is unknown or a value is out of its range."""
         if self.name not in ENGINES:
             raise UserError("--engine must be a known one", value=repr(self.name), cure=nearest(self.name, [*ENGINES]))
+        if self.dtype != "auto" and self.name not in _EMBEDDED:
+            rule = "--dtype is for the embedded engine"
+            raise UserError(rule, value=f"--engine {self.name}", cure="leave --dtype out, or use --engine transformers")
+        require(
+            ("dtype", self.dtype, self.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
+            cure="leave it out",
+        )
         require(
             ("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1"),
             cure="use 1, or leave it out",
@@ -69,6 +82,15 @@ class EngineSettings:
             if entry.settings is not None and (name == self.name or entry.settings is not ServerSettings):
                 self.of(entry.settings).check()
         self.tools.check()
+
+    @cached_property
+    def computing(self) -> tuple[str, str]:
+        """(The type that samples are computed in, why): "" for an engine or a worker that chooses it by itself."""
+        if self.name not in _EMBEDDED or (self.name == "ray" and self.dtype == "auto"):
+            return "", "the engine's own choice"
+        from mathlete.sampling.embedded import choose_dtype
+
+        return choose_dtype(self.source, self.dtype)
 
     @cached_property
     def prompts(self) -> PromptFormat:
@@ -120,7 +142,11 @@ def _open_transformers(settings: EngineSettings) -> OpenEngine:
     from mathlete.sampling.embedded import open_transformers
 
     sampler = open_transformers(
-        settings.source, precision=settings.precision, threads=settings.threads, prompts=settings.prompts
+        settings.source,
+        precision=settings.precision,
+        dtype=settings.computing[0],
+        threads=settings.threads,
+        prompts=settings.prompts,
     )
     return OpenEngine(sampler=sampler, rows=sampler.max_rows, facts={"threads": sampler.threads})
 
@@ -151,6 +177,7 @@ def _open_ray(settings: EngineSettings) -> OpenEngine:
         own,
         source=settings.source,
         precision=settings.precision,
+        dtype=settings.dtype,
         threads=settings.threads,
         instruction=settings.prompts.instruction,
         on_lost=settings.on_lost,

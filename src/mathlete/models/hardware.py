@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 BF16_CAPABILITY = 8.0
 """Compute capability from which tensor cores take bf16: Ampere (CUDA C++ Programming Guide, "Compute Capabilities")."""
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""What /proc/cpuinfo calls instructions that multiply bf16 numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,11 @@ class Device:
     machines: Mapping[str, int | None] = field(default_factory=dict)
     """{Kaggle's machine, by its `machine_shape` in kernel-metadata.json: its GPUs, None where their number was not
     found}."""
+    bf16_instructions: bool = False
+    """Whether a CPU multiplies bf16 numbers itself. Known on x86 with Linux; elsewhere the answer is no."""
 
+    large_model: ClassVar[int] = 50_000_000
+    """Parameters from which matrix products are nearly all of a decode step on a CPU (bench/sampling.py)."""
     retired_machines: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38"), "NvidiaTeslaT4"
     )
@@ -41,7 +47,8 @@ class Device:
         import torch
 
         if not torch.cuda.is_available():
-            return cls(name="cpu", memory=_main_memory("MemAvailable" if free else "MemTotal"), capability=None)
+            memory = _main_memory("MemAvailable" if free else "MemTotal")
+            return cls(name="cpu", memory=memory, capability=None, bf16_instructions=has_bf16_instructions())
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         memory = torch.cuda.mem_get_info()[0] if free else gpu.total_memory
         return cls(name=gpu.name, memory=memory, capability=gpu.major + gpu.minor / 10)
@@ -70,6 +77,25 @@ class Device:
     def activation_bytes(self) -> int:
         """Bytes of one number of an activation."""
         return 4 if self.capability is None else 2
+
+    def choose_serving_dtype(self, parameters: int | None) -> tuple[str, str]:
+        """Return (the type that a model of that size draws samples in, why); None for a size that is not known.
+
+        Measurements stay in `dtype`. A GPU serves in that too; a CPU that has the instructions serves large models in
+        bf16, as every GPU since Ampere does.
+
+        >>> cpu = Device(name="cpu", memory=2**34, capability=None, bf16_instructions=True)
+        >>> cpu.choose_serving_dtype(494_000_000)
+        ('bfloat16', 'this CPU multiplies bf16 numbers, and the model has 494 million parameters')
+        >>> cpu.choose_serving_dtype(850_000)[0], GPUS["t4"].choose_serving_dtype(494_000_000)[0]
+        ('float32', 'float16')
+        """
+        if self.capability is not None or not self.bf16_instructions:
+            return self.dtype, self.dtype_reason
+        if parameters is None or parameters < self.large_model:
+            return self.dtype, "CPU: fp32 costs a small model nothing"
+        millions = f"{parameters / 1e6:.0f} million parameters"
+        return "bfloat16", f"this CPU multiplies bf16 numbers, and the model has {millions}"
 
     @property
     def torch_dtype(self) -> "torch.dtype":
@@ -128,3 +154,9 @@ def _main_memory(field: Literal["MemTotal", "MemAvailable"]) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     (line,) = (line for line in linux.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
+
+
+def has_bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether an x86 processor multiplies bf16 numbers itself, by what Linux says of it."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    return any(_BF16_FLAGS & {*line.split()} for line in lines if line.startswith("flags"))

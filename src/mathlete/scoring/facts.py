@@ -15,6 +15,8 @@ class RunSettings:
     suite_sha: str
     problems: int
     precision: str
+    dtype: str = ""
+    """What the embedded engine computed in, as torch names it; "" for other engines."""
     policy: Policy
     budget: BudgetSettings | None
     """One clock for all problems; None where each had all its samples."""
@@ -24,12 +26,16 @@ class RunSettings:
     model_sha: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings in the order of results.json; a budget or tools only where the run had them."""
+        """Return the settings in the order of results.json; a budget or tools only where the run had them.
+
+        A type only where it isn't float32, which runs without any word of it had on a CPU: they go on as they are.
+        """
         return {
             "suite": self.suite,
             "suite_sha": self.suite_sha,
             "problems": self.problems,
             "precision": self.precision,
+            **({"dtype": self.dtype} if self.dtype not in ("", "float32") else {}),
             "policy": self.policy.to_json(),
             **({"budget": asdict(self.budget)} if self.budget else {}),
             **({"tools": self.tools} if self.tools else {}),
@@ -43,6 +49,7 @@ class RunSettings:
         plain = ("suite", "suite_sha", "problems", "precision", "engine", "model_sha")
         return cls(
             **{name: row[name] for name in plain},
+            dtype=row.get("dtype", ""),
             policy=Policy.from_json(row["policy"]),
             budget=_budget(row.get("budget")),
             tools=row.get("tools"),

@@ -17,6 +17,6 @@ same answers every time.
 
 from mathlete.sampling.embedded.coverage import check_covered
 from mathlete.sampling.embedded.greedy import draw_greedy
-from mathlete.sampling.embedded.transformers_engine import TransformersSampler, open_transformers
+from mathlete.sampling.embedded.transformers_engine import TransformersSampler, choose_dtype, open_transformers
 
-__all__ = ["TransformersSampler", "check_covered", "draw_greedy", "open_transformers"]
+__all__ = ["TransformersSampler", "check_covered", "choose_dtype", "draw_greedy", "open_transformers"]

@@ -13,13 +13,15 @@ import torch
 from mathlete.sampling import CompletionReader, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.embedded.drawing import draw, uniforms
 from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
-from mathlete.sampling.embedded.pace import Pace
+from mathlete.sampling.embedded.pace import Pace, Threads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _PREFILL_TOKENS = 8192
 """Prompt tokens read in one pass at most, padding counted."""
+_PACED_PREFILL_TOKENS = 1024
+"""The same for a large model on a CPU, which more tokens at once make no faster."""
 
 
 @dataclass(eq=False)
@@ -73,14 +75,18 @@ class Batch:
         max_rows: int,
         max_tokens: int,
         pace: Pace | None = None,
+        threads: Threads | None = None,
     ) -> None:
-        """Take the model over; a `pace` chooses fewer rows than `max_rows` where more would be slower."""
+        """Take the model over.
+
+        A `pace` chooses fewer rows than `max_rows` where more would be slower, `threads` how many threads a step has.
+        """
         register_attention()
         model.set_attn_implementation(ATTENTION)
         self._model, self._reader = model, reader
         self._device: torch.device = model.device
         self._max_rows, self._max_tokens = max_rows, max_tokens
-        self._pace = pace
+        self._pace, self._threads = pace, threads
         self._rows: list[_Row] = []
         self._kv = RowKV(device=self._device)
         self._ids = torch.empty(0, dtype=torch.long, device=self._device)
@@ -138,9 +144,10 @@ class Batch:
         return needed + spare[: max(0, cheap - len(self) - len(needed))]
 
     def _prefill(self, requests: list[SampleRequest]) -> None:
+        most = _PREFILL_TOKENS if self._pace is None else _PACED_PREFILL_TOKENS
         while requests:
             width = max(len(request.prompt) for request in requests) - 1
-            part, requests = requests[: max(1, _PREFILL_TOKENS // width)], requests[max(1, _PREFILL_TOKENS // width) :]
+            part, requests = requests[: max(1, most // width)], requests[max(1, most // width) :]
             # Padding stands after the prompt, where causal attention never looks at it.
             ids = torch.zeros((len(part), width), dtype=torch.long)
             for position, request in enumerate(part):
@@ -186,16 +193,21 @@ class Batch:
 
     def step(self) -> list[tuple[SampleRequest, Sample]]:
         """Draw one token for every row; return the samples that this finished."""
+        if self._threads is not None and self._threads.count != torch.get_num_threads():
+            torch.set_num_threads(self._threads.count)
         started = time.perf_counter()
         self._kv.open_column()
-        logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None]).float()
+        logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None])
         temperature, top_p, begun = self._state.unbind(1)
         uniform = uniforms(self._seeds, self._kv.lengths - begun.long())
         drawn = draw(logits, uniform=uniform, temperature=temperature.float(), top_p=top_p)
         self._kv.close_column()
         self._ids = drawn.ids
+        seconds = time.perf_counter() - started
         if self._pace is not None:
-            self._pace.add(len(self), time.perf_counter() - started)
+            self._pace.add(len(self), seconds)
+        if self._threads is not None:
+            self._threads.add(len(self), seconds)
         done: list[int] = []
         finished: list[tuple[SampleRequest, Sample]] = []
         # Lists, because each single value read from a GPU tensor would wait for the GPU.
@@ -205,6 +217,8 @@ class Batch:
                 done.append(position)
                 row.request.ended += 1
                 finished.append((row.request, sample))
+        if self._pace is not None and finished:
+            self._pace.finish()
         self._remove(done)
         return finished
 

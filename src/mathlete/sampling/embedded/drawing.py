@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+_NUMBERS = 2**20
+"""Logits worked on at a time, 4 MiB. Each of a dozen passes over 64 rows of a vocabulary of 150,000 at once would take
+39 MiB afresh from the system, above malloc's largest threshold: a draw cost as much as the model's step."""
+
 
 def slice_size(vocabulary: int) -> int:
     """Return how many of the largest logits are sorted first; the draw is exact for every size.
@@ -57,12 +61,23 @@ def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tens
     """Draw one token a row.
 
     Args:
-        logits: (rows, vocabulary), float32.
+        logits: (rows, vocabulary), of any type; computed with in float32.
         uniform: (rows,) in [0, 1), float64.
         temperature: (rows,); 0 takes the likeliest token.
         top_p: (rows,); the nucleus is the shortest prefix of the sorted tokens whose mass reaches it
             (Holtzman et al. 2020, "The curious case of neural text degeneration").
     """
+    rows = max(1, _NUMBERS // logits.shape[-1])
+    if logits.device.type == "cpu" and len(logits) > rows:
+        parts = zip(*(torch.split(tensor, rows) for tensor in (logits, uniform, temperature, top_p)), strict=True)
+        drawn = [_draw(*part) for part in parts]
+        ids, logprobs = torch.cat([part.ids for part in drawn]), torch.cat([part.logprobs for part in drawn])
+        return DrawnTokens(ids=ids, logprobs=logprobs)
+    return _draw(logits, uniform, temperature, top_p)
+
+
+def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> DrawnTokens:
+    logits = logits.float()
     greedy = temperature <= 0
     ids = logits.argmax(-1) if bool(greedy.all()) else _nucleus(logits, uniform, temperature, top_p)
     if bool(greedy.any()) and not bool(greedy.all()):

@@ -1,13 +1,19 @@
-"""How many rows a large model should decode together on a CPU, from the seconds that its steps take.
+"""How many rows a large model should decode together on a CPU, by how many threads, from the seconds its steps take.
 
 A GPU reads the weights once for all rows, so that more rows are nearly free. On a CPU each further row soon costs its
 own arithmetic: 96 rows of a 0.5B model made steps of ten seconds, and no sample was done in a quarter of an hour.
 """
 
+from collections import deque
+
 _FIRST_ROWS = 8
 """Rows to begin with: fewer are slower a row on every CPU that was measured (bench/sampling.py)."""
 _STEPS = 3
 """Steps of a size after which the next size may be tried: the first of a size also allocates."""
+_FIRST_SECONDS = 60.0
+"""Seconds of steps for which the first rows stay among themselves, until one of them is done: others would delay it."""
+_FORGET = 256
+"""Steps after which a larger size is tried again: the machine's other work may have been what made it slow."""
 
 
 class Pace:
@@ -16,7 +22,14 @@ class Pace:
     >>> pace = Pace()
     >>> pace.most_rows(96)
     8
-    >>> for rows, seconds in ((8, 1.7), (16, 1.8), (32, 1.9), (64, 3.5)):
+    >>> for _ in range(3):
+    ...     pace.add(8, 1.7)
+    >>> pace.most_rows(96)  # until a sample is done, or a minute is over
+    8
+    >>> pace.finish()
+    >>> pace.most_rows(96)
+    16
+    >>> for rows, seconds in ((16, 1.8), (32, 1.9), (64, 3.5)):
     ...     for _ in range(3):
     ...         pace.add(rows, seconds)
     >>> pace.most_rows(96), pace.most_rows(2000)
@@ -30,11 +43,22 @@ class Pace:
     def __init__(self) -> None:
         self._least: dict[int, float] = {}
         self._steps: dict[int, int] = {}
+        self._latest: dict[int, int] = {}
+        self._count = 0
+        self._seconds = 0.0
+        self._finished = False
 
     def add(self, rows: int, seconds: float) -> None:
         """Take note of one step. The least of each size counts: what comes on top is the machine's other work."""
         self._least[rows] = min(seconds, self._least.get(rows, seconds))
         self._steps[rows] = self._steps.get(rows, 0) + 1
+        self._count += 1
+        self._latest[rows] = self._count
+        self._seconds += seconds
+
+    def finish(self) -> None:
+        """Take note that a sample is done."""
+        self._finished = True
 
     def most_rows(self, samples: int) -> int:
         """Return how many rows may be decoded together, for samples waiting and running.
@@ -45,7 +69,73 @@ class Pace:
         """
         # Smaller sizes come where a batch runs out: they say nothing of what a full one should be.
         measured = [rows for rows, steps in self._steps.items() if rows >= _FIRST_ROWS and steps >= _STEPS]
-        if not measured:
+        if not measured or not (self._finished or self._seconds > _FIRST_SECONDS):
             return _FIRST_ROWS
         best = min(measured, key=lambda rows: (self._least[rows] * (samples / rows + 1), rows))
-        return 2 * best if best == max(measured) else best
+        known = [rows for rows in measured if self._count - self._latest[rows] < _FORGET]
+        return 2 * best if best == max(known, default=best) else best
+
+
+class Threads:
+    """How many threads make a step soonest. Others are tried for a few steps now and then: a machine's load changes.
+
+    Where other processes hold a core, the threads of every matrix product wait for the one that is not running: two
+    threads then take ten times as long as one.
+
+    >>> threads = Threads(2)
+    >>> taken = []
+    >>> for _ in range(40):  # a busy machine: two threads are slower than one
+    ...     taken.append(threads.count)
+    ...     threads.add(8, 3.0 if threads.count == 2 else 1.0)
+    >>> taken[0], taken[6], taken.count(2)
+    (2, 1, 13)
+    >>> for _ in range(1000):  # the other work is done
+    ...     threads.add(8, 0.6 if threads.count == 2 else 1.0)
+    >>> threads.count
+    2
+    """
+
+    _TRIAL, _SOONEST, _LATEST = 3, 3, 256
+
+    def __init__(self, most: int) -> None:
+        """Begin with all of them."""
+        self.count = most
+        """Threads of the next step."""
+        self._most, self._usual = most, most
+        self._wait, self._since = self._SOONEST, 0
+        self._recent: deque[float] = deque(maxlen=self._TRIAL)
+        self._trial: list[float] = []
+        self._rows = 1
+        self._downwards = True
+
+    def add(self, rows: int, seconds: float) -> None:
+        """Take note of a step, made by `count` threads, and choose those of the next one."""
+        if not 0.8 <= rows / self._rows <= 1.25:
+            # Steps of much other sizes do not compare.
+            self._rows, self._trial, self.count = rows, [], self._usual
+            self._recent.clear()
+        elif self.count != self._usual:
+            self._trial.append(seconds)
+            if len(self._trial) == self._TRIAL:
+                self._judge()
+        else:
+            self._recent.append(seconds)
+            self._since += 1
+            if self._since >= self._wait and len(self._recent) == self._TRIAL:
+                self.count = self._next_trial()
+
+    def _next_trial(self) -> int:
+        fewer, more = max(1, self._usual // 2), min(self._most, self._usual * 2)
+        self._downwards = not self._downwards
+        first, second = (more, fewer) if self._downwards else (fewer, more)
+        return first if first != self._usual else second
+
+    def _judge(self) -> None:
+        # The middle one of three each: the first step with other threads also starts them.
+        tried, usual = (sorted(times)[self._TRIAL // 2] for times in (self._trial, self._recent))
+        if tried < 0.9 * usual:
+            self._usual, self._wait = self.count, self._SOONEST
+        else:
+            self._wait = min(2 * self._wait, self._LATEST)
+        self.count, self._since, self._trial = self._usual, 0, []
+        self._recent.clear()

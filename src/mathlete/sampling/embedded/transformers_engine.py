@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, Precision, load_model, load_prompt_format
+from mathlete.models import Device, ModelSource, Precision, Shape, load_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 1024
 """Rows decoded together at most: the more, the less each costs, as long as memory holds them (bench/sampling.py)."""
-_SMALL = 50_000_000
+_SMALL = Device.large_model
 """Parameters below which a second thread costs more than it gains (bench/sampling.py)."""
 
 
@@ -47,7 +47,8 @@ class TransformersSampler(Continuing):
             model: a causal language model of transformers, in eval mode.
             prompts: the model's prompts.
             max_rows: samples decoded together at most; fewer where memory is short.
-            threads: CPU threads of the decode loop; None takes 1 for a small model, else all cores.
+            threads: CPU threads of the decode loop; None takes 1 for a small model, else as many of all cores as make
+                its steps soonest.
         """
         if max_rows < 1:
             raise UserError("the batch needs at least one row", value=max_rows, cure=f"leave it at {MAX_ROWS}")
@@ -55,6 +56,9 @@ class TransformersSampler(Continuing):
         self.prompts = prompts
         self.max_rows = max_rows
         self.threads = threads or _default_threads(model)
+        self._chooses_threads = threads is None and self.threads > 1
+        # Steps of a small model cost the same however many rows they have, and a GPU's nearly so.
+        self._paced = model.device.type == "cpu" and not _is_small(model)
         eos = model.generation_config.eos_token_id
         self._reader = CompletionReader(prompts, eos_ids={*(eos if isinstance(eos, list) else [eos])} - {None})
         self._context = _context(model.config)
@@ -147,15 +151,21 @@ class TransformersSampler(Continuing):
         import torch
 
         from mathlete.sampling.embedded.batch import Batch
-        from mathlete.sampling.embedded.pace import Pace
+        from mathlete.sampling.embedded.pace import Pace, Threads
+        from mathlete.sampling.embedded.packing import pack_linears
 
         torch.set_num_threads(self.threads)
         queue: deque[SampleRequest] = deque()
         with torch.inference_mode():
-            # Steps of a small model cost the same however many rows they have, and a GPU's nearly so.
-            pace = Pace() if model.device.type == "cpu" and not _is_small(model) else None
+            if self._paced:
+                pack_linears(model)
             batch = Batch(
-                model, reader=self._reader, max_rows=self.max_rows, max_tokens=_memory_tokens(model), pace=pace
+                model,
+                reader=self._reader,
+                max_rows=self.max_rows,
+                max_tokens=_memory_tokens(model),
+                pace=Pace() if self._paced else None,
+                threads=Threads(self.threads) if self._paced and self._chooses_threads else None,
             )
             while self._collect(queue, wait=not queue and not len(batch)):
                 batch.drop_cancelled()
@@ -182,6 +192,7 @@ def open_transformers(
     source: ModelSource,
     *,
     precision: Precision = "auto",
+    dtype: str = "auto",
     max_rows: int = MAX_ROWS,
     threads: int | None = None,
     prompts: PromptFormat | None = None,
@@ -193,8 +204,23 @@ def open_transformers(
     """
     if prompts is None:
         prompts = load_prompt_format(source)
-    model = load_model(source, precision=precision)
+    model = load_model(source, precision=precision, dtype=choose_dtype(source, dtype)[0])
     return TransformersSampler(model, prompts=prompts, max_rows=max_rows, threads=threads)
+
+
+def choose_dtype(source: ModelSource, asked: str = "auto") -> tuple[str, str]:
+    """Return (the type that the engine computes in here, why): the one asked for, or for `auto` the machine's choice.
+
+    Raises:
+        UserError: the model is not on this machine nor on the hub.
+    """
+    if asked != "auto":
+        return asked, "named by --dtype"
+    try:
+        parameters = Shape.of(source).parameters
+    except UserError:
+        parameters = None  # an architecture that is described otherwise
+    return Device.current().choose_serving_dtype(parameters)
 
 
 def _context(config: "PreTrainedConfig") -> int:

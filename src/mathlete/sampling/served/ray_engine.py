@@ -62,14 +62,16 @@ class RaySettings:
 class _SamplingWorker:
     """The actor: the embedded engine in a process of the cluster."""
 
-    def __init__(self, source: ModelSource, precision: Precision, threads: int | None, instruction: str | None) -> None:
+    def __init__(
+        self, source: ModelSource, precision: Precision, dtype: str, threads: int | None, instruction: str | None
+    ) -> None:
         from mathlete.models import load_prompt_format
         from mathlete.sampling.embedded import open_transformers
 
         prompts = load_prompt_format(source)
         if instruction is not None:
             prompts = replace(prompts, instruction=instruction)
-        self._sampler = open_transformers(source, precision=precision, threads=threads, prompts=prompts)
+        self._sampler = open_transformers(source, precision=precision, dtype=dtype, threads=threads, prompts=prompts)
 
     def draw(
         self, problem: Problem, index: int, seed: int, config: SamplingConfig, said: str, until_code: bool
@@ -136,6 +138,7 @@ class RaySampler(Continuing):
         *,
         source: ModelSource,
         precision: Precision = "auto",
+        dtype: str = "auto",
         threads: int | None = None,
         instruction: str | None = None,
         on_lost: OnLost = lambda one: None,
@@ -156,7 +159,7 @@ class RaySampler(Continuing):
             max_restarts=-1,
             max_concurrency=settings.at_once,
         )
-        self._workers = [actor.remote(source, precision, threads, instruction) for _ in range(settings.workers)]
+        self._workers = [actor.remote(source, precision, dtype, threads, instruction) for _ in range(settings.workers)]
         self._wait_ready()
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
         self._down: set[int] = set()

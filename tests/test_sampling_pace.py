@@ -1,0 +1,123 @@
+"""What a large model's decode loop on a CPU does otherwise: packed weights, few rows first, as many threads as pay."""
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+import torch
+
+from mathlete.prompts import PromptFormat
+from mathlete.sampling.embedded import transformers_engine
+from mathlete.sampling.embedded.batch import Batch
+from mathlete.sampling.embedded.pace import Pace, Threads
+from mathlete.sampling.embedded.packing import PackedLinear, pack_linears
+from mathlete.sampling.embedded.transformers_engine import TransformersSampler
+from tests.test_sampling_engine import GREEDY, WARM, byte_tokenizer, draw_all, generate_text, tiny_model
+
+packs = pytest.mark.skipif(
+    pack_linears(torch.nn.Sequential(torch.nn.Linear(2, 2))) == 0, reason="no oneDNN on x86 here"
+)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> PromptFormat:
+    return PromptFormat(tokenizer=byte_tokenizer(), instruction="")
+
+
+@packs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_packed_layer_computes_what_the_layer_does(dtype: torch.dtype, bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(96, 200, bias=bias)
+    torch.nn.init.normal_(layer.weight, std=0.1, generator=generator)
+    layer = layer.to(dtype)
+    with torch.inference_mode():
+        packed = PackedLinear(layer)
+        for shape in [(1, 1), (3, 1), (32, 1), (200, 1), (2, 70)]:
+            inputs = torch.randn(*shape, 96, generator=generator).to(dtype)
+            exact = torch.nn.functional.linear(inputs.double(), *(part.double() for part in layer.parameters()))
+            assert packed(inputs).dtype is dtype
+            # One rounding of the result, which is a few units large.
+            assert (packed(inputs).double() - exact).abs().max() < (1e-5 if dtype is torch.float32 else 2e-2)
+
+
+@packs
+def test_only_plain_layers_are_packed_and_a_head_leaves_the_embedding_it_shares() -> None:
+    class Own(torch.nn.Linear):
+        pass
+
+    model: Any = tiny_model()
+    model.model.layers[0].mlp.up_proj = Own(32, 64, bias=False)
+    embedding = model.model.embed_tokens.weight.clone()
+    assert pack_linears(model) == 2 * 7 + 1 - 1
+    assert isinstance(model.model.layers[0].mlp.up_proj, Own)
+    assert isinstance(model.lm_head, PackedLinear)
+    assert torch.equal(model.model.embed_tokens.weight, embedding)
+
+
+@packs
+def test_a_paced_engine_with_packed_weights_gives_what_generate_gives(
+    prompts: PromptFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [generate_text(tiny_model(), prompts, number) for number in range(4)]
+    monkeypatch.setattr(transformers_engine, "_SMALL", 0)
+    with closing(TransformersSampler(tiny_model(), prompts=prompts, max_rows=64)) as engine:
+        drawn = [draw_all(engine, number, 1, GREEDY)[0] for number in range(4)]
+    assert [(sample.tokens, sample.text) for sample in drawn] == wanted
+
+
+def test_the_first_rows_stay_among_themselves_until_one_is_done(
+    prompts: PromptFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    done: list[int] = []
+    step = Batch.step
+
+    def watched(batch: Batch) -> Any:
+        sizes.append(len(batch))
+        finished = step(batch)
+        done.append(len(finished))
+        return finished
+
+    monkeypatch.setattr(Batch, "step", watched)
+    monkeypatch.setattr(transformers_engine, "_SMALL", 0)
+    with closing(TransformersSampler(tiny_model(), prompts=prompts, max_rows=64)) as engine:
+        assert len(draw_all(engine, 0, 60, WARM)) == 60
+    first = next(position for position, count in enumerate(done) if count)
+    assert {*sizes[: first + 1]} == {8}
+    assert max(sizes) > 8
+
+
+def test_after_a_minute_without_a_sample_more_rows_are_tried() -> None:
+    pace = Pace()
+    for _ in range(61):
+        assert pace.most_rows(96) == 8
+        pace.add(8, 1.0)
+    assert pace.most_rows(96) == 16
+
+
+def test_a_size_that_was_slow_on_a_busy_machine_is_tried_again() -> None:
+    pace = Pace()
+    pace.finish()
+    for rows, seconds in ((8, 1.0), (16, 9.0)):
+        for _ in range(3):
+            pace.add(rows, seconds)
+    assert pace.most_rows(96) == 8
+    for _ in range(256):
+        pace.add(8, 1.0)
+    assert pace.most_rows(96) == 16
+
+
+def test_threads_follow_the_load_and_a_single_core_has_one() -> None:
+    threads, taken = Threads(8), []
+    for _ in range(400):
+        taken.append(threads.count)
+        threads.add(32, {1: 1.0, 2: 0.7, 4: 2.0, 8: 5.0}[threads.count])
+    assert taken[0] == 8
+    assert max(taken[-200:], key=taken[-200:].count) == 2
+    assert taken[-200:].count(2) > 180
+    single = Threads(1)
+    for _ in range(50):
+        single.add(8, 1.0)
+        assert single.count == 1
