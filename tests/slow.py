@@ -43,7 +43,15 @@ PARTS: dict[str, tuple[str, ...]] = {
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes"),
     "docs": ("docs_commands", "launch_files", "report", "report_exports", "report_odd"),
-    "submit": ("submit_build", "submit_rehearsal", "kaggle_image", "competitions"),
+    "submit": (
+        "submit_build",
+        "submit_push",
+        "submit_looks",
+        "submit_credentials",
+        "submit_rehearsal",
+        "kaggle_image",
+        "competitions",
+    ),
 }
 """Files of tests whose slow tests are in the part; the rest of the matrix is in its shares."""
 NAMES = (*PARTS, *(f"faults-{share}" for share in range(1, SHARES + 1)), "laws")

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from mathlete.competitions import competition
-from mathlete.delivery.naming import owner_of_credentials
 from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig, config_from
@@ -148,17 +147,6 @@ def test_an_input_that_is_not_mounted_is_named_with_what_is_there(tmp_path: Path
     with pytest.raises(FileNotFoundError, match=re.escape("models a/b/c/d/1 is not mounted")) as caught:
         find_input("models", "a/b/c/d/1", str(tmp_path))
     assert "datasets/alice" in str(caught.value)
-
-
-def test_the_owner_is_read_from_the_credentials_without_their_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("KAGGLE_USERNAME", raising=False)
-    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
-    (tmp_path / "kaggle.json").write_text('{"username": "alice", "key": "secret"}')
-    assert owner_of_credentials() == ("alice", str(tmp_path / "kaggle.json"))
-    monkeypatch.setenv("KAGGLE_USERNAME", "bob")
-    assert owner_of_credentials() == ("bob", "KAGGLE_USERNAME")
 
 
 def wheel(folder: Path, name: str, tag: str = "py3-none-any", requires: str = "") -> Path:

@@ -1,186 +1,38 @@
 """The push against a stand-in of Kaggle's API on the loopback, with Kaggle's real clients; nothing else is asked."""
 
 import json
-import os
-import re
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import polars as pl
 import pytest
 
+from mathlete.delivery.asking import Asking, Waiting
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.naming import next_model_version
-from mathlete.delivery.push import Waiting, plan_push, push_build
+from mathlete.delivery.push import plan_push, push_build
 from mathlete.delivery.uploads import UPLOADS
 from mathlete.errors import UserError
 from mathlete.rehearsal import check_output
 from mathlete.runs import read_json
 from mathlete.submission.build import Build
 from mathlete.submission.metadata import INSTANCE_FILE, NOTEBOOK
-from tests.conftest import NAMES
+from tests.conftest import NAMES, sample
+from tests.kaggle_standin import Fault, Json, Scenario, run_on_kaggle, serve
 
-QUICK = Waiting(poll_s=0.01, upload_max_s=5, run_max_s=5)
-Json = dict[str, Any]
-
-
-@dataclass
-class Scenario:
-    """What the stand-in does, and what it saw."""
-
-    save: Json = field(default_factory=dict)
-    """More keys of SaveKernel's reply."""
-    fail: dict[str, list[int]] = field(default_factory=dict)
-    """{call: HTTP statuses of its first answers}."""
-    statuses: list[str] = field(default_factory=lambda: ["QUEUED", "RUNNING", "COMPLETE"])
-    cut_after: int | None = None
-    """Bytes of the first upload of the weights that arrive before its connection is cut."""
-    calls: list[tuple[str, Json]] = field(default_factory=list)
-    hosts: set[str] = field(default_factory=set)
-    blobs: dict[str, Json] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-    output: dict[str, bytes] = field(default_factory=dict)
-
-    def names(self) -> list[str]:
-        return [name for name, _ in self.calls]
-
-
-def reply_of(state: Scenario, name: str, body: Json, base: str) -> Json:
-    """Return what the API answers, in the shapes the real clients were recorded with."""
-    if name == "SaveKernel":
-        if len(body["text"].encode()) > 1_000_000:
-            return {"code": 400, "message": "The kernel source must be less than 1 megabytes in size."}
-        url = "https://www.kaggle.com/code/alice/mathlete-submission"
-        return {"ref": body["slug"], "url": url, "versionNumber": 3, "invalidTags": [], **state.save}
-    if name == "GetKernelSessionStatus":
-        status = state.statuses.pop(0) if len(state.statuses) > 1 else state.statuses[0]
-        return {"status": status, "failureMessage": "it ran out of memory" if status == "ERROR" else ""}
-    if name == "ListKernelSessionOutput":
-        return {"files": [{"url": f"{base}/output/{file}", "fileName": file} for file in state.output], "log": "[]"}
-    if name == "StartBlobUpload":
-        token = f"blob{len(state.blobs)}"
-        state.blobs[token] = {"name": body["name"], "size": body.get("contentLength", 0), "data": b""}
-        return {"token": token, "createUrl": f"{base}/upload/{token}"}
-    if name in ("CreateDataset", "CreateModelInstance") and state.versions.get(name):
-        return {"error": "already in use", "errorCode": 409}
-    if name.startswith(("CreateDataset", "CreateModel")):
-        kind = name.removesuffix("Version")
-        state.versions[kind] = state.versions.get(kind, 0) + 1
-        return {"id": 1, "ref": "r", "url": "u"}
-    if name == "GetModelInstance":
-        version = state.versions.get("CreateModelInstance", 0)
-        return {"versionNumber": version} if version else {"code": 404, "message": "not found"}
-    if name == "GetModel":
-        return {"id": 1, "ref": "r"} if state.versions.get("CreateModel") else {"code": 404, "message": "not found"}
-    fixed: dict[str, Json] = {
-        "GetDatasetStatus": {"status": "READY"},
-        "CreateCodeSubmission": {"message": "ok", "ref": 77},
-        "GetSubmission": {"ref": 77, "status": "COMPLETE", "publicScore": "31"},
-    }
-    return fixed.get(name, {"code": 404, "message": f"the stand-in has no {name}"})
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Takes plain requests and a proxy's absolute ones."""
-
-    protocol_version = "HTTP/1.1"
-    state: Scenario
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-    def answer(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        named = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
-        for name, value in named.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def path_asked(self) -> str:
-        self.state.hosts.add(urlsplit(self.path).hostname or self.headers["Host"].split(":")[0])
-        return urlsplit(self.path).path
-
-    def do_POST(self) -> None:
-        name = self.path_asked().rpartition("/")[2]
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-        self.state.calls.append((name, body))
-        reply = reply_of(self.state, name, body, "http://localhost")
-        if waiting := self.state.fail.get(name):
-            status = waiting.pop(0)
-            reply = {"code": status, "message": f"status {status}"}
-        self.answer(int(reply.get("code", 200)), json.dumps(reply).encode(), Retry_After="0")
-
-    def do_PUT(self) -> None:
-        blob = self.state.blobs[self.path_asked().rpartition("/")[2]]
-        length, asked = int(self.headers["Content-Length"] or 0), self.headers["Content-Range"] or ""
-        if asked.startswith("bytes */"):
-            have = len(blob["data"])
-            self.answer(308, b"", **({"Range": f"bytes=0-{have - 1}"} if have else {}))
-        elif self.state.cut_after is not None and blob["name"] == "model.safetensors":
-            blob["data"], self.state.cut_after = self.rfile.read(self.state.cut_after), None
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-        else:
-            first = int(match[1]) if (match := re.match(r"bytes (\d+)-", asked)) else 0
-            blob["data"] = blob["data"][:first] + self.rfile.read(length)
-            self.answer(200, b"{}")
-
-    def do_GET(self) -> None:
-        self.answer(200, self.state.output[self.path_asked().removeprefix("/output/")], Last_Modified=LONG_AGO)
-
-    def do_CONNECT(self) -> None:
-        self.state.hosts.add(self.path)
-        self.answer(403, b"")
-
-
-LONG_AGO = "Mon, 01 Jun 2026 00:00:00 GMT"
+QUICK = Waiting(poll_s=0.01, upload_max_s=5, run_max_s=5, settle_s=0.02, answer_max_s=5)
 
 
 @pytest.fixture
 def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scenario]:
     """Kaggle, as far as the clients can tell: every request of theirs ends here."""
-    state = Scenario()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"state": state}))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name in [name for name in os.environ if name.startswith("KAGGLE") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    proxy = f"http://127.0.0.1:{server.server_port}"
-    for name, value in {
-        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-        "KAGGLE_USERNAME": "alice",
-        "KAGGLE_KEY": "0" * 32,
-        "KAGGLE_CONFIG_DIR": str(tmp_path / "config"),
-        "HOME": str(tmp_path),
-        "http_proxy": proxy,
-        "https_proxy": proxy,
-    }.items():
-        monkeypatch.setenv(name, value)
-    state.output = run_on_kaggle(tmp_path)
-    yield state
-    server.shutdown()
-    server.server_close()
-    assert state.hosts <= {"localhost"}
-
-
-def run_on_kaggle(folder: Path, *, answers: tuple[int, ...] = (0, 0, 0), fallback: bool = False) -> dict[str, bytes]:
-    ids = ["000aaa", "111bbb", "222ccc"]
-    pl.DataFrame({"id": ids, "answer": answers}).write_parquet(folder / "made.parquet")
-    lines = [json.dumps({"id": name, "fallback": fallback, "why": "the clock" * fallback}) for name in ids]
-    return {
-        "submission.parquet": (folder / "made.parquet").read_bytes(),
-        "journal.jsonl": "\n".join(lines).encode() + b"\n",
-    }
+    with serve(tmp_path, monkeypatch) as state:
+        state.output = run_on_kaggle(tmp_path)
+        yield state
 
 
 @pytest.fixture
@@ -191,15 +43,15 @@ def build(build: Build) -> Build:
     return build
 
 
-def push_in_thread(build: Build, folder: Path) -> Any:
+def push_in_thread(build: Build, folder: Path, *, again: bool = False, waiting: Waiting = QUICK) -> Any:
     # In a thread, whose stack is short: kagglehub reads the source of every frame above it, for its user agent.
+    asking = Asking(waiting=waiting, say=lambda text: None)
     with ThreadPoolExecutor(1) as one:
-        work = one.submit(lambda: push_build(build, Kaggle(), folder=folder, waiting=QUICK, say=lambda text: None))
-        return work.result()
+        return one.submit(lambda: push_build(build, Kaggle(), folder=folder, asking=asking, again=again)).result()
 
 
 def test_a_push_uploads_saves_waits_and_checks(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
-    assert push_in_thread(build, tmp_path).version == 3
+    assert push_in_thread(build, tmp_path).version == 1
     names = kaggle.names()
     assert [name for name in names if name.startswith(("Create", "Save"))] == [
         "CreateDataset",
@@ -222,11 +74,23 @@ def test_a_push_uploads_saves_waits_and_checks(kaggle: Scenario, build: Build, t
 
 def test_what_did_not_change_is_not_sent_again(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
     push_in_thread(build, tmp_path)
-    assert sum("unchanged" in line for line in plan_push(build, folder=tmp_path)) == 2
+    assert sum("unchanged" in line for line in plan_push(build, folder=tmp_path, again=True)) == 2
     kaggle.calls.clear()
-    push_in_thread(build, tmp_path)
+    assert push_in_thread(build, tmp_path, again=True).version == 2
     assert "StartBlobUpload" not in kaggle.names()
-    assert "SaveKernel" in kaggle.names()
+    assert kaggle.acts() == {"Dataset": 1, "Model": 1, "ModelInstance": 1, "Kernel": 2, "Submission": 0}
+
+
+def test_a_build_that_is_pushed_is_not_saved_again_unasked(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
+    push_in_thread(build, tmp_path)
+    kaggle.calls.clear()
+    assert push_in_thread(build, tmp_path).version == 1
+    assert kaggle.names() == []
+    assert "version 1 of this build is saved" in plan_push(build, folder=tmp_path)[0]
+    # An edited notebook is another one, though the build's id is the same.
+    notebook = build.notebook.read_text()
+    build.notebook.write_text(notebook.replace('"cells"', '"cells" '))
+    assert push_in_thread(build, tmp_path).version == 2
 
 
 def test_changed_weights_need_the_next_version_and_are_refused_before_anything_is_sent(
@@ -238,10 +102,10 @@ def test_changed_weights_need_the_next_version_and_are_refused_before_anything_i
     kaggle.calls.clear()
     with pytest.raises(UserError, match="the next one on Kaggle is 2"):
         push_in_thread(build, tmp_path)
-    assert kaggle.names() == ["GetModelInstance"]
+    assert not [name for name in kaggle.names() if name.startswith(("Create", "Save", "Start"))]
     assert next_model_version(NAMES, weights=build.hashes().weights, folder=tmp_path) == 2
     second = replace(build, names=replace(NAMES, model_version=2))
-    assert push_in_thread(second, tmp_path).version == 3
+    assert push_in_thread(second, tmp_path).version == 2
     assert {"CreateDatasetVersion", "CreateModelInstanceVersion"} <= set(kaggle.names())
 
 
@@ -250,42 +114,47 @@ def test_a_push_killed_after_the_upload_goes_on_with_the_version_it_made(
 ) -> None:
     push_in_thread(build, tmp_path)
     uploads = read_json(tmp_path / UPLOADS)
-    uploads["alice/mathlete-model/transformers/int8"]["done"] = False  # type: ignore[index]
+    for upload in uploads.values():
+        upload["done"] = False  # type: ignore[index]
     (tmp_path / UPLOADS).write_text(json.dumps(uploads))
     kaggle.calls.clear()
-    push_in_thread(build, tmp_path)
+    push_in_thread(build, tmp_path, again=True)
     assert "StartBlobUpload" not in kaggle.names()
 
 
 REFUSALS = [
-    ({"save": {"error": "Maximum batch GPU session count reached"}}, "batch GPU session"),
+    ({"full": 10**6}, "batch GPU session"),
+    ({"save": {"error": "You have used your GPU quota"}}, "GPU quota"),
     ({"save": {"invalidModelSources": ["alice/mathlete-model/transformers/int8/1"]}}, "model_sources alice/math"),
     ({"save": {"invalidDatasetSources": ["alice/mathlete-wheels"]}}, "dataset_sources alice/mathlete-wheels"),
     ({"save": {"invalidCompetitionSources": ["x"]}}, "competition_sources x"),
-    ({"save": {"invalidTags": ["gpu"]}}, "tags gpu"),
     ({"statuses": ["RUNNING", "ERROR"]}, "ERROR it ran out of memory"),
     ({"statuses": ["CANCEL_ACKNOWLEDGED"]}, "CANCEL_ACKNOWLEDGED"),
-    ({"fail": {"SaveKernel": [401]}}, "HTTP 401"),
-    ({"fail": {"SaveKernel": [429] * 9}}, "HTTP 429"),
-    ({"fail": {"StartBlobUpload": [401]}}, "HTTP 401"),
-    ({"fail": {"GetModelInstance": [401]}}, "HTTP 401"),
+    ({"fail": {"SaveKernel": [Fault("401")]}}, "HTTP 401"),
+    ({"fail": {"SaveKernel": [Fault("429")] * 10**6}}, "HTTP 429"),
+    ({"fail": {"SaveKernel": [Fault("502")] * 10**6}}, "may have counted"),
+    ({"fail": {"StartBlobUpload": [Fault("401")]}}, "HTTP 401"),
+    ({"fail": {"GetModelInstance": [Fault("401")]}}, "HTTP 401"),
+    ({"fail": {"GetModelInstance": [Fault("503")] * 10**6}}, "HTTP 503"),
+    ({"wheels": ["FAILED"]}, "FAILED"),
 ]
 
 
-@pytest.mark.parametrize(("scenario", "says"), REFUSALS)
+@pytest.mark.parametrize(("scenario", "says"), sample(*REFUSALS[:4], slow=REFUSALS[4:]))
 def test_what_kaggle_refuses_or_drops_stops_the_push(
     scenario: Json, says: str, kaggle: Scenario, build: Build, tmp_path: Path
 ) -> None:
     for name, value in scenario.items():
         setattr(kaggle, name, value)
+    short = replace(QUICK, upload_max_s=0.3, run_max_s=0.3)
     with pytest.raises(UserError, match=says) as caught:
-        push_in_thread(build, tmp_path)
+        push_in_thread(build, tmp_path, waiting=short)
     assert caught.value.cure
 
 
-def test_kaggle_asking_to_wait_is_waited_for(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
-    kaggle.fail = {"SaveKernel": [429], "CreateDataset": [429]}
-    assert push_in_thread(build, tmp_path).version == 3
+def test_a_tag_that_kaggle_does_not_know_costs_nothing(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
+    kaggle.save = {"invalidTags": ["gpu"]}
+    assert push_in_thread(build, tmp_path).version == 1
 
 
 def test_a_cut_upload_goes_on_where_it_was_cut(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
@@ -349,7 +218,7 @@ def test_a_version_is_submitted_and_its_score_read(kaggle: Scenario) -> None:
     client = Kaggle()
     slug = "ai-mathematical-olympiad-progress-prize-3"
     number = client.submit(NAMES, competition_slug=slug, version=3, file_name="submission.parquet", message="first")
-    assert client.score(number) == 31
+    assert [client.submission(number).score for _ in range(2)] == ["", "31"]
     sent = dict(kaggle.calls)["CreateCodeSubmission"]
     assert (sent["kernelSlug"], sent["kernelVersion"]) == ("mathlete-submission", 3)
 
@@ -357,7 +226,7 @@ def test_a_version_is_submitted_and_its_score_read(kaggle: Scenario) -> None:
 def test_kaggles_own_command_pushes_the_same_folder(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("kaggle")), "kernels", "push", "-p", str(build.kaggle)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "version 3 successfully pushed" in done.stdout, done.stdout + done.stderr
+    assert "version 1 successfully pushed" in done.stdout, done.stdout + done.stderr
     Kaggle().save_kernel(build.kaggle)
     first, second = (body for name, body in kaggle.calls if name == "SaveKernel")
     assert first == second

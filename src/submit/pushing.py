@@ -7,7 +7,17 @@ from typing import Annotated
 import tyro
 
 from mathlete.command import busy, console
-from mathlete.delivery import Kaggle, Ledger, Waiting, check_before_push, plan_push, push_build
+from mathlete.delivery import (
+    Asking,
+    Kaggle,
+    Ledger,
+    Waiting,
+    check_before_push,
+    plan_push,
+    push_build,
+    submit_version,
+    wait_for_score,
+)
 from mathlete.errors import UserError
 from mathlete.locks import hold
 from mathlete.rehearsal import Thresholds
@@ -52,6 +62,8 @@ class PushSettings:
 
     yes: bool = False
     """Push; without it nothing is sent and nobody is asked."""
+    again: bool = False
+    """Save another version, though one of this very build is saved: it costs a second GPU session."""
     limits: Thresholds = field(default_factory=Thresholds)
     released: str = ""
     """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
@@ -69,19 +81,22 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     folder = settings.run
     build = load_build(folder)
     checked = _check_build(build, settings)
-    steps = plan_push(build, folder=folder)
+    steps = plan_push(build, folder=folder, again=settings.again)
     for step in steps:
         out.print(step, markup=False)
     if not settings.yes:
         out.print("dry run: nothing was sent; push with --yes")
         return {**checked, "pushed": False, "plan": steps}
+    asking = Asking(waiting=settings.waiting, say=partial(out.print, markup=False))
     with hold(folder), busy("uploads, then the notebook's run on Kaggle"):
-        saved = push_build(
-            build, Kaggle(), folder=folder, waiting=settings.waiting, say=partial(out.print, markup=False)
-        )
-    name = Ledger(folder).append("push", build.hashes(), version=saved.version, url=saved.url)
+        saved = push_build(build, _connect(asking), folder=folder, asking=asking, again=settings.again)
     out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --yes")
-    return {**checked, "id": name, "pushed": True, "version": saved.version, "url": saved.url}
+    return {**checked, "pushed": True, "version": saved.version, "url": saved.url}
+
+
+def _connect(asking: Asking) -> Kaggle:
+    answer_max_s = asking.waiting.answer_max_s
+    return asking.once(lambda: Kaggle(answer_max_s=answer_max_s), rule="Kaggle must let you in")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +109,8 @@ class SubmitSettings:
     """The submission's description on Kaggle."""
     wait: bool = False
     """Wait for the public score and write it into the ledger."""
+    again: bool = False
+    """Submit, though this version has a submission already: Kaggle counts both."""
     waiting: Waiting = field(default_factory=Waiting)
     run: RunFolder = WORK
     """The build's folder."""
@@ -107,26 +124,34 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
     settings.waiting.check()
     build, ledger = load_build(settings.run), Ledger(settings.run)
     hashes = build.hashes()
-    versions = ledger.versions(hashes.id)
+    versions = ledger.versions(hashes)
     if not versions:
         rule = "what is submitted must have been pushed, this very build"
         raise UserError(rule, value=f"{hashes.id} was not", cure="run `python -m submit push --yes`")
-    rules = build.config.competition
-    line = {"id": hashes.id, "version": versions[-1], "competition": rules.slug}
+    rules, version = build.config.competition, versions[-1]
+    line = {"id": hashes.id, "version": version, "competition": rules.slug}
     if rules.submissions_a_day is not None:
         out.print(f"{rules.name} takes {rules.submissions_a_day} a day")
     if not settings.yes:
-        out.print(f"would submit version {versions[-1]} of {build.names.kernel_id}; submit with --yes")
+        out.print(f"would submit version {version} of {build.names.kernel_id}; submit with --yes")
         return {**line, "submitted": False}
+    asking = Asking(waiting=settings.waiting, say=partial(out.print, markup=False))
     with hold(settings.run):
-        kaggle = Kaggle()
-        number = kaggle.submit(build.names, competition_slug=rules.slug, version=versions[-1], message=settings.message)
-        ledger.append("submission", hashes, version=versions[-1], number=number)
+        kaggle = _connect(asking)
+        number = submit_version(
+            build,
+            kaggle,
+            hashes=hashes,
+            version=version,
+            message=settings.message,
+            ledger=ledger,
+            asking=asking,
+            again=settings.again,
+        )
     out.print(f"submitted: number {number}")
     if not settings.wait:
         return {**line, "submitted": True, "number": number}
-    rule = f"submission {number} must get its score"
-    score = settings.waiting.until(lambda: kaggle.score(number), limit_s=settings.waiting.run_max_s, rule=rule)
+    score = wait_for_score(kaggle, number, asking=asking)
     ledger.append("score", hashes, number=number, score=score)
     out.print(f"public score {score:g}")
     return {**line, "submitted": True, "number": number, "score": score}

@@ -17,7 +17,8 @@ from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
 from mathlete.submission import Hashes
 
-Kind = Literal["build", "rehearsal", "push", "submission", "score"]
+Kind = Literal["build", "rehearsal", "saving", "saved", "push", "submission", "score"]
+"""`saving` is written before a notebook is saved, `saved` after it, `push` when its run on Kaggle was found good."""
 _FILE = "ledger.jsonl"
 _BEFORE = "aimo-3"
 """The competition of ledgers that were begun before a rehearsal said how many questions are asked."""
@@ -42,9 +43,11 @@ class Event:
     asked: int | None = None
     """Of a rehearsal: questions that the competition asks, of which the real score is."""
     version: int | None = None
-    """Of a push or a submission: Kaggle's version of the notebook."""
+    """Kaggle's version of the notebook; of a save that has begun: the newest one before it."""
     url: str | None = None
-    """Of a push."""
+    """Of a saved version."""
+    dropped: str | None = None
+    """Of a saved version: sources that Kaggle left out."""
     number: int | None = None
     """Of a submission or its score: Kaggle's number."""
     accept_refused: str | None = None
@@ -65,6 +68,17 @@ class Event:
             raise UserError(f"{where}: must be an event of the ledger", value=repr(value)[:80], cure="delete the line")
         known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
         return cls(**{"hashes": {}, **known})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A version of the notebook, saved on Kaggle."""
+
+    version: int
+    url: str
+    dropped: str = ""
+    """Sources that Kaggle left out: without them the version is worth nothing."""
+    unknown_tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +116,7 @@ class Ledger:
         asked: int | None = None,
         version: int | None = None,
         url: str | None = None,
+        dropped: str | None = None,
         number: int | None = None,
         accept_refused: str | None = None,
     ) -> str:
@@ -117,6 +132,7 @@ class Ledger:
             asked=asked,
             version=version,
             url=url,
+            dropped=dropped,
             number=number,
             accept_refused=accept_refused,
         )
@@ -132,10 +148,31 @@ class Ledger:
         """
         return [Event.from_json(value, where=where) for where, value in self._lines.read()]
 
-    def versions(self, name: str) -> list[int]:
-        """Return Kaggle's versions of a submission, in the order they were pushed."""
-        pushes = [event for event in self.events() if event.kind == "push" and event.id == name]
-        return [event.version for event in pushes if event.version is not None]
+    def of(self, name: str, kind: Kind) -> list[Event]:
+        """Return the events of a kind of a submission, by its id, oldest first."""
+        return [event for event in self.events() if event.kind == kind and event.id == name]
+
+    def versions(self, hashes: Hashes) -> list[int]:
+        """Return Kaggle's versions of a build whose run was found good, in the order they were pushed."""
+        events = [event for event in self.of(hashes.id, "push") if _is_of(event, hashes)]
+        return [event.version for event in events if event.version is not None]
+
+    def saved(self, hashes: Hashes) -> Saved | None:
+        """Return the newest version that is saved of a build, its notebook included; None where none is."""
+        # Earlier versions of this project wrote only pushes.
+        events = [event for event in self.events() if event.kind in ("saved", "push") and _is_of(event, hashes)]
+        versions = [event.version for event in events if event.version is not None]
+        if not versions:
+            return None
+        of_newest = [event for event in events if event.version == versions[-1]]
+        dropped = next((event.dropped for event in of_newest if event.dropped), "")
+        return Saved(version=versions[-1], url=of_newest[-1].url or "", dropped=dropped or "")
+
+    def begun(self, hashes: Hashes) -> int | None:
+        """Return the version before a save that was begun and whose end is not known; None where there is none."""
+        kinds = ("saving", "saved")
+        events = [event for event in self.events() if event.kind in kinds and _is_of(event, hashes)]
+        return events[-1].version if events and events[-1].kind == "saving" else None
 
     def entries(self) -> list[LedgerEntry]:
         """Return the submissions, oldest first."""
@@ -143,6 +180,10 @@ class Ledger:
         for event in self.events():
             by_id.setdefault(event.id, []).append(event)
         return [_entry(name, events) for name, events in by_id.items()]
+
+
+def _is_of(event: Event, hashes: Hashes) -> bool:
+    return event.id == hashes.id and event.hashes.get("notebook") == hashes.notebook
 
 
 def _entry(name: str, events: list[Event]) -> LedgerEntry:
@@ -153,7 +194,8 @@ def _entry(name: str, events: list[Event]) -> LedgerEntry:
         built=datetime.fromtimestamp(events[0].time, UTC).isoformat(sep=" ", timespec="minutes")[:16],
         rehearsal=f"{latest.outcome} {latest.score:g}/{latest.problems}" if latest else "–",
         predicted=_describe_prediction(rehearsals),
-        version=", ".join(str(event.version) for event in events if event.kind == "push") or "–",
+        version=", ".join(dict.fromkeys(str(event.version) for event in events if event.kind in ("saved", "push")))
+        or "–",
         score=", ".join(str(event.score) for event in events if event.kind == "score") or "–",
     )
 

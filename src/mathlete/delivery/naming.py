@@ -1,13 +1,17 @@
 """The names that a build leaves open: the Kaggle account, and the version of the model that the notebook mounts."""
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
+from mathlete.delivery.credentials import find_credentials
+from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.uploads import Uploads
+from mathlete.errors import UserError
 from mathlete.runs import sha256_json, sha256_tree
 from mathlete.submission import Names
+
+_ANSWER_MAX_S = 10.0
 
 
 def complete_names(names: Names, *, model: Path, folder: Path) -> tuple[Names, str]:
@@ -32,17 +36,26 @@ def complete_names(names: Names, *, model: Path, folder: Path) -> tuple[Names, s
 
 
 def owner_of_credentials() -> tuple[str, str]:
-    """Return (Kaggle account, where it stands); a placeholder where there are no credentials. Reads no key."""
-    if name := os.environ.get("KAGGLE_USERNAME"):
+    """Return (Kaggle account, where it stands); a placeholder and why where it is not known.
+
+    A token does not name its account, so Kaggle is asked for that.
+
+    Raises:
+        UserError: a file of credentials can't be read.
+    """
+    credentials = find_credentials()
+    # For a name no key is needed.
+    if credentials is None and (name := os.environ.get("KAGGLE_USERNAME")):
         return name, "KAGGLE_USERNAME"
-    folders = [os.environ.get("KAGGLE_CONFIG_DIR"), Path.home() / ".kaggle", Path.home() / ".config" / "kaggle"]
-    for folder in folders:
-        file = Path(folder) / "kaggle.json" if folder else None
-        if file is not None and file.is_file():
-            owner = json.loads(file.read_text(encoding="utf-8")).get("username")
-            if owner:
-                return str(owner), str(file)
-    return Names().owner, "no Kaggle credentials here; set it with --names.owner"
+    if credentials is None:
+        return Names().owner, "no Kaggle credentials here; set it with --names.owner"
+    if credentials.owner:
+        return credentials.owner, credentials.where
+    try:
+        return Kaggle(answer_max_s=_ANSWER_MAX_S).account, f"asked Kaggle whose {credentials.where} is"
+    except UserError as error:
+        why = f"{credentials.where} names no account, and Kaggle does not tell ({error.value})"
+        return Names().owner, f"{why}; set it with --names.owner"
 
 
 def next_model_version(names: Names, *, weights: str, folder: Path) -> int:

@@ -1,62 +1,30 @@
-"""The push: wheels, model and notebook go to Kaggle in that order, none twice; then its run there is watched."""
+"""The push: wheels, model and notebook go to Kaggle in that order, none twice; then its run there is watched.
 
-import time
+What has counted is written down the moment that it has: uploads in `uploads.json`, the saved version in the ledger. The
+next push of the same build goes on from there.
+"""
+
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-from mathlete.delivery.kaggle_client import Kaggle, Saved
+from mathlete.delivery.asking import Asking
+from mathlete.delivery.kaggle_client import Head, Kaggle
+from mathlete.delivery.ledger import Ledger, Saved
+from mathlete.delivery.session import wait_for_run
 from mathlete.delivery.uploads import Upload, Uploads
-from mathlete.errors import UserError, require
+from mathlete.errors import UserError
 from mathlete.rehearsal import check_output
 from mathlete.submission import Build, Hashes
 
-_OUTPUT = "output"
-Say = Callable[[str], None]
-Seen = TypeVar("Seen")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """How long to wait for Kaggle."""
-
-    poll_s: float = 30.0
-    """Seconds between two requests for Kaggle's status."""
-    upload_max_s: float = 3600.0
-    """Seconds until uploads can be mounted."""
-    run_max_s: float = 12 * 3600.0
-    """Seconds until the notebook's own run is over; Kaggle's longest session."""
-
-    def check(self) -> None:
-        """Raise UserError where a value is out of its range."""
-        require(
-            ("poll-s", self.poll_s, self.poll_s > 0, "above 0"),
-            ("upload-max-s", self.upload_max_s, self.upload_max_s > 0, "above 0"),
-            ("run-max-s", self.run_max_s, self.run_max_s > 0, "above 0"),
-            prefix="--waiting.",
-            cure="use the default",
-        )
-
-    def until(self, look: Callable[[], Seen | None], *, limit_s: float, rule: str) -> Seen:
-        """Look again and again until something is there, and return it; None and False mean not yet.
-
-        Raises:
-            UserError: it is not there within the limit.
-        """
-        ends = time.monotonic() + limit_s
-        while True:
-            seen = look()
-            if seen is not None and seen is not False:
-                return seen
-            if time.monotonic() >= ends:
-                raise UserError(rule, value=f"not within {limit_s:g} s", cure="run the same command again later")
-            time.sleep(self.poll_s)
-
-
-def plan_push(build: Build, *, folder: Path) -> list[str]:
+def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
     """Return what a push would do, a line each; nothing is sent, Kaggle is not asked."""
     hashes, names, uploads = build.hashes(), build.names, Uploads(folder)
+    saved = None if again else Ledger(folder).saved(hashes)
+    if saved is not None:
+        return [f"notebook  {names.kernel_id}: version {saved.version} of this build is saved, gone on with from there"]
     wheels = "unchanged, not sent" if uploads.has_sent(names.wheels_id, hashes.wheels) else f"from {build.wheels}"
     model = "unchanged, not sent" if uploads.has_sent(names.model_instance, hashes.weights) else f"from {build.model}"
     return [
@@ -66,24 +34,125 @@ def plan_push(build: Build, *, folder: Path) -> list[str]:
     ]
 
 
-def push_build(build: Build, kaggle: Kaggle, *, folder: Path, waiting: Waiting, say: Say) -> Saved:
-    """Upload what changed, push the notebook, wait for its run and check its output.
+def push_build(build: Build, kaggle: Kaggle, *, folder: Path, asking: Asking, again: bool = False) -> Saved:
+    """Upload what changed, save the notebook, wait for its run and check its output.
+
+    Args:
+        build: what to push.
+        kaggle: the account.
+        folder: the build's, with the records of what was done.
+        asking: how Kaggle is asked.
+        again: save another version, though one of this very build is saved.
 
     Raises:
         UserError: Kaggle refused or dropped something, or the notebook's run is no good.
     """
-    hashes, names = build.hashes(), build.names
-    sender = _Sender(build=build, kaggle=kaggle, hashes=hashes, uploads=Uploads(folder), waiting=waiting, say=say)
-    sender.send_wheels()
-    sender.send_model()
-    saved = kaggle.save_kernel(build.kaggle)
-    say(f"version {saved.version}: {saved.url}")
-    rule = "the notebook's run on Kaggle must end"
-    waiting.until(lambda: not kaggle.kernel_runs(names), limit_s=waiting.run_max_s, rule=rule)
-    output = folder / _OUTPUT
-    kaggle.fetch_output(names, output)
-    say(check_output(output, build))
+    hashes, ledger = build.hashes(), Ledger(folder)
+    require_account(build, kaggle)
+    saved = None if again else ledger.saved(hashes)
+    if saved is not None:
+        asking.say(f"version {saved.version} of this very build is saved already; another one only with --again")
+    else:
+        say_what_is_left(build, kaggle, asking)
+        sender = _Sender(build=build, kaggle=kaggle, hashes=hashes, uploads=Uploads(folder), asking=asking)
+        sender.send_wheels()
+        sender.send_model()
+        saved = _save(build, kaggle, hashes=hashes, ledger=ledger, asking=asking, again=again)
+    say_where(saved, asking)
+    if saved.version in ledger.versions(hashes):
+        asking.say("its output was checked already")
+        return saved
+    repeated = any(event.version != saved.version for event in ledger.of(hashes.id, "saved"))
+    output = wait_for_run(build, kaggle, version=saved.version, folder=folder, asking=asking, repeated=repeated)
+    asking.say(check_output(output, build))
+    ledger.append("push", hashes, version=saved.version, url=saved.url)
     return saved
+
+
+def require_account(build: Build, kaggle: Kaggle) -> None:
+    """Check that the credentials are those of the account that the build names.
+
+    Raises:
+        UserError: they are another's.
+    """
+    if kaggle.account.lower() != build.names.owner.lower():
+        raise UserError(
+            "the credentials must be those of the account that the build names",
+            value=f"{kaggle.account} in {kaggle.credentials}, the build is for {build.names.owner}",
+            cure=f"use the credentials of {build.names.owner}, or build with --names.owner {kaggle.account}",
+        )
+
+
+def say_what_is_left(build: Build, kaggle: Kaggle, asking: Asking) -> None:
+    """Say how much GPU quota and how many submissions are left, where Kaggle tells; a push can do without."""
+    try:
+        hours = kaggle.gpu_hours_left()
+        left, today = kaggle.submissions_left(build.config.competition.slug)
+    except UserError as error:
+        asking.say(f"quota and submissions are not known: {error.value}")
+        return
+    quota = "" if hours is None else f"GPU quota of this week: {hours:.1f} h left · "
+    asking.say(f"{quota}submissions: {today} today, {left} left")
+
+
+def say_where(saved: Saved, asking: Asking) -> None:
+    """Say where the version is.
+
+    Raises:
+        UserError: Kaggle left sources out of it.
+    """
+    asking.say(f"version {saved.version}: {saved.url}")
+    if saved.unknown_tags:
+        asking.say(
+            f"Kaggle knows no tag {', '.join(saved.unknown_tags)}: the version has none of it, and runs all the same"
+        )
+    if saved.dropped:
+        raise UserError(
+            f"Kaggle must accept every source; it saved version {saved.version} without some",
+            value=saved.dropped,
+            cure="check owner, slug and version of each, build and push again; with --again the same build is pushed",
+        )
+
+
+def _save(build: Build, kaggle: Kaggle, *, hashes: Hashes, ledger: Ledger, asking: Asking, again: bool) -> Saved:
+    """Save the notebook, and write the version down before anything else is asked."""
+    rule = "Kaggle must accept the notebook"
+    source = build.notebook.read_text(encoding="utf-8")
+    begun = None if again else ledger.begun(hashes)
+    if begun is None:
+        begun = asking.once(lambda: kaggle.head(build.names), rule=rule).version
+        # Written before the act: a push that is killed within it finds its version on Kaggle.
+        ledger.append("saving", hashes, version=begun)
+    else:
+        asking.say(f"{rule}: an earlier push of this build may have saved it, so Kaggle is looked at first")
+    counted = _counted(build, kaggle, source=source, before=begun)
+    saved = asking.once(counted, rule=rule) or asking.act(lambda: kaggle.save_kernel(build.kaggle), counted, rule=rule)
+    ledger.append("saved", hashes, version=saved.version, url=saved.url, dropped=saved.dropped or None)
+    return saved
+
+
+def _counted(build: Build, kaggle: Kaggle, *, source: str, before: int) -> Callable[[], Saved | None]:
+    """Return the look for a save whose answer was lost: a newer version with this very notebook in it."""
+    url = f"https://www.kaggle.com/code/{build.names.kernel_id}"
+
+    def look() -> Saved | None:
+        head = kaggle.head(build.names)
+        counted = head.version > before and _has_same_cells(head, source)
+        return Saved(version=head.version, url=url) if counted else None
+
+    return look
+
+
+def _has_same_cells(head: Head, source: str) -> bool:
+    """Return whether the saved notebook has the same cells: all else in it may be written in another way."""
+    try:
+        return _cells(head.source) == _cells(source)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _cells(source: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(source)["cells"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,51 +163,77 @@ class _Sender:
     kaggle: Kaggle
     hashes: Hashes
     uploads: Uploads
-    waiting: Waiting
-    say: Say
+    asking: Asking
 
     def send_wheels(self) -> None:
         """Upload the data set of wheels where it changed."""
         names, digest = self.build.names, self.hashes.wheels
         if not self.uploads.has_sent(names.wheels_id, digest):
             # Wheels go first; a wrong version of the model must be refused before they do.
-            self._is_already_there()
-            self.kaggle.upload_wheels(names, self.build.wheels, notes=digest[:12])
-            self.uploads.note(names.wheels_id, Upload(hash=digest, done=True))
-            self.say(f"uploaded {names.wheels_id}")
+            self._require_next_model()
+            self._send(
+                names.wheels_id,
+                digest,
+                newest=lambda: self.kaggle.wheels_version(names),
+                upload=lambda: self.kaggle.upload_wheels(names, self.build.wheels, notes=digest[:12]),
+            )
         rule = f"the data set {names.wheels_id} must become ready"
-        self.waiting.until(lambda: self.kaggle.wheels_ready(names), limit_s=self.waiting.upload_max_s, rule=rule)
+        limit_s = self.asking.waiting.upload_max_s
+        self.asking.until(lambda: self.kaggle.wheels_ready(names), limit_s=limit_s, rule=rule)
 
     def send_model(self) -> None:
         """Upload the model where it changed."""
         names, digest = self.build.names, self.hashes.weights
         instance, version = names.model_instance, names.model_version
         if not self.uploads.has_sent(instance, digest):
-            upload = Upload(hash=digest, version=version, done=False)
-            if not self._is_already_there():
-                # Noted before the upload: a push that is killed after it finds its version on Kaggle, and goes on.
-                self.uploads.note(instance, upload)
-                self.kaggle.upload_model(names, self.build.model, notes=digest[:12], licence=self.build.licence)
-            self.uploads.note(instance, replace(upload, done=True))
-            self.say(f"uploaded {names.model_source}")
-        rule, limit_s = f"version {version} of {instance} must appear", self.waiting.upload_max_s
-        self.waiting.until(lambda: self.kaggle.model_version(names) >= version, limit_s=limit_s, rule=rule)
+            self._require_next_model()
+            self._send(
+                instance,
+                digest,
+                newest=lambda: self.kaggle.model_version(names),
+                upload=lambda: self.kaggle.upload_model(
+                    names, self.build.model, notes=digest[:12], licence=self.build.licence
+                ),
+            )
+        rule, limit_s = f"version {version} of {instance} must appear", self.asking.waiting.upload_max_s
+        self.asking.until(lambda: self.kaggle.model_version(names) >= version, limit_s=limit_s, rule=rule)
 
-    def _is_already_there(self) -> bool:
-        """Return whether a killed push has already uploaded these weights as this version.
+    def _send(self, name: str, digest: str, *, newest: Callable[[], int], upload: Callable[[], None]) -> None:
+        """Upload the next version of a data set or a model, unless a push that was killed has done so."""
+        rule, last = f"{name} must be uploaded", self.uploads.last(name)
+        version = self.asking.once(newest, rule=rule)
+
+        def put() -> int:
+            upload()
+            return version + 1
+
+        def shown() -> int | None:
+            return version + 1 if newest() > version else None
+
+        is_there = last is not None and last.hash == digest and last.version is not None and last.version <= version
+        noted = last if is_there and last is not None else Upload(hash=digest, version=version + 1, done=False)
+        if not is_there:
+            # Noted before the upload: a push that is killed after it finds its version on Kaggle, and goes on.
+            self.uploads.note(name, noted)
+            self.asking.act(put, shown, rule=rule)
+        self.uploads.note(name, replace(noted, done=True))
+        self.asking.say(f"{'found' if is_there else 'uploaded'} {name}, version {noted.version}")
+
+    def _require_next_model(self) -> None:
+        """Check that the notebook mounts the version of the model that this push uploads, or that an earlier one did.
 
         Raises:
-            UserError: the version that the notebook mounts is not the one that an upload would become.
+            UserError: it mounts another.
         """
         names = self.build.names
-        last, newest = self.uploads.last(names.model_instance), self.kaggle.model_version(names)
-        wanted = names.model_version
-        if last is not None and last.hash == self.hashes.weights and last.version == wanted <= newest:
-            return True
-        if wanted != newest + 1:
+        last, wanted = self.uploads.last(names.model_instance), names.model_version
+        newest = self.asking.once(
+            lambda: self.kaggle.model_version(names), rule=f"{names.model_instance} must be readable"
+        )
+        is_there = last is not None and last.hash == self.hashes.weights and last.version == wanted <= newest
+        if not is_there and wanted != newest + 1:
             raise UserError(
                 "the notebook must mount the model's version that this push uploads",
                 value=f"version {wanted}, the next one on Kaggle is {newest + 1}",
                 cure=f"build with --names.model-version {newest + 1}, rehearse, push again",
             )
-        return False
