@@ -41,7 +41,7 @@ class PolicyWords:
     not beat majority at 95% with n = 4, 8, 16; logprob and tail do with n = 4 and 8, but not with 16."""
     budget: tuple[str, ...] = ("none",)
     """Clocks of a submission: none, SECONDS (each question gets 5/6 to 5/2 of an even share),
-    SECONDS:FLOOR:CEILING, or SECONDS:free (no allowances; an overrun loses all)."""
+    SECONDS:FLOOR:CEILING[:RESERVE], or SECONDS:free (no allowances; an overrun loses all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +102,8 @@ class ReplaySettings:
     """Folder for replay.json and replay.png; default: runs/replay-RUN-HASH, one for each choice of policies."""
     overwrite: bool = False
     """Delete what was replayed with other settings in the folder."""
+    write_policy: Path | None = None
+    """Write the best of the policies to this file, for `python -m submit build --policy-file`."""
     repair: bool = False
     """Cut a half-written last line off samples.jsonl first."""
     accept_refused: str = ""
@@ -143,7 +145,7 @@ class ReplaySettings:
 
 def replay(settings: ReplaySettings) -> dict[str, object]:
     """Print what each policy would score and cost, write it, and return it."""
-    from mathlete.replay import Replay
+    from mathlete.replay import Choice, Replay
 
     settings.simulation.check()
     settings.selection.check()
@@ -169,9 +171,15 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         build=lambda folder: replay_runs(folder, settings, say=out.print),
         leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PLOT)),
     )
-    content = Replay.from_json(read_json(step.folder / REPLAY)).to_json()
+    result = Replay.from_json(read_json(step.folder / REPLAY))
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
-    return {"run": str(step.folder), **content}
+    if file := settings.write_policy:
+        capped = bool(settings.policies.max_tokens)
+        choice = Choice.best(result.outcomes, capped=capped, questions=result.questions, recordings=settings.runs)
+        choice.write(file)
+        words = f"--policy {choice.policy} --n {choice.n} --budget {choice.budget}"
+        out.print(f"{file}: {words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
+    return {"run": str(step.folder), **result.to_json()}
 
 
 def judged(run: Path) -> list[Path]:
@@ -197,7 +205,7 @@ def choose_votes(words: tuple[str, ...], pools: "Sequence[Pool]", *, say: Callab
 
 def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
     """Replay the runs into a folder; returns the step's figures."""
-    from mathlete.replay import Grid, Submissions, parse_wall, replay_pool, usual_n
+    from mathlete.replay import Grid, Submissions, Wall, replay_pool, usual_n
     from mathlete.scoring import Pool
 
     began = time.monotonic()
@@ -219,7 +227,7 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         max_tokens=policies.max_tokens or (max(1, pool.longest),),
         stop=stops,
         vote=votes,
-        walls=tuple(parse_wall(words, questions=questions) for words in policies.budget),
+        walls=tuple(Wall.parse(words, questions=questions) for words in policies.budget),
     )
     submissions = Submissions(
         simulations=simulation.simulations,

@@ -66,8 +66,9 @@ class SolveSettings:
     """When a problem ends, how votes count, and how often the model judges between the answers:
     STOP[/VOTE][/selectN], as in beta95+exact/logprob/select4. all: all n samples; clock: beta95+exact. With n = 16 no
     vote beats majority at 95% on the pocket model's recording (docs/solving.md)."""
-    time_budget: float | None = None
-    """Seconds for all problems together, which then come one after another with an allowance each; default: none."""
+    budget: Annotated[str, tyro.conf.arg(aliases=["--time-budget"])] = "none"
+    """A clock that all problems share, which then come one after another with an allowance each: none, or
+    SECONDS[:FLOOR:CEILING[:RESERVE]] as for `python -m eval replay`."""
     seed: int = 0
     """Another seed gives other samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -81,18 +82,12 @@ class SolveSettings:
         return Policy(n=self.n, seed=self.seed, sampling=self.sampling).with_words(self.policy)
 
     def to_budget(self, *, questions: int) -> BudgetSettings | None:
-        """Return the clock that so many questions share; None where there is no time budget.
+        """Return the clock that so many questions share; None where there is none.
 
         Raises:
-            UserError: a time budget that is not above 0.
+            UserError: words that are no budget, or floors that do not fit.
         """
-        if self.time_budget is None:
-            return None
-        require(
-            ("time-budget", self.time_budget, self.time_budget > 0, "above 0"),
-            cure="give the seconds of all problems together",
-        )
-        return BudgetSettings.even(wall_s=self.time_budget, questions=questions)
+        return BudgetSettings.parse(self.budget, questions=questions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from eval.replay import ReplaySettings
 from eval.settings import EvalSettings
 from mathlete.locks import hold
 from mathlete.problems import Problem, read_problems, write_problems
-from mathlete.replay import parse_wall
+from mathlete.replay import Wall
 from mathlete.sampling.record import read_samples
 from mathlete.solve.policy import Policy
 from mathlete.solve.stopping import stopping_rule
@@ -108,7 +108,7 @@ def test_tools_change_the_prompt_and_are_told(run: Path, evaluate: CommandLine) 
 
 
 def test_a_time_budget_holds_and_a_run_cut_short_does_not_start_it_anew(suite: Path, evaluate: CommandLine) -> None:
-    words = (suite, "--model", "pocket", "--n", 8, "--time-budget", 0.6, "--run", "r", "--json")
+    words = (suite, "--model", "pocket", "--n", 8, "--budget", 0.6, "--run", "r", "--json")
     first, written = evaluate(*words).result, json.loads(Path("r/results.json").read_text())
     spent = [json.loads(line) for line in Path("r/spent.jsonl").read_text().splitlines()]
     assert [row["problem_id"] for row in spent] == [problem.id for problem in read_problems(suite)]
@@ -252,7 +252,7 @@ def test_corrupted_sample_line_is_named(run: Path, evaluate: CommandLine) -> Non
         (["six.jsonl", "--engine", "vlm"], "did you mean vllm? Known: transformers, vllm, openai, ray"),
         (["six.jsonl", "--engine", "openai"], "--servers.urls must be at least one address"),
         (["six.jsonl", "--ray.workers", "0"], "--ray.workers must be at least 1, got 0"),
-        (["six.jsonl", "--time-budget", "0"], "--time-budget must be above 0, got 0"),
+        (["six.jsonl", "--time-budget", "0"], "SECONDS[:FLOOR:CEILING[:RESERVE]], with SECONDS above 0, got '0'"),
         (["six.jsonl", "--sampling.top-p", "0"], "--sampling.top-p must be above 0"),
         (["six.jsonl", "--run", "mine"], "a step writes only into its own or an empty folder, got mine"),
     ],
@@ -354,7 +354,7 @@ def test_every_command_of_the_solving_page_is_one_that_eval_takes(root: Path) ->
             Policy().with_words(settings.solving.policy)
         if isinstance(settings, ReplaySettings):
             for budget in settings.policies.budget:
-                parse_wall(budget, questions=50)
+                Wall.parse(budget, questions=50)
             for stop in settings.policies.stop:
                 stopping_rule(stop)
 

@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
-from mathlete.replay import Grid, Outcome, ReplaySampler, Submissions, Wall, parse_wall, replay_pool
+from mathlete.replay import Grid, Outcome, ReplaySampler, Submissions, Wall, replay_pool
 from mathlete.replay.simulation import draw_samples, replay_draws, simulate
 from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
@@ -165,7 +165,7 @@ def test_overrun_loses_all_and_allowances_prevent_it() -> None:
     pooled = pool(10, n=16)
     (whole,) = try_walls(pooled)
     half = whole.submission_s / 2
-    free, shared = try_walls(pooled, walls=(Wall(wall_s=half), parse_wall(f"{half}", questions=10)))
+    free, shared = try_walls(pooled, walls=(Wall(wall_s=half), Wall.parse(f"{half}", questions=10)))
     assert (free.p_overrun, free.score.new_set.value, free.score.all_runs.value) == (1, 0, 0)
     assert shared.p_overrun == 0
     assert shared.submission_p95_s <= half + 1e-6
@@ -173,10 +173,51 @@ def test_overrun_loses_all_and_allowances_prevent_it() -> None:
     assert shared.change.value < 0
 
 
-@pytest.mark.parametrize("words", ["", "x", "18000:1", "18000:a:b", "-3", "0", "100:9:3", "100:50:60"])
+SENSELESS = ("", "x", "18000:1", "18000:a:b", "-3", "0", "100:9:3", "100:50:60", "9:1:2:3:4", "9:free:2", "inf", "free",
+             "1000:1:9:1000")  # fmt: skip
+
+
+@pytest.mark.parametrize("words", SENSELESS)
 def test_a_budget_that_makes_no_sense_is_named(words: str) -> None:
     with pytest.raises(UserError, match=r"budget|must fit"):
-        parse_wall(words, questions=50)
+        Wall.parse(words, questions=50)
+
+
+@given(
+    wall=st.floats(1, 1e6),
+    floor=st.floats(0, 1),
+    ceiling=st.floats(1, 5),
+    reserve=st.floats(0, 0.5),
+    questions=st.integers(1, 99),
+    free=st.booleans(),
+)
+def test_the_words_of_a_clock_are_read_back_as_that_clock(
+    wall: float, floor: float, ceiling: float, reserve: float, questions: int, free: bool
+) -> None:
+    """The floor is a share of what the reserve leaves each question, the ceiling a multiple of that."""
+    share = wall * (1 - reserve) / questions
+    words = f"{wall}:free" if free else f"{wall}:{share * floor}:{share * ceiling}:{wall * reserve}"
+    clock = Wall.parse(words, questions=questions)
+    assert clock is not None
+    again = Wall.parse(clock.words, questions=questions)
+    assert again is not None
+    kept = ({name: value for name, value in asdict(one).items() if value is not None} for one in (again, clock))
+    assert next(kept) == pytest.approx(next(kept), rel=1e-9)
+    budget = None if free else BudgetSettings.parse(clock.words, questions=questions)
+    assert budget is None or (budget.wall_s, budget.reserve_s) == pytest.approx((clock.wall_s, clock.reserve_s))
+
+
+def test_a_reserve_is_no_time_for_questions() -> None:
+    pooled = pool(10, n=16)
+    (whole,) = try_walls(pooled)
+    half = whole.submission_s / 2
+    kept, shorter = (
+        Wall(wall_s=wall, floor_s=0, ceiling_s=half, reserve_s=reserve)
+        for wall, reserve in ((half * 1.5, half / 2), (half, 0))
+    )
+    (one, other) = try_walls(pooled, walls=(kept, shorter))
+    assert one.score == other.score
+    assert one.submission_p95_s <= half + 1e-6
 
 
 @pytest.fixture
@@ -253,7 +294,7 @@ def test_a_half_written_line_is_named_and_dropped_with_repair(run_folder: Path, 
         (["a", "--n", "0"], "--n must be 1 to 16, which is what every problem has recorded, got 0"),
         (["a", "--stop", "beta"], "a stopping rule must be a known one"),
         (["a", "--max-tokens", "0"], "--sampling.max-tokens must be at least 1"),
-        (["a", "--budget", "soon"], "a budget must be none, SECONDS"),
+        (["a", "--budget", "soon"], "a budget must be none or SECONDS"),
         (["a", "--simulations", "0"], "--simulations must be at least 1"),
         (["a", "--questions", "0"], "--questions must be at least 1"),
         (["a", "--slots", "0"], "--slots must be at least 1"),

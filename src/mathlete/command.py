@@ -73,7 +73,8 @@ def read_leading_flags(words: Sequence[str], flags: Sequence[str]) -> LeadingFla
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag in flags:
-        parser.add_argument(f"--{flag}", nargs="*", default=[])
+        # tyro takes an underscore for a hyphen, too.
+        parser.add_argument(*{f"--{flag}", f"--{flag.replace('-', '_')}"}, dest=flag, nargs="*", default=[])
     given, _ = parser.parse_known_args(words)
     return LeadingFlags(given=vars(given), asks_for_help=not {"-h", "--help"}.isdisjoint(words))
 

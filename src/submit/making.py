@@ -53,6 +53,10 @@ class BuildSettings:
     """Stop and vote, as in `python -m eval --policy`."""
     n: int = 8
     """Number of samples drawn for each problem."""
+    budget: str = ""
+    """The clock, SECONDS[:FLOOR:CEILING[:RESERVE]] as for `python -m eval replay`; default: the competition's."""
+    policy_file: Path | None = None
+    """Take policy, n, cap and budget from this file of `python -m eval replay --write-policy`; flags go first."""
     seed: int = 0
     """Seed of the samples; where the private set is run more than once, every run has the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -77,7 +81,10 @@ class BuildSettings:
 
 
 def build_defaults(flags: LeadingFlags) -> BuildSettings:
-    """Completions as long as the named model's context allows: a quarter of it, at most R1's 32768 tokens."""
+    """Return the settings of a policy file, and completions as long as the named model's context allows.
+
+    That is a quarter of it, at most R1's 32768 tokens.
+    """
     model = flags.last("model") or "pocket"
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     file = folder / "config.json"
@@ -85,7 +92,19 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
         read_record(file, lambda config: int(config.get("max_position_embeddings", 4096))) if file.is_file() else 4096
     )
     tokens = min(32_768, context // 4)
-    return BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
+    settings = BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
+    if not (chosen := flags.last("policy-file")):
+        return settings
+    from mathlete.replay import Choice
+
+    choice = Choice.read(Path(chosen))
+    return replace(
+        settings,
+        policy=choice.policy,
+        n=choice.n,
+        budget="" if choice.budget == "none" else choice.budget,
+        sampling=SamplingConfig(max_tokens=choice.max_tokens or tokens),
+    )
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:
@@ -102,7 +121,9 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     if reason:
         out.print(f"owner {names.owner}: {reason}")
     policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
-    config = KernelConfig(competition=rules, policy=policy, tools=settings.tools)
+    config = KernelConfig(competition=rules, policy=policy, tools=settings.tools).with_budget(settings.budget)
+    clock = (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s)
+    out.print("clock {:g} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock))
     kaggle, wheels = settings.outputs
     with hold(settings.run), busy("wheels, notebook, hashes"):
         made = build_submission(

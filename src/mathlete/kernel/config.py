@@ -68,6 +68,32 @@ class KernelConfig:
             prefix="the notebook's ",
         )
 
+    def with_budget(self, words: str) -> "KernelConfig":
+        """Return the settings with the clock of a `--budget` word; "" is the competition's.
+
+        Without a RESERVE the competition's stays.
+
+        Raises:
+            UserError: words that are no budget, or a clock longer than the competition's.
+        """
+        if not words:
+            return self
+        rules = self.competition
+        budget = BudgetSettings.parse(words, questions=self.problems, reserve_s=rules.reserve_s)
+        if budget is None or budget.wall_s > rules.wall_s:
+            raise UserError(
+                f"--budget must keep within the competition's {rules.wall_s} s",
+                value=words,
+                cure="leave it out for the competition's clock",
+            )
+        return replace(
+            self,
+            wall_s=budget.wall_s,
+            reserve_s=budget.reserve_s,
+            question_min_s=budget.floor_s,
+            question_max_s=budget.ceiling_s,
+        )
+
     def speed_up(self, speed: float) -> "KernelConfig":
         """Return the settings for a clock that runs `speed` times as fast: every time limit is divided by it."""
         names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")

@@ -21,13 +21,15 @@ submissions with or without a clock. `Grid` names the policies to try, `Submissi
 [(4, 'none', 1.0, 4.0), (4, 'votes2', 1.0, 2.0)]
 """
 
-from mathlete.replay.outcomes import Grid, Outcome, Submissions, parse_wall
+from mathlete.replay.choice import Choice
+from mathlete.replay.outcomes import Grid, Outcome, Submissions
 from mathlete.replay.policies import list_recorded_votes
 from mathlete.replay.replaying import Replay, replay_pool, usual_n
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import Wall
 
 __all__ = [
+    "Choice",
     "Grid",
     "Outcome",
     "Replay",
@@ -35,7 +37,6 @@ __all__ = [
     "Submissions",
     "Wall",
     "list_recorded_votes",
-    "parse_wall",
     "replay_pool",
     "usual_n",
 ]

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from mathlete.competitions import Competition
-from mathlete.errors import UserError
 from mathlete.metrics import Interval
 from mathlete.replay.simulation import Wall
-from mathlete.solve import BudgetSettings
 
 SAFE_LOSS = 0.005
 """Share of the questions that a safe stopping rule may lose at most, at the low end of the 95% interval."""
@@ -125,6 +123,7 @@ class Outcome:
             "budget_s": wall and wall.wall_s,
             "floor_s": wall and wall.floor_s,
             "ceiling_s": wall and wall.ceiling_s,
+            "reserve_s": wall and wall.reserve_s,
             "score": score.new_set.value,
             "lo": score.new_set.lo,
             "hi": score.new_set.hi,
@@ -149,48 +148,13 @@ class Outcome:
         intervals = {name: Interval(**interval) for name, interval in row["intervals"].items()}
         all_runs = Interval(value=row["penalised"], lo=row["penalised_lo"], hi=row["penalised_hi"])
         plain = ("n", "max_tokens", "stop", "vote", "p_overrun", "submission_s", "submission_p95_s")
-        wall_s, floor_s, ceiling_s = row["budget_s"], row["floor_s"], row["ceiling_s"]
+        clock = {"floor_s": row["floor_s"], "ceiling_s": row["ceiling_s"], "reserve_s": row.get("reserve_s") or 0.0}
         return cls(
             **{name: row[name] for name in plain},
-            wall=None if wall_s is None else Wall(wall_s=wall_s, floor_s=floor_s, ceiling_s=ceiling_s),
+            wall=None if row["budget_s"] is None else Wall(wall_s=row["budget_s"], **clock),
             score=Score(**intervals, all_runs=all_runs),
             change=Interval(**row["change"]),
             spent=Cost(**row["spent_per_problem"]),
             saved=Cost(**row["saved"]),
             informative=row.get("informative"),
         )
-
-
-def parse_wall(words: str, *, questions: int) -> Wall | None:
-    """Return the clock of a `--budget` word: none, SECONDS, SECONDS:FLOOR:CEILING or SECONDS:free.
-
-    >>> parse_wall("18000", questions=50)
-    Wall(wall_s=18000.0, floor_s=300.0, ceiling_s=900.0)
-    >>> parse_wall("18000:free", questions=50)
-    Wall(wall_s=18000.0, floor_s=None, ceiling_s=None)
-    >>> parse_wall("none", questions=50) is None
-    True
-
-    Raises:
-        UserError: other words, or floors that do not fit.
-    """
-    if words == "none":
-        return None
-    first, *rest = words.split(":")
-    try:
-        numbers = [float(first), *map(float, [] if rest == ["free"] else rest)]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 3) or not numbers[0] > 0:
-        raise UserError(
-            "a budget must be none, SECONDS, SECONDS:FLOOR:CEILING or SECONDS:free",
-            value=repr(words),
-            cure="write --budget 18000 for five hours",
-        )
-    if rest == ["free"]:
-        return Wall(wall_s=numbers[0])
-    shared = BudgetSettings.even(wall_s=numbers[0], questions=questions)
-    if rest:
-        shared = replace(shared, floor_s=numbers[1], ceiling_s=numbers[2])
-    shared.check()
-    return Wall(wall_s=numbers[0], floor_s=shared.floor_s, ceiling_s=shared.ceiling_s)

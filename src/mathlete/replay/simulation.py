@@ -192,6 +192,36 @@ class Wall:
     """Seconds that each question gets at least (`mathlete.solve.budget`); None: no allowances, an overrun loses all."""
     ceiling_s: float | None = None
     """Seconds that one question gets at most."""
+    reserve_s: float = 0.0
+    """Seconds kept back at the end for what is not solving."""
+
+    @classmethod
+    def parse(cls, words: str, *, questions: int) -> "Wall | None":
+        """Return the clock of a `--budget` word: those of `BudgetSettings.parse`, or SECONDS:free.
+
+        >>> Wall.parse("18000", questions=50)
+        Wall(wall_s=18000.0, floor_s=300.0, ceiling_s=900.0, reserve_s=0.0)
+        >>> Wall.parse("18000:free", questions=50).floor_s is Wall.parse("none", questions=50) is None
+        True
+
+        Raises:
+            UserError: other words, or floors that do not fit.
+        """
+        seconds, free, rest = words.partition(":free")
+        shared = BudgetSettings.parse(words if rest or not free else seconds, questions=questions)
+        if shared is None:
+            return None
+        if free:
+            return cls(wall_s=shared.wall_s)
+        return cls(wall_s=shared.wall_s, floor_s=shared.floor_s, ceiling_s=shared.ceiling_s, reserve_s=shared.reserve_s)
+
+    @property
+    def words(self) -> str:
+        """The `--budget` word that `parse` reads this from."""
+        if self.floor_s is None or self.ceiling_s is None:
+            return f"{self.wall_s:.12g}:free"
+        shared = {"floor_s": self.floor_s, "ceiling_s": self.ceiling_s, "reserve_s": self.reserve_s}
+        return BudgetSettings(wall_s=self.wall_s, **shared, questions=1).words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +265,7 @@ def simulate(bank: Bank, sets: "Array", rows: "Array", *, wall: Wall | None) -> 
         return Simulated(
             right=bank.won[at], seconds=seconds, arrivals=bank.stop[at], generated=bank.generated[at], overrun=over
         )
-    return _with_allowances(bank, at, wall.wall_s, wall.floor_s, wall.ceiling_s)
+    return _with_allowances(bank, at, wall.wall_s - wall.reserve_s, wall.floor_s, wall.ceiling_s)
 
 
 def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, ceiling_s: float) -> Simulated:

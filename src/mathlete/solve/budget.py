@@ -10,7 +10,7 @@ overshoots, what is left is shared evenly, so that the late ones are not starved
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mathlete.errors import UserError, require
@@ -95,6 +95,46 @@ class BudgetSettings:
         """
         share = wall_s / questions
         return cls(wall_s=wall_s, floor_s=share * 5 / 6, ceiling_s=share * 2.5, questions=questions)
+
+    @classmethod
+    def parse(cls, words: str, *, questions: int, reserve_s: float = 0.0) -> "BudgetSettings | None":
+        """Return the clock of a `--budget` word: none, or SECONDS[:FLOOR:CEILING[:RESERVE]].
+
+        SECONDS alone are shared evenly; without RESERVE it is `reserve_s`.
+
+        >>> BudgetSettings.parse("18000", questions=50).words
+        '18000:300:900'
+        >>> BudgetSettings.parse("18000:350:560:300", questions=50).reserve_s
+        300.0
+
+        Raises:
+            UserError: other words, or floors that do not fit.
+        """
+        if words == "none":
+            return None
+        try:
+            numbers = [float(number) for number in words.split(":")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3, 4) or not 0 < numbers[0] < float("inf"):
+            raise UserError(
+                "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]], with SECONDS above 0",
+                value=repr(words),
+                cure="write --budget 18000 for five hours",
+            )
+        wall_s, *shares = numbers
+        settings = cls.even(wall_s=wall_s, questions=questions)
+        if shares:
+            settings = replace(settings, floor_s=shares[0], ceiling_s=shares[1])
+        settings = replace(settings, reserve_s=shares[2] if len(shares) > 2 else reserve_s)
+        settings.check()
+        return settings
+
+    @property
+    def words(self) -> str:
+        """The `--budget` word that `parse` reads this from."""
+        parts = (self.wall_s, self.floor_s, self.ceiling_s, *((self.reserve_s,) if self.reserve_s else ()))
+        return ":".join(f"{part:.12g}" for part in parts)
 
     def allowance_s(self, left_s: Seconds, *, to_come: int) -> Seconds:
         """Seconds for the present question, of `left_s` for it and all to come; a number or an array of them.

@@ -1,0 +1,64 @@
+"""A choice is carried from the replay into the notebook without a word lost."""
+
+from pathlib import Path
+
+import pytest
+
+from mathlete.command import read_leading_flags
+from mathlete.errors import UserError
+from mathlete.kernel import KernelConfig
+from mathlete.replay import Choice
+from submit.making import build_defaults
+from tests.conftest import CommandLine
+
+
+def choose(evaluate: CommandLine, folder: Path, *words: object) -> Choice:
+    file = folder / "policy.json"
+    assert evaluate("replay", "pocket", "--simulations", 100, *words, "--write-policy", file, "--json").result[
+        "policies"
+    ]
+    return Choice.read(file)
+
+
+def test_the_best_of_the_policies_is_built(evaluate: CommandLine, workdir: Path) -> None:
+    words = ("--n", 1, 3, "--stop", "none", "votes2", "--budget", "9000:100:500:250", "9000:free", "--questions", 5)
+    choice = choose(evaluate, workdir, *words)
+    assert (choice.budget, choice.max_tokens, choice.questions) == ("9000:100:500:250", None, 5)
+    built = build_defaults(read_leading_flags(["--policy-file", "policy.json"], ("model", "policy-file")))
+    assert (built.policy, built.n, built.budget) == (choice.policy, choice.n, choice.budget)
+    config = KernelConfig().with_budget(built.budget)
+    assert (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s) == (9000, 100, 500, 250)
+
+
+def test_a_cap_that_was_tried_is_the_notebooks(evaluate: CommandLine, workdir: Path) -> None:
+    assert choose(evaluate, workdir, "--n", 2, "--stop", "none", "--max-tokens", 7).max_tokens == 7
+    built = build_defaults(read_leading_flags(["--policy-file=policy.json"], ("model", "policy-file")))
+    assert built.sampling.max_tokens == 7
+
+
+@pytest.mark.usefixtures("workdir")
+def test_a_clock_without_allowances_is_not_handed_on(evaluate: CommandLine) -> None:
+    words = ("--n", 1, "--stop", "none", "--budget", "99:free", "--write-policy", "policy.json")
+    refused = evaluate("replay", "pocket", "--simulations", 100, *words).refusal
+    assert "a policy to hand on needs a clock with allowances" in refused
+    assert not Path("policy.json").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"policy": "all/majority", "n": 8}'])
+def test_a_file_that_is_no_choice_is_named(workdir: Path, text: str) -> None:
+    file = workdir / "policy.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"policy\.json"):
+        Choice.read(file)
+
+
+@pytest.mark.parametrize("words", ["18001", "none", "9000:1:2:3:4", "x"])
+def test_the_notebook_keeps_to_the_competitions_clock(words: str) -> None:
+    with pytest.raises(UserError, match=r"budget"):
+        KernelConfig().with_budget(words)
+
+
+def test_without_a_reserve_the_competitions_stays() -> None:
+    rules = KernelConfig()
+    assert rules.with_budget("") is rules
+    assert rules.with_budget("9000").reserve_s == rules.reserve_s > 0
