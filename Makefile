@@ -4,8 +4,8 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 # What 8-bit weights need and Kaggle's image lacks, for the notebook that the demo builds.
 WHEELS := $(VENV)/kaggle-wheels
-# The image's own versions of what the notebook imports, for its rehearsal.
-IMAGE  := $(VENV)/kaggle-image
+# The image's own versions of what the notebook imports, for its rehearsal, on this Python and its torch.
+IMAGE  := $(VENV)/kaggle-environment
 # The coverage targets set it: the same tests, measured in all their processes.
 MEASURE :=
 # After the installation nothing may reach for a network.
@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: setup demo demo-submit test slow coverage coverage-slow coverage-report check fix bench
-setup: $(VENV)/.ready
+setup: $(VENV)/.ready $(IMAGE)/manifest.json
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("mathlete needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
@@ -22,8 +22,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(PY) -m pip download --quiet --disable-pip-version-check -c constraints.txt --no-deps --only-binary=:all: \
 		--platform manylinux_2_24_x86_64 -d $(WHEELS) bitsandbytes
-	$(PY) -m submit image --run $(IMAGE)
 	@touch $@
+
+$(IMAGE)/manifest.json: $(VENV)/.ready
+	$(PY) -m submit image --run $(IMAGE) --python this
 
 demo: setup
 	$(PY) -m train math --model pocket --run runs/demo-train

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,6 +259,18 @@ def build(tmp_path: Path) -> Build:
     (model / "config.json").write_text("{}")
     (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
     return Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
+
+
+def with_settings(build: Build, folder: Path, **changes: Any) -> Build:
+    """Return the build with other settings or names, its notebook and metadata written anew."""
+    from mathlete.submission.metadata import NOTEBOOK, write_metadata
+    from mathlete.submission.notebook import write_notebook
+
+    names = changes.pop("names", build.names)
+    config = replace(build.config, **changes)
+    write_notebook(folder / NOTEBOOK, config, names)
+    write_metadata(folder, names, rules=config.competition, machine=None, image="", licence="Apache 2.0")
+    return replace(build, kaggle=folder, config=config, names=names)
 
 
 @pytest.fixture(scope="session")

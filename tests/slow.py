@@ -45,6 +45,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "docs": ("docs_commands", "launch_files", "report", "report_exports", "report_odd"),
     "submit": (
         "submit_build",
+        "submit_bytes",
         "submit_push",
         "submit_looks",
         "submit_credentials",

@@ -81,7 +81,7 @@ def test_a_stop_keeps_what_was_done(
 def test_a_second_stop_ends_a_rehearsal_with_its_containers(
     built: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    log = built / "runs" / "submit" / "rehearsal-1" / "stage" / "notebook.log"
+    log = built / "runs" / "submit" / "rehearsal-0" / "stage" / "notebook.log"
     log.unlink(missing_ok=True)
     words = "submit rehearse --image none --questions 6"
     code, shown = in_terminal(words, built, until=lambda: log.is_file() and bool(below(built)), number=number, times=2)

@@ -20,7 +20,8 @@ from packaging.utils import canonicalize_name
 from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS
 from mathlete.kaggle_image import image_packages
-from mathlete.rehearsal.image import IMPORTED, fetch_image
+from mathlete.rehearsal.environments import IMPORTED
+from mathlete.rehearsal.image import fetch_image
 from mathlete.shipped import data_folder
 
 NOTEBOOK = """
@@ -124,7 +125,7 @@ def test_the_notebook_imports_nothing_that_the_image_lacks(used: set[str]) -> No
 @pytest.mark.slow
 def test_engine_and_server_pass_their_tests_on_the_images_versions(tmp_path: Path, root: Path) -> None:
     try:
-        overlay = fetch_image(tmp_path / "image").path
+        overlay = fetch_image(tmp_path / "image", python="this").python.site
     except UserError as error:
         if "connection" in str(error):
             pytest.skip("needs a package index")

@@ -19,7 +19,7 @@ from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import Inject, cell, combine, has_struck, on_disks, probe_container
 from mathlete.submission import Build, Names
 from mathlete.submission.notebook import notebook_text
-from tests.conftest import NAMES, CommandLine
+from tests.conftest import NAMES, CommandLine, with_settings
 
 PROBLEMS = [Problem(id=str(number), statement=f"What is {number}?", gold=str(number)) for number in range(1, 4)]
 
@@ -164,12 +164,13 @@ def test_a_fault_of_a_server_is_refused_for_an_iterator(
 
 @pytest.mark.parametrize("layout", ["old", "new"])
 def test_inputs_are_found_whatever_they_are_called(layout: Layout, build: Build, tmp_path: Path) -> None:
-    build = replace(build, names=Names(owner="x", wheels="one", model="two", kernel="three", model_version=4))
+    names = Names(owner="x", wheels="one", model="two", kernel="three", model_version=4)
+    build = with_settings(build, tmp_path / "renamed", names=names)
     settings = RehearsalSettings(layout=layout)
     for name in ("wheels-missing", "competition-missing", "model-other-layout"):
         folder = tmp_path / name
         folder.mkdir()
-        draft = make_draft(build, build.config, PROBLEMS, settings, folder=folder)
+        draft = make_draft(build, PROBLEMS, settings, speed=1.0, folder=folder)
         before = {*draft.inputs}
         FAULTS[name].put_into(draft)
         moved = before ^ {*draft.inputs}

@@ -91,8 +91,9 @@ def test_wheels_for_other_requirements_are_kept_unless_asked(house: Path, tmp_pa
 def test_packages_of_another_image_are_kept_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mathlete.rehearsal import image
 
-    monkeypatch.setattr(image, "_pip", lambda into, *words: into.mkdir(exist_ok=True))
-    assert not fetch_image(tmp_path).skipped
+    monkeypatch.setattr(image, "_pip", lambda into, words: None)
+    monkeypatch.setattr(image, "link_packages", lambda names, into: None)
+    assert not fetch_image(tmp_path, python="this").skipped
     assert fetch_image(tmp_path).skipped
     monkeypatch.setattr(image, "image_packages", lambda: {"numpy": "9.9"})
     with pytest.raises(UserError, match=r"python -m submit image --run .* --overwrite"):

@@ -21,7 +21,7 @@ from mathlete.rehearsal.verdict import Rehearsed
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.submission.build import Build, load_build
 from submit.matrix import QUESTIONS
-from tests.conftest import POCKET_VAL, CommandLine
+from tests.conftest import POCKET_VAL, CommandLine, with_settings
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
 @pytest.mark.parametrize("name", ["aimo-1", "aimo-2"])
 def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_path: Path) -> None:
     build = load_build(Path("runs/submit"))
-    rehearsed = one(replace(build, config=replace(build.config, competition=competition(name))), tmp_path / "stage")
+    build = with_settings(build, tmp_path / "kaggle", competition=competition(name))
+    rehearsed = one(build, tmp_path / "stage")
     assert rehearsed.refusal is None
     assert len(rehearsed.answers) == 3
 
@@ -86,16 +87,14 @@ def test_a_failure_while_the_machine_got_busier_is_tried_again_on_a_slower_clock
 ) -> None:
     build = load_build(Path("runs/submit"))
     # One token is never an answer, so both tries are refused.
-    speechless = replace(build.config, policy=replace(build.config.policy, sampling=SamplingConfig(max_tokens=1)))
+    policy = replace(build.config.policy, sampling=SamplingConfig(max_tokens=1))
+    speechless = with_settings(build, tmp_path / "kaggle", policy=policy)
     busy = iter([1.0, after])
     settings, folder = RehearsalSettings(), tmp_path / "stage"
-    rehearsed = rehearse(
-        replace(build, config=speechless), read_asked(2), settings, folder=folder, measure=lambda: next(busy)
-    )
+    rehearsed = rehearse(speechless, read_asked(2), settings, folder=folder, measure=lambda: next(busy))
     assert rehearsed.refusal is not None
     assert "without an answer" in rehearsed.refusal.value
-    wall_s = build.config.wall_s / speed
-    assert f'"wall_s": {wall_s}' in (folder / "submission.ipynb").read_text().replace("\\", "")
+    assert f"speed_up({speed})" in (folder / "submission.ipynb").read_text()
 
 
 @pytest.mark.parametrize("where", ["tmp/work", "home/work"])
@@ -139,6 +138,7 @@ def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path
 
 @pytest.mark.slow
 def test_build_rehearse_and_preflight_are_three_commands(here: Path, submit: CommandLine) -> None:
+    assert submit("image", "--python", "this").code == 0
     report = submit("rehearse", "--questions", "8", "--json").result
     assert report["outcome"] == "valid"
     assert report["penalised_score"] > 0
@@ -158,7 +158,7 @@ def test_the_real_package_and_our_gateway_end_alike(name: str, root: Path, here:
     if not (real / "kaggle_evaluation").is_dir():
         pytest.skip(f"needs the competition's kaggle_evaluation in {real.relative_to(root)}")
     build = load_build(Path("runs/submit"))
-    build = replace(build, config=replace(build.config, competition=competition("aimo-2")))
+    build = with_settings(build, tmp_path / "kaggle", competition=competition("aimo-2"))
     ends = []
     for package in (real, None):
         folder = tmp_path / ("real" if package else "ours")

@@ -1,13 +1,13 @@
 """`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.command import LeadingFlags, busy, console
-from mathlete.competitions import competition
+from mathlete.competitions import Competition, competition
 from mathlete.delivery import Ledger, complete_names
 from mathlete.errors import UserError, require
 from mathlete.kernel import KernelConfig
@@ -192,17 +192,19 @@ class RehearseSettings:
     clock: Literal["real", "virtual"] = "virtual"
     """real, or virtual: every limit divided by 100, by less on a busy machine."""
     commit: bool = False
-    """The commit run instead of the rerun: KAGGLE_IS_COMPETITION_RERUN unset, the placeholder questions."""
+    """The commit run alone: KAGGLE_IS_COMPETITION_RERUN unset, the placeholder questions."""
     fault: str | None = None
     """Inject a fault by name; `list` names them, `all` runs them all."""
     questions: int | None = None
     """Questions in a run; default: as many as the competition asks."""
     runs: int | None = None
-    """Runs one after another; default: as often as the competition runs its private set."""
+    """Reruns after the commit run; default: as often as the competition runs its private set."""
     problems: Path | None = None
     """JSONL of problems; default: the pocket suite's."""
     real_package: Path | None = None
     """Folder of your competition download that holds kaggle_evaluation."""
+    mounts: dict[str, Path] = field(default_factory=dict)
+    """Folders here of what kernel-metadata.json mounts beside the build's own: SOURCE DIR for each."""
     image: str = "runs/image"
     """Folder of the image's versions of what the notebook imports, filled where it is not; none: this machine's."""
     run: RunFolder = WORK
@@ -243,28 +245,29 @@ def rehearse_build(
     from mathlete.report import read_losses
 
     how, packages = prepare_rehearsal(settings)
-    rules = build.config.competition
+    rules, hashes = build.config.competition, build.hashes()
     runs, golds = [], {problem.id: problem.gold for problem in problems}
-    # The commit run has no private set, so there is nothing to run twice.
-    for number in range(1, 1 + (1 if settings.commit else settings.runs or rules.runs)):
-        with rehearsal_bar(f"run {number}", golds=golds, total=len(how.ids(problems, rules=rules))) as show:
+    for number, run_how in enumerate(plan_runs(settings, how, rules=rules)):
+        name = f"run {number}" if run_how.rerun else "commit run"
+        with rehearsal_bar(name, golds=golds, total=len(run_how.ids(problems, rules=rules))) as show:
             folder = settings.run / f"rehearsal-{number}"
-            # Another seed is another order of the questions, as in Kaggle's runs.
-            run = rehearse(build, problems, replace(how, seed=number - 1), folder=folder, watch=show)
+            run = rehearse(build, problems, run_how, folder=folder, watch=show)
         runs.append(run)
-        if number == 1:
-            out.print(f"isolation: {run.figures().isolation}")
-        out.print(f"run {number}: {run.figures().in_words()}")
-        if run.journal and not settings.commit:
+        if number == 0:
+            out.print(f"isolation: {run.figures().isolation} · Python {run_how.python_version}")
+            for change in run.changes:
+                out.print(f"beside {build.notebook}: {change.strip()}", markup=False)
+        out.print(f"{name}: {run.figures().in_words()}")
+        if run.journal and run_how.rerun:
             out.print(read_losses(folder, golds=golds).losses.describe())
         if run.refusal:
             break
-    report = write_report(build, runs, problems, how, image=packages, folder=settings.run)
+    report = write_report(build, runs, problems, how, image=packages, hashes=hashes, folder=settings.run)
     # A commit run answers placeholders: its score predicts nothing.
     if not settings.commit:
         Ledger(settings.run).append(
             "rehearsal",
-            build.hashes(),
+            hashes,
             outcome=report.outcome,
             score=report.penalised_score,
             problems=len(problems),
@@ -272,9 +275,19 @@ def rehearse_build(
         )
     if refusal := runs[-1].refusal:
         raise refusal.error()
-    score = f"score of {len(runs)} runs by the rules of {rules.name}: {report.penalised_score:g} of {len(problems)}"
-    out.print(f"{score} · {settings.run / report.file_name}")
+    score = f"{report.penalised_score:g} of {len(problems)}"
+    reruns = f"score of {len(runs) - 1} reruns by the rules of {rules.name}: {score}"
+    out.print(f"{reruns} · {settings.run / report.file_name}")
     return report.to_json()
+
+
+def plan_runs(settings: RehearseSettings, how: RehearsalSettings, *, rules: Competition) -> Iterator[RehearsalSettings]:
+    """Yield how each run is rehearsed: the commit run, without which Kaggle takes no submission, then the reruns."""
+    yield replace(how, rerun=False)
+    # The commit run has no private set, so there is nothing to run twice.
+    for seed in range(0 if settings.commit else settings.runs or rules.runs):
+        # Another seed is another order of the questions, as in Kaggle's runs.
+        yield replace(how, rerun=True, seed=seed)
 
 
 def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Sequence[str]]:
@@ -287,7 +300,8 @@ def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Se
         clock=settings.clock,
         rerun=not settings.commit,
         real_package=settings.real_package,
-        packages=image.path if image else None,
+        mounts=settings.mounts,
+        python=image.python if image else None,
     )
     return how, image.packages if image else ()
 
@@ -298,6 +312,9 @@ class ImageSettings:
 
     run: RunFolder = Path("runs/image")
     """Where `rehearse --image` looks for them."""
+    python: Literal["image", "this"] | None = None
+    """image: the image's Python, where this machine has one, with torch, some gigabytes; this: the one that runs this,
+    with its torch; default: what the folder holds already, else image."""
     overwrite: bool = False
     """Delete the packages of another image."""
     json: bool = False
@@ -307,7 +324,8 @@ class ImageSettings:
 def image_command(settings: ImageSettings) -> dict[str, object]:
     """Downloads the image's versions of what the notebook imports."""
     with busy("downloading the image's packages"):
-        image = fetch_image(settings.run, overwrite=settings.overwrite)
+        image = fetch_image(settings.run, python=settings.python, overwrite=settings.overwrite)
     done = "nothing changed, skipped" if image.skipped else "filled"
-    console(json=settings.json).print(f"{done}: {image.folder} · torch stays this machine's")
-    return {"folder": str(image.folder), "skipped": image.skipped, "packages": image.packages}
+    console(json=settings.json).print(f"{done}: {image.folder} · Python {image.python.version}")
+    python = image.python.version
+    return {"folder": str(image.folder), "skipped": image.skipped, "python": python, "packages": image.packages}

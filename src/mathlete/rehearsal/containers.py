@@ -20,6 +20,8 @@ from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from mathlete.rehearsal.environments import NotebookPython, link_this_python
+
 Isolation = Literal["namespaces", "interpreter"]
 NOTEBOOK_LOG, PROBE_LOG = "notebook.log", "probe.log"
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "root", "home", "srv")
@@ -51,8 +53,9 @@ class Stage:
     disks: Disks = field(default_factory=Disks)
     limit_s: float = 3600.0
     """Real seconds after which both containers are ended."""
-    packages: Path | None = None
-    """Folder of packages that come before the interpreter's own."""
+    python: NotebookPython | None = None
+    """What the notebook runs on, and all the packages that it sees; None: this Python with those of the image's that
+    are installed here, linked into a folder of the stage."""
     probe: str = ""
     """Python that is run in the notebook's container before the notebook; what it prints is kept."""
 
@@ -82,10 +85,15 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
     """Run notebook and gateway to their end, or to the limit; keep what they wrote in the folder."""
     for name in ("notebook", "gateway"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    python = stage.python or link_this_python(folder / "python")
     isolated = namespaces_work()
     with TemporaryDirectory(prefix="mathlete-roots-") as roots:
-        command = _isolated_command(stage, folder, Path(roots)) if isolated else _blocked_command(stage, folder)
-        timed_out = _run(command, _clean_environment(stage, folder, isolated=isolated), limit_s=stage.limit_s)
+        command = (
+            _isolated_command(stage, python, folder, Path(roots))
+            if isolated
+            else _blocked_command(stage, python, folder)
+        )
+        timed_out = _run(command, _clean_environment(stage, python, folder, isolated=isolated), limit_s=stage.limit_s)
     return Ended(
         notebook_code=_code(folder / "notebook.code"),
         gateway_code=_code(folder / "gateway.code"),
@@ -114,9 +122,9 @@ def _code(file: Path) -> int | None:
     return int(file.read_text()) if file.is_file() else None
 
 
-def _clean_environment(stage: Stage, folder: Path, *, isolated: bool) -> dict[str, str]:
+def _clean_environment(stage: Stage, python: NotebookPython, folder: Path, *, isolated: bool) -> dict[str, str]:
     """Return the containers' environment: none of this machine's settings, no credential."""
-    scripts = str(Path(sys.executable).parent)
+    scripts = str(python.executable.absolute().parent)
     values = {
         "PATH": f"{scripts}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/tmp/home" if isolated else str(folder / "home"),
@@ -124,24 +132,22 @@ def _clean_environment(stage: Stage, folder: Path, *, isolated: bool) -> dict[st
         "KAGGLE_KERNEL_RUN_TYPE": "Batch",
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-        **({"PYTHONPATH": str(stage.packages.resolve())} if stage.packages else {}),
     }
     if stage.rerun:
         values["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     if not isolated:
-        values["PYTHONPATH"] = os.pathsep.join([str(_write_blocker(folder)), values.get("PYTHONPATH", "")])
+        values["PYTHONPATH"] = str(_write_blocker(folder))
     return values
 
 
-def _isolated_command(stage: Stage, folder: Path, roots: Path) -> list[str]:
-    (folder / "stage.sh").write_text(_script(stage, folder, roots), encoding="utf-8")
+def _isolated_command(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> list[str]:
+    (folder / "stage.sh").write_text(_script(stage, python, folder, roots), encoding="utf-8")
     outer = ["unshare", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"]
     return [*outer, "bash", str(folder / "stage.sh")]
 
 
-def _script(stage: Stage, folder: Path, roots: Path) -> str:
+def _script(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> str:
     """Return the shell script that builds both roots and starts both containers; every path in it is quoted."""
-    interpreter = [Path(sys.prefix), Path(sys.base_prefix), *([stage.packages.resolve()] if stage.packages else [])]
     # On Kaggle there is no checkout: the notebook must run from the wheels alone. Only the gateway sees it.
     checkout = Path(__file__).parents[3]
     hidden = checkout if (checkout / "pyproject.toml").is_file() else None
@@ -149,14 +155,17 @@ def _script(stage: Stage, folder: Path, roots: Path) -> str:
         folder=quote(str(folder.resolve())),
         roots=quote(str(roots.resolve())),
         notebook=quote(str(stage.notebook.resolve())),
-        python=quote(sys.executable),
+        python=quote(str(python.executable.absolute())),
+        papermill=_quote(python.papermill()),
         system=" ".join(_SYSTEM),
         hidden=quote(str(hidden or "")),
-        notebook_needs=_quote(_needs_mount(interpreter, hidden=hidden)),
-        gateway_needs=_quote(_needs_mount([*interpreter, checkout], hidden=None)),
+        notebook_needs=_quote(_needs_mount(python.needs, hidden=hidden)),
+        gateway_needs=_quote(_needs_mount([Path(sys.prefix), Path(sys.base_prefix), checkout], hidden=None)),
         mounts=_binds(stage.mounts),
         gateway_mounts=_binds(stage.gateway_mounts),
         gateway=_quote(stage.gateway),
+        # The code that runs this, wherever an editable installation has it.
+        code=quote(str(Path(__file__).parents[2])),
         probe=quote(stage.probe),
         rerun=int(bool(stage.gateway)),
         working=stage.disks.working_mib,
@@ -214,8 +223,8 @@ notebook() {{
   [ {tmp_mode} = rw ] || mount -o remount,bind,ro "$N/tmp"
   set +e
   [ -z {probe} ] || chroot "$N" {python} -c {probe} > "$F/probe.log" 2>&1
-  chroot "$N" /bin/sh -c 'cd /kaggle/working && exec "$0" -m papermill --log-output --no-progress-bar \\
-    __notebook__.ipynb executed.ipynb' {python} > "$F/notebook.log" 2>&1 &
+  chroot "$N" /bin/sh -c 'cd /kaggle/working && exec "$0" "$@" __notebook__.ipynb executed.ipynb' {papermill} \\
+    > "$F/notebook.log" 2>&1 &
   papermill=$!
   # In a rerun the notebook serves for ever: its container goes with the gateway's.
   while kill -0 $papermill 2>/dev/null && [ ! -e "$F/gateway.code" ]; do sleep 0.1; done
@@ -231,7 +240,7 @@ gateway() {{
   mount --bind "$F/hosts" "$G/etc/hosts"
   mount --bind "$F/gateway" "$G/kaggle/working"
   set +e
-  chroot "$G" /bin/sh -c 'cd /kaggle/working && exec "$0" "$@"' {gateway} > "$F/gateway.log" 2>&1
+  PYTHONPATH={code} chroot "$G" /bin/sh -c 'cd /kaggle/working && exec "$0" "$@"' {gateway} > "$F/gateway.log" 2>&1
   echo $? > "$F/gateway.code"
 }}
 
@@ -274,6 +283,10 @@ class UnisolatedRun:
     """What `mathlete.rehearsal.unisolated` runs, in JSON values."""
 
     notebook: str
+    python: str
+    """The notebook's interpreter."""
+    papermill: Sequence[str]
+    """The command that executes a notebook with it."""
     mounts: Mapping[str, str]
     """{path below /kaggle/input: folder here}."""
     probe: str
@@ -284,10 +297,12 @@ class UnisolatedRun:
     folder: str
 
 
-def _blocked_command(stage: Stage, folder: Path) -> list[str]:
+def _blocked_command(stage: Stage, python: NotebookPython, folder: Path) -> list[str]:
     """Return the command that runs both as plain processes, /kaggle/input being a folder of links."""
     run = UnisolatedRun(
         notebook=str(stage.notebook.resolve()),
+        python=str(python.executable.absolute()),
+        papermill=python.papermill(),
         mounts={name: str(path.resolve()) for name, path in stage.mounts.items()},
         probe=stage.probe,
         gateway=list(stage.gateway),

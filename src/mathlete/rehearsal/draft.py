@@ -1,23 +1,23 @@
 """The draft of a rehearsal: the notebook, what it mounts, its questions and its gateway, before anything is started."""
 
 import csv
-import json
 import random
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
-from mathlete.kernel import KernelConfig
+from mathlete.kaggle_image import PYTHON
 from mathlete.problems import Problem
 from mathlete.rehearsal.containers import Disks
+from mathlete.rehearsal.environments import THIS_PYTHON, NotebookPython
 from mathlete.rehearsal.gateway.behaviours import STARTUP_LIMIT_S, Behaviour
-from mathlete.submission import Build, with_cell
+from mathlete.submission import Build
 
 Layout = Literal["old", "new"]
 Order = Literal["file", "shuffled", "hard-first"]
@@ -28,6 +28,12 @@ _SPARE_S = 60.0
 """Real seconds that a rehearsal may take beyond the wall: two containers have to start."""
 
 
+_REHEARSED = """\
+# Put in by the rehearsal alone.
+from dataclasses import replace
+
+CONFIG = replace(CONFIG, problems={problems}).speed_up({speed!r})
+"""
 DRAFTED = ("competition", "hidden", "spoilt-*")
 """What a draft puts into its folder: the competition's data, the hidden questions, and what a fault spoilt."""
 
@@ -49,12 +55,33 @@ class RehearsalSettings:
     """Real seconds after which the rehearsal is ended; None: the wall's."""
     real_package: Path | None = None
     """Folder of the competition's download that holds kaggle_evaluation; used instead of our gateway."""
-    packages: Path | None = None
-    """Folder of packages that come before this environment's, such as the image's versions."""
+    python: NotebookPython | None = None
+    """What the notebook runs on; None: this Python, with this machine's versions of what the image holds."""
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    """{source in kernel-metadata.json that is no part of the build: the folder here that stands for it}."""
 
     def ids(self, problems: Sequence[Problem], *, rules: Competition) -> list[str]:
         """Return the ids of the questions asked: the problems' in a rerun, the placeholders' in a commit run."""
         return [problem.id for problem in problems] if self.rerun else [*rules.placeholders]
+
+    @property
+    def python_version(self) -> str:
+        """The Python that the notebook runs on, as "3.12"."""
+        return self.python.version if self.python else THIS_PYTHON
+
+    def find_folder(self, source: str) -> Path:
+        """Return the folder on this machine that stands for a source which is no part of the build.
+
+        Raises:
+            UserError: none was named.
+        """
+        if (folder := self.mounts.get(source)) is not None and folder.is_dir():
+            return folder
+        raise UserError(
+            "all that kernel-metadata.json mounts must be on this machine for a rehearsal",
+            value=f"{source}, which is {'no folder' if source in self.mounts else 'no part of the build'}",
+            cure=f"name its folder with --mounts {source} DIR, or take it out of kernel-metadata.json",
+        )
 
 
 @dataclass(kw_only=True)
@@ -63,6 +90,8 @@ class Draft:
 
     text: str
     """The notebook."""
+    changes: tuple[str, ...] = ()
+    """In words, how it differs from the one in kaggle/."""
     inputs: dict[str, Path]
     """{path below /kaggle/input: folder}."""
     mounts: Mapping[Part, tuple[str, str]]
@@ -84,22 +113,25 @@ class Draft:
 
 
 def make_draft(
-    build: Build, config: KernelConfig, problems: Sequence[Problem], settings: RehearsalSettings, *, folder: Path
+    build: Build, problems: Sequence[Problem], settings: RehearsalSettings, *, speed: float, folder: Path
 ) -> Draft:
-    """Lay out a rehearsal in an empty folder: the notebook with its limits, the mounts, the hidden test.csv.
+    """Lay out a rehearsal in an empty folder: the notebook as it lies there, its own mounts, the hidden test.csv.
 
     Args:
         build: what is rehearsed.
-        config: its settings on the rehearsal's clock.
         problems: the questions.
         settings: how to rehearse.
+        speed: how many times as fast as a real one the notebook's clock runs.
         folder: where stand-ins for the competition's data go.
+
+    Raises:
+        UserError: the notebook looks for what is not mounted, something is mounted for nothing or is not on this
+            machine, or no cell serves.
     """
-    rules = build.config.competition
-    # The built notebook but for two things: it asserts this machine's Python, and its limits are the clock's.
-    here = ".".join(map(str, sys.version_info[:2]))
-    changed = f"CONFIG = config_from(json.loads({json.dumps(config.to_json(), sort_keys=True)!r}))"
-    text = with_cell(build.notebook_text(python=here), source=changed)
+    rules, notebook = build.config.competition, build.read_notebook()
+    for refusal in notebook.lint():
+        raise refusal.error()
+    cell = _REHEARSED.format(problems=len(problems), speed=speed)
     stand_in, hidden = (folder / name for name in DRAFTED[:2])
     write_stand_in(stand_in, rules, real_package=settings.real_package)
     hidden.mkdir()
@@ -107,27 +139,45 @@ def make_draft(
     _write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
     if settings.rerun and rules.gateway.api == "iterator":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
-    mounts = _name_mounts(build, settings.layout)
-    folders: dict[Part, Path] = {"wheels": build.wheels, "model": build.model, "competition": stand_in}
-    inputs = {mounts[part][0]: place for part, place in folders.items()}
-    limit_s = settings.limit_s or config.wall_s + _SPARE_S
-    return Draft(text=text, inputs=inputs, mounts=mounts, test=hidden / "test.csv", limit_s=limit_s, folder=folder)
+    inputs, mounts = dict[str, Path](), dict[Part, tuple[str, str]]()
+    for source in notebook.mounted:
+        new, old = source.places
+        here, other = (old, new) if settings.layout == "old" else (new, old)
+        part = _part_of(source.identity, build)
+        inputs[here] = settings.find_folder(source.name) if part is None else _folders(build, stand_in)[part]
+        if part is not None:
+            mounts[part] = (here, other)
+    return Draft(
+        text=notebook.rehearsed_with(cell, python=settings.python_version),
+        changes=(f"one more cell: {cell}", *_describe_python(settings.python_version)),
+        inputs=inputs,
+        mounts=mounts,
+        test=hidden / "test.csv",
+        limit_s=settings.limit_s or build.config.wall_s / speed + _SPARE_S,
+        folder=folder,
+    )
 
 
-def _name_mounts(build: Build, layout: Layout) -> dict[Part, tuple[str, str]]:
-    names, slug = build.names, build.config.competition.slug
-    old: dict[Part, str] = {
-        "wheels": names.wheels,
-        "model": names.model_source.partition("/")[2],
-        "competition": slug,
-    }
-    new: dict[Part, str] = {
-        "wheels": f"datasets/{names.wheels_id}",
-        "model": f"models/{names.model_source}",
-        "competition": f"competitions/{slug}",
-    }
-    here, other = (old, new) if layout == "old" else (new, old)
-    return {part: (here[part], other[part]) for part in here}
+def _folders(build: Build, stand_in: Path) -> dict[Part, Path]:
+    return {"wheels": build.wheels, "model": build.model, "competition": stand_in}
+
+
+def _part_of(identity: tuple[str, str], build: Build) -> Part | None:
+    """Return which part of the build a source is; None where it is none."""
+    kind, name = identity
+    match kind:
+        case "competitions" if name == build.config.competition.slug:
+            return "competition"
+        case "datasets" if name == build.names.wheels_id.lower():
+            return "wheels"
+        case "models" if name.rpartition("/")[0] == build.names.model_instance.lower():
+            return "model"
+    return None
+
+
+def _describe_python(python: str) -> Iterator[str]:
+    if python != PYTHON:
+        yield f"it may run on Python {python} here, where the image has {PYTHON}: the wheels for {PYTHON} are not tried"
 
 
 def _sort(problems: Sequence[Problem], settings: RehearsalSettings) -> list[Problem]:

@@ -65,7 +65,8 @@ def _figures(run: RunFigures, thresholds: Thresholds) -> Iterator[Refusal]:
         if value > limit:
             cure = "look into the rehearsal's journal.jsonl"
             yield Refusal(rule=rule.format(limit), value=f"{value:.2f}", cure=cure)
-    if run.right / questions < thresholds.right_min:
+    # The placeholders of a commit run have no golds.
+    if not run.commit and run.right / questions < thresholds.right_min:
         rule = f"share of canaries solved must be at least {thresholds.right_min}"
         yield Refusal(rule=rule, value=f"{run.right / questions:.2f}", cure="check model, prompt and extraction")
     if (run.tokens_per_s or 0.0) < thresholds.tokens_per_s_min:

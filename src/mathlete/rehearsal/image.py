@@ -1,96 +1,125 @@
-"""The image's own versions of what the notebook imports, for rehearsals on this machine.
+"""The image's own versions of what the notebook imports, in an environment of their own, for rehearsals here.
 
-A notebook that runs with this machine's transformers may fail with the image's. torch stays this machine's: the image's
-build needs a GPU's libraries, and is gigabytes.
+A notebook that runs with this machine's transformers may fail with the image's, and one that runs beside a package of
+this machine's may miss it there. The image's Python is used where this machine has one, with the image's torch; else
+this Python, with this machine's torch.
 """
 
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Literal
 
 from mathlete.errors import UserError
-from mathlete.kaggle_image import constraints_file, image_packages
-from mathlete.runs import Leftovers, run_step
-
-IMPORTED = (
-    "grpcio",
-    "numpy",
-    "pandas",
-    "polars",
-    "protobuf",
-    "pyarrow",
-    "scipy",
-    "sympy",
-    "tokenizers",
-    "transformers",
+from mathlete.kaggle_image import PYTHON, constraints_file, image_packages
+from mathlete.rehearsal.environments import (
+    BESIDE_TORCH,
+    IMPORTED,
+    RUNNER,
+    THIS_PYTHON,
+    NotebookPython,
+    find_python,
+    hide_strangers,
+    link_packages,
+    list_needs,
+    make_environment,
+    name_of,
 )
-"""What the notebook and the gateway's library import, torch apart."""
-_PACKAGES = "packages"
-_BESIDE_TORCH = "accelerate"
-"""It needs torch, so its dependencies are not installed with it."""
+from mathlete.runs import Leftovers, read_manifest, run_step
+
+PythonChoice = Literal["image", "this"]
+"""image: the image's Python where this machine has one; this: the one that mathlete runs on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """The image's versions of what the notebook imports, in a folder here."""
+    """The image's versions of what the notebook imports, in an environment here."""
 
-    folder: Path
+    python: NotebookPython
     packages: tuple[str, ...]
     """What is there, NAME==VERSION each."""
     skipped: bool
     """Whether it was there already."""
 
     @property
-    def path(self) -> Path:
-        """What comes first on the notebook's PYTHONPATH."""
-        return self.folder / _PACKAGES
+    def folder(self) -> Path:
+        """Where it is."""
+        return self.python.folder
 
 
-def fetch_image(folder: Path, *, overwrite: bool = False) -> Image:
-    """Download the image's versions of what the notebook imports, dependencies included; skip it where they are there.
-
-    Wheels are for this machine's Python, which may be another one than the image's.
+def fetch_image(folder: Path, *, python: PythonChoice | None = None, overwrite: bool = False) -> Image:
+    """Install the image's versions of what the notebook imports, dependencies included; skip it where they are there.
 
     Args:
         folder: where they are.
+        python: which Python they are for; None: that of the folder, or the image's where this machine has one.
         overwrite: whether those of another image are deleted.
 
     Raises:
         UserError: the package index cannot be reached, or has no such wheel.
     """
+    version = _choose_python(folder, python)
     step = run_step(
         "image",
         folder=folder,
         inputs={},
-        settings={"imported": [*IMPORTED, _BESIDE_TORCH], "image": image_packages(), "python": sys.version_info[:2]},
-        build=_fill,
+        settings={"imported": [*IMPORTED, BESIDE_TORCH], "image": image_packages(), "python": version},
+        step_version=2,
+        build=lambda into: _fill(NotebookPython(folder=into, version=version)),
         leftovers=Leftovers(
             overwrite=overwrite,
-            writes=(_PACKAGES,),
+            # An earlier version of this step left a folder of packages, which nothing reads any more.
+            extends=lambda old, new: old["version"] < new["version"],
+            # Hidden, so that gigabytes are not hashed for every rehearsal.
+            writes=(".environment", ".runner", "packages"),
             cure=f"download them again with `python -m submit image --run {folder} --overwrite`",
         ),
     )
     packages = step.figures["packages"]
     assert isinstance(packages, list)
-    return Image(folder=step.folder, packages=tuple(packages), skipped=step.skipped)
+    return Image(
+        python=NotebookPython(folder=step.folder, version=version), packages=tuple(packages), skipped=step.skipped
+    )
 
 
-def _fill(folder: Path) -> dict[str, object]:
-    packages = folder / _PACKAGES
+def _choose_python(folder: Path, choice: PythonChoice | None) -> str:
+    if choice is None and (folder / "manifest.json").is_file():
+        settings = read_manifest(folder).get("settings")
+        if isinstance(settings, dict) and isinstance(settings.get("python"), str):
+            return str(settings["python"])
+    return THIS_PYTHON if choice == "this" or find_python(PYTHON) is None else PYTHON
+
+
+def _fill(python: NotebookPython) -> dict[str, object]:
     # pip would keep what is there, and a killed pip may have left half a package.
-    shutil.rmtree(packages, ignore_errors=True)
-    _pip(packages, *IMPORTED)
-    _pip(packages, "--no-deps", _BESIDE_TORCH)
-    return {"packages": sorted(f"{one.name}=={one.version}" for one in distributions(path=[str(packages)]))}
+    for part in (python.environment, python.runner, python.folder / "packages"):
+        shutil.rmtree(part, ignore_errors=True)
+    interpreter = find_python(python.version)
+    assert interpreter is not None  # it was chosen because it is there
+    make_environment(python, interpreter)
+    _pip(python, [*IMPORTED, RUNNER])
+    _pip(python, ["--no-deps", BESIDE_TORCH])
+    if python.version == THIS_PYTHON:
+        link_packages(list_needs(("torch",)), into=python.site)
+        allowed = {*image_packages(), *list_needs(("torch",))}
+    else:
+        # torch of another Python can't be linked: it is the image's own version, some gigabytes with its libraries.
+        _pip(python, ["torch"])
+        allowed = {*image_packages()}
+    hidden = hide_strangers(python, allowed=allowed)
+    there = sorted(f"{name_of(one)}=={one.version}" for one in distributions(path=[str(python.site)]))
+    return {"packages": there, "hidden": hidden}
 
 
-def _pip(into: Path, *words: str) -> None:
+def _pip(into: NotebookPython, words: Sequence[str]) -> None:
     # pip rather than uv: it has this machine's index and certificates, with which mathlete was installed.
-    form = ("--only-binary", ":all:", "-c", str(constraints_file()), "--target", str(into))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *form, *words]
+    form = ("--only-binary", ":all:", "-c", str(constraints_file()))
+    command = [sys.executable, "-m", "pip", "--python", str(into.executable.absolute()), "install", "--quiet"]
+    command += ["--disable-pip-version-check", *form, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(

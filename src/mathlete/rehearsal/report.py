@@ -11,7 +11,7 @@ from mathlete.rehearsal.draft import RehearsalSettings
 from mathlete.rehearsal.scorer import score_runs
 from mathlete.rehearsal.verdict import Rehearsed, RunFigures
 from mathlete.runs import read_json, write_json
-from mathlete.submission import Build
+from mathlete.submission import Build, Hashes
 
 _SCHEMA = 1
 
@@ -25,6 +25,8 @@ class Conditions:
     clock: str = ""
     image: tuple[str, ...] = ()
     """The image's packages that were used, NAME==VERSION; empty: this machine's."""
+    changes: tuple[str, ...] = ()
+    """In words, how the notebook that ran differs from the one in kaggle/."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class RehearsalReport:
     """The competition's score of the runs together, whatever its rule."""
     problems: int = 0
     commit: bool = False
-    """Whether it was a commit run with its three placeholder questions."""
+    """Whether the commit run alone was rehearsed, with its three placeholder questions."""
     settings: Conditions = Conditions()
 
     def to_json(self) -> dict[str, object]:
@@ -56,8 +58,10 @@ class RehearsalReport:
     def from_json(cls, value: Mapping[str, Any]) -> "RehearsalReport":
         """Return the report in a value that `to_json` made, perhaps of an earlier version, which wrote no image."""
         runs = tuple(RunFigures(**_select_known(RunFigures, run)) for run in value["runs"])
-        settings = {"image": (), **_select_known(Conditions, value.get("settings", {}))}
-        conditions = Conditions(**{**settings, "image": tuple(settings["image"])})
+        settings = _select_known(Conditions, value.get("settings", {}))
+        conditions = Conditions(
+            **{name: tuple(part) if isinstance(part, list) else part for name, part in settings.items()}
+        )
         return cls(**{**_select_known(cls, value), "runs": runs, "settings": conditions})
 
 
@@ -68,6 +72,7 @@ def write_report(
     settings: RehearsalSettings,
     *,
     image: Sequence[str],
+    hashes: Hashes,
     folder: Path,
 ) -> RehearsalReport:
     """Sum up the runs of one build in rehearsal.json, which preflight reads.
@@ -78,19 +83,27 @@ def write_report(
         problems: the questions, with their golds.
         settings: how it was rehearsed.
         image: packages of the image that were used, NAME==VERSION each.
+        hashes: of the build, taken before the first run: what is edited while it runs is another build.
         folder: the build's.
     """
     golds = {p.id: int(p.gold) for p in problems if p.gold.lstrip("-").isdigit()}
+    reruns = [run.answers for run in runs if not run.commit] or [{}]
     report = RehearsalReport(
         written=time.time(),
         competition=build.config.competition.name,
-        hashes=asdict(build.hashes()),
+        hashes=asdict(hashes),
         runs=tuple(run.figures() for run in runs),
         outcome="refused" if any(run.refusal for run in runs) else "valid",
-        penalised_score=score_runs([run.answers for run in runs], golds=golds, rules=build.config.competition),
+        penalised_score=score_runs(reruns, golds=golds, rules=build.config.competition),
         problems=len(problems),
         commit=not settings.rerun,
-        settings=Conditions(layout=settings.layout, order=settings.order, clock=settings.clock, image=tuple(image)),
+        settings=Conditions(
+            layout=settings.layout,
+            order=settings.order,
+            clock=settings.clock,
+            image=tuple(image),
+            changes=runs[-1].changes,
+        ),
     )
     write_json(folder / RehearsalReport.file_name, report.to_json())
     return report

@@ -83,8 +83,7 @@ def _rehearse(
 ) -> Rehearsed:
     _delete_earlier(folder, notebook=build.notebook.name)
     speed = VIRTUAL_SPEED / slowed if settings.clock == "virtual" else 1.0
-    config = replace(build.config, problems=len(problems)).speed_up(speed)
-    draft = make_draft(build, config, problems, settings, folder=folder)
+    draft = make_draft(build, problems, settings, speed=speed, folder=folder)
     if fault is not None:
         fault(draft)
     notebook = folder / build.notebook.name
@@ -94,17 +93,18 @@ def _rehearse(
         notebook=notebook,
         mounts=draft.inputs,
         rerun=settings.rerun,
-        gateway=gateway_command(build, settings, draft, deadline_s=config.deadline_s) if asks else (),
+        gateway=gateway_command(build, settings, draft, deadline_s=build.config.deadline_s / speed) if asks else (),
         gateway_mounts=gateway_mounts(build, settings, draft),
         limit_s=draft.limit_s,
-        packages=settings.packages,
+        python=settings.python,
         probe=draft.probe,
         disks=draft.disks,
     )
     began = time.monotonic()
     with _watch_log(notebook_log(folder), watch):
         ended = run_stage(stage, folder / _STAGE)
-    return judge(build, problems, settings, ended, seconds=time.monotonic() - began, contention=slowed)
+    rehearsed = judge(build, problems, settings, ended, seconds=time.monotonic() - began, contention=slowed)
+    return replace(rehearsed, changes=draft.changes)
 
 
 def notebook_log(folder: Path) -> Path:

@@ -36,13 +36,10 @@ def main(run: UnisolatedRun) -> None:
     if run.probe:
         probe = run.probe.replace(_INPUT, str(inputs))
         with (folder / "probe.log").open("wb") as log:
-            subprocess.run(
-                [sys.executable, "-c", probe], cwd=working, stdout=log, stderr=subprocess.STDOUT, check=False
-            )
-    papermill = [sys.executable, "-m", "papermill", "--log-output", "--no-progress-bar"]
+            subprocess.run([run.python, "-c", probe], cwd=working, stdout=log, stderr=subprocess.STDOUT, check=False)
     with (folder / "notebook.log").open("wb") as log:
         notebook = subprocess.Popen(
-            [*papermill, "__notebook__.ipynb", "executed.ipynb"], cwd=working, stdout=log, stderr=subprocess.STDOUT
+            [*run.papermill, "__notebook__.ipynb", "executed.ipynb"], cwd=working, stdout=log, stderr=subprocess.STDOUT
         )
         if run.gateway:
             _run_gateway(run, folder, notebook)

@@ -38,6 +38,8 @@ class RunFigures:
     seconds: float = 0.0
     """Real seconds of the whole run."""
     isolation: Isolation = "namespaces"
+    commit: bool = False
+    """Whether it was the commit run, which asks the placeholder questions."""
 
     def in_words(self) -> str:
         """Return the figures on one line."""
@@ -59,6 +61,10 @@ class Rehearsed:
     contention: float
     """By what factor the virtual clock was slowed."""
     ended: Ended
+    changes: tuple[str, ...] = ()
+    """In words, how the notebook that ran differs from the one in kaggle/."""
+    commit: bool = False
+    """Whether it was the commit run."""
 
     @property
     def outcome(self) -> Outcome:
@@ -87,6 +93,7 @@ class Rehearsed:
             tokens_per_s=round(tokens / solving_s, 1) if solving_s > 0 else None,
             seconds=round(self.seconds, 1),
             isolation=self.ended.isolation,
+            commit=self.commit,
         )
 
 
@@ -124,6 +131,7 @@ def judge(
         seconds=seconds,
         contention=contention,
         ended=ended,
+        commit=not settings.rerun,
     )
 
 

@@ -8,7 +8,8 @@ from mathlete.gates import require_passed
 from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, verify_if_made, write_json
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
-from mathlete.submission.notebook import notebook_text, require_as_built, write_notebook
+from mathlete.submission.mounts import MountedNotebook, read_mounted
+from mathlete.submission.notebook import require_as_built, write_notebook
 from mathlete.submission.weights import wheels_for
 from mathlete.submission.wheelhouse import build_wheelhouse
 
@@ -81,9 +82,13 @@ class Build:
             image=str(kernel.get("docker_image", "")),
         )
 
-    def notebook_text(self, *, python: str) -> str:
-        """Return the notebook as it would be for an image with this Python, such as "3.12"."""
-        return notebook_text(self.config, self.names, python=python)
+    def read_notebook(self) -> MountedNotebook:
+        """Read the notebook as it lies there, and what is mounted with it.
+
+        Raises:
+            UserError: a file is missing or broken.
+        """
+        return read_mounted(self.kaggle)
 
     def save(self, folder: Path) -> None:
         """Write build.json, from which `load_build` reads the parts."""

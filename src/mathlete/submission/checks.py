@@ -13,7 +13,7 @@ from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
-from mathlete.submission.metadata import KERNEL_FILE
+from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.weights import list_storage, stored_as, wheels_for
 from mathlete.submission.wheelhouse import verify, verify_sums
@@ -52,13 +52,10 @@ def _gates(build: Build) -> Iterator[Refusal]:
 
 
 def _names(build: Build) -> Iterator[Refusal]:
-    kernel = read_json(build.kaggle / KERNEL_FILE)
-    text = (build.kaggle / str(kernel["code_file"])).read_text(encoding="utf-8")
-    mounted = [kernel[f"{kind}_sources"] for kind in ("dataset", "model", "competition")]
-    for source in (str(name) for names in mounted if isinstance(names, list) for name in names):
-        if source not in text:
-            rule = f"the notebook must look for what {KERNEL_FILE} mounts: the rerun mounts exactly that"
-            yield Refusal(rule=rule, value=f"it never names {source}", cure="run `submit build` again")
+    try:
+        yield from read_mounted(build.kaggle).lint()
+    except UserError as error:
+        yield refusal_of(error)
 
 
 def _wheels(build: Build) -> Iterator[Refusal]:

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -127,12 +128,41 @@ def _cell_id(tag: str, source: str) -> str:
 
 
 def with_cell(text: str, *, source: str, before: str = SERVE) -> str:
-    """Return the notebook with one more code cell before the cell of a tag: how a rehearsal changes what it runs."""
-    nbformat: Any = importlib.import_module("nbformat")
-    notebook = nbformat.reads(text, as_version=4)
-    place = next(index for index, cell in enumerate(notebook.cells) if before in cell.metadata.get("tags", []))
-    notebook.cells.insert(place, _cell("code", "rehearsal", source))
-    return str(nbformat.writes(notebook))
+    """Return the notebook with one more code cell before the cell of a tag: how a rehearsal changes what it runs.
+
+    Nothing else is changed. In a notebook of one's own, whose cells have no tags, a cell that calls `serve` counts as
+    tagged `serve`.
+
+    Raises:
+        UserError: there is no such cell.
+    """
+    notebook = json.loads(text)
+    cells = notebook["cells"]
+    tagged = [index for index, cell in enumerate(cells) if before in cell.get("metadata", {}).get("tags", [])]
+    calls = [index for index, cell in enumerate(cells) if cell["cell_type"] == "code" and _serves(cell)]
+    place = next(iter(tagged or (calls if before == SERVE else [])), None)
+    if place is None:
+        rule = "the notebook must have a cell that serves: a rehearsal puts its own settings in before it"
+        raise UserError(rule, value=f"no cell tagged {before}", cure="call serve(CONFIG, …) in a cell of its own")
+    new = _cell("code", "rehearsal", source)
+    if notebook.get("nbformat_minor", 0) < 5:
+        del new["id"]  # before 4.5 a cell has none
+    cells.insert(place, new)
+    return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def _serves(cell: Mapping[str, Any]) -> bool:
+    return re.search(r"\bserve\(", "".join(cell["source"])) is not None
+
+
+def with_python(text: str, python: str) -> str:
+    """Return the notebook with its assertion of the image's Python, where it makes it, changed to that of another.
+
+    >>> with_python("assert sys.version_info[:2] == (3, 12), 'no'", "3.11")
+    "assert sys.version_info[:2] == (3, 11), 'no'"
+    """
+    old, new = (f"assert sys.version_info[:2] == ({one.replace('.', ', ')})" for one in (PYTHON, python))
+    return text.replace(old, new)
 
 
 def _find(config: KernelConfig, names: Names) -> str:

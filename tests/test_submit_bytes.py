@@ -1,0 +1,172 @@
+"""What is rehearsed is what is pushed: the bytes of kaggle/, and what kernel-metadata.json mounts."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.errors import UserError
+from mathlete.kaggle_image import PYTHON
+from mathlete.problems import Problem, read_problems
+from mathlete.rehearsal import RehearsalSettings, choose_canaries, rehearse
+from mathlete.rehearsal.draft import Draft, make_draft
+from mathlete.rehearsal.environments import THIS_PYTHON
+from mathlete.submission import Build, load_build
+from mathlete.submission.checks import _names
+from mathlete.submission.metadata import KERNEL_FILE
+from tests.conftest import POCKET_VAL
+
+PROBLEMS = [Problem(id=str(number), statement=f"What is {number}?", gold=str(number)) for number in (1, 2, 3)]
+Notebook = dict[str, Any]
+
+
+def edit(build: Build, change: Callable[[Notebook], object]) -> None:
+    """Change the notebook by hand."""
+    notebook = json.loads(build.notebook.read_text())
+    change(notebook)
+    build.notebook.write_text(json.dumps(notebook))
+
+
+def mount(build: Build, **sources: list[str]) -> None:
+    """Change what is mounted by hand."""
+    file = build.kaggle / KERNEL_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), **sources}))
+
+
+def new_cell(source: str, **more: Any) -> Notebook:
+    return {"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None, **more}
+
+
+def draft(build: Build, folder: Path, **how: Any) -> Draft:
+    folder.mkdir()
+    return make_draft(build, PROBLEMS, RehearsalSettings(**how), speed=100.0, folder=folder)
+
+
+def sources(text: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(text)["cells"]]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_the_notebook_as_it_lies_there_is_what_is_rehearsed(edited: bool, build: Build, tmp_path: Path) -> None:
+    if edited:
+        edit(build, lambda notebook: notebook["cells"].insert(3, new_cell("if later:\n    undefined", id="mine")))
+    made = draft(build, tmp_path / "draft")
+    before, after = sources(build.notebook.read_text()), sources(made.text)
+    (added,) = [source for source in after if source.startswith("# Put in by the rehearsal alone.")]
+    assert after.index(added) == len(after) - 2
+    after.remove(added)
+    assert [source.replace(THIS_PYTHON.replace(".", ", "), PYTHON.replace(".", ", ")) for source in after] == before
+    # Both differences are told.
+    assert added in made.changes[0]
+    assert [THIS_PYTHON in change for change in made.changes[1:]] == ([] if THIS_PYTHON == PYTHON else [True])
+    rest = {name: part for name, part in json.loads(made.text).items() if name != "cells"}
+    assert rest == {name: part for name, part in json.loads(build.notebook.read_text()).items() if name != "cells"}
+
+
+def test_a_notebook_that_asserts_another_python_still_does(build: Build, tmp_path: Path) -> None:
+    text = build.notebook.read_text()
+    build.notebook.write_text(text.replace("version_info[:2] == (3, 12)", "version_info[:2] == (3, 9)"))
+    assert "version_info[:2] == (3, 9)" in draft(build, tmp_path / "draft").text
+
+
+def test_a_notebook_of_ones_own_needs_no_tags_but_a_cell_that_serves(build: Build, tmp_path: Path) -> None:
+    edit(build, lambda notebook: [cell.update(metadata={}) for cell in notebook["cells"]])
+    assert "speed_up(100.0)" in sources(draft(build, tmp_path / "draft").text)[-2]
+    edit(build, lambda notebook: notebook["cells"].pop())
+    with pytest.raises(UserError, match="the notebook must have a cell that serves"):
+        draft(build, tmp_path / "again")
+
+
+LOOK = 'find_input("datasets", "bob/extra")'
+MOUNTS: list[tuple[str, dict[str, list[str]], str]] = [
+    ("", {}, ""),
+    ("", {"dataset_sources": []}, "datasets alice/mathlete-wheels is not mounted"),
+    ("", {"model_sources": []}, "models alice/mathlete-model/transformers/int8/1 is not mounted"),
+    ("", {"model_sources": ["alice/mathlete-model/transformers/int8/2"]}, "int8/1 is not mounted"),
+    ("", {"model_sources": ["alice/mathlete-model/Transformers/int8/1"]}, ""),
+    ("", {"dataset_sources": ["alice/mathlete-wheels/3"]}, ""),
+    ("", {"competition_sources": ["other-prize"]}, "ai-mathematical-olympiad-progress-prize-3 is not mounted"),
+    ("", {"dataset_sources": ["alice/mathlete-wheels", "bob/extra"]}, "it never names bob/extra"),
+    ("", {"kernel_sources": ["bob/extra"]}, "it never names bob/extra"),
+    (LOOK, {}, "datasets bob/extra is not mounted"),
+    (f"!ls /kaggle\n{LOOK}", {}, "datasets bob/extra is not mounted"),
+    (f"# {LOOK}", {}, ""),
+    ('find_input("notebooks", "bob/extra")', {"kernel_sources": ["bob/extra"]}, ""),
+    (LOOK, {"dataset_sources": ["alice/mathlete-wheels", "bob/extra"]}, ""),
+    ("open('/kaggle/input/extra/a')", {"dataset_sources": ["alice/mathlete-wheels", "bob/extra"]}, ""),
+]
+
+
+@pytest.mark.parametrize(("code", "mounts", "says"), MOUNTS)
+def test_what_the_notebook_looks_for_is_mounted_and_nothing_else(
+    code: str, mounts: dict[str, list[str]], says: str, build: Build, tmp_path: Path
+) -> None:
+    mount(build, **mounts)
+    if code:
+        edit(build, lambda notebook: notebook["cells"].insert(3, new_cell(code, id="mine")))
+    refusals = [*_names(build)]
+    assert [says in refusal.value for refusal in refusals[:1]] == ([True] if says else [])
+    if says:
+        with pytest.raises(UserError, match=re.escape(says)):
+            draft(build, tmp_path / "draft")
+
+
+def test_what_is_mounted_beside_the_build_has_a_folder_here(build: Build, tmp_path: Path) -> None:
+    edit(build, lambda notebook: notebook["cells"].insert(3, new_cell(LOOK, id="mine")))
+    mount(build, dataset_sources=["alice/mathlete-wheels", "bob/extra"])
+    with pytest.raises(UserError, match="bob/extra, which is no part of the build"):
+        draft(build, tmp_path / "first")
+    for layout, place in (("new", "datasets/bob/extra"), ("old", "extra")):
+        made = draft(build, tmp_path / layout, layout=layout, mounts={"bob/extra": tmp_path})
+        assert made.inputs[place] == tmp_path
+        assert len(made.inputs) == 4
+
+
+def name_error(notebook: Notebook) -> None:
+    line = f'if "{"KAGGLE_IS_COMPETITION_RERUN"}" in os.environ:\n    undefined\n'
+    notebook["cells"][-1]["source"] = [line, *notebook["cells"][-1]["source"]]
+
+
+def drop_kernelspec(notebook: Notebook) -> None:
+    del notebook["metadata"]["kernelspec"]
+
+
+def raise_at_the_end(notebook: Notebook) -> None:
+    notebook["cells"].append(new_cell("raise ValueError('the end')", id="end"))
+
+
+EDITS: dict[str, tuple[tuple[Callable[[Notebook], None], ...], bool, str]] = {
+    "NameError in the rerun": ((name_error,), True, "NameError"),
+    "no kernelspec": ((drop_kernelspec,), True, "No kernel name found"),
+    "a last cell that raises": ((raise_at_the_end,), False, "the end"),
+    "all together": ((name_error, drop_kernelspec, raise_at_the_end), True, "No kernel name found"),
+}
+"""{edit by hand: (what it does, whether the rerun shows it, what the refusal says)}; all once passed the rehearsal."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EDITS)
+def test_a_notebook_broken_by_hand_is_refused(name: str, built: Path, workdir: Path) -> None:
+    build = load_build_in(built, workdir)
+    changes, rerun, says = EDITS[name]
+    for change in changes:
+        edit(build, change)
+    asked = choose_canaries(read_problems(POCKET_VAL), count=2, rules=build.config.competition)
+    rehearsed = rehearse(build, asked, RehearsalSettings(rerun=rerun), folder=workdir / "rehearsal")
+    assert rehearsed.refusal is not None
+    assert says in (workdir / "rehearsal" / "stage" / "notebook.log").read_text()
+
+
+def load_build_in(built: Path, folder: Path) -> Build:
+    """A copy of the pocket model's build, to be changed by hand."""
+    import shutil
+
+    for part in ("kaggle", "runs"):
+        shutil.copytree(built / part, folder / part, ignore=shutil.ignore_patterns("image"))
+    assert Path.cwd() == folder
+    os.environ.pop("KAGGLE_IS_COMPETITION_RERUN", None)
+    return load_build(Path("runs/submit"))
