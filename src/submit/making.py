@@ -242,25 +242,16 @@ def rehearse_build(
     build: Build, problems: Sequence[Problem], settings: RehearseSettings, *, out: "Console"
 ) -> dict[str, object]:
     """Rehearse the build as often as it will run, and write the report and the ledger's line."""
-    from mathlete.report import read_losses
-
     how, packages = prepare_rehearsal(settings)
     rules, hashes = build.config.competition, build.hashes()
     runs, golds = [], {problem.id: problem.gold for problem in problems}
     for number, run_how in enumerate(plan_runs(settings, how, rules=rules)):
-        name = f"run {number}" if run_how.rerun else "commit run"
+        name, folder = f"run {number}" if run_how.rerun else "commit run", settings.run / f"rehearsal-{number}"
         with rehearsal_bar(name, golds=golds, total=len(run_how.ids(problems, rules=rules))) as show:
-            folder = settings.run / f"rehearsal-{number}"
-            run = rehearse(build, problems, run_how, folder=folder, watch=show)
-        runs.append(run)
-        if number == 0:
-            out.print(f"isolation: {run.figures().isolation} · Python {run_how.python_version}")
-            for change in run.changes:
-                out.print(f"beside {build.notebook}: {change.strip()}", markup=False)
-        out.print(f"{name}: {run.figures().in_words()}")
-        if run.journal and run_how.rerun:
-            out.print(read_losses(folder, golds=golds).losses.describe())
-        if run.refusal:
+            runs.append(rehearse(build, problems, run_how, folder=folder, watch=show))
+        for line in runs[-1].describe(name, golds=golds):
+            out.print(line, markup=False)
+        if runs[-1].refusal:
             break
     report = write_report(build, runs, problems, how, image=packages, hashes=hashes, folder=settings.run)
     # A commit run answers placeholders: its score predicts nothing.

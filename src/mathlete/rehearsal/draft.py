@@ -176,7 +176,9 @@ def _part_of(identity: tuple[str, str], build: Build) -> Part | None:
 
 
 def _describe_python(python: str) -> Iterator[str]:
-    if python != PYTHON:
+    if python == PYTHON:
+        yield f"nothing else: Python {PYTHON} is the image's"
+    else:
         yield f"it may run on Python {python} here, where the image has {PYTHON}: the wheels for {PYTHON} are not tried"
 
 

@@ -129,10 +129,13 @@ def link_packages(names: Collection[str], *, into: Path) -> None:
         one, paths = installed[name]
         # Whole folders, or what is in those that several distributions share.
         for entry in sorted({parts[: 1 if owners[parts[0]] == 1 else 2] for parts in paths}):
-            target, source = into.joinpath(*entry), Path(str(one.locate_file("/".join(entry)))).resolve()
-            if source.exists() and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(source)
+            _link(Path(str(one.locate_file("/".join(entry)))).resolve(), into.joinpath(*entry))
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.exists() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source)
 
 
 def _read_paths(one: Distribution) -> set[tuple[str, ...]]:

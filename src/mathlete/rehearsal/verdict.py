@@ -1,7 +1,7 @@
 """The verdict on a rehearsal: a strict scorer reads what the gateway wrote, and the model must have answered."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,6 +77,22 @@ class Rehearsed:
         if self.refusal:
             return f"{self.refusal.rule}: {self.refusal.value}"
         return "; ".join(dict.fromkeys(line.why for line in self.journal if line.why))
+
+    def describe(self, name: str, *, golds: Mapping[str, str]) -> Iterator[str]:
+        """Yield what to print of the run; of a commit run, which is the first, also what it ran on.
+
+        Args:
+            name: what the run is called.
+            golds: {problem id: gold}.
+        """
+        from mathlete.report import read_losses
+
+        if self.commit:
+            yield f"isolation: {self.ended.isolation}"
+            yield from (f"beside the notebook in kaggle/: {change.strip()}" for change in self.changes)
+        yield f"{name}: {self.figures().in_words()}"
+        if self.journal and not self.commit:
+            yield read_losses(self.ended.folder.parent, golds=golds).losses.describe()
 
     def figures(self) -> RunFigures:
         """Return the run's figures for the report."""
