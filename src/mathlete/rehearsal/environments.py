@@ -178,7 +178,7 @@ def name_of(one: Distribution) -> str:
 def find_python(version: str) -> Path | None:
     """Return an interpreter of that version on this machine: this one, pyenv's, one on the PATH, uv's; else None."""
     for candidate in _candidates(version):
-        works = [candidate, "-c", "import sys, ctypes, venv; print('%d.%d' % sys.version_info[:2])"]
+        works = [str(candidate), "-c", "import sys, ctypes, venv; print('%d.%d' % sys.version_info[:2])"]
         with suppress(OSError):
             done = subprocess.run(works, capture_output=True, text=True, check=False)
             # A shim of pyenv's is on the PATH even where no such version is chosen.

@@ -59,9 +59,8 @@ class RehearsalReport:
         """Return the report in a value that `to_json` made, perhaps of an earlier version, which wrote no image."""
         runs = tuple(RunFigures(**_select_known(RunFigures, run)) for run in value["runs"])
         settings = _select_known(Conditions, value.get("settings", {}))
-        conditions = Conditions(
-            **{name: tuple(part) if isinstance(part, list) else part for name, part in settings.items()}
-        )
+        lists: Any = {name: tuple(part) for name, part in settings.items() if isinstance(part, list)}
+        conditions = Conditions(**{**settings, **lists})
         return cls(**{**_select_known(cls, value), "runs": runs, "settings": conditions})
 
 

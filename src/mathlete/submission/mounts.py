@@ -17,6 +17,7 @@ from mathlete.submission.refusal import Refusal
 
 SourceKind = Literal["competitions", "datasets", "models", "notebooks"]
 """As `find_input` and Kaggle's folders call it; kernel-metadata.json lists notebooks as kernel_sources."""
+_KINDS: dict[str, SourceKind] = {kind: kind for kind in get_args(SourceKind)}
 _AGAIN = "run `submit build` again, or write the same source into both"
 
 
@@ -142,5 +143,5 @@ def _find_calls(cell: str) -> Iterator[Source]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "find_input":
             match [argument.value for argument in node.args if isinstance(argument, ast.Constant)]:
-                case [str(kind), str(name), *_] if kind in get_args(SourceKind):
-                    yield Source(kind=kind, name=name)
+                case [str(kind), str(name), *_] if kind in _KINDS:
+                    yield Source(kind=_KINDS[kind], name=name)
