@@ -110,7 +110,7 @@ class Kaggle:
 
     def _share_with_hub(self, *, is_token: bool) -> None:
         """Give kagglehub the credentials: it looks into fewer places and knows no `kaggle auth login`."""
-        hub: Any = importlib.import_module("kagglehub.config")
+        hub = importlib.import_module("kagglehub.config")
         values = self._api.config_values
         if token := values.get(self._api.CONFIG_NAME_TOKEN):
             hub.set_kaggle_api_token(token)
@@ -133,7 +133,7 @@ class Kaggle:
         Raises:
             UserError: Kaggle's refusal.
         """
-        hub: Any = importlib.import_module("kagglehub")
+        hub = importlib.import_module("kagglehub")
         what = f"the data set {names.wheels_id} must be uploaded"
         self._upload(lambda: hub.dataset_upload(names.wheels_id, str(folder), notes, _NOT_UPLOADED), what, folder)
 
@@ -143,7 +143,7 @@ class Kaggle:
         Raises:
             UserError: Kaggle's refusal.
         """
-        hub: Any = importlib.import_module("kagglehub")
+        hub = importlib.import_module("kagglehub")
         what = f"the model {names.model_instance} must be uploaded"
         self._upload(
             lambda: hub.model_upload(names.model_instance, str(folder), licence, notes, _NOT_UPLOADED), what, folder
@@ -160,15 +160,15 @@ class Kaggle:
 
     def wheels_version(self, names: Names) -> int:
         """Return the newest version of the data set; 0 where there is none, or none that can be seen yet."""
-        types: Any = importlib.import_module("kagglesdk.datasets.types.dataset_api_service")
+        types = importlib.import_module("kagglesdk.datasets.types.dataset_api_service")
         request = types.ApiGetDatasetRequest()
         request.owner_slug, request.dataset_slug = names.owner, names.wheels
         return self._version("datasets.DatasetApiService", request, "currentVersionNumber", what=names.wheels_id)
 
     def model_version(self, names: Names) -> int:
         """Return the newest version of the model's instance; 0 where there is none, or none that can be seen yet."""
-        types: Any = importlib.import_module("kagglesdk.models.types.model_api_service")
-        frameworks: Any = importlib.import_module("kagglesdk.models.types.model_enums")
+        types = importlib.import_module("kagglesdk.models.types.model_api_service")
+        frameworks = importlib.import_module("kagglesdk.models.types.model_enums")
         request = types.ApiGetModelInstanceRequest()
         request.owner_slug, request.model_slug, request.instance_slug = names.owner, names.model, names.variation
         request.framework = frameworks.ModelFramework.MODEL_FRAMEWORK_TRANSFORMERS
@@ -180,7 +180,7 @@ class Kaggle:
 
     def _call_if_there(self, service: str, request: Any, *, rule: str) -> dict[str, Any]:
         """Return the reply; {} where what is asked for is not there: private things that are missing answer 403."""
-        requests: Any = importlib.import_module("requests")
+        requests = importlib.import_module("requests")
         with as_user_error(rule):
             try:
                 return self._call(service, request)
@@ -195,7 +195,7 @@ class Kaggle:
         Raises:
             UserError: Kaggle could not unpack it.
         """
-        types: Any = importlib.import_module("kagglesdk.datasets.types.dataset_api_service")
+        types = importlib.import_module("kagglesdk.datasets.types.dataset_api_service")
         request = types.ApiGetDatasetStatusRequest()
         request.owner_slug, request.dataset_slug = names.owner, names.wheels
         # A data set that is still being processed answers 403 or 404.
@@ -264,7 +264,7 @@ class Kaggle:
 
     def download(self, url: str, file: Path) -> None:
         """Download one file of an output, whole or not at all."""
-        requests: Any = importlib.import_module("requests")
+        requests = importlib.import_module("requests")
         part = file.with_name(f"{file.name}.part")
         # An address of an output holds for some minutes only; the next listing has new ones.
         rule = f"{file.name} of the notebook's output must be fetched"
@@ -282,7 +282,7 @@ class Kaggle:
         part.replace(file)
 
     def _of_kernel(self, kind: str, names: Names, *, version: int = 0) -> Any:
-        types: Any = importlib.import_module("kagglesdk.kernels.types.kernels_api_service")
+        types = importlib.import_module("kagglesdk.kernels.types.kernels_api_service")
         request = getattr(types, kind)()
         request.user_name, request.kernel_slug = names.owner, names.kernel
         if version and hasattr(request, "version_label"):
@@ -301,7 +301,7 @@ class Kaggle:
 
     def submissions(self, competition_slug: str) -> list[Submission]:
         """Return the newest submissions to a competition, newest first."""
-        types: Any = importlib.import_module("kagglesdk.competitions.types.competition_api_service")
+        types = importlib.import_module("kagglesdk.competitions.types.competition_api_service")
         request = types.ApiListSubmissionsRequest()
         request.competition_name, request.page_size = competition_slug, 100
         with as_user_error("your submissions must be listed"):
@@ -310,7 +310,7 @@ class Kaggle:
 
     def submission(self, number: int) -> Submission:
         """Return one submission."""
-        types: Any = importlib.import_module("kagglesdk.competitions.types.competition_api_service")
+        types = importlib.import_module("kagglesdk.competitions.types.competition_api_service")
         request = types.ApiGetSubmissionRequest()
         request.ref = number
         with as_user_error("the submission must be readable", early=(404,)):
@@ -358,7 +358,7 @@ class _Json:
         Raises:
             InvalidJSONError: of requests; it is no JSON object.
         """
-        exceptions: Any = importlib.import_module("requests.exceptions")
+        exceptions = importlib.import_module("requests.exceptions")
         value = response.json()
         if not isinstance(value, dict):
             raise exceptions.InvalidJSONError(f"no JSON object: {json.dumps(value)[:80]}", response=response)

@@ -4,7 +4,6 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from mathlete.errors import UserError, find_broken
 from mathlete.models import GPUS, Device
@@ -120,7 +119,7 @@ def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
 
 
 def _notebook(folder: Path, metadata: Mapping[str, object]) -> Iterator[Refusal]:
-    nbformat: Any = importlib.import_module("nbformat")
+    nbformat = importlib.import_module("nbformat")
     file = folder / str(metadata["code_file"])
     if folder.resolve() not in file.resolve().parents or not file.is_file():
         yield _refuse_key("code_file", metadata["code_file"], "be a file of the folder", "run `submit build` again")
