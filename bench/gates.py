@@ -28,9 +28,10 @@ from mathlete.export.exact import EXACT
 from mathlete.export.formats.writing import write_format
 from mathlete.export.merge import merge_in_memory, save_merged
 from mathlete.jsonl import read_json_lines
-from mathlete.models import ModelSource, find_model, load_prompt_format
+from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
 from mathlete.rows import RowFiles
 from mathlete.runs import write_atomically
+from mathlete.sampling.embedded.packing import pack_linears
 from mathlete.tune import AdapterFolder, Lora, Recipe
 
 if TYPE_CHECKING:
@@ -113,6 +114,13 @@ class Bed:
         other = log_probabilities(model, self.rows, **shape)
         return kl_divergence(self.reference, other), top1_agreement(self.reference, other)
 
+    def serve(self, *, dtype: str) -> tuple[float, float]:
+        """Compute the merged model as the embedded engine computes a large one on a CPU."""
+        source = ModelSource(name="merged", location=str(self.merged))
+        model = load_model(source, precision="dense", dtype=dtype)
+        pack_linears(model)
+        return self.compare(model)
+
     def merge(self, *, dtype: str, **changed: Any) -> tuple[float, float]:
         """Merge in memory, through a 16-bit type; `changed` fields of the tuned model make it a wrong one."""
         model: Any = merge_in_memory(replace(self.tuned, **changed), dtype=dtype)
@@ -159,6 +167,8 @@ CELLS: dict[str, Callable[[Bed], tuple[float, float]]] = {
     "noise: fp32, another batch": lambda bed: bed.compare(bed.tuned.load(dtype=EXACT), copies=3, padding=5),
     "noise: bfloat16": lambda bed: bed.compare(bed.tuned.load(dtype="bfloat16")),
     "noise: float16": lambda bed: bed.compare(bed.tuned.load(dtype="float16")),
+    "serving: fp32, weights packed": lambda bed: bed.serve(dtype=EXACT),
+    "serving: bfloat16, weights packed": lambda bed: bed.serve(dtype="bfloat16"),
     "merge: float16": lambda bed: bed.merge(dtype="float16"),
     "merge: bfloat16": lambda bed: bed.merge(dtype="bfloat16"),
     "wrong merge: one layer skipped": lambda bed: bed.spoil("skipped", forget_a_layer),

@@ -101,7 +101,7 @@ def test_a_size_that_was_slow_on_a_busy_machine_is_tried_again() -> None:
     pace = Pace()
     pace.finish()
     for rows, seconds in ((8, 1.0), (16, 9.0)):
-        for _ in range(3):
+        for _ in range(8):
             pace.add(rows, seconds)
     assert pace.most_rows(96) == 8
     for _ in range(256):

@@ -8,8 +8,9 @@ from collections import deque
 
 _FIRST_ROWS = 8
 """Rows to begin with: fewer are slower a row on every CPU that was measured (bench/sampling.py)."""
-_STEPS = 3
-"""Steps of a size after which the next size may be tried: the first of a size also allocates."""
+_STEPS = 8
+"""Steps of a size after which the next size may be tried. The least of the latest so many counts, of every size: what
+comes on top is the machine's other work, and the least of more steps would be less."""
 _FIRST_SECONDS = 60.0
 """Seconds of steps for which the first rows stay among themselves, until one of them is done: others would delay it."""
 _FORGET = 256
@@ -22,39 +23,43 @@ class Pace:
     >>> pace = Pace()
     >>> pace.most_rows(96)
     8
-    >>> for _ in range(3):
+    >>> for _ in range(8):
     ...     pace.add(8, 1.7)
     >>> pace.most_rows(96)  # until a sample is done, or a minute is over
     8
     >>> pace.finish()
     >>> pace.most_rows(96)
     16
-    >>> for rows, seconds in ((16, 1.8), (32, 1.9), (64, 3.5)):
-    ...     for _ in range(3):
+    >>> for rows, seconds in ((16, 1.8), (31, 1.9), (59, 3.5)):
+    ...     for _ in range(8):
     ...         pace.add(rows, seconds)
     >>> pace.most_rows(96), pace.most_rows(2000)
     (32, 128)
-    >>> for _ in range(3):
+    >>> for _ in range(8):
     ...     pace.add(1, 0.1)  # the last row of a batch
     >>> pace.most_rows(96)
     32
     """
 
     def __init__(self) -> None:
-        self._least: dict[int, float] = {}
-        self._steps: dict[int, int] = {}
-        self._latest: dict[int, int] = {}
+        self._latest: dict[int, deque[float]] = {}
+        self._last: dict[int, int] = {}
         self._count = 0
         self._seconds = 0.0
         self._finished = False
 
     def add(self, rows: int, seconds: float) -> None:
-        """Take note of one step. The least of each size counts: what comes on top is the machine's other work."""
-        self._least[rows] = min(seconds, self._least.get(rows, seconds))
-        self._steps[rows] = self._steps.get(rows, 0) + 1
+        """Take note of one step."""
         self._count += 1
-        self._latest[rows] = self._count
         self._seconds += seconds
+        # Rows leave one by one, and others join where a quarter is free. Fewer come where a batch runs out: they say
+        # nothing of what a full one should be.
+        size = _FIRST_ROWS
+        while size < rows:
+            size *= 2
+        if rows > 0.7 * size:
+            self._latest.setdefault(size, deque(maxlen=_STEPS)).append(seconds)
+            self._last[size] = self._count
 
     def finish(self) -> None:
         """Take note that a sample is done."""
@@ -67,12 +72,11 @@ class Pace:
         the mean one waits s(R) (samples / R + 1) / 2. The size with the least is taken; while that is the largest
         that was tried, twice as many are.
         """
-        # Smaller sizes come where a batch runs out: they say nothing of what a full one should be.
-        measured = [rows for rows, steps in self._steps.items() if rows >= _FIRST_ROWS and steps >= _STEPS]
-        if not measured or not (self._finished or self._seconds > _FIRST_SECONDS):
+        least = {size: min(times) for size, times in self._latest.items() if len(times) == _STEPS}
+        if not least or not (self._finished or self._seconds > _FIRST_SECONDS):
             return _FIRST_ROWS
-        best = min(measured, key=lambda rows: (self._least[rows] * (samples / rows + 1), rows))
-        known = [rows for rows in measured if self._count - self._latest[rows] < _FORGET]
+        best = min(least, key=lambda size: (least[size] * (samples / size + 1), size))
+        known = [size for size in least if self._count - self._last[size] < _FORGET]
         return 2 * best if best == max(known, default=best) else best
 
 
