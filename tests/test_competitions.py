@@ -23,9 +23,9 @@ from mathlete.kernel import KernelConfig
 from mathlete.kernel.server import answer_in_turn, make_predict
 from mathlete.problems import Problem
 from mathlete.rehearsal import choose_canaries
-from mathlete.rehearsal.draft import write_stand_in
-from mathlete.rehearsal.gateway.behaviours import PACKAGES, Behaviour
+from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.scorer import answers_in, score_file, score_runs
+from mathlete.rehearsal.stand_in import choose_behaviour, write_stand_in
 from mathlete.shipped import data_folder
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
 from tests.conftest import CommandLine
@@ -271,9 +271,9 @@ def test_its_questions_are_iterated_over_by_its_columns(
 
 
 def test_a_package_that_was_not_measured_is_refused_with_a_way_on(cup: Path) -> None:
-    cup.write_text(CUP.replace("0.7.0", "1.4.0"))
+    cup.write_text(CUP.replace("0.7.0", "1.5.0"))
     with pytest.raises(UserError, match=r"must be a measured one(.|\n)*Known: 0\.3\.0.*--real-package"):
-        Behaviour.of(read_competition(cup))
+        choose_behaviour(read_competition(cup))
 
 
 def test_canaries_are_right_only_by_the_model(cup: Path) -> None:

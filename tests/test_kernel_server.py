@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
@@ -147,6 +148,11 @@ ARGUMENTS: list[tuple[tuple[Any, ...], Competition]] = [
     ((pl.Series("id", ["a"]),), AIMO_3),
     ((pl.Series("id", ["a"]), pl.Series("problem", ["x", "y"])), AIMO_3),
     ((pl.Series("id", ["a"]), None), AIMO_3),
+    ((pl.DataFrame({"id": ["a"], "problem": ["x"]}),), AIMO_3),
+    ((pd.DataFrame({"id": ["a"], "problem": ["x"]}),), AIMO_3),
+    ((pl.DataFrame({"id": ["a"], "problem": ["x"]}), pl.DataFrame({"id": ["b"], "answer": [0]})), AIMO_3),
+    ((pl.DataFrame({"problem": ["x"], "id": ["a"]}), pd.DataFrame({"id": ["b"]})), AIMO_3),
+    ((pl.DataFrame({"id": ["a"]}),), AIMO_3),
 ]
 
 
@@ -155,6 +161,35 @@ def test_predict_takes_whatever_columns_come(columns: tuple[Any, ...], rules: Co
     predicted = make_predict(answerer(Engine([BOX % 7] * 3), tmp_path), rules)(*columns)
     assert predicted["id"].to_list() == ["a"]
     assert predicted["answer"].to_list() in ([7], [0])
+
+
+UNREADABLE: list[tuple[Any, ...]] = [
+    (),
+    (None,),
+    (pl.DataFrame(),),
+    (pl.DataFrame({"x": [1]}),),
+    (pl.DataFrame({"id": [], "problem": []}),),
+    (object(), object()),
+    (pl.Series("id", [object()]), pl.Series("problem", ["x"])),
+    (pd.DataFrame([["a", "b", "x"]], columns=["id", "id", "problem"]),),
+    ({"id": "a"}, {"problem": "x"}),
+]
+
+
+@pytest.mark.parametrize("columns", UNREADABLE)
+def test_predict_returns_an_answer_for_whatever_it_is_given(
+    columns: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)  # the log can't be written either
+    predicted = make_predict(answerer(Engine([BOX % 7] * 3), tmp_path), AIMO_3)(*columns)
+    assert predicted.columns == ["id", "answer"]
+    assert predicted.schema["answer"] == pl.Int64
+    assert predicted["answer"].null_count() == 0
+
+
+def test_a_frame_of_several_ids_gets_as_many_rows(tmp_path: Path) -> None:
+    predict = make_predict(answerer(Engine([BOX % 7] * 3), tmp_path), AIMO_3)
+    assert predict(pl.DataFrame({"id": ["a", "b"], "problem": ["x", "x"]})).rows() == [("a", 7), ("b", 7)]
 
 
 def test_the_frame_keeps_the_type_of_the_id(tmp_path: Path) -> None:

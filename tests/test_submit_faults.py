@@ -16,6 +16,7 @@ from mathlete.rehearsal import FAULTS, RehearsalSettings, rehearse_fault, runner
 from mathlete.rehearsal.containers import Disks, Ended, Stage
 from mathlete.rehearsal.draft import Draft, Layout, Part, make_draft
 from mathlete.rehearsal.faults import Fault
+from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.injections import Inject, cell, combine, has_struck, on_disks, probe_container
 from mathlete.submission import Build, Names
 from mathlete.submission.notebook import notebook_text
@@ -77,7 +78,7 @@ STRIKES: list[tuple[Inject, bool]] = [
 @pytest.mark.parametrize(("inject", "struck"), STRIKES)
 def test_a_mark_is_left_only_where_a_fault_struck(inject: Inject, struck: bool, build: Build, tmp_path: Path) -> None:
     fault = Fault(name="tried", says="", inject=inject, expect="refused")
-    result = rehearse_fault(fault, build, PROBLEMS, layout="new", folder=tmp_path / "tried")
+    result = rehearse_fault(fault, build, PROBLEMS, RehearsalSettings(), folder=tmp_path / "tried")
     assert result.struck == struck
     assert not has_struck("other", result.rehearsed.ended.folder)
 
@@ -140,11 +141,15 @@ def test_every_fault_puts_in_code_that_compiles_and_can_leave_its_mark(name: str
     assert f"'struck', {name!r}" in "".join([*sources, *map(str, strings)]).replace('"', "'")
 
 
-def test_what_a_fault_expects_follows_from_the_competition() -> None:
-    aimo_1, aimo_2, aimo_3 = (competition(f"aimo-{number}") for number in (1, 2, 3))
-    wrong_id, raises, small = (FAULTS[name] for name in ("predict-returns-wrong-id", "predict-raises", "tmp-small"))
-    # As in golden/gateway_outcomes.txt: pl_wrong_id.
-    assert [wrong_id.expect_with(rules) for rules in (aimo_2, aimo_3)] == ["refused", "valid"]
+def test_what_a_fault_expects_follows_from_the_version_of_the_package() -> None:
+    aimo_1, aimo_3 = competition("aimo-1"), competition("aimo-3")
+    names = ("predict-returns-wrong-id", "port-taken", "predict-raises", "tmp-small")
+    wrong_id, port, raises, small = (FAULTS[name] for name in names)
+    # As in golden/gateway_outcomes.txt: pl_wrong_id and port_taken.
+    assert [version for version in PACKAGES if wrong_id.expect_with(version) == "refused"] == ["0.3.0", "0.7.0"]
+    assert [version for version in PACKAGES if port.expect_with(version) == "refused"] == ["0.3.0", "1.4.0"]
+    assert port.ends == "valid; refused with 0.3.0, 1.4.0"
+    assert raises.ends == "refused"
     assert [fault.suits(aimo_1) for fault in (wrong_id, raises, small)] == [False, False, True]
     assert all(fault.suits(aimo_3) for fault in FAULTS.values())
 

@@ -14,6 +14,7 @@ from mathlete.kernel import read_journal
 from mathlete.problems import Problem, read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, containers, fault_matrix, rehearse, rehearse_fault
 from mathlete.rehearsal.fault_matrix import FAULTS
+from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.gateway.iterator import Environment
 from mathlete.rehearsal.runner import notebook_log
 from mathlete.rehearsal.scorer import answers_in
@@ -110,9 +111,9 @@ def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_th
 def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:
     fault = FAULTS[name]
     build = load_build(Path("runs/submit"))
-    result = rehearse_fault(fault, build, read_asked(QUESTIONS), layout="new", folder=tmp_path / name)
+    result = rehearse_fault(fault, build, read_asked(QUESTIONS), RehearsalSettings(), folder=tmp_path / name)
     rehearsed = result.rehearsed
-    assert rehearsed.outcome == fault.expect, rehearsed.refusal
+    assert rehearsed.outcome == fault.expect_with("0.9.0"), rehearsed.refusal
     assert result.struck
     if rehearsed.refusal:
         assert rehearsed.refusal.rule
@@ -128,7 +129,7 @@ def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path
     (code,) = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
     fault = eval(code.strip(), vars(fault_matrix))  # the page's own line, among those of the matrix
     build = load_build(Path("runs/submit"))
-    result = rehearse_fault(fault, build, read_asked(QUESTIONS), layout="new", folder=tmp_path)
+    result = rehearse_fault(fault, build, read_asked(QUESTIONS), RehearsalSettings(), folder=tmp_path)
     rehearsed = result.rehearsed
     assert result.struck
     assert rehearsed.refusal is None
@@ -176,8 +177,39 @@ def test_the_real_package_and_our_gateway_end_alike(name: str, root: Path, here:
 def test_there_are_at_least_forty_faults_and_they_are_listed(root: Path, submit: CommandLine) -> None:
     listed = submit("rehearse", "--fault", "list", "--json").result
     assert listed["faults"] == len(FAULTS) >= 40
-    documented = re.findall(r"^\| `([\w-]+)` \| (valid|refused) \|", (root / "docs/rehearsal.md").read_text(), re.M)
-    assert documented == [(fault.name, fault.expect) for fault in FAULTS.values()]
+    documented = re.findall(
+        r"^\| `([\w-]+)` \| ((?:valid|refused)[^|]*) \|", (root / "docs/rehearsal.md").read_text(), re.M
+    )
+    assert documented == [(fault.name, fault.ends) for fault in FAULTS.values()]
+    with_1_4 = submit("rehearse", "--fault", "list", "--behaviour", "1.4.0").stdout
+    assert re.search(r"port-taken +refused", with_1_4)
+
+
+# Where the versions differ, and where the notebook's own guard is put to the test.
+OFTEN = ("port-taken", "port-wanted", "predict-lambda", "predict-returns-null-once", "predict-returns-pandas-series")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [version for version in PACKAGES if version != "0.9.0"])
+@pytest.mark.parametrize("name", ["", *OFTEN])
+def test_faults_end_with_each_version_as_the_matrix_says(version: str, name: str, here: Path, tmp_path: Path) -> None:
+    build, settings = load_build(Path("runs/submit")), RehearsalSettings(behaviour=version)
+    if not name:
+        assert rehearse(build, read_asked(3), settings, folder=tmp_path / "plain").refusal is None
+        return
+    fault = FAULTS[name]
+    result = rehearse_fault(fault, build, read_asked(3), settings, folder=tmp_path / name)
+    assert result.struck
+    assert result.rehearsed.outcome == fault.expect_with(version), result.rehearsed.refusal
+
+
+@pytest.mark.slow
+def test_the_commit_run_fails_where_its_port_is_another(here: Path, tmp_path: Path) -> None:
+    build, settings = load_build(Path("runs/submit")), RehearsalSettings(behaviour="1.4.0", rerun=False)
+    result = rehearse_fault(FAULTS["port-taken"], build, read_asked(3), settings, folder=tmp_path / "taken")
+    assert result.struck
+    assert result.rehearsed.refusal is not None
+    assert "port 50051 is taken" in result.rehearsed.refusal.value
 
 
 def test_an_unknown_fault_is_told_the_nearest(submit: CommandLine) -> None:

@@ -36,6 +36,8 @@ class GatewayRules:
     """Version of its kaggle_evaluation, which a rehearsal imitates as it was measured; None for an iterator."""
     real: str | None = None
     """MODULE:CLASS of Kaggle's own gateway inside kaggle_evaluation, for `submit rehearse --real-package`."""
+    names_columns: bool = False
+    """Whether the gateway names the submission's columns, so that a bare integer may be an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +242,7 @@ def _describe_type(hint: Any, value: object) -> tuple[str, bool]:
 
 
 _TYPES: dict[type, tuple[Any, ...]] = {
+    bool: ("true or false", bool),
     int: ("an integer", int),
     float: ("a number", int, float),
     str: ("a string", str),

@@ -201,6 +201,8 @@ class RehearseSettings:
     """Reruns after the commit run; default: as often as the competition runs its private set."""
     problems: Path | None = None
     """JSONL of problems; default: the pocket suite's."""
+    behaviour: Literal["0.3.0", "0.7.0", "0.9.0", "1.4.0", "1.7.0"] | None = None
+    """Version of kaggle_evaluation that the gateway behaves as; default: the competition's."""
     real_package: Path | None = None
     """Folder of your competition download that holds kaggle_evaluation."""
     mounts: dict[str, Path] = field(default_factory=dict)
@@ -229,8 +231,9 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     if settings.fault is not None:
         say = partial(out.print, markup=False)
         if settings.fault == "list":
-            return list_faults(say)
-        return run_faults(settings.fault, folder=settings.run, problems=suite, layout=settings.layout, say=say)
+            return list_faults(say, version=settings.behaviour)
+        how = RehearsalSettings(layout=settings.layout, behaviour=settings.behaviour)
+        return run_faults(settings.fault, folder=settings.run, problems=suite, settings=how, say=say)
     build = load_build(settings.run)
     rules = build.config.competition
     problems = choose_canaries(read_problems(suite), count=settings.questions or rules.problems, rules=rules)
@@ -290,6 +293,7 @@ def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Se
         order=settings.order,
         clock=settings.clock,
         rerun=not settings.commit,
+        behaviour=settings.behaviour,
         real_package=settings.real_package,
         mounts=settings.mounts,
         python=image.python if image else None,

@@ -4,27 +4,27 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from mathlete.command import progress
 from mathlete.errors import UserError, nearest
 from mathlete.problems import read_problems
-from mathlete.rehearsal import FAULTS, choose_canaries, rehearse_fault
+from mathlete.rehearsal import FAULTS, RehearsalSettings, choose_canaries, rehearse_fault
 from mathlete.submission import load_build
 
 QUESTIONS = 6
 """Questions of a rehearsal with a fault."""
 
 
-def list_faults(say: Callable[[str], None]) -> dict[str, object]:
-    """Print all faults."""
+def list_faults(say: Callable[[str], None], *, version: str | None) -> dict[str, object]:
+    """Print all faults, and how they must end: with a version of kaggle_evaluation, or with each."""
     for fault in FAULTS.values():
-        say(f"{fault.name:<29}{fault.expect:<9}{fault.says}")
+        ends = fault.expect_with(version) if version else fault.ends
+        say(f"{fault.name:<29}{ends:<9}{' · ' if ends != fault.expect else ''}{fault.says}")
     return {"faults": len(FAULTS), "names": sorted(FAULTS)}
 
 
 def run_faults(
-    name: str, *, folder: Path, problems: Path, layout: Literal["old", "new"], say: Callable[[str], None]
+    name: str, *, folder: Path, problems: Path, settings: RehearsalSettings, say: Callable[[str], None]
 ) -> dict[str, object]:
     """Run one fault or all; return how many ended valid, refused, and lost: otherwise than the matrix says.
 
@@ -32,7 +32,7 @@ def run_faults(
         name: of a fault, or "all".
         folder: the build's.
         problems: JSON lines of problems.
-        layout: where inputs are mounted.
+        settings: how to rehearse.
         say: prints a line.
 
     Raises:
@@ -47,6 +47,7 @@ def run_faults(
         rule = "a fault of a server's predict or test.csv needs an inference server"
         raise UserError(rule, value=f"{rules.name} with an iterator", cure="choose another --fault")
     asked = choose_canaries(read_problems(problems), count=QUESTIONS, rules=rules)
+    version = settings.behaviour or rules.gateway.package
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()
     with progress("faults") as bar:
@@ -54,14 +55,16 @@ def run_faults(
         for fault in chosen:
             bar.update(task, description=fault.name)
             place = folder / "faults" / fault.name
-            result = rehearse_fault(fault, build, asked, layout=layout, folder=place)
+            result = rehearse_fault(fault, build, asked, settings, folder=place)
             run = result.rehearsed
+            # What struck nothing has tested nothing, however it ended.
             if not result.struck:
                 idle.append(fault.name)
-            if not result.struck or run.outcome != fault.expect_with(rules):
+            if not result.struck or run.outcome != fault.expect_with(version):
                 lost.append(fault.name)
             else:
                 counts[run.outcome] += 1
+                # Only what must be looked into stays.
                 shutil.rmtree(place)
             why = run.why if result.struck else f"the fault did not strike; {run.why}"
             say(f"{fault.name:<29}{run.outcome:<9}{run.seconds:5.1f} s  {why[:120]}")

@@ -1,8 +1,9 @@
 """Exactly what runs on Kaggle: a `predict` that always answers, its settings, and the journal it leaves.
 
-The notebook finds its inputs with `find_input`, reads its settings with `config_from` and calls `serve`. Whatever goes
-wrong inside, every question gets an integer of the competition's range in time, and a line in the journal says how.
-Nothing here needs a package that Kaggle's image or the notebook's wheels lack; import-linter checks it.
+The notebook finds its inputs with `find_input`, makes its server with `open_server`, reads its settings with
+`config_from` and calls `serve`. Whatever goes wrong inside, every question gets an integer of the competition's range
+in time, and a line in the journal says how. Nothing here needs a package that Kaggle's image or the notebook's wheels
+lack; import-linter checks it.
 
 >>> import json
 >>> from mathlete.competitions import competition
@@ -14,6 +15,7 @@ True
 from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.journal import JOURNAL, SUBMISSION, JournalLine, read_journal
 from mathlete.kernel.mounts import find_input
+from mathlete.kernel.opening import open_server
 from mathlete.kernel.server import serve
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "KernelConfig",
     "config_from",
     "find_input",
+    "open_server",
     "read_journal",
     "serve",
 ]

@@ -95,7 +95,7 @@ class Answerer:
             return self._answer(problem_id, statement)
         except BaseException as error:
             # Even SystemExit: one that left predict would hang the gateway for ever.
-            _say(f"{problem_id}: {one_line(error)}")
+            say(f"{problem_id}: {one_line(error)}")
             return self.fallback
 
     def _make_budget(self, left_s: float) -> Budget | None:
@@ -220,8 +220,8 @@ class Answerer:
             self._journal.append(line.to_json())
         except OSError as error:
             # A full disk must not cost the answer. The line still goes to the notebook's log.
-            _say(f"journal: {one_line(error)}")
-        _say(json.dumps(line.to_json(), ensure_ascii=False))
+            say(f"journal: {one_line(error)}")
+        say(json.dumps(line.to_json(), ensure_ascii=False))
 
 
 def integer_in_range(answer: str, *, rules: Competition) -> int | None:
@@ -249,9 +249,10 @@ def _why_empty(samples: Mapping[int, Sample]) -> str:
     return "no sample has an answer"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line for the notebook's log; a log that can't be written costs no question."""
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        # stderr is closed or its disk full: no reason to lose a question.
+        # stderr is closed or its disk full.
         return

@@ -2,16 +2,18 @@
 
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from mathlete.competitions import Competition
-from mathlete.kernel.answering import Answerer, one_line
+from mathlete.kernel.answering import Answerer, one_line, say
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
 from mathlete.kernel.journal import JOURNAL
+from mathlete.kernel.opening import open_server
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,52 +35,91 @@ class Iteration(Protocol):
         ...
 
 
-def make_predict(answerer: Answerer, rules: Competition) -> "Callable[..., pl.DataFrame]":
-    """Return `predict`: a plain named function (the library refuses lambdas and methods) that returns a one-row frame.
+class InferenceServer(Protocol):
+    """The competition's own server."""
 
-    It takes whatever columns the gateway sends, each a series of one value: an unforeseen column in test.csv must not
-    end the run.
+    def serve(self) -> None:
+        """Start serving; in a rerun, block for ever."""
+        ...
+
+    def run_local_gateway(self, data_paths: str | tuple[str]) -> None:
+        """Start serving, and ask itself."""
+        ...
+
+
+def make_predict(answerer: Answerer, rules: Competition) -> "Callable[..., pl.DataFrame]":
+    """Return a `predict` that returns a frame with a row for every id, and never raises.
+
+    It takes whatever the gateway sends, series or frames: an unforeseen column in test.csv must not end the run.
     """
 
     def predict(*columns: object) -> "pl.DataFrame":
+        identities: object = ""
+        answer = answerer.fallback
         try:
-            identity, statement = columns_of(columns, names=rules.columns)
-            answer = answerer.answer(problem_id=str(value_of(identity)), statement=str(value_of(statement)))
+            parts = split_frames(columns)
+            identities = parts[0]
+            identities, statements = columns_of(parts, names=rules.columns)
+            answer = answerer.answer(problem_id=str(first_of(identities)), statement=str(first_of(statements)))
+            return frame(identities, answer, names=rules.submission_columns)
         except BaseException as error:
             # Even SystemExit, which would hang the gateway; and one line, because a long text would be lost.
-            print(f"predict: {one_line(error)}", file=sys.stderr, flush=True)
-            identity, answer = columns[0] if columns else "", answerer.fallback
-        return frame(identity, answer, names=rules.submission_columns)
+            say(f"predict: {one_line(error)}")
+        try:
+            return frame(identities, answer, names=rules.submission_columns)
+        except Exception:
+            # No column can be made of these ids. Gateways from 0.9.0 on write their own over them.
+            return frame("", answer, names=rules.submission_columns)
 
     return predict
 
 
-def columns_of(columns: tuple[object, ...], *, names: tuple[str, str]) -> tuple[object, object]:
+def split_frames(columns: tuple[object, ...]) -> list[object]:
+    """Return the columns with every frame split into its own: a standard gateway sends one frame a file."""
+    parts: list[object] = []
+    for column in columns:
+        names = getattr(column, "columns", None)
+        parts += [column] if names is None else [cast("pl.DataFrame", column)[name] for name in names]
+    return parts
+
+
+def columns_of(columns: Sequence[object], *, names: tuple[str, str]) -> tuple[object, object]:
     """Return the id's and the statement's column: by their names where the series carry them, else the first two."""
-    named = {str(getattr(column, "name", "")): column for column in columns}
+    # Of two columns with one name the first: the sample submission's come after the test set's.
+    named = {str(getattr(column, "name", "")): column for column in reversed(columns)}
     if all(name in named for name in names):
         return named[names[0]], named[names[1]]
     return columns[0], columns[1]
 
 
-def value_of(column: object) -> object:
-    """Return the one value of a series or one-row frame, and anything else as it is."""
-    item = getattr(column, "item", None)
-    return item() if callable(item) else column
+def first_of(column: object) -> object:
+    """Return the first value of a series, and anything else as it is."""
+    to_list = getattr(column, "to_list", None)
+    return to_list()[0] if callable(to_list) else column
 
 
-def frame(identity: object, answer: int, *, names: tuple[str, str]) -> "pl.DataFrame":
-    """Return a polars frame of one row, id and answer (Int64); the id keeps the type that the gateway sent."""
+def frame(identities: object, answer: int, *, names: tuple[str, str]) -> "pl.DataFrame":
+    """Return a polars frame of ids and answer (Int64), a row an id; ids keep the type that the gateway sent."""
     import polars as pl
 
     id_name, answer_name = names
-    answers = pl.Series(answer_name, [answer], dtype=pl.Int64)
-    if isinstance(identity, pl.Series):
-        return pl.DataFrame([identity.alias(id_name), answers])
-    return pl.DataFrame([pl.Series(id_name, [value_of(identity)]), answers])
+    if isinstance(identities, pl.Series):
+        ids = identities.alias(id_name)
+    else:
+        to_list = getattr(identities, "to_list", None)
+        ids = pl.Series(id_name, to_list() if callable(to_list) else [identities])
+    return pl.DataFrame([ids, pl.Series(answer_name, [answer] * len(ids), dtype=pl.Int64)])
 
 
-def serve(config: KernelConfig, *, model: Path, competition_folder: Path, started: float, working: Path) -> None:
+def serve(
+    config: KernelConfig,
+    *,
+    model: Path,
+    competition_folder: Path,
+    started: float,
+    working: Path,
+    server: tuple[object, list[Callable[..., object]]] | None = None,
+) -> None:
     """Answer all questions: those of the gateway in a rerun, else the placeholder questions of the data folder.
 
     Args:
@@ -87,6 +128,7 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         competition_folder: where the competition's data is mounted.
         started: `time.time()` of the notebook's first cell.
         working: where journal and engine log go.
+        server: what `open_server` returned; None: it is called here, unless the competition has an iterator.
     """
     rules, gateway = config.competition, config.competition.gateway
     answerer = Answerer(
@@ -95,17 +137,29 @@ def serve(config: KernelConfig, *, model: Path, competition_folder: Path, starte
         started=started,
         journal=working / JOURNAL,
     )
-    sys.path.insert(0, str(competition_folder))
     if gateway.server is None:
+        sys.path.insert(0, str(competition_folder))
         answer_in_turn(importlib.import_module(gateway.module).make_env(), answerer, rules=rules)
         return
-    library = importlib.import_module(f"kaggle_evaluation.{gateway.module}")
-    server = getattr(library, gateway.server)(make_predict(answerer, rules))
+    opened, listeners = server or open_server(competition_folder, gateway.module, gateway.server)
+    library = cast("InferenceServer", opened)
+    listeners.append(make_predict(answerer, rules))
     # Same test as kaggle_evaluation: set, even if empty.
     if os.getenv(RERUN) is not None:
-        server.serve()
+        library.serve()
     else:
-        server.run_local_gateway((str(competition_folder / "test.csv"),))
+        version = str(getattr(sys.modules.get("kaggle_evaluation"), "__version__", ""))
+        library.run_local_gateway(local_data(competition_folder, version=version))
+
+
+def local_data(folder: Path, *, version: str) -> str | tuple[str]:
+    """Return what the local gateway of a version of kaggle_evaluation takes: from 1.7.0 on the folder itself.
+
+    >>> local_data(Path("data"), version="1.7.0"), local_data(Path("data"), version="0.9.0")
+    ('data', ('data/test.csv',))
+    """
+    numbers = [int(number) for number in re.findall("[0-9]+", version)[:2]]
+    return str(folder) if numbers >= [1, 7] else (str(folder / "test.csv"),)
 
 
 def answer_in_turn(environment: Iteration, answerer: Answerer, *, rules: Competition) -> None:

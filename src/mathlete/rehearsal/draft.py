@@ -1,6 +1,5 @@
 """The draft of a rehearsal: the notebook, what it mounts, its questions and its gateway, before anything is started."""
 
-import csv
 import random
 import re
 import shutil
@@ -16,7 +15,8 @@ from mathlete.kaggle_image import PYTHON
 from mathlete.problems import Problem
 from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.environments import THIS_PYTHON, NotebookPython
-from mathlete.rehearsal.gateway.behaviours import STARTUP_LIMIT_S, Behaviour
+from mathlete.rehearsal.gateway.behaviours import STARTUP_LIMIT_S
+from mathlete.rehearsal.stand_in import PACKAGE, choose_behaviour, write_csv, write_stand_in
 from mathlete.submission import Build
 
 Layout = Literal["old", "new"]
@@ -53,6 +53,8 @@ class RehearsalSettings:
     seed: int = 0
     limit_s: float | None = None
     """Real seconds after which the rehearsal is ended; None: the wall's."""
+    behaviour: str | None = None
+    """Version of kaggle_evaluation that our gateway imitates; None: the competition's."""
     real_package: Path | None = None
     """Folder of the competition's download that holds kaggle_evaluation; used instead of our gateway."""
     python: NotebookPython | None = None
@@ -133,10 +135,10 @@ def make_draft(
         raise refusal.error()
     cell = _REHEARSED.format(problems=len(problems), speed=speed)
     stand_in, hidden = (folder / name for name in DRAFTED[:2])
-    write_stand_in(stand_in, rules, real_package=settings.real_package)
+    write_stand_in(stand_in, rules, version=settings.behaviour, real_package=settings.real_package)
     hidden.mkdir()
     ordered = _sort(problems, settings)
-    _write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
+    write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
     if settings.rerun and rules.gateway.api == "iterator":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
     inputs, mounts = dict[str, Path](), dict[Part, tuple[str, str]]()
@@ -192,49 +194,17 @@ def _sort(problems: Sequence[Problem], settings: RehearsalSettings) -> list[Prob
     return ordered
 
 
-def _write_csv(file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        csv.writer(lines).writerows([columns, *rows])
-
-
 def has_gateway(build: Build, settings: RehearsalSettings) -> bool:
     """Return whether a second container asks; with an iterator and in a commit run the notebook asks itself."""
     return settings.rerun and build.config.competition.gateway.api == "inference-server"
-
-
-def write_stand_in(folder: Path, rules: Competition, *, real_package: Path | None = None) -> None:
-    """Write the competition's data as the notebook sees it: placeholder questions and the evaluation package."""
-    folder.mkdir()
-    _write_csv(folder / "test.csv", rules.columns, [*rules.placeholders.items()])
-    if rules.gateway.api == "iterator":
-        (folder / f"{rules.gateway.module}.py").write_text(
-            "from pathlib import Path\n\nfrom mathlete.rehearsal.gateway import iterator\n\n\n"
-            "def make_env():\n"
-            f"    names = {{'id_column': {rules.columns[0]!r}, 'submission_columns': {rules.submission_columns!r}}}\n"
-            "    return iterator.make_env(str(Path(__file__).parent), **names)\n"
-        )
-        return
-    package = folder / "kaggle_evaluation"
-    if real_package is not None:
-        shutil.copytree(real_package / "kaggle_evaluation", package)
-        return
-    # From 1.4.0 on a competition's modules lie in a sub-package of their own: module is then PACKAGE.MODULE.
-    file = package.joinpath(*rules.gateway.module.split(".")).with_suffix(".py")
-    file.parent.mkdir(parents=True)
-    file.write_text(
-        "from mathlete.rehearsal.gateway.behaviours import Behaviour, Package\n"
-        "from mathlete.rehearsal.gateway.gateway import InferenceServer\n\n\n"
-        f"class {rules.gateway.server}(InferenceServer):\n"
-        "    def __init__(self, *listeners):\n"
-        f"        super().__init__(*listeners, behaviour={Behaviour.of(rules)!r})\n"
-    )
 
 
 def gateway_command(build: Build, settings: RehearsalSettings, draft: Draft, *, deadline_s: float) -> list[str]:
     """Return the command of the gateway's container."""
     rules = build.config.competition
     data = f"/kaggle/input/{rules.slug}"
-    command = [sys.executable, "-m", "mathlete.rehearsal.gateway"]
+    # The very code that asks for it, whichever checkout the environment's editable install points to.
+    command = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable, "-m", "mathlete.rehearsal.gateway"]
     command += [
         "--test",
         f"{data}/test.csv",
@@ -247,8 +217,9 @@ def gateway_command(build: Build, settings: RehearsalSettings, draft: Draft, *, 
     ]
     command += ["--deadline-s", str(deadline_s), "--startup-s", str(draft.startup_s)]
     if settings.real_package is None:
-        behaviour = Behaviour.of(rules)
+        behaviour = choose_behaviour(rules, version=settings.behaviour)
         columns = ["--id-column", behaviour.id_column, "--submission-id", behaviour.submission_id]
+        columns += ["--target", behaviour.target]
         return [*command, "--package", behaviour.package.version, *columns]
     if rules.gateway.real is None:
         rule = "--real-package needs to know which gateway to run"
@@ -261,8 +232,8 @@ def gateway_command(build: Build, settings: RehearsalSettings, draft: Draft, *, 
 def gateway_mounts(build: Build, settings: RehearsalSettings, draft: Draft) -> Mapping[str, Path]:
     """Return the mounts of the gateway's container: the competition's data with the hidden test.csv."""
     hidden = draft.test.parent
-    if settings.real_package and not (hidden / "kaggle_evaluation").exists():
-        shutil.copytree(settings.real_package / "kaggle_evaluation", hidden / "kaggle_evaluation")
+    if settings.real_package and not (hidden / PACKAGE).exists():
+        shutil.copytree(settings.real_package / PACKAGE, hidden / PACKAGE)
     return {build.config.competition.slug: hidden}
 
 

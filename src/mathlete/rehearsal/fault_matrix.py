@@ -2,6 +2,7 @@
 
 from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.faults import Fault, Needs
+from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.injections import (
     TEXT,
     Inject,
@@ -23,6 +24,7 @@ from mathlete.rehearsal.injections import (
     run_instead_of_solving,
     spoil_input,
     start_slowly,
+    start_within,
     stop_after,
     unmount,
     unpack_wheel,
@@ -51,8 +53,21 @@ _THIRD = f"""if turn == 3:
     {FRAME.format("GOOD")}"""
 
 
-def _fault(name: str, says: str, inject: Inject, expect: Outcome = "valid", *, needs: Needs = "") -> Fault:
-    return Fault(name=name, says=says, inject=inject, expect=expect, needs=needs)
+def _fault(
+    name: str,
+    says: str,
+    inject: Inject,
+    expect: Outcome = "valid",
+    *,
+    needs: Needs = "",
+    refused_by: tuple[str, ...] = (),
+) -> Fault:
+    return Fault(name=name, says=says, inject=inject, expect=expect, needs=needs, refused_by=refused_by)
+
+
+_TAKE_PORT = "taken = __import__('socket').create_server(('', 50051))"
+_CANNOT_MOVE = tuple(version for version, package in PACKAGES.items() if not package.finds_moved_server)
+_TRUSTS_IDS = tuple(version for version, package in PACKAGES.items() if not package.writes_own_ids)
 
 
 _INSIDE = (
@@ -254,7 +269,22 @@ _GATEWAY = (
         needs="server",
     ),
     _fault(
-        "port-taken", "port 50051 is taken", cell("import socket; taken = socket.create_server(('', 50051)); mark()")
+        "port-taken",
+        "port 50051 is taken before the notebook makes its server",
+        combine(cell(f"{_TAKE_PORT}; mark()", before="server"), start_within(90)),
+        needs="server",
+        refused_by=_CANNOT_MOVE,
+    ),
+    _fault(
+        "port-wanted",
+        "a later cell wants port 50051, which the server has",
+        cell(f"""\
+try:
+    {_TAKE_PORT}
+except OSError:
+    mark()
+"""),
+        needs="server",
     ),
     _fault("start-slow", "the server comes up after the start-up limit", start_slowly, "refused", needs="server"),
     _fault(
@@ -337,17 +367,9 @@ _PREDICT = (
     _fault(
         "predict-lambda",
         "predict is a lambda",
-        cell("""\
-import mathlete.kernel.server as server
-
-
-def make_predict(*_):
-    mark()
-    return lambda *columns: 7
-
-
-server.make_predict = make_predict
-"""),
+        edit_notebook(
+            ("getattr(library, name)(predict)", "getattr(library, name)(mark() or (lambda *row: predict(*row)))")
+        ),
         "refused",
         needs="server",
     ),
@@ -362,7 +384,13 @@ server.make_predict = make_predict
         for name, body in SHAPES.items()
     ),
     *(
-        _fault(f"predict-returns-{name}", f"an unguarded predict does `{body}`", replace_predict(body), needs="own ids")
+        _fault(
+            f"predict-returns-{name}",
+            f"an unguarded predict does `{body}`",
+            replace_predict(body),
+            needs="server",
+            refused_by=_TRUSTS_IDS,
+        )
         for name, body in HARMLESS_SHAPES.items()
     ),
 )

@@ -7,16 +7,14 @@ from typing import Literal
 
 from mathlete.competitions import Competition
 from mathlete.problems import Problem
-from mathlete.rehearsal.draft import Draft, Layout, RehearsalSettings
-from mathlete.rehearsal.gateway.behaviours import Behaviour
+from mathlete.rehearsal.draft import Draft, RehearsalSettings
 from mathlete.rehearsal.injections import Inject, has_struck
 from mathlete.rehearsal.runner import rehearse
 from mathlete.rehearsal.verdict import Outcome, Rehearsed
 from mathlete.submission import Build
 
-Needs = Literal["", "server", "own ids"]
-"""What a fault needs to end as it is expected: nothing · an inference server, which asks a `predict` and has a test.csv
-of its own · a server whose gateway puts its own ids into the file, without which it is refused."""
+Needs = Literal["", "server"]
+"""What a fault needs to strike: nothing · an inference server, which asks a `predict` and has a test.csv of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +27,21 @@ class Fault:
     inject: Inject
     expect: Outcome
     needs: Needs = ""
+    refused_by: tuple[str, ...] = ()
+    """Versions of kaggle_evaluation with which it ends refused instead, whatever the notebook does."""
 
     def suits(self, rules: Competition) -> bool:
         """Return whether it can strike in a competition."""
         return not self.needs or rules.gateway.api == "inference-server"
 
-    def expect_with(self, rules: Competition) -> Outcome:
-        """Return how it must end in a competition."""
-        return "refused" if self.needs == "own ids" and not Behaviour.of(rules).package.writes_own_ids else self.expect
+    def expect_with(self, version: str | None) -> Outcome:
+        """Return how it must end with a version of kaggle_evaluation; None: without any, as with an iterator."""
+        return "refused" if version in self.refused_by else self.expect
+
+    @property
+    def ends(self) -> str:
+        """How it must end, in words."""
+        return f"{self.expect}; refused with {', '.join(self.refused_by)}" if self.refused_by else self.expect
 
     def put_into(self, draft: Draft) -> None:
         """Change the draft; what was changed will leave a mark of the fault's name when it strikes."""
@@ -54,7 +59,7 @@ class FaultResult:
 
 
 def rehearse_fault(
-    fault: Fault, build: Build, problems: Sequence[Problem], *, layout: Layout, folder: Path
+    fault: Fault, build: Build, problems: Sequence[Problem], settings: RehearsalSettings, *, folder: Path
 ) -> FaultResult:
     """Rehearse the build with a fault in it.
 
@@ -62,9 +67,9 @@ def rehearse_fault(
         fault: what goes wrong.
         build: what to rehearse.
         problems: the questions; every id is made to look like a number, as AIMO-3's 424e18 does.
-        layout: where inputs are mounted.
+        settings: how to rehearse.
         folder: emptied first.
     """
     numbered = [replace(problem, id=f"{index:03d}e{index}") for index, problem in enumerate(problems, start=1)]
-    rehearsed = rehearse(build, numbered, RehearsalSettings(layout=layout), folder=folder, fault=fault.put_into)
+    rehearsed = rehearse(build, numbered, settings, folder=folder, fault=fault.put_into)
     return FaultResult(rehearsed=rehearsed, struck=has_struck(fault.name, rehearsed.ended.folder))

@@ -313,6 +313,15 @@ def combine(*faults: Inject) -> Inject:
     return inject
 
 
+def start_within(limit_s: float) -> Inject:
+    """Shorten the start-up limit: a gateway that looks on the wrong ports waits for all of it."""
+
+    def inject(draft: Draft) -> None:
+        draft.startup_s = limit_s
+
+    return inject
+
+
 def start_slowly(draft: Draft) -> None:
     """Have the server come up after the start-up limit, which is shortened to 12 s."""
     draft.startup_s = 12.0

@@ -1,4 +1,4 @@
-"""The notebook: five short cells around the project's own wheel; the same inputs give the same bytes."""
+"""The notebook: six short cells around the project's own wheel; the same inputs give the same bytes."""
 
 import hashlib
 import importlib
@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mathlete.competitions import GatewayRules
 from mathlete.errors import UserError
 from mathlete.kaggle_image import PYTHON
-from mathlete.kernel import KernelConfig, find_input
+from mathlete.kernel import KernelConfig, find_input, open_server
 from mathlete.runs import write_atomically
 from mathlete.submission.metadata import Names
 
-INSTALL, SERVE = "install", "serve"
+OPEN, INSTALL, SERVE = "server", "install", "serve"
 """Tags of the cells between which a rehearsal may put one of its own."""
 _TITLE = "# {title}\n\nBuilt by `python -m submit build` of mathlete. Do not edit: build it again."
 _START = """\
+import os
 import sys
 import time
 
@@ -37,8 +39,17 @@ MODEL = find_input("models", "{model}")
 COMPETITION = find_input("competitions", "{slug}")
 print(WHEELS, MODEL, COMPETITION, sep="\\n")
 """
+_OPEN = """\
+import importlib
+from collections.abc import Callable
+
+
+{open_server}
+
+# First of all: where something else has taken port 50051, a newer gateway never finds the server.
+SERVER = open_server(COMPETITION, "{module}", "{server}")
+"""
 _INSTALL = """\
-import os
 import subprocess
 
 # A folder of its own in front of the image's packages, which stay as they are; child processes find it too.
@@ -64,7 +75,7 @@ _SERVE = """\
 from mathlete.kernel import serve
 
 # The model is loaded at the first question: before that the server has 900 s to come up.
-serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd())
+serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(){server})
 """
 
 
@@ -77,13 +88,16 @@ def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -
         python: Python of the image it will run in, as "3.12"; asserted in its first cell.
     """
     nbformat: Any = importlib.import_module("nbformat")
+    gateway = config.competition.gateway
+    opened = [("code", OPEN, _open(gateway))] if gateway.server else []
     sources = [
         ("markdown", "", _TITLE.format(title=names.kernel.replace("-", " "))),
         ("code", "start", _START.format(version=python.replace(".", ", "), python=python)),
         ("code", "find", _find(config, names)),
+        *opened,
         ("code", INSTALL, _INSTALL),
         ("code", "config", _CONFIG.format(config=json.dumps(config.to_json(), indent=2, sort_keys=True))),
-        ("code", SERVE, _SERVE),
+        ("code", SERVE, _SERVE.format(server=", server=SERVER" if opened else "")),
     ]
     notebook = nbformat.v4.new_notebook(cells=[_cell(*source) for source in sources])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -172,6 +186,10 @@ def _find(config: KernelConfig, names: Names) -> str:
         model=names.model_source,
         slug=config.competition.slug,
     )
+
+
+def _open(gateway: GatewayRules) -> str:
+    return _OPEN.format(open_server=inspect.getsource(open_server), module=gateway.module, server=gateway.server)
 
 
 def _cell(kind: str, tag: str, source: str) -> Any:

@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--package", choices=sorted(PACKAGES), help="version of kaggle_evaluation to behave as")
     parser.add_argument("--id-column", default="id", help="test.csv's column of ids")
     parser.add_argument("--submission-id", default="id", help="the submission's column of ids")
+    parser.add_argument("--target", default="", help="its column of answers, where the gateway names it")
     parser.add_argument("--host", default="localhost")
     parser.add_argument("--order", choices=("file", "shuffled"), default="shuffled")
     parser.add_argument("--seed", type=int, default=None)
@@ -33,6 +34,7 @@ def main() -> int:
         package=PACKAGES[words.package],
         id_column=words.id_column,
         submission_id=words.submission_id,
+        target=words.target,
         deadline_s=words.deadline_s,
         startup_s=words.startup_s,
     )

@@ -1,27 +1,31 @@
 """The gateway: serves a test set one row at a time, checks what comes back, writes the file after the last row.
 
-Three versions of kaggle_evaluation, measured on the real packages: 0.3.0 and 0.7.0 with AIMO-2's gateway, 0.9.0 with
-AIMO-3's. Columns and deadline are the competition's. Where the real ones are wrong (a wrong id that 0.7.0 lets through,
-a traceback where an error was due), so is this one: a rehearsal that is kinder than the real gateway would be worth
-nothing.
+Versions of kaggle_evaluation, measured on the real packages: 0.3.0 and 0.7.0 with AIMO-2's gateway, 0.9.0 and 1.4.0
+with AIMO-3's; 1.7.0 as far as its text was read. Columns and deadline are the competition's. Where the real ones are
+wrong (a wrong id that 0.7.0 lets through, a traceback where an error was due), so is this one: a rehearsal that is
+kinder than the real gateway would be worth nothing.
+
+The modules of the room import nothing else of the project: a rehearsal copies them into the notebook's stand-in for
+kaggle_evaluation, which the notebook imports before it installs the project.
 """
 
 import csv
 import enum
 import json
+import os
 import random
 import re
 import socket
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import grpc
 
-from mathlete.kernel import SUBMISSION
-from mathlete.rehearsal.gateway.behaviours import RESULT, Behaviour
-from mathlete.rehearsal.gateway.relay import Client, GRPCDeadlineError, define_server
+from mathlete.rehearsal.gateway.behaviours import RESULT, ROOM_S, SUBMISSION, Behaviour, next_ports
+from mathlete.rehearsal.gateway.relay import Client, GRPCDeadlineError, ServerDiedError, define_server
 from mathlete.rehearsal.gateway.submission import check_batch, write_submission
 
 if TYPE_CHECKING:
@@ -62,13 +66,15 @@ class Gateway:
         test: Path,
         folder: Path,
         host: str = "localhost",
+        ports: tuple[int, ...] | None = None,
         order: Order = "shuffled",
         seed: int | None = None,
         resolve: Callable[[str], object] = socket.gethostbyname,
     ) -> None:
         self._behaviour, self._test, self._folder = behaviour, test, folder
         self._order, self._seed = order, seed
-        self._client = Client(host, behaviour=behaviour, resolve=resolve)
+        ports = behaviour.package.rerun_ports if ports is None else ports
+        self._client = Client(host, ports=ports, behaviour=behaviour, resolve=resolve)
         self.rows_done = 0
 
     def run(self) -> None:
@@ -113,7 +119,8 @@ class Gateway:
             predictions.append(prediction)
             ids.append(identity)
             self.rows_done += 1
-        if problem := write_submission(predictions, ids, package=package, file=self._folder / SUBMISSION):
+        file = self._folder / SUBMISSION
+        if problem := write_submission(predictions, ids, package=package, target=self._behaviour.target, file=file):
             kind = "GATEWAY_RAISED_EXCEPTION" if "must be set" in problem else "INVALID_SUBMISSION"
             raise GatewayRuntimeError(GatewayRuntimeErrorType[kind], problem)
 
@@ -135,7 +142,7 @@ class Gateway:
     def _translate(self, error: Exception) -> Exception:
         """Return the gateway's error for one of the relay's, by its type and text as in the real gateway."""
         text, types = str(error), GatewayRuntimeErrorType
-        gone = isinstance(error, socket.gaierror) and self._behaviour.package.gone_is_never_started
+        gone = isinstance(error, socket.gaierror) and self._behaviour.package.gone == "never started"
         if gone or (isinstance(error, RuntimeError) and "Failed to connect to server after waiting" in text):
             return GatewayRuntimeError(types.SERVER_NEVER_STARTED)
         if "No listener for predict was registered" in text:
@@ -144,7 +151,7 @@ class Gateway:
             # Texts of several lines don't match, and are shown whole: the real gateway has this pattern too.
             match = re.search('"Exception calling application: (.*)"', text, re.IGNORECASE)
             return GatewayRuntimeError(types.SERVER_RAISED_EXCEPTION, match[1] if match else text)
-        if isinstance(error, grpc.RpcError):
+        if isinstance(error, grpc.RpcError | ServerDiedError):
             return GatewayRuntimeError(types.SERVER_CONNECTION_FAILED, text)
         if isinstance(error, GRPCDeadlineError):
             return GatewayRuntimeError(types.GRPC_DEADLINE_EXCEEDED, text)
@@ -164,29 +171,45 @@ def read_test(file: Path) -> "pl.DataFrame":
 
 
 class InferenceServer:
-    """The notebook's end, with the two methods of the real one."""
+    """The notebook's end, with the methods of the real one."""
 
-    def __init__(self, *listeners: Callable[..., object], behaviour: Behaviour) -> None:
-        self.server = define_server(*listeners, package=behaviour.package)
+    def __init__(self, *listeners: Callable[..., object], behaviour: Behaviour, **options: object) -> None:
+        known = {"allowed_modules"} if behaviour.package.tells_port else set()
+        if strange := [name for name in options if name not in known]:
+            raise TypeError(f"InferenceServer.__init__() got an unexpected keyword argument '{strange[0]}'")
+        self.server, self._port = define_server(*listeners, package=behaviour.package)
+        if behaviour.package.tells_port:
+            self.port = self._port
         self.behaviour = behaviour
 
     def serve(self) -> None:
         """Start serving; in a rerun, block for ever."""
-        import os
-
         self.server.start()
         if os.getenv("KAGGLE_IS_COMPETITION_RERUN") is not None:
             self.server.wait_for_termination()
 
-    def run_local_gateway(self, data_paths: tuple[str]) -> None:
+    def run_local_gateway(self, data_paths: tuple[str, ...] | str) -> None:
         """Start serving, ask itself the rows of a test.csv, and write submission.parquet beside the notebook.
 
         Raises:
             GatewayRuntimeError: as the gateway would report in a rerun.
         """
-        order: Order = "shuffled"
+        package, behaviour = self.behaviour.package, self.behaviour
+        ports = next_ports(self._port) if package.tells_port else None
+        if package.tells_port:
+            # The real one makes its client anew, with the server's own port and without the gateway's deadline.
+            behaviour = replace(behaviour, deadline_s=ROOM_S)
         self.server.start()
         try:
-            Gateway(self.behaviour, test=Path(data_paths[0]), folder=Path(), order=order).run()
+            test = _find_test(data_paths, folder=package.takes_folder)
+            Gateway(behaviour, test=test, folder=Path(), ports=ports).run()
         finally:
             self.server.stop(0)
+
+
+def _find_test(data_paths: tuple[str, ...] | str, *, folder: bool) -> Path:
+    if not folder:
+        return Path(data_paths[0])
+    if not isinstance(data_paths, str):
+        raise TypeError(f"the local gateway takes the competition's folder, not {type(data_paths)}")
+    return Path(data_paths, "test.csv")

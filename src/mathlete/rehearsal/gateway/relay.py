@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent import futures
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 import grpc
@@ -46,40 +46,66 @@ class GRPCDeadlineError(Exception):
     """A call took longer than the deadline. It has no text, as in the real package."""
 
 
-def define_server(*listeners: Callable[..., object], package: Package) -> grpc.Server:
-    """Return a server for named functions on the first free port, not yet started, with one worker thread.
+class ServerDiedError(Exception):
+    """The notebook's container went away before its server answered (from 1.4.0 on)."""
+
+
+def define_server(*listeners: Callable[..., object], package: Package) -> tuple[grpc.Server, int]:
+    """Return a server for named functions with one worker thread, not yet started, and its port, the first free one.
 
     Raises:
-        ValueError: there is no listener, or one is a lambda or no function.
+        ValueError: there is no listener, one may not be a listener, or two have one name.
         RuntimeError: the port is taken (0.3.0).
     """
     if not listeners:
         raise ValueError("Must pass at least one endpoint listener, e.g. `predict`")
     for listener in listeners:
-        if package.functions_only and not isinstance(listener, FunctionType):
-            raise ValueError(f"Endpoint listeners passed to `serve` must be functions, got {type(listener)}")
-        if not callable(listener):
-            raise ValueError("Endpoint listeners passed to `serve` must be functions")
-        if listener.__name__ == "<lambda>":
-            raise ValueError("Functions passed as endpoint listeners must be named")
+        _check_listener(listener, package)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=_OPTIONS)
     handler = grpc.unary_unary_rpc_method_handler(
-        _answer({listener.__name__: listener for listener in listeners}),
+        _answer(_name_listeners(listeners), package),
         request_deserializer=Request.FromString,
         response_serializer=Response.SerializeToString,
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Send": handler}),))
-    server.add_insecure_port(f"[::]:{_free_port(package.ports)}")
-    return server
+    # Bound here and not when it starts: whoever comes later finds the port taken.
+    port = _free_port(package.ports)
+    server.add_insecure_port(f"[::]:{port}")
+    return server, port
 
 
-def _answer(listeners: dict[str, Callable[..., object]]) -> "Callable[[Message, grpc.ServicerContext], Message]":
+def _check_listener(listener: Callable[..., object], package: Package) -> None:
+    kinds = {"functions": FunctionType, "functions and methods": FunctionType | MethodType}.get(package.listeners)
+    if kinds is not None and not isinstance(listener, kinds):
+        raise ValueError(f"Endpoint listeners passed to `serve` must be {package.listeners}, got {type(listener)}")
+    if not callable(listener):
+        raise ValueError("Endpoint listeners passed to `serve` must be functions")
+    if listener.__name__ == "<lambda>":
+        raise ValueError("Functions passed as endpoint listeners must be named")
+
+
+def _name_listeners(listeners: tuple[Callable[..., object], ...]) -> dict[str, Callable[..., object]]:
+    """Return the listeners by name; a bound method has two, `Class.method` and `method`."""
+    named = dict[str, Callable[..., object]]()
+    for listener in listeners:
+        name = listener.__name__
+        if isinstance(listener, MethodType):
+            named[f"{type(listener.__self__).__name__}.{name}"] = listener
+            if name in named:
+                raise ValueError(f"Endpoint '{name}' is already registered.")
+        named[name] = listener
+    return named
+
+
+def _answer(
+    listeners: dict[str, Callable[..., object]], package: Package
+) -> "Callable[[Message, grpc.ServicerContext], Message]":
     def send(request: "Message", context: grpc.ServicerContext) -> "Message":
         if request.name not in listeners:
             raise NotImplementedError(f"No listener for {request.name} was registered.")
         arguments = map(deserialize, request.args)
         named = {key: deserialize(value) for key, value in request.kwargs.items()}
-        return Response(payload=serialize(listeners[request.name](*arguments, **named)))
+        return Response(payload=serialize(listeners[request.name](*arguments, **named), package=package))
 
     return send
 
@@ -101,10 +127,19 @@ class Client:
     """The gateway's end. Its first call waits for the server to come up, and has no deadline."""
 
     def __init__(
-        self, host: str, *, behaviour: Behaviour, resolve: Callable[[str], object] = socket.gethostbyname
+        self,
+        host: str,
+        *,
+        ports: tuple[int, ...],
+        behaviour: Behaviour,
+        resolve: Callable[[str], object] = socket.gethostbyname,
     ) -> None:
-        """Take the host; `resolve` looks it up between tries, and raises once the notebook's container is gone."""
-        self._host, self._behaviour, self._resolve = host, behaviour, resolve
+        """Take the host and the ports to try on it.
+
+        `resolve` looks the host up between tries, and raises once the notebook's container is gone.
+        """
+        self._host, self._ports, self._behaviour, self._resolve = host, ports, behaviour, resolve
+        self._resolved = False
         self._channel: grpc.Channel | None = None
         self._call: Callable[..., Message] | None = None
 
@@ -116,8 +151,10 @@ class Client:
             GRPCDeadlineError: the deadline passed (from 0.7.0 on).
             RuntimeError: the server never came up.
             OSError: the notebook's container went away before its server came up.
+            ServerDiedError: it did so after its name had resolved (from 1.4.0 on).
         """
-        request = Request(name=name, args=[serialize(argument) for argument in arguments])
+        package = self._behaviour.package
+        request = Request(name=name, args=[serialize(argument, package=package) for argument in arguments])
         response = self._first(request) if self._call is None else self._later(request)
         return deserialize(response.payload)
 
@@ -136,9 +173,9 @@ class Client:
             raise
 
     def _first(self, request: "Message") -> "Message":
-        began, ports = time.monotonic(), self._behaviour.package.ports
+        began, pause_s = time.monotonic(), 1 / len(self._behaviour.package.ports)
         while time.monotonic() - began < self._behaviour.startup_s:
-            for port in ports:
+            for port in self._ports:
                 call = self._dial(port)
                 try:
                     response = call(request, wait_for_ready=False)
@@ -148,9 +185,19 @@ class Client:
                 else:
                     self._call = call
                     return response
-                self._resolve(self._host)
-                time.sleep(1 / len(ports))
+                self._check_container()
+                time.sleep(pause_s)
         raise RuntimeError(f"Failed to connect to server after waiting {self._behaviour.startup_s:g} seconds")
+
+    def _check_container(self) -> None:
+        try:
+            self._resolve(self._host)
+        except socket.gaierror as error:
+            if self._resolved and self._behaviour.package.gone == "died":
+                text = f"The inference_server container has died after startup, causing: {error}"
+                raise ServerDiedError(text) from error
+            raise
+        self._resolved = True
 
     def _dial(self, port: int) -> "Callable[..., Message]":
         self.close()

@@ -25,7 +25,12 @@ def check_batch(prediction: object, ids: "pl.DataFrame", *, package: Package) ->
     """
     if prediction is None:
         return "No prediction received"
-    return _check_batch_03(prediction, ids) if package.checks_ids else _check_batch_07(prediction, ids)
+    if package.checks_ids:
+        return _check_batch_03(prediction, ids)
+    problem = _check_batch_07(prediction, ids)
+    if problem is None and package.refuses_nulls and _has_nulls(prediction):
+        return "Submission contains null values"
+    return problem
 
 
 def _check_batch_03(prediction: Any, ids: "pl.DataFrame") -> str | None:
@@ -55,15 +60,34 @@ def _check_batch_07(prediction: object, ids: "pl.DataFrame") -> str | None:
     return None
 
 
+def _has_nulls(prediction: object) -> bool:
+    """Return whether a frame or series has a null; in pandas NaN is one, in polars it is a number."""
+    import pandas as pd
+    import polars as pl
+
+    if isinstance(prediction, pd.DataFrame | pd.Series):
+        return bool(pd.DataFrame(prediction).isna().to_numpy().any())
+    if isinstance(prediction, pl.Series):
+        return prediction.null_count() > 0
+    return isinstance(prediction, pl.DataFrame) and any(column.null_count() for column in prediction)
+
+
 def write_submission(
-    predictions: list[object], ids: "list[pl.DataFrame]", *, package: Package, file: Path
+    predictions: list[object], ids: "list[pl.DataFrame]", *, package: Package, target: str = "", file: Path
 ) -> str | None:
     """Write the file; return what is wrong where nothing can be written, else None.
+
+    Args:
+        predictions: as they came, one a row.
+        ids: the ids that were asked.
+        package: whose rules hold.
+        target: column of answers, where the gateway names it.
+        file: what is written.
 
     Raises:
         Exception: the real one does not foresee it, such as pandas and polars frames mixed.
     """
-    return _write_09(predictions, ids, file) if package.writes_own_ids else _write_07(predictions, file)
+    return _write_09(predictions, ids, target, file) if package.writes_own_ids else _write_07(predictions, file)
 
 
 def _join(frames: list[object]) -> "pd.DataFrame | pl.DataFrame | pl.Series | str":
@@ -95,22 +119,24 @@ def _write_07(predictions: list[object], file: Path) -> str | None:
     return None
 
 
-def _write_09(predictions: list[object], ids: "list[pl.DataFrame]", file: Path) -> str | None:
-    """Write frames or series (0.9.0); the gateway's own ids replace the predictions' and come first."""
+def _write_09(predictions: list[object], ids: "list[pl.DataFrame]", target: str, file: Path) -> str | None:
+    """Write frames or series (from 0.9.0 on); the gateway's own ids replace the predictions' and come first."""
     import pandas as pd
     import polars as pl
 
     # Only the first prediction is looked at, as in the real gateway; `_join` meets what the others are.
     if not isinstance(predictions[0], pd.DataFrame | pd.Series | pl.DataFrame | pl.Series):
-        return _NO_TARGET_09
+        if not target:
+            return _NO_TARGET_09
+        predictions = [pl.DataFrame({target: predictions})]
     joined = _join(predictions)
     if isinstance(joined, str):
         return joined
     if isinstance(joined, pd.Series | pl.Series):
         # An unnamed pandas series has a name when it reaches the gateway, "0": the wire is parquet, which needs one.
-        if not joined.name:
+        if not (name := joined.name or target):
             return _NO_TARGET_09
-        joined = cast("pl.DataFrame", joined.to_frame())
+        joined = cast("pl.DataFrame", joined.rename(name).to_frame())
     # The real gateway trusts no id that comes back: it writes those that it sent, in the order it sent them.
     table = pl.concat(ids)
     order = [*table.columns, *(name for name in joined.columns if name not in table.columns)]

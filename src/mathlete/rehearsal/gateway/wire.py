@@ -1,16 +1,23 @@
 """The messages between gateway and notebook, and the conversion of Python values to and from them.
 
-A clean implementation of the protocol of Kaggle's `kaggle_evaluation` package (0.3.0 to 0.9.0), which is on no registry
+A clean implementation of the protocol of Kaggle's `kaggle_evaluation` package (0.3.0 to 1.4.0), which is on no registry
 and comes only inside a competition's data. Names and numbers are those of its kaggle_evaluation.proto, so that either
 end may be the real one. The messages are described in code and kept in a pool of their own, because the real package
-registers the same names in the default pool.
+registers the same names in the default pool. What 1.7.0 added to them was not seen: its bytes and sets have numbers of
+our own, which only our own two ends understand.
 """
 
+import dataclasses
+import enum
 import io
+import json
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from mathlete.rehearsal.gateway.behaviours import Package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +46,15 @@ _ONEOF: tuple[tuple[str, int, str], ...] = (
     ("bytes_io_value", _Field.TYPE_BYTES, ""),
 )
 """(field, type, message) of each kind of value that a Payload may hold, numbered from 1."""
+_LATER: tuple[tuple[str, int, int, str], ...] = (
+    ("enum_value", 17, _Field.TYPE_MESSAGE, "DataModel"),
+    ("dataclass_value", 18, _Field.TYPE_MESSAGE, "DataModel"),
+    ("pydantic_model_value", 19, _Field.TYPE_MESSAGE, "DataModel"),
+    ("bytes_value", 1001, _Field.TYPE_BYTES, ""),
+    ("set_value", 1002, _Field.TYPE_MESSAGE, "PayloadList"),
+    ("frozenset_value", 1003, _Field.TYPE_MESSAGE, "PayloadList"),
+)
+"""(field, number, type, message) of what 1.4.0 and 1.7.0 added."""
 
 
 def _field(
@@ -70,8 +86,12 @@ def _describe_protocol() -> descriptor_pb2.FileDescriptorProto:
     _field(response, "payload", 1, _Field.TYPE_MESSAGE, of="Payload")
     payload = file.message_type.add(name="Payload")
     payload.oneof_decl.add(name="value")
-    for number, (name, kind, of) in enumerate(_ONEOF, start=1):
+    first = [(name, number, kind, of) for number, (name, kind, of) in enumerate(_ONEOF, start=1)]
+    for name, number, kind, of in (*first, *_LATER):
         _field(payload, name, number, kind, of=of).oneof_index = 0
+    model = file.message_type.add(name="DataModel")
+    for number, name in enumerate(("module", "class_name", "data"), start=1):
+        _field(model, name, number, _Field.TYPE_STRING)
     _field(file.message_type.add(name="PayloadList"), "payloads", 1, _Field.TYPE_MESSAGE, of="Payload", repeated=True)
     _map(file.message_type.add(name="PayloadMap"), "payload_map", 1)
     return file
@@ -89,11 +109,11 @@ def _message(name: str) -> "type[Message]":
 Request, Response, Payload = map(_message, ("KaggleEvaluationRequest", "KaggleEvaluationResponse", "Payload"))
 
 
-def serialize(data: object) -> "Message":
-    """Return the Payload of a Python value.
+def serialize(data: object, *, package: Package) -> "Message":
+    """Return the Payload of a Python value, as a version of the package makes it.
 
     Raises:
-        TypeError: the protocol has no such type.
+        TypeError: the version has no such type.
         ValueError: an integer needs more than 64 bits.
     """
     import numpy as np
@@ -107,30 +127,51 @@ def serialize(data: object) -> "Message":
             return Payload(**{field: data})
     if data is None:
         return Payload(none_value=True)
-    if isinstance(data, list | tuple):
-        field = "list_value" if isinstance(data, list) else "tuple_value"
-        return Payload(**{field: {"payloads": [serialize(item) for item in data]}})
     if isinstance(data, dict):
-        return _serialize_dict(data)
+        return _serialize_dict(data, package)
+    if isinstance(data, list | tuple) or (package.sends_sets and isinstance(data, set | frozenset)):
+        field = next(field for field, kind in _LISTS.items() if isinstance(data, kind))
+        return Payload(**{field: {"payloads": [serialize(item, package=package) for item in data]}})
     # The slow imports of pandas and polars come last: most answers are plain values.
     if isinstance(data, np.ndarray):
         return Payload(numpy_array_value=_save_array(data))
     if isinstance(data, io.BytesIO):
         return Payload(bytes_io_value=data.getvalue())
-    return _serialize_table(data)
+    if isinstance(data, bytes) and package.sends_sets:
+        return Payload(bytes_value=data)
+    if package.sends_models and (model := _describe_model(data)):
+        return Payload(**model)
+    return _serialize_table(data, package)
 
 
-def _serialize_dict(data: dict[object, object]) -> "Message":
+_LISTS: dict[str, type] = {"list_value": list, "tuple_value": tuple, "set_value": set, "frozenset_value": frozenset}
+
+
+def _serialize_dict(data: dict[object, object], package: Package) -> "Message":
     if wrong := [key for key in data if not isinstance(key, str)]:
         raise TypeError(f"KaggleEvaluation only supports dicts with keys of type str, found {type(wrong[0])}.")
     payload = Payload()
     payload.dict_value.SetInParent()
     for key, value in data.items():
-        payload.dict_value.payload_map[key].CopyFrom(serialize(value))
+        payload.dict_value.payload_map[key].CopyFrom(serialize(value, package=package))
     return payload
 
 
-def _serialize_table(data: object) -> "Message":
+def _describe_model(data: object) -> dict[str, dict[str, str]] | None:
+    """Return the fields of an Enum, dataclass or pydantic object; None for anything else."""
+    kind = type(data)
+    model = {"module": kind.__module__, "class_name": kind.__qualname__}
+    if isinstance(data, enum.Enum):
+        return {"enum_value": {**model, "data": json.dumps(data.name)}}
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        return {"dataclass_value": {**model, "data": json.dumps(dataclasses.asdict(data))}}
+    # A pydantic object is there only where somebody imported the library.
+    if (pydantic := sys.modules.get("pydantic")) and isinstance(data, pydantic.BaseModel):
+        return {"pydantic_model_value": {**model, "data": data.model_dump_json()}}
+    return None
+
+
+def _serialize_table(data: object, package: Package) -> "Message":
     import pandas as pd
     import polars as pl
 
@@ -138,22 +179,26 @@ def _serialize_table(data: object) -> "Message":
     if isinstance(data, pd.DataFrame | pd.Series):
         pd.DataFrame(data).to_parquet(buffer, index=False, compression="lz4")
         field = "pandas_dataframe_value" if isinstance(data, pd.DataFrame) else "pandas_series_value"
+    elif isinstance(data, pl.Series) and package.sends_sets:
+        _write_stream(pl.DataFrame(data), buffer, package)
+        field = "polars_series_value"
     elif isinstance(data, pl.Series):
         pl.DataFrame(data).write_parquet(buffer, compression="lz4", statistics=False)
         field = "polars_series_value"
     elif isinstance(data, pl.DataFrame):
-        _write_stream(data, buffer)
+        _write_stream(data, buffer, package)
         field = "polars_dataframe_value"
     else:
         raise TypeError(f"Type {type(data)} not supported for KaggleEvaluation.")
     return Payload(**{field: buffer.getvalue()})
 
 
-def _write_stream(data: "pl.DataFrame", buffer: io.BytesIO) -> None:
+def _write_stream(data: "pl.DataFrame", buffer: io.BytesIO, package: Package) -> None:
     import polars as pl
     import pyarrow
 
-    if banned := {pl.Enum, pl.Object, pl.Unknown} & {kind.base_type() for kind in data.dtypes}:
+    refused = {pl.Object, pl.Unknown} if package.sends_sets else {pl.Enum, pl.Object, pl.Unknown}
+    if banned := refused & {kind.base_type() for kind in data.dtypes}:
         raise TypeError(f"Unsupported Polars data type(s): {banned}")
     table = data.to_arrow()
     options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
@@ -174,6 +219,7 @@ def deserialize(payload: "Message") -> object:
 
     Raises:
         TypeError: the Payload is empty.
+        PermissionError: it is an object of a class, which no AIMO gateway rebuilds.
     """
     field = payload.WhichOneof("value")
     if field is None:
@@ -181,8 +227,10 @@ def deserialize(payload: "Message") -> object:
     value = getattr(payload, field)
     if field == "none_value":
         return None
-    if field in ("list_value", "tuple_value"):
-        return (list if field == "list_value" else tuple)(map(deserialize, value.payloads))
+    if field in _LISTS:
+        return _LISTS[field](map(deserialize, value.payloads))
+    if field in ("enum_value", "dataclass_value", "pydantic_model_value"):
+        raise PermissionError(f'Security error: Module "{value.module}" is not in the allowlist.')
     if field == "dict_value":
         return {key: deserialize(item) for key, item in value.payload_map.items()}
     reader = _READERS.get(field)
@@ -213,7 +261,10 @@ def _polars_frame(buffer: io.BytesIO) -> "pl.DataFrame | pl.Series":
 def _polars_series(buffer: io.BytesIO) -> "pl.Series":
     import polars as pl
 
-    return pl.read_parquet(buffer).to_series()
+    # An Arrow stream begins with a continuation marker, a parquet file with PAR1; versions send one or the other.
+    start = buffer.getvalue()[:4]
+    table = pl.read_parquet(buffer) if start == b"PAR1" else cast("pl.DataFrame", _polars_frame(buffer))
+    return table.to_series()
 
 
 def _array(buffer: io.BytesIO) -> "np.ndarray":
