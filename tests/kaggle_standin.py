@@ -183,6 +183,7 @@ def reply_of(state: Scenario, name: str, body: Json) -> Json:
         "GetSubmission": lambda: submission(state, body),
         "GetSubmissionLimits": lambda: {"numAllowedNow": state.left, "numToday": len(state.submitted)},
         "GetAcceleratorQuotaStatistics": lambda: {"gpuQuota": {"timeUsed": "3600s", "totalTimeAllowed": "108000s"}},
+        "GenerateAccessToken": lambda: {"token": "good", "expiresIn": 3600},
         "IntrospectToken": lambda: {"active": body["token"] == "good", "username": state.account},
     }
     return dict(replies.get(name, lambda: not_there(f"the stand-in has no {name}"))())

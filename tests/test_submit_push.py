@@ -146,9 +146,10 @@ def test_what_kaggle_refuses_or_drops_stops_the_push(
 ) -> None:
     for name, value in scenario.items():
         setattr(kaggle, name, value)
-    short = replace(QUICK, upload_max_s=0.3, run_max_s=0.3)
+    endless = kaggle.full or any(len(faults) > 1 for faults in kaggle.fail.values())
+    waiting = replace(QUICK, upload_max_s=0.3, run_max_s=0.3) if endless else QUICK
     with pytest.raises(UserError, match=says) as caught:
-        push_in_thread(build, tmp_path, waiting=short)
+        push_in_thread(build, tmp_path, waiting=waiting)
     assert caught.value.cure
 
 

@@ -4,7 +4,6 @@ uv resolves, because pip evaluates markers with its own Python; pip downloads an
 image's tags with no index. (https://docs.astral.sh/uv/pip/compile/, https://pip.pypa.io/en/stable/cli/pip_download/)
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,9 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.kaggle_image import GLIBC, PYTHON, constraints_file, image_packages, platforms
+from mathlete.kaggle_image import GLIBC, PYTHON, image_packages, platforms
 from mathlete.locks import LOCK as HOLDER
 from mathlete.runs import Leftovers, Step, run_step, sha256_file, sha256_tree, write_atomically
+from mathlete.submission.resolver import compile_pins, require_recent
 
 SUMS, LOCK = "SHA256SUMS", "wheels.lock"
 _ROOT = Path(__file__).parents[3]
@@ -92,39 +92,13 @@ def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list
         options: more arguments for uv.
 
     Raises:
-        UserError: there is no solution.
+        UserError: there is no solution, or only one of an ancient version.
     """
-    uv = uv_path()
-    target = ("--python-version", PYTHON, "--python-platform", f"x86_64-manylinux_2_{GLIBC}")
-    form = ("--only-binary", ":all:", "--no-header", "--annotation-style", "line")
-    done = subprocess.run(
-        [uv, "pip", "compile", "-", "-c", str(constraints_file()), *target, *form, *options],
-        input="\n".join(requirements),
-        # The machine's own certificates, as pip has them, not only uv's.
-        env={**os.environ, "UV_SYSTEM_CERTS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise UserError(
-            "the wheels must have a solution beside the image's packages",
-            value=" ".join(done.stderr.split())[:500],
-            cure="loosen a requirement, or choose a version built for the image's torch",
-        )
-    return pins_to_ship(done.stdout)
-
-
-def uv_path() -> str:
-    """Return the path of uv.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    if uv is None:
-        raise UserError("wheels are resolved with uv", value="not installed", cure="pip install uv")
-    return uv
+    solution = compile_pins(requirements, options=options)
+    # A folder of wheels has no dates, and holds what somebody chose.
+    if not options:
+        require_recent(requirements, dict(re.findall(r"(?m)^([^=\s]+)==([^\s;]+)", solution)))
+    return pins_to_ship(solution)
 
 
 def pins_to_ship(solution: str) -> list[str]:
