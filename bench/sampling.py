@@ -2,7 +2,11 @@
 
 Same prompts, model, threads and sampling in one run. Useful tokens are those up to the box or eos: what `generate`
 draws for rows that are done while others are not is padding, and what it draws after the box has closed is thrown
-away. `ratio_pocket` is the pocket model's; `ratio_27m` that of random weights of 27M parameters with the pocket
+away. With `--model DIR` it is a real model's samples of a suite, by the ways of bench/ways.py, each in a process of its
+own: tokens a second, and a second of CPU time, which a busy machine changes less; `--vllm PYTHON` adds vLLM's CPU build
+from an environment of its own.
+
+`ratio_pocket` is the pocket model's; `ratio_27m` that of random weights of 27M parameters with the pocket
 vocabulary, where every row runs to the cap, so that no token is wasted, and matrix products are nearly all of the work:
 what is left to win is that many problems share one step. `vote_wall_ratio` is the wall to the same vote, exact early
 stop against all n of `generate`.
@@ -10,19 +14,23 @@ stop against all n of `generate`.
 
 import json
 import statistics
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import tyro
 
+from mathlete.corpus import load_suite
 from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.problems import Problem, read_problems
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.completion import CompletionReader
-from mathlete.sampling.embedded.transformers_engine import TransformersSampler
+from mathlete.sampling.embedded.transformers_engine import TransformersSampler, choose_dtype
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
@@ -46,6 +54,20 @@ class BenchSettings:
     """Best of so many; the box may be shared."""
     large_problems: int = 12
     """Problems for the 27M-parameter model, with 64 tokens a sample; 0 leaves it out."""
+    model: str | None = None
+    """A real model; its samples are drawn instead of the pocket model's."""
+    suite: str = "gsm8k"
+    """Whose problems it answers."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
+    ways: tuple[str, ...] = ("engine", "generate", "generate_batch")
+    """Ways to draw its samples; WAY:TYPE for another type than the engine's own choice, as in engine:float32."""
+    vllm: Path | None = None
+    """Python of an environment that has vLLM's CPU build, as one more way."""
+    threads: int = 1
+    """CPU threads of each way."""
+    case: str | None = None
+    """One case as JSON, for the process that draws it."""
     json: bool = False
     """End with one line of JSON."""
 
@@ -179,8 +201,36 @@ def random_27m(vocabulary: int) -> Any:
     return model.eval()
 
 
+def compare_ways(model: str, settings: BenchSettings) -> dict[str, object]:
+    """Draw a real model's samples by each way, and print how fast each was."""
+    dtype, reason = choose_dtype(find_model(model))
+    print(f"{model} in {dtype}: {reason}")
+    problems = load_suite(settings.suite, mirror=settings.mirror).problems[: settings.problems]
+    rows: dict[str, object] = {}
+    for words in (*settings.ways, *(["vllm"] if settings.vllm else [])):
+        way, _, other = words.partition(":")
+        case = {
+            "way": way,
+            "model": model,
+            "dtype": other or dtype,
+            "problems": [(problem.id, problem.statement) for problem in problems],
+            "n": settings.n,
+            "max_tokens": settings.max_tokens,
+            "threads": settings.threads,
+            "vllm": str(settings.vllm or ""),
+        }
+        command = [sys.executable, __file__, "--case", json.dumps(case)]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        rows[words] = json.loads(ended.stdout.splitlines()[-1]) if ended.returncode == 0 else "failed"
+        print(f"{words}: {rows[words]}", flush=True)
+    return rows
+
+
 def main(settings: BenchSettings) -> dict[str, object]:
     import torch
+
+    if settings.model:
+        return compare_ways(settings.model, settings)
 
     torch.set_num_threads(1)
     source = find_model("pocket")
@@ -206,6 +256,10 @@ def main(settings: BenchSettings) -> dict[str, object]:
 
 if __name__ == "__main__":
     chosen = tyro.cli(BenchSettings, description=__doc__)
+    if chosen.case:
+        ways = import_module("ways")
+        print(json.dumps(ways.measure(ways.Case(**json.loads(chosen.case))).to_json()))
+        sys.exit(0)
     line = main(chosen)
     if chosen.json:
         print(json.dumps(line))

@@ -35,6 +35,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "text",
         "sampling_ray",
         "sampling_vllm",
+        "bench_sampling",
         "kernel_server",
         "eval",
     ),
