@@ -1,5 +1,7 @@
 """What a large model's decode loop on a CPU does otherwise: packed weights, few rows first, as many threads as pay."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -12,7 +14,7 @@ from mathlete.sampling.embedded.batch import Batch
 from mathlete.sampling.embedded.pace import Pace, Threads
 from mathlete.sampling.embedded.packing import PackedLinear, pack_linears
 from mathlete.sampling.embedded.transformers_engine import TransformersSampler
-from tests.test_sampling_engine import GREEDY, WARM, byte_tokenizer, draw_all, generate_text, tiny_model
+from tests.test_sampling_engine import GREEDY, WARM, byte_tokenizer, draw_all, generate_text, problem, tiny_model
 
 packs = pytest.mark.skipif(
     pack_linears(torch.nn.Sequential(torch.nn.Linear(2, 2))) == 0, reason="no oneDNN on x86 here"
@@ -121,3 +123,71 @@ def test_threads_follow_the_load_and_a_single_core_has_one() -> None:
     for _ in range(50):
         single.add(8, 1.0)
         assert single.count == 1
+
+
+@pytest.fixture
+def two_batches(prompts: PromptFormat, monkeypatch: pytest.MonkeyPatch) -> Iterator[TransformersSampler]:
+    """An engine that takes its model for a large one, with a batch on each of two threads."""
+    monkeypatch.setattr(transformers_engine, "_SMALL", 0)
+    engine = TransformersSampler(tiny_model(), prompts=prompts, max_rows=64, threads=2)
+    yield engine
+    engine.close()
+
+
+def test_two_batches_share_the_samples_and_draw_what_one_does(
+    two_batches: TransformersSampler, prompts: PromptFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: dict[int, int] = {}
+    step = Batch.step
+
+    def counted(batch: Batch) -> Any:
+        assert torch.get_num_threads() == 1
+        batches[id(batch)] = batches.get(id(batch), 0) + len(batch)
+        return step(batch)
+
+    monkeypatch.setattr(Batch, "step", counted)
+    with ThreadPoolExecutor(4) as pool:
+        mixed = list(pool.map(lambda number: draw_all(two_batches, number, 40, WARM), range(4)))
+    assert len(batches) == 2
+    assert min(batches.values()) > 0
+    monkeypatch.undo()
+    with closing(TransformersSampler(tiny_model(), prompts=prompts, max_rows=8)) as plain:
+        alone = [draw_all(plain, number, 40, WARM) for number in range(4)]
+    assert [{i: s.text for i, s in samples.items()} for samples in mixed] == [
+        {i: s.text for i, s in samples.items()} for samples in alone
+    ]
+
+
+def test_an_error_in_one_of_two_batches_ends_every_stream(
+    two_batches: TransformersSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[Batch] = []
+    step = Batch.step
+
+    def fails(batch: Batch) -> Any:
+        if not failed:
+            failed.append(batch)
+        if batch is failed[0]:
+            raise MemoryError("no room")
+        return step(batch)
+
+    monkeypatch.setattr(Batch, "step", fails)
+
+    def draw(number: int) -> str:
+        with pytest.raises(RuntimeError, match="the sampling engine stopped: no room"):
+            draw_all(two_batches, number, 200, WARM)
+        return "raised"
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(draw, range(4))] == ["raised"] * 4
+    with pytest.raises(RuntimeError, match="no room"):
+        draw_all(two_batches, 0, 1, WARM)
+
+
+def test_two_batches_wait_for_requests_and_forget_cancelled_ones(two_batches: TransformersSampler) -> None:
+    for _ in range(3):
+        assert len(draw_all(two_batches, 0, 1, WARM)) == 1
+    stream = two_batches.stream(problem(1), seeds={index: index for index in range(100)}, config=WARM)
+    next(stream)
+    stream.close()
+    assert len(draw_all(two_batches, 2, 30, WARM)) == 30

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from queue import SimpleQueue
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +45,7 @@ class SampleRequest:
     cancelled: bool = False
     ended: int = 0
     """Samples that are done."""
+    _ending: Lock = field(default_factory=Lock)
     kv: PromptKV | None = None
     """All of the prompt but its last token, read once for all its samples."""
 
@@ -51,6 +53,11 @@ class SampleRequest:
         """Return whether the vote needs that sample for sure, as far as is known."""
         enough = self.config.enough
         return enough is None or index < enough or self.ended >= enough
+
+    def end_one(self) -> None:
+        """Count one more sample as done; batches of several threads may do so at once."""
+        with self._ending:
+            self.ended += 1
 
     @property
     def longest(self) -> int:
@@ -126,8 +133,8 @@ class Batch:
     def _most_rows(self, requests: Iterable[SampleRequest]) -> int:
         if self._pace is None:
             return self._max_rows
-        samples = len(self) + sum(len(request.waiting) for request in requests)
-        return min(self._max_rows, self._pace.most_rows(samples))
+        waiting = sum(len(request.waiting) for request in requests)
+        return min(self._max_rows, self._pace.most_rows(waiting, len(self)))
 
     def _order(self, requests: Iterable[SampleRequest], most: int) -> list[SampleRequest]:
         """Return the request of each sample that may join, first samples of all problems before later ones.
@@ -215,7 +222,7 @@ class Batch:
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
             if (sample := row.sample.add(token, logprob)) is not None:
                 done.append(position)
-                row.request.ended += 1
+                row.request.end_one()
                 finished.append((row.request, sample))
         if self._pace is not None and finished:
             self._pace.finish()

@@ -41,7 +41,9 @@ class Pace:
     32
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shares: int = 1) -> None:
+        """Choose for one of so many batches, which share the samples that wait."""
+        self._shares = shares
         self._latest: dict[int, deque[float]] = {}
         self._last: dict[int, int] = {}
         self._count = 0
@@ -65,8 +67,8 @@ class Pace:
         """Take note that a sample is done."""
         self._finished = True
 
-    def most_rows(self, samples: int) -> int:
-        """Return how many rows may be decoded together, for samples waiting and running.
+    def most_rows(self, waiting: int, running: int = 0) -> int:
+        """Return how many rows may be decoded together, for samples waiting and those running in this batch.
 
         Samples of equal length in batches of R rows are done after s(R), 2 s(R), … (samples / R) s(R) a token, so that
         the mean one waits s(R) (samples / R + 1) / 2. The size with the least is taken; while that is the largest
@@ -75,6 +77,7 @@ class Pace:
         least = {size: min(times) for size, times in self._latest.items() if len(times) == _STEPS}
         if not least or not (self._finished or self._seconds > _FIRST_SECONDS):
             return _FIRST_ROWS
+        samples = running + waiting / self._shares
         best = min(least, key=lambda size: (least[size] * (samples / size + 1), size))
         known = [size for size in least if self._count - self._last[size] < _FORGET]
         return 2 * best if best == max(known, default=best) else best

@@ -1,8 +1,12 @@
 """The embedded engine: this project's own decode loop on a transformers causal model, shared by every solver thread.
 
-One thread owns the model and decodes rows of many problems together: a prompt is read once for all its samples,
-finished and cancelled rows leave at once, waiting ones take their place, and a row stops when its box closes after
-`</think>`. Works on CPU and CUDA, with 16/32-bit, bitsandbytes int8 and NF4 weights.
+Rows of many problems are decoded together: a prompt is read once for all its samples, finished and cancelled rows
+leave at once, waiting ones take their place, and a row stops when its box closes after `</think>`. Works on CPU and
+CUDA, with 16/32-bit, bitsandbytes int8 and NF4 weights.
+
+One thread decodes one batch. A large model on a CPU has two, each with half of the cores: while one batch is at what
+only one core can do, the other's products have both, and where other processes take a core, no thread waits for the one
+that stands still.
 
 The same seed gives the same sample whatever else is in the batch, as far as floating-point sums allow: where two tokens
 are within rounding of each other, another batch shape may take the other one. With int8 weights rows also influence
@@ -25,10 +29,13 @@ from mathlete.sampling.embedded.coverage import check_covered
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from mathlete.sampling.embedded.batch import SampleRequest
+    from mathlete.sampling.embedded.batch import Batch, SampleRequest
 
 MAX_ROWS = 1024
 """Rows decoded together at most: the more, the less each costs, as long as memory holds them (bench/sampling.py)."""
+_BATCHES = 2
+"""Batches of a large model on a CPU that has so many cores: with two of 32 rows two quiet cores draw half as much again
+as with one of 64, three times as much on a busy machine (bench/sampling.py)."""
 _SMALL = Device.large_model
 """Parameters below which a second thread costs more than it gains (bench/sampling.py)."""
 
@@ -56,19 +63,51 @@ class TransformersSampler(Continuing):
         self.prompts = prompts
         self.max_rows = max_rows
         self.threads = threads or _default_threads(model)
-        self._chooses_threads = threads is None and self.threads > 1
-        # Steps of a small model cost the same however many rows they have, and a GPU's nearly so.
-        self._paced = model.device.type == "cpu" and not _is_small(model)
         eos = model.generation_config.eos_token_id
         self._reader = CompletionReader(prompts, eos_ids={*(eos if isinstance(eos, list) else [eos])} - {None})
         self._context = _context(model.config)
         self._inbox: SimpleQueue[SampleRequest | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._queue: deque[SampleRequest] = deque()
+        self._lock, self._queue_lock = threading.Lock(), threading.Lock()
         self._open: set[SampleRequest] = set()
-        self._ended = False
+        self._stopping = self._ended = False
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._serve, args=(model,), name="mathlete-engine", daemon=True)
-        self._thread.start()
+        self._workers = [
+            threading.Thread(target=self._serve, args=(batch, count), name=f"mathlete-engine-{count}", daemon=True)
+            for batch, count in self._make_batches(model, choose_threads=threads is None)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def _make_batches(self, model: "PreTrainedModel", *, choose_threads: bool) -> "list[tuple[Batch, int]]":
+        """Return the batches, each with its number of threads."""
+        import torch
+
+        from mathlete.sampling.embedded.batch import Batch
+        from mathlete.sampling.embedded.pace import Pace, Threads
+        from mathlete.sampling.embedded.packing import pack_linears
+
+        # Steps of a small model cost the same however many rows they have, and a GPU's nearly so.
+        paced = model.device.type == "cpu" and not _is_small(model)
+        shares = min(_BATCHES, self.threads) if paced else 1
+        # Before the packing, which takes the weights that are counted.
+        tokens = _memory_tokens(model)
+        batches = []
+        with torch.inference_mode():
+            if paced:
+                pack_linears(model)
+            for number in range(shares):
+                count = (self.threads + number) // shares
+                batch = Batch(
+                    model,
+                    reader=self._reader,
+                    max_rows=-(-self.max_rows // shares),
+                    max_tokens=tokens // shares,
+                    pace=Pace(shares=shares) if paced else None,
+                    threads=Threads(count) if paced and choose_threads and count > 1 else None,
+                )
+                batches.append((batch, count))
+        return batches
 
     def begin(
         self,
@@ -109,7 +148,8 @@ class TransformersSampler(Continuing):
     def close(self) -> None:
         """Stop the engine's thread and free the model; streams still waiting raise."""
         self._inbox.put(None)
-        self._thread.join()
+        for worker in self._workers:
+            worker.join()
 
     def _request(
         self,
@@ -135,56 +175,55 @@ class TransformersSampler(Continuing):
         error.__cause__ = self._error
         return error
 
-    def _serve(self, model: "PreTrainedModel") -> None:
+    def _serve(self, batch: "Batch", threads: int) -> None:
         try:
-            self._decode(model)
+            self._decode(batch, threads)
         except Exception as error:
             # Passed to the waiting streams, which raise it in their own threads.
-            self._error = error
+            self._error = self._error or error
         finally:
+            self._stopping = True
+            self._inbox.put(None)  # for another that waits there
             with self._lock:
-                self._ended = True
-                for request in self._open:
+                for request in () if self._ended else self._open:
                     request.results.put(self._stop_error())
+                self._ended = True
 
-    def _decode(self, model: "PreTrainedModel") -> None:
+    def _decode(self, batch: "Batch", threads: int) -> None:
         import torch
 
-        from mathlete.sampling.embedded.batch import Batch
-        from mathlete.sampling.embedded.pace import Pace, Threads
-        from mathlete.sampling.embedded.packing import pack_linears
-
-        torch.set_num_threads(self.threads)
-        queue: deque[SampleRequest] = deque()
+        torch.set_num_threads(threads)
         with torch.inference_mode():
-            if self._paced:
-                pack_linears(model)
-            batch = Batch(
-                model,
-                reader=self._reader,
-                max_rows=self.max_rows,
-                max_tokens=_memory_tokens(model),
-                pace=Pace() if self._paced else None,
-                threads=Threads(self.threads) if self._paced and self._chooses_threads else None,
-            )
-            while self._collect(queue, wait=not queue and not len(batch)):
-                batch.drop_cancelled()
-                batch.admit(queue)
+            while self._admit(batch):
                 if len(batch):
                     for request, sample in batch.step():
                         request.results.put(sample)
 
-    def _collect(self, queue: "deque[SampleRequest]", *, wait: bool) -> bool:
+    def _admit(self, batch: "Batch") -> bool:
+        """Let waiting samples join the batch; return False once the engine is to stop."""
+        batch.drop_cancelled()
+        # A batch that has rows goes on with them while another reads prompts, or waits for requests.
+        if not self._queue_lock.acquire(blocking=not len(batch)):
+            return not self._stopping
+        try:
+            if self._stopping or not self._collect(wait=not self._queue and not len(batch)):
+                return False
+            batch.admit(self._queue)
+        finally:
+            self._queue_lock.release()
+        return True
+
+    def _collect(self, *, wait: bool) -> bool:
         """Move new requests into the queue and cancelled ones out; return False once the engine is to stop."""
         # Blocks only while there is nothing to decode: an idle engine costs nothing.
         while wait or not self._inbox.empty():
             request = self._inbox.get()
             if request is None:
                 return False
-            queue.append(request)
+            self._queue.append(request)
             wait = False
-        for request in [request for request in queue if request.cancelled]:
-            queue.remove(request)
+        for request in [request for request in self._queue if request.cancelled]:
+            self._queue.remove(request)
         return True
 
 
