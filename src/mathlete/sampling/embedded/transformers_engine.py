@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 MAX_ROWS = 1024
 """Rows decoded together at most: the more, the less each costs, as long as memory holds them (bench/sampling.py)."""
 _BATCHES = 2
-"""Batches of a large model on a CPU that has so many cores: with two of 32 rows two quiet cores draw half as much again
-as with one of 64, three times as much on a busy machine (bench/sampling.py)."""
+"""Batches of a large model on a CPU that has so many cores. On a busy machine two of 32 rows draw three times as many
+tokens a second as one of 64."""
 _SMALL = Device.large_model
 """Parameters below which a second thread costs more than it gains (bench/sampling.py)."""
 
