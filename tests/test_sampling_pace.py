@@ -99,9 +99,25 @@ def test_after_a_minute_without_a_sample_more_rows_are_tried() -> None:
     assert pace.most_rows(96) == 16
 
 
+def test_rows_are_added_only_while_a_sample_takes_no_more_than_minutes() -> None:
+    def grown(seconds_a_row: float, *, tokens: int) -> int:
+        """Return the rows that a machine comes to whose steps take 0.1 s and so much for each row."""
+        pace, rows = Pace(), 8
+        pace.finish(tokens)
+        for _ in range(100):
+            pace.add(rows, 0.1 + seconds_a_row * rows)
+            rows = pace.most_rows(5000)
+        return rows
+
+    assert grown(0.004, tokens=240) == 256  # 1.12 s a step, 270 s a sample
+    assert grown(0.04, tokens=240) == 16  # of 32 rows a sample would take 330 s
+    # A sample of 20,000 tokens takes hours: at most three times as many as among the first rows.
+    assert grown(0.04, tokens=20_000) == 16
+
+
 def test_a_size_that_was_slow_on_a_busy_machine_is_tried_again() -> None:
     pace = Pace()
-    pace.finish()
+    pace.finish(tokens=10)
     for rows, seconds in ((8, 1.0), (16, 9.0)):
         for _ in range(8):
             pace.add(rows, seconds)

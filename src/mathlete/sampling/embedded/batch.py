@@ -224,8 +224,9 @@ class Batch:
                 done.append(position)
                 row.request.end_one()
                 finished.append((row.request, sample))
-        if self._pace is not None and finished:
-            self._pace.finish()
+        if self._pace is not None:
+            for _, sample in finished:
+                self._pace.finish(sample.tokens)
         self._remove(done)
         return finished
 

@@ -4,6 +4,7 @@ A GPU reads the weights once for all rows, so that more rows are nearly free. On
 own arithmetic: 96 rows of a 0.5B model made steps of ten seconds, and no sample was done in a quarter of an hour.
 """
 
+import math
 from collections import deque
 
 _FIRST_ROWS = 8
@@ -13,6 +14,10 @@ _STEPS = 8
 comes on top is the machine's other work, and the least of more steps would be less."""
 _FIRST_SECONDS = 60.0
 """Seconds of steps for which the first rows stay among themselves, until one of them is done: others would delay it."""
+_LONG_SECONDS = 300.0
+"""Seconds that a sample may take for others' sake: a run that is killed loses those that are not done."""
+_LONGER = 3.0
+"""A sample may take so many times as long as among the first rows all the same: the long ones of a reasoning model."""
 _FORGET = 256
 """Steps after which a larger size is tried again: the machine's other work may have been what made it slow."""
 
@@ -27,7 +32,7 @@ class Pace:
     ...     pace.add(8, 1.7)
     >>> pace.most_rows(96)  # until a sample is done, or a minute is over
     8
-    >>> pace.finish()
+    >>> pace.finish(tokens=50)
     >>> pace.most_rows(96)
     16
     >>> for rows, seconds in ((16, 1.8), (31, 1.9), (59, 3.5)):
@@ -39,6 +44,9 @@ class Pace:
     ...     pace.add(1, 0.1)  # the last row of a batch
     >>> pace.most_rows(96)
     32
+    >>> pace.finish(tokens=250)  # 150 tokens a sample: 128 rows would take five seconds each, 13 minutes
+    >>> pace.most_rows(2000)
+    64
     """
 
     def __init__(self, *, shares: int = 1) -> None:
@@ -48,7 +56,7 @@ class Pace:
         self._last: dict[int, int] = {}
         self._count = 0
         self._seconds = 0.0
-        self._finished = False
+        self._samples, self._tokens = 0, 0
 
     def add(self, rows: int, seconds: float) -> None:
         """Take note of one step."""
@@ -63,24 +71,31 @@ class Pace:
             self._latest.setdefault(size, deque(maxlen=_STEPS)).append(seconds)
             self._last[size] = self._count
 
-    def finish(self) -> None:
-        """Take note that a sample is done."""
-        self._finished = True
+    def finish(self, tokens: int) -> None:
+        """Take note that a sample is done, and how long it is."""
+        self._samples += 1
+        self._tokens += tokens
 
     def most_rows(self, waiting: int, running: int = 0) -> int:
         """Return how many rows may be decoded together, for samples waiting and those running in this batch.
 
         Samples of equal length in batches of R rows are done after s(R), 2 s(R), … (samples / R) s(R) a token, so that
         the mean one waits s(R) (samples / R + 1) / 2. The size with the least is taken; while that is the largest
-        that was tried, twice as many are.
+        that was tried, twice as many are. But no size is taken or tried with which a sample would take too long.
         """
-        least = {size: min(times) for size, times in self._latest.items() if len(times) == _STEPS}
-        if not least or not (self._finished or self._seconds > _FIRST_SECONDS):
+        known = {size: times for size, times in self._latest.items() if len(times) == _STEPS}
+        if not known or not (self._samples or self._seconds > _FIRST_SECONDS):
             return _FIRST_ROWS
         samples = running + waiting / self._shares
-        best = min(least, key=lambda size: (least[size] * (samples / size + 1), size))
-        known = [size for size in least if self._count - self._last[size] < _FORGET]
-        return 2 * best if best == max(known, default=best) else best
+        # Not the least here: what a step takes beside the machine's other work is what a sample waits for.
+        mean = {size: sum(times) / _STEPS for size, times in known.items()}
+        first = mean.get(_FIRST_ROWS, min(mean.values()))
+        longest = max(_LONG_SECONDS / (self._tokens / self._samples), _LONGER * first) if self._samples else math.inf
+        allowed = [size for size in known if mean[size] <= longest or size == _FIRST_ROWS]
+        best = min(allowed or [min(known)], key=lambda size: (min(known[size]) * (samples / size + 1), size))
+        recent = [size for size in known if self._count - self._last[size] < _FORGET]
+        is_largest = best == max(recent, default=best)
+        return 2 * best if is_largest and 1.5 * mean[best] <= longest else best
 
 
 class Threads:
