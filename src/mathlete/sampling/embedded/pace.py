@@ -86,16 +86,22 @@ class Pace:
         known = {size: times for size, times in self._latest.items() if len(times) == _STEPS}
         if not known or not (self._samples or self._seconds > _FIRST_SECONDS):
             return _FIRST_ROWS
-        samples = running + waiting / self._shares
         # Not the least here: what a step takes beside the machine's other work is what a sample waits for.
         mean = {size: sum(times) / _STEPS for size, times in known.items()}
-        first = mean.get(_FIRST_ROWS, min(mean.values()))
-        longest = max(_LONG_SECONDS / (self._tokens / self._samples), _LONGER * first) if self._samples else math.inf
-        allowed = [size for size in known if mean[size] <= longest or size == _FIRST_ROWS]
-        best = min(allowed or [min(known)], key=lambda size: (min(known[size]) * (samples / size + 1), size))
+        longest = self._longest_step(mean.get(_FIRST_ROWS, 0.0))
+        samples = running + waiting / self._shares
+        allowed = [size for size in known if mean[size] <= longest] or [min(known)]
+        best = min(allowed, key=lambda size: (min(known[size]) * (samples / size + 1), size))
+        # A larger size that was slow long ago may have been so for the machine's other work.
         recent = [size for size in known if self._count - self._last[size] < _FORGET]
         is_largest = best == max(recent, default=best)
         return 2 * best if is_largest and 1.5 * mean[best] <= longest else best
+
+    def _longest_step(self, first: float) -> float:
+        """Return the seconds that a step may take, where one of the first rows alone takes so many."""
+        if not self._samples:
+            return math.inf
+        return max(_LONG_SECONDS * self._samples / self._tokens, _LONGER * first)
 
 
 class Threads:
