@@ -3,15 +3,17 @@
     python bench/train.py                                   the pocket model on a CPU
     python bench/train.py --shapes r1-qwen-1.5b r1-llama-8b --tokenizer DIR     real shapes, random weights, on a GPU
     python bench/train.py --shapes r1-llama-8b --tokenizer DIR --shrink 16      the same command tried on a CPU
+    python bench/train.py --models DIR --rows gsm8k         real weights on a CPU, 2 rows a step
     python bench/train.py --unsloth U/bin/python            Unsloth too, from an environment of its own
 
 `mathlete` is the trainer of `python -m train math` with the model's preset. `trl` is SFTTrainer on the same NF4 base,
 with SFTConfig's defaults (bf16, activations computed twice, 8 rows a pass, shuffled) and room for the longest row;
 `trl_fp32`, on a CPU, the same in fp32 with activations kept. `unsloth` is bench/peers/unsloth_sft.py: its own loader,
 adapter and SFTTrainer, as many rows a pass as `trl`; `unsloth_kept` the same with activations kept. On the pocket model
-all make one pass of 32 rows a step. Counted are tokens of rows, never padding, a second of the steps after the first
-few; `ratio_trl_defaults` is the median of mathlete's over the median of `trl`'s, `ratio_over_unsloth` over that of the
-faster of Unsloth's two.
+all make one pass of 32 rows a step, on real weights one of 2. Counted are tokens of rows, never padding, a second of
+the steps after the first few; `ratio_trl_defaults` is the median of mathlete's over the median of `trl`'s,
+`ratio_over_unsloth` over that of the faster of Unsloth's two. `ratios_per_cpu_s` are the same for tokens a CPU second
+of the process (one thread on a CPU), which other work on the machine changes little.
 """
 
 import json
@@ -44,7 +46,7 @@ class Case:
     who: Who
     """mathlete, the same with --tune.compile, TRL, TRL in fp32, or Unsloth."""
     shape: str
-    """pocket, or a preset whose shape random weights get."""
+    """pocket, a preset whose shape random weights get, or the folder of a model."""
     steps: int
     """Optimizer steps that count."""
     warm: int
@@ -67,6 +69,12 @@ class BenchSettings:
 
     shapes: tuple[str, ...] = ("pocket",)
     """pocket, or presets whose shape random weights get; those need a GPU."""
+    models: tuple[Path, ...] = ()
+    """Folders of models to train in place of shapes."""
+    rows: str = "pocket"
+    """Source of the models' rows, as --source of train math."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
     tokenizer: Path | None = None
     """Folder of the real shapes' tokenizer."""
     steps: int = 20
@@ -89,25 +97,38 @@ class BenchSettings:
     """End with one line of JSON."""
 
 
+def is_folder(shape: str) -> bool:
+    """Return whether real weights are trained."""
+    return Path(shape).is_dir()
+
+
+def rows_a_step(shape: str) -> int:
+    return 32 if shape == "pocket" else 2 if is_folder(shape) else 16
+
+
 def recipe_of(shape: str, batch: int) -> Recipe:
-    """Return the preset's; a step of 16 rows at the real shapes."""
+    """Return the preset's; a step of 16 rows at the real shapes, of 2 with real weights."""
     if shape == "pocket":
         return Recipe(lora=Lora(rank=16, alpha=32), tune=Tune(batch=32))
     lora = Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",))
+    if is_folder(shape):
+        return Recipe(lora=lora, tune=Tune(rate=2e-4, batch=2, clip=0.3))
     return Recipe(lora=lora, tune=Tune(rate=2e-4, batch=batch, accumulate=16 // batch, clip=0.3))
 
 
-def write_rows(shape: str, folder: Path, *, count: int, shrink: int = 1) -> None:
-    """Formatted rows: the pocket model's own, or random tokens as many as R1's traces have (lognormal, cut at 8192)."""
-    if shape == "pocket":
-        words = ["--model", "pocket", "--until", "format", "--limit", str(count + 200), "--run", str(folder)]
+def write_rows(shape: str, folder: Path, *, count: int, settings: BenchSettings) -> None:
+    """Formatted rows: of a source, or random tokens as many as R1's traces have (lognormal, cut at 8192)."""
+    if shape == "pocket" or is_folder(shape):
+        words = ["--model", shape, "--until", "format", "--limit", str(count + 200), "--run", str(folder)]
+        words += ["--source", settings.rows] if is_folder(shape) else []
+        words += ["--mirror", str(settings.mirror)] if settings.mirror else []
         subprocess.run([sys.executable, "-m", "train", "math", *words], check=True, capture_output=True)
         return
     import datasets
 
     chance, rows = random.Random(0), []
     for _ in range(count):
-        tokens = min(8192, max(256, round(chance.lognormvariate(7.9, 0.7)))) // shrink
+        tokens = min(8192, max(256, round(chance.lognormvariate(7.9, 0.7)))) // settings.shrink
         ids, prompt = [chance.randrange(1000, 100_000) for _ in range(tokens)], min(100, tokens // 2)
         labels = [-100] * prompt + ids[prompt:]
         rows.append({"input_ids": ids, "labels": labels, "tokens": tokens, "prompt_tokens": prompt})
@@ -139,8 +160,8 @@ def random_base(case: Case, folder: Path, *, quantized: bool) -> Any:
 
 def source_of(case: Case, folder: Path) -> tuple[ModelSource, Any]:
     """Return (the model's files, its base in 4 bits); of a real shape the weights are random."""
-    if case.shape == "pocket":
-        return find_model("pocket"), None
+    if case.shape == "pocket" or is_folder(case.shape):
+        return find_model(case.shape), None
     model = random_base(case, folder, quantized=True)
     return ModelSource(name=case.shape, location=str(folder)), model
 
@@ -154,7 +175,8 @@ def training_rows(case: Case) -> Any:
 
 def passes_of(case: Case) -> tuple[int, int]:
     """Return (rows a pass, passes a step) of the peers, for as many rows a step as mathlete's."""
-    tune, one_pass = recipe_of(case.shape, case.batch).tune, 32 if case.shape == "pocket" else 8
+    tune, one_pass = recipe_of(case.shape, case.batch).tune, min(rows_a_step(case.shape), 8)
+    one_pass = 32 if case.shape == "pocket" else one_pass
     return one_pass, tune.batch * tune.accumulate // one_pass
 
 
@@ -166,8 +188,8 @@ def become_unsloth(case: Case) -> None:
     folder.mkdir(exist_ok=True)
     os.chdir(folder)  # Unsloth writes what it compiles where it runs
     training_rows(case).to_parquet("rows.parquet")
-    if case.shape == "pocket":
-        base = find_model("pocket").location
+    if case.shape == "pocket" or is_folder(case.shape):
+        base = find_model(case.shape).location
     else:
         random_base(case, folder, quantized=False).to(torch.bfloat16).save_pretrained(folder)
         base = str(folder)
@@ -175,7 +197,8 @@ def become_unsloth(case: Case) -> None:
     told = {
         "base": base, "rows": "rows.parquet", "rank": lora.rank, "alpha": lora.alpha, "batch": batch,
         "accumulate": accumulate, "steps": case.warm + case.steps, "warm": case.warm,
-        "longest": 1024 if case.shape == "pocket" else 8192, "recompute": case.who == "unsloth",
+        "longest": 1024 if case.shape == "pocket" or is_folder(case.shape) else 8192,
+        "recompute": case.who == "unsloth",
     }  # fmt: skip
     script = Path(__file__).resolve().parent / "peers" / "unsloth_sft.py"
     os.execv(case.unsloth, [case.unsloth, str(script), json.dumps(told)])
@@ -253,13 +276,13 @@ def run(case: Case) -> dict[str, Any]:
 
 def compare(shape: str, settings: BenchSettings) -> dict[str, Any]:
     """Return the medians of each, and their ratio to TRL's."""
-    names = [name for name in settings.who if name != "trl_fp32" or shape == "pocket"]
+    names = [name for name in settings.who if name != "trl_fp32" or shape == "pocket" or is_folder(shape)]
     peer, tokenizer = unsloth_python(settings), str(settings.tokenizer.absolute()) if settings.tokenizer else ""
     names += ["unsloth", "unsloth_kept"] if peer else []
-    rows = (32 if shape == "pocket" else 16) * (settings.steps + settings.warm)
+    rows = rows_a_step(shape) * (settings.steps + settings.warm)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with TemporaryDirectory() as folder:
-        write_rows(shape, Path(folder), count=rows, shrink=settings.shrink)
+        write_rows(shape, Path(folder), count=rows, settings=settings)
         for _ in range(settings.repeats):
             for name in names:
                 case = Case(
@@ -268,14 +291,22 @@ def compare(shape: str, settings: BenchSettings) -> dict[str, Any]:
                 )  # fmt: skip
                 found[name].append(run(case))
                 print(f"{shape} {name}: {found[name][-1]}", flush=True)
-    speeds = {
-        name: median(one["tokens_per_s"] for one in ran)
+    speeds, per_cpu_s = (medians(found, figure) for figure in ("tokens_per_s", "tokens_per_cpu_s"))
+    ratios = {f"ratio_{name}": round(speed / speeds["trl"], 2) for name, speed in speeds.items() if "trl" in speeds}
+    ahead = {"ratio_over_unsloth": compare_with_unsloth(speeds), "ratios_per_cpu_s": {
+        "trl": round(per_cpu_s["mathlete"] / per_cpu_s["trl"], 2) if {"mathlete", "trl"} <= per_cpu_s.keys() else None,
+        "unsloth": compare_with_unsloth(per_cpu_s),
+    }}  # fmt: skip
+    return {"shape": shape, "tokens_per_s": speeds, "tokens_per_cpu_s": per_cpu_s, **ratios, **ahead, "runs": found}
+
+
+def medians(found: dict[str, list[dict[str, Any]]], figure: str) -> dict[str, float]:
+    """Return {who: its median}; one that failed has none."""
+    return {
+        name: median(one[figure] for one in ran)
         for name, ran in found.items()
         if all("error" not in one for one in ran)
     }
-    ratios = {f"ratio_{name}": round(speed / speeds["trl"], 2) for name, speed in speeds.items() if "trl" in speeds}
-    ahead = {"ratio_over_unsloth": compare_with_unsloth(speeds)}
-    return {"shape": shape, "tokens_per_s": speeds, **ratios, **ahead, "runs": found}
 
 
 def unsloth_python(settings: BenchSettings) -> str:
@@ -299,12 +330,14 @@ def torch_sees_a_gpu() -> bool:
 
 def main(settings: BenchSettings) -> dict[str, object]:
     """Compare at every shape."""
-    if settings.shapes != ("pocket",):
+    if settings.shapes != ("pocket",) and not settings.models:
         if settings.tokenizer is None:
             raise SystemExit("real shapes need --tokenizer DIR")
         if settings.shrink == 1 and not torch_sees_a_gpu():
             raise SystemExit("real shapes need a CUDA device; --shrink 16 tries the command without one")
-    shapes = [compare(shape, settings) for shape in settings.shapes]
+    shapes = [
+        compare(shape, settings) for shape in [str(folder.absolute()) for folder in settings.models] or settings.shapes
+    ]
     for one in shapes:
         print(f"{one['shape']}: {one['tokens_per_s']} tokens a second")
     if not unsloth_python(settings):

@@ -21,8 +21,9 @@ from trl.trainer.utils import add_fused_lm_head
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, Shape, find_model, load_model
 from mathlete.models.shapes import SHAPES
-from mathlete.tune import Lora, Recipe, Tune, plan_training
+from mathlete.tune import Lora, Recipe, Tune, load_4bit_base, plan_training
 from mathlete.tune.fitting import make_plan, require_room, split_to_fit
+from mathlete.tune.loss import score_labels_once
 from mathlete.tune.methods import MethodName
 from mathlete.tune.plan import Plan, count_nf4_bytes
 from mathlete.tune.ranks import Ranks
@@ -80,6 +81,33 @@ def plan(shape: Shape, **more: Any) -> Plan:
     return Plan(shape=shape, recipe=recipe, **{**settings, **more})
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_dequantised_once_the_base_is_dense(folders: dict[str, str], bf16: bool) -> None:
+    """As it is on a CPU with and without bf16 instructions."""
+    source = find_model(folders["qwen2"])
+    shape = Shape.of(source)
+    planned = plan(shape, dense=True)
+    model = load_4bit_base(source, dense=True, computing="bfloat16" if bf16 else "float32")
+    assert planned.parts.base_4bit == 0
+    assert planned.parts.base_dense == bytes_of(model.parameters()) * (2 if bf16 else 1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "dense", "checkpointing"),
+    [(64, True, False), (14.5, False, False), (12.5, True, True), (4, False, True), (2, False, True)],
+)
+def test_a_cpu_dequantises_first_where_memory_allows(memory: float, dense: bool, checkpointing: bool) -> None:
+    device = replace(CPU, memory=int(memory * 2**30), bf16_instructions=True)
+    planned = make_plan(SHAPES["r1-qwen-1.5b"], device=device, recipe=Recipe(tune=Tune(batch=8)), longest=512)
+    assert (planned.dense, planned.checkpointing) == (dense, checkpointing)
+    assert planned.fits == (memory > 2)
+    assert planned.dtype == "bfloat16"
+    sharded = make_plan(
+        planned.shape, device=device, recipe=planned.recipe, longest=512, ranks=Ranks(size=2, sharded=True)
+    )
+    assert (sharded.dense, sharded.dtype) == (False, "float32")
+
+
 @pytest.mark.parametrize("lora", [Lora(), Lora(rank=3, targets=("q_proj", "v_proj", "down_proj"))])
 def test_adapter_gradients_and_optimizer_are_exact(folders: dict[str, str], lora: Lora) -> None:
     shape, model = shape_and_model(folders["qwen2"])
@@ -131,13 +159,19 @@ def bytes_kept(held: WeakSet[Held], model: Any) -> int:
     return sum({one.data_ptr(): one.nbytes() for one in storages if one.data_ptr() not in own}.values())
 
 
-def count_kept_bytes(name: str, recipe: Recipe, *, checkpointing: bool = False) -> tuple[Plan, int]:
+def count_kept_bytes(
+    name: str, recipe: Recipe, *, checkpointing: bool = False, dense: bool = False
+) -> tuple[Plan, int]:
     """Return (the plan, bytes that autograd really keeps) of one forward pass of batches of 192 tokens a row."""
     source, batch = find_model(name), recipe.tune.batch
-    model: Any = load_base(source, recipe)
+    plan = Plan(
+        shape=Shape.of(source), device=CPU, recipe=recipe, longest=192, checkpointing=checkpointing, dense=dense
+    )
+    model: Any = load_base(source, plan)
     config = recipe.spec.configure(recipe.lora)
     model = (model if config is None else get_peft_model(model, config)).train()
     add_fused_lm_head(model if config is None else model.get_base_model())
+    assert score_labels_once(model)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
@@ -149,7 +183,6 @@ def count_kept_bytes(name: str, recipe: Recipe, *, checkpointing: bool = False) 
         output = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
     kept = bytes_kept(held, model)
     del output
-    plan = Plan(shape=Shape.of(source), device=CPU, recipe=recipe, longest=192, checkpointing=checkpointing)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     assert sum(weight.numel() for weight in weights) == plan.trained_parameters
     return plan, kept

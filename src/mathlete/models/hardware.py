@@ -79,7 +79,7 @@ class Device:
         return 4 if self.capability is None else 2
 
     def choose_serving_dtype(self, parameters: int | None) -> tuple[str, str]:
-        """Return (the type that a model of that size draws samples in, why); None for a size that is not known.
+        """Return (the type that a model of that size draws samples and trains in, why); None: its size is not known.
 
         Measurements stay in `dtype`. A GPU serves in that too; a CPU that has the instructions serves large models in
         bf16, as every GPU since Ampere does.

@@ -10,6 +10,7 @@ from mathlete.tune.ranks import Ranks
 from mathlete.tune.shards import find_4bit_layers
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -112,7 +113,9 @@ def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def load_4bit_base(source: ModelSource, *, dense: bool = False, dtype: str | None = None) -> "PreTrainedModel":
+def load_4bit_base(
+    source: ModelSource, *, dense: bool = False, dtype: str | None = None, computing: str | None = None
+) -> "PreTrainedModel":
     """Load a base as adapters are trained on it, in eval mode: the same numbers on every device.
 
     On CPUs with bf16 instructions bitsandbytes would repack 4-bit weights when they first compute outside training, as
@@ -121,19 +124,34 @@ def load_4bit_base(source: ModelSource, *, dense: bool = False, dtype: str | Non
 
     Args:
         source: the base.
-        dense: hold the 4-bit numbers dequantised, in `dtype`: they compute the same.
+        dense: hold the 4-bit numbers dequantised, in the type that is computed in: they compute the same.
         dtype: that of `load_model`.
+        computing: type that is computed in, by torch's name; None: `dtype`. The 4-bit numbers don't depend on it.
     """
     import torch
 
     # Any: the 4-bit loading puts attributes on the model that its class does not name.
     model: Any = load_model(source, precision="nf4", dtype=dtype)
+    named = computing or dtype
+    held: torch.dtype = Device.current().torch_dtype if named is None else getattr(torch, named)
     if dense:
-        # Files that are 4-bit already give the type of their maker, from which training converts them too.
-        model = model.dequantize().to(Device.current().torch_dtype if dtype is None else getattr(torch, dtype))
+        model = model.dequantize(held)
         # transformers leaves it set, and peft reads it to choose how it merges.
         model.is_loaded_in_4bit = False
+    if dense or computing is not None:
+        _compute_in(model, held)
     for layer in find_4bit_layers(model):
         layer.support_avx512bf16_for_cpu = False
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _compute_in(model: "PreTrainedModel", dtype: "torch.dtype") -> None:
+    """Hold dense weights in a type, and have 4-bit ones compute in it."""
+    for layer in find_4bit_layers(model):
+        layer.compute_dtype, layer.compute_type_is_set = dtype, True
+    for weight in model.parameters():
+        # No buffer: rotary embeddings need their frequencies in fp32. The bytes of a 4-bit weight may be stored as
+        # floating-point numbers.
+        if weight.is_floating_point() and not hasattr(weight, "quant_state"):
+            weight.data = weight.data.to(dtype)

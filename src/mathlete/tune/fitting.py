@@ -49,12 +49,17 @@ def _this_device(*, free: bool) -> Device:
 
 
 def make_plan(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ranks: Ranks = _ALONE) -> Plan:
-    """Plan with activation checkpointing as the settings say, or for `auto` only where it would not fit otherwise."""
+    """Plan with activation checkpointing as the settings say, or for `auto` only where it would not fit otherwise.
+
+    A CPU holds 4-bit weights dequantised where they fit so, for to dequantise them in each pass costs a seventh of it.
+    """
     checkpointing = recipe.tune.checkpointing in ("on", "offload")
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing, ranks=ranks)
-    if recipe.tune.checkpointing == "auto" and plan.spec.recomputable and not plan.fits:
-        return replace(plan, checkpointing=True)
-    return plan
+    again = replace(plan, checkpointing=True)
+    last = again if recipe.tune.checkpointing == "auto" and plan.spec.recomputable else plan
+    holds_dense = device.capability is None and plan.spec.quantized and not ranks.sharded
+    tried = [plan, last] if not holds_dense else [replace(plan, dense=True), plan, replace(last, dense=True), last]
+    return next((one for one in tried if one.fits), last)
 
 
 def split_to_fit(recipe: Recipe, shape: Shape, *, device: Device, longest: int, ranks: Ranks = _ALONE) -> Recipe:

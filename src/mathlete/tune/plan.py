@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import Device, Shape
+from mathlete.tune.chunks import BLOCK_BYTES, count_chunk_tokens
 from mathlete.tune.methods import Method
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
@@ -75,6 +76,8 @@ class Plan:
     """Tokens of the longest row."""
     checkpointing: bool
     """Whether a block's activations are computed again in the backward pass instead of kept."""
+    dense: bool = False
+    """Whether the base's 4-bit weights are held dequantised: on a CPU, where each pass would do that again."""
     ranks: Ranks = field(default_factory=Ranks)
 
     @property
@@ -91,6 +94,22 @@ class Plan:
     def spec(self) -> Method:
         """The method's entry in the table."""
         return self.recipe.spec
+
+    @property
+    def dtype(self) -> str:
+        """Type of activations and dense weights, by torch's name."""
+        return self._computing[0]
+
+    @property
+    def dtype_reason(self) -> str:
+        """Why it is computed in that type."""
+        return self._computing[1]
+
+    @property
+    def _computing(self) -> tuple[str, str]:
+        if self.ranks.sharded:
+            return self.device.dtype, self.device.dtype_reason
+        return self.device.choose_serving_dtype(self.shape.parameters)
 
     def with_tune(self, **changed: Any) -> "Plan":
         """Return the plan with other settings of the training."""
@@ -112,8 +131,10 @@ class Plan:
         shards, quantized = self.ranks.shards, self.spec.quantized
         adapter = math.ceil(4 * self.trained_parameters / shards)
         # Where every weight is trained, base and adapter are one: it is counted as what is trained.
-        base = count_nf4_bytes(self.shape) if quantized else 0
-        dense = self._width * self.shape.dense_parameters if quantized else 0
+        in_4bit = quantized and not self.dense
+        base = count_nf4_bytes(self.shape) if in_4bit else 0
+        others = self.shape.dense_parameters if in_4bit else self.shape.parameters
+        dense = self._width * others if quantized else 0
         return MemoryParts(
             base_4bit=math.ceil(base / shards),
             base_dense=math.ceil(dense / shards),
@@ -159,7 +180,7 @@ class Plan:
 
     @property
     def _width(self) -> int:
-        return self.device.activation_bytes
+        return 4 if self.dtype == "float32" else 2
 
     @property
     def _kept(self) -> int:
@@ -220,10 +241,14 @@ class Plan:
     @property
     def _logits(self) -> int:
         """Bytes of the loss: its tile of logits and the gradient of the hidden states, in fp32 and as handed on."""
+        states = self.tokens * self.shape.hidden * (4 + self._width)
+        if self.device.capability is None:
+            chunk = min(self.tokens, count_chunk_tokens(self.shape.vocabulary, self._width))
+            block = min(BLOCK_BYTES, 4 * self.tokens * self.shape.vocabulary)
+            # Logits, probabilities, and the product of both.
+            return self._width * chunk * self.shape.vocabulary + 3 * block + states
         tile = min(self.tokens, _TILE_TOKENS) * min(self.shape.vocabulary, _TILE_ENTRIES)
-        # Without Triton's kernels, torch makes some fp32 copies of the tile.
-        copies = 4 * 5 * tile if self.device.capability is None else 0
-        return self._width * tile + copies + self.tokens * self.shape.hidden * (4 + self._width)
+        return self._width * tile + states
 
     @property
     def _backward(self) -> int:
@@ -279,7 +304,9 @@ class Plan:
         recomputed = "computed twice" if self.checkpointing else "kept"
         return (
             f"memory: {to_gib(self.peak):.2f} GiB of {self.device.memory_gib:.1f} on {self.device.name} for batches of "
-            f"{self.tokens} tokens, activations {recomputed}" + (f" ({parts})" if parts else "")
+            f"{self.tokens} tokens, activations {recomputed}"
+            + (", 4-bit weights dequantised once" if self.dense else "")
+            + (f" ({parts})" if parts else "")
         )
 
     def to_json(self) -> dict[str, object]:
@@ -293,8 +320,9 @@ class Plan:
             "device_gib": round(self.device.memory_gib, 2),
             "checkpointing": self.checkpointing,
             "tokens": self.tokens,
-            "dtype": self.device.dtype,
-            "dtype_reason": self.device.dtype_reason,
+            "dequantised": self.dense,
+            "dtype": self.dtype,
+            "dtype_reason": self.dtype_reason,
         }
 
     def table(self) -> "Table":
@@ -304,7 +332,7 @@ class Plan:
 
         device = self.device
         recomputed = "computed twice" if self.checkpointing else "kept"
-        caption = f"activations {recomputed}; {device.dtype}: {device.dtype_reason}"
+        caption = f"activations {recomputed}; {self.dtype}: {self.dtype_reason}"
         title = f"{device.name}, batches of {self.tokens} tokens"
         table = Table(box=SIMPLE_HEAD, title=title, caption=caption, caption_justify="left", show_footer=True)
         table.add_column("part", footer="peak")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.models import ModelSource, load_model
 from mathlete.tune.adapters import load_4bit_base
+from mathlete.tune.plan import Plan
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.shards import is_sharded, make_shardable
 
@@ -16,14 +17,14 @@ _EVA_ROWS = 64
 """Rows whose activations EVA looks at, 8 at a time."""
 
 
-def load_base(source: ModelSource, recipe: Recipe) -> "PreTrainedModel":
-    """Load the model to be trained on: in 4 bits, or in fp32 where every weight is trained.
+def load_base(source: ModelSource, plan: Plan) -> "PreTrainedModel":
+    """Load the model to be trained on: in 4 bits, the same dequantised, or in fp32 where every weight is trained.
 
     Raises:
         UserError: it can't be loaded, or every weight of a quantised model is to be trained.
     """
-    if recipe.spec.quantized:
-        model = load_4bit_base(source)
+    if plan.spec.quantized:
+        model = load_4bit_base(source, dense=plan.dense, computing=plan.dtype)
         return make_shardable(model) if is_sharded() else model
     # Updates of bf16 weights are rounded away (arXiv 1710.03740, section 3.1); the computing is autocast.
     return load_model(source, precision="dense", dtype="float32")

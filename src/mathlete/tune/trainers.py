@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mathlete.errors import UserError
-from mathlete.models import Device, ModelSource, load_prompt_format
+from mathlete.models import ModelSource, load_prompt_format
 from mathlete.rows import RowFiles
 from mathlete.tune.fitting import plan_training, require_room
 from mathlete.tune.objectives import Task, TrainingData
@@ -100,6 +100,8 @@ def prepare_trainer(
     import datasets
     from transformers import PrinterCallback
 
+    from mathlete.tune.loss import score_labels_once
+
     rows, prompts = datasets.load_from_disk(RowFiles(data).train), load_prompt_format(source)
     task = recipe.spec.objective(
         TrainingData(folder=data, rows=rows, prompts=prompts, tune=recipe.tune, dpo=recipe.dpo, grpo=recipe.grpo)
@@ -114,13 +116,16 @@ def prepare_trainer(
     order = schedule([*task.lengths], rows=drawn, batch=recipe.tune.batch, seed=seed)
     options: dict[str, Any] = {"peft_config": recipe.spec.configure(recipe.lora), **task.options}
     trainer = task.trainer(
-        model=load_base(source, recipe) if base is None else base,
+        model=load_base(source, plan) if base is None else base,
         args=arguments,
         train_dataset=task.rows.select(order, keep_in_memory=True) if task.lengths else task.rows,
         processing_class=prompts.tokenizer,
         **options,
     )
     trainer.remove_callback(PrinterCallback)
+    ready_model: Any = trainer.model
+    if not score_labels_once(ready_model):
+        say("loss: computed twice, tile by tile, for this version of TRL has no function to replace")
     if plan.ranks.sharded:
         sum_in_fp32(trainer)
     lengths = [task.lengths[index] for index in order]
@@ -144,11 +149,11 @@ def _arguments(
     """Make TRL's configuration."""
     import torch
 
-    tune, cuda, device = plan.tune, torch.cuda.is_available(), Device.current()
+    tune, cuda = plan.tune, torch.cuda.is_available()
     if tune.checkpointing == "offload" and not cuda:
         rule = "--tune.checkpointing offload moves activations off a GPU"
         raise UserError(rule, value="no GPU", cure="leave it at auto")
-    say(f"compute in {device.dtype}: {device.dtype_reason}")
+    say(f"compute in {plan.dtype}: {plan.dtype_reason}")
     shared: dict[str, Any] = {
         "output_dir": str(adapter),
         "max_steps": steps,
@@ -160,8 +165,8 @@ def _arguments(
         "max_grad_norm": tune.clip,
         "weight_decay": 0.0,
         "optim": "adamw_torch_fused",
-        "bf16": device.dtype == "bfloat16",
-        "fp16": device.dtype == "float16",
+        "bf16": plan.dtype == "bfloat16",
+        "fp16": plan.dtype == "float16",
         "use_cpu": not cuda,
         "gradient_checkpointing": plan.checkpointing,
         "torch_compile": tune.compile,
