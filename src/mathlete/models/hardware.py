@@ -73,11 +73,6 @@ class Device:
         """Type of activations and dense weights, by torch's name."""
         return "float32" if self.capability is None else "bfloat16" if self.has_bf16 else "float16"
 
-    @property
-    def activation_bytes(self) -> int:
-        """Bytes of one number of an activation."""
-        return 4 if self.capability is None else 2
-
     def choose_serving_dtype(self, parameters: int | None) -> tuple[str, str]:
         """Return (the type that a model of that size draws samples and trains in, why); None: its size is not known.
 

@@ -148,20 +148,20 @@ class LabelScores(torch.autograd.Function):
         return scores
 
     @staticmethod
-    def backward(ctx: Any, by_log_probs: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, by_log_probs: torch.Tensor | None, *_: object) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of hidden states, weight and bias."""
         if by_log_probs is None:
             return (None,) * 9
-        weighed = by_log_probs.neg()[:, None]
-        gradients = _score_again(ctx, weighed) if ctx.again else [ctx.saved_tensors[0] * weighed, None, None]
+        weighed, saved = by_log_probs.neg()[:, None], ctx.saved_tensors
+        gradients = _score_again(ctx.head, *saved, weighed) if ctx.again else [saved[0] * weighed, None, None]
         typed = [None if one is None else one.to(dtype) for one, dtype in zip(gradients, ctx.types, strict=True)]
         return (*typed, *(None,) * 6)
 
 
-def _score_again(ctx: Any, weighed: torch.Tensor) -> list[torch.Tensor | None]:
+def _score_again(
+    head: Head, hidden: torch.Tensor, targets: torch.Tensor, weighed: torch.Tensor
+) -> list[torch.Tensor | None]:
     """Return the gradients of hidden states, weight and bias, fp32, of a head that is trained."""
-    hidden, targets = ctx.saved_tensors
-    head: Head = ctx.head
     scores = Scores.allocate(len(hidden), hidden.device)
     by_hidden = torch.empty(hidden.shape, device=hidden.device)
     by_weight = torch.zeros(head.weight.shape, device=hidden.device)
@@ -182,9 +182,9 @@ def score_labels_once(model: "PreTrainedModel") -> bool:
     The forward pass stays TRL's: a copy of it calls the one function by the name of the other, and leaves out positions
     without loss, as it does by itself where there is a kernel.
     """
-    trl: Any = import_module("trl.trainer.utils")
+    trl = import_module("trl.trainer.utils")
     # With an adapter, peft's model holds the one that was given the head.
-    inner: Any = getattr(model, "get_base_model", lambda: model)()
+    inner = getattr(model, "get_base_model", lambda: model)()
     fused = inner.forward.__func__
     if not {_FUNCTION, _HAS_KERNEL} <= {*fused.__code__.co_names}:
         return False

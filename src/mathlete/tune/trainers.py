@@ -123,13 +123,12 @@ def prepare_trainer(
         **options,
     )
     trainer.remove_callback(PrinterCallback)
-    ready_model: Any = trainer.model
-    if not score_labels_once(ready_model):
-        say("loss: computed twice, tile by tile, for this version of TRL has no function to replace")
     if plan.ranks.sharded:
         sum_in_fp32(trainer)
     lengths = [task.lengths[index] for index in order]
     ready = ReadyTrainer(trainer=trainer, plan=plan, steps=steps, lengths=lengths, figures=task.figures)
+    if not score_labels_once(ready.model):
+        say("loss: computed twice, tile by tile, for this version of TRL has no function to replace")
     set_first_weights(ready.model, recipe=recipe, rows=rows, padding_id=int(prompts.tokenizer.pad_token_id))
     return ready
 
