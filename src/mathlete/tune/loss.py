@@ -7,7 +7,7 @@ time, whose gradient is made while their logits are at hand (as in Liger's fused
 section 3.2, which needs Triton itself, and which TRL 1.16 refuses beside its own kernel on a GPU).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
 from importlib import import_module
@@ -153,15 +153,14 @@ class LabelScores(torch.autograd.Function):
         if by_log_probs is None:
             return (None,) * 9
         weighed, saved = by_log_probs.neg()[:, None], ctx.saved_tensors
-        gradients = _score_again(ctx.head, *saved, weighed) if ctx.again else [saved[0] * weighed, None, None]
+        gradients = _score_again(ctx.head, saved, weighed) if ctx.again else [saved[0] * weighed, None, None]
         typed = [None if one is None else one.to(dtype) for one, dtype in zip(gradients, ctx.types, strict=True)]
         return (*typed, *(None,) * 6)
 
 
-def _score_again(
-    head: Head, hidden: torch.Tensor, targets: torch.Tensor, weighed: torch.Tensor
-) -> list[torch.Tensor | None]:
+def _score_again(head: Head, saved: Sequence[torch.Tensor], weighed: torch.Tensor) -> list[torch.Tensor | None]:
     """Return the gradients of hidden states, weight and bias, fp32, of a head that is trained."""
+    hidden, targets = saved
     scores = Scores.allocate(len(hidden), hidden.device)
     by_hidden = torch.empty(hidden.shape, device=hidden.device)
     by_weight = torch.zeros(head.weight.shape, device=hidden.device)
@@ -185,8 +184,8 @@ def score_labels_once(model: "PreTrainedModel") -> bool:
     trl = import_module("trl.trainer.utils")
     # With an adapter, peft's model holds the one that was given the head.
     inner = getattr(model, "get_base_model", lambda: model)()
-    fused = inner.forward.__func__
-    if not {_FUNCTION, _HAS_KERNEL} <= {*fused.__code__.co_names}:
+    fused = getattr(vars(inner).get("forward"), "__func__", None)
+    if fused is None or not {_FUNCTION, _HAS_KERNEL} <= {*fused.__code__.co_names}:
         return False
     if not getattr(trl, _HAS_KERNEL)(inner.device):
         names = {**vars(trl), _FUNCTION: LabelScores, _HAS_KERNEL: lambda _: True}
