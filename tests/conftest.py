@@ -263,12 +263,14 @@ def build(tmp_path: Path) -> Build:
 
 def with_settings(build: Build, folder: Path, **changes: Any) -> Build:
     """Return the build with other settings or names, its notebook and metadata written anew."""
+    from mathlete.submission.contents import list_contents
     from mathlete.submission.metadata import NOTEBOOK, write_metadata
     from mathlete.submission.notebook import write_notebook
 
     names = changes.pop("names", build.names)
     config = replace(build.config, **changes)
-    write_notebook(folder / NOTEBOOK, config, names)
+    contents = list_contents(build.model, build.wheels, parts="", machine="")
+    write_notebook(folder / NOTEBOOK, config, names, contents)
     write_metadata(folder, names, rules=config.competition, machine=None, image="", licence="Apache 2.0")
     return replace(build, kaggle=folder, config=config, names=names)
 

@@ -22,6 +22,11 @@ from urllib.parse import urlsplit
 import polars as pl
 import pytest
 
+from mathlete.kernel import KernelConfig
+from mathlete.submission.notebook import notebook_text
+from mathlete.submission.stamps import read_stamp
+from tests.conftest import NAMES
+
 Json = dict[str, Any]
 LONG_AGO = "Mon, 01 Jun 2026 00:00:00 GMT"
 HANG_S = 1.0
@@ -299,9 +304,10 @@ def serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
 
 
 def run_on_kaggle(
-    folder: Path, *, answers: tuple[int, ...] = (0, 0, 0), fallback: bool = False, build: str = ""
+    folder: Path, *, answers: tuple[int, ...] = (0, 0, 0), fallback: bool = False, build: str | None = None
 ) -> dict[str, bytes]:
-    """Return what the notebook writes in its run on Kaggle, with the hash of a build where there is one."""
+    """Return what a notebook writes in its run on Kaggle, with the hash of a build: by default that of the fixture."""
+    build = read_stamp(notebook_text(KernelConfig(), NAMES)) if build is None else build
     ids = ["000aaa", "111bbb", "222ccc"]
     pl.DataFrame({"id": ids, "answer": answers}).write_parquet(folder / "made.parquet")
     lines = [json.dumps({"build": build})] if build else []

@@ -24,7 +24,7 @@ from mathlete.models import ModelSource, find_model, load_model, load_prompt_for
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.submission import Build, Names, checks
-from mathlete.submission.weights import list_storage, wheels_for
+from mathlete.submission.weights import list_storage, needed_for
 
 POCKET = find_model("pocket")
 
@@ -159,7 +159,7 @@ def test_an_export_says_itself_what_it_needs(monkeypatch: pytest.MonkeyPatch, tm
     assert find_formats("nf4") == (entry,)
     bitsandbytes = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": bitsandbytes}))
-    assert wheels_for(tmp_path) == ("other-library>=2",)
+    assert needed_for(tmp_path) == ("other-library>=2",)
 
 
 def test_what_kaggles_image_lacks_is_shipped(tmp_path: Path) -> None:
@@ -169,6 +169,15 @@ def test_what_kaggles_image_lacks_is_shipped(tmp_path: Path) -> None:
     for one in (*EXPORT_FORMATS.values(), *MOUNTED_FORMATS):
         names = [Requirement(wheel).name for wheel in one.wheels]
         assert names == [name for word, name in needed.items() if word == one.stored_as and name not in image]
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "fp8", "mxfp4", "torchao"])
+def test_weights_that_nothing_here_serves_are_refused(method: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    with pytest.raises(UserError, match=f"must know how to serve the weights.* got {method} weights"):
+        needed_for(tmp_path)
+    build = Build(kaggle=tmp_path, model=tmp_path, wheels=tmp_path, names=Names(owner="a"), config=KernelConfig())
+    assert any(f"{method} weights" in refusal.value for refusal in checks._wheels(build))
 
 
 @pytest.mark.parametrize(("wheel", "good"), [("compressed_tensors-0.20.1-py3-none-any.whl", True), ("x-1.whl", False)])

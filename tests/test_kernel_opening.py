@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import pytest
 
 from mathlete.competitions import Competition, competition
-from mathlete.kernel import open_server
+from mathlete.kernel.opening import open_server
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.stand_in import write_stand_in
 from submit.making import RehearseSettings

@@ -17,7 +17,8 @@ from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.mounts import find_input
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy
-from mathlete.submission.build import load_build
+from mathlete.submission.build import Hashes, load_build
+from mathlete.submission.contents import list_contents
 from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, write_metadata
 from mathlete.submission.notebook import notebook_text, write_notebook
@@ -39,13 +40,26 @@ def test_a_build_holds_all_its_parts_and_passes_the_lint(built: Path) -> None:
 def test_the_committed_folder_is_what_a_build_of_the_pocket_model_gives(built: Path, root: Path) -> None:
     made = {file.name: file.read_text() for file in (built / "kaggle").iterdir()}
     committed = {name: (root / "kaggle" / name).read_text() for name in made}
+    # Every change of the code is another wheel, whose hash the notebook carries.
+    for folder in (made, committed):
+        folder[NOTEBOOK] = without_hashes(folder[NOTEBOOK])
     assert made == committed, "run `python -m submit build --model pocket --names.owner mathlete-demo`"
+
+
+def without_hashes(notebook: str) -> str:
+    start = next(cell for cell in json.loads(notebook)["cells"] if cell["metadata"].get("tags") == ["start"])
+    hashes = r'[0-9a-f]{64}|(?<=\\"build\\": \\")[0-9a-f]{12}|(?<=\\"parts\\": \\")[0-9a-f]{12}'
+    blank, count = re.subn(hashes, "", notebook.replace(start["id"], ""))
+    assert count == 4  # build, parts, the project's wheel, config.json
+    return blank
 
 
 def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(built)
     build = load_build(Path("runs/submit"))
-    assert notebook_text(build.config, build.names) == (built / "kaggle" / NOTEBOOK).read_text()
+    parts = Hashes(notebook="", **build.hash_parts()).id
+    contents = list_contents(build.model, build.wheels, parts=parts, machine=build.machine)
+    assert notebook_text(build.config, build.names, contents) == (built / "kaggle" / NOTEBOOK).read_text()
     assert config_from(json.loads(json.dumps(build.config.to_json()))) == build.config
 
 
@@ -55,6 +69,23 @@ def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built_wheels: Path, 
     assert not Path("kaggle").exists()
     apart = load_build(Path("runs/apart"))
     assert (apart.kaggle, apart.wheels) == (Path("runs/apart/kaggle"), Path("runs/apart/wheels"))
+
+
+def test_what_a_build_carries_lasts_until_it_is_taken_back(built_wheels: Path, submit: CommandLine) -> None:
+    links = Path("links").absolute()
+    links.mkdir()
+    wheel(links, "needed-1.0")
+    shutil.copytree(built_wheels, "runs/apart/wheels")
+    words = ("build", "--names.owner", "mathlete-demo", "--run", "runs/apart")
+    carried = Path("runs/apart/wheels/needed-1.0-py3-none-any.whl")
+    assert submit(*words, "--need", "needed", "--find-links", links, "--overwrite").code == 0
+    assert carried.exists()
+    again = submit(*words)
+    assert f"as in the last build: --need needed --find-links {links}" in again.stdout
+    assert carried.exists()
+    assert load_build(Path("runs/apart")).need == ("needed",)
+    assert submit(*words, "--need", "none", "--find-links", "none", "--overwrite").code == 0
+    assert not carried.exists()
 
 
 def test_another_setting_gives_another_notebook() -> None:

@@ -88,6 +88,34 @@ def test_wheels_for_other_requirements_are_kept_unless_asked(house: Path, tmp_pa
     assert not (house / "needed-1.0-py3-none-any.whl").exists()
 
 
+def test_another_requirement_is_added_to_what_is_there(house: Path, tmp_path: Path) -> None:
+    build_wheelhouse(house, [], root=tmp_path)
+    assert build_wheelhouse(house, ["needed"], root=tmp_path).figures["locked"] == ["needed==1.0"]
+    assert (house / "needed-1.0-py3-none-any.whl").exists()
+
+
+def test_wheels_added_by_hand_are_carried_by_every_later_build(house: Path, tmp_path: Path) -> None:
+    build_wheelhouse(house, ["needed"], root=tmp_path)
+    for name in ("mine-2.0-py3-none-any.whl", "needed-1.5-py3-none-any.whl"):
+        (house / name).write_bytes(b"by hand")
+    for overwrite, source in ((False, "first"), (False, "second"), (True, "third")):
+        (tmp_path / "source").write_text(source)
+        build_wheelhouse(house, ["needed"], root=tmp_path, overwrite=overwrite)
+        # One of the same package from the index would be installed over it.
+        assert sorted(path.name for path in house.glob("*.whl")) == [
+            "mathlete-1-py3-none-any.whl",
+            "mine-2.0-py3-none-any.whl",
+            "needed-1.5-py3-none-any.whl",
+        ]
+        assert (house / "mine-2.0-py3-none-any.whl").read_bytes() == b"by hand"
+        wheelhouse.verify_sums(house)
+    for wheel in (tmp_path / "wheels-added").iterdir():
+        wheel.unlink()
+    build_wheelhouse(house, ["needed"], root=tmp_path)
+    names = ["mathlete-1-py3-none-any.whl", "needed-1.0-py3-none-any.whl"]
+    assert sorted(path.name for path in house.glob("*.whl")) == names
+
+
 def test_packages_of_another_image_are_kept_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mathlete.rehearsal import image
 

@@ -1,6 +1,5 @@
 """Looks at Kaggle are repeated, acts happen once: every request of a push and a submission, with every lost answer."""
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from mathlete.delivery.asking import Unanswered
 from mathlete.delivery.session import hash_in_notebook
 from mathlete.errors import UserError
 from mathlete.submission.build import Build
-from mathlete.submission.metadata import NOTEBOOK
+from mathlete.submission.stamps import with_stamp
 from tests.conftest import CommandLine, sample
 from tests.kaggle_standin import HANG_S, Fault, Scenario, run_on_kaggle, serve
 
@@ -194,10 +193,10 @@ def test_a_second_submission_is_made_when_it_is_asked_for(kaggle: Scenario, work
 
 
 def tied(build: Build, build_hash: str) -> None:
-    """Write a build's hash into the notebook's settings."""
-    notebook = json.loads((build.kaggle / NOTEBOOK).read_text())
-    notebook["cells"][-2]["source"] += f'\n"build": "{build_hash}"'
-    (build.kaggle / NOTEBOOK).write_text(json.dumps(notebook))
+    """Write a build's hash into the notebook, or take it out."""
+    text = build.notebook.read_text()
+    build.notebook.write_text(with_stamp(text, build_hash) if build_hash else text.replace('"build', '"no-build'))
+    assert build.stamp == build_hash
 
 
 def test_a_stale_complete_is_not_taken_for_this_version(kaggle: Scenario, work: Work, tmp_path: Path) -> None:
@@ -218,8 +217,10 @@ def test_a_stale_error_is_not_this_versions(kaggle: Scenario, work: Work, tmp_pa
 
 
 def test_a_stale_complete_of_a_notebook_without_a_hash_gives_way(kaggle: Scenario, work: Work, tmp_path: Path) -> None:
+    tied(work.build, "")
     kaggle.statuses = ["COMPLETE", "QUEUED", "RUNNING", "COMPLETE"]
-    kaggle.outputs = [run_on_kaggle(tmp_path, answers=(0, 0, -1))]
+    kaggle.outputs = [run_on_kaggle(tmp_path, answers=(0, 0, -1), build="")]
+    kaggle.output = run_on_kaggle(tmp_path, build="")
     assert work.in_thread(work.push) == 1
 
 

@@ -63,8 +63,10 @@ class BuildSettings:
     tools: ToolSettings = field(default_factory=ToolSettings)
     names: Names = field(default_factory=Names)
     kaggle: KaggleSettings = field(default_factory=KaggleSettings)
+    need: tuple[str, ...] = ()
+    """More requirements to carry, such as "einops>=0.8"; later builds keep to them until it is `none`."""
     find_links: Path | None = None
-    """Take the wheels that the weights need from this folder instead of the package index."""
+    """Take the wheels from this folder instead of the package index; later builds keep to it until it is `none`."""
     accept_refused: str = ""
     """Why to submit a model that the gates of its training refused: for build.json, model card and ledger."""
     run: RunFolder = WORK
@@ -78,6 +80,13 @@ class BuildSettings:
     def outputs(self) -> tuple[Path, Path]:
         """Folders of notebook and metadata, and of the wheels."""
         return (KAGGLE, WHEELS) if self.run == WORK else (self.run / "kaggle", self.run / "wheels")
+
+    @property
+    def wishes(self) -> tuple[tuple[str, ...], Path | None]:
+        """What to carry and from where: as said, or as the last build in the folder was told."""
+        need, find_links = Build.read_wishes(self.run)
+        need = () if self.need == ("none",) else self.need or need
+        return need, None if self.find_links == Path("none") else self.find_links or find_links
 
 
 def build_defaults(flags: LeadingFlags) -> BuildSettings:
@@ -125,6 +134,9 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     clock = (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s)
     out.print("clock {:g} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock))
     kaggle, wheels = settings.outputs
+    need, find_links = settings.wishes
+    if (need, find_links) != (settings.need, settings.find_links):
+        out.print(f"as in the last build: --need {' '.join(need) or 'none'} --find-links {find_links or 'none'}")
     with hold(settings.run), busy("wheels, notebook, hashes"):
         made = build_submission(
             model=source.folder,
@@ -135,7 +147,8 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             machine=settings.kaggle.machine,
             image=settings.kaggle.image,
             licence=settings.kaggle.licence,
-            find_links=settings.find_links,
+            requirements=need,
+            find_links=find_links,
             overwrite=settings.overwrite,
             accept_refused=settings.accept_refused,
         )
@@ -146,9 +159,10 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         out.print(f"refused by the gates of its training, accepted: {made.accept_refused}", markup=False)
     for name, digest in asdict(hashes).items():
         out.print(f"{name:<10} {digest[:16]}")
+    out.print(f"build      {made.stamp}: in the notebook, in its log, journal and output")
     again = "" if settings.run == WORK else f" --run {settings.run}"
     out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")
-    return {"kaggle": str(kaggle), "wheels": str(wheels), "hashes": asdict(hashes)}
+    return {"kaggle": str(kaggle), "wheels": str(wheels), "build": made.stamp, "hashes": asdict(hashes)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +260,8 @@ def rehearse_build(
 ) -> dict[str, object]:
     """Rehearse the build as often as it will run, and write the report and the ledger's line."""
     how, packages = prepare_rehearsal(settings)
+    if stamp := build.restamp():
+        out.print(f"{build.notebook} was edited by hand: the hash in it is now {stamp}")
     rules, hashes = build.config.competition, build.hashes()
     runs, golds = [], {problem.id: problem.gold for problem in problems}
     for number, run_how in enumerate(plan_runs(settings, how, rules=rules)):

@@ -13,19 +13,21 @@ True
 """
 
 from mathlete.kernel.config import KernelConfig, config_from
-from mathlete.kernel.journal import JOURNAL, SUBMISSION, JournalLine, read_journal
-from mathlete.kernel.mounts import find_input
+from mathlete.kernel.journal import JOURNAL, SUBMISSION, JournalLine, read_facts, read_journal
+from mathlete.kernel.mounts import find_changes, find_input
 from mathlete.kernel.opening import open_server
 from mathlete.kernel.server import serve
 
+PASTED = {"find_input": find_input, "find_changes": find_changes, "open_server": open_server}
+"""Functions whose source the notebook carries, by the names in its cells: it needs them before its wheels are there."""
 __all__ = [
     "JOURNAL",
+    "PASTED",
     "SUBMISSION",
     "JournalLine",
     "KernelConfig",
     "config_from",
-    "find_input",
-    "open_server",
+    "read_facts",
     "read_journal",
     "serve",
 ]

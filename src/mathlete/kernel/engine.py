@@ -9,7 +9,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,7 +21,7 @@ from mathlete.tir import ToolSettings
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 Reply = dict[str, object]
-"""A line of the process: {"ready"}, {"request", "sample"}, {"request", "done"} or {"request", "error"}."""
+"""A line of the process: {"ready", "engine"}, {"request", "sample"}, {"request", "done"} or {"request", "error"}."""
 _LOG_TAIL = 300
 """Bytes of the log in which the last line is looked for."""
 _READY = 0
@@ -46,14 +47,26 @@ class EngineProcess:
         threads: int | None = None,
         tools: ToolSettings | None = None,
         command: tuple[str, ...] = COMMAND,
+        on_ready: Callable[[Mapping[str, object]], None] = lambda facts: None,
     ) -> None:
+        """Take what to start.
+
+        Args:
+            model: the model's folder.
+            log: the file that its process's stderr is added to.
+            precision: how weights are held.
+            threads: CPU threads; None: the engine's own choice.
+            tools: whether, and how, the model may run Python.
+            command: what starts the process.
+            on_ready: called with what each process says of itself once it has loaded, and with `load_s`.
+        """
         self._settings = {
             "model": str(model),
             "precision": precision,
             "threads": threads,
             "tools": asdict(tools or ToolSettings()),
         }
-        self._log, self._command = log, command
+        self._log, self._command, self._on_ready = log, command, on_ready
         self._process: subprocess.Popen[str] | None = None
         self._inbox = _Inbox()
         self._requests = 0
@@ -68,6 +81,7 @@ class EngineProcess:
         """
         if self._process is not None and self._process.poll() is None:
             return
+        began = time.monotonic()
         self._start_process()
         try:
             reply = self._inbox.replies(_READY).get(timeout=timeout_s)
@@ -76,6 +90,9 @@ class EngineProcess:
             raise EngineError(f"the model was not loaded within {timeout_s:.0f} s") from None
         if reply is None:
             raise EngineError(self._cause_of_death())
+        facts = reply.get("engine")
+        load_s = round(time.monotonic() - began, 1)
+        self._on_ready({**(facts if isinstance(facts, dict) else {}), "load_s": load_s})
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig

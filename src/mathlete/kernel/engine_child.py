@@ -1,7 +1,7 @@
 """The engine's own process: `python -m mathlete.kernel.engine_child`, one JSON value a line in and out.
 
 In: first {"model", "precision", "threads", "tools"}; then {"request", "problem", "seeds", "config"} or {"cancel"}.
-Out: {"ready"} once the model is loaded; {"request", "sample"} as each finishes, {"request", "done"} or
+Out: {"ready", "engine"} once the model is loaded; {"request", "sample"} as each finishes, {"request", "done"} or
 {"request", "error"}. End of input ends the process.
 """
 
@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Any, TextIO
 
 from mathlete.engines import EngineSettings, open_engine
-from mathlete.models import find_model
+from mathlete.models import Device, find_model
 from mathlete.problems import Problem
 from mathlete.sampling import Sampler, SamplingConfig
 from mathlete.tir import ToolSampler, ToolSettings
@@ -77,13 +77,28 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
         replies.send(request=number, done=True)
 
 
+def describe_torch() -> dict[str, object]:
+    """Return what torch computes on in this process, and in what type."""
+    import torch
+
+    device = Device.current()
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "device": device.name,
+        "memory_gib": round(device.memory_gib, 1),
+        "capability": device.capability,
+        "dtype": device.dtype,
+    }
+
+
 def main() -> None:
     """Load the model that the first line names, then serve."""
     replies = Replies(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     # What a library prints on stdout must not get between the lines: it goes to stderr, which is the log.
     os.dup2(2, 1)
     sampler = open_sampler(json.loads(sys.stdin.readline()))
-    replies.send(ready=True)
+    replies.send(ready=True, engine=describe_torch())
     serve(sys.stdin, replies, sampler)
 
 

@@ -1,12 +1,18 @@
-"""The journal: one JSON line a question, in a file beside the notebook and in the notebook's log."""
+"""The journal: one JSON line a question, in a file beside the notebook and in the notebook's log.
+
+Before the first question stand lines about the run itself: {"build", "machine"}, then {"engine"} once it has loaded.
+"""
 
 import json
 import re
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mathlete.jsonl import JsonLines
 from mathlete.losses import Cause
 
 JOURNAL = "journal.jsonl"
@@ -54,10 +60,47 @@ class JournalLine:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "JournalLine":
         """Return the line in a value that `to_json` made, perhaps of another version; unknown keys are ignored."""
-        known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
+        known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
         votes = tuple((str(answer), int(count)) for answer, count in known.pop("votes", ()))
         sends = tuple(known.pop("sends", ()))
         return cls(**known, votes=votes, sends=sends)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a notebook's run said of itself before the first question; earlier versions said nothing."""
+
+    build: str = ""
+    """The hash of the build that ran."""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    """GPUs, cores, memory, disk, packages (`mathlete.kernel.machine.describe_machine`)."""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """The engine's torch, CUDA, device, dtype, and `load_s`, seconds to load the model; empty where it never loaded."""
+
+
+def note(file: Path, value: Mapping[str, object]) -> None:
+    """Add a line that is no question's to a journal and to the log; a full disk costs the line in the file alone."""
+    with suppress(OSError):
+        JsonLines(file, sync_s=None).append(value)
+    print(json.dumps(value, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+def read_facts(file: Path) -> RunFacts:
+    r"""Read what a run said of itself, in a journal or in a notebook's log; nothing where there is none.
+
+    >>> from tempfile import mkdtemp
+    >>> log = Path(mkdtemp()) / "log"
+    >>> _ = log.write_text('x\n{"build": "0123456789ab", "machine": {"cores": 4}}\n{"engine": {"load_s": 2.5}}\n')
+    >>> read_facts(log).build, read_facts(log).engine["load_s"]
+    ('0123456789ab', 2.5)
+    """
+    text = _text_of_log(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else ""
+    names = [one.name for one in fields(RunFacts)]
+    facts = dict[str, Any]()
+    for line in text.splitlines():
+        if line.startswith(tuple(f'{{"{name}": ' for name in names)) and line.endswith("}"):
+            facts = {**{name: part for name, part in json.loads(line).items() if name in names}, **facts}
+    return RunFacts(**facts)
 
 
 def read_journal(file: Path) -> list[JournalLine]:

@@ -4,15 +4,16 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mathlete.competitions import Competition
 from mathlete.kernel.answering import Answerer, one_line, say
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
-from mathlete.kernel.journal import JOURNAL
+from mathlete.kernel.journal import JOURNAL, note
+from mathlete.kernel.machine import describe_machine, find_difference, list_gpus
 from mathlete.kernel.opening import open_server
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def serve(
     started: float,
     working: Path,
     server: tuple[object, list[Callable[..., object]]] | None = None,
+    built: Mapping[str, Any] | None = None,
 ) -> None:
     """Answer all questions: those of the gateway in a rerun, else the placeholder questions of the data folder.
 
@@ -129,13 +131,26 @@ def serve(
         started: `time.time()` of the notebook's first cell.
         working: where journal and engine log go.
         server: what `open_server` returned; None: it is called here, unless the competition has an iterator.
+        built: what the notebook carries of its build: "build", its hash, and "machine", Kaggle's name of the machine;
+            where it names no machine, any will do.
+
+    Raises:
+        RuntimeError: in a commit run, the machine is not the build's.
     """
+    journal = working / JOURNAL
+    tell_machine(built or {}, working=working)
     rules, gateway = config.competition, config.competition.gateway
     answerer = Answerer(
         config,
-        engine=EngineProcess(model, log=working / ENGINE_LOG, precision=config.precision, tools=config.tools),
+        engine=EngineProcess(
+            model,
+            log=working / ENGINE_LOG,
+            precision=config.precision,
+            tools=config.tools,
+            on_ready=lambda facts: note(journal, {"engine": facts}),
+        ),
         started=started,
-        journal=working / JOURNAL,
+        journal=journal,
     )
     if gateway.server is None:
         sys.path.insert(0, str(competition_folder))
@@ -144,8 +159,7 @@ def serve(
     opened, listeners = server or open_server(competition_folder, gateway.module, gateway.server)
     library = cast("InferenceServer", opened)
     listeners.append(make_predict(answerer, rules))
-    # Same test as kaggle_evaluation: set, even if empty.
-    if os.getenv(RERUN) is not None:
+    if is_rerun():
         library.serve()
     else:
         version = str(getattr(sys.modules.get("kaggle_evaluation"), "__version__", ""))
@@ -160,6 +174,25 @@ def local_data(folder: Path, *, version: str) -> str | tuple[str]:
     """
     numbers = [int(number) for number in re.findall("[0-9]+", version)[:2]]
     return str(folder) if numbers >= [1, 7] else (str(folder / "test.csv"),)
+
+
+def tell_machine(built: Mapping[str, Any], *, working: Path) -> None:
+    """Write build and machine into the journal and the log, and compare the machine with the build's.
+
+    Raises:
+        RuntimeError: in a commit run, the GPU is not the build's.
+    """
+    gpus = list_gpus()
+    note(working / JOURNAL, {"build": built.get("build", ""), "machine": describe_machine(gpus, working=working)})
+    if difference := find_difference(gpus, str(built.get("machine", ""))):
+        if not is_rerun():
+            raise RuntimeError(f"{difference}: choose that machine in the notebook's settings, or build for this one")
+        print(f"{'!' * 20} {difference}: answers may be late or missing {'!' * 20}", file=sys.stderr, flush=True)
+
+
+def is_rerun() -> bool:
+    """Return whether this is a rerun, by the test of kaggle_evaluation: the variable is set, even if empty."""
+    return os.getenv(RERUN) is not None
 
 
 def answer_in_turn(environment: Iteration, answerer: Answerer, *, rules: Competition) -> None:

@@ -33,6 +33,7 @@ _REHEARSED = """\
 from dataclasses import replace
 
 CONFIG = replace(CONFIG, problems={problems}).speed_up({speed!r})
+BUILT = {{**globals().get("BUILT", {{}}), "machine": ""}}  # this machine is not Kaggle's
 """
 DRAFTED = ("competition", "hidden", "spoilt-*")
 """What a draft puts into its folder: the competition's data, the hidden questions, and what a fault spoilt."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.errors import UserError
-from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, read_journal
+from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, read_facts, read_journal
 from mathlete.problems import Problem
 from mathlete.rehearsal.containers import NOTEBOOK_LOG, Ended, Isolation
 from mathlete.rehearsal.draft import RehearsalSettings, has_gateway
@@ -205,6 +205,11 @@ def check_output(folder: Path, build: Build) -> str:
     for needed in (file, journal):
         if not needed.is_file():
             raise UserError(f"the notebook must write {needed.name}", value=f"none in {folder}", cure=again)
+    facts = read_facts(journal)
+    if facts.build != build.stamp:
+        rule = f"the output must be of this build, {build.stamp or 'whose notebook carries no hash'}"
+        value = facts.build or "an output without a hash"
+        raise UserError(rule, value=value, cure="push this build again, or build and rehearse again")
     lines = read_journal(journal)
     rules = build.config.competition
     if fault := score_file(file, ids=[line.id for line in lines], rules=rules):

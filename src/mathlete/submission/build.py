@@ -6,11 +6,21 @@ from pathlib import Path
 from mathlete.errors import UserError
 from mathlete.gates import require_passed
 from mathlete.kernel import KernelConfig, config_from
-from mathlete.runs import read_json, sha256_file, sha256_json, sha256_tree, verify_if_made, write_json
+from mathlete.runs import (
+    read_json,
+    sha256_file,
+    sha256_json,
+    sha256_tree,
+    verify_if_made,
+    write_atomically,
+    write_json,
+)
+from mathlete.submission.contents import list_contents
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
 from mathlete.submission.mounts import MountedNotebook, read_mounted
 from mathlete.submission.notebook import require_as_built, write_notebook
-from mathlete.submission.weights import wheels_for
+from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
+from mathlete.submission.weights import needed_for
 from mathlete.submission.wheelhouse import build_wheelhouse
 
 BUILD_FILE = "build.json"
@@ -51,6 +61,10 @@ class Build:
     config: KernelConfig
     accept_refused: str = ""
     """Why it may be submitted though the gates of its training refused it; empty where they did not."""
+    need: tuple[str, ...] = ()
+    """Requirements that its wheels hold beside those of the weights; the next build keeps to them."""
+    find_links: Path | None = None
+    """Folder from which the wheels were taken instead of the package index; the next build keeps to it."""
 
     @property
     def notebook(self) -> Path:
@@ -67,20 +81,49 @@ class Build:
         """The model's licence, by Kaggle's name of it."""
         return str(read_json(self.kaggle / INSTANCE_FILE)["licenseName"])
 
+    @property
+    def stamp(self) -> str:
+        """The hash that the notebook carries, and with it the output of its run; empty where it carries none."""
+        return read_stamp(self.notebook.read_text(encoding="utf-8"))
+
+    def restamp(self) -> str:
+        """Give a notebook that was edited by hand its own stamp; return it, empty where the one it has is right.
+
+        Raises:
+            UserError: it is no notebook.
+        """
+        text = self.notebook.read_text(encoding="utf-8")
+        stamp = compute_stamp(text)
+        if read_stamp(text) in ("", stamp):
+            return ""
+        write_atomically(self.notebook, with_stamp(text, stamp))
+        return stamp
+
     def hashes(self) -> Hashes:
         """Hash every file of the build: as slow as reading the weights."""
+        return Hashes(notebook=sha256_file(self.notebook), **self.hash_parts())
+
+    @staticmethod
+    def read_wishes(folder: Path) -> tuple[tuple[str, ...], Path | None]:
+        """Return what the last build in a folder was asked to carry, and from where; nothing where there was none."""
+        file = folder / BUILD_FILE
+        value = read_json(file) if file.is_file() else {}
+        need, links = value.get("need", []), str(value.get("find_links", ""))
+        return tuple(map(str, need)) if isinstance(need, list) else (), Path(links) if links else None
+
+    def hash_parts(self) -> dict[str, str]:
+        """Hash every file but the notebook."""
         wheels = sha256_tree(self.wheels)
         (code,) = [digest for name, digest in wheels.items() if name.startswith("mathlete-")] or [""]
         kernel = read_json(self.kaggle / KERNEL_FILE)
         metadata = {name: sha256_file(self.kaggle / name) for name in (KERNEL_FILE, *_METADATA)}
-        return Hashes(
-            notebook=sha256_file(self.notebook),
-            code=code,
-            weights=sha256_json(sha256_tree(self.model)),
-            wheels=sha256_json({name: value for name, value in wheels.items() if name.endswith(".whl")}),
-            metadata=sha256_json(metadata),
-            image=str(kernel.get("docker_image", "")),
-        )
+        return {
+            "code": code,
+            "weights": sha256_json(sha256_tree(self.model)),
+            "wheels": sha256_json({name: value for name, value in wheels.items() if name.endswith(".whl")}),
+            "metadata": sha256_json(metadata),
+            "image": str(kernel.get("docker_image", "")),
+        }
 
     def read_notebook(self) -> MountedNotebook:
         """Read the notebook as it lies there, and what is mounted with it.
@@ -93,8 +136,9 @@ class Build:
     def save(self, folder: Path) -> None:
         """Write build.json, from which `load_build` reads the parts."""
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
-        accepted = {"accept_refused": self.accept_refused} if self.accept_refused else {}
-        content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **accepted}
+        wishes = {"need": list(self.need), "find_links": str(self.find_links) if self.find_links else ""}
+        more = {name: value for name, value in {"accept_refused": self.accept_refused, **wishes}.items() if value}
+        content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **more}
         write_json(folder / BUILD_FILE, content)
 
 
@@ -115,8 +159,15 @@ def load_build(folder: Path) -> Build:
     for name, path in paths.items():
         if not path.is_dir():
             raise UserError(f"the build's {name} must be there", value=str(path), cure="run `submit build` again")
-    accepted = str(value.get("accept_refused", ""))
-    return Build(**paths, names=Names(**names), config=config_from(config), accept_refused=accepted)
+    need, find_links = Build.read_wishes(folder)
+    return Build(
+        **paths,
+        names=Names(**names),
+        config=config_from(config),
+        accept_refused=str(value.get("accept_refused", "")),
+        need=need,
+        find_links=find_links,
+    )
 
 
 def build_submission(
@@ -148,8 +199,21 @@ def build_submission(
     outcome = require_passed(model, reason=accept_refused)
     if not overwrite:
         require_as_built(kaggle / NOTEBOOK)
-    build_wheelhouse(wheels, (*wheels_for(model), *requirements), find_links=find_links, overwrite=overwrite)
-    write_notebook(kaggle / NOTEBOOK, config, names)
-    write_metadata(kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence)
+    build_wheelhouse(wheels, (*needed_for(model), *requirements), find_links=find_links, overwrite=overwrite)
     outcome.note_in_card(model)
-    return Build(kaggle=kaggle, model=model, wheels=wheels, names=names, config=config, accept_refused=outcome.reason)
+    write_metadata(kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence)
+    made = Build(
+        kaggle=kaggle,
+        model=model,
+        wheels=wheels,
+        names=names,
+        config=config,
+        accept_refused=outcome.reason,
+        need=requirements,
+        find_links=find_links,
+    )
+    parts = Hashes(notebook="", **made.hash_parts()).id
+    # Last, because the notebook carries the hashes of all the rest.
+    contents = list_contents(model, wheels, parts=parts, machine=made.machine)
+    write_notebook(kaggle / NOTEBOOK, config, names, contents)
+    return made

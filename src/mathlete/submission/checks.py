@@ -15,7 +15,7 @@ from mathlete.submission.build import Build
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
-from mathlete.submission.weights import list_storage, stored_as, wheels_for
+from mathlete.submission.weights import needed_for, stored_as
 from mathlete.submission.wheelhouse import verify, verify_sums
 
 RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
@@ -68,7 +68,12 @@ def _wheels(build: Build) -> Iterator[Refusal]:
     except UserError as error:
         yield refusal_of(error)
     have = {canonicalize_name(path.name.split("-")[0]) for path in build.wheels.glob("*.whl")} | {*image_packages()}
-    for requirement in wheels_for(build.model):
+    try:
+        needed = needed_for(build.model)
+    except UserError as error:
+        yield refusal_of(error)
+        return
+    for requirement in needed:
         if (name := canonicalize_name(Requirement(requirement).name)) not in have:
             rule = "the wheels must hold what the weights need"
             yield Refusal(rule=rule, value=f"no {name}", cure="run `submit build` again")
@@ -87,11 +92,8 @@ def _gpu(build: Build) -> Iterator[Refusal]:
     if gpu is None or gpu.capability is None:
         return
     formats, capability = find_formats(stored), gpu.capability
-    if not formats:
-        cure = f"export as one of {', '.join(list_storage())}"
-        yield Refusal(rule="weights must be held in a way the engine knows", value=stored, cure=cure)
     # Formats that are stored in one way can't be told apart by their files: one that runs is enough.
-    elif not any(one.fits(capability) for one in formats):
+    if formats and not any(one.fits(capability) for one in formats):
         mildest = min(formats, key=lambda one: one.least)
         upper = "" if mildest.below is None else f" and below {mildest.below}"
         rule = f"{stored} weights need compute capability {mildest.least}{upper}"

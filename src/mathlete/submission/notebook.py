@@ -6,38 +6,54 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mathlete.competitions import GatewayRules
 from mathlete.errors import UserError
 from mathlete.kaggle_image import PYTHON
-from mathlete.kernel import KernelConfig, find_input, open_server
+from mathlete.kernel import PASTED, KernelConfig
 from mathlete.runs import write_atomically
+from mathlete.submission.contents import NOTHING, Contents
 from mathlete.submission.metadata import Names
+from mathlete.submission.stamps import compute_stamp
 
 OPEN, INSTALL, SERVE = "server", "install", "serve"
 """Tags of the cells between which a rehearsal may put one of its own."""
 _TITLE = "# {title}\n\nBuilt by `python -m submit build` of mathlete. Do not edit: build it again."
 _START = """\
+import json
 import os
 import sys
 import time
 
 STARTED = time.time()  # the one clock: everything below is inside the wall
+# What this was built of: the journal carries its hash, the mounts are compared with its sums.
+BUILT = json.loads(r\"\"\"{built}\"\"\")
+print("build", BUILT["build"], flush=True)
 
 assert sys.version_info[:2] == ({version}), f"built for Python {python}, this image has {{sys.version}}"
 """
 _FIND = """\
+import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 
 {find_input}
+
+{find_changes}
 
 WHEELS = find_input("datasets", "{wheels}")
 MODEL = find_input("models", "{model}")
 COMPETITION = find_input("competitions", "{slug}")
 print(WHEELS, MODEL, COMPETITION, sep="\\n")
+changes = find_changes(WHEELS, MODEL, BUILT)
+print(f"NOT AS BUILT: {{'; '.join(changes)}}" if changes else "wheels and model are as built", flush=True)
+# In the commit run an error costs nothing; in the rerun it would cost the submission.
+assert not changes or os.getenv("KAGGLE_IS_COMPETITION_RERUN") is not None, changes
 """
 _OPEN = """\
 import importlib
@@ -64,8 +80,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGES, os.environ.ge
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 """
 _CONFIG = """\
-import json
-
 from mathlete.kernel import config_from
 
 SETTINGS = r\"\"\"{config}\"\"\"
@@ -75,28 +89,34 @@ _SERVE = """\
 from mathlete.kernel import serve
 
 # The model is loaded at the first question: before that the server has 900 s to come up.
-serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(){server})
+serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(), built=BUILT{server})
 """
 
 
-def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -> str:
+def notebook_text(config: KernelConfig, names: Names, contents: Contents = NOTHING) -> str:
     """Return the notebook as JSON text. It is deterministic: cell ids are hashes of the cells.
 
     Args:
         config: how it answers.
         names: what it mounts.
-        python: Python of the image it will run in, as "3.12"; asserted in its first cell.
+        contents: what it carries of its build; its hash is computed.
     """
+    stamp = compute_stamp(_unstamped(config, names, contents))
+    return _unstamped(config, names, replace(contents, build=stamp))
+
+
+def _unstamped(config: KernelConfig, names: Names, contents: Contents) -> str:
+    """Return the notebook with the stamp that the contents name."""
     nbformat: Any = importlib.import_module("nbformat")
     gateway = config.competition.gateway
     opened = [("code", OPEN, _open(gateway))] if gateway.server else []
     sources = [
         ("markdown", "", _TITLE.format(title=names.kernel.replace("-", " "))),
-        ("code", "start", _START.format(version=python.replace(".", ", "), python=python)),
+        ("code", "start", _START.format(version=PYTHON.replace(".", ", "), python=PYTHON, built=_to_text(contents))),
         ("code", "find", _find(config, names)),
         *opened,
         ("code", INSTALL, _INSTALL),
-        ("code", "config", _CONFIG.format(config=json.dumps(config.to_json(), indent=2, sort_keys=True))),
+        ("code", "config", _CONFIG.format(config=_to_text(config))),
         ("code", SERVE, _SERVE.format(server=", server=SERVER" if opened else "")),
     ]
     notebook = nbformat.v4.new_notebook(cells=[_cell(*source) for source in sources])
@@ -107,10 +127,14 @@ def notebook_text(config: KernelConfig, names: Names, *, python: str = PYTHON) -
     return str(nbformat.writes(notebook, version=4, sort_keys=True, indent=1)) + "\n"
 
 
-def write_notebook(file: Path, config: KernelConfig, names: Names, *, python: str = PYTHON) -> None:
+def _to_text(value: KernelConfig | Contents) -> str:
+    return json.dumps(value.to_json(), indent=2, sort_keys=True)
+
+
+def write_notebook(file: Path, config: KernelConfig, names: Names, contents: Contents = NOTHING) -> None:
     """Write the notebook; a reader sees all of it or none."""
     config.check()
-    write_atomically(file, notebook_text(config, names, python=python))
+    write_atomically(file, notebook_text(config, names, contents))
 
 
 def require_as_built(file: Path) -> None:
@@ -181,7 +205,8 @@ def with_python(text: str, python: str) -> str:
 
 def _find(config: KernelConfig, names: Names) -> str:
     return _FIND.format(
-        find_input=inspect.getsource(find_input),
+        find_input=inspect.getsource(PASTED["find_input"]),
+        find_changes=inspect.getsource(PASTED["find_changes"]),
         wheels=names.wheels_id,
         model=names.model_source,
         slug=config.competition.slug,
@@ -189,7 +214,9 @@ def _find(config: KernelConfig, names: Names) -> str:
 
 
 def _open(gateway: GatewayRules) -> str:
-    return _OPEN.format(open_server=inspect.getsource(open_server), module=gateway.module, server=gateway.server)
+    return _OPEN.format(
+        open_server=inspect.getsource(PASTED["open_server"]), module=gateway.module, server=gateway.server
+    )
 
 
 def _cell(kind: str, tag: str, source: str) -> Any:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, find_formats, read_storage
 from mathlete.runs import read_json
 
@@ -11,9 +12,20 @@ def stored_as(model: Path) -> str:
     return read_storage(read_json(model / "config.json"))
 
 
-def wheels_for(model: Path) -> tuple[str, ...]:
-    """Return the requirements beyond Kaggle's image of a model's weights."""
-    formats = find_formats(stored_as(model))
+def needed_for(model: Path) -> tuple[str, ...]:
+    """Return the requirements beyond Kaggle's image of a model's weights.
+
+    Raises:
+        UserError: nothing is known to serve weights that are stored so.
+    """
+    stored = stored_as(model)
+    formats = find_formats(stored)
+    if not formats:
+        raise UserError(
+            "the notebook must know how to serve the weights: with which wheels, and by a rehearsal that answered",
+            value=f"{stored} weights in {model}",
+            cure=f"export them as one of {', '.join(list_storage())}",
+        )
     return tuple(dict.fromkeys(wheel for one in formats for wheel in one.wheels))
 
 

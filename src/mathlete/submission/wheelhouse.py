@@ -16,7 +16,16 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.kaggle_image import GLIBC, PYTHON, image_packages, platforms
 from mathlete.locks import LOCK as HOLDER
-from mathlete.runs import Leftovers, Step, run_step, sha256_file, sha256_tree, write_atomically
+from mathlete.runs import (
+    MANIFEST,
+    Leftovers,
+    Step,
+    read_manifest,
+    run_step,
+    sha256_file,
+    sha256_tree,
+    write_atomically,
+)
 from mathlete.submission.resolver import compile_pins, require_recent
 
 SUMS, LOCK = "SHA256SUMS", "wheels.lock"
@@ -33,6 +42,9 @@ def build_wheelhouse(
 ) -> Step:
     """Fill a folder with wheels, their lock and hashes; skip it where nothing changed.
 
+    A wheel that was put there by hand is moved to the folder beside it, NAME-added, and carried from there by every
+    later build: instead of one of the same package from the index.
+
     Args:
         folder: where wheels go; a run folder with its manifest.
         requirements: what is needed beyond the project itself.
@@ -45,7 +57,8 @@ def build_wheelhouse(
     """
     if not (root / "pyproject.toml").is_file():
         raise UserError("the wheel is built from a checkout", value=str(root), cure="clone the project, run it there")
-    links = {"find_links": find_links} if find_links else {}
+    added = adopt_added(folder)
+    links = {**({"find_links": find_links} if find_links else {}), **({"added": added} if added.is_dir() else {})}
     settings = {"requirements": list(requirements), "python": PYTHON, "glibc": GLIBC, "image": image_packages()}
     with TemporaryDirectory() as temporary:
         # hatchling is reproducible: the same source gives the same bytes, so the wheel's hash stands for its source.
@@ -56,32 +69,75 @@ def build_wheelhouse(
             folder=folder,
             inputs={"project": project, **links},
             settings=settings,
-            build=lambda into: _fill(into, requirements, project=project, find_links=find_links),
-            # Only the project\'s own wheel may be another: it is replaced, what was downloaded stays.
-            leftovers=Leftovers(overwrite=overwrite, extends=is_same_but_project, writes=("*.whl", SUMS, LOCK)),
+            build=lambda into: _fill(into, requirements, project=project, find_links=find_links, added=added),
+            # The project\'s own wheel, wheels added by hand and more requirements: what was downloaded stays.
+            leftovers=Leftovers(overwrite=overwrite, extends=is_same_or_more, writes=("*.whl", SUMS, LOCK)),
         )
 
 
-def is_same_but_project(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Return whether both records are of the same requirements and image, perhaps of another state of the project."""
-    old_rest, new_rest = ({**one, "key": "", "inputs": {**one["inputs"], "project": ""}} for one in (old, new))
-    return all(old_rest.get(name) == value for name, value in new_rest.items())
+def adopt_added(folder: Path) -> Path:
+    """Move wheels that no build has put into a wheelhouse beside it; return the folder of all wheels added so."""
+    added = folder.with_name(f"{folder.name}-added")
+    made = read_manifest(folder).get("outputs") if (folder / MANIFEST).is_file() else None
+    if isinstance(made, dict):
+        for wheel in folder.glob("*.whl"):
+            if wheel.name not in made:
+                added.mkdir(exist_ok=True)
+                wheel.rename(added / wheel.name)
+    return added
 
 
-def _fill(folder: Path, requirements: Sequence[str], *, project: Path, find_links: Path | None) -> dict[str, object]:
+def is_same_or_more(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether a wheelhouse can be made of another one by adding to it.
+
+    The image and `find_links` must be the same; the project and the wheels added by hand may be others.
+    """
+    inputs, settings = ([one[part] for one in (old, new)] for part in ("inputs", "settings"))
+    same_links = inputs[0].get("find_links") == inputs[1].get("find_links")
+    needed = [set(one.get("requirements", [])) for one in settings]
+    rest = [{name: value for name, value in one.items() if name != "requirements"} for one in settings]
+    return same_links and needed[0] <= needed[1] and rest[0] == rest[1]
+
+
+def _fill(
+    folder: Path, requirements: Sequence[str], *, project: Path, find_links: Path | None, added: Path
+) -> dict[str, object]:
     index = ["--no-index", "--find-links", str(find_links)] if find_links else []
-    for old in folder.glob(f"{project.name.split('-')[0]}-*.whl"):
-        old.unlink()
-    shutil.copyfile(project, folder / project.name)
+    by_hand = sorted(added.glob("*.whl")) if added.is_dir() else []
     # A folder of wheels lacks the image's own packages, so dependencies could not be resolved from it.
-    lock = resolve(requirements, options=[*index, "--no-deps"] if index else []) if requirements else []
+    pins = resolve(requirements, options=[*index, "--no-deps"] if index else []) if requirements else []
+    instead = {_package_of(wheel) for wheel in by_hand}
+    lock = [pin for pin in pins if canonicalize(pin.split("==")[0]) not in instead]
+    _delete_others(folder, keep=lock)
+    for wheel in (project, *by_hand):
+        shutil.copyfile(wheel, folder / wheel.name)
     write_atomically(folder / LOCK, "".join(f"{line}\n" for line in lock))
     if lock:
         _pip("download", "-r", str(folder / LOCK), "--no-deps", "-d", str(folder), *index, *_target())
     verify(folder)
     wheels = sorted(folder.glob("*.whl"))
     write_atomically(folder / SUMS, "".join(f"{sha256_file(wheel)}  {wheel.name}\n" for wheel in wheels))
-    return {"wheels": len(wheels), "bytes": sum(wheel.stat().st_size for wheel in wheels), "locked": lock}
+    size = sum(wheel.stat().st_size for wheel in wheels)
+    return {"wheels": len(wheels), "bytes": size, "locked": lock, "added": [wheel.name for wheel in by_hand]}
+
+
+def _delete_others(folder: Path, *, keep: Sequence[str]) -> None:
+    """Delete the wheels of an earlier build that are not among the pins: the notebook would install both versions."""
+    pins = {(canonicalize(name), version) for name, _, version in (pin.partition("==") for pin in keep)}
+    for wheel in folder.glob("*.whl"):
+        if (_package_of(wheel), wheel.name.split("-")[1]) not in pins:
+            wheel.unlink()
+
+
+def _package_of(wheel: Path) -> str:
+    return canonicalize(wheel.name.split("-")[0])
+
+
+def canonicalize(name: str) -> str:
+    """Return a package's name as the packaging standard writes it."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)
 
 
 def resolve(requirements: Sequence[str], *, options: Sequence[str] = ()) -> list[str]:

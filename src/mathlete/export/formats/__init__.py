@@ -1,11 +1,11 @@
 """The formats that weights are stored in: `table` holds an entry for each, the other modules write and read them.
 
-A new format of an export is one more entry of `EXPORT_FORMATS` in `table.py` and a file with its writer. What engines
-load and mathlete does not write stands in `MOUNTED_FORMATS`, with the same fields. `find_formats` looks into both, for
-the checks before a submission.
+A new format of an export is one more entry of `EXPORT_FORMATS` in `table.py` and a file with its writer. What the
+notebook's engine loads and mathlete does not write stands in `MOUNTED_FORMATS`, with the same fields. `find_formats`
+looks into both, for the checks before a submission.
 
 >>> EXPORT_FORMATS["w8a16"].wheels, [one.stored_as for one in MOUNTED_FORMATS]
-(('compressed-tensors>=0.20',), ['dense', 'nf4', 'gptq', 'awq', 'fp8'])
+(('compressed-tensors>=0.20',), ['dense', 'nf4'])
 >>> [one.fits(10.0) for one in find_formats("compressed-tensors")]
 [True, False]
 """
