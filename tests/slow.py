@@ -47,6 +47,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "submit": (
         "submit_build",
         "submit_bytes",
+        "submit_formats",
         "submit_push",
         "submit_looks",
         "submit_credentials",
