@@ -58,7 +58,10 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name == "needed-1.0" and any(into.glob("needed-*.whl")):
             return  # as pip, which keeps what is there
         with zipfile.ZipFile(into / f"{name}-py3-none-any.whl", "w") as archive:
-            archive.writestr("source", (tmp_path / "source").read_text() if name == "mathlete-1" else "")
+            # With a date of its own, the same source gives the same bytes, as hatchling's.
+            archive.writestr(
+                zipfile.ZipInfo("source"), (tmp_path / "source").read_text() if name == "mathlete-1" else ""
+            )
 
     monkeypatch.setattr(wheelhouse, "_pip", pip)
     monkeypatch.setattr(wheelhouse, "resolve", lambda requirements, options: [f"{one}==1.0" for one in requirements])
