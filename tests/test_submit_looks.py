@@ -213,6 +213,7 @@ def test_a_stale_complete_is_not_taken_for_this_version(kaggle: Scenario, work: 
 
 def test_a_stale_error_is_not_this_versions(kaggle: Scenario, work: Work, tmp_path: Path) -> None:
     kaggle.statuses = ["ERROR", "QUEUED", "RUNNING", "COMPLETE"]
+    kaggle.outputs = [run_on_kaggle(tmp_path, build="0" * 12)]
     assert work.in_thread(work.push) == 1
 
 

@@ -338,7 +338,7 @@ except OSError:
     _fault(
         "never-serves",
         "the notebook ends without serving",
-        edit_notebook(("serve(CONFIG,", "(lambda **_: mark())(config=CONFIG,")),
+        edit_notebook(('"serve(\\n"', '"(lambda *_, **__: mark())(\\n"')),  # JSON: the end of the line is escaped
         "refused",
     ),
 )

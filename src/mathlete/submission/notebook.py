@@ -37,7 +37,6 @@ assert sys.version_info[:2] == ({version}), f"built for Python {python}, this im
 """
 _FIND = """\
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,9 @@ _SERVE = """\
 from mathlete.kernel import serve
 
 # The model is loaded at the first question: before that the server has 900 s to come up.
-serve(CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(), built=BUILT{server})
+serve(
+    CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(), built=BUILT{server}
+)
 """
 
 
