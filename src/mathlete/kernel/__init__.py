@@ -12,13 +12,19 @@ lack; import-linter checks it.
 True
 """
 
+from collections.abc import Callable
+
 from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.journal import JOURNAL, SUBMISSION, JournalLine, read_facts, read_journal
 from mathlete.kernel.mounts import find_changes, find_input
 from mathlete.kernel.opening import open_server
 from mathlete.kernel.server import serve
 
-PASTED = {"find_input": find_input, "find_changes": find_changes, "open_server": open_server}
+PASTED: dict[str, Callable[..., object]] = {
+    "find_input": find_input,
+    "find_changes": find_changes,
+    "open_server": open_server,
+}
 """Functions whose source the notebook carries, by the names in its cells: it needs them before its wheels are there."""
 __all__ = [
     "JOURNAL",
