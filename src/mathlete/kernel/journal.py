@@ -72,9 +72,9 @@ class RunFacts:
 
     build: str = ""
     """The hash of the build that ran."""
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, object] = field(default_factory=dict)
     """GPUs, cores, memory, disk, packages (`mathlete.kernel.machine.describe_machine`)."""
-    engine: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, object] = field(default_factory=dict)
     """The engine's torch, CUDA, device, dtype, and `load_s`, seconds to load the model; empty where it never loaded."""
 
 

@@ -6,7 +6,6 @@ they must need no more than the imports above them.
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 
 def find_input(kind: str, source: str, root: str = "/kaggle/input") -> Path:
@@ -34,13 +33,15 @@ def find_input(kind: str, source: str, root: str = "/kaggle/input") -> Path:
     raise FileNotFoundError(f"{kind} {source} is not mounted; {root} holds {there}")
 
 
-def find_changes(wheels: Path, model: Path, built: dict[str, Any]) -> list[str]:
+def find_changes(wheels: Path, model: Path, *, sums: dict[str, str], config: str, weights: dict[str, int]) -> list[str]:
     """Return in words what is mounted otherwise than it was built; weights are compared by their sizes alone.
 
     Args:
         wheels: the mounted data set.
         model: the mounted model.
-        built: {"wheels": {name: SHA-256}, "config": SHA-256 of config.json, "weights": {name: bytes}}.
+        sums: {wheel: its SHA-256}.
+        config: SHA-256 of the model's config.json.
+        weights: {file of weights: its bytes}.
     """
 
     def digest(file: Path) -> str:
@@ -48,13 +49,10 @@ def find_changes(wheels: Path, model: Path, built: dict[str, Any]) -> list[str]:
             return hashlib.file_digest(data, "sha256").hexdigest()
 
     there = {path.name: digest(path) for path in wheels.rglob("*.whl") if path.is_file()}
-    config = model / "config.json"
-    compared = [
-        *((f"wheel {name}", built["wheels"].get(name), there.get(name)) for name in {**built["wheels"], **there}),
-        ("config.json", built["config"], digest(config) if config.is_file() else None),
-    ]
-    for name, size in built["weights"].items():
-        weights = model / name
-        compared.append((name, size, weights.stat().st_size if weights.is_file() else None))
-    words = {True: "is missing", False: "is another"}
-    return [f"{name} {words[now is None]}" if old else f"{name} is new" for name, old, now in compared if old != now]
+    built: dict[str, object] = {**sums, "config.json": config, **weights}
+    now: dict[str, object] = {**there}
+    for name in ("config.json", *weights):
+        if (model / name).is_file():
+            now[name] = digest(model / name) if name == "config.json" else (model / name).stat().st_size
+    words = [f"{name} is {'another' if name in now else 'missing'}" for name in built if built[name] != now.get(name)]
+    return words + [f"{name} is new" for name in now if name not in built]

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from mathlete.competitions import Competition
 from mathlete.kernel.answering import Answerer, one_line, say
@@ -120,7 +120,7 @@ def serve(
     started: float,
     working: Path,
     server: tuple[object, list[Callable[..., object]]] | None = None,
-    built: Mapping[str, Any] | None = None,
+    built: Mapping[str, object] | None = None,
 ) -> None:
     """Answer all questions: those of the gateway in a rerun, else the placeholder questions of the data folder.
 
@@ -176,7 +176,7 @@ def local_data(folder: Path, *, version: str) -> str | tuple[str]:
     return str(folder) if numbers >= [1, 7] else (str(folder / "test.csv"),)
 
 
-def tell_machine(built: Mapping[str, Any], *, working: Path) -> None:
+def tell_machine(built: Mapping[str, object], *, working: Path) -> None:
     """Write build and machine into the journal and the log, and compare the machine with the build's.
 
     Raises:

@@ -59,8 +59,9 @@ class RehearsalReport:
         """Return the report in a value that `to_json` made, perhaps of an earlier version, which wrote no image."""
         runs = tuple(RunFigures(**_select_known(RunFigures, run)) for run in value["runs"])
         settings = _select_known(Conditions, value.get("settings", {}))
-        lists: Any = {name: tuple(part) for name, part in settings.items() if isinstance(part, list)}
-        conditions = Conditions(**{**settings, **lists})
+        for name in ("image", "changes"):
+            settings[name] = tuple(settings.get(name, ()))
+        conditions = Conditions(**settings)
         return cls(**{**_select_known(cls, value), "runs": runs, "settings": conditions})
 
 

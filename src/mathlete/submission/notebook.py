@@ -38,7 +38,6 @@ assert sys.version_info[:2] == ({version}), f"built for Python {python}, this im
 _FIND = """\
 import hashlib
 from pathlib import Path
-from typing import Any
 
 
 {find_input}
@@ -49,7 +48,8 @@ WHEELS = find_input("datasets", "{wheels}")
 MODEL = find_input("models", "{model}")
 COMPETITION = find_input("competitions", "{slug}")
 print(WHEELS, MODEL, COMPETITION, sep="\\n")
-changes = find_changes(WHEELS, MODEL, BUILT)
+sums, digest, weights = BUILT["wheels"], BUILT["config"], BUILT["weights"]
+changes = find_changes(WHEELS, MODEL, sums=sums, config=digest, weights=weights)
 print(f"NOT AS BUILT: {{'; '.join(changes)}}" if changes else "wheels and model are as built", flush=True)
 # In the commit run an error costs nothing; in the rerun it would cost the submission.
 assert not changes or os.getenv("KAGGLE_IS_COMPETITION_RERUN") is not None, changes
