@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from mathlete.answers.conventions import CHOICES, read_conventions, unit_of
 from mathlete.corpus import load_suite
 from mathlete.corpus.sources import load_sources
 from mathlete.errors import UserError
+from mathlete.export.greedy import compare_greedy
+from mathlete.overlap.statements import Statement
+from mathlete.overlap.suite_index import match_statements
 from mathlete.problems import Problem, hash_problems, read_problems, write_problems
+from mathlete.rows.filters import boxes_differ, shorten_trace
 from mathlete.sampling import Sample
 from mathlete.scoring import grade
 from mathlete.solve import Policy, Solution
@@ -107,3 +112,18 @@ def test_classes_are_those_of_the_conventions() -> None:
     assert label_classes([r"50\%", "50", "1/2"], "percent=points") == [0, 0, 1]
     assert label_classes([r"50\%", "50", "1/2"]) == [0, 1, 0]
     assert parse("50%").value != parse("50%", "percent=points").value
+
+
+def test_training_data_exports_and_overlap_compare_by_the_conventions_of_a_problem() -> None:
+    points = Problem(id="a", statement="s", gold="50", answers="percent=points")
+    plain = replace(points, answers="")
+    for problem, right in ((points, 1), (plain, 0)):
+        compared = compare_greedy([problem], before={"a": "50"}, after={"a": r"50\%"})
+        assert (compared.right_before, compared.right_after, compared.unchanged) == (1, right, right)
+        assert boxes_differ(r"\boxed{50} and \boxed{50\%}", answers=problem.answers) == (not right)
+        assert bool(shorten_trace(r"It is \boxed{50\%}.", gold="50", answers=problem.answers)) == bool(right)
+    words = "What percentage of the 128 marbles in the old bag of the shop are blue or green, if {} are neither?"
+    one, other = (Statement.parse(words.format(how)) for how in ("64", "64 of them"))
+    assert match_statements(one, other, golds=("50", r"50\%")) is None
+    for conventions in (("percent=points", ""), ("", "percent=points")):
+        assert match_statements(one, other, golds=("50", r"50\%"), conventions=conventions) is not None

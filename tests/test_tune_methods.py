@@ -269,7 +269,14 @@ def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_doe
     assert tokenizer.decode(served).endswith("<think>\n")
     right = prompts.completion_ids(trace="It is clear.", answer=rows[0]["gold"])
     reward = make_reward_function(prompts, Grpo(brevity=0.0))
-    assert reward(completion_ids=[right, right[:-8], []], gold=[rows[0]["gold"]] * 3, prompts=None) == [1.0, 0.0, 0.0]
+    columns = {"gold": [rows[0]["gold"]] * 3, "answers": [""] * 3, "prompts": None}
+    assert reward(completion_ids=[right, right[:-8], []], **columns) == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("answers", "reward"), [("", 0.0), ("percent=points", 1.0)])
+def test_the_reward_compares_by_the_conventions_of_the_problem(answers: str, reward: float) -> None:
+    config = Grpo(max_tokens=100, brevity=0.0)
+    assert compute_reward(r"\boxed{50\%}", gold="50", tokens=9, cut=False, config=config, answers=answers) == reward
 
 
 def test_only_the_settings_of_the_own_method_make_another_adapter() -> None:

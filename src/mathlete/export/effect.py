@@ -195,8 +195,11 @@ def rows_of_traces(traced: Sequence[TracedProblem], prompts: PromptFormat) -> "D
     for one in traced:
         prompt = prompts.prompt_ids(one.problem.statement)
         completion = prompts.completion_ids(trace=one.trace.text, answer=one.trace.answer)
-        columns = {"problem_id": one.problem.id, "statement": one.problem.statement, "gold": one.problem.gold}
-        rows.append({**columns, "input_ids": prompt + completion, "prompt_tokens": len(prompt)})
+        problem = one.problem
+        columns = {"problem_id": problem.id, "statement": problem.statement, "gold": problem.gold}
+        rows.append(
+            {**columns, "answers": problem.answers, "input_ids": prompt + completion, "prompt_tokens": len(prompt)}
+        )
     return datasets.Dataset.from_list(rows)
 
 

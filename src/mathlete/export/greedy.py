@@ -19,8 +19,9 @@ Answers = dict[str, str | None]
 
 def list_problems(rows: "Dataset") -> list[Problem]:
     """Return the problems of rows, each once."""
-    columns = zip(rows["problem_id"], rows["statement"], rows["gold"], strict=True)
-    return list({name: Problem(id=name, statement=text, gold=gold) for name, text, gold in columns}.values())
+    columns = zip(rows["problem_id"], rows["statement"], rows["gold"], rows["answers"], strict=True)
+    problems = (Problem(id=name, statement=text, gold=gold, answers=how) for name, text, gold, how in columns)
+    return list({problem.id: problem for problem in problems}.values())
 
 
 def draw_greedy_answers(
@@ -61,22 +62,26 @@ def compare_greedy(
     """Count the unchanged and the right answers."""
     pairs = [(before[problem.id], after[problem.id]) for problem in problems]
     right = [
-        [float(_is_same(answers[problem.id], problem.gold)) for problem in problems] for answers in (before, after)
+        [float(_is_same(answers[problem.id], problem.gold, problem.answers)) for problem in problems]
+        for answers in (before, after)
     ]
+    unchanged = [is_unchanged(*pair, problem.answers) for pair, problem in zip(pairs, problems, strict=True)]
     return GreedyComparison(
         problems=len(problems),
         answered=sum(a is not None or b is not None for a, b in pairs),
-        unchanged=sum(a is not None and is_unchanged(a, b) for a, b in pairs),
+        unchanged=sum(same for same, (a, _) in zip(unchanged, pairs, strict=True) if a is not None),
         right_before=int(sum(right[0])),
         right_after=int(sum(right[1])),
         change=paired_difference(*right),
     )
 
 
-def is_unchanged(before: str | None, after: str | None) -> bool:
-    """Return whether two models give the same answer, as answers are compared, or both none."""
-    return before == after or (before is not None and after is not None and _is_same(before, after))
+def is_unchanged(before: str | None, after: str | None, answers: str) -> bool:
+    """Return whether two models give the same answer by the problem's conventions, or both none."""
+    return before == after or (before is not None and after is not None and _is_same(before, after, answers))
 
 
-def _is_same(answer: str | None, gold: str) -> bool:
-    return answer is not None and (answer == gold or compare(answer=answer, gold=gold).outcome == "equal")
+def _is_same(answer: str | None, gold: str, answers: str) -> bool:
+    return answer is not None and (
+        answer == gold or compare(answer=answer, gold=gold, settings=answers).outcome == "equal"
+    )

@@ -92,10 +92,11 @@ class Reference:
     def _beyond_noise(self, answers: Answers) -> Interval | None:
         """Return how many more answers changed than by noise, by problem; None where nobody answers any."""
         again = self.again or {}
-        some = [one.id for one in self.heldout.problems if any(of.get(one.id) for of in (self.answers, again, answers))]
+        some = [one for one in self.heldout.problems if any(of.get(one.id) for of in (self.answers, again, answers))]
         if not some:
             return None
         by_noise, by_model = (
-            [float(not is_unchanged(self.answers[name], of[name])) for name in some] for of in (again, answers)
+            [float(not is_unchanged(self.answers[one.id], of[one.id], one.answers)) for one in some]
+            for of in (again, answers)
         )
         return paired_difference(by_noise, by_model)

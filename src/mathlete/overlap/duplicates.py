@@ -43,8 +43,8 @@ def find_first_duplicates(problems: Sequence[Problem]) -> list[int]:
             return index
         problem, statement = problems[index], statement_at(index)
         for other in candidates:
-            golds = (problem.gold, problems[other].gold)
-            if match_statements(statement, statement_at(other), golds=golds) is not None:
+            golds, conventions = zip(*((one.gold, one.answers) for one in (problem, problems[other])), strict=True)
+            if match_statements(statement, statement_at(other), golds=golds, conventions=conventions) is not None:
                 return firsts[other]
         return index
 

@@ -88,20 +88,32 @@ class SuiteIndex:
         runs = (number for run in statement.grams(_RUN) for number in self._runs.get(run, ()))
         for number in sorted({*self._exact.get(statement.tokens, ()), *runs, *near}):
             other = self._statements[number]
-            kind = match_statements(statement, other, golds=(row.gold, self._problems[number].gold))
+            suite = self._problems[number]
+            conventions = (row.answers, suite.answers)
+            kind = match_statements(statement, other, golds=(row.gold, suite.gold), conventions=conventions)
             if kind is not None:
                 similarity = jaccard(statement.grams(_SHINGLE), other.grams(_SHINGLE))
-                yield RepeatedProblem(row=row, suite=self._problems[number], kind=kind, similarity=similarity)
+                yield RepeatedProblem(row=row, suite=suite, kind=kind, similarity=similarity)
 
 
-def match_statements(one: Statement, other: Statement, *, golds: tuple[str, str]) -> Kind | None:
-    """Return in what way two statements are the same problem, or None; a gold of "" is unknown."""
+def match_statements(
+    one: Statement, other: Statement, *, golds: tuple[str, str], conventions: tuple[str, str] = ("", "")
+) -> Kind | None:
+    """Return in what way two statements are the same problem, or None.
+
+    Args:
+        one: a statement.
+        other: the other.
+        golds: their right answers; "" is unknown.
+        conventions: of the answers to each. Golds that are the same by either are the same: a problem that is kept out
+            of the training rows without need costs less than one of a suite that gets in.
+    """
     kind = _match_texts(one, other)
     # A drawing is part of the question: with another drawing, equal words do not make an equal problem.
     redrawn = bool(one.drawing and other.drawing) and one.drawing != other.drawing
     if kind is None or (kind == "exact" and not redrawn):
         return kind
-    if all(golds) and not _same_answer(*golds):
+    if all(golds) and not any(_same_answer(*golds, settings) for settings in dict.fromkeys(conventions)):
         return None
     if all(any(character.isdigit() for character in gold) for gold in golds):
         # Equal numbers as golds are evidence enough; with another drawing, "find x in the diagram" needs more text.
@@ -122,10 +134,10 @@ def _match_texts(one: Statement, other: Statement) -> Kind | None:
     return "near" if jaccard(one.grams(_SHINGLE), other.grams(_SHINGLE)) >= _NEAR else None
 
 
-def _same_answer(one: str, other: str) -> bool:
+def _same_answer(one: str, other: str, settings: str) -> bool:
     from mathlete.answers import compare
 
-    return one == other or compare(answer=one, gold=other).outcome == "equal"
+    return one == other or compare(answer=one, gold=other, settings=settings).outcome == "equal"
 
 
 def make_shingles(statement: Statement) -> list[str]:

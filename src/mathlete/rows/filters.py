@@ -47,7 +47,7 @@ def find_drop_reason(traced: TracedProblem, filters: Filters) -> str:
         return "marks"
     if (holds_output if filters.tool_output == "drop" else holds_foreign_output)(trace.text):
         return "tool output"
-    if filters.two_boxes == "drop" and boxes_differ(trace.ending):
+    if filters.two_boxes == "drop" and boxes_differ(trace.ending, answers=problem.answers):
         return "two boxes"
     if share_of_foreign_letters(trace.text, statement=problem.statement) > filters.foreign:
         return "language"
@@ -60,8 +60,8 @@ def check_answer(trace: Trace, problem: Problem) -> str:
     return {"equal": "", "different": "wrong", "unknown": "unknown"}[outcome]
 
 
-def boxes_differ(text: str) -> bool:
-    r"""Return whether a text has two boxes with different answers.
+def boxes_differ(text: str, *, answers: str = "") -> bool:
+    r"""Return whether a text has two boxes with different answers, by the conventions of the problem's answers.
 
     >>> boxes_differ(r"\boxed{0.5}, that is \boxed{\frac12}"), boxes_differ(r"\boxed{1} or \boxed{2}")
     (False, True)
@@ -69,7 +69,9 @@ def boxes_differ(text: str) -> bool:
     box = last = last_box(text)
     while box is not None and last is not None:
         box = last_box(text[: box.start])
-        if box is not None and compare(answer=box.content, gold=last.content).outcome == "different":
+        if box is None:
+            break
+        if compare(answer=box.content, gold=last.content, settings=answers).outcome == "different":
             return True
     return False
 
@@ -104,12 +106,18 @@ def _count_distinct_runs(words: Sequence[str]) -> int:
     return len(np.unique(runs))
 
 
-def shorten_trace(text: str, *, gold: str) -> str:
-    """Return the trace up to the end of the line where it first boxes the right answer; "" if it never does."""
+def shorten_trace(text: str, *, gold: str, answers: str = "") -> str:
+    """Return the trace up to the end of the line where it first boxes the right answer; "" if it never does.
+
+    Args:
+        text: the trace.
+        gold: the right answer.
+        answers: the conventions of the problem's answers.
+    """
     for match in re.finditer(r"\\boxed", text):
         end = text.find("\n", match.end())
         head = text[: end if end >= 0 else len(text)]
         box = last_box(head)
-        if box is not None and compare(answer=box.content, gold=gold).outcome == "equal":
+        if box is not None and compare(answer=box.content, gold=gold, settings=answers).outcome == "equal":
             return head.rstrip()
     return ""

@@ -168,7 +168,7 @@ class _ProblemsAt(Sequence[Problem]):
     """The problems of some rows, read one at a time and without the rows' tokens."""
 
     def __init__(self, table: "Dataset", rows: "NDArray[np.int64]") -> None:
-        self._columns = [table.data.column(name) for name in ("problem_id", "statement", "gold")]
+        self._columns = [table.data.column(name) for name in ("problem_id", "statement", "gold", "answers")]
         self._rows = rows
 
     def __len__(self) -> int:
@@ -181,8 +181,8 @@ class _ProblemsAt(Sequence[Problem]):
     def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        name, statement, gold = (column[int(self._rows[index])].as_py() for column in self._columns)
-        return Problem(id=name, statement=statement, gold=gold)
+        name, statement, gold, answers = (column[int(self._rows[index])].as_py() for column in self._columns)
+        return Problem(id=name, statement=statement, gold=gold, answers=answers)
 
 
 def _select(table: "Dataset", problems: "Column", *, rows: Rows, filters: Filters) -> tuple[list[int], list[str]]:

@@ -12,6 +12,8 @@ class TokenRow(TypedDict):
     problem_id: str
     statement: str
     gold: str
+    answers: str
+    """Conventions of the problem's answers where they are not the default."""
     source: str
     subset: str
     prompt_tokens: int

@@ -54,6 +54,7 @@ class FormatStep:
             **{key: getattr(self.corpus, key) for key in ("limit", "on_bad", "keep_dropped")},
             **{"seed": self.seed, "prompt": self._prompts.sha256, **asdict(self.rows), "filters": asdict(self.filters)},
             **{"sources": sources, "suites": {suite.name: suite.sha256 for suite in self._suites}},
+            "conventions": [spec.registered.answers if spec.registered else "" for spec in self._specs],
         }
 
     def build(self, folder: Path, advance: Advance, *, say: Callable[[str], None]) -> FormatFigures:

@@ -46,7 +46,7 @@ def encode_row(
         return "too short", ""
     too_long = len(prompt) + len(completion) > rows.max_tokens
     if too_long:
-        trace = shorten_trace(trace, gold=problem.gold) if rows.shorten else ""
+        trace = shorten_trace(trace, gold=problem.gold, answers=problem.answers) if rows.shorten else ""
         completion, labels = _tokenise_completion(prompts, trace=trace, answer=answer)
         if not trace or len(prompt) + len(completion) > rows.max_tokens:
             return "too long", ""
@@ -54,6 +54,7 @@ def encode_row(
         problem_id=problem.id,
         statement=problem.statement,
         gold=problem.gold,
+        answers=problem.answers,
         source=problem.source,
         subset=problem.subset,
         prompt_tokens=len(prompt),

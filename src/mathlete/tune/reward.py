@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def compute_reward(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo) -> float:
+def compute_reward(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo, answers: str = "") -> float:
     """Return 1 and the bonus for a right answer, 0 for any other.
 
     The bonus falls in a line from `brevity` at no tokens to 0 at the cap: it never outweighs being right, and of two
@@ -28,20 +28,23 @@ def compute_reward(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo
         tokens: of the sample.
         cut: whether it ended at the cap.
         config: brevity and cap.
+        answers: the conventions of the problem's answers.
     """
     from mathlete.answers import compare, read_answer
 
     answer = read_answer(text, cut=cut)
-    if answer is None or (answer != gold and compare(answer=answer, gold=gold).outcome != "equal"):
+    if answer is None or (answer != gold and compare(answer=answer, gold=gold, settings=answers).outcome != "equal"):
         return 0.0
     return 1.0 + config.brevity * (1 - min(tokens, config.max_tokens) / config.max_tokens)
 
 
 def make_reward_function(prompts: PromptFormat, config: Grpo) -> Callable[..., list[float]]:
-    """Return the reward as TRL calls it: with the samples' token ids and the rows' golds."""
+    """Return the reward as TRL calls it: with the samples' token ids, and the rows' golds and conventions."""
     tokenizer = prompts.tokenizer
 
-    def right_and_short(completion_ids: Sequence[Sequence[int]], gold: Sequence[str], **_: object) -> list[float]:
+    def right_and_short(
+        completion_ids: Sequence[Sequence[int]], gold: Sequence[str], answers: Sequence[str], **_: object
+    ) -> list[float]:
         return [
             compute_reward(
                 str(tokenizer.decode([*ids], skip_special_tokens=True)),
@@ -49,19 +52,27 @@ def make_reward_function(prompts: PromptFormat, config: Grpo) -> Callable[..., l
                 tokens=len(ids),
                 cut=tokenizer.eos_token_id not in ids,
                 config=config,
+                answers=conventions,
             )
-            for ids, right in zip(completion_ids, gold, strict=True)
+            for ids, right, conventions in zip(completion_ids, gold, answers, strict=True)
         ]
 
     return right_and_short
 
 
 def load_reward_rows(data: Path, prompts: PromptFormat) -> "Dataset":
-    """Load each of the training rows' problems once: {"prompt": the conversation whose rendering is served, "gold"}."""
+    """Load each of the training rows' problems once.
+
+    Returns:
+        {"prompt": the conversation whose rendering is served, "gold", "answers": the conventions of its answers}.
+    """
     import datasets
 
-    rows = datasets.load_from_disk(RowFiles(data).train).select_columns(["statement", "gold"])
-    problems = {row["statement"]: row["gold"] for row in rows}
+    rows = datasets.load_from_disk(RowFiles(data).train).select_columns(["statement", "gold", "answers"])
+    problems = {row["statement"]: row for row in rows}
     return datasets.Dataset.from_list(
-        [{"prompt": prompts.messages(statement), "gold": gold} for statement, gold in problems.items()]
+        [
+            {"prompt": prompts.messages(statement), "gold": row["gold"], "answers": row["answers"]}
+            for statement, row in problems.items()
+        ]
     )
