@@ -99,6 +99,7 @@ LABELS = (
         "g'(x) = ",
     ),
     *(r"\phi(t)=", "P(X>1) = ", r"\mathbb{P}(A) = ", r"\text{Area} = ", "u(x,t)=", "C(10,3) = ", r"\triangle ABC = "),
+    *("(f+g)(x) = ", r"\hat{f}(t) = ", "E[X] = ", "[ABC] = ", r"\frac{d}{dt}\left[f(t)\right] = "),
 )
 NUMBER_LABELS = (
     *("100m+n = ", "|S| = ", r"|A \cup B| = ", r"N \bmod 1000 = ", r"\varphi(100) = ", "AB = ", "AB+CD = ", "abc = "),
@@ -111,6 +112,7 @@ NUMBER_LABELS = (
         "m - n =",
     ),
     *(r"\tau(12)=", r"\frac{AB}{CD} = ", r"\text{number of ways} = ", r"\max_{x} f(x) = "),
+    *(r"\|v\|^2 = ", "C_{10}^{3} = "),
 )
 
 
@@ -170,10 +172,18 @@ def add_condition(gold: str, number: int) -> str | None:
         r" \quad (x > 0)",
         r" \text{ for } x > 0",
         r" \quad \forall x\in\mathbb{R}",
+        r" \quad k\in\mathbb{Z}",
+        r" \qquad x>0",
+        r" \mid k\in\mathbb{Z}",
     )
     node = parse(gold).node
     is_value = node is not None and node.op in ("num", "add", "mul", "div", "pow", "root", "neg")
     return gold + conditions[number % len(conditions)] if is_formula(gold) and is_value and "," not in gold else None
+
+
+def align(gold: str, number: int) -> str | None:
+    lines = (r"\begin{aligned} T &= %s \\ &= %s \end{aligned}", "T = %s \\\\ = %s", "T = %s\n= %s")
+    return lines[number % len(lines)] % (gold, gold) if is_formula(gold) and "," not in gold else None
 
 
 REWRITES: dict[str, Rewrite] = {
@@ -186,6 +196,7 @@ REWRITES: dict[str, Rewrite] = {
     "wrapper": wrap,
     "unit": add_unit,
     "condition": add_condition,
+    "lines of a chain": align,
 }
 
 
@@ -224,7 +235,18 @@ def test_a_rewritten_gold_is_the_same_answer(golds: list[str], name: str, most: 
 
 @pytest.mark.parametrize("most", [200, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_labelled_integer_is_that_integer_in_aimo_3(most: int) -> None:
-    labels = (*LABELS, *NUMBER_LABELS, "AB^2 = ", "x = ", "2x = ", r"\text{Answer} = ", "S = 1 + 2 = ", r"\Large ")
+    labels = (
+        *LABELS,
+        *NUMBER_LABELS,
+        "AB^2 = ",
+        "x = ",
+        "2x = ",
+        "S = 2 + 3\n= ",
+        "S &= T \\\\ &= ",
+        r"\text{Answer} = ",
+        "S = 1 + 2 = ",
+        r"\Large ",
+    )
     for number in range(most):
         value = number * 7919 % 100_000
         for text in (f"{labels[number % len(labels)]}{value}", f"{labels[number % len(labels)]} {value}."):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from mathlete.answers.lexer import Token
+from mathlete.answers.tree import Node
 from mathlete.answers.vocabulary import (
+    COUNTED,
     CURRENCY,
     MODIFIERS_BEFORE,
     MODIFIERS_BEHIND,
@@ -21,15 +23,24 @@ _VALUED = PERCENT | frozenset(SCALES) | frozenset(NUMBER_WORDS) | OPERATORS | {"
 """Words that change the value beside them."""
 
 
-def noun_of(part: list[Token]) -> str | None:
+def name_by_words(nodes: list[Node], parts: list[list[Token]]) -> list[Node]:
+    """Return the items with the words around each as its name: 3 red and 4 blue are not 4 red and 3 blue."""
+    titles = [_title_of(part) or _noun_of(part) for part in parts]
+    if len(parts) < 2 or not all(titles) or len(set(titles)) < len(titles):
+        return nodes
+    return [Node("named", (node,), title) for node, title in zip(nodes, titles, strict=True)]
+
+
+def _noun_of(part: list[Token]) -> str | None:
     r"""Return the noun behind an item that is no unit, as in `3\text{ red}, 4\text{ blue}`, or None."""
     last = part[-1]
     word = last.text.strip().casefold()
-    is_noun = len(part) > 1 and last.kind == "text" and len(word) > 1 and _is_noun(last)
-    return word if is_noun and word not in UNITS | CURRENCY and not _changes_value_before(word) else None
+    is_noun = len(part) > 1 and last.kind in ("text", "word") and len(word) > 1 and _is_noun(last)
+    is_unit = word in UNITS - COUNTED or word in CURRENCY
+    return word.removesuffix("s") if is_noun and not is_unit and not _changes_value_before(word) else None
 
 
-def title_of(part: list[Token]) -> str | None:
+def _title_of(part: list[Token]) -> str | None:
     r"""Return the words in front of an item, as in `\text{Alice: } 3, \text{Bob: } 5`, or None."""
     words = part[0].text.strip(" :").casefold() if part[0].kind == "text" else ""
     return words if len(part) > 1 and len(words) > 1 and _is_label(part[0]) and words != "or" else None
@@ -107,5 +118,8 @@ def _is_noun(token: Token) -> bool:
     if token.kind == "word":
         # Letters glued to a number may be a product: 3abc.
         return len(word) > 2 and token.spaced and word.isalpha()
+    # Capitals glued to a value are a product or a segment: `2\\mathrm{AB}`.
+    if re.fullmatch("[A-Z]{2,4}", token.text) and not token.spaced and word not in UNITS:
+        return False
     wordy = re.match(r"[A-Za-z(][A-Za-z .,'()/^0-9:²³-]*\Z", token.text.strip())
     return (bool(wordy) and len(word) > 1) or word in "mgs"

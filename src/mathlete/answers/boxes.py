@@ -64,7 +64,8 @@ def exact_box(text: str, last: Box, *, agrees: Callable[[str, str], bool]) -> Bo
 
 
 _DECIMAL = re.compile(
-    r"\s*\$?\s*(?:\\(?:approx|simeq|sim|doteq)|≈|~)?\s*([-−]?\d*\.\d+)\s*(?:\\ldots|\\dots|\.\.\.|…)?\s*\$?\s*\Z"
+    r"\s*\$?\s*(?:[a-zA-Z]\s*(?=[\\≈=]))?(?:\\(?:approx|simeq|sim|doteq)|≈|~|=)?\s*([-−]?\d*\.\d+)"
+    r"\s*(?:\\ldots|\\dots|\.\.\.|…)?\s*(?:\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?)?\s*\$?\s*\Z"
 )
 _MAX_EXACT = 200
 """Longest exact value, characters, that is compared with its decimal."""

@@ -115,7 +115,7 @@ def _near_rational(value: Value) -> Fraction | None:
 
 def _canonicalize_list(node: Node) -> Node:
     if any(item.op in ("interval", "union", "field", "rel") for item in node.args):
-        return _canonicalize_region(Node("union", node.args))
+        return _canonicalize_regions(node)
     if len(node.args) > MAX_ITEMS:
         raise TooBig(f"a list of more than {MAX_ITEMS} items")
     items: list[Node] = []
@@ -191,6 +191,22 @@ def segment_node(segment: Segment) -> Node:
     ends = (segment.low, segment.high)
     # (1, 2) may mean the pair or the open interval; one node for both keeps equality transitive.
     return Node("tuple", ends) if brackets == "()" else Node("interval", ends, brackets)
+
+
+def _canonicalize_regions(node: Node) -> Node:
+    """Return a list of regions as their union; of two that overlap each is an answer by itself: x > 1, x > 2."""
+    union = Node("union", node.args)
+    if node.op == "list" and len(node.args) > 1:
+        try:
+            parts = sum(len(to_segments(_canonicalize_ends(arg))) for arg in node.args)
+            is_one = parts == len(to_segments(_canonicalize_ends(union)))
+        except OutOfSteps:
+            raise
+        except TooHard:
+            is_one = True
+        if not is_one:
+            return _make_set([canonicalize(arg) for arg in node.args])
+    return _canonicalize_region(union)
 
 
 def _canonicalize_region(node: Node) -> Node:

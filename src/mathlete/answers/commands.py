@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from mathlete.answers.lexer import Token
+from mathlete.answers.operators import UPRIGHT, read_conjugate, require_single
 from mathlete.answers.suffixes import read_script
-from mathlete.answers.tree import Node, Unreadable, constant, number, replace, symbol, symbols, walk
+from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
 from mathlete.answers.vocabulary import (
     FUNCTIONS,
     GREEK,
@@ -15,6 +16,7 @@ from mathlete.answers.vocabulary import (
     INVERSE_TRIG,
     MANY_ARGUMENTS,
     PLAIN_FUNCTIONS,
+    RECIPROCALS,
     TRIG,
 )
 
@@ -39,18 +41,20 @@ def read_command(g: Grammar, text: str) -> Node:
     name = text[1:].rstrip("*")
     if name in _READERS:
         return _READERS[name](g)
+    if name in UPRIGHT and g.peek().text in ("(", "{", r"\begin"):
+        return UPRIGHT[name](g)
     if name in FUNCTIONS:
         return _read_function(g, name)
     if name in MANY_ARGUMENTS:
         return _read_list_function(g, name)
     if name in GREEK:
         return symbol(name)
-    if name in ("floor", "ceil"):
+    if name in PLAIN_FUNCTIONS - {"det"}:
         return _read_plain_call(g, name)
     if name in _FIELDS:
         return _read_field(g, _FIELDS[name])
     # Before the accents: over a complex number the bar is an operation, over letters part of a name.
-    if name in ("overline", "bar", "conj") and (conjugate := _read_conjugate(g)):
+    if name in ("overline", "bar", "conj") and (conjugate := read_conjugate(g)):
         return conjugate
     if name in _ACCENTS:
         return symbol(f"{name} {_flatten_name(g.argument())}")
@@ -62,31 +66,6 @@ def read_command(g: Grammar, text: str) -> Node:
     if name in _DOTS:
         return symbol("...")
     raise Unreadable(f"the command {text} is not in the grammar")
-
-
-def _read_conjugate(g: Grammar) -> Node | None:
-    r"""Read `\overline{4+i}` as 4 - i; return None, and take nothing, where the bar is over anything but a number."""
-    mark, tokens = g.at, g.tokens
-    inner = g.argument()
-    # A bar over digits only says that they are digits, and a base may follow.
-    if inner.op == "num":
-        return inner
-    if constant("i") in walk(inner) and not symbols(inner):
-        return replace(inner, constant("i"), Node("neg", (constant("i"),)))
-    if inner.op == "mul" and (digits := _read_digits(inner)):
-        return digits
-    g.at, g.tokens = mark, tokens
-    return None
-
-
-def _read_digits(product: Node) -> Node | None:
-    r"""Return the number whose digits stand under a bar, `\overline{abc}` as 100a + 10b + c; None for capitals."""
-    if not all(arg.op == "num" or (arg.op == "sym" and str(arg.value).islower()) for arg in product.args):
-        return None
-    highest = len(product.args) - 1
-    return Node(
-        "add", tuple(Node("mul", (number(10 ** (highest - at)), digit)) for at, digit in enumerate(product.args))
-    )
 
 
 def _read_field(g: Grammar, name: str) -> Node:
@@ -158,7 +137,9 @@ def _root_argument(g: Grammar) -> Node:
 
 
 def _read_binomial(g: Grammar) -> Node:
-    """Read \\binom{n}{k}."""
+    """Read \\binom{n}{k}, or \\operatorname{binomial}(n, k)."""
+    if g.peek().text == "(":
+        return _read_plain_call(g, "binom")
     top = g.argument()
     return Node("binom", (top, g.argument()))
 
@@ -177,6 +158,13 @@ def _read_function(g: Grammar, name: str) -> Node:
 def _apply_function(name: str, base: Node | None, inner: Node, power: Node | None) -> Node:
     minus_one = Node("neg", (number(1),))
     name = INVERSE_TRIG.get(name, name)
+    if name == "cis":
+        return Node("add", (Node("fn:cos", (inner,)), Node("mul", (constant("i"), Node("fn:sin", (inner,))))))
+    if name in RECIPROCALS:
+        node = Node("div", (number(1), Node(f"fn:{RECIPROCALS[name]}", (inner,))))
+        if power == minus_one:
+            raise Unreadable(f"an inverse or a power of {name}")
+        return Node("pow", (node, power)) if power else node
     if power == minus_one and name in TRIG | HYPERBOLIC:
         # By convention sin^{-1} is the inverse function, sin^2 a square.
         return Node(f"fn:arc{name}", (inner,))
@@ -192,7 +180,7 @@ def _apply_function(name: str, base: Node | None, inner: Node, power: Node | Non
 def _read_argument(g: Grammar) -> Node:
     """Read a function's argument: a bracket, or juxtaposed factors up to the next sign or function."""
     if g.peek().text in ("(", "{", "["):
-        return _require_single(g.group())
+        return require_single(g.group())
     if g.peek().text == "-":
         g.take()
         return Node("neg", (_read_argument(g),))
@@ -202,12 +190,6 @@ def _read_argument(g: Grammar) -> Node:
     if g.peek().text == "/" and g.peek(1).kind in ("num",):
         g.take()
         node = Node("div", (node, g.power()))
-    return node
-
-
-def _require_single(node: Node) -> Node:
-    if node.op in ("tuple", "set", "list"):
-        raise Unreadable("a function of several values")
     return node
 
 
@@ -233,10 +215,10 @@ def _read_plain_call(g: Grammar, name: str) -> Node:
     if name == "binom" and inner.op == "tuple":
         return Node("binom", inner.args)
     if name in ("sqrt", "cbrt"):
-        return Node("root", (_require_single(inner), number(2 if name == "sqrt" else 3)))
+        return Node("root", (require_single(inner), number(2 if name == "sqrt" else 3)))
     if name == "det":
         return Node("det", (inner,))
-    return Node(name, (_require_single(inner),))
+    return Node(name, (require_single(inner),))
 
 
 def _read_big_operator(g: Grammar, name: str) -> Node:

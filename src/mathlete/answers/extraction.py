@@ -14,6 +14,7 @@ from typing import Literal
 
 from mathlete.answers.answer import parse
 from mathlete.answers.boxes import Box, exact_box, join_boxes, last_box
+from mathlete.answers.kinds import is_constant
 from mathlete.answers.rounding import is_rounded
 from mathlete.answers.sentences import (
     NUMBER,
@@ -148,7 +149,7 @@ def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted
         if answer := reader(window):
             return _strong(answer, provenance)
     # From here on the last number counts, so "..., attained for x = 3" must not stand behind the value.
-    window = drop_afterthought(window)
+    window = drop_afterthought(_drop_table(window))
     if kind == "list" and (listed := _read_list(window)):
         return Extracted(listed, "line", "weak")
     for provenance, reader in _WEAK:
@@ -157,10 +158,29 @@ def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted
     return None
 
 
+def _drop_table(window: str) -> str:
+    """Return the text without the rows of tables, unless it is nothing but a table: a check behind the answer."""
+    if "|\n" not in window and not window.rstrip().endswith("|"):
+        return window
+    kept = "\n".join(line for line in window.split("\n") if not _TABLE_ROW.fullmatch(line))
+    return kept if NUMBER.search(kept) else window
+
+
+_TABLE_ROW = re.compile(r"\s*\|.*\|\s*")
+
+
 def _may_replace(boxed: str, later: str) -> bool:
-    r"""Return whether a later phrase may override a box: a boxed number is not overridden by `N \bmod 1000`."""
-    bare = re.sub(r"\\[a-zA-Z]+", "", later)
-    return parse(boxed).value is None or parse(later).value is not None or not re.search("[a-zA-Z]", bare)
+    r"""Return whether a later phrase may override a box: a boxed number is not overridden by what is no number.
+
+    "The final answer is $N \bmod 1000$", "$\le 99999$", "0-999" and "$\{0, \ldots, 999\}$" say where the number lies.
+    """
+    boxed_node, later_node = parse(boxed).node, parse(later).node
+    if boxed_node is None or not is_constant(boxed_node):
+        return True
+    return later_node is not None and is_constant(later_node) and not _RANGE.fullmatch(later.strip(" $"))
+
+
+_RANGE = re.compile(r"\d+\s*(?:[-–—]|\.{2,3}|\\ldots|\\dots)\s*\d+")
 
 
 def _strong(answer: str, provenance: str) -> Extracted:
@@ -191,8 +211,11 @@ _PHRASE = re.compile(
     r"(?:(?:is|are|equals|est|es|ist|было|это)\b(?:\s*:)?|:|=|：|是|为|為|는|は)(?P<bold>[\s*_]{0,4})",
     re.I,
 )
+_JSON_NUMBER = r"(-?\d(?:[\d.]|,\d{3}(?!\d))*(?:[eE][-+]?\d+)?)"
 _JSON = re.compile(
-    r"""["'](?:final[_ ]?)?answer["']\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|(-?\d[\d.]*)|\[([^\[\]\n]*)\])""",
+    r"""["'](?:final[_ ]?)?answer["']\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|"""
+    + _JSON_NUMBER
+    + r"""|\[([^\[\]\n]*)\])""",
     re.I,
 )
 
@@ -209,14 +232,28 @@ _EMPTY = re.compile(r"[\s*_$.:=\\()\[\]{}`\"']*\Z")
 
 def _read_phrase(window: str) -> str | None:
     for match in reversed(list(_PHRASE.finditer(window))):
-        rest = window[match.end() :].lstrip(" *_:=")
-        line, _, below = rest.partition("\n")
-        if _EMPTY.match(line):
-            # "The answer is:" and the value on a line of its own.
-            line = next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
-        if answer := read_sentence(_HOPE.sub("", line)):
+        if answer := read_sentence(_HOPE.sub("", _first_line(window[match.end() :]))):
             return answer
     return None
+
+
+def _first_line(after: str) -> str:
+    """Return the line behind "the answer is", or the value on a line of its own; a formula's lines are one."""
+    formula = _DISPLAYED.match(after)
+    if formula and "\n" in formula[1].strip():
+        return formula[1].replace("\n", " ")
+    line, _, below = after.lstrip(" *_:=").partition("\n")
+    if not _EMPTY.match(line):
+        return line
+    return next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
+
+
+_DISPLAYED = re.compile(
+    r"[\s*_:=]*((?:\$\$(?:(?!\n\s*\n)[^$]){1,400}\$\$|\\\[(?:(?!\\\]|\n\s*\n).){1,400}\\\]|\$(?:(?!\n\s*\n)[^$]){1,400}\$)"
+    r"[^\n]*)",
+    re.S,
+)
+"""A formula in its delimiters, with what stands behind it in its last line."""
 
 
 def _read_final_phrase(after: str) -> str | None:
@@ -227,10 +264,7 @@ def _read_final_phrase(after: str) -> str | None:
     if not phrases and heading is None:
         return None
     said = phrases[-1].end() if phrases else heading.end() if heading else 0
-    line, _, below = after[said:].lstrip(" *_:=").partition("\n")
-    if _EMPTY.match(line):
-        line = next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
-    sentence = _HOPE.sub("", line).strip().rstrip(".").strip(" *_")
+    sentence = _HOPE.sub("", _first_line(after[said:])).strip().rstrip(".").strip(" *_")
     # "The final answer is an integer between 0 and 99999" says something about the value in the box.
     if is_prose(_UNIT_WORDS.sub("", sentence)) or not re.search(r"\d", sentence):
         return None

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import re
 
-from mathlete.answers.annotations import noun_of, says_where, title_of, trim_annotations
+from mathlete.answers.annotations import name_by_words, says_where, trim_annotations
 from mathlete.answers.conventions import adapt_tokens, adapt_tree, read_conventions, unit_of
 from mathlete.answers.effort import spend
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
-from mathlete.answers.items import MAX_ITEMS, collect, collect_with_signs, drop_line_breaks, expand_signs
+from mathlete.answers.items import (
+    MAX_ITEMS,
+    collect,
+    collect_with_signs,
+    drop_line_breaks,
+    drop_said_of_letters,
+    expand_signs,
+)
 from mathlete.answers.labels import (
     is_call,
     is_in_words,
@@ -68,11 +75,13 @@ def read(text: str, settings: str = "") -> Node:
 def read_items(tokens: list[Token]) -> Node:
     """Return a list of items or the one item; relations joined by "or" make a union of regions."""
     tokens = _mark_joiners(drop_line_breaks(tokens))
+    tokens = _mark_condition(tokens)
     groups = [group for group in _split(tokens, "and", "or", ";") if group]
     if len(groups) == 1:
         return _read_with_condition(groups[0])
+    is_or = any(token.kind == "join" and token.text == "or" for token in tokens)
     nodes = [_read_comma_list(group) for group in groups]
-    return collect(nodes, is_or=any(token.kind == "join" and token.text == "or" for token in tokens))
+    return collect(nodes if is_or else name_by_words(nodes, groups), is_or=is_or)
 
 
 def _mark_joiners(tokens: list[Token]) -> list[Token]:
@@ -98,6 +107,14 @@ def _mark_joiners(tokens: list[Token]) -> list[Token]:
 
 _LOGIC = frozenset({r"\lor", r"\vee", r"\land", r"\wedge"})
 _CONDITION = re.compile(r"\s*,?\s*\(?\s*(?:for|where|with|if|when|whenever|provided|such that|given)\b[a-z ]*\Z", re.I)
+
+
+def _mark_condition(tokens: list[Token]) -> list[Token]:
+    r"""Return the tokens with the bar of `3n^2 \mid n \in \mathbb{Z}` as a mark of the condition behind it."""
+    before, *behind = _split(tokens, r"\mid")
+    if len(behind) != 1 or not before or not any(token.text in (r"\in", r"\ge", r"\geq") for token in behind[0]):
+        return tokens
+    return [*before, Token("join", "if"), *behind[0]]
 
 
 def _read_with_condition(tokens: list[Token]) -> Node:
@@ -143,16 +160,11 @@ def _read_comma_list(tokens: list[Token]) -> Node:
         raise Unreadable("an empty list")
     if len(parts) > MAX_ITEMS:
         raise TooBig(f"a list of more than {MAX_ITEMS} items")
-    parts = [_drop_bracketed_condition(part) for part in parts]
+    parts = drop_said_of_letters([_drop_bracketed_condition(part) for part in parts])
     # Beside other items x = y = 1 names two values; alone it is a point.
     if len(parts) > 1:
         parts = [one for part in parts for one in _split_chain(part)]
-    nodes = [read_relation(part) for part in parts]
-    # Words around each item are its name, so that 3 red and 4 blue are not 4 red and 3 blue.
-    titles = [title_of(part) or noun_of(part) for part in parts]
-    if len(parts) > 1 and all(titles) and len(set(titles)) == len(titles):
-        nodes = [Node("named", (node,), title) for node, title in zip(nodes, titles, strict=True)]
-    return collect_with_signs(nodes)
+    return collect_with_signs(name_by_words([read_relation(part) for part in parts], parts))
 
 
 def _drop_bracketed_condition(part: list[Token]) -> list[Token]:
@@ -221,7 +233,7 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
         raise Unreadable("a membership of what is no name")
     if signs == ["in"]:
         return Node("in", (read_expression(parts[1]),))
-    if signs == ["to"] and len(parts[0]) == 1:
+    if signs == ["to"] and len(parts[0]) == 1 and parts[0][0].kind != "num":
         return Node("named", (read_expression(parts[1]),), name_of(parts[0]))
     if set(signs) <= ORDER_SIGNS | {"="}:
         return chain_inequalities([read_expression(part) for part in parts], signs)
@@ -246,8 +258,8 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
     if len(parts) == 1:
         return read_expression(parts[0])
     last = read_expression(parts[-1])
-    names = [part[0].text for part in parts[:-1] if len(part) == 1 and part[0].kind == "name"]
-    if len(names) == len(parts) - 1 > 1 and len(set(names)) == len(names) and all(name in _UNKNOWNS for name in names):
+    names = [name_of(part) for part in parts[:-1] if _is_unknown(part)]
+    if len(names) == len(parts) - 1 > 1 and len(set(names)) == len(names):
         # x = y = z = 1 is the point (1, 1, 1), x = y = ±1 are two.
         points = [Node("tuple", (value,) * len(names)) for value in expand_signs(last)]
         return points[0] if len(points) == 1 else Node("list", tuple(points))
@@ -268,6 +280,14 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
             return named
         raise
     return named if len(parts) > 2 else equate(first, last, names=(name_of(parts[0]), name_of(parts[-1])))
+
+
+def _is_unknown(part: list[Token]) -> bool:
+    r"""Return whether the tokens are an unknown's name: x, \alpha, x_1."""
+    head, *rest = part or [Token("end", "")]
+    is_letter = head.text in _UNKNOWNS or (head.kind == "cmd" and head.text[1:] in GREEK)
+    index = [token for token in rest if token.text not in ("{", "}")]
+    return is_letter and (not rest or (len(index) == 2 and index[0].text == "_"))
 
 
 def read_expression(tokens: list[Token]) -> Node:

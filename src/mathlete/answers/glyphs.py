@@ -17,6 +17,7 @@ _GLYPHS = {
     "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "⋯": r"\cdots ", "′": "'", "’": "'",
     "‘": "'", "“": '"', "”": '"', "，": ", ", "。": ".", "；": ";", "：": ":", "∣": "|", "ℝ": r"\R ",
     "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-", "元": " yuan ", "円": " yen ", "¢": " cents ",
+    "「": " ", "」": " ", "【": " ", "】": " ", "『": " ", "』": " ",
     "✓": "", "✔": "", "✅": "", "‖": r"\|", "∎": "", "∴": "", "☑": "", "■": "",
 }  # fmt: skip
 _GREEK_NAMES = (
@@ -31,22 +32,27 @@ _UP_PLAIN = str.maketrans(_UP, "0123456789+-ni")
 _DOWN_PLAIN = str.maketrans(_DOWN, "0123456789")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
 _NOISE = re.compile(
-    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|phantom\{\}"
+    r"\\[vh]?phantom\s*(?:\{[^{}]*\}|[^\\{\s])|\\bbox\s*\[[^\[\]]*\]|\\color\s*\[[^\[\]]*\]\{[^{}]*\}"
+    r"|\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut"
     r"|qquad|quad|hfill|enspace|thinspace|medspace|thickspace|negthinspace|nonumber|relax"
     r"|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|it|sf|tt|cal|sl|em|bfseries|itshape"
     r"|rmfamily|sffamily|ttfamily|boldmath|mathnormal|mathstrut|therefore|because|checkmark|blacksquare|qed|qedhere"
-    r"|centering|noindent|square\s*\Z|Box\s*\Z|hspace\*?\{[^{}]*\}|label\{[^{}]*\}|tag\*?\{[^{}]*\})(?![a-zA-Z])\.?"
+    r"|upshape|scshape|mdseries|hline|pounds|euro|texteuro|textdollar|centering|noindent|square\s*\Z|Box\s*\Z|[hv]space\*?\{[^{}]*\}|mathversion\{[a-z]*\}|raisebox\{[^{}]*\}|label\{[^{}]*\}|tag\*?\{[^{}]*\})(?![a-zA-Z])\.?"
     r"|(?<!\\)\\[!;:> ,]|~"
 )
 _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?")
 _PRIME = re.compile(r"\^\s*(?:\{(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
+_HTML = re.compile(r"</?(?:br?|strong|em|i|u)\s*/?>")
+_OHM = re.compile(r"(?<=[\d}])(?:\s|\\[,;! ]|~)*(?:\\(?:mathrm|text|rm)\s*\{\s*[kM]?\s*\\Omega\s*\}|\\Omega)\s*\Z")
 _GROUP = re.compile(
     r"(?<=\d)(?:'|\\_)(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))"
 )
 _FONT = re.compile(
-    r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}|\\fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed)\b"
-    r"|\A\s*\\sim(?![a-zA-Z])"
+    r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}|\\fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed|framebox|ovalbox|smash|mathord|mathrel|mathbin|mathopen"
+    r"|mathclose|mathinner)(?![a-zA-Z])"
+    r"|\A(?:\s*\\(?:sim|bullet|diamond|blacktriangleright|Longrightarrow|longrightarrow|Rrightarrow|leadsto)(?![a-zA-Z]))+"
+    r"|(?:\\star\s*)+\Z|\A\s*\{\s*\}(?=\s*\d)"
 )
 _DIGIT_FONT = re.compile(
     r"(?<![a-zA-Z^_}])(?:\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|frak)|mbox|boldsymbol|bm|emph)\s*"
@@ -63,12 +69,17 @@ _ESCAPED = re.compile(r"\\\\(?=[a-zA-Z(\[{}!,;%$])")
 _BRACKETS = {r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]"}
 _NAMED_BRACKET = re.compile(r"\\[lr](?:brace|brack)(?![a-zA-Z])")
 _LINE_BREAK = re.compile(r"\\\\(?=\s*[^\s$])")
+_LINE_GOES_ON = re.compile(
+    r"(?:[-+=<>*/]|\\(?:cdot|times|pm|leq?|geq?))\s*\\\\|\\\\(?=\s*(?:[+=<>*/]|\\(?:cdot|times|pm|leq?|geq?)(?![a-zA-Z])))"
+)
+"""A line that ends in a sign or begins with one: no line of a list."""
 _LINES = re.compile(r"\\begin\{(aligned|align\*?|gathered|gather\*?|split|cases)\}(.*?)\\end\{\1\}", re.S)
 _MAX_ENVIRONMENTS = 40
 """Environments in one answer whose lines are joined: for each that never ends, all of the text is looked through."""
 _OPENING_QUOTES = re.compile(r"(?:\\?\"|[`'*_])+(?=.)", re.S)
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
-_CUT_SHORT = re.compile(r"(?<=\.\d{3})\.\.\.|(?<=\d{4})\.\.\.")
+_CUT_SHORT = re.compile(r"(?<=\.\d)\.\.\.|(?<=\.\d\d)\.\.\.|(?<=\.\d{3})\.\.\.|(?<=\d{4})\.\.\.")
+_CHOOSE = re.compile(r"(?<=\d )choose (?=\d)")
 _PLUS_MINUS = re.compile(r"\+\s?/\s?-|\A\s*\+-")
 _ORDINAL = re.compile(r"(?<=\d)(?:\^\s*\{)?(?:\\(?:text|textrm|mathrm)\s*\{)?(?:st|nd|rd|th)\}{0,2}\Z")
 _COUNTER = re.compile(r"(?<=[\d}])\s*(?![万亿百分角]|千(?![克米]))[一-鿿]{1,4}\Z")
@@ -98,8 +109,12 @@ def clean(text: str) -> str:
     # Most answers are plain ASCII without commands: nothing in them needs the passes over LaTeX and Unicode.
     if not _PURE.match(text):
         text = _simplify_latex(_spell_unicode(text))
+    if "</" in text or "<br" in text:
+        text = _HTML.sub(" ", text)
     text = _CUT_SHORT.sub(r"\\ldots ", text)
     text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
+    if " choose " in text:
+        text = _CHOOSE.sub(r"\\choose ", text)
     if "per cent" in text:
         text = text.replace("per cent", "percent")
     if text[-1:].isalnum() or text.endswith((")", "}")):
@@ -111,7 +126,7 @@ def clean(text: str) -> str:
         stripped = (
             (text if text.endswith("'") and r"\circ" in text else _strip_quotes(text))
             .removesuffix("\\\\")
-            .strip()
+            .strip(" \t\r\n&")
             .strip(":")
             .rstrip(".,;")
             .strip()
@@ -145,7 +160,13 @@ def _join_lines(match: re.Match[str]) -> str:
     r"""Return the lines of an environment separated by commas; `cases` with conditions stay as they are."""
     if match[1] == "cases" and "&" in match[2]:
         return match[0]
-    return match[2].replace("&", "").strip().removesuffix("\\\\").replace("\\\\", ", ")
+    lines = match[2].replace("&", "").strip().removesuffix("\\\\")
+    return _join_formula(lines).replace("\\\\", ", ")
+
+
+def _join_formula(text: str) -> str:
+    r"""Return the text without the line breaks inside a formula: `x = 3 + 4 \\ = 7`."""
+    return _LINE_GOES_ON.sub(lambda match: match[0].replace("\\\\", " "), text)
 
 
 _FONT_NAME = re.compile(r"\\[a-z]+|[{}\s]")
@@ -153,6 +174,47 @@ _FONT_NAME = re.compile(r"\\[a-z]+|[{}\s]")
 
 def _drop_font(match: re.Match[str]) -> str:
     return _FONT_NAME.sub("", match[0])
+
+
+_SPACE_OF_ITEMS = re.compile(
+    r"(?:\\q?quad(?![a-zA-Z])\s*)+(?=(?:[a-zA-Z|]|\\(?:" + "|".join(_GREEK.values()) + r"|forall)(?![a-zA-Z]))"
+    r"[^=<>≤≥∈]{0,40}?(?:[=<>≤≥∈]|\\(?:in|geq?|leq?|neq?|geqslant|leqslant)(?![a-zA-Z])))"
+)
+"""Wide space before a relation: what is spaced so stands beside the answer, as another value or a condition."""
+_COMPLETE = re.compile(r"[\w})\]|'!%]\s*\Z")
+
+
+def _separate_items(match: re.Match[str]) -> str:
+    r"""Return a comma for wide space between two items: `x = 1 \quad y = 2`, `3n^2 \qquad n \in \mathbb{Z}`."""
+    before = match.string[: match.start()]
+    is_inside = before.count("{") > before.count("}") or before.count("(") > before.count(")")
+    # \text{for} \quad x > 0 goes on.
+    last = _LAST_WORD.search(before)
+    goes_on = last is not None and (last[0].startswith("\\") or len(last[0]) > 1) and last[0] not in _VALUES
+    is_item = _COMPLETE.search(before) and not is_inside and not goes_on
+    return ", " if is_item else " "
+
+
+_LAST_WORD = re.compile(r"\\?[a-zA-Z]+(?=\s*\Z)|\\(?:text|mbox|textrm|mathrm)\s*\{[^{}]*\}(?=\s*\Z)")
+_VALUES = frozenset(
+    {f"\\{name}" for name in _GREEK.values()} | {r"\pi", r"\infty", r"\circ", r"\ldots", r"\dots", r"\cdots"}
+)
+"""Commands that end a value; another, such as `\\Rightarrow`, or a word, such as "for", goes on behind the space."""
+
+
+_NOT_EQUAL = re.compile(r"\\not\s*=")
+_NOT_IN = re.compile(r"\\not\s*\\in(?![a-zA-Z])")
+_MAPS_TO = re.compile(r"\A\s*(?:[a-zA-Z]\s*:\s*)?[a-z]\s*\\mapsto(?![a-zA-Z])")
+"""A function that is written as `f: x \\mapsto x^2`."""
+_INDEX = r"\s*\{?\s*(\d{1,4})\s*\}?\s*"
+_CHOICES = re.compile(
+    rf"(?:\{{\s*\}}\s*|(?<![\w)}}]))[_^]{_INDEX}(?:\\(?:mathrm|text)\s*)?\{{?C\}}?_{_INDEX}(?![\d^(])"
+)
+"""A number of choices as `{}_{10}C_3` or `^{10}C_3`."""
+
+
+def _spell_choices(match: re.Match[str]) -> str:
+    return rf"\binom{{{match[1]}}}{{{match[2]}}}"
 
 
 def _spell_fraction(match: re.Match[str]) -> str:
@@ -167,11 +229,21 @@ def _simplify_latex(text: str) -> str:
     if r"\begin" not in text:
         # `\\frac` is a doubly escaped command. Where none is, `\\` breaks a line, and lines list items.
         unescaped = _ESCAPED.sub(r"\\", text)
-        text = _LINE_BREAK.sub(", " if unescaped == text else " ", unescaped)
+        joined = _join_formula(unescaped) if unescaped == text else unescaped
+        text = _LINE_BREAK.sub(", " if unescaped == text else " ", joined)
+    if r"\not" in text:
+        text = _NOT_IN.sub(r"\\notin ", _NOT_EQUAL.sub(r"\\ne ", text))
+    if r"\mapsto" in text:
+        text = _MAPS_TO.sub("", text)
+    if "C" in text:
+        text = _CHOICES.sub(_spell_choices, text)
+    if "quad" in text:
+        text = _SPACE_OF_ITEMS.sub(_separate_items, text)
     text = _FRAC.sub(r"\\frac", text)
     if "\\math" in text or "\\text" in text or "\\bf" in text or "\\rm" in text or "\\mbox" in text:
         text = _FONT_GROUP.sub(r"\\mathrm{\1}", _OPERATOR.sub(r"\1", text))
         text = _MICRO.sub(r"\\text{ um}", _DIGIT_FONT.sub(_drop_font, text))
+    text = _OHM.sub("", text) if r"\Omega" in text else text
     text = _NORM.sub(r"\\|", _DOLLARS.sub("", text))
     text = _GROUP.sub("", text)
     text = _FONT.sub("", text)

@@ -3,6 +3,7 @@
 Every token must be consumed. Peers that stop early compare only a prefix: `1-\\frac{1}{\\mathrm{e}}` becomes 1.
 """
 
+import re
 from collections.abc import Callable
 
 from mathlete.answers.commands import read_command, read_name
@@ -104,7 +105,9 @@ class Grammar:
         token = self.peek()
         if token.text == "(" and self.peek(1).text.strip() in ("mod", r"\mod", r"\bmod"):
             return True
-        return token.text in _MOD or (token.text.strip() == "mod" and token.kind in ("name", "text"))
+        return token.text in _MOD or (
+            token.text.strip() in ("mod", "modulo") and token.kind in ("name", "text", "word")
+        )
 
     def modulus(self) -> Node:
         """Read the modulus, in brackets or without."""
@@ -277,6 +280,8 @@ class Grammar:
             return number(NUMBER_WORDS[word.lower()])
         if word in FUNCTIONS or word in MANY_ARGUMENTS:
             return read_name(self, Token("name", word))
+        if re.fullmatch("[A-Z]{2,4}", word):
+            return join("mul", [symbol(letter) for letter in word])
         if len(word) > 1 and word.isalpha():
             return symbol(word)
         return Grammar(tokenize(word), read_group=self.read_group).read_all()

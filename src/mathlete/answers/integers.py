@@ -50,6 +50,10 @@ _MAX_NAMED = 500
 _OTHER = re.compile(r"[,;<>≤≥~]|[!:\\]\Z|\\(?:in|forall|le|ge|leq|geq|neq?|equiv|approx)\b")
 _LINKS = re.compile(r"\b(?:and|or|for|where|if)\b")
 """What makes `... = integer` another thing than a labelled integer: a list, a condition, another relation."""
+_BREAKS = re.compile(r"\\\\|\n|\\q?quad(?![a-zA-Z])")
+_GOES_ON = re.compile(r"(?:[-+*/&=^})\]\s]|\\(?:cdot|times|right|,|;|:|!| ))*\Z")
+"""What may stand between a line break and the sign of a chain that goes on in the next line."""
+_UNFINISHED = re.compile(r"(?:[-+*/=&(]|\\cdot|\\times)\s*\Z")
 _BRACKETED = re.compile(r"\([^()]*\)|\\?\{[^{}]*\}|\[[^\[\]]*\]")
 _FACTORIAL = re.compile(r"[\dnmkpN)]!\Z")
 _DIGITS = re.compile(r"\D")
@@ -64,6 +68,10 @@ def _named_integer(text: str) -> int | None:
     # Commas in brackets are arguments, as in gcd(a, b) = 6; any other makes a list.
     is_factorial_sign = left.endswith("!") and _FACTORIAL.search(left) and is_factorial(int(_DIGITS.sub("", right)))
     bare = left[:-1] if is_factorial_sign else left
+    *lines, last = _BREAKS.split(bare)
+    # "a = 5" and "b = 6" in two lines are two values; a chain goes on with its sign.
+    if lines and not _GOES_ON.match(last) and not _UNFINISHED.search(lines[-1]) and any("=" in line for line in lines):
+        return None
     if _OTHER.search(_BRACKETED.sub("", bare)) or _LINKS.search(left):
         return None
     return as_integer(parse(right).value)

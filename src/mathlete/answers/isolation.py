@@ -23,9 +23,9 @@ from mathlete.answers.verdict import Verdict
 
 MEMORY_MIB = 160
 """Address space that a child may add to the server's, MiB."""
-_START_S = 60.0
+_START_S = 300.0
 """The server's first answer may take that long on a busy machine (it imports sympy)."""
-WALL_FACTOR = 20
+WALL_FACTOR = 60
 """Wall time that a child may take, as a multiple of its CPU time: on a machine that does much else."""
 _GRACE_S = 5.0
 """Seconds after the child's limit in which the server must answer."""

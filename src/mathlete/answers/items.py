@@ -7,9 +7,8 @@ from math import prod
 
 from mathlete.answers.effort import spend
 from mathlete.answers.lexer import Token
-from mathlete.answers.relations import SIGNS
+from mathlete.answers.relations import SIGNS, make_point
 from mathlete.answers.tree import Node, Unreadable, walk
-from mathlete.answers.vocabulary import GREEK
 
 _REGIONS = frozenset({"interval", "union", "field"})
 _CONDITIONS = frozenset({"rel", "inter", "in"})
@@ -41,6 +40,9 @@ def collect(nodes: list[Node], *, is_or: bool) -> Node:
     nodes = _join_memberships(nodes)
     if len(nodes) == 1:
         return nodes[0]
+    if is_or and all(node.op == "named" for node in nodes) and len({node.value for node in nodes}) > 1:
+        # x = 1 or y = 2 is no point.
+        return Node("list", tuple(Node("point", node.args, str(node.value)) for node in nodes))
     # Conditions side by side hold together, unless "or" stands between them.
     if any(node.op in ("rel", "inter") for node in nodes):
         return Node("union" if is_or else "inter", tuple(nodes))
@@ -74,7 +76,7 @@ def _collect_values(nodes: list[Node]) -> Node:
         points = [nodes[at : at + size] for at in range(0, len(nodes), size)]
         # x=1, y=2 is a point, in the order of its names; x=1, y=2, x=3, y=4 are two; x=1, x=2 is a list of solutions.
         if all({str(node.value) for node in point} == distinct for point in points):
-            tuples = [_make_point(point) for point in points]
+            tuples = [make_point([str(n.value) for n in point], [n.args[0] for n in point]) for point in points]
             return tuples[0] if len(tuples) == 1 else Node("list", tuple(tuples))
     # Other names, as of x = 1, x = 2 and y = 3, leave a list of values.
     items: list[Node] = []
@@ -84,21 +86,13 @@ def _collect_values(nodes: list[Node]) -> Node:
     return Node("list", tuple(items))
 
 
-def _make_point(nodes: list[Node]) -> Node:
-    r"""Return named values in the order of their names; letters are dropped, as in (x, y) = (1, 2), longer names stay.
-
-    AB = 3, BC = 5 is not AB = 5, BC = 3, and may be written as the bare list 3, 5.
-    """
-    ordered = sorted(nodes, key=lambda node: str(node.value))
-    names = [str(node.value) for node in ordered]
-    values = tuple(node.args[0] for node in ordered)
-    is_letters = all(len(name) == 1 or name.removeprefix("\\") in GREEK for name in names)
-    return Node("tuple", values) if is_letters else Node("point", values, " ".join(names))
-
-
 def collect_with_signs(nodes: list[Node]) -> Node:
     """Return items, some with ±, as one answer: of named values each choice is a point, of others each is an item."""
     names = {str(node.value) for node in nodes if node.op == "named"}
+    if any(n.op == "mp" for node in nodes for n in walk(node)) and len(names) == len(nodes) > 1:
+        # x = 1 ± a, y = 1 ∓ a: the upper signs make one point, the lower ones the other.
+        both = expand_signs(Node("list", tuple(nodes)))
+        return Node("list", tuple(collect(list(choice.args), is_or=False) for choice in both))
     values = [expand_signs(node) for node in nodes]
     choices = prod(map(len, values))
     if len(names) == len(nodes) > 1 and 1 < choices <= 2**_MAX_SIGNS:
@@ -147,8 +141,8 @@ def drop_line_breaks(tokens: list[Token]) -> list[Token]:
             continue
         after = _line_after(tokens, at)
         spend(1 + (len(kept) - line_start) // 10)
-        # No formula holds an empty line.
-        is_paragraph = token.text.count("\n") > 1
+        # No formula holds an empty line, but between the arguments of a fraction nothing else can stand.
+        is_paragraph = token.text.count("\n") > 1 and not _wants_argument(kept[line_start:])
         if depth == 0 and kept and after and (is_paragraph or _are_complete(kept[line_start:], after)):
             kept.append(Token("join", ","))
             line_start = len(kept)
@@ -161,6 +155,31 @@ def drop_line_breaks(tokens: list[Token]) -> list[Token]:
 def _line_after(tokens: list[Token], at: int) -> list[Token]:
     end = next((k for k in range(at + 1, len(tokens)) if tokens[k].kind == "nl"), len(tokens))
     return tokens[at + 1 : end]
+
+
+_SAID_OF_LETTERS = frozenset(
+    {"integer", "integers", "prime", "real", "natural", "positive", "constant", "even", "odd", "number"}
+)
+_SMALL_WORDS = frozenset({"a", "an", "is", "any", ""})
+
+
+def drop_said_of_letters(parts: list[list[Token]]) -> list[list[Token]]:
+    r"""Return the items without what is only said of their letters: `3n^2, n = 0, 1, \ldots`."""
+    # What is said of a letter stands behind an item that holds the letter.
+    names = {token.text for token in parts[0] if token.kind == "name"} if len(parts) > 1 else set()
+    for at, part in enumerate(parts[1:], start=1) if names else ():
+        head, *rest = part
+        if head.text not in names or not rest:
+            continue
+        # n = 0, 1 without dots may be values of n: only a list that goes on counts the letter's values.
+        words = {word for token in rest for word in token.text.casefold().split()}
+        is_counted = (
+            rest[0].text == "=" and parts[-1][-1].text in (r"\ldots", r"\dots", r"\cdots") and len(parts) - at > 2
+        )
+        is_described = words <= _SAID_OF_LETTERS | _SMALL_WORDS and not words <= _SMALL_WORDS
+        if is_counted or (is_described and len(parts) == at + 1):
+            return parts[:at]
+    return parts
 
 
 def _wants_argument(line: list[Token]) -> bool:

@@ -14,16 +14,21 @@ from mathlete.answers.tree import Node, symbols, walk
 from mathlete.answers.vocabulary import FUNCTIONS, GREEK, OPERATORS
 
 _DERIVATIVE = re.compile(
-    r"\\frac\{(?:d|\\partial)(?:\^\{?\d\}?)?[a-zA-Z]?\}\{(?:d|\\partial)[a-zA-Z](?:\^\{?\d\}?)?\}(?:\(.*\)|[a-zA-Z](?:\([a-z]\))?)?"
+    r"\\frac\{(?:d|\\partial)(?:\^\{?\d\}?)?[a-zA-Z]?\}\{(?:d|\\partial)[a-zA-Z](?:\^\{?\d\}?)?\}"
+    r"(?:\(.*\)|\[.*\]|[a-zA-Z](?:\([a-z]\))?)?"
     r"|d[a-z]/d[a-z]"
     r"|(?:\\frac\{d(?:\^\{?\d\}?)?[a-zA-Z]\}\{d[a-zA-Z](?:\^\{?\d\}?)?\}|[a-zA-Z]'*)\|_\{[^{}]*\}"
 )
 _NAME_TAIL = r"(?:\^?'|\^\{(?:\\prime|'|-1|\*|\(\w\))+\}|\^\\prime|\^\*|_\w|_\{[^{}]*\}|\\circ[a-zA-Z])*"
 _CALL = re.compile(_NAME_TAIL + r"\((.*)\)")
+_EXPECTATION = re.compile(r"\[.*\]")
+_OF_FUNCTIONS = re.compile(r"\([fghpqFGHPQ](?:(?:[-+*/]|\\cdot|\\times|\\circ)?[fghpqFGHPQ])+\)\([^()]*\)")
+"""A sum, product or composition of functions, called: `(f+g)(x)`."""
+_ACCENTS = frozenset({"hat", "tilde", "bar", "vec", "overline", "widehat", "widetilde", "dot", "ddot"})
 _STARRED = re.compile(r"[a-zA-Z](?:_\w|_\{[^{}]*\})?\^(?:\*|\{\*+\})")
 _NOUN_COMMANDS = frozenset(
     {"triangle", "angle", "measuredangle", "overline", "widehat", "overarc", "odot", "square", "#", "Pr", "mathbb"}
-    | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in", "sum"}
+    | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in", "sum", "prod"}
 )
 _OPERATOR_SIGNS = frozenset({"+", "-", "*", "/", "^", "!", "%", r"\cdot", r"\times", r"\div", r"\pm", r"\mp"})
 _EQUATION_NOUNS = frozenset(
@@ -52,12 +57,19 @@ def is_call(tokens: list[Token], right: list[Token]) -> bool:
     if not tokens:
         return False
     head, text = tokens[0], "".join(token.text.strip() for token in tokens)
-    if _DERIVATIVE.fullmatch(text) or _STARRED.fullmatch(text):
+    if _DERIVATIVE.fullmatch(text) or _STARRED.fullmatch(text) or _OF_FUNCTIONS.fullmatch(text):
         return True
+    accented = [token.text for token in tokens[1:4:2]] == ["{", "}"] and head.text[1:] in _ACCENTS
+    if accented and len(tokens) > 4 and _is_head(tokens[2]):
+        # \hat{f}(x) is the call of a function, whatever its accent.
+        return is_call([tokens[2], *tokens[4:]], right)
     if not _is_head(head):
         return False
     rest = text[len(head.text.strip()) :]
-    if head.kind == "text" and rest.startswith(r"\{") and rest.endswith(r"\}"):
+    if head.kind == "text" and re.fullmatch(r"\\\{.*\\\}(?:\([a-z]\))?", rest):
+        return True
+    # E[X]: square brackets call what has a capital, as in \mathbb{E}[X].
+    if head.text.strip()[:1].isupper() and _EXPECTATION.fullmatch(rest):
         return True
     # sympy prints f{\left(x \right)}.
     if rest.startswith("{(") and rest.endswith(")}"):
@@ -168,11 +180,14 @@ def names_number(node: Node, value: Node) -> bool:
         return all(name[0].isupper() or len(name) > 1 or name in "uv" for name in names)
     if node.op == "pow" and names == {"sigma"}:
         return True  # the variance
+    if node.op == "pow" and (node.args[0].op == "abs" or re.match(r"[ACP]_\d+\Z", str(node.args[0].value))):
+        # |v|^2 is named as |v| is, and C_{10}^3 is a number of choices.
+        return node.args[0].op != "abs" or names_number(node.args[0], value)
     if value.op == "matrix" and all(name[0].isupper() for name in names):
         return True
     if node.op == "matrix" or not all(n.op in _ALGEBRA or n.op in _NAMED_OPERATIONS for n in walk(node)):
         return False
-    if any(n.op in _NAMED_OPERATIONS for n in walk(node)):
+    if any(n.op in _NAMED_OPERATIONS and (symbols(n) or n.op not in ("floor", "ceil")) for n in walk(node)):
         return not is_zero
     # A single unknown is solved for, and coordinates make a curve.
     if len(names) < 2 or names & (_COORDINATES | _POLAR):
@@ -183,4 +198,23 @@ def names_number(node: Node, value: Node) -> bool:
 def names_formula(name: str, right: Node) -> bool:
     """Return whether `name = formula` gives a name to the formula; y = 2x+1 is an equation between coordinates."""
     free = symbols(right)
-    return name not in free and not (name in _COORDINATES and free & _COORDINATES)
+    # y' = y is an equation for y.
+    base = name.rstrip("'").rpartition(" ")[2]
+    return not {name, base} & free and not (name in _COORDINATES and free & _COORDINATES)
+
+
+def _is_capitals(node: Node) -> bool:
+    return all(n.op in ("mul", "sym") and str(n.value or "A")[0].isupper() for n in walk(node))
+
+
+def names_by_capitals(left: Node, right: Node) -> bool:
+    """Return whether a left side of capitals names the formula behind =: `AB`, `[ABC]`, `|AB|`, `|f(x)|`, `|v|`."""
+    inside = left.args[0] if left.op == "abs" else left
+    if left.op == "abs" and inside.op == "apply":
+        return not any(n.op == "apply" for n in walk(right))
+    names = symbols(left)
+    # AB = CD says that two lengths are the same, and names neither.
+    if not names or names & symbols(right) or (right.op in ("mul", "sym") and _is_capitals(right)):
+        return False
+    is_named = all(name[0].isupper() for name in names) and inside.op in ("mul", "sym")
+    return is_named or (left.op == "abs" and names <= frozenset("uv"))

@@ -36,7 +36,7 @@ class Token:
 
 
 _TEXT_COMMAND = re.compile(
-    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|textsf|texttt|textsc|mathrm|mathbf|mathit|mathsf|rm|bf"
+    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|textsf|texttt|textsc|textup|textmd|textsl|mathrm|mathbf|mathit|mathsf|rm|bf"
     r"|operatorname\*?|hbox|emph|mathtt|mathcal|mathbb|Bbb|mathfrak)(?![a-zA-Z])\s*"
 )
 _TOKEN = re.compile(

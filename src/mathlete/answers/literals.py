@@ -28,14 +28,14 @@ def read_literal(text: str) -> Node:
 
 
 _REPEATING = re.compile(r"(\d*)\.(\d*?)(?:([1-8])\3{7,})\Z")
-_ROUNDED = re.compile(r"(\d*\.\d*?([5-8])\2{7,})(\d)\Z")
+_ROUNDED = re.compile(r"(\d*\.\d*?([5-8])\2{6,})(\d)\Z")
 
 
 def _repeating_value(text: str) -> Fraction | None:
     """Return the repeating decimal that ends in eight equal digits or more, its last one rounded or not; else None."""
     rounded = _ROUNDED.match(text)
     if rounded and int(rounded[3]) == int(rounded[2]) + 1:
-        text = rounded[1]
+        text = rounded[1] + rounded[2]
     repeating = _REPEATING.match(text)
     if repeating is None:
         return None

@@ -8,7 +8,11 @@ from mathlete.answers.tree import Node, Unreadable, number
 from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
-_TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}:[0-5]\d\s*[ap]\.?m\.?\Z", re.I)
+_TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}(?:\s*:\s*[0-5]\d)?\s*(?:[ap]\.m\.?|[ap]m)\Z", re.I)
+_MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
+_DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
+_YEAR = r"(?:,? (\d{4}))?\Z"
+_DATE = re.compile(rf"({_MONTH}) {_DAY}{_YEAR}|{_DAY}(?: of)? ({_MONTH}){_YEAR}")
 _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(?([A-Za-z])\)\Z")
 _SEVERAL_TITLES = re.compile(r"\S[,;]?\s+\(?[A-Z]\s*[.:)]\s+\S")
 _ENUMERATION = re.compile(r"\A\((?:a|i|1)\)\s.*\((?:b|ii|2)\)\s", re.S)
@@ -21,12 +25,14 @@ _OPERATOR = re.compile(_TEXT.pattern + r"\{\s*(?:" + "|".join(sorted(OPERATORS -
 """An operator in upright letters before its argument: no word."""
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
+_ROMAN = frozenset({"II", "IV", "VI", "IX", "XI", "XX"})
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
 _IS = re.compile(r"\b(?:is|are|equals)\s*:?(?:\s*\}\s*|\s+(?!\}))(?=\S*[\d\\(\[{])", re.S)
 _PLAIN_LABEL = re.compile(r"(?:(?:final|the|my|total) )*(?:answer|ans|result|total|sum|solution)\s*[:=]\s*(?=\S)", re.I)
 _ABOUT = re.compile(
     r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
 )
+_BACKSLASH_SPACE = re.compile(r"(?<!\\)\\ ")
 _WHERE = re.compile(r"(?<=\S),?\s+(?:where|for (?:all|any|every|each|some))\s.*", re.S)
 
 
@@ -44,7 +50,9 @@ def read_words(cleaned: str) -> Node | None:
     if "\\" in cleaned and (r"\operatorname" in cleaned or _OPERATOR.search(cleaned)):
         return None
     plain = _TEXT.sub("", cleaned).replace("{", "").replace("}", "").replace("$", "").strip()
-    plain = _OPTION.sub("", re.sub(r"\s+", " ", plain).strip(" .,;:*'\""))
+    plain = re.sub(r"\s+", " ", plain).strip(' .,;:*"').lstrip("'")
+    # The prime of x' belongs to the name.
+    plain = _OPTION.sub("", plain if plain[-2:-1].isalpha() else plain.rstrip("'"))
     folded = plain.casefold()
     if folded in NO_SOLUTION:
         return Node("set")
@@ -54,7 +62,12 @@ def read_words(cleaned: str) -> Node | None:
         return number(count)
     # Before the formulas: 3:05 would be a ratio.
     if _TIME.match(plain):
-        return Node("text", value=folded.replace(".", "").replace(" ", ""))
+        time = folded.replace(".", "").replace(" ", "")
+        # 9 a.m. is 9:00 a.m.
+        return Node("text", value=time if ":" in time else f"{time[:-2]}:00{time[-2:]}")
+    if date := _DATE.match(folded):
+        month, day, year = (date[at] or date[other] or "" for at, other in ((1, 5), (2, 4), (3, 6)))
+        return Node("text", value=f"{month} {int(day)} {year}".strip())
     # "B) 12" is the choice B: what stands behind the letter repeats the option.
     choice = _CHOICE.match(plain) if not _SEVERAL_TITLES.search(plain) else None
     if choice:
@@ -97,15 +110,27 @@ def _read_below_thousand(word: str) -> int | None:
 
 def _is_text(plain: str, cleaned: str) -> bool:
     """Return whether letters are text: marked as such, or words rather than products of variables."""
+    if plain.casefold() in ("no", "ok"):
+        return True
+    if re.fullmatch("[A-Z]{2}", plain):
+        # AB is a segment or a product in any font, IV is four.
+        return plain in _ROMAN
     marked = bool(_TEXT.match(cleaned)) and len(plain) > 1
     longest = max(len(w) for w in re.split(r"[ '\-]+", plain) if w) if plain else 0
     return (marked and plain not in ("pi", "infinity")) or (longest > 2 and plain not in _NAMES)
+
+
+_REPEATED = re.compile(r"(\d{1,6})\s*\(([a-zA-Z -]{3,40})\)\Z")
+"""A number with its name in words behind it."""
 
 
 def strip_prose(cleaned: str) -> str:
     """Return the value in "the area is 5", and the exact part of "5/3 (about 1.67)"."""
     if _ENUMERATION.match(cleaned):
         raise Unreadable("the answers of several parts")
+    spelt = _REPEATED.match(cleaned)
+    if spelt and read_number_word(spelt[2].casefold()) == int(spelt[1]):
+        return spelt[1]
     # A remark at the very start is not a remark behind a value: then all of it stays.
     starts_with_remark = _ABOUT.match(cleaned)
     if starts_with_remark is None and (remark := _ABOUT.search(cleaned)) and remark.start() > 0:
@@ -113,7 +138,7 @@ def strip_prose(cleaned: str) -> str:
     cleaned = _WHERE.sub("", _PLAIN_LABEL.sub("", cleaned) if _PLAIN_LABEL.match(cleaned) else cleaned)
     # Most answers have none of these words; the search for them is the slow part.
     if "is" in cleaned or "are" in cleaned or "equals" in cleaned:
-        cleaned = cleaned.replace("\\ ", " ")
+        cleaned = _BACKSLASH_SPACE.sub(" ", cleaned)
         # The last one counts; `.*` in front of the pattern would take quadratic time where there is none.
         last = max((match.end() for match in _IS.finditer(cleaned)), default=0)
         cleaned = cleaned[last:]

@@ -29,7 +29,7 @@ INFINITY = constant("oo")
 MINUS_INFINITY = Node("neg", (INFINITY,))
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 _MAX_ENDPOINTS = 60
-_PROBES: tuple[int | Fraction, ...] = (0, 1, 2, 5, -1, -7, Fraction(3, 7), Fraction(-17, 5))
+_PROBES: tuple[int | Fraction, ...] = (0, 1, 2, 5, -1, -7, Fraction(3, 7), Fraction(-17, 5), Fraction(5, 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,8 @@ def solve_linear(node: Node) -> Segment:
         raise TooHard("not one variable")
     name = symbol(names.pop())
     difference = subtract(node.args[0], node.args[1])
-    # Linear is what takes the values of a line at eight points. Negative ones are among them, or |x| would pass, and
-    # fractions, or floors and sin(pi x) would.
+    # Linear is what takes the values of a line at nine points. Negative ones are among them, or |x| would pass, and
+    # fractions, or floors, sin(pi x) and (-1)^(2x) would.
     values = {k: replace(difference, name, number(k)) for k in _PROBES}
     slope = subtract(values[1], values[0])
     for k, value in values.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mathlete.answers.labels import names_formula, names_number
+from mathlete.answers.labels import names_by_capitals, names_formula, names_number
 from mathlete.answers.regions import INFINITY, MINUS_INFINITY
 from mathlete.answers.tree import Node, symbols, walk
+from mathlete.answers.vocabulary import GREEK
 
 SIGNS = {
     "=": "=", "==": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", r"\le": "<=", r"\leq": "<=", r"\leqslant": "<=",
@@ -28,10 +29,9 @@ def equate(left: Node, right: Node, *, names: tuple[str, str]) -> Node:
     """
     if _is_value(left) and not _is_value(right):
         left, right, names = right, left, names[::-1]
-    if left.op == right.op == "tuple" and len(left.args) == len(right.args) and all(a.op == "sym" for a in left.args):
-        # (y, x) = (1, 2) is the point whose x is 2: named values stand in the order of their names.
-        pairs = sorted(zip(left.args, right.args, strict=True), key=lambda pair: str(pair[0].value))
-        return Node("tuple", tuple(value for _, value in pairs))
+    if left.op == right.op == "tuple" and len(left.args) == len(right.args) and all(map(_is_name, left.args)):
+        # (AB, BC) = (3, 5) keeps its names, as AB = 3, BC = 5 does.
+        return make_point([_name_of(name) for name in left.args], list(right.args))
     if _is_value(left) and _is_value(right):
         return right
     # A number behind = is named by nearly anything; a formula only by a name or a call.
@@ -39,8 +39,36 @@ def equate(left: Node, right: Node, *, names: tuple[str, str]) -> Node:
         is_zero = right.op == "num" and not right.value
         is_label = _is_label(left) or (_is_sum_of_names(left) and not is_zero) or names_number(left, right)
     else:
-        is_label = (left.op == "sym" and names_formula(str(left.value), right)) or _is_function_label(left, right)
+        is_label = (
+            (left.op == "sym" and names_formula(str(left.value), right))
+            or _is_function_label(left, right)
+            or (left.op in ("mul", "abs") and names_by_capitals(left, right))
+        )
     return Node("named", (right,), names[0]) if is_label else Node("eq", (left, right))
+
+
+def _is_name(node: Node) -> bool:
+    """Return whether the tree is a letter, capitals side by side, as of a segment, or a value such as f(1)."""
+    if node.op == "apply":
+        return all(arg.op == "num" for arg in node.args[1:])
+    return node.op == "sym" or (node.op == "mul" and all(a.op == "sym" and str(a.value).isupper() for a in node.args))
+
+
+def _name_of(node: Node) -> str:
+    if node.op == "apply":
+        return f"{node.args[0].value}({','.join(str(arg.value) for arg in node.args[1:])})"
+    return str(node.value) if node.op == "sym" else "".join(str(arg.value) for arg in node.args)
+
+
+def make_point(names: list[str], values: list[Node]) -> Node:
+    r"""Return named values in the order of their names; letters are dropped, as in (x, y) = (1, 2), longer names stay.
+
+    AB = 3, BC = 5 is not AB = 5, BC = 3, and may be written as the bare list 3, 5.
+    """
+    ordered = sorted(zip(names, values, strict=True), key=lambda pair: pair[0])
+    args = tuple(value for _, value in ordered)
+    is_letters = all(len(name) == 1 or name.removeprefix("\\") in GREEK for name in names)
+    return Node("tuple", args) if is_letters else Node("point", args, " ".join(name for name, _ in ordered))
 
 
 def _is_value(node: Node) -> bool:

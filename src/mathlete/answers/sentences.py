@@ -87,7 +87,8 @@ _TAIL = re.compile(
     r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|whenever|if|unless|due to|by|from|after"
     r"|according to|exceeding|occurring|for (?:each|every|all|any)"
     r"|with equality"
-    r"|rather than|instead of|(?:and |but )?not|and never|unlike|attained|achieved|obtained|reached|as required)\b.*"
+    r"|rather than|instead of|(?:and |but )?(?:not|never)|see|unlike"
+    r"|attained|achieved|obtained|reached|as required)\b.*"
     r"|[,;]?\s+(?:for|at|with)\s+(?:\$|\\\()?\s*\(?[a-zA-Z](?:,\s*[a-z])*\)?\s*"
     r"(?:[=<>≥≤]|\\(?:in|geq?|leq?|neq?|geqslant|leqslant)\b).*"
     r"|\s+[-–—]\s+(?=[a-z]{2,}).*|:\s+(?=[a-z]{2,}).*|;\s+(?=[^$]*(?<![\\a-zA-Z])[a-z]{4,}).*"
@@ -113,6 +114,10 @@ _PRICE = re.compile(
 )
 
 
+_EXCLAMATION = re.compile(r"(?:(?<=[$*])|(?<=\\\))|(?<=[2-9]\d)|(?<=1[3-9])|(?<=\d{3}))![\s*_]*\Z")
+"""The mark that ends a sentence such as "It is 72!"; with a small number, and inside a formula, it is a factorial."""
+
+
 def read_sentence(sentence: str) -> str | None:
     r"""Return the value in one sentence that says the answer.
 
@@ -121,7 +126,7 @@ def read_sentence(sentence: str) -> str | None:
     >>> read_sentence(r"$\frac{1}{2}$ of the cake")
     '\\frac{1}{2}'
     """
-    sentence = sentence.strip().strip("*_`").strip()
+    sentence = _EXCLAMATION.sub("", sentence.strip().strip("*_`").strip())
     # Words before and reasons after the value go first: a number among them is not the answer.
     sentence = _LEAD.sub("", _drop_tail(_COPULA.sub("", sentence.replace("**", ""))))
     if leading_formula := _LEADING_FORMULA.match(sentence):

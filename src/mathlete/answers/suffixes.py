@@ -106,9 +106,23 @@ def _skip_unit_power(g: Grammar) -> None:
 
 def _skip_compound(g: Grammar) -> None:
     r"""Take the units joined to the one before: `/ \mathrm{h}`, `\cdot \mathrm{m}`, `per second`."""
-    while g.peek().text.strip() in ("/", r"\cdot", r"\times", "*", "per") and _is_unit_token(g.peek(1)):
-        g.at += 2
-        _skip_unit_power(g)
+    while g.peek().text.strip() in ("/", r"\cdot", r"\times", "*", "per"):
+        if _is_unit_token(g.peek(1)):
+            g.at += 2
+            _skip_unit_power(g)
+        elif steps := _count_bracket_of_units(g):
+            g.at += steps
+        else:
+            return
+
+
+def _count_bracket_of_units(g: Grammar) -> int:
+    r"""Return how many tokens a sign and a bracket of units take, `/(\text{kg} \cdot \text{K})`; 0 for another."""
+    ends = [at for at in range(2, 12) if g.peek(at).text == ")"]
+    if g.peek(1).text != "(" or not ends:
+        return 0
+    inside = [g.peek(at) for at in range(2, ends[0])]
+    return ends[0] + 1 if all(_is_unit_token(t) or t.text in ("*", "/", r"\cdot", r"\times") for t in inside) else 0
 
 
 def _is_unit_token(token: Token) -> bool:

@@ -18,8 +18,10 @@ _PHYSICS = (
     "mol ev kev mev gev ohm ohms kj um"
 )
 _ANGLE = "deg degree degrees rad radian radians"
-_COUNT = "unit units way ways time times point points people students apples"
-UNITS = _words(" ".join((_LENGTH, _AREA, _TIME, _MASS, _VOLUME, _PHYSICS, _ANGLE, _COUNT)))
+_COUNT = "unit units way ways time times point points"
+COUNTED = _words("people students apples")
+"""Nouns that are counted: no units, so that beside another noun they name what is counted."""
+UNITS = _words(" ".join((_LENGTH, _AREA, _TIME, _MASS, _VOLUME, _PHYSICS, _ANGLE, _COUNT))) | COUNTED
 """Unit words that carry no value."""
 LETTER_UNITS = frozenset({"m", "g", "s", "h", "L", "l", "J", "W", "N", "V", "A", "K", "C", "F"})
 """One-letter units: read as units only inside \\text{...} or \\mathrm{...}, never glued to a number."""
@@ -36,19 +38,24 @@ NUMBER_WORDS = {
 TRIG = _words("sin cos tan cot sec csc")
 INVERSE_TRIG = {f"{pre}{name}": f"arc{name}" for name in ("sin", "cos", "tan") for pre in ("arc", "a")}
 HYPERBOLIC = _words("sinh cosh tanh")
+RECIPROCALS = {"sech": "cosh", "csch": "sinh", "coth": "tanh"}
+"""Functions that are one over another."""
 _AREA_FUNCTIONS = _words("arcsinh arccosh arctanh")
 FUNCTIONS = (
     TRIG
     | frozenset(INVERSE_TRIG)
     | HYPERBOLIC
     | _AREA_FUNCTIONS
-    | {"log", "ln", "lg", "exp", "arccot", "arcsec", "arccsc"}
+    | frozenset(RECIPROCALS)
+    | {"log", "ln", "lg", "exp", "arccot", "arcsec", "arccsc", "cis"}
 )
 MANY_ARGUMENTS = _words("gcd lcm min max")
 FUNCTION_SPELLINGS = {
     "tg": "tan", "ctg": "cot", "cotg": "cot", "cosec": "csc", "arctg": "arctan", "arcctg": "arccot", "sh": "sinh",
     "ch": "cosh", "th": "tanh", "Arcsin": "arcsin", "Arccos": "arccos", "Arctan": "arctan", "Sin": "sin", "Cos": "cos",
     "Tan": "tan", "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh",
+    "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "acot": "arccot", "asec": "arcsec", "acsc": "arccsc",
+    "binomial": "binom", "ceiling": "ceil",
     "hcf": "gcd", "GCD": "gcd", "LCM": "lcm", "Max": "max", "Min": "min",
 }  # fmt: skip
 """Functions as other countries and programs write them."""
