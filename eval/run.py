@@ -14,10 +14,11 @@ from mathlete.engines import EngineSettings, OpenEngine, open_engine
 from mathlete.environment import code_state
 from mathlete.errors import UserError
 from mathlete.gates import GateOutcome
+from mathlete.jsonl import JsonLines
 from mathlete.lost import LostLog
 from mathlete.models import ModelSource
 from mathlete.problems import read_problems, write_problems
-from mathlete.runs import REPORT, Leftovers, Step, run_step, sha256_json, sha256_tree, verify_if_made
+from mathlete.runs import MANIFEST, REPORT, Leftovers, Step, run_step, sha256_json, sha256_tree, verify_if_made
 from mathlete.sampling import Sample, SampleLog
 from mathlete.scoring import Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy, RealClock, Solution, solve_all, solve_in_turn
@@ -102,7 +103,7 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
         build=lambda folder: draw_and_score(folder, evaluation, settings, say=say),
         leftovers=Leftovers(
             overwrite=evaluation.overwrite,
-            extends=lambda old, new: is_extended(old, new) and has_problems_of(folder, evaluation.suite),
+            extends=lambda old, new: is_extended(old, new) and adds_only(folder, evaluation, old),
             writes=(PROBLEMS, SAMPLES, SPENT, LOST, *SCORES),
         ),
     )
@@ -113,13 +114,12 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
 
 
 def is_extended(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a run's record is that of another with more samples a problem, or perhaps other problems.
+    """Whether a run's record is that of another but for the number of samples and, perhaps, the problems.
 
     A sample's seed is made of its problem and its index, so what is recorded stays as it is. On a shared clock it does
     not: what a problem may take depends on all problems.
     """
-    more = old["step"] == "eval" and old["settings"]["policy"]["n"] <= new["settings"]["policy"]["n"]
-    return more and "budget" not in new["settings"] and _without_counts(old) == _without_counts(new)
+    return old["step"] == "eval" and "budget" not in new["settings"] and _without_counts(old) == _without_counts(new)
 
 
 def _without_counts(record: dict[str, Any]) -> dict[str, Any]:
@@ -128,10 +128,20 @@ def _without_counts(record: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "policy": {**settings["policy"], "n": 0}, "inputs": record["inputs"]}
 
 
-def has_problems_of(folder: Path, suite: Suite) -> bool:
-    """Whether all problems of the run in a folder are the suite's; a run without any has drawn nothing yet."""
-    file = folder / PROBLEMS
-    return not file.is_file() or set(read_problems(file)) <= set(suite.problems)
+def adds_only(folder: Path, evaluation: Evaluation, old: dict[str, Any]) -> bool:
+    """Whether all that is in a folder is what this run would draw too.
+
+    Of a finished run that is every sample and every problem. Of one that was begun for more, and stopped, it is what it
+    has drawn until then: so who asked for more than there is time for can go back.
+    """
+    problems, n, file = evaluation.suite.problems, evaluation.policy.n, folder / PROBLEMS
+    there = read_problems(file) if file.is_file() else []
+    if (folder / MANIFEST).is_file():
+        return bool(old["settings"]["policy"]["n"] <= n) and set(there) <= set(problems)
+    samples = [Sample.from_json(row, where=where) for where, row in JsonLines(folder / SAMPLES).read()]
+    drawn = {sample.problem_id for sample in samples}
+    known = {problem for problem in there if problem.id in drawn}
+    return known <= set(problems) and all(sample.index < n for sample in samples)
 
 
 def check_prompts_fit(evaluation: Evaluation) -> None:
@@ -158,9 +168,6 @@ def draw_and_score(
 ) -> dict[str, object]:
     """Fill the run's folder: its problems, samples and scores. Returns the step's figures."""
     began = time.time()
-    for name in SCORES:  # of fewer samples, where a finished run is extended
-        (folder / name).unlink(missing_ok=True)
-    write_problems(folder / PROBLEMS, evaluation.suite.problems)
     drawn = draw_samples(folder, evaluation, say=say)
     code = code_state()
     facts = RunFacts(
@@ -202,6 +209,10 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
         lost = LostLog(folder / LOST)
         engine = open_engine(replace(evaluation.engine, on_lost=lost.append))
         with closing(engine.sampler):
+            # Not before the engine is there: where it never is, a finished run that should have grown stays finished.
+            for name in SCORES:  # of fewer samples
+                (folder / name).unlink(missing_ok=True)
+            write_problems(folder / PROBLEMS, evaluation.suite.problems)
             if samples.dropped_bytes:
                 say(f"dropped a half-written last line of {SAMPLES} ({samples.dropped_bytes} bytes)")
             if samples.recorded:

@@ -84,6 +84,7 @@ LOST: dict[str, tuple[Behaviour, str]] = {
     ),
     "a logprob in words": (streams(scored("7", "-0.5")), "must be a number, and was -0.5"),
     "a logprob that is true": (streams(scored("7", True)), "must be a number, and was True"),
+    "a logprob above 0": (streams(scored("7", 3.0)), "must be at most 0, and was 3.0"),
     # ends that are none
     "no reason": (streams(BEGUN, DONE), "must end with a reason: it broke off after … So 7"),
     "an unknown reason": (streams(BEGUN, choice("", "bored")), "must end by stop or length, and ended by bored"),
@@ -136,6 +137,7 @@ LOST: dict[str, tuple[Behaviour, str]] = {
     "a redirect to nowhere": (answers("302 Found"), "302 Found"),
     "a redirect to itself": (redirect_to_itself, "TooManyRedirects"),
     "a redirect to a file": (answers("307 Go", "", "Location: file:///etc/passwd"), "UnsupportedProtocol"),
+    "a redirect to a port that is none": (answers("307 Go", "", "Location: http://127.0.0.1:99999/"), "OverflowError"),
     "a redirect to nonsense": (answers("307 Go", "", "Location: http://[x/"), "Error"),
     "no HTTP": (says(b"SSH-2.0-OpenSSH_9.6\r\n"), "RemoteProtocolError"),
     "bytes": (says(bytes(range(256)) * 20), "RemoteProtocolError"),
@@ -165,6 +167,7 @@ FINE: dict[str, Behaviour] = {
     "carriage returns": streams(GOOD.replace(b"\n", b"\r\n")),
     "carriage returns alone": streams(GOOD.replace(b"\n", b"\r")),
     "comments and other fields": streams(b": hello\nid: 7\nretry: 5\nevent: x\n", GOOD.replace(b"\n\n", b"\n: x\n\n")),
+    "a byte order mark": streams(b"\xef\xbb\xbf", GOOD),
     "data without a space": streams(GOOD.replace(b"data: ", b"data:")),
     "no empty line at the end": streams(b"".join(map(scored, SAID[:3])), choice("It is 7.", "stop").rstrip()),
     "no choices with the usage": streams(b"".join(map(scored, SAID[:3])), event({"usage": {"completion_tokens": 5}}),

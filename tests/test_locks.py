@@ -83,15 +83,32 @@ def test_only_empty_folders_that_it_made_are_removed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_tells_of_processes_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fcntl
 
     def refuse(file: int, operation: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with hold(tmp_path / "run"):
-        assert (tmp_path / "run").is_dir()
+    folder = tmp_path / "run"
+    with start(folder) as process:
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(UserError, match=rf"held since 2.* by process {process.pid} on "), hold(folder):
+            pass
+        process.kill()
+    # It is gone, and so is whoever had its number on another machine.
+    with hold(folder):
+        assert str(os.getpid()) in (folder / LOCK).read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_where_no_folder_can_be_made_is_told() -> None:
+    with (
+        pytest.raises(UserError, match="a run must be where folders can be made, got /proc/run"),
+        hold(Path("/proc/run")),
+    ):
+        pass
 
 
 HELD: dict[str, tuple[str, tuple[object, ...]]] = {

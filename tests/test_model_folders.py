@@ -33,6 +33,14 @@ def pickle_weights(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def make_folder(name: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return spoil
+
+
 BROKEN: list[tuple[Spoil, str]] = [
     (
         pickle_weights,
@@ -52,6 +60,7 @@ BROKEN: list[tuple[Spoil, str]] = [
     (write("model.safetensors", "nothing"), "can load, with whole weights, got model.safetensors: "),
 ]
 SLOW: list[tuple[Spoil, str]] = [
+    (make_folder("model.safetensors"), "can load, with whole weights, got model.safetensors: "),
     (template("{% for x in %}"), "the chat template must render a question on its own, got TemplateSyntaxError"),
     (template("{{ messages[0].content.nothing.more }}"), "must render a question on its own, got UndefinedError"),
     (template("{{ messages[0].content * 9999 * 9999 * 9999 }}"), "the chat template must"),

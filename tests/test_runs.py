@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,77 @@ def test_what_is_extended_keeps_its_files(tmp_path: Path, source: Path) -> None:
     assert grow(tmp_path / "s", 5, overwrite=True)[1] == ["5.txt"]
     with pytest.raises(UserError, match="n is 5 there, 4 here"):
         grow(tmp_path / "s", 4)
+
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no step": lambda mark: mark.pop("step"),
+    "no inputs": lambda mark: mark.pop("inputs"),
+    "no key": lambda mark: mark.pop("key"),
+    "no setting": lambda mark: mark["settings"].pop("n"),
+    "a setting in words": lambda mark: mark["settings"].update(n="4"),
+    "a setting of null": lambda mark: mark["settings"].update(n=None),
+    "another setting": lambda mark: mark["settings"].update(n=3),
+    "settings that are a list": lambda mark: mark.update(settings=[4]),
+    "a step that is a number": lambda mark: mark.update(step=4),
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGED])
+def test_a_damaged_mark_is_never_built_upon(tmp_path: Path, name: str) -> None:
+    def extends(old: dict[str, Any], new: dict[str, Any]) -> bool:
+        return bool(old["inputs"] == new["inputs"] and old["settings"]["n"] <= new["settings"]["n"])
+
+    def draw(n: int, *, overwrite: bool = False) -> Step:
+        leftovers = Leftovers(extends=extends, writes=("part.txt", "out.txt"), overwrite=overwrite)
+        where: Any = {"folder": tmp_path / "s", "inputs": {}}
+        return run_step("draw", **where, settings={"n": n}, build=Build(die=n == 4), leftovers=leftovers)
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(4)
+    mark = json.loads((tmp_path / "s" / "started.json").read_text())
+    DAMAGED[name](mark)
+    write_json(tmp_path / "s" / "started.json", mark)
+    with pytest.raises(UserError, match="a run goes on only with the settings that it was begun with"):
+        draw(5)
+    assert not draw(5, overwrite=True).skipped
+
+
+@pytest.mark.parametrize("changes", [True, False])
+@pytest.mark.parametrize("error", [UserError("no engine", cure="start one"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_a_finished_run_stays_finished_where_what_would_extend_it_changes_nothing(
+    tmp_path: Path, error: BaseException, *, changes: bool
+) -> None:
+    def grow(n: int) -> Step:
+        def build(folder: Path) -> dict[str, object]:
+            if n == 5 and not changes:
+                raise error
+            (folder / "out.txt").write_text(str(n))
+            if n == 5:
+                raise error
+            return {}
+
+        grows = Leftovers(extends=lambda old, new: True, writes=("out.txt",))
+        return run_step("draw", folder=tmp_path / "s", inputs={}, settings={"n": n}, build=build, leftovers=grows)
+
+    grow(4)
+    before = (tmp_path / "s" / MANIFEST).read_bytes()
+    with pytest.raises(type(error)):
+        grow(5)
+    assert (tmp_path / "s" / MANIFEST).is_file() is not changes
+    if not changes:
+        assert (tmp_path / "s" / MANIFEST).read_bytes() == before
+        assert grow(4).skipped
+
+
+def test_a_run_must_not_lie_in_what_it_is_made_of(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "link").symlink_to("model")
+    for folder in ("model", "model/run", "link/run"):
+        with pytest.raises(
+            UserError, match=f"outside of what it is made of, which it would change, got .*/{folder}, in"
+        ):
+            step(tmp_path / folder, Build(), source=tmp_path / "model")
+    assert not [*(tmp_path / "model").iterdir()]
 
 
 def test_a_run_may_lie_behind_a_link(tmp_path: Path, source: Path) -> None:

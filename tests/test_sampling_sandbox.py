@@ -16,6 +16,7 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.tir.protection import ProgramLimits, usable_layers
 from mathlete.tir.python import Python, Pythons
+from mathlete.tir.readable import readable_paths
 from tests.conftest import sample
 
 LIMITS = ProgramLimits(timeout_s=20, grace_s=0.3, memory_mib=400, output_chars=400, cpu_s=60)
@@ -250,6 +251,45 @@ def test_the_process_that_forks_is_replaced_when_it_has_died() -> None:
                 assert another.run("1 + 1").output == "2\n"
     with pytest.raises(UserError, match="before their owner is closed"):
         pythons.open()
+
+
+THREADS = """
+import ctypes
+c = ctypes.CDLL(None)
+small, one = ctypes.create_string_buffer(64), ctypes.c_ulong()
+c.pthread_attr_init(small)
+c.pthread_attr_setstacksize(small, ctypes.c_size_t(16384))
+sleep = ctypes.cast(c.sleep, ctypes.c_void_p)
+for _ in range(2000):
+    assert c.pthread_create(ctypes.byref(one), small, sleep, ctypes.c_void_p(60)) == 0
+c.sleep(15)
+"""
+"""As many threads as its memory holds, which would be all that a machine can have."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="threads are counted in /proc")
+def test_a_program_of_many_threads_is_ended(pools: tuple[Pythons, Pythons]) -> None:
+    if "hook" in pools[0].layers:
+        pytest.skip("there is no ctypes behind the hook")
+    with closing(pools[0].open()) as one:
+        done = one.run(THREADS)
+        assert done.killed
+        assert done.seconds < 15
+    with closing(pools[0].open()) as another:
+        assert another.run("import threading\nthreading.active_count()").output == "1\n"
+
+
+def test_a_folder_of_the_library_path_without_libraries_is_not_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libx.so.1").touch()
+    (tmp_path / "golds.jsonl").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}::/:{tmp_path / 'lib'}")
+    readable = readable_paths()
+    assert (tmp_path / "lib").resolve() in readable
+    assert not {tmp_path.resolve(), Path("/")} & {*readable}
 
 
 def test_descriptors_above_1023_are_read(pythons: Pythons) -> None:

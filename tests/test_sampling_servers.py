@@ -327,6 +327,44 @@ def test_a_run_says_what_it_lost_and_a_stopped_one_draws_it_again(
     assert {one["text"] for one in lost[:-1]} == {"So 7"}
 
 
+def test_a_finished_run_that_cannot_grow_stays_and_one_that_began_to_can_go_back(
+    two: Path, loopback: Callable[..., Loopback], evaluate: CommandLine
+) -> None:
+    server = loopback(then=good)
+    few = [*words_of(server, "--servers.patience-s", 0.4)]
+    more = [3 if word == 2 else word for word in few]
+    assert evaluate(*few).result["samples"] == 4
+    server.listing = die
+    assert "one of the servers must answer" in evaluate(*more).refusal
+    assert evaluate(*few).result["skipped"]
+    server.listing, server.then = answers("200 OK", "[]"), answers("503 Busy", "later")
+    assert "503 Busy" in evaluate(*more).refusal
+    assert not (two / "manifest.json").exists()
+    back = evaluate(*few)
+    assert (back.result["samples"], back.result["skipped"]) == (4, False)
+    assert "going on: 4 of 4 samples are there" in back.stderr
+
+
+URLS = {
+    "localhost:8000": "no scheme",
+    "ftp://x/v1": "another scheme",
+    "http://": "no host",
+    "http://[::1": "half a bracket",
+    "http://127.0.0.1:99999/v1": "a port too high",
+    "http://127.0.0.1:-1/v1": "a port too low",
+    "http://me:hunter2@127.0.0.1:9/v1": "a password",
+}
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_an_address_is_looked_at_before_anything_is_opened(url: str) -> None:
+    with pytest.raises(
+        UserError, match=r"--servers.urls must be addresses, http://HOST:PORT/v1, without a key"
+    ) as caught:
+        ServerSettings(urls=("http://[::1]:8000/v1", url)).check()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_samples_that_a_clock_leaves_lost_are_told_and_stay_so(
     two: Path, loopback: Callable[..., Loopback], evaluate: CommandLine
 ) -> None:

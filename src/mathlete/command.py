@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
-from mathlete.mistakes import explain, mute_stdout, open_streams, require_words
+from mathlete.mistakes import explain, mute_stdout, open_streams, require_finite, require_words
 from mathlete.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def _carry_out(command: Command, argv: Sequence[str], *, prog: str) -> int:
         )
     except SystemExit as stop:
         return int(stop.code or 0)
+    require_finite(settings)
     result = command.run(settings)
     if getattr(settings, "json", False):
         print(_line_of_json(result), flush=True)

@@ -8,6 +8,8 @@
 ['notes.txt']
 """
 
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -25,6 +27,8 @@ STARTED = "started.json"
 REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
 _VIEWS = (REPORT, PLOTS, INSPECT)
 """Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
+CHART_MAKER = "mathlete, charts of a report"
+"""What a PNG says that it was made by."""
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -108,12 +112,42 @@ def delete_outputs(folder: Path, record: Mapping[str, object], writes: tuple[str
     if not (folder / STARTED).is_file():
         write_json(folder / STARTED, {})  # should this be killed, the folder is still known as a step's
     (folder / MANIFEST).unlink(missing_ok=True)
-    views = (folder / REPORT, *(folder / PLOTS).glob("*.png"), *(folder / INSPECT).glob("*.eval"))
-    for path in (*files_below(folder), *views):
+    for path in (*files_below(folder), *_list_views(folder, record)):
         path.unlink(missing_ok=True)
     for path in [*folder.iterdir()]:
-        if path.name.startswith((".", "checkpoint-")) and _is_written(path.name, writes) and path.is_dir():
-            shutil.rmtree(path)
+        kept_apart = path.name.startswith(".") or re.fullmatch(r"checkpoint-\d+", path.name)
+        if kept_apart and _is_written(path.name, writes) and path.is_dir():
+            # Behind a link is what somebody has moved to another disk.
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
     for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
         with suppress(OSError):  # not empty
             path.rmdir()
+
+
+def _list_views(folder: Path, record: Mapping[str, object]) -> list[Path]:
+    """Return the step's report, charts and log for Inspect, as far as they are its own."""
+    settings = record.get("settings")
+    suite = settings.get("suite") if isinstance(settings, dict) else None
+    views = (folder / REPORT, folder / INSPECT / f"{suite}.eval", *filter(is_chart, (folder / PLOTS).glob("*.png")))
+    return [view for view in views if view.is_file()]
+
+
+def is_chart(file: Path) -> bool:
+    """Return whether a PNG was drawn for a report, and not by somebody else."""
+    with file.open("rb") as png:
+        return CHART_MAKER.encode() in png.read(1024)
+
+
+def own_all_files(folder: Path) -> None:
+    """Give each file that has other names elsewhere (hard links, as `cp -al` makes them) a copy of its own here.
+
+    What a step adds to its files would be added to those of another run as well.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+            temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+            try:
+                shutil.copy2(path, temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)

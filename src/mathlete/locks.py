@@ -10,6 +10,7 @@ False
 """
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -24,6 +25,8 @@ from mathlete.errors import UserError
 
 LOCK = ".lock"
 """File in a folder that is being written; it says which process does."""
+_BEGINNING = b'{"pid": '
+"""Of such a file, by which it is told from another program's."""
 
 
 @contextmanager
@@ -31,11 +34,12 @@ def hold(folder: Path) -> Iterator[None]:
     """Make the folder where it is missing, and hold it for as long as the context is entered.
 
     The lock belongs to the open file. So it is gone with a killed process, a process that was forked from this one
-    holds it too for as long as it lives, and a process that this one starts needs none. A file system that has no
-    locks is used without them. Folders that were made here and are empty at the end are removed again.
+    holds it too for as long as it lives, and a process that this one starts needs none. On a file system that has no
+    locks, only a process of this machine that is still at work is found. Folders that were made here and are empty at
+    the end are removed again.
 
     Raises:
-        UserError: another process holds it, or it is no folder.
+        UserError: another process holds it, it is no folder, or another program has a file of the lock's name there.
     """
     made = _make(folder)
     try:
@@ -58,7 +62,11 @@ def _make(folder: Path) -> list[Path]:
         kind = "a file" if folder.exists() else "a link that leads nowhere"
         raise UserError("a run must be a folder", value=f"{folder}, {kind}", cure="move it, or choose another --run")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # as /proc says it
+        rule = "a run must be where folders can be made"
+        raise UserError(rule, value=str(folder), cure="choose another --run") from error
     return missing
 
 
@@ -68,24 +76,56 @@ def _lock(folder: Path) -> int:
 
     while True:
         folder.mkdir(parents=True, exist_ok=True)  # its last holder may have removed it
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        file = _open(folder / LOCK)
+        held = False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(file, 2**16)
+            held = True
+        except OSError:  # no locks here: the file alone says who is at work
+            held = _is_at_work(_read(file))
+        if held:
+            holder = _describe(_read(file))
             os.close(file)
             raise UserError(
                 "one process at a time writes into a folder",
-                value=f"{folder}, held {_describe(holder)}",
+                value=f"{folder}, held {holder}",
                 cure="wait for it, end it, or choose another --run",
-            ) from None
-        except OSError:
-            return file  # no locks here: as good as a folder that nobody else uses
+            )
         if _is_named(file, folder / LOCK):
-            os.ftruncate(file, 0)
-            os.write(file, json.dumps(_holder()).encode())
+            _sign(file, folder / LOCK)
             return file
         os.close(file)
+
+
+def _open(path: Path) -> int:
+    """Open the lock's file, and no file that its name is a link to."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise _not_ours(path) from error
+
+
+def _read(file: int) -> bytes:
+    return os.pread(file, 2**16, 0)
+
+
+def _sign(file: int, path: Path) -> None:
+    """Write this process's name into the lock's file, unless it is another program's."""
+    content = _read(file)
+    if content and not content.startswith(_BEGINNING):
+        os.close(file)
+        raise _not_ours(path)
+    with contextlib.suppress(OSError):  # a full disk holds the lock without the name
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(_holder()).encode(), 0)
+
+
+def _not_ours(path: Path) -> UserError:
+    rule = "a run's folder must leave the name of its lock free"
+    return UserError(rule, value=f"{path} of another program", cure="move it, or choose another --run")
 
 
 def _is_named(file: int, path: Path) -> bool:
@@ -101,8 +141,22 @@ def _holder() -> dict[str, object]:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-        "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "command": _join(sys.orig_argv),
     }
+
+
+def _join(words: list[str]) -> str:
+    return shlex.join([Path(words[0]).name, *words[1:]])
+
+
+def _is_at_work(holder: bytes) -> bool:
+    """Return whether the process that a lock's file names is one of this machine, and still runs."""
+    try:
+        row = json.loads(holder)
+        words = Path("/proc", str(int(row["pid"])), "cmdline").read_bytes().decode(errors="surrogateescape")
+        return bool(row["host"] == socket.gethostname() and row["command"] == _join(words.split("\0")[:-1]))
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False
 
 
 def _describe(holder: bytes) -> str:

@@ -24,6 +24,8 @@ class LostTry:
     """What the model had said until then."""
 
 
+_ROUNDED_UP = 0.1
+"""A sum of 16-bit numbers may come out a little above a probability of 1."""
 OnLost = Callable[[LostTry], None]
 """Called with each lost try as it happens, from any thread."""
 
@@ -47,10 +49,12 @@ def finite_logprob(value: object) -> float:
     """Return a token's log-probability.
 
     Raises:
-        Lost: it is not a finite number, so what drew the token was broken.
+        Lost: it is not a finite number, or that of no probability, so what drew the token was broken.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e30 < value < 1e30:
         raise Lost(f"a token's log-probability must be a number, and was {str(value)[:40]}")
+    if value > _ROUNDED_UP:
+        raise Lost(f"a token's log-probability must be at most 0, and was {value}")
     return float(value)
 
 

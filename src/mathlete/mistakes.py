@@ -8,12 +8,14 @@ True
 """
 
 import errno
+import math
 import os
 import re
 import select
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import is_dataclass
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -116,6 +118,21 @@ def require_words(words: Sequence[str]) -> None:
         raise UserError("the working folder must exist", value="one that was deleted", cure="cd to another") from error
     for word in (*words, here):
         require_utf8(word)
+
+
+def require_finite(settings: object) -> None:
+    """Check that no number in a dataclass of settings, or in one below it, is infinite or no number.
+
+    Raises:
+        UserError: one is.
+    """
+    for name, value in vars(settings).items():
+        if is_dataclass(value):
+            require_finite(value)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                rule = f"{name.replace('_', '-')} must be a finite number"
+                raise UserError(rule, value=number, cure="leave it out, or give a number")
 
 
 def require_utf8(name: str) -> None:

@@ -33,6 +33,7 @@ from mathlete.folders import (
     is_bare,
     join_first,
     list_strangers,
+    own_all_files,
     sha256_tree,
 )
 from mathlete.hashes import sha256_file, sha256_json
@@ -79,6 +80,8 @@ class Leftovers:
     """Says of another key's record and of this one's whether what the other left can be built upon."""
     writes: tuple[str, ...] = ("*",)
     """Names that the step writes at the top of its folder, with wildcards."""
+    deletes: tuple[str, ...] | None = None
+    """Those that may be deleted where no manifest lists the step's files; None: the same."""
     cure: str = "choose another --run, or delete what is there with --overwrite"
     """What to do about a folder of another key."""
 
@@ -95,6 +98,8 @@ class Step:
     skipped: bool = False
     """True where the manifest was already there and matched."""
     started: float = field(default_factory=time.monotonic)
+    extended: dict[str, object] | None = None
+    """The manifest of the finished step that this one is built upon, if there is one."""
 
     @property
     def name(self) -> str:
@@ -132,6 +137,16 @@ class Step:
         except KeyboardInterrupt as stop:
             if not getattr(stop, "__notes__", None):
                 stop.add_note(f"{self.folder}, unfinished")
+            raise
+
+    @contextmanager
+    def keeping_extended(self) -> Iterator[None]:
+        """Leave the finished step that is extended as it was where this one ends before it changed a file of that."""
+        try:
+            yield
+        except BaseException:
+            if self.extended is not None and sha256_tree(self.folder) == self.extended.get("outputs"):
+                write_json(self.folder / MANIFEST, self.extended)
             raise
 
     def finish(self, figures: dict[str, object]) -> None:
@@ -237,7 +252,7 @@ def begin_step(
     A folder left by a killed run of the same key stays as it is. The caller holds the folder, or one above it.
 
     Raises:
-        UserError: the folder is of another key, or its files are not those of its manifest.
+        UserError: the folder is of another key, lies in one of the inputs, or its files are not those of its manifest.
     """
     step = _identify(name, folder=folder, inputs=inputs, settings=settings, step_version=step_version)
     if not step.skip_where_done(overwrite=leftovers.overwrite):
@@ -260,7 +275,8 @@ def run_step(
     Where Ctrl-C ends it, the exception has a note that says what is kept.
 
     Raises:
-        UserError: the folder is of another key, is held by another process, or its files are not those of its manifest.
+        UserError: the folder is of another key, is held by another process, lies in one of the inputs, or its files are
+            not those of its manifest.
     """
     step = _identify(name, folder=folder, inputs=inputs, settings=settings, step_version=step_version)
     if step.skip_where_done(overwrite=leftovers.overwrite):
@@ -268,7 +284,7 @@ def run_step(
     with hold(folder):
         if not step.skip_where_done(overwrite=leftovers.overwrite):  # by who held it before
             _prepare(step, leftovers)
-            with step.noting_unfinished(), _unmark_if_bad_input(folder):
+            with step.noting_unfinished(), step.keeping_extended(), _unmark_if_bad_input(folder):
                 step.finish(build(folder))
     return step
 
@@ -281,10 +297,20 @@ def is_unfinished(folder: Path) -> bool:
 def _identify(
     name: str, *, folder: Path, inputs: Mapping[str, Path], settings: Mapping[str, object], step_version: int
 ) -> Step:
+    for path in inputs.values():
+        if folder.resolve().is_relative_to(path.resolve()):
+            rule = "a run must lie outside of what it is made of, which it would change"
+            raise UserError(rule, value=f"{folder}, in {path}", cure="choose another --run")
     hashes = {key: sha256_tree(path) for key, path in sorted(inputs.items())}
-    key = sha256_json({"name": name, "version": step_version, "settings": settings, "inputs": hashes})
-    record = {"key": key, "step": name, "version": step_version, "settings": dict(settings), "inputs": hashes}
+    record = {"step": name, "version": step_version, "settings": dict(settings), "inputs": hashes}
+    record = {"key": _hash_record(record), **record}
     return Step(folder=folder, record=json.loads(json.dumps(record, default=str)))
+
+
+def _hash_record(record: Mapping[str, object]) -> str:
+    """Return the key of a record; a mark that was damaged has another."""
+    name, *others = (record.get(word) for word in ("step", "version", "settings", "inputs"))
+    return sha256_json({"name": name, **dict(zip(("version", "settings", "inputs"), others, strict=True))})
 
 
 @contextmanager
@@ -312,15 +338,17 @@ def _prepare(step: Step, leftovers: Leftovers) -> None:
     elif finished or (old.get("key") != new["key"] and not is_bare(folder)):
         # A key of a finished run that is this one's comes here only where its files are damaged.
         if _is_extended(step, old, leftovers):
+            step.extended = read_json(manifest) if finished else None
             manifest.unlink(missing_ok=True)
         elif leftovers.overwrite:
-            delete_outputs(folder, old, leftovers.writes)
+            delete_outputs(folder, old, leftovers.deletes or leftovers.writes)
         else:
             rule = "a run goes on only with the settings that it was begun with"
             differ = join_first(list_differences(old, new), "; ")
             raise UserError(rule, value=f"{folder}{' (finished)' if finished else ''}: {differ}", cure=leftovers.cure)
     if strange := list_strangers(folder, None, leftovers.writes):
         raise explain_stray(folder, strange)
+    own_all_files(folder)
     write_json(folder / STARTED, new)
     step.started = time.monotonic()
 
@@ -331,7 +359,7 @@ def _is_extended(step: Step, old: dict[str, Any], leftovers: Leftovers) -> bool:
     Raises:
         UserError: it could be, but its files have changed; with `overwrite` it can't then.
     """
-    if not isinstance(old.get("settings"), dict) or not leftovers.extends(old, step.record):
+    if old.get("key") != _hash_record(old) or not leftovers.extends(old, step.record):
         return False
     try:
         verify_if_made(step.folder)

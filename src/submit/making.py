@@ -264,10 +264,14 @@ def rehearse_build(
         out.print(f"{build.notebook} was edited by hand: the hash in it is now {stamp}")
     rules, hashes = build.config.competition, build.hashes()
     runs, golds = [], {problem.id: problem.gold for problem in problems}
+
+    def keep(aside: Path) -> None:
+        out.print(f"the earlier rehearsal is kept: {aside}", markup=False)
+
     for number, run_how in enumerate(plan_runs(settings, how, rules=rules)):
         name, folder = f"run {number}" if run_how.rerun else "commit run", settings.run / f"rehearsal-{number}"
         with rehearsal_bar(name, golds=golds, total=len(run_how.ids(problems, rules=rules))) as show:
-            runs.append(rehearse(build, problems, run_how, folder=folder, watch=show))
+            runs.append(rehearse(build, problems, run_how, folder=folder, watch=show, on_aside=keep))
         for line in runs[-1].describe(name, golds=golds):
             out.print(line, markup=False)
         if runs[-1].refusal:

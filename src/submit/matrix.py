@@ -50,12 +50,16 @@ def run_faults(
     version = settings.behaviour or rules.gateway.package
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()
+
+    def keep(aside: Path) -> None:
+        say(f"the earlier rehearsal is kept: {aside}")
+
     with progress("faults") as bar:
         task = bar.add_task("", total=len(chosen))
         for fault in chosen:
             bar.update(task, description=fault.name)
             place = folder / "faults" / fault.name
-            result = rehearse_fault(fault, build, asked, settings, folder=place)
+            result = rehearse_fault(fault, build, asked, settings, folder=place, on_aside=keep)
             run = result.rehearsed
             # What struck nothing has tested nothing, however it ended.
             if not result.struck:

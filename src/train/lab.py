@@ -70,7 +70,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
         inputs=inputs,
         settings=measured,
         build=build,
-        leftovers=Leftovers(overwrite=settings.overwrite),
+        leftovers=Leftovers(overwrite=settings.overwrite, writes=("lab.json", "lab.csv", "lab.png")),
     )
     figures = LabFigures.read(folder)
     out.print(build_lab_table(figures))

@@ -29,7 +29,7 @@ class PocketBaseSettings:
 
 def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
     """Pretrains the pocket model, or goes on with a run that was stopped; returns where it is and its figures."""
-    from train.steps import describe_step
+    from train.steps import WRITTEN, describe_step
 
     settings.base.check()
     require_address_space()
@@ -40,7 +40,7 @@ def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
         inputs={},
         settings=asdict(settings.base),
         build=lambda folder: build_pocket_base(folder, settings.base),
-        leftovers=Leftovers(overwrite=settings.overwrite, writes=("*", ".checkpoint*")),
+        leftovers=Leftovers(overwrite=settings.overwrite, writes=("*", ".checkpoint*"), deletes=WRITTEN),
     )
     out.print(f"{step.folder}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")
     return {"run": str(settings.run), "model": str(step.folder), **step.figures, "skipped": step.skipped}

@@ -14,6 +14,7 @@ from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, GateTrial, TunedModel, export_model, measure_effect, merge_adapter
 from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
+from mathlete.folders import STARTED
 from mathlete.gates import Refused, require_passed
 from mathlete.locks import hold
 from mathlete.models import ModelSource
@@ -27,6 +28,9 @@ _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
 LIMITS = ("kl_merged", "kl_int8", "times_noise", "greedy", "accuracy", "loss")
 """Settings of `Survival` that say what a hop may cost, and change no weight."""
+WRITTEN = ("*.json", "*.jsonl", "*.safetensors", "*.gguf", ".*.gguf", "*.jinja", "*.model", "vocab.txt", "merges.txt",
+           "README.md", "checkpoint*", ".checkpoint*", "logs", "trackio")  # fmt: skip
+"""Names that steps and the libraries beneath them give to what they write: these `--overwrite` may delete."""
 _SPARE_BYTES = 64 * 2**20
 """Rows, adapter, checkpoints and logs of a small run."""
 
@@ -90,7 +94,10 @@ class MathRun:
             inputs=inputs,
             settings={**settings, **hub},
             leftovers=Leftovers(
-                overwrite=self.settings.overwrite, extends=differs_in_limits, writes=("*", *RowFiles.hidden)
+                overwrite=self.settings.overwrite,
+                extends=differs_in_limits,
+                writes=("*", *RowFiles.hidden),
+                deletes=(*WRITTEN, *RowFiles.names, *RowFiles.hidden),
             ),
         )
 
@@ -216,7 +223,7 @@ def make_rows(run: MathRun) -> Path:
     if not step.skipped:
         with (
             bar("format") as advance,
-            delete_if_bad_input(folder),
+            delete_if_bad_input(RowFiles(folder)),
             step.noting_unfinished(),
             note_on_stop(lambda: [RowFiles(folder).describe_parts()]),
         ):
@@ -362,19 +369,21 @@ def bar(title: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def delete_if_bad_input(folder: Path) -> Iterator[None]:
-    """Empty a step's folder where its input proves bad midway; delete it and those above that are empty then."""
+def delete_if_bad_input(files: RowFiles) -> Iterator[None]:
+    """Delete what was made of input that proves bad midway; delete the folder and those above that are empty then.
+
+    What an earlier command left there stays: it was good, and another one may go on with it.
+    """
+    resumed = any(path.exists() for path in files.made())
     try:
         yield
     except UserError:
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        with suppress(OSError):  # not empty, or a link
-            for empty in (folder, *folder.parents[:2]):
-                empty.rmdir()
+        if not resumed:
+            for path in (files.folder / STARTED, *files.made()):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or a link
+                for empty in (files.folder, *files.folder.parents[:2]):
+                    empty.rmdir()
         raise
 
 

@@ -207,7 +207,7 @@ def _require_header(file: Path) -> None:
     try:
         with safe_open(file, framework="np") as weights:
             weights.keys()
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:  # of a folder, or a link that leads nowhere
         cure = "copy it again, or export the model again"
         rule = f"{file.parent} must be a model folder transformers can load, with whole weights"
         raise UserError(rule, value=f"{file.name}: {error}", cure=cure) from error

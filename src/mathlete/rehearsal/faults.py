@@ -1,6 +1,6 @@
 """A fault: something that goes wrong on Kaggle, put for real into a rehearsal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -59,7 +59,13 @@ class FaultResult:
 
 
 def rehearse_fault(
-    fault: Fault, build: Build, problems: Sequence[Problem], settings: RehearsalSettings, *, folder: Path
+    fault: Fault,
+    build: Build,
+    problems: Sequence[Problem],
+    settings: RehearsalSettings,
+    *,
+    folder: Path,
+    on_aside: Callable[[Path], None] | None = None,
 ) -> FaultResult:
     """Rehearse the build with a fault in it.
 
@@ -68,8 +74,9 @@ def rehearse_fault(
         build: what to rehearse.
         problems: the questions; every id is made to look like a number, as AIMO-3's 424e18 does.
         settings: how to rehearse.
-        folder: emptied first.
+        folder: where, as in `rehearse`.
+        on_aside: as in `rehearse`.
     """
     numbered = [replace(problem, id=f"{index:03d}e{index}") for index, problem in enumerate(problems, start=1)]
-    rehearsed = rehearse(build, numbered, settings, folder=folder, fault=fault.put_into)
+    rehearsed = rehearse(build, numbered, settings, folder=folder, fault=fault.put_into, on_aside=on_aside)
     return FaultResult(rehearsed=rehearsed, struck=has_struck(fault.name, rehearsed.ended.folder))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 
@@ -47,6 +48,7 @@ def rehearse(
     fault: Callable[[Draft], None] | None = None,
     watch: Watch | None = None,
     measure: Callable[[], float] | None = None,
+    on_aside: Callable[[Path], None] | None = None,
 ) -> Rehearsed:
     """Rehearse once, and again where it failed while the machine got busier; what it made stays in the folder.
 
@@ -54,13 +56,16 @@ def rehearse(
         build: what to rehearse.
         problems: the questions, with their golds.
         settings: how.
-        folder: an earlier rehearsal in it is deleted first; nothing else ever is.
+        folder: an earlier rehearsal in it is set aside, or deleted; nothing else ever is.
         fault: changes the draft before it is staged.
         watch: called twice a second, as long as the notebook runs, with the questions answered so far.
         measure: returns the machine's contention; default: `contention`.
+        on_aside: called with the place to which an earlier rehearsal was moved; None: it is deleted.
     """
     measure = measure or contention
     with hold(folder):
+        if on_aside is not None and (aside := _set_aside(folder, notebook=build.notebook.name)) is not None:
+            on_aside(aside)
         before = measure()
         rehearsed = _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=before)
         if rehearsed.refusal is None or fault is not None or settings.clock == "real":
@@ -112,8 +117,28 @@ def notebook_log(folder: Path) -> Path:
     return folder / _STAGE / NOTEBOOK_LOG
 
 
+def _set_aside(folder: Path, *, notebook: str) -> Path | None:
+    """Move what an earlier rehearsal left to FOLDER.1 or the next free number; return where it is, None for nothing."""
+    made = _list_made(folder, notebook=notebook)
+    if not any(path.name == _STAGE for path in made):
+        return None  # nothing had been started yet
+    aside = next(place for n in count(1) if not (place := folder.with_name(f"{folder.name}.{n}")).exists())
+    aside.mkdir()
+    for path in made:
+        path.rename(aside / path.name)
+    return aside
+
+
 def _delete_earlier(folder: Path, *, notebook: str) -> None:
-    """Delete what an earlier rehearsal left.
+    for path in _list_made(folder, notebook=notebook):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _list_made(folder: Path, *, notebook: str) -> list[Path]:
+    """Return what an earlier rehearsal left.
 
     Raises:
         UserError: there is something else in the folder.
@@ -126,11 +151,7 @@ def _delete_earlier(folder: Path, *, notebook: str) -> None:
             value=", ".join(sorted(strange)[:5]),
             cure="move it out of the folder",
         )
-    for path in there:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    return there
 
 
 @contextmanager

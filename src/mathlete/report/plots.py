@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.files import replace_when_done
+from mathlete.folders import CHART_MAKER, is_chart
 from mathlete.report.charts import Chart
 
 _COLOURS = {
@@ -21,8 +22,6 @@ _COLOURS = {
 }
 """Colours that colour-blind people can tell apart too (Okabe, Ito 2008, "Color universal design")."""
 
-_SOFTWARE = "mathlete, charts of a report"
-"""What a PNG says that it was made by."""
 _LONGEST = 40
 """Characters of a name that are drawn at most."""
 
@@ -32,9 +31,7 @@ def write_plots(folder: Path, charts: Sequence[Chart]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [_write(folder / f"{chart.key}.png", chart) for chart in charts]
     for old in {*folder.glob("*.png")} - {*written}:
-        with old.open("rb") as file:
-            drawn = _SOFTWARE.encode() in file.read(1024)
-        if drawn:  # else it is not of a report
+        if is_chart(old):
             old.unlink()
     return written
 
@@ -58,7 +55,7 @@ def _write(path: Path, chart: Chart) -> Path:
         # matplotlib draws boxes for letters that its font lacks; the page, with the browser's fonts, has the name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(
-            temporary, format="png", dpi=100, metadata={"Software": _SOFTWARE}, pil_kwargs={"compress_level": 3}
+            temporary, format="png", dpi=100, metadata={"Software": CHART_MAKER}, pil_kwargs={"compress_level": 3}
         )
     return path
 

@@ -78,6 +78,12 @@ class RowFiles:
     folder: Path
     hidden: ClassVar[tuple[str, ...]] = (".parts", ".train-*")
     """Hidden names that an unfinished run leaves in the folder."""
+    names: ClassVar[tuple[str, ...]] = ("train", "heldout", "head.jsonl", "dropped.jsonl", "overlap.jsonl", "README.md")
+    """The other names in it, of which each has its property below."""
+
+    def made(self) -> list[Path]:
+        """Return what is there of all that the step writes."""
+        return [path for name in (*self.names, *self.hidden) for path in self.folder.glob(name)]
 
     @property
     def train(self) -> Path:

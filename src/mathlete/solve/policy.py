@@ -14,6 +14,9 @@ from mathlete.solve.voting import VOTES, Vote, Weigh, count_votes, weigher
 DEFAULT_STOP = "beta95+exact"
 """What stops early where the clock counts: a statistical rule, and exact for the stragglers that cannot matter."""
 
+_MOST_SAMPLES = 100_000
+"""Of a problem: more is a slip of the finger, whose seeds alone would fill the memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -33,7 +36,10 @@ class Policy:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        require(("n", self.n, self.n >= 1, "at least 1", "use --n 8"))
+        require(
+            ("n", self.n, self.n >= 1, "at least 1", "use --n 8"),
+            ("n", self.n, self.n <= _MOST_SAMPLES, f"at most {_MOST_SAMPLES}", "use --n 64"),
+        )
         judgements = ("judgements", self.select, self.select >= 0, "0 or more", "use select4, or leave it out")
         require(judgements, prefix="")
         stopping_rule(self.stop)

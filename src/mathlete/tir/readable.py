@@ -35,7 +35,10 @@ def _named_paths() -> Iterator[Path]:
             yield folder
     for prefix in (sys.base_prefix, sys.prefix, "/usr", "/usr/local", "/"):
         yield from (Path(prefix, name) for name in ("lib", "lib64"))
-    yield from map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(":"))
+    for folder in map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(":")):
+        # One that holds none is a slip, as an empty part or a whole home is.
+        if folder.is_absolute() and any(folder.glob("*.so*")):
+            yield folder
     yield from map(Path, _FILES)
     # The working directory: an empty folder of the sandbox's own.
     yield Path.cwd()

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 
 from mathlete.tir.hints import find_hint
@@ -39,6 +40,10 @@ _LOADED_TOO = ("re", "statistics", "string", "time", "typing", "mpmath", "numpy"
 """Loaded once here: a fork shares them, where each interpreter would need a second to import them."""
 _EMPTY = {"__name__": "__main__", "__builtins__": builtins}
 REQUEST_BYTES = 9
+_LOOK_S = 0.1
+_MOST_THREADS = 256
+"""Of an interpreter: one program could use up the numbers that the kernel has for all threads of a machine."""
+_HINTED_CHARS = 1000
 
 
 def serve(control: socket.socket, limits: ProgramLimits, layers: list[str] | None) -> None:
@@ -64,8 +69,8 @@ def serve(control: socket.socket, limits: ProgramLimits, layers: list[str] | Non
 
 
 def _next_request(control: socket.socket, children: dict[bytes, int]) -> tuple[bytes, list[int]] | None:
-    # Wakes up each second without a request too: interpreters that ended by themselves would stay zombies.
-    while not select.select([control], [], [], 1.0)[0]:
+    # Wakes up without a request too: interpreters that ended by themselves would stay zombies.
+    while not select.select([control], [], [], _LOOK_S if children else None)[0]:
         _reap(children)
     _reap(children)
     word, handles, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
@@ -76,9 +81,20 @@ def _next_request(control: socket.socket, children: dict[bytes, int]) -> tuple[b
 
 
 def _reap(children: dict[bytes, int]) -> None:
+    """Forget interpreters that have ended, and end those with too many threads."""
     for number, child in [*children.items()]:
         if os.waitpid(child, os.WNOHANG)[0]:
             del children[number]
+        elif _count_threads(child) > _MOST_THREADS:
+            _kill(children.pop(number))
+
+
+def _count_threads(child: int) -> int:
+    try:
+        # The twentieth field; the second, in brackets, may hold spaces.
+        return int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[17])
+    except (OSError, ValueError, IndexError):
+        return 1  # no /proc, as on macOS
 
 
 def _kill(child: int) -> None:
@@ -177,7 +193,7 @@ def _format_error(error: BaseException) -> str:
     own = [frame for frame in report.stack if frame.filename.startswith("<block")]
     report.stack = traceback.StackSummary.from_list(own)
     lines = [*report.format_exception_only()]
-    hint = find_hint(lines[-1]) if lines else None
+    hint = find_hint(lines[-1][:_HINTED_CHARS]) if lines else None
     return "".join(report.format(chain=False)) + (f"[hint: {hint}]\n" if hint else "")
 
 

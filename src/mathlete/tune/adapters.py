@@ -1,5 +1,6 @@
 """The folder that training writes: an adapter, or a whole model, and the checkpoints on the way to it."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG = "adapter_config.json"
 """peft's own name for it."""
+_NAME = re.compile(r"checkpoint-\d+")
 _COMPLETE = "whole"
 """Empty file in a checkpoint that was written to its end."""
 _MOVED = 0.02
@@ -89,10 +91,12 @@ class AdapterFolder:
         """Return the checkpoint to go on from; delete half-written ones, which a kill leaves."""
         complete = []
         for folder in self.path.glob("checkpoint-*"):
+            if not _NAME.fullmatch(folder.name):
+                continue  # a person's own copy
             if (folder / _COMPLETE).is_file():
                 complete.append(folder)
-            else:
-                shutil.rmtree(folder)
+            elif folder.is_dir():
+                _remove(folder)
         return max(complete, key=_step_of, default=None)
 
     def describe_checkpoint(self) -> str:
@@ -105,8 +109,16 @@ class AdapterFolder:
     def drop_checkpoints_after(self, step: int) -> str:
         """Delete the checkpoints after a step; say which is left."""
         while Ranks.from_launcher().is_first and (checkpoint := self.last_checkpoint()) and _step_of(checkpoint) > step:
-            shutil.rmtree(checkpoint)
+            _remove(checkpoint)
         return self.describe_checkpoint()
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint; of one that was moved to another disk, the link to it."""
+    if checkpoint.is_symlink():
+        checkpoint.unlink()
+    else:
+        shutil.rmtree(checkpoint)
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -1,6 +1,7 @@
 """Server-sent events from bytes, as WHATWG's HTML standard reads them (section 9.2.6); only `data` is looked at."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -30,9 +31,12 @@ class Events:
             Lost: an event that is not UTF-8, or a line without end.
         """
         data: list[str] = []
+        begins = True
         # Closed here, not when the garbage collector comes to it: its connection may be gone by then.
         async with aclosing(self._lines()) as lines:
             async for line in lines:
+                if begins:
+                    line, begins = line.removeprefix(BOM_UTF8), False
                 field, _, value = line.partition(b":")
                 if field == b"data":
                     data.append(_decode(value.removeprefix(b" ")))

@@ -14,12 +14,14 @@ seeds only with one request at a time (`--servers.at-once 1`).
 
 import asyncio
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from mathlete.errors import UserError, require
 from mathlete.lost import OnLost
@@ -28,7 +30,14 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.loop import LoopThread
-from mathlete.sampling.served.tries import Job, ServerPrompt, read_body, read_message
+from mathlete.sampling.served.tries import (
+    LIBRARY_ERRORS,
+    Job,
+    ServerPrompt,
+    describe_error,
+    read_body,
+    read_message,
+)
 from mathlete.text import parse_json, quote
 
 if TYPE_CHECKING:
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
 _PROBE_S = 10.0
 """Seconds that a server has to list its models, or less where patience ends before."""
 _LISTING_BYTES = 4_000_000
+_ADDRESS = "addresses, http://HOST:PORT/v1, without a key in them (OPENAI_API_KEY is for that)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +66,30 @@ class ServerSettings:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
+        odd = next((_without_key(url) for url in self.urls if not _is_address(url)), None)
         require(
             ("urls", self.urls, bool(self.urls), "at least one address"),
+            ("urls", odd, odd is None, _ADDRESS),
             ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
             ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
             prefix="--servers.",
             cure="as in --servers.urls http://localhost:8000/v1",
         )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        )
+    except ValueError:  # a port that is none, or half a bracket
+        return False
+
+
+def _without_key(url: str) -> str:
+    """Return the address without a user's name and password: it stands in messages, logs and manifests."""
+    return re.sub("//[^/]*@", "//…@", url)
 
 
 def _read_key() -> str:
@@ -203,8 +230,8 @@ async def _list_models(client: "AsyncClient", url: str, *, limit_s: float) -> "l
             return _read_listing(await read_body(response, most=_LISTING_BYTES)) if response.status_code == 200 else []
     except TimeoutError:
         return f"nothing within {limit_s:g} s"
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-        return f"{type(error).__name__}: {quote(str(error), most=200)}"
+    except (httpx2.HTTPError, httpx2.InvalidURL, *LIBRARY_ERRORS) as error:
+        return describe_error(error)
 
 
 def _read_listing(body: bytes) -> list[str]:

@@ -30,6 +30,8 @@ _GRACE_S = 1.0
 _BUSY = (408, 409, 425, 429)
 """Refusals that say: later. The others say that the request is wrong."""
 _TOO_LONG = (400, 413, 422)
+LIBRARY_ERRORS = (OSError, ValueError, OverflowError, ExceptionGroup)
+"""What comes through the HTTP library from those beneath it, as where a redirect names port 99999."""
 _SHOWN = 2000
 """Bytes of an error's body that are read."""
 
@@ -227,10 +229,10 @@ class Job:
         )
         try:
             await self._read(server, one, reply)
-        except (Lost, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+        except (Lost, httpx2.HTTPError, httpx2.InvalidURL, *LIBRARY_ERRORS) as error:
             # A completion that has ended is whole, whatever follows it.
             if not reply.ended:
-                words = f"{type(error).__name__}: {quote(str(error))}"
+                words = describe_error(error)
                 raise error if isinstance(error, Lost) else Lost(words, garbled=bool(one.text)) from error
         return reply.sample(
             problem_id=self.prompt.problem_id,
@@ -298,6 +300,13 @@ class Job:
         async with _post(server, "completions", {**body, "prompt": self.prompt.text}) as response:
             server.takes_text_only = True
             yield response
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an error's kind and words; of a group, those of its first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {quote(str(error))}"
 
 
 @asynccontextmanager
