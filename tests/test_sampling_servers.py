@@ -307,7 +307,7 @@ def test_a_run_says_what_it_lost_and_a_stopped_one_draws_it_again(
 ) -> None:
     nonsense, busy = streams(BEGUN, event(b"{nonsense}")), answers("503 Busy", "later")
     server = loopback(good, then=nonsense)
-    refusal = evaluate(*words_of(server, "--servers.patience-s", 0.4)).refusal
+    refusal = evaluate(*words_of(server, "--servers.patience-s", 1.5)).refusal
     assert re.search("must (answer|come whole).*an event must be JSON: {nonsense}", refusal)
     assert "Traceback" not in refusal
     assert len(read_samples(two / "samples.jsonl")) == 1
@@ -331,8 +331,8 @@ def test_a_finished_run_that_cannot_grow_stays_and_one_that_began_to_can_go_back
     two: Path, loopback: Callable[..., Loopback], evaluate: CommandLine
 ) -> None:
     server = loopback(then=good)
-    few = [*words_of(server, "--servers.patience-s", 0.4)]
-    more = [3 if word == 2 else word for word in few]
+    few = words_of(server, "--servers.patience-s", 3)
+    more = [5 if word == 2 else word for word in few]
     assert evaluate(*few).result["samples"] == 4
     server.listing = die
     assert "one of the servers must answer" in evaluate(*more).refusal
