@@ -103,7 +103,9 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
         build=lambda folder: draw_and_score(folder, evaluation, settings, say=say),
         leftovers=Leftovers(
             overwrite=evaluation.overwrite,
-            extends=lambda old, new: is_extended(old, new) and adds_only(folder, evaluation, old),
+            extends=lambda old, new: (
+                is_extended(old, new) and adds_only(folder, evaluation, begun_for=old["settings"]["policy"]["n"])
+            ),
             writes=(PROBLEMS, SAMPLES, SPENT, LOST, *SCORES),
         ),
     )
@@ -128,16 +130,16 @@ def _without_counts(record: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "policy": {**settings["policy"], "n": 0}, "inputs": record["inputs"]}
 
 
-def adds_only(folder: Path, evaluation: Evaluation, old: dict[str, Any]) -> bool:
+def adds_only(folder: Path, evaluation: Evaluation, *, begun_for: int) -> bool:
     """Whether all that is in a folder is what this run would draw too.
 
     Of a finished run that is every sample and every problem. Of one that was begun for more, and stopped, it is what it
-    has drawn until then: so who asked for more than there is time for can go back.
+    has drawn until then: so who asked for more than there is time for can go back. `begun_for` is its n.
     """
     problems, n, file = evaluation.suite.problems, evaluation.policy.n, folder / PROBLEMS
     there = read_problems(file) if file.is_file() else []
     if (folder / MANIFEST).is_file():
-        return bool(old["settings"]["policy"]["n"] <= n) and set(there) <= set(problems)
+        return begun_for <= n and set(there) <= set(problems)
     samples = [Sample.from_json(row, where=where) for where, row in JsonLines(folder / SAMPLES).read()]
     drawn = {sample.problem_id for sample in samples}
     known = {problem for problem in there if problem.id in drawn}
