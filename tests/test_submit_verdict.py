@@ -43,6 +43,20 @@ class Left:
         return judge(self.build, PROBLEMS, RehearsalSettings(), ended, seconds=60.0, contention=1.0)
 
 
+def test_a_notebook_that_asks_itself_must_end_without_an_error(left: Left, build: Build) -> None:
+    ids, notebook = ["000aaa", "111bbb", "222ccc"], left.folder / "notebook"
+    pyarrow.parquet.write_table(pa.table({"id": ids, "answer": [1, 2, 3]}), notebook / SUBMISSION)
+    left.write(NOTEBOOK_LOG, "ValueError: the end")
+    for code in (0, 1, None):
+        ended = Ended(
+            notebook_code=code, gateway_code=None, timed_out=False, isolation="namespaces", folder=left.folder
+        )
+        run = judge(build, PROBLEMS, RehearsalSettings(rerun=False), ended, seconds=1.0, contention=1.0)
+        assert (run.refusal is None) == (code == 0)
+    assert run.refusal is not None
+    assert "ended with None: ValueError: the end" in run.refusal.value
+
+
 @pytest.fixture
 def left(tmp_path: Path, build: Build) -> Left:
     left = Left(tmp_path / "ended", build)

@@ -22,7 +22,7 @@ from mathlete.tir import ToolSettings
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 Reply = dict[str, object]
 """A line of the process: {"ready", "engine"}, {"request", "sample"}, {"request", "done"} or {"request", "error"}."""
-_LOG_TAIL = 300
+_LOG_TAIL = 2000
 """Bytes of the log in which the last line is looked for."""
 _READY = 0
 _DYING_S = 1.0
@@ -165,8 +165,10 @@ class EngineProcess:
         with self._log.open("rb") as file:
             file.seek(max(0, self._log.stat().st_size - _LOG_TAIL))
             tail = file.read().decode(errors="replace")
-        last = tail.strip().splitlines()[-1:] or ["it printed nothing"]
-        return f"the engine's process ended with code {code}: {last[0]}"
+        lines = tail.strip().splitlines()
+        # The cure of a user's mistake stands indented below what is wrong.
+        last = next((line for line in reversed(lines) if not line.startswith(" ")), "it printed nothing")
+        return f"the engine's process ended with code {code}: {last}"
 
 
 class _Inbox:

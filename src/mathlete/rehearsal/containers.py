@@ -124,7 +124,7 @@ def _code(file: Path) -> int | None:
 
 def _clean_environment(stage: Stage, python: NotebookPython, folder: Path, *, isolated: bool) -> dict[str, str]:
     """Return the containers' environment: none of this machine's settings, no credential."""
-    scripts = str(python.executable.absolute().parent)
+    scripts = str(python.executable.parent)
     values = {
         "PATH": f"{scripts}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/tmp/home" if isolated else str(folder / "home"),
@@ -155,7 +155,7 @@ def _script(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> 
         folder=quote(str(folder.resolve())),
         roots=quote(str(roots.resolve())),
         notebook=quote(str(stage.notebook.resolve())),
-        python=quote(str(python.executable.absolute())),
+        python=quote(str(python.executable)),
         papermill=_quote(python.papermill()),
         system=" ".join(_SYSTEM),
         hidden=quote(str(hidden or "")),
@@ -301,7 +301,7 @@ def _blocked_command(stage: Stage, python: NotebookPython, folder: Path) -> list
     """Return the command that runs both as plain processes, /kaggle/input being a folder of links."""
     run = UnisolatedRun(
         notebook=str(stage.notebook.resolve()),
-        python=str(python.executable.absolute()),
+        python=str(python.executable),
         papermill=python.papermill(),
         mounts={name: str(path.resolve()) for name, path in stage.mounts.items()},
         probe=stage.probe,

@@ -52,8 +52,8 @@ class NotebookPython:
 
     @property
     def environment(self) -> Path:
-        """The virtual environment."""
-        return self.folder / ".environment"
+        """The virtual environment, by a path without links: in the container what a link names may be hidden."""
+        return self.folder.resolve() / ".environment"
 
     @property
     def executable(self) -> Path:
@@ -80,7 +80,7 @@ class NotebookPython:
         """Return the command that executes a notebook with it."""
         seen = f"import sys; sys.path.append({str(self.runner.resolve())!r})"
         start = f"{seen}; from papermill.cli import papermill; papermill()"
-        return [str(self.executable.absolute()), "-c", start, "--log-output", "--no-progress-bar"]
+        return [str(self.executable), "-c", start, "--log-output", "--no-progress-bar"]
 
 
 def link_this_python(folder: Path) -> NotebookPython:

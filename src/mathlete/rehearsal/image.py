@@ -118,7 +118,7 @@ def _fill(python: NotebookPython) -> dict[str, object]:
 def _pip(into: NotebookPython, words: Sequence[str]) -> None:
     # pip rather than uv: it has this machine's index and certificates, with which mathlete was installed.
     form = ("--only-binary", ":all:", "-c", str(constraints_file()))
-    command = [sys.executable, "-m", "pip", "--python", str(into.executable.absolute()), "install", "--quiet"]
+    command = [sys.executable, "-m", "pip", "--python", str(into.executable), "install", "--quiet"]
     command += ["--disable-pip-version-check", *form, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -135,7 +135,12 @@ def judge(
     notebook = ended.folder / "notebook"
     file = (ended.folder / "gateway" if has_gateway(build, settings) else notebook) / SUBMISSION
     journal = read_journal(notebook / JOURNAL)
-    refusal = _refusal(build, ended, file, settings.ids(problems, rules=build.config.competition), journal)
+    if has_gateway(build, settings) or ended.notebook_code == 0:
+        refusal = _refusal(build, ended, file, settings.ids(problems, rules=build.config.competition), journal)
+    else:
+        # Whatever it wrote: Kaggle takes no output of a notebook that ends with an error.
+        rule, cure = "a notebook that asks itself must end without an error", "mend the cell that raises"
+        refusal = Refusal(rule=rule, value=_describe_failure(ended), cure=f"{cure}: {ended.folder / NOTEBOOK_LOG}")
     answers = answers_in(file) if refusal is None else {}
     golds = {problem.id: problem.gold for problem in problems}
     right = sum(str(answer) == golds.get(name) for name, answer in answers.items())
