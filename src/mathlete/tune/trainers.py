@@ -100,6 +100,7 @@ def prepare_trainer(
     import datasets
     from transformers import PrinterCallback
 
+    from mathlete.tune.cpu import spare_a_cpu
     from mathlete.tune.loss import score_labels_once
 
     rows, prompts = datasets.load_from_disk(RowFiles(data).train), load_prompt_format(source)
@@ -129,6 +130,8 @@ def prepare_trainer(
     ready = ReadyTrainer(trainer=trainer, plan=plan, steps=steps, lengths=lengths, figures=task.figures)
     if not score_labels_once(ready.model):
         say("loss: computed twice, tile by tile, for this version of TRL has no function to replace")
+    if plan.device.capability is None:
+        spare_a_cpu(ready.model, dtype=plan.dtype)
     set_first_weights(ready.model, recipe=recipe, rows=rows, padding_id=int(prompts.tokenizer.pad_token_id))
     return ready
 
