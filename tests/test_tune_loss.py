@@ -1,10 +1,11 @@
-"""The loss without Triton against the whole logits: losses, gradients and figures of every kind of head."""
+"""Training on a CPU: the loss against the whole logits, dequantised weights, dropout; what is the same to the bit."""
 
 import copy
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -20,8 +21,10 @@ from transformers import (
 from trl.trainer.utils import add_fused_lm_head
 
 from mathlete.models import find_model
-from mathlete.tune import chunks, load_4bit_base, loss
+from mathlete.tune import METHODS, Lora, chunks, load_4bit_base, loss
+from mathlete.tune.cpu import LaneDropout, spare_a_cpu
 from mathlete.tune.loss import score_labels_once
+from mathlete.tune.methods import MethodName
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -189,8 +192,6 @@ def test_without_the_function_the_forward_pass_of_trl_stays() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_4_bit_weights_dequantised_once_train_to_the_same_bits(dtype: str) -> None:
-    from peft import LoraConfig, get_peft_model
-
     ids = torch.arange(3, 40)[None]
     seen = []
     for dense in (False, True):
@@ -205,4 +206,49 @@ def test_4_bit_weights_dequantised_once_train_to_the_same_bits(dtype: str) -> No
         output.loss.backward()
         seen.append([output.loss, *gradients(model).values()])
     assert len(seen[0]) > 20
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_by_lanes_is_dropout(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    share, inputs = 0.05, torch.full((300, 1001), 3.0, dtype=dtype, requires_grad=True)
+    dropout = LaneDropout(share)
+    outputs = dropout(inputs)
+    outputs.sum().backward()
+    kept = outputs != 0
+    assert inputs.grad is not None
+    assert torch.equal(inputs.grad != 0, kept)
+    # Four standard deviations of as many draws.
+    assert (~kept).float().mean().item() == pytest.approx(share, abs=4 * (share / kept.numel()) ** 0.5)
+    assert torch.unique(outputs[kept]).tolist() == [
+        pytest.approx(3 / 0.95, rel=1e-4 if dtype == torch.float32 else 4e-3)
+    ]
+    assert not torch.equal(dropout(inputs), outputs)
+    assert torch.equal(dropout.eval()(inputs), inputs)
+    assert torch.equal(LaneDropout(0.0)(inputs), inputs)
+
+
+def test_lanes_are_independent_of_each_other() -> None:
+    torch.manual_seed(1)
+    dropped = (LaneDropout(0.5)(torch.ones(40_000)) == 0).float().view(-1, 4)
+    assert (torch.corrcoef(dropped.T) - torch.eye(4)).abs().max() < 0.04
+    assert (dropped.mean(0) - 0.5).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_cpu_is_spared_without_another_result(method: MethodName) -> None:
+    """Inputs of adapters that stay in 16 bits give the bits that a detour over fp32 gives."""
+    ids, seen = torch.arange(3, 40)[None], []
+    for spared in (False, True):
+        torch.manual_seed(0)
+        base = load_4bit_base(find_model("pocket"), dense=True, computing="bfloat16")
+        config: Any = METHODS[method].configure(Lora(rank=4))
+        model: Any = get_peft_model(base, config)
+        if spared:
+            spare_a_cpu(model, dtype="bfloat16")
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(input_ids=ids, labels=ids)
+        output.loss.backward()
+        seen.append([output.loss, *gradients(model).values()])
     assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))

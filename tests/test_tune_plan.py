@@ -22,6 +22,7 @@ from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, Shape, find_model, load_model
 from mathlete.models.shapes import SHAPES
 from mathlete.tune import Lora, Recipe, Tune, load_4bit_base, plan_training
+from mathlete.tune.cpu import spare_a_cpu
 from mathlete.tune.fitting import make_plan, require_room, split_to_fit
 from mathlete.tune.loss import score_labels_once
 from mathlete.tune.methods import MethodName
@@ -160,18 +161,19 @@ def bytes_kept(held: WeakSet[Held], model: Any) -> int:
 
 
 def count_kept_bytes(
-    name: str, recipe: Recipe, *, checkpointing: bool = False, dense: bool = False
+    name: str, recipe: Recipe, *, checkpointing: bool = False, dense: bool = False, device: Device = CPU
 ) -> tuple[Plan, int]:
     """Return (the plan, bytes that autograd really keeps) of one forward pass of batches of 192 tokens a row."""
     source, batch = find_model(name), recipe.tune.batch
     plan = Plan(
-        shape=Shape.of(source), device=CPU, recipe=recipe, longest=192, checkpointing=checkpointing, dense=dense
+        shape=Shape.of(source), device=device, recipe=recipe, longest=192, checkpointing=checkpointing, dense=dense
     )
     model: Any = load_base(source, plan)
     config = recipe.spec.configure(recipe.lora)
     model = (model if config is None else get_peft_model(model, config)).train()
     add_fused_lm_head(model if config is None else model.get_base_model())
     assert score_labels_once(model)
+    spare_a_cpu(model, dtype=plan.dtype)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
@@ -179,7 +181,7 @@ def count_kept_bytes(
     mask = torch.ones_like(ids)
     if batch > 1:
         mask[0, :90] = 0  # left-padded, as a batch of rows that differ in length
-    with count_held() as held:
+    with count_held() as held, torch.autocast("cpu", torch.bfloat16, enabled=plan.dtype == "bfloat16"):
         output = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
     kept = bytes_kept(held, model)
     del output
@@ -215,6 +217,18 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(
 ) -> None:
     recipe = Recipe(lora=lora, tune=Tune(batch=batch))
     plan, kept = count_kept_bytes(folders[name], recipe, checkpointing=checkpointing)
+    assert plan.parts.activations == pytest.approx(kept, rel=0.15)
+
+
+@pytest.mark.parametrize("dropout", [0.05, 0.0])
+def test_in_bf16_on_a_cpu_they_are_too(
+    folders: dict[str, str], dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Device, "large_model", 0)
+    device = replace(CPU, bf16_instructions=True)
+    recipe = Recipe(lora=Lora(rank=32, dropout=dropout), tune=Tune(batch=2))
+    plan, kept = count_kept_bytes(folders["qwen2"], recipe, dense=True, device=device)
+    assert plan.dtype == "bfloat16"
     assert plan.parts.activations == pytest.approx(kept, rel=0.15)
 
 

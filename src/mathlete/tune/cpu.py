@@ -1,6 +1,6 @@
 """What a step of low-rank adapters costs a CPU beside its matrix products, and how it costs less there."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 _LANES = 4
 """Random numbers of 16 bits that are read from one of 64."""
+_WIDENS = "cast_input_dtype_enabled"
+"""peft's name (0.21) for whether a layer makes its input fp32."""
 
 
 class LaneDropout(torch.nn.Dropout):
@@ -39,10 +41,9 @@ def spare_a_cpu(model: "PreTrainedModel", *, dtype: str) -> None:
     On a CPU peft does not see that autocast is on (it asks about a GPU's), and makes an adapter's input fp32, which
     autocast makes 16 bits again.
     """
-    layers: list[tuple[str, Any]] = [*model.named_modules()]
-    for path, layer in layers:
+    for path, layer in [*model.named_modules()]:
         if type(layer) is torch.nn.Dropout:
             model.set_submodule(path, LaneDropout(layer.p))
         # DoRA's and other variants compute more than linear layers with them.
         if dtype != "float32" and not getattr(layer, "lora_variant", True):
-            layer.cast_input_dtype_enabled = False
+            setattr(layer, _WIDENS, False)

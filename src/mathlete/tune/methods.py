@@ -76,9 +76,8 @@ def count_lora_bytes(shape: Shape, lora: Lora, width: int) -> int:
     adapted = find_adapted_layers(shape, lora)
     inner = width * lora.rank * len(adapted)
     if lora.dropout:
-        # Each keeps its own dropped input and the mask: a byte on a GPU, a number on a CPU.
-        mask = 1 if width == 2 else width
-        return inner + (width + mask) * sum(inputs for inputs, _ in adapted.values())
+        # Each keeps its own dropped input and the mask, a byte.
+        return inner + (width + 1) * sum(inputs for inputs, _ in adapted.values())
     # Shared: q, k, v read one tensor, gate and up another; o reads what attention keeps already.
     readers = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"down_proj"})
     read = [next(iter(names & adapted.keys())) for names in readers if names & adapted.keys()]
