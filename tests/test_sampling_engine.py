@@ -153,6 +153,8 @@ def test_a_large_model_on_a_cpu_begins_with_few_rows_and_draws_the_same(
 @pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3_text"])
 def test_sliding_windows_and_soft_caps_give_what_generate_gives(prompts: PromptFormat, kind: str) -> None:
     plain = make_windowed(kind, window=12)
+    # Eager: torch's own attention has no caps, and the image's transformers leaves them out there without a word.
+    plain.set_attn_implementation("eager")
     wanted = [generate_text(plain, prompts, number) for number in range(len(STATEMENTS))]
     full = make_windowed(kind, window=None)
     assert wanted != [generate_text(full, prompts, number) for number in range(len(STATEMENTS))]
