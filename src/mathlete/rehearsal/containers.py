@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +22,14 @@ from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from mathlete.errors import UserError
 from mathlete.rehearsal.environments import NotebookPython, link_this_python
+from mathlete.rehearsal.gateway.behaviours import FIRST_PORT
 
 Isolation = Literal["namespaces", "interpreter"]
 NOTEBOOK_LOG, PROBE_LOG = "notebook.log", "probe.log"
+_PORT_WAIT_S = 10.0
+"""Seconds for the server of a rehearsal that has just ended to go."""
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "root", "home", "srv")
 
 
@@ -87,6 +93,8 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
         (folder / name).mkdir(parents=True, exist_ok=True)
     python = stage.python or link_this_python(folder / "python")
     isolated = namespaces_work()
+    if not isolated:
+        _require_free_port()
     with TemporaryDirectory(prefix="mathlete-roots-") as roots:
         command = (
             _isolated_command(stage, python, folder, Path(roots))
@@ -103,6 +111,42 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
     )
 
 
+def _require_free_port() -> None:
+    """Check that nobody serves where the notebook will: without namespaces the gateway would take theirs for it.
+
+    Raises:
+        UserError: another process listens on the port, and still does after a while.
+    """
+    ends = time.monotonic() + _PORT_WAIT_S
+    while True:
+        try:
+            socket.create_server(("", FIRST_PORT)).close()
+        except OSError as error:
+            if time.monotonic() > ends:
+                raise UserError(
+                    f"port {FIRST_PORT} must be free for a rehearsal without namespaces",
+                    value=str(error),
+                    cure="end what listens there: another rehearsal, or a notebook that serves",
+                ) from error
+            time.sleep(0.5)
+        else:
+            return
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all that descend from it; a notebook's kernel has a session of its own, and would stay."""
+    import psutil
+
+    try:
+        first = psutil.Process(pid)
+        processes = [*first.children(recursive=True), first]
+    except psutil.NoSuchProcess:
+        return
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def _run(command: Sequence[str], environment: Mapping[str, str], *, limit_s: float) -> bool:
     """Run the command and all it starts to its end or to the limit; return whether the limit came first."""
     process = subprocess.Popen(command, start_new_session=True, env=environment)
@@ -111,7 +155,9 @@ def _run(command: Sequence[str], environment: Mapping[str, str], *, limit_s: flo
     except subprocess.TimeoutExpired:
         return True
     finally:
-        # Killing the first process of the pid namespace ends all in it; without namespaces, the session's are ended.
+        # Killing the first process of the pid namespace ends all in it; without namespaces, its descendants are ended.
+        if process.poll() is None:
+            kill_tree(process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

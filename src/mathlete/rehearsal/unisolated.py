@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from mathlete.rehearsal.containers import UnisolatedRun
+from mathlete.rehearsal.containers import UnisolatedRun, kill_tree
 
 _INPUT, _PACKAGES = "/kaggle/input", "/tmp/mathlete-packages"
 """Paths in the notebook's text."""
@@ -43,7 +43,7 @@ def main(run: UnisolatedRun) -> None:
         )
         if run.gateway:
             _run_gateway(run, folder, notebook)
-            notebook.kill()
+            kill_tree(notebook.pid)
         code = notebook.wait()
     (folder / "notebook.code").write_text(str(code))
 
