@@ -1,5 +1,6 @@
 """What all tests share: the three commands as functions, no hub, one thread, folders that are made once."""
 
+import gc
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +23,16 @@ from tests.slow import parts_of
 
 if TYPE_CHECKING:
     from mathlete.prompts import PromptFormat
+    from mathlete.report.charts import Chart
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A process holds some million objects that live as long as it does: modules, tests. Python's collector would look
+# through them again and again, a tenth of all CPU seconds. Here it begins after the collection of the tests, without
+# what is there by then, and works less often; what nobody closed is still told, at the latest as the session ends.
+gc.disable()
 
 # A busy machine is no failure: no deadlines. `make slow-laws` tries laws on more examples.
 settings.register_profile("quick", deadline=None, max_examples=50)
@@ -61,6 +69,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in items if wanted in config.stash[SLOW].get(item.nodeid, ())]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
 
 
 def sample(*rows: Any, slow: Iterable[Any]) -> list[Any]:
@@ -162,15 +177,17 @@ class Extras:
     def __init__(self) -> None:
         from matplotlib.figure import Figure
 
+        from mathlete.report import html
         from mathlete.tune import tracking
 
-        self._owners: tuple[tuple[Any, str], ...] = ((Figure, "savefig"), (tracking, "find_spec"))
+        undrawn = ((Figure, "savefig"), (html, "write_plots"))
+        self._owners: tuple[tuple[Any, str], ...] = (*undrawn, (tracking, "find_spec"))
         self._real = [getattr(owner, name) for owner, name in self._owners]
 
     @contextmanager
     def left_out(self) -> Iterator[None]:
-        """Save figures without drawing them; take trackio for not installed."""
-        with self._patched([_save_undrawn, lambda _: None]):
+        """Save figures without drawing them, a report's without making them; take trackio for not installed."""
+        with self._patched([_save_undrawn, _write_undrawn, lambda _: None]):
             yield
 
     @contextmanager
@@ -189,6 +206,13 @@ class Extras:
 
 def _save_undrawn(figure: object, file: Path, **how: object) -> None:
     Path(file).write_bytes(b"\x89PNG")
+
+
+def _write_undrawn(folder: Path, charts: Sequence["Chart"]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (files := [folder / f"{chart.key}.png" for chart in charts]):
+        _save_undrawn(None, file)
+    return files
 
 
 @pytest.fixture(scope="session")
@@ -284,6 +308,14 @@ def pocket() -> "PromptFormat":
 
 
 @pytest.fixture(scope="session")
+def load_real(shared: Path) -> Callable[[str], "PromptFormat"]:
+    """Loads the prompts of a real tokenizer by its name, once a session: reading one and its encoder take seconds."""
+    from mathlete.models import ModelSource, load_prompt_format
+
+    return cache(lambda name: load_prompt_format(ModelSource(name=name, location=str(shared / "tokenizers" / name))))
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
 
@@ -328,34 +360,40 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, train: CommandLine) -> str:
 
 
 @pytest.fixture(scope="module")  # playwright keeps an event loop in this thread, in which others could run none
-def browser() -> Iterator[Any]:
+def browser_page() -> Iterator[Any]:
+    """An empty page of a browser; a context of its own for each test would cost a third of a CPU second."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
     with sync_api.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        yield chromium
+        page = chromium.new_context().new_page()
+        page.set_default_timeout(20_000)
+        yield page
         chromium.close()
 
 
 @pytest.fixture
-def open_report(browser: Any) -> Iterator[Callable[..., Any]]:
+def open_report(browser_page: Any) -> Iterator[Callable[..., Any]]:
     """Opens a report; at the end there must have been no message, no error and no request but for the file itself."""
-    contexts, heard = [], list[str]()
+    page, opened, heard = browser_page, set[str](), list[str]()
+    listeners: dict[str, Callable[[Any], None]] = {
+        "console": lambda message: heard.append(f"console: {message.text}"),
+        "pageerror": lambda error: heard.append(f"error: {error}"),
+        "request": lambda request: None if request.url in opened else heard.append(request.url),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
 
     def open_page(file: Path, *, width: int = 1280, scheme: str = "light") -> Any:
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: heard.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-        page.on("request", lambda request: heard.append(request.url) if request.url != file.as_uri() else None)
+        opened.add(file.as_uri())
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
         page.goto(file.as_uri())
         page.wait_for_selector("#detail .trace")
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
     assert not heard

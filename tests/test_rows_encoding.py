@@ -1,4 +1,6 @@
 import unicodedata
+from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mathlete.models import find_model
+from mathlete.models.tokenizers import load_tokenizer
 from mathlete.pocket import generate_items
-from mathlete.rows.encoding import make_encoder
+from mathlete.prompts import PromptFormat
+from mathlete.rows.encoding import _make_tiktoken, make_encoder
 
 TRICKY = st.lists(
     st.sampled_from(
@@ -21,10 +26,8 @@ TRICKY = st.lists(
 
 
 @pytest.fixture(scope="module", params=["r1-distill-qwen", "r1-distill-llama"])
-def real(request: pytest.FixtureRequest, shared: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(shared / "tokenizers" / request.param)
+def real(request: pytest.FixtureRequest, load_real: Callable[[str], PromptFormat]) -> Any:
+    return load_real(request.param).tokenizer
 
 
 def small(*, merges: list[tuple[str, str]], words: list[str], ignore_merges: bool = False, **changed: object) -> Any:
@@ -95,10 +98,20 @@ def test_a_difference_is_no_row_but_an_error(monkeypatch: pytest.MonkeyPatch) ->
         make_encoder(small(merges=[("a", "b")], words=["ab"]))("abc")
 
 
-def test_the_pocket_model_has_the_same_ids() -> None:
-    from mathlete.models import find_model
-    from mathlete.models.tokenizers import load_tokenizer
+def test_what_is_proved_of_a_vocabulary_holds_for_all_its_tokenizers() -> None:
+    first = small(merges=[("a", "b")], words=["ab"])
+    second, third = copy(first), copy(first)
+    assert make_encoder(first) is not make_encoder(second)
+    proved = _make_tiktoken.cache_info().misses
+    for text in ("ab abc", "e\u0301"):
+        assert make_encoder(third)(text) == plain(first, text)
+    assert _make_tiktoken.cache_info().misses == proved
+    first.add_tokens(["bca"])  # a fourth has another vocabulary
+    assert make_encoder(copy(first))("abcab") == plain(first, "abcab")
+    assert _make_tiktoken.cache_info().misses == proved + 1
 
+
+def test_the_pocket_model_has_the_same_ids() -> None:
     tokenizer = load_tokenizer(find_model("pocket"))
     for item in generate_items(families=["hard", "easy"], count=50, seed=2, split="train"):
         text = f"<think>\n{item.traced.trace.text}\n</think>"

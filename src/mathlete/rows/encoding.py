@@ -20,6 +20,7 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 Json = dict[str, Any]
@@ -39,18 +40,24 @@ def make_encoder(tokenizer: "PreTrainedTokenizerBase") -> Encode:
         return ids
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    fast = None if backend is None else _make_tiktoken(backend, len(tokenizer))
+    if fast is None:
         return slow
+    return _compare_some(lambda text: slow(text) if (ids := fast(text)) is None else ids, slow)
+
+
+@lru_cache(maxsize=4)
+def _make_tiktoken(backend: "Tokenizer", _tokens: int) -> Callable[[str], list[int] | None] | None:
+    """Return a function that gives a text's ids, or None for one that is not in NFC; None where the ids may differ.
+
+    To prove that they are the same takes seconds of a real vocabulary, so it is done once for all tokenizers over it.
+    """
+    from tiktoken import Encoding
+
     file: Json = json.loads(backend.to_str())
     pattern = _split_pattern(file)
     if pattern is None or not _merges_alike(file["model"]):
-        return slow
-    return _compare_some(_make_tiktoken(file, pattern=pattern, slow=slow), slow)
-
-
-def _make_tiktoken(file: Json, *, pattern: str, slow: Encode) -> Encode:
-    from tiktoken import Encoding
-
+        return None
     vocabulary: dict[str, int] = file["model"]["vocab"]
     values = _byte_of_each_mark()
     ranks = {bytes(values[mark] for mark in token): index for token, index in vocabulary.items()}
@@ -58,10 +65,11 @@ def _make_tiktoken(file: Json, *, pattern: str, slow: Encode) -> Encode:
     added = {token["content"]: int(token["id"]) for token in file["added_tokens"]}
     # Of added tokens that begin at the same place the tokenizer takes the longest.
     split = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
+    composes = file["normalizer"] is not None
 
-    def fast(text: str) -> list[int]:
-        if file["normalizer"] and not unicodedata.is_normalized("NFC", text):
-            return slow(text)
+    def fast(text: str) -> list[int] | None:
+        if composes and not unicodedata.is_normalized("NFC", text):
+            return None
         ids: list[int] = []
         at = 0
         for match in split.finditer(text):
