@@ -25,10 +25,12 @@ PARTS: dict[str, tuple[str, ...]] = {
         "ctrl_c",
         "rows_format",
         "rows_chat",
+        "overlap",
     ),
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
     "sampling": (
+        "sampling_engine",
         "sampling_openai",
         "sampling_servers",
         "sampling_lost",
@@ -43,7 +45,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "answers": ("answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes"),
-    "docs": ("docs_commands", "launch_files", "report", "report_exports", "report_odd"),
+    "docs": ("house", "docs_commands", "launch_files", "report", "report_exports", "report_odd"),
     "submit": (
         "submit_build",
         "submit_bytes",

@@ -163,7 +163,7 @@ def test_more_samples_and_more_problems_are_added_to_a_finished_run(
     Path("four.jsonl").write_text("".join(lines[:4]))
     assert evaluate("four.jsonl", *words, "--n", 4).result["samples"] == 16
     before = Path("grown/samples.jsonl").read_bytes()
-    for file, n, samples in (("four.jsonl", 5, 20), (suite, 5, 30), (suite, 8, 48)):
+    for file, n, samples in (("four.jsonl", 8, 32), (suite, 8, 48)):
         grown = evaluate(file, *words, "--n", n)
         assert (grown.result["samples"], grown.result["skipped"]) == (samples, False)
         assert "going on: " in grown.stderr

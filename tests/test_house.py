@@ -1,7 +1,6 @@
 """The house itself: layout, names that must not appear, what the wheel holds, how fast --help answers."""
 
 import ast
-import json
 import os
 import re
 import subprocess
@@ -12,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CommandLine
+from bench.house import measure, named_folders
+from bench.source.modules import read_modules
+from tests.conftest import CommandLine, sample
 
 FORBIDDEN = re.compile(r"/(?:work|root|opt)/\w|\bpypi\.org|npmjs\.|debian\.org")
 
@@ -196,12 +197,11 @@ def test_a_face_says_what_the_room_is_for_and_names_three_to_ten(root: Path) -> 
 
 
 def test_the_figures_of_the_house_hold(root: Path) -> None:
-    command = [sys.executable, "bench/house.py", "--json"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    (tree,) = json.loads(done.stdout.splitlines()[-1])["trees"]
-    assert tree["names_any"] < 250
-    assert tree["found_bound_in_1000_lines"] < 0.2
-    assert tree["hardest_with_2_comments"] == 40
+    (folders,) = named_folders([f"mathlete={root}"]).values()
+    figures = measure("mathlete", read_modules(folders), hardest=40)
+    assert figures.names_any < 250
+    assert figures.found_bound_in_1000_lines < 0.2
+    assert figures.hardest_with_2_comments == 40
 
 
 @pytest.fixture(scope="session")
@@ -239,7 +239,7 @@ def test_packages_are_imported_from_the_wheel(wheel: Path, tmp_path: Path) -> No
     assert where.stdout.count(str(wheel)) == 4
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "submit"])
+@pytest.mark.parametrize("command", sample("eval", slow=["train", "submit"]))
 def test_commands_run_from_the_wheel(wheel: Path, tmp_path: Path, command: str) -> None:
     done = CommandLine(command).process("--help", folder=tmp_path, PYTHONPATH=str(wheel))
     assert done.code == 0, done.stderr

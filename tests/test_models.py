@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,10 +11,11 @@ from transformers import AutoTokenizer
 
 from mathlete.competitions import competition, competition_names
 from mathlete.errors import UserError
-from mathlete.models import GPUS, Device, GpuName, ModelSource, find_model, load_model, pick_default_model
+from mathlete.models import GPUS, Device, GpuName, find_model, load_model, pick_default_model
 from mathlete.models.hardware import has_bf16_instructions
 from mathlete.models.names import HUB_MODELS
 from mathlete.models.tokenizers import load_tokenizer
+from mathlete.prompts import PromptFormat
 from tests.conftest import CommandLine
 
 
@@ -235,7 +237,6 @@ def test_truncated_weights_are_a_clear_error(copy: Path) -> None:
         load_model(find_model(str(copy)))
 
 
-def test_qwen_padding_is_an_unused_special_token(shared: Path) -> None:
-    folder = shared / "tokenizers" / "r1-distill-qwen"
-    tokenizer = load_tokenizer(ModelSource(name="t", location=str(folder)))
+def test_qwen_padding_is_an_unused_special_token(load_real: Callable[[str], PromptFormat]) -> None:
+    tokenizer = load_real("r1-distill-qwen").tokenizer
     assert tokenizer.pad_token == "<|vision_pad|>"

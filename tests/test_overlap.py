@@ -16,7 +16,7 @@ from mathlete.overlap.duplicates import find_first_duplicates
 from mathlete.overlap.statements import Statement
 from mathlete.overlap.suite_index import Kind, SuiteIndex, match_statements
 from mathlete.problems import Problem
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, sample
 
 TRAIN = (
     "A train leaves the old station with $60$ people, and at each of the next {} stops a quarter of them get off. "
@@ -134,14 +134,16 @@ def test_training_problems_are_none_of_pocket_val(
 
 @pytest.mark.parametrize(
     ("file", "suite", "least"),
-    [
+    sample(
         ("math_test/test.jsonl", "math500", {"suite_hit": 500}),
-        ("aime_1983_2023/aime.json", "aimo_val", {"suite_hit": 59}),
         ("aime24/test.jsonl", "aimo_val", {"suite_hit": 30}),
-        ("hub/Maxwell-Jia/AIME_2024/train.jsonl", "aimo_val", {"suite_hit": 30}),
-        ("hub/openai/gsm8k/main/train.jsonl", "gsm8k", {"suite_hit": 0}),
-        ("math_train/math.json", "math500", {"suite_hit": 0}),
-    ],
+        slow=[
+            ("aime_1983_2023/aime.json", "aimo_val", {"suite_hit": 59}),
+            ("hub/Maxwell-Jia/AIME_2024/train.jsonl", "aimo_val", {"suite_hit": 30}),
+            ("hub/openai/gsm8k/main/train.jsonl", "gsm8k", {"suite_hit": 0}),
+            ("math_train/math.json", "math500", {"suite_hit": 0}),
+        ],
+    ),
 )
 def test_known_leaks_of_real_sets(
     shared: Path, overlap: Callable[..., dict[str, Any]], file: str, suite: str, least: dict[str, int]

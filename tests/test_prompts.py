@@ -1,30 +1,28 @@
-from copy import deepcopy
+from copy import copy
 from pathlib import Path
 
 import pytest
 
 from mathlete.errors import UserError
 from mathlete.models import find_model, load_prompt_format
-from mathlete.models.tokenizers import load_tokenizer
 from mathlete.prompts import INSTRUCTION, PromptFormat, instruction_of
 
 REAL = ("r1-distill-qwen", "r1-distill-llama")
 
 
 @pytest.fixture(scope="session", params=["pocket", *REAL])
-def model_folder(request: pytest.FixtureRequest) -> Path:
+def prompts(request: pytest.FixtureRequest) -> PromptFormat:
     if request.param == "pocket":
-        return Path(find_model("pocket").location)
-    shared: Path = request.getfixturevalue("shared")
-    return shared / "tokenizers" / str(request.param)
+        return load_prompt_format(find_model("pocket"))
+    loaded: PromptFormat = request.getfixturevalue("load_real")(request.param)
+    return loaded
 
 
-@pytest.fixture(scope="session")
-def prompts(model_folder: Path) -> PromptFormat:
-    # A tokenizer folder without weights has no config.json, so it is not yet a model source by name.
-    from mathlete.models import ModelSource
-
-    return load_prompt_format(ModelSource(name="t", location=str(model_folder)))
+def rewrite(prompts: PromptFormat, template: str | None) -> PromptFormat:
+    """Return prompts of the same tokenizer with another template, or none."""
+    tokenizer = copy(prompts.tokenizer)
+    tokenizer.chat_template = template
+    return PromptFormat(tokenizer=tokenizer)
 
 
 STATEMENT = "Find the remainder when $7^{100}$ is divided by 13."
@@ -53,14 +51,12 @@ def test_padding_is_not_eos(prompts: PromptFormat) -> None:
     assert prompts.tokenizer.pad_token_id not in (None, prompts.tokenizer.eos_token_id)
 
 
-def test_template_without_prefill_leaves_the_opening_to_the_model(model_folder: Path) -> None:
-    from mathlete.models import ModelSource
-
-    tokenizer = deepcopy(load_tokenizer(ModelSource(name="t", location=str(model_folder))))
-    tokenizer.chat_template = str(tokenizer.chat_template).replace("<think>\\n", "").replace("<think>\n", "")
-    prompts = PromptFormat(tokenizer=tokenizer)
-    assert not prompts.prefilled
-    assert str(tokenizer.decode(prompts.completion_ids(trace="a", answer="9"))).startswith("<think>\na\n</think>")
+def test_template_without_prefill_leaves_the_opening_to_the_model(prompts: PromptFormat) -> None:
+    template = str(prompts.tokenizer.chat_template)
+    open_ended = rewrite(prompts, template.replace("<think>\\n", "").replace("<think>\n", ""))
+    assert not open_ended.prefilled
+    said = str(prompts.tokenizer.decode(open_ended.completion_ids(trace="a", answer="9")))
+    assert said.startswith("<think>\na\n</think>")
 
 
 def test_instruction_is_the_second_paragraph(prompts: PromptFormat) -> None:
@@ -77,10 +73,6 @@ def test_instruction_travels_in_the_model_folder(tmp_path: Path, prompts: Prompt
     assert instruction_of(tmp_path) == "Box it."
 
 
-def test_no_chat_template_is_an_error(model_folder: Path) -> None:
-    from mathlete.models import ModelSource
-
-    tokenizer = deepcopy(load_tokenizer(ModelSource(name="t", location=str(model_folder))))
-    tokenizer.chat_template = None
+def test_no_chat_template_is_an_error(prompts: PromptFormat) -> None:
     with pytest.raises(UserError, match="needs a chat template"):
-        PromptFormat(tokenizer=tokenizer).prompt_ids(STATEMENT)
+        rewrite(prompts, None).prompt_ids(STATEMENT)

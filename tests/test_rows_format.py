@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from mathlete.corpus import open_source
 from mathlete.corpus.suites import Suite, load_suite
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.rows.files import RowFiles
 from mathlete.rows.format import format_rows
@@ -277,8 +276,10 @@ def test_a_policy_that_nothing_meets_drops_the_problem(tmp_path: Path, pocket: P
 
 
 @pytest.mark.parametrize("name", ["r1-distill-qwen", "r1-distill-llama"])
-def test_parity_on_the_real_tokenizers(shared: Path, tmp_path: Path, name: str) -> None:
-    prompts = load_prompt_format(ModelSource(name=name, location=str(shared / "tokenizers" / name)))
+def test_parity_on_the_real_tokenizers(
+    shared: Path, tmp_path: Path, name: str, load_real: Callable[[str], PromptFormat]
+) -> None:
+    prompts = load_real(name)
     mirror = shared / "data" / "hub"
     some = [
         *islice(chain.from_iterable(open_source("gsm8k", mirror=mirror)), 40),

@@ -1,7 +1,6 @@
 """Rows: what is trained on is what is served, for every template, and what is unfit is dropped with its reason."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
@@ -59,9 +58,10 @@ def test_the_pocket_model_trains_on_exactly_what_follows_the_served_prompt(pocke
         check_span(one, pocket)
 
 
-def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(shared: Path) -> None:
-    source = ModelSource(name="r1", location=str(shared / "tokenizers" / "r1-distill-qwen"))
-    prompts = load_prompt_format(source)
+def test_the_real_tokenizer_trains_on_the_trace_that_its_template_deletes(
+    shared: Path, load_real: Callable[[str], PromptFormat]
+) -> None:
+    prompts = load_real("r1-distill-qwen")
     lost = prompts.tokenizer.apply_chat_template(
         [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>\nwhy\n</think>\n\n4"}],
         tokenize=False,
@@ -131,8 +131,8 @@ RAN = (
 )
 @pytest.mark.parametrize("name", ["pocket", "r1-distill-qwen", "r1-distill-llama"])
 def test_what_a_tool_wrote_has_no_loss(request: pytest.FixtureRequest, name: str, text: str) -> None:
-    folder = "" if name == "pocket" else str(request.getfixturevalue("shared") / "tokenizers" / name)
-    prompts = load_prompt_format(ModelSource(name=name, location=folder) if folder else find_model(name))
+    prompts: PromptFormat
+    prompts = request.getfixturevalue("pocket") if name == "pocket" else request.getfixturevalue("load_real")(name)
     one = make_traced(text=text)
     assert make_row(one, prompts=prompts, rows=Rows(), filters=Filters()) == "tool output"
     made = make_row(one, prompts=prompts, rows=Rows(), filters=Filters(tool_output="mask"))
@@ -205,10 +205,9 @@ def test_what_is_not_served_or_not_trained_is_a_mismatch(pocket: PromptFormat, n
 
 
 def edit_template(source: ModelSource, *, old: str, new: str, instruction: str = "Think.") -> PromptFormat:
-    prompts = load_prompt_format(source)
-    template = str(prompts.tokenizer.chat_template)
+    tokenizer = load_prompt_format(source).tokenizer  # this caller's own
+    template = str(tokenizer.chat_template)
     assert old in template
-    tokenizer = deepcopy(prompts.tokenizer)  # all of a process share the one that was read
     tokenizer.chat_template = template.replace(old, new)
     return PromptFormat(tokenizer=tokenizer, instruction=instruction)
 

@@ -19,6 +19,7 @@ from mathlete.sampling.embedded.batch import Batch, SampleRequest
 from mathlete.sampling.embedded.transformers_engine import TransformersSampler
 from mathlete.sampling.samples import Sample, SamplingConfig, take_samples
 from mathlete.tir.tools import ToolSampler, ToolSettings
+from tests.conftest import sample
 
 PROGRAM = "\n```python\nprint(6 * 7)\n```"
 TEMPLATE = "{{ bos_token }}{% for m in messages %}({{ m.content }}){% endfor %}{{ '<think>\\n' }}"
@@ -221,7 +222,7 @@ def test_box_stops_the_sample_at_its_brace(prompts: PromptFormat) -> None:
     engine.close()
 
 
-@pytest.mark.parametrize(("turns", "outputs"), [(1, ["42", "[not run"]), (2, ["42", "42", "[not run"])])
+@pytest.mark.parametrize(("turns", "outputs"), sample((2, ["42", "42", "[not run"]), slow=[(1, ["42", "[not run"])]))
 def test_a_program_is_run_in_the_middle_of_a_sample(prompts: PromptFormat, turns: int, outputs: list[str]) -> None:
     """The model writes the program after each line feed, so after each output; once it is left alone it answers."""
     model = bigram_model(prompts, script(PROGRAM, "</think>", "\\", *"boxed{7", "}$", "<eos>"), context=1024)
@@ -244,6 +245,7 @@ def test_a_sample_with_programs_ends_where_what_is_said_fills_the_context(prompt
     assert cut.finish == "length"
 
 
+@pytest.mark.slow
 def test_the_notebooks_engine_runs_programs_too(prompts: PromptFormat, tmp_path: Path) -> None:
     model = bigram_model(prompts, script(PROGRAM, "</think>", "\\", *"boxed{7", "}$", "<eos>"), context=1024)
     model.save_pretrained(tmp_path / "model")

@@ -70,33 +70,30 @@ def block(program: str) -> str:
     return f"So:\n```python\n{program}\n```"
 
 
+TURNS = 3
+
+
 class Draw:
-    """Draws recorded samples; the sandbox of each turn limit is started once."""
+    """Draws recorded samples with that many turns; their sandbox is started once."""
 
     def __init__(self) -> None:
-        self.open: dict[int, tuple[Recorded, ToolSampler]] = {}
+        self.engine = Recorded({})
+        self.tools = ToolSampler(self.engine, ToolSettings(turns=TURNS, timeout_s=5))
 
-    def sampler(self, texts: Mapping[int, str], *, turns: int) -> ToolSampler:
-        if turns not in self.open:
-            engine = Recorded({})
-            self.open[turns] = engine, ToolSampler(engine, ToolSettings(turns=turns, timeout_s=5))
-        engine, tools = self.open[turns]
-        engine.texts, engine.told = texts, dict.fromkeys(texts, 0)
-        return tools
+    def sampler(self, texts: Mapping[int, str]) -> ToolSampler:
+        self.engine.texts, self.engine.told = texts, dict.fromkeys(texts, 0)
+        return self.tools
 
-    def __call__(
-        self, texts: Mapping[int, str], *, turns: int = 4, config: SamplingConfig = CONFIG
-    ) -> dict[int, Sample]:
-        tools = self.sampler(texts, turns=turns)
-        return {s.index: s for s in tools.stream(PROBLEM, seeds={i: i for i in texts}, config=config)}
+    def __call__(self, texts: Mapping[int, str], *, config: SamplingConfig = CONFIG) -> dict[int, Sample]:
+        stream = self.sampler(texts).stream(PROBLEM, seeds={i: i for i in texts}, config=config)
+        return {s.index: s for s in stream}
 
 
 @pytest.fixture(scope="module")
 def drawn() -> Iterator[Draw]:
     drawing = Draw()
     yield drawing
-    for _, tools in drawing.open.values():
-        tools.close()
+    drawing.tools.close()
 
 
 def test_a_program_is_run_and_its_output_read(drawn: Draw) -> None:
@@ -121,10 +118,11 @@ def test_a_killed_interpreter_is_replaced(drawn: Draw) -> None:
 
 
 def test_after_the_last_turn_programs_are_not_run(drawn: Draw) -> None:
-    (sample,) = drawn({0: block("print(1)") + block("print(2)") + block("print(3)") + "end"}, turns=1).values()
-    assert "```output\n1\n```" in sample.text
+    (sample,) = drawn({0: "".join(block(f"print({number})") for number in range(1, TURNS + 3)) + "end"}).values()
+    for number in range(1, TURNS + 1):
+        assert f"```output\n{number}\n```" in sample.text
     assert sample.text.count("[not run: there are no runs left") == 1
-    assert sample.text.endswith(block("print(3)") + "end")
+    assert sample.text.endswith(block(f"print({TURNS + 2})") + "end")
 
 
 def test_a_printed_end_of_the_reasoning_is_none(drawn: Draw) -> None:
@@ -140,18 +138,18 @@ def test_the_cap_holds_over_all_turns(drawn: Draw) -> None:
         assert (sample.tokens, sample.finish) == (cap, finish)
 
 
-programs = st.lists(st.sampled_from(["print(1)", "x = 1", "1/0", "'a'"]), max_size=3)
+programs = st.lists(st.sampled_from(["print(1)", "x = 1", "1/0", "'a'"]), max_size=TURNS + 1)
 
 
 @settings(max_examples=15)
 @given(samples=st.lists(st.tuples(programs, st.text("ab \n", max_size=20)), min_size=1, max_size=4))
 def test_what_the_model_drew_is_kept_and_counted(drawn: Draw, samples: list[tuple[list[str], str]]) -> None:
     texts = {i: "".join(map(block, some)) + f" {rest}" for i, (some, rest) in enumerate(samples)}
-    drawing = drawn(texts, turns=2)
+    drawing = drawn(texts)
     assert sorted(drawing) == sorted(texts)
     for index, (some, _) in enumerate(samples):
         pieces = drawing[index].text.split("```output\n")
-        assert len(pieces) - 1 == min(len(some), 3)
+        assert len(pieces) - 1 == min(len(some), TURNS + 1)
         own = pieces[0] + "".join(piece.partition("\n```\n")[2] for piece in pieces[1:])
         assert own.replace("\n", "") == texts[index].replace("\n", "")
         assert drawing[index].tokens == len(texts[index])
@@ -166,7 +164,7 @@ def test_a_sample_without_programs_is_the_engine_s_own(drawn: Draw) -> None:
 
 def test_solve_votes_over_samples_with_programs(drawn: Draw) -> None:
     texts = {i: block(f"print(6 * {7 if i else 8})") + f"\\boxed{{{42 if i else 48}}}" for i in range(3)}
-    solution = solve(PROBLEM, sampler=drawn.sampler(texts, turns=2), clock=RealClock(), policy=Policy(n=3))
+    solution = solve(PROBLEM, sampler=drawn.sampler(texts), clock=RealClock(), policy=Policy(n=3))
     assert (solution.answer, solution.votes[0].count) == ("42", 2)
 
 

@@ -32,7 +32,8 @@ def test_a_run_on_a_quantised_base_merges_into_it_and_not_into_weights_that_are_
             shutil.copy(file, "base")
     words = ("--model", "base", "--source", "p.jsonl", "--tune.steps", "2", "--tune.batch", "4",
              "--tune.accumulate", "1", "--forgetting.problems", "5", "--survival.max-tokens", "8",
-             "--until", "merge", "--run", "r", "--json")  # fmt: skip
+             "--survival.trial-rows", "0", "--rows.heldout", "2", "--until", "merge", "--run", "r",
+             "--json")  # fmt: skip
     message = train("math", *words, "--merge-base", "original").refusal
     assert "--merge-base original needs the model's original weights, got base, which is q" in message
     assert train("math", *words, "--lora.targets", "q_proj", "down_proj").result["kl_merged"] < 1e-4

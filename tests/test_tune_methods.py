@@ -33,7 +33,7 @@ from train.steps import recipe_settings
 
 WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "3", "--tune.batch", "8", "--tune.log-every", "1",
          "--grpo.max-tokens", "32", "--survival.max-tokens", "8", "--survival.greedy", "0",
-         "--forgetting.problems", "5", "--json")  # fmt: skip
+         "--forgetting.problems", "5", "--survival.trial-rows", "0", "--json")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +111,8 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
         assert torch.allclose(logits, expected, atol=1e-5), method
 
 
-MERGED_BELOW = ("lora", "rslora", "dpo", "grpo", "full")
-"""They train plain LoRA weights, which test_train merges; or all, which a whole run here does."""
+MERGED_BELOW = ("lora", "rslora", "dora", "dpo", "grpo", "full")
+"""They train LoRA weights, which test_train merges; or all, which a whole run here does."""
 
 
 @pytest.mark.parametrize(

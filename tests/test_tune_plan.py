@@ -371,16 +371,19 @@ def test_a_plan_for_a_named_gpu_does_without_torch(root: Path) -> None:
     assert "base_4bit" in done.stdout
 
 
+FEW = ("--limit", "20", "--survival.trial-rows", "0")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--device", "t4"], "--device is what to plan for, got t4"),
         (["--plan", "--model", "none/such"], "hf download none/such"),
         (
-            ["--tune.checkpointing", "offload", "--limit", "20"],
+            ["--tune.checkpointing", "offload", *FEW],
             "--tune.checkpointing offload moves activations off a GPU, got no GPU",
         ),
-        (["--tune.batch", "2000000", "--limit", "20"], "use --tune.batch 1 --tune.accumulate 2000000"),
+        (["--tune.batch", "2000000", *FEW], "use --tune.batch 1 --tune.accumulate 2000000"),
     ],
 )
 def test_what_cannot_be_planned_or_does_not_fit_is_exit_2(
