@@ -16,17 +16,8 @@ FAULT = "tests/test_submit_rehearsal.py::test_a_fault_ends_in_a_valid_submission
 SHARES = 4
 """Into so many parts the fault matrix is cut: some hundred rehearsals."""
 PARTS: dict[str, tuple[str, ...]] = {
-    "train": (
-        "train",
-        "train_kills",
-        "train_exports",
-        "tune_methods",
-        "tune_faults",
-        "ctrl_c",
-        "rows_format",
-        "rows_chat",
-        "overlap",
-    ),
+    "train": ("train", "train_exports", "tune_methods", "rows_format", "rows_chat", "overlap"),
+    "kills": ("train_kills", "tune_faults", "ctrl_c"),
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),
     "sampling": (
