@@ -109,14 +109,7 @@ def by_generate(case: Case) -> Drawn:
             out = model.generate(
                 given,
                 attention_mask=torch.ones_like(given),
-                do_sample=True,
-                temperature=case.sampling.temperature,
-                top_p=case.sampling.top_p,
-                top_k=0,
-                num_return_sequences=case.n,
-                max_new_tokens=case.max_tokens,
-                eos_token_id=eos,
-                pad_token_id=eos[0],
+                **_arguments(case, eos),
             )
         tokens += sum(_useful(row, eos) for row in out[:, len(ids) :].tolist())
         first_s = first_s or time.perf_counter() - started
@@ -134,16 +127,7 @@ def by_generate_batch(case: Case) -> Drawn:
 
     model, prompts, eos = _load(case)
     config: Any = transformers.GenerationConfig  # has no type hints
-    how = config(
-        do_sample=True,
-        temperature=case.sampling.temperature,
-        top_p=case.sampling.top_p,
-        top_k=0,
-        num_return_sequences=case.n,
-        max_new_tokens=case.max_tokens,
-        eos_token_id=eos,
-        pad_token_id=eos[0],
-    )
+    how = config(**_arguments(case, eos))
     pages = -(-(max(map(len, prompts)) + case.max_tokens) // 32)
     # It sizes its cache by a GPU's memory; on a CPU it must be told. Small pages, for it reads them whole.
     batching = transformers.ContinuousBatchingConfig(
@@ -207,6 +191,20 @@ def measure(case: Case) -> Drawn:
     who = resource.RUSAGE_CHILDREN if case.way == "vllm" else resource.RUSAGE_SELF
     peak = resource.getrusage(who).ru_maxrss / 2**20
     return Drawn(**{**asdict(drawn), "peak_gib": round(peak, 2)})
+
+
+def _arguments(case: Case, eos: list[int]) -> dict[str, Any]:
+    """Return how transformers is to draw."""
+    return {
+        "do_sample": True,
+        "temperature": case.sampling.temperature,
+        "top_p": case.sampling.top_p,
+        "top_k": 0,
+        "num_return_sequences": case.n,
+        "max_new_tokens": case.max_tokens,
+        "eos_token_id": eos,
+        "pad_token_id": eos[0],
+    }
 
 
 def _load(case: Case) -> tuple[Any, list[list[int]], list[int]]:

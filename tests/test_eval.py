@@ -179,7 +179,10 @@ def test_more_samples_and_more_problems_are_added_to_a_finished_run(
     ("words", "told"),
     [
         (("six.jsonl", "--n", 4), "policy.n is 8 there, 4 here"),
-        (("six.jsonl", "--n", 8, "--dtype", "bfloat16"), 'dtype is none there, "bfloat16" here'),
+        (
+            ("six.jsonl", "--n", 8, "--dtype", "bfloat16"),
+            'dtype is none said (float32 on a CPU) there, "bfloat16" here',
+        ),
         (("six.jsonl", "--n", 8, "--limit", 5), "problems is 6 there, 5 here"),
         (("six.jsonl", "--n", 9, "--seed", 1), "policy.n is 8 there, 9 here; policy.seed is 0 there, 1 here"),
         (("six.jsonl", "--n", 9, "--sampling.temperature", 1), "policy.sampling.temperature is 0.6 there, 1.0 here"),

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 
 _WIDEST = 60
 _ABSENT = object()
+_UNSAID = {"dtype": "none said (float32 on a CPU)"}
+"""{setting that records leave out where it has one value: what a reader is told then}."""
 
 
 def list_differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
@@ -35,8 +37,10 @@ def _compare(name: str, there: object, here: object) -> Iterator[str]:
         for key in dict.fromkeys((*there, *here)):
             below = f"{name}.{key}" if name else str(key)
             yield from _compare(below, there.get(key, _ABSENT), here.get(key, _ABSENT))
-    elif _written(there) != _written(here):
-        yield f"{name} is {_written(there)} there, {_written(here)} here"
+        return
+    old, new = (_written(value, absent=_UNSAID.get(name, "none")) for value in (there, here))
+    if old != new:
+        yield f"{name} is {old} there, {new} here"
 
 
 def _compare_inputs(there: object, here: object) -> Iterator[str]:
@@ -52,9 +56,9 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _written(value: object) -> str:
+def _written(value: object, *, absent: str) -> str:
     if value is _ABSENT:
-        return "none"
+        return absent
     text = json.dumps(value, ensure_ascii=False, default=str)
     if re.fullmatch(r'"[0-9a-f]{64}"', text):
         return f"{text[1:9]}…"  # a hash: the first digits tell two apart
