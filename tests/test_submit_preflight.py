@@ -127,14 +127,9 @@ def big(build: Build) -> None:
         file.truncate(int(0.9 * 80 * 2**30))
 
 
-def fp8_on_t4(build: Build) -> None:
-    weights(build, quantization_config={"quant_method": "fp8"})
-    metadata(build, machine_shape="NvidiaTeslaT4")
-
-
 WRONG: list[tuple[Callable[[Build], Iterator[Refusal]], Callable[[Build], None], str]] = [
-    (checks._gpu, fp8_on_t4, "8.9"),
-    (checks._gpu, lambda b: weights(b, quantization_config={"quant_method": "exl2"}), "a way the engine knows"),
+    (checks._wheels, lambda b: weights(b, quantization_config={"quant_method": "fp8"}), "must know how to serve"),
+    (checks._wheels, lambda b: weights(b, quantization_config={"quant_method": "exl2"}), "must know how to serve"),
     (checks._sizes, big, "must leave memory"),
     (checks._names, lambda b: metadata(b, dataset_sources=["alice/other-wheels"]), "must look for what"),
     (lambda b: checks._cutoff(b, ""), lambda b: weights(b, _name_or_path="some/unknown"), "must be known"),
