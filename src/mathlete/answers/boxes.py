@@ -56,9 +56,9 @@ def exact_box(text: str, last: Box, *, agrees: Callable[[str, str], bool]) -> Bo
     >>> exact_box(text, last_box(text), agrees=lambda exact, decimal: True).content
     '\\sqrt2'
     """
-    decimal = _DECIMAL.match(last.content)
+    decimal = _DECIMAL.match(last.content) if len(last.content) <= _MAX_DECIMAL else None
     before = _box_before(text, last.start) if decimal else None
-    if decimal is None or before is None or _DECIMAL.match(before.content) or len(before.content) > _MAX_EXACT:
+    if decimal is None or before is None or len(before.content) > _MAX_EXACT or _DECIMAL.match(before.content):
         return last
     return before if agrees(before.content, decimal[1]) else last
 
@@ -67,6 +67,8 @@ _DECIMAL = re.compile(
     r"\s*\$?\s*(?:[a-zA-Z]\s*(?=[\\≈=]))?(?:\\(?:approx|simeq|sim|doteq)|≈|~|=)?\s*([-−]?\d*\.\d+)"
     r"\s*(?:\\ldots|\\dots|\.\.\.|…)?\s*(?:\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?)?\s*\$?\s*\Z"
 )
+_MAX_DECIMAL = 100
+"""Longest box, characters, that is taken for a decimal with its unit."""
 _MAX_EXACT = 200
 """Longest exact value, characters, that is compared with its decimal."""
 
@@ -101,7 +103,8 @@ def _box_before(text: str, end: int) -> Box | None:
         if start < 0:
             return None
         box = _read_box(text, start, opener)
-        if box is not None and not _PLACEHOLDER.match(box.content):
+        # Blanks side by side are one: the expression would try thousands of them in all ways.
+        if box is not None and not _PLACEHOLDER.match(" ".join(box.content.split())):
             return box
         end = start
     return None

@@ -44,7 +44,9 @@ _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?")
 _PRIME = re.compile(r"\^\s*(?:\{(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
 _HTML = re.compile(r"</?(?:br?|strong|em|i|u)\s*/?>")
-_OHM = re.compile(r"(?<=[\d}])(?:\s|\\[,;! ]|~)*(?:\\(?:mathrm|text|rm)\s*\{\s*[kM]?\s*\\Omega\s*\}|\\Omega)\s*\Z")
+_OHM = re.compile(
+    r"(?<=[\d}])(?:\s|\\[,;! ]|~)*(?:\\(?:mathrm|text|rm) ?\{(?:~|\\ | )?[kM]? ?\\Omega ?\}|\\Omega)\s*\Z"
+)
 _GROUP = re.compile(
     r"(?<=\d)(?:'|\\_)(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))"
 )
@@ -52,7 +54,7 @@ _FONT = re.compile(
     r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}|\\fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed|framebox|ovalbox|smash|mathord|mathrel|mathbin|mathopen"
     r"|mathclose|mathinner)(?![a-zA-Z])"
     r"|\A(?:\s*\\(?:sim|bullet|diamond|blacktriangleright|Longrightarrow|longrightarrow|Rrightarrow|leadsto)(?![a-zA-Z]))+"
-    r"|(?:\\star\s*)+\Z|\A\s*\{\s*\}(?=\s*\d)"
+    r"|\\star\s*\Z|\A\s*\{\s*\}(?=\s*\d)"
 )
 _DIGIT_FONT = re.compile(
     r"(?<![a-zA-Z^_}])(?:\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|frak)|mbox|boldsymbol|bm|emph)\s*"
@@ -107,8 +109,9 @@ def clean(text: str) -> str:
     '2\\\\frac{1}{2}'
     """
     # Most answers are plain ASCII without commands: nothing in them needs the passes over LaTeX and Unicode.
+    text = _shorten_blanks(text)
     if not _PURE.match(text):
-        text = _simplify_latex(_spell_unicode(text))
+        text = _shorten_blanks(_simplify_latex(_spell_unicode(text)))
     if "</" in text or "<br" in text:
         text = _HTML.sub(" ", text)
     text = _CUT_SHORT.sub(r"\\ldots ", text)
@@ -134,6 +137,20 @@ def clean(text: str) -> str:
         if stripped == text:
             return text.replace("**", "^")
         text = stripped
+
+
+def _shorten_blanks(text: str) -> str:
+    """Return the text with at most two blanks side by side: expressions for words would try thousands in all ways.
+
+    Two are left, because 1 000 is a thousand with one.
+    """
+    if "   " not in text and "\n" not in text and "\t" not in text:
+        return text
+    return _EMPTY_LINES.sub("\n\n", _BLANKS.sub("  ", text))
+
+
+_BLANKS = re.compile(r"[^\S\n]{3,}")
+_EMPTY_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 
 
 def _strip_quotes(text: str) -> str:
@@ -177,24 +194,34 @@ def _drop_font(match: re.Match[str]) -> str:
 
 
 _SPACE_OF_ITEMS = re.compile(
-    r"(?:\\q?quad(?![a-zA-Z])\s*)+(?=(?:[a-zA-Z|]|\\(?:" + "|".join(_GREEK.values()) + r"|forall)(?![a-zA-Z]))"
+    r"\\q?quad(?![a-zA-Z])\s*(?=(?:[a-zA-Z|]|\\(?:" + "|".join(_GREEK.values()) + r"|forall)(?![a-zA-Z]))"
     r"[^=<>≤≥∈]{0,40}?(?:[=<>≤≥∈]|\\(?:in|geq?|leq?|neq?|geqslant|leqslant)(?![a-zA-Z])))"
 )
 """Wide space before a relation: what is spaced so stands beside the answer, as another value or a condition."""
 _COMPLETE = re.compile(r"[\w})\]|'!%]\s*\Z")
 
 
-def _separate_items(match: re.Match[str]) -> str:
-    r"""Return a comma for wide space between two items: `x = 1 \quad y = 2`, `3n^2 \qquad n \in \mathbb{Z}`."""
-    before = match.string[: match.start()]
-    is_inside = before.count("{") > before.count("}") or before.count("(") > before.count(")")
-    # \text{for} \quad x > 0 goes on.
-    last = _LAST_WORD.search(before)
-    goes_on = last is not None and (last[0].startswith("\\") or len(last[0]) > 1) and last[0] not in _VALUES
-    is_item = _COMPLETE.search(before) and not is_inside and not goes_on
-    return ", " if is_item else " "
+def _separate_items(text: str) -> str:
+    r"""Return the text with a comma for wide space between two items: `x = 1 \quad y = 2`."""
+    pieces, at, braces, brackets = [], 0, 0, 0
+    for match in _SPACE_OF_ITEMS.finditer(text):
+        between = text[at : match.start()]
+        # Counted on from the space before, so that the time stays linear.
+        braces += between.count("{") - between.count("}")
+        brackets += between.count("(") - between.count(")")
+        before = _QUADS.sub("", text[max(0, match.start() - _LONGEST_WORD) : match.start()])
+        # \text{for} \quad x > 0 goes on.
+        last = _LAST_WORD.search(before)
+        goes_on = last is not None and (last[0].startswith("\\") or len(last[0]) > 1) and last[0] not in _VALUES
+        is_item = _COMPLETE.search(before) and not goes_on and braces <= 0 and brackets <= 0
+        pieces += [between, ", " if is_item else " "]
+        at = match.end()
+    return "".join([*pieces, text[at:]])
 
 
+_QUADS = re.compile(r"(?:\\q?quad\s*)+\Z")
+_LONGEST_WORD = 60
+"""Characters before wide space that are looked at."""
 _LAST_WORD = re.compile(r"\\?[a-zA-Z]+(?=\s*\Z)|\\(?:text|mbox|textrm|mathrm)\s*\{[^{}]*\}(?=\s*\Z)")
 _VALUES = frozenset(
     {f"\\{name}" for name in _GREEK.values()} | {r"\pi", r"\infty", r"\circ", r"\ldots", r"\dots", r"\cdots"}
@@ -206,7 +233,7 @@ _NOT_EQUAL = re.compile(r"\\not\s*=")
 _NOT_IN = re.compile(r"\\not\s*\\in(?![a-zA-Z])")
 _MAPS_TO = re.compile(r"\A\s*(?:[a-zA-Z]\s*:\s*)?[a-z]\s*\\mapsto(?![a-zA-Z])")
 """A function that is written as `f: x \\mapsto x^2`."""
-_INDEX = r"\s*\{?\s*(\d{1,4})\s*\}?\s*"
+_INDEX = r" ?\{? ?(\d{1,4}) ?\}? ?"
 _CHOICES = re.compile(
     rf"(?:\{{\s*\}}\s*|(?<![\w)}}]))[_^]{_INDEX}(?:\\(?:mathrm|text)\s*)?\{{?C\}}?_{_INDEX}(?![\d^(])"
 )
@@ -238,7 +265,7 @@ def _simplify_latex(text: str) -> str:
     if "C" in text:
         text = _CHOICES.sub(_spell_choices, text)
     if "quad" in text:
-        text = _SPACE_OF_ITEMS.sub(_separate_items, text)
+        text = _separate_items(text)
     text = _FRAC.sub(r"\\frac", text)
     if "\\math" in text or "\\text" in text or "\\bf" in text or "\\rm" in text or "\\mbox" in text:
         text = _FONT_GROUP.sub(r"\\mathrm{\1}", _OPERATOR.sub(r"\1", text))

@@ -180,12 +180,15 @@ def _append_text(text: str, command: re.Match[str], tokens: list[Token], spaced:
             break
     spend((end - at) // 20)  # for a brace that is never closed all of the text is looked through
     content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
+    # One blank says as much as thousands, which the expressions for words would try in all ways.
+    content = _BLANKS.sub(" ", content)
     if content.strip() in OPERATORS & UNITS and _ARGUMENT.match(text, end + 1):
         font = r"\operatorname"
     tokens.append(_letter_token(font, content, spaced))
     return end + 1
 
 
+_BLANKS = re.compile(r"\s+")
 _ARGUMENT = re.compile(
     r"\s*(?:\^\s*(?:\{[^{}]*\}|\d)\s*)?(?:\(|[a-zA-Z](?![a-zA-Z])|\\(?:"
     + "|".join(sorted(GREEK))

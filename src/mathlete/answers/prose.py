@@ -23,7 +23,7 @@ _TEXT = re.compile(
 )
 _OPERATOR = re.compile(_TEXT.pattern + r"\{\s*(?:" + "|".join(sorted(OPERATORS - UNITS)) + r")\s*\}\s*\S")
 """An operator in upright letters before its argument: no word."""
-_ALL_TEXT = re.compile(_TEXT.pattern + r"\{([^{}]*[,\d][^{}]*)\}")
+_ALL_TEXT = re.compile(_TEXT.pattern + r"\{(?=[^{}]*[,\d])([^{}]*)\}")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
 _ROMAN = frozenset({"II", "IV", "VI", "IX", "XI", "XX"})
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})

@@ -50,8 +50,8 @@ def drop_afterthought(window: str) -> str:
     remark = _AFTERTHOUGHT.search(window)
     if remark is None:
         return window
-    before = _LAST_SENTENCE.search(window[: remark.start()])
-    head = before[0] if before else ""
+    ends = [match.end() for match in _SENTENCE_END.finditer(window, 0, remark.start())]
+    head = window[ends[-1] if ends else 0 : remark.start()]
     # "The number of games where both win is 20": nothing was said before "where".
     said = _ENDS_IN_VALUE.search(remark[0])
     # "The maximum, attained at x = 3, is 12": the value stands behind the remark, whose numbers are not it.
@@ -62,7 +62,7 @@ def drop_afterthought(window: str) -> str:
     return window[: remark.start()]
 
 
-_LAST_SENTENCE = re.compile(r"(?:(?!\n|[.!?]\s).)*\Z")
+_SENTENCE_END = re.compile(r"\n|[.!?](?=\s)")
 
 
 def _holds_value(text: str) -> bool:
