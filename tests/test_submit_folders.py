@@ -11,7 +11,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.rehearsal.image import fetch_image
 from mathlete.rehearsal.runner import _delete_earlier
 from mathlete.solve import Policy
-from mathlete.submission import build_wheelhouse, wheelhouse
+from mathlete.submission import Build, build_wheelhouse, wheelhouse
 from mathlete.submission.metadata import NOTEBOOK
 from mathlete.submission.notebook import require_as_built, write_notebook
 from tests.conftest import NAMES
@@ -42,6 +42,15 @@ def test_a_build_replaces_only_a_notebook_that_was_built(tmp_path: Path) -> None
         file.write_text(text)
         with pytest.raises(UserError, match="which was written or edited by hand"):
             require_as_built(file)
+
+
+def test_a_build_replaces_only_the_record_of_a_build(build: Build, tmp_path: Path) -> None:
+    for _ in range(2):
+        build.save(tmp_path)
+    (tmp_path / "build.json").write_text('{"name": "my app"}')
+    with pytest.raises(UserError, match="must be one that `python -m submit build` wrote"):
+        build.save(tmp_path)
+    assert (tmp_path / "build.json").read_text() == '{"name": "my app"}'
 
 
 @pytest.fixture

@@ -134,12 +134,20 @@ class Build:
         return read_mounted(self.kaggle)
 
     def save(self, folder: Path) -> None:
-        """Write build.json, from which `load_build` reads the parts."""
+        """Write build.json, from which `load_build` reads the parts.
+
+        Raises:
+            UserError: there is a file of that name which another program wrote.
+        """
+        file = folder / BUILD_FILE
+        if file.is_file() and b'"kaggle"' not in file.read_bytes():
+            rule = f"{BUILD_FILE} must be one that `python -m submit build` wrote"
+            raise UserError(rule, value=str(file), cure="move it, or choose another --run")
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
         wishes = {"need": list(self.need), "find_links": str(self.find_links) if self.find_links else ""}
         more = {name: value for name, value in {"accept_refused": self.accept_refused, **wishes}.items() if value}
         content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **more}
-        write_json(folder / BUILD_FILE, content)
+        write_json(file, content)
 
 
 def load_build(folder: Path) -> Build:
