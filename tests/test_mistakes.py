@@ -110,7 +110,7 @@ EVAL = (POCKET_VAL, "--model", "pocket", "--n", 1, "--limit", 2, "--run")
         ((*EVAL, "n" * 300), "a name must be short enough"),
         ((*EVAL, "r\udcff"), r"a name must be UTF-8, got 'r\udcff'"),
         ((*EVAL, "nowhere"), "a run must be a folder, got nowhere, a link that leads nowhere"),
-        ((*EVAL, "run", "--time-budget", "inf"), "time-budget must be a finite number, got inf"),
+        ((*EVAL, "run", "--time-budget", "inf"), "with SECONDS above 0, got 'inf'"),
         ((*EVAL, "run", "--sampling.timeout-s", "inf"), "timeout-s must be a finite number, got inf"),
         ((*EVAL, "run", "--tools.turns", 1, "--tools.timeout-s", "nan"), "timeout-s must be a finite number, got nan"),
         ((POCKET_VAL, "--model", "pocket", "--run", "run", "--n", "9" * 30), "--n must be at most 100000, got 999"),
