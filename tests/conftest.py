@@ -47,7 +47,7 @@ GOLDEN = ROOT / "tests" / "golden"
 """What must stay as it is, word for word."""
 POCKET = data_folder() / "pocket" / "model"
 POCKET_VAL = data_folder() / "pocket" / "pocket_val.jsonl"
-NAMES = Names(owner="alice", model_version=1)
+NAMES = Names(owner="alice", variation="int8", model_version=1)
 """What the files of `build` are called on Kaggle."""
 
 
@@ -279,7 +279,8 @@ def build(tmp_path: Path) -> Build:
     for folder in (kaggle, model, wheels):
         folder.mkdir()
     write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
-    write_metadata(kaggle, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
+    rules = competition("aimo-3")
+    write_metadata(kaggle, NAMES, rules=rules, machine=None, image="", licence="Apache 2.0", weights="int8")
     (model / "config.json").write_text("{}")
     (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
     return Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
@@ -291,11 +292,11 @@ def with_settings(build: Build, folder: Path, **changes: Any) -> Build:
     from mathlete.submission.metadata import NOTEBOOK, write_metadata
     from mathlete.submission.notebook import write_notebook
 
-    names = changes.pop("names", build.names)
+    names = changes.pop("names", build.names).name_variation(build.model)
     config = replace(build.config, **changes)
-    contents = list_contents(build.model, build.wheels, parts="", machine="")
-    write_notebook(folder / NOTEBOOK, config, names, contents)
-    write_metadata(folder, names, rules=config.competition, machine=None, image="", licence="Apache 2.0")
+    write_notebook(folder / NOTEBOOK, config, names, list_contents(build.model, build.wheels, parts="", machine=""))
+    rules = config.competition
+    write_metadata(folder, names, rules=rules, machine=None, image="", licence="Apache 2.0", weights="int8")
     return replace(build, kaggle=folder, config=config, names=names)
 
 

@@ -41,6 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "submit_build",
         "submit_bytes",
         "submit_formats",
+        "submit_preflight",
         "submit_push",
         "submit_looks",
         "submit_credentials",

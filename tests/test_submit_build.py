@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from mathlete.competitions import competition
+from mathlete.delivery import complete_names
 from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig, config_from
@@ -20,8 +22,9 @@ from mathlete.solve.policy import Policy
 from mathlete.submission.build import Hashes, load_build
 from mathlete.submission.contents import list_contents
 from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
-from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, write_metadata
+from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, instance_metadata, write_metadata
 from mathlete.submission.notebook import notebook_text, write_notebook
+from mathlete.submission.weights import name_format
 from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
 from submit.__main__ import COMMANDS
 from tests.conftest import NAMES, CommandLine, sample
@@ -106,6 +109,11 @@ def test_completions_may_be_as_long_as_the_model_allows(tmp_path: Path) -> None:
         assert defaults.sampling == SamplingConfig(max_tokens=tokens)
 
 
+def write_names(folder: Path) -> None:
+    rules = competition("aimo-3")
+    write_metadata(folder, NAMES, rules=rules, machine=None, image="", licence="Apache 2.0", weights="int8")
+
+
 BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"enable_internet": True}, "enable_internet must be false"),
     ({"enable_internet": None}, "must write every key"),
@@ -125,6 +133,17 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"dataset_sources": "alice/x"}, "be a list"),
     ({"docker_image": "gcr.io/kaggle-gpu-images/python:latest"}, "pinned by its digest"),
     ({"docker_image_pinning_type": "newest"}, "be original or latest"),
+    ({"docker_image": "gcr.io/kaggle-gpu-images/python@sha256:abc"}, "pinned by its digest"),
+    ({"docker_image": "gcr.io/kaggle-images/python@sha256:" + "0" * 64}, "an image for GPUs"),
+    ({"enable_tpu": True}, "enable_tpu must be false"),
+    ({"machine_shape": "NvidiaTeslaT4Highmem"}, "open to you"),
+    ({"dataset_sources": []}, "not be empty"),
+    ({"dataset_sources": ["Alice/mathlete-wheels"]}, "in small letters"),
+    ({"model_sources": ["Alice/mathlete-model/Transformers/int8/1"]}, "in small letters"),
+    ({"model_sources": ["your-kaggle-name/mathlete-model/transformers/int8/1"]}, "name your account"),
+    ({"id": "Alice/mathlete-submission"}, "in small letters"),
+    ({"keywords": ["gpu", "olympiad maths"]}, "name tags that Kaggle has"),
+    ({"keywords": "gpu"}, "name tags that Kaggle has"),
     ({"kernel_type": "script"}, "be notebook"),
     ({"code_file": "../elsewhere.ipynb"}, "be a file of the folder"),
 ]
@@ -133,7 +152,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("change", "says"), BROKEN)
 def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any], says: str, tmp_path: Path) -> None:
     write_notebook(tmp_path / NOTEBOOK, KernelConfig(), NAMES)
-    write_metadata(tmp_path, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
+    write_names(tmp_path)
     value = {**json.loads((tmp_path / KERNEL_FILE).read_text()), **change}
     kept = {key: part for key, part in value.items() if part is not None}
     (tmp_path / KERNEL_FILE).write_text(json.dumps(kept))
@@ -142,8 +161,90 @@ def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any]
     assert all(problem.cure for problem in problems)
 
 
+def without_kernelspec(notebook: dict[str, Any]) -> None:
+    del notebook["metadata"]["kernelspec"]
+
+
+def with_kernel(notebook: dict[str, Any]) -> None:
+    notebook["metadata"]["kernelspec"]["name"] = "ir"
+
+
+def with_line(line: str) -> Callable[[dict[str, Any]], None]:
+    def change(notebook: dict[str, Any]) -> None:
+        notebook["cells"][1]["source"] += f"\n{line}"
+
+    return change
+
+
+def with_last_cell(source: str) -> Callable[[dict[str, Any]], None]:
+    def change(notebook: dict[str, Any]) -> None:
+        notebook["cells"].append({**notebook["cells"][-1], "id": "last", "source": source})
+
+    return change
+
+
+SPOILED: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    (without_kernelspec, "kernel must be python3"),
+    (with_kernel, "kernel must be python3"),
+    (with_line("!pip install -q x"), "pip"),
+    (with_line("%pip install x"), "pip"),
+    (with_line("  !{sys.executable} -m pip install x"), "pip"),
+    (with_line("!uv pip install x"), "pip"),
+    (with_last_cell("%%bash\npip install x"), "pip"),
+    (with_last_cell("raise SystemExit"), "last cell must serve"),
+    (with_last_cell("# serve(CONFIG)"), "last cell must serve"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), SPOILED)
+def test_the_lint_names_what_would_lose_the_rerun(
+    change: Callable[[dict[str, Any]], None], says: str, tmp_path: Path
+) -> None:
+    write_notebook(tmp_path / NOTEBOOK, KernelConfig(), NAMES)
+    write_names(tmp_path)
+    assert [*lint_kernel(tmp_path)] == []
+    notebook = json.loads((tmp_path / NOTEBOOK).read_text())
+    change(notebook)
+    (tmp_path / NOTEBOOK).write_text(json.dumps(notebook))
+    problems = [*lint_kernel(tmp_path)]
+    assert any(says in problem.rule for problem in problems), problems
+
+
+FORMATS = [
+    ({"dtype": "bfloat16"}, "bfloat16"),
+    ({"torch_dtype": "float16"}, "float16"),
+    ({}, "dense"),
+    ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "int8"),
+    ({"quantization_config": {"quant_method": "awq"}}, "awq"),
+    ({"quantization_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+    *(
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {"group_0": {"weights": {"num_bits": 8}, "input_activations": activations}},
+                }
+            },
+            name,
+        )
+        for activations, name in ((None, "w8a16"), ({"num_bits": 8}, "w8a8"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "name"), FORMATS)
+def test_variation_and_overview_name_the_format_that_is_uploaded(
+    config: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    names, _ = complete_names(replace(NAMES, variation=""), model=tmp_path, folder=tmp_path)
+    assert names.model_source == f"alice/mathlete-model/transformers/{name}/1"
+    overview = instance_metadata(names, licence="MIT", weights=name_format(tmp_path))["overview"]
+    assert overview == f"{name} weights of a tuned reasoning model"
+
+
 def test_the_lint_refuses_a_notebook_that_is_too_big_or_none(tmp_path: Path) -> None:
-    write_metadata(tmp_path, NAMES, rules=competition("aimo-3"), machine=None, image="", licence="Apache 2.0")
+    write_names(tmp_path)
     for text, says in (
         ("x" * 1_000_000, "smaller than 1 MB"),
         ("{}", "must be a notebook"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -15,6 +16,8 @@ from mathlete.delivery.ledger import Event, predicted_interval
 from mathlete.delivery.uploads import Upload
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS
+from mathlete.export.formats import table
+from mathlete.export.formats.table import StoredFormat
 from mathlete.export.model_card import write_card
 from mathlete.kernel import JournalLine
 from mathlete.models import ModelSource, find_model
@@ -24,9 +27,10 @@ from mathlete.rehearsal.verdict import RunFigures
 from mathlete.runs import write_json
 from mathlete.submission import checks
 from mathlete.submission.build import Build
-from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK
+from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, NOTEBOOK
 from mathlete.submission.refusal import Refusal
-from tests.conftest import CommandLine
+from mathlete.submission.wheelhouse import SUMS
+from tests.conftest import CommandLine, sample
 
 Json = dict[str, Any]
 RUN: Json = {
@@ -151,6 +155,15 @@ def test_each_check_names_rule_value_and_cure(
     assert all(problem.value and problem.cure for problem in checks)
 
 
+def test_a_format_without_kernels_for_the_gpu_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MOUNTED_FORMATS", (StoredFormat(stored_as="fp8", least=8.9),))
+    weights(build, quantization_config={"quant_method": "fp8"})
+    assert list(checks._gpu(build)) == []
+    metadata(build, machine_shape="NvidiaTeslaT4")
+    (refusal,) = checks._gpu(build)
+    assert ("8.9" in refusal.rule, refusal.value) == (True, "NvidiaTeslaT4 has 7.5")
+
+
 def test_what_is_right_passes_each_check(build: Build) -> None:
     for look in (checks._gates, checks._gpu, checks._sizes, checks._names, lambda b: checks._cutoff(b, "")):
         assert list(look(build)) == []
@@ -259,6 +272,73 @@ def test_a_push_that_preflight_refuses_is_not_even_a_dry_run(build: Build, workd
     assert shown.code == 2
     assert "NO  rehearsal" in shown.stdout
     assert "error: " in shown.stderr
+
+
+CONTENTS = {"missing": None, "empty": b"", "binary": b"\xff\xfe\x00", "list": b"[]", "object": b"{}", "text": b'"x"'}
+PARTS = [
+    *(f"kaggle/{name}" for name in (KERNEL_FILE, NOTEBOOK, MODEL_FILE, INSTANCE_FILE, DATASET_FILE)),
+    *("runs/submit/build.json", "runs/submit/rehearsal.json", "model/config.json", "wheels/SHA256SUMS"),
+]
+SPOILED = [
+    (part, content) for part in PARTS for content in CONTENTS if (part, content) != ("model/config.json", "object")
+]
+
+
+def thin(rows: list[Any], *, step: int) -> list[Any]:
+    """Return the rows for `parametrize`, of which one in so many runs always."""
+    return sample(*rows[::step], slow=[row for index, row in enumerate(rows) if index % step])
+
+
+@pytest.mark.parametrize(("part", "content"), thin(SPOILED, step=19))
+def test_a_broken_file_is_one_sentence(
+    part: str, content: str, build: Build, workdir: Path, submit: CommandLine
+) -> None:
+    save_version(build, workdir)
+    shutil.copy(build.kaggle.parent / RehearsalReport.file_name, "runs/submit")
+    file, data = {"runs": workdir}.get(part.split("/")[0], build.kaggle.parent) / part, CONTENTS[content]
+    (build.wheels / SUMS).touch()
+    assert file.is_file()
+    if data is None:
+        file.unlink()
+    else:
+        file.write_bytes(data)
+    shown = submit("preflight")
+    assert shown.code == 2
+    assert shown.stderr.count("error: ") == 1
+    assert file.name in shown.stdout + shown.stderr
+
+
+WRONG_TYPES: list[tuple[str, Json]] = [
+    ("runs/submit/build.json", {"names": 3}),
+    ("runs/submit/build.json", {"names": {"colour": "blue"}}),
+    ("runs/submit/build.json", {"config": []}),
+    ("runs/submit/build.json", {"kaggle": None}),
+    ("runs/submit/rehearsal.json", {"runs": 3}),
+    ("runs/submit/rehearsal.json", {"settings": None}),
+    ("model/config.json", {"vocab_size": "many"}),
+    ("model/config.json", {"quantization_config": {"quant_method": []}}),
+    (f"kaggle/{KERNEL_FILE}", {"model_sources": {"a": 1}}),
+    (f"kaggle/{KERNEL_FILE}", {"code_file": None}),
+    (f"kaggle/{KERNEL_FILE}", {"code_file": "a\x00b"}),
+    (f"kaggle/{KERNEL_FILE}", {"keywords": [[]], "docker_image": 7, "title": []}),
+    (f"kaggle/{INSTANCE_FILE}", {"licenseName": []}),
+    (f"kaggle/{DATASET_FILE}", {"id": [], "licenses": 3, "title": {}}),
+    (f"kaggle/{NOTEBOOK}", {"cells": 3}),
+    (f"kaggle/{NOTEBOOK}", {"metadata": []}),
+]
+
+
+@pytest.mark.parametrize(("part", "change"), thin(WRONG_TYPES, step=6))
+def test_a_value_of_another_type_is_one_sentence(
+    part: str, change: Json, build: Build, workdir: Path, submit: CommandLine
+) -> None:
+    save_version(build, workdir)
+    shutil.copy(build.kaggle.parent / RehearsalReport.file_name, "runs/submit")
+    file = {"runs": workdir}.get(part.split("/")[0], build.kaggle.parent) / part
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    shown = submit("preflight")
+    assert shown.code == 2
+    assert shown.stderr.count("error: ") == 1
 
 
 def test_a_score_is_written_by_its_id(build: Build, workdir: Path, submit: CommandLine) -> None:

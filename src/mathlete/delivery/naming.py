@@ -1,4 +1,4 @@
-"""The names that a build leaves open: the Kaggle account, and the version of the model that the notebook mounts."""
+"""The names that a build leaves open: the Kaggle account, and variation and version of the model that is mounted."""
 
 import os
 from dataclasses import replace
@@ -15,7 +15,7 @@ _ANSWER_MAX_S = 10.0
 
 
 def complete_names(names: Names, *, model: Path, folder: Path) -> tuple[Names, str]:
-    """Fill in what the names leave open: the account, from the credentials, and the version of the model's weights.
+    """Fill in what the names leave open: the account, from the credentials, the format of the weights, their version.
 
     Args:
         names: as given.
@@ -29,6 +29,7 @@ def complete_names(names: Names, *, model: Path, folder: Path) -> tuple[Names, s
     if not names.has_owner:
         owner, reason = owner_of_credentials()
         names = replace(names, owner=owner)
+    names = names.name_variation(model)
     if names.model_version == 0:
         weights = sha256_json(sha256_tree(model))
         names = replace(names, model_version=next_model_version(names, weights=weights, folder=folder))

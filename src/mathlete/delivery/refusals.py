@@ -36,8 +36,8 @@ def as_user_error(rule: str, *, early: Collection[int] = ()) -> Iterator[None]:
         rule: what must hold.
         early: HTTP statuses that mean here that it is too early.
     """
-    requests: Any = importlib.import_module("requests")
-    hub: Any = importlib.import_module("kagglehub.exceptions")
+    requests = importlib.import_module("requests")
+    hub = importlib.import_module("kagglehub.exceptions")
     try:
         yield
     except (requests.RequestException, hub.BackendError, hub.CredentialError, hub.UnauthenticatedError) as error:
@@ -69,7 +69,7 @@ def status_of(error: Exception) -> int | None:
 
 
 def _may_pass(error: Exception, status: int | None) -> bool:
-    requests: Any = importlib.import_module("requests")
+    requests = importlib.import_module("requests")
     if status is not None:
         return status in _BUSY or status >= 500
     if isinstance(error, requests.exceptions.SSLError):
@@ -81,7 +81,7 @@ def _may_pass(error: Exception, status: int | None) -> bool:
 
 
 def _was_never_sent(error: Exception) -> bool:
-    requests: Any = importlib.import_module("requests")
+    requests = importlib.import_module("requests")
     return isinstance(error, requests.ConnectTimeout) or "NewConnectionError" in str(error)
 
 
@@ -100,7 +100,7 @@ def _wait_s(error: Exception) -> float:
 def limit_answers(seconds: float) -> None:
     """Have both clients give up an answer after so many seconds without a byte; by themselves they wait for ever."""
     adapters: Any = importlib.import_module("requests.adapters")
-    sdk: Any = importlib.import_module("kagglesdk.kaggle_http_client")
+    sdk = importlib.import_module("kagglesdk.kaggle_http_client")
 
     class Limited(adapters.HTTPAdapter):  # type: ignore[misc]
         def send(self, request: Any, *, timeout: Any = None, **how: Any) -> Any:

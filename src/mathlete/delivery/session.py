@@ -4,7 +4,6 @@ For a while after a save Kaggle may still show the session before, COMPLETE with
 end counts only with the build's own hash in the output; where the notebook carries no hash, once it has lasted.
 """
 
-import json
 import re
 import shutil
 import time
@@ -22,17 +21,6 @@ OUTPUT = "output"
 _RUNNING = ("QUEUED", "RUNNING", "NEW_SCRIPT", "CANCEL_REQUESTED")
 _ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 _BUILD = re.compile(r'"build"\s*:\s*"([0-9a-f]{12,64})"')
-
-
-def hash_in_notebook(notebook: Path) -> str:
-    """Return the build's hash in the settings that a notebook carries; empty where it carries none."""
-    try:
-        cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", [])
-        text = "\n".join("".join(cell.get("source", "")) for cell in cells)
-    except (ValueError, AttributeError, TypeError):
-        return ""
-    match = _BUILD.search(text)
-    return match[1] if match else ""
 
 
 def hashes_in_output(folder: Path) -> set[str]:
@@ -61,7 +49,7 @@ def wait_for_run(build: Build, kaggle: Kaggle, *, version: int, folder: Path, as
         version=version,
         asking=asking,
         folder=folder / f"{OUTPUT}.part",
-        hash="" if repeated else hash_in_notebook(build.notebook),
+        hash="" if repeated else build.stamp,
     )
     rule = f"the run of version {version} on Kaggle must end"
     session = asking.until(run.look, limit_s=asking.waiting.run_max_s, rule=rule)

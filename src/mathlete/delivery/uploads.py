@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mathlete.runs import read_json, write_json
+from mathlete.runs import read_record, write_json
 
 UPLOADS = "uploads.json"
 
@@ -38,8 +38,7 @@ class Uploads:
 
     def last(self, name: str) -> Upload | None:
         """Return the last upload under a name, owner/slug or a model's instance; None where there was none."""
-        value = self._read().get(name)
-        return Upload.from_json(value) if isinstance(value, dict) else None
+        return self._read().get(name)
 
     def has_sent(self, name: str, digest: str) -> bool:
         """Return whether what has this hash is on Kaggle under the name."""
@@ -48,7 +47,12 @@ class Uploads:
 
     def note(self, name: str, upload: Upload) -> None:
         """Write an upload down, in place of the last one of that name."""
-        write_json(self._file, {**self._read(), name: upload.to_json()})
+        noted = {**self._read(), name: upload}
+        write_json(self._file, {name: upload.to_json() for name, upload in noted.items()})
 
-    def _read(self) -> dict[str, object]:
-        return read_json(self._file) if self._file.is_file() else {}
+    def _read(self) -> dict[str, Upload]:
+        return read_record(self._file, _uploads_of) if self._file.is_file() else {}
+
+
+def _uploads_of(value: dict[str, Any]) -> dict[str, Upload]:
+    return {name: Upload.from_json(upload) for name, upload in value.items()}

@@ -10,7 +10,7 @@ from mathlete.problems import Problem
 from mathlete.rehearsal.draft import RehearsalSettings
 from mathlete.rehearsal.scorer import score_runs
 from mathlete.rehearsal.verdict import Rehearsed, RunFigures
-from mathlete.runs import read_json, write_json
+from mathlete.runs import read_record, write_json
 from mathlete.submission import Build, Hashes
 
 _SCHEMA = 1
@@ -113,11 +113,10 @@ def load_report(folder: Path) -> RehearsalReport | None:
     """Read the report in a build's folder; None where there is none.
 
     Raises:
-        UserError: the file is no JSON object.
+        UserError: the file is no report.
     """
-    if not (folder / RehearsalReport.file_name).is_file():
-        return None
-    return RehearsalReport.from_json(read_json(folder / RehearsalReport.file_name))
+    file = folder / RehearsalReport.file_name
+    return read_record(file, RehearsalReport.from_json) if file.is_file() else None
 
 
 def _select_known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:

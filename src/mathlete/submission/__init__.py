@@ -3,7 +3,7 @@
 `build_submission` writes the parts and returns a `Build`, `load_build` reads it back, and `check_parts` names what
 Kaggle would refuse or accept in silence. `Hashes.id` is the submission's name wherever it is recorded.
 
->>> names = Names(owner="alice", model_version=2)
+>>> names = Names(owner="alice", variation="int8", model_version=2)
 >>> names.kernel_id, names.model_source
 ('alice/mathlete-submission', 'alice/mathlete-model/transformers/int8/2')
 >>> Hashes(notebook="n", code="c", weights="w", wheels="h", metadata="m", image="").id

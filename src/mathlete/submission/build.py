@@ -2,12 +2,14 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.gates import require_passed
 from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import (
     read_json,
+    read_record,
     sha256_file,
     sha256_json,
     sha256_tree,
@@ -20,7 +22,7 @@ from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, N
 from mathlete.submission.mounts import MountedNotebook, read_mounted
 from mathlete.submission.notebook import require_as_built, write_notebook
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
-from mathlete.submission.weights import needed_for
+from mathlete.submission.weights import name_format, needed_for
 from mathlete.submission.wheelhouse import build_wheelhouse
 
 BUILD_FILE = "build.json"
@@ -100,8 +102,12 @@ class Build:
         return stamp
 
     def hashes(self) -> Hashes:
-        """Hash every file of the build: as slow as reading the weights."""
-        return Hashes(notebook=sha256_file(self.notebook), **self.hash_parts())
+        """Hash every file of the build: as slow as reading the weights.
+
+        Raises:
+            UserError: a file is missing, or kernel-metadata.json is broken.
+        """
+        return Hashes(notebook=_hash_file(self.notebook), **self.hash_parts())
 
     @staticmethod
     def read_wishes(folder: Path) -> tuple[tuple[str, ...], Path | None]:
@@ -114,9 +120,9 @@ class Build:
     def hash_parts(self) -> dict[str, str]:
         """Hash every file but the notebook."""
         wheels = sha256_tree(self.wheels)
-        (code,) = [digest for name, digest in wheels.items() if name.startswith("mathlete-")] or [""]
+        code = " ".join(digest for name, digest in wheels.items() if name.startswith("mathlete-"))
         kernel = read_json(self.kaggle / KERNEL_FILE)
-        metadata = {name: sha256_file(self.kaggle / name) for name in (KERNEL_FILE, *_METADATA)}
+        metadata = {name: _hash_file(self.kaggle / name) for name in (KERNEL_FILE, *_METADATA)}
         return {
             "code": code,
             "weights": sha256_json(sha256_tree(self.model)),
@@ -159,23 +165,31 @@ def load_build(folder: Path) -> Build:
     file = folder / BUILD_FILE
     if not file.is_file():
         raise UserError("there must be a build", value=f"no {file}", cure="run `python -m submit build --model EXPORT`")
-    value = read_json(file)
-    names, config = value["names"], value["config"]
-    assert isinstance(names, dict)
-    assert isinstance(config, dict)
-    paths = {name: Path(str(value[name])) for name in ("kaggle", "model", "wheels")}
-    for name, path in paths.items():
-        if not path.is_dir():
-            raise UserError(f"the build's {name} must be there", value=str(path), cure="run `submit build` again")
-    need, find_links = Build.read_wishes(folder)
+    build = read_record(file, _build_of)
+    for name in ("kaggle", "model", "wheels"):
+        if not getattr(build, name).is_dir():
+            value = str(getattr(build, name))
+            raise UserError(f"the build's {name} must be there", value=value, cure="run `submit build` again")
+    return build
+
+
+def _build_of(value: dict[str, Any]) -> Build:
     return Build(
-        **paths,
-        names=Names(**names),
-        config=config_from(config),
+        kaggle=Path(value["kaggle"]),
+        model=Path(value["model"]),
+        wheels=Path(value["wheels"]),
+        names=Names(**value["names"]),
+        config=config_from(value["config"]),
         accept_refused=str(value.get("accept_refused", "")),
-        need=need,
-        find_links=find_links,
+        need=tuple(map(str, value.get("need", ()))),
+        find_links=Path(value["find_links"]) if value.get("find_links") else None,
     )
+
+
+def _hash_file(file: Path) -> str:
+    if not file.is_file():
+        raise UserError(f"a build must have {file.name}", value=f"no {file}", cure="run `submit build` again")
+    return sha256_file(file)
 
 
 def build_submission(
@@ -205,11 +219,15 @@ def build_submission(
     verify_if_made(model)
     config.check()
     outcome = require_passed(model, reason=accept_refused)
+    names = names.name_variation(model)
     if not overwrite:
         require_as_built(kaggle / NOTEBOOK)
     build_wheelhouse(wheels, (*needed_for(model), *requirements), find_links=find_links, overwrite=overwrite)
     outcome.note_in_card(model)
-    write_metadata(kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence)
+    weights = name_format(model)
+    write_metadata(
+        kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence, weights=weights
+    )
     made = Build(
         kaggle=kaggle,
         model=model,

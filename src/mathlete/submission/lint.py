@@ -4,6 +4,7 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mathlete.errors import UserError, find_broken
 from mathlete.models import GPUS, Device
@@ -28,6 +29,21 @@ _SOURCES = {
 }
 """{key: (form of one source, what a message calls it)}."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+_STAFF_ONLY = ("NvidiaTeslaT4Highmem",)
+"""Machines that Kaggle lists for its own staff (kaggle_api_extended.py)."""
+_IMAGE = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
+_CPU_IMAGE = re.compile(r"/kaggle-images/")
+"""Of Kaggle's images, gcr.io/kaggle-images/python is for CPUs and gcr.io/kaggle-gpu-images/python for GPUs."""
+TAGS = frozenset(
+    (
+        *("gpu", "tpu", "nlp", "deep learning", "neural networks", "mathematics", "classification", "text generation"),
+        *("transformers", "pytorch", "tensorflow", "beginner", "intermediate", "advanced"),
+    )
+)
+"""Tags of notebooks that Kaggle has; it drops one that it does not know."""
+_PIP = re.compile(r"(?m)^[ \t]*[!%][^%\n]*\bpip3?\b.*$|^%%(?:bash|sh|!)\b[\s\S]*\bpip3?\b.*$")
+_SERVES = re.compile(r"(?m)^[^#\n]*(?:\b(?:serve|run_local_gateway)|\.predict)\(")
+"""A call of this project's `serve`, of a server of Kaggle's, or of an iterator's environment."""
 
 
 def slug_of(title: str) -> str:
@@ -68,11 +84,10 @@ def _refuse_key(key: str, value: object, rule: str, cure: str) -> Refusal:
 
 def _identity(metadata: Mapping[str, object]) -> Iterator[Refusal]:
     name, title = str(metadata["id"]), str(metadata["title"])
-    owner, _, slug = name.partition("/")
+    _, _, slug = name.partition("/")
     if name.count("/") != 1 or not _SLUG.fullmatch(slug):
         yield _refuse_key("id", name, "be owner/slug", "write it so, without a version")
-    elif owner == PLACEHOLDER or "INSERT" in name:
-        yield _refuse_key("id", name, "name your account", "build with --names.owner YOUR-KAGGLE-NAME")
+    yield from _owner("id", name)
     if len(slug) < 5:
         yield _refuse_key("id", name, "have a slug of at least five characters", "choose a longer one")
     if len(title) < 5:
@@ -81,25 +96,48 @@ def _identity(metadata: Mapping[str, object]) -> Iterator[Refusal]:
         yield _refuse_key("title", title, f"make the slug {slug}, it makes {slug_of(title)}", "change one of the two")
 
 
+def _owner(key: str, name: str) -> Iterator[Refusal]:
+    """Yield what is wrong with the account in owner/slug or in owner/model/framework/variation/version."""
+    owner, *_ = parts = name.split("/")
+    if owner == PLACEHOLDER or "INSERT" in name:
+        yield _refuse_key(key, name, "name your account", "build with --names.owner YOUR-KAGGLE-NAME")
+    # A framework's name may have capitals.
+    elif any(part != part.lower() for part in parts[:2]):
+        cure = "write accounts and slugs as they stand in their address on Kaggle"
+        yield _refuse_key(key, name, "be in small letters", cure)
+
+
 def _switches(metadata: Mapping[str, object]) -> Iterator[Refusal]:
-    for key, wanted in (("enable_internet", False), ("is_private", True), ("enable_gpu", True)):
+    switches = {"enable_internet": False, "is_private": True, "enable_gpu": True, "enable_tpu": False}
+    for key, wanted in switches.items():
         if metadata[key] is not wanted and str(metadata[key]).lower() != str(wanted).lower():
             yield _refuse_key(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
     words = {"language": ["python"], "kernel_type": ["notebook"], "docker_image_pinning_type": ["original", "latest"]}
     for key, known in words.items():
         if metadata[key] not in known:
             yield _refuse_key(key, metadata[key], f"be {' or '.join(known)}", "run `submit build` again")
-    image = str(metadata["docker_image"])
-    if image and "@sha256:" not in image:
-        yield _refuse_key(
-            "docker_image", image, "be pinned by its digest, or empty", "write IMAGE@sha256:…, or leave it out"
-        )
+    yield from _image(str(metadata["docker_image"]))
+    keywords = metadata["keywords"]
+    if not isinstance(keywords, list) or any(word not in TAGS for word in keywords):
+        cure = f"use some of {', '.join(sorted(TAGS))}, or leave the list empty"
+        yield _refuse_key("keywords", keywords, "name tags that Kaggle has: it drops all others", cure)
     shape = str(metadata["machine_shape"])
     if instead := Device.retired_machines.get(shape):
         yield _refuse_key("machine_shape", shape, f"not be retired: {instead} would run instead", f"use {instead}")
+    elif shape in _STAFF_ONLY:
+        yield _refuse_key("machine_shape", shape, "be open to you: this one is for Kaggle's staff", "use NvidiaTeslaT4")
     elif Device.of_machine(shape) is None:
         cure = f"use one of {', '.join(shape for gpu in GPUS.values() for shape in gpu.machines)}"
         yield _refuse_key("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
+
+
+def _image(image: str) -> Iterator[Refusal]:
+    if image and not _IMAGE.fullmatch(image):
+        cure = "write IMAGE@sha256: and 64 hex digits, or leave it out"
+        yield _refuse_key("docker_image", image, "be pinned by its digest, or empty", cure)
+    elif _CPU_IMAGE.search(image):
+        cure = "take the digest of gcr.io/kaggle-gpu-images/python, or leave it out"
+        yield _refuse_key("docker_image", image, "be an image for GPUs", cure)
 
 
 def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
@@ -112,8 +150,10 @@ def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
         for source in sources:
             if not form.fullmatch(str(source)):
                 yield _refuse_key(key, source, f"be {shown}", "write it so; the rerun mounts exactly what stands here")
-    # Without the competition's data and the weights the notebook has nothing to serve.
-    for key in ("competition_sources", "model_sources"):
+            else:
+                yield from _owner(key, str(source))
+    # Without the competition's data, the weights and the wheels the notebook has nothing to serve, or to serve it with.
+    for key in ("competition_sources", "model_sources", "dataset_sources"):
         if not metadata[key]:
             yield _refuse_key(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
 
@@ -128,10 +168,29 @@ def _notebook(folder: Path, metadata: Mapping[str, object]) -> Iterator[Refusal]
         rule = "the notebook must be smaller than 1 MB, Kaggle refuses it else"
         yield Refusal(rule=rule, value=f"{size} bytes", cure="put code and data into wheels and data sets")
     try:
-        nbformat.validate(nbformat.read(file, as_version=4))
+        notebook = nbformat.read(file, as_version=4)
+        nbformat.validate(notebook)
+        yield from _cells(notebook)
     except (nbformat.ValidationError, ValueError, AttributeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         yield Refusal(rule=f"{file} must be a notebook ({reason})", value="something else", cure="build it again")
+
+
+def _cells(notebook: Any) -> Iterator[Refusal]:
+    """Yield what papermill would stumble over, or lose without a word."""
+    kernel = notebook.metadata.get("kernelspec", {}).get("name")
+    if kernel != "python3":
+        rule = "the notebook's kernel must be python3: Kaggle's image has no other"
+        yield Refusal(rule=rule, value=repr(kernel), cure="write kernelspec with name python3 into its metadata")
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    for line in (match[0].strip() for source in code for match in _PIP.finditer(source)):
+        rule = "the notebook must not install by a magic line with pip: its failure does not fail the notebook"
+        cure = 'use subprocess.check_call([sys.executable, "-m", "pip", …])'
+        yield Refusal(rule=rule, value=line[:80].replace("\n", " "), cure=cure)
+    if not code or not _SERVES.search(code[-1]):
+        rule = "the notebook's last cell must serve: what comes after it runs in the commit run alone"
+        value = "no code cell" if not code else repr(code[-1].strip()[:80])
+        yield Refusal(rule=rule, value=value, cure="make the call of serve(…) the last cell")
 
 
 def lint_model(folder: Path) -> Iterator[Refusal]:

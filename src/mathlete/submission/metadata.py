@@ -4,11 +4,12 @@ Sources: what kaggle 2.2.x reads (kaggle/api/kaggle_api_extended.py, kernels_pus
 its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mathlete.competitions import Competition
 from mathlete.runs import write_json
+from mathlete.submission.weights import name_format
 
 NOTEBOOK, KERNEL_FILE = "submission.ipynb", "kernel-metadata.json"
 DATASET_FILE, MODEL_FILE, INSTANCE_FILE = "dataset-metadata.json", "model-metadata.json", "model-instance-metadata.json"
@@ -27,10 +28,14 @@ class Names:
     """Slug of the data set of wheels."""
     model: str = "mathlete-model"
     """Slug of the model."""
-    variation: str = "int8"
-    """Slug of the model's variation."""
+    variation: str = ""
+    """Slug of the model's variation; default: the format of the weights."""
     model_version: int = 0
     """Version of the model that the notebook mounts; 0: the one these weights have, or will have when pushed."""
+
+    def name_variation(self, model: Path) -> "Names":
+        """Return them with the variation's slug: the format of the model's weights, where it is not given."""
+        return self if self.variation else replace(self, variation=name_format(model))
 
     @property
     def has_owner(self) -> bool:
@@ -107,15 +112,21 @@ def model_metadata(names: Names) -> dict[str, object]:
     }
 
 
-def instance_metadata(names: Names, *, licence: str) -> dict[str, object]:
-    """Return the content of model-instance-metadata.json; the licence has Kaggle's name, such as "Apache 2.0"."""
+def instance_metadata(names: Names, *, licence: str, weights: str) -> dict[str, object]:
+    """Return the content of model-instance-metadata.json.
+
+    Args:
+        names: on Kaggle.
+        licence: by Kaggle's name of it, such as "Apache 2.0".
+        weights: their format.
+    """
     return {
         "ownerSlug": names.owner,
         "modelSlug": names.model,
         "instanceSlug": names.variation,
         "framework": "transformers",
         "licenseName": licence,
-        "overview": "8-bit export of a tuned reasoning model",
+        "overview": f"{weights} weights of a tuned reasoning model",
         "usage": "Mounted by the submission notebook; loads with transformers.",
         "fineTunable": False,
         "trainingData": [],
@@ -126,11 +137,11 @@ def instance_metadata(names: Names, *, licence: str) -> dict[str, object]:
 
 
 def write_metadata(
-    folder: Path, names: Names, *, rules: Competition, machine: str | None, image: str, licence: str
+    folder: Path, names: Names, *, rules: Competition, machine: str | None, image: str, licence: str, weights: str
 ) -> None:
-    """Write all four files."""
+    """Write all four files; `weights` is the word for their format."""
     kernel = kernel_metadata(names, rules=rules, machine=machine, image=image)
     write_json(folder / KERNEL_FILE, kernel)
     write_json(folder / DATASET_FILE, dataset_metadata(names))
     write_json(folder / MODEL_FILE, model_metadata(names))
-    write_json(folder / INSTANCE_FILE, instance_metadata(names, licence=licence))
+    write_json(folder / INSTANCE_FILE, instance_metadata(names, licence=licence, weights=weights))

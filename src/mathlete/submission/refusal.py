@@ -29,8 +29,20 @@ class Check:
 
 
 def check(what: str, refusals: Iterable[Refusal]) -> Check:
-    """Run a check's generator to its end."""
-    return Check(what=what, refusals=tuple(refusals))
+    """Run a check's generator to its end; what it can't read is a refusal too, and the next checks still run."""
+    seen = list[Refusal]()
+    try:
+        seen.extend(refusals)
+    except UserError as error:
+        seen.append(refusal_of(error))
+    except _BROKEN as error:
+        rule, value = "the build's files must be as `submit build` wrote them", f"{type(error).__name__}: {error}"
+        seen.append(Refusal(rule=rule, value=value[:300], cure="run `submit build` again"))
+    return Check(what=what, refusals=tuple(seen))
+
+
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file raises that is missing, or holds something else than it should."""
 
 
 def refusal_of(error: UserError) -> Refusal:

@@ -1,15 +1,35 @@
 """How a model's weights are stored, and what a notebook needs to load them: from the tables of formats."""
 
 from pathlib import Path
+from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, find_formats, read_storage
-from mathlete.runs import read_json
+from mathlete.runs import read_json, read_record
 
 
 def stored_as(model: Path) -> str:
     """Return the word for how a model's weights are stored."""
     return read_storage(read_json(model / "config.json"))
+
+
+def name_format(model: Path) -> str:
+    """Return the name of the format of a model's weights, as a slug may have it: int8, w8a16, float16, awq."""
+    config = read_json(model / "config.json")
+    stored = read_storage(config)
+    if stored == "dense":
+        return str(config.get("dtype") or config.get("torch_dtype") or stored).lower()
+    if stored == "compressed-tensors":
+        return read_record(model / "config.json", _name_compressed)
+    return stored.lower()
+
+
+def _name_compressed(config: dict[str, Any]) -> str:
+    groups = config["quantization_config"].get("config_groups") or {}
+    for group in groups.values():
+        # Activations of which nothing is said stay in 16 bits.
+        return f"w{group['weights']['num_bits']}a{(group.get('input_activations') or {}).get('num_bits', 16)}"
+    return "compressed-tensors"
 
 
 def needed_for(model: Path) -> tuple[str, ...]:

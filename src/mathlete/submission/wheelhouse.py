@@ -204,9 +204,9 @@ def verify_sums(folder: Path) -> None:
         UserError: one is missing, new or changed.
     """
     sums = folder / SUMS
-    listed = (
-        dict(line.split("  ")[::-1] for line in sums.read_text(encoding="utf-8").splitlines()) if sums.is_file() else {}
-    )
+    text = sums.read_text(encoding="utf-8", errors="replace") if sums.is_file() else ""
+    # A line that is no hash with its name lists nothing.
+    listed = {name: digest for digest, name in re.findall(r"(?m)^([0-9a-f]{64})  (\S+)$", text)}
     there = {name: digest for name, digest in sha256_tree(folder).items() if name.endswith(".whl")}
     if listed != there:
         changed = sorted(name for name in {*listed, *there} if listed.get(name) != there.get(name))
