@@ -36,6 +36,13 @@ def test_an_interpreter_without_unsloth_is_an_error_of_that_case_alone() -> None
     assert line["ratio_over_unsloth"] is None
 
 
+def test_real_weights_train_two_rows_a_step(root: Path) -> None:
+    line, _ = run_bench("--models", str(root / "data" / "pocket" / "model"), "--who", "mathlete", "trl")
+    assert line["ratio_trl_defaults"] > 0
+    assert line["shapes"][0]["ratios_per_cpu_s"]["trl"] > 0
+    assert {ran[0]["checkpointing"] for ran in line["shapes"][0]["runs"].values()} == {True, False}
+
+
 def test_the_command_for_a_gpu_is_ready(shared: Path) -> None:
     """The real shapes' widths divided: the vocabulary, the families and the tokenizer are real."""
     folder = shared / "tokenizers" / "r1-distill-qwen"
