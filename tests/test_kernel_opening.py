@@ -14,8 +14,11 @@ from typing import Any, Literal, get_args, get_type_hints
 import pytest
 
 from mathlete.competitions import Competition, competition
+from mathlete.errors import UserError
 from mathlete.kernel.opening import open_server
+from mathlete.rehearsal import real_package
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
+from mathlete.rehearsal.real_package import find_real_package
 from mathlete.rehearsal.stand_in import write_stand_in
 from submit.making import RehearseSettings
 
@@ -114,3 +117,43 @@ def test_every_behaviour_may_be_named_on_the_command_line() -> None:
     hint = get_type_hints(RehearseSettings)["behaviour"]
     (literal,) = [option for option in get_args(hint) if getattr(option, "__origin__", None) is Literal]
     assert get_args(literal) == tuple(PACKAGES)
+
+
+def lay_out(folder: Path, *files: str, version: str = "1.4.0") -> Path:
+    """Write a package as a download holds it: the named files, all empty but the version."""
+    for name in ("__init__.py", "core/relay.py", *files):
+        file = folder / "kaggle_evaluation" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"__version__ = '{version}'\n" if name == "__init__.py" else "")
+    return folder
+
+
+STUBS = "core/generated/kaggle_evaluation_pb2.py"
+FLAT = ("aimo_3_gateway.py", "aimo_3_inference_server.py", STUBS)
+NESTED = ("aimo_3_123456/aimo_3_gateway.py", "aimo_3_123456/aimo_3_inference_server.py", STUBS)
+
+
+def test_the_real_package_is_found_in_each_layout(tmp_path: Path) -> None:
+    flat, nested = lay_out(tmp_path / "flat", *FLAT, version="0.9.0"), lay_out(tmp_path / "nested", *NESTED)
+    real = find_real_package(flat, AIMO_3)
+    assert (real.version, real.module, real.gateway) == ("0.9.0", "aimo_3_gateway", "AIMO3Gateway")
+    real = find_real_package(nested / "kaggle_evaluation", AIMO_3)
+    assert (real.version, real.module) == ("1.4.0", "aimo_3_123456.aimo_3_gateway")
+
+
+def test_a_wrong_folder_of_the_real_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real_package, "find_spec", lambda name: None)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "test.csv").touch()
+    other = lay_out(tmp_path / "other", "jed_1/jed_gateway.py", STUBS)
+    bare = lay_out(tmp_path / "bare", *FLAT[:2], version="1.7.0")
+    for folder, rules, words in (
+        (tmp_path / "none", AIMO_3, "none, which is no folder"),
+        (tmp_path / "data", AIMO_3, "data, which holds test.csv"),
+        (other, AIMO_3, "of version 1.4.0, which has jed_1/jed_gateway.py"),
+        (bare, AIMO_3, "kaggle_evaluation 1.7.0 compiles its stubs as it is imported, which needs grpcio-tools"),
+        (lay_out(tmp_path / "one", *FLAT), competition("aimo-1"), "needs to know which gateway to run"),
+    ):
+        with pytest.raises(UserError) as refused:
+            find_real_package(folder, rules)
+        assert words in str(refused.value)

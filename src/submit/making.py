@@ -203,8 +203,14 @@ class RehearseSettings:
     """Mount layout of /kaggle/input: before 2026, or since."""
     order: Literal["file", "shuffled", "hard-first"] = "shuffled"
     """Order of the questions."""
-    clock: Literal["real", "virtual"] = "virtual"
-    """real, or virtual: every limit divided by 100, by less on a busy machine."""
+    speed: float | None = None
+    """What every limit is divided by, 1 to 100; default: by what the engine draws on this machine."""
+    clock: Literal["real", "virtual"] | None = None
+    """real is --speed 1, virtual --speed 100."""
+    stand_in: Literal["pocket"] | None = None
+    """The model that is mounted in the build's place: proves the wiring where the build's own is slow."""
+    fallbacks_max: float = 0.5
+    """Share of questions without an answer of the model above which a run is refused."""
     commit: bool = False
     """The commit run alone: KAGGLE_IS_COMPETITION_RERUN unset, the placeholder questions."""
     fault: str | None = None
@@ -233,6 +239,15 @@ class RehearseSettings:
         require(
             ("questions", self.questions, self.questions is None or self.questions >= 1, "at least 1"),
             ("runs", self.runs, self.runs is None or self.runs >= 1, "at least 1"),
+            ("speed", self.speed, self.speed is None or 1 <= self.speed <= 100, "1 to 100"),
+            ("clock", self.clock, self.clock is None or self.speed is None, "left out beside --speed"),
+            ("fallbacks-max", self.fallbacks_max, 0 <= self.fallbacks_max <= 1, "0 to 1"),
+            (
+                "behaviour",
+                self.behaviour,
+                self.behaviour is None or self.real_package is None,
+                "left out beside --real-package, which behaves as it does",
+            ),
             cure="leave it out",
         )
 
@@ -249,6 +264,8 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         how = RehearsalSettings(layout=settings.layout, behaviour=settings.behaviour)
         return run_faults(settings.fault, folder=settings.run, problems=suite, settings=how, say=say)
     build = load_build(settings.run)
+    # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
+    build.check_serving()
     rules = build.config.competition
     problems = choose_canaries(read_problems(suite), count=settings.questions or rules.problems, rules=rules)
     with hold(settings.run):
@@ -263,6 +280,7 @@ def rehearse_build(
     if stamp := build.restamp():
         out.print(f"{build.notebook} was edited by hand: the hash in it is now {stamp}")
     rules, hashes = build.config.competition, build.hashes()
+    how = choose_pace(build, problems, settings, how, out=out)
     runs, golds = [], {problem.id: problem.gold for problem in problems}
 
     def keep(aside: Path) -> None:
@@ -295,6 +313,21 @@ def rehearse_build(
     return report.to_json()
 
 
+def choose_pace(
+    build: Build, problems: Sequence[Problem], settings: RehearseSettings, how: RehearsalSettings, *, out: "Console"
+) -> RehearsalSettings:
+    """Return how to rehearse, at the speed asked for or at one at which this machine keeps up, which is said."""
+    fixed = {"real": 1.0, "virtual": 100.0}.get(settings.clock or "", settings.speed)
+    if fixed is not None:
+        return replace(how, speed=fixed)
+    rules = build.config.competition
+    asked = sum(len(run.ids(problems, rules=rules)) for run in plan_runs(settings, how, rules=rules))
+    with busy("how fast the engine draws here"):
+        paced, why = how.paced(build, problems, asked=asked)
+    out.print(f"speed {why}", markup=False)
+    return paced
+
+
 def plan_runs(settings: RehearseSettings, how: RehearsalSettings, *, rules: Competition) -> Iterator[RehearsalSettings]:
     """Yield how each run is rehearsed: the commit run, without which Kaggle takes no submission, then the reruns."""
     yield replace(how, rerun=False)
@@ -311,7 +344,8 @@ def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Se
     how = RehearsalSettings(
         layout=settings.layout,
         order=settings.order,
-        clock=settings.clock,
+        fallbacks_max=settings.fallbacks_max,
+        stand_in=find_model(settings.stand_in).folder if settings.stand_in else None,
         rerun=not settings.commit,
         behaviour=settings.behaviour,
         real_package=settings.real_package,

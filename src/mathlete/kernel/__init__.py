@@ -15,6 +15,7 @@ True
 from collections.abc import Callable
 
 from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.engine import EngineProcess
 from mathlete.kernel.journal import JOURNAL, SUBMISSION, JournalLine, read_facts, read_journal
 from mathlete.kernel.mounts import find_changes, find_input
 from mathlete.kernel.opening import open_server
@@ -30,6 +31,7 @@ __all__ = [
     "JOURNAL",
     "PASTED",
     "SUBMISSION",
+    "EngineProcess",
     "JournalLine",
     "KernelConfig",
     "config_from",

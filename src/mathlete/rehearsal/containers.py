@@ -27,7 +27,7 @@ from mathlete.rehearsal.environments import NotebookPython, link_this_python
 from mathlete.rehearsal.gateway.behaviours import FIRST_PORT
 
 Isolation = Literal["namespaces", "interpreter"]
-NOTEBOOK_LOG, PROBE_LOG = "notebook.log", "probe.log"
+NOTEBOOK_LOG, GATEWAY_LOG, PROBE_LOG = "notebook.log", "gateway.log", "probe.log"
 _PORT_WAIT_S = 10.0
 """Seconds for the server of a rehearsal that has just ended to go."""
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "root", "home", "srv")

@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +16,17 @@ from mathlete.problems import Problem
 from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.environments import THIS_PYTHON, NotebookPython
 from mathlete.rehearsal.gateway.behaviours import STARTUP_LIMIT_S
-from mathlete.rehearsal.stand_in import PACKAGE, choose_behaviour, write_csv, write_stand_in
-from mathlete.submission import Build
+from mathlete.rehearsal.real_package import PACKAGE, find_real_package
+from mathlete.rehearsal.speed import FASTEST, choose_speed
+from mathlete.rehearsal.stand_in import choose_behaviour, write_csv, write_stand_in
+from mathlete.runs import sha256_file
+from mathlete.submission import Build, with_cell
 
 Layout = Literal["old", "new"]
 Order = Literal["file", "shuffled", "hard-first"]
-ClockKind = Literal["real", "virtual"]
 Part = Literal["wheels", "model", "competition"]
 """What is mounted."""
+FALLBACKS_MAX = 0.5
 _SPARE_S = 60.0
 """Real seconds that a rehearsal may take beyond the wall: two containers have to start."""
 
@@ -34,6 +37,10 @@ from dataclasses import replace
 
 CONFIG = replace(CONFIG, problems={problems}).speed_up({speed!r})
 BUILT = {{**globals().get("BUILT", {{}}), "machine": ""}}  # this machine is not Kaggle's
+"""
+_STANDS_IN = """\
+# Put in by the rehearsal alone: another model stands in for the build's.
+BUILT = {{**BUILT, "config": {config!r}, "weights": {weights!r}}}
 """
 DRAFTED = ("competition", "hidden", "spoilt-*")
 """What a draft puts into its folder: the competition's data, the hidden questions, and what a fault spoilt."""
@@ -47,8 +54,12 @@ class RehearsalSettings:
     """Where inputs are mounted: as before 2026, or below datasets/, models/ and competitions/."""
     order: Order = "shuffled"
     """Order of the questions; AIMO-3's private rerun has the file's."""
-    clock: ClockKind = "virtual"
-    """virtual: every limit is divided by 100, so that five hours take three minutes; by less on a loaded machine."""
+    speed: float = FASTEST
+    """What every limit is divided by at most, 1 to 100: at 100 five hours take three minutes."""
+    fallbacks_max: float = FALLBACKS_MAX
+    """Share of questions without an answer of the model above which a rehearsal refuses."""
+    stand_in: Path | None = None
+    """Folder of a model that is mounted in the build's place, to prove the wiring of one that is slow here."""
     rerun: bool = True
     """False: the commit run, in which the notebook asks itself the placeholder questions."""
     seed: int = 0
@@ -66,6 +77,25 @@ class RehearsalSettings:
     def ids(self, problems: Sequence[Problem], *, rules: Competition) -> list[str]:
         """Return the ids of the questions asked: the problems' in a rerun, the placeholders' in a commit run."""
         return [problem.id for problem in problems] if self.rerun else [*rules.placeholders]
+
+    def speed_at(self, contention: float) -> float:
+        """Return the clock's speed on a machine where a second of CPU takes so many: 100 is for an idle one.
+
+        >>> RehearsalSettings().speed_at(2.0), RehearsalSettings(speed=12).speed_at(2.0)
+        (50.0, 12.0)
+        """
+        return max(1.0, min(self.speed, FASTEST / contention))
+
+    def paced(self, build: Build, problems: Sequence[Problem], *, asked: int) -> "tuple[RehearsalSettings, str]":
+        """Return these settings with the speed at which this machine keeps up, and by what it was chosen, in words.
+
+        Args:
+            build: what is rehearsed.
+            problems: the questions.
+            asked: how many of them all runs ask together.
+        """
+        speed = choose_speed(self.stand_in or build.model, build.config, problems, asked=asked)
+        return replace(self, speed=speed.factor), speed.why
 
     @property
     def python_version(self) -> str:
@@ -142,17 +172,22 @@ def make_draft(
     write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
     if settings.rerun and rules.gateway.api == "iterator":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
-    inputs, mounts = dict[str, Path](), dict[Part, tuple[str, str]]()
-    for source in notebook.mounted:
-        new, old = source.places
-        here, other = (old, new) if settings.layout == "old" else (new, old)
-        part = _part_of(source.identity, build)
-        inputs[here] = settings.find_folder(source.name) if part is None else _folders(build, stand_in)[part]
-        if part is not None:
-            mounts[part] = (here, other)
+    folders: dict[Part, Path] = {
+        "wheels": build.wheels,
+        "model": settings.stand_in or build.model,
+        "competition": stand_in,
+    }
+    inputs, mounts = _lay_out(build, settings, folders)
+    text = notebook.rehearsed_with(cell, python=settings.python_version)
+    changes = [f"one more cell: {cell}", *_describe_python(settings.python_version)]
+    if settings.stand_in is not None:
+        own = _describe_stand_in(settings.stand_in)
+        changes.append(f"one more cell: {own}")
+        # A notebook of one's own compares nothing with its build.
+        text = with_cell(text, source=own, before="find") if "BUILT" in text else text
     return Draft(
-        text=notebook.rehearsed_with(cell, python=settings.python_version),
-        changes=(f"one more cell: {cell}", *_describe_python(settings.python_version)),
+        text=text,
+        changes=tuple(changes),
         inputs=inputs,
         mounts=mounts,
         test=hidden / "test.csv",
@@ -161,8 +196,24 @@ def make_draft(
     )
 
 
-def _folders(build: Build, stand_in: Path) -> dict[Part, Path]:
-    return {"wheels": build.wheels, "model": build.model, "competition": stand_in}
+def _lay_out(
+    build: Build, settings: RehearsalSettings, folders: Mapping[Part, Path]
+) -> tuple[dict[str, Path], dict[Part, tuple[str, str]]]:
+    """Return ({path below /kaggle/input: folder}, {part of the build: (its path, its path in the other layout)})."""
+    inputs, mounts = dict[str, Path](), dict[Part, tuple[str, str]]()
+    for source in build.read_notebook().mounted:
+        new, old = source.places
+        here, other = (old, new) if settings.layout == "old" else (new, old)
+        part = _part_of(source.identity, build)
+        inputs[here] = settings.find_folder(source.name) if part is None else folders[part]
+        if part is not None:
+            mounts[part] = (here, other)
+    return inputs, mounts
+
+
+def _describe_stand_in(model: Path) -> str:
+    weights = {file.name: file.stat().st_size for file in sorted(model.glob("*.safetensors"))}
+    return _STANDS_IN.format(config=sha256_file(model / "config.json"), weights=weights)
 
 
 def _part_of(identity: tuple[str, str], build: Build) -> Part | None:
@@ -222,19 +273,16 @@ def gateway_command(build: Build, settings: RehearsalSettings, draft: Draft, *, 
         columns = ["--id-column", behaviour.id_column, "--submission-id", behaviour.submission_id]
         columns += ["--target", behaviour.target]
         return [*command, "--package", behaviour.package.version, *columns]
-    if rules.gateway.real is None:
-        rule = "--real-package needs to know which gateway to run"
-        cure = f"write gateway.real = MODULE:CLASS into the rules of {rules.name} and build again"
-        raise UserError(rule, value="no gateway.real", cure=cure)
-    module, _, gateway = rules.gateway.real.partition(":")
-    return [*command, "--real", data, "--real-module", module, "--real-class", gateway]
+    real = find_real_package(settings.real_package, rules)
+    return [*command, "--real", data, "--real-module", real.module, "--real-class", real.gateway]
 
 
 def gateway_mounts(build: Build, settings: RehearsalSettings, draft: Draft) -> Mapping[str, Path]:
     """Return the mounts of the gateway's container: the competition's data with the hidden test.csv."""
     hidden = draft.test.parent
     if settings.real_package and not (hidden / PACKAGE).exists():
-        shutil.copytree(settings.real_package / PACKAGE, hidden / PACKAGE)
+        package = find_real_package(settings.real_package, build.config.competition).folder
+        shutil.copytree(package, hidden / PACKAGE)
     return {build.config.competition.slug: hidden}
 
 

@@ -31,7 +31,10 @@ def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds) -> 
         folder: the build's, which holds the report.
         thresholds: what the rehearsal must have shown.
     """
-    return Check(what="rehearsal", refusals=tuple(_refusals(hashes, folder, thresholds)))
+    what, report = "rehearsal", load_report(folder)
+    if report is not None and report.settings.stand_in:
+        what = "rehearsal of the wiring: another model stood in, so speed and answers are Kaggle's to show"
+    return Check(what=what, refusals=tuple(_refusals(hashes, folder, thresholds)))
 
 
 def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds) -> Iterator[Refusal]:
@@ -64,6 +67,8 @@ def _figures(run: RunFigures, thresholds: Thresholds) -> Iterator[Refusal]:
     ):
         if value > limit:
             cure = "look into the rehearsal's journal.jsonl"
+            if "fallbacks" in rule and (run.fallbacks - run.out_of_time) / questions <= limit:
+                cure = "rehearse at a slower --speed, or with --stand-in pocket: this machine ran out of time"
             yield Refusal(rule=rule.format(limit), value=f"{value:.2f}", cure=cure)
     # The placeholders of a commit run have no golds.
     if not run.commit and run.right / questions < thresholds.right_min:

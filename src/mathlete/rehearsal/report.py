@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from mathlete.problems import Problem
 from mathlete.rehearsal.draft import RehearsalSettings
 from mathlete.rehearsal.scorer import score_runs
+from mathlete.rehearsal.speed import FASTEST
 from mathlete.rehearsal.verdict import Rehearsed, RunFigures
 from mathlete.runs import read_record, write_json
 from mathlete.submission import Build, Hashes
@@ -22,7 +23,10 @@ class Conditions:
 
     layout: str = ""
     order: str = ""
-    clock: str = ""
+    speed: float = FASTEST
+    """What every limit was divided by."""
+    stand_in: bool = False
+    """Whether another model stood in for the build's: only the wiring was rehearsed."""
     image: tuple[str, ...] = ()
     """The image's packages that were used, NAME==VERSION; empty: this machine's."""
     changes: tuple[str, ...] = ()
@@ -100,7 +104,8 @@ def write_report(
         settings=Conditions(
             layout=settings.layout,
             order=settings.order,
-            clock=settings.clock,
+            speed=settings.speed,
+            stand_in=settings.stand_in is not None,
             image=tuple(image),
             changes=runs[-1].changes,
         ),

@@ -30,10 +30,8 @@ from mathlete.rehearsal.draft import (
 from mathlete.rehearsal.verdict import Rehearsed, judge
 from mathlete.submission import Build
 
-VIRTUAL_SPEED = 100.0
-"""Seconds of the virtual clock in a real one on an idle machine: five hours in three minutes."""
 _SLOWER = 1.3
-"""How many times as high contention must have become for a failure on the virtual clock to be tried again."""
+"""How many times as high contention must have become for a failure on a faster clock to be tried again."""
 _STAGE = "stage"
 _WATCH_EVERY_S = 0.5
 Watch = Callable[[list[JournalLine]], None]
@@ -68,12 +66,13 @@ def rehearse(
             on_aside(aside)
         before = measure()
         rehearsed = _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=before)
-        if rehearsed.refusal is None or fault is not None or settings.clock == "real":
+        if rehearsed.refusal is None or fault is not None or settings.speed <= 1:
             return rehearsed
         if (after := measure()) < _SLOWER * before:
             return rehearsed
-        # The virtual clock ran too fast for the machine: the refusal may be the machine's fault, not the notebook's.
-        return _rehearse(build, problems, settings, folder=folder, fault=fault, watch=watch, slowed=after)
+        # The clock ran too fast for the machine: the refusal may be the machine's fault, not the notebook's.
+        slower = replace(settings, speed=settings.speed_at(before) * before / after)
+        return _rehearse(build, problems, slower, folder=folder, fault=fault, watch=watch, slowed=after)
 
 
 def _rehearse(
@@ -87,7 +86,7 @@ def _rehearse(
     slowed: float,
 ) -> Rehearsed:
     _delete_earlier(folder, notebook=build.notebook.name)
-    speed = VIRTUAL_SPEED / slowed if settings.clock == "virtual" else 1.0
+    speed = settings.speed_at(slowed)
     draft = make_draft(build, problems, settings, speed=speed, folder=folder)
     if fault is not None:
         fault(draft)
@@ -177,7 +176,7 @@ def _watch_log(log: Path, watch: Watch | None) -> Iterator[None]:
 
 
 def contention(work_s: float = 0.2) -> float:
-    """Return wall seconds per CPU second of this process (at least 1); it slows the virtual clock on a loaded machine.
+    """Return wall seconds per CPU second of this process (at least 1); it slows the clock on a loaded machine.
 
     >>> contention(0.01) >= 1
     True

@@ -14,8 +14,8 @@ from mathlete.competitions import Competition
 from mathlete.errors import UserError, nearest
 from mathlete.rehearsal import gateway
 from mathlete.rehearsal.gateway.behaviours import PACKAGES, Behaviour
+from mathlete.rehearsal.real_package import PACKAGE, find_real_package
 
-PACKAGE = "kaggle_evaluation"
 _COPIED = ("behaviours", "gateway", "relay", "submission", "wire")
 _CORE = f"{PACKAGE}.core"
 
@@ -62,6 +62,9 @@ def write_stand_in(
         rules: the competition's.
         version: of the package to imitate; None: the competition's.
         real_package: folder that holds Kaggle's own package, which is copied instead.
+
+    Raises:
+        UserError: it does not.
     """
     folder.mkdir()
     write_csv(folder / "test.csv", rules.columns, [*rules.placeholders.items()])
@@ -73,7 +76,7 @@ def write_stand_in(
             "    return iterator.make_env(str(Path(__file__).parent), **names)\n"
         )
     elif real_package is not None:
-        shutil.copytree(real_package / PACKAGE, folder / PACKAGE)
+        shutil.copytree(find_real_package(real_package, rules).folder, folder / PACKAGE)
     else:
         _write_package(folder / PACKAGE, rules, choose_behaviour(rules, version=version))
 

@@ -9,14 +9,14 @@ from typing import Literal
 from mathlete.errors import UserError
 from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, read_facts, read_journal
 from mathlete.problems import Problem
-from mathlete.rehearsal.containers import NOTEBOOK_LOG, Ended, Isolation
+from mathlete.rehearsal.containers import GATEWAY_LOG, NOTEBOOK_LOG, Ended, Isolation
 from mathlete.rehearsal.draft import RehearsalSettings, has_gateway
 from mathlete.rehearsal.gateway.behaviours import RESULT
 from mathlete.rehearsal.scorer import answers_in, score_file
 from mathlete.submission import Build, Refusal
 
-FALLBACKS_MAX = 0.5
-"""Share of questions without an answer of the model above which a rehearsal refuses."""
+_OUT_OF_TIME = "the clock"
+"""How the journal begins to say that a question had no time."""
 Outcome = Literal["valid", "refused"]
 
 
@@ -40,6 +40,8 @@ class RunFigures:
     isolation: Isolation = "namespaces"
     commit: bool = False
     """Whether it was the commit run, which asks the placeholder questions."""
+    out_of_time: int = 0
+    """Of the fallbacks those for which this machine had no time at the rehearsal's speed."""
 
     def in_words(self) -> str:
         """Return the figures on one line."""
@@ -110,7 +112,13 @@ class Rehearsed:
             seconds=round(self.seconds, 1),
             isolation=self.ended.isolation,
             commit=self.commit,
+            out_of_time=count_out_of_time(self.journal),
         )
+
+
+def count_out_of_time(journal: Sequence[JournalLine]) -> int:
+    """Return how many questions got no answer because no time was left to draw one."""
+    return sum(line.fallback and line.why.startswith(_OUT_OF_TIME) for line in journal)
 
 
 def judge(
@@ -136,7 +144,10 @@ def judge(
     file = (ended.folder / "gateway" if has_gateway(build, settings) else notebook) / SUBMISSION
     journal = read_journal(notebook / JOURNAL)
     if has_gateway(build, settings) or ended.notebook_code == 0:
-        refusal = _refusal(build, ended, file, settings.ids(problems, rules=build.config.competition), journal)
+        ids = settings.ids(problems, rules=build.config.competition)
+        refusal = _refuse_file(build, ended, file, ids) or _refuse_fallbacks(
+            journal, settings, asked=len(ids), speed=settings.speed_at(contention), folder=ended.folder
+        )
     else:
         # Whatever it wrote: Kaggle takes no output of a notebook that ends with an error.
         rule, cure = "a notebook that asks itself must end without an error", "mend the cell that raises"
@@ -156,9 +167,7 @@ def judge(
     )
 
 
-def _refusal(
-    build: Build, ended: Ended, file: Path, ids: Sequence[str], journal: Sequence[JournalLine]
-) -> Refusal | None:
+def _refuse_file(build: Build, ended: Ended, file: Path, ids: Sequence[str]) -> Refusal | None:
     cure = f"read {ended.folder / NOTEBOOK_LOG}, mend the cause and build again"
     if not file.is_file():
         rule = "a rehearsal must end with the gateway's submission.parquet"
@@ -168,13 +177,31 @@ def _refusal(
         columns = " and ".join(rules.submission_columns)
         rule = f"submission.parquet must be exactly {columns}: int64 in range, every id once"
         return Refusal(rule=rule, value=fault, cure=cure)
-    fallbacks = sum(line.fallback for line in journal)
-    if fallbacks > FALLBACKS_MAX * len(ids):
-        reasons = {line.why for line in journal if line.fallback}
-        rule = f"the model must answer at least {1 - FALLBACKS_MAX:.0%} of the questions itself"
-        value = f"{fallbacks} of {len(ids)} without an answer ({'; '.join(sorted(reasons)[:2])})"
-        return Refusal(rule=rule, value=value, cure=cure)
     return None
+
+
+def _refuse_fallbacks(
+    journal: Sequence[JournalLine], settings: RehearsalSettings, *, asked: int, speed: float, folder: Path
+) -> Refusal | None:
+    """Return why too few questions were answered: this machine had no time for them, or the model no answer."""
+    fallbacks, late = sum(line.fallback for line in journal), count_out_of_time(journal)
+    allowed = settings.fallbacks_max * asked
+    if fallbacks <= allowed:
+        return None
+    log = folder / NOTEBOOK_LOG
+    if fallbacks - late <= allowed:
+        slower = f"rehearse with --speed {max(1.0, speed / 4):.2g}, or" if speed > 1 else f"read {log}, or"
+        return Refusal(
+            rule="a question must be drawn in its time on this machine, which says nothing of the model",
+            value=f"{late} of {asked} ran out of time at ÷{speed:.3g}",
+            cure=f"{slower} prove the wiring with --stand-in pocket; Kaggle's own run shows the speed there",
+        )
+    reasons = {line.why for line in journal if line.fallback}
+    return Refusal(
+        rule=f"the model must answer at least {1 - settings.fallbacks_max:.0%} of the questions itself",
+        value=f"{fallbacks} of {asked} without an answer ({'; '.join(sorted(reasons)[:2])})",
+        cure=f"read {log}, mend the cause and build again, or allow more with --fallbacks-max",
+    )
 
 
 def _describe_failure(ended: Ended) -> str:
@@ -189,12 +216,14 @@ def _describe_failure(ended: Ended) -> str:
             last = details.splitlines()[-1] if details.startswith("Traceback") else " ".join(details.split())
             parts = [report["ErrorName"], last[:200], _last_error(ended)]
             return " · ".join(dict.fromkeys(part for part in parts if part))
+    elif ended.gateway_code and (error := _last_error(ended, log=GATEWAY_LOG)):
+        return f"the gateway ended before it asked anything: {error}"
     return f"notebook ended with {ended.notebook_code}: {_last_error(ended) or 'no error was printed'}"
 
 
-def _last_error(ended: Ended) -> str:
-    log = ended.folder / NOTEBOOK_LOG
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+def _last_error(ended: Ended, *, log: str = NOTEBOOK_LOG) -> str:
+    file = ended.folder / log
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     errors = [line for line in lines if "Error" in line and not line.startswith(" ")]
     return errors[-1][:200] if errors else ""
 

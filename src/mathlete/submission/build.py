@@ -21,6 +21,7 @@ from mathlete.submission.contents import list_contents
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
 from mathlete.submission.mounts import MountedNotebook, read_mounted
 from mathlete.submission.notebook import require_as_built, write_notebook
+from mathlete.submission.serving import check_serving
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
 from mathlete.submission.weights import name_format, needed_for
 from mathlete.submission.wheelhouse import build_wheelhouse
@@ -100,6 +101,10 @@ class Build:
             return ""
         write_atomically(self.notebook, with_stamp(text, stamp))
         return stamp
+
+    def check_serving(self) -> None:
+        """Raise UserError where the engine could not draw with the model: of tokenizer, context, attention, types."""
+        check_serving(self.model, self.config)
 
     def hashes(self) -> Hashes:
         """Hash every file of the build: as slow as reading the weights.
@@ -211,13 +216,14 @@ def build_submission(
 
     Raises:
         Refused: the gates of its training did not pass, and there is no reason to accept that.
-        UserError: the export is no model or has changed since it was made, a setting is out of range, the wheels have
-            no solution, or the folder's notebook is not one that was built.
+        UserError: the export is no model, has changed since it was made or is one that the engine would refuse, a
+            setting is out of range, the wheels have no solution, or the folder's notebook is not one that was built.
     """
     if not (model / "config.json").is_file():
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
     verify_if_made(model)
     config.check()
+    check_serving(model, config)
     outcome = require_passed(model, reason=accept_refused)
     names = names.name_variation(model)
     if not overwrite:

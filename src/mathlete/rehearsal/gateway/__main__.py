@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,15 @@ def _run_real(words: argparse.Namespace) -> int:
     """Run Kaggle's package as the user downloaded it; only its order and, on a faster clock, its limits are changed."""
     os.environ["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     sys.path.insert(0, str(words.real))
-    importlib.import_module("kaggle_evaluation")
+    package: Any = importlib.import_module("kaggle_evaluation")
     module: Any = importlib.import_module(f"kaggle_evaluation.{words.real_module}")
     module.USE_PRIVATE_SET = words.order == "file"
     relay: Any = importlib.import_module("kaggle_evaluation.core.relay")
     relay.STARTUP_LIMIT_SECONDS = words.startup_s
-    gateway = getattr(module, words.real_class)((str(words.test),))
+    # From 1.7.0 on it takes the competition's folder.
+    numbers = [int(number) for number in re.findall("[0-9]+", str(getattr(package, "__version__", "")))[:2]]
+    data = str(words.test.parent) if numbers >= [1, 7] else (str(words.test),)
+    gateway = getattr(module, words.real_class)(data)
     gateway.set_response_timeout_seconds(words.deadline_s)
     gateway.run()
     return 0 if Path("submission.parquet").is_file() else 3

@@ -1,0 +1,119 @@
+"""How fast a rehearsal's clock may run, by what the engine draws here: no model is blamed for this machine."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mathlete.kernel import EngineProcess, KernelConfig
+from mathlete.problems import Problem
+from mathlete.sampling import SamplingConfig
+
+FASTEST = 100.0
+"""Seconds of a rehearsal's clock in a real one: five hours in three minutes."""
+_SMALL = 64 * 2**20
+"""Bytes of weights below which a model is fast enough for that on any machine."""
+_SHORT = 32
+"""Tokens of each sample with which the engine's speed is measured."""
+_PATIENCE_S = 60.0
+"""Seconds in which half of a question's samples must end, so that its length is known and not assumed."""
+_LOAD_S = 600.0
+_SPARE = 2.0
+"""A question may take so many times as long as the one that was tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """The speed of a rehearsal's clock."""
+
+    factor: float
+    """1 to 100: what every limit is divided by."""
+    why: str
+    """What it was chosen by, with seconds, in words."""
+
+
+def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem], *, asked: int) -> Speed:
+    """Return the fastest speed at which this machine draws a question's samples in half of its floor.
+
+    Args:
+        model: the model's folder.
+        config: how the notebook answers.
+        problems: the questions; the first is tried.
+        asked: questions of all runs together.
+    """
+    size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    if size < _SMALL:
+        return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: weights of {size / 2**20:.0f} MiB are drawn in time anywhere")
+    try:
+        tried = _try_engine(model, config, problems[0])
+    except RuntimeError as error:
+        # The rehearsal itself shows why, in the notebook's own environment.
+        return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
+    # Two digits: a machine's speed is not known to more.
+    factor = min(FASTEST, max(1.0, float(f"{config.question_min_s / (_SPARE * tried.question_s):.2g}")))
+    return Speed(factor=factor, why=_describe(tried, factor, config, asked=asked))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    load_s: float
+    tokens_per_s: float
+    """Of all samples of a question together."""
+    question_s: float
+    """In which half of its samples end."""
+    ended: bool
+    """Whether they did; else the longest samples are assumed."""
+
+
+def _describe(tried: _Tried, factor: float, config: KernelConfig, *, asked: int) -> str:
+    n, most = config.policy.n, config.policy.sampling.max_tokens
+    length = f"half of {n} samples" if tried.ended else f"{n} samples of {most} tokens"
+    parts = [
+        f"÷{factor:g}: the engine draws {tried.tokens_per_s:.0f} tokens/s here, {length} in {tried.question_s:.0f} s",
+        f"a question has {config.question_min_s / factor:.0f} s or more",
+        f"all {asked} take about {asked * tried.question_s + tried.load_s:.0f} s",
+    ]
+    if config.question_min_s < tried.question_s:
+        parts.append("this machine is too slow for real time: --stand-in pocket proves the wiring")
+    return " · ".join(parts)
+
+
+def _try_engine(model: Path, config: KernelConfig, problem: Problem) -> _Tried:
+    """Draw short samples, which give the speed, then the question's own.
+
+    Raises:
+        RuntimeError: the engine does not come up, or says why it draws nothing.
+    """
+    n, sampling = config.policy.n, config.policy.sampling
+    with TemporaryDirectory() as folder:
+        engine = EngineProcess(model, log=Path(folder, "engine.log"), precision=config.precision)
+        try:
+            began = time.monotonic()
+            engine.start(timeout_s=_LOAD_S)
+            load_s = time.monotonic() - began
+            short = replace(sampling, max_tokens=min(_SHORT, sampling.max_tokens))
+            tokens, seconds = _draw(engine, problem, short, n=n, until=n)
+            tokens_per_s = max(1, tokens) / seconds
+            began = time.monotonic()
+            tokens, seconds = _draw(engine, problem, sampling, n=n, until=(n + 1) // 2)
+        finally:
+            engine.close()
+    # Where no sample was dropped, half of them came.
+    ended = tokens > 0 and time.monotonic() - began < _PATIENCE_S
+    question_s = seconds if ended else n * sampling.max_tokens / tokens_per_s
+    return _Tried(load_s=load_s, tokens_per_s=tokens_per_s, question_s=question_s, ended=ended)
+
+
+def _draw(
+    engine: EngineProcess, problem: Problem, sampling: SamplingConfig, *, n: int, until: int
+) -> tuple[int, float]:
+    """Return the tokens of the first samples, so many or those that come within our patience, and the seconds taken."""
+    began, tokens = time.monotonic(), 0
+    config = replace(sampling, timeout_s=_PATIENCE_S, enough=n)
+    with closing(engine.stream(problem, seeds={index: index for index in range(n)}, config=config)) as stream:
+        for sample in islice(stream, until):
+            tokens += sample.tokens
+    return tokens, time.monotonic() - began

@@ -1,0 +1,61 @@
+"""What the engine would refuse of a model on Kaggle, asked here in a second: nothing of its weights is read."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from mathlete.errors import UserError
+from mathlete.kernel import KernelConfig
+from mathlete.models import find_model, load_prompt_format
+from mathlete.runs import read_json
+from mathlete.sampling.embedded import check_covered
+
+_DENSE = frozenset(("F64", "F32", "F16", "BF16"))
+"""Types of a dense model's tensors, as safetensors' headers name them."""
+_LENGTH = 8
+"""Bytes before a header, which say its length. Source: huggingface.co/docs/safetensors, "Format"."""
+
+
+def check_serving(model: Path, config: KernelConfig) -> None:
+    """Check tokenizer, padding, template, context, attention and types of a model, as the engine does when it opens it.
+
+    Args:
+        model: the export.
+        config: how the notebook answers.
+
+    Raises:
+        UserError: the engine could not draw with it.
+    """
+    source = find_model(str(model))
+    source.require_weights()
+    prompts = load_prompt_format(source)
+    check_covered(source.load_config())
+    longest = max(config.competition.placeholders.values(), key=len)
+    prompt, context = len(prompts.prompt_ids(longest)), source.context_tokens()
+    room, asked = context - prompt, config.policy.sampling.max_tokens
+    if asked > room:
+        raise UserError(
+            f"a completion must fit into the model's context of {context} tokens beside its prompt",
+            value=f"{asked} tokens, and {max(0, room)} are left by a prompt of {prompt}",
+            cure=f"build with --sampling.max-tokens {max(1, room // 2)}, or with a model that attends to more",
+        )
+    if not read_json(model / "config.json").get("quantization_config"):
+        _check_types(model)
+
+
+def _check_types(model: Path) -> None:
+    for file in sorted(model.glob("*.safetensors")):
+        kinds = {str(tensor["dtype"]) for tensor in _read_header(file).values() if "dtype" in tensor}
+        if others := sorted(kinds - _DENSE):
+            raise UserError(
+                "weights of 8 bits and fewer must be described by a quantization_config: the engine would take them "
+                "for the numbers themselves",
+                value=f"{', '.join(others)} in {file.name}",
+                cure="export the model again, or take its config.json from where the weights come from",
+            )
+
+
+def _read_header(file: Path) -> Mapping[str, Mapping[str, object]]:
+    with file.open("rb") as opened:
+        header: dict[str, dict[str, object]] = json.loads(opened.read(int.from_bytes(opened.read(_LENGTH), "little")))
+    return header
