@@ -365,6 +365,21 @@ def test_an_address_is_looked_at_before_anything_is_opened(url: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("ALL_PROXY", "socks9://x:1"), ("HTTP_PROXY", "foo:bar"), ("SSL_CERT_FILE", "/nowhere/at/all")]
+)
+def test_a_proxy_or_certificate_that_is_none_is_told(
+    name: str,
+    value: str,
+    loopback: Callable[..., Loopback],
+    opened: Callable[..., Opened],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="the proxy and the certificates that the environment names must be usable"):
+        opened(loopback())
+
+
 def test_samples_that_a_clock_leaves_lost_are_told_and_stay_so(
     two: Path, loopback: Callable[..., Loopback], evaluate: CommandLine
 ) -> None:

@@ -139,17 +139,14 @@ class OpenAISampler(Continuing):
                 "the openai engine needs the httpx2 package", cure="pip install 'mathlete[openai]'"
             ) from error
 
-        # Time limits are the fleet's: it knows which silence matters.
-        clients = [
-            httpx2.AsyncClient(
-                headers={"Authorization": f"Bearer {_read_key()}", "Accept-Encoding": "identity"},
-                timeout=None,
-                follow_redirects=True,
-                max_redirects=5,
-                limits=httpx2.Limits(max_connections=None),
-            )
-            for _ in self._settings.urls
-        ]
+        try:
+            clients = [_open_client() for _ in self._settings.urls]
+        except (ImportError, httpx2.InvalidURL, OSError, ValueError) as error:
+            raise UserError(
+                "the proxy and the certificates that the environment names must be usable",
+                value=describe_error(error),
+                cure="mend or unset ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and SSL_CERT_FILE",
+            ) from error
         self._clients += clients
         limit_s = min(_PROBE_S, self._settings.patience_s)
         pairs = zip(clients, self._settings.urls, strict=True)
@@ -213,6 +210,19 @@ class OpenAISampler(Continuing):
     async def _disconnect(self) -> None:
         for client in self._clients:
             await client.aclose()
+
+
+def _open_client() -> "AsyncClient":
+    import httpx2
+
+    # Time limits are the fleet's: it knows which silence matters.
+    return httpx2.AsyncClient(
+        headers={"Authorization": f"Bearer {_read_key()}", "Accept-Encoding": "identity"},
+        timeout=None,
+        follow_redirects=True,
+        max_redirects=5,
+        limits=httpx2.Limits(max_connections=None),
+    )
 
 
 async def _list_models(client: "AsyncClient", url: str, *, limit_s: float) -> "list[str] | str":
