@@ -345,15 +345,8 @@ def test_a_finished_run_that_cannot_grow_stays_and_one_that_began_to_can_go_back
     assert "going on: 4 of 4 samples are there" in back.stderr
 
 
-URLS = {
-    "localhost:8000": "no scheme",
-    "ftp://x/v1": "another scheme",
-    "http://": "no host",
-    "http://[::1": "half a bracket",
-    "http://127.0.0.1:99999/v1": "a port too high",
-    "http://127.0.0.1:-1/v1": "a port too low",
-    "http://me:hunter2@127.0.0.1:9/v1": "a password",
-}
+URLS = ("localhost:8000", "ftp://x/v1", "http://", "http://[::1", "http://127.0.0.1:99999/v1", "http://127.0.0.1:-1/v1",
+        "http://me:hunter2@127.0.0.1:9/v1")  # fmt: skip
 
 
 @pytest.mark.parametrize("url", URLS)
