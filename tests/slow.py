@@ -40,6 +40,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "submit": (
         "submit_build",
         "submit_bytes",
+        "submit_folders",
         "submit_formats",
         "submit_preflight",
         "submit_push",

@@ -1,6 +1,10 @@
 """What `submit` makes is replaced by the next of its kind, and nothing else is."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -139,3 +143,17 @@ def test_packages_of_another_image_are_kept_unless_asked(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match=r"python -m submit image --run .* --overwrite"):
         fetch_image(tmp_path)
     assert not fetch_image(tmp_path, overwrite=True).skipped
+
+
+@pytest.mark.slow
+def test_a_checkout_and_an_environment_behind_links_rehearse(built: Path, tmp_path: Path, root: Path) -> None:
+    for name, target in (("checkout", root), ("environment", Path(sys.prefix))):
+        (tmp_path / name).symlink_to(target)
+    work = Path(shutil.copytree(built, tmp_path / "work"))
+    words = ["-m", "submit", "rehearse", "--image", "none", "--questions", "3", "--runs", "1", "--json"]
+    path = os.pathsep.join(str(tmp_path / "checkout" / part) for part in ("src", "."))
+    command = [str(tmp_path / "environment" / "bin" / "python"), *words]
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["outcome"] == "valid"

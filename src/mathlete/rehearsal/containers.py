@@ -206,7 +206,7 @@ def _script(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> 
         system=" ".join(_SYSTEM),
         hidden=quote(str(hidden or "")),
         notebook_needs=_quote(_needs_mount(python.needs, hidden=hidden)),
-        gateway_needs=_quote(_needs_mount([Path(sys.prefix), Path(sys.base_prefix), checkout], hidden=None)),
+        gateway_needs=_quote(_needs_mount(_with_targets(sys.prefix, sys.base_prefix, checkout), hidden=None)),
         mounts=_binds(stage.mounts),
         gateway_mounts=_binds(stage.gateway_mounts),
         gateway=_quote(stage.gateway),
@@ -222,6 +222,12 @@ def _script(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> 
 
 def _quote(values: Sequence[object]) -> str:
     return " ".join(quote(str(value)) for value in values)
+
+
+def _with_targets(*folders: str | Path) -> list[Path]:
+    """Return the folders, then what they are where one is reached through a link, whose target must be there too."""
+    named = [Path(folder) for folder in folders]
+    return list(dict.fromkeys([*named, *(folder.resolve() for folder in named)]))
 
 
 def _needs_mount(folders: Sequence[Path], *, hidden: Path | None) -> list[Path]:
