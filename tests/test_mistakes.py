@@ -35,11 +35,11 @@ sys.exit(run_command_line(sys.argv[1:], prog="python -m it", commands={"shout": 
 
 
 def shout(end: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command that prints a lot, its output going where a shell's words say."""
+    """A command that prints a lot, its output going where a shell's words say; buffered, as it is by default."""
     words = f'"$0" -c "$1" shout {end}'
     return subprocess.run(
         ["bash", "-c", words, sys.executable, SHOUT],
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
         capture_output=True,
         text=True,
         errors="replace",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
-from mathlete.mistakes import explain, mute_stdout, open_streams, require_finite, require_words
+from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
 from mathlete.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -88,16 +88,19 @@ def run_command_line(
     """
     open_streams()
     try:
-        return _choose(argv, prog=prog, commands=commands, otherwise=otherwise)
+        code = _choose(argv, prog=prog, commands=commands, otherwise=otherwise)
+        # What is still in the buffer may meet a full disk, or a reader that is gone: that is told here, not at exit.
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt as stop:
         return _describe_stop(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
     except Exception as error:
         # What is not the user's to mend is a bug, and keeps its traceback.
         if (mistake := explain(error)) is None:
             raise
-        if isinstance(error, BrokenPipeError):
-            mute_stdout()
         return _tell(mistake)
+    finally:
+        mute_broken_streams()
 
 
 def _choose(argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
@@ -192,7 +195,7 @@ def note_on_stop(saved: Callable[[], Sequence[str]]) -> Iterator[None]:
 
 
 def _tell(error: UserError) -> int:
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         print(f"error: {error}", file=sys.stderr)
     return 2
 

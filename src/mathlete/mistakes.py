@@ -166,7 +166,11 @@ def open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def mute_stdout() -> None:
-    """Have what is still in stdout's buffer go nowhere: its reader is gone."""
-    with suppress(OSError, AttributeError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def mute_broken_streams() -> None:
+    """Have what a stream cannot take go nowhere: Python writes it once more at exit, and would end with code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, AttributeError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -82,7 +82,7 @@ class RehearsalSettings:
         """Return the clock's speed on a machine where a second of CPU takes so many: 100 is for an idle one.
 
         >>> RehearsalSettings().speed_at(2.0), RehearsalSettings(speed=12).speed_at(2.0)
-        (50.0, 12.0)
+        (50.0, 12)
         """
         return max(1.0, min(self.speed, FASTEST / contention))
 

@@ -123,7 +123,7 @@ class Outcome:
             "budget_s": wall and wall.wall_s,
             "floor_s": wall and wall.floor_s,
             "ceiling_s": wall and wall.ceiling_s,
-            "reserve_s": wall and wall.reserve_s,
+            **({"reserve_s": wall.reserve_s} if wall and wall.reserve_s else {}),
             "score": score.new_set.value,
             "lo": score.new_set.lo,
             "hi": score.new_set.hi,
@@ -148,7 +148,7 @@ class Outcome:
         intervals = {name: Interval(**interval) for name, interval in row["intervals"].items()}
         all_runs = Interval(value=row["penalised"], lo=row["penalised_lo"], hi=row["penalised_hi"])
         plain = ("n", "max_tokens", "stop", "vote", "p_overrun", "submission_s", "submission_p95_s")
-        clock = {"floor_s": row["floor_s"], "ceiling_s": row["ceiling_s"], "reserve_s": row.get("reserve_s") or 0.0}
+        clock = {"floor_s": row["floor_s"], "ceiling_s": row["ceiling_s"], "reserve_s": row.get("reserve_s", 0.0)}
         return cls(
             **{name: row[name] for name in plain},
             wall=None if row["budget_s"] is None else Wall(wall_s=row["budget_s"], **clock),
