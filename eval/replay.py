@@ -178,6 +178,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         choice = Choice.best(result.outcomes, capped=capped, questions=result.questions, recordings=settings.runs)
         choice.write(file)
         words = f"--policy {choice.policy} --n {choice.n} --budget {choice.budget}"
+        words += f" --sampling.max-tokens {choice.max_tokens}" if choice.max_tokens else ""
         out.print(f"{file}: {words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
     return {"run": str(step.folder), **result.to_json()}
 

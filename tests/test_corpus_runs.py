@@ -66,6 +66,35 @@ def test_a_sample_without_its_problem_is_a_bad_row(tmp_path: Path) -> None:
         list(open_source(str(run)))
 
 
+def test_a_sample_without_a_word_is_left_out_and_a_broken_one_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"text": ""}, {})
+    assert [row[0].trace.flaw for row in open_source(str(run))] == ["no trace", ""]
+    changes: tuple[dict[str, object], ...] = ({"text": None}, {"text": 5}, {"problem_id": ["a"]}, {"problem_id": None})
+    for number, broken in enumerate(changes):
+        run = write_run(tmp_path / str(number), {}, broken)
+        with pytest.raises(UserError, match=r"samples.jsonl:2: a sample"):
+            list(open_source(str(run)))
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"id": "a", "question": "What is 3+3?", "answer": "6"}, "ids must be unique"),
+        ({"id": "b", "question": "What is 3+3?", "answer": ""}, "answer must not be empty"),
+        ({"id": "b", "question": "What is 3+3?"}, "problems that are sampled need a gold answer, got 'b'"),
+    ],
+)
+def test_a_file_of_traces_that_is_no_suite_is_named(tmp_path: Path, second: dict[str, str], message: str) -> None:
+    rows = (
+        {"id": "a", "question": ASKED, "answer": "4", "solution": "So 4."},
+        {**second, "solution": "It is obvious."},
+    )
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=message):
+        load_suite(f"source:{file}")
+
+
 def test_a_suite_may_be_the_problems_of_a_source(tmp_path: Path) -> None:
     file = find_source("gsm8k").mirror_path(tmp_path)
     file.parent.mkdir(parents=True)

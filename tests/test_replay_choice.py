@@ -44,7 +44,16 @@ def test_a_clock_without_allowances_is_not_handed_on(evaluate: CommandLine) -> N
     assert not Path("policy.json").exists()
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"policy": "all/majority", "n": 8}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"policy": "all/majority", "n": 8}',
+        '{"policy": 3, "n": 8, "max_tokens": null, "budget": "none", "recordings": [], '
+        '"questions": 5, "score": 1, "lo": 1, "hi": 1}',
+    ],
+)
 def test_a_file_that_is_no_choice_is_named(workdir: Path, text: str) -> None:
     file = workdir / "policy.json"
     file.write_text(text)

@@ -135,16 +135,20 @@ def _read_solutions(row: TableRow, place: _Place) -> TracedProblem:
 
 def _read_sample(row: TableRow, place: _Place) -> TracedProblem:
     """Read a sample of an evaluation run: what a model wrote becomes a trace that it, or another, is trained on."""
-    problem = _read_run_problems(place.path.parent / PROBLEMS).get(row["problem_id"])
+    problem = _read_run_problems(place.path.parent / PROBLEMS).get(str(row.get("problem_id")))
     if problem is None:
         raise UserError(
             f"{place.where}: a sample's problem must stand in {PROBLEMS} beside it",
-            value=repr(row["problem_id"]),
+            value=repr(row.get("problem_id")),
             cure="give the run's own folder, as `python -m eval` wrote it",
         )
-    trace = read_trace(_require_text(row["text"], "text", where=place.where), problem=problem, generator=place.file)
+    # A model may end at once: an empty text is a sample without a trace, and no broken row.
+    text = row.get("text")
+    if not isinstance(text, str):
+        raise UserError(f"{place.where}: a sample needs its text as text", value=repr(text)[:80], cure="mend the row")
+    trace = read_trace(text, problem=problem, generator=place.file)
     # A sample that the cap or the vote ended has an answer only by chance: it would teach to stop in the middle.
-    flaw = trace.flaw if row["finish"] in _FINISHED else "unclosed"
+    flaw = trace.flaw if row.get("finish") in _FINISHED or not text else "unclosed"
     return TracedProblem(problem=problem, trace=replace(trace, flaw=flaw), where=place.where)
 
 

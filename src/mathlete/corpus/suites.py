@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.sources import Source, find_commit, find_source, load_hub_problems
+from mathlete.corpus.stream import open_source
 from mathlete.corpus.tables import is_table
 from mathlete.errors import UserError, nearest
 from mathlete.problems import Problem, hash_problems, read_problems
@@ -78,8 +78,12 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
 def _load_source(name: str, mirror: Path | None) -> list[Problem]:
     if not is_table(name):
         return load_hub_problems(name, mirror=mirror)
-    # Rows of one problem follow with one trace each: the problem stands once in the suite.
-    return list(dict.fromkeys(row.problem for row in read_traced(Path(name))))
+    # A problem has a row for each of its traces, and stands once in the suite. An id with two statements is refused.
+    problems = {traced.problem.id: traced.problem for row in open_source(name) for traced in row}
+    if without := [problem.id for problem in problems.values() if not problem.gold]:
+        rule = "problems that are sampled need a gold answer"
+        raise UserError(rule, value=f"{without[0]!r} of {name} has none", cure="give each its gold, or leave it out")
+    return list(problems.values())
 
 
 def _describe(entry: Source, mirror: Path | None) -> str:

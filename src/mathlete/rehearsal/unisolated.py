@@ -43,7 +43,9 @@ def main(run: UnisolatedRun) -> None:
         )
         if run.gateway:
             _run_gateway(run, folder, notebook)
-            kill_tree(notebook.pid)
+            # One that has ended is gone, and its number may be another process's.
+            if notebook.poll() is None:
+                kill_tree(notebook.pid)
         code = notebook.wait()
     (folder / "notebook.code").write_text(str(code))
 

@@ -30,6 +30,12 @@ class Choice:
     hi: float
     """The score's 90% interval, against other questions."""
 
+    def __post_init__(self) -> None:
+        """Raise TypeError where a file has something else in a field."""
+        for name, types in {"policy": (str,), "budget": (str,), "n": (int,), "max_tokens": (int, type(None))}.items():
+            if type(getattr(self, name)) not in types:
+                raise TypeError(f"{name} is {getattr(self, name)!r:.40}")
+
     @classmethod
     def best(cls, outcomes: Sequence[Outcome], *, capped: bool, questions: int, recordings: Sequence[Path]) -> Self:
         """Choose the policy with the highest expected score; of equal ones the quickest.
@@ -52,7 +58,7 @@ class Choice:
             )
         best = max(possible, key=lambda one: (round(one.score.new_set.value, 6), -one.submission_s))
         return cls(
-            policy=f"{best.stop.replace('none', 'all')}/{best.vote}",
+            policy=f"{'all' if best.stop == 'none' else best.stop}/{best.vote}",
             n=best.n,
             max_tokens=best.max_tokens if capped else None,
             budget=best.wall.words if best.wall else "none",
