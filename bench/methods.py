@@ -28,7 +28,7 @@ from mathlete.models.loading import quiet_libraries
 from mathlete.pocket import PocketItem, generate_items
 from mathlete.runs import read_json
 from mathlete.tune import METHODS, AdapterFolder
-from train.__main__ import COMMANDS
+from train.commands import COMMANDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,8 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
     )
     # The report shows the manifest, so it comes after it; it is no part of what the manifest vouches for.
     if not step.skipped or not (step.folder / REPORT).exists():
-        write_run_report(step.folder, say=say)
+        with note_on_stop(lambda: [f"{step.folder}, finished"]):
+            write_run_report(step.folder, say=say)
     return step
 
 

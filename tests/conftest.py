@@ -158,15 +158,15 @@ class CommandLine:
     def _tables(self) -> dict[str, Any]:
         match self.name:
             case "train":
-                from train.__main__ import COMMANDS as TRAIN
+                from train.commands import COMMANDS as TRAIN
 
                 return {"commands": TRAIN}
             case "submit":
-                from submit.__main__ import COMMANDS as SUBMIT
+                from submit.commands import COMMANDS as SUBMIT
 
                 return {"commands": SUBMIT}
             case _:
-                from eval.__main__ import COMMANDS, EVALUATE
+                from eval.commands import COMMANDS, EVALUATE
 
                 return {"commands": COMMANDS, "otherwise": EVALUATE}
 

@@ -100,6 +100,22 @@ LOST: dict[str, tuple[Behaviour, str]] = {
         says(HEAD.replace(b"Connection", b"Content-Length: 99999\r\nConnection"), BEGUN),
         "RemoteProtocolError",
     ),
+    # completions that are none
+    "text in another field": (
+        streams(event({"choices": [{"message": {"content": "So 7."}, "finish_reason": "stop"}]}), DONE),
+        "an empty completion must come with its text .*So 7",
+    ),
+    "text in another field, counted": (
+        streams(
+            event({"choices": [{"generated_text": "So 7.", "finish_reason": "eos"}], "usage": {"completion_tokens": 5}})
+        ),
+        "an empty completion must come with its text .*So 7",
+    ),
+    "text in another field, then death": (
+        says(CHUNKED_HEAD, chunked(event({"choices": [{"output": "So 7.", "finish_reason": "stop"}]}))),
+        "an empty completion must come with its text .*So 7",
+    ),
+    "nothing, cut at its length": (streams(choice("", "length"), DONE), "an empty completion .*length"),
     # more than was asked for
     "two choices in an event": (streams(event({"choices": [{"text": "7"}, {"text": "8"}]})), "several came"),
     "a second choice": (streams(BEGUN, event({"choices": [{"index": 1, "text": "8"}]})), "several came"),
@@ -176,3 +192,39 @@ FINE: dict[str, Behaviour] = {
     "nonsense after the end": streams(b"".join(map(choice, SAID[:3])), choice("It is 7.", "stop"), event(b"{{{")),
     "a first token without a logprob": streams(scored(SAID[0], None), *map(scored, SAID[1:])),
 }  # fmt: skip
+EMPTY: dict[str, tuple[bytes, int, int]] = {
+    "nothing counted": (choice("", "stop") + DONE, 0, 1),
+    "nothing counted, null": (choice(None, "stop") + DONE, 0, 1),
+    "nothing counted, chat": (event({"choices": [{"delta": {}, "finish_reason": "stop"}]}) + DONE, 0, 1),
+    "one counted": (choice("", "stop") + event({"choices": [], "usage": {"completion_tokens": 1}}) + DONE, 1, 0),
+    "none counted": (choice("", "stop") + event({"choices": [], "usage": {"completion_tokens": 0}}) + DONE, 0, 0),
+    "a log-probability": (scored("") + choice("", "stop") + DONE, 1, 0),
+    "hidden reasoning": (
+        choice("", "length") + event({"choices": [], "usage": {"completion_tokens": 40}}) + DONE,
+        40,
+        0,
+    ),
+}
+"""{an empty completion: (its events, its tokens, tries that are lost before it is believed)}."""
+REFUSED = {
+    "400": (
+        answers("400 Bad Request", '{"error": {"message": "context length exceeded"}}'),
+        "400 Bad Request: context length",
+    ),
+    "401": (answers("401 Unauthorized", '{"detail": "no key"}'), "401 Unauthorized: no key"),
+    "404": (answers("404 Not Found", HTML, "Content-Type: text/html"), "404 Not Found: <!doctype html><html>"),
+    "413": (answers("413 Too Large", "x" * 10_000), r"413 Too Large: x{300} … \(1700 more characters\)"),
+    "418": (answers("418 I'm a teapot", b"\xff\x00"), "418 I'm a teapot: \ufffd\ufffd"),
+}
+"""What a server says of a request that is wrong: waiting would not mend it."""
+LISTINGS: dict[str, tuple[Behaviour, str]] = {
+    "one model": (answers("200 OK", '{"data": [{"id": "other"}]}'), "other"),
+    "two models": (answers("200 OK", '{"data": [{"id": "a"}, {"id": "b"}]}'), "m"),
+    "no JSON": (answers("200 OK", HTML), "m"),
+    "null": (answers("200 OK", "null"), "m"),
+    "data of null": (answers("200 OK", '{"data": null}'), "m"),
+    "ids that are numbers": (answers("200 OK", '{"data": [{"id": 7}, "x", null]}'), "m"),
+    "bytes": (answers("200 OK", b"\xff\xfe"), "m"),
+    "500": (answers("500 No", "x"), "m"),
+    "404": (answers("404 No", "x"), "m"),
+}

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import tyro
 
-import submit.__main__
-import train.__main__
-from eval.__main__ import COMMANDS as EVAL
-from eval.__main__ import EVALUATE
+import submit.commands
+import train.commands
+from eval.commands import COMMANDS as EVAL
+from eval.commands import EVALUATE
 from mathlete.command import run_command_line
 from mathlete.export.records import EffectFigures
 
@@ -24,7 +24,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in
 FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
 KINDS = ("sh", "python", "toml", "text", "mermaid")
 """Commands, code, a table, output, a picture."""
-COMMANDS: dict[str, Any] = {"train": train.__main__.COMMANDS, "submit": submit.__main__.COMMANDS, "eval": EVAL}
+COMMANDS: dict[str, Any] = {"train": train.commands.COMMANDS, "submit": submit.commands.COMMANDS, "eval": EVAL}
 SMALL = {
     "math": ("--limit 300", "--tune.steps 4", "--rows.heldout 12", "--forgetting.problems 8"),
     "pocket_val": ("--limit 16",),
@@ -146,5 +146,5 @@ def test_every_command_of_submit_in_a_pages_text_is_understood(page: str) -> Non
     lines = re.findall(r"python -m submit ((?:[^`\n]|\n(?=[^`\n]))+?)(?:`|\n)", (ROOT / page).read_text())
     assert len(lines) >= 4
     for name, *words in map(shlex.split, lines):
-        settings = submit.__main__.COMMANDS[name].settings
+        settings = submit.commands.COMMANDS[name].settings
         assert isinstance(tyro.cli(settings, args=words), settings)

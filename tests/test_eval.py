@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tyro
 
-from eval.__main__ import COMMANDS, EVALUATE
+from eval.commands import COMMANDS, EVALUATE
 from eval.replay import ReplaySettings
 from eval.settings import EvalSettings
 from mathlete.locks import hold

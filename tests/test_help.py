@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from eval.__main__ import COMMANDS as EVAL
+from eval.commands import COMMANDS as EVAL
 from mathlete.command import Command
-from submit.__main__ import COMMANDS as SUBMIT
+from submit.commands import COMMANDS as SUBMIT
 from tests.conftest import GOLDEN, CommandLine
-from train.__main__ import COMMANDS as TRAIN
+from train.commands import COMMANDS as TRAIN
 
 TABLES: dict[str, Mapping[str, Command]] = {"train": TRAIN, "eval": EVAL, "submit": SUBMIT}
 EVERY = [(name, command) for name, table in TABLES.items() for command in ("", *table)]
@@ -41,11 +41,11 @@ from mathlete.command import run_command_line
 
 heavy = {"torch", "transformers", "datasets", "sympy", "numpy", "peft", "trl", "kaggle", "matplotlib", "pandas"}
 for name in ("train", "eval", "submit"):
-    main = import_module(f"{name}.__main__")
-    for command in ("", *main.COMMANDS):
+    room = import_module(f"{name}.commands")
+    for command in ("", *room.COMMANDS):
         words = [*command.split(), "--help"]
-        otherwise = getattr(main, "EVALUATE", None)
-        assert run_command_line(words, prog=name, commands=main.COMMANDS, otherwise=otherwise) == 0
+        otherwise = getattr(room, "EVALUATE", None)
+        assert run_command_line(words, prog=name, commands=room.COMMANDS, otherwise=otherwise) == 0
         assert not heavy & set(sys.modules), (name, command, heavy & set(sys.modules))
 assert "tyro" in sys.modules
 """

@@ -16,7 +16,6 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.tir.protection import ProgramLimits, usable_layers
 from mathlete.tir.python import Python, Pythons
-from mathlete.tir.readable import readable_paths
 from tests.conftest import sample
 
 LIMITS = ProgramLimits(timeout_s=20, grace_s=0.3, memory_mib=400, output_chars=400, cpu_s=60)
@@ -279,18 +278,6 @@ def test_a_program_of_many_threads_is_ended(pools: tuple[Pythons, Pythons]) -> N
         assert done.seconds < 15
     with closing(pools[0].open()) as another:
         assert another.run("import threading\nthreading.active_count()").output == "1\n"
-
-
-def test_a_folder_of_the_library_path_without_libraries_is_not_readable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "libx.so.1").touch()
-    (tmp_path / "golds.jsonl").touch()
-    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}::/:{tmp_path / 'lib'}")
-    readable = readable_paths()
-    assert (tmp_path / "lib").resolve() in readable
-    assert not {tmp_path.resolve(), Path("/")} & {*readable}
 
 
 def test_descriptors_above_1023_are_read(pythons: Pythons) -> None:

@@ -23,12 +23,11 @@ from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from tests.conftest import CommandLine, sample
-from tests.hostile import FINE, LOST, ROWS, SOME
+from tests.hostile import EMPTY, FINE, LISTINGS, LOST, REFUSED, ROWS, SOME
 from tests.loopback import (
     BEGUN,
     DONE,
     GOOD,
-    HTML,
     TEXT,
     Behaviour,
     Loopback,
@@ -159,17 +158,21 @@ def test_oddities_that_harm_nothing_are_let_pass(
     assert engine.lost == []
 
 
-REFUSED = {
-    "400": (
-        answers("400 Bad Request", '{"error": {"message": "context length exceeded"}}'),
-        "400 Bad Request: context length",
-    ),
-    "401": (answers("401 Unauthorized", '{"detail": "no key"}'), "401 Unauthorized: no key"),
-    "404": (answers("404 Not Found", HTML, "Content-Type: text/html"), "404 Not Found: <!doctype html><html>"),
-    "413": (answers("413 Too Large", "x" * 10_000), r"413 Too Large: x{300} … \(1700 more characters\)"),
-    "418": (answers("418 I'm a teapot", b"\xff\x00"), "418 I'm a teapot: \ufffd\ufffd"),
-}
-"""What a server says of a request that is wrong: waiting would not mend it."""
+@pytest.mark.parametrize("name", sample("nothing counted", "one counted", slow=[*EMPTY][1:3] + [*EMPTY][4:]))
+def test_a_model_may_say_nothing(name: str, loopback: Callable[..., Loopback], opened: Callable[..., Opened]) -> None:
+    events, tokens, lost = EMPTY[name]
+    engine = opened(loopback(then=streams(events)), patience_s=30)
+    (drawn,) = engine.draw()
+    assert (drawn.text, drawn.tokens) == ("", tokens)
+    assert len(engine.lost) == lost
+
+
+def test_a_server_that_failed_to_speak_once_is_asked_again(
+    loopback: Callable[..., Loopback], opened: Callable[..., Opened]
+) -> None:
+    engine = opened(loopback(streams(choice("", "stop"), DONE)), patience_s=30)
+    assert [one.text for one in engine.draw()] == [TEXT]
+    assert "an empty completion" in engine.lost[0].reason
 
 
 @pytest.mark.parametrize("name", sample("401", slow=[name for name in REFUSED if name != "401"]))
@@ -185,19 +188,6 @@ def test_a_refusal_ends_the_run_at_once(
     assert time.monotonic() - began < 10
     both = opened(loopback(then=behave), loopback(), patience_s=60)
     assert [one.text for one in both.draw(4)] == [TEXT] * 4
-
-
-LISTINGS: dict[str, tuple[Behaviour, str]] = {
-    "one model": (answers("200 OK", '{"data": [{"id": "other"}]}'), "other"),
-    "two models": (answers("200 OK", '{"data": [{"id": "a"}, {"id": "b"}]}'), "m"),
-    "no JSON": (answers("200 OK", HTML), "m"),
-    "null": (answers("200 OK", "null"), "m"),
-    "data of null": (answers("200 OK", '{"data": null}'), "m"),
-    "ids that are numbers": (answers("200 OK", '{"data": [{"id": 7}, "x", null]}'), "m"),
-    "bytes": (answers("200 OK", b"\xff\xfe"), "m"),
-    "500": (answers("500 No", "x"), "m"),
-    "404": (answers("404 No", "x"), "m"),
-}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.tir.protection import usable_layers
+from mathlete.tir.readable import readable_paths
 from tests.conftest import POCKET_VAL, ROOT, sample
 from tests.sandbox_programs import CREDENTIALS, GROUPS, MARK, RUNS
 
@@ -183,30 +184,86 @@ def test_without_layers_the_files_are_read() -> None:
     assert {name for name, output in outputs.items() if MARK in output} >= {*READING}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("layers", ["namespaces,filter", "landlock,filter", "hook"])
-def test_an_installed_package_is_hidden_among_readable_ones(tmp_path: Path, layers: str) -> None:
-    """Its data may hold golds, and stand in the folder from which programs import."""
+HIDING = pytest.mark.parametrize("layers", ["namespaces,filter", "landlock,filter", "hook"])
+
+
+def run_from(site: Path, layers: str, programs: dict[str, str]) -> dict[str, str]:
+    """Return what the programs print, where that folder is the first of Python's path."""
     missing = {*layers.split(",")} - {"hook", *usable_layers()}
     if missing:
         pytest.skip(f"not to be had here: {', '.join(sorted(missing))}")
+    around = environment(site.parent)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], input=json.dumps({"layers": layers.split(","), "programs": programs}),
+        capture_output=True, text=True, check=False, env={**around, "PYTHONPATH": f"{site}:{around['PYTHONPATH']}"},
+        cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outputs: dict[str, str] = json.loads(done.stdout)["outputs"]
+    return outputs
+
+
+@pytest.mark.slow
+@HIDING
+def test_an_installed_package_is_hidden_among_readable_ones(tmp_path: Path, layers: str) -> None:
+    """Its data may hold golds, and stand in the folder from which programs import."""
     site = tmp_path / "site-packages"
     shutil.copytree(ROOT / "src" / "mathlete", site / "mathlete")
     (site / "mathlete" / "_data").mkdir()
     (site / "mathlete" / "_data" / "golds").write_text(MARK)
     (site / "other.py").write_text("value = 5")
-    programs = {
-        "golds": f"print(open({str(site / 'mathlete/_data/golds')!r}).read())",
-        "other": "import other\nother.value",
-    }
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT)], input=json.dumps({"layers": layers.split(","), "programs": programs}),
-        capture_output=True, text=True, check=False, env={**environment(tmp_path), "PYTHONPATH": str(site)}, cwd="/",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    outputs = json.loads(done.stdout)["outputs"]
+    golds = f"print(open({str(site / 'mathlete/_data/golds')!r}).read())"
+    outputs = run_from(site, layers, {"golds": golds, "other": "import other\nother.value"})
     assert MARK not in outputs["golds"]
     assert outputs["other"] == "5\n"
+
+
+@pytest.mark.slow
+@HIDING
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_a_user_keeps_beside_packages_is_hidden(tmp_path: Path, layers: str, linked: bool) -> None:
+    """`pip install --target .` in a project makes its folder one of packages, golds and scripts."""
+    site = tmp_path / "project"
+    (site / "other-1.0.dist-info").mkdir(parents=True)
+    (site / "other-1.0.dist-info" / "RECORD").write_text("other.py,sha256=x,9\nother-1.0.dist-info/RECORD,,\n")
+    (site / "other.py").write_text("value = 5")
+    (site / "mpmath").symlink_to(Path(SITE, "mpmath"))
+    (site / "runs").mkdir()
+    for name in ("golds.jsonl", "kaggle.json", "runs/golds.jsonl", "mine.py"):
+        (site / name).write_text(f"value = '{MARK}'")
+    if linked:
+        (tmp_path / "link").symlink_to(site)
+    files = {name: f"print(open({str(site / name)!r}).read())" for name in ("golds.jsonl", "kaggle.json", "mine.py")}
+    runs = {"runs": f"print(open({str(site / 'runs/golds.jsonl')!r}).read())"}
+    programs = {**files, **runs, "mine": "import mine\nmine.value", "other": "import other\nother.value"}
+    outputs = run_from(tmp_path / "link" if linked else site, layers, programs)
+    assert [name for name, output in outputs.items() if MARK in output] == []
+    assert outputs["other"] == "5\n"
+
+
+def test_of_a_folder_with_libraries_only_these_are_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libx.so.1").touch()
+    (tmp_path / "lib" / "libx.so").symlink_to("libx.so.1")
+    for name in ("golds.jsonl", "lib/golds.jsonl"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}::/:{tmp_path / 'lib'}")
+    assert [path for path in readable_paths() if path.is_relative_to(tmp_path.resolve())] == [
+        (tmp_path / "lib" / "libx.so.1").resolve()
+    ]
+
+
+def test_of_a_folder_with_packages_only_these_are_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("numpy", "runs", "bin", "other", "other-1.0.dist-info"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "other-1.0.dist-info" / "RECORD").write_text(
+        "other/a.py,,\nsix.py,,\n../../bin/x,,\n__pycache__/s.pyc,,"
+    )
+    for name in ("golds.jsonl", "six.py"):
+        (tmp_path / name).touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    readable = [path.name for path in readable_paths() if path.is_relative_to(tmp_path.resolve())]
+    assert readable == ["numpy", "other", "six.py"]
 
 
 def test_the_table_is_of_a_hundred_programs() -> None:

@@ -10,17 +10,22 @@ from pathlib import Path
 
 import pytest
 
+STOPS = [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "its terminal's end")]
 COMMAND = """
-import json, os, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 from dataclasses import dataclass
 from mathlete.command import Command, note_on_stop, run_command_line
+from mathlete.signals import run_stoppably
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     kind: str = "plain"
 
+DEAF = "trap '' INT TERM HUP; while :; do sleep 60 & sleep 60; done"
+
 def run(settings):
-    child = subprocess.Popen(["sleep", "60"], start_new_session=True) if settings.kind != "plain" else None
+    deaf = settings.kind not in ("plain", "filled")
+    child = subprocess.Popen(["sh", "-c", DEAF], start_new_session=True, stderr=subprocess.DEVNULL) if deaf else None
     with note_on_stop(lambda: ["3 of 8 samples"]):
         try:
             print(json.dumps(child and child.pid), flush=True)
@@ -30,10 +35,14 @@ def run(settings):
                 time.sleep(60)
             if settings.kind == "computes":
                 while not hash(tuple(range(10**6))) == 1: pass
+            if settings.kind == "filled":
+                os.write(2, bytes(2**20))
     return {}
 
 draw = Command(settings=Settings, run=run, help="Draws.")
-sys.exit(run_command_line(sys.argv[1:], prog="python -m it", commands={"draw": draw}))
+commands = {"draw": draw}
+main = lambda: run_command_line(sys.argv[1:], prog="python -m it", commands=commands)
+sys.exit(run_stoppably(main, prog="python -m it"))
 """
 
 
@@ -50,12 +59,12 @@ def started(kind: str) -> Iterator[tuple[subprocess.Popen[str], int | None]]:
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "code", "by"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
-def test_either_signal_says_what_is_kept(number: signal.Signals, code: int, by: str) -> None:
+@pytest.mark.parametrize(("number", "by"), STOPS)
+def test_each_signal_says_what_is_kept(number: signal.Signals, by: str) -> None:
     with started("plain") as (process, _):
         process.send_signal(number)
         _, told = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == 128 + number
     assert told.splitlines() == [
         "",
         f"stopped by {by}",
@@ -83,6 +92,16 @@ def test_the_second_ends_at_once_with_all_below_it(number: signal.Signals, kind:
     assert not alive(child)
 
 
+def test_a_second_stop_waits_for_no_reader() -> None:
+    """The pipe of stderr is full, and nobody reads it."""
+    with started("filled") as (process, _):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for yet does not."""
     try:
@@ -91,20 +110,69 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    code = (
-        "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "from mathlete.signals import stop_on_signals\n"
-        "with stop_on_signals():\n    os.kill(os.getpid(), signal.SIGTERM)\nprint('goes on')"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "goes on\n"
+def run_code(code: str, *, ignoring: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `main`, as the code defines it, in a process of its own; it starts with SIGINT ignored, or as usual."""
+    begin = "import os, signal, sys, time\nfrom mathlete.signals import keep_handlers, run_stoppably\n"
+    begin += "def stop(number=signal.SIGTERM): os.kill(os.getpid(), number)\n"
+    words = [sys.executable, "-c", f"{begin}{code}\nsys.exit(run_stoppably(main, prog='it'))"]
+    before = {number: signal.getsignal(number) for number, _ in STOPS}
+    try:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN if number == ignoring else signal.SIG_DFL)
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+TOLD = "\nstopped by SIGTERM\n  nothing half-done is left; begin again with: it\n"
+ENDED = "\nended at once; the command had finished\n"
+MOMENTS: dict[str, tuple[str, int, str]] = {
+    "in a text given to exec": ("def main(): exec('stop()')", 143, TOLD),
+    "in a library that swallows it": (
+        "def main():\n    try: stop()\n    except BaseException: pass\n    time.sleep(60)", 143, TOLD),
+    "in a destructor": (
+        "class Freed:\n    def __del__(self): stop()\ndef main():\n    Freed()\n    time.sleep(60)", 143, TOLD),
+    "in an import that says it with other words": (
+        "def main():\n    try: stop()\n    except BaseException as error: raise ImportError('no') from error",
+        143, TOLD),
+    "in a clean-up that fails": (
+        "def main():\n    try: stop()\n    finally: raise OSError(28, 'No space left on device')", 143, TOLD),
+    "where a library has its own handler": (
+        "def main():\n    signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n    stop()\n    time.sleep(60)",
+        143, TOLD),
+    "where a library's handler was put back": (
+        "def main():\n    with keep_handlers(): signal.signal(signal.SIGTERM, lambda *_: print('theirs'))\n"
+        "    stop()\n    time.sleep(60)", 143, TOLD),
+    "at exit": (
+        "import atexit\natexit.register(lambda: (stop(), time.sleep(60)))\ndef main(): return 0", 143, ENDED),
+    "in the last threads": (
+        "import threading\nlate = lambda: (time.sleep(0.3), stop(), time.sleep(60))\n"
+        "def main(): threading.Thread(target=late).start(); return 0", 143, ENDED),
+    "never": ("def main(): return 7", 7, ""),
+    "by the program's own will": ("def main(): sys.exit(3)", 3, ""),
+    "ignored": ("def main(): stop(signal.SIGINT); return 0", 0, ""),
+    "ignored, but not this one": ("def main(): stop(); time.sleep(60)", 143, TOLD),
+}  # fmt: skip
+"""{when a signal comes: (what is run, its exit code, what it says)}."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_stop_is_told_whenever_it_comes(moment: str) -> None:
+    code, ends, told = MOMENTS[moment]
+    done = run_code(code, ignoring=signal.SIGINT if moment.startswith("ignored") else None)
+    assert (done.returncode, done.stderr) == (ends, told)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    done = run_code("def main(): 1 / 0")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
 
 
 def test_a_forked_process_ends_by_sigterm_and_stops_nobody_else() -> None:
-    code = """
-import os, signal, time
-from mathlete.signals import stop_on_signals
-with stop_on_signals():
+    done = run_code("""
+def main():
     children = []
     while len(children) < 2 and 0 not in children:
         children.append(os.fork())
@@ -114,19 +182,7 @@ with stop_on_signals():
         os.kill(child, signal.SIGTERM)
     print([os.waitpid(child, 0)[1] for child in children], flush=True)
     time.sleep(1.5)
-print("goes on")
-"""
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (shown.stdout, shown.stderr) == (f"[{signal.SIGTERM.value}, {signal.SIGTERM.value}]\ngoes on\n", "")
-
-
-def test_what_was_set_before_is_set_again() -> None:
-    from mathlete.signals import stop_on_signals
-
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with stop_on_signals():
-        assert signal.getsignal(signal.SIGTERM) is not before[1]
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-    with pytest.raises(KeyboardInterrupt), stop_on_signals():
-        raise KeyboardInterrupt
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    print("goes on")
+    return 0
+""")
+    assert (done.stdout, done.stderr) == (f"[{signal.SIGTERM.value}, {signal.SIGTERM.value}]\ngoes on\n", "")

@@ -26,7 +26,7 @@ from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, instance_metadat
 from mathlete.submission.notebook import notebook_text, write_notebook
 from mathlete.submission.weights import name_format
 from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
-from submit.__main__ import COMMANDS
+from submit.commands import COMMANDS
 from tests.conftest import NAMES, CommandLine, sample
 
 

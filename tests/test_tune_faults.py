@@ -94,7 +94,7 @@ def test_a_run_that_diverges_ends_with_its_last_sound_checkpoint_and_the_way_on(
 LIMITED = """
 import resource, sys
 from mathlete.command import run_command_line
-from train.__main__ import COMMANDS
+from train.commands import COMMANDS
 resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, resource.RLIM_INFINITY))
 sys.exit(run_command_line(sys.argv[1:], prog="python -m train", commands=COMMANDS))
 """

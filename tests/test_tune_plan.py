@@ -363,7 +363,7 @@ def test_a_plan_is_printed_without_loading_anything(model: str, device: str, wor
 
 def test_a_plan_for_a_named_gpu_does_without_torch(root: Path) -> None:
     code = (
-        "import sys; from mathlete.command import run_command_line as r; from train.__main__ import COMMANDS as c\n"
+        "import sys; from mathlete.command import run_command_line as r; from train.commands import COMMANDS as c\n"
         "assert r(['math', '--model', 'r1-qwen-7b', '--plan', '--device', 'l4'], prog='x', commands=c) == 0\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )

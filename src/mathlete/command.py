@@ -1,8 +1,8 @@
 """What every command line of mathlete shares: parsing, where output goes, exit codes.
 
 People's text goes to stderr where `--json` is set, so that stdout ends with exactly one line of JSON.
-Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-C, 143 by SIGTERM · 1 a bug, with its
-traceback.
+Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by the end of its
+terminal · 1 a bug, with its traceback.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
-from mathlete.signals import stop_on_signals
+from mathlete.signals import find_stop, tell_stop
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,9 +92,9 @@ def run_command_line(
         # What is still in the buffer may meet a full disk, or a reader that is gone: that is told here, not at exit.
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt as stop:
-        return _describe_stop(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if (stop := find_stop(error)) is not None:
+            return tell_stop(stop, command=f"{prog} {shlex.join(argv)}".rstrip())
         # What is not the user's to mend is a bug, and keeps its traceback.
         if (mistake := explain(error)) is None:
             raise
@@ -139,11 +139,6 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
 
 
 def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
-    with stop_on_signals():
-        return _carry_out(command, argv, prog=prog)
-
-
-def _carry_out(command: Command, argv: Sequence[str], *, prog: str) -> int:
     import tyro
 
     require_words(argv)
@@ -173,14 +168,6 @@ def _line_of_json(result: Mapping[str, object]) -> str:
     except UnicodeEncodeError:
         return json.dumps(result, default=str)
     return line
-
-
-def _describe_stop(stop: KeyboardInterrupt, *, command: str) -> int:
-    """Print what was saved, from the notes on the exception, and how to go on; return the exit code."""
-    saved, by = getattr(stop, "__notes__", []), "SIGTERM" if stop.args == ("SIGTERM",) else "Ctrl-C"
-    print("\n".join(["", f"stopped by {by}", *(f"  kept: {note}" for note in saved)]), file=sys.stderr)
-    print(f"  {'go on' if saved else 'nothing half-done is left; begin again'} with: {command}", file=sys.stderr)
-    return 143 if by == "SIGTERM" else 130
 
 
 @contextmanager

@@ -1,12 +1,16 @@
-"""Ctrl-C and SIGTERM: the first stops a command, which then says what it keeps; the second ends it at once.
+"""Ctrl-C, SIGTERM and a closing terminal: the first stops a command, which says what it keeps; the second ends it.
 
->>> import os, signal
->>> with stop_on_signals():
-...     try:
-...         os.kill(os.getpid(), signal.SIGTERM)
-...     except KeyboardInterrupt as stop:
-...         print(stop)
-SIGTERM
+A command imports this module before all others, and it imports little itself: from then on a stop is heard.
+
+>>> stop = KeyboardInterrupt("SIGTERM")
+>>> stop.add_note("runs/base, unfinished")
+>>> with contextlib.redirect_stderr(sys.stdout):
+...     tell_stop(stop, command="python -m train math")
+<BLANKLINE>
+stopped by SIGTERM
+  kept: runs/base, unfinished
+  go on with: python -m train math
+143
 """
 
 import contextlib
@@ -16,112 +20,278 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
-_STOPS = (signal.SIGINT, signal.SIGTERM)
-_ECHO_S = 1.0
-"""A launcher sends its processes a SIGTERM soon after the terminal's Ctrl-C: within this time that is one stop."""
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "its terminal's end"}
+"""The signals that stop a command, as it tells them."""
+_ECHO_MS = 1000
+"""Within this time another signal is the same stop: a launcher sends its processes a SIGTERM soon after the terminal's
+Ctrl-C, and of a terminal's end both kernel and shell tell."""
+_SWALLOWED_S = 0.05
+"""From the moment when a library has swallowed a stop until it is raised again: not in the same line."""
+_PATIENCE_MS = 1000
+"""How long stderr may take before a line is left out: a full pipe that nobody reads must not hold the second stop."""
+
+_SHOW_CURSOR = "\x1b[?25h"
+"""For a terminal: a bar may have hidden it."""
+
+
+def run_stoppably(main: Callable[[], int], *, prog: str) -> int:
+    """Carry out a process's command; return its exit code: 128 and the signal's number where one has stopped it.
+
+    The first signal raises `Stop` in the main thread, wherever that is. The second ends the process and all below it,
+    as does the first after the command's end. Signals that are ignored stay ignored.
+    """
+    stops = _Stops()
+    try:
+        stops.listen()
+        return main()
+    except BaseException as error:
+        stop = find_stop(error) or stops.find_replaced(error)
+        if stop is None:
+            raise
+        import shlex
+
+        return tell_stop(stop, command=f"{prog} {shlex.join(sys.argv[1:])}".rstrip())
+    finally:
+        stops.over = True
+        # A KeyboardInterrupt that ended a text given to `exec`, as dataclasses and sympy give them, is one that nobody
+        # has caught to CPython, which then kills itself at exit. Another text makes it forget.
+        exec("")
+
+
+class Stop(KeyboardInterrupt):
+    """What a signal raises; raised again where a library swallows it, as in an import or a destructor."""
+
+    def __init__(self, stops: "_Stops", number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self._stops = stops
+
+    def settle(self) -> None:
+        """Take the command for ended: neither this stop nor another is raised any more."""
+        self._stops.over = True
+
+    def __del__(self) -> None:
+        self._stops.raise_again()
+
+
+def find_stop(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the stop that an error is or came of: a clean-up may fail, an import say it with words of its own.
+
+    >>> try:
+    ...     try:
+    ...         raise KeyboardInterrupt
+    ...     except KeyboardInterrupt as stop:
+    ...         raise ImportError("initialization failed") from stop
+    ... except ImportError as error:
+    ...     find_stop(error)
+    KeyboardInterrupt()
+    """
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def tell_stop(stop: KeyboardInterrupt, *, command: str) -> int:
+    """Print what was saved, from the notes on the exception, and how to go on; return the exit code."""
+    if isinstance(stop, Stop):
+        stop.settle()
+    number = next((number for number in _NAMES if stop.args == (number.name,)), signal.SIGINT)
+    saved: list[str] = getattr(stop, "__notes__", [])
+    lines = ["", f"stopped by {_NAMES[number]}", *(f"  kept: {note}" for note in saved)]
+    lines.append(f"  {'go on' if saved else 'nothing half-done is left; begin again'} with: {command}")
+    with contextlib.suppress(OSError, ValueError):  # closed, as the terminal may be
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    return 128 + number
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Have the first of these signals raise KeyboardInterrupt with its name, and the second end all at once.
-
-    A thread counts them as they come, for Python itself runs nothing while a library computes, and merges what comes
-    meanwhile. Where a stop ends the context by its exception this stays so, until the process has ended. Signals that
-    are ignored stay ignored. Outside the main thread Python has no signals: nothing changes there.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN}
-    listens, speaks = os.pipe()
-    os.set_blocking(speaks, False)
-    earlier = signal.set_wakeup_fd(speaks, warn_on_full_buffer=False)
-    handler = _Stop()
-    for number in before:
-        signal.signal(number, handler)
-    threading.Thread(target=_end_at_the_second, args=(listens,), name="mathlete-signals", daemon=True).start()
-    stopped = False
+def keep_handlers() -> Iterator[None]:
+    """Put back the handlers that a library has replaced by its own, which would end the process without words."""
+    before = {number: signal.getsignal(number) for number in _NAMES}
     try:
         yield
-    except KeyboardInterrupt as stop:
-        stopped = bool(stop.args)  # else it was raised by other means
-        raise
     finally:
-        if not stopped:
-            signal.set_wakeup_fd(earlier)
-            for number, earlier_handler in before.items():
-                signal.signal(number, earlier_handler)
-            os.close(speaks)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None and signal.getsignal(number) is not handler:
+                    signal.signal(number, handler)
 
 
-class _Stop:
-    """A handler that raises once: what comes later is the counting thread's, and must not end the clean-up half-way."""
+class _Stops:
+    """The signals of a process, counted by a thread as they come.
 
-    raised = False
+    Python itself runs no handler while a library computes, and merges what comes meanwhile.
+    """
+
+    over = False
+    """Whether the command has ended, so that there is nothing to stop but the process."""
+    first = 0
+    """The number of the first that came."""
+
+    def __init__(self) -> None:
+        self._raised = False
+        self._handled: list[int] = []
+        self._own = 0
+        """Signals that the thread itself has sent, and will read."""
+
+    def listen(self) -> None:
+        """Handle the signals that are not ignored. Outside the main thread Python has none."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        listens, self._speaks = os.pipe()
+        os.set_blocking(self._speaks, False)
+        signal.set_wakeup_fd(self._speaks, warn_on_full_buffer=False)
+        with contextlib.suppress(RuntimeError):  # no thread can be started: the command will have more to say of that
+            threading.Thread(target=self._count, args=(listens,), name="mathlete-signals", daemon=True).start()
+        for number in _NAMES:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                signal.signal(number, self)
+                self._handled.append(number)
+        hook = sys.unraisablehook
+        # It would print the traceback of a stop that is raised again.
+        sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, Stop) else hook(lost)
+        _listening.append(self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt with the signal's name."""
-        if not self.raised:
-            self.raised = True
-            raise KeyboardInterrupt(signal.Signals(number).name)
+        """Raise a stop, once: what comes later is the thread's, and must not end the clean-up half-way."""
+        if not self._raised and not self.over:
+            self._raised = True
+            raise Stop(self, number)
 
+    def find_replaced(self, error: BaseException) -> KeyboardInterrupt | None:
+        """Return the stop for which a library has ended the process, by a handler in the place of this one."""
+        if not isinstance(error, SystemExit) or all(map(self._handles, self._handled)):
+            return None
+        time.sleep(_SWALLOWED_S)  # the thread may not have read it yet
+        return Stop(self, self.first) if self.first else None
 
-def _forget_in_child() -> None:
-    """Let a forked process, whose signals are not this one's, end by SIGTERM as any other does."""
-    if isinstance(signal.getsignal(signal.SIGTERM), _Stop):
+    def raise_again(self) -> None:
+        """Have a stop that was swallowed be raised once more, when what has swallowed it is over."""
+        if not self.over:
+            self._raised = False
+            os.write(self._speaks, bytes(1))
+
+    def _count(self, listens: int) -> None:
+        """Read the signals' numbers, and end the process at the second stop."""
+        came, told = 0.0, False
+        while True:
+            if not _is_ready(listens, select.POLLIN, None if self._is_settled(told=told) else _ECHO_MS):
+                if not (told or self.over):
+                    _say("\nstopping; a second Ctrl-C ends it at once\n")
+                told = True
+                # One that comes just before the main thread begins to wait does not end the waiting.
+                self._wake()
+                continue
+            number = os.read(listens, 1)[0]
+            # 0 is the word of a stop that was swallowed.
+            if number == 0:
+                time.sleep(_SWALLOWED_S)
+                self._wake()
+            if number not in _NAMES:
+                continue
+            if self._own:
+                self._own -= 1
+                continue
+            is_echo = time.monotonic() - came <= _ECHO_MS / 1000 and (number != self.first or number == signal.SIGHUP)
+            if self.over and not (self.first or self._raised):
+                _end(number, "the command had finished")
+            if self.first and not is_echo:
+                _end(number, "the same command goes on with what is there")
+            self.first, came = self.first or number, time.monotonic()
+
+    def _is_settled(self, *, told: bool) -> bool:
+        """Return whether nothing is to be done until another signal comes."""
+        return not self.first or (told and (self._raised or self.over))
+
+    def _wake(self) -> None:
+        """Send the main thread the signal once more, if it has not heard it."""
+        if not (self._raised or self.over) and self._handles(self.first):
+            self._own += 1
+            signal.pthread_kill(threading.main_thread().ident or 0, self.first)
+
+    def _handles(self, number: int) -> bool:
+        handler: object = signal.getsignal(number)
+        return handler is self
+
+    def forget(self) -> None:
+        """Let this forked process, whose signals are not those of the one it came of, end by them as any other does."""
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _mask(signal.SIG_UNBLOCK)
+        self.over = True
+        for number in _NAMES:
+            if self._handles(number):
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _mask(how: int) -> None:
-    signal.pthread_sigmask(how, _STOPS)
+_listening: list[_Stops] = []
+"""Those of this process, if it has any."""
+_forking = threading.local()
+"""Which signals a thread that is forking had masked before."""
+
+
+def _mask() -> None:
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NAMES)
+
+
+def _unmask() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _unmask_in_child() -> None:
+    for stops in _listening:
+        stops.forget()
+    _unmask()
 
 
 # While it is forked neither is interrupted: a signal for the child would still be counted as the parent's.
-os.register_at_fork(
-    before=lambda: _mask(signal.SIG_BLOCK),
-    after_in_parent=lambda: _mask(signal.SIG_UNBLOCK),
-    after_in_child=_forget_in_child,
-)
+os.register_at_fork(before=_mask, after_in_parent=_unmask, after_in_child=_unmask_in_child)
 
 
-def _end_at_the_second(listens: int) -> None:
-    """Read the signals' numbers until the other side is closed, and end the process at the second stop."""
-    first, came, told = 0, 0.0, False
-    while True:
-        if first and not told and not select.select([listens], [], [], _ECHO_S)[0]:
-            told = True
-            print("\nstopping; a second Ctrl-C ends it at once", file=sys.stderr, flush=True)
-        if not (byte := os.read(listens, 1)):
-            os.close(listens)
-            return
-        if byte[0] not in _STOPS:
-            continue
-        if first and (byte[0] == first or time.monotonic() - came > _ECHO_S):
-            _end(byte[0])
-        first, came = byte[0], time.monotonic()
+def _is_ready(number: int, event: int, patience_ms: int | None) -> bool:
+    """Return whether a file can be read or written within that time, or ever."""
+    poll = select.poll()
+    poll.register(number, event)
+    return bool(poll.poll(patience_ms))
 
 
-def _end(number: int) -> None:
+def _say(words: str) -> None:
+    """Write to stderr past Python's own stream, in which the main thread may hang."""
+    with contextlib.suppress(OSError):  # closed, full, or the end of a pipe
+        if _is_ready(2, select.POLLOUT, _PATIENCE_MS):
+            os.write(2, words.encode())
+
+
+def _end(number: int, why: str) -> None:
     """End this process and all below it: engines, workers, containers."""
-    for pid in _descendants(os.getpid()):
+    for pid in _hold_descendants():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    # What was drawn or trained until now is on the disk; a bar may have hidden the cursor.
-    shown = "\x1b[?25h" if sys.stderr is not None and sys.stderr.isatty() else ""
     with contextlib.suppress(OSError):
-        os.write(2, f"{shown}\nended at once; the same command goes on with what is there\n".encode())
+        _say(f"{_SHOW_CURSOR if os.isatty(2) else ''}\nended at once; {why}\n")
     os._exit(128 + number)
+
+
+def _hold_descendants() -> list[int]:
+    """Stop the processes below this one where they are, so that none starts another unseen; return them."""
+    held: list[int] = []
+    while new := [pid for pid in _descendants(os.getpid()) if pid not in held]:
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP)
+        held += new
+    return held
 
 
 def _descendants(pid: int) -> list[int]:
     """Return the processes below one, from /proc; none where there is no such folder."""
+    from pathlib import Path  # takes as long to import as all else here
+
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):

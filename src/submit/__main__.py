@@ -1,115 +1,18 @@
 """`python -m submit`: from an export to a rehearsed, checked and pushed notebook."""
 
 import sys
-from dataclasses import dataclass
 
-from mathlete.command import Command, console, run_command_line
-from mathlete.competitions import competition, competition_names
-from submit.making import (
-    BuildSettings,
-    ImageSettings,
-    RehearseSettings,
-    WheelsSettings,
-    build_command,
-    build_defaults,
-    image_command,
-    rehearse_command,
-    wheels_command,
-)
-from submit.pushing import (
-    LedgerSettings,
-    PreflightSettings,
-    PushSettings,
-    SubmitSettings,
-    ledger_command,
-    preflight_command,
-    push_command,
-    submit_command,
-)
+from mathlete.signals import run_stoppably
 
 
-@dataclass(frozen=True, kw_only=True)
-class RulesSettings:
-    """Which competition."""
+def main() -> int:
+    """Carry out the command that the process was given; return its exit code."""
+    # Imported here: a stop is heard from the first moment on.
+    from mathlete.command import run_command_line
+    from submit.commands import COMMANDS
 
-    competition: str = "aimo-3"
-    """A competition's name, or a file of its rules, NAME.toml."""
-    json: bool = False
-    """End with one line of JSON on stdout."""
+    return run_command_line(sys.argv[1:], prog="python -m submit", commands=COMMANDS)
 
-
-def rules(settings: RulesSettings) -> dict[str, object]:
-    """Print the competition's answer range, clock and gateway columns; return them."""
-    values = competition(settings.competition).to_json()
-    out = console(json=settings.json)
-    for name, value in values.items():
-        out.print(f"{name:<20} {value}")
-    return {"competition": settings.competition, **values}
-
-
-COMMANDS = {
-    "rules": Command(
-        settings=RulesSettings,
-        run=rules,
-        help="Shows what a competition asks: answer range and modulus, clock, gateway columns.\n\n"
-        f"Known: {', '.join(competition_names())}.\n\nExamples:\n\n"
-        "python -m submit rules --competition aimo-3\n\npython -m submit rules --competition aimo-2 --json",
-    ),
-    "build": Command(
-        settings=BuildSettings,
-        run=build_command,
-        leading_flags=("model", "policy-file"),
-        defaults=build_defaults,
-        help="Makes the offline notebook, its metadata and its wheels of an exported model.\n\nExamples:\n\n"
-        "python -m submit build --model runs/train/export --competition aimo-3\n\n"
-        "python -m submit build --model pocket --policy all --n 4 --names.owner alice",
-    ),
-    "wheels": Command(
-        settings=WheelsSettings,
-        run=wheels_command,
-        help="Makes the wheelhouse alone: resolved for Kaggle's image, hashed, verified with no index.\n\nExamples:\n\n"
-        'python -m submit wheels --need "bitsandbytes>=0.49"\n\n'
-        "python -m submit wheels --find-links downloads --run runs/wheels",
-    ),
-    "image": Command(
-        settings=ImageSettings,
-        run=image_command,
-        help="Downloads the image's versions of what the notebook imports, torch apart; `rehearse` does so by itself."
-        "\n\nExamples:\n\npython -m submit image\n\npython -m submit image --run DIR --json",
-    ),
-    "rehearse": Command(
-        settings=RehearseSettings,
-        run=rehearse_command,
-        help="Runs the notebook as Kaggle will: two containers, no network, the gateway's behaviour, a strict scorer."
-        "\n\nExamples:\n\npython -m submit rehearse --layout old --order hard-first\n\n"
-        "python -m submit rehearse --fault list",
-    ),
-    "preflight": Command(
-        settings=PreflightSettings,
-        run=preflight_command,
-        help="Checks metadata, wheels, weights, sizes, dates and the rehearsal: all that can be known before a push."
-        "\n\nExamples:\n\npython -m submit preflight\n\npython -m submit preflight --limits.right-min 0.5 --json",
-    ),
-    "push": Command(
-        settings=PushSettings,
-        run=push_command,
-        help="Uploads wheels and model, pushes the notebook, watches its run, checks its output. Dry run by default."
-        "\n\nExamples:\n\npython -m submit push\n\npython -m submit push --yes",
-    ),
-    "submit": Command(
-        settings=SubmitSettings,
-        run=submit_command,
-        help="Submits the pushed version of this very build to the competition. Sends nothing without --yes."
-        "\n\nExamples:\n\npython -m submit submit --yes --message first\n\n"
-        "python -m submit submit --yes --wait",
-    ),
-    "ledger": Command(
-        settings=LedgerSettings,
-        run=ledger_command,
-        help="Lists every submission: its rehearsal, the score predicted from it, Kaggle's version, the real score."
-        "\n\nExamples:\n\npython -m submit ledger\n\npython -m submit ledger --id 0a1b2c3d4e5f --score 31",
-    ),
-}
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(sys.argv[1:], prog="python -m submit", commands=COMMANDS))
+    sys.exit(run_stoppably(main, prog="python -m submit"))

@@ -2,23 +2,17 @@
 
 import sys
 
-from mathlete.command import run_command_line
-from train.lab import LAB_COMMAND
-from train.launch import LAUNCH_COMMAND
-from train.math_command import MATH_COMMAND
-from train.overlap import OVERLAP_COMMAND
-from train.pocket import POCKET_BASE_COMMAND, POCKET_PROBLEMS_COMMAND
-from train.show import SHOW_COMMAND
+from mathlete.signals import run_stoppably
 
-COMMANDS = {
-    "math": MATH_COMMAND,
-    "pocket-base": POCKET_BASE_COMMAND,
-    "pocket-problems": POCKET_PROBLEMS_COMMAND,
-    "quantize-lab": LAB_COMMAND,
-    "launch-config": LAUNCH_COMMAND,
-    "data show": SHOW_COMMAND,
-    "data overlap": OVERLAP_COMMAND,
-}
+
+def main() -> int:
+    """Carry out the command that the process was given; return its exit code."""
+    # Imported here: a stop is heard from the first moment on.
+    from mathlete.command import run_command_line
+    from train.commands import COMMANDS
+
+    return run_command_line(sys.argv[1:], prog="python -m train", commands=COMMANDS)
+
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(sys.argv[1:], prog="python -m train", commands=COMMANDS))
+    sys.exit(run_stoppably(main, prog="python -m train"))

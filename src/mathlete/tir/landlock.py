@@ -9,7 +9,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from mathlete.tir.readable import readable_paths, without_hidden
+from mathlete.tir.readable import mixed_folders, readable_paths, without_hidden
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 """The same on every architecture."""
@@ -49,11 +49,11 @@ def restrict_files() -> None:
     rules = _Ruleset(rights, _TCP if version >= 4 else 0, _SCOPES if version >= 6 else 0)
     size = 8 * (1 + (version >= 4) + (version >= 6))
     ruleset = call(_CREATE, ctypes.byref(rules), ctypes.c_size_t(size), 0)
-    for path in readable_paths():
-        for part, whole in without_hidden(path):
-            handle = os.open(part, os.O_PATH | os.O_CLOEXEC)
-            call(_ADD, ruleset, _PATH_BENEATH, ctypes.byref(_Beneath(_rights(part, whole=whole), handle)), 0)
-            os.close(handle)
+    parts = [part for path in readable_paths() for part in without_hidden(path)]
+    for part, whole in [*parts, *((folder, False) for folder in mixed_folders())]:
+        handle = os.open(part, os.O_PATH | os.O_CLOEXEC)
+        call(_ADD, ruleset, _PATH_BENEATH, ctypes.byref(_Beneath(_rights(part, whole=whole), handle)), 0)
+        os.close(handle)
     library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     call(_RESTRICT, ruleset, 0)
     os.close(ruleset)

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from mathlete.tir.readable import hidden_folders, readable_paths
+from mathlete.tir.readable import hidden_folders, library_files, readable_paths
 
 _CLONE_NEWUSER, _CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWIPC = 0x10000000, 0x00020000, 0x40000000, 0x08000000
 _READ_ONLY, _PLAIN = 0x1, 0x2 | 0x4
@@ -40,8 +40,9 @@ def _change_root(library: ctypes.CDLL, root: Path) -> None:
         _raise_errno(library.mount(os.fsencode(source or "tmpfs"), os.fsencode(target), kind, flags, size))
 
     paths, hidden = readable_paths(), hidden_folders()
-    # /lib may be a link to /usr/lib, and a folder of Python's path anything.
-    links = {path: path.resolve() for path in (*Path("/").iterdir(), *map(Path, sys.path)) if path.is_absolute()}
+    # /lib may be a link to /usr/lib, a library one to another version, and a folder of Python's path anything.
+    named = (*Path("/").iterdir(), *map(Path, sys.path), *library_files())
+    links = {path: path.resolve() for path in named if path.is_absolute()}
     mount(Path("/"), Path("/"), _RECURSIVE | _PRIVATE)
     mount(None, root, _PLAIN, b"size=1m")
     # A bind of a folder brings all below it: a path in another that is there already needs none.
@@ -59,7 +60,7 @@ def _change_root(library: ctypes.CDLL, root: Path) -> None:
             mount(None, target, _READ_ONLY | _PLAIN, b"size=4k")
     for path, real in links.items():
         target = root / path.relative_to("/")
-        if path != real and real in paths and not os.path.lexists(target):
+        if path != real and (root / real.relative_to("/")).exists() and not os.path.lexists(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(real)
     mount(root, root, _REMOUNT | _BIND | _READ_ONLY | _PLAIN)

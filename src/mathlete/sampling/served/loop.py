@@ -27,7 +27,11 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[None, None, T]) -> T:
         """Run a coroutine and return its result; raise what it raises."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        running = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return running.result()
+        finally:
+            running.cancel()  # where a stop ended the waiting: it goes no further than it must
 
     def begin(self, draw: Draw, *, seeds: Mapping[int, int], results: Results) -> Callable[[], object]:
         """Start a task per seed; each result or exception goes to `results`. Return a cancel function.

@@ -19,6 +19,7 @@ from mathlete.lost import LostTry, OnLost
 from mathlete.models import ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.sampling import Continuing, Sample, SamplingConfig
+from mathlete.signals import keep_handlers
 from mathlete.text import quote
 
 if TYPE_CHECKING:
@@ -344,11 +345,12 @@ def join_cluster(address: str | None, *, flag: str = "--ray.address") -> ModuleT
         raise UserError("a Ray cluster needs the ray package", cure="pip install 'mathlete[ray]'") from error
 
     try:
-        if address is None:
-            # Ray gives its workers a low priority, but here they do all the work.
-            ray.init(include_dashboard=False, logging_level="ERROR", _system_config={"worker_niceness": 0})
-        else:
-            ray.init(address=address, logging_level="ERROR")
+        with keep_handlers():  # Ray's own ends the process at a SIGTERM
+            if address is None:
+                # Ray gives its workers a low priority, but here they do all the work.
+                ray.init(include_dashboard=False, logging_level="ERROR", _system_config={"worker_niceness": 0})
+            else:
+                ray.init(address=address, logging_level="ERROR")
     except ConnectionError as error:
         raise UserError(
             "the Ray cluster must be reachable",

@@ -36,6 +36,10 @@ class Reply:
         self._chunks = 0
         self._usage: int | None = None
         self._finish: _Finish | None = None
+        self._speaks = False
+        """Whether any choice had a place for text."""
+        self.latest = ""
+        """The latest event with a choice, for a message."""
 
     def add(self, data: str) -> bool:
         """Add an event of the stream; return whether it brought any of the completion.
@@ -49,11 +53,11 @@ class Reply:
         except ValueError as error:
             raise Lost(f"an event must be JSON: {quote(data)}") from error
         try:
-            return self._add(_as(dict, chunk))
+            return self._add(_as(dict, chunk), data)
         except _WrongType as wrong:
             raise Lost(f"an event must be a completion's, and has {wrong}: {quote(data)}") from wrong
 
-    def _add(self, chunk: dict[str, Any]) -> bool:
+    def _add(self, chunk: dict[str, Any], data: str) -> bool:
         if error := chunk.get("error"):
             raise Lost(f"the server says: {quote(str(error))}")
         usage = _as(dict, chunk.get("usage") or {}).get("completion_tokens")
@@ -61,6 +65,7 @@ class Reply:
         choices = _as(list, chunk.get("choices") or [])
         if len(choices) > 1 or any(_as(dict, choice).get("index") for choice in choices):
             raise Lost(f"one completion was asked for, and several came: {quote(str(choices))}")
+        self.latest = data if choices else self.latest
         said = [self._add_choice(choice) for choice in choices]
         most = self._max_tokens + _SPARE_TOKENS
         if max(self._usage or 0, len(self._logprobs), self._chunks) > most or self._characters > _TOKEN_CHARS * most:
@@ -74,6 +79,7 @@ class Reply:
         said = _as(str, delta.get("content") or delta.get("text") or "")
         logprobs = _read_logprobs(choice.get("logprobs"))
         reason = _as(str, choice.get("finish_reason") or "")
+        self._speaks |= not {"delta", "text"}.isdisjoint(choice)
         # What comes after the end is not the model's.
         if self._finish is None:
             self._thought += [thought] if thought else []
@@ -112,6 +118,16 @@ class Reply:
             return False
         ending = find_ending(self.text, answering=self._answering, until_code=self._until_code)
         return ending is not None and (ending.finish == "stop" or bool(self._logprobs))
+
+    @property
+    def is_misread(self) -> bool:
+        """Whether what has ended cannot be a completion: it has no place for text, or no token fills its length."""
+        return not self._speaks or (self.is_doubtful and self._finish == "length")
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether what has ended is empty, and no count of tokens says that this is all that the model said."""
+        return not self.text and self._usage is None and not self._logprobs
 
     def sample(self, *, problem_id: str, index: int, seed: int, seconds: float) -> Sample:
         """Return the finished sample.

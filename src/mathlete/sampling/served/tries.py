@@ -109,6 +109,8 @@ class Job:
     first_lost: float | None = None
     garbled: int = 0
     """Tries that brought a wrong reply."""
+    doubted: bool = False
+    """Whether an empty completion was asked for again: what comes empty twice is what the model says."""
     refusals: dict[Server, str] = field(default_factory=dict)
     """Servers that say that the request is wrong, in their words."""
 
@@ -234,6 +236,9 @@ class Job:
             if not reply.ended:
                 words = describe_error(error)
                 raise error if isinstance(error, Lost) else Lost(words, garbled=bool(one.text)) from error
+        if reply.is_misread or (reply.is_doubtful and not self.doubted):
+            self.doubted = True
+            raise Lost(f"an empty completion must come with its text and a count of tokens: {quote(reply.latest)}")
         return reply.sample(
             problem_id=self.prompt.problem_id,
             index=self.index,

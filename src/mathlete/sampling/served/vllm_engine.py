@@ -15,7 +15,7 @@ import asyncio
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -31,6 +31,8 @@ from mathlete.sampling.served.loop import LoopThread
 from mathlete.text import quote
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -129,6 +131,10 @@ class VllmSampler(Continuing):
         with ExitStack() as undo:
             # The thread would outlive a sampler that its caller never gets.
             undo.callback(self._loop.close)
+            # Before that, for it waits until vLLM has started: a stop would take as long as the loading.
+            undo.callback(
+                lambda: _end_children([one for one in multiprocessing.active_children() if one not in others])
+            )
             self._engine = self._loop.run(_start_vllm(settings, source))
             undo.pop_all()
         self._children = [child for child in multiprocessing.active_children() if child not in others]
@@ -178,9 +184,7 @@ class VllmSampler(Continuing):
         self._loop.close(last=self._shut_down)
         self._engine = None
         # vLLM kills processes that do not end by themselves, but does not wait for their end.
-        for child in self._children:
-            child.kill()
-            child.join()
+        _end_children(self._children)
 
     async def _shut_down(self) -> None:
         self._engine.shutdown()
@@ -236,6 +240,12 @@ class VllmSampler(Continuing):
             # vLLM's own process has ended, or refuses the request: the next try would end the same way.
             raise _no_sample(shared.problem_id, f"{type(error).__name__}: {quote(str(error))}") from error
         raise Lost(f"vLLM ended a sample for another reason than eos or length: {reason}")
+
+
+def _end_children(children: "Sequence[BaseProcess]") -> None:
+    for child in children:
+        child.kill()
+        child.join()
 
 
 def _read_reply(reply: Any) -> Iterator[tuple[int, float]]:
@@ -303,6 +313,7 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource) -> "AsyncLLM"
     except ImportError as error:
         raise UserError("the vllm engine needs the vllm package", cure="pip install 'mathlete[vllm]'") from error
 
+    await asyncio.sleep(0)  # the import takes long: where it was cancelled meanwhile, this ends here
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_args(settings, source)))
     except (ValueError, RuntimeError, OSError) as error:
