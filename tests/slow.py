@@ -15,6 +15,9 @@ from zlib import crc32
 FAULT = "tests/test_submit_rehearsal.py::test_a_fault_ends_in_a_valid_submission_or_a_refusal["
 SHARES = 4
 """Into so many parts the fault matrix is cut: some hundred rehearsals."""
+OTHER_VERSION = "tests/test_submit_rehearsal.py::test_a_fault_ends_with_another_version_as_the_matrix_says["
+VERSIONS = ("0.3.0", "0.7.0", "1.4.0", "1.7.0")
+"""Of kaggle_evaluation, each with the whole matrix in a part of its own; 0.9.0 has the shares."""
 PARTS: dict[str, tuple[str, ...]] = {
     "train": ("train", "train_exports", "tune_methods", "rows_format", "rows_chat", "overlap"),
     "kills": ("train_kills", "tune_faults", "ctrl_c"),
@@ -45,6 +48,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "submit_preflight",
         "submit_push",
         "submit_looks",
+        "submit_shown",
         "submit_credentials",
         "submit_rehearsal",
         "kaggle_image",
@@ -52,7 +56,12 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Files of tests whose slow tests are in the part; the rest of the matrix is in its shares."""
-NAMES = (*PARTS, *(f"faults-{share}" for share in range(1, SHARES + 1)), "laws")
+NAMES = (
+    *PARTS,
+    *(f"faults-{share}" for share in range(1, SHARES + 1)),
+    *(f"faults-{version}" for version in VERSIONS),
+    "laws",
+)
 """`laws` are no slow tests but all those of hypothesis, on more examples."""
 TABLE = Path(__file__).parents[1] / "bench" / "SLOW.md"
 HEAD = """# When the slow tests last ran
@@ -71,7 +80,11 @@ def parts_of(test: str) -> list[str]:
     ['sampling']
     >>> [part.partition("-")[0] for part in parts_of(FAULT + "disk-full]")]
     ['faults']
+    >>> parts_of(OTHER_VERSION + "1.4.0-disk-full]")
+    ['faults-1.4.0']
     """
+    if test.startswith(OTHER_VERSION):
+        return [f"faults-{version}" for version in VERSIONS if test.startswith(f"{OTHER_VERSION}{version}-")]
     if test.startswith(FAULT):
         return [f"faults-{crc32(test.encode()) % SHARES + 1}"]
     name = test.split("::")[0].removeprefix("tests/test_").removesuffix(".py")

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -32,6 +33,9 @@ class PreflightSettings:
     limits: Thresholds = field(default_factory=Thresholds)
     released: str = ""
     """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
+    recording: tuple[Path, ...] = ()
+    """Runs of `python -m eval` whose samples' lengths are laid against the clock at the speed of the run on Kaggle;
+    default: those of the last push."""
     run: RunFolder = WORK
     """The build's folder."""
     json: bool = False
@@ -46,14 +50,25 @@ def preflight_command(settings: PreflightSettings) -> dict[str, object]:
 
 def _check_build(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
     out = console(json=settings.json)
-    preflight = check_before_push(build, folder=settings.run, thresholds=settings.limits, released=settings.released)
+    preflight = check_before_push(
+        build,
+        folder=settings.run,
+        thresholds=settings.limits,
+        released=settings.released,
+        recordings=settings.recording,
+    )
     for check in preflight.checks:
         out.print(f"{'NO' if check.refusals else 'ok':<4}{check.what}", markup=False)
         for refusal in check.refusals:
             out.print(f"    {refusal.rule}, got {refusal.value}. Fix: {refusal.cure}", markup=False)
+    clock = preflight.clock
+    unknown = ["speed on Kaggle: not known before these weights have run there, which a push has them do"]
+    for line in clock.describe() if clock else unknown:
+        out.print(line, markup=False, soft_wrap=True)
     if preflight.refusals:
         raise preflight.refusals[0].error()
-    return {"go": True, "checks": len(preflight.checks), "id": preflight.hashes.id}
+    run = clock.to_json() if clock else None
+    return {"go": True, "checks": len(preflight.checks), "id": preflight.hashes.id, "run": run}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +82,9 @@ class PushSettings:
     limits: Thresholds = field(default_factory=Thresholds)
     released: str = ""
     """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
+    recording: tuple[Path, ...] = ()
+    """Runs of `python -m eval` whose samples' lengths are laid against the clock at the speed of the run on Kaggle;
+    default: those of the last push."""
     waiting: Waiting = field(default_factory=Waiting)
     run: RunFolder = WORK
     """The build's folder."""
@@ -87,11 +105,19 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     if not settings.yes:
         out.print("dry run: nothing was sent; push with --yes")
         return {**checked, "pushed": False, "plan": steps}
-    asking = Asking(waiting=settings.waiting, say=partial(out.print, markup=False))
+    asking = Asking(waiting=settings.waiting, say=partial(out.print, markup=False, soft_wrap=True))
     with hold(folder), busy("uploads, then the notebook's run on Kaggle"):
-        saved = push_build(build, _connect(asking), folder=folder, asking=asking, again=settings.again)
+        saved = push_build(
+            build,
+            _connect(asking),
+            folder=folder,
+            asking=asking,
+            again=settings.again,
+            recordings=settings.recording,
+        )
     out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --yes")
-    return {**checked, "pushed": True, "version": saved.version, "url": saved.url}
+    event = Ledger(folder).run(build.hashes(), shape=build.machine)
+    return {**checked, "pushed": True, "version": saved.version, "url": saved.url, "run": event and event.run}
 
 
 def _connect(asking: Asking) -> Kaggle:

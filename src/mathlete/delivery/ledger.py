@@ -52,6 +52,8 @@ class Event:
     """Of a submission or its score: Kaggle's number."""
     accept_refused: str | None = None
     """Of a build: why it was made though the gates of the model's training refused it."""
+    run: Mapping[str, object] | None = None
+    """Of a push: machine and speed of its run on Kaggle, and what fits the clock there (`mathlete.delivery.shown`)."""
 
     def to_json(self) -> dict[str, object]:
         """Return the event as JSON values; `from_json` reads them back."""
@@ -119,6 +121,7 @@ class Ledger:
         dropped: str | None = None,
         number: int | None = None,
         accept_refused: str | None = None,
+        run: Mapping[str, object] | None = None,
     ) -> str:
         """Add an event, which is on the disk before this returns; return the submission's id."""
         event = Event(
@@ -135,6 +138,7 @@ class Ledger:
             dropped=dropped,
             number=number,
             accept_refused=accept_refused,
+            run=run,
         )
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lines.append(event.to_json())
@@ -167,6 +171,11 @@ class Ledger:
         of_newest = [event for event in events if event.version == versions[-1]]
         dropped = next((event.dropped for event in of_newest if event.dropped), "")
         return Saved(version=versions[-1], url=of_newest[-1].url or "", dropped=dropped or "")
+
+    def run(self, hashes: Hashes, *, shape: str) -> Event | None:
+        """Return the newest push of the same weights for the same machine whose run on Kaggle is known."""
+        events = [event for event in self.events() if event.run and event.run.get("shape") == shape]
+        return next((one for one in reversed(events) if one.hashes.get("weights") == hashes.weights), None)
 
     def begun(self, hashes: Hashes) -> int | None:
         """Return the version before a save that was begun and whose end is not known; None where there is none."""

@@ -1,9 +1,13 @@
 """Preflight: all checks before a push. A model that never answers cannot pass them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mathlete.delivery.ledger import Ledger
+from mathlete.delivery.shown import ClockFit, KaggleRun, fit_clock
 from mathlete.rehearsal import Thresholds, check_rehearsal
+from mathlete.shipped import find_recording
 from mathlete.submission import Build, Check, Hashes, Refusal, check_parts
 
 
@@ -14,6 +18,8 @@ class Preflight:
     checks: tuple[Check, ...]
     hashes: Hashes
     """Of the build that was checked."""
+    clock: ClockFit | None
+    """Whether it fits the clock on Kaggle; None before the first run there of the same weights on the same machine."""
 
     @property
     def refusals(self) -> list[Refusal]:
@@ -21,7 +27,9 @@ class Preflight:
         return [refusal for check in self.checks for refusal in check.refusals]
 
 
-def check_before_push(build: Build, *, folder: Path, thresholds: Thresholds, released: str = "") -> Preflight:
+def check_before_push(
+    build: Build, *, folder: Path, thresholds: Thresholds, released: str = "", recordings: Sequence[Path] = ()
+) -> Preflight:
     """Check a build and its rehearsal.
 
     Args:
@@ -29,7 +37,30 @@ def check_before_push(build: Build, *, folder: Path, thresholds: Thresholds, rel
         folder: where its rehearsal's report is.
         thresholds: what the rehearsal must have shown.
         released: day the base model was released, YYYY-MM-DD; empty: known by its name.
+        recordings: runs of `python -m eval` whose lengths are laid against the clock; none: those of the last push.
+
+    Raises:
+        UserError: a folder without a recording, or a broken file of the build.
     """
     hashes = build.hashes()
     rehearsal = check_rehearsal(hashes, folder=folder, thresholds=thresholds)
-    return Preflight(checks=(*check_parts(build, released=released), rehearsal), hashes=hashes)
+    checks = (*check_parts(build, released=released), rehearsal)
+    return Preflight(checks=checks, hashes=hashes, clock=_fit(build, hashes, folder=folder, recordings=recordings))
+
+
+def _fit(build: Build, hashes: Hashes, *, folder: Path, recordings: Sequence[Path]) -> ClockFit | None:
+    event = Ledger(folder).run(hashes, shape=build.machine)
+    if event is None or event.run is None:
+        if recordings:
+            # Refused here, where nothing has been sent yet.
+            from mathlete.scoring import Pool
+
+            Pool.read([find_recording(one) for one in recordings])
+        return None
+    kept = event.run.get("recordings")
+    before = [Path(str(one)) for one in kept] if isinstance(kept, list) else []
+    return fit_clock(
+        KaggleRun.from_json(event.run),
+        build.config,
+        recordings=recordings or [one for one in before if find_recording(one).is_dir()],
+    )

@@ -5,7 +5,7 @@ next push of the same build goes on from there.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mathlete.delivery.asking import Asking
 from mathlete.delivery.kaggle_client import Head, Kaggle
 from mathlete.delivery.ledger import Ledger, Saved
 from mathlete.delivery.session import wait_for_run
+from mathlete.delivery.shown import KaggleRun, fit_clock
 from mathlete.delivery.uploads import Upload, Uploads
 from mathlete.errors import UserError
 from mathlete.rehearsal import check_output
@@ -34,8 +35,16 @@ def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
     ]
 
 
-def push_build(build: Build, kaggle: Kaggle, *, folder: Path, asking: Asking, again: bool = False) -> Saved:
-    """Upload what changed, save the notebook, wait for its run and check its output.
+def push_build(
+    build: Build,
+    kaggle: Kaggle,
+    *,
+    folder: Path,
+    asking: Asking,
+    again: bool = False,
+    recordings: Sequence[Path] = (),
+) -> Saved:
+    """Upload what changed, save the notebook, wait for its run, check its output and say what fits the clock there.
 
     Args:
         build: what to push.
@@ -43,6 +52,7 @@ def push_build(build: Build, kaggle: Kaggle, *, folder: Path, asking: Asking, ag
         folder: the build's, with the records of what was done.
         asking: how Kaggle is asked.
         again: save another version, though one of this very build is saved.
+        recordings: as in `check_before_push`.
 
     Raises:
         UserError: Kaggle refused or dropped something, or the notebook's run is no good.
@@ -65,7 +75,10 @@ def push_build(build: Build, kaggle: Kaggle, *, folder: Path, asking: Asking, ag
     repeated = any(event.version != saved.version for event in ledger.of(hashes.id, "saved"))
     output = wait_for_run(build, kaggle, version=saved.version, folder=folder, asking=asking, repeated=repeated)
     asking.say(check_output(output, build))
-    ledger.append("push", hashes, version=saved.version, url=saved.url)
+    clock = fit_clock(KaggleRun.read(output, build), build.config, recordings=recordings)
+    for line in clock.describe():
+        asking.say(line)
+    ledger.append("push", hashes, version=saved.version, url=saved.url, run=clock.to_json())
     return saved
 
 

@@ -21,13 +21,13 @@ from mathlete.kernel.journal import JournalLine
 from mathlete.losses import Cause, find_answer_cause, find_cause
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, Sampler
-from mathlete.solve import Budget, BudgetSettings, Ended, RealClock, solve
+from mathlete.solve import Budget, Ended, RealClock, solve
 
 _GRACE_S = 5.0
 """From the end of sampling to the moment an attempt is given up; answers are read and votes counted in it."""
 _ERROR_CHARACTERS = 200
 _JOURNALLED = 32
-"""Votes of a question that stand in its line of the journal."""
+"""Votes of a question, and samples, that stand in its line of the journal."""
 _RESTART_AFTER = 2
 """Questions in a row without any sample after which the engine is restarted."""
 
@@ -80,7 +80,8 @@ class Answerer:
         self._journal = JsonLines(journal, sync_s=None)
         self._clock = RealClock()
         self._ends = self._clock.now() + config.wall_s - (time.time() - started)
-        self._budget = self._make_budget(self._ends - self._clock.now())
+        settings = config.share_clock(self._ends - self._clock.now())
+        self._budget = settings and Budget(settings, clock=self._clock)
         self._given: dict[str, int] = {}
         self._without_sample = 0
 
@@ -97,20 +98,6 @@ class Answerer:
             # Even SystemExit: one that left predict would hang the gateway for ever.
             say(f"{problem_id}: {one_line(error)}")
             return self.fallback
-
-    def _make_budget(self, left_s: float) -> Budget | None:
-        config = self._config
-        spare_s = left_s - config.reserve_s
-        if spare_s <= 0:
-            return None
-        # After a late start, full floors for all questions would no longer fit into what is left.
-        floor_s = min(config.question_min_s, spare_s / config.problems)
-        # A question must end before the gateway's deadline, which would end the whole run.
-        ceiling_s = max(floor_s, min(config.question_max_s, 0.9 * config.deadline_s))
-        settings = BudgetSettings(
-            wall_s=left_s, reserve_s=config.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=config.problems
-        )
-        return Budget(settings, clock=self._clock)
 
     def _answer(self, problem_id: str, statement: str) -> int:
         if problem_id in self._given:
@@ -212,6 +199,7 @@ class Answerer:
             empty=sum(not sample.text.strip() for sample in samples),
             answered=sum(sample.answer is not None for sample in samples),
             tokens=sum(sample.tokens for sample in samples),
+            drawn=tuple((sample.tokens, round(sample.seconds, 3)) for sample in samples[:_JOURNALLED]),
             votes=tuple(attempt.votes[:_JOURNALLED]),
             sends=tuple(attempt.sends[:_JOURNALLED]),
             lost=attempt.lost_of(self._config.policy.n),

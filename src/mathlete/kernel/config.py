@@ -94,6 +94,19 @@ class KernelConfig:
             question_max_s=budget.ceiling_s,
         )
 
+    def share_clock(self, left_s: float) -> BudgetSettings | None:
+        """Return how the questions share what is left of the wall; None where that is no more than the reserve."""
+        spare_s = left_s - self.reserve_s
+        if spare_s <= 0:
+            return None
+        # After a late start, full floors for all questions would no longer fit into what is left.
+        floor_s = min(self.question_min_s, spare_s / self.problems)
+        # A question must end before the gateway's deadline, which would end the whole run.
+        ceiling_s = max(floor_s, min(self.question_max_s, 0.9 * self.deadline_s))
+        return BudgetSettings(
+            wall_s=left_s, reserve_s=self.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=self.problems
+        )
+
     def speed_up(self, speed: float) -> "KernelConfig":
         """Return the settings for a clock that runs `speed` times as fast: every time limit is divided by it."""
         names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")

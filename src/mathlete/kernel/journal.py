@@ -6,6 +6,7 @@ Before the first question stand lines about the run itself: {"build", "machine"}
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -46,6 +47,8 @@ class JournalLine:
     answered: int = 0
     """Samples with an answer."""
     tokens: int = 0
+    drawn: tuple[tuple[int, float], ...] = ()
+    """(tokens, seconds) of the samples that finished, the first of them; earlier versions wrote none."""
     votes: tuple[tuple[str, int], ...] = ()
     """(answer, samples that gave it), most votes first."""
     sends: tuple[int | None, ...] = ()
@@ -63,7 +66,8 @@ class JournalLine:
         known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
         votes = tuple((str(answer), int(count)) for answer, count in known.pop("votes", ()))
         sends = tuple(known.pop("sends", ()))
-        return cls(**known, votes=votes, sends=sends)
+        drawn = tuple((int(tokens), float(seconds)) for tokens, seconds in known.pop("drawn", ()))
+        return cls(**known, votes=votes, sends=sends, drawn=drawn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,31 @@ class RunFacts:
     """GPUs, cores, memory, disk, packages (`mathlete.kernel.machine.describe_machine`)."""
     engine: Mapping[str, object] = field(default_factory=dict)
     """The engine's torch, CUDA, device, dtype, and `load_s`, seconds to load the model; empty where it never loaded."""
+
+    def describe(self) -> str:
+        """Return the machine in a line.
+
+        >>> gpu = {"name": "Tesla T4", "memory_mib": 15360, "capability": 7.5}
+        >>> engine = {"torch": "2.10.0+cu128", "cuda": "12.8", "dtype": "float16", "load_s": 41.5}
+        >>> print(RunFacts(machine={"gpus": [gpu, gpu], "cores": 4, "memory_gib": 31.4}, engine=engine).describe())
+        2 x Tesla T4 (15 GiB, 7.5) · 4 cores, 31.4 GiB · torch 2.10.0+cu128, CUDA 12.8, float16 · loaded in 41.5 s
+        >>> RunFacts(machine={"gpus": []}).describe()
+        'no GPU'
+        """
+        gpus = Counter("{name} ({memory:.0f} GiB, {capability})".format(**one) for one in self._gpus())
+        parts = [" + ".join(f"{count} x {gpu}" if count > 1 else gpu for gpu, count in gpus.items()) or "no GPU"]
+        if "cores" in self.machine:
+            parts.append(f"{self.machine['cores']} cores, {self.machine.get('memory_gib')} GiB")
+        if self.engine:
+            words = (("torch", "torch "), ("cuda", "CUDA "), ("dtype", ""))
+            parts.append(", ".join(f"{word}{self.engine[name]}" for name, word in words if self.engine.get(name)))
+            parts.append(f"loaded in {self.engine.get('load_s')} s")
+        return " · ".join(parts)
+
+    def _gpus(self) -> list[dict[str, Any]]:
+        gpus = self.machine.get("gpus")
+        seen = gpus if isinstance(gpus, list) else []
+        return [{"capability": None, **one, "memory": one.get("memory_mib", 0) / 1024} for one in seen]
 
 
 def note(file: Path, value: Mapping[str, object]) -> None:

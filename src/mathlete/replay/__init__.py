@@ -3,7 +3,8 @@
 A `Pool` of recorded samples (`mathlete.scoring`) holds more samples of each problem than a submission draws. The replay
 draws n of them thousands of times, stops and votes as the solve loop does, and puts the problems together to
 submissions with or without a clock. `Grid` names the policies to try, `Submissions` what to simulate; each policy's
-`Outcome` has its score with intervals, its cost, and whether it is safe.
+`Outcome` has its score with intervals, its cost, and whether it is safe. A `Pace` measured on another machine says what
+fits its clock.
 
 >>> from mathlete.competitions import competition
 >>> from mathlete.problems import Problem
@@ -22,18 +23,18 @@ submissions with or without a clock. `Grid` names the policies to try, `Submissi
 """
 
 from mathlete.replay.choice import Choice
+from mathlete.replay.forecast import Pace
 from mathlete.replay.outcomes import Grid, Outcome, Submissions
 from mathlete.replay.policies import list_recorded_votes
 from mathlete.replay.replaying import Replay, replay_pool, usual_n
-from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import Wall
 
 __all__ = [
     "Choice",
     "Grid",
     "Outcome",
+    "Pace",
     "Replay",
-    "ReplaySampler",
     "Submissions",
     "Wall",
     "list_recorded_votes",
