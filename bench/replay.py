@@ -15,7 +15,8 @@ import tyro
 
 from mathlete.competitions import competition
 from mathlete.problems import Problem
-from mathlete.replay import Grid, ReplaySampler, Submissions, Wall, replay_pool
+from mathlete.replay import Grid, Submissions, Wall, replay_pool
+from mathlete.replay.sampler import ReplaySampler
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Pool
 from mathlete.solve.clock import VirtualClock

@@ -192,8 +192,18 @@ SPOILED: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (with_line("!uv pip install x"), "pip"),
     (with_last_cell("%%bash\npip install x"), "pip"),
     (with_last_cell("raise SystemExit"), "last cell must serve"),
-    (with_last_cell("# serve(CONFIG)"), "last cell must serve"),
+    (lambda notebook: notebook["cells"][-1].update(source="# serve(CONFIG)"), "last cell must serve"),
 ]
+
+
+@pytest.mark.parametrize("source", ["", " \n", "# the end"])
+def test_a_cell_of_nothing_at_the_end_is_no_mistake(source: str, tmp_path: Path) -> None:
+    write_notebook(tmp_path / NOTEBOOK, KernelConfig(), NAMES)
+    write_names(tmp_path)
+    notebook = json.loads((tmp_path / NOTEBOOK).read_text())
+    with_last_cell(source)(notebook)
+    (tmp_path / NOTEBOOK).write_text(json.dumps(notebook))
+    assert [*lint_kernel(tmp_path)] == []
 
 
 @pytest.mark.parametrize(("change", "says"), SPOILED)

@@ -81,6 +81,26 @@ def test_a_notebook_of_ones_own_needs_no_tags_but_a_cell_that_serves(build: Buil
         draft(build, tmp_path / "again")
 
 
+def merge_last_cells(notebook: Notebook) -> None:
+    *kept, settings, serving = notebook["cells"]
+    both = [*settings["source"], "\n", *serving["source"]]
+    notebook["cells"] = [*kept, {**settings, "source": both, "metadata": {}}]
+
+
+def rename_config(notebook: Notebook) -> None:
+    for cell in notebook["cells"]:
+        cell["source"] = [line.replace("CONFIG", "MINE") for line in cell["source"]]
+
+
+@pytest.mark.parametrize("change", [merge_last_cells, rename_config])
+def test_a_notebook_whose_settings_cannot_be_sped_up_is_refused_in_a_sentence(
+    change: Callable[[Notebook], None], build: Build, tmp_path: Path
+) -> None:
+    edit(build, change)
+    with pytest.raises(UserError, match="must make CONFIG in a cell before the one that serves"):
+        draft(build, tmp_path / "draft")
+
+
 LOOK = 'find_input("datasets", "bob/extra")'
 MOUNTS: list[tuple[str, dict[str, list[str]], str]] = [
     ("", {}, ""),
@@ -94,6 +114,7 @@ MOUNTS: list[tuple[str, dict[str, list[str]], str]] = [
     ("", {"kernel_sources": ["bob/extra"]}, "it never names bob/extra"),
     (LOOK, {}, "datasets bob/extra is not mounted"),
     (f"!ls /kaggle\n{LOOK}", {}, "datasets bob/extra is not mounted"),
+    ('find_input(kind="datasets", name="bob/extra")', {}, "datasets bob/extra is not mounted"),
     (f"# {LOOK}", {}, ""),
     ('find_input("notebooks", "bob/extra")', {"kernel_sources": ["bob/extra"]}, ""),
     (LOOK, {"dataset_sources": ["alice/mathlete-wheels", "bob/extra"]}, ""),

@@ -257,6 +257,6 @@ def test_a_real_rehearsals_output_is_read_by_a_push(
     push(build, tmp_path / "folder", said)
     print("\n".join(said))
     (event,) = [event for event in Ledger(tmp_path / "folder").events() if event.kind == "push"]
-    assert event.run is not None
-    assert event.run["tokens_per_s"] > 0
-    assert KernelConfig().policy.n in [each["n"] for each in event.run["clock"][0]["n"]]
+    run: Any = event.run
+    assert run["tokens_per_s"] > 0
+    assert KernelConfig().policy.n in [each["n"] for each in run["clock"][0]["n"]]

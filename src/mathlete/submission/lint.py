@@ -45,6 +45,8 @@ Learning, 17193-Reasoning, 14104-Text, 13302-Classification) or paths (subject >
 science, packages > pytorch, audience > beginner). No list is published, and no call of its client returns one: a
 keyword must "correspond to an existing tag", else it is left out (Kaggle/kaggle-cli docs/datasets_metadata.md)."""
 _PIP = re.compile(r"(?m)^[ \t]*[!%][^%\n]*\bpip3?\b.*$|^%%(?:bash|sh|!)\b[\s\S]*\bpip3?\b.*$")
+_WRITTEN = re.compile(r"(?m)^[ \t]*[^#\s]")
+"""Something else than blanks and comments: an editor leaves an empty cell at the end."""
 _SERVES = re.compile(r"(?m)^[^#\n]*(?:\b(?:serve|run_local_gateway)|\.predict)\(")
 """A call of this project's `serve`, of a server of Kaggle's, or of an iterator's environment."""
 
@@ -186,7 +188,7 @@ def _cells(notebook: Any) -> Iterator[Refusal]:
     if kernel != "python3":
         rule = "the notebook's kernel must be python3: Kaggle's image has no other"
         yield Refusal(rule=rule, value=repr(kernel), cure="write kernelspec with name python3 into its metadata")
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and _WRITTEN.search(cell.source)]
     for line in (match[0].strip() for source in code for match in _PIP.finditer(source)):
         rule = "the notebook must not install by a magic line with pip: its failure does not fail the notebook"
         cure = 'use subprocess.check_call([sys.executable, "-m", "pip", …])'

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,6 +19,7 @@ from mathlete.submission.refusal import Refusal
 SourceKind = Literal["competitions", "datasets", "models", "notebooks"]
 """As `find_input` and Kaggle's folders call it; kernel-metadata.json lists notebooks as kernel_sources."""
 _KINDS: dict[str, SourceKind] = {kind: kind for kind in get_args(SourceKind)}
+_MAKES_CONFIG = re.compile(r"(?m)^[ \t]*CONFIG\b[^=\n]*=[^=]")
 _AGAIN = "run `submit build` again, or write the same source into both"
 
 
@@ -74,9 +76,14 @@ class MountedNotebook:
         """Return the notebook with one more cell before it serves, asserting this Python where it asserts the image's.
 
         Raises:
-            UserError: it has no cell that serves.
+            UserError: it has no cell that serves, or no cell before that one which makes its CONFIG.
         """
-        return with_cell(with_python(self.text, python), source=cell)
+        text = with_cell(with_python(self.text, python), source=cell)
+        before = takewhile(lambda source: source != cell.rstrip("\n"), code_cells(text))
+        if not any(_MAKES_CONFIG.search(source) for source in before):
+            rule = "the notebook must make CONFIG in a cell before the one that serves: a rehearsal changes it between"
+            raise UserError(rule, value="no such cell", cure="write `CONFIG = config_from(…)` into a cell of its own")
+        return text
 
     def lint(self) -> Iterator[Refusal]:
         """Yield what the notebook would not find, and what is mounted for nothing."""
@@ -142,6 +149,7 @@ def _find_calls(cell: str) -> Iterator[Source]:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "find_input":
-            match [argument.value for argument in node.args if isinstance(argument, ast.Constant)]:
+            given = [*node.args, *(one.value for one in node.keywords if one.arg in ("kind", "name"))]
+            match [argument.value for argument in given if isinstance(argument, ast.Constant)]:
                 case [str(kind), str(name), *_] if kind in _KINDS:
                     yield Source(kind=_KINDS[kind], name=name)
