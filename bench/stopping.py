@@ -14,7 +14,8 @@ import tyro
 
 from mathlete.competitions import competition
 from mathlete.problems import Problem
-from mathlete.replay import Grid, Outcome, Submissions, replay_pool
+from mathlete.replay import Grid, Submissions, replay_pool
+from mathlete.replay.outcomes import Outcome
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Pool
 

@@ -54,6 +54,7 @@ class Scenario:
     """{call: what goes wrong with its first requests}."""
     statuses: list[str] = field(default_factory=lambda: ["QUEUED", "RUNNING", "COMPLETE"])
     scores: list[str] = field(default_factory=lambda: ["PENDING", "COMPLETE"])
+    score: str = "31"
     wheels: list[str] = field(default_factory=lambda: ["READY"])
     """States of the data set, or an HTTP status."""
     full: int = 0
@@ -125,7 +126,7 @@ def submission(state: Scenario, body: Json) -> Json:
     if body["ref"] not in [one["ref"] for one in state.submitted]:
         return not_there()
     status = take(state.scores)
-    return {"ref": body["ref"], "status": status, "publicScore": "31" if status == "COMPLETE" else ""}
+    return {"ref": body["ref"], "status": status, "publicScore": state.score if status == "COMPLETE" else ""}
 
 
 def submit(state: Scenario, body: Json) -> Json:

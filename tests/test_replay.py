@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
-from mathlete.replay import Grid, Outcome, Submissions, Wall, replay_pool
+from mathlete.replay import Grid, Submissions, Wall, replay_pool
+from mathlete.replay.outcomes import Outcome
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import draw_samples, replay_draws, simulate
 from mathlete.sampling.record import SampleLog

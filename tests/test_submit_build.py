@@ -142,6 +142,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"model_sources": ["Alice/mathlete-model/Transformers/int8/1"]}, "in small letters"),
     ({"model_sources": ["your-kaggle-name/mathlete-model/transformers/int8/1"]}, "name your account"),
     ({"id": "Alice/mathlete-submission"}, "in small letters"),
+    ({"id": "alice\n/mathlete-submission"}, "name an account"),
+    ({"dataset_sources": ["alice smith/mathlete-wheels"]}, "name an account"),
     ({"keywords": ["gpu", "olympiad maths"]}, "name tags that Kaggle is known to have"),
     ({"keywords": "gpu"}, "name tags that Kaggle is known to have"),
     ({"kernel_type": "script"}, "be notebook"),

@@ -41,6 +41,7 @@ BAD: list[tuple[dict[str, str], dict[str, str], str]] = [
     ({}, {}, "got none"),
     ({}, {".kaggle/kaggle.json": "no JSON"}, "no JSON object"),
     ({}, {".kaggle/kaggle.json": "[]"}, "no JSON object"),
+    ({}, {".kaggle/kaggle.json": f"\ufeff{KEY}"}, "no JSON object (Unexpected UTF-8 BOM"),
     ({}, {".kaggle/kaggle.json": "{}"}, "without username and key"),
     ({}, {".kaggle/kaggle.json": '{"username": "alice"}'}, "without username and key"),
     ({"KAGGLE_API_TOKEN": "bad"}, {}, "KAGGLE_API_TOKEN, which Kaggle does not accept"),
@@ -118,3 +119,17 @@ def test_a_build_goes_on_without_credentials_and_says_why(kaggle: Scenario, monk
     owner, reason = owner_of_credentials()
     assert owner == Names().owner
     assert "set it with --names.owner" in reason
+
+
+@pytest.mark.parametrize("name", ["KAGGLE_USERNAME", "KAGGLE_KEY"])
+def test_a_line_break_around_a_variable_is_named_and_not_shown(
+    name: str, kaggle: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_USERNAME", "alice")
+    monkeypatch.setenv("KAGGLE_KEY", "secret")
+    monkeypatch.setenv(name, f"{os.environ[name]}\n")
+    for ask in (Kaggle, owner_of_credentials):
+        with pytest.raises(UserError, match=f"{name} must have no blanks") as caught:
+            ask()
+        assert "secret" not in str(caught.value)
+    assert kaggle.names() == []

@@ -16,7 +16,7 @@ from mathlete.delivery.asking import Unanswered
 from mathlete.errors import UserError
 from mathlete.submission.build import Build
 from mathlete.submission.stamps import with_stamp
-from tests.conftest import CommandLine, sample
+from tests.conftest import NAMES, CommandLine, sample
 from tests.kaggle_standin import HANG_S, Fault, Scenario, run_on_kaggle, serve
 
 QUICK = Waiting(poll_s=0.01, upload_max_s=5, run_max_s=5, settle_s=0.03, answer_max_s=HANG_S / 3)
@@ -296,6 +296,20 @@ def test_retry_after_is_kept_to_as_seconds_and_as_a_date(kaggle: Scenario, work:
         began = time.monotonic()
         assert work.asking.once(lambda: client.submissions("cup"), rule="the list") == []
         assert time.monotonic() - began >= least_s
+
+
+def test_a_retry_after_that_is_no_time_is_none(kaggle: Scenario, work: Work) -> None:
+    client, odd = work.connect(), ("nan", "inf", "-1", "soon", "0x10", "Mon, 99 Nov 2026 00:00:00 GMT")
+    kaggle.fail = {"ListSubmissions": [Fault("429", retry_after=one) for one in odd]}
+    assert work.asking.once(lambda: client.submissions("cup"), rule="the list") == []
+
+
+@pytest.mark.parametrize("score", ["", "nan", "inf", "pending"])
+def test_a_score_that_is_no_number_is_none(score: str, kaggle: Scenario, work: Work) -> None:
+    number = work.connect().submit(NAMES, competition_slug="cup", version=1, message="first")
+    kaggle.score = score
+    with pytest.raises(UserError, match="must end with a score"):
+        wait_for_score(work.connect(), number, asking=work.asking)
 
 
 def test_a_look_ends_at_its_limit_with_what_was_last_heard() -> None:

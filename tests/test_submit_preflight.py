@@ -366,3 +366,14 @@ def test_records_survive_their_json(build: Build) -> None:
     assert Upload.from_json(json.loads(json.dumps(upload.to_json()))) == upload
     line = JournalLine(id="a", answer=3, fallback=False, why="", seconds=1.5, votes=(("3", 2), ("x", 1)))
     assert JournalLine.from_json({**json.loads(json.dumps(line.to_json())), "later": 1}) == line
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("right-min", "1.5"), ("fallbacks-max", "20"), ("tokens-per-s-min", "-1")]
+)
+@pytest.mark.parametrize("command", ["preflight", "push"])
+def test_a_limit_that_refuses_nothing_is_refused(
+    command: str, limit: str, value: str, build: Build, workdir: Path, submit: CommandLine
+) -> None:
+    build.save(Path("runs/submit"))
+    assert f"--limits.{limit} must be" in submit(command, f"--limits.{limit}", value).refusal

@@ -267,6 +267,9 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
     build.check_serving()
     rules = build.config.competition
+    if rules.gateway.api == "iterator" and (chosen := settings.behaviour or settings.real_package):
+        rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"
+        raise UserError(rule, value=str(chosen), cure="leave --behaviour and --real-package out")
     problems = choose_canaries(read_problems(suite), count=settings.questions or rules.problems, rules=rules)
     with hold(settings.run):
         return rehearse_build(build, problems, settings, out=out)

@@ -50,6 +50,7 @@ def preflight_command(settings: PreflightSettings) -> dict[str, object]:
 
 def _check_build(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
     out = console(json=settings.json)
+    settings.limits.check()
     preflight = check_before_push(
         build,
         folder=settings.run,

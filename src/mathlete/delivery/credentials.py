@@ -64,7 +64,7 @@ def _find_token() -> Credentials | None:
 def _find_key() -> Credentials | None:
     file = _key_file()
     stored = _read_record(file) if file.is_file() else {}
-    username, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
+    username, key = (_read_variable(name) for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"))
     owner = username or stored.get("username")
     if owner and (key or stored.get("key")):
         with_key = "and KAGGLE_KEY" if key else f"with the key of {file}"
@@ -72,6 +72,15 @@ def _find_key() -> Credentials | None:
     if file.is_file() and not (username or key):
         raise missing_credentials(f"{file} without username and key")
     return None
+
+
+def _read_variable(name: str) -> str | None:
+    value = os.environ.get(name)
+    if value is not None and value != value.strip():
+        # Kaggle's client would send them too; a secret that was read from a file often ends in a line break.
+        rule = f"{name} must have no blanks or line breaks around it"
+        raise UserError(rule, value=f"{len(value)} characters, {len(value.strip())} without them", cure="set it anew")
+    return value
 
 
 def _key_file() -> Path:
@@ -90,13 +99,13 @@ def _find_login() -> Credentials | None:
 
 
 def _read_record(file: Path) -> dict[str, object]:
-    text = _read(file)
+    text, why = _read(file), ""
     try:
         value = json.loads(text)
-    except ValueError:
-        value = None
+    except ValueError as error:
+        value, why = None, f" ({error})"
     if not isinstance(value, dict):
-        raise missing_credentials(f"{file}, which holds no JSON object")
+        raise missing_credentials(f"{file}, which holds no JSON object{why}")
     return value
 
 

@@ -7,6 +7,7 @@ has a time limit.
 
 import contextlib
 import importlib
+import math
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
@@ -90,7 +91,9 @@ def _wait_s(error: Exception) -> float:
     response = getattr(error, "response", None)
     asked = str(response.headers.get("Retry-After") or "") if response is not None else ""
     with contextlib.suppress(ValueError):
-        return max(float(asked), 0.0)
+        seconds = float(asked)
+        # Some server's "nan" is no time to sleep.
+        return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
     with contextlib.suppress(ValueError, TypeError):
         date = parsedate_to_datetime(asked)
         return max((date - datetime.now(date.tzinfo or UTC)).total_seconds(), 0.0)

@@ -6,9 +6,9 @@ what lies between.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
 from mathlete.kernel import JOURNAL, JournalLine, KernelConfig, read_facts, read_journal
@@ -16,7 +16,7 @@ from mathlete.shipped import find_recording
 from mathlete.submission import Build
 
 if TYPE_CHECKING:
-    from mathlete.replay.forecast import Forecast
+    from mathlete.replay import Forecast
 
 _WAITED = 1.25
 """A question that took so many times as long as its longest sample had samples that waited for others to end."""
@@ -75,18 +75,41 @@ class KaggleRun:
         )
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "KaggleRun":
-        """Return the run in a value that `to_json` made; what a later version wrote beside it is left aside.
+    def from_json(cls, value: Mapping[str, object]) -> "KaggleRun":
+        """Return the run in a value that `to_json` made; what else is in it is left aside.
 
         Raises:
             UserError: it is another value.
         """
-        try:
-            known = {one.name: value[one.name] for one in fields(cls)}
-            return cls(**{**known, "drawn": tuple(map(int, known["drawn"]))})
-        except (KeyError, TypeError, ValueError) as error:
-            rule = "the ledger's line of a push must hold the run that Kaggle showed"
-            raise UserError(rule, value=f"{type(error).__name__}: {error}", cure="delete that line") from error
+        match value:
+            case {
+                "shape": str(shape),
+                "described": str(described),
+                "machine": dict(machine),
+                "engine": dict(engine),
+                "startup_s": int() | float() as startup_s,
+                "load_s": int() | float() as load_s,
+                "questions": int(questions),
+                "drawn": [*drawn],
+                "token_s": float() | None as token_s,
+                "rows": int(rows),
+                "waits": bool(waits),
+            }:
+                return cls(
+                    shape=shape,
+                    described=described,
+                    machine=machine,
+                    engine=engine,
+                    startup_s=startup_s,
+                    load_s=load_s,
+                    questions=questions,
+                    drawn=tuple(count for count in drawn if isinstance(count, int)),
+                    token_s=token_s,
+                    rows=rows,
+                    waits=waits,
+                )
+        rule = "the ledger's line of a push must hold the run that Kaggle showed"
+        raise UserError(rule, value=f"{str(dict(value))[:80]}", cure="delete that line")
 
     def to_json(self) -> dict[str, object]:
         """Return the run as JSON values; `from_json` reads them back."""

@@ -1,5 +1,7 @@
 """The submission of a pushed version: made once, recognised on Kaggle by its description, and its score waited for."""
 
+import math
+
 from mathlete.delivery.asking import Asking
 from mathlete.delivery.kaggle_client import Kaggle, Submission
 from mathlete.delivery.ledger import Ledger
@@ -96,7 +98,7 @@ def wait_for_score(kaggle: Kaggle, number: int, *, asking: Asking) -> float:
         score = float(ended.score) if ended.state == "COMPLETE" else None
     except ValueError:
         score = None
-    if score is None:
+    if score is None or not math.isfinite(score):
         value = f"{ended.state} {ended.failure or ended.score}".strip()
         raise UserError(
             "a submission must end with a score", value=value, cure="look at it on Kaggle; one more: --again"

@@ -91,7 +91,8 @@ class RunFacts:
         >>> RunFacts(machine={"gpus": []}).describe()
         'no GPU'
         """
-        gpus = Counter("{name} ({memory:.0f} GiB, {capability})".format(**one) for one in self._gpus())
+        listed = self.machine.get("gpus")
+        gpus = Counter(map(_describe_gpu, listed if isinstance(listed, list) else ()))
         parts = [" + ".join(f"{count} x {gpu}" if count > 1 else gpu for gpu, count in gpus.items()) or "no GPU"]
         if "cores" in self.machine:
             parts.append(f"{self.machine['cores']} cores, {self.machine.get('memory_gib')} GiB")
@@ -101,10 +102,9 @@ class RunFacts:
             parts.append(f"loaded in {self.engine.get('load_s')} s")
         return " · ".join(parts)
 
-    def _gpus(self) -> list[dict[str, Any]]:
-        gpus = self.machine.get("gpus")
-        seen = gpus if isinstance(gpus, list) else []
-        return [{"capability": None, **one, "memory": one.get("memory_mib", 0) / 1024} for one in seen]
+
+def _describe_gpu(gpu: Mapping[str, object]) -> str:
+    return f"{gpu.get('name')} ({float(str(gpu.get('memory_mib') or 0)) / 1024:.0f} GiB, {gpu.get('capability')})"
 
 
 def note(file: Path, value: Mapping[str, object]) -> None:

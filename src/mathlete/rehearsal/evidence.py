@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mathlete.errors import require
 from mathlete.rehearsal.report import RehearsalReport, load_report
 from mathlete.rehearsal.verdict import RunFigures
 from mathlete.submission import Check, Hashes, Refusal
@@ -21,6 +22,17 @@ class Thresholds:
     """Share of the canaries solved; their answers are never 0."""
     tokens_per_s_min: float = 1.0
     """On the machine of the rehearsal."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range, so that nothing could be refused by it, or all is."""
+        require(
+            ("fallbacks-max", self.fallbacks_max, 0 <= self.fallbacks_max <= 1, "0 to 1"),
+            ("empty-max", self.empty_max, 0 <= self.empty_max <= 1, "0 to 1"),
+            ("right-min", self.right_min, 0 <= self.right_min <= 1, "0 to 1"),
+            ("tokens-per-s-min", self.tokens_per_s_min, self.tokens_per_s_min >= 0, "0 or more"),
+            prefix="--limits.",
+            cure="leave it out",
+        )
 
 
 def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds) -> Check:

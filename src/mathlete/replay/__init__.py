@@ -23,16 +23,16 @@ fits its clock.
 """
 
 from mathlete.replay.choice import Choice
-from mathlete.replay.forecast import Pace
-from mathlete.replay.outcomes import Grid, Outcome, Submissions
+from mathlete.replay.forecast import Forecast, Pace
+from mathlete.replay.outcomes import Grid, Submissions
 from mathlete.replay.policies import list_recorded_votes
 from mathlete.replay.replaying import Replay, replay_pool, usual_n
 from mathlete.replay.simulation import Wall
 
 __all__ = [
     "Choice",
+    "Forecast",
     "Grid",
-    "Outcome",
     "Pace",
     "Replay",
     "Submissions",

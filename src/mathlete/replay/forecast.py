@@ -9,7 +9,6 @@ and programs that it runs.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
@@ -129,8 +128,7 @@ def _forecast(pool: Pool, policy: Policy, *, pace: Pace, wall: Wall, questions: 
     sets = draw_question_sets(
         problems=problems, questions=questions, submissions=_SUBMISSIONS, replacing=True, random=random
     )
-    draws: Any = random.integers(0, bank.rows, sets.shape)
-    seen = simulate(bank, sets, draws, wall=wall)
+    seen = simulate(bank, sets, random.integers(0, bank.rows, (_SUBMISSIONS, questions)), wall=wall)
     lengths = [min(sample.tokens, cap) for item in pool.problems for sample in item.samples]
     mean = sum(lengths) / len(lengths)
     tokens = n * questions * mean

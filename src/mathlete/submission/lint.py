@@ -29,6 +29,7 @@ _SOURCES = {
 }
 """{key: (form of one source, what a message calls it)}."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ACCOUNT = re.compile(r"[a-z0-9_-]+")
 _STAFF_ONLY = ("NvidiaTeslaT4Highmem",)
 """Machines that Kaggle lists for its own staff (kaggle_api_extended.py)."""
 _IMAGE = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
@@ -106,6 +107,8 @@ def _owner(key: str, name: str) -> Iterator[Refusal]:
     owner, *_ = parts = name.split("/")
     if owner == PLACEHOLDER or "INSERT" in name:
         yield _refuse_key(key, name, "name your account", "build with --names.owner YOUR-KAGGLE-NAME")
+    elif not _ACCOUNT.fullmatch(owner.lower()):
+        yield _refuse_key(key, name, "name an account as it stands in its address", "build with --names.owner NAME")
     # A framework's name may have capitals.
     elif any(part != part.lower() for part in parts[:2]):
         cure = "write accounts and slugs as they stand in their address on Kaggle"
