@@ -53,6 +53,7 @@ class KaggleRun:
     def read(cls, folder: Path, build: Build) -> "KaggleRun":
         """Read the run of a build that left this output and log."""
         files, config = [folder / JOURNAL, folder / f"{build.names.kernel}.log"], build.config
+        # Of the two the one that is whole; of equal ones the journal.
         lines = max(map(read_journal, files), key=len)
         facts = max(map(read_facts, files), key=lambda one: (bool(one.machine), bool(one.engine)))
         solved = [line for line in lines if line.samples and line.tokens]
@@ -70,6 +71,7 @@ class KaggleRun:
             questions=len(solved),
             drawn=tuple(count for count, _ in samples),
             token_s=seconds / tokens if tokens and seconds else None,
+            # Where samples waited once, the fewest rows that a question had are those of the engine.
             rows=min((rows for rows, waited in at_once if waited == waits), default=config.policy.n),
             waits=waits,
         )
