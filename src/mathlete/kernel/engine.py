@@ -105,7 +105,7 @@ class EngineProcess:
         self._requests += 1
         number = self._requests
         replies = self._inbox.replies(number)
-        request = {"request": number, "problem": asdict(problem), "seeds": dict(seeds), "config": asdict(config)}
+        request = {"request": number, "problem": asdict(problem), "seeds": dict(seeds), "config": config.to_json()}
         finished = False
         try:
             self._send(request)

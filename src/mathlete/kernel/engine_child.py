@@ -64,7 +64,7 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
     number = command["request"]
     seeds = {int(index): seed for index, seed in command["seeds"].items()}
     try:
-        problem, config = Problem(**command["problem"]), SamplingConfig(**command["config"])
+        problem, config = Problem(**command["problem"]), SamplingConfig.from_json(command["config"])
         with closing(sampler.stream(problem, seeds=seeds, config=config)) as stream:
             for sample in stream:
                 if number in cancelled:

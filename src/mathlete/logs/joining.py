@@ -35,6 +35,10 @@ def _of_policy(name: str) -> Callable[[Log], object]:
     return lambda log: getattr(log.run_facts.settings.policy, name) if log.run_facts else None
 
 
+def _of_sampling(name: str) -> Callable[[Log], object]:
+    return lambda log: getattr(log.run_facts.settings.policy.sampling, name) if log.run_facts else None
+
+
 _SETTINGS: dict[str, Callable[[Log], object]] = {
     "model": lambda log: None if log.run_facts else log.facts.model,
     "temperature": lambda log: log.facts.sampling.get("temperature"),
@@ -43,6 +47,8 @@ _SETTINGS: dict[str, Callable[[Log], object]] = {
     "prompt_sha": lambda log: log.run_facts.prompt_sha if log.run_facts else None,
     **{name: _of_run(name) for name in ("model_sha", "precision", "engine", "tools")},
     **{name: _of_policy(name) for name in ("stop", "vote", "select")},
+    **{name: _of_sampling(name) for name in ("min_p", "top_k", "repetition_penalty")},
+    "stop strings": _of_sampling("stop"),
 }
 """{what slices of one run have in common: how a log says it, None where it does not}."""
 

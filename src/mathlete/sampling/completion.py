@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mathlete.problems import Problem
@@ -9,6 +10,7 @@ from mathlete.prompts import END_THINK, PromptFormat
 from mathlete.sampling.box import box_end
 from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Finish, Sample
+from mathlete.sampling.stops import StopFinder, find_stop
 
 _TAIL = 16
 """Latest tokens that are searched for `</think>` where it is not one token: eight characters take no more."""
@@ -19,24 +21,28 @@ class Ending:
     """Where a completion is cut."""
 
     text: str
-    """The completion up to and with what ended it."""
+    """The completion up to and with what ended it; a stop string is left out."""
     finish: Finish
 
 
-def find_ending(text: str, *, answering: bool = False, until_code: bool = False) -> Ending | None:
+def find_ending(
+    text: str, *, answering: bool = False, until_code: bool = False, stops: Sequence[str] = ()
+) -> Ending | None:
     """Return the completion as it is cut at its end, None while it is open.
 
     Args:
         text: the completion so far.
         answering: whether the reasoning ended before it, so that a box counts from its start.
         until_code: whether a closed Python block ends it too, with finish `stop`.
+        stops: texts before which it ends too, with finish `stop`.
     """
     before = END_THINK if answering else ""
     closed = box_end(before + text)
     boxed = None if closed is None else closed - len(before)
     code = code_end(text) if until_code else None
     # Whichever closes first: a box before the program ends the sample.
-    end = min((place for place in (boxed, code) if place is not None), default=None)
+    places = (boxed, code, find_stop(text, stops) if stops else None)
+    end = min((place for place in places if place is not None), default=None)
     return None if end is None else Ending(text=text[:end], finish="boxed" if end == boxed else "stop")
 
 
@@ -119,11 +125,19 @@ class SampleBuilder:
     """Whether it also ends where its first Python block closes."""
     answering: bool = False
     """Whether the reasoning ended before its first token, so that a box counts from there on."""
+    stops: tuple[str, ...] = ()
+    """Texts that end it, and are cut off."""
     started: float = field(default_factory=time.perf_counter)
     _tokens: list[int] = field(default_factory=list)
     _logprobs: list[float] = field(default_factory=list)
     _answering_from: int | None = None
     """Position in `_tokens` at or before the end of the reasoning; None while the model still reasons."""
+    _finder: StopFinder | None = None
+
+    def __post_init__(self) -> None:
+        """Look for stop strings where there are any: that takes decoding every token."""
+        if self.stops:
+            self._finder = StopFinder(self.stops, decode=self.reader.text)
 
     @property
     def text(self) -> str:
@@ -135,6 +149,8 @@ class SampleBuilder:
         self._tokens.append(token)
         self._logprobs.append(logprob)
         full = len(self._tokens) >= self.max_tokens
+        if self._finder is not None and token not in self.reader.eos_ids and self._finder.add(token):
+            return self._stop(full=full)
         if token in self.reader.special or full or (self.until_code and token in self.reader.fences):
             return self._end(token, full=full)
         return None
@@ -156,6 +172,15 @@ class SampleBuilder:
             if text is not None:
                 return self._sample("boxed", text)
         return self._sample("length", reader.text(self._tokens)) if full else None
+
+    def _stop(self, *, full: bool) -> Sample | None:
+        """Return the sample as it is cut at a stop string, or at what ends it before that."""
+        text = self.text
+        ending = find_ending(text, answering=self.answering, until_code=self.until_code, stops=self.stops)
+        # Decoded together the latest tokens may give another text than one by one: then it goes on.
+        if ending is None:
+            return self._sample("length", text) if full else None
+        return self._sample(ending.finish, ending.text)
 
     def _sample(self, finish: Finish, text: str) -> Sample:
         return Sample.of_tokens(

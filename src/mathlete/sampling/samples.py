@@ -3,16 +3,17 @@
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 from statistics import fmean
-from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 from mathlete.errors import UserError, require
 from mathlete.problems import Problem
 
 Finish = Literal["stop", "length", "cancelled", "boxed"]
-"""Why a sample ended: eos · token cap · cancelled by the solve loop · its box closed after `</think>`."""
+"""Why a sample ended: eos or a stop string · token cap · cancelled by the solve loop · its box closed after
+`</think>`."""
 _TYPES: dict[str, tuple[type, ...]] = {
     "problem_id": (str,),
     "index": (int,),
@@ -29,6 +30,8 @@ _NUMBERS = [name for name, types in _TYPES.items() if int in types]
 _TOO_LARGE = 2**63
 _FINISHES = get_args(Finish)
 _OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
+_LATER = ("min_p", "top_k", "repetition_penalty", "stop")
+"""Settings that a run made before them does not name."""
 CURE = "delete the line, or the whole run folder to draw all samples again"
 """For a recorded sample that cannot be read."""
 
@@ -41,6 +44,15 @@ class SamplingConfig:
     """0 is greedy."""
     top_p: float = 0.95
     """Nucleus mass, (0, 1]."""
+    min_p: float = 0.0
+    """Tokens less likely than so many times the likeliest one are not drawn, 0 to 1; 0 is none (arXiv:2407.01082)."""
+    top_k: int = 0
+    """Only so many of the likeliest tokens are drawn; 0 is all."""
+    repetition_penalty: float = 1.0
+    """What the logit of a token that prompt or completion has already is divided by, or multiplied where it is negative
+    (Keskar et al. 2019, arXiv:1909.05858, section 4.1)."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion wherever they come in it, also in the reasoning; they are cut off."""
     max_tokens: int = 256
     """Cap on a completion, tokens. R1 needs up to 32768; the pocket model 160."""
 
@@ -56,12 +68,42 @@ class SamplingConfig:
         require(
             ("temperature", self.temperature, 0 <= self.temperature <= 5, "0 to 5"),
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
+            ("min-p", self.min_p, 0 <= self.min_p <= 1, "0 to 1", "leave it out"),
+            ("top-k", self.top_k, self.top_k >= 0, "0 or more", "leave it out"),
+            (
+                "repetition-penalty",
+                self.repetition_penalty,
+                0 < self.repetition_penalty < math.inf,
+                "above 0",
+                "leave it out",
+            ),
+            ("stop", self.stop, all(self.stop), "texts of at least one character", "leave it out"),
             ("max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
             ("timeout-s", self.timeout_s, self.timeout_s is None or self.timeout_s > 0, "above 0"),
             ("enough", self.enough, self.enough is None or self.enough >= 1, "at least 1"),
             prefix="--sampling.",
             cure="use R1's 0.6, 0.95, 256",
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON object, which `from_json` reads.
+
+        Words that came later stand in it only where they say something: runs and notebooks are known by a hash of it.
+        """
+        plain, own = asdict(SamplingConfig()), {**asdict(self), "stop": [*self.stop]}
+        return {name: value for name, value in own.items() if name not in _LATER or getattr(self, name) != plain[name]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the settings in a JSON object.
+
+        Raises:
+            TypeError: an unknown key, or stop strings that are none.
+        """
+        stop = value.get("stop", ())
+        if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
+            raise TypeError(f"stop must be a list of texts, and is {stop!r}")
+        return cls(**{**value, **({"stop": tuple(stop)} if stop else {})})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,11 @@ def _spec(graded: Sequence[Graded], facts: RunFacts, manifest: dict[str, Any]) -
         dataset=EvalDataset(name=settings.suite, samples=len(ids), sample_ids=ids),
         model=f"{settings.engine}/{facts.model}",
         model_generate_config=GenerateConfig(
-            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or None,
+            stop_seqs=[*sampling.stop] or None,
+            max_tokens=sampling.max_tokens,
         ),
         config=EvalConfig(epochs=facts.n),
         packages=manifest["packages"],

@@ -99,7 +99,7 @@ class Policy:
 
         It holds a `fallback_weight` of 1.0, which was a setting once: runs and notebooks are known by a hash of this.
         """
-        return {**asdict(self), "fallback_weight": 1.0}
+        return {**asdict(self), "sampling": self.sampling.to_json(), "fallback_weight": 1.0}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Policy":
@@ -112,4 +112,4 @@ class Policy:
         known = dict(value)
         if known.pop("fallback_weight", 1.0) != 1.0:
             raise ValueError("a vote is not weighed by its answer any more: fallback_weight must be 1")
-        return cls(**{**known, "sampling": SamplingConfig(**known.get("sampling", {}))})
+        return cls(**{**known, "sampling": SamplingConfig.from_json(known.get("sampling", {}))})

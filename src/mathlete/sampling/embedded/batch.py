@@ -14,6 +14,7 @@ import torch
 from mathlete.sampling import CompletionReader, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.embedded.drawing import draw, uniforms
 from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
+from mathlete.sampling.embedded.limits import RowLimits
 from mathlete.sampling.embedded.pace import Pace, Threads
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Batch:
         self._ids = torch.empty(0, dtype=torch.long, device=self._device)
         self._state = torch.empty(0, 3, dtype=torch.float64, device=self._device)
         self._seeds = torch.empty(0, dtype=torch.long, device=self._device)
+        self._limits = RowLimits(vocabulary=model.config.get_text_config().vocab_size, device=self._device)
 
     def __len__(self) -> int:
         """Return the number of rows being decoded."""
@@ -186,6 +188,7 @@ class Batch:
         self._seeds = torch.cat((self._seeds, self._seeds.new_tensor([row.sample.seed for row in new])))
         state = [(row.request.config.temperature, row.request.config.top_p, len(row.request.prompt) - 1) for row in new]
         self._state = torch.cat((self._state, self._state.new_tensor(state)))
+        self._limits.add([(row.request.config, row.request.prompt) for row in new])
 
     def _build(self, request: SampleRequest, index: int, seed: int) -> SampleBuilder:
         return SampleBuilder(
@@ -196,6 +199,7 @@ class Batch:
             max_tokens=request.max_tokens,
             until_code=request.until_code,
             answering=request.answering,
+            stops=request.config.stop,
         )
 
     def step(self) -> list[tuple[SampleRequest, Sample]]:
@@ -207,7 +211,10 @@ class Batch:
         logits = self._forward(self._ids[:, None], kv=self._kv, positions=self._kv.lengths[:, None])
         temperature, top_p, begun = self._state.unbind(1)
         uniform = uniforms(self._seeds, self._kv.lengths - begun.long())
-        drawn = draw(logits, uniform=uniform, temperature=temperature.float(), top_p=top_p)
+        drawn = draw(
+            logits, uniform=uniform, temperature=temperature.float(), top_p=top_p, limits=self._limits.tensors()
+        )
+        self._limits.note(drawn.ids)
         self._kv.close_column()
         self._ids = drawn.ids
         seconds = time.perf_counter() - started
@@ -241,3 +248,4 @@ class Batch:
         self._rows = [self._rows[position] for position in order]
         chosen = torch.tensor(order, dtype=torch.long, device=self._device)
         self._ids, self._seeds, self._state = self._ids[chosen], self._seeds[chosen], self._state[chosen]
+        self._limits.keep(order, chosen)

@@ -1,12 +1,17 @@
-"""Drawing tokens: temperature, nucleus, inverse CDF with one counter-based uniform number for each (seed, position).
+"""Drawing tokens: repetition penalty, temperature, min-p, top-k, nucleus, then the inverse CDF.
+
+There is one counter-based uniform number for each (seed, position).
 
 A token is a function of its row's logits, seed and position alone: neighbours in the batch, arrival order and restarts
 change nothing beyond the floating-point noise of the logits themselves.
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
+
+from mathlete.sampling.embedded.limits import Limits
 
 _NUMBERS = 2**20
 """Logits worked on at a time, 4 MiB. Each of a dozen passes over 64 rows of a vocabulary of 150,000 at once would take
@@ -54,10 +59,17 @@ class DrawnTokens:
     ids: torch.Tensor
     """(rows,), int64."""
     logprobs: torch.Tensor
-    """(rows,), natural log of the token's probability before temperature and nucleus."""
+    """(rows,), natural log of the token's probability before penalty, temperature and nucleus."""
 
 
-def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> DrawnTokens:
+def draw(
+    logits: torch.Tensor,
+    *,
+    uniform: torch.Tensor,
+    temperature: torch.Tensor,
+    top_p: torch.Tensor,
+    limits: Limits | None = None,
+) -> DrawnTokens:
     """Draw one token a row.
 
     Args:
@@ -66,32 +78,39 @@ def draw(logits: torch.Tensor, *, uniform: torch.Tensor, temperature: torch.Tens
         temperature: (rows,); 0 takes the likeliest token.
         top_p: (rows,); the nucleus is the shortest prefix of the sorted tokens whose mass reaches it
             (Holtzman et al. 2020, "The curious case of neural text degeneration").
+        limits: what else keeps tokens from being drawn; None: nothing.
     """
     rows = max(1, _NUMBERS // logits.shape[-1])
     if logits.device.type == "cpu" and len(logits) > rows:
         parts = zip(*(torch.split(tensor, rows) for tensor in (logits, uniform, temperature, top_p)), strict=True)
-        drawn = [_draw(*part) for part in parts]
+        limited = repeat(None) if limits is None else limits.split(rows)
+        drawn = [_draw(*part, own) for part, own in zip(parts, limited, strict=False)]
         ids, logprobs = torch.cat([part.ids for part in drawn]), torch.cat([part.logprobs for part in drawn])
         return DrawnTokens(ids=ids, logprobs=logprobs)
-    return _draw(logits, uniform, temperature, top_p)
+    return _draw(logits, uniform, temperature, top_p, limits)
 
 
-def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> DrawnTokens:
-    logits = logits.float()
+def _draw(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, limits: Limits | None
+) -> DrawnTokens:
+    own = logits.float()
+    logits = own if limits is None else limits.penalize(own)
     greedy = temperature <= 0
-    ids = logits.argmax(-1) if bool(greedy.all()) else _nucleus(logits, uniform, temperature, top_p)
+    ids = logits.argmax(-1) if bool(greedy.all()) else _nucleus(logits, uniform, temperature, top_p, limits)
     if bool(greedy.any()) and not bool(greedy.all()):
         ids = torch.where(greedy, logits.argmax(-1), ids)
-    chosen = logits.gather(-1, ids[:, None])[:, 0]
-    return DrawnTokens(ids=ids, logprobs=chosen - torch.logsumexp(logits, -1))
+    chosen = own.gather(-1, ids[:, None])[:, 0]
+    return DrawnTokens(ids=ids, logprobs=chosen - torch.logsumexp(own, -1))
 
 
 def _nucleus(
-    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, limits: Limits | None
 ) -> torch.Tensor:
     size, vocabulary = slice_size(logits.shape[-1]), logits.shape[-1]
     # Greedy rows of a mixed batch come through here too: 1 keeps them finite, and their draw is not used.
     scaled = logits / torch.where(temperature > 0, temperature, 1.0)[:, None]
+    if limits is not None:
+        scaled = limits.narrow(scaled)
     total = torch.logsumexp(scaled, -1, keepdim=True)
     top, tokens = scaled.topk(size, -1)
     ids, inside = _pick(top - total, tokens, uniform, top_p)

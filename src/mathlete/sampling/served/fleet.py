@@ -28,6 +28,8 @@ class Server:
     client: "AsyncClient"
     model: str
     slots: int
+    owner: str = ""
+    """Who it says that it is, as in "vllm" and "llamacpp"; "" where it does not."""
     takes_text_only: bool = False
     """Whether it refused a prompt of token ids, and took the same as text."""
     running: int = 0

@@ -151,26 +151,34 @@ class OpenAISampler(Continuing):
         limit_s = min(_PROBE_S, self._settings.patience_s)
         pairs = zip(clients, self._settings.urls, strict=True)
         listings = await asyncio.gather(*(_list_models(client, url, limit_s=limit_s) for client, url in pairs))
-        if not any(isinstance(names, list) for names in listings):
+        if not any(isinstance(listing, _Listing) for listing in listings):
             raise UserError(
                 "one of the servers must answer",
-                value="; ".join(f"{url}: {names}" for url, names in zip(self._settings.urls, listings, strict=True)),
+                value="; ".join(
+                    f"{url}: {trouble}" for url, trouble in zip(self._settings.urls, listings, strict=True)
+                ),
                 cure="start a server, as in `vllm serve MODEL`, and check --servers.urls",
             )
         servers = [
-            Server(url=url, client=client, model=self._name(names, model), slots=self._settings.at_once)
-            for url, client, names in zip(self._settings.urls, clients, listings, strict=True)
+            Server(
+                url=url,
+                client=client,
+                model=self._name(listing, model),
+                slots=self._settings.at_once,
+                owner=listing.owner if isinstance(listing, _Listing) else "",
+            )
+            for url, client, listing in zip(self._settings.urls, clients, listings, strict=True)
         ]
-        for server, names in zip(servers, listings, strict=True):
+        for server, listing in zip(servers, listings, strict=True):
             # One that is down now may come up while the run goes on.
-            if not isinstance(names, list):
-                server.record_failure(names, patience_s=self._settings.patience_s)
+            if not isinstance(listing, _Listing):
+                server.record_failure(listing, patience_s=self._settings.patience_s)
         return Fleet(servers=servers, patience_s=self._settings.patience_s)
 
-    def _name(self, listed: "list[str] | str", model: str) -> str:
+    def _name(self, listed: "_Listing | str", model: str) -> str:
         if self._settings.model:
             return self._settings.model
-        return listed[0] if isinstance(listed, list) and len(listed) == 1 else model
+        return listed.names[0] if isinstance(listed, _Listing) and len(listed.names) == 1 else model
 
     def begin(
         self,
@@ -225,7 +233,17 @@ def _open_client() -> "AsyncClient":
     )
 
 
-async def _list_models(client: "AsyncClient", url: str, *, limit_s: float) -> "list[str] | str":
+@dataclass(frozen=True, kw_only=True)
+class _Listing:
+    """What a server that answers says of itself."""
+
+    names: tuple[str, ...] = ()
+    """Of its models."""
+    owner: str = ""
+    """What it names as their owner: itself, as in "vllm" and "llamacpp"."""
+
+
+async def _list_models(client: "AsyncClient", url: str, *, limit_s: float) -> "_Listing | str":
     """Return the models that a server lists, or why it does not answer."""
     import httpx2
 
@@ -237,19 +255,20 @@ async def _list_models(client: "AsyncClient", url: str, *, limit_s: float) -> "l
             if response.status_code in (401, 403):
                 return f"{response.status_code} {quote(await read_message(response), most=200)}"
             # It does answer. Some cannot list: `transformers serve` fails where there is no model cache.
-            return _read_listing(await read_body(response, most=_LISTING_BYTES)) if response.status_code == 200 else []
+            return _read_listing(await read_body(response, most=_LISTING_BYTES) if response.status_code == 200 else b"")
     except TimeoutError:
         return f"nothing within {limit_s:g} s"
     except (httpx2.HTTPError, httpx2.InvalidURL, *LIBRARY_ERRORS) as error:
         return describe_error(error)
 
 
-def _read_listing(body: bytes) -> list[str]:
+def _read_listing(body: bytes) -> _Listing:
     """Return the names in a list of models; none where it is no such list."""
     try:
         listed: Any = parse_json(body)
     except ValueError:
-        return []
+        return _Listing()
     entries = listed.get("data") if isinstance(listed, dict) else None
-    names = [entry.get("id") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    return [name for name in names if isinstance(name, str)]
+    models = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    names = tuple(name for model in models if isinstance(name := model.get("id"), str))
+    return _Listing(names=names, owner=str(models[0].get("owned_by", "")) if models else "")

@@ -1,11 +1,11 @@
 """A completion as an OpenAI-compatible server streams it, over either endpoint; nothing in it is taken on trust."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mathlete.lost import Lost, finite_logprob
 from mathlete.prompts import END_THINK
-from mathlete.sampling import Sample, find_ending
+from mathlete.sampling import Ending, Sample, find_ending
 from mathlete.text import clean, parse_json, quote
 
 _Finish = Literal["stop", "length"]
@@ -26,9 +26,16 @@ _TOKEN_CHARS = 1024
 class Reply:
     """One completion, as far as a server has sent it."""
 
-    def __init__(self, *, max_tokens: int = 2**31, until_code: bool = False, answering: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        max_tokens: int = 2**31,
+        until_code: bool = False,
+        answering: bool = False,
+        stops: Sequence[str] = (),
+    ) -> None:
         """Take the cap on its tokens, and what else ends it: see `find_ending`."""
-        self._max_tokens, self._until_code, self._answering = max_tokens, until_code, answering
+        self._max_tokens, self._until_code, self._answering, self._stops = max_tokens, until_code, answering, stops
         self._thought: list[str] = []
         self._text: list[str] = []
         self._characters = 0
@@ -114,9 +121,9 @@ class Reply:
         """
         latest = "".join(self._text[-1:] or self._thought[-1:])
         # Most chunks close nothing; only then is the whole text put together and searched.
-        if "`" not in latest and "}" not in latest:
+        if "`" not in latest and "}" not in latest and not any(stop[-1] in latest for stop in self._stops):
             return False
-        ending = find_ending(self.text, answering=self._answering, until_code=self._until_code)
+        ending = self._find_ending(self.text)
         return ending is not None and (ending.finish == "stop" or bool(self._logprobs))
 
     @property
@@ -129,13 +136,16 @@ class Reply:
         """Whether what has ended is empty, and no count of tokens says that this is all that the model said."""
         return not self.text and self._usage is None and not self._logprobs
 
+    def _find_ending(self, text: str) -> Ending | None:
+        return find_ending(text, answering=self._answering, until_code=self._until_code, stops=self._stops)
+
     def sample(self, *, problem_id: str, index: int, seed: int, seconds: float) -> Sample:
         """Return the finished sample.
 
         A server that sends neither usage nor log-probabilities leaves the number of chunks as that of the tokens.
         """
         text = self.text
-        ending = find_ending(text, answering=self._answering, until_code=self._until_code)
+        ending = self._find_ending(text)
         return Sample.of_tokens(
             problem_id=problem_id,
             index=index,

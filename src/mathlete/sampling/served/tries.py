@@ -227,7 +227,10 @@ class Job:
 
         began = time.perf_counter()
         one.reply = reply = Reply(
-            max_tokens=self.config.max_tokens, until_code=self.prompt.until_code, answering=self.prompt.answering
+            max_tokens=self.config.max_tokens,
+            until_code=self.prompt.until_code,
+            answering=self.prompt.answering,
+            stops=self.config.stop,
         )
         try:
             await self._read(server, one, reply)
@@ -289,6 +292,7 @@ class Job:
             "seed": self.seed % 2**31,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **_further_words(self.config, server.owner),
         }
         if self.prompt.messages is not None:
             body |= {"messages": self.prompt.messages, "logprobs": True}
@@ -305,6 +309,23 @@ class Job:
         async with _post(server, "completions", {**body, "prompt": self.prompt.text}) as response:
             server.takes_text_only = True
             yield response
+
+
+def _further_words(config: SamplingConfig, owner: str) -> dict[str, Any]:
+    """Return the settings that not every server knows; only where they say something.
+
+    A server that does not know one refuses the request, or says nothing: docs/solving.md tells which.
+    """
+    repetition: dict[str, Any] = {"repetition_penalty": config.repetition_penalty}
+    if owner == "llamacpp":
+        # Its own words, and all of the context instead of the last 64 tokens.
+        repetition = {"repeat_penalty": config.repetition_penalty, "repeat_last_n": -1}
+    return {
+        **({"min_p": config.min_p} if config.min_p else {}),
+        **({"top_k": config.top_k} if config.top_k else {}),
+        **(repetition if config.repetition_penalty != 1 else {}),
+        **({"stop": [*config.stop]} if config.stop else {}),
+    }
 
 
 def describe_error(error: BaseException) -> str:

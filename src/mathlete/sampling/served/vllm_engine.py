@@ -201,6 +201,7 @@ class VllmSampler(Continuing):
                     max_tokens=shared.max_tokens,
                     until_code=shared.until_code,
                     answering=shared.answering,
+                    stops=shared.config.stop,
                 )
                 try:
                     return await self._read_tokens(builder, shared)
@@ -294,6 +295,9 @@ def _sampling_params(shared: _SharedPrompt, *, seed: int, eos_ids: frozenset[int
     return SamplingParams(
         temperature=shared.config.temperature,
         top_p=shared.config.top_p,
+        min_p=shared.config.min_p,
+        top_k=shared.config.top_k,
+        repetition_penalty=shared.config.repetition_penalty,
         seed=seed,
         max_tokens=shared.max_tokens,
         stop_token_ids=sorted(eos_ids),
