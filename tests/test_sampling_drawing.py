@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.prompts import END_THINK
+from mathlete.reasoning import THINK
 from mathlete.sampling.box import box_end
 from mathlete.sampling.embedded.drawing import draw, slice_size, uniforms
 
@@ -124,14 +124,14 @@ def test_slices_grow_with_the_vocabulary() -> None:
     ],
 )
 def test_box_end(answer: str, end: int) -> None:
-    before = "\\boxed{1}" + END_THINK
+    before = "\\boxed{1}" + THINK.closing
     assert box_end(before + answer) == (len(before) + end if end else None)
     assert box_end(answer) is None
 
 
 @given(st.text(alphabet="\\{}boxed1 </think>", max_size=60))
 def test_a_box_once_closed_stays_where_it_is(text: str) -> None:
-    whole = END_THINK + text
+    whole = THINK.closing + text
     end = box_end(whole)
     if end is not None:
         assert whole[end - 1] == "}"

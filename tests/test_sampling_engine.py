@@ -1,6 +1,6 @@
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -32,16 +32,17 @@ def problem(number: int) -> Problem:
     return Problem(id=str(number), statement=STATEMENTS[number], gold="1")
 
 
-def byte_tokenizer() -> Any:
-    """Bytes as tokens, with the special tokens of a reasoning model and one token that closes a box and goes on."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def byte_tokenizer(*, thoughts: Sequence[str] = ("<think>", "</think>"), special: bool = False) -> Any:
+    """Bytes as tokens, with the tokens of a reasoning model and one token that closes a box and goes on."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     inner = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    inner.add_tokens(["<think>", "</think>", "}$", PROGRAM])
+    inner.add_tokens([AddedToken(thought, special=special) for thought in thoughts])
+    inner.add_tokens(["}$", PROGRAM])
     fast: Any = PreTrainedTokenizerFast
     tokenizer = fast(tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
     tokenizer.chat_template = TEMPLATE

@@ -21,7 +21,8 @@ from mathlete.models import find_model, load_prompt_format
 from mathlete.models.names import ModelSource
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.problems import Problem, hash_problems, read_problems, write_problems
-from mathlete.prompts import PromptFormat, remove_tags
+from mathlete.prompts import PromptFormat
+from mathlete.reasoning import remove_marks
 from mathlete.rows import Filters, Rows
 from mathlete.rows.parity import find_mismatch
 from mathlete.rows.row import IGNORED
@@ -254,10 +255,10 @@ def test_a_program_s_output_passes_the_border(tools: Any, name: str) -> None:
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "</th", "ink>", "<", "/", "t", "hink>", "x"]), max_size=12))
 def test_tags_are_removed_until_none_is_left(pieces: list[str]) -> None:
-    shown = remove_tags("".join(pieces))
+    shown = remove_marks("".join(pieces))
     assert "<think>" not in shown
     assert "</think>" not in shown
-    assert remove_tags(shown) == shown
+    assert remove_marks(shown) == shown
 
 
 # Marks.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mathlete.errors import UserError
 from mathlete.marks import Marks
 from mathlete.problems import Problem
+from mathlete.reasoning import THINK, ReasoningMarks, find_marks
 from mathlete.runs import read_record, sha256_json, write_json
 from mathlete.text import clean
 
@@ -22,35 +23,23 @@ if TYPE_CHECKING:
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 """DeepSeek's own advice for R1 on mathematics (README of deepseek-ai/DeepSeek-R1, "Usage Recommendations")."""
-THINK, END_THINK = "<think>", "</think>"
 PROMPT_FILE = "mathlete_prompt.json"
 _MARK = re.compile(r"<[|｜].+[|｜]>")
 """How most vocabularies write the marks of a chat, in use or not: <|im_end|>, <｜User｜>."""
-_TAG = re.compile(f"{THINK}|{END_THINK}")
 _SAID = "391"
 """What a model says where its turn is rendered to see what the template writes after it."""
 
 
-def completion_text(*, trace: str, answer: str, opening: str = "") -> str:
+def completion_text(*, trace: str, answer: str, opening: str = "", marks: ReasoningMarks = THINK) -> str:
     r"""Return the text that the model must write after the prompt, without eos: trace, `</think>`, boxed answer.
 
-    `opening` is the part of `<think>` and its line break that the prompt leaves to the model.
+    `opening` is the part of `<think>` and its line break that the prompt leaves to the model; `marks` are those between
+    which the model reasons.
 
     >>> completion_text(trace="2+2=4.", answer="4")
     '2+2=4.\n</think>\n\n\\boxed{4}'
     """
-    return f"{opening}{trace}\n{END_THINK}\n\n\\boxed{{{answer}}}"
-
-
-def remove_tags(text: str) -> str:
-    """Return a text that neither opens nor ends the reasoning: tags are removed until none is left.
-
-    >>> remove_tags("</th</think>ink>5")
-    '5'
-    """
-    while (shorter := _TAG.sub("", text)) != text:
-        text = shorter
-    return text
+    return f"{opening}{trace}{marks.ending}\\boxed{{{answer}}}"
 
 
 def instruction_of(model_folder: Path) -> str:
@@ -114,10 +103,9 @@ class PromptFormat:
     def said_ids(self, said: str) -> list[int]:
         """Return the ids of what a partial completion has said, with what programs printed.
 
-        Of all marks only `<think>` and `</think>` can be the model's in there; others are text.
+        Of all marks only those of its reasoning can be the model's in there; others are text.
         """
-        thoughts = (THINK, END_THINK)
-        others = {text: index for text, index in self.marks.tokens.items() if text not in thoughts}
+        others = {text: index for text, index in self.marks.tokens.items() if text not in self.reasoning.tokens}
         return Marks(others, encode=self.ids).text_ids(said)
 
     def fit_prompt_ids(self, problem: Problem, *, context: int) -> list[int]:
@@ -163,12 +151,29 @@ class PromptFormat:
 
     def completion(self, *, trace: str, answer: str) -> str:
         """Return the text that the model must write after the prompt, without eos."""
-        return completion_text(trace=trace, answer=answer, opening=self.opening)
+        return completion_text(trace=trace, answer=answer, opening=self.opening, marks=self.reasoning)
+
+    @cached_property
+    def reasoning(self) -> ReasoningMarks:
+        """The marks between which the model reasons."""
+        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
+        return find_marks(template=str(self.tokenizer.chat_template), vocabulary=added)
+
+    @cached_property
+    def marks_are_special(self) -> bool:
+        """Whether these are special tokens, which a tokenizer that skips those leaves out of a text."""
+        special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return not special.isdisjoint(self.reasoning.tokens)
 
     @cached_property
     def prefilled(self) -> bool:
         """Whether the prompt itself ends in `<think>` (the revised R1 template) or leaves that to the model."""
-        return self._tail.rstrip().endswith(THINK)
+        return self._tail.rstrip().endswith(self.reasoning.opening)
+
+    @cached_property
+    def answers_at_once(self) -> bool:
+        """Whether the prompt has closed the reasoning already, as Qwen3's does where thinking is switched off."""
+        return self._tail.rstrip().endswith(self.reasoning.closing)
 
     @cached_property
     def opening(self) -> str:
@@ -177,15 +182,15 @@ class PromptFormat:
         Raises:
             UserError: the prompt has closed the reasoning already, as Qwen3's does where thinking is switched off.
         """
-        if self._tail.rstrip().endswith(END_THINK):
+        if self.answers_at_once:
             raise UserError(
                 "the chat template must leave the reasoning to the model",
-                value=f"a prompt that ends in {END_THINK}",
+                value=f"a prompt that ends in {self.reasoning.closing}",
                 cure="use the template that the reasoning model is served with",
             )
         if not self.prefilled:
-            return f"{THINK}\n"
-        return "" if self._tail[-1].isspace() else "\n"
+            return self.reasoning.before
+        return "" if self._tail[-1].isspace() else self.reasoning.lead
 
     @cached_property
     def _tail(self) -> str:
@@ -201,15 +206,16 @@ class PromptFormat:
         added = {index: str(token) for index, token in self.tokenizer.added_tokens_decoder.items()}
         special = {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         named = {index for index, text in added.items() if _MARK.fullmatch(text) or (text.strip() and text in template)}
-        text = {index for index, text in added.items() if text in (THINK, END_THINK)}
+        text = {index for index, text in added.items() if text in self.reasoning.tokens}
         return frozenset({*special, *named, *self.tokenizer.all_special_ids} - text)
 
     @cached_property
     def marks(self) -> Marks:
-        """What is text in a statement: the tokens that shape a chat, and `<think>` and `</think>`."""
+        """What is text in a statement: the tokens that shape a chat, and those that open and end the reasoning."""
         added = {str(token): index for index, token in self.tokenizer.added_tokens_decoder.items()}
         shaping = {text: index for text, index in added.items() if index in self.chat_tokens}
-        return Marks(shaping | {text: added[text] for text in (THINK, END_THINK) if text in added}, encode=self.ids)
+        own = {text: added[text] for text in self.reasoning.tokens if text in added}
+        return Marks(shaping | own, encode=self.ids)
 
     @cached_property
     def turn_end(self) -> int | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mathlete.problems import Problem
-from mathlete.prompts import END_THINK, THINK
+from mathlete.reasoning import find_unfinished, split, strip_opening
 
 Flaw = Literal["", "unclosed", "no answer", "no gold", "no trace", "unfit"]
 """What is wrong with a trace as it was read: the reasoning never ends · it reaches no answer · its problem has no gold
@@ -49,8 +49,6 @@ class Completion:
     flaw: Flaw = ""
 
 
-_OPEN = re.compile(r"<think(?:ing)?>|<\|begin_of_thought\|>")
-_CLOSE = re.compile(r"</think(?:ing)?>|<\|end_of_thought\|>")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 """GSM8K's annotations <<48/2=24>> are calls of a calculator, not text."""
 _HASHES = re.compile(r"\n\s*####.*\Z", re.S)
@@ -67,16 +65,13 @@ def read_completion(text: str, *, thinks: bool = False) -> Completion:
     >>> read_completion("<think>\n2+2=4\n</think>\n\nIt is 4.").thought
     '2+2=4'
     """
-    closes = [*_CLOSE.finditer(text)]
-    opening = _OPEN.search(text)
-    if not closes:
-        flaw: Flaw = "unclosed" if thinks or opening else ""
-        return Completion(thought=_HASHES.sub("", _CALCULATOR.sub("", text)).strip(), ending=text, flaw=flaw)
     # The last mark closes the reasoning: a trace may quote an earlier one.
-    thought, ending = text[: closes[-1].start()], text[closes[-1].end() :]
-    if opening and opening.end() <= len(thought):
-        thought = thought[opening.end() :]
-    return Completion(thought=thought.strip(), ending=_SOLUTION_MARKS.sub("", ending).strip())
+    parts = split(text)
+    if parts is None:
+        flaw: Flaw = "unclosed" if thinks or find_unfinished(text) is not None else ""
+        return Completion(thought=_HASHES.sub("", _CALCULATOR.sub("", text)).strip(), ending=text, flaw=flaw)
+    thought, ending = parts
+    return Completion(thought=strip_opening(thought), ending=_SOLUTION_MARKS.sub("", ending).strip())
 
 
 def read_trace(text: str, *, problem: Problem, generator: str, thinks: bool = False) -> Trace:
@@ -91,8 +86,3 @@ def read_trace(text: str, *, problem: Problem, generator: str, thinks: bool = Fa
     return Trace(
         problem_id=problem.id, text=parts.thought, answer=answer, generator=generator, ending=parts.ending, flaw=flaw
     )
-
-
-def has_marks(text: str) -> bool:
-    """Return whether a text contains `<think>` or `</think>`: such a trace would teach to leave the reasoning early."""
-    return THINK in text or END_THINK in text

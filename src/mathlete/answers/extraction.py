@@ -27,6 +27,7 @@ from mathlete.answers.sentences import (
     read_sentence,
 )
 from mathlete.answers.vocabulary import CURRENCY, UNITS
+from mathlete.reasoning import blank_marks, find_unfinished, split
 
 Strength = Literal["strong", "weak", "none"]
 Kind = Literal["value", "list", "choice"]
@@ -63,17 +64,15 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
             return _no_answer("bytes that are not UTF-8")
     if not isinstance(text, str):
         return _no_answer(f"no text but {type(text).__name__}")
-    if "think" not in text:
-        return _search(text, kind) or _no_answer("no answer in the text" if text.strip() else "empty text")
-    if (thoughts := _unfinished_thoughts(text)) is not None:
+    if (thoughts := find_unfinished(text)) is not None:
         # "Suppose the answer is 35": what stands in thoughts that never end was not said in the end.
         inside = _search(thoughts, kind)
         return replace(inside, strength="weak") if inside else _no_answer("no answer in the unfinished thoughts")
-    after = _text_after_thinking(text)
-    if after != text and (extracted := _search(after, kind)):
-        return extracted
+    parts = split(text)
+    if parts is None:
+        return _search(text, kind) or _no_answer("no answer in the text" if text.strip() else "empty text")
     # A model that stopped after its thoughts may have boxed the answer inside.
-    return _search(_THINKING.sub(" ", text), kind) or _no_answer("no answer in the text")
+    return _search(parts[1], kind) or _search(blank_marks(text), kind) or _no_answer("no answer in the text")
 
 
 def read_answer(text: str, *, cut: bool = False) -> str | None:
@@ -90,24 +89,6 @@ def read_answer(text: str, *, cut: bool = False) -> str | None:
 
 def _no_answer(reason: str) -> Extracted:
     return Extracted(string=None, provenance=reason, strength="none")
-
-
-_THINKING = re.compile(r"</?think(?:ing)?>|◁/?think▷")
-
-
-_OPENERS = ("<think>", "<thinking>", "◁think▷")
-_CLOSERS = ("</think>", "</thinking>", "◁/think▷")
-
-
-def _unfinished_thoughts(text: str) -> str | None:
-    """Return the thoughts that a text opens last and never closes, or None where there are none."""
-    opened = max(text.rfind(tag) + len(tag) if tag in text else -1 for tag in _OPENERS)
-    return text[opened:] if opened > max(text.rfind(tag) for tag in _CLOSERS) else None
-
-
-def _text_after_thinking(text: str) -> str:
-    ends = [text.rfind(tag) + len(tag) for tag in _CLOSERS if tag in text]
-    return text[max(ends) :] if ends else text
 
 
 def _search(text: str, kind: Kind) -> Extracted | None:

@@ -7,6 +7,7 @@ from mathlete.corpus.sources import Source, read_problem
 from mathlete.corpus.tables import TableRow
 from mathlete.errors import UserError
 from mathlete.problems import Problem
+from mathlete.reasoning import THINK
 from mathlete.traces import Trace, TracedProblem, read_trace
 
 R1 = "deepseek-r1"
@@ -54,7 +55,7 @@ def _read_generations(entry: Source, row: TableRow, problem: Problem) -> Iterato
 def _read_thinking(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
     thought, ending = (str(row.get(column) or "").strip() for column in (entry.trace, entry.ending))
     if thought:
-        yield read_trace(f"{thought}\n</think>\n{ending}", problem=problem, generator=R1, thinks=True)
+        yield read_trace(f"{thought}{THINK.ending}{ending}", problem=problem, generator=R1, thinks=True)
 
 
 TRACE_KINDS: dict[str, tuple[type, Callable[[Source, TableRow, Problem], Iterator[Trace]]]] = {

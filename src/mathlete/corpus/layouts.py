@@ -10,8 +10,9 @@ from mathlete.corpus.tables import STATEMENTS, TableRow, find_gold, format_cell,
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, parse_problem, read_problems
 from mathlete.prompts import INSTRUCTION
+from mathlete.reasoning import has_marks
 from mathlete.text import parse_json
-from mathlete.traces import Completion, Trace, TracedProblem, has_marks, read_completion, read_trace
+from mathlete.traces import Completion, Trace, TracedProblem, read_completion, read_trace
 
 SAMPLES, PROBLEMS = "samples.jsonl", "problems.jsonl"
 """The files of an evaluation run that are read."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
+from mathlete.reasoning import THINK
 from mathlete.scoring import EvalRun, RunFacts
 
 Finish = Literal["stop", "length", "cancelled", "boxed"]
@@ -235,7 +236,7 @@ def join_reasoning(reasoning: object, text: object) -> str | None:
     """A completion as the model wrote it, of the reasoning and the answer that a server keeps apart."""
     spoken = text if isinstance(text, str) else ""
     if isinstance(reasoning, str) and reasoning.strip():
-        return f"{reasoning.strip()}\n</think>\n\n{spoken.strip()}"
+        return f"{reasoning.strip()}{THINK.ending}{spoken.strip()}"
     return text if isinstance(text, str) else None
 
 

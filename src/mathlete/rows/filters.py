@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from mathlete.answers import compare, last_box
 from mathlete.problems import Problem
+from mathlete.reasoning import has_marks
 from mathlete.rows.programs import holds_foreign_output, holds_output
 from mathlete.rows.settings import Filters
-from mathlete.traces import Trace, TracedProblem, has_marks
+from mathlete.traces import Trace, TracedProblem
 
 _RUN = 20
 _BASE = 0x9E3779B97F4A7C15
@@ -42,7 +43,7 @@ def find_drop_reason(traced: TracedProblem, filters: Filters) -> str:
         return reason
     if not trace.text.strip():
         return "empty"
-    # Marks of the chat format are tokens of their own: learnt, they would end a turn in the middle.
+    # Learnt, they would end the reasoning, or a turn, in the middle.
     if has_marks(trace.text):
         return "marks"
     if (holds_output if filters.tool_output == "drop" else holds_foreign_output)(trace.text):

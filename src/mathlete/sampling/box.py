@@ -2,15 +2,20 @@ r"""The end of a completion's boxed answer: an engine may stop a sample there wi
 
 import re
 
-from mathlete.prompts import END_THINK
+from mathlete.reasoning import THINK, ReasoningMarks
 
 _OPENING = re.compile(r"\\f?boxed\s*\{")
 
 
-def box_end(text: str) -> int | None:
+def box_end(text: str, *, marks: ReasoningMarks = THINK, answering: bool = False) -> int | None:
     r"""Return the index just after the first boxed answer that closes after `</think>`; None while there is none.
 
     Escaped braces do not count, as in `\boxed{\{1, 2\}}`. A box inside the reasoning is a draft and does not count.
+
+    Args:
+        text: a completion.
+        marks: those of the model's reasoning.
+        answering: whether the reasoning ended before it.
 
     >>> text = r"so \boxed{3}? no.</think> It is \boxed{\frac{1}{2}}. Done"
     >>> text[: box_end(text)]
@@ -18,8 +23,8 @@ def box_end(text: str) -> int | None:
     >>> box_end(r"<think>\boxed{3}") is None
     True
     """
-    thought = text.find(END_THINK)
-    opening = _OPENING.search(text, thought + len(END_THINK)) if thought >= 0 else None
+    thought = 0 if answering else text.find(marks.closing)
+    opening = _OPENING.search(text, thought if answering else thought + len(marks.closing)) if thought >= 0 else None
     return _closing_brace(text, opening.end()) if opening else None
 
 

@@ -4,16 +4,18 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from mathlete.problems import Problem
-from mathlete.prompts import END_THINK, PromptFormat
+from mathlete.prompts import PromptFormat
+from mathlete.reasoning import THINK, ReasoningMarks
 from mathlete.sampling.box import box_end
 from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Finish, Sample
 from mathlete.sampling.stops import StopFinder, find_stop
 
 _TAIL = 16
-"""Latest tokens that are searched for `</think>` where it is not one token: eight characters take no more."""
+"""Latest tokens, at least, that are searched for `</think>` where it is not one token: its characters take no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,12 @@ class Ending:
 
 
 def find_ending(
-    text: str, *, answering: bool = False, until_code: bool = False, stops: Sequence[str] = ()
+    text: str,
+    *,
+    answering: bool = False,
+    until_code: bool = False,
+    stops: Sequence[str] = (),
+    marks: ReasoningMarks = THINK,
 ) -> Ending | None:
     """Return the completion as it is cut at its end, None while it is open.
 
@@ -35,10 +42,9 @@ def find_ending(
         answering: whether the reasoning ended before it, so that a box counts from its start.
         until_code: whether a closed Python block ends it too, with finish `stop`.
         stops: texts before which it ends too, with finish `stop`.
+        marks: those of the model's reasoning.
     """
-    before = END_THINK if answering else ""
-    closed = box_end(before + text)
-    boxed = None if closed is None else closed - len(before)
+    boxed = box_end(text, marks=marks, answering=answering)
     code = code_end(text) if until_code else None
     # Whichever closes first: a box before the program ends the sample.
     places = (boxed, code, find_stop(text, stops) if stops else None)
@@ -53,7 +59,11 @@ class CompletionReader:
         """Take the model's prompts, and the tokens that end a completion beside the tokenizer's own eos."""
         tokenizer = prompts.tokenizer
         self.eos_ids = frozenset({tokenizer.eos_token_id, *eos_ids} - {None})
-        self._prompts = prompts
+        self._prompts, self.reasoning = prompts, prompts.reasoning
+        # Where they are special tokens, the text would lack them.
+        kept = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._kept = {index: text for index, text in kept.items() if text in self.reasoning.tokens}
+        self._tail = max(_TAIL, len(self.reasoning.closing.encode()))
         # Tokenizers refuse to be used by two threads at the same moment ("Already borrowed").
         self.lock = threading.Lock()
         # Decoding every token of every row would cost more than the model: these sets say which tokens can matter.
@@ -61,9 +71,11 @@ class CompletionReader:
         vocabulary = tokenizer.get_vocab()
         self.closers = frozenset(token for piece, token in vocabulary.items() if "}" in piece or piece == "<0x7D>")
         """Tokens that can close a box."""
-        whole = vocabulary.get(END_THINK)
+        whole, last = vocabulary.get(self.reasoning.closing), self.reasoning.closing[-1]
+        # The last byte of a letter beyond ASCII may be any token's.
+        byte = f"<0x{ord(last):02X}>"
         self.think_enders = (
-            frozenset(token for piece, token in vocabulary.items() if ">" in piece or piece == "<0x3E>")
+            frozenset(token for piece, token in vocabulary.items() if last in piece or piece == byte)
             if whole is None
             else frozenset({whole})
         )
@@ -74,27 +86,36 @@ class CompletionReader:
         """All tokens that the decode loop must stop at and decode, except fences."""
 
     def text(self, tokens: list[int]) -> str:
-        """Return the tokens' text without special tokens; `<think>` and `</think>` stay."""
+        """Return the tokens' text without special tokens; the marks of the reasoning stay, as `</think>` does."""
+        if self._kept.keys().isdisjoint(tokens):
+            return self._decode(tokens)
+        runs = ((kept, [*group]) for kept, group in groupby(tokens, key=self._kept.get))
+        return "".join(self._decode(run) if kept is None else kept * len(run) for kept, run in runs)
+
+    def _decode(self, tokens: list[int]) -> str:
         with self.lock:
             text = self._prompts.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
     def find_answer_start(self, tokens: list[int]) -> int | None:
         """Return a position at or just before the `</think>` in the last tokens; None where there is none."""
-        start = max(0, len(tokens) - _TAIL)
-        return start if END_THINK in self.text(tokens[start:]) else None
+        start = max(0, len(tokens) - self._tail)
+        return start if self.reasoning.closing in self.text(tokens[start:]) else None
 
     def boxed_text(self, tokens: list[int], *, answering_from: int, answering: bool = False) -> str | None:
         """Return the completion's text up to and with the brace that closes its box; None while it is open.
 
         `answering` says that the reasoning ended before these tokens.
         """
-        before = END_THINK if answering else ""
         # What follows the reasoning is short, the whole text may be long: decode it only when the box is closed.
-        if box_end(before + self.text(tokens[answering_from:])) is None:
+        if box_end(self.text(tokens[answering_from:]), marks=self.reasoning, answering=answering) is None:
             return None
-        text = before + self.text(tokens)
-        return text[len(before) : box_end(text)]
+        text = self.text(tokens)
+        return text[: box_end(text, marks=self.reasoning, answering=answering)]
+
+    def is_answering(self, said: str) -> bool:
+        """Return whether the reasoning is over after what a partial completion has said."""
+        return self._prompts.answers_at_once or self.reasoning.closing in said
 
     def code_text(self, tokens: list[int]) -> str | None:
         """Return the text up to and with the fence that closes its first Python block; None while it is open."""
@@ -176,7 +197,13 @@ class SampleBuilder:
     def _stop(self, *, full: bool) -> Sample | None:
         """Return the sample as it is cut at a stop string, or at what ends it before that."""
         text = self.text
-        ending = find_ending(text, answering=self.answering, until_code=self.until_code, stops=self.stops)
+        ending = find_ending(
+            text,
+            answering=self.answering,
+            until_code=self.until_code,
+            stops=self.stops,
+            marks=self.reader.reasoning,
+        )
         # Decoded together the latest tokens may give another text than one by one: then it goes on.
         if ending is None:
             return self._sample("length", text) if full else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.files import replace_when_done
+from mathlete.reasoning import split
 from mathlete.sampling import Sample
 from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.grading import Grade, Graded
@@ -142,8 +143,9 @@ def _sample_builder(item: Graded, model: str) -> Callable[[Sample, Grade], "Eval
 def _reply(text: str, model: str) -> "ChatMessageAssistant":
     from inspect_ai.model import ChatMessageAssistant, ContentReasoning, ContentText
 
-    thought, end, answer = text.partition("</think>")
-    if not end:
+    halves = split(text)
+    if halves is None:
         return ChatMessageAssistant(content=text, model=model, source="generate")
+    thought, answer = halves
     parts = [ContentReasoning(reasoning=thought.strip()), ContentText(text=answer.strip())]
     return ChatMessageAssistant(content=parts, model=model, source="generate")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.prompts import END_THINK
+from mathlete.reasoning import split
 from mathlete.sampling import Sample, Sampler
 from mathlete.solve.clock import Clock, until
 from mathlete.solve.policy import Policy
@@ -88,7 +88,7 @@ def judge_statement(problem: Problem, texts: Sequence[str]) -> str:
 
 def _summary(text: str) -> str:
     """Return what follows the reasoning, with as much of the reasoning's end as there is room for."""
-    reasoning, _, said = text.rpartition(END_THINK)
+    reasoning, said = split(text) or ("", text)
     return f"{reasoning.strip()[-max(0, _SUMMARY - len(said)) :]}\n{said.strip()}".strip()[-_SUMMARY:]
 
 

@@ -22,7 +22,8 @@ from queue import Empty, SimpleQueue
 
 from mathlete.errors import require
 from mathlete.problems import Problem
-from mathlete.prompts import PromptFormat, remove_tags
+from mathlete.prompts import PromptFormat
+from mathlete.reasoning import remove_marks
 from mathlete.sampling import Continuing, Sample, SamplingConfig, last_program
 from mathlete.text import readable
 from mathlete.tir.protection import ProgramLimits
@@ -274,7 +275,7 @@ def _turn_seed(seed: int, turn: int) -> int:
 def _output_block(output: str, *, most: int) -> str:
     # A program that prints `</think>` must not end the reasoning. The sandbox cuts output too, but what came out of it
     # is the program's word.
-    shown = remove_tags(readable(output, most=most + _NOTE_CHARS)).strip("\n")
+    shown = remove_marks(readable(output, most=most + _NOTE_CHARS)).strip("\n")
     return f"\n```output\n{shown}\n```\n"
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, Precision, Shape, load_model, load_prompt_format
 from mathlete.problems import Problem
-from mathlete.prompts import END_THINK, PromptFormat
+from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
 from mathlete.sampling.embedded.coverage import check_covered
 
@@ -132,7 +132,7 @@ class TransformersSampler(Continuing):
                 results.put(Sample.without_room(problem_id=problem.id, index=index, seed=seed))
             return lambda: None
         request = self._request(problem, prompt, seeds, config, results)
-        request.until_code, request.answering = until_code, END_THINK in said
+        request.until_code, request.answering = until_code, self._reader.is_answering(said)
         with self._lock:
             if self._ended:
                 raise self._stop_error()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mathlete.lost import Lost, finite_logprob
-from mathlete.prompts import END_THINK
+from mathlete.reasoning import THINK, ReasoningMarks
 from mathlete.sampling import Ending, Sample, find_ending
 from mathlete.text import clean, parse_json, quote
 
@@ -33,9 +33,11 @@ class Reply:
         until_code: bool = False,
         answering: bool = False,
         stops: Sequence[str] = (),
+        marks: ReasoningMarks = THINK,
     ) -> None:
         """Take the cap on its tokens, and what else ends it: see `find_ending`."""
-        self._max_tokens, self._until_code, self._answering, self._stops = max_tokens, until_code, answering, stops
+        self._max_tokens, self._until_code, self._answering = max_tokens, until_code, answering
+        self._stops, self._marks = stops, marks
         self._thought: list[str] = []
         self._text: list[str] = []
         self._characters = 0
@@ -105,7 +107,7 @@ class Reply:
         said, thought = clean("".join(self._text)), clean("".join(self._thought))
         if not thought:
             return said
-        return f"{thought}\n{END_THINK}\n\n{said}" if said else thought
+        return f"{thought}{self._marks.ending}{said}" if said else thought
 
     @property
     def ended(self) -> bool:
@@ -137,7 +139,13 @@ class Reply:
         return not self.text and self._usage is None and not self._logprobs
 
     def _find_ending(self, text: str) -> Ending | None:
-        return find_ending(text, answering=self._answering, until_code=self._until_code, stops=self._stops)
+        return find_ending(
+            text,
+            answering=self._answering,
+            until_code=self._until_code,
+            stops=self._stops,
+            marks=self._marks,
+        )
 
     def sample(self, *, problem_id: str, index: int, seed: int, seconds: float) -> Sample:
         """Return the finished sample.

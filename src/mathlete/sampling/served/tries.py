@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError
 from mathlete.lost import Lost, LostTry, OnLost
 from mathlete.problems import Problem
-from mathlete.prompts import END_THINK, PromptFormat
+from mathlete.prompts import PromptFormat
+from mathlete.reasoning import ReasoningMarks
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.sampling.served.events import Events
 from mathlete.sampling.served.fleet import Fleet, Server
@@ -51,6 +52,10 @@ class ServerPrompt:
     answering: bool
     """Whether that holds the end of the reasoning."""
     until_code: bool
+    marks: ReasoningMarks
+    """Those of the model's reasoning."""
+    marks_are_special: bool
+    """Whether a server would leave them out of the text."""
 
     @staticmethod
     def of(
@@ -63,8 +68,10 @@ class ServerPrompt:
             text=prompts.server_text(problem.statement) + said,
             messages=prompts.messages(problem.statement) if chat else None,
             goes_on=bool(said),
-            answering=END_THINK in said,
+            answering=prompts.answers_at_once or prompts.reasoning.closing in said,
             until_code=until_code,
+            marks=prompts.reasoning,
+            marks_are_special=prompts.marks_are_special,
         )
 
 
@@ -231,6 +238,7 @@ class Job:
             until_code=self.prompt.until_code,
             answering=self.prompt.answering,
             stops=self.config.stop,
+            marks=self.prompt.marks,
         )
         try:
             await self._read(server, one, reply)
@@ -300,6 +308,8 @@ class Job:
                 yield response
             return
         body |= {"logprobs": 1}
+        if self.prompt.marks_are_special:
+            body |= {"skip_special_tokens": False}
         if not server.takes_text_only:
             async with _post(server, "completions", {**body, "prompt": self.prompt.ids}, but=(400, 422)) as response:
                 if response.status_code == 200:

@@ -25,7 +25,7 @@ from mathlete.errors import UserError, require
 from mathlete.lost import Lost, LostTry, OnLost, finite_logprob
 from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
-from mathlete.prompts import END_THINK, PromptFormat
+from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.text import quote
@@ -175,7 +175,7 @@ class VllmSampler(Continuing):
             config=config,
             max_tokens=min(config.max_tokens, self._context - len(prompt)),
             until_code=until_code,
-            answering=END_THINK in said,
+            answering=self._reader.is_answering(said),
         )
         return self._loop.begin(lambda index, seed: self._draw(shared, index, seed), seeds=seeds, results=results)
 

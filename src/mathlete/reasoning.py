@@ -1,0 +1,180 @@
+r"""The marks between which models write their reasoning: one table, for prompts, rows, engines, answers and corpus.
+
+A model has one pair, which its chat template and its vocabulary name (`find_marks`). A text from anywhere may have any
+of them (`split`, `find_unfinished`). Sources: vllm/reasoning/ of vLLM 0.32, where each parser names its model's marks;
+the models' own chat templates; OpenAI's harmony format (github.com/openai/harmony, docs/format.md).
+
+>>> split("<think>\n2+2=4\n</think>\n\nIt is 4.")
+('<think>\n2+2=4\n', '\n\nIt is 4.')
+>>> split("[THINK]2+2=4[/THINK]It is 4.")
+('[THINK]2+2=4', 'It is 4.')
+>>> find_unfinished("<reasoning>Suppose the answer is 35"), find_unfinished("It is 35.")
+('Suppose the answer is 35', None)
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasoningMarks:
+    r"""One pair of marks, and what stands beside them: f"{opening}{lead}REASONING{turn}{closing}{gap}ANSWER"."""
+
+    opening: str
+    closing: str
+    lead: str = "\n"
+    turn: str = "\n"
+    gap: str = "\n\n"
+    parts: tuple[str, ...] = ()
+    """What the marks are made of, where they are more than one token of a vocabulary."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """What a vocabulary may hold as tokens of their own."""
+        return self.parts or (self.opening, self.closing)
+
+    @property
+    def ending(self) -> str:
+        """What a model writes between its reasoning and its answer."""
+        return f"{self.turn}{self.closing}{self.gap}"
+
+    @property
+    def before(self) -> str:
+        """What a model writes before its reasoning."""
+        return f"{self.opening}{self.lead}"
+
+
+def _tag(opening: str, closing: str) -> ReasoningMarks:
+    return ReasoningMarks(opening=opening, closing=closing)
+
+
+MARKS: dict[str, ReasoningMarks] = {
+    # R1, QwQ, Qwen3, Phi-4-reasoning, Nemotron, SmolLM3, GLM, MiniMax-M2, Ernie, Hunyuan, Olmo 3, this project's own.
+    "think": _tag("<think>", "</think>"),
+    "thinking": _tag("<thinking>", "</thinking>"),
+    "thought": _tag("<thought>", "</thought>"),
+    "reasoning": _tag("<reasoning>", "</reasoning>"),
+    "magistral": ReasoningMarks(opening="[THINK]", closing="[/THINK]", lead="", turn="", gap=""),
+    "kimi": ReasoningMarks(opening="◁think▷", closing="◁/think▷", lead="", turn="", gap=""),
+    "seed-oss": _tag("<seed:think>", "</seed:think>"),
+    "minimax-m3": _tag("<mm:think>", "</mm:think>"),
+    "command": ReasoningMarks(opening="<|START_THINKING|>", closing="<|END_THINKING|>", lead="", turn="", gap=""),
+    "apertus": ReasoningMarks(opening="<|inner_prefix|>", closing="<|inner_suffix|>", lead="", turn="", gap=""),
+    # Sky-T1 and OpenThoughts: the answer stands between <|begin_of_solution|> and <|end_of_solution|>.
+    "openthoughts": _tag("<|begin_of_thought|>", "<|end_of_thought|>"),
+    "gemma": ReasoningMarks(
+        opening="<|channel>thought", closing="<channel|>", turn="", gap="", parts=("<|channel>", "<channel|>")
+    ),
+    # gpt-oss: messages in channels, of which `final` is the answer.
+    "harmony": ReasoningMarks(
+        opening="<|channel|>analysis<|message|>",
+        closing="<|channel|>final<|message|>",
+        lead="",
+        turn="<|end|><|start|>assistant",
+        gap="",
+        parts=("<|channel|>", "<|message|>", "<|start|>", "<|end|>"),
+    ),
+}
+"""What a model writes around its reasoning, by a name for it; the first one that fits a model is its own."""
+THINK = MARKS["think"]
+_HINTS = ("think", "THINK", "thought>", "thought|", "reasoning>", "inner_", "channel|", "|channel", "assistantfinal")
+"""One of these is in every mark. Most texts have none of them, and are not looked through for each."""
+_OPENINGS = tuple(marks.opening for marks in MARKS.values())
+_CLOSINGS = tuple(marks.closing for marks in MARKS.values())
+_ANY = re.compile("|".join(map(re.escape, sorted({*_OPENINGS, *_CLOSINGS}, key=len, reverse=True))))
+_BARE = re.compile(r"analysis(?=[A-Z\\$])")
+"""How a completion in channels begins whose marks a server left out: `analysisWe need`, as vLLM's own text has it."""
+_BARE_CLOSING = "assistantfinal"
+_PARTS = re.compile(
+    "|".join(
+        map(
+            re.escape, sorted({part for marks in MARKS.values() for part in marks.tokens} | {*_OPENINGS}, key=len)[::-1]
+        )
+    )
+)
+
+
+def find_marks(*, template: str, vocabulary: Collection[str]) -> ReasoningMarks:
+    """Return a model's own marks: the first pair that its template writes, or its vocabulary has tokens for.
+
+    `<think>` is the pair of a model that names none: it is what this project teaches.
+    """
+    for marks in MARKS.values():
+        written = marks.opening in template and marks.closing in template
+        if written or all(token in vocabulary for token in marks.tokens):
+            return marks
+    return THINK
+
+
+def has_marks(text: str) -> bool:
+    """Return whether a text has any mark, opening or closing."""
+    return _may_have(text) and (_ANY.search(text) is not None or _closes_bare(text))
+
+
+def split(text: str) -> tuple[str, str] | None:
+    """Return (what stands before the mark that ends the reasoning last, what stands behind it); None without one."""
+    place = _last_closing(text)
+    return None if place is None else (text[: place[0]], text[place[1] :])
+
+
+def find_unfinished(text: str) -> str | None:
+    """Return the reasoning that a text opens last and never closes; None where there is none."""
+    if not _may_have(text) and not _BARE.match(text):
+        return None
+    opened = max((text.rfind(mark) + len(mark) if mark in text else -1 for mark in _OPENINGS), default=-1)
+    if opened < 0 and (bare := _BARE.match(text)):
+        opened = bare.end()
+    closed = _last_closing(text)
+    return text[opened:] if opened > (closed[0] if closed else -1) else None
+
+
+def strip_opening(thought: str) -> str:
+    """Return the reasoning without the mark that opens it, what stands before that, and a channel's own end."""
+    openings = [(thought.find(mark), len(mark)) for mark in _OPENINGS if mark in thought]
+    if openings:
+        place, length = min(openings)
+        thought = thought[place + length :]
+    elif bare := _BARE.match(thought):
+        thought = thought[bare.end() :]
+    # A channel may have several messages.
+    harmony = MARKS["harmony"]
+    return thought.removesuffix(harmony.turn).replace(f"{harmony.turn}{harmony.opening}", "\n\n").strip()
+
+
+def blank_marks(text: str) -> str:
+    """Return the text with a space in place of each mark."""
+    return _ANY.sub(" ", text)
+
+
+def remove_marks(text: str) -> str:
+    """Return a text that neither opens nor ends any reasoning: marks and their parts are removed until none is left.
+
+    >>> remove_marks("</th</think>ink>5")
+    '5'
+    """
+    while (shorter := _PARTS.sub("", text)) != text:
+        text = shorter
+    return text
+
+
+def _may_have(text: str) -> bool:
+    return any(hint in text for hint in _HINTS)
+
+
+def _closes_bare(text: str) -> bool:
+    return _BARE_CLOSING in text and _BARE.match(text) is not None
+
+
+def _last_closing(text: str) -> tuple[int, int] | None:
+    """Return where the last closing mark begins and ends; None where there is none."""
+    return max(_closings(text), default=None) if _may_have(text) else None
+
+
+def _closings(text: str) -> Iterator[tuple[int, int]]:
+    for mark in _CLOSINGS:
+        if (place := text.rfind(mark)) >= 0:
+            yield place, place + len(mark)
+    if _closes_bare(text):
+        place = text.rfind(_BARE_CLOSING)
+        yield place, place + len(_BARE_CLOSING)
