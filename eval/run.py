@@ -61,6 +61,7 @@ class Evaluation:
             policy=self.policy,
             budget=self.budget,
             tools=asdict(self.engine.tools) if self.engine.tools.turns else None,
+            prompt=self.engine.source.prompt.to_json() or None,
             engine=self.engine.name,
             model_sha=model_sha(self.engine.source),
         )

@@ -10,6 +10,7 @@ from mathlete.corpus import Suite, load_suite
 from mathlete.engines import EngineSettings
 from mathlete.errors import require
 from mathlete.models import Precision, find_model, pick_default_model
+from mathlete.prompts import PromptSettings
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
 from mathlete.solve import BudgetSettings, Policy
@@ -31,6 +32,7 @@ class ModelSettings:
     """What draws the samples: transformers, vllm, openai or ray."""
     threads: int | None = None
     """CPU threads; default: 1 for a small model, else as many as are fastest."""
+    prompt: PromptSettings = field(default_factory=PromptSettings)
     vllm: VllmSettings = field(default_factory=VllmSettings)
     servers: ServerSettings = field(default_factory=ServerSettings)
     ray: RaySettings = field(default_factory=RaySettings)
@@ -42,10 +44,11 @@ class ModelSettings:
         Raises:
             UserError: the model or the engine is unknown, or a value is out of its range.
         """
+        self.prompt.check()
         name, reason = (self.model, "named by --model") if self.model else pick_default_model()
         engine = EngineSettings(
             name=self.engine,
-            source=find_model(name),
+            source=replace(find_model(name), prompt=self.prompt),
             precision=self.precision,
             dtype=self.dtype,
             threads=self.threads,

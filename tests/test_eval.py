@@ -186,6 +186,8 @@ def test_more_samples_and_more_problems_are_added_to_a_finished_run(
         (("six.jsonl", "--n", 8, "--limit", 5), "problems is 6 there, 5 here"),
         (("six.jsonl", "--n", 9, "--seed", 1), "policy.n is 8 there, 9 here; policy.seed is 0 there, 1 here"),
         (("six.jsonl", "--n", 9, "--sampling.temperature", 1), "policy.sampling.temperature is 0.6 there, 1.0 here"),
+        (("six.jsonl", "--n", 9, "--sampling.min-p", 0.05), "policy.sampling.min_p is none there, 0.05 here"),
+        (("six.jsonl", "--n", 9, "--prompt.instruction", ""), 'prompt is none there, {"instruction": ""} here'),
         (("six.jsonl", "--n", 9, "--time-budget", 60), 'budget is none there, {"wall_s": 60.0'),
         (("changed.jsonl", "--n", 9), "suite_sha is "),
     ],

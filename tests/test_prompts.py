@@ -1,11 +1,19 @@
+import json
+import shutil
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.models import find_model, load_prompt_format
-from mathlete.prompts import INSTRUCTION, PromptFormat, instruction_of
+from mathlete.kernel import KernelConfig, config_from
+from mathlete.models import ModelSource, find_model, load_prompt_format
+from mathlete.problems import Problem
+from mathlete.prompts import INSTRUCTION, PromptFormat, PromptSettings, SavedPrompt
+from mathlete.rows import Filters, Rows
+from mathlete.rows.token_rows import make_row
+from mathlete.traces import Trace, TracedProblem
 
 REAL = ("r1-distill-qwen", "r1-distill-llama")
 
@@ -68,11 +76,88 @@ def test_instruction_is_the_second_paragraph(prompts: PromptFormat) -> None:
 
 
 def test_instruction_travels_in_the_model_folder(tmp_path: Path, prompts: PromptFormat) -> None:
-    assert instruction_of(tmp_path) == INSTRUCTION
+    assert SavedPrompt.read(tmp_path) == SavedPrompt(instruction=INSTRUCTION)
     PromptFormat(tokenizer=prompts.tokenizer, instruction="Box it.").save(tmp_path)
-    assert instruction_of(tmp_path) == "Box it."
+    assert (tmp_path / "mathlete_prompt.json").read_text() == '{\n  "instruction": "Box it."\n}\n'
+    assert SavedPrompt.read(tmp_path).instruction == "Box it."
 
 
 def test_no_chat_template_is_an_error(prompts: PromptFormat) -> None:
     with pytest.raises(UserError, match="needs a chat template"):
         rewrite(prompts, None).prompt_ids(STATEMENT)
+
+
+@pytest.fixture(scope="module")
+def switched(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
+    """A copy of the pocket model whose template has switches, as Qwen3's and gpt-oss's have."""
+    folder = tmp_path_factory.mktemp("switched") / "model"
+    shutil.copytree(find_model("pocket").location, folder)
+    template = folder / "chat_template.jinja"
+    own = template.read_text(encoding="utf-8")
+    effort = "{% if effort is defined %}Effort {{ effort }}. {% endif %}"
+    off = "{% if enable_thinking is defined and not enable_thinking %}</think>\n\n{% endif %}"
+    template.write_text(effort + own + off, encoding="utf-8")
+    return ModelSource(name="switched", location=str(folder))
+
+
+def with_args(source: ModelSource, *arguments: str) -> PromptFormat:
+    return load_prompt_format(replace(source, prompt=PromptSettings(template_args=arguments)))
+
+
+def test_arguments_reach_the_template_and_the_hash(switched: ModelSource) -> None:
+    plain, high = load_prompt_format(switched), with_args(switched, "effort=high")
+    assert high.render("1+1") == f"Effort high. {plain.render('1+1')}"
+    assert high.prompt_ids("1+1") != plain.prompt_ids("1+1")
+    assert len({plain.sha256, high.sha256, with_args(switched, "effort=low").sha256}) == 3
+    assert not plain.answers_at_once
+    off = with_args(switched, "enable_thinking=false")
+    assert off.answers_at_once
+    with pytest.raises(UserError, match="must leave the reasoning to the model"):
+        _ = off.opening
+
+
+def test_arguments_travel_in_the_model_folder_and_can_be_named_otherwise(switched: ModelSource, tmp_path: Path) -> None:
+    shutil.copytree(switched.location, tmp_path / "model")
+    trained = ModelSource(name="trained", location=str(tmp_path / "model"))
+    with_args(switched, "effort=high", "enable_thinking=true").save(tmp_path / "model")
+    served = load_prompt_format(trained)
+    assert served.sha256 == with_args(switched, "effort=high", "enable_thinking=true").sha256
+    assert with_args(trained, "effort=low").template_args == {"effort": "low", "enable_thinking": True}
+    asked = replace(trained, prompt=PromptSettings(instruction="Box it."))
+    assert load_prompt_format(asked).instruction == "Box it."
+
+
+def test_a_row_is_proved_with_the_same_arguments_as_it_is_made(switched: ModelSource) -> None:
+    problem = Problem(id="p", statement="What is 2 + 2?", gold="4")
+    trace = Trace(problem_id="p", text="2 + 2 = 4.", answer="4", generator="me", verified=True)
+    rows, filters = Rows(max_tokens=200), Filters(min_tokens=1)
+    high = with_args(switched, "effort=high")
+    row = make_row(TracedProblem(problem=problem, trace=trace), prompts=high, rows=rows, filters=filters)
+    assert not isinstance(row, str), row
+    assert row["input_ids"][: row["prompt_tokens"]] == high.prompt_ids(problem.statement)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("effort", "must be KEY=VALUE, got 'effort'"),
+        ("=high", "must be KEY=VALUE"),
+        ("efort=high", "must read its arguments, got efort, of which it knows nothing.\n  Fix: did you mean effort"),
+        ("messages=1", "got messages, of which it knows nothing.\n  Fix: .*effort, enable_thinking"),
+    ],
+)
+def test_an_argument_that_the_template_would_pass_over_is_refused(
+    argument: str, message: str, switched: ModelSource
+) -> None:
+    with pytest.raises(UserError, match=message):
+        with_args(switched, argument)
+
+
+def test_a_prompt_of_the_folder_leaves_runs_and_notebooks_as_they_were() -> None:
+    pocket = find_model("pocket")
+    assert pocket.identity == {"name": "pocket", "location": pocket.location, "revision": None}
+    settings = PromptSettings(instruction="", template_args=("effort=high",))
+    assert replace(pocket, prompt=settings).identity["prompt"] == settings.to_json()
+    assert PromptSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    config = KernelConfig(prompt=settings)
+    assert config_from(json.loads(json.dumps(config.to_json()))) == config

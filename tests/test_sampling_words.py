@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from mathlete.sampling.embedded.drawing import draw
 from mathlete.sampling.embedded.limits import Limits, RowLimits
 from mathlete.sampling.served.reply import Reply
 from mathlete.sampling.stops import find_stop
+from mathlete.scoring import RunSettings
 from mathlete.solve import Policy
 from tests.test_sampling_engine import bigram_model, byte_tokenizer, draw_all, generate_text, script, tiny_model
 
@@ -213,9 +215,23 @@ def test_a_server_that_knows_no_stop_strings_is_cut_here() -> None:
 
 
 def test_runs_and_notebooks_of_before_keep_their_key() -> None:
-    """The hashes are those of the version before the words: a run made then goes on."""
+    """The hash is that of the version before the words: a run made then goes on."""
     assert sha256_json(Policy().to_json())[:16] == "a68d4584ffcd09a8"
-    assert sha256_json(KernelConfig().to_json())[:16] == "b1b8198441628146"
+    settings = RunSettings(
+        suite="s",
+        suite_sha="x",
+        problems=3,
+        precision="auto",
+        dtype="float32",
+        policy=Policy(),
+        budget=None,
+        tools=None,
+        engine="transformers",
+        model_sha="m",
+    )
+    assert sha256_json(settings.to_json())[:16] == "f7ea25ec12f64457"
+    assert RunSettings.from_json(settings.to_json()) == replace(settings, dtype="")
+    assert "prompt" not in KernelConfig().to_json()
     assert sha256_json(Policy(sampling=WORDS).to_json()) != sha256_json(Policy().to_json())
 
 

@@ -154,7 +154,7 @@ def test_merged_is_a_dense_model_and_the_export_an_8_bit_one(finished: Path) -> 
     for folder in (merged, export):
         where = ModelSource(name="x", location=str(folder))
         assert load_tokenizer(where).get_vocab() == load_tokenizer(find_model("pocket")).get_vocab()
-        assert where.instruction == find_model("pocket").instruction
+        assert where.served_prompt == find_model("pocket").served_prompt
 
 
 def test_survival_is_what_the_folders_say(finished: Path) -> None:

@@ -1,15 +1,17 @@
 """The one place where a prompt is built and a trace becomes the tokens that follow it.
 
-A model is served with the prompt it was trained with: the format's one free choice, the instruction, travels in the
-model's folder as `mathlete_prompt.json` from the base through merge and export into the notebook.
+A model is served with the prompt it was trained with: what is free in it, the instruction and the arguments of the chat
+template, travels in the model's folder as `mathlete_prompt.json` from the base through merge and export into the
+notebook. `PromptSettings` names what is to be otherwise.
 """
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.errors import UserError
 from mathlete.marks import Marks
@@ -42,16 +44,87 @@ def completion_text(*, trace: str, answer: str, opening: str = "", marks: Reason
     return f"{opening}{trace}{marks.ending}\\boxed{{{answer}}}"
 
 
-def instruction_of(model_folder: Path) -> str:
-    """Return the instruction that the model in this folder is served with: its prompt file's, or R1's."""
-    file = model_folder / PROMPT_FILE
-    return read_record(file, lambda row: _text(row["instruction"])) if file.is_file() else INSTRUCTION
+@dataclass(frozen=True, kw_only=True)
+class PromptSettings:
+    """What stands in the prompt beside the problem, where it is to be other than the model's folder says."""
+
+    instruction: str | None = None
+    """What is asked behind the problem, "" for nothing; default: what the model was trained with, else R1's."""
+    template_args: tuple[str, ...] = ()
+    """Arguments of the chat template, KEY=VALUE, as in enable_thinking=false or reasoning_effort=high; default: those
+    that the model was trained with."""
+
+    def check(self) -> None:
+        """Raise UserError where an argument is not KEY=VALUE."""
+        _ = self.arguments
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The arguments by name; a value is JSON where it can be, else text.
+
+        >>> PromptSettings(template_args=("enable_thinking=false", "reasoning_effort=high", "budget=512")).arguments
+        {'enable_thinking': False, 'reasoning_effort': 'high', 'budget': 512}
+        """
+        pairs = [argument.partition("=") for argument in self.template_args]
+        for argument, (name, sign, _) in zip(self.template_args, pairs, strict=True):
+            if not sign or not name.isidentifier():
+                cure = "write it as in --prompt.template-args enable_thinking=false"
+                raise UserError("an argument of the chat template must be KEY=VALUE", value=repr(argument), cure=cure)
+        return {name: _parse_value(value) for name, _, value in pairs}
+
+    def to_json(self) -> dict[str, object]:
+        """Return the settings as JSON values, which `from_json` reads; only what says something."""
+        own = {"instruction": self.instruction, "template_args": [*self.template_args] or None}
+        return {name: value for name, value in own.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the settings in a JSON object.
+
+        Raises:
+            TypeError: an unknown key.
+        """
+        return cls(**{**value, "template_args": tuple(value.get("template_args", ()))})
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"the instruction must be a text, and is {value!r}")
-    return value
+def _parse_value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPrompt:
+    """What a model's folder says of its prompt."""
+
+    instruction: str = INSTRUCTION
+    template_args: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, model_folder: Path) -> Self:
+        """Read the prompt file of a model's folder; where there is none, the instruction is R1's."""
+        file = model_folder / PROMPT_FILE
+        return read_record(file, cls._of_row) if file.is_file() else cls()
+
+    @classmethod
+    def _of_row(cls, row: Mapping[str, Any]) -> Self:
+        instruction, arguments = row["instruction"], row.get("template_args", {})
+        if not isinstance(instruction, str):
+            raise TypeError(f"the instruction must be a text, and is {instruction!r}")
+        if not isinstance(arguments, dict):
+            raise TypeError(f"the template's arguments must be an object, and are {arguments!r}")
+        return cls(instruction=instruction, template_args=arguments)
+
+    def changed_by(self, settings: PromptSettings) -> "SavedPrompt":
+        """Return it with what the settings name in its place; arguments that they do not name stay."""
+        instruction = self.instruction if settings.instruction is None else settings.instruction
+        return SavedPrompt(instruction=instruction, template_args={**self.template_args, **settings.arguments})
+
+    def to_json(self) -> dict[str, object]:
+        """Return the content of the prompt file, which is hashed too; arguments only where there are any."""
+        arguments = {"template_args": dict(self.template_args)} if self.template_args else {}
+        return {"instruction": self.instruction, **arguments}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +134,8 @@ class PromptFormat:
     tokenizer: "PreTrainedTokenizerBase"
     instruction: str = INSTRUCTION
     """Second paragraph of the user turn; "" for none."""
+    template_args: Mapping[str, object] = field(default_factory=dict)
+    """Arguments of the chat template, such as enable_thinking."""
     notes: tuple[str, ...] = ()
     """What was chosen for the tokenizer when it was loaded, and why, in lines for a person."""
 
@@ -87,7 +162,8 @@ class PromptFormat:
 
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
         """Render a conversation with the template; with `prompt`, up to where the model goes on."""
-        return str(self.tokenizer.apply_chat_template([*messages], tokenize=False, add_generation_prompt=prompt))
+        render: Any = self.tokenizer.apply_chat_template
+        return str(render([*messages], tokenize=False, add_generation_prompt=prompt, **self.template_args))
 
     def _render_content(self, content: str) -> str:
         return self._render([{"role": "user", "content": content}])
@@ -186,7 +262,7 @@ class PromptFormat:
             raise UserError(
                 "the chat template must leave the reasoning to the model",
                 value=f"a prompt that ends in {self.reasoning.closing}",
-                cure="use the template that the reasoning model is served with",
+                cure="use the template, and the arguments of it, that the reasoning model is served with",
             )
         if not self.prefilled:
             return self.reasoning.before
@@ -246,12 +322,16 @@ class PromptFormat:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of template and instruction, which determine every prompt; it goes into every manifest."""
-        return sha256_json({"template": str(self.tokenizer.chat_template), "instruction": self.instruction})
+        """Hash of template, its arguments and instruction, which determine every prompt; it is in every manifest."""
+        return sha256_json({"template": str(self.tokenizer.chat_template), **self._saved.to_json()})
 
     def save(self, folder: Path) -> None:
-        """Write the instruction into the model's folder."""
-        write_json(folder / PROMPT_FILE, {"instruction": self.instruction})
+        """Write the instruction and the template's arguments into the model's folder."""
+        write_json(folder / PROMPT_FILE, self._saved.to_json())
+
+    @property
+    def _saved(self) -> SavedPrompt:
+        return SavedPrompt(instruction=self.instruction, template_args=self.template_args)
 
     def ids(self, text: str) -> list[int]:
         """Return the token ids of a rendered text."""

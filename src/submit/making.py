@@ -14,6 +14,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
 from mathlete.models import find_model
 from mathlete.problems import Problem, read_problems
+from mathlete.prompts import PromptSettings
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.runs import read_record
 from mathlete.sampling import SamplingConfig
@@ -61,6 +62,7 @@ class BuildSettings:
     """Seed of the samples; where the private set is run more than once, every run has the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     tools: ToolSettings = field(default_factory=ToolSettings)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
     names: Names = field(default_factory=Names)
     kaggle: KaggleSettings = field(default_factory=KaggleSettings)
     need: tuple[str, ...] = ()
@@ -130,7 +132,8 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     if reason:
         out.print(f"owner {names.owner}: {reason}")
     policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
-    config = KernelConfig(competition=rules, policy=policy, tools=settings.tools).with_budget(settings.budget)
+    config = KernelConfig(competition=rules, policy=policy, tools=settings.tools, prompt=settings.prompt)
+    config = config.with_budget(settings.budget)
     clock = (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s)
     out.print("clock {:g} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock))
     kaggle, wheels = settings.outputs

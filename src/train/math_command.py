@@ -62,14 +62,15 @@ def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
     if folder is None:
         name, reason = (settings.model, "named by --model") if settings.model else pick_default_model()
         source, commit = find_model(name).pin()
-        return source, f"{reason}; {commit}"
+        return replace(source, prompt=settings.data.prompt), f"{reason}; {commit}"
     if settings.until != "format":
         value = f"--until {settings.until}"
         raise UserError("--tokenizer is for rows without a model", value=value, cure="use --until format")
     if not folder.is_dir():
         raise UserError("--tokenizer must be a folder", value=str(folder), cure="check the path")
     name = settings.model or folder.resolve().name
-    return ModelSource(name=name, location=str(folder)), f"its tokenizer in {folder}, by --tokenizer"
+    source = ModelSource(name=name, location=str(folder), prompt=settings.data.prompt)
+    return source, f"its tokenizer in {folder}, by --tokenizer"
 
 
 def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict[str, object]:

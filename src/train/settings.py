@@ -10,6 +10,7 @@ from mathlete.corpus import Corpus
 from mathlete.errors import UserError, require
 from mathlete.export import Export, Forgetting, MergeBase, Survival
 from mathlete.models import GpuName
+from mathlete.prompts import PromptSettings
 from mathlete.rows import Filters, Rows
 from mathlete.tune import Recipe
 
@@ -24,10 +25,11 @@ class DataSettings:
     corpus: Annotated[Corpus, tyro.conf.arg(name="")]
     rows: Rows
     filters: Filters = field(default_factory=Filters)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        for part in (self.corpus, self.rows, self.filters):
+        for part in (self.corpus, self.rows, self.filters, self.prompt):
             part.check()
 
 

@@ -55,7 +55,7 @@ class MathRun:
         # Where the data lie and how many processes read them changes no weight.
         corpus = {k: v for k, v in asdict(data.corpus).items() if k not in ("mirror", "num_proc", "ray")}
         key = {
-            "model": asdict(self.model),
+            "model": self.model.identity,
             "corpus": corpus,
             "rows": asdict(data.rows),
             "filters": asdict(data.filters),
@@ -88,6 +88,8 @@ class MathRun:
     def begin(self, name: str, folder: Path, *, inputs: Mapping[str, Path], settings: Mapping[str, object]) -> Step:
         """Begin a step of this run; a model in a folder is known by its files' hashes, a hub's by its commit."""
         hub = {} if self.model.folder else {"model": f"{self.model.location}@{self.model.revision}"}
+        if prompt := self.model.prompt.to_json():
+            hub |= {"prompt settings": prompt}
         return begin_step(
             name,
             folder=folder,

@@ -7,6 +7,7 @@ from typing import Any
 from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError, require
 from mathlete.models import Precision
+from mathlete.prompts import PromptSettings
 from mathlete.solve import BudgetSettings, Policy
 from mathlete.tir import ToolSettings
 
@@ -40,6 +41,8 @@ class KernelConfig:
     """The gateway's own deadline of every call after the first, seconds."""
     tools: ToolSettings = field(default_factory=ToolSettings)
     """Whether, and how, the model may run Python."""
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    """What stands in the model's prompt otherwise than its folder says."""
     fallback: int = _FROM_RULES
     """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
 
@@ -53,6 +56,7 @@ class KernelConfig:
         """Raise UserError where a value is out of its range."""
         self.policy.check()
         self.tools.check()
+        self.prompt.check()
         low, high = self.competition.answer_min, self.competition.answer_max
         floor_s, ceiling_s, reserve_s = self.question_min_s, self.question_max_s, self.reserve_s
         clock = "leave out wall_s, reserve_s, question_min_s and question_max_s"
@@ -114,7 +118,10 @@ class KernelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; `config_from` reads them back."""
-        return {**asdict(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
+        value = {**asdict(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
+        # Only what says something, so that a notebook of before is still the same.
+        prompt = {"prompt": said} if (said := self.prompt.to_json()) else {}
+        return {**{name: own for name, own in value.items() if name != "prompt"}, **prompt}
 
 
 def _follow(rules: Competition) -> dict[str, float]:
@@ -142,6 +149,7 @@ def config_from(value: Mapping[str, Any]) -> KernelConfig:
         read = {
             "policy": Policy.from_json(value["policy"]),
             "tools": ToolSettings(**value["tools"]),
+            "prompt": PromptSettings.from_json(value.get("prompt", {})),
             # Older builds carry the name alone.
             "competition": competition(rules) if isinstance(rules, str) else Competition.from_json(rules),
         }

@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from mathlete.problems import Problem
+from mathlete.prompts import PromptSettings
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.tir import ToolSettings
 
@@ -46,6 +47,7 @@ class EngineProcess:
         precision: str = "auto",
         threads: int | None = None,
         tools: ToolSettings | None = None,
+        prompt: PromptSettings | None = None,
         command: tuple[str, ...] = COMMAND,
         on_ready: Callable[[Mapping[str, object]], None] = lambda facts: None,
     ) -> None:
@@ -57,6 +59,7 @@ class EngineProcess:
             precision: how weights are held.
             threads: CPU threads; None: the engine's own choice.
             tools: whether, and how, the model may run Python.
+            prompt: what stands in its prompt otherwise than its folder says.
             command: what starts the process.
             on_ready: called with what each process says of itself once it has loaded, and with `load_s`.
         """
@@ -65,6 +68,7 @@ class EngineProcess:
             "precision": precision,
             "threads": threads,
             "tools": asdict(tools or ToolSettings()),
+            "prompt": (prompt or PromptSettings()).to_json(),
         }
         self._log, self._command, self._on_ready = log, command, on_ready
         self._process: subprocess.Popen[str] | None = None

@@ -1,6 +1,7 @@
 """The engine's own process: `python -m mathlete.kernel.engine_child`, one JSON value a line in and out.
 
-In: first {"model", "precision", "threads", "tools"}; then {"request", "problem", "seeds", "config"} or {"cancel"}.
+In: first {"model", "precision", "threads", "tools", "prompt"}; then {"request", "problem", "seeds", "config"} or
+{"cancel"}.
 Out: {"ready", "engine"} once the model is loaded; {"request", "sample"} as each finishes, {"request", "done"} or
 {"request", "error"}. End of input ends the process.
 """
@@ -11,11 +12,13 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, TextIO
 
 from mathlete.engines import EngineSettings, open_engine
 from mathlete.models import Device, find_model
 from mathlete.problems import Problem
+from mathlete.prompts import PromptSettings
 from mathlete.sampling import Sampler, SamplingConfig
 from mathlete.tir import ToolSampler, ToolSettings
 
@@ -24,7 +27,7 @@ def open_sampler(settings: Mapping[str, Any]) -> Sampler:
     """Open the engine over the model that the settings name."""
     engine = open_engine(
         EngineSettings(
-            source=find_model(settings["model"]),
+            source=replace(find_model(settings["model"]), prompt=PromptSettings.from_json(settings.get("prompt", {}))),
             precision=settings["precision"],
             threads=settings["threads"],
             tools=ToolSettings(**settings["tools"]),

@@ -147,6 +147,7 @@ def serve(
             log=working / ENGINE_LOG,
             precision=config.precision,
             tools=config.tools,
+            prompt=config.prompt,
             on_ready=lambda facts: note(journal, {"engine": facts}),
         ),
         started=started,

@@ -1,13 +1,13 @@
 """Models by name: the embedded pocket model, pinned presets of the hub, folders, hub ids."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain
-from mathlete.prompts import instruction_of
+from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json
 from mathlete.shipped import data_folder
 
@@ -25,6 +25,8 @@ class ModelSource:
     """A folder, or a hub id."""
     revision: str | None = None
     """Commit of the hub repository."""
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    """What stands in its prompt otherwise than its folder says."""
 
     @property
     def folder(self) -> Path | None:
@@ -32,9 +34,15 @@ class ModelSource:
         return Path(self.location) if Path(self.location).is_dir() else None
 
     @property
-    def instruction(self) -> str:
-        """The instruction it is served with."""
-        return instruction_of(self.folder or Path(self.location))
+    def served_prompt(self) -> SavedPrompt:
+        """The instruction and the arguments of the chat template that it is served with."""
+        return SavedPrompt.read(self.folder or Path(self.location)).changed_by(self.prompt)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What it is, for the hash of a run; its prompt only where that is not its folder's."""
+        prompt = {"prompt": self.prompt.to_json()} if self.prompt != PromptSettings() else {}
+        return {"name": self.name, "location": self.location, "revision": self.revision, **prompt}
 
     @property
     def weight_bytes(self) -> int:

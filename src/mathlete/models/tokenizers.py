@@ -1,12 +1,14 @@
 """Tokenizers, proved by a round trip before they are used, and the prompt format that a model is served with."""
 
 import re
+from collections.abc import Mapping
 from copy import copy
 from datetime import date
 from functools import lru_cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from mathlete.errors import UserError
+from mathlete.errors import UserError, nearest
 from mathlete.models.names import ModelSource, explain_unreadable
 from mathlete.prompts import PromptFormat
 from mathlete.templates import Rendering, try_template
@@ -34,7 +36,36 @@ _ENDS = re.compile(r"end|eo[stu]", re.I)
 def load_prompt_format(source: ModelSource) -> PromptFormat:
     """Load the tokenizer and return the prompt format that the model is served with."""
     tokenizer, notes = _load(source)
-    return PromptFormat(tokenizer=tokenizer, instruction=source.instruction, notes=notes)
+    prompt = source.served_prompt
+    _check_arguments(tokenizer, prompt.template_args, where=source.location)
+    return PromptFormat(
+        tokenizer=tokenizer, instruction=prompt.instruction, template_args=prompt.template_args, notes=notes
+    )
+
+
+def _check_arguments(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[str, object], *, where: str) -> None:
+    """Raise UserError where the chat template reads no argument of that name: it would be passed over in silence."""
+    template = str(tokenizer.chat_template)
+    taken = signature(tokenizer.apply_chat_template).parameters.keys()
+    for name in arguments:
+        if name in taken or not re.search(rf"\b{name}\b", template):
+            raise UserError(
+                f"the chat template of {where} must read its arguments",
+                value=f"{name}, of which it knows nothing",
+                cure=nearest(name, _find_arguments(template) or ["none"]),
+            )
+
+
+def _find_arguments(template: str) -> list[str]:
+    """Return the names that a template reads and nobody but its user gives."""
+    from jinja2 import Environment, TemplateError, meta
+
+    try:
+        read = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+    except TemplateError:  # of transformers' own extensions
+        return []
+    given = {"messages", "raise_exception", "strftime_now", "add_generation_prompt", "tools", "documents"}
+    return sorted(name for name in meta.find_undeclared_variables(read) - given if not name.endswith("_token"))
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":

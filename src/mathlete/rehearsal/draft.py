@@ -13,6 +13,7 @@ from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.kaggle_image import PYTHON
 from mathlete.problems import Problem
+from mathlete.prompts import PromptSettings
 from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.environments import THIS_PYTHON, NotebookPython
 from mathlete.rehearsal.gateway.behaviours import STARTUP_LIMIT_S
@@ -37,6 +38,11 @@ from dataclasses import replace
 
 CONFIG = replace(CONFIG, problems={problems}).speed_up({speed!r})
 BUILT = {{**globals().get("BUILT", {{}}), "machine": ""}}  # this machine is not Kaggle's
+"""
+_OWN_PROMPT = """\
+from mathlete.prompts import PromptSettings
+
+CONFIG = replace(CONFIG, prompt=PromptSettings())  # the model that stands in has a template of its own
 """
 _STANDS_IN = """\
 # Put in by the rehearsal alone: another model stands in for the build's.
@@ -94,7 +100,9 @@ class RehearsalSettings:
             problems: the questions.
             asked: how many of them all runs ask together.
         """
-        speed = choose_speed(self.stand_in or build.model, build.config, problems, asked=asked)
+        # A model that stands in has another template, which may read no arguments.
+        config = build.config if self.stand_in is None else replace(build.config, prompt=PromptSettings())
+        speed = choose_speed(self.stand_in or build.model, config, problems, asked=asked)
         return replace(self, speed=speed.factor), speed.why
 
     @property
@@ -165,6 +173,8 @@ def make_draft(
     for refusal in notebook.lint():
         raise refusal.error()
     cell = _REHEARSED.format(problems=len(problems), speed=speed)
+    if settings.stand_in is not None and build.config.prompt != PromptSettings():
+        cell += _OWN_PROMPT
     stand_in, hidden = (folder / name for name in DRAFTED[:2])
     write_stand_in(stand_in, rules, version=settings.behaviour, real_package=settings.real_package)
     hidden.mkdir()

@@ -89,7 +89,7 @@ def _try_engine(model: Path, config: KernelConfig, problem: Problem) -> _Tried:
     """
     n, sampling = config.policy.n, config.policy.sampling
     with TemporaryDirectory() as folder:
-        engine = EngineProcess(model, log=Path(folder, "engine.log"), precision=config.precision)
+        engine = EngineProcess(model, log=Path(folder, "engine.log"), precision=config.precision, prompt=config.prompt)
         try:
             began = time.monotonic()
             engine.start(timeout_s=_LOAD_S)

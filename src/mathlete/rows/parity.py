@@ -82,9 +82,9 @@ def _serve(row: TokenRow, prompts: PromptFormat) -> list[int]:
         plain = [index for index in prompts.prompt_ids("1") if index in marks]
         return ids if reads_right and [index for index in ids if index in marks] == plain else []
     return [
-        *tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True)[
-            "input_ids"
-        ]
+        *tokenizer.apply_chat_template(
+            messages, tokenize=True, add_generation_prompt=True, return_dict=True, **prompts.template_args
+        )["input_ids"]
     ]
 
 

@@ -22,11 +22,13 @@ class RunSettings:
     """One clock for all problems; None where each had all its samples."""
     tools: dict[str, Any] | None
     """`mathlete.tir.ToolSettings` as JSON, which nothing reads again; None where the model had no tools."""
+    prompt: dict[str, Any] | None = None
+    """`mathlete.prompts.PromptSettings` as JSON; None where the prompt is as the model's folder says."""
     engine: str
     model_sha: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings in the order of results.json; a budget or tools only where the run had them.
+        """Return the settings in the order of results.json; budget, tools and prompt only where the run had them.
 
         A type only where it isn't float32, which runs without any word of it had on a CPU: they go on as they are.
         """
@@ -39,6 +41,7 @@ class RunSettings:
             "policy": self.policy.to_json(),
             **({"budget": asdict(self.budget)} if self.budget else {}),
             **({"tools": self.tools} if self.tools else {}),
+            **({"prompt": self.prompt} if self.prompt else {}),
             "engine": self.engine,
             "model_sha": self.model_sha,
         }
@@ -53,6 +56,7 @@ class RunSettings:
             policy=Policy.from_json(row["policy"]),
             budget=_budget(row.get("budget")),
             tools=row.get("tools"),
+            prompt=row.get("prompt"),
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mathlete.errors import UserError
@@ -26,7 +27,7 @@ def check_serving(model: Path, config: KernelConfig) -> None:
     Raises:
         UserError: the engine could not draw with it.
     """
-    source = find_model(str(model))
+    source = replace(find_model(str(model)), prompt=config.prompt)
     source.require_weights()
     prompts = load_prompt_format(source)
     check_covered(source.load_config())

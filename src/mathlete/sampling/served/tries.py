@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,8 @@ class ServerPrompt:
     """Text that the server's tokenizer turns into the ids."""
     messages: list[dict[str, str]] | None
     """The conversation for the chat endpoint; None uses the other two."""
+    template_args: Mapping[str, object]
+    """Arguments of the server's own template."""
     goes_on: bool
     """Whether the prompt ends in a partial completion."""
     answering: bool
@@ -67,6 +69,7 @@ class ServerPrompt:
             ids=prompts.prompt_ids(problem.statement) + prompts.said_ids(said),
             text=prompts.server_text(problem.statement) + said,
             messages=prompts.messages(problem.statement) if chat else None,
+            template_args=prompts.template_args,
             goes_on=bool(said),
             answering=prompts.answers_at_once or prompts.reasoning.closing in said,
             until_code=until_code,
@@ -304,6 +307,8 @@ class Job:
         }
         if self.prompt.messages is not None:
             body |= {"messages": self.prompt.messages, "logprobs": True}
+            if self.prompt.template_args:
+                body |= {"chat_template_kwargs": {**self.prompt.template_args}}
             async with _post(server, "chat/completions", body) as response:
                 yield response
             return
