@@ -17,8 +17,8 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.fence import code_end
 from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
+from mathlete.sampling.served.asked import ServerPrompt
 from mathlete.sampling.served.reply import Reply
-from mathlete.sampling.served.tries import ServerPrompt
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from copy import copy
 from datetime import date
 from functools import lru_cache
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
@@ -29,6 +28,8 @@ _PADS, _SPARES = (
 _TODAY = re.compile(r"strftime_now\(\s*(?P<quote>['\"])(?P<format>.*?)(?P=quote)\s*\)")
 _DAY = date(2024, 7, 26)
 """The day that Llama 3's templates write where there is no clock."""
+_GIVEN = {"messages", "raise_exception", "strftime_now", "add_generation_prompt", "tools", "documents"}
+"""What transformers gives a template."""
 _ENDS = re.compile(r"end|eo[stu]", re.I)
 """Names of special tokens that end a text or a turn, of this model or of the base that it was made from."""
 
@@ -46,26 +47,29 @@ def load_prompt_format(source: ModelSource) -> PromptFormat:
 def _check_arguments(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[str, object], *, where: str) -> None:
     """Raise UserError where the chat template reads no argument of that name: it would be passed over in silence."""
     template = str(tokenizer.chat_template)
-    taken = signature(tokenizer.apply_chat_template).parameters.keys()
+    known = _find_arguments(template)
     for name in arguments:
-        if name in taken or not re.search(rf"\b{name}\b", template):
+        if name not in known:
             raise UserError(
                 f"the chat template of {where} must read its arguments",
                 value=f"{name}, of which it knows nothing",
-                cure=nearest(name, _find_arguments(template) or ["none"]),
+                cure=nearest(name, known) if known else "leave it out: this template has none",
             )
 
 
 def _find_arguments(template: str) -> list[str]:
-    """Return the names that a template reads and nobody but its user gives."""
+    """Return the names that a template reads and that nobody but its user gives.
+
+    >>> _find_arguments("{% if enable_thinking is defined %}{{ messages }}{% endif %}")
+    ['enable_thinking']
+    """
     from jinja2 import Environment, TemplateError, meta
 
     try:
-        read = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-    except TemplateError:  # of transformers' own extensions
-        return []
-    given = {"messages", "raise_exception", "strftime_now", "add_generation_prompt", "tools", "documents"}
-    return sorted(name for name in meta.find_undeclared_variables(read) - given if not name.endswith("_token"))
+        read = meta.find_undeclared_variables(Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template))
+    except TemplateError:  # a tag of transformers' own
+        read = {*re.findall(r"[A-Za-z_]\w*", template)}
+    return sorted(name for name in read - _GIVEN if not name.endswith("_token"))
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":

@@ -28,12 +28,12 @@ from mathlete.lost import OnLost
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
+from mathlete.sampling.served.asked import ServerPrompt
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.tries import (
     LIBRARY_ERRORS,
     Job,
-    ServerPrompt,
     describe_error,
     read_body,
     read_message,

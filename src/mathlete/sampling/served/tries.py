@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.lost import Lost, LostTry, OnLost
-from mathlete.problems import Problem
-from mathlete.prompts import PromptFormat
-from mathlete.reasoning import ReasoningMarks
 from mathlete.sampling import Sample, SamplingConfig
+from mathlete.sampling.served.asked import ServerPrompt, further_words
 from mathlete.sampling.served.events import Events
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.reply import Reply
@@ -35,47 +33,6 @@ LIBRARY_ERRORS = (OSError, ValueError, OverflowError, ExceptionGroup)
 """What comes through the HTTP library from those beneath it, as where a redirect names port 99999."""
 _SHOWN = 2000
 """Bytes of an error's body that are read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerPrompt:
-    """One problem's prompt in the forms that servers take."""
-
-    problem_id: str
-    ids: list[int]
-    text: str
-    """Text that the server's tokenizer turns into the ids."""
-    messages: list[dict[str, str]] | None
-    """The conversation for the chat endpoint; None uses the other two."""
-    template_args: Mapping[str, object]
-    """Arguments of the server's own template."""
-    goes_on: bool
-    """Whether the prompt ends in a partial completion."""
-    answering: bool
-    """Whether that holds the end of the reasoning."""
-    until_code: bool
-    marks: ReasoningMarks
-    """Those of the model's reasoning."""
-    marks_are_special: bool
-    """Whether a server would leave them out of the text."""
-
-    @staticmethod
-    def of(
-        problem: Problem, prompts: PromptFormat, *, chat: bool, said: str = "", until_code: bool = False
-    ) -> "ServerPrompt":
-        """Return the problem's prompt."""
-        return ServerPrompt(
-            problem_id=problem.id,
-            ids=prompts.prompt_ids(problem.statement) + prompts.said_ids(said),
-            text=prompts.server_text(problem.statement) + said,
-            messages=prompts.messages(problem.statement) if chat else None,
-            template_args=prompts.template_args,
-            goes_on=bool(said),
-            answering=prompts.answers_at_once or prompts.reasoning.closing in said,
-            until_code=until_code,
-            marks=prompts.reasoning,
-            marks_are_special=prompts.marks_are_special,
-        )
 
 
 class _Refused(Exception):
@@ -303,7 +260,7 @@ class Job:
             "seed": self.seed % 2**31,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **_further_words(self.config, server.owner),
+            **further_words(self.config, server.owner),
         }
         if self.prompt.messages is not None:
             body |= {"messages": self.prompt.messages, "logprobs": True}
@@ -324,23 +281,6 @@ class Job:
         async with _post(server, "completions", {**body, "prompt": self.prompt.text}) as response:
             server.takes_text_only = True
             yield response
-
-
-def _further_words(config: SamplingConfig, owner: str) -> dict[str, Any]:
-    """Return the settings that not every server knows; only where they say something.
-
-    A server that does not know one refuses the request, or says nothing: docs/solving.md tells which.
-    """
-    repetition: dict[str, Any] = {"repetition_penalty": config.repetition_penalty}
-    if owner == "llamacpp":
-        # Its own words, and all of the context instead of the last 64 tokens.
-        repetition = {"repeat_penalty": config.repetition_penalty, "repeat_last_n": -1}
-    return {
-        **({"min_p": config.min_p} if config.min_p else {}),
-        **({"top_k": config.top_k} if config.top_k else {}),
-        **(repetition if config.repetition_penalty != 1 else {}),
-        **({"stop": [*config.stop]} if config.stop else {}),
-    }
 
 
 def describe_error(error: BaseException) -> str:

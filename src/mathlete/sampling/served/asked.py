@@ -1,0 +1,68 @@
+"""What a server is asked: the prompt in the forms that servers take, and the settings that not every server knows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+from mathlete.reasoning import ReasoningMarks
+from mathlete.sampling import SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerPrompt:
+    """One problem's prompt in the forms that servers take."""
+
+    problem_id: str
+    ids: list[int]
+    text: str
+    """Text that the server's tokenizer turns into the ids."""
+    messages: list[dict[str, str]] | None
+    """The conversation for the chat endpoint; None uses the other two."""
+    template_args: Mapping[str, object]
+    """Arguments of the server's own template."""
+    goes_on: bool
+    """Whether the prompt ends in a partial completion."""
+    answering: bool
+    """Whether that holds the end of the reasoning."""
+    until_code: bool
+    marks: ReasoningMarks
+    """Those of the model's reasoning."""
+    marks_are_special: bool
+    """Whether a server would leave them out of the text."""
+
+    @staticmethod
+    def of(
+        problem: Problem, prompts: PromptFormat, *, chat: bool, said: str = "", until_code: bool = False
+    ) -> "ServerPrompt":
+        """Return the problem's prompt."""
+        return ServerPrompt(
+            problem_id=problem.id,
+            ids=prompts.prompt_ids(problem.statement) + prompts.said_ids(said),
+            text=prompts.server_text(problem.statement) + said,
+            messages=prompts.messages(problem.statement) if chat else None,
+            template_args=prompts.template_args,
+            goes_on=bool(said),
+            answering=prompts.answers_at_once or prompts.reasoning.closing in said,
+            until_code=until_code,
+            marks=prompts.reasoning,
+            marks_are_special=prompts.marks_are_special,
+        )
+
+
+def further_words(config: SamplingConfig, owner: str) -> dict[str, Any]:
+    """Return the settings that not every server knows; only where they say something.
+
+    A server that does not know one refuses the request, or says nothing: docs/solving.md tells which.
+    """
+    repetition: dict[str, Any] = {"repetition_penalty": config.repetition_penalty}
+    if owner == "llamacpp":
+        # Its own words, and all of the context instead of the last 64 tokens.
+        repetition = {"repeat_penalty": config.repetition_penalty, "repeat_last_n": -1}
+    return {
+        **({"min_p": config.min_p} if config.min_p else {}),
+        **({"top_k": config.top_k} if config.top_k else {}),
+        **(repetition if config.repetition_penalty != 1 else {}),
+        **({"stop": [*config.stop]} if config.stop else {}),
+    }
