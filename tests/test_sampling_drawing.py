@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -81,7 +83,7 @@ def test_rows_of_a_large_vocabulary_are_drawn_in_parts_as_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     # More than a million numbers; a third of the rows is too flat for its slice.
     logits = torch.randn(40, 60_000, generator=generator) * torch.tensor([0.5, 3.0, 8.0]).repeat(14)[:40, None]
-    given = {
+    given: dict[str, Any] = {
         "uniform": torch.rand(40, dtype=torch.float64, generator=generator),
         "temperature": torch.linspace(0, 1.5, 40),
         "top_p": torch.linspace(0.5, 1, 40, dtype=torch.float64),

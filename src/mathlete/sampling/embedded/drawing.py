@@ -84,14 +84,19 @@ def draw(
     if logits.device.type == "cpu" and len(logits) > rows:
         parts = zip(*(torch.split(tensor, rows) for tensor in (logits, uniform, temperature, top_p)), strict=True)
         limited = repeat(None) if limits is None else limits.split(rows)
-        drawn = [_draw(*part, own) for part, own in zip(parts, limited, strict=False)]
+        drawn = [_draw(*part, limits=own) for part, own in zip(parts, limited, strict=False)]
         ids, logprobs = torch.cat([part.ids for part in drawn]), torch.cat([part.logprobs for part in drawn])
         return DrawnTokens(ids=ids, logprobs=logprobs)
-    return _draw(logits, uniform, temperature, top_p, limits)
+    return _draw(logits, uniform, temperature, top_p, limits=limits)
 
 
 def _draw(
-    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, limits: Limits | None
+    logits: torch.Tensor,
+    uniform: torch.Tensor,
+    temperature: torch.Tensor,
+    top_p: torch.Tensor,
+    *,
+    limits: Limits | None,
 ) -> DrawnTokens:
     own = logits.float()
     logits = own if limits is None else limits.penalize(own)
