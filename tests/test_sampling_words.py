@@ -39,7 +39,8 @@ def warp_by_transformers(logits: torch.Tensor, config: SamplingConfig, prompt: l
     """Return each token's probability by transformers' own processors, in vLLM's order."""
     from transformers.generation import logits_process as made
 
-    ids, scores = torch.tensor([prompt]), logits[None]
+    ids: Any = torch.tensor([prompt])
+    scores = logits[None]
     scores = made.RepetitionPenaltyLogitsProcessor(config.repetition_penalty)(ids, scores)
     scores = made.TemperatureLogitsWarper(config.temperature)(ids, scores)
     scores = made.MinPLogitsWarper(config.min_p)(ids, scores)

@@ -87,14 +87,14 @@ class MathRun:
 
     def begin(self, name: str, folder: Path, *, inputs: Mapping[str, Path], settings: Mapping[str, object]) -> Step:
         """Begin a step of this run; a model in a folder is known by its files' hashes, a hub's by its commit."""
-        hub = {} if self.model.folder else {"model": f"{self.model.location}@{self.model.revision}"}
-        if prompt := self.model.prompt.to_json():
-            hub |= {"prompt settings": prompt}
+        own: dict[str, object] = {"prompt settings": prompt} if (prompt := self.model.prompt.to_json()) else {}
+        if not self.model.folder:
+            own |= {"model": f"{self.model.location}@{self.model.revision}"}
         return begin_step(
             name,
             folder=folder,
             inputs=inputs,
-            settings={**settings, **hub},
+            settings={**settings, **own},
             leftovers=Leftovers(
                 overwrite=self.settings.overwrite,
                 extends=differs_in_limits,
