@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -384,19 +384,3 @@ def test_a_server_that_wants_more_patience_than_there_is_ends_the_run(
     with pytest.raises(UserError, match=r"within 0.4 s, got .*429 Slow Down: full .to be asked again in 3600 s"):
         engine.draw()
     assert len(engine.lost) == 1
-
-
-@pytest.mark.parametrize(("owner", "penalty"), [("vllm", "repetition_penalty"), ("llamacpp", "repeat_penalty")])
-def test_a_server_is_sent_the_sampling_words_that_say_something_by_its_own_names(
-    owner: str, penalty: str, loopback: Callable[..., Loopback], opened: Callable[..., Opened]
-) -> None:
-    server = loopback(listing=answers("200 OK", json.dumps({"data": [{"id": "m", "owned_by": owner}]})))
-    engine = opened(server)
-    engine.draw()
-    (drawn,) = engine.draw(config=replace(CONFIG, min_p=0.05, top_k=20, repetition_penalty=1.1, stop=("think>",)))
-    plain, told = server.requests
-    further = {name: value for name, value in told.items() if name not in plain}
-    also = {"repeat_last_n": -1} if owner == "llamacpp" else {}
-    assert further == {"min_p": 0.05, "top_k": 20, penalty: 1.1, "stop": ["think>"], **also}
-    # The server went on, so it is cut here.
-    assert (drawn.text, drawn.finish) == ("So 7.\n</", "stop")

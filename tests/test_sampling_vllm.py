@@ -5,13 +5,16 @@ import importlib.util
 import json
 import math
 import os
+import random
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.problems import Problem, read_problems
+from mathlete.sampling import CompletionReader, SampleBuilder
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
 from mathlete.solve.clock import RealClock
@@ -144,6 +148,53 @@ def test_greedy_is_greedy_in_the_embedded_engine(engine: VllmSampler) -> None:
         assert samples[0].logprob_mean == pytest.approx(own.logprob_mean, abs=1e-4)
         assert samples[0].logprob_tail == samples[0].logprob_mean
     assert {own.finish for own in mine} >= {"boxed"}
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_the_sampling_words_do_what_they_do_in_the_embedded_engine(engine: VllmSampler, scripted: VllmSampler) -> None:
+    from mathlete.sampling.embedded.transformers_engine import open_transformers
+
+    # Penalised, a pocket model soon says something else; the stop string comes in some of the samples.
+    config = replace(GREEDY, repetition_penalty=1.2, max_tokens=60, stop=("\\n6", "mod"))
+    with closing(open_transformers(find_model("pocket"), precision="dense")) as embedded:
+        mine = [words(draw_samples(embedded, problem, 1, config)) for problem in PROBLEMS[:6]]
+        plain = [words(draw_samples(embedded, problem, 1, GREEDY)) for problem in PROBLEMS[:6]]
+    assert [words(draw_samples(engine, problem, 1, config)) for problem in PROBLEMS[:6]] == mine
+    assert all(one != other for one, other in zip(mine, plain, strict=True))
+    drawn = {}
+    for word in ({"min_p": 0.5}, {"top_k": 1}, {"top_k": 3}, {"min_p": 0.15}):
+        warm = SamplingConfig(temperature=1, top_p=1, max_tokens=1, **word)
+        drawn[str(word)] = {sample.text for sample in draw_samples(scripted, PROBLEMS[0], 100, warm).values()}
+    assert [*drawn.values()] == [{"a", "b"}, {"a"}, {"a", "b", "c"}, {"a", "b", "c", "d"}]
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_stop_strings_end_a_text_where_vllm_ends_it() -> None:
+    """By vLLM's own detokenizer, token by token, on texts whose characters go over tokens' borders."""
+    from vllm import SamplingParams
+    from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
+
+    prompts = load_prompt_format(find_model("pocket"))
+    reader, generator = CompletionReader(prompts, eos_ids=set()), random.Random(0)
+    pieces, stops = (
+        ["1", "2+2", " = 4", "\n", "mod ", "</think>", "\\boxed", "é"],
+        ["= 4\n", "mod 1", "é2", "nk>1", "11"],
+    )
+    for _ in range(300):
+        ids = prompts.ids("".join(generator.choices(pieces, k=12)))
+        stop = generator.sample(stops, 3)
+        request: Any = SimpleNamespace(
+            sampling_params=SamplingParams(stop=stop), request_id="r", prompt_token_ids=prompts.prompt_ids("1")
+        )
+        theirs = FastIncrementalDetokenizer(prompts.tokenizer, request)
+        ended = next((n for n, token in enumerate(ids, 1) if theirs.update([token], False)), None)
+        builder = SampleBuilder(reader=reader, problem_id="p", index=0, seed=0, max_tokens=len(ids), stops=tuple(stop))
+        own = next(sample for token in ids if (sample := builder.add(token, 0.0)) is not None)
+        if own.finish == "boxed":  # vLLM knows no boxes
+            continue
+        assert (own.text, own.tokens if own.finish == "stop" else None) == (theirs.output_text, ended)
 
 
 @pytest.mark.slow

@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig, config_from
+from mathlete.models import find_model, load_prompt_format
+from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.runs import sha256_json
 from mathlete.sampling import CompletionReader, Sample, SampleBuilder, SamplingConfig, find_ending
 from mathlete.sampling.embedded import TransformersSampler
 from mathlete.sampling.embedded.drawing import draw
 from mathlete.sampling.embedded.limits import Limits, RowLimits
+from mathlete.sampling.served import OpenAISampler, ServerSettings
 from mathlete.sampling.served.reply import Reply
 from mathlete.sampling.stops import find_stop
 from mathlete.scoring import RunSettings
 from mathlete.solve import Policy
+from tests.loopback import Loopback, answers
 from tests.test_sampling_engine import bigram_model, byte_tokenizer, draw_all, generate_text, script, tiny_model
 
 STEPS = 1000
@@ -213,6 +217,24 @@ def test_a_server_that_knows_no_stop_strings_is_cut_here() -> None:
             break
     assert reply.sample(problem_id="p", index=0, seed=0, seconds=0.0).text == "It is 7. "
     assert reply.sample(problem_id="p", index=0, seed=0, seconds=0.0).finish == "stop"
+
+
+@pytest.mark.parametrize(("owner", "penalty"), [("vllm", "repetition_penalty"), ("llamacpp", "repeat_penalty")])
+def test_a_server_is_sent_the_words_that_say_something_by_its_own_names(owner: str, penalty: str) -> None:
+    pytest.importorskip("httpx2", reason="needs httpx2, the extra `openai`")
+    server = Loopback(listing=answers("200 OK", json.dumps({"data": [{"id": "m", "owned_by": owner}]})))
+    settings, prompts = ServerSettings(urls=(server.url,)), load_prompt_format(find_model("pocket"))
+    asked = Problem(id="p", statement="What is 3 + 4?", gold="7")
+    words = SamplingConfig(max_tokens=40, min_p=0.05, top_k=20, repetition_penalty=1.1, stop=("think>",))
+    with closing(server), closing(OpenAISampler(settings, model="m", prompts=prompts)) as engine:
+        for config in (SamplingConfig(max_tokens=40), words):
+            (drawn,) = engine.stream(asked, seeds={0: 1}, config=config)
+    plain, told = server.requests
+    further = {name: value for name, value in told.items() if name not in plain}
+    also = {"repeat_last_n": -1} if owner == "llamacpp" else {}
+    assert further == {"min_p": 0.05, "top_k": 20, penalty: 1.1, "stop": ["think>"], **also}
+    # The server went on, so it is cut here.
+    assert (drawn.text, drawn.finish) == ("So 7.\n</", "stop")
 
 
 def test_runs_and_notebooks_of_before_keep_their_key() -> None:

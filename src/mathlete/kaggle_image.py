@@ -8,6 +8,9 @@ PYTHON = "3.12"
 GLIBC = 35
 """Minor version of the image's glibc 2.x (Ubuntu 22.04)."""
 
+VOCABULARIES = "mathlete_vocabularies"
+"""The package, in a wheel of its own, of vocabulary files that a model's library would else download."""
+
 
 def platforms() -> list[str]:
     """Return the platform tags that the image takes, newest first; pip adds no older ones to those it is given."""

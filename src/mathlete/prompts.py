@@ -7,11 +7,11 @@ notebook. `PromptSettings` names what is to be otherwise.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from mathlete.errors import UserError
 from mathlete.marks import Marks
@@ -78,12 +78,14 @@ class PromptSettings:
         return {name: value for name, value in own.items() if value is not None}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: object) -> Self:
         """Return the settings in a JSON object.
 
         Raises:
-            TypeError: an unknown key.
+            TypeError: no object, or an unknown key.
         """
+        if not isinstance(value, Mapping):
+            raise TypeError(f"a prompt's settings must be an object, and are {value!r}")
         return cls(**{**value, "template_args": tuple(value.get("template_args", ()))})
 
 
@@ -108,7 +110,7 @@ class SavedPrompt:
         return read_record(file, cls._of_row) if file.is_file() else cls()
 
     @classmethod
-    def _of_row(cls, row: Mapping[str, Any]) -> Self:
+    def _of_row(cls, row: Mapping[str, object]) -> Self:
         instruction, arguments = row["instruction"], row.get("template_args", {})
         if not isinstance(instruction, str):
             raise TypeError(f"the instruction must be a text, and is {instruction!r}")
@@ -162,7 +164,7 @@ class PromptFormat:
 
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
         """Render a conversation with the template; with `prompt`, up to where the model goes on."""
-        render: Any = self.tokenizer.apply_chat_template
+        render: Callable[..., object] = self.tokenizer.apply_chat_template
         return str(render([*messages], tokenize=False, add_generation_prompt=prompt, **self.template_args))
 
     def _render_content(self, content: str) -> str:

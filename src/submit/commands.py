@@ -57,7 +57,7 @@ COMMANDS = {
     "build": Command(
         settings=BuildSettings,
         run=build_command,
-        leading_flags=("model", "policy-file"),
+        leading_flags=("model", "policy-file", "model-source"),
         defaults=build_defaults,
         help="Makes the offline notebook, its metadata and its wheels of an exported model.\n\nExamples:\n\n"
         "python -m submit build --model runs/train/export --competition aimo-3\n\n"

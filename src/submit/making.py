@@ -23,6 +23,7 @@ from mathlete.solve import Policy
 from mathlete.submission import Build, Names, build_submission, build_wheelhouse, load_build
 from mathlete.tir import ToolSettings
 from submit.matrix import list_faults, run_faults
+from submit.mounting import find_model_files, require_weights_here
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
 from submit.watching import rehearsal_bar
 
@@ -36,8 +37,8 @@ class KaggleSettings:
 
     machine: str | None = None
     """Kaggle's machine shape; default: the competition's."""
-    licence: str = "Apache 2.0"
-    """The model's, by Kaggle's name of it."""
+    licence: str = ""
+    """The model's, by Kaggle's name of it; default: Apache 2.0, of a model that is mounted what its card says."""
     image: str = ""
     """Docker image pinned by its digest; empty: the one in use when the notebook is first saved."""
 
@@ -47,7 +48,15 @@ class BuildSettings:
     """What to build of what."""
 
     model: str = "pocket"
-    """The export: a folder, or pocket."""
+    """The export: a folder, or pocket. With --model-source tokenizer and config: a folder without weights, or a hub
+    id."""
+    model_source: str = ""
+    """A model of somebody's on Kaggle to mount in the export's place, which is not uploaded:
+    OWNER/MODEL/FRAMEWORK/VARIATION/VERSION."""
+    model_gib: float | None = None
+    """Size of its weights, GiB; default: by the files beside its config, or their index."""
+    vocabularies: Path | None = None
+    """Folder of the vocabulary files that the model's library would download (gpt-oss: o200k_base.tiktoken)."""
     competition: str = "aimo-3"
     """A competition's name, or a file of its rules, NAME.toml."""
     policy: str = "clock"
@@ -99,9 +108,11 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
     model = flags.last("model") or "pocket"
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     file = folder / "config.json"
-    context = (
-        read_record(file, lambda config: int(config.get("max_position_embeddings", 4096))) if file.is_file() else 4096
-    )
+    context = 4096
+    if file.is_file():
+        context = read_record(file, lambda config: int(config.get("max_position_embeddings", 4096)))
+    elif flags.last("model-source") and not folder.exists():
+        context = int(find_model(model).read_config().get("max_position_embeddings", 4096))
     tokens = min(32_768, context // 4)
     settings = BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
     if not (chosen := flags.last("policy-file")):
@@ -122,13 +133,9 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     """Write the notebook, its metadata and its wheels; return their hashes."""
     out = console(json=settings.json)
     rules = competition(settings.competition)
-    source = find_model(settings.model)
-    if source.folder is None:
-        raise UserError(
-            "--model must be an exported folder", value=settings.model, cure="export it first, name it here"
-        )
-    source.require_weights()
-    names, reason = complete_names(settings.names, model=source.folder, folder=settings.run)
+    mounts = (settings.model_source, settings.model_gib)
+    model, given = find_model_files(settings.model, *mounts, names=settings.names, run=settings.run)
+    names, reason = complete_names(given, model=model, folder=settings.run)
     if reason:
         out.print(f"owner {names.owner}: {reason}")
     policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
@@ -142,7 +149,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         out.print(f"as in the last build: --need {' '.join(need) or 'none'} --find-links {find_links or 'none'}")
     with hold(settings.run), busy("wheels, notebook, hashes"):
         made = build_submission(
-            model=source.folder,
+            model=model,
             config=config,
             names=names,
             kaggle=kaggle,
@@ -152,6 +159,8 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             licence=settings.kaggle.licence,
             requirements=need,
             find_links=find_links,
+            model_gib=settings.model_gib,
+            vocabularies=settings.vocabularies,
             overwrite=settings.overwrite,
             accept_refused=settings.accept_refused,
         )
@@ -269,6 +278,8 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     build = load_build(settings.run)
     # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
     build.check_serving()
+    if settings.stand_in is None:
+        require_weights_here(build)
     rules = build.config.competition
     if rules.gateway.api == "iterator" and (chosen := settings.behaviour or settings.real_package):
         rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"

@@ -170,8 +170,14 @@ class Kaggle:
         types = importlib.import_module("kagglesdk.models.types.model_api_service")
         frameworks = importlib.import_module("kagglesdk.models.types.model_enums")
         request = types.ApiGetModelInstanceRequest()
-        request.owner_slug, request.model_slug, request.instance_slug = names.owner, names.model, names.variation
-        request.framework = frameworks.ModelFramework.MODEL_FRAMEWORK_TRANSFORMERS
+        parts = names.model_instance.split("/")
+        request.owner_slug, request.model_slug, framework, request.instance_slug = parts
+        # PY_TORCH is written pyTorch in the name of a source.
+        known = {each.name.replace("_", "").lower(): each for each in frameworks.ModelFramework}
+        if (word := f"modelframework{framework.lower()}") not in known:
+            cure = "check each part of --model-source"
+            raise UserError("Kaggle must know the framework of a model", value=framework, cure=cure)
+        request.framework = known[word]
         return self._version("models.ModelApiService", request, "versionNumber", what=names.model_instance)
 
     def _version(self, service: str, request: Any, key: str, *, what: str) -> int:

@@ -29,8 +29,8 @@ def complete_names(names: Names, *, model: Path, folder: Path) -> tuple[Names, s
     if not names.has_owner:
         owner, reason = owner_of_credentials()
         names = replace(names, owner=owner)
-    names = names.name_variation(model)
-    if names.model_version == 0:
+    names = names.name_variation(model) if names.uploads_model else names
+    if names.model_version == 0 and names.uploads_model:
         weights = sha256_json(sha256_tree(model))
         names = replace(names, model_version=next_model_version(names, weights=weights, folder=folder))
     return names, reason

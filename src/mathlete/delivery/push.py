@@ -27,7 +27,10 @@ def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
     if saved is not None:
         return [f"notebook  {names.kernel_id}: version {saved.version} of this build is saved, gone on with from there"]
     wheels = "unchanged, not sent" if uploads.has_sent(names.wheels_id, hashes.wheels) else f"from {build.wheels}"
-    model = "unchanged, not sent" if uploads.has_sent(names.model_instance, hashes.weights) else f"from {build.model}"
+    sent = uploads.has_sent(names.model_instance, hashes.weights)
+    model = "unchanged, not sent" if sent else f"from {build.model}"
+    if not names.uploads_model:
+        model = "mounted as it is on Kaggle, not sent"
     return [
         f"data set  {names.wheels_id}: {wheels}",
         f"model     {names.model_source}: {model}",
@@ -183,7 +186,10 @@ class _Sender:
         names, digest = self.build.names, self.hashes.wheels
         if not self.uploads.has_sent(names.wheels_id, digest):
             # Wheels go first; a wrong version of the model must be refused before they do.
-            self._require_next_model()
+            if names.uploads_model:
+                self._require_next_model()
+            else:
+                self._require_mounted()
             self._send(
                 names.wheels_id,
                 digest,
@@ -195,8 +201,11 @@ class _Sender:
         self.asking.until(lambda: self.kaggle.wheels_ready(names), limit_s=limit_s, rule=rule)
 
     def send_model(self) -> None:
-        """Upload the model where it changed."""
+        """Upload the model where it changed; see that one which is mounted is there."""
         names, digest = self.build.names, self.hashes.weights
+        if not names.uploads_model:
+            self._require_mounted()
+            return
         instance, version = names.model_instance, names.model_version
         if not self.uploads.has_sent(instance, digest):
             self._require_next_model()
@@ -231,6 +240,23 @@ class _Sender:
             self.asking.act(put, shown, rule=rule)
         self.uploads.note(name, replace(noted, done=True))
         self.asking.say(f"{'found' if is_there else 'uploaded'} {name}, version {noted.version}")
+
+    def _require_mounted(self) -> None:
+        """Check that Kaggle has the version of somebody's model that the notebook mounts.
+
+        Raises:
+            UserError: it has not, or does not show it.
+        """
+        names = self.build.names
+        newest = self.asking.once(
+            lambda: self.kaggle.model_version(names), rule=f"{names.model_instance} must be readable"
+        )
+        if newest < int(names.model_source.rpartition("/")[2]):
+            raise UserError(
+                "Kaggle must have the model that the notebook mounts",
+                value=f"{names.model_source}, and the newest version that you can see is {newest or 'none'}",
+                cure="check each part of --model-source, and accept the model's terms on its page",
+            )
 
     def _require_next_model(self) -> None:
         """Check that the notebook mounts the version of the model that this push uploads, or that an earlier one did.

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from mathlete.engines import EngineSettings, open_engine
+from mathlete.kernel.vocabularies import show_vocabularies
 from mathlete.models import Device, find_model
 from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
@@ -100,6 +101,7 @@ def main() -> None:
     replies = Replies(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     # What a library prints on stdout must not get between the lines: it goes to stderr, which is the log.
     os.dup2(2, 1)
+    show_vocabularies()
     sampler = open_sampler(json.loads(sys.stdin.readline()))
     replies.send(ready=True, engine=describe_torch())
     serve(sys.stdin, replies, sampler)

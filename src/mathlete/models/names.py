@@ -1,11 +1,13 @@
 """Models by name: the embedded pocket model, pinned presets of the hub, folders, hub ids."""
 
+import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
+from mathlete.files import replace_when_done
 from mathlete.mistakes import explain
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json
@@ -85,6 +87,28 @@ class ModelSource:
             if (self.folder / name).is_file():
                 read_json(self.folder / name)
 
+    def fetch_description(self, folder: Path) -> Path:
+        """Return the folder of its tokenizer and config: its own, or this one, filled from the hub or its cache.
+
+        Raises:
+            UserError: it is neither on the hub nor on this machine.
+        """
+        if self.folder is not None:
+            return self.folder
+        from huggingface_hub import snapshot_download
+
+        try:
+            snapshot = Path(snapshot_download(self.location, revision=self.revision, allow_patterns=[*_DESCRIPTION]))
+        except Exception as error:
+            # The border to a library that answers for the network, a stranger's server and the disk.
+            raise explain_unreadable(self, error) from error
+        files = {file.name: file for pattern in _DESCRIPTION for file in snapshot.glob(pattern) if file.is_file()}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in sorted(files.items()):
+            with replace_when_done(folder / name) as temporary:
+                shutil.copyfile(file, temporary)
+        return folder
+
     def is_quantized(self) -> bool:
         """Return whether the model's own files are quantised already.
 
@@ -140,6 +164,8 @@ class ModelSource:
         return config
 
 
+_DESCRIPTION = ("*.json", "*.jinja", "*.txt", "*.md", "*.model", "*.tiktoken", "LICENSE*")
+"""Files of a model that are not its weights."""
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 HUB_MODELS = {
     "r1-qwen-1.5b": ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562"),

@@ -16,7 +16,7 @@ Ending(text='3 + 4 is 7.\n</think>\n\nSo \\boxed{7}', finish='boxed')
 True
 """
 
-from mathlete.sampling.completion import CompletionReader, Ending, SampleBuilder, find_ending
+from mathlete.sampling.completion import CompletionReader, SampleBuilder, find_ending
 from mathlete.sampling.fence import last_program
 from mathlete.sampling.record import SampleLog, read_samples
 from mathlete.sampling.samples import Continuing, Sample, Sampler, SamplingConfig
@@ -24,7 +24,6 @@ from mathlete.sampling.samples import Continuing, Sample, Sampler, SamplingConfi
 __all__ = [
     "CompletionReader",
     "Continuing",
-    "Ending",
     "Sample",
     "SampleBuilder",
     "SampleLog",

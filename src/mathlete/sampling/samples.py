@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 from statistics import fmean
-from typing import Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 from mathlete.errors import UserError, require
 from mathlete.problems import Problem
@@ -85,7 +85,7 @@ class SamplingConfig:
             cure="use R1's 0.6, 0.95, 256",
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the settings as a JSON object, which `from_json` reads.
 
         Words that came later stand in it only where they say something: runs and notebooks are known by a hash of it.
@@ -94,12 +94,14 @@ class SamplingConfig:
         return {name: value for name, value in own.items() if name not in _LATER or getattr(self, name) != plain[name]}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: object) -> Self:
         """Return the settings in a JSON object.
 
         Raises:
-            TypeError: an unknown key, or stop strings that are none.
+            TypeError: no object, an unknown key, or stop strings that are none.
         """
+        if not isinstance(value, Mapping):
+            raise TypeError(f"sampling must be an object, and is {value!r}")
         stop = value.get("stop", ())
         if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
             raise TypeError(f"stop must be a list of texts, and is {stop!r}")

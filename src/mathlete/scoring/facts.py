@@ -20,9 +20,9 @@ class RunSettings:
     policy: Policy
     budget: BudgetSettings | None
     """One clock for all problems; None where each had all its samples."""
-    tools: dict[str, Any] | None
+    tools: dict[str, object] | None
     """`mathlete.tir.ToolSettings` as JSON, which nothing reads again; None where the model had no tools."""
-    prompt: dict[str, Any] | None = None
+    prompt: dict[str, object] | None = None
     """`mathlete.prompts.PromptSettings` as JSON; None where the prompt is as the model's folder says."""
     engine: str
     model_sha: str

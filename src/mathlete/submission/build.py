@@ -18,16 +18,28 @@ from mathlete.runs import (
     write_json,
 )
 from mathlete.submission.contents import list_contents
-from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, NOTEBOOK, Names, write_metadata
+from mathlete.submission.metadata import (
+    DATASET_FILE,
+    INSTANCE_FILE,
+    KERNEL_FILE,
+    MODEL_FILE,
+    NOTEBOOK,
+    MountedNames,
+    Names,
+    write_metadata,
+)
+from mathlete.submission.mounted import MountedWeights, describe_weights
 from mathlete.submission.mounts import MountedNotebook, read_mounted
 from mathlete.submission.notebook import require_as_built, write_notebook
 from mathlete.submission.serving import check_serving
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
+from mathlete.submission.vocabularies import find_vocabularies
 from mathlete.submission.weights import name_format, needed_for
 from mathlete.submission.wheelhouse import build_wheelhouse
 
 BUILD_FILE = "build.json"
-_METADATA = ("dataset-metadata.json", "model-metadata.json", "model-instance-metadata.json")
+_LICENCE = "Apache 2.0"
+"""Of a model that is uploaded, where none is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +80,8 @@ class Build:
     """Requirements that its wheels hold beside those of the weights; the next build keeps to them."""
     find_links: Path | None = None
     """Folder from which the wheels were taken instead of the package index; the next build keeps to it."""
+    mounted: MountedWeights | None = None
+    """What is known of weights that are somebody's on Kaggle, and not in the model's folder; None: they are there."""
 
     @property
     def notebook(self) -> Path:
@@ -82,7 +96,12 @@ class Build:
     @property
     def licence(self) -> str:
         """The model's licence, by Kaggle's name of it."""
-        return str(read_json(self.kaggle / INSTANCE_FILE)["licenseName"])
+        return self.mounted.licence if self.mounted else str(read_json(self.kaggle / INSTANCE_FILE)["licenseName"])
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the model, bytes: all files of its folder, or what is known of one that is mounted."""
+        return self.mounted.size if self.mounted else _size_of(self.model)
 
     @property
     def stamp(self) -> str:
@@ -104,7 +123,7 @@ class Build:
 
     def check_serving(self) -> None:
         """Raise UserError where the engine could not draw with the model: of tokenizer, context, attention, types."""
-        check_serving(self.model, self.config)
+        check_serving(self.model, self.config, weights=self.mounted is None)
 
     def hashes(self) -> Hashes:
         """Hash every file of the build: as slow as reading the weights.
@@ -127,7 +146,8 @@ class Build:
         wheels = sha256_tree(self.wheels)
         code = " ".join(digest for name, digest in wheels.items() if name.startswith("mathlete-"))
         kernel = read_json(self.kaggle / KERNEL_FILE)
-        metadata = {name: _hash_file(self.kaggle / name) for name in (KERNEL_FILE, *_METADATA)}
+        own = (MODEL_FILE, INSTANCE_FILE) if self.names.uploads_model else ()
+        metadata = {name: _hash_file(self.kaggle / name) for name in (KERNEL_FILE, DATASET_FILE, *own)}
         return {
             "code": code,
             "weights": sha256_json(sha256_tree(self.model)),
@@ -156,7 +176,8 @@ class Build:
             raise UserError(rule, value=str(file), cure="move it, or choose another --run")
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
         wishes = {"need": list(self.need), "find_links": str(self.find_links) if self.find_links else ""}
-        more = {name: value for name, value in {"accept_refused": self.accept_refused, **wishes}.items() if value}
+        others = {"accept_refused": self.accept_refused, "mounted": asdict(self.mounted) if self.mounted else None}
+        more = {name: value for name, value in {**others, **wishes}.items() if value}
         content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **more}
         write_json(file, content)
 
@@ -183,12 +204,17 @@ def _build_of(value: dict[str, Any]) -> Build:
         kaggle=Path(value["kaggle"]),
         model=Path(value["model"]),
         wheels=Path(value["wheels"]),
-        names=Names(**value["names"]),
+        names=(MountedNames if "source" in value["names"] else Names)(**value["names"]),
         config=config_from(value["config"]),
         accept_refused=str(value.get("accept_refused", "")),
         need=tuple(map(str, value.get("need", ()))),
         find_links=Path(value["find_links"]) if value.get("find_links") else None,
+        mounted=MountedWeights(**value["mounted"]) if value.get("mounted") else None,
     )
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _hash_file(file: Path) -> str:
@@ -206,13 +232,19 @@ def build_submission(
     wheels: Path,
     machine: str | None = None,
     image: str = "",
-    licence: str = "Apache 2.0",
+    licence: str = "",
     requirements: tuple[str, ...] = (),
     find_links: Path | None = None,
+    model_gib: float | None = None,
+    vocabularies: Path | None = None,
     overwrite: bool = False,
     accept_refused: str = "",
 ) -> Build:
-    """Write notebook, metadata and wheelhouse of an export; its card says why it is used though it was refused.
+    """Write notebook, metadata and wheelhouse of an export, or of a model that is mounted.
+
+    An export's card says why it is used though it was refused. Of a mounted model (`Names.mounting`) the folder holds
+    tokenizer and config; `model_gib` is the size of its weights where nothing there tells it. `vocabularies` is a
+    folder of files that the model's library would download.
 
     Raises:
         Refused: the gates of its training did not pass, and there is no reason to accept that.
@@ -223,16 +255,26 @@ def build_submission(
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
     verify_if_made(model)
     config.check()
-    check_serving(model, config)
+    check_serving(model, config, weights=names.uploads_model)
     outcome = require_passed(model, reason=accept_refused)
     names = names.name_variation(model)
     if not overwrite:
         require_as_built(kaggle / NOTEBOOK)
-    build_wheelhouse(wheels, (*needed_for(model), *requirements), find_links=find_links, overwrite=overwrite)
+    carried = find_vocabularies(model, vocabularies)
+    mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence)
+    build_wheelhouse(
+        wheels, (*needed_for(model), *requirements), find_links=find_links, vocabularies=carried, overwrite=overwrite
+    )
     outcome.note_in_card(model)
     weights = name_format(model)
     write_metadata(
-        kaggle, names, rules=config.competition, machine=machine, image=image, licence=licence, weights=weights
+        kaggle,
+        names,
+        rules=config.competition,
+        machine=machine,
+        image=image,
+        licence=licence or _LICENCE,
+        weights=weights,
     )
     made = Build(
         kaggle=kaggle,
@@ -243,6 +285,7 @@ def build_submission(
         accept_refused=outcome.reason,
         need=requirements,
         find_links=find_links,
+        mounted=mounted,
     )
     parts = Hashes(notebook="", **made.hash_parts()).id
     # Last, because the notebook carries the hashes of all the rest.

@@ -12,14 +12,20 @@ from mathlete.kaggle_image import image_packages
 from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
-from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
+from mathlete.submission.lint import LICENCES, lint_dataset, lint_kernel, lint_model
+from mathlete.submission.mounted import read_card
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.weights import needed_for, stored_as
 from mathlete.submission.wheelhouse import verify, verify_sums
 
-RELEASED = {"DeepSeek-R1-Distill": date(2025, 1, 20)}
-"""{part of a base model's name: the day it was released}. Source: huggingface.co/deepseek-ai."""
+RELEASED = {
+    "DeepSeek-R1-Distill": date(2025, 1, 20),
+    "openai/gpt-oss-20b/": date(2025, 8, 5),
+    "openai/gpt-oss-120b/": date(2025, 8, 5),
+}
+"""{part of a base model's name, or of a mounted model's on Kaggle: the day it was released}. Sources:
+huggingface.co/deepseek-ai, openai.com/index/introducing-gpt-oss."""
 _DATASET_BYTES = 100 * 2**30
 
 
@@ -33,7 +39,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
     return [
         check("gates of its training", _gates(build)),
         check("kernel metadata and notebook", lint_kernel(build.kaggle)),
-        check("model metadata and licence", lint_model(build.kaggle)),
+        check("model metadata and licence", lint_model(build.kaggle) if build.mounted is None else _licence(build)),
         check("data set metadata", lint_dataset(build.kaggle)),
         check("names agree", _names(build)),
         check("wheels against the image", _wheels(build)),
@@ -49,6 +55,13 @@ def _gates(build: Build) -> Iterator[Refusal]:
         require_passed(build.model, reason=build.accept_refused)
     except UserError as error:
         yield replace(refusal_of(error), cure="export it again, or `submit build` it with --accept-refused REASON")
+
+
+def _licence(build: Build) -> Iterator[Refusal]:
+    """Yield what is wrong with the licence of a model that is mounted: it has no metadata of ours."""
+    if build.licence not in LICENCES:
+        cure = f"build with --kaggle.licence one of {', '.join(sorted(LICENCES))}"
+        yield Refusal(rule="the licence of a mounted model must be known", value=repr(build.licence), cure=cure)
 
 
 def _names(build: Build) -> Iterator[Refusal]:
@@ -102,7 +115,7 @@ def _gpu(build: Build) -> Iterator[Refusal]:
 
 
 def _sizes(build: Build) -> Iterator[Refusal]:
-    weights = sum(path.stat().st_size for path in build.model.rglob("*") if path.is_file())
+    weights = build.weight_bytes
     gpu = Device.of_machine(build.machine)
     if gpu is not None and weights > 0.85 * gpu.memory:
         # The engine uses one GPU, whatever the machine has.
@@ -112,7 +125,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
         yield Refusal(
             rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
         )
-    total = weights + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))
+    total = (0 if build.mounted else weights) + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))
     if total > _DATASET_BYTES:
         rule = "uploads must stay below the private quota of 100 GiB"
         yield Refusal(rule=rule, value=f"{total / 2**30:.1f} GiB", cure="ship fewer weights")
@@ -122,7 +135,7 @@ def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
     cutoff = build.config.competition.released_before
     if cutoff is None:
         return
-    base = _base_name(build.model)
+    base = _base_name(build.model) if build.mounted is None else build.names.model_instance
     try:
         day = date.fromisoformat(released) if released else _find_release(base)
     except ValueError as error:
@@ -145,16 +158,8 @@ def _find_release(base: str) -> date | None:
 
 def _base_name(model: Path) -> str:
     """Return the base model of an export: the pocket model, its card's `base_model`, or its configuration's name."""
-    from huggingface_hub import metadata_load
-    from yaml import YAMLError
-
     config = read_json(model / "config.json")
     # Only the pocket model has a vocabulary this small.
     if int(str(config.get("vocab_size", 10**6))) < 2000:
         return "mathlete/pocket"
-    card = model / "README.md"
-    try:
-        metadata = (metadata_load(card) or {}) if card.is_file() else {}
-    except (ValueError, YAMLError):
-        metadata = {}
-    return str(metadata.get("base_model") or config.get("_name_or_path") or "")
+    return str(read_card(model).get("base_model") or config.get("_name_or_path") or "")

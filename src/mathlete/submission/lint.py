@@ -20,7 +20,7 @@ KERNEL_KEYS = (
 MODEL_KEYS = ("ownerSlug", "slug", "title", "isPrivate", "description")
 INSTANCE_KEYS = ("ownerSlug", "modelSlug", "instanceSlug", "framework", "licenseName")
 NOTEBOOK_BYTES = 1_000_000
-_LICENCES = frozenset(("Apache 2.0", "MIT", "CC BY 4.0", "CC0 1.0", "Llama 3 Community License", "Gemma", "Other"))
+LICENCES = frozenset(("Apache 2.0", "MIT", "CC BY 4.0", "CC0 1.0", "Llama 3 Community License", "Gemma", "Other"))
 _SOURCES = {
     "dataset_sources": (re.compile(r"[^/]+/[^/]+(/[^/]+)?"), "owner/slug"),
     "kernel_sources": (re.compile(r"[^/]+/[^/]+"), "owner/slug"),
@@ -214,8 +214,8 @@ def lint_model(folder: Path) -> Iterator[Refusal]:
             rule = f"{name} must fill {', '.join(keys)}"
             yield Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="build again")
         licence = value.get("licenseName")
-        if name == INSTANCE_FILE and licence not in _LICENCES:
-            cure = f"build with --kaggle.licence one of {', '.join(sorted(_LICENCES))}"
+        if name == INSTANCE_FILE and licence not in LICENCES:
+            cure = f"build with --kaggle.licence one of {', '.join(sorted(LICENCES))}"
             yield Refusal(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure)
 
 

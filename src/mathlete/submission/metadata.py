@@ -4,16 +4,19 @@ Sources: what kaggle 2.2.x reads (kaggle/api/kaggle_api_extended.py, kernels_pus
 its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
 """
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mathlete.competitions import Competition
+from mathlete.errors import UserError
 from mathlete.runs import write_json
 from mathlete.submission.weights import name_format
 
 NOTEBOOK, KERNEL_FILE = "submission.ipynb", "kernel-metadata.json"
 DATASET_FILE, MODEL_FILE, INSTANCE_FILE = "dataset-metadata.json", "model-metadata.json", "model-instance-metadata.json"
 PLACEHOLDER = "your-kaggle-name"
+_SOURCE = re.compile(r"([^/\s]+/){4}[1-9][0-9]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,25 @@ class Names:
     """Slug of the model's variation; default: the format of the weights."""
     model_version: int = 0
     """Version of the model that the notebook mounts; 0: the one these weights have, or will have when pushed."""
+
+    def mounting(self, source: str) -> "MountedNames":
+        """Return them with somebody's model in place of one that is uploaded; `source` has Kaggle's five parts.
+
+        Raises:
+            UserError: it has not.
+        """
+        if not _SOURCE.fullmatch(source):
+            raise UserError(
+                "--model-source must be OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
+                value=repr(source),
+                cure="take it from the model's page on Kaggle, as in openai/gpt-oss-120b/transformers/default/1",
+            )
+        return MountedNames(**{**asdict(self), "source": source})
+
+    @property
+    def uploads_model(self) -> bool:
+        """Whether the model is this build's own."""
+        return True
 
     def name_variation(self, model: Path) -> "Names":
         """Return them with the variation's slug: the format of the model's weights, where it is not given."""
@@ -61,6 +83,33 @@ class Names:
     def model_source(self) -> str:
         """The five parts: owner/model/framework/variation/version."""
         return f"{self.model_instance}/{self.model_version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountedNames(Names):
+    """Names where the notebook mounts a model that is on Kaggle already: of its names only this one counts.
+
+    >>> Names(owner="alice").mounting("openai/gpt-oss-20b/transformers/default/1").model_instance
+    'openai/gpt-oss-20b/transformers/default'
+    """
+
+    source: str
+    """owner/model/framework/variation/version."""
+
+    @property
+    def uploads_model(self) -> bool:
+        """Whether the model is this build's own."""
+        return False
+
+    @property
+    def model_instance(self) -> str:
+        """The four parts without the version."""
+        return self.source.rpartition("/")[0]
+
+    @property
+    def model_source(self) -> str:
+        """The five parts."""
+        return self.source
 
 
 def kernel_metadata(names: Names, *, rules: Competition, machine: str | None, image: str) -> dict[str, object]:
@@ -139,9 +188,14 @@ def instance_metadata(names: Names, *, licence: str, weights: str) -> dict[str, 
 def write_metadata(
     folder: Path, names: Names, *, rules: Competition, machine: str | None, image: str, licence: str, weights: str
 ) -> None:
-    """Write all four files; `weights` is the word for their format."""
+    """Write all four files, those of the model only where it is uploaded; `weights` is the word for their format."""
     kernel = kernel_metadata(names, rules=rules, machine=machine, image=image)
     write_json(folder / KERNEL_FILE, kernel)
     write_json(folder / DATASET_FILE, dataset_metadata(names))
-    write_json(folder / MODEL_FILE, model_metadata(names))
-    write_json(folder / INSTANCE_FILE, instance_metadata(names, licence=licence, weights=weights))
+    if names.uploads_model:
+        write_json(folder / MODEL_FILE, model_metadata(names))
+        write_json(folder / INSTANCE_FILE, instance_metadata(names, licence=licence, weights=weights))
+    else:
+        # Of an earlier build: nothing must be uploaded by them.
+        for name in (MODEL_FILE, INSTANCE_FILE):
+            (folder / name).unlink(missing_ok=True)

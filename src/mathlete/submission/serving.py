@@ -17,18 +17,20 @@ _LENGTH = 8
 """Bytes before a header, which say its length. Source: huggingface.co/docs/safetensors, "Format"."""
 
 
-def check_serving(model: Path, config: KernelConfig) -> None:
+def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) -> None:
     """Check tokenizer, padding, template, context, attention and types of a model, as the engine does when it opens it.
 
     Args:
         model: the export.
         config: how the notebook answers.
+        weights: whether the folder must have weights.
 
     Raises:
         UserError: the engine could not draw with it.
     """
     source = replace(find_model(str(model)), prompt=config.prompt)
-    source.require_weights()
+    if weights:
+        source.require_weights()
     prompts = load_prompt_format(source)
     check_covered(source.load_config())
     longest = max(config.competition.placeholders.values(), key=len)

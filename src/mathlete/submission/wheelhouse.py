@@ -27,6 +27,7 @@ from mathlete.runs import (
     write_atomically,
 )
 from mathlete.submission.resolver import compile_pins, require_recent
+from mathlete.submission.vocabularies import write_wheel
 
 SUMS, LOCK = "SHA256SUMS", "wheels.lock"
 _ROOT = Path(__file__).parents[3]
@@ -37,6 +38,7 @@ def build_wheelhouse(
     requirements: Sequence[str],
     *,
     find_links: Path | None = None,
+    vocabularies: Sequence[Path] = (),
     root: Path = _ROOT,
     overwrite: bool = False,
 ) -> Step:
@@ -49,6 +51,7 @@ def build_wheelhouse(
         folder: where wheels go; a run folder with its manifest.
         requirements: what is needed beyond the project itself.
         find_links: take wheels from this folder instead of the package index; it must hold all that is needed.
+        vocabularies: files that the model's library would download, which travel as a wheel.
         root: the project's checkout.
         overwrite: whether wheels for other requirements are deleted.
 
@@ -64,12 +67,14 @@ def build_wheelhouse(
         # hatchling is reproducible: the same source gives the same bytes, so the wheel's hash stands for its source.
         _pip("wheel", str(root), "--no-deps", "--no-build-isolation", "-w", temporary)
         (project,) = Path(temporary).glob("*.whl")
+        own = (project, *([write_wheel(vocabularies, Path(temporary))] if vocabularies else []))
+        links |= {"vocabularies": own[1]} if vocabularies else {}
         return run_step(
             "wheels",
             folder=folder,
             inputs={"project": project, **links},
             settings=settings,
-            build=lambda into: _fill(into, requirements, project=project, find_links=find_links, added=added),
+            build=lambda into: _fill(into, requirements, own=own, find_links=find_links, added=added),
             # The project\'s own wheel, wheels added by hand and more requirements: what was downloaded stays.
             leftovers=Leftovers(overwrite=overwrite, extends=is_same_or_more, writes=("*.whl", SUMS, LOCK)),
         )
@@ -100,7 +105,7 @@ def is_same_or_more(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def _fill(
-    folder: Path, requirements: Sequence[str], *, project: Path, find_links: Path | None, added: Path
+    folder: Path, requirements: Sequence[str], *, own: Sequence[Path], find_links: Path | None, added: Path
 ) -> dict[str, object]:
     index = ["--no-index", "--find-links", str(find_links)] if find_links else []
     by_hand = sorted(added.glob("*.whl")) if added.is_dir() else []
@@ -109,7 +114,7 @@ def _fill(
     instead = {_package_of(wheel) for wheel in by_hand}
     lock = [pin for pin in pins if canonicalize(pin.split("==")[0]) not in instead]
     _delete_others(folder, keep=lock)
-    for wheel in (project, *by_hand):
+    for wheel in (*own, *by_hand):
         shutil.copyfile(wheel, folder / wheel.name)
     write_atomically(folder / LOCK, "".join(f"{line}\n" for line in lock))
     if lock:

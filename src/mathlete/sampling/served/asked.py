@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
@@ -51,12 +50,12 @@ class ServerPrompt:
         )
 
 
-def further_words(config: SamplingConfig, owner: str) -> dict[str, Any]:
+def further_words(config: SamplingConfig, owner: str) -> dict[str, object]:
     """Return the settings that not every server knows; only where they say something.
 
     A server that does not know one refuses the request, or says nothing: docs/solving.md tells which.
     """
-    repetition: dict[str, Any] = {"repetition_penalty": config.repetition_penalty}
+    repetition: dict[str, object] = {"repetition_penalty": config.repetition_penalty}
     if owner == "llamacpp":
         # Its own words, and all of the context instead of the last 64 tokens.
         repetition = {"repeat_penalty": config.repetition_penalty, "repeat_last_n": -1}

@@ -1,11 +1,12 @@
 """A completion as an OpenAI-compatible server streams it, over either endpoint; nothing in it is taken on trust."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from mathlete.lost import Lost, finite_logprob
 from mathlete.reasoning import THINK, ReasoningMarks
-from mathlete.sampling import Ending, Sample, find_ending
+from mathlete.sampling import Sample, find_ending
 from mathlete.text import clean, parse_json, quote
 
 _Finish = Literal["stop", "length"]
@@ -36,8 +37,8 @@ class Reply:
         marks: ReasoningMarks = THINK,
     ) -> None:
         """Take the cap on its tokens, and what else ends it: see `find_ending`."""
-        self._max_tokens, self._until_code, self._answering = max_tokens, until_code, answering
-        self._stops, self._marks = stops, marks
+        self._max_tokens, self._stops, self._marks = max_tokens, stops, marks
+        self._find_ending = partial(find_ending, answering=answering, until_code=until_code, stops=stops, marks=marks)
         self._thought: list[str] = []
         self._text: list[str] = []
         self._characters = 0
@@ -137,15 +138,6 @@ class Reply:
     def is_doubtful(self) -> bool:
         """Whether what has ended is empty, and no count of tokens says that this is all that the model said."""
         return not self.text and self._usage is None and not self._logprobs
-
-    def _find_ending(self, text: str) -> Ending | None:
-        return find_ending(
-            text,
-            answering=self._answering,
-            until_code=self._until_code,
-            stops=self._stops,
-            marks=self._marks,
-        )
 
     def sample(self, *, problem_id: str, index: int, seed: int, seconds: float) -> Sample:
         """Return the finished sample.

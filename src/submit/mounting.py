@@ -1,0 +1,42 @@
+"""Where the files of a build's model are: those of an export, or of a model on Kaggle that is mounted as it is."""
+
+from pathlib import Path
+
+from mathlete.errors import UserError, require
+from mathlete.models import find_model
+from mathlete.submission import Build, Names
+
+
+def find_model_files(model: str, mounted: str, gib: float | None, *, names: Names, run: Path) -> tuple[Path, Names]:
+    """Return (the folder of the export, or of a mounted model's tokenizer and config; the names to build with).
+
+    Args:
+        model: what --model says.
+        mounted: what --model-source says; "": the export is uploaded.
+        gib: size of the mounted weights, where it is said.
+        names: as given.
+        run: the build's folder, which gets the files of a model on the hub.
+
+    Raises:
+        UserError: the export has no weights, or the model that is mounted is not described.
+    """
+    source = find_model(model)
+    if not mounted:
+        if source.folder is None:
+            cure = "export it first, name it here; or mount one of Kaggle's with --model-source"
+            raise UserError("--model must be an exported folder", value=model, cure=cure)
+        source.require_weights()
+        return source.folder, names
+    names = names.mounting(mounted)
+    require(("model-gib", gib, gib is None or gib > 0, "above 0"), cure="leave it out, or say what its page says")
+    if model == "pocket":
+        cure = "name the folder of tokenizer and config with --model, or the model's hub id"
+        raise UserError("--model must describe the model that is mounted", value=model, cure=cure)
+    return source.fetch_description(run / f"model-{source.location.replace('/', '--')}"), names
+
+
+def require_weights_here(build: Build) -> None:
+    """Raise UserError where the build mounts a model whose weights are on Kaggle only: nothing could be drawn."""
+    if build.mounted is not None and not [*build.model.glob("*.safetensors")]:
+        value, cure = f"none in {build.model}", "rehearse the wiring with --stand-in pocket"
+        raise UserError("a rehearsal needs the weights of the model that is mounted", value=value, cure=cure)
