@@ -17,6 +17,7 @@ from mathlete.delivery.naming import next_model_version
 from mathlete.delivery.push import plan_push, push_build
 from mathlete.delivery.uploads import UPLOADS
 from mathlete.errors import UserError
+from mathlete.kernel import JOURNAL
 from mathlete.rehearsal import check_output
 from mathlete.runs import read_json
 from mathlete.submission.build import Build
@@ -137,6 +138,7 @@ REFUSALS = [
     ({"fail": {"GetModelInstance": [Fault("401")]}}, "HTTP 401"),
     ({"fail": {"GetModelInstance": [Fault("503")] * 10**6}}, "HTTP 503"),
     ({"wheels": ["FAILED"]}, "FAILED"),
+    ({"fail": {"GetDatasetStatus": [Fault("404")] * 10**6}}, "If it was deleted on Kaggle, delete the entry"),
 ]
 
 
@@ -188,6 +190,14 @@ def test_an_output_that_would_score_nothing_is_refused(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=says):
         check_output(tmp_path, build)
+
+
+def test_a_line_of_the_journal_that_a_full_disk_cost_is_read_in_the_log(build: Build, tmp_path: Path) -> None:
+    output = run_on_kaggle(tmp_path)
+    facts, _, answers = output[JOURNAL].partition(b"\n")
+    for name, content in {**output, JOURNAL: answers, f"{build.names.kernel}.log": facts}.items():
+        (tmp_path / name).write_bytes(content)
+    assert "3 questions, 0 fallbacks" in check_output(tmp_path, build)
 
 
 def test_an_output_without_a_file_is_refused(build: Build, tmp_path: Path) -> None:

@@ -69,10 +69,11 @@ class Asking:
     waiting: Waiting = Waiting()
     say: Say = print_to_stderr
 
-    def until(self, look: Callable[[], Seen | None], *, limit_s: float, rule: str) -> Seen:
+    def until(self, look: Callable[[], Seen | None], *, limit_s: float, rule: str, cure: str = "") -> Seen:
         """Look again and again until something is there, and return it; None and False mean not yet.
 
         A look that gets no answer is repeated, first soon and then ever later, never before Kaggle's Retry-After.
+        A `cure` is what else may help where it is not there within the limit.
 
         Raises:
             UserError: it is not there within the limit.
@@ -94,7 +95,8 @@ class Asking:
                 self.say(f"{rule}: {why}; asked again, for {max(left_s, 0):.0f} s at most")
             if left_s <= 0:
                 value = f"not within {limit_s:g} s{f': {why}' if why else ''}"
-                raise UserError(rule, value=value, cure="run the same command again later; it goes on from here")
+                later = "run the same command again later; it goes on from here"
+                raise UserError(rule, value=value, cure=f"{later}. {cure}" if cure else later)
             time.sleep(min(wait_s, left_s))
 
     def once(self, look: Callable[[], Seen], *, rule: str) -> Seen:

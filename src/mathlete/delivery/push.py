@@ -198,7 +198,8 @@ class _Sender:
             )
         rule = f"the data set {names.wheels_id} must become ready"
         limit_s = self.asking.waiting.upload_max_s
-        self.asking.until(lambda: self.kaggle.wheels_ready(names), limit_s=limit_s, rule=rule)
+        cure = self._describe_deleted(names.wheels_id)
+        self.asking.until(lambda: self.kaggle.wheels_ready(names), limit_s=limit_s, rule=rule, cure=cure)
 
     def send_model(self) -> None:
         """Upload the model where it changed; see that one which is mounted is there."""
@@ -218,7 +219,11 @@ class _Sender:
                 ),
             )
         rule, limit_s = f"version {version} of {instance} must appear", self.asking.waiting.upload_max_s
-        self.asking.until(lambda: self.kaggle.model_version(names) >= version, limit_s=limit_s, rule=rule)
+        cure = self._describe_deleted(instance)
+        self.asking.until(lambda: self.kaggle.model_version(names) >= version, limit_s=limit_s, rule=rule, cure=cure)
+
+    def _describe_deleted(self, name: str) -> str:
+        return f"If it was deleted on Kaggle, delete the entry {name} of {self.uploads.file}: it is sent anew"
 
     def _send(self, name: str, digest: str, *, newest: Callable[[], int], upload: Callable[[], None]) -> None:
         """Upload the next version of a data set or a model, unless a push that was killed has done so."""

@@ -34,7 +34,7 @@ class Uploads:
     """The record of one build's folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / UPLOADS
+        self.file = folder / UPLOADS
 
     def last(self, name: str) -> Upload | None:
         """Return the last upload under a name, owner/slug or a model's instance; None where there was none."""
@@ -48,10 +48,10 @@ class Uploads:
     def note(self, name: str, upload: Upload) -> None:
         """Write an upload down, in place of the last one of that name."""
         noted = {**self._read(), name: upload}
-        write_json(self._file, {name: upload.to_json() for name, upload in noted.items()})
+        write_json(self.file, {name: upload.to_json() for name, upload in noted.items()})
 
     def _read(self) -> dict[str, Upload]:
-        return read_record(self._file, _uploads_of) if self._file.is_file() else {}
+        return read_record(self.file, _uploads_of) if self.file.is_file() else {}
 
 
 def _uploads_of(value: dict[str, Any]) -> dict[str, Upload]:
