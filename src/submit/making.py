@@ -111,7 +111,7 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
     context = 4096
     if file.is_file():
         context = read_record(file, lambda config: int(config.get("max_position_embeddings", 4096)))
-    elif flags.last("model-source") and not folder.exists():
+    elif flags.last("model-source") and "/" in model and not folder.exists():
         context = int(find_model(model).read_config().get("max_position_embeddings", 4096))
     tokens = min(32_768, context // 4)
     settings = BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
