@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mathlete.answers import compare
 from mathlete.answers.canonical import canonicalize
 from mathlete.answers.equality import are_equal, is_long_decimal, key_of
 from mathlete.answers.forms import read
@@ -173,3 +174,18 @@ def test_a_set_has_no_order(values: list[Fraction], data: st.DataObject) -> None
     assert are_equal(one, two)
     assert key_of(one) == key_of(two)
     assert not are_equal(one, tree(", ".join(map(str, [*values, 1000]))))
+
+
+@pytest.mark.parametrize("name", ["x", "t", "n"])
+def test_a_formula_is_no_other_that_has_the_same_values_only_near_zero(name: str) -> None:
+    for place in (6, 10, 25, 100, 1000, 99_999):
+        for bent, straight in (
+            (f"|{name}-{place}|", f"{place}-{name}"),
+            (rf"\max({name},{place})", f"{place}"),
+            (rf"\min({name},{place})", name),
+            (rf"\lfloor {name}/{place}\rfloor+{name}", rf"\lfloor {name}/{place + 1}\rfloor+{name}"),
+            (rf"y=\sqrt{{({name}-{place})^2}}", f"y={place}-{name}"),
+        ):
+            assert compare(answer=bent, gold=straight, limit_s=0).outcome == "different", (bent, straight)
+        other = rf"\max({name}-{place},{place}-{name})"
+        assert compare(answer=f"|{name}-{place}|", gold=other, limit_s=0).outcome == "equal", other

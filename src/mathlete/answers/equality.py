@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mathlete.answers.bounds import is_zero
 from mathlete.answers.effort import spend
-from mathlete.answers.identity import BITS, Samples, agree, are_proportional, sample, sample_whole
+from mathlete.answers.identity import BITS, Samples, agree, are_proportional, sample, sample_both, sample_whole
 from mathlete.answers.kinds import TreeKind, kind_of
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
 from mathlete.answers.tree import Node, TooHard, subtract, symbols, walk
@@ -41,7 +41,7 @@ def are_equal(a: Node, b: Node, *, patient: bool = False) -> bool:
         # A formula such as x - x + 2 may be a number; any other two kinds differ.
         if set(kinds) != {"number", "formula"}:
             return False
-        return agree(sample(a), sample(b))
+        return _equal_formulas(a, b, patient)
     return _EQUALITIES[kinds[0]](a, b, patient)
 
 
@@ -103,7 +103,7 @@ def _equal_numbers(a: Node, b: Node, patient: bool) -> bool:
 
 
 def _equal_formulas(a: Node, b: Node, patient: bool) -> bool:
-    if not agree(sample(a), sample(b)):
+    if not agree(*sample_both(a, b)):
         return False
     # The drawn points miss the ends of cases: there x > 0 and x >= 0 differ.
     has_cases = any(n.op == "cases" for n in (*walk(a), *walk(b)))
@@ -160,7 +160,7 @@ def _sample_difference(node: Node) -> Samples:
 
 
 def _equal_equations(a: Node, b: Node, patient: bool) -> bool:
-    return are_proportional(_sample_difference(a), _sample_difference(b))
+    return are_proportional(*sample_both(subtract(*a.args), subtract(*b.args)))
 
 
 def _equal_orders(a: Node, b: Node, patient: bool) -> bool:
@@ -168,7 +168,8 @@ def _equal_orders(a: Node, b: Node, patient: bool) -> bool:
         return False
     if a.op == "rel":
         # A negative factor would turn the inequality round; x != y has no direction.
-        return are_proportional(_sample_difference(a), _sample_difference(b), positive=a.value != "!=")
+        differences = sample_both(subtract(*a.args), subtract(*b.args))
+        return are_proportional(*differences, positive=a.value != "!=")
     return _equal_sets(a, b, patient)
 
 

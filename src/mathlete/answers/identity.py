@@ -15,8 +15,9 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
+from mathlete.answers.breaks import LENGTHS, NATURAL, has_breaks, points_of
 from mathlete.answers.numeric import TreeEvaluation, context
-from mathlete.answers.tree import Node, TooHard, Undefined, constant, symbols, walk
+from mathlete.answers.tree import Node, OutOfSteps, TooBig, TooHard, Undefined, constant, symbols, walk
 
 if TYPE_CHECKING:
     from mathlete.answers.numeric import Value
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 POINTS = 8
 BITS = 320
 """Precision of a value: 96 digits. Each is computed a second time at twice that, which shows its error."""
-_NATURAL = frozenset("nmkpqNMKjl")
-"""Names that stand for natural numbers; r, R and h stand for lengths, other names for any real number."""
-_LENGTHS = frozenset("rRhlLdV")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,11 @@ class Samples:
 def draw_point(name: str, index: int) -> Fraction:
     """Return the value of a variable at a point: always the same for the same name."""
     random = Random(f"{name}/{index}")
-    if name[0] in _NATURAL and len(name) == 1:
+    if name[0] in NATURAL and len(name) == 1:
         return Fraction(random.randrange(3 + 5 * index, 8 + 5 * index))
     size = Fraction(random.randrange(10**7, 4 * 10**9), 10**9)
     # The first half of the points is positive, so that roots and logarithms have values somewhere.
-    negative = index >= POINTS // 2 and name[0] not in _LENGTHS and random.random() < 0.7
+    negative = index >= POINTS // 2 and name[0] not in LENGTHS and random.random() < 0.7
     return -size if negative else size
 
 
@@ -71,6 +69,30 @@ def sample(node: Node) -> Samples:
     names = symbols(node)
     imaginary = constant("i") in walk(node)
     return Samples(tuple(_evaluate_at(node, names, index, imaginary) for index in range(POINTS)))
+
+
+def sample_both(a: Node, b: Node) -> tuple[Samples, Samples]:
+    """Return the values of two formulas at the same points: far out, too, and where either changes its form.
+
+    Raises:
+        TooHard: an operation that only a computer algebra system can do.
+    """
+    first, second = sample(a), sample(b)
+    if not (has_breaks(a) or has_breaks(b)):
+        return first, second
+    has_cases = any(n.op == "cases" for n in (*walk(a), *walk(b)))
+    imaginary = [constant("i") in walk(node) for node in (a, b)]
+    more: list[tuple[Pair, Pair]] = []
+    for env, may_miss in points_of(a, b):
+        try:
+            pair = _evaluate(a, env, imaginary[0]), _evaluate(b, env, imaginary[1])
+        except OutOfSteps:
+            raise
+        except (TooHard, TooBig):
+            continue  # a factorial far out, for one, is more than anybody compares
+        if has_cases or not may_miss or None not in pair:
+            more.append(pair)
+    return tuple(Samples((*drawn.pairs, *(pair[at] for pair in more))) for at, drawn in enumerate((first, second)))
 
 
 def _evaluate_at(node: Node, names: set[str], index: int, imaginary: bool) -> Pair:

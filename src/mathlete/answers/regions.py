@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import cmp_to_key
 
 from mathlete.answers.bounds import is_zero
+from mathlete.answers.breaks import has_breaks
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
 from mathlete.answers.tree import (
     Node,
@@ -126,6 +127,8 @@ def solve_linear(node: Node) -> Segment:
         raise TooHard("not one variable")
     name = symbol(names.pop())
     difference = subtract(node.args[0], node.args[1])
+    if has_breaks(difference):
+        raise TooHard("an inequality that is not linear")  # |x - 10| > 3 has another form beyond 10
     # Linear is what takes the values of a line at nine points. Negative ones are among them, or |x| would pass, and
     # fractions, or floors, sin(pi x) and (-1)^(2x) would.
     values = {k: replace(difference, name, number(k)) for k in _PROBES}
