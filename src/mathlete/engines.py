@@ -126,6 +126,9 @@ def open_engine(settings: EngineSettings) -> OpenEngine:
         UserError: it cannot be opened.
     """
     engine = ENGINES[settings.name].open(settings)
+    # An engine that has asked for the prompts builds them here; another's server has a template of its own.
+    opens_thoughts = "prompts" in vars(settings) and settings.prompts.prefilled
+    engine.sampler.opens_thoughts = opens_thoughts
     if not settings.tools.turns:
         return engine
     with ExitStack() as undo:
@@ -134,6 +137,7 @@ def open_engine(settings: EngineSettings) -> OpenEngine:
             rule = "--tools.turns needs an engine that can go on from what a sample has said"
             raise UserError(rule, value=f"--engine {settings.name}", cure="use --engine transformers, or no tools")
         tools = ToolSampler(engine.sampler, settings.tools)
+        tools.opens_thoughts = opens_thoughts
         undo.pop_all()
     return OpenEngine(sampler=tools, rows=engine.rows, facts={**engine.facts, "sandbox": tools.layers})
 

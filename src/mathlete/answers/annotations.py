@@ -52,6 +52,9 @@ def trim_annotations(tokens: list[Token]) -> list[Token]:
     while start < end - 1 and _is_label(tokens[start]) and not _is_call(tokens, start):
         start += 1
     while end > start + 1:
+        if _is_remark(tokens[max(start, end - 4) : end]):
+            end -= 3
+            continue
         end_of_unit = _start_of_unit_power(tokens[:end])
         # A unit behind a sign is the end of a compound, which the grammar reads.
         if tokens[end_of_unit - 2].text in ("/", r"\cdot", "*", r"\times"):
@@ -63,6 +66,14 @@ def trim_annotations(tokens: list[Token]) -> list[Token]:
         else:
             break
     return tokens[start:end]
+
+
+def _is_remark(last: list[Token]) -> bool:
+    r"""Return whether the last tokens are a value and words in brackets: `42\;(\text{verified})`."""
+    if len(last) < 4 or [last[1].text, last[3].text] != ["(", ")"]:
+        return False
+    is_value = last[0].kind == "num" or last[0].text in ("}", ")")
+    return is_value and last[2].kind == "text" and _is_noun(last[2]) and not _changes_value_before(last[2].text)
 
 
 def _is_call(tokens: list[Token], at: int) -> bool:

@@ -138,22 +138,63 @@ def _class_of(value: int | None, modulus: int | None) -> Node | None:
     return Node("tuple", (number(value % abs(modulus)), number(abs(modulus))), "class")
 
 
-_UNIT = re.compile(
-    r"(?<=[\d})])\s*(?:\\[ ,;:!~]\s*)*((?:\\(?:text|mathrm|mbox|textrm|rm)\s*\{[^{}]*\}|(?<=\s)[A-Za-z]{2,}|\^\\circ|°"
-    r"|\^\{?-?\d\}?|[/·*]|\\cdot|\s)+)\.?\$?\s*\Z"
+_WORD = r"\\(?:text|mathrm|mbox|textrm|rm|operatorname)\s*\{[^{}]*\}|\{\s*\\rm\s[^{}]*\}"
+_SIGNS = (
+    r"\^\s*(?:\{\s*)?\\circ\s*\}?|\\degree|°|\\Omega|\^\s*\{?\s*-?\d\s*\}?|[²³]|[/·*]|\\(?:cdot|times|mu)(?![a-zA-Z])"
 )
-_FONT = re.compile(r"\\(?:text|mathrm|mbox|textrm|rm|cdot)\b|[{}$~\\\s.]|\bper\b")
+_BEHIND = re.compile(
+    rf"(?:(?<=[\d}}).!])|(?<=[a-z])(?=(?:\s|\\[ ,;:!]|~)*(?:{_WORD})))\s*"
+    rf"((?:{_WORD}|\\frac\s*\{{\s*(?:{_WORD})[^{{}}]*\}}\s*\{{\s*(?:{_WORD})[^{{}}]*\}}|{_SIGNS}|\\[ ,;:!]|~|\s"
+    r"|(?<=[\s/·*}°])(?:[A-Za-zµΩÅ]{2,}|[mgshLlJWNVAKCFΩΩ](?![A-Za-z])))+)\.?\$?\s*\Z"
+)
+_BEFORE = re.compile(r"\A[\s$]*(\\?\$(?=\s*\d)|[€£¥])")
+_FONT = re.compile(r"\\(?:text|mathrm|mbox|textrm|rm|operatorname|frac)\b|[{}$~\s.]|\\[ ,;:!]")
+_SPELLINGS = {
+    "metre": "m", "meter": "m", "centimeter": "cm", "centimetre": "cm", "kilometer": "km", "kilometre": "km",
+    "millimeter": "mm", "millimetre": "mm", "foot": "ft", "feet": "ft", "inch": "in", "inche": "in", "yard": "yd",
+    "mile": "mi", "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h", "gram": "g", "kilogram": "kg",
+    "pound": "lb", "lb": "lb", "ounce": "oz", "liter": "L", "litre": "L", "dollar": "$", "usd": "$", "euro": "€",
+    "degree": "°", "deg": "°", "newton": "N", "joule": "J", "watt": "W", "volt": "V", "mph": "mi/h", "kph": "km/h",
+    "kmh": "km/h", "radian": "rad",
+}  # fmt: skip
+"""Units in words, in the singular, and as they are written otherwise."""
 
 
-def unit_of(text: str) -> str:
-    r"""Return the unit behind an answer's value as plain letters, "" without one; plurals are their singular.
+def split_unit(text: str) -> tuple[str, str]:
+    r"""Return an answer's value as written, and its unit in one spelling; "" where it has none.
 
-    >>> unit_of(r"10\text{ cm}^2"), unit_of("10 meters"), unit_of("10")
-    ('cm^2', 'meter', '')
+    >>> split_unit(r"10\text{ cm}^2"), split_unit(r"\$10"), split_unit(r"10\ \mathrm{km}/\mathrm{h}")
+    (('10', 'cm^2'), ('10', '$'), ('10', 'km/h'))
     """
-    behind = _UNIT.search(text)
-    unit = _FONT.sub("", behind[1]) if behind else ""
-    return unit.removesuffix("s") if len(unit) > 3 else unit
+    if money := _BEFORE.match(text):
+        return text[money.end() :], money[1].removeprefix("\\")
+    behind = _BEHIND.search(text[-_MAX_UNIT:])
+    if behind is None or not re.search(r"[A-Za-zµΩÅ°Ω]", _FONT.sub("", behind[1])):
+        return text, ""
+    value = text[: len(text) - len(text[-_MAX_UNIT:]) + behind.start(1)]
+    # "no solution" is no unit of anything.
+    return (value, _spell_unit(behind[1])) if re.search(r"\d|\\pi|[a-z]\s*\Z", value) else (text, "")
+
+
+_MAX_UNIT = 120
+"""Characters at the end of an answer in which its unit stands."""
+
+
+def _spell_unit(written: str) -> str:
+    written = re.sub(r"\A(?:\\[ ,;:!]|[~\s])+", "", written)
+    fraction = re.match(r"\s*\\frac\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}", written)
+    written = f"{fraction[1]}/{fraction[2]}" if fraction else written
+    written = re.sub(r"\bsq(?:uare|\.)?\s+([a-z]+)", r"\1^2", re.sub(r"\bcubic\s+([a-z]+)", r"\1^3", written))
+    written = written.replace(r"\Omega", "Ω").replace("Ω", "Ω")
+    written = re.sub(r"\s*\bper\b\s*", "/", written).replace("²", "^2").replace("³", "^3").replace(r"\degree", "°")
+    written = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", re.sub(r"\\cdot|\\times|·", "*", written))
+    bare = re.sub(r"\^(-?\d)", r"^\1", _FONT.sub("", written))
+    return re.sub(r"[A-Za-zµΩÅ]+", lambda word: _spell_word(word[0]), bare)
+
+
+def _spell_word(word: str) -> str:
+    single = word.lower().removesuffix("s") if len(word) > 2 else word
+    return _SPELLINGS.get(word.lower()) or _SPELLINGS.get(single) or (single if len(word) > 3 else word)
 
 
 assert [field.name for field in fields(Conventions)] == [*CHOICES]

@@ -22,6 +22,7 @@ from mathlete.answers.sentences import (
     drop_afterthought,
     find_formulas,
     is_prose,
+    is_supposed,
     last_of_chain,
     read_last_number,
     read_sentence,
@@ -49,8 +50,13 @@ class Extracted:
     """How sure the place is; a weak answer was read out of loose prose, so a vote may discount it."""
 
 
-def extract(text: object, *, kind: Kind = "value") -> Extracted:
+def extract(text: object, *, kind: Kind = "value", thinking: bool = False) -> Extracted:
     r"""Return the final answer in a model's text; never raise, never invent one.
+
+    Args:
+        text: what the model wrote.
+        kind: what the task wants.
+        thinking: whether the prompt has opened the thoughts already, so that a text without their end is unfinished.
 
     >>> extract(r"First \boxed{10}, no: \boxed{42}").string
     '42'
@@ -64,26 +70,32 @@ def extract(text: object, *, kind: Kind = "value") -> Extracted:
             return _no_answer("bytes that are not UTF-8")
     if not isinstance(text, str):
         return _no_answer(f"no text but {type(text).__name__}")
-    if (thoughts := find_unfinished(text)) is not None:
+    parts = split(text)
+    thoughts = find_unfinished(text)
+    if thoughts is None and thinking and parts is None:
+        thoughts = text
+    if thoughts is not None:
         # "Suppose the answer is 35": what stands in thoughts that never end was not said in the end.
         inside = _search(thoughts, kind)
         return replace(inside, strength="weak") if inside else _no_answer("no answer in the unfinished thoughts")
-    parts = split(text)
     if parts is None:
         return _search(text, kind) or _no_answer("no answer in the text" if text.strip() else "empty text")
     # A model that stopped after its thoughts may have boxed the answer inside.
     return _search(parts[1], kind) or _search(blank_marks(text), kind) or _no_answer("no answer in the text")
 
 
-def read_answer(text: str, *, cut: bool = False) -> str | None:
+def read_answer(text: str, *, cut: bool = False, thinking: bool = False) -> str | None:
     r"""Return the final answer in a completion, or None; a cut completion has one only in a box or another clear form.
 
-    The last number of an unfinished derivation is no answer, and would vote as one.
+    The last number of an unfinished derivation is no answer, and would vote as one; nor is a box in unfinished
+    thoughts, which the prompt has opened where `thinking` says so.
 
     >>> read_answer("So far 3 + 4 is 7, and then"), read_answer("So far 3 + 4 is 7, and then", cut=True)
     ('7', None)
+    >>> read_answer(r"Maybe \boxed{7}? No", cut=True), read_answer(r"Maybe \boxed{7}? No", cut=True, thinking=True)
+    ('7', None)
     """
-    answer = extract(text)
+    answer = extract(text, thinking=thinking)
     return None if cut and answer.strength == "weak" else answer.string
 
 
@@ -213,7 +225,11 @@ _EMPTY = re.compile(r"[\s*_$.:=\\()\[\]{}`\"']*\Z")
 
 def _read_phrase(window: str) -> str | None:
     for match in reversed(list(_PHRASE.finditer(window))):
-        if answer := read_sentence(_HOPE.sub("", _first_line(window[match.end() :]))):
+        if is_supposed(window, match.start()):
+            continue
+        answer = read_sentence(_HOPE.sub("", _first_line(window[match.end() :])))
+        # "The answer is not 35" says no answer.
+        if answer and not answer.startswith("not "):
             return answer
     return None
 

@@ -6,10 +6,8 @@ and brackets inside an expression hold lists again, so these readers call each o
 
 from __future__ import annotations
 
-import re
-
 from mathlete.answers.annotations import name_by_words, says_where, trim_annotations
-from mathlete.answers.conventions import adapt_tokens, adapt_tree, read_conventions, unit_of
+from mathlete.answers.conventions import adapt_tokens, adapt_tree, read_conventions, split_unit
 from mathlete.answers.effort import spend
 from mathlete.answers.glyphs import clean
 from mathlete.answers.grammar import Grammar
@@ -21,10 +19,20 @@ from mathlete.answers.items import (
     drop_said_of_letters,
     expand_signs,
 )
+from mathlete.answers.joiners import (
+    OPENING,
+    drop_bracketed_condition,
+    is_condition,
+    join_with_commas,
+    mark_condition,
+    mark_joiners,
+    split,
+)
 from mathlete.answers.labels import (
     is_call,
     is_in_words,
     is_plain,
+    is_title,
     name_of,
     names_equation,
     names_operation,
@@ -36,11 +44,6 @@ from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, e
 from mathlete.answers.tree import Node, TooBig, Unreadable, replace, symbol, symbols
 from mathlete.answers.vocabulary import GREEK
 
-_OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
-         ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
-_JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "and", "respectively": "",
-            ", and": "and", ", or": "or", "; and": "and", "and,": "and", "oder": "or", "et": "and",
-            "ou": "or"}  # fmt: skip
 _INTERVALS = {"(]": "(]", "[)": "[)", "[]": "[]", "][": "()", "]]": "(]", "[[": "[)"}
 """The brackets of each way to write an interval; ]0, 1[ is the French one."""
 _UNKNOWNS = frozenset("abcpqrstuvwxyz")
@@ -56,6 +59,9 @@ def read(text: str, settings: str = "") -> Node:
     if len(text) > MAX_WRITTEN:
         raise Unreadable(f"longer than {MAX_WRITTEN} characters")
     spend(len(text) // 3)
+    unit = ""
+    if "unit=compared" in settings:
+        text, unit = split_unit(text)
     cleaned = clean(text)
     if not cleaned:
         raise Unreadable("nothing is left after removing spacing")
@@ -69,52 +75,19 @@ def read(text: str, settings: str = "") -> Node:
     if not settings:
         return read_items(tokens)
     conventions = read_conventions(settings)
-    return adapt_tree(read_items(adapt_tokens(tokens, conventions)), conventions, unit=unit_of(text))
+    return adapt_tree(read_items(adapt_tokens(tokens, conventions)), conventions, unit=unit)
 
 
 def read_items(tokens: list[Token]) -> Node:
     """Return a list of items or the one item; relations joined by "or" make a union of regions."""
-    tokens = _mark_joiners(drop_line_breaks(tokens))
-    tokens = _mark_condition(tokens)
-    groups = [group for group in _split(tokens, "and", "or", ";") if group]
+    tokens = mark_joiners(drop_line_breaks(tokens))
+    tokens = join_with_commas(mark_condition(tokens))
+    groups = [group for group in split(tokens, "and", "or", ";") if group]
     if len(groups) == 1:
         return _read_with_condition(groups[0])
     is_or = any(token.kind == "join" and token.text == "or" for token in tokens)
     nodes = [_read_comma_list(group) for group in groups]
     return collect(nodes if is_or else name_by_words(nodes, groups), is_or=is_or)
-
-
-def _mark_joiners(tokens: list[Token]) -> list[Token]:
-    """Return the tokens with "join" tokens for the words between items and before a condition."""
-    marked = []
-    for token in tokens:
-        joiner = _JOINERS.get(re.sub(r"\s+", " ", token.text.strip().casefold()))
-        if token.kind in ("text", "name", "word") and joiner is not None and token.text.strip() != "&":
-            # "respectively" joins nothing: it is dropped.
-            if joiner:
-                marked.append(Token("join", joiner))
-        elif token.text in _LOGIC and any(one.text in SIGNS for one in tokens):
-            marked.append(Token("join", "or" if token.text in (r"\lor", r"\vee") else "and"))
-        # "3 to 4" is the ratio 3:4.
-        elif token.kind in ("text", "word") and token.text.strip() == "to":
-            marked.append(Token("op", ":"))
-        elif token.text == r"\forall" or (token.kind in ("text", "word") and _CONDITION.match(token.text)):
-            marked.append(Token("join", "if"))
-        else:
-            marked.append(token)
-    return marked
-
-
-_LOGIC = frozenset({r"\lor", r"\vee", r"\land", r"\wedge"})
-_CONDITION = re.compile(r"\s*,?\s*\(?\s*(?:for|where|with|if|when|whenever|provided|such that|given)\b[a-z ]*\Z", re.I)
-
-
-def _mark_condition(tokens: list[Token]) -> list[Token]:
-    r"""Return the tokens with the bar of `3n^2 \mid n \in \mathbb{Z}` as a mark of the condition behind it."""
-    before, *behind = _split(tokens, r"\mid")
-    if len(behind) != 1 or not before or not any(token.text in (r"\in", r"\ge", r"\geq") for token in behind[0]):
-        return tokens
-    return [*before, Token("join", "if"), *behind[0]]
 
 
 def _read_with_condition(tokens: list[Token]) -> Node:
@@ -123,8 +96,8 @@ def _read_with_condition(tokens: list[Token]) -> Node:
     Raises:
         Unreadable: the words of a condition without a relation, or values for several cases.
     """
-    value, *conditions = _split(tokens, "if")
-    if conditions and (len(conditions) > 1 or not value or not _is_condition(conditions[0])):
+    value, *conditions = split(tokens, "if")
+    if conditions and (len(conditions) > 1 or not value or not is_condition(conditions[0])):
         raise Unreadable("a condition that cannot be read")
     return _read_comma_list([*value[:-1], *(t for t in value[-1:] if t.text != ",")] if conditions else tokens)
 
@@ -145,49 +118,17 @@ def _texts(part: list[Token]) -> list[str]:
     return [token.text for token in part]
 
 
-def _is_condition(tokens: list[Token]) -> bool:
-    """Return whether the tokens behind "for" or "where" say something of a letter: a relation, or `k` and words."""
-    if any(token.text in SIGNS for token in tokens):
-        return True
-    words = [token for token in tokens if token.kind in ("text", "word")]
-    letters = [token for token in tokens if token.kind == "name" or token.text[1:] in GREEK]
-    return bool(letters) and len(words) + len(letters) == len(tokens)
-
-
 def _read_comma_list(tokens: list[Token]) -> Node:
-    parts = [part for part in _split(tokens, ",") if part]
+    parts = [part for part in split(tokens, ",") if part]
     if not parts:
         raise Unreadable("an empty list")
     if len(parts) > MAX_ITEMS:
         raise TooBig(f"a list of more than {MAX_ITEMS} items")
-    parts = drop_said_of_letters([_drop_bracketed_condition(part) for part in parts])
+    parts = drop_said_of_letters([drop_bracketed_condition(part) for part in parts])
     # Beside other items x = y = 1 names two values; alone it is a point.
     if len(parts) > 1:
         parts = [one for part in parts for one in _split_chain(part)]
     return collect_with_signs(name_by_words([read_relation(part) for part in parts], parts))
-
-
-def _drop_bracketed_condition(part: list[Token]) -> list[Token]:
-    """Return an item without `(x > 0)` or `(k \\in \\mathbb{Z})` behind it."""
-    opened = max((at for at, token in enumerate(part) if token.text == "("), default=0)
-    inside = part[opened + 1 : -1]
-    if not opened or part[-1].text != ")" or not part[opened].spaced or not inside:
-        return part
-    has_relation = any(t.text in SIGNS and t.kind in ("op", "cmd") for t in inside)
-    return part[:opened] if has_relation and part[opened - 1].text not in SIGNS else part
-
-
-def _split(tokens: list[Token], *separators: str) -> list[list[Token]]:
-    """Return the parts between separators that stand outside all brackets."""
-    parts: list[list[Token]] = [[]]
-    depth = 0
-    for token in tokens:
-        depth += _OPEN.get(token.text, 0) if token.kind in ("op", "cmd") else 0
-        if depth == 0 and token.text in separators and token.kind in ("op", "cmd", "join"):
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
 
 
 def read_relation(tokens: list[Token]) -> Node:
@@ -196,7 +137,7 @@ def read_relation(tokens: list[Token]) -> Node:
     signs: list[str] = []
     depth = 0
     for token in tokens:
-        depth += _OPEN.get(token.text, 0) if token.kind in ("op", "cmd") else 0
+        depth += OPENING.get(token.text, 0) if token.kind in ("op", "cmd") else 0
         if depth == 0 and token.kind in ("op", "cmd") and token.text in SIGNS:
             signs.append(SIGNS[token.text])
             parts.append([])
@@ -233,7 +174,12 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
         raise Unreadable("a membership of what is no name")
     if signs == ["in"]:
         return Node("in", (read_expression(parts[1]),))
-    if signs == ["to"] and len(parts[0]) == 1 and parts[0][0].kind != "num":
+    if (
+        signs == ["to"]
+        and parts[0]
+        and (len(parts[0]) == 1 or is_call(parts[0], parts[1]))
+        and parts[0][0].kind != "num"
+    ):
         return Node("named", (read_expression(parts[1]),), name_of(parts[0]))
     if set(signs) <= ORDER_SIGNS | {"="}:
         return chain_inequalities([read_expression(part) for part in parts], signs)
@@ -267,6 +213,9 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
     if is_call(parts[0], parts[-1]):
         return named
     words, rest = split_words(parts[0])
+    # "Area of" ABC: letters behind words are part of the name.
+    if words and words[0].kind == "text" and (not rest or words[-1].text.split()[-1:] == ["of"]):
+        return named
     if words and rest and says_where(words[-1].text):
         raise Unreadable("words that go on with the equation")
     if rest and names_equation(words):
@@ -293,7 +242,10 @@ def _is_unknown(part: list[Token]) -> bool:
 def read_expression(tokens: list[Token]) -> Node:
     """Return the tree of an expression without relations, with annotations at its ends removed."""
     tokens = [t for t in tokens if t.text not in _CURRENCY_SIGNS]
-    ratio = _split(tokens, ":", r"\colon")
+    ratio = split(tokens, ":", r"\colon")
+    if len(ratio) > 1 and is_title(ratio[0]) and not is_title(ratio[-1]):
+        ratio = ratio[1:]
+        tokens = ratio[0]
     if len(ratio) > 1:
         return Node("ratio", tuple(read_expression(part) for part in ratio))
     trimmed = trim_annotations(tokens)
@@ -360,7 +312,7 @@ def _read_family(value: list[Token], condition: list[Token]) -> Node | None:
 
 def _read_nested_rows(tokens: list[Token]) -> Node | None:
     """Return `[[1, 2], [3, 4]]`, a matrix as programs print it, or None."""
-    parts = _split(tokens, ",")
+    parts = split(tokens, ",")
     if len(parts) < 2 or not all(len(p) > 2 and p[0].text == "[" and p[-1].text == "]" for p in parts):
         return None
     rows = tuple(Node("row", _read_list(part[1:-1], expand=False)) for part in parts)
@@ -370,7 +322,7 @@ def _read_nested_rows(tokens: list[Token]) -> Node | None:
 def _read_stacked(tokens: list[Token]) -> Node | None:
     """Return `{a \\over b}` or `{n \\choose k}`: all before the command over all after it; None for anything else."""
     for command, op in ((r"\over", "div"), (r"\choose", "binom")):
-        parts = _split(tokens, command)
+        parts = split(tokens, command)
         if len(parts) == 2 and all(parts):
             return Node(op, (read_expression(parts[0]), read_expression(parts[1])))
     return None
@@ -378,14 +330,14 @@ def _read_stacked(tokens: list[Token]) -> Node | None:
 
 def _is_single_item(tokens: list[Token]) -> bool:
     """Return whether no comma makes the tokens a list; a ± in them is then expanded at the top, with all others."""
-    return all([part for part in _split(tokens, separator) if part] == [tokens] for separator in ",;")
+    return all([part for part in split(tokens, separator) if part] == [tokens] for separator in ",;")
 
 
 def _read_list(tokens: list[Token], *, expand: bool) -> tuple[Node, ...]:
     """Return the items between commas or semicolons; in a set both values of ±, while a pair keeps its sign."""
     if not tokens:
         return ()
-    parts = _split(tokens, ";") if any(t.text == ";" for t in tokens) else _split(tokens, ",")
+    parts = split(tokens, ";") if any(t.text == ";" for t in tokens) else split(tokens, ",")
     items: list[Node] = []
     for part in parts:
         if part:

@@ -16,7 +16,9 @@ _GLYPHS = {
     "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ",
     "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "⋯": r"\cdots ", "′": "'", "’": "'",
     "‘": "'", "“": '"', "”": '"', "，": ", ", "。": ".", "；": ";", "：": ":", "∣": "|", "ℝ": r"\R ",
-    "→": r"\to ", "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-", "元": " yuan ", "円": " yen ", "¢": " cents ",
+    "→": r"\to ", "➡": r"\to ", "⟶": r"\to ", "➔": r"\to ", "⇒": r"\Rightarrow ", "⟹": r"\implies ",
+    "⇔": r"\iff ", "⟺": r"\iff ", "🎉": "", "\ufe0f": "",
+    "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-", "元": " yuan ", "円": " yen ", "¢": " cents ",
     "「": " ", "」": " ", "【": " ", "】": " ", "『": " ", "』": " ",
     "✓": "", "✔": "", "✅": "", "‖": r"\|", "∎": "", "∴": "", "☑": "", "■": "",
 }  # fmt: skip
@@ -53,8 +55,9 @@ _GROUP = re.compile(
 _FONT = re.compile(
     r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}|\\fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed|framebox|ovalbox|smash|mathord|mathrel|mathbin|mathopen"
     r"|mathclose|mathinner)(?![a-zA-Z])"
-    r"|\A(?:\s*\\(?:sim|bullet|diamond|blacktriangleright|Longrightarrow|longrightarrow|Rrightarrow|leadsto)(?![a-zA-Z]))+"
-    r"|\\star\s*\Z|\A\s*\{\s*\}(?=\s*\d)"
+    r"|\A(?:\s*\\(?:sim|bullet|diamond|to|rightarrow|blacktriangleright|Longrightarrow|longrightarrow|Rrightarrow"
+    r"|leadsto)(?![a-zA-Z]))+"
+    r"|\\star\s*\Z|\A\s*\{\s*\}(?=\s*\d)|(?<=[\w)}])\s*\{\s*\}(?=\s*\^\s*\{?\s*\\(?:circ|degree))"
 )
 _DIGIT_FONT = re.compile(
     r"(?<![a-zA-Z^_}])(?:\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|frak)|mbox|boldsymbol|bm|emph)\s*"
@@ -75,7 +78,19 @@ _LINE_GOES_ON = re.compile(
     r"(?:[-+=<>*/]|\\(?:cdot|times|pm|leq?|geq?))\s*\\\\|\\\\(?=\s*(?:[+=<>*/]|\\(?:cdot|times|pm|leq?|geq?)(?![a-zA-Z])))"
 )
 """A line that ends in a sign or begins with one: no line of a list."""
-_LINES = re.compile(r"\\begin\{(aligned|align\*?|gathered|gather\*?|split|cases)\}(.*?)\\end\{\1\}", re.S)
+_LINES = re.compile(
+    r"\\begin\{(aligned|align\*?|gathered|gather\*?|split|cases|equation\*?|displaymath|multline\*?|center)\}"
+    r"(.*?)\\end\{\1\}",
+    re.S,
+)
+_BRACED_ARRAY = re.compile(
+    r"\\left\s*\\(?:\{|lbrace)\s*\\begin\{(array|aligned|matrix)\}\s*(?:(?<=array\})\{[^{}]*\})?"
+    r"((?:(?!\\begin).)*?)\\end\{\1\}\s*\\right\s*\.",
+    re.S,
+)
+"""The lines behind one brace, as texts from before `cases` write them."""
+_ROW_SPACE = re.compile(r"(\\\\)\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]")
+_ALIGNED_SIGN = re.compile(r"&\s*=|=\s*&")
 _MAX_ENVIRONMENTS = 40
 """Environments in one answer whose lines are joined: for each that never ends, all of the text is looked through."""
 _OPENING_QUOTES = re.compile(r"(?:\\?\"|[`'*_])+(?=.)", re.S)
@@ -86,6 +101,16 @@ _PLUS_MINUS = re.compile(r"\+\s?/\s?-|\A\s*\+-")
 _ORDINAL = re.compile(r"(?<=\d)(?:\^\s*\{)?(?:\\(?:text|textrm|mathrm)\s*\{)?(?:st|nd|rd|th)\}{0,2}\Z")
 _COUNTER = re.compile(r"(?<=[\d}])\s*(?![万亿百分角]|千(?![克米]))[一-鿿]{1,4}\Z")
 """A Chinese measure word or unit after a value; 万, 亿, 百 and 千 multiply, 分 and 角 divide."""
+_WORD_OPENS, _WORD_CLOSES = r"\s*(?:\\(?:text|mbox|textrm|mathrm)\s*\{)?\s*\(?\s*", r"\s*\)?\s*\}?\s*\)?"
+_BASE_IN_WORDS = re.compile(
+    rf"(?<=[0-9A-F]){_WORD_OPENS}(?:in )?base\b\s*\}}?\s*\{{?"
+    r"(\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)"
+    rf"{_WORD_CLOSES}\Z"
+)
+"""A base behind its digits: `42 (base 5)`, `42\\text{ in base }5`."""
+_MODULUS_IN_WORDS = re.compile(
+    r"(?<=\d)\s*\\(?:text|mbox|textrm|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?\s+(\d+)\s*\)?\s*\}\s*\Z"
+)
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _UNIT = "(?:" + "|".join(sorted(UNITS - {"in", "a"}, key=len, reverse=True)) + ")"
 _LETTER = "(?:" + "|".join(sorted(LETTER_UNITS)) + ")"
@@ -113,11 +138,13 @@ def clean(text: str) -> str:
     if not _PURE.match(text):
         text = _shorten_blanks(_simplify_latex(_spell_unicode(text)))
     if "</" in text or "<br" in text:
-        text = _HTML.sub(" ", text)
+        text = _HTML.sub(" ", _END_TOKENS.sub(" ", text))
     text = _CUT_SHORT.sub(r"\\ldots ", text)
     text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
     if " choose " in text:
         text = _CHOOSE.sub(r"\\choose ", text)
+    if "base" in text or "mod" in text:
+        text = _MODULUS_IN_WORDS.sub(r" \\pmod{\1}", _BASE_IN_WORDS.sub(r"_{\1}", text))
     if "per cent" in text:
         text = text.replace("per cent", "percent")
     if text[-1:].isalnum() or text.endswith((")", "}")):
@@ -175,7 +202,7 @@ def _spell_unicode(text: str) -> str:
 
 def _join_lines(match: re.Match[str]) -> str:
     r"""Return the lines of an environment separated by commas; `cases` with conditions stay as they are."""
-    if match[1] == "cases" and "&" in match[2]:
+    if match[1] == "cases" and "&" in match[2] and not _ALIGNED_SIGN.search(match[2]):
         return match[0]
     lines = match[2].replace("&", "").strip().removesuffix("\\\\")
     return _join_formula(lines).replace("\\\\", ", ")
@@ -252,6 +279,7 @@ def _spell_fraction(match: re.Match[str]) -> str:
 def _simplify_latex(text: str) -> str:
     text = _END_TOKENS.sub(" ", text)
     if 0 < text.count(r"\begin") <= _MAX_ENVIRONMENTS:
+        text = _BRACED_ARRAY.sub(r"\\begin{cases}\2\\end{cases}", _ROW_SPACE.sub(r"\1", text))
         text = _LINES.sub(_join_lines, text)
     if r"\begin" not in text:
         # `\\frac` is a doubly escaped command. Where none is, `\\` breaks a line, and lines list items.

@@ -90,9 +90,10 @@ def sample_both(a: Node, b: Node) -> tuple[Samples, Samples]:
             raise
         except (TooHard, TooBig):
             continue  # a factorial far out, for one, is more than anybody compares
+        # Cases say where they hold; of other spellings one may miss the place itself, as x/sqrt(x) does 0.
         if has_cases or not may_miss or None not in pair:
             more.append(pair)
-    return tuple(Samples((*drawn.pairs, *(pair[at] for pair in more))) for at, drawn in enumerate((first, second)))
+    return Samples((*first.pairs, *(p for p, _ in more))), Samples((*second.pairs, *(q for _, q in more)))
 
 
 def _evaluate_at(node: Node, names: set[str], index: int, imaginary: bool) -> Pair:

@@ -40,7 +40,26 @@ def _any_integer(text: str) -> int | None:
     if len(text) <= _PLAIN and text.isascii() and text.isdigit():
         return int(text)
     named = _named_integer(text)
-    return as_integer(parse(text).value) if named is None else named
+    if named is not None:
+        return named
+    value = as_integer(parse(text).value)
+    if value is None and len(text) <= _MAX_NAMED and (counted := _COUNTS.sub(_spell_count, text)) != text:
+        return as_integer(parse(counted).value)
+    return value
+
+
+_COUNTS = re.compile(
+    r"(?<![a-zA-Z\\])(?:\\(?:mathrm|text)\s*)?\{?([CPA])\}?"
+    r"(?:\s*\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)|_\{?(\d{1,4})\}?\^\{?(\d{1,4})\}?)"
+)
+"""Choices and arrangements, C(10, 3) and C_{10}^3: elsewhere C(1, 2) is a point, but no integer is one."""
+
+
+def _spell_count(match: re.Match[str]) -> str:
+    n, k = int(match[2] or match[4]), int(match[3] or match[5])
+    if k > n:
+        return match[0]
+    return rf"\binom{{{n}}}{{{k}}}" if match[1] == "C" else rf"(\binom{{{n}}}{{{k}}}\cdot {k}!)"
 
 
 _PLAIN = 18
@@ -48,7 +67,9 @@ _PLAIN = 18
 _MAX_NAMED = 500
 """Longest labelled integer, characters."""
 _OTHER = re.compile(r"[,;<>≤≥~]|[!:\\]\Z|\\(?:in|forall|le|ge|leq|geq|neq?|equiv|approx)\b")
-_LINKS = re.compile(r"\b(?:and|or|for|where|if)\b")
+_LINKS = re.compile(
+    r"\b(?:and|or|for|where|if)\b|\d.*\b(?:at|when|whenever|as|with|iff|given|provided|since|because|by)\b", re.S
+)
 """What makes `... = integer` another thing than a labelled integer: a list, a condition, another relation."""
 _BREAKS = re.compile(r"\\\\|\n|\\q?quad(?![a-zA-Z])")
 _GOES_ON = re.compile(r"(?:[-+*/&=^})\]\s]|\\(?:cdot|times|right|,|;|:|!| ))*\Z")
@@ -57,13 +78,22 @@ _UNFINISHED = re.compile(r"(?:[-+*/=&(]|\\cdot|\\times)\s*\Z")
 _BRACKETED = re.compile(r"\([^()]*\)|\\?\{[^{}]*\}|\[[^\[\]]*\]")
 _FACTORIAL = re.compile(r"[\dnmkpN)]!\Z")
 _DIGITS = re.compile(r"\D")
+_IMPLIES = re.compile(
+    r"\\(?:implies|Rightarrow|Longrightarrow|therefore)(?![a-zA-Z])|[⇒⟹∴]|=>|\\text\s*\{\s*,?\s*(?:so|hence|thus|therefore)\s*,?\s*\}"
+)
+"""What a conclusion stands behind: `m = 10, n = 32 \\implies m+n = 42`."""
 
 
 def _named_integer(text: str) -> int | None:
     """Return the integer in `... = integer`, or None: where nothing is named, or more than one value."""
+    if len(text) > _MAX_NAMED:
+        return None
+    *before, text = _IMPLIES.split(text)
+    if before and re.fullmatch(r"[\s$]*[-+−]?\d[\d,]*[\s.$]*", text) and not _BRACKETED.search(text):
+        return as_integer(parse(text).value)
     left, sign, right = text.rpartition("=")
     right = right.strip(" .$\n")
-    if not sign or len(text) > _MAX_NAMED or not left.strip(" $&") or not re.fullmatch(r"[-+−]?\d[\d,]*", right):
+    if not sign or not left.strip(" $&") or not re.fullmatch(r"[-+−]?\d[\d,]*", right):
         return None
     # Commas in brackets are arguments, as in gcd(a, b) = 6; any other makes a list.
     is_factorial_sign = left.endswith("!") and _FACTORIAL.search(left) and is_factorial(int(_DIGITS.sub("", right)))

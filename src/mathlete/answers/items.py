@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from math import prod
 
@@ -192,6 +193,10 @@ def _wants_argument(line: list[Token]) -> bool:
     return False
 
 
+_BASE_OF_LOG = re.compile(r"\\log_(?:\{?\w+\}?)\Z")
+"""The end of a line whose logarithm has its argument in the next."""
+
+
 def _are_complete(line: list[Token], after: list[Token]) -> bool:
     """Return whether a line and the next are items of a list: relations, pairs, words, or a number next."""
     if not line or _wants_argument(line):
@@ -200,6 +205,13 @@ def _are_complete(line: list[Token], after: list[Token]) -> bool:
     if line[-1].text in SIGNS or after[0].text in SIGNS:
         return False
     if all(any(t.text in SIGNS and t.kind in ("op", "cmd") for t in part) for part in (line, after)):
+        return True
+    if _BASE_OF_LOG.search("".join(token.text for token in line[-5:])):
+        return False
+    # 2 and -1 in two lines are two numbers: nobody breaks so short a sum.
+    if all(
+        len(part) <= 2 and part[-1].kind == "num" and part[0].text in ("-", part[-1].text) for part in (line, after)
+    ):
         return True
     # A number never follows a factor directly, so that it begins an item of its own.
     if after[0].kind == "num" and (

@@ -25,6 +25,8 @@ _EXPECTATION = re.compile(r"\[.*\]")
 _OF_FUNCTIONS = re.compile(r"\([fghpqFGHPQ](?:(?:[-+*/]|\\cdot|\\times|\\circ)?[fghpqFGHPQ])+\)\([^()]*\)")
 """A sum, product or composition of functions, called: `(f+g)(x)`."""
 _ACCENTS = frozenset({"hat", "tilde", "bar", "vec", "overline", "widehat", "widetilde", "dot", "ddot"})
+_SEGMENT = re.compile(r"(?:\\overline|\\bar|\|)([A-Z]{2,3})\|?")
+"""The length AB with its bars."""
 _STARRED = re.compile(r"[a-zA-Z](?:_\w|_\{[^{}]*\})?\^(?:\*|\{\*+\})")
 _NOUN_COMMANDS = frozenset(
     {"triangle", "angle", "measuredangle", "overline", "widehat", "overarc", "odot", "square", "#", "Pr", "mathbb"}
@@ -46,7 +48,9 @@ _NAMED_OPERATIONS = frozenset(
 
 def name_of(tokens: list[Token]) -> str:
     """Return a label's name: what two spellings of one label have in common."""
-    return "".join(token.text.strip() for token in tokens if token.text not in ("{", "}"))
+    name = "".join(token.text.strip() for token in tokens if token.text not in ("{", "}"))
+    segment = _SEGMENT.fullmatch(name)
+    return segment[1] if segment else name
 
 
 def is_call(tokens: list[Token], right: list[Token]) -> bool:
@@ -127,6 +131,11 @@ def _is_word(token: Token) -> bool:
     return token.kind == "word" and word.isalpha() and (len(word) > 2 or word.lower() in ("is", "of", "it", "an"))
 
 
+def is_title(tokens: list[Token]) -> bool:
+    """Return whether the tokens are nothing but words, as the label in `\\text{Final answer}: 42` is."""
+    return bool(tokens) and split_words(tokens) == (tokens, [])
+
+
 def names_equation(words: list[Token]) -> bool:
     """Return whether the words announce an equation, as "the plane" does, and not a value."""
     return any(word in _EQUATION_NOUNS for token in words for word in token.text.casefold().split())
@@ -137,6 +146,9 @@ def is_in_words(tokens: list[Token]) -> bool:
     words, rest = split_words(tokens)
     # Words in front say what the value is: they are the label, whatever stands behind them.
     if words and not names_equation(words):
+        return True
+    # A name that LaTeX doesn't know was written with \operatorname.
+    if len(rest) == 1 and rest[0].kind == "cmd":
         return True
     depth = 0
     for at, token in enumerate(rest):
@@ -154,7 +166,9 @@ def is_in_words(tokens: list[Token]) -> bool:
 def names_operation(tokens: list[Token], value: Node) -> bool:
     r"""Return whether the tokens are an integral without limits or a gradient, whose result is no zero."""
     is_operation = tokens[0].text in (r"\int", r"\nabla") and (len(tokens) < 2 or tokens[1].text != "_")
-    return is_operation and not (value.op == "num" and not value.value)
+    ends = re.search(r"d[a-zA-Z]$", "".join(token.text.strip() for token in tokens))
+    is_whole = tokens[0].text == r"\nabla" or ends is not None
+    return is_operation and is_whole and not (value.op == "num" and not value.value)
 
 
 def _is_noun_command(name: str) -> bool:

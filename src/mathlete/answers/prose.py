@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 from mathlete.answers.tree import Node, Unreadable, number
 from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
@@ -33,12 +34,21 @@ _ABOUT = re.compile(
     r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
 )
 _BACKSLASH_SPACE = re.compile(r"(?<!\\)\\ ")
-_WHERE = re.compile(r"(?<=\S),?\s+(?:where|for (?:all|any|every|each|some))\s.*", re.S)
+_WHERE = re.compile(
+    r"(?<=\S),?\s+(?:(?:where|for (?:all|any|every|each|some))\s"
+    r"|as (?:desired|required|claimed|needed|expected|wanted|shown|asked)\b).*",
+    re.S,
+)
 
 
 def unwrap_text(cleaned: str) -> str | None:
     r"""Return the content of an answer that is nothing but `\text{...}` around a value, or None."""
     wrapped = _ALL_TEXT.fullmatch(cleaned)
+    if wrapped is None and "=" in cleaned and cleaned.endswith("}") and (opened := _TEXT.match(cleaned)):
+        # \mathbf{x = \frac{3}{7}}: the font's own brace is the last one.
+        inside = cleaned[opened.end() + 1 : -1]
+        depths = accumulate((sign == "{") - (sign == "}") for sign in inside)
+        return inside if min(depths, default=0) >= 0 else None
     return wrapped[1] if wrapped else None
 
 

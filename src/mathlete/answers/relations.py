@@ -13,7 +13,7 @@ SIGNS = {
     r"\neq": "!=", r"\approx": "~", r"\simeq": "~", r"\doteq": "~", r"\in": "in", r"\equiv": "mod=", r"\to": "to",
     r"\cong": "mod=", ":=": "=", r"\Rightarrow": "then", r"\implies": "then", r"\iff": "then",
     r"\Leftrightarrow": "then", "->": "to", r"\rightarrow": "to", r"\coloneqq": "=", r"\subseteq": "sub",
-    r"\subset": "sub", r"\ll": "<<", r"\gg": ">>",
+    r"\subset": "sub", r"\Longrightarrow": "then", r"\longrightarrow": "to", r"\ll": "<<", r"\gg": ">>",
 }  # fmt: skip
 """The relation that each sign means."""
 ORDER_SIGNS = frozenset({"<", ">", "<=", ">=", "!="})

@@ -38,6 +38,18 @@ _AFTERTHOUGHT = re.compile(
 )
 
 
+_VALUE_SAID = r"(?:\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))"
+_SAID_WHEN = re.compile(
+    rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{3,}})?)"
+    r"(?:,?[ \t]+(?:when(?:ever)?|iff|if|with equality|namely|valid for|as\s(?=[$\\(]{0,2}[a-z]\b)|because|since"
+    r"|and (?:it |this )?(?:is |are )?(?:occurs?|attained|achieved|reached))\b|[ \t]+\((?=[^()]*[a-z]))"
+    r"[^\n.!?]*[.!?)]*\s*\Z"
+)
+"""A value that is said, and behind it, to the end of the text, when it is taken, or its parts."""
+_DENIAL = re.compile(
+    rf"(?<!\S){_VALUE_SAID} (?:is|are|was|were|can)(?: ?not|n't) (?:be )?(?:the|an|my|our) "
+    rf"(?:final |correct |right )?answer\b|\banswer (?:is|was|can)(?: ?not|n't) (?:be )?{_VALUE_SAID}"
+)
 _SAYS_VALUE = re.compile(r"\b(?:is|are|was|be|equals?|becomes?|gives?|yields?)\b|=")
 _ENDS_IN_VALUE = re.compile(
     r"\b(?:is|are|be|equals?|becomes?|gives?|yields?)\s+(?:at (?:most|least) |exactly |thus |then )?"
@@ -47,9 +59,11 @@ _ENDS_IN_VALUE = re.compile(
 
 def drop_afterthought(window: str) -> str:
     """Return the text without the remark that ends it, if the value stands before the remark."""
+    window = _DENIAL.sub("", window)
     remark = _AFTERTHOUGHT.search(window)
     if remark is None:
-        return window
+        remark = _SAID_WHEN.search(window)
+        return window[: remark.end("value")] if remark else window
     ends = [match.end() for match in _SENTENCE_END.finditer(window, 0, remark.start())]
     head = window[ends[-1] if ends else 0 : remark.start()]
     # "The number of games where both win is 20": nothing was said before "where".
@@ -76,7 +90,8 @@ def _outside_maths(text: str) -> str:
 _SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
 _LEAD = re.compile(
     r"\A\}?\s*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also|both"
-    r"|either|donc)\s+)*",
+    r"|either|donc|indeed|clearly|actually|in fact|of course|precisely|still|again|hence|now|then|definitely|really"
+    r"|obviously|found to be|given by)\s+)*",
     re.I,
 )
 _COPULA = re.compile(r"(?<=[\d$)}])\s*(?:です|になります|である|となる|이다|입니다)?[。.]*\Z")
@@ -88,7 +103,10 @@ _TAIL = re.compile(
     r"|according to|exceeding|occurring|for (?:each|every|all|any)"
     r"|with equality"
     r"|rather than|instead of|(?:and |but )?(?:not|never)|see|unlike"
-    r"|attained|achieved|obtained|reached|as required)\b.*"
+    r"|attained|achieved|obtained|reached|as required|(?:for|in) (?:the|this|each) case"
+    r"|and (?:the|this|that|it|we|I|its|not)\b)\b.*"
+    r"|(?<=[\d$)}])[,;]\s+(?!(?:and|or|but|to|plus|minus|sqrt|pi|sin|cos|tan|ln|log|exp|infinity|oo|respectively)\b)[a-z]{2,}\b"
+    r"(?![^,;.]{0,20}[=<>]).*"
     r"|[,;]?\s+(?:for|at|with)\s+(?:\$|\\\()?\s*\(?[a-zA-Z](?:,\s*[a-z])*\)?\s*"
     r"(?:[=<>≥≤]|\\(?:in|geq?|leq?|neq?|geqslant|leqslant)\b).*"
     r"|\s+[-–—]\s+(?=[a-z]{2,}).*|:\s+(?=[a-z]{2,}).*|;\s+(?=[^$]*(?<![\\a-zA-Z])[a-z]{4,}).*"
@@ -173,3 +191,15 @@ def read_last_number(window: str) -> str | None:
     """Return the last number of a text."""
     numbers = [m[0] for m in NUMBER.finditer(window) if any(c.isdigit() for c in m[0])]
     return numbers[-1].strip() if numbers else None
+
+
+def is_supposed(text: str, at: int) -> bool:
+    """Return whether "the answer is" at a place of a text is only thought of: suppose, if, maybe, I guess."""
+    return _SUPPOSED.search(text, max(0, at - 60), at) is not None
+
+
+_SUPPOSED = re.compile(
+    r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|if|maybe|perhaps|whether|unless|guess|say|imagine|claim)\s+(?:that\s+)?"
+    r"(?:(?:the|my|our|its|true|final|correct|right)\s+){0,3}\Z",
+    re.I,
+)

@@ -86,6 +86,7 @@ PREPOSITIONS = _words("on at in of than by from to with for between before after
 """Words at the end of a text that make the value behind it something else than what the text names."""
 MODIFIERS_BEHIND = _words(
     "squared cubed factorial dozen hundred hundreds trillion half halves third thirds quarter quarters choose plus "
+    "fifths sixths sevenths eighths ninths tenths hundredths thousandths tens "
     "minus over to or more less greater fewer at and not modulo thousand million billion percent north south east west"
 )
 """Words that change the value before them: behind it they begin no noun that could be dropped."""

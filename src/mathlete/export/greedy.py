@@ -34,7 +34,8 @@ def draw_greedy_answers(
     from mathlete.sampling.embedded import draw_greedy
 
     samples = draw_greedy(model, prompts=prompts, problems=problems, max_tokens=max_tokens)
-    return {sample.problem_id: read_answer(sample.text, cut=sample.finish == "length") for sample in samples}
+    thinking = prompts.prefilled
+    return {one.problem_id: read_answer(one.text, cut=one.finish == "length", thinking=thinking) for one in samples}
 
 
 @dataclass(frozen=True, kw_only=True)

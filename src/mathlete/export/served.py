@@ -45,7 +45,9 @@ def _measure_llama_cpp(folder: Path, export_format: ExportFormat, reference: Ref
     for problem in heldout.problems:
         request = {"prompt": heldout.prompts.prompt_ids(problem.statement), "max_tokens": heldout.max_tokens}
         completion = server.handle_completions({**request, "temperature": 0})["choices"][0]
-        answers[problem.id] = read_answer(completion["text"], cut=completion["finish_reason"] == "length")
+        answers[problem.id] = read_answer(
+            completion["text"], cut=completion["finish_reason"] == "length", thinking=heldout.prompts.prefilled
+        )
     return reference.compare(
         export_format.name,
         "llama.cpp",
@@ -119,5 +121,7 @@ def draw_answers(sampler: Continuing, heldout: Heldout) -> Answers:
         sample = results.get()
         if isinstance(sample, Exception):
             raise sample
-        answers[sample.problem_id] = read_answer(sample.text, cut=sample.finish == "length")
+        answers[sample.problem_id] = read_answer(
+            sample.text, cut=sample.finish == "length", thinking=heldout.prompts.prefilled
+        )
     return answers

@@ -22,7 +22,7 @@ from mathlete.tir import ToolSettings
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 Reply = dict[str, object]
-"""A line of the process: {"ready", "engine"}, {"request", "sample"}, {"request", "done"} or {"request", "error"}."""
+"""A line of the process: {"ready", "engine", …}, {"request", "sample"}, {"request", "done"} or {"request", "error"}."""
 _LOG_TAIL = 2000
 """Bytes of the log in which the last line is looked for."""
 _READY = 0
@@ -74,6 +74,7 @@ class EngineProcess:
         self._process: subprocess.Popen[str] | None = None
         self._inbox = _Inbox()
         self._requests = 0
+        self.opens_thoughts = False
         self.starts = 0
         """Processes started so far."""
 
@@ -95,6 +96,7 @@ class EngineProcess:
         if reply is None:
             raise EngineError(self._cause_of_death())
         facts = reply.get("engine")
+        self.opens_thoughts = reply.get("opens_thoughts") is True
         load_s = round(time.monotonic() - began, 1)
         self._on_ready({**(facts if isinstance(facts, dict) else {}), "load_s": load_s})
 

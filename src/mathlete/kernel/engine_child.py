@@ -2,8 +2,8 @@
 
 In: first {"model", "precision", "threads", "tools", "prompt"}; then {"request", "problem", "seeds", "config"} or
 {"cancel"}.
-Out: {"ready", "engine"} once the model is loaded; {"request", "sample"} as each finishes, {"request", "done"} or
-{"request", "error"}. End of input ends the process.
+Out: {"ready", "engine", "opens_thoughts"} once the model is loaded; {"request", "sample"} as each finishes,
+{"request", "done"} or {"request", "error"}. End of input ends the process.
 """
 
 import json
@@ -103,7 +103,7 @@ def main() -> None:
     os.dup2(2, 1)
     show_vocabularies()
     sampler = open_sampler(json.loads(sys.stdin.readline()))
-    replies.send(ready=True, engine=describe_torch())
+    replies.send(ready=True, engine=describe_torch(), opens_thoughts=bool(getattr(sampler, "opens_thoughts", False)))
     serve(sys.stdin, replies, sampler)
 
 

@@ -70,7 +70,9 @@ def solve(
         drawn = sampler.stream(problem, seeds=seeds, config=_config(policy, known=len(samples), timeout_s=timeout_s))
         # Closing the stream cancels what is still being drawn.
         with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
-            for sample in map(_with_answer, stream):
+            # A double of an engine may not say how its prompts end.
+            thinking = bool(getattr(sampler, "opens_thoughts", False))
+            for sample in (_with_answer(one, thinking=thinking) for one in stream):
                 samples[sample.index] = sample
                 on_sample(sample)
                 if len(samples) < policy.n and _is_settled(samples.values(), policy, problem.answers):
@@ -106,10 +108,10 @@ def _config(policy: Policy, *, known: int, timeout_s: float | None) -> SamplingC
     )
 
 
-def _with_answer(sample: Sample) -> Sample:
+def _with_answer(sample: Sample, *, thinking: bool) -> Sample:
     from mathlete.answers import read_answer
 
-    return replace(sample, answer=read_answer(sample.text, cut=sample.finish == "length"))
+    return replace(sample, answer=read_answer(sample.text, cut=sample.finish == "length", thinking=thinking))
 
 
 def _is_settled(samples: Iterable[Sample], policy: Policy, settings: str) -> bool:

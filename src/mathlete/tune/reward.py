@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def compute_reward(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo, answers: str = "") -> float:
+def compute_reward(
+    text: str, *, gold: str, tokens: int, cut: bool, config: Grpo, answers: str = "", thinking: bool = False
+) -> float:
     """Return 1 and the bonus for a right answer, 0 for any other.
 
     The bonus falls in a line from `brevity` at no tokens to 0 at the cap: it never outweighs being right, and of two
@@ -29,10 +31,11 @@ def compute_reward(text: str, *, gold: str, tokens: int, cut: bool, config: Grpo
         cut: whether it ended at the cap.
         config: brevity and cap.
         answers: the conventions of the problem's answers.
+        thinking: whether the prompt has opened the thoughts.
     """
     from mathlete.answers import compare, read_answer
 
-    answer = read_answer(text, cut=cut)
+    answer = read_answer(text, cut=cut, thinking=thinking)
     if answer is None or (answer != gold and compare(answer=answer, gold=gold, settings=answers).outcome != "equal"):
         return 0.0
     return 1.0 + config.brevity * (1 - min(tokens, config.max_tokens) / config.max_tokens)
@@ -53,6 +56,7 @@ def make_reward_function(prompts: PromptFormat, config: Grpo) -> Callable[..., l
                 cut=tokenizer.eos_token_id not in ids,
                 config=config,
                 answers=conventions,
+                thinking=prompts.prefilled,
             )
             for ids, right, conventions in zip(completion_ids, gold, answers, strict=True)
         ]

@@ -1,0 +1,98 @@
+"""Words and signs between the items of an answer, and the conditions that stand behind a value."""
+
+from __future__ import annotations
+
+import re
+
+from mathlete.answers.lexer import Token
+from mathlete.answers.relations import SIGNS
+from mathlete.answers.vocabulary import GREEK
+
+OPENING = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
+         ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
+_JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "and", "respectively": "",
+            ", and": "and", ", or": "or", "; and": "and", "and,": "and", "oder": "or", "et": "and",
+            "ou": "or"}  # fmt: skip
+
+
+def split(tokens: list[Token], *separators: str) -> list[list[Token]]:
+    """Return the parts between separators that stand outside all brackets."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens:
+        depth += OPENING.get(token.text, 0) if token.kind in ("op", "cmd") else 0
+        if depth == 0 and token.text in separators and token.kind in ("op", "cmd", "join"):
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def join_with_commas(tokens: list[Token]) -> list[Token]:
+    """Return the tokens with a comma for "and", where neither "or" nor a semicolon makes another list of it.
+
+    x = 1, y = 2 and z = 3 is one list, and not a list beside a value.
+    """
+    if len(split(tokens, "or", ";")) > 1 or len(split(tokens, "and")) == 1:
+        return tokens
+    return [Token("op", ",") if t.kind == "join" and t.text == "and" else t for t in tokens]
+
+
+def mark_joiners(tokens: list[Token]) -> list[Token]:
+    """Return the tokens with "join" tokens for the words between items and before a condition."""
+    marked = []
+    for token in tokens:
+        joiner = _JOINERS.get(re.sub(r"\s+", " ", token.text.strip().casefold()))
+        if token.kind in ("text", "name", "word") and joiner is not None and token.text.strip() != "&":
+            # "respectively" joins nothing: it is dropped.
+            if joiner:
+                marked.append(Token("join", joiner))
+        elif token.text in _LOGIC and any(one.text in SIGNS for one in tokens):
+            marked.append(Token("join", "or" if token.text in (r"\lor", r"\vee") else "and"))
+        # "3 to 4" is the ratio 3:4.
+        elif token.kind in ("text", "word") and token.text.strip() == "to":
+            marked.append(Token("op", ":"))
+        elif token.text == r"\forall" or (token.kind in ("text", "word") and _CONDITION.match(token.text)):
+            marked.append(Token("join", "if"))
+        else:
+            marked.append(token)
+    return marked
+
+
+_LOGIC = frozenset({r"\lor", r"\vee", r"\land", r"\wedge"})
+_CONDITION = re.compile(
+    r"\s*,?\s*\(?\s*(?:which |and |it )?(?:is |occurs |occurring )?(?:attained|achieved|reached|obtained)?\s*(?:only )?"
+    r"(?:for|where|with|if|iff|when|whenever|provided|such that|given|since|because|on|at(?! (?:most|least))"
+    r"|as(?! (?:desired|required|claimed|needed|expected|wanted|asked|above|before|shown)))\b[a-z ]*\Z",
+    re.I,
+)
+
+
+def mark_condition(tokens: list[Token]) -> list[Token]:
+    r"""Return the tokens with the bar of `3n^2 \mid n \in \mathbb{Z}` as a mark of the condition behind it."""
+    before, *behind = split(tokens, r"\mid")
+    if len(behind) != 1 or not before or not any(token.text in (r"\in", r"\ge", r"\geq") for token in behind[0]):
+        return tokens
+    return [*before, Token("join", "if"), *behind[0]]
+
+
+def is_condition(tokens: list[Token]) -> bool:
+    """Return whether the tokens behind "for" or "where" say something of a letter: a relation, or `k` and words."""
+    if any(token.text in SIGNS for token in tokens):
+        return True
+    # "at (1, 2)", "on [0, 1]": a place.
+    if len(tokens) > 3 and tokens[0].text in ("(", "[") and any(token.text == "," for token in tokens):
+        return True
+    words = [token for token in tokens if token.kind in ("text", "word")]
+    letters = [token for token in tokens if token.kind == "name" or token.text[1:] in GREEK]
+    return bool(letters) and len(words) + len(letters) == len(tokens)
+
+
+def drop_bracketed_condition(part: list[Token]) -> list[Token]:
+    """Return an item without `(x > 0)` or `(k \\in \\mathbb{Z})` behind it."""
+    opened = max((at for at, token in enumerate(part) if token.text == "("), default=0)
+    inside = part[opened + 1 : -1]
+    if not opened or part[-1].text != ")" or not part[opened].spaced or not inside:
+        return part
+    has_relation = any(t.text in SIGNS and t.kind in ("op", "cmd") for t in inside)
+    return part[:opened] if has_relation and part[opened - 1].text not in SIGNS else part
