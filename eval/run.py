@@ -283,6 +283,7 @@ def solve_problems(
                 spent=spent,
                 budget=evaluation.budget,
                 on_sample=on_sample,
+                thinking=engine.opens_thoughts,
             )
         return solve_all(
             problems,
@@ -293,4 +294,5 @@ def solve_problems(
             on_sample=on_sample,
             # Samples for two batches: rows of the batch that become free are filled at once.
             at_once=min(len(problems), 2 * engine.rows // policy.fewest_samples + 2),
+            thinking=engine.opens_thoughts,
         )

@@ -292,7 +292,7 @@ class Scripted:
             told = dict(problem_id=problem.id, index=index, seed=seed, tokens=5, finish="stop", seconds=0.1)
             yield Sample(text="6.</think>" + chr(92) + "boxed{6}", **told)
 
-engine_child.open_sampler = lambda settings: Scripted()
+engine_child.open_sampler = lambda settings, facts: Scripted()
 engine_child.main()
 """
 """The engine's process as it is, but with an engine that needs no model: loading one costs seconds."""

@@ -184,3 +184,16 @@ def test_a_judge_is_shown_every_candidate() -> None:
     assert "Solution 1:\na\nSo \\boxed{2}" in asked
     assert asked.endswith("x\n\\boxed{3}")
     assert len(asked) < 2600
+
+
+@pytest.mark.parametrize(
+    ("finish", "thinking", "answer"), [("length", True, None), ("length", False, "35"), ("stop", True, "35")]
+)
+def test_a_cut_sample_does_not_vote_with_a_box_in_thoughts_that_its_prompt_opened(
+    finish: Any, thinking: bool, answer: str | None
+) -> None:
+    cut = Sample(
+        problem_id=PROBLEM.id, index=0, seed=0, text=r"\boxed{35}? No wait", tokens=9, finish=finish, seconds=1.0
+    )
+    solution = solve(PROBLEM, sampler=ReplaySampler([cut]), clock=RealClock(), policy=Policy(n=1), thinking=thinking)
+    assert solution.answer == answer

@@ -12,7 +12,7 @@ mathlete.errors.UserError: --engine must be a known one, got 'vlm'.
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -107,6 +107,8 @@ class OpenEngine:
     """Samples it draws at once."""
     facts: Mapping[str, object]
     """What results.json says of it."""
+    opens_thoughts: bool = False
+    """Whether its prompts end in `<think>`: then a text without `</think>` is of unfinished thoughts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +129,7 @@ def open_engine(settings: EngineSettings) -> OpenEngine:
     """
     engine = ENGINES[settings.name].open(settings)
     # An engine that has asked for the prompts builds them here; another's server has a template of its own.
-    opens_thoughts = "prompts" in vars(settings) and settings.prompts.prefilled
-    engine.sampler.opens_thoughts = opens_thoughts
+    engine = replace(engine, opens_thoughts="prompts" in vars(settings) and settings.prompts.prefilled)
     if not settings.tools.turns:
         return engine
     with ExitStack() as undo:
@@ -137,9 +138,8 @@ def open_engine(settings: EngineSettings) -> OpenEngine:
             rule = "--tools.turns needs an engine that can go on from what a sample has said"
             raise UserError(rule, value=f"--engine {settings.name}", cure="use --engine transformers, or no tools")
         tools = ToolSampler(engine.sampler, settings.tools)
-        tools.opens_thoughts = opens_thoughts
         undo.pop_all()
-    return OpenEngine(sampler=tools, rows=engine.rows, facts={**engine.facts, "sandbox": tools.layers})
+    return replace(engine, sampler=tools, facts={**engine.facts, "sandbox": tools.layers})
 
 
 def _open_transformers(settings: EngineSettings) -> OpenEngine:

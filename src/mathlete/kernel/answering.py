@@ -157,6 +157,7 @@ class Answerer:
                 policy=self._config.policy,
                 on_sample=keep,
                 timeout_s=limit_s,
+                thinking=getattr(self._engine, "opens_thoughts", False) is True,
             ).ended
         except BaseException as error:
             # For the reason given in `answer`. Samples that arrived before the error still vote.

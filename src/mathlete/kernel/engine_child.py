@@ -24,8 +24,8 @@ from mathlete.sampling import Sampler, SamplingConfig
 from mathlete.tir import ToolSampler, ToolSettings
 
 
-def open_sampler(settings: Mapping[str, Any]) -> Sampler:
-    """Open the engine over the model that the settings name."""
+def open_sampler(settings: Mapping[str, Any], facts: dict[str, object] | None = None) -> Sampler:
+    """Open the engine over the model that the settings name; add to `facts` how its prompts end."""
     engine = open_engine(
         EngineSettings(
             source=replace(find_model(settings["model"]), prompt=PromptSettings.from_json(settings.get("prompt", {}))),
@@ -36,6 +36,8 @@ def open_sampler(settings: Mapping[str, Any]) -> Sampler:
     )
     if isinstance(engine.sampler, ToolSampler):
         print(f"the model's programs run behind: {', '.join(engine.sampler.layers)}", file=sys.stderr, flush=True)
+    if facts is not None:
+        facts["opens_thoughts"] = engine.opens_thoughts
     return engine.sampler
 
 
@@ -102,8 +104,9 @@ def main() -> None:
     # What a library prints on stdout must not get between the lines: it goes to stderr, which is the log.
     os.dup2(2, 1)
     show_vocabularies()
-    sampler = open_sampler(json.loads(sys.stdin.readline()))
-    replies.send(ready=True, engine=describe_torch(), opens_thoughts=bool(getattr(sampler, "opens_thoughts", False)))
+    facts: dict[str, object] = {}
+    sampler = open_sampler(json.loads(sys.stdin.readline()), facts)
+    replies.send(ready=True, engine=describe_torch(), **facts)
     serve(sys.stdin, replies, sampler)
 
 

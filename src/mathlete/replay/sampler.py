@@ -13,7 +13,6 @@ class ReplaySampler:
     """A Sampler that yields recorded samples again, the quickest first."""
 
     name = "replay"
-    opens_thoughts = False
 
     def __init__(
         self,

@@ -207,8 +207,6 @@ class Sampler(Protocol):
     """An engine. Thread-safe: several problems may stream at once and share the engine's batch."""
 
     name: str
-    opens_thoughts: bool = False
-    """Whether its prompts end in `<think>`: then a text without `</think>` is of unfinished thoughts."""
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig

@@ -25,10 +25,12 @@ def solve_all(
     samples: SampleLog,
     on_sample: Callable[[Sample], None],
     at_once: int,
+    thinking: bool = False,
 ) -> list[Solution]:
     """Return the problems' solutions in their order; samples already in the log are not drawn again.
 
-    After an error or Ctrl-C close the sampler before the log: the solver threads end with it.
+    After an error or Ctrl-C close the sampler before the log: the solver threads end with it. `thinking` is that of
+    `solve`.
     """
     recorded = _by_problem(samples.recorded)
 
@@ -38,7 +40,9 @@ def solve_all(
 
     def solve_one(problem: Problem) -> Solution:
         known = recorded.get(problem.id, ())
-        return solve(problem, sampler=sampler, clock=clock, policy=policy, recorded=known, on_sample=keep)
+        return solve(
+            problem, sampler=sampler, clock=clock, policy=policy, recorded=known, on_sample=keep, thinking=thinking
+        )
 
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="solve")
     try:
@@ -88,6 +92,7 @@ def solve_in_turn(
     spent: Path,
     budget: BudgetSettings,
     on_sample: Callable[[Sample], None],
+    thinking: bool = False,
 ) -> list[Solution]:
     """Return the problems' solutions, solved one after another on one clock as a competition serves them.
 
@@ -121,6 +126,7 @@ def solve_in_turn(
             recorded=known,
             on_sample=keep,
             timeout_s=allowed,
+            thinking=thinking,
         )
         if over is None:
             log.append(problem.id, solution.seconds)

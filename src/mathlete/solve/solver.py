@@ -44,6 +44,7 @@ def solve(
     recorded: Iterable[Sample] = (),
     on_sample: Callable[[Sample], None] = lambda sample: None,
     timeout_s: float | None = None,
+    thinking: bool = False,
 ) -> Solution:
     """Sample a problem, read the answers, vote.
 
@@ -58,6 +59,7 @@ def solve(
         recorded: samples of this problem and policy that an interrupted run has already drawn, in arrival order.
         on_sample: called with each new sample and its answer as it arrives.
         timeout_s: the result is there after so many seconds of the clock, whatever the engine does; None is no limit.
+        thinking: whether the engine's prompts open the reasoning, so that a sample without its end is unfinished.
     """
     started = clock.now()
     deadline = None if timeout_s is None else started + timeout_s
@@ -70,8 +72,6 @@ def solve(
         drawn = sampler.stream(problem, seeds=seeds, config=_config(policy, known=len(samples), timeout_s=timeout_s))
         # Closing the stream cancels what is still being drawn.
         with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
-            # A double of an engine may not say how its prompts end.
-            thinking = bool(getattr(sampler, "opens_thoughts", False))
             for sample in (_with_answer(one, thinking=thinking) for one in stream):
                 samples[sample.index] = sample
                 on_sample(sample)

@@ -142,8 +142,6 @@ Events = SimpleQueue[Sample | _Output | Exception]
 class ToolSampler:
     """A Sampler over an engine that can continue a partial completion. It owns the engine: closing it closes both."""
 
-    opens_thoughts = False
-
     def __init__(self, engine: Continuing, settings: ToolSettings) -> None:
         """Start the sandbox.
 
