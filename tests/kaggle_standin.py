@@ -38,7 +38,7 @@ class Fault:
     """One answer that goes wrong."""
 
     kind: str
-    """An HTTP status, `cut` (the connection), `hang` (no answer) or `page` (no JSON)."""
+    """An HTTP status, `cut` (the connection), `hang` (no answer), `page` (no JSON), `empty` or `typed` (odd JSON)."""
     after: bool = False
     """Whether the request counts all the same."""
     retry_after: str = "0"
@@ -227,6 +227,8 @@ class Handler(BaseHTTPRequestHandler):
         elif fault.kind == "hang":
             time.sleep(HANG_S)
             self.cut()
+        elif fault.kind in ("empty", "typed"):
+            self.answer(200, b'{"versionNumber": "one", "ref": 7.5}' if fault.kind == "typed" else b"{}")
         elif fault.kind == "page":
             self.answer(200, b"<html>We are down for maintenance</html>", Content_Type="text/html")
         else:

@@ -298,6 +298,21 @@ def test_retry_after_is_kept_to_as_seconds_and_as_a_date(kaggle: Scenario, work:
         assert time.monotonic() - began >= least_s
 
 
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("kind", ["empty", "typed"])
+def test_a_reply_without_its_number_may_have_counted(kind: str, *, after: bool, kaggle: Scenario, work: Work) -> None:
+    kaggle.fail = {"SaveKernel": [Fault(kind, after=after)], "CreateCodeSubmission": [Fault(kind, after=after)]}
+    assert work.in_thread(work.push) == 1
+    if after:
+        assert work.submit() == kaggle.submitted[0]["ref"]
+    else:
+        # A second submission could not be taken back.
+        with pytest.raises(UserError, match="may have counted"):
+            work.submit()
+        work.submit()
+    assert kaggle.acts() == ONCE
+
+
 def test_a_retry_after_that_is_no_time_is_none(kaggle: Scenario, work: Work) -> None:
     client, odd = work.connect(), ("nan", "inf", "-1", "soon", "0x10", "Mon, 99 Nov 2026 00:00:00 GMT")
     kaggle.fail = {"ListSubmissions": [Fault("429", retry_after=one) for one in odd]}

@@ -228,7 +228,7 @@ class Kaggle:
             raise UserError(rule, value=reply.error, cure="mend what it says, push again")
         dropped = {name: list(sources) for name in _SOURCES if (sources := getattr(reply, f"invalid_{name}"))}
         return Saved(
-            version=int(reply.version_number),
+            version=_number_of(reply.version_number, rule=rule),
             url=str(reply.url),
             dropped="; ".join(f"{name} {', '.join(sources)}" for name, sources in dropped.items()),
             unknown_tags=tuple(map(str, reply.invalid_tags or ())),
@@ -299,11 +299,12 @@ class Kaggle:
         self, names: Names, *, competition_slug: str, version: int, message: str, file_name: str = SUBMISSION
     ) -> int:
         """Submit a version of the notebook, an act; return the submission's number."""
-        with as_user_error("Kaggle must accept the submission"):
+        rule = "Kaggle must accept the submission"
+        with as_user_error(rule):
             reply = self._api.competition_submit_code(
                 file_name, message, competition=competition_slug, kernel=names.kernel_id, kernel_version=version
             )
-        return int(reply.ref)
+        return _number_of(reply.ref, rule=rule)
 
     def submissions(self, competition_slug: str) -> list[Submission]:
         """Return the newest submissions to a competition, newest first."""
@@ -312,7 +313,7 @@ class Kaggle:
         request.competition_name, request.page_size = competition_slug, 100
         with as_user_error("your submissions must be listed"):
             reply = self._call(_COMPETITIONS, request)
-        return [_submission(one) for one in reply.get("submissions") or []]
+        return [_submission(one) for one in reply.get("submissions") or [] if one.get("ref")]
 
     def submission(self, number: int) -> Submission:
         """Return one submission."""
@@ -369,6 +370,17 @@ class _Json:
         if not isinstance(value, dict):
             raise exceptions.InvalidJSONError(f"no JSON object: {json.dumps(value)[:80]}", response=response)
         return value
+
+
+def _number_of(value: object, *, rule: str) -> int:
+    """Return the number that Kaggle gave to what it did.
+
+    Raises:
+        Unanswered: its reply has none.
+    """
+    if isinstance(value, int) and value > 0:
+        return value
+    raise Unanswered(rule, value="a reply without a number", cure="run the same command again: it looks first")
 
 
 def _submission(reply: dict[str, Any]) -> Submission:

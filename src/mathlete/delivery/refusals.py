@@ -50,6 +50,10 @@ def as_user_error(rule: str, *, early: Collection[int] = ()) -> Iterator[None]:
             undone = status in (*_REFUSED_UNDONE, *early) or _was_never_sent(error)
             raise Unanswered(rule, value=text, cure=_LATER, wait_s=_wait_s(error), may_count=not undone) from error
         raise UserError(rule, value=text, cure=cure) from error
+    except TypeError as error:
+        # The SDK checks the types of a reply's fields, after the request has been carried out.
+        value = f"a reply that Kaggle's client cannot read: {error}"
+        raise Unanswered(rule, value=value[:300], cure=_LATER) from error
     except ValueError as error:
         # The client raises it where its own checks of the metadata fail.
         raise UserError(rule, value=str(error)[:300], cure="mend what it says and run it again") from error
