@@ -81,6 +81,23 @@ def test_a_notebook_of_ones_own_needs_no_tags_but_a_cell_that_serves(build: Buil
         draft(build, tmp_path / "again")
 
 
+def test_a_model_of_links_is_mounted_as_files(build: Build, tmp_path: Path) -> None:
+    """As in the hub's cache, whose snapshots are links to blobs beside them: the container sees one folder only."""
+    snapshot, blobs = build.model, tmp_path / "blobs"
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    snapshot.rename(blobs)
+    snapshot.mkdir()
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(Path("../blobs", file.name))
+    made = draft(build, tmp_path / "draft")
+    (place,) = [folder for name, folder in made.inputs.items() if name.startswith("models/")]
+    assert {file.name for file in place.iterdir()} == {"config.json", "model.safetensors"}
+    assert not any(file.is_symlink() for file in place.iterdir())
+    assert (place / "model.safetensors").samefile(blobs / "model.safetensors")
+    # All else is mounted as it lies there.
+    assert build.wheels in made.inputs.values()
+
+
 def merge_last_cells(notebook: Notebook) -> None:
     *kept, settings, serving = notebook["cells"]
     both = [*settings["source"], "\n", *serving["source"]]

@@ -1,5 +1,6 @@
 """The draft of a rehearsal: the notebook, what it mounts, its questions and its gateway, before anything is started."""
 
+import os
 import random
 import re
 import shutil
@@ -48,8 +49,9 @@ _STANDS_IN = """\
 # Put in by the rehearsal alone: another model stands in for the build's.
 BUILT = {{**BUILT, "config": {config!r}, "weights": {weights!r}}}
 """
-DRAFTED = ("competition", "hidden", "spoilt-*")
-"""What a draft puts into its folder: the competition's data, the hidden questions, and what a fault spoilt."""
+DRAFTED = ("competition", "hidden", "spoilt-*", "files-*")
+"""What a draft puts into its folder: the competition's data, the hidden questions, what a fault spoilt, and the files
+of inputs that are links."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +190,9 @@ def make_draft(
         "competition": stand_in,
     }
     inputs, mounts = _lay_out(build, settings, folders)
+    inputs = {
+        place: _hold_files(source, folder / f"files-{place.replace('/', '-')}") for place, source in inputs.items()
+    }
     text = notebook.rehearsed_with(cell, python=settings.python_version)
     changes = [f"one more cell: {cell}", *_describe_python(settings.python_version)]
     if settings.stand_in is not None:
@@ -219,6 +224,26 @@ def _lay_out(
         if part is not None:
             mounts[part] = (here, other)
     return inputs, mounts
+
+
+def _hold_files(source: Path, into: Path) -> Path:
+    """Return the folder, or one with the files themselves where links lead out of it, as in the hub's cache.
+
+    On Kaggle files are uploaded; in the container a link would lead to what is not mounted.
+    """
+    home = source.resolve()
+    if all(path.resolve().is_relative_to(home) for path in home.rglob("*") if path.is_symlink()):
+        return source
+    shutil.copytree(home, into, copy_function=_link_file)
+    return into
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        # Another disk, or one without hard links.
+        shutil.copyfile(source, target)
 
 
 def _describe_stand_in(model: Path) -> str:
