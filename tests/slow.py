@@ -39,7 +39,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "answers": ("answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes"),
-    "docs": ("house", "docs_commands", "launch_files", "report", "report_exports", "report_odd"),
+    "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports", "report_browser"),
     "submit": (
         "submit_build",
         "submit_bytes",

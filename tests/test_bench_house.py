@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -161,19 +160,16 @@ def test_coverage_has_totals_and_the_ten_weakest(tmp_path: Path) -> None:
     assert coverage.weakest[-1] == ("09.py", 45)
 
 
-def run(*words: object, code: int = 0) -> Sequence[str]:
-    done = subprocess.run([sys.executable, SCRIPT, *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return (done.stdout if code == 0 else done.stderr).strip().splitlines()
-
-
 def test_the_script_ends_with_a_line_of_json(tmp_path: Path) -> None:
     tree(tmp_path, FILES)
-    *printed, line = run(f"small={tmp_path}", "--json")
+    words = [sys.executable, SCRIPT, f"small={tmp_path}", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    *printed, line = done.stdout.strip().splitlines()
     assert json.loads(line)["trees"][0]["found_bound"] == 1
     assert any(row.split() == ["mathlete.shut", "3", "1", "yes", "2", "door–hinge"] for row in printed)
 
 
 def test_a_tree_without_a_name_or_files_is_refused(tmp_path: Path) -> None:
     for words in ("nothing", f"empty={tmp_path}"):
-        assert "NAME=PATH" in run(words, code=1)[-1]
+        with pytest.raises(SystemExit, match="NAME=PATH"):
+            named_folders([words])

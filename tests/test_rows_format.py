@@ -185,8 +185,11 @@ def test_a_part_that_a_worker_of_a_killed_run_finishes_too_is_the_same_part(
     assert sha256_tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("number", sample(2, slow=[3]))
-def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: PromptFormat, number: int) -> None:
+# A worker is started for each part that is made at the same time, and loads torch: of one part there is one.
+@pytest.mark.parametrize(("number", "size"), sample((2, 1000), slow=[(2, 20), (3, 20)]))
+def test_any_number_of_processes_makes_the_same_rows(
+    tmp_path: Path, pocket: PromptFormat, number: int, size: int
+) -> None:
     some = [
         *chain.from_iterable(open_source("pocket", limit=90)),
         *(make_traced(answer="5", name=f"w{n}") for n in range(9)),
@@ -201,7 +204,7 @@ def test_any_number_of_processes_makes_the_same_rows(tmp_path: Path, pocket: Pro
             iter([*some, *leaked]),
             pocket,
             num_proc=num,
-            size=20,
+            size=size,
             keep_dropped=True,
             suites=[suite],
         )

@@ -1,0 +1,276 @@
+"""The report in a real browser, which starts once for all: how it behaves, that nothing comes alive, odd runs."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.problems import Problem
+from mathlete.report import write_report
+from tests.conftest import Extras, sample
+from tests.recorded import EVIL, answers, list_shown, problem, record, six, train_run
+
+pytestmark = pytest.mark.usefixtures("lean")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, lean: Extras) -> Path:
+    """The report of a run of six problems, beside the run."""
+    folder = record(tmp_path_factory.mktemp("report") / "base", six())
+    return write_report([folder], out=folder / "report.html")
+
+
+def test_filters_order_and_search_work(report: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(report)
+    for name, ids in (
+        ("wrong", ["wrong", "outvoted", "silent"]),
+        ("outvoted", ["outvoted"]),
+        ("close", ["close"]),
+        ("fallback", ["silent"]),
+        ("cut", ["capped"]),
+        ("all", ["sure", "wrong", "outvoted", "close", "silent", "capped"]),
+    ):
+        page.click(f'#filters [data-filter="{name}"]')
+        assert list_shown(page, count=len(ids)) == ids
+    page.select_option("#sort", "longest")
+    page.wait_for_selector('#list > button:first-child[data-id="capped"]')
+    page.fill("#search", "no box")
+    assert list_shown(page, count=1) == ["silent"]
+    assert "no box" in page.text_content('#list [data-id="silent"]')
+    assert page.get_attribute("#chart-losses", "aria-label").startswith("Why problems were lost. Share of all problems")
+    page.fill("#search", "needle")
+    assert list_shown(page, count=0) == []
+    page.check("#deep")
+    assert list_shown(page, count=1) == ["silent"]
+    page.click('#list [data-id="silent"]')
+    assert page.text_content("#detail .trace mark") == "needle"
+
+
+def test_the_reader_renders_maths_marks_the_box_and_folds_tools(report: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(report)
+    assert page.locator("#detail .statement .katex").count() == 1
+    assert page.locator("#detail .trace .katex").count() == 2
+    assert page.locator("#detail .trace .box .katex").count() == 1
+    folds = page.locator("#detail .trace details.tool")
+    assert folds.evaluate_all("all => all.map(one => [one.open, one.querySelector('summary').textContent])") == [
+        [False, "Python run, 1 line"],
+        [False, "its output, 1 line"],
+    ]
+    folds.first.locator("summary").click()
+    assert folds.first.locator("pre").is_visible()
+    page.click('#list [data-id="outvoted"]')
+    page.click("#detail .samples button:nth-child(4)")
+    assert "sample 3: answer 9, right" in page.text_content("#detail")
+    assert page.locator("#detail .votes .won").count() == 1
+
+
+def test_another_run_is_read_at_the_same_problem(report: Path, tmp_path: Path, open_report: Callable[..., Any]) -> None:
+    other = record(tmp_path / "tuned", [(one, answers("9", "9", "9", "9")) for one, _ in six()])
+    page = open_report(write_report([report.parent, other], out=tmp_path / "report.html"))
+    page.click('#list [data-id="wrong"]')
+    page.wait_for_selector("#detail:has-text('voted: 7 (wrong)')")
+    page.select_option("#run", "1")
+    page.wait_for_selector("#detail:has-text('voted: 9 (right)')")
+    assert page.locator("#list [aria-current]").get_attribute("data-id") == "wrong"
+    page.click('#filters [data-filter="gained"]')
+    assert list_shown(page, count=3) == ["wrong", "outvoted", "silent"]
+    assert page.locator('#list [data-id="wrong"] .bar').count() == 2
+
+
+def test_the_span_with_loss_is_marked(tmp_path: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html"))
+    text = page.text_content("#detail .trace .loss")
+    assert text.startswith("loss from hereso")
+    assert "Q?" not in text
+
+
+def test_nothing_of_a_model_comes_alive(tmp_path: Path, open_report: Callable[..., Any]) -> None:
+    evil = Problem(id=EVIL, statement=EVIL, gold=EVIL, subset=EVIL)
+    math = r"$\href{javascript:alive=4}{x}$ $\includegraphics{https://example.org/x.png}$ $\htmlStyle{color:red}{y}$"
+    samples = [
+        {
+            "answer": EVIL,
+            "text": EVIL + math + f"\n```python\n{EVIL}\n```\n" + "\ud800".encode("utf-8", "replace").decode(),
+        }
+    ]
+    folder = record(tmp_path / "evil", [(evil, samples), (problem("tame"), answers("9"))])
+    page = open_report(write_report([folder, train_run(tmp_path / "t")], out=tmp_path / "report.html"))
+    assert page.evaluate("window.alive") is None
+    assert page.locator("#reader img, #reader b > b, #facts img, #reader a, #reader script").count() == 0
+    assert "<img src=x onerror=" in page.text_content("#detail .trace")
+    assert "<img src=x onerror=" in page.text_content("#detail h3")
+    page.select_option("#run", "1")
+    page.click("#list button:has-text('left out')")
+    page.wait_for_selector("#detail .trace:has-text('onerror')")
+    assert page.evaluate("window.alive") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_follow_the_system_and_the_switch(
+    report: Path, open_report: Callable[..., Any], scheme: str
+) -> None:
+    page = open_report(report, scheme=scheme)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    shades = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
+    assert page.evaluate(colour) == shades[scheme]
+    page.click("#theme")
+    assert page.evaluate(colour) == shades["dark" if scheme == "light" else "light"]
+
+
+def test_a_phone_needs_no_sideways_scrolling(report: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(report, width=360)
+    assert page.evaluate("[document.documentElement.scrollWidth, scrollY]") == [360, 0]
+    assert page.locator("canvas").evaluate_all("all => all.every(one => one.width > 200 && one.height > 100)")
+
+
+@pytest.mark.slow
+def test_a_thousand_problems_load_in_three_seconds_from_twenty_megabytes(
+    tmp_path: Path, open_report: Callable[..., Any]
+) -> None:
+    draw = random.Random(0)
+    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(3000)]
+    lines = [" ".join(draw.choices(words, k=12)) for _ in range(5000)]
+
+    def sample() -> dict[str, Any]:
+        answer = draw.choice(["9", "9", "7", "8", None])
+        said = [f"{line} $x_{draw.randint(0, 9)} = {draw.random():.4f}$." for line in draw.choices(lines, k=60)]
+        text = "\n".join([*said, "</think>", "" if answer is None else f"\\boxed{{{answer}}}"])
+        return {"answer": answer, "text": text, "tokens": draw.randint(500, 8000), "seconds": draw.uniform(5, 90)}
+
+    asked = [problem(f"p{number}", subset=f"level {number % 5}") for number in range(1000)]
+    folder = record(tmp_path / "big", [(one, [sample() for _ in range(32)]) for one in asked])
+    file = write_report([folder], out=folder / "report.html")
+    assert file.stat().st_size <= 20_000_000
+    tried = []
+    for _ in range(3):
+        started = time.monotonic()
+        page = open_report(file)
+        tried.append(time.monotonic() - started)
+    seconds = min(tried)  # a busy machine is no fault of the page
+    assert list_shown(page, count="1,000")[:2] == ["p0", "p1"]
+    assert page.locator("#list > button").count() == 101
+    page.click('#list [data-id="p7"]')
+    page.wait_for_selector("#detail h3:text-is('p7')")
+    assert page.locator("#detail .samples button").count() == 32
+    assert seconds <= 3, f"{file.stat().st_size} bytes in {seconds:.2f} s"
+
+
+# ---- odd runs: endless traces, words without end, numbers that are none ----
+
+LONG_TEXTS = {
+    "formulas": "Then $x^2 + \\frac{1}{2}$ holds. " * 35_000,
+    "fences": "```python\nprint(1)\n```\n" * 100_000,
+    "fences of nothing": "```" * 300_000,
+    "one block": "```text\n" + "let x = 1;\n" * 100_000,
+    "one line": "x" * 1_000_000,
+    "displays that never close": "\\[ x " * 200_000,
+    "dollars": "$" * 1_000_001,
+    "boxes that never close": "\\boxed{" * 140_000,
+    "boxes in boxes": "\\boxed{" * 100_000 + "}" * 100_000,
+    "matrices that never close": "\\begin{pmatrix} 1 & 2 " * 45_000,
+    "tags": "<think></think>" * 70_000,
+    "half tags": "<|" * 500_000,
+    "one long formula": "$$" + "{x+" * 150_000 + "1" + "}" * 150_000 + "$$",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*LONG_TEXTS])
+def test_a_megabyte_in_one_trace_opens_in_two_seconds(
+    tmp_path: Path, open_report: Callable[..., Any], name: str
+) -> None:
+    said = LONG_TEXTS[name]
+    long = problem("long", statement=said)
+    folder = record(tmp_path / "long", [(problem("short"), answers("9")), (long, [{"answer": "9", "text": said}])])
+    page = open_report(write_report([folder], out=folder / "report.html"))
+    # Measured in the page, to its first frame, and the best of three: a busy machine is no fault of the page.
+    tried = []
+    for _ in range(3):
+        page.click('#list [data-id="short"]')
+        page.wait_for_selector("#detail h3:text-is('short')")
+        page.evaluate("""() => { window.began = performance.now();
+            document.querySelector('#list [data-id="long"]').click(); }""")
+        page.wait_for_selector("#detail h3:text-is('long')")
+        tried.append(page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout("
+                                   "() => done(performance.now() - window.began))))"))  # fmt: skip
+    assert min(tried) <= 2000
+    assert page.text_content("#detail .trace .more").startswith("show more: about ")
+
+
+def test_a_long_trace_is_rendered_as_it_is_read_and_the_button_shows_the_rest(
+    tmp_path: Path, open_report: Callable[..., Any]
+) -> None:
+    said = "".join(f"Step {number}: $x_{{{number}}}$.\n```python\nprint({number})\n```\n" for number in range(250))
+    folder = record(tmp_path / "long", [(problem("long"), [{"answer": "9", "text": f"{said}The end."}])])
+    page = open_report(write_report([folder], out=folder / "report.html"))
+    first = page.locator("#detail .trace .katex").count()
+    assert 30 < first < 200
+    before = page.text_content("#detail .trace .more")
+    page.dispatch_event("#detail .trace .more", "click")
+    assert page.locator("#detail .trace .katex").count() > first
+    assert page.text_content("#detail .trace .more") != before
+    for _ in range(300):
+        if not page.locator("#detail .trace .more").count():
+            break
+        # Scrolling to the button is enough.
+        page.evaluate("document.querySelector('#detail .trace .more')?.scrollIntoView()")
+        page.wait_for_timeout(50)
+    assert page.locator("#detail .trace .katex").count() == 250
+    assert page.locator("#detail .trace details").count() == 250
+    assert page.text_content("#detail .trace").endswith("The end.")
+
+
+ODD_WORDS = {
+    "long": "9" * 1000,
+    "longer": "x" * 20_000,
+    "wide": "W" * 400 + "\u200b" + "漢" * 700,
+    "NUL and control": "a\x00b\x07\x1b[31m\x7f\u2028\u202e",
+    "half a character": "\ud83d and \udfff",
+    "a name of JavaScript's": "__proto__",
+    "markup": EVIL * 30,
+    "dollars": "$" * 1001,
+    "combining": "e" + "\u0301" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", sample("long", slow=[name for name in ODD_WORDS if name != "long"]))
+def test_odd_words_neither_widen_nor_break_the_page(tmp_path: Path, open_report: Callable[..., Any], name: str) -> None:
+    word = ODD_WORDS[name]
+    odd = Problem(id=word, statement=word, gold=word, subset=word)
+    told = [{"answer": word, "text": f"{word}</think>{word}"}, {"answer": "7", "text": word}]
+    folder = record(tmp_path / "odd", [(odd, told), (problem("tame"), answers("9", "9"))])
+    file = write_report([folder], out=folder / "report.html")
+    for width in (1280, 360):
+        page = open_report(file, width=width)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.click("#detail .samples button:nth-child(2)")
+        page.click('#list [data-id="tame"]')
+        page.wait_for_selector("#detail h3:text-is('tame')")
+        page.click("#list > button:first-child")
+        page.wait_for_selector("#detail .sub")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+ODD_NUMBERS: list[dict[str, Any]] = [
+    {"logprob_mean": float("-inf")},
+    {"logprob_mean": float("nan"), "logprob_tail": float("nan")},
+    {"seconds": 1e18, "logprob_mean": -1e300},
+    {"tokens": 2**53, "seconds": 0.0},
+    {"tokens": 0},
+]
+
+
+def test_numbers_that_are_none_do_not_break_the_reader(tmp_path: Path, open_report: Callable[..., Any]) -> None:
+    drawn = [
+        (problem(f"p{place}"), [{"answer": "9", "text": "so", **odd}] * 2) for place, odd in enumerate(ODD_NUMBERS)
+    ]
+    folder = record(tmp_path / "odd", drawn)
+    page = open_report(write_report([folder], out=folder / "report.html"))
+    assert list_shown(page, count=len(drawn)) == [f"p{place}" for place in range(len(drawn))]
+    for place in range(len(drawn)):
+        page.click(f'#list [data-id="p{place}"]')
+        page.wait_for_selector(f"#detail h3:text-is('p{place}')")
+        assert page.text_content("#detail .trace") == "so"
