@@ -1,6 +1,5 @@
 """What all tests share: the three commands as functions, no hub, one thread, folders that are made once."""
 
-import gc
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from fcntl import LOCK_EX, flock
 from functools import cache
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -19,7 +19,13 @@ from hypothesis import settings
 
 from mathlete.shipped import data_folder
 from mathlete.submission import Build, Names
-from tests.slow import parts_of
+from tests.collecting import (  # hooks of pytest: it takes them for conftest's own  # noqa: F401
+    pytest_addoption,
+    pytest_collect_file,
+    pytest_collection_finish,
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 
 if TYPE_CHECKING:
     from mathlete.prompts import PromptFormat
@@ -29,20 +35,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A process holds some million objects that live as long as it does: modules, tests. Python's collector would look
-# through them again and again, a tenth of all CPU seconds. Here it begins after the collection of the tests, without
-# what is there by then, and works less often; what nobody closed is still told, at the latest as the session ends.
-gc.disable()
-
 # A busy machine is no failure: no deadlines. `make slow-laws` tries laws on more examples.
 settings.register_profile("quick", deadline=None, max_examples=50)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("quick")
 
+
+def dear(examples: int) -> settings:
+    """Settings of a law that costs much: so many examples in `make test`, as many as of any law in `make slow-laws`."""
+    return settings() if settings.get_current_profile_name() == "thorough" else settings(max_examples=examples)
+
+
 ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
 GOLDEN = ROOT / "tests" / "golden"
 """What must stay as it is, word for word."""
 POCKET = data_folder() / "pocket" / "model"
@@ -53,29 +57,6 @@ NAMES = Names(owner="alice", variation="int8", model_version=1)
 
 collect_ignore_glob = ["logs/make_*.py"]
 """Scripts of environments that hold other tools: without these they cannot even be imported."""
-SLOW = pytest.StashKey[dict[str, list[str]]]()
-"""{slow test: the parts of `make slow` that it is in}, of what was collected."""
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", help="of the slow tests only those of this part of tests/slow.py")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note the parts of all slow tests, for a test to look at, and keep those of the part that is asked for."""
-    config.stash[SLOW] = {item.nodeid: parts_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
-    if wanted := config.getoption("part", default=None):
-        kept = [item for item in items if wanted in config.stash[SLOW].get(item.nodeid, ())]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
-    gc.enable()
 
 
 def sample(*rows: Any, slow: Iterable[Any]) -> list[Any]:
@@ -245,14 +226,28 @@ def submit() -> CommandLine:
     return CommandLine("submit")
 
 
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a copy of the folder that `make` fills; of all processes of the tests the first to ask has it made."""
+    base = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    whole, own = base / f"{name}-whole", factory.mktemp(name)
+    with (base / f"{name}.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if not whole.exists():
+            make(unfinished := factory.mktemp(f"{name}-unfinished"))
+            unfinished.rename(whole)
+    return Path(shutil.copytree(whole, own, dirs_exist_ok=True))
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Path:
     """A folder in which the pocket model was built, in runs/submit and kaggle."""
-    folder = tmp_path_factory.mktemp("built")
-    with chdir(folder):
-        done = submit("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
-    assert set(done.result["hashes"]) >= {"notebook", "code", "weights", "wheels"}
-    return folder
+
+    def build(folder: Path) -> None:
+        with chdir(folder):
+            done = submit("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
+        assert set(done.result["hashes"]) >= {"notebook", "code", "weights", "wheels"}
+
+    return make_once(tmp_path_factory, "built", build)
 
 
 @pytest.fixture
@@ -358,43 +353,3 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, train: CommandLine) -> str:
         wrong = {"trace": f"{one['trace']}\nOr is it?", "answer": f"{one['gold']}1"}
         lines += [one, {**one, "trace": again}, {**one, **wrong}]
     return "".join(json.dumps(line) + "\n" for line in lines)
-
-
-@pytest.fixture(scope="module")  # playwright keeps an event loop in this thread, in which others could run none
-def browser_page() -> Iterator[Any]:
-    """An empty page of a browser; a context of its own for each test would cost a third of a CPU second."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-    with sync_api.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        page = chromium.new_context().new_page()
-        page.set_default_timeout(20_000)
-        yield page
-        chromium.close()
-
-
-@pytest.fixture
-def open_report(browser_page: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a report; at the end there must have been no message, no error and no request but for the file itself."""
-    page, opened, heard = browser_page, set[str](), list[str]()
-    listeners: dict[str, Callable[[Any], None]] = {
-        "console": lambda message: heard.append(f"console: {message.text}"),
-        "pageerror": lambda error: heard.append(f"error: {error}"),
-        "request": lambda request: None if request.url in opened else heard.append(request.url),
-    }
-    for event, listener in listeners.items():
-        page.on(event, listener)
-
-    def open_page(file: Path, *, width: int = 1280, scheme: str = "light") -> Any:
-        opened.add(file.as_uri())
-        page.set_viewport_size({"width": width, "height": 800})
-        page.emulate_media(color_scheme=scheme)
-        page.goto(file.as_uri())
-        page.wait_for_selector("#detail .trace")
-        return page
-
-    yield open_page
-    for event, listener in listeners.items():
-        page.remove_listener(event, listener)
-    assert not heard

@@ -8,7 +8,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.answers import compare, effort, extract, parse, read_integer
@@ -17,6 +17,7 @@ from mathlete.answers.forms import read
 from mathlete.answers.tree import TooBig, TooHard, Undefined, Unreadable
 from mathlete.answers.voting import cluster
 from mathlete.competitions import Competition, competition
+from tests.conftest import dear
 
 AIMO_1, AIMO_2, AIMO_3 = (competition(f"aimo-{number}") for number in (1, 2, 3))
 GOLDEN = Path(__file__).parent / "golden" / "answers_pairs.jsonl"
@@ -128,7 +129,7 @@ def spellings(value: Fraction) -> list[str]:
 rationals = st.fractions(min_value=-(10**6), max_value=10**6, max_denominator=1000)
 
 
-@settings(max_examples=60)
+@dear(15)
 @given(rationals, rationals, st.data())
 def test_rationals_are_equal_however_they_are_spelt(a: Fraction, b: Fraction, data: st.DataObject) -> None:
     one, other = (data.draw(st.sampled_from(spellings(value))) for value in (a, b))
@@ -143,7 +144,7 @@ formulas = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@dear(15)
 @given(formulas, formulas)
 def test_formulas_obey_the_laws_of_algebra(a: str, b: str) -> None:
     assert same(f"{a}+{b}", f"{b}+{a}") == "equal"

@@ -4,13 +4,14 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mathlete.answers.bounds import MAX_BITS, TRANSCENDENTAL_BITS, _Bound, _Separation, _totient, is_zero, turns_of
 from mathlete.answers.forms import read
 from mathlete.answers.numeric import constant_value, context
 from mathlete.answers.tree import Node, TooHard, Undefined, number, subtract
+from tests.conftest import dear
 from tests.surds import surd
 
 pytestmark = pytest.mark.usefixtures("unlimited_steps")
@@ -77,7 +78,7 @@ constants = st.recursive(
 )
 
 
-@settings(max_examples=80)
+@dear(30)
 @given(constants)
 def test_a_nonzero_constant_lies_between_its_bounds(node: Node) -> None:
     try:
@@ -120,7 +121,7 @@ def test_the_gap_grows_with_the_degree() -> None:
 naturals = st.integers(1, 60)
 
 
-@settings(max_examples=40)
+@dear(30)
 @given(naturals, naturals, st.integers(15, 40))
 def test_an_identity_is_zero_and_a_digit_more_is_not(a: int, b: int, digits: int) -> None:
     square = Node("pow", (Node("add", (surd(a, 1, 2), surd(b, 1, 2))), number(2)))

@@ -4,7 +4,7 @@ from fractions import Fraction
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.answers import compare
@@ -14,6 +14,7 @@ from mathlete.answers.forms import read
 from mathlete.answers.identity import POINTS, draw_point, sample
 from mathlete.answers.kinds import TreeKind, kind_of
 from mathlete.answers.tree import Node, TooHard, number
+from tests.conftest import dear
 
 pytestmark = pytest.mark.usefixtures("unlimited_steps")
 
@@ -134,7 +135,7 @@ answers = (
 )
 
 
-@settings(max_examples=40)
+@dear(15)
 @given(st.lists(answers, min_size=3, max_size=3))
 def test_equality_is_reflexive_symmetric_and_transitive(written: list[str]) -> None:
     trees = [tree(one) for one in written]
@@ -144,7 +145,7 @@ def test_equality_is_reflexive_symmetric_and_transitive(written: list[str]) -> N
     assert {(a, d) for a, b in equal for c, d in equal if b == c} <= equal
 
 
-@settings(max_examples=40)
+@dear(15)
 @given(rationals, rationals, st.integers(0, 3), st.integers(0, 3), st.sampled_from(WRAPPERS))
 def test_spellings_of_a_number_are_equal_in_every_place_and_have_one_key(
     a: Fraction, b: Fraction, way: int, other: int, wrap: str
@@ -156,7 +157,7 @@ def test_spellings_of_a_number_are_equal_in_every_place_and_have_one_key(
     assert (key_of(one) == key_of(three)) == (a == b)
 
 
-@settings(max_examples=30)
+@dear(15)
 @given(formulas, formulas, formulas)
 def test_rewritten_formulas_are_equal_and_have_one_key(a: str, b: str, c: str) -> None:
     one, two = tree(f"{a}\\cdot({b}+{c})"), tree(f"{c}\\cdot {a}+{b}\\cdot {a}")
@@ -166,7 +167,7 @@ def test_rewritten_formulas_are_equal_and_have_one_key(a: str, b: str, c: str) -
         assert key_of(one) == key_of(two)
 
 
-@settings(max_examples=30)
+@dear(15)
 @given(st.lists(rationals, min_size=1, max_size=5, unique=True), st.data())
 def test_a_set_has_no_order(values: list[Fraction], data: st.DataObject) -> None:
     spellings = [spell(value, 2) for value in data.draw(st.permutations(values))]

@@ -17,6 +17,7 @@ from mathlete.answers.literals import add_fraction, is_proper, read_in_base, rea
 from mathlete.answers.matrices import determinant, matrix_value
 from mathlete.answers.tree import Node, TooBig, TooHard, Unreadable, number
 from mathlete.answers.verdict import decide
+from tests.conftest import dear
 
 pytestmark = pytest.mark.usefixtures("unlimited_steps")
 
@@ -44,6 +45,7 @@ def product(a: Rows, b: Rows) -> list[list[Fraction]]:
 PAIRS = st.integers(1, 3).flatmap(lambda size: st.tuples(square(size), square(size)))
 
 
+@dear(15)
 @given(PAIRS)
 def test_sums_and_products_are_those_of_fractions(pair: tuple[Rows, Rows]) -> None:
     a, b = pair
@@ -55,6 +57,7 @@ def test_sums_and_products_are_those_of_fractions(pair: tuple[Rows, Rows]) -> No
     assert entries(matrix_value(Node("mul", (number(3), matrix(a))))) == [[3 * x for x in row] for row in a]
 
 
+@dear(15)
 @given(square(2), st.integers(1, 6))
 def test_a_power_is_a_repeated_product(rows: Rows, exponent: int) -> None:
     expected: Rows = rows
@@ -73,6 +76,7 @@ def leibniz(rows: Rows) -> Fraction:
     return total
 
 
+@dear(15)
 @given(st.integers(1, 4).flatmap(square))
 def test_a_determinant_is_the_sum_over_permutations(rows: Rows) -> None:
     assert exact_value(determinant(matrix(rows))) == leibniz(rows)

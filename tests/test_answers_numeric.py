@@ -6,12 +6,13 @@ from itertools import product
 
 import mpmath  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.answers.forms import read
 from mathlete.answers.numeric import TreeEvaluation, constant_value, context
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number
+from tests.conftest import dear
 from tests.surds import surd
 
 pytestmark = pytest.mark.usefixtures("unlimited_steps")
@@ -97,7 +98,7 @@ constants = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@dear(15)
 @given(constants)
 def test_more_bits_only_add_digits(node: Node) -> None:
     rough, fine = constant_value(node, 180), constant_value(node, 720)
@@ -105,7 +106,7 @@ def test_more_bits_only_add_digits(node: Node) -> None:
     assert abs(rough - fine) <= fine * mp.ldexp(1, 16 - 180)
 
 
-@settings(max_examples=60)
+@dear(15)
 @given(st.fractions(-20, 20, max_denominator=9), st.fractions(-20, 20, max_denominator=9))
 def test_formulas_at_a_point_agree_with_exact_arithmetic(x: Fraction, y: Fraction) -> None:
     env = {"x": x, "y": y}

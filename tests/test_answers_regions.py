@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.answers.canonical import canonicalize
@@ -21,6 +21,7 @@ from mathlete.answers.regions import (
     to_segments,
 )
 from mathlete.answers.tree import Node, TooHard, number, symbol
+from tests.conftest import dear
 
 X = symbol("x")
 pytestmark = pytest.mark.usefixtures("unlimited_steps")
@@ -148,7 +149,7 @@ def ends_of(node: Node) -> set[Fraction]:
     return {node.fraction} if node.op == "num" else {end for arg in node.args for end in ends_of(arg)}
 
 
-@settings(max_examples=30)
+@dear(15)
 @given(regions, st.lists(small, max_size=5))
 def test_a_region_holds_just_the_points_that_its_conditions_allow(node: Node, samples: list[Fraction]) -> None:
     segments = to_segments(node)
@@ -157,7 +158,7 @@ def test_a_region_holds_just_the_points_that_its_conditions_allow(node: Node, sa
         assert any(holds(segment, x) for segment in segments) == allows(node, x), x
 
 
-@settings(max_examples=30)
+@dear(15)
 @given(regions)
 def test_segments_are_in_order_and_none_touch(node: Node) -> None:
     segments = to_segments(node)
@@ -169,7 +170,7 @@ def test_segments_are_in_order_and_none_touch(node: Node) -> None:
     assert all(segment.low != INFINITY and segment.high != MINUS_INFINITY for segment in segments)
 
 
-@settings(max_examples=30)
+@dear(15)
 @given(small.filter(bool), small, st.sampled_from(["<", ">", "<=", ">="]), small, small)
 def test_a_linear_inequality_is_a_half_line(
     slope: Fraction, offset: Fraction, sign: str, right: Fraction, x: Fraction

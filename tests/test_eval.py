@@ -23,7 +23,9 @@ from mathlete.solve.policy import Policy
 from mathlete.solve.stopping import stopping_rule
 from tests.conftest import POCKET, POCKET_VAL, CommandLine
 
-SIX = ("six.jsonl", "--model", "pocket", "--n", 8, "--json")
+POCKET_SHORT = ("--model", "pocket", "--sampling.max-tokens", 128)
+"""A few samples of the pocket model go on to 256 tokens, and all others wait for them."""
+SIX = ("six.jsonl", *POCKET_SHORT, "--n", 8, "--json")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def test_the_same_command_is_skipped_when_done(recorded: Recorded, run: Path, ev
 
 
 def test_a_policy_stops_early_and_is_told(suite: Path, evaluate: CommandLine) -> None:
-    shown = evaluate(suite, "--model", "pocket", "--n", 8, "--policy", "votes2/logprob", "--run", "r", "--json")
+    shown = evaluate(suite, *POCKET_SHORT, "--n", 8, "--policy", "votes2/logprob", "--run", "r", "--json")
     assert shown.code == 0
     result, written = shown.result, json.loads(Path("r/results.json").read_text())
     assert result["samples"] < 48
@@ -97,7 +99,7 @@ def test_a_policy_stops_early_and_is_told(suite: Path, evaluate: CommandLine) ->
 
 
 def test_tools_change_the_prompt_and_are_told(run: Path, evaluate: CommandLine) -> None:
-    words = ("six.jsonl", "--model", "pocket", "--n", 2, "--limit", 2, "--run", "tools", "--json")
+    words = ("six.jsonl", *POCKET_SHORT, "--n", 2, "--limit", 2, "--run", "tools", "--json")
     assert evaluate(*words, "--tools.turns", 2, "--tools.timeout-s", 3).result["samples"] == 4
     plain, tools = (json.loads((folder / "results.json").read_text()) for folder in (run, Path("tools")))
     assert (tools["tools"]["turns"], tools["tools"]["timeout_s"]) == (2, 3.0)
@@ -122,11 +124,11 @@ def test_a_time_budget_holds_and_a_run_cut_short_does_not_start_it_anew(suite: P
 
 
 def test_table_stands_on_stdout_without_json_and_on_stderr_with(suite: Path, evaluate: CommandLine) -> None:
-    plain = evaluate(suite, "--model", "pocket", "--n", 1, "--limit", 2)
+    plain = evaluate(suite, *POCKET_SHORT, "--n", 1, "--limit", 2)
     assert plain.code == 0
     assert "pass@1 ± se" in plain.stdout
     assert "of 2 samples right" in plain.stdout
-    both = evaluate(suite, "--model", "pocket", "--n", 1, "--limit", 2, "--json")
+    both = evaluate(suite, *POCKET_SHORT, "--n", 1, "--limit", 2, "--json")
     assert both.code == 0
     assert len(both.stdout.splitlines()) == 1
     assert "pass@1 ± se" in both.stderr
@@ -158,7 +160,7 @@ def test_more_samples_and_more_problems_are_added_to_a_finished_run(
     recorded: Recorded, suite: Path, evaluate: CommandLine
 ) -> None:
     """The samples that are there stay, line for line; in the end the run is that of one command."""
-    words = ("--model", "pocket", "--run", "grown", "--json")
+    words = (*POCKET_SHORT, "--run", "grown", "--json")
     lines = suite.read_text().splitlines(keepends=True)
     Path("four.jsonl").write_text("".join(lines[:4]))
     assert evaluate("four.jsonl", *words, "--n", 4).result["samples"] == 16
@@ -198,14 +200,14 @@ def test_a_run_of_other_settings_is_refused_with_what_differs(
     first, *others = read_problems(Path("six.jsonl"))
     write_problems(Path("changed.jsonl"), [replace(first, gold="0"), *others])
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    refusal = evaluate(*words, "--model", "pocket", "--run", run).refusal
+    refusal = evaluate(*words, *POCKET_SHORT, "--run", run).refusal
     assert told in refusal
     assert "--overwrite" in refusal
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
 def test_overwrite_deletes_a_run_of_other_settings_and_nothing_else(run: Path, evaluate: CommandLine) -> None:
-    words = ("six.jsonl", "--model", "pocket", "--n", 1, "--limit", 2, "--run", run, "--overwrite", "--json")
+    words = ("six.jsonl", *POCKET_SHORT, "--n", 1, "--limit", 2, "--run", run, "--overwrite", "--json")
     (run / "notes.txt").write_text("mine")
     assert "notes.txt, which the run did not write.\n  Fix: move it" in evaluate(*words).refusal
     assert len(read_samples(run / "samples.jsonl")) == 48
@@ -327,7 +329,7 @@ def test_compare_puts_base_beside_tuned_by_its_old_name_too(
 def two(recorded: Recorded, evaluate: CommandLine) -> Path:
     """A run over the same problems with two samples each."""
     with chdir(recorded.folder):
-        assert evaluate("six.jsonl", "--model", "pocket", "--n", 2, "--run", "two").code == 0
+        assert evaluate("six.jsonl", *POCKET_SHORT, "--n", 2, "--run", "two").code == 0
     return recorded.folder / "two"
 
 

@@ -161,7 +161,7 @@ def test_the_calibration_goes_on_and_says_what_was_not_run(tmp_path: Path) -> No
 
 SMALL = ("math", "--model", "pocket", "--source", "p.jsonl", "--tune.steps", 2, "--tune.batch", 2, "--run", "r",
          "--survival.max-tokens", 4, "--forgetting.problems", 3, "--survival.greedy", 0,
-         "--rows.heldout", 1)  # fmt: skip
+         "--survival.trial-rows", 1, "--rows.heldout", 1)  # fmt: skip
 STRICT = ("--survival.kl-int8", "1e-9", "--survival.times-noise", 0)
 
 

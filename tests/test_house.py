@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -75,13 +76,20 @@ def modules_of_room(room: Path) -> dict[str, Path]:
     return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): path for path, parts in names.items()}
 
 
+@cache
+def imports_in(file: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Return all imports of a file, in functions and for type checking too."""
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def find_imports(name: str, modules: dict[str, Path]) -> set[str]:
     """Return the modules of the room that a module imports anywhere: in functions and for type checking too."""
     imported: set[str] = set()
-    for node in ast.walk(ast.parse(modules[name].read_text())):
+    for node in imports_in(modules[name]):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
             imported |= {submodule if submodule in modules else node.module for submodule in submodules}
     return imported & modules.keys() - {name}
@@ -137,7 +145,7 @@ def faces(root: Path) -> dict[str, Path]:
 def imports_past_faces(file: Path, *, own: str, rooms: set[str], all_modules: Collection[str]) -> list[str]:
     """Return the modules inside other rooms that a file imports from."""
     modules: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in imports_in(file):
         if isinstance(node, ast.ImportFrom) and node.module in rooms:
             # A name of the room's face, or a module inside it.
             names = (f"{node.module}.{alias.name}" for alias in node.names)
@@ -204,16 +212,14 @@ def test_the_figures_of_the_house_hold(root: Path) -> None:
     assert figures.hardest_with_2_comments == 40
 
 
-@pytest.fixture(scope="session")
-def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def wheel(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's wheel, unpacked."""
-    out = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "-q", "-w", str(out)]
-    subprocess.run(build, cwd=root, check=True, capture_output=True)
-    (file,) = out.glob("mathlete-*.whl")
+    (file,) = (built / "runs" / "wheels").glob("mathlete-*.whl")
+    unpacked = tmp_path_factory.mktemp("wheel")
     with zipfile.ZipFile(file) as archive:
-        archive.extractall(out / "unpacked")
-    return out / "unpacked"
+        archive.extractall(unpacked)
+    return unpacked
 
 
 def test_wheel_holds_the_packages_and_the_pocket_model(wheel: Path) -> None:

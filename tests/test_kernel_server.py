@@ -23,7 +23,9 @@ from mathlete.kernel import answering
 from mathlete.kernel.answering import Answerer, one_line
 from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.engine import EngineError, EngineProcess
+from mathlete.kernel.engine_child import describe_torch
 from mathlete.kernel.server import answer_in_turn, make_predict
+from mathlete.models import Device
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.solve.policy import Policy
@@ -293,9 +295,10 @@ class Scripted:
             yield Sample(text="6.</think>" + chr(92) + "boxed{6}", **told)
 
 engine_child.open_sampler = lambda settings, facts: Scripted()
+engine_child.describe_torch = dict
 engine_child.main()
 """
-"""The engine's process as it is, but with an engine that needs no model: loading one costs seconds."""
+"""The engine's process as it is, but with an engine that needs no model and no torch: to load them costs seconds."""
 
 
 @pytest.fixture(scope="module", params=["scripted", pytest.param("pocket", marks=pytest.mark.slow)])
@@ -345,6 +348,14 @@ CHILDREN = [
     ("print('not json', flush=True); import time; time.sleep(120)", "ended with code", 60),
     ("import time; time.sleep(30)", "not loaded within", 1),
 ]
+
+
+def test_the_engines_process_tells_what_it_computes_on() -> None:
+    import torch
+
+    facts = json.loads(json.dumps(describe_torch()))
+    assert (facts["torch"], facts["device"]) == (torch.__version__, Device.current().name)
+    assert facts["memory_gib"] > 0
 
 
 @pytest.mark.parametrize(("code", "why", "timeout_s"), CHILDREN)

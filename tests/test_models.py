@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +14,6 @@ from mathlete.models import GPUS, Device, GpuName, find_model, load_model, pick_
 from mathlete.models.hardware import has_bf16_instructions
 from mathlete.models.names import HUB_MODELS
 from mathlete.models.tokenizers import load_tokenizer
-from mathlete.prompts import PromptFormat
 from tests.conftest import CommandLine
 
 
@@ -235,8 +233,3 @@ def test_truncated_weights_are_a_clear_error(copy: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="must be a model folder transformers can load"):
         load_model(find_model(str(copy)))
-
-
-def test_qwen_padding_is_an_unused_special_token(load_real: Callable[[str], PromptFormat]) -> None:
-    tokenizer = load_real("r1-distill-qwen").tokenizer
-    assert tokenizer.pad_token == "<|vision_pad|>"

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -161,3 +162,8 @@ def test_a_prompt_of_the_folder_leaves_runs_and_notebooks_as_they_were() -> None
     assert PromptSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
     config = KernelConfig(prompt=settings)
     assert config_from(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_qwen_padding_is_an_unused_special_token(load_real: Callable[[str], PromptFormat]) -> None:
+    tokenizer = load_real("r1-distill-qwen").tokenizer
+    assert tokenizer.pad_token == "<|vision_pad|>"

@@ -1,8 +1,9 @@
 """The report in a real browser, which starts once for all: how it behaves, that nothing comes alive, odd runs."""
 
 import random
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from mathlete.report import write_report
 from tests.conftest import Extras, sample
 from tests.recorded import EVIL, answers, list_shown, problem, record, six, train_run
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
 pytestmark = pytest.mark.usefixtures("lean")
 
 
@@ -21,6 +25,46 @@ def report(tmp_path_factory: pytest.TempPathFactory, lean: Extras) -> Path:
     """The report of a run of six problems, beside the run."""
     folder = record(tmp_path_factory.mktemp("report") / "base", six())
     return write_report([folder], out=folder / "report.html")
+
+
+@pytest.fixture(scope="module")  # playwright keeps an event loop in this thread, in which others could run none
+def browser_page() -> Iterator[Any]:
+    """An empty page of a browser; a context of its own for each test would cost a third of a CPU second."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
+    with sync_api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        page = chromium.new_context().new_page()
+        page.set_default_timeout(20_000)
+        yield page
+        chromium.close()
+
+
+@pytest.fixture
+def open_report(browser_page: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a report; at the end there must have been no message, no error and no request but for the file itself."""
+    page, opened, heard = browser_page, set[str](), list[str]()
+    listeners: dict[str, Callable[[Any], None]] = {
+        "console": lambda message: heard.append(f"console: {message.text}"),
+        "pageerror": lambda error: heard.append(f"error: {error}"),
+        "request": lambda request: None if request.url in opened else heard.append(request.url),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+
+    def open_page(file: Path, *, width: int = 1280, scheme: str = "light") -> Any:
+        opened.add(file.as_uri())
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.goto(file.as_uri())
+        page.wait_for_selector("#detail .trace")
+        return page
+
+    yield open_page
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
+    assert not heard
 
 
 def test_filters_order_and_search_work(report: Path, open_report: Callable[..., Any]) -> None:

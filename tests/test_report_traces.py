@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from mathlete.report.html import _island
 from mathlete.report.html.traces import ShownText, _cut, pack_traces
+from tests.conftest import dear
 
 
+@dear(10)
 @given(st.lists(st.lists(st.text(max_size=400), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_traces_come_back_as_they_were_where_there_is_room(texts: list[list[str]]) -> None:
     traces = [[ShownText(text=text, leading=False, facts=[place]) for place, text in enumerate(some)] for some in texts]

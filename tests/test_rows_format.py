@@ -13,7 +13,7 @@ from typing import Any
 
 import datasets
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mathlete.corpus import open_source
@@ -28,7 +28,7 @@ from mathlete.rows.saving import save_rows
 from mathlete.rows.settings import Filters, Rows
 from mathlete.runs import sha256_tree
 from mathlete.traces import TracedProblem
-from tests.conftest import CommandLine, sample
+from tests.conftest import CommandLine, dear, sample
 from tests.traced import make_traced, row
 
 
@@ -294,7 +294,7 @@ def test_parity_on_the_real_tokenizers(
     assert result["drops"] == {}
 
 
-@settings(max_examples=30)
+@dear(8)
 @given(st.lists(st.lists(st.integers(0, 99), max_size=4), min_size=1, max_size=6), st.data())
 def test_rows_are_saved_as_datasets_would_whatever_a_file_holds(parts: list[list[int]], data: st.DataObject) -> None:
     numbers = [number for part in parts for number in part]

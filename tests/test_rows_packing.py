@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from mathlete.corpus import open_source
 from mathlete.errors import UserError
@@ -75,6 +74,8 @@ def apart(model: Any, rows: datasets.Dataset) -> tuple[float, torch.Tensor]:
 def test_packed_rows_have_the_loss_and_the_gradients_of_rows_apart(
     model: Any, rows: datasets.Dataset, apart: tuple[float, torch.Tensor], batch: int
 ) -> None:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     sequences = list(pack_rows(rows, budget=BUDGET))
     assert len(sequences) < len(rows) / 2

@@ -8,7 +8,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
@@ -23,6 +23,7 @@ from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.tir.tools import ToolSampler, ToolSettings
+from tests.conftest import dear
 
 PROBLEM = Problem(id="p", statement="What is 6 * 7?", gold="42")
 CONFIG = SamplingConfig(max_tokens=10_000)
@@ -141,7 +142,7 @@ def test_the_cap_holds_over_all_turns(drawn: Draw) -> None:
 programs = st.lists(st.sampled_from(["print(1)", "x = 1", "1/0", "'a'"]), max_size=TURNS + 1)
 
 
-@settings(max_examples=15)
+@dear(6)
 @given(samples=st.lists(st.tuples(programs, st.text("ab \n", max_size=20)), min_size=1, max_size=4))
 def test_what_the_model_drew_is_kept_and_counted(drawn: Draw, samples: list[tuple[list[str], str]]) -> None:
     texts = {i: "".join(map(block, some)) + f" {rest}" for i, (some, rest) in enumerate(samples)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import slow
-from tests.conftest import SLOW
+from tests.collecting import SLOW
 
 SUITE = '<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10" time="61.7"/></testsuites>'
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -18,7 +17,6 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-from trl.trainer.utils import add_fused_lm_head
 
 from mathlete.models import find_model
 from mathlete.tune import METHODS, Lora, chunks, load_4bit_base, loss
@@ -67,6 +65,8 @@ def batch_of(rows: int = 3, tokens: int = 40) -> dict[str, torch.Tensor]:
 
 def fused(model: Any) -> Any:
     """A copy with TRL's head, whose labels are scored once."""
+    from trl.trainer.utils import add_fused_lm_head
+
     model = copy.deepcopy(model)
     add_fused_lm_head(model, outputs=FIGURES)
     assert score_labels_once(model)
@@ -192,6 +192,8 @@ def test_without_the_function_the_forward_pass_of_trl_stays() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_4_bit_weights_dequantised_once_train_to_the_same_bits(dtype: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
     ids = torch.arange(3, 40)[None]
     seen = []
     for dense in (False, True):
@@ -239,6 +241,8 @@ def test_lanes_are_independent_of_each_other() -> None:
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_a_cpu_is_spared_without_another_result(method: MethodName) -> None:
     """Inputs of adapters that stay in 16 bits give the bits that a detour over fp32 gives."""
+    from peft import get_peft_model
+
     ids, seen = torch.arange(3, 40)[None], []
     for spared in (False, True):
         torch.manual_seed(0)

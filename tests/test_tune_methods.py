@@ -31,9 +31,9 @@ from train.math_command import MATH_COMMAND
 from train.settings import MathSettings
 from train.steps import recipe_settings
 
-WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "3", "--tune.batch", "8", "--tune.log-every", "1",
+WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "2", "--tune.batch", "8", "--tune.log-every", "1",
          "--grpo.max-tokens", "32", "--survival.max-tokens", "8", "--survival.greedy", "0",
-         "--forgetting.problems", "5", "--survival.trial-rows", "0", "--json")  # fmt: skip
+         "--forgetting.problems", "3", "--survival.trial-rows", "0", "--rows.heldout", "2", "--json")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,10 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
         (["--dpo.beta", "0"], "--dpo.beta must be above 0, got 0.0"),
         (["--grpo.generations", "1"], "--grpo.generations must be at least 2, got 1"),
         (["--lora.virtual-tokens", "0"], "--lora.virtual-tokens must be at least 1, got 0"),
-        (["--method", "dpo", "--limit", "30", "--against"], "--method dpo needs problems with a right trace and a lon"),
+        (
+            ["--method", "dpo", "--limit", "4", "--survival.trial-rows", "0", "--against"],
+            "--method dpo needs problems with a right trace and a lon",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_exit_2(words: list[str], message: str, workdir: Path, train: CommandLine) -> None:

@@ -14,9 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-from trl.trainer.utils import add_fused_lm_head
 
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, Shape, find_model, load_model
@@ -33,13 +31,9 @@ from tests.conftest import CommandLine, sample
 
 CPU = Device(name="cpu", memory=2**34, capability=None)
 SIZES: dict[str, Any] = {
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-}
+    "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 3, "num_attention_heads": 8,
+    "num_key_value_heads": 2, "vocab_size": 2048,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +119,8 @@ def test_adapter_gradients_and_optimizer_are_exact(folders: dict[str, str], lora
 
 
 def adapt(model: Any, lora: Lora) -> Any:
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
@@ -164,6 +160,9 @@ def count_kept_bytes(
     name: str, recipe: Recipe, *, checkpointing: bool = False, dense: bool = False, device: Device = CPU
 ) -> tuple[Plan, int]:
     """Return (the plan, bytes that autograd really keeps) of one forward pass of batches of 192 tokens a row."""
+    from peft import get_peft_model
+    from trl.trainer.utils import add_fused_lm_head
+
     source, batch = find_model(name), recipe.tune.batch
     plan = Plan(
         shape=Shape.of(source), device=device, recipe=recipe, longest=192, checkpointing=checkpointing, dense=dense

@@ -37,6 +37,8 @@ def functions_in(module: Module) -> Iterator[Function]:
 
 def _walk_named(node: ast.AST, prefix: str) -> Iterator[tuple[str, FunctionNode]]:
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            continue  # an expression holds no function with a name
         name = f"{prefix}.{child.name}" if isinstance(child, FunctionNode | ast.ClassDef) else prefix
         if isinstance(child, FunctionNode):
             yield name, child

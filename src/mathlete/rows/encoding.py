@@ -29,9 +29,11 @@ Encode = Callable[[str], list[int]]
 """Maps a text to its token ids, without special tokens around it."""
 _PLAIN_BYTE_LEVEL = {"add_prefix_space": False, "use_regex": False}
 _COMPARED_EVERY = 64
+_KEPT = 32
+"""Tokenizers whose encoder is kept; few processes use more than two."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=_KEPT)
 def make_encoder(tokenizer: "PreTrainedTokenizerBase") -> Encode:
     """Return a function that gives the ids of `tokenizer(text, add_special_tokens=False)`."""
 
@@ -46,7 +48,7 @@ def make_encoder(tokenizer: "PreTrainedTokenizerBase") -> Encode:
     return _compare_some(lambda text: slow(text) if (ids := fast(text)) is None else ids, slow)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=_KEPT)
 def _make_tiktoken(backend: "Tokenizer", _tokens: int) -> Callable[[str], list[int] | None] | None:
     """Return a function that gives a text's ids, or None for one that is not in NFC; None where the ids may differ.
 

@@ -1,0 +1,69 @@
+"""How tests are collected and shared out: doctests, slow parts, which files share a process, the garbage collector.
+
+conftest.py imports these hooks, so that pytest finds them there.
+"""
+
+import gc
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.doctest import DoctestModule
+
+from tests.slow import parts_of
+
+# A process holds some million objects that live as long as it does: modules, tests. Python's collector would look
+# through them again and again, a tenth of all CPU seconds. Here it begins after the collection of the tests, without
+# what is there by then, and works less often; what nobody closed is still told, at the latest as the session ends.
+gc.disable()
+
+TOGETHER = dict.fromkeys(
+    (f"tests/test_{name}.py" for name in ("prompts", "rows_encoding", "rows_format", "rows_tokens")), "real"
+)
+"""{file: its group}: these read real tokenizers and prove their encoders, which one process does once for all."""
+SLOW = pytest.StashKey[dict[str, list[str]]]()
+"""{slow test: the parts of `make slow` that it is in}, of what was collected."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", help="of the slow tests only those of this part of tests/slow.py")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one process, and files that stand in `TOGETHER` to the same one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Grouped(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return Grouped(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[Any], list[Any]]:
+    """Leave out the collection of doctests where there are none: it imports the module and looks through all of it."""
+    collectors = yield
+    if b">>>" in file_path.read_bytes():
+        return collectors
+    return [one for one in collectors if not isinstance(one, DoctestModule)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note the parts of all slow tests, for a test to look at, and keep those of the part that is asked for."""
+    config.stash[SLOW] = {item.nodeid: parts_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    if wanted := config.getoption("part", default=None):
+        kept = [item for item in items if wanted in config.stash[SLOW].get(item.nodeid, ())]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
