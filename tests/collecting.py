@@ -18,10 +18,17 @@ from tests.slow import parts_of
 # what is there by then, and works less often; what nobody closed is still told, at the latest as the session ends.
 gc.disable()
 
-TOGETHER = dict.fromkeys(
-    (f"tests/test_{name}.py" for name in ("prompts", "rows_encoding", "rows_format", "rows_tokens")), "real"
-)
-"""{file: its group}: these read real tokenizers and prove their encoders, which one process does once for all."""
+_GROUPS = {
+    # They read real tokenizers and prove their encoders.
+    "tokenizers": ("prompts", "rows_encoding", "rows_format", "rows_tokens"),
+    # They load peft, TRL and bitsandbytes.
+    "training": (
+        *("train", "train_exports", "train_presets", "gates", "export_formats", "export_lab", "export_survival"),
+        *("export_table", "rows_packing", "tune_loss", "tune_methods", "tune_plan", "tune_schedule", "tune_tracking"),
+    ),
+}
+TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() for name in names}
+"""{file: its group}: what these load or make, one process does once for all."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()
 """{slow test: the parts of `make slow` that it is in}, of what was collected."""
 
@@ -35,21 +42,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give each file to one process, and files that stand in `TOGETHER` to the same one."""
     from xdist.scheduler import LoadFileScheduling
 
-    class Grouped(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return TOGETHER.get(file, file)
-
-    return Grouped(config, log)
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = lambda test: TOGETHER.get(file := test.split("::", 1)[0], file)
+    return scheduler
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collect_file(file_path: Path) -> Generator[None, list[Any], list[Any]]:
-    """Leave out the collection of doctests where there are none: it imports the module and looks through all of it."""
-    collectors = yield
-    if b">>>" in file_path.read_bytes():
-        return collectors
-    return [one for one in collectors if not isinstance(one, DoctestModule)]
+class Doctests:
+    """Leaves out the collection of doctests where there are none: it imports the module and looks through all of it."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(self, file_path: Path) -> Generator[None, list[Any], list[Any]]:
+        collectors = yield
+        if b">>>" in file_path.read_bytes():
+            return collectors
+        return [one for one in collectors if not isinstance(one, DoctestModule)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have `Doctests` asked for every folder: a hook of conftest.py is asked for its own only."""
+    config.pluginmanager.register(Doctests())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -162,7 +162,7 @@ def test_coverage_has_totals_and_the_ten_weakest(tmp_path: Path) -> None:
 
 def test_the_script_ends_with_a_line_of_json(tmp_path: Path) -> None:
     tree(tmp_path, FILES)
-    words = [sys.executable, SCRIPT, f"small={tmp_path}", "--json"]
+    words = [sys.executable, str(SCRIPT), f"small={tmp_path}", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     *printed, line = done.stdout.strip().splitlines()
     assert json.loads(line)["trees"][0]["found_bound"] == 1

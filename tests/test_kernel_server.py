@@ -29,7 +29,7 @@ from mathlete.models import Device
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.solve.policy import Policy
-from tests.conftest import POCKET
+from tests.conftest import POCKET, dear
 
 AIMO_2, AIMO_3 = competition("aimo-2"), competition("aimo-3")
 QUICK = KernelConfig(
@@ -121,6 +121,7 @@ def test_predict_answers_whatever_happens_inside(engine: Engine, answer: int, wh
     assert len(line["why"]) <= 200
 
 
+@dear(20)
 @given(text=st.text(max_size=400), name=st.sampled_from(competition_names()))
 def test_any_completion_gives_an_integer_in_range(
     text: str, name: str, tmp_path_factory: pytest.TempPathFactory

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mathlete.reasoning import THINK
 from mathlete.sampling.box import box_end
 from mathlete.sampling.embedded.drawing import draw, slice_size, uniforms
+from tests.conftest import dear
 
 
 def draw_ids(logits: torch.Tensor, uniform: torch.Tensor, *, temperature: float, top_p: float) -> list[int]:
@@ -31,6 +32,7 @@ def warp_by_transformers(logits: torch.Tensor, *, temperature: float, top_p: flo
     return kept
 
 
+@dear(20)
 @given(
     seed=st.integers(0, 10_000),
     spread=st.sampled_from([0.01, 0.5, 2.0, 8.0]),

@@ -152,7 +152,7 @@ def test_a_large_model_on_a_cpu_begins_with_few_rows_and_draws_the_same(
     assert {index: s.text for index, s in mixed.items()} == {index: s.text for index, s in alone.items()}
 
 
-@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3_text"])
+@pytest.mark.parametrize("kind", sample("mistral", "gemma2", slow=["gemma3_text"]))
 def test_sliding_windows_and_soft_caps_give_what_generate_gives(prompts: PromptFormat, kind: str) -> None:
     plain = make_windowed(kind, window=12)
     # Eager: torch's own attention has no caps, and the image's transformers leaves them out there without a word.

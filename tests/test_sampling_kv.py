@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.sampling.embedded.kv import PromptKV, RowKV, _Layer, attend, token_bytes
+from tests.conftest import dear
 
 CPU = torch.device("cpu")
 LAYERS, HEADS, KEY_HEADS, WIDTH = 2, 4, 2, 3
@@ -132,7 +133,7 @@ def test_rows_hold_their_prompt_and_then_what_is_written(lengths: list[int]) -> 
     model.check()
 
 
-@settings(max_examples=40)
+@dear(16)
 @given(data=st.data())
 def test_whatever_joins_and_leaves_every_row_reads_back_what_was_written(data: st.DataObject) -> None:
     torch.manual_seed(1)
@@ -148,7 +149,7 @@ def test_whatever_joins_and_leaves_every_row_reads_back_what_was_written(data: s
         model.check()
 
 
-@settings(max_examples=20)
+@dear(8)
 @given(data=st.data())
 def test_attention_over_the_cache_is_plain_attention_over_each_row(data: st.DataObject) -> None:
     torch.manual_seed(2)
@@ -163,7 +164,7 @@ def test_attention_over_the_cache_is_plain_attention_over_each_row(data: st.Data
             return
 
 
-@settings(max_examples=20)
+@dear(8)
 @given(how=HOW, tokens=st.integers(1, 40))
 def test_attention_over_a_prompt_is_plain_attention_of_each_token(how: dict[str, Any], tokens: int) -> None:
     torch.manual_seed(3)

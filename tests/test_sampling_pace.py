@@ -163,12 +163,12 @@ def test_two_batches_share_the_samples_and_draw_what_one_does(
 
     monkeypatch.setattr(Batch, "step", counted)
     with ThreadPoolExecutor(4) as pool:
-        mixed = list(pool.map(lambda number: draw_all(two_batches, number, 40, WARM), range(4)))
+        mixed = list(pool.map(lambda number: draw_all(two_batches, number, 16, WARM), range(4)))
     assert len(batches) == 2
     assert min(batches.values()) > 0
     monkeypatch.undo()
     with closing(TransformersSampler(tiny_model(), prompts=prompts, max_rows=8)) as plain:
-        alone = [draw_all(plain, number, 40, WARM) for number in range(4)]
+        alone = [draw_all(plain, number, 16, WARM) for number in range(4)]
     assert [{i: s.text for i, s in samples.items()} for samples in mixed] == [
         {i: s.text for i, s in samples.items()} for samples in alone
     ]

@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests import slow
-from tests.collecting import SLOW
+from tests.collecting import SLOW, TOGETHER
 
 SUITE = '<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10" time="61.7"/></testsuites>'
+
+
+def test_files_that_one_process_runs_are_there(root: Path) -> None:
+    assert [file for file in TOGETHER if not (root / file).is_file()] == []
 
 
 def test_every_slow_test_is_in_one_part(request: pytest.FixtureRequest) -> None:

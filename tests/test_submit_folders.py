@@ -61,21 +61,23 @@ def test_a_build_replaces_only_the_record_of_a_build(build: Build, tmp_path: Pat
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheelhouse whose pip makes small wheels: the project's of its source, another of its pins."""
 
-    def pip(*words: str) -> None:
-        if words[0] == "wheel":
-            name, into = "mathlete-1", Path(words[-1])
-        elif words[0] == "download":
-            name, into = "needed-1.0", Path(words[words.index("-d") + 1])
-        else:
-            return
-        if name == "needed-1.0" and any(into.glob("needed-*.whl")):
-            return  # as pip, which keeps what is there
-        with zipfile.ZipFile(into / f"{name}-py3-none-any.whl", "w") as archive:
+    def write(name: str, into: Path, content: str) -> Path:
+        wheel = into / f"{name}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
             # With a date of its own, the same source gives the same bytes, as hatchling's.
-            archive.writestr(
-                zipfile.ZipInfo("source"), (tmp_path / "source").read_text() if name == "mathlete-1" else ""
-            )
+            archive.writestr(zipfile.ZipInfo("source"), content)
+        return wheel
 
+    def build_wheel(root: Path, into: Path) -> Path:
+        return write("mathlete-1", into, (root / "source").read_text())
+
+    def pip(*words: str) -> None:
+        if words[0] == "download":
+            into = Path(words[words.index("-d") + 1])
+            if not any(into.glob("needed-*.whl")):  # pip too keeps what is there
+                write("needed-1.0", into, "")
+
+    monkeypatch.setattr(wheelhouse, "_build_wheel", build_wheel)
     monkeypatch.setattr(wheelhouse, "_pip", pip)
     monkeypatch.setattr(wheelhouse, "resolve", lambda requirements, options: [f"{one}==1.0" for one in requirements])
     (tmp_path / "pyproject.toml").write_text("")
