@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.corpus.adapters import read_traces
+from mathlete.corpus.cells import GOLDS, find_gold
 from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.sources import find_source, load_sources
 from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
-from mathlete.corpus.tables import GOLDS, find_gold
 from mathlete.errors import UserError
 from mathlete.traces import read_completion
 
@@ -224,11 +224,11 @@ def test_a_bad_row_is_named_or_counted(tmp_path: Path, name: str, bad: Any, mess
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"conversations": "no list"}, "a conversation must be a list of {from, value}"),
-        ({"conversations": [{"from": "human"}]}, "a conversation must be a list of {from, value}"),
+        ({"conversations": "no list"}, "a conversation must be a list of turns"),
+        ({"conversations": [{"from": "human"}]}, "a conversation must be a list of turns"),
         ({"messages": [{"role": "user", "content": ASKED}]}, "one question and one answer, got user"),
         ({"messages": []}, "one question and one answer, got no turn"),
-        ({"prompt": ASKED, "completion": 4}, "a conversation must be a list"),
+        ({"prompt": ASKED, "completion": 4}, "completion must be text, got 4"),
         ({"instruction": None, "output": "4"}, "instruction must be text"),
         ({"instruction": " ", "output": "4"}, "a row needs a statement"),
         ({"tokens": 3, "text": "x"}, "must have the columns of a known layout, got columns tokens, text"),

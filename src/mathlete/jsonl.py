@@ -22,10 +22,11 @@ def read_json_lines(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, 
     if not path.is_file():
         raise UserError("the file must exist", value=str(path), cure="check the path")
     with path.open("rb") as lines:
-        yield from _parse(lines, path, on_bad)
+        yield from parse_json_lines(lines, path, on_bad=on_bad)
 
 
-def _parse(lines: Iterable[bytes], path: Path, on_bad: OnBad) -> Iterator[tuple[str, object]]:
+def parse_json_lines(lines: Iterable[bytes], path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, object]]:
+    """Yield (`file:line`, parsed value) for each non-empty line of the open file; a bad line goes to `on_bad`."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -94,7 +95,7 @@ class JsonLines:
         """
         if self.path.is_file():
             with self.path.open("rb") as lines:
-                yield from _parse((line for line in lines if line.endswith(b"\n")), self.path, stop)
+                yield from parse_json_lines((line for line in lines if line.endswith(b"\n")), self.path)
 
     def cut_half_line(self) -> int:
         """Cut off a last line that has no newline; return the number of bytes cut, 0 for a whole or absent file."""

@@ -178,6 +178,25 @@ class PromptFormat:
         """Return a conversation as the template writes it."""
         return self._render(turns, prompt=False)
 
+    def conversation_ids(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Return the ids of a conversation without marks in its texts, up to where the model goes on.
+
+        Raises:
+            jinja2.TemplateError: the template does not take such turns.
+        """
+        return self.ids(self._render(messages))
+
+    def reply(self, *, thought: str, text: str) -> str | None:
+        """Return what the model must write in a chat's turn, without the turn's end; None where it can't think there.
+
+        Where the prompt opens the reasoning, a reply without any closes it at once, as reasoning models do.
+        """
+        if thought and self.answers_at_once:
+            return None
+        if not thought and (self.answers_at_once or not self.prefilled):
+            return text
+        return f"{self.opening}{thought}{self.reasoning.ending}{text}"
+
     def said_ids(self, said: str) -> list[int]:
         """Return the ids of what a partial completion has said, with what programs printed.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mathlete.problems import Problem
-from mathlete.reasoning import find_unfinished, split, strip_opening
+from mathlete.reasoning import THINK, find_unfinished, split, strip_opening
 
 Flaw = Literal["", "unclosed", "no answer", "no gold", "no trace", "unfit"]
 """What is wrong with a trace as it was read: the reasoning never ends · it reaches no answer · its problem has no gold
@@ -30,6 +30,24 @@ class Trace:
     flaw: Flaw = ""
 
 
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What one side of a conversation says."""
+
+    role: Role
+    text: str
+    thought: str = ""
+    """The reasoning before it, without marks around it."""
+
+    @property
+    def completion(self) -> str:
+        """What a model writes in this turn."""
+        return f"{THINK.before}{self.thought}{THINK.ending}{self.text}" if self.thought else self.text
+
+
 @dataclass(frozen=True, kw_only=True)
 class TracedProblem:
     """A problem with one trace: a training example before it becomes tokens."""
@@ -38,6 +56,8 @@ class TracedProblem:
     trace: Trace
     where: str = ""
     """The row it was read from: `file:line`, `file[row]` or `hub id[row]`."""
+    turns: tuple[Turn, ...] = ()
+    """Of a chat: the conversation up to the reply that is trained. The problem is then its first question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +96,26 @@ def read_completion(text: str, *, thinks: bool = False) -> Completion:
 
 def read_trace(text: str, *, problem: Problem, generator: str, thinks: bool = False) -> Trace:
     """Return the trace in a completion, with the answer that stands in it; without one it has a flaw."""
-    from mathlete.answers import extract
-
     parts = read_completion(text, thinks=thinks)
-    answer = "" if parts.flaw else extract(parts.ending).string or ""
+    answer = "" if parts.flaw else _read_answer(parts.ending, marked=not problem.gold)
     flaw: Flaw = parts.flaw or ("" if answer else "no answer")
     if not text.strip():
         flaw = "no trace"
     return Trace(
         problem_id=problem.id, text=parts.thought, answer=answer, generator=generator, ending=parts.ending, flaw=flaw
     )
+
+
+_MARKED = ("box", "phrase", "hashes", "tag")
+
+
+def _read_answer(text: str, *, marked: bool) -> str:
+    """Return the answer in a text, or "".
+
+    Where there is no gold to check it against, only one that is marked as the answer counts, by a box, "answer is",
+    #### or `<answer>`: the last number of any text, such as the bytes of a disk, would else become the right answer.
+    """
+    from mathlete.answers import extract
+
+    answer = extract(text)
+    return "" if marked and answer.provenance not in _MARKED else answer.string or ""

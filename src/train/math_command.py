@@ -37,6 +37,9 @@ def train_math(settings: MathSettings) -> dict[str, object]:
         return print_plan(settings, say=out.print)
     require_launched(settings.until, method=settings.recipe.method)
     model, reason = choose_model(settings)
+    if settings.data.corpus.task == "chat":
+        # A request to box an answer has no place in a chat: rows, exports and the model's own folder are without it.
+        model = replace(model, prompt=replace(model.prompt, instruction=""))
     out.print(f"model {model.name}: {reason}")
     if settings.until != "format":
         # Devices of several processes may differ; all must take the same steps.

@@ -88,5 +88,11 @@ class MathSettings:
             ("seed", self.seed, self.seed >= 0, "at least 0"),
             cure="leave it out",
         )
+        if self.data.corpus.task == "chat" and (self.recipe.spec.wants_wrong_traces or self.recipe.spec.grouped):
+            raise UserError(
+                f"--method {self.recipe.method} needs answers that are right or wrong",
+                value="--task chat",
+                cure="use --method lora, or a corpus with golds",
+            )
         for part in (self.data, self.recipe, self.after):
             part.check()

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from mathlete.corpus.cells import TableRow
 from mathlete.corpus.sources import Source, read_problem
-from mathlete.corpus.tables import TableRow
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.reasoning import THINK

@@ -1,34 +1,63 @@
-"""Files of traced problems in the common layouts, each recognised by its columns."""
+"""Rows of files in any columns as problems with traces: each layout is recognised by its structure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
-from mathlete.corpus.tables import STATEMENTS, TableRow, find_gold, format_cell, read_rows, unwrap_single
+from mathlete.corpus.cells import GOLDS, STATEMENTS, Cells, TableRow, find_gold, format_gold, is_long, tidy
+from mathlete.corpus.columns import ColumnUse, Reading
+from mathlete.corpus.tables import read_rows
+from mathlete.corpus.turns import (
+    REASONINGS,
+    find_conversation,
+    is_conversation,
+    make_turn,
+    read_rendered_turns,
+    read_turns,
+    unwrap_turns,
+)
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, parse_problem, read_problems
 from mathlete.prompts import INSTRUCTION
 from mathlete.reasoning import has_marks
-from mathlete.text import parse_json
-from mathlete.traces import Completion, Trace, TracedProblem, read_completion, read_trace
+from mathlete.traces import Completion, Trace, TracedProblem, Turn, read_completion, read_trace
 
 SAMPLES, PROBLEMS = "samples.jsonl", "problems.jsonl"
 """The files of an evaluation run that are read."""
-LAYOUTS = {
-    "mathlete": ("id, statement, gold, trace, answer", ({"statement", "trace"}, {"statement", "gold", "answer"})),
-    "messages": ("messages: a list of {role, content}", ({"messages"},)),
-    "sharegpt": ("conversations: a list of {from, value}", ({"conversations"},)),
-    "alpaca": ("instruction, input, output", ({"instruction", "output"},)),
-    "prompt/completion": ("prompt, completion", ({"prompt", "completion"},)),
-    "run": (f"{SAMPLES} of an evaluation run, beside its {PROBLEMS}", ({"problem_id", "seed", "text", "finish"},)),
-}
-"""{name: (its columns in words, sets of columns of which a row must have one)}."""
 _FINISHED = ("stop", "boxed")
 """How a sample ended that came to its end."""
-_TRACES = ("trace", "generation", "generated_solution", "solution", "Solution", "response", "output")
-_IDS = ("id", "ID", "uuid", "problem_id", "unique_id")
+_OWN = ({"statement", "trace"}, {"statement", "gold", "answer"})
+_SAMPLE = {"problem_id", "seed", "text", "finish"}
+_SEVERAL = ("generations", "responses", "solutions", "completions", "outputs", "samples")
+"""Columns with a list of texts, each of them a whole reply."""
+_REPLIES = (
+    "trace",
+    "completion",
+    "generation",
+    "generated_solution",
+    "solution",
+    "response",
+    "output",
+    "reply",
+    "chosen",
+)
+_IDS = ("id", "uuid", "problem_id", "unique_id")
+_SUBSETS = ("subset", "level", "subject", "type")
+_WORKED = re.compile(r"\n|\\boxed|####")
+_LAYOUTS = (
+    "id, statement, gold, trace, answer",
+    "a conversation: a list of {role, content} or {from, value}",
+    "instruction, input, output",
+    "prompt, completion",
+    f"{SAMPLES} of an evaluation run, beside its {PROBLEMS}",
+    f"a statement (problem, question) and its reply ({', '.join(_REPLIES[:6])}), or reasoning "
+    f"({', '.join(REASONINGS[:3])})",
+    "a text that a chat template has rendered",
+)
+"""The layouts in words."""
 _CURE = 'write one {"id": "…", "statement": "…", "gold": "…", "trace": "…", "answer": "…"} a line'
 _INSTRUCTION = re.compile(
     r"\s*(?:please\s+)?(?:reason|think)\s+step\s+by\s+step,?\s+and\s+put\s+your\s+(?:final\s+)?answer\s+"
@@ -39,14 +68,15 @@ _INSTRUCTION = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a row stands."""
+    """Where a row stands, and how it is read."""
 
     where: str
     """`file:line` or `file[row]`, for messages."""
     name: str
     """The problem's id, if its row has none."""
     path: Path
-    """The file."""
+    """The file, or the hub's id."""
+    reading: Reading
 
     @property
     def file(self) -> str:
@@ -55,35 +85,168 @@ class _Place:
 
 
 def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
-    """Yield the traced problems of a file, one per row; a problem may have several traces in several rows.
+    """Yield the traced problems of a file; a problem may have several traces in one row, or in several.
 
     Raises:
         UserError: columns of no known layout; with `stop`, an incomplete row. The message names file and row.
     """
-    layout = ""
-    for number, (where, row) in enumerate(read_rows(path, on_bad=on_bad)):
-        layout = layout or _recognise(row, where=where)
+    return chain.from_iterable(read_traced_rows(read_rows(path, on_bad=on_bad), path, on_bad=on_bad))
+
+
+def read_traced_rows(
+    rows: Iterable[tuple[str, TableRow]],
+    path: Path,
+    *,
+    on_bad: OnBad = stop,
+    reading: Reading | None = None,
+    use: ColumnUse | None = None,
+) -> Iterator[list[TracedProblem]]:
+    """Yield the traced problems of one row of a table after the other, and note which columns were read.
+
+    Args:
+        rows: (`file:line`, row).
+        path: the file, or a set's hub id, after which rows without an id are named.
+        on_bad: receives the error of a row that cannot be read.
+        reading: what the command line says of the columns.
+        use: counts what was read.
+    """
+    reading = reading or Reading()
+    for number, (where, row) in enumerate(rows):
+        place = _Place(where=where, name=f"{path.stem}-{number}", path=path, reading=reading)
         try:
-            yield _READERS[layout](row, _Place(where=where, name=f"{path.stem}-{number}", path=path))
+            cells = reading.prepare(tidy(row, where=where), where=where)
+            traced = _read_row(cells, place)
         except UserError as error:
             on_bad(error)
+            continue
+        if use is not None:
+            use.note(cells, where=where)
+        yield traced
 
 
-def _recognise(row: TableRow, *, where: str) -> str:
-    for layout, (_, choices) in LAYOUTS.items():
-        if any(columns <= row.keys() for columns in choices):
-            return layout
-    if any(name in row for name in STATEMENTS) and any(name in row for name in _TRACES):
-        return "solutions"
-    known = "; ".join(words for words, _ in LAYOUTS.values())
+def _read_row(row: Cells, place: _Place) -> list[TracedProblem]:
+    chats = place.reading.task == "chat"
+    if not place.reading.columns:
+        if row.row.keys() >= _SAMPLE:
+            traced = _read_sample(row, place)
+            return chat_of(traced) if chats else [traced]
+        if any(columns <= row.row.keys() for columns in _OWN) and not (chats and "trace" not in row):
+            traced = _read_own(row, place)
+            return chat_of(traced) if chats else [traced]
+    conversations = [unwrap_turns(turns) for turns in _read_conversations(row, place)]
+    if chats:
+        return [one for turns in conversations for one in _make_chat(row, turns, place)]
+    return [_make_traced(row, turns, place) for turns in conversations]
+
+
+def _read_conversations(row: Cells, place: _Place) -> list[list[Turn]]:
+    """Return the conversations in a row: one, or one for each of several replies to the same question."""
+    reading, ignore = place.reading, place.reading.ignore
+    questions, replies = row.spelled(reading.names("statement", (*STATEMENTS, "input"))), row.spelled(_REPLIES)
+    several = next((name for name in row.spelled(_SEVERAL) if isinstance(row.row[name], list)), "")
+    named = {"statement", "trace"} & {*reading.columns}
+    if not named and not (several and questions):
+        column = find_conversation(row, usual_only=bool(questions and replies))
+        if column and not (column in questions and replies):
+            turns = read_turns(row, column, where=place.where, ignore=ignore)
+            return [_add_reasoning(row, turns, place)]
+    if named or replies or several or (questions and any(_find_reply(row, place))):
+        return _read_pairs(row, several, place)
+    for column in row:
+        text = row.row[column]
+        if isinstance(text, str) and (rendered := read_rendered_turns(text)):
+            _ = row[column]
+            return [rendered]
     raise UserError(
-        f"{where}: a file of traced problems must have the columns of a known layout",
+        f"{place.where}: a row of traced problems must have the columns of a known layout",
         value=f"columns {', '.join(map(str, row))}",
-        cure=f"use one of: {known}; or a statement (problem, question) and its {', '.join(_TRACES[:4])}",
+        cure=f"use one of: {'; '.join(_LAYOUTS)}; or say which is which with --columns statement=… trace=… gold=…",
     )
 
 
-def _read_own(row: TableRow, place: _Place) -> TracedProblem:
+def _add_reasoning(row: Cells, turns: list[Turn], place: _Place) -> list[Turn]:
+    """Return a conversation with the reasoning that stands in a column beside it, before its only reply."""
+    reasoning = _find_reply(row, place)[1]
+    if not reasoning or [turn.role for turn in turns].count("assistant") != 1 or turns[-1].thought:
+        return turns
+    thought = _require_text(_as_list(row.row[reasoning])[0], reasoning, where=place.where)
+    reply = make_turn("assistant", turns[-1].text, thought)
+    if reply.thought:
+        _ = row[reasoning]
+    return [*turns[:-1], reply]
+
+
+def _read_pairs(row: Cells, several: str, place: _Place) -> list[list[Turn]]:
+    """Return the question of a row with each of its replies."""
+    names = place.reading.names("statement", (*STATEMENTS, "input"))
+    question, value = row.first(names)
+    name = question or next(iter(row.spelled(names)), STATEMENTS[0])
+    if is_conversation(value):
+        asked = read_turns(row, name, where=place.where, ignore=place.reading.ignore)
+    else:
+        text = _require_text(value if question else row.get(name), name, where=place.where)
+        more = row.get("input") if name.casefold() == "instruction" else None
+        asked = [Turn(role="user", text=f"{text}\n{more}" if isinstance(more, str) and more.strip() else text)]
+        system = row.get("system")
+        if isinstance(system, str) and system.strip():
+            asked.insert(0, Turn(role="system", text=system))
+    column, reasoning = (several, "") if several and "trace" not in place.reading.columns else _find_reply(row, place)
+    return [[*asked, *reply] for reply in _read_replies(row, column, reasoning, place)]
+
+
+def _find_reply(row: Cells, place: _Place) -> tuple[str, str]:
+    """Return (column of the reply, column of the reasoning before it); "" for what the row has not."""
+    reading = place.reading
+    if "trace" in reading.columns:
+        trace, ending = reading.columns["trace"], reading.columns.get("ending", "")
+        return (ending, trace) if ending else (trace, "")
+    reasoning = next((name for name in row.spelled(REASONINGS) if _says_something(row.row[name])), "")
+    attempt = re.sub("thinking_trajector(?:y|ies)", "attempt", reasoning)
+    replies = row.spelled((attempt, *_REPLIES) if attempt != reasoning else _REPLIES)
+    reply = next((name for name in replies if row.row[name] not in (None, "", [])), next(iter(replies), ""))
+    answers = row.spelled(("answer",))
+    # The answer of a row without another reply is one where it says more than a value.
+    if answers and (not reply or row.row[reply] in (None, "", [])) and _is_reply(row.row[answers[0]], place):
+        reply = answers[0]
+    return reply, reasoning
+
+
+def _is_reply(value: object, place: _Place) -> bool:
+    text = value if isinstance(value, str) else ""
+    return bool(text) and (place.reading.task == "chat" or bool(_WORKED.search(text.strip())) or is_long(text))
+
+
+def _says_something(value: object) -> bool:
+    """Return whether a cell is a thought, and not a label such as `on`."""
+    texts = value if isinstance(value, list) else [value]
+    return any(isinstance(text, str) and len(text.split()) > 1 for text in texts)
+
+
+def _read_replies(row: Cells, column: str, reasoning: str, place: _Place) -> list[list[Turn]]:
+    value = row[column] if column else ""
+    if is_conversation(value):
+        return [read_turns(row, column, where=place.where, ignore=place.reading.ignore)]
+    texts = [_require_text(one or "", column, where=place.where) for one in _as_list(value)]
+    if not reasoning:
+        return [[make_turn("assistant", text)] for text in texts]
+    thoughts = [_require_text(one, reasoning, where=place.where) for one in _as_list(row[reasoning])]
+    if len(texts) not in (1, len(thoughts)):
+        value = f"{len(thoughts)} in {reasoning}, {len(texts)} in {column}"
+        raise UserError(f"{place.where}: each reasoning needs its reply", value=value, cure="mend the row")
+    pairs = zip(thoughts, texts * (len(thoughts) // len(texts)), strict=True)
+    return [[_answer_after(thought, text)] for thought, text in pairs]
+
+
+def _answer_after(thought: str, text: str) -> Turn:
+    # Reasoning without a reply in another column is all that there is: its end is the reply.
+    return make_turn("assistant", text, thought) if text.strip() else make_turn("assistant", thought)
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) and value else ["" if value in (None, []) else value]
+
+
+def _read_own(row: Cells, place: _Place) -> TracedProblem:
     rest = {name: value for name, value in row.items() if value is not None}
     own = {name: rest.pop(name, None) for name in ("trace", "answer")}
     problem = parse_problem(rest, where=place.where)
@@ -104,38 +267,9 @@ def _read_own(row: TableRow, place: _Place) -> TracedProblem:
     return TracedProblem(problem=problem, trace=trace, where=place.where)
 
 
-def _read_messages(row: TableRow, place: _Place) -> TracedProblem:
-    return _read_conversation(row, _read_turns(row.get("messages"), "role", "content", where=place.where), place)
-
-
-def _read_sharegpt(row: TableRow, place: _Place) -> TracedProblem:
-    return _read_conversation(row, _read_turns(row.get("conversations"), "from", "value", where=place.where), place)
-
-
-def _read_alpaca(row: TableRow, place: _Place) -> TracedProblem:
-    more = row.get("input")
-    statement = _require_text(row.get("instruction"), "instruction", where=place.where)
-    question = f"{statement}\n{more}" if isinstance(more, str) and more.strip() else statement
-    return _read_pair(row, question, _require_text(row.get("output"), "output", where=place.where), place)
-
-
-def _read_prompt(row: TableRow, place: _Place) -> TracedProblem:
-    sides = [row.get("prompt"), row.get("completion")]
-    if isinstance(sides[0], str) and isinstance(sides[1], str) and not sides[0].startswith("[{"):
-        return _read_pair(row, sides[0], sides[1], place)
-    turns = [turn for side in sides for turn in _read_turns(side, "role", "content", where=place.where)]
-    return _read_conversation(row, turns, place)
-
-
-def _read_solutions(row: TableRow, place: _Place) -> TracedProblem:
-    question = next((column for column in STATEMENTS if row.get(column)), STATEMENTS[0])
-    solution = next((column for column in _TRACES if row.get(column)), "")
-    text = _require_text(unwrap_single(row[solution]), solution, where=place.where) if solution else ""
-    return _read_pair(row, _require_text(row.get(question), question, where=place.where), text, place)
-
-
-def _read_sample(row: TableRow, place: _Place) -> TracedProblem:
+def _read_sample(row: Cells, place: _Place) -> TracedProblem:
     """Read a sample of an evaluation run: what a model wrote becomes a trace that it, or another, is trained on."""
+    row.read.update(row)  # the columns are our own
     problem = _read_run_problems(place.path.parent / PROBLEMS).get(str(row.get("problem_id")))
     if problem is None:
         raise UserError(
@@ -158,85 +292,103 @@ def _read_run_problems(path: Path) -> dict[str, Problem]:
     return {problem.id: problem for problem in read_problems(path)}
 
 
-_READERS = {
-    "mathlete": _read_own,
-    "messages": _read_messages,
-    "sharegpt": _read_sharegpt,
-    "alpaca": _read_alpaca,
-    "prompt/completion": _read_prompt,
-    "solutions": _read_solutions,
-    "run": _read_sample,
-}
-_ROLES = {"human": "user", "gpt": "assistant"}
-
-
-def _read_turns(value: object, role: str, content: str, *, where: str) -> list[tuple[str, str]]:
-    """Return (role, text) of each turn; in a CSV the cell is JSON text."""
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, list) or not all(
-        isinstance(turn, dict) and isinstance(turn.get(content), str) for turn in value
-    ):
-        raise UserError(
-            f"{where}: a conversation must be a list of {{{role}, {content}}}", value=repr(value)[:80], cure="mend it"
-        )
-    turns = [(str(turn.get(role)), turn[content]) for turn in value]
-    return [(_ROLES.get(name, name), text) for name, text in turns]
-
-
-def _read_conversation(row: TableRow, turns: list[tuple[str, str]], place: _Place) -> TracedProblem:
+def _make_traced(row: Cells, turns: Sequence[Turn], place: _Place) -> TracedProblem:
     # System messages are left out: the model is served without one, as R1's authors advise.
-    spoken = [turn for turn in turns if turn[0] != "system"]
-    if [role for role, _ in spoken] != ["user", "assistant"]:
+    spoken = [turn for turn in turns if turn.role != "system"]
+    if [turn.role for turn in spoken] != ["user", "assistant"]:
         raise UserError(
             f"{place.where}: a conversation must be one question and one answer",
-            value=", ".join(role for role, _ in turns) or "no turn",
-            cure="take the first two turns, or give each its own row",
+            value=", ".join(turn.role for turn in turns) or "no turn",
+            cure="take the first two turns, give each its own row, or train on all of them with --task chat",
         )
-    return _read_pair(row, spoken[0][1], spoken[1][1], place)
-
-
-def _read_pair(row: TableRow, question: str, text: str, place: _Place) -> TracedProblem:
+    text = spoken[1].completion
     # The prompt adds the model's own instruction; one that came with the question would stand there twice.
-    statement = _INSTRUCTION.sub("\n", question.replace(INSTRUCTION, "")).strip()
-    if not statement:
-        raise UserError(f"{place.where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
-    problem = Problem(
-        id=_read_id(row, where=place.where) or place.name,
-        statement=statement,
-        gold=_read_gold(row, text, where=place.where),
-        source=place.file,
-        subset=str(next((row[key] for key in ("subset", "level", "subject", "type") if row.get(key)), "")),
-    )
+    statement = _INSTRUCTION.sub("\n", spoken[0].text.replace(INSTRUCTION, "")).strip()
+    problem = _make_problem(row, statement, place, gold=_read_gold(row, spoken[1].text, place))
     trace = read_trace(text, problem=problem, generator=place.file)
-    return TracedProblem(
-        problem=problem,
-        trace=trace if problem.gold or trace.flaw else replace(trace, flaw="no gold"),
-        where=place.where,
+    # Without a gold, and without a marked answer, the row has none at all, and says so.
+    flaw = trace.flaw or ("" if problem.gold else "no gold")
+    return TracedProblem(problem=problem, trace=replace(trace, flaw=flaw), where=place.where)
+
+
+def _make_problem(row: Cells, statement: str, place: _Place, *, gold: str) -> Problem:
+    if not statement.strip():
+        raise UserError(f"{place.where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
+    _, subset = row.first(place.reading.names("subset", _SUBSETS))
+    return Problem(
+        id=_read_id(row, place) or place.name,
+        statement=statement,
+        gold=gold,
+        source=place.file,
+        subset=str(subset or ""),
     )
 
 
-def _read_id(row: TableRow, *, where: str) -> str:
-    value = next((row[key] for key in _IDS if row.get(key) is not None), "")
-    if isinstance(value, float | bool | list | dict):
+def _make_chat(row: Cells, turns: Sequence[Turn], place: _Place) -> list[TracedProblem]:
+    """Return each reply of a conversation with what was said before it."""
+    asked = next((turn.text for turn in turns if turn.role == "user"), "")
+    problem = _make_problem(row, asked, place, gold="")
+    replies = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
+    if not replies or turns[0].role == "assistant":
+        raise UserError(
+            f"{place.where}: a chat must have a question and a reply to it",
+            value=", ".join(turn.role for turn in turns) or "no turn",
+            cure="mend the row, or leave it out",
+        )
+    return [_chat(problem, turns[: number + 1], place.where) for number in replies]
+
+
+def chat_of(traced: TracedProblem) -> list[TracedProblem]:
+    """Return a problem with its trace as a chat of one question and its reply: the mix may hold both."""
+    trace, problem = traced.trace, traced.problem
+    if trace.flaw:
+        return [traced]
+    text = trace.ending.strip() or f"\\boxed{{{trace.answer}}}"
+    turns = (Turn(role="user", text=problem.statement), make_turn("assistant", text, trace.text))
+    return [_chat(problem, turns, traced.where)]
+
+
+def _chat(problem: Problem, turns: Sequence[Turn], where: str) -> TracedProblem:
+    parts = read_completion(turns[-1].completion)
+    said = "" if parts.flaw == "unclosed" else parts.ending
+    thought = parts.thought if parts.ending != turns[-1].completion else ""
+    reply = Turn(role="assistant", text=said, thought=thought)
+    trace = Trace(
+        problem_id=problem.id,
+        text=thought,
+        answer="",
+        generator=problem.source,
+        ending=said,
+        flaw=parts.flaw or ("" if said.strip() else "no trace"),
+    )
+    # Of earlier replies a server gets what was said, and not what was thought.
+    before = [_without_thought(turn) for turn in turns[:-1]]
+    return TracedProblem(problem=problem, trace=trace, where=where, turns=(*before, reply))
+
+
+def _without_thought(turn: Turn) -> Turn:
+    said = read_completion(turn.text).ending if turn.role == "assistant" else turn.text
+    return replace(turn, text=said, thought="")
+
+
+def _read_id(row: Cells, place: _Place) -> str:
+    _, value = row.first(place.reading.names("id", _IDS))
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         # 424e18 without quotes is a float, and the id is lost before it can be read.
-        raise UserError(f"{where}: an id must be text or a whole number", value=repr(value), cure="quote it")
-    return str(value)
+        raise UserError(f"{place.where}: an id must be text or a whole number", value=repr(value), cure="quote it")
+    return "" if value is None else str(value)
 
 
-def _read_gold(row: TableRow, text: str, *, where: str) -> str:
+def _read_gold(row: Cells, text: str, place: _Place) -> str:
     """Return the gold as text; "" where the row has none."""
-    column, value = find_gold(row, solution=text)
+    columns = row.spelled(place.reading.names("gold", GOLDS))
+    column, value = find_gold(row, columns, solution=text)
     if not column:
         return ""
-    if isinstance(value, bool | list | dict):
-        raise UserError(f"{where}: {column} must be text or a number", value=repr(value)[:80], cure="mend the row")
-    gold = format_cell(value)
+    gold = format_gold(value, column, where=place.where)
     if not gold:
-        raise UserError(f"{where}: {column} must not be empty", value=repr(value), cure="mend or delete the row")
+        rule = f"{place.where}: {column} must not be empty"
+        raise UserError(rule, value=repr(value), cure="mend or delete the row")
     return gold
 
 

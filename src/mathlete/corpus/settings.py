@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mathlete.corpus.columns import Reading, Task, parse_columns
 from mathlete.corpus.sources import find_commit
-from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
+from mathlete.corpus.stream import BadRows, Mix, SourceSpec, parse_source
 from mathlete.corpus.suites import Suite, find_default_suites, load_suite
 from mathlete.errors import UserError, require
+
+_FIRST = 20
+"""Rows of each source that are looked at before the work begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +20,16 @@ class Corpus:
     """Problems with traces to train on."""
 
     source: tuple[str, ...]
-    """Sets of sources.toml (gsm8k, openr1:extended), pocket, files (.jsonl, .json, .csv, .parquet), or folders of
-    evaluation runs, whose samples are the traces. With weights, openr1=2 gsm8k=1, they are mixed in these shares;
-    without, one comes after the other."""
+    """Sets of sources.toml (gsm8k, openr1:extended), pocket, files (.jsonl, .json, .csv, .parquet, .arrow), folders or
+    patterns of them, other sets of the hub (OWNER/NAME:CONFIG@SPLIT), or folders of evaluation runs, whose samples are
+    the traces. With weights, openr1=2 gsm8k=1, they are mixed in these shares; without, one comes after the other."""
+    task: Task = "math"
+    """What the rows teach: traces that reach a right answer, or (chat) replies as they stand, checked by nothing."""
+    columns: tuple[str, ...] = ()
+    """Which column of files and hub sets is what, as in statement=Problem trace=cot gold=Final (also ending, id,
+    subset); default: recognised."""
+    ignore: tuple[str, ...] = ()
+    """Columns, or keys of a turn, to leave unread though they hold long text in most rows."""
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     limit: int | None
@@ -40,11 +51,21 @@ class Corpus:
         """Raise UserError where a value is out of its range."""
         if not self.source:
             raise UserError("--source must name a source", cure="use --source pocket")
+        _ = self.reading
         require(
             ("limit", self.limit, self.limit is None or self.limit >= 2, "at least 2"),
             ("num-proc", self.num_proc, self.num_proc >= 1, "at least 1"),
             cure="leave it out",
         )
+
+    @property
+    def reading(self) -> Reading:
+        """How files and sets of any columns are read.
+
+        Raises:
+            UserError: words of --columns that say nothing.
+        """
+        return Reading(columns=parse_columns(self.columns), ignore=frozenset(self.ignore), task=self.task)
 
     @property
     def specs(self) -> list[SourceSpec]:
@@ -81,13 +102,17 @@ class Corpus:
         return suites, unread
 
     def check_first_rows(self) -> None:
-        """Read the first row of each source.
+        """Read the first rows of each source.
 
         Raises:
-            UserError: a source cannot be read, or its first row is bad and bad rows end the run.
+            UserError: a source cannot be read, one of these rows is bad and bad rows end the run, or most of them have
+                a column with long text that is not read.
         """
         for spec in self.specs:
-            next(open_source(spec.name, mirror=self.mirror, limit=1, on_bad=self._bad_rows()), None)
+            mix = Mix([spec], mirror=self.mirror, limit=_FIRST, seed=0, bad_rows=self._bad_rows(), reading=self.reading)
+            for _ in mix:
+                pass
+            mix.check_columns()
 
     def open(self, *, seed: int, say: Callable[[str], None] = lambda _: None) -> Mix:
         """Return the stream of rows: the traces of one row at a time, mixed by the sources' weights.
@@ -96,7 +121,8 @@ class Corpus:
             seed: chooses the pocket generator's problems.
             say: receives a line for each of the first bad rows.
         """
-        return Mix(self.specs, mirror=self.mirror, limit=self.limit, seed=seed, bad_rows=self._bad_rows(say))
+        bad_rows = self._bad_rows(say)
+        return Mix(self.specs, mirror=self.mirror, limit=self.limit, seed=seed, bad_rows=bad_rows, reading=self.reading)
 
     def _bad_rows(self, say: Callable[[str], None] = lambda _: None) -> BadRows:
         return BadRows(skip=self.on_bad == "skip", keep_all=self.keep_dropped, say=say)

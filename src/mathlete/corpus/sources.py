@@ -1,5 +1,6 @@
 """Hub data sets, or a mirror of them on disk: the registry, their rows, and the problems in the rows."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mathlete.corpus.tables import FORMATS, TableRow, find_gold, format_cell, read_rows
+from mathlete.corpus.cells import TableRow, find_gold, format_gold
+from mathlete.corpus.tables import FORMATS, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
 from mathlete.problems import Problem
 from mathlete.shipped import data_folder
+from mathlete.text import quote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,19 @@ class Source:
         return all(fnmatchcase(str(row.get(column)), wanted) for column, wanted in self.only.items())
 
 
+_HUB_SET = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
+"""A set of the hub that has no entry here: OWNER/NAME, then :CONFIG and @SPLIT."""
+
+
+def names_hub_set(name: str) -> bool:
+    """Return whether a name is the hub id of a set without an entry here, and nothing on this machine.
+
+    >>> names_hub_set("owner/name:part@test"), names_hub_set("gsm8k")
+    (True, False)
+    """
+    return _HUB_SET.fullmatch(name) is not None and not Path(name).exists()
+
+
 @cache
 def load_sources() -> dict[str, Source]:
     """Return all sources by name."""
@@ -89,6 +105,19 @@ def find_source(name: str) -> Source:
     """
     if name in load_sources():
         return load_sources()[name]
+    if hub := _HUB_SET.fullmatch(name):
+        # What it is made of is seen in its rows, as of a file.
+        return Source(
+            name=name,
+            hub=hub["id"],
+            config=hub["config"] or "",
+            split=hub["split"] or "train",
+            statement="",
+            answer="",
+            gold="",
+            licence="as its page on the hub says",
+            streaming=True,
+        )
     base, _, config = name.partition(":")
     if not config or base not in load_sources():
         raise UserError("the source must be a known one", value=repr(name), cure=nearest(name, [*load_sources()]))
@@ -144,6 +173,7 @@ def _read_from_hub(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
     except (OSError, ValueError) as error:
         raise UserError(
             f"{entry.hub} cannot be read from the hub ({type(error).__name__})",
+            value=None if entry.statement else quote(str(error)),
             cure=f"go online, or give --mirror DIR with {entry.mirror_path(Path('DIR'), part)}",
         ) from error
 
@@ -186,7 +216,8 @@ def read_gold(entry: Source, row: TableRow, *, where: str) -> str:
         UserError: no answer in the row, or one that is neither text nor a number.
     """
     _, value = find_gold(row, (entry.answer,))
-    text = "" if value is None or isinstance(value, bool | list | dict) else format_cell(value)
+    bare = value is None or isinstance(value, bool | list | dict)
+    text = "" if bare else format_gold(value, entry.answer, where=where)
     if entry.gold == "after ####":
         text = text.rpartition("####")[2].strip().replace(",", "") if "####" in text else ""
     if not text:

@@ -1,14 +1,16 @@
 """The traces of one or several sources as one stream: mixed by weight, bad rows named or counted."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from mathlete.corpus.adapters import read_traces
-from mathlete.corpus.layouts import SAMPLES, read_traced
-from mathlete.corpus.sources import Source, find_source, load_sources, read_hub_rows
-from mathlete.corpus.tables import FORMATS, is_table
+from mathlete.corpus.cells import Cells
+from mathlete.corpus.columns import ColumnUse, Reading
+from mathlete.corpus.layouts import SAMPLES, chat_of, read_traced_rows
+from mathlete.corpus.sources import Source, find_source, load_sources, names_hub_set, read_hub_rows
+from mathlete.corpus.tables import FORMATS, is_table, list_tables, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
 from mathlete.pocket import TRACE_SOURCES, generate_traces
 from mathlete.traces import TracedProblem
@@ -19,7 +21,10 @@ FIRST_BAD_ROWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """A source as the command line names it: `NAME`, `NAME:CONFIG`, a file or a run's folder, then `=WEIGHT`."""
+    """A source as the command line names it, then `=WEIGHT`.
+
+    That is `NAME`, `NAME:CONFIG`, a file, a folder or pattern of files, a run's folder, or a hub id.
+    """
 
     name: str
     weight: float | None = None
@@ -33,17 +38,17 @@ class SourceSpec:
         [True, True, False]
         """
         names = (word, word.rpartition("=")[0])
-        return any(is_table(name) or _is_run(name) for name in names if name)
+        return any(is_local(name) or _is_run(name) for name in names if name)
 
     @property
     def registered(self) -> Source | None:
         """Its entry in the registry; None for a file or the pocket generator."""
-        return None if is_table(self.name) or self.name in TRACE_SOURCES else find_source(self.name)
+        return None if is_local(self.name) or self.name in TRACE_SOURCES else find_source(self.name)
 
     def files(self, mirror: Path | None) -> list[Path]:
         """Return the files on this machine that it is read from."""
-        if is_table(self.name):
-            return [Path(self.name)]
+        if is_local(self.name):
+            return [*list_tables(self.name)] or [Path(self.name)]
         entry = self.registered
         return [file for part in entry.parts for file in entry.files(mirror, part)] if entry and mirror else []
 
@@ -58,7 +63,7 @@ def parse_source(word: str) -> SourceSpec:
         UserError: an unknown name, a source without traces, or a weight that is not a number above 0.
     """
     name, equals, number = word.rpartition("=")
-    if not equals or is_table(word) or _is_run(word):
+    if not equals or is_local(word) or _is_run(word):
         return _require_known(word)
     try:
         weight = float(number)
@@ -73,13 +78,21 @@ def _is_run(word: str) -> bool:
     return (Path(word) / SAMPLES).is_file()
 
 
+def is_local(word: str) -> bool:
+    """Return whether a word names files on this machine; a registered set's name does not, whatever lies here."""
+    return word not in TRACE_SOURCES and word not in load_sources() and is_table(word)
+
+
 def _require_known(name: str, weight: float | None = None) -> SourceSpec:
     spec = SourceSpec(name=str(Path(name) / SAMPLES) if _is_run(name) else name, weight=weight)
-    if is_table(spec.name) or spec.name in TRACE_SOURCES:
+    if is_local(spec.name) or spec.name in TRACE_SOURCES or names_hub_set(spec.name):
         return spec
     with_traces = sorted(["pocket", *(name for name, entry in load_sources().items() if entry.trace)])
     if spec.name not in load_sources() and spec.name.partition(":")[0] not in load_sources():
-        files = f"a file of traced problems ending in {', '.join(FORMATS)}, or the folder of an evaluation run"
+        files = (
+            f"a file of traced problems ending in {', '.join(FORMATS)}, a folder or pattern of them, a hub id as in "
+            "OWNER/NAME, or the folder of an evaluation run"
+        )
         cure = f"{nearest(spec.name, with_traces)}, or {files}"
         raise UserError("the source must be a known one", value=repr(spec.name), cure=cure)
     if not find_source(spec.name).trace:
@@ -106,6 +119,13 @@ class BadRows:
         """The messages of the first bad rows."""
         return self.messages[:FIRST_BAD_ROWS]
 
+    def describe(self) -> str:
+        """Return in words how many rows could not be read, and what was wrong with the first; "" for none."""
+        if not self.count:
+            return ""
+        first = " ".join(self.messages[0].split())
+        return f"{self.count} rows could not be read; the first, {first}"
+
     def __call__(self, error: UserError) -> None:
         """Count a bad row.
 
@@ -122,7 +142,14 @@ class BadRows:
 
 
 def open_source(
-    name: str, *, mirror: Path | None = None, limit: int | None = None, seed: int = 0, on_bad: OnBad = stop
+    name: str,
+    *,
+    mirror: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    on_bad: OnBad = stop,
+    reading: Reading | None = None,
+    use: ColumnUse | None = None,
 ) -> Iterator[list[TracedProblem]]:
     """Return an iterator over a source's rows, each as the list of its traces.
 
@@ -132,30 +159,41 @@ def open_source(
         limit: rows at most; None: all.
         seed: chooses the pocket generator's problems.
         on_bad: receives the error of a row that cannot be read.
+        reading: what the command line says of the columns.
+        use: counts which columns were read.
 
     Raises:
         UserError: an unknown name, or the source cannot be read; with `stop`, a bad row.
     """
-    spec = parse_source(name)
-    entry = spec.registered
+    spec, reading = parse_source(name), reading or Reading()
+    entry, use = spec.registered, use or ColumnUse(name)
     rows: Iterator[list[TracedProblem]]
     if spec.name in TRACE_SOURCES:
-        rows = ([traced] for traced in generate_traces(spec.name, count=limit, seed=seed))
+        traces = generate_traces(spec.name, count=limit, seed=seed)
+        rows = (chat_of(one) if reading.task == "chat" else [one] for one in traces)
     elif entry is None:
-        rows = ([traced] for traced in read_traced(Path(spec.name), on_bad=on_bad))
+        path = Path(spec.name)
+        rows = read_traced_rows(read_rows(path, on_bad=on_bad), path, on_bad=on_bad, reading=reading, use=use)
+    elif not entry.statement:
+        table = read_hub_rows(entry, mirror=mirror, on_bad=on_bad)
+        rows = read_traced_rows(table, Path(entry.hub), on_bad=on_bad, reading=reading, use=use)
     else:
-        rows = _read_registered(entry, mirror=mirror, on_bad=on_bad)
+        rows = _read_registered(entry, mirror=mirror, on_bad=on_bad, reading=reading, use=use)
     return islice(_without_ambiguous_ids(rows, on_bad=on_bad), limit)
 
 
-def _read_registered(entry: Source, *, mirror: Path | None, on_bad: OnBad) -> Iterator[list[TracedProblem]]:
-    for number, (where, row) in enumerate(read_hub_rows(entry, mirror=mirror, on_bad=on_bad)):
+def _read_registered(
+    entry: Source, *, mirror: Path | None, on_bad: OnBad, reading: Reading, use: ColumnUse
+) -> Iterator[list[TracedProblem]]:
+    for number, (where, table_row) in enumerate(read_hub_rows(entry, mirror=mirror, on_bad=on_bad)):
+        row = Cells(table_row)
         try:
             traces = read_traces(entry, row, number=number, where=where)
         except UserError as error:
             on_bad(error)
-        else:
-            yield traces
+            continue
+        use.note(row, where=where)
+        yield [one for trace in traces for one in chat_of(trace)] if reading.task == "chat" else traces
 
 
 def _without_ambiguous_ids(rows: Iterator[list[TracedProblem]], *, on_bad: OnBad) -> Iterator[list[TracedProblem]]:
@@ -171,6 +209,11 @@ def _without_ambiguous_ids(rows: Iterator[list[TracedProblem]], *, on_bad: OnBad
             on_bad(UserError(f"{where}: ids must be unique", value=value, cure="rename one"))
 
 
+def _rename(traced: TracedProblem, name: str) -> TracedProblem:
+    problem, trace = replace(traced.problem, id=name), replace(traced.trace, problem_id=name)
+    return replace(traced, problem=problem, trace=trace)
+
+
 class Mix:
     """The rows of several sources as one stream, which counts how many it took of each."""
 
@@ -182,16 +225,52 @@ class Mix:
         limit: int | None,
         seed: int,
         bad_rows: BadRows | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.bad_rows = bad_rows or BadRows(skip=False)
+        self.columns = {spec.name: ColumnUse(spec.name) for spec in specs}
+        """What was read of each source's columns."""
+        self._registered = {spec.name for spec in specs if spec.registered and spec.registered.statement}
+        self._ids: dict[int, int] = {}
         self._streams = {
-            spec: open_source(spec.name, mirror=mirror, limit=limit, seed=seed, on_bad=self.bad_rows) for spec in specs
+            spec: self._name_apart(
+                number,
+                open_source(
+                    spec.name,
+                    mirror=mirror,
+                    limit=limit,
+                    seed=seed,
+                    on_bad=self.bad_rows,
+                    reading=reading,
+                    use=self.columns[spec.name],
+                ),
+            )
+            for number, spec in enumerate(specs, start=1)
         }
         self._limit = limit
         self.taken = dict.fromkeys((spec.name for spec in specs), 0)
         """Rows taken of each source."""
         self.ended_by = ""
         """The weighted source that ran out first and so ended the mix."""
+
+    def check_columns(self) -> None:
+        """Check what was read so far of files and sets of any columns; of a registered set its entry says what is read.
+
+        Raises:
+            UserError: a column that most rows say something in was read by nobody.
+        """
+        for name, use in self.columns.items():
+            if name not in self._registered:
+                use.check()
+
+    def _name_apart(self, number: int, rows: Iterator[list[TracedProblem]]) -> Iterator[list[TracedProblem]]:
+        """Yield the rows of a source; an id that another source has given to another statement gets its number."""
+        for row in rows:
+            problem = row[0].problem
+            statement, name = hash(problem.statement), problem.id
+            while self._ids.setdefault(hash(name), statement) != statement:
+                name = f"{name}@{number}"
+            yield row if name == problem.id else [_rename(one, name) for one in row]
 
     def __iter__(self) -> Iterator[list[TracedProblem]]:
         """Yield the traces of one row at a time."""

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.corpus.sources import Source, find_commit, find_source, load_hub_problems
-from mathlete.corpus.stream import open_source
-from mathlete.corpus.tables import is_table
+from mathlete.corpus.stream import is_local, open_source
 from mathlete.errors import UserError, nearest
 from mathlete.problems import Problem, hash_problems, read_problems
 from mathlete.shipped import data_folder
@@ -63,7 +62,7 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     elif name.startswith(_SOURCE):
         source = name.removeprefix(_SOURCE)
         problems = _load_source(source, mirror)
-        origin = source if is_table(source) else _describe(find_source(source), mirror)
+        origin = source if is_local(source) else _describe(find_source(source), mirror)
     elif name.endswith(".jsonl"):
         problems = read_problems(Path(name))
     else:
@@ -76,10 +75,10 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
 
 
 def _load_source(name: str, mirror: Path | None) -> list[Problem]:
-    if not is_table(name):
+    if not is_local(name) and find_source(name).statement:
         return load_hub_problems(name, mirror=mirror)
     # A problem has a row for each of its traces, and stands once in the suite. An id with two statements is refused.
-    problems = {traced.problem.id: traced.problem for row in open_source(name) for traced in row}
+    problems = {traced.problem.id: traced.problem for row in open_source(name, mirror=mirror) for traced in row}
     if without := [problem.id for problem in problems.values() if not problem.gold]:
         rule = "problems that are sampled need a gold answer"
         raise UserError(rule, value=f"{without[0]!r} of {name} has none", cure="give each its gold, or leave it out")

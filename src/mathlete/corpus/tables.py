@@ -1,27 +1,74 @@
-"""Tables of problems in any columns, as JSON lines, JSON, CSV or parquet."""
+"""Tables in any columns: JSON lines, JSON, CSV, parquet and Arrow; one file, a folder, a pattern, or packed."""
 
 import csv
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, cast
 
+from mathlete.corpus.cells import SOLUTIONS, STATEMENTS, TableRow, find_gold, format_gold
 from mathlete.errors import OnBad, UserError, stop
-from mathlete.jsonl import read_json_lines
+from mathlete.jsonl import parse_json_lines
 from mathlete.problems import Problem
-from mathlete.text import parse_json
+from mathlete.text import parse_json, quote
 
-TableRow = Mapping[str, Any]
-"""A row of a table: its cells by column."""
-FORMATS = (".jsonl", ".json", ".csv", ".parquet")
-STATEMENTS = ("statement", "problem", "Problem", "question", "query", "instruction", "prompt")
-GOLDS = ("gold", "answer", "Answer", "expected_answer", "final_answer")
-SOLUTIONS = ("solution", "Solution", "output", "response", "answer")
+FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+_PACKED = (".gz", ".bz2", ".zst")
+"""What a file of text may be packed as; pyarrow unpacks it."""
+_DELIMITERS = ",;\t"
+_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+"""What `save_to_disk` of datasets leaves in a folder: of one table, of several splits."""
+_ANY = frozenset("*?[")
+
+
+def format_of(name: str) -> str:
+    """Return the ending that says what a file holds, in lower case and without that of its packing; "" for none.
+
+    >>> [format_of(name) for name in ("a.jsonl", "B.CSV", "c.jsonl.gz", "d.parquet.gz", "e.txt")]
+    ['.jsonl', '.csv', '.jsonl', '', '']
+    """
+    path = Path(name.lower())
+    packed = path.suffix in _PACKED
+    ending = path.with_suffix("").suffix if packed else path.suffix
+    return ending if ending in FORMATS and not (packed and ending in (".parquet", ".arrow")) else ""
 
 
 def is_table(name: str) -> bool:
-    """Return whether a name is that of a file in one of the formats."""
-    return Path(name).suffix in FORMATS
+    """Return whether a name is that of a file in one of the formats, of a folder with such files, or a pattern."""
+    if format_of(name):
+        return True
+    folder = Path(name)
+    if any(sign in name for sign in _ANY):
+        return bool(list_tables(name))
+    return folder.is_dir() and (_is_saved(folder) or bool(list_tables(name)))
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / _SAVED).is_file() or (folder / _SAVED_SPLITS).is_file()
+
+
+def list_tables(name: str) -> tuple[Path, ...]:
+    """Return the files that a name stands for: itself, those of a pattern, or the training files of a folder.
+
+    Which files of a folder are its training split, and not its test or validation split, is decided as `datasets` does
+    it for a folder: by the words in their names.
+    """
+    path = Path(name)
+    if path.is_file() or (path.is_dir() and _is_saved(path)):
+        return (path,)
+    if any(sign in name for sign in _ANY):
+        root = Path(path.anchor or ".")
+        matches = root.glob(str(path.relative_to(path.anchor)))
+        return tuple(sorted(one for one in matches if one.is_file() and format_of(one.name)))
+    if not path.is_dir() or not any(format_of(one.name) for one in path.rglob("*")):
+        return ()
+    from datasets.data_files import get_data_patterns, resolve_pattern
+
+    splits = get_data_patterns(str(path.resolve()))
+    patterns = splits.get("train") or next(iter(splits.values()))
+    files = {Path(one) for pattern in patterns for one in resolve_pattern(pattern, str(path.resolve()))}
+    return tuple(sorted(path / one.relative_to(path.resolve()) for one in files if format_of(one.name)))
 
 
 def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, TableRow]]:
@@ -30,24 +77,68 @@ def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, TableR
     Raises:
         UserError: no such file or another format; with `stop`, a broken file or a row that is not an object.
     """
-    if path.suffix not in FORMATS:
+    files = list_tables(str(path))
+    if not files and not format_of(path.name):
         raise UserError("the table must be JSON lines, JSON, CSV or parquet", value=str(path), cure="convert it")
-    if not path.is_file():
+    if not files:
         raise UserError("the file must exist", value=str(path), cure="check the path")
-    for where, row in _READERS[path.suffix](path, on_bad=on_bad):
-        if isinstance(row, dict):
-            yield where, row
-        else:
-            on_bad(UserError(f"{where}: a row must be an object", value=type(row).__name__, cure="mend the row"))
+    for file in files:
+        reader = _read_saved if file.is_dir() else _READERS[format_of(file.name)]
+        for where, row in reader(file, on_bad=on_bad):
+            if isinstance(row, dict):
+                yield where, row
+            else:
+                on_bad(UserError(f"{where}: a row must be an object", value=type(row).__name__, cure="mend the row"))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes, unpacked."""
+    packing = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(path.suffix.lower())
+    if packing is None:
+        with path.open("rb") as file:
+            yield file
+        return
+    import pyarrow
+
+    with pyarrow.input_stream(str(path), compression=packing) as stream:
+        yield cast(BinaryIO, io.BufferedReader(stream))
+
+
+def _read_json_lines(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
+    with _open(path) as lines:
+        yield from parse_json_lines(_whole_lines(lines, path, on_bad), path, on_bad=on_bad)
+
+
+def _whole_lines(lines: BinaryIO, path: Path, on_bad: OnBad) -> Iterator[bytes]:
+    """Yield the lines up to where the packing breaks off, which is a bad row."""
+    try:
+        yield from lines
+    except OSError as error:
+        if path.suffix.lower() not in _PACKED:
+            raise
+        on_bad(UserError(f"{path}: must be a whole {path.suffix} file ({error})", cure="fetch it again"))
 
 
 def _read_json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
+    with _open(path) as file:
+        data = b"".join(_whole_lines(file, path, on_bad))
     try:
-        rows = parse_json(path.read_bytes())
+        rows = parse_json(data)
     except ValueError as error:
-        cure = "mend the file; if each line is a row of its own, rename it to .jsonl"
-        on_bad(UserError(f"{path}: must be JSON ({error})", cure=cure))
+        if _is_object(data.lstrip().partition(b"\n")[0]):
+            # One object a line is what many sets call .json.
+            yield from parse_json_lines(data.splitlines(), path, on_bad=on_bad)
+            return
+        on_bad(UserError(f"{path}: must be JSON ({error})", cure="mend the file"))
         return
+    if isinstance(rows, dict):
+        tables = [name for name, value in rows.items() if _holds_rows(value)]
+        if len(tables) > 1:
+            cure = "put the rows that you mean into a file of their own"
+            on_bad(UserError(f"{path}: must have one list of rows", value=", ".join(tables), cure=cure))
+            return
+        rows = rows[tables[0]] if tables else rows
     if not isinstance(rows, list):
         on_bad(UserError(f"{path}: must be a list of objects", value=type(rows).__name__, cure="put them in a list"))
         return
@@ -55,19 +146,44 @@ def _read_json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
         yield f"{path}[{number}]", row
 
 
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(parse_json(line), dict)
+    except ValueError:
+        return False
+
+
+def _holds_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
 def _read_csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
     csv.field_size_limit(2**30)  # a reasoning trace may be longer than the 128 KiB that csv allows a cell
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            reader = csv.DictReader(file, strict=True)
+    try:
+        with _open(path) as file:
+            lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            head = next(lines, "")
+            delimiter = max(_DELIMITERS, key=lambda sign: len(next(csv.reader([head], delimiter=sign), [])))
+            reader = csv.DictReader(_again(head, lines), strict=True, delimiter=delimiter)
+            names = list(reader.fieldnames or ())
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                cure = "give each column a name of its own"
+                value = ", ".join(map(repr, repeated))
+                on_bad(UserError(f"{path}:1: each column must have a name of its own", value=value, cure=cure))
+                return
             for row in reader:
                 where = f"{path}:{reader.line_num}"
                 if None in row or None in row.values():
                     on_bad(UserError(f"{where}: must have as many cells as the header", cure="mend the row"))
                 else:
                     yield where, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file"))
+    except (csv.Error, UnicodeDecodeError) as error:
+        on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file"))
+
+
+def _again(head: str, lines: Iterator[str]) -> Iterator[str]:
+    yield head
+    yield from lines
 
 
 def _read_parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
@@ -87,7 +203,44 @@ def _read_parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
         on_bad(UserError(f"{path}: must be a whole parquet file ({error}){after}", cure="fetch it again"))
 
 
-_READERS = {".jsonl": read_json_lines, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+def _read_arrow(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
+    import datasets
+    from pyarrow import ArrowInvalid
+
+    try:
+        rows = datasets.Dataset.from_file(str(path))
+    except (ArrowInvalid, OSError) as error:
+        on_bad(UserError(f"{path}: must be a whole Arrow file ({error})", cure="fetch it again"))
+        return
+    yield from ((f"{path}[{number}]", row) for number, row in enumerate(rows))
+
+
+def _read_saved(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
+    """Read what `save_to_disk` left; of several splits the one called train."""
+    import datasets
+
+    try:
+        rows = datasets.load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        on_bad(UserError(f"{path}: must be what save_to_disk writes ({quote(str(error))})", cure="save it again"))
+        return
+    if isinstance(rows, datasets.DatasetDict):
+        if "train" not in rows and len(rows) > 1:
+            cure = f"name one of them: {path / next(iter(rows))}"
+            raise UserError(f"{path}: a set of several splits must have one called train", value=[*rows], cure=cure)
+        rows = rows["train"] if "train" in rows else next(iter(rows.values()))
+    yield from ((f"{path}[{number}]", row) for number, row in enumerate(rows))
+
+
+_READERS = {
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+}
 
 
 def read_statements(path: Path) -> Iterator[Problem]:
@@ -107,34 +260,6 @@ def read_statements(path: Path) -> Iterator[Problem]:
                 cure="rename the column",
             )
         solution = next((row[name] for name in SOLUTIONS if isinstance(row.get(name), str)), "")
-        _, value = find_gold(row, solution=solution)
-        gold = format_cell(value) or extract(solution).string or ""
+        column, value = find_gold(row, solution=solution)
+        gold = format_gold(value, column, where=where) or extract(solution).string or ""
         yield Problem(id=str(row.get("id") or row.get("ID") or number), statement=statement, gold=gold)
-
-
-def find_gold(row: TableRow, columns: Sequence[str] = GOLDS, *, solution: str = "") -> tuple[str, object]:
-    """Return (column, value) of a row's gold answer; ("", None) where it has none.
-
-    The gold stands in the first of the columns that has a value. A cell that repeats the whole `solution`, as `answer`
-    of an alpaca row may, is no gold. Of a list of one, its member counts.
-
-    >>> find_gold({"gold": None, "answer": ["7"]}, solution="4+3=7"), find_gold({"answer": "4+3=7"}, solution="4+3=7")
-    (('answer', '7'), ('', None))
-    """
-    present = [name for name in columns if name in row]
-    column = next((name for name in present if row[name] is not None), present[0] if present else "")
-    value = unwrap_single(row[column]) if column else None
-    repeats = isinstance(value, str) and bool(solution) and value.strip() == solution.strip()
-    return ("", None) if repeats else (column, value)
-
-
-def unwrap_single(value: object) -> object:
-    """Return the only member of a list: some sets keep one text in a list with room for several."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def format_cell(value: object) -> str:
-    """Return a cell as text: a whole float loses its point, None and NaN are empty."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()

@@ -48,8 +48,13 @@ class ModelSource:
 
     @property
     def weight_bytes(self) -> int:
-        """Size of the weights in its folder; 0 for a hub id."""
-        return sum(file.stat().st_size for file in self.folder.glob("*.safetensors")) if self.folder else 0
+        """Size of the weights in its folder, whatever files they are in; 0 for a hub id."""
+        if self.folder is None:
+            return 0
+        files = [*self.folder.glob("*.safetensors")] or [
+            file for file in self.folder.iterdir() if file.suffix in _PICKLED and "model" in file.name
+        ]
+        return sum(file.stat().st_size for file in files)
 
     def read_config(self) -> dict[str, Any]:
         """Read the model's config.json.

@@ -14,15 +14,26 @@ REASONS = {
     ),
     "unknown": ("the checker cannot tell whether its answer is right", "write the gold as a number or in plain LaTeX"),
     "unclosed": ("the reasoning never ends", "take traces that were not cut off: sample with more tokens"),
-    "no answer": ("the trace reaches no answer", "box the answer at the trace's end, or give a column answer"),
+    "no answer": (
+        "the trace reaches no answer",
+        "box the answer at the trace's end, or give a column answer; replies that have none are trained on with "
+        "--task chat",
+    ),
     "no gold": (
         "the problem has no answer to check against",
-        "put the right answers into a column gold, or trust the rows with --filters.unverified keep",
+        "put the right answers into a column gold, or trust the marked answers with --filters.unverified keep",
     ),
     "no trace": ("the row has no trace", "give each row its reasoning, or leave the row out"),
     "unfit": ("its source marks it as unfit", "take more rows of the source, or another one"),
     "empty": ("there is no text between the marks", "give traces with reasoning, not answers alone"),
-    "marks": ("a mark of the chat format within the trace", "take the marks out: a trace is one turn's text"),
+    "marks": (
+        "a mark of the chat format, or a hidden turn, within the statement or the trace",
+        "take the marks out: statement and trace are one turn's text each",
+    ),
+    "template": (
+        "the chat template takes no such conversation",
+        "leave out the turns that it has no form for, such as a system turn, or use the model's own template",
+    ),
     "tool output": (
         "the trace holds what a tool wrote, which a model must not learn to write",
         "keep it without loss, with --filters.tool-output mask",
@@ -81,12 +92,15 @@ def make_card(figures: FormatFigures, *, specs: Sequence[SourceSpec], settings: 
             "",
             "## Made of",
             *_table(("source", "rows taken", "set", "commit", "gold", "licence"), _source_lines(figures, specs)),
+            *_column_lines(figures),
             "",
             "## Left out",
             *_table(("reason", "traces", "which means", "cure"), _drop_lines(figures.drops)),
             f"\nRows that could not be read: {figures.bad_rows.rows}.",
             "",
             "## Proved",
+            f"- Checked against a gold: {figures.kept - figures.unverified} of {figures.kept} kept traces."
+            f"{_describe_unverified(figures, settings)}",
             f"- Kept clear of {', '.join(figures.suites) or 'no suite'}: the pairs stand in `overlap.jsonl`.",
             f"- Parity: of {figures.parity.rows} rows each, the tokens before the loss are those of the served "
             f"prompt, and the rest reads as trace, answer and eos; {figures.parity.mismatches} rows failed and "
@@ -119,6 +133,23 @@ def find_cure(reason: str) -> str:
     ('give problems that no suite has', 'take the second bos_token out of the chat template')
     """
     return REASONS.get(reason, _IN_SUITE)[1]
+
+
+def _column_lines(figures: FormatFigures) -> list[str]:
+    """Return a line for each source of any columns: what was read of it, and what was not."""
+    lines = []
+    for name, use in figures.columns.items():
+        others = f"; not read: {', '.join(use['unread'])}" if use["unread"] else ""
+        lines.append(f"- Columns of {Path(name).name}: read {', '.join(use['read'])}{others}.")
+    return ["", *lines] if lines else []
+
+
+def _describe_unverified(figures: FormatFigures, settings: Mapping[str, object]) -> str:
+    if not figures.unverified:
+        return ""
+    if settings.get("task") == "chat":
+        return f" {figures.unverified} replies are trained as they stand: nothing has verified them."
+    return f" {figures.unverified} were trusted: they have no gold, and the answer that they mark was taken for right."
 
 
 def _source_lines(figures: FormatFigures, specs: Sequence[SourceSpec]) -> list[Sequence[object]]:

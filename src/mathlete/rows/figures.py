@@ -1,7 +1,7 @@
 """The figures of the format step, as its manifest, its card and `data show` have them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 
@@ -55,6 +55,8 @@ class RowFigures:
     drops: dict[str, int]
     """{reason: traces that were left out}."""
     parity: Parity
+    unverified: int = 0
+    """Traces that became rows though nothing has checked them: there is no gold."""
 
     def to_json(self) -> dict[str, object]:
         """Return the figures as the manifest has them; the first mismatch only where there is one."""
@@ -77,10 +79,13 @@ class FormatFigures(RowFigures):
     suites: list[str]
     """Suites whose problems were left out."""
     bad_rows: BadRowFigures
+    columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """{source: the names of its columns that were read, and of those that were not}."""
 
     @classmethod
     def from_json(cls, figures: Mapping[str, Any]) -> Self:
         """Return the figures of a manifest."""
         records = {"packing": Packing, "parity": Parity, "bad_rows": BadRowFigures}
-        values = {field.name: figures[field.name] for field in fields(cls)}
+        # Manifests of before have not all of them.
+        values = {one.name: figures[one.name] for one in fields(cls) if one.name in figures}
         return cls(**values | {name: record(**values[name]) for name, record in records.items()})

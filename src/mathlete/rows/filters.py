@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mathlete.answers import compare, last_box
 from mathlete.problems import Problem
 from mathlete.reasoning import has_marks
+from mathlete.renderings import holds_chat_marks
 from mathlete.rows.programs import holds_foreign_output, holds_output
 from mathlete.rows.settings import Filters
 from mathlete.traces import Trace, TracedProblem
@@ -45,6 +46,8 @@ def find_drop_reason(traced: TracedProblem, filters: Filters) -> str:
         return "empty"
     # Learnt, they would end the reasoning, or a turn, in the middle.
     if has_marks(trace.text):
+        return "marks"
+    if holds_chat_marks(trace.text) or holds_chat_marks(problem.statement):
         return "marks"
     if (holds_output if filters.tool_output == "drop" else holds_foreign_output)(trace.text):
         return "tool output"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -53,6 +53,7 @@ def format_rows(
     num_proc: int = 1,
     ray: str | None = None,
     size: int = PART_SIZE,
+    skipped: Callable[[], str] = lambda: "",
 ) -> RowFigures:
     """Write the rows and the files about them (`RowFiles`) into the folder `output`; return the figures.
 
@@ -66,6 +67,7 @@ def format_rows(
         num_proc: processes that make rows; the rows are the same for any number.
         ray: address of a cluster whose workers are these processes.
         size: problems of a part.
+        skipped: says which rows could not be read, if there were any.
 
     Raises:
         UserError: fewer than two rows are left.
@@ -83,13 +85,13 @@ def format_rows(
         advance(len(parts) * size, total, f"{drops.total()} traces dropped")
     tables = [table for part in parts if (table := part.rows) is not None]
     if not tables:
-        raise _too_few(0, traces=traces, drops=drops, mismatch=mismatch)
+        raise _too_few(0, traces=traces, drops=drops, mismatch=mismatch, skipped=skipped())
     table = datasets.concatenate_datasets(tables)
     problems = _number_problems(table, maker.filters)
     kept, reasons = _select(table, problems, rows=maker.rows, filters=maker.filters)
     drops.update(reason for reason in reasons if reason)
     if len(kept) < 2:
-        raise _too_few(len(kept), traces=traces, drops=drops, mismatch=mismatch)
+        raise _too_few(len(kept), traces=traces, drops=drops, mismatch=mismatch, skipped=skipped())
     train, heldout = _split(table, kept, problems, count=maker.rows.heldout, seed=seed)
     save_rows(files.train, parts, train, without=_KEYS)
     table.select(heldout, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(files.heldout)
@@ -112,6 +114,7 @@ def format_rows(
             mismatches=sum(count for reason, count in drops.items() if reason.startswith(PARITY)),
             first=mismatch,
         ),
+        unverified=int((table.data.column("gold").to_numpy()[kept] == "").sum()),
     )
 
 
@@ -130,13 +133,14 @@ def _make_parts(
     return make_parts_on_ray(folder, traced, maker=maker, workers=num_proc, address=ray, size=size)
 
 
-def _too_few(kept: int, *, traces: int, drops: Counter[str], mismatch: str) -> UserError:
-    counts = ", ".join(f"{reason}: {count}" for reason, count in drops.most_common()) or "no problem at all"
+def _too_few(kept: int, *, traces: int, drops: Counter[str], mismatch: str, skipped: str) -> UserError:
+    counts = ", ".join(f"{reason}: {count}" for reason, count in drops.most_common())
+    counts = "; ".join(filter(None, (counts, skipped))) or "no problem at all"
     most = max(drops, key=drops.__getitem__, default="")
     return UserError(
         f"training needs at least two rows with a right trace, and {kept} of {traces} is left",
         value=f"{counts}; the first that is not as served, {mismatch}" if mismatch else counts,
-        cure=find_cure(most) if most else "give more problems with right traces",
+        cure=find_cure(most) if most else "mend the rows" if skipped else "give more problems with right traces",
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
 
 from mathlete.prompts import PromptFormat
 from mathlete.rows.programs import split_by_writer
@@ -16,7 +15,11 @@ PARITY = "parity: "
 """How the reasons to drop a row begin that is not what is served; the part that differs follows."""
 
 
-def find_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat) -> str:
+Messages = Sequence[dict[str, str]]
+"""A conversation, as a chat template takes it."""
+
+
+def find_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat, messages: Messages | None = None) -> str:
     """Return the part in which the row differs from what is served and must be written, or "".
 
     This is a second, independent way: the prompt is tokenised as a chat server does it, by template and tokenizer in
@@ -27,10 +30,16 @@ def find_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat) -> s
     - "eos": it ends with the tokenizer's eos, which is what the template ends a model's turn with, and only there;
     - "bos": it has bos as often as the template writes it, and never twice for one turn;
     - "labels": all that the model writes has loss, and nothing else.
+
+    Args:
+        row: the row.
+        completion: the text that must have loss.
+        prompts: what it is served with.
+        messages: the conversation before a chat's reply; None for a problem's row.
     """
     tokenizer: Any = prompts.tokenizer
     start, ids, bos = row["prompt_tokens"], row["input_ids"], tokenizer.bos_token_id
-    served = _serve(row, prompts)
+    served = _serve(row, prompts, messages)
     for name, holds in (
         ("prompt", ids[:start] == served),
         ("completion", _decode(tokenizer, ids[start:-1]) == completion),
@@ -43,7 +52,9 @@ def find_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat) -> s
     return ""
 
 
-def describe_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat) -> str:
+def describe_mismatch(
+    row: TokenRow, *, completion: str, prompts: PromptFormat, messages: Messages | None = None
+) -> str:
     """Describe the first difference of a row for which `find_mismatch` names a part; "" for any other.
 
     >>> from mathlete.models import find_model, load_prompt_format
@@ -56,34 +67,29 @@ def describe_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat) 
     """
     tokenizer = prompts.tokenizer
     start, ids = row["prompt_tokens"], row["input_ids"]
-    match find_mismatch(row, completion=completion, prompts=prompts):
+    match find_mismatch(row, completion=completion, prompts=prompts, messages=messages):
         case "prompt":
-            return _describe_tokens(ids[:start], _serve(row, prompts), tokenizer)
+            return _describe_tokens(ids[:start], _serve(row, prompts, messages), tokenizer)
         case "completion":
             return _describe_text(_decode(tokenizer, ids[start:-1]), completion)
         case "eos":
             return _describe_eos(ids[start:], prompts)
         case "bos":
-            return _describe_bos(ids, _serve(row, prompts), prompts)
+            return _describe_bos(ids, _serve(row, prompts, messages), prompts)
         case "labels":
             return _describe_labels(row, completion, tokenizer)
     return ""
 
 
-def _serve(row: TokenRow, prompts: PromptFormat) -> list[int]:
+def _serve(row: TokenRow, prompts: PromptFormat, messages: Messages | None) -> list[int]:
     tokenizer: Any = prompts.tokenizer
-    messages, statement = prompts.messages(row["statement"]), row["statement"]
-    if prompts.marks.are_in(statement):
-        # A server would take the statement's marks for marks. The prompt must read as the template says, and have no
-        # more marks than any other.
-        ids, marks = row["input_ids"][: row["prompt_tokens"]], {*prompts.marks.tokens.values()}
-        texts = (_decode(tokenizer, ids), prompts.render(statement))
-        reads_right = len({normalize("NFC", text) for text in texts}) == 1
-        plain = [index for index in prompts.prompt_ids("1") if index in marks]
-        return ids if reads_right and [index for index in ids if index in marks] == plain else []
     return [
         *tokenizer.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=True, return_dict=True, **prompts.template_args
+            [*(messages or prompts.messages(row["statement"]))],
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            **prompts.template_args,
         )["input_ids"]
     ]
 

@@ -23,7 +23,7 @@ from mathlete.rows.files import DroppedTrace
 from mathlete.rows.parity import PARITY, describe_mismatch
 from mathlete.rows.row import TokenRow
 from mathlete.rows.settings import Filters, Rows
-from mathlete.rows.token_rows import encode_row, make_row
+from mathlete.rows.token_rows import encode_row, make_row, messages_of
 from mathlete.runs import read_json, write_atomically, write_json
 from mathlete.traces import TracedProblem
 
@@ -148,7 +148,9 @@ class PartMaker:
     def _explain(self, traced: TracedProblem) -> str:
         """Return the first difference of a row that is not what is served: it is made once more."""
         row, completion = encode_row(traced, prompts=self.prompts, rows=self.rows, filters=self.filters)
-        return "" if isinstance(row, str) else describe_mismatch(row, completion=completion, prompts=self.prompts)
+        if isinstance(row, str):
+            return ""
+        return describe_mismatch(row, completion=completion, prompts=self.prompts, messages=messages_of(traced))
 
     def _dropped_line(self, reason: str, traced: TracedProblem) -> str:
         line = DroppedTrace(

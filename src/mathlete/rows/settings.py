@@ -56,7 +56,8 @@ class Filters:
     """Traces in which programs were run: left out, or kept without loss on what the tool wrote. Such a model is served
     with python -m eval ... --tools.turns N --tools.instruction ""."""
     unverified: Literal["drop", "keep"] = "drop"
-    """Traces of files without a gold column, whose answers cannot be checked."""
+    """Traces without a gold, whose answers cannot be checked; kept, the answer that they mark (a box, "answer is",
+    ####, <answer>) is trusted, and the card counts them."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""

@@ -1,7 +1,7 @@
 """The format step of a run: what it reads, what makes it another step, and how its rows are built."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,7 +32,9 @@ class FormatStep:
         Raises:
             UserError: a source, a suite or the tokenizer is not what it must be.
         """
-        _, _ = self._specs, self._prompts.opening
+        _ = self._specs
+        if self.corpus.task == "math":
+            _ = self._prompts.opening
         self.corpus.check_first_rows()
         _ = self._suites
 
@@ -54,8 +56,13 @@ class FormatStep:
             **{key: getattr(self.corpus, key) for key in ("limit", "on_bad", "keep_dropped")},
             **{"seed": self.seed, "prompt": self._prompts.sha256, **asdict(self.rows), "filters": asdict(self.filters)},
             **{"sources": sources, "suites": {suite.name: suite.sha256 for suite in self._suites}},
+            **{key: getattr(self.corpus, key) for key in ("task", "columns", "ignore") if self._differs(key)},
             "conventions": [spec.registered.answers if spec.registered else "" for spec in self._specs],
         }
+
+    def _differs(self, key: str) -> bool:
+        """Return whether a setting is another than the usual: rows of before it was there are the same without it."""
+        return bool(getattr(self.corpus, key)) and getattr(self.corpus, key) != "math"
 
     def build(self, folder: Path, advance: Advance, *, say: Callable[[str], None]) -> FormatFigures:
         """Make the rows in the folder; return the figures.
@@ -75,7 +82,8 @@ class FormatStep:
             total=self.corpus.limit,
             maker=PartMaker(
                 prompts=self._prompts,
-                rows=self.rows,
+                # Every turn of a conversation is learnt: there are no several traces to choose from.
+                rows=replace(self.rows, policy="all") if self.corpus.task == "chat" else self.rows,
                 filters=self.filters,
                 suites=self._suites,
                 keep_dropped=self.corpus.keep_dropped,
@@ -84,7 +92,14 @@ class FormatStep:
             advance=advance,
             num_proc=self.corpus.num_proc,
             ray=self.corpus.ray,
+            skipped=mix.bad_rows.describe,
         )
+        mix.check_columns()
+        for use in mix.columns.values():
+            if words := use.describe():
+                say(words)
+        if rows.unverified:
+            say(f"verified by nothing: {rows.unverified} of {rows.kept} kept traces have no gold")
         if rows.parity.first:
             say(f"not what is served, and left out: {rows.parity.mismatches} rows; the first, {rows.parity.first}")
         if mix.ended_by:
@@ -116,6 +131,7 @@ class FormatStep:
             commits=self._commits,
             suites=[suite.name for suite in self._suites],
             bad_rows=BadRowFigures(rows=mix.bad_rows.count, first=mix.bad_rows.first),
+            columns={name: {"read": use.read, "unread": use.unread} for name, use in mix.columns.items() if use.read},
         )
 
     @cached_property

@@ -4,6 +4,7 @@ import unicodedata
 
 from mathlete.overlap import hash_statement
 from mathlete.prompts import PromptFormat
+from mathlete.rows.chat_rows import encode_chat_row, messages_before_reply
 from mathlete.rows.encoding import make_encoder
 from mathlete.rows.filters import find_drop_reason, shorten_trace
 from mathlete.rows.parity import PARITY, find_mismatch
@@ -23,19 +24,29 @@ def make_row(traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filter
     row, completion = encode_row(traced, prompts=prompts, rows=rows, filters=filters)
     if isinstance(row, str):
         return row
-    part = find_mismatch(row, completion=completion, prompts=prompts)
+    part = find_mismatch(row, completion=completion, prompts=prompts, messages=messages_of(traced))
     return f"{PARITY}{part}" if part else row
+
+
+def messages_of(traced: TracedProblem) -> list[dict[str, str]] | None:
+    """Return the conversation that a chat's row begins with; None for a problem, whose prompt is its statement's."""
+    return messages_before_reply(traced.turns) if traced.turns else None
 
 
 def encode_row(
     traced: TracedProblem, *, prompts: PromptFormat, rows: Rows, filters: Filters
 ) -> tuple[TokenRow | str, str]:
     """Return (the row before it is proved, or the reason why the trace is dropped; the text of its completion)."""
+    if traced.turns:
+        return encode_chat_row(traced, prompts=prompts, rows=rows, filters=filters)
     if reason := find_drop_reason(traced, filters):
         return reason, ""
     problem = traced.problem
     # Tokenizers normalise text (Qwen's to NFC): written in that form, the ids decode to exactly this text.
     trace, answer = (unicodedata.normalize("NFC", text) for text in (traced.trace.text, traced.trace.answer))
+    if prompts.marks.are_in(problem.statement):
+        # Served, they would be text; in a file, they are what is left of a prompt that was rendered, or a hidden turn.
+        return "marks", ""
     trace = to_served_form(trace)
     prompt = prompts.prompt_ids(problem.statement)
     completion, labels = _tokenise_completion(prompts, trace=trace, answer=answer)
