@@ -130,6 +130,7 @@ def set_threads(threads: int | None, model: ModelSource) -> None:
 _SUMMARY = (
     "rows",
     "kept",
+    "unverified",
     "drops",
     "parity",
     "steps",
