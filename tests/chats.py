@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from mathlete.models import ModelSource, load_prompt_format
 from mathlete.pocket import generate_items
+from mathlete.prompts import PromptFormat
 from tests.conftest import POCKET
 
 
@@ -223,6 +226,14 @@ CHATS = {
         said=("padding: <pad>, ",),
     ),
 }
+
+
+@cache
+def load_chat(name: str) -> PromptFormat:
+    """Load the prompts of a family, once a process."""
+    with TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder), CHATS[name])
+        return load_prompt_format(ModelSource(name=name, location=folder))
 
 
 def write_tokenizer(folder: Path, chat: Chat) -> None:

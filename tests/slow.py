@@ -19,7 +19,16 @@ OTHER_VERSION = "tests/test_submit_rehearsal.py::test_a_fault_ends_with_another_
 VERSIONS = ("0.3.0", "0.7.0", "1.4.0", "1.7.0")
 """Of kaggle_evaluation, each with the whole matrix in a part of its own; 0.9.0 has the shares."""
 PARTS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "train_exports", "tune_methods", "rows_format", "rows_chat", "corpus_cases", "overlap"),
+    "train": (
+        "train",
+        "train_exports",
+        "tune_methods",
+        "rows_format",
+        "rows_chat",
+        "rows_replies",
+        "corpus_cases",
+        "overlap",
+    ),
     "kills": ("train_kills", "tune_faults", "ctrl_c"),
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base"),

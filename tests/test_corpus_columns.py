@@ -41,7 +41,9 @@ def read(file: Path, reading: Reading | None = None) -> tuple[list[TracedProblem
     return [*chain.from_iterable(open_source(str(file), reading=reading, use=use))], use
 
 
-def turns(*said: str, role: str = "role", text: str = "content", names: Sequence[str] = ("user", "assistant")) -> Any:
+def turns(
+    *said: str, role: str = "role", text: str = "content", names: Sequence[str] = ("user", "assistant")
+) -> list[dict[str, str]]:
     return [{role: names[at % 2], text: one} for at, one in enumerate(said)]
 
 
@@ -285,7 +287,7 @@ BAD: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("name", "bad", "message"), BAD)
-def test_a_bad_cell_is_named_and_skipped_where_asked(tmp_path: Path, name: str, bad: Any, message: str) -> None:
+def test_a_bad_cell_is_named_and_skipped_where_asked(tmp_path: Path, name: str, bad: object, message: str) -> None:
     file = tmp_path / name
     if name.endswith(".parquet"):
         # A column of such a type is all of it: the row before has none.

@@ -198,8 +198,8 @@ def test_format_alone_for_a_model_or_its_tokenizer(workdir: Path, words: list[st
         (
             {"problem": "", "solution": "4", "answer": "4"},
             ["--on-bad", "skip"],
-            "no problem at all",
-            "give more problems",
+            "2 rows could not be read; the first, ",
+            "mend the rows",
         ),
     ],
 )

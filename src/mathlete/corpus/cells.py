@@ -54,7 +54,7 @@ class Cells(Mapping[str, Any]):
         """Return the number of columns."""
         return len(self.row)
 
-    def first(self, columns: Sequence[str]) -> tuple[str, Any]:
+    def first(self, columns: Sequence[str]) -> tuple[str, object]:
         """Return (column, value) of the first of the columns that holds something; ("", None) where none does.
 
         A column is found however it is written: `Problem`, `PROBLEM`.
