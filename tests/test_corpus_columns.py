@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -28,7 +27,7 @@ THOUGHT = "One stool has 4 legs. Three have 3 * 4 = 12."
 SAID = "They have \\boxed{12} legs."
 WRITTEN = f"<think>\n{THOUGHT}\n</think>\n\n{SAID}"
 LONG = "What a teacher wrote about this problem, in a sentence that is longer than any label."
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 
 
 def write_lines(file: Path, *rows: Row) -> Path:

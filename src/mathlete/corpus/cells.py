@@ -20,7 +20,7 @@ _LARGEST_FLOAT = 2**53
 _WORKED = re.compile(r"\n|\\boxed|####")
 
 
-class Cells(Mapping[str, Any]):
+class Cells(TableRow):
     """A row that remembers which of its cells were read; looking whether a column is there reads nothing.
 
     >>> row = Cells({"problem": "2+2?", "solution": "4", "note": "easy"})
@@ -36,7 +36,7 @@ class Cells(Mapping[str, Any]):
         self.turn_keys: dict[str, set[str]] = {}
         """Of columns that hold conversations: the keys of a turn that are read."""
 
-    def __getitem__(self, column: str) -> Any:
+    def __getitem__(self, column: str) -> object:
         """Return a cell, which is read now."""
         value = self.row[column]
         self.read.add(column)
