@@ -9,6 +9,7 @@ from tests.conftest import CommandLine, sample
 
 KEPT = {"alp_cot.jsonl": "First crate: 17. Second", "msg_parts.jsonl": "First crate: 17.", "msg_rc.jsonl": "I add: 46.",
         "pcr.jsonl": "First crate: 17. Second", "pts.jsonl": "I add both crates.", "rpn.jsonl": "First crate: 17.",
+        "rtag.jsonl": "First crate: 17. Second",
         "sg_conv1.jsonl": "First crate: ", "sg_rc.jsonl": "First crate: 17.", "surr.jsonl": "First \ufffd crate: 17.",
         "surr2.jsonl": "First crate: 17."}  # fmt: skip
 """{file with eight problems that are all right: how the trace of its first row begins}."""

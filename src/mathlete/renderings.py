@@ -105,6 +105,7 @@ def _split(text: str, rendering: _Rendering, headers: Sequence[re.Match[str]]) -
     before = text[begin.end() if begin else 0 : headers[0].start()].strip()
     before = "" if rendering.opening and rendering.opening.fullmatch(before) else before
     turns: list[tuple[str, str]] = []
+    # Without the mark of the beginning, what stands there is a text into which a turn was put.
     if before and not (rendering.system_first and begin):
         return []
     if before:
@@ -113,6 +114,7 @@ def _split(text: str, rendering: _Rendering, headers: Sequence[re.Match[str]]) -
     for header, end in zip(headers, ends, strict=True):
         role = _ROLES.get(header[1].lower(), header[1].lower())
         said = _without_end(text[header.end() : end], rendering)
+        # Llama 2 writes its system text within the first question.
         if role == "user" and (system := _SYSTEM.match(said)):
             turns.append(("system", system[1]))
             said = said[system.end() :]

@@ -135,6 +135,7 @@ def find_gold(row: TableRow, columns: Sequence[str] = GOLDS, *, solution: str = 
     filled = [name for name in present if cells[name] is not None]
     for place, name in enumerate(filled):
         value = unwrap_single(row[name])  # of a row that remembers what was read, only the cell that is looked at
+        # As `answer` of an alpaca row repeats its output.
         if isinstance(value, str) and solution.strip() and value.strip() == solution.strip():
             continue
         if isinstance(value, str) and place + 1 < len(filled) and _WORKED.search(value.strip()):

@@ -141,22 +141,31 @@ def _read_row(row: Cells, place: _Place) -> list[TracedProblem]:
 
 def _read_conversations(row: Cells, place: _Place) -> list[list[Turn]]:
     """Return the conversations in a row: one, or one for each of several replies to the same question."""
-    reading, ignore = place.reading, place.reading.ignore
-    questions, replies = row.spelled(reading.names("statement", (*STATEMENTS, "input"))), row.spelled(_REPLIES)
+    questions, replies = row.spelled(place.reading.names("statement", (*STATEMENTS, "input"))), row.spelled(_REPLIES)
     several = next((name for name in row.spelled(_SEVERAL) if isinstance(row.row[name], list)), "")
-    named = {"statement", "trace"} & {*reading.columns}
+    named = bool({"statement", "trace"} & {*place.reading.columns})
     if not named and not (several and questions):
         column = find_conversation(row, usual_only=bool(questions and replies))
+        # A prompt may be a list of messages, whose reply stands in another column.
         if column and not (column in questions and replies):
-            turns = read_turns(row, column, where=place.where, ignore=ignore)
+            turns = read_turns(row, column, where=place.where, ignore=place.reading.ignore)
             return [_add_reasoning(row, turns, place)]
+    # Without a question, the error tells that it is missing.
     if named or replies or several or (questions and any(_find_reply(row, place))):
         return _read_pairs(row, several, place)
-    for column in row:
-        text = row.row[column]
+    return [_read_rendered(row, place)]
+
+
+def _read_rendered(row: Cells, place: _Place) -> list[Turn]:
+    """Return the conversation in a text that a template has rendered.
+
+    Raises:
+        UserError: the row has none, and so no layout that is known.
+    """
+    for column, text in row.row.items():
         if isinstance(text, str) and (rendered := read_rendered_turns(text)):
-            _ = row[column]
-            return [rendered]
+            row.read.add(column)
+            return rendered
     raise UserError(
         f"{place.where}: a row of traced problems must have the columns of a known layout",
         value=f"columns {', '.join(map(str, row))}",
@@ -172,7 +181,7 @@ def _add_reasoning(row: Cells, turns: list[Turn], place: _Place) -> list[Turn]:
     thought = _require_text(_as_list(row.row[reasoning])[0], reasoning, where=place.where)
     reply = make_turn("assistant", turns[-1].text, thought)
     if reply.thought:
-        _ = row[reasoning]
+        row.read.add(reasoning)
     return [*turns[:-1], reply]
 
 

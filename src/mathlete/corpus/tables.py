@@ -58,11 +58,13 @@ def list_tables(name: str) -> tuple[Path, ...]:
     if path.is_file() or (path.is_dir() and _is_saved(path)):
         return (path,)
     if any(sign in name for sign in _ANY):
+        # pathlib's glob takes no absolute pattern.
         root = Path(path.anchor or ".")
         matches = root.glob(str(path.relative_to(path.anchor)))
         return tuple(sorted(one for one in matches if one.is_file() and format_of(one.name)))
     if not path.is_dir() or not any(format_of(one.name) for one in path.rglob("*")):
         return ()
+    # Imported here: most names are those of a file.
     from datasets.data_files import get_data_patterns, resolve_pattern
 
     splits = get_data_patterns(str(path.resolve()))

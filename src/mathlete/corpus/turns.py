@@ -152,22 +152,31 @@ def unwrap_turns(turns: Sequence[Turn]) -> list[Turn]:
 
     A text with more in it than a prompt, such as a reply between two marks, stays as it is: its marks are found later.
     """
-    out: list[Turn] = []
-    for turn in turns:
-        inner = read_rendered(turn.text) if turn.role == "user" and not out else None
-        if inner and all(role in _ROLES for role, _ in inner):
-            last = inner[-1]
-            if last[0] == "user" or (last[0] == "assistant" and _only_opens(last[1])):
-                out += [make_turn(_ROLES[role], text) for role, text in inner[:-1]]
-                out.append(Turn(role=_ROLES[last[0]], text=last[1]))
-                continue
-        if turn.role == "assistant" and out and out[-1].role == "assistant" and _only_opens(out[-1].text):
-            opened = out.pop().text
-            begins = not opened.strip() or turn.text.lstrip().startswith(opened.strip()) or bool(turn.thought)
-            out.append(turn if begins else make_turn("assistant", opened + turn.text, turn.thought))
-            continue
-        out.append(turn)
-    return out
+    if not turns or turns[0].role != "user" or (prompt := _read_prompt(turns[0].text)) is None:
+        return [*turns]
+    rest = [*turns[1:]]
+    if prompt[-1].role == "assistant":
+        begun = prompt.pop().text
+        if rest and rest[0].role == "assistant":
+            rest[0] = _join(begun, rest[0])
+    return [*prompt, *rest]
+
+
+def _read_prompt(text: str) -> list[Turn] | None:
+    """Return the turns of a rendered prompt, which ends where the model goes on; None for any other text."""
+    turns = read_rendered(text)
+    if not turns or not all(role in _ROLES for role, _ in turns):
+        return None
+    *before, (role, said) = turns
+    if _ROLES[role] == "user" or (_ROLES[role] == "assistant" and _only_opens(said)):
+        return [*(make_turn(_ROLES[one], text) for one, text in before), Turn(role=_ROLES[role], text=said)]
+    return None
+
+
+def _join(begun: str, reply: Turn) -> Turn:
+    """Return a reply behind what the template has begun of it, which the reply may repeat."""
+    repeats = reply.text.lstrip().startswith(begun.strip())
+    return reply if repeats or reply.thought else make_turn("assistant", begun + reply.text)
 
 
 def _only_opens(text: str) -> bool:
