@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from mathlete.corpus.cells import GOLDS, STATEMENTS, Cells, TableRow, find_gold, format_gold, is_long, tidy
+from mathlete.corpus.chats import chat_of, make_chat
 from mathlete.corpus.columns import ColumnUse, Reading
 from mathlete.corpus.tables import read_rows
 from mathlete.corpus.turns import (
@@ -344,40 +345,7 @@ def _make_chat(row: Cells, turns: Sequence[Turn], place: _Place) -> list[TracedP
             value=", ".join(turn.role for turn in turns) or "no turn",
             cure="mend the row, or leave it out",
         )
-    return [_chat(problem, turns[: number + 1], place.where) for number in replies]
-
-
-def chat_of(traced: TracedProblem) -> list[TracedProblem]:
-    """Return a problem with its trace as a chat of one question and its reply: the mix may hold both."""
-    trace, problem = traced.trace, traced.problem
-    if trace.flaw:
-        return [traced]
-    text = trace.ending.strip() or f"\\boxed{{{trace.answer}}}"
-    turns = (Turn(role="user", text=problem.statement), make_turn("assistant", text, trace.text))
-    return [_chat(problem, turns, traced.where)]
-
-
-def _chat(problem: Problem, turns: Sequence[Turn], where: str) -> TracedProblem:
-    parts = read_completion(turns[-1].completion)
-    said = "" if parts.flaw == "unclosed" else parts.ending
-    thought = parts.thought if parts.ending != turns[-1].completion else ""
-    reply = Turn(role="assistant", text=said, thought=thought)
-    trace = Trace(
-        problem_id=problem.id,
-        text=thought,
-        answer="",
-        generator=problem.source,
-        ending=said,
-        flaw=parts.flaw or ("" if said.strip() else "no trace"),
-    )
-    # Of earlier replies a server gets what was said, and not what was thought.
-    before = [_without_thought(turn) for turn in turns[:-1]]
-    return TracedProblem(problem=problem, trace=trace, where=where, turns=(*before, reply))
-
-
-def _without_thought(turn: Turn) -> Turn:
-    said = read_completion(turn.text).ending if turn.role == "assistant" else turn.text
-    return replace(turn, text=said, thought="")
+    return [make_chat(problem, turns[: number + 1], where=place.where) for number in replies]
 
 
 def _read_id(row: Cells, place: _Place) -> str:

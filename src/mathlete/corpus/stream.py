@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mathlete.corpus.adapters import read_traces
 from mathlete.corpus.cells import Cells
+from mathlete.corpus.chats import chat_of
 from mathlete.corpus.columns import ColumnUse, Reading
-from mathlete.corpus.layouts import SAMPLES, chat_of, read_traced_rows
+from mathlete.corpus.layouts import SAMPLES, read_traced_rows
 from mathlete.corpus.sources import Source, find_source, load_sources, names_hub_set, read_hub_rows
 from mathlete.corpus.tables import FORMATS, is_table, list_tables, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
