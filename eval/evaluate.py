@@ -22,7 +22,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     require_address_space()
     out = console(json=settings.json)
     policy = settings.solving.to_policy()
-    engine, reason = settings.model.choose()
+    engine, reason = settings.model.choose(max_tokens=settings.solving.sampling.max_tokens)
     folder = engine.source.folder
     outcome = require_passed(folder, reason=settings.accept_refused) if folder else GateOutcome()
     suite = settings.load_problems()

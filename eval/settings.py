@@ -38,8 +38,8 @@ class ModelSettings:
     ray: RaySettings = field(default_factory=RaySettings)
     tools: ToolSettings = field(default_factory=ToolSettings)
 
-    def choose(self) -> tuple[EngineSettings, str]:
-        """Return (the engine's settings, which model it is and why).
+    def choose(self, *, max_tokens: int) -> tuple[EngineSettings, str]:
+        """Return (the engine's settings, which model it is and why); completions have so many tokens at most.
 
         Raises:
             UserError: the model or the engine is unknown, or a value is out of its range.
@@ -51,6 +51,7 @@ class ModelSettings:
             source=replace(find_model(name), prompt=self.prompt),
             precision=self.precision,
             dtype=self.dtype,
+            max_tokens=max_tokens,
             threads=self.threads,
             tools=self.tools,
             own=(self.vllm, self.servers, self.ray),

@@ -42,6 +42,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "sampling_vllm",
         "bench_sampling",
         "kernel_server",
+        "kernel_ladder",
         "eval",
     ),
     "logs": ("logs_own", "logs_tools"),

@@ -26,7 +26,7 @@ from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.runs import MANIFEST, read_json, write_json
-from mathlete.submission import load_build
+from mathlete.submission import Build
 from mathlete.tune import AdapterFolder, Lora, Recipe, load_4bit_base
 from tests.conftest import POCKET, CommandLine
 
@@ -234,7 +234,7 @@ def test_what_a_gate_refused_is_not_built(refused: Path, built_wheels: Path, sub
     assert not Path("b").exists()
     shutil.copytree(built_wheels, "b/wheels")
     assert submit(*words, "--accept-refused", "the best we have").code == 0
-    assert load_build(Path("b")).accept_refused == "the best we have"
+    assert Build.load(Path("b")).accept_refused == "the best we have"
     assert Ledger(Path("b")).events()[0].accept_refused == "the best we have"
     assert "- int8 is far off\n- accepted: the best we have" in Path("m/README.md").read_text()
 

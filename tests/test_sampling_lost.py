@@ -18,7 +18,8 @@ from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served import ray_engine, vllm_engine
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
-from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
+from mathlete.sampling.served.vllm_engine import VllmSampler
+from mathlete.sampling.served.vllm_settings import VllmSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -94,7 +95,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Vl
         limits = SimpleNamespace(model_config=SimpleNamespace(max_model_len=1000))
         engine = SimpleNamespace(generate=generate, vllm_config=limits, shutdown=lambda: None)
 
-        async def start_vllm(*_: Any) -> Any:
+        async def start_vllm(*_: Any, **__: Any) -> Any:
             return engine
 
         errors = vllm_engine._EngineErrors(recoverable=(Broken,), final=(Dead,))

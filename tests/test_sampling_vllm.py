@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,8 @@ from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.problems import Problem, read_problems
 from mathlete.sampling import CompletionReader, SampleBuilder
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.sampling.served.vllm_engine import VllmSampler, VllmSettings
+from mathlete.sampling.served.vllm_engine import VllmSampler
+from mathlete.sampling.served.vllm_settings import VllmSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
@@ -356,6 +357,10 @@ def test_settings_are_checked() -> None:
         (VllmSettings(kv_gib=0), "--vllm.kv-gib must be above 0, got 0"),
         (VllmSettings(max_model_len=1), "--vllm.max-model-len must be at least 2, got 1"),
         (VllmSettings(at_once=0), "--vllm.at-once must be at least 1, got 0"),
+        (VllmSettings(kv_dtype="int4"), "--vllm.kv-dtype must be one of auto, bfloat16, .*, got int4"),
+        (VllmSettings(attention_backend=""), "--vllm.attention-backend must be a name"),
+        (VllmSettings(extra={"max_num_seqs": "4"}), "must not name what is set otherwise, got max_num_seqs"),
+        (VllmSettings(extra={"dtype": "half"}), "must not name what is set otherwise, got dtype"),
     ):
         with pytest.raises(UserError, match=message):
             settings.check()
@@ -366,3 +371,31 @@ def test_settings_are_checked() -> None:
             prompts=load_prompt_format(find_model("pocket")),
             precision="nf4",
         )
+
+
+def test_settings_become_the_arguments_of_vllm() -> None:
+    own = {"gpus": 2, "heads": 12, "context": 4096, "max_tokens": 1024}
+    settings = VllmSettings(attention_backend="TRITON_ATTN", eager=True, prefix_caching=False, extra={"swap": "[1]"})
+    assert VllmSettings(**json.loads(json.dumps(asdict(settings)))) == settings
+    arguments = settings.to_arguments(**own)
+    assert (arguments["tensor_parallel_size"], arguments["max_model_len"]) == (2, 4096)
+    assert arguments["attention_config"] == {"backend": "TRITON_ATTN"}
+    assert (arguments["enforce_eager"], arguments["enable_prefix_caching"], arguments["swap"]) == (True, False, [1])
+    assert arguments["kv_cache_memory_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "parallel", "context"),
+    [
+        (VllmSettings(), {"gpus": 4, "heads": 28, "max_tokens": 32768}, 4, 40960),
+        (VllmSettings(), {"gpus": 4, "heads": 14, "max_tokens": None}, 2, None),
+        (VllmSettings(), {"gpus": 3, "heads": None, "max_tokens": 10**6}, 3, 131072),
+        (VllmSettings(), {"gpus": 0, "heads": 12, "max_tokens": 160}, 1, 8352),
+        (VllmSettings(tensor_parallel=1, max_model_len=500), {"gpus": 4, "heads": 28, "max_tokens": 160}, 1, 500),
+    ],
+)
+def test_gpus_and_context_follow_machine_and_cap(
+    settings: VllmSettings, machine: dict[str, int], parallel: int, context: int | None
+) -> None:
+    arguments = settings.to_arguments(context=131072, **machine)
+    assert (arguments["tensor_parallel_size"], arguments["max_model_len"]) == (parallel, context)

@@ -19,7 +19,7 @@ from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.mounts import find_input
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy
-from mathlete.submission.build import Hashes, load_build
+from mathlete.submission.build import Build, Hashes
 from mathlete.submission.contents import list_contents
 from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, instance_metadata, write_metadata
@@ -59,7 +59,7 @@ def without_hashes(notebook: str) -> str:
 
 def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(built)
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     parts = Hashes(notebook="", **build.hash_parts()).id
     contents = list_contents(build.model, build.wheels, parts=parts, machine=build.machine)
     assert notebook_text(build.config, build.names, contents) == (built / "kaggle" / NOTEBOOK).read_text()
@@ -70,7 +70,7 @@ def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built_wheels: Path, 
     shutil.copytree(built_wheels, "runs/apart/wheels")
     assert submit("build", "--names.owner", "mathlete-demo", "--run", "runs/apart").code == 0
     assert not Path("kaggle").exists()
-    apart = load_build(Path("runs/apart"))
+    apart = Build.load(Path("runs/apart"))
     assert (apart.kaggle, apart.wheels) == (Path("runs/apart/kaggle"), Path("runs/apart/wheels"))
 
 
@@ -86,7 +86,7 @@ def test_what_a_build_carries_lasts_until_it_is_taken_back(built_wheels: Path, s
     again = submit(*words)
     assert f"as in the last build: --need needed --find-links {links}" in again.stdout
     assert carried.exists()
-    assert load_build(Path("runs/apart")).need == ("needed",)
+    assert Build.load(Path("runs/apart")).need == ("needed",)
     assert submit(*words, "--need", "none", "--find-links", "none", "--overwrite").code == 0
     assert not carried.exists()
 
@@ -98,7 +98,7 @@ def test_another_setting_gives_another_notebook() -> None:
 
 def test_a_build_without_its_parts_says_which(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there must be a build"):
-        load_build(tmp_path)
+        Build.load(tmp_path)
 
 
 def test_completions_may_be_as_long_as_the_model_allows(tmp_path: Path) -> None:

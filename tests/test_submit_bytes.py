@@ -15,7 +15,7 @@ from mathlete.problems import Problem, read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, rehearse
 from mathlete.rehearsal.draft import Draft, make_draft
 from mathlete.rehearsal.environments import THIS_PYTHON
-from mathlete.submission import Build, load_build
+from mathlete.submission import Build
 from mathlete.submission.checks import _names
 from mathlete.submission.metadata import KERNEL_FILE
 from tests.conftest import POCKET_VAL
@@ -207,4 +207,4 @@ def load_build_in(built: Path, folder: Path) -> Build:
         shutil.copytree(built / part, folder / part, ignore=shutil.ignore_patterns("image"))
     assert Path.cwd() == folder
     os.environ.pop("KAGGLE_IS_COMPETITION_RERUN", None)
-    return load_build(Path("runs/submit"))
+    return Build.load(Path("runs/submit"))

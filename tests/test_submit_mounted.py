@@ -20,7 +20,7 @@ from mathlete.errors import UserError
 from mathlete.kaggle_image import VOCABULARIES
 from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.runs import read_json
-from mathlete.submission.build import Build, load_build
+from mathlete.submission.build import Build
 from mathlete.submission.checks import check_parts
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, Names
 from mathlete.submission.mounted import MountedWeights, describe_weights
@@ -50,7 +50,7 @@ def test_a_mounted_model_is_built_without_weights_and_nothing_of_it_is_uploaded(
     shutil.copytree(built_wheels, "runs/apart/wheels")
     words = ("build", "--model", described, "--model-source", SOURCE, "--run", "runs/apart")
     assert submit(*words, "--names.owner", "alice").code == 0
-    made = load_build(Path("runs/apart"))
+    made = Build.load(Path("runs/apart"))
     assert read_json(made.kaggle / KERNEL_FILE)["model_sources"] == [SOURCE]
     assert f'find_input("models", "{SOURCE}")' in json.loads(json.dumps(made.read_notebook().cells))[1]
     assert not (made.kaggle / MODEL_FILE).exists()

@@ -11,17 +11,20 @@ from typing import Any
 
 import pytest
 
+from mathlete.competitions import competition
 from mathlete.delivery.asking import Asking, Waiting
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.naming import next_model_version
 from mathlete.delivery.push import plan_push, push_build
 from mathlete.delivery.uploads import UPLOADS
 from mathlete.errors import UserError
+from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.kernel import JOURNAL
 from mathlete.rehearsal import check_output
 from mathlete.runs import read_json
 from mathlete.submission.build import Build
-from mathlete.submission.metadata import INSTANCE_FILE, NOTEBOOK
+from mathlete.submission.metadata import INSTANCE_FILE, NOTEBOOK, write_metadata
+from mathlete.submission.vllm_notebook import write_downloads
 from tests.conftest import NAMES, sample
 from tests.kaggle_standin import Fault, Json, Scenario, run_on_kaggle, serve
 
@@ -71,6 +74,53 @@ def test_a_push_uploads_saves_waits_and_checks(kaggle: Scenario, build: Build, t
     assert sent["machineShape"] == "NvidiaH100"
     assert sent["modelDataSources"] == ["alice/mathlete-model/transformers/int8/1"]
     assert dict(kaggle.calls)["CreateModelInstance"]["body"]["licenseName"] == "Apache 2.0"
+
+
+@pytest.fixture
+def served(build: Build) -> Build:
+    """The build with vLLM as its engine, and the notebook that downloads its wheels."""
+    write_downloads(build.kaggle, NAMES, lock="a==1 --hash=sha256:0", image="")
+    rules, licence = competition("aimo-3"), "Apache 2.0"
+    write_metadata(
+        build.kaggle, NAMES, rules=rules, machine=None, image="", licence=licence, weights="int8", vllm="notebook"
+    )
+    return replace(build, vllm="notebook")
+
+
+def test_the_wheels_of_vllm_are_downloaded_by_a_notebook_that_is_saved_once(
+    kaggle: Scenario, served: Build, tmp_path: Path
+) -> None:
+    assert "downloads the wheels on Kaggle" in "".join(plan_push(served, folder=tmp_path))
+    push_in_thread(served, tmp_path)
+    saves = [body for name, body in kaggle.calls if name == "SaveKernel"]
+    assert [(save["slug"], save["enableInternet"]) for save in saves] == [
+        ("alice/mathlete-vllm", True),
+        ("alice/mathlete-submission", False),
+    ]
+    assert saves[1]["kernelDataSources"] == ["alice/mathlete-vllm"]
+    push_in_thread(served, tmp_path, again=True)
+    assert [name for name in kaggle.names() if name == "SaveKernel"] == ["SaveKernel"] * 3
+    assert "unchanged" in "".join(line for line in plan_push(served, folder=tmp_path, again=True) if "vLLM" in line)
+
+
+def test_a_download_that_fails_on_kaggle_stops_the_push_before_the_notebook(
+    kaggle: Scenario, served: Build, tmp_path: Path
+) -> None:
+    kaggle.statuses = ["QUEUED", "RUNNING", "ERROR"]
+    with pytest.raises(UserError, match="mathlete-vllm must download vLLM's wheels, got ERROR") as refused:
+        push_in_thread(served, tmp_path)
+    assert "--vllm-wheels" in refused.value.cure
+    assert kaggle.names().count("SaveKernel") == 1
+
+
+def test_vllms_wheels_from_here_are_a_data_set_of_their_own(kaggle: Scenario, build: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "vllm-wheels"
+    folder.mkdir()
+    (folder / "vllm-0.19.1-py3-none-any.whl").write_bytes(b"vllm")
+    (folder / VLLM_LOCK).write_text("vllm==0.19.1")
+    push_in_thread(replace(build, vllm="dataset", vllm_wheels=folder), tmp_path)
+    assert kaggle.acts()["Dataset"] == 2
+    assert {"vllm-0.19.1-py3-none-any.whl", VLLM_LOCK} <= {blob["name"] for blob in kaggle.blobs.values()}
 
 
 def test_what_did_not_change_is_not_sent_again(kaggle: Scenario, build: Build, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mathlete.rehearsal.runner import notebook_log
 from mathlete.rehearsal.scorer import answers_in
 from mathlete.rehearsal.verdict import Rehearsed
 from mathlete.sampling.samples import SamplingConfig
-from mathlete.submission.build import Build, load_build
+from mathlete.submission.build import Build
 from submit.matrix import QUESTIONS
 from tests.conftest import POCKET_VAL, CommandLine, with_settings
 
@@ -46,7 +46,7 @@ def one(build: Build, folder: Path, *, questions: int = 3, **how: object) -> Reh
 def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
     layout: str, rerun: bool, here: Path, tmp_path: Path
 ) -> None:
-    rehearsed = one(load_build(Path("runs/submit")), tmp_path / "stage", layout=layout, rerun=rerun)
+    rehearsed = one(Build.load(Path("runs/submit")), tmp_path / "stage", layout=layout, rerun=rerun)
     assert rehearsed.refusal is None
     assert len(rehearsed.answers) == len(rehearsed.journal) == 3
     assert not any("http" in line.why for line in rehearsed.journal)
@@ -57,7 +57,7 @@ def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["aimo-1", "aimo-2"])
 def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_path: Path) -> None:
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     build = with_settings(build, tmp_path / "kaggle", competition=competition(name))
     rehearsed = one(build, tmp_path / "stage")
     assert rehearsed.refusal is None
@@ -70,7 +70,7 @@ def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_pyth
     rerun: bool, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(containers, "namespaces_work", lambda: False)
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     rehearsed = one(build, tmp_path / "stage", rerun=rerun)
     assert rehearsed.refusal is None
     assert rehearsed.figures().isolation == "interpreter"
@@ -86,7 +86,7 @@ def test_without_namespaces_the_rehearsal_says_so_and_blocks_the_network_in_pyth
 def test_a_failure_while_the_machine_got_busier_is_tried_again_on_a_slower_clock(
     after: float, speed: float, here: Path, tmp_path: Path
 ) -> None:
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     # One token is never an answer, so both tries are refused.
     policy = replace(build.config.policy, sampling=SamplingConfig(max_tokens=1))
     speechless = with_settings(build, tmp_path / "kaggle", policy=policy)
@@ -110,7 +110,7 @@ def test_a_checkout_below_tmp_or_home_has_its_interpreter_but_not_its_code_in_th
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_ends_in_a_valid_submission_or_a_refusal(name: str, here: Path, tmp_path: Path) -> None:
     fault = FAULTS[name]
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     result = rehearse_fault(fault, build, read_asked(QUESTIONS), RehearsalSettings(), folder=tmp_path / name)
     rehearsed = result.rehearsed
     assert rehearsed.outcome == fault.expect_with("0.9.0"), rehearsed.refusal
@@ -128,7 +128,7 @@ def test_the_fault_of_contributing_is_put_in_and_survived(root: Path, here: Path
     part = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n### A fault\n")[1]
     (code,) = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
     fault = eval(code.strip(), vars(fault_matrix))  # the page's own line, among those of the matrix
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     result = rehearse_fault(fault, build, read_asked(QUESTIONS), RehearsalSettings(), folder=tmp_path)
     rehearsed = result.rehearsed
     assert result.struck
@@ -158,7 +158,7 @@ def test_the_real_package_and_our_gateway_end_alike(name: str, root: Path, here:
     real = root / "runs" / "competition-data" / "aimo-2"
     if not (real / "kaggle_evaluation").is_dir():
         pytest.skip(f"needs the competition's kaggle_evaluation in {real.relative_to(root)}")
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     build = with_settings(build, tmp_path / "kaggle", competition=competition("aimo-2"))
     ends = []
     for package in (real, None):
@@ -191,7 +191,7 @@ OTHERS = [version for version in PACKAGES if version != "0.9.0"]
 @pytest.mark.slow
 @pytest.mark.parametrize("version", OTHERS)
 def test_the_build_passes_with_each_version(version: str, here: Path, tmp_path: Path) -> None:
-    build, settings = load_build(Path("runs/submit")), RehearsalSettings(behaviour=version)
+    build, settings = Build.load(Path("runs/submit")), RehearsalSettings(behaviour=version)
     assert rehearse(build, read_asked(3), settings, folder=tmp_path / "plain").refusal is None
 
 
@@ -201,7 +201,7 @@ def test_a_fault_ends_with_another_version_as_the_matrix_says(
     version: str, name: str, here: Path, tmp_path: Path
 ) -> None:
     fault, settings = FAULTS[name], RehearsalSettings(behaviour=version)
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     result = rehearse_fault(fault, build, read_asked(QUESTIONS), settings, folder=tmp_path / name)
     assert result.struck
     assert result.rehearsed.outcome == fault.expect_with(version), result.rehearsed.refusal
@@ -211,7 +211,7 @@ def test_a_fault_ends_with_another_version_as_the_matrix_says(
 
 @pytest.mark.slow
 def test_the_commit_run_fails_where_its_port_is_another(here: Path, tmp_path: Path) -> None:
-    build, settings = load_build(Path("runs/submit")), RehearsalSettings(behaviour="1.4.0", rerun=False)
+    build, settings = Build.load(Path("runs/submit")), RehearsalSettings(behaviour="1.4.0", rerun=False)
     result = rehearse_fault(FAULTS["port-taken"], build, read_asked(3), settings, folder=tmp_path / "taken")
     assert result.struck
     assert result.rehearsed.refusal is not None

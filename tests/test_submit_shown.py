@@ -20,7 +20,7 @@ from mathlete.replay import Pace, Wall
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.sampling.record import SampleLog
 from mathlete.solve import Policy
-from mathlete.submission import Build, load_build
+from mathlete.submission import Build
 from tests.conftest import GOLDEN, POCKET_VAL, CommandLine, with_settings
 from tests.kaggle_standin import Scenario, run_on_kaggle, serve
 
@@ -245,7 +245,7 @@ def test_a_real_rehearsals_output_is_read_by_a_push(
     built: Path, kaggle: Scenario, submit: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(built)
-    build = load_build(Path("runs/submit"))
+    build = Build.load(Path("runs/submit"))
     problems = choose_canaries(read_problems(POCKET_VAL), count=3, rules=build.config.competition)
     how = RehearsalSettings(rerun=False, speed=1.0)
     assert rehearse(build, problems, how, folder=tmp_path / "run").refusal is None

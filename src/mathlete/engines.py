@@ -50,6 +50,8 @@ class EngineSettings:
     precision: Precision = "auto"
     dtype: str = "auto"
     """Type that the embedded engine computes in, one of DTYPES."""
+    max_tokens: int | None = None
+    """The longest completion that will be asked for, by which vLLM's context is chosen; None: any."""
     threads: int | None = None
     """CPU threads of the decode loop; None: 1 for a small model, else as many of all cores as are fastest."""
     tools: ToolSettings = field(default_factory=ToolSettings)
@@ -160,7 +162,12 @@ def _open_vllm(settings: EngineSettings) -> OpenEngine:
 
     own = settings.of(VllmSettings)
     sampler = VllmSampler(
-        own, source=settings.source, prompts=settings.prompts, precision=settings.precision, on_lost=settings.on_lost
+        own,
+        source=settings.source,
+        prompts=settings.prompts,
+        precision=settings.precision,
+        max_tokens=settings.max_tokens,
+        on_lost=settings.on_lost,
     )
     return OpenEngine(sampler=sampler, rows=own.at_once, facts={"vllm": sampler.version})
 

@@ -1,5 +1,9 @@
 """Kaggle's GPU image as the project targets it: its Python, its wheel tags, the packages that it holds."""
 
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.shipped import data_folder
@@ -10,6 +14,10 @@ GLIBC = 35
 
 VOCABULARIES = "mathlete_vocabularies"
 """The package, in a wheel of its own, of vocabulary files that a model's library would else download."""
+VLLM_LOCK = "vllm.lock"
+"""The list of vLLM's wheels with their hashes, beside the wheels wherever they are."""
+VLLM_KEPT = re.compile(r"torch(vision|audio)?|triton|nvidia-.*")
+"""Packages of the image that vLLM's wheels must never bring in another version: its kernels are built for these."""
 
 
 def platforms() -> list[str]:
@@ -34,3 +42,29 @@ def image_packages() -> dict[str, str]:
     lines = constraints_file().read_text(encoding="utf-8").splitlines()
     pairs = (line.split("#")[0].strip().split("==") for line in lines if "==" in line.split("#")[0])
     return {canonicalize_name(name): version for name, version in pairs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmFacts:
+    """The vLLM that fits the image with its torch untouched."""
+
+    version: str
+    arguments: Collection[str]
+    """Names of its engine's arguments."""
+    architectures: Collection[str]
+    """Kinds of model that it serves, by the word in their config.json."""
+
+
+def vllm_facts() -> VllmFacts:
+    """Read what this project knows of the image's vLLM, which need not be installed here.
+
+    >>> vllm_facts().version, "Qwen2ForCausalLM" in vllm_facts().architectures
+    ('0.19.1', True)
+    """
+    value = json.loads((data_folder() / "vllm.json").read_text(encoding="utf-8"))
+    return VllmFacts(**{name: value[name] for name in ("version", "arguments", "architectures")})
+
+
+def vllm_lock() -> Path:
+    """Return the lock of vLLM's wheels for the image, in the form of a requirements file with hashes."""
+    return data_folder() / VLLM_LOCK

@@ -45,6 +45,10 @@ class Lost(Exception):
         self.reason, self.wait_s, self.garbled = reason, wait_s, garbled
 
 
+class EngineGone(UserError):
+    """Raised where an engine has ended for good: only another process can draw what was asked for."""
+
+
 def finite_logprob(value: object) -> float:
     """Return a token's log-probability.
 

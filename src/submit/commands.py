@@ -8,12 +8,10 @@ from submit.making import (
     BuildSettings,
     ImageSettings,
     RehearseSettings,
-    WheelsSettings,
     build_command,
     build_defaults,
     image_command,
     rehearse_command,
-    wheels_command,
 )
 from submit.pushing import (
     LedgerSettings,
@@ -25,6 +23,7 @@ from submit.pushing import (
     push_command,
     submit_command,
 )
+from submit.wheels import WheelsSettings, wheels_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +60,14 @@ COMMANDS = {
         defaults=build_defaults,
         help="Makes the offline notebook, its metadata and its wheels of an exported model.\n\nExamples:\n\n"
         "python -m submit build --model runs/train/export --competition aimo-3\n\n"
-        "python -m submit build --model pocket --policy all --n 4 --names.owner alice",
+        "python -m submit build --model pocket --policy all --n 4 --names.owner alice --engine vllm",
     ),
     "wheels": Command(
         settings=WheelsSettings,
         run=wheels_command,
         help="Makes the wheelhouse alone: resolved for Kaggle's image, hashed, verified with no index.\n\nExamples:\n\n"
         'python -m submit wheels --need "bitsandbytes>=0.49"\n\n'
-        "python -m submit wheels --find-links downloads --run runs/wheels",
+        "python -m submit wheels --engine vllm",
     ),
     "image": Command(
         settings=ImageSettings,

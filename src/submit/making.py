@@ -18,13 +18,14 @@ from mathlete.prompts import PromptSettings
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.runs import read_record
 from mathlete.sampling import SamplingConfig
+from mathlete.sampling.served import VllmSettings
 from mathlete.shipped import data_folder
 from mathlete.solve import Policy
-from mathlete.submission import Build, Names, build_submission, build_wheelhouse, load_build
+from mathlete.submission import Build, Names, build_submission
 from mathlete.tir import ToolSettings
 from submit.matrix import list_faults, run_faults
-from submit.mounting import find_model_files, require_weights_here
-from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
+from submit.mounting import find_model_files, require_vllm_here, require_weights_here
+from submit.settings import KAGGLE, VLLM_CPU, WHEELS, WORK, RunFolder
 from submit.watching import rehearsal_bar
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ class BuildSettings:
     seed: int = 0
     """Seed of the samples; where the private set is run more than once, every run has the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    engine: Literal["embedded", "vllm", "auto"] = "embedded"
+    """What draws the samples: the embedded engine, vLLM, or auto, vLLM where the machine has a GPU that it serves."""
+    vllm: VllmSettings = field(default_factory=VllmSettings)
+    vllm_wheels: Path | None = None
+    """Folder of `submit wheels --engine vllm` to send; default: a notebook on Kaggle downloads vLLM's wheels."""
     tools: ToolSettings = field(default_factory=ToolSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
     names: Names = field(default_factory=Names)
@@ -139,7 +145,9 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     if reason:
         out.print(f"owner {names.owner}: {reason}")
     policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
-    config = KernelConfig(competition=rules, policy=policy, tools=settings.tools, prompt=settings.prompt)
+    config = KernelConfig(
+        competition=rules, policy=policy, tools=settings.tools, prompt=settings.prompt, vllm=settings.vllm
+    )
     config = config.with_budget(settings.budget)
     clock = (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s)
     out.print("clock {:g} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock))
@@ -163,6 +171,9 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             vocabularies=settings.vocabularies,
             overwrite=settings.overwrite,
             accept_refused=settings.accept_refused,
+            engine=settings.engine,
+            vllm_wheels=settings.vllm_wheels,
+            say=partial(out.print, markup=False),
         )
         made.save(settings.run)
         hashes = made.hashes()
@@ -174,37 +185,14 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     out.print(f"build      {made.stamp}: in the notebook, in its log, journal and output")
     again = "" if settings.run == WORK else f" --run {settings.run}"
     out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")
-    return {"kaggle": str(kaggle), "wheels": str(wheels), "build": made.stamp, "hashes": asdict(hashes)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WheelsSettings:
-    """Which wheels to collect, and from where."""
-
-    need: tuple[str, ...] = ()
-    """Requirements beyond the project, such as "bitsandbytes>=0.49"."""
-    find_links: Path | None = None
-    """Take wheels from this folder instead of the package index."""
-    run: RunFolder = WHEELS
-    """Where they go."""
-    overwrite: bool = False
-    """Delete wheels that were made for other requirements."""
-    json: bool = False
-    """End with one line of JSON on stdout."""
-
-
-def wheels_command(settings: WheelsSettings) -> dict[str, object]:
-    """Resolve, download, hash and verify the wheels for Kaggle's image."""
-    with busy("resolving and downloading wheels"):
-        step = build_wheelhouse(
-            settings.run, settings.need, find_links=settings.find_links, overwrite=settings.overwrite
-        )
-    figures = step.figures
-    console(json=settings.json).print(
-        f"{'nothing changed, skipped: ' if step.skipped else ''}{figures['wheels']} wheels, "
-        f"{int(str(figures['bytes'])) / 2**20:.1f} MiB in {settings.run}"
-    )
-    return {"folder": str(settings.run), "skipped": step.skipped, **figures}
+    engine = made.config.engine
+    return {
+        "kaggle": str(kaggle),
+        "wheels": str(wheels),
+        "build": made.stamp,
+        "engine": engine,
+        "hashes": asdict(hashes),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +229,8 @@ class RehearseSettings:
     """Folders here of what kernel-metadata.json mounts beside the build's own: SOURCE DIR for each."""
     image: str = "runs/image"
     """Folder of the image's versions of what the notebook imports, filled where it is not; none: this machine's."""
+    vllm: str = str(VLLM_CPU)
+    """Folder of vLLM's CPU build, where vLLM is the engine; none: as if its wheels were not there."""
     run: RunFolder = WORK
     """The build's folder; the report goes there."""
     json: bool = False
@@ -275,11 +265,12 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
             return list_faults(say, version=settings.behaviour)
         how = RehearsalSettings(layout=settings.layout, behaviour=settings.behaviour)
         return run_faults(settings.fault, folder=settings.run, problems=suite, settings=how, say=say)
-    build = load_build(settings.run)
+    build = Build.load(settings.run)
     # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
     build.check_serving()
     if settings.stand_in is None:
         require_weights_here(build)
+    require_vllm_here(build, settings.vllm)
     rules = build.config.competition
     if rules.gateway.api == "iterator" and (chosen := settings.behaviour or settings.real_package):
         rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"
@@ -368,6 +359,7 @@ def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Se
         real_package=settings.real_package,
         mounts=settings.mounts,
         python=image.python if image else None,
+        vllm=None if settings.vllm == "none" else Path(settings.vllm),
     )
     return how, image.packages if image else ()
 
@@ -381,6 +373,8 @@ class ImageSettings:
     python: Literal["image", "this"] | None = None
     """image: the image's Python, where this machine has one, with torch, some gigabytes; this: the one that runs this,
     with its torch; default: what the folder holds already, else image."""
+    engine: Literal["embedded", "vllm"] = "embedded"
+    """vllm: the wheels of vLLM's CPU build too, some hundred MiB, for rehearsals of a build whose engine it is."""
     overwrite: bool = False
     """Delete the packages of another image."""
     json: bool = False
@@ -389,8 +383,10 @@ class ImageSettings:
 
 def image_command(settings: ImageSettings) -> dict[str, object]:
     """Downloads the image's versions of what the notebook imports."""
+    vllm = VLLM_CPU if settings.engine == "vllm" else None
+    say = partial(console(json=settings.json).print, markup=False)
     with busy("downloading the image's packages"):
-        image = fetch_image(settings.run, python=settings.python, overwrite=settings.overwrite)
+        image = fetch_image(settings.run, python=settings.python, overwrite=settings.overwrite, vllm=vllm, say=say)
     done = "nothing changed, skipped" if image.skipped else "filled"
     console(json=settings.json).print(f"{done}: {image.folder} · Python {image.python.version}")
     python = image.python.version

@@ -9,7 +9,7 @@ from mathlete.command import progress
 from mathlete.errors import UserError, nearest
 from mathlete.problems import read_problems
 from mathlete.rehearsal import FAULTS, RehearsalSettings, choose_canaries, rehearse_fault
-from mathlete.submission import load_build
+from mathlete.submission import Build
 
 QUESTIONS = 6
 """Questions of a rehearsal with a fault."""
@@ -40,7 +40,7 @@ def run_faults(
     """
     if name != "all" and name not in FAULTS:
         raise UserError("--fault must be known", value=repr(name), cure=nearest(name, [*FAULTS, "list", "all"]))
-    build = load_build(folder)
+    build = Build.load(folder)
     rules = build.config.competition
     chosen = [fault for fault in FAULTS.values() if fault.suits(rules) and name in (fault.name, "all")]
     if not chosen:

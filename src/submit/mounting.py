@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mathlete.errors import UserError, require
+from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.models import find_model
 from mathlete.submission import Build, Names
 
@@ -40,3 +41,11 @@ def require_weights_here(build: Build) -> None:
     if build.mounted is not None and not [*build.model.glob("*.safetensors")]:
         value, cure = f"none in {build.model}", "rehearse the wiring with --stand-in pocket"
         raise UserError("a rehearsal needs the weights of the model that is mounted", value=value, cure=cure)
+
+
+def require_vllm_here(build: Build, wheels: str) -> None:
+    """Raise UserError where vLLM is the engine and its CPU build is not in the folder; "none" goes without it."""
+    if build.config.engine == "vllm" and wheels != "none" and not (Path(wheels) / VLLM_LOCK).is_file():
+        cure = "fetch it once with `python -m submit image --engine vllm`, or rehearse with --vllm none, which shows "
+        cure += "that the embedded engine answers in its place"
+        raise UserError("a rehearsal with vLLM needs its CPU build", value=f"no {VLLM_LOCK} in {wheels}", cure=cure)

@@ -22,7 +22,7 @@ from mathlete.delivery import (
 from mathlete.errors import UserError
 from mathlete.locks import hold
 from mathlete.rehearsal import Thresholds
-from mathlete.submission import Build, Hashes, load_build
+from mathlete.submission import Build, Hashes
 from submit.settings import WORK, RunFolder
 
 
@@ -45,7 +45,7 @@ class PreflightSettings:
 def preflight_command(settings: PreflightSettings) -> dict[str, object]:
     """Check the build and its rehearsal; raise UserError where it must not be pushed."""
     with busy("hashes and checks"):
-        return _check_build(load_build(settings.run), settings)
+        return _check_build(Build.load(settings.run), settings)
 
 
 def _check_build(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
@@ -98,7 +98,7 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     out = console(json=settings.json)
     settings.waiting.check()
     folder = settings.run
-    build = load_build(folder)
+    build = Build.load(folder)
     checked = _check_build(build, settings)
     steps = plan_push(build, folder=folder, again=settings.again)
     for step in steps:
@@ -149,7 +149,7 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
     """Submits the pushed version of this very build."""
     out = console(json=settings.json)
     settings.waiting.check()
-    build, ledger = load_build(settings.run), Ledger(settings.run)
+    build, ledger = Build.load(settings.run), Ledger(settings.run)
     hashes = build.hashes()
     versions = ledger.versions(hashes)
     if not versions:

@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mathlete.delivery.asking import Asking
-from mathlete.delivery.kaggle_client import Head, Kaggle
+from mathlete.delivery.kaggle_client import Head, Kaggle, Session
 from mathlete.delivery.ledger import Ledger, Saved
-from mathlete.delivery.session import wait_for_run
+from mathlete.delivery.session import ENDED, wait_for_run
 from mathlete.delivery.shown import KaggleRun, fit_clock
 from mathlete.delivery.uploads import Upload, Uploads
 from mathlete.errors import UserError
+from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.rehearsal import check_output
-from mathlete.submission import Build, Hashes
+from mathlete.runs import sha256_file, sha256_json
+from mathlete.submission import Build, Hashes, Names
 
 
 def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
@@ -33,9 +35,26 @@ def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
         model = "mounted as it is on Kaggle, not sent"
     return [
         f"data set  {names.wheels_id}: {wheels}",
+        *([f"vLLM      {names.vllm_id}: {_plan_vllm(build, uploads)}"] if build.vllm else []),
         f"model     {names.model_source}: {model}",
         f"notebook  {names.kernel_id}: from {build.kaggle}, run by Kaggle at once, output fetched and checked",
     ]
+
+
+def _plan_vllm(build: Build, uploads: Uploads) -> str:
+    if uploads.has_sent(build.names.vllm_id, _hash_vllm(build)):
+        return "unchanged, not sent"
+    if build.vllm == "dataset":
+        return f"data set from {build.vllm_wheels}"
+    return f"notebook from {build.downloads}, which downloads the wheels on Kaggle"
+
+
+def _hash_vllm(build: Build) -> str:
+    """Return the hash of what brings vLLM's wheels."""
+    folder = build.vllm_wheels or build.downloads
+    names = ("*.whl", VLLM_LOCK) if build.vllm_wheels else ("*",)
+    files = sorted(file for name in names for file in folder.glob(name))
+    return sha256_json({file.name: sha256_file(file) for file in files})
 
 
 def push_build(
@@ -69,6 +88,7 @@ def push_build(
         say_what_is_left(build, kaggle, asking)
         sender = _Sender(build=build, kaggle=kaggle, hashes=hashes, uploads=Uploads(folder), asking=asking)
         sender.send_wheels()
+        sender.send_vllm()
         sender.send_model()
         saved = _save(build, kaggle, hashes=hashes, ledger=ledger, asking=asking, again=again)
     say_where(saved, asking)
@@ -200,6 +220,53 @@ class _Sender:
         limit_s = self.asking.waiting.upload_max_s
         cure = self._describe_deleted(names.wheels_id)
         self.asking.until(lambda: self.kaggle.wheels_ready(names), limit_s=limit_s, rule=rule, cure=cure)
+
+    def send_vllm(self) -> None:
+        """Bring vLLM's wheels to where the notebook mounts them: by a notebook's run, or as a data set."""
+        build, wheels = self.build, self.build.vllm_wheels
+        if build.vllm is None:
+            return
+        names, digest = replace(build.names, kernel=build.names.vllm, wheels=build.names.vllm), _hash_vllm(build)
+        limit_s = self.asking.waiting.upload_max_s
+        if wheels is not None:
+            if not self.uploads.has_sent(names.wheels_id, digest):
+                self._send(
+                    names.wheels_id,
+                    digest,
+                    newest=lambda: self.kaggle.wheels_version(names),
+                    upload=lambda: self.kaggle.upload_wheels(names, wheels, notes=digest[:12]),
+                )
+            rule = f"the data set {names.wheels_id} must become ready"
+            self.asking.until(lambda: self.kaggle.wheels_ready(names), limit_s=limit_s, rule=rule)
+            return
+        if not self.uploads.has_sent(names.kernel_id, digest):
+            self._send(
+                names.kernel_id,
+                digest,
+                newest=lambda: self.kaggle.head(names).version,
+                upload=lambda: say_where(self.kaggle.save_kernel(build.downloads), self.asking),
+            )
+        last = self.uploads.last(names.kernel_id)
+        assert last is not None  # noted by `_send`
+        self._wait_for_downloads(names, version=last.version or 0)
+
+    def _wait_for_downloads(self, names: Names, *, version: int) -> None:
+        """Wait until the notebook that downloads vLLM's wheels has ended.
+
+        Raises:
+            UserError: it ended with an error, or not within the limit.
+        """
+
+        def look() -> Session | None:
+            session = self.kaggle.session(names, version=version)
+            return session if session.state in ENDED else None
+
+        rule = f"{names.kernel_id} must download vLLM's wheels"
+        session = self.asking.until(look, limit_s=self.asking.waiting.run_max_s, rule=rule)
+        if session.state != "COMPLETE":
+            cure = "read its log on Kaggle; or send the wheels from here, with `submit wheels --engine vllm` and "
+            cure += "`submit build --vllm-wheels`"
+            raise UserError(rule, value=f"{session.state} {session.failure}".strip(), cure=cure)
 
     def send_model(self) -> None:
         """Upload the model where it changed; see that one which is mounted is there."""

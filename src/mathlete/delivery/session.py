@@ -19,7 +19,8 @@ from mathlete.submission import Build, Names
 OUTPUT = "output"
 """The folder, in the build's, of what the notebook wrote on Kaggle."""
 _RUNNING = ("QUEUED", "RUNNING", "NEW_SCRIPT", "CANCEL_REQUESTED")
-_ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
+ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
+"""States of a session that is over."""
 _BUILD = re.compile(r'"build"\s*:\s*"([0-9a-f]{12,64})"')
 
 
@@ -87,7 +88,7 @@ class _Run:
     def look(self) -> Session | None:
         """Return the session where it has ended; None while it runs, or while the one before it is shown."""
         session = self.kaggle.session(self.names, version=self.version)
-        if session.state not in _ENDED:
+        if session.state not in ENDED:
             if session.state not in _RUNNING:
                 self._say(f"Kaggle says {session.state}, a state that is not known here; waiting goes on")
             self.ended = None

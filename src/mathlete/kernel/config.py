@@ -8,9 +8,12 @@ from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError, require
 from mathlete.models import Precision
 from mathlete.prompts import PromptSettings
+from mathlete.sampling.served import VllmSettings
 from mathlete.solve import BudgetSettings, Policy
 from mathlete.tir import ToolSettings
 
+ENGINES_THERE = ("transformers", "vllm")
+"""Engines of `mathlete.engines` that a notebook can open: the embedded decode loop, and vLLM."""
 _FROM_RULES: Any = None
 """Default of a field that follows the competition's rules."""
 
@@ -23,6 +26,10 @@ class KernelConfig:
     """The competition's rules: the notebook carries them, so a file of one's own needs nothing on Kaggle."""
     policy: Policy = field(default_factory=Policy)
     """How one problem is solved."""
+    engine: str = "transformers"
+    """What draws the samples first: one of ENGINES_THERE. Where it does not come up, the embedded engine does."""
+    vllm: VllmSettings = field(default_factory=VllmSettings)
+    """Settings of vLLM, where that is the engine."""
     precision: Precision = "auto"
     """How weights are held; auto: as the model's folder says."""
     problems: int = _FROM_RULES
@@ -57,10 +64,13 @@ class KernelConfig:
         self.policy.check()
         self.tools.check()
         self.prompt.check()
+        self.vllm.check()
+        engines = f"one of {', '.join(ENGINES_THERE)}"
         low, high = self.competition.answer_min, self.competition.answer_max
         floor_s, ceiling_s, reserve_s = self.question_min_s, self.question_max_s, self.reserve_s
         clock = "leave out wall_s, reserve_s, question_min_s and question_max_s"
         require(
+            ("engine", self.engine, self.engine in ENGINES_THERE, engines, "leave it out"),
             ("problems", self.problems, self.problems >= 1, "at least 1", "leave it out"),
             ("reserve_s", reserve_s, reserve_s >= 0, "0 or more", "leave it out"),
             ("wall_s", self.wall_s, self.wall_s > reserve_s, f"longer than the reserve of {reserve_s:g} s", clock),
@@ -121,7 +131,12 @@ class KernelConfig:
         value = {**asdict(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
         # Only what says something, so that a notebook of before is still the same.
         prompt = {"prompt": said} if (said := self.prompt.to_json()) else {}
-        return {**{name: own for name, own in value.items() if name != "prompt"}, **prompt}
+        served = {name: value[name] for name in ("engine", "vllm")} if self.engine == "vllm" else {}
+        return {
+            **{name: own for name, own in value.items() if name not in ("prompt", "engine", "vllm")},
+            **prompt,
+            **served,
+        }
 
 
 def _follow(rules: Competition) -> dict[str, float]:
@@ -150,6 +165,7 @@ def config_from(value: Mapping[str, Any]) -> KernelConfig:
             "policy": Policy.from_json(value["policy"]),
             "tools": ToolSettings(**value["tools"]),
             "prompt": PromptSettings.from_json(value.get("prompt", {})),
+            "vllm": VllmSettings(**value.get("vllm", {})),
             # Older builds carry the name alone.
             "competition": competition(rules) if isinstance(rules, str) else Competition.from_json(rules),
         }

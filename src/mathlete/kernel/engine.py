@@ -6,6 +6,8 @@ forked one would inherit gRPC's threads.
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,24 +16,46 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
+from mathlete.kernel.causes import find_cause_of_end
 from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import Sample, SamplingConfig
+from mathlete.sampling.served import VllmSettings
 from mathlete.tir import ToolSettings
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
 Reply = dict[str, object]
 """A line of the process: {"ready", "engine", …}, {"request", "sample"}, {"request", "done"} or {"request", "error"}."""
-_LOG_TAIL = 2000
-"""Bytes of the log in which the last line is looked for."""
+_LOG_TAIL = 200_000
+"""Bytes of the log in which the cause of an end is looked for."""
 _READY = 0
 _DYING_S = 1.0
 """Seconds from the end of a process's pipe to its own end."""
+_LOOK_S = 1.0
+"""Seconds between two looks at a log that must grow."""
 
 
 class EngineError(RuntimeError):
     """The engine's process died, hung or refused a request; the next `start` makes a new one."""
+
+
+class World(Protocol):
+    """Packages that one engine's process alone sees, and that may still be on their way."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they are; in front of all other packages in that process."""
+        ...
+
+    def wait(self, *, timeout_s: float) -> None:
+        """Return once they are there.
+
+        Raises:
+            EngineError: they cannot be had, or not within the time.
+        """
+        ...
 
 
 class EngineProcess:
@@ -44,10 +68,15 @@ class EngineProcess:
         model: Path,
         *,
         log: Path,
+        engine: str = "transformers",
+        vllm: VllmSettings | None = None,
+        max_tokens: int | None = None,
         precision: str = "auto",
         threads: int | None = None,
         tools: ToolSettings | None = None,
         prompt: PromptSettings | None = None,
+        world: World | None = None,
+        quiet_s: float | None = None,
         command: tuple[str, ...] = COMMAND,
         on_ready: Callable[[Mapping[str, object]], None] = lambda facts: None,
     ) -> None:
@@ -56,21 +85,31 @@ class EngineProcess:
         Args:
             model: the model's folder.
             log: the file that its process's stderr is added to.
+            engine: its name in `mathlete.engines.ENGINES`.
+            vllm: settings of vLLM, where that is the engine.
+            max_tokens: the longest completion that will be asked for; None: any.
             precision: how weights are held.
             threads: CPU threads; None: the engine's own choice.
             tools: whether, and how, the model may run Python.
             prompt: what stands in its prompt otherwise than its folder says.
+            world: packages of its own; None: those of this process.
+            quiet_s: seconds after which one that prints nothing while it loads hangs; None: only the time ends it.
             command: what starts the process.
             on_ready: called with what each process says of itself once it has loaded, and with `load_s`.
         """
         self._settings = {
             "model": str(model),
+            "engine": engine,
+            "vllm": asdict(vllm or VllmSettings()),
+            "max_tokens": max_tokens,
             "precision": precision,
             "threads": threads,
             "tools": asdict(tools or ToolSettings()),
             "prompt": (prompt or PromptSettings()).to_json(),
         }
         self._log, self._command, self._on_ready = log, command, on_ready
+        self._world, self._quiet_s = world, quiet_s
+        self._log_start = 0
         self._process: subprocess.Popen[str] | None = None
         self._inbox = _Inbox()
         self._requests = 0
@@ -78,27 +117,48 @@ class EngineProcess:
         self.starts = 0
         """Processes started so far."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, *, timeout_s: float) -> None:
         """Return once the model is loaded.
 
         Raises:
-            EngineError: the process died while loading, or needs longer than `timeout_s` and was ended.
+            EngineError: the process died or hangs while loading, or needs longer than `timeout_s`, and was ended.
         """
-        if self._process is not None and self._process.poll() is None:
+        if self.alive:
             return
         began = time.monotonic()
+        if self._world is not None:
+            self._world.wait(timeout_s=timeout_s)
         self._start_process()
-        try:
-            reply = self._inbox.replies(_READY).get(timeout=timeout_s)
-        except Empty:
-            self.close()
-            raise EngineError(f"the model was not loaded within {timeout_s:.0f} s") from None
+        reply = self._wait_until_ready(ends=began + timeout_s, timeout_s=timeout_s)
         if reply is None:
-            raise EngineError(self._cause_of_death())
+            raise EngineError(self.cause_of_death())
         facts = reply.get("engine")
         self.opens_thoughts = reply.get("opens_thoughts") is True
         load_s = round(time.monotonic() - began, 1)
         self._on_ready({**(facts if isinstance(facts, dict) else {}), "load_s": load_s})
+
+    def _wait_until_ready(self, *, ends: float, timeout_s: float) -> Reply | None:
+        """Return the process's first reply, None where it ended; end it where nothing comes."""
+        replies, size, moved = self._inbox.replies(_READY), 0, time.monotonic()
+        while True:
+            left_s = max(0.0, ends - time.monotonic())
+            try:
+                return replies.get(timeout=left_s if self._quiet_s is None else min(left_s, _LOOK_S))
+            except Empty:
+                now = time.monotonic()
+            if size != (size := self._log.stat().st_size):
+                moved = now
+            if now >= ends:
+                self.close()
+                raise EngineError(f"the model was not loaded within {timeout_s:.0f} s")
+            if self._quiet_s is not None and now - moved > self._quiet_s:
+                self.close()
+                raise EngineError(f"no progress: it printed nothing for {self._quiet_s:.0f} s while it loaded")
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
@@ -118,7 +178,7 @@ class EngineProcess:
             while not finished:
                 reply = replies.get()
                 if reply is None:
-                    raise EngineError(self._cause_of_death())
+                    raise EngineError(self.cause_of_death())
                 if "error" in reply:
                     raise EngineError(str(reply["error"]))
                 if not (finished := "done" in reply):
@@ -132,7 +192,9 @@ class EngineProcess:
         """End the process at once; a stream that waits for it raises."""
         if self._process is None:
             return
-        self._process.kill()
+        # Its whole group: vLLM's own processes would keep the GPU's memory, and outlive one that is killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         if self._process.stdin is not None:
             # Closing flushes what is buffered, and nobody reads it any more.
@@ -144,8 +206,16 @@ class EngineProcess:
         self.starts += 1
         self._inbox = _Inbox()
         with self._log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+                env=self._make_environment(),
             )
         threading.Thread(target=_read, args=(self._process, self._inbox), name="engine-pipe", daemon=True).start()
         self._send(self._settings)
@@ -157,9 +227,17 @@ class EngineProcess:
             self._process.stdin.write(json.dumps(value) + "\n")
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError) as error:
-            raise EngineError(self._cause_of_death()) from error
+            raise EngineError(self.cause_of_death()) from error
 
-    def _cause_of_death(self) -> str:
+    def _make_environment(self) -> dict[str, str]:
+        if self._world is None:
+            return {**os.environ}
+        path = os.pathsep.join(filter(None, [str(self._world.folder), os.environ.get("PYTHONPATH")]))
+        # What vLLM says while it loads is how a hang is told from slow work.
+        return {**os.environ, "PYTHONPATH": path, "VLLM_LOGGING_LEVEL": "INFO"}
+
+    def cause_of_death(self) -> str:
+        """Return how the process ended, and the likeliest cause in what it printed."""
         code = None
         if self._process is not None:
             try:
@@ -169,12 +247,9 @@ class EngineProcess:
                 self._process.kill()
                 code = self._process.wait()
         with self._log.open("rb") as file:
-            file.seek(max(0, self._log.stat().st_size - _LOG_TAIL))
-            tail = file.read().decode(errors="replace")
-        lines = tail.strip().splitlines()
-        # The cure of a user's mistake stands indented below what is wrong.
-        last = next((line for line in reversed(lines) if not line.startswith(" ")), "it printed nothing")
-        return f"the engine's process ended with code {code}: {last}"
+            file.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL))
+            said = file.read().decode(errors="replace")
+        return f"the engine's process ended with code {code}: {find_cause_of_end(said)}"
 
 
 class _Inbox:

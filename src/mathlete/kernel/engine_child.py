@@ -1,7 +1,7 @@
 """The engine's own process: `python -m mathlete.kernel.engine_child`, one JSON value a line in and out.
 
-In: first {"model", "precision", "threads", "tools", "prompt"}; then {"request", "problem", "seeds", "config"} or
-{"cancel"}.
+In: first {"model", "engine", "vllm", "max_tokens", "precision", "threads", "tools", "prompt"}; then {"request",
+"problem", "seeds", "config"} or {"cancel"}.
 Out: {"ready", "engine", "opens_thoughts"} once the model is loaded; {"request", "sample"} as each finishes,
 {"request", "done"} or {"request", "error"}. End of input ends the process.
 """
@@ -17,18 +17,26 @@ from typing import Any, TextIO
 
 from mathlete.engines import EngineSettings, open_engine
 from mathlete.kernel.vocabularies import show_vocabularies
+from mathlete.lost import EngineGone
 from mathlete.models import Device, find_model
 from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import Sampler, SamplingConfig
+from mathlete.sampling.served import VllmSettings
 from mathlete.tir import ToolSampler, ToolSettings
+
+_GONE = 70
+"""Exit code where the engine has ended while this process lived on (EX_SOFTWARE of sysexits.h)."""
 
 
 def open_sampler(settings: Mapping[str, Any], facts: dict[str, object] | None = None) -> Sampler:
     """Open the engine over the model that the settings name; add to `facts` how its prompts end."""
     engine = open_engine(
         EngineSettings(
+            name=settings.get("engine", "transformers"),
             source=replace(find_model(settings["model"]), prompt=PromptSettings.from_json(settings.get("prompt", {}))),
+            max_tokens=settings.get("max_tokens"),
+            own=(VllmSettings(**settings.get("vllm", {})),),
             precision=settings["precision"],
             threads=settings["threads"],
             tools=ToolSettings(**settings["tools"]),
@@ -76,6 +84,10 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
                 if number in cancelled:
                     break
                 replies.send(request=number, sample=sample.to_json())
+    except EngineGone as error:
+        # Nothing will ever come of this process; the parent starts another, or another engine.
+        print(*str(error).split(), file=sys.stderr, flush=True)
+        os._exit(_GONE)
     except Exception as error:
         # Errors cross to the parent as text; it raises an EngineError of it.
         replies.send(request=number, error=f"{type(error).__name__}: {error}"[:500])

@@ -1,6 +1,7 @@
 """The journal: one JSON line a question, in a file beside the notebook and in the notebook's log.
 
 Before the first question stand lines about the run itself: {"build", "machine"}, then {"engine"} once it has loaded.
+Where vLLM is the engine, {"packages"} tells how long its packages took, and {"left"} which step of the ladder was left.
 """
 
 import json
@@ -80,6 +81,10 @@ class RunFacts:
     """GPUs, cores, memory, disk, packages (`mathlete.kernel.machine.describe_machine`)."""
     engine: Mapping[str, object] = field(default_factory=dict)
     """The engine's torch, CUDA, device, dtype, and `load_s`, seconds to load the model; empty where it never loaded."""
+    packages: Mapping[str, object] = field(default_factory=dict)
+    """Seconds to install vLLM's packages and to read the weights ahead; empty where vLLM is not the engine."""
+    left: tuple[Mapping[str, object], ...] = ()
+    """The engines that did not come up or died, in turn, each with its cause and the one that came next."""
 
     def describe(self) -> str:
         """Return the machine in a line.
@@ -125,11 +130,13 @@ def read_facts(file: Path) -> RunFacts:
     """
     text = _text_of_log(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else ""
     names = [one.name for one in fields(RunFacts)]
-    facts = dict[str, Any]()
+    facts, left = dict[str, Any](), list[Mapping[str, object]]()
     for line in text.splitlines():
         if line.startswith(tuple(f'{{"{name}": ' for name in names)) and line.endswith("}"):
-            facts = {**{name: part for name, part in json.loads(line).items() if name in names}, **facts}
-    return RunFacts(**facts)
+            said = {name: part for name, part in json.loads(line).items() if name in names}
+            left += [said.pop("left")] if "left" in said else []
+            facts = {**said, **facts}
+    return RunFacts(**facts, left=tuple(left))
 
 
 def read_journal(file: Path) -> list[JournalLine]:

@@ -13,15 +13,22 @@ from mathlete.kernel.answering import Answerer, one_line, say
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
 from mathlete.kernel.journal import JOURNAL, note
+from mathlete.kernel.ladder import Ladder, Step, plan_steps
 from mathlete.kernel.machine import describe_machine, find_difference, list_gpus
 from mathlete.kernel.opening import open_server
+from mathlete.kernel.world import InstalledWorld
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
 RERUN = "KAGGLE_IS_COMPETITION_RERUN"
-ENGINE_LOG = "engine.log"
+ENGINE_LOG, INSTALL_LOG = "engine.log", "install.log"
+VLLM_PACKAGES = Path("/tmp/mathlete-vllm")
+"""Where vLLM's packages go: its process alone sees them."""
+QUIET_S = 240.0
+"""Seconds without a word after which a vLLM that loads hangs. Between two words of a boot lie one to two minutes at
+most: the compiling of a model, the reading of weights that are not in memory yet."""
 
 
 class Iteration(Protocol):
@@ -121,6 +128,7 @@ def serve(
     working: Path,
     server: tuple[object, list[Callable[..., object]]] | None = None,
     built: Mapping[str, object] | None = None,
+    vllm: Path | None = None,
 ) -> None:
     """Answer all questions: those of the gateway in a rerun, else the placeholder questions of the data folder.
 
@@ -133,6 +141,7 @@ def serve(
         server: what `open_server` returned; None: it is called here, unless the competition has an iterator.
         built: what the notebook carries of its build: "build", its hash, and "machine", Kaggle's name of the machine;
             where it names no machine, any will do.
+        vllm: the mounted folder of vLLM's wheels and their lock; None: the notebook does without.
 
     Raises:
         RuntimeError: in a commit run, the machine is not the build's.
@@ -140,19 +149,8 @@ def serve(
     journal = working / JOURNAL
     tell_machine(built or {}, working=working)
     rules, gateway = config.competition, config.competition.gateway
-    answerer = Answerer(
-        config,
-        engine=EngineProcess(
-            model,
-            log=working / ENGINE_LOG,
-            precision=config.precision,
-            tools=config.tools,
-            prompt=config.prompt,
-            on_ready=lambda facts: note(journal, {"engine": facts}),
-        ),
-        started=started,
-        journal=journal,
-    )
+    engine = make_engine(config, model=model, vllm=vllm, working=working)
+    answerer = Answerer(config, engine=engine, started=started, journal=journal)
     if gateway.server is None:
         sys.path.insert(0, str(competition_folder))
         answer_in_turn(importlib.import_module(gateway.module).make_env(), answerer, rules=rules)
@@ -165,6 +163,45 @@ def serve(
     else:
         version = str(getattr(sys.modules.get("kaggle_evaluation"), "__version__", ""))
         library.run_local_gateway(local_data(competition_folder, version=version))
+
+
+def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working: Path) -> Ladder:
+    """Return the engine, not started yet; where that is vLLM, its packages are on their way from now on.
+
+    Args:
+        config: how to answer.
+        model: the model's folder.
+        vllm: the folder of vLLM's wheels; None: there is none.
+        working: where journal and logs go.
+    """
+    journal, world = working / JOURNAL, None
+    if config.engine == "vllm":
+        world = InstalledWorld(
+            vllm or Path("/nowhere"),
+            VLLM_PACKAGES,
+            model=model,
+            log=working / INSTALL_LOG,
+            on_done=lambda facts: note(journal, {"packages": facts}),
+        )
+
+    def make(step: Step) -> EngineProcess:
+        served = step.engine == "vllm"
+        return EngineProcess(
+            model,
+            log=working / ENGINE_LOG,
+            engine=step.engine,
+            vllm=step.vllm,
+            max_tokens=config.policy.sampling.max_tokens,
+            precision=config.precision,
+            tools=config.tools,
+            prompt=config.prompt,
+            world=world if served else None,
+            quiet_s=QUIET_S if served else None,
+            on_ready=lambda facts: note(journal, {"engine": {"step": step.name, **facts}}),
+        )
+
+    steps = plan_steps(config, gpus=len(list_gpus()))
+    return Ladder([(step.name, make(step)) for step in steps], on_step=lambda fact: note(journal, {"left": fact}))
 
 
 def local_data(folder: Path, *, version: str) -> str | tuple[str]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
-from mathlete.kaggle_image import PYTHON
+from mathlete.kaggle_image import PYTHON, VLLM_LOCK
 from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
 from mathlete.rehearsal.containers import Disks
@@ -26,7 +26,7 @@ from mathlete.submission import Build, with_cell
 
 Layout = Literal["old", "new"]
 Order = Literal["file", "shuffled", "hard-first"]
-Part = Literal["wheels", "model", "competition"]
+Part = Literal["wheels", "model", "competition", "vllm"]
 """What is mounted."""
 FALLBACKS_MAX = 0.5
 _SPARE_S = 60.0
@@ -44,6 +44,16 @@ _OWN_PROMPT = """\
 from mathlete.prompts import PromptSettings
 
 CONFIG = replace(CONFIG, prompt=PromptSettings())  # the model that stands in has a template of its own
+"""
+_ON_CPU = """\
+# Put in by the rehearsal alone: vLLM's CPU build has no GPUs to share and no kernels to choose; it need not compile.
+CONFIG = replace(CONFIG, vllm=replace(
+    CONFIG.vllm, tensor_parallel=1, kv_gib=1.0, kv_dtype="auto", eager=True, attention_backend="auto", extra={}
+))
+"""
+_OTHER_VLLM = """\
+# Put in by the rehearsal alone: vLLM's CPU build stands in for its CUDA build.
+BUILT = {{**BUILT, "vllm": {vllm!r}}}
 """
 _STANDS_IN = """\
 # Put in by the rehearsal alone: another model stands in for the build's.
@@ -77,6 +87,9 @@ class RehearsalSettings:
     """Version of kaggle_evaluation that our gateway imitates; None: the competition's."""
     real_package: Path | None = None
     """Folder of the competition's download that holds kaggle_evaluation; used instead of our gateway."""
+    vllm: Path | None = None
+    """Folder of the wheels of vLLM's CPU build, where the build's engine is vLLM; None: it is not mounted, as if the
+    download of its wheels had failed, and the embedded engine answers."""
     python: NotebookPython | None = None
     """What the notebook runs on; None: this Python, with this machine's versions of what the image holds."""
     mounts: Mapping[str, Path] = field(default_factory=dict)
@@ -174,7 +187,8 @@ def make_draft(
     rules, notebook = build.config.competition, build.read_notebook()
     for refusal in notebook.lint():
         raise refusal.error()
-    cell = _REHEARSED.format(problems=len(problems), speed=speed)
+    served = settings.vllm if build.config.engine == "vllm" else None
+    cell = _REHEARSED.format(problems=len(problems), speed=speed) + (_ON_CPU if served else "")
     if settings.stand_in is not None and build.config.prompt != PromptSettings():
         cell += _OWN_PROMPT
     stand_in, hidden = (folder / name for name in DRAFTED[:2])
@@ -189,6 +203,8 @@ def make_draft(
         "model": settings.stand_in or build.model,
         "competition": stand_in,
     }
+    if served is not None:
+        folders["vllm"] = served
     inputs, mounts = _lay_out(build, settings, folders)
     inputs = {
         place: _hold_files(source, folder / f"files-{place.replace('/', '-')}") for place, source in inputs.items()
@@ -199,6 +215,10 @@ def make_draft(
         own = _describe_stand_in(settings.stand_in)
         changes.append(f"one more cell: {own}")
         # A notebook of one's own compares nothing with its build.
+        text = with_cell(text, source=own, before="find") if "BUILT" in text else text
+    if served is not None:
+        own = _OTHER_VLLM.format(vllm=sha256_file(served / VLLM_LOCK))
+        changes.append(f"one more cell: {own}")
         text = with_cell(text, source=own, before="find") if "BUILT" in text else text
     return Draft(
         text=text,
@@ -220,6 +240,8 @@ def _lay_out(
         new, old = source.places
         here, other = (old, new) if settings.layout == "old" else (new, old)
         part = _part_of(source.identity, build)
+        if part == "vllm" and part not in folders:
+            continue
         inputs[here] = settings.find_folder(source.name) if part is None else folders[part]
         if part is not None:
             mounts[part] = (here, other)
@@ -259,6 +281,8 @@ def _part_of(identity: tuple[str, str], build: Build) -> Part | None:
             return "competition"
         case "datasets" if name == build.names.wheels_id.lower():
             return "wheels"
+        case "datasets" | "notebooks" if build.vllm and name == build.names.vllm_id.lower():
+            return "vllm"
         case "models" if name.rpartition("/")[0] == build.names.model_instance.lower():
             return "model"
     return None

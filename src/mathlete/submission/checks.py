@@ -12,10 +12,13 @@ from mathlete.kaggle_image import image_packages
 from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
+from mathlete.submission.engine_choice import count_shared, find_refusal
 from mathlete.submission.lint import LICENCES, lint_dataset, lint_kernel, lint_model
+from mathlete.submission.metadata import DOWNLOADS
 from mathlete.submission.mounted import read_card
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
+from mathlete.submission.vllm_wheels import check_wheels
 from mathlete.submission.weights import needed_for, stored_as
 from mathlete.submission.wheelhouse import verify, verify_sums
 
@@ -45,6 +48,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
         check("wheels against the image", _wheels(build)),
         check("the export as it was made", _export(build)),
         check("weights against the GPU", _gpu(build)),
+        check("vLLM, where it is the engine", _vllm(build)),
         check("sizes", _sizes(build)),
         check("model cutoff date", _cutoff(build, released)),
     ]
@@ -114,14 +118,29 @@ def _gpu(build: Build) -> Iterator[Refusal]:
         yield Refusal(rule=rule, value=value, cure="choose another machine or another export")
 
 
+def _vllm(build: Build) -> Iterator[Refusal]:
+    if build.config.engine != "vllm":
+        return
+    refusal = find_refusal(model=build.model, machine=build.machine, config=build.config)
+    if refusal is not None:
+        yield refusal_of(refusal)
+    if build.vllm == "notebook" and not (build.downloads / DOWNLOADS).is_file():
+        rule = "the notebook that downloads vLLM's wheels must be there"
+        yield Refusal(rule=rule, value=f"no {build.downloads / DOWNLOADS}", cure="run `submit build` again")
+    if build.vllm_wheels is not None:
+        yield from check_wheels(build.vllm_wheels)
+
+
 def _sizes(build: Build) -> Iterator[Refusal]:
     weights = build.weight_bytes
     gpu = Device.of_machine(build.machine)
-    if gpu is not None and weights > 0.85 * gpu.memory:
-        # The engine uses one GPU, whatever the machine has.
+    # The embedded engine uses one GPU, whatever the machine has; vLLM shares the model among those it is given.
+    shared = 1 if build.config.engine == "transformers" else count_shared(build.config, build.machine, build.model)
+    if gpu is not None and weights > 0.85 * shared * gpu.memory:
         count = gpu.machines[build.machine]
-        of = "" if count in (None, 1) else f" (of {count}: the engine uses one)"
-        rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB{of}"
+        of = "" if count in (None, shared) else f" (of {count}: the engine uses {shared})"
+        one = "one GPU" if shared == 1 else f"{shared} GPUs"
+        rule = f"the weights must leave memory for keys and values on {one} of {gpu.memory_gib:.1f} GiB{of}"
         yield Refusal(
             rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
         )

@@ -27,17 +27,19 @@ class Contents:
     """SHA-256 of the model's config.json."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """{file of weights: its bytes}."""
+    vllm: str = ""
+    """SHA-256 of the lock of vLLM's wheels; empty where vLLM is not the engine."""
 
     def to_json(self) -> dict[str, object]:
-        """Return it as JSON values."""
-        return asdict(self)
+        """Return it as JSON values, without what says nothing of vLLM: a notebook of before is still the same."""
+        return {name: value for name, value in asdict(self).items() if name != "vllm" or value}
 
 
 NOTHING = Contents()
 """Of a notebook that compares nothing with its build."""
 
 
-def list_contents(model: Path, wheels: Path, *, parts: str, machine: str) -> Contents:
+def list_contents(model: Path, wheels: Path, *, parts: str, machine: str, vllm: str = "") -> Contents:
     """Return what a notebook carries of a model's and a wheelhouse's folder."""
     sums = {name: digest for name, digest in sha256_tree(wheels).items() if name.endswith(".whl")}
     weights = sorted(path for path in model.iterdir() if path.suffix in _WEIGHTS)
@@ -47,4 +49,5 @@ def list_contents(model: Path, wheels: Path, *, parts: str, machine: str) -> Con
         wheels=sums,
         config=sha256_file(model / "config.json"),
         weights={path.name: path.stat().st_size for path in weights},
+        vllm=vllm,
     )

@@ -7,12 +7,17 @@ its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.runs import write_json
 from mathlete.submission.weights import name_format
 
+VllmFrom = Literal["notebook", "dataset"]
+"""What brings vLLM's wheels: a notebook with internet that downloads them on Kaggle, or a data set sent from here."""
+DOWNLOADS, DOWNLOADS_FOLDER = "vllm.ipynb", "vllm"
+"""The notebook that downloads vLLM's wheels, and its folder beside the submission's notebook."""
 NOTEBOOK, KERNEL_FILE = "submission.ipynb", "kernel-metadata.json"
 DATASET_FILE, MODEL_FILE, INSTANCE_FILE = "dataset-metadata.json", "model-metadata.json", "model-instance-metadata.json"
 PLACEHOLDER = "your-kaggle-name"
@@ -31,6 +36,8 @@ class Names:
     """Slug of the data set of wheels."""
     model: str = "mathlete-model"
     """Slug of the model."""
+    vllm: str = "mathlete-vllm"
+    """Slug of the notebook that downloads vLLM's wheels, or of the data set of them, where vLLM is the engine."""
     variation: str = ""
     """Slug of the model's variation; default: the format of the weights."""
     model_version: int = 0
@@ -75,6 +82,11 @@ class Names:
         return f"{self.owner}/{self.wheels}"
 
     @property
+    def vllm_id(self) -> str:
+        """owner/slug of what holds vLLM's wheels."""
+        return f"{self.owner}/{self.vllm}"
+
+    @property
     def model_instance(self) -> str:
         """The four parts without the version: owner/model/framework/variation."""
         return f"{self.owner}/{self.model}/transformers/{self.variation}"
@@ -112,7 +124,9 @@ class MountedNames(Names):
         return self.source
 
 
-def kernel_metadata(names: Names, *, rules: Competition, machine: str | None, image: str) -> dict[str, object]:
+def kernel_metadata(
+    names: Names, *, rules: Competition, machine: str | None, image: str, vllm: VllmFrom | None = None
+) -> dict[str, object]:
     """Return the content of kernel-metadata.json."""
     return {
         "id": names.kernel_id,
@@ -128,10 +142,33 @@ def kernel_metadata(names: Names, *, rules: Competition, machine: str | None, im
         "docker_image": image,
         "docker_image_pinning_type": "original",
         "keywords": ["gpu"],
-        "dataset_sources": [names.wheels_id],
+        "dataset_sources": [names.wheels_id, *([names.vllm_id] if vllm == "dataset" else [])],
         "competition_sources": [rules.slug],
-        "kernel_sources": [],
+        "kernel_sources": [names.vllm_id] if vllm == "notebook" else [],
         "model_sources": [names.model_source],
+    }
+
+
+def downloads_metadata(names: Names, *, image: str) -> dict[str, object]:
+    """Return the content of kernel-metadata.json of the notebook that downloads vLLM's wheels: internet, and no GPU."""
+    return {
+        "id": names.vllm_id,
+        "title": names.vllm.replace("-", " "),
+        "code_file": DOWNLOADS,
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": True,
+        "enable_gpu": False,
+        "enable_tpu": False,
+        "enable_internet": True,
+        "machine_shape": "",
+        "docker_image": image,
+        "docker_image_pinning_type": "original",
+        "keywords": [],
+        "dataset_sources": [],
+        "competition_sources": [],
+        "kernel_sources": [],
+        "model_sources": [],
     }
 
 
@@ -186,10 +223,21 @@ def instance_metadata(names: Names, *, licence: str, weights: str) -> dict[str, 
 
 
 def write_metadata(
-    folder: Path, names: Names, *, rules: Competition, machine: str | None, image: str, licence: str, weights: str
+    folder: Path,
+    names: Names,
+    *,
+    rules: Competition,
+    machine: str | None,
+    image: str,
+    licence: str,
+    weights: str,
+    vllm: VllmFrom | None = None,
 ) -> None:
-    """Write all four files, those of the model only where it is uploaded; `weights` is the word for their format."""
-    kernel = kernel_metadata(names, rules=rules, machine=machine, image=image)
+    """Write all four files, those of the model only where it is uploaded.
+
+    `weights` is the word for their format, `vllm` what brings vLLM's wheels, where they are.
+    """
+    kernel = kernel_metadata(names, rules=rules, machine=machine, image=image, vllm=vllm)
     write_json(folder / KERNEL_FILE, kernel)
     write_json(folder / DATASET_FILE, dataset_metadata(names))
     if names.uploads_model:

@@ -20,6 +20,8 @@ SourceKind = Literal["competitions", "datasets", "models", "notebooks"]
 """As `find_input` and Kaggle's folders call it; kernel-metadata.json lists notebooks as kernel_sources."""
 _KINDS: dict[str, SourceKind] = {kind: kind for kind in get_args(SourceKind)}
 _MAKES_CONFIG = re.compile(r"(?m)^[ \t]*CONFIG\b[^=\n]*=[^=]")
+_SETTINGS = re.compile(r'(?s)r"""\{.*?\}"""')
+"""JSON values that a build writes into its cells."""
 _AGAIN = "run `submit build` again, or write the same source into both"
 
 
@@ -93,7 +95,8 @@ class MountedNotebook:
                 rule = f"{KERNEL_FILE} must mount what the notebook looks for: the rerun mounts exactly that"
                 yield Refusal(rule=rule, value=f"{source.kind} {source.name} is not mounted", cure=_AGAIN)
         wanted = {source.identity for source in self.wanted}
-        code = "\n".join(self.cells)
+        # The notebook's own settings are words, not paths: one of them may be the name of a data set.
+        code = _SETTINGS.sub("", "\n".join(self.cells))
         for source in self.mounted:
             # A path that is written out is another way of looking for it.
             if source.identity not in wanted and not any(place in code for place in source.places):

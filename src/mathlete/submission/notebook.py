@@ -5,18 +5,18 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mathlete.competitions import GatewayRules
 from mathlete.errors import UserError
-from mathlete.kaggle_image import PYTHON
+from mathlete.kaggle_image import PYTHON, VLLM_LOCK
 from mathlete.kernel import PASTED, KernelConfig
 from mathlete.runs import write_atomically
 from mathlete.submission.contents import NOTHING, Contents
-from mathlete.submission.metadata import Names
+from mathlete.submission.metadata import Names, VllmFrom
 from mathlete.submission.stamps import compute_stamp
 
 OPEN, INSTALL, SERVE = "server", "install", "serve"
@@ -50,9 +50,21 @@ COMPETITION = find_input("competitions", "{slug}")
 print(WHEELS, MODEL, COMPETITION, sep="\\n")
 sums, digest, weights = BUILT["wheels"], BUILT["config"], BUILT["weights"]
 changes = find_changes(WHEELS, MODEL, sums=sums, config=digest, weights=weights)
-print(f"NOT AS BUILT: {{'; '.join(changes)}}" if changes else "wheels and model are as built", flush=True)
+{find_vllm}print(f"NOT AS BUILT: {{'; '.join(changes)}}" if changes else "wheels and model are as built", flush=True)
 # In the commit run an error costs nothing; in the rerun it would cost the submission.
 assert not changes or os.getenv("KAGGLE_IS_COMPETITION_RERUN") is not None, changes
+"""
+_FIND_VLLM = """\
+
+try:
+    VLLM = find_input("{kind}", "{vllm}")
+    lock = next(VLLM.rglob("{lock}"), None)
+    if lock is None or hashlib.sha256(lock.read_bytes()).hexdigest() != BUILT["vllm"]:
+        changes += [f"{{VLLM}} holds other wheels of vLLM"]
+except FileNotFoundError as error:
+    # The embedded engine needs none of them, and answers.
+    VLLM = None
+    changes += [str(error)]
 """
 _OPEN = """\
 import importlib
@@ -89,37 +101,45 @@ from mathlete.kernel import serve
 
 # The model is loaded at the first question: before that the server has 900 s to come up.
 serve(
-    CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(), built=BUILT{server}
+    CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(), built=BUILT{server}{vllm}
 )
 """
 
 
-def notebook_text(config: KernelConfig, names: Names, contents: Contents = NOTHING) -> str:
+def notebook_text(
+    config: KernelConfig, names: Names, contents: Contents = NOTHING, *, vllm: VllmFrom | None = None
+) -> str:
     """Return the notebook as JSON text. It is deterministic: cell ids are hashes of the cells.
 
     Args:
         config: how it answers.
         names: what it mounts.
         contents: what it carries of its build; its hash is computed.
+        vllm: what brings vLLM's wheels; None: it does without.
     """
-    stamp = compute_stamp(_unstamped(config, names, contents))
-    return _unstamped(config, names, replace(contents, build=stamp))
+    stamp = compute_stamp(_unstamped(config, names, contents, vllm=vllm))
+    return _unstamped(config, names, replace(contents, build=stamp), vllm=vllm)
 
 
-def _unstamped(config: KernelConfig, names: Names, contents: Contents) -> str:
+def _unstamped(config: KernelConfig, names: Names, contents: Contents, *, vllm: VllmFrom | None) -> str:
     """Return the notebook with the stamp that the contents name."""
-    nbformat: Any = importlib.import_module("nbformat")
     gateway = config.competition.gateway
     opened = [("code", OPEN, _open(gateway))] if gateway.server else []
     sources = [
         ("markdown", "", _TITLE.format(title=names.kernel.replace("-", " "))),
         ("code", "start", _START.format(version=PYTHON.replace(".", ", "), python=PYTHON, built=_to_text(contents))),
-        ("code", "find", _find(config, names)),
+        ("code", "find", _find(config, names, vllm=vllm)),
         *opened,
         ("code", INSTALL, _INSTALL),
         ("code", "config", _CONFIG.format(config=_to_text(config))),
-        ("code", SERVE, _SERVE.format(server=", server=SERVER" if opened else "")),
+        ("code", SERVE, _SERVE.format(server=", server=SERVER" if opened else "", vllm=", vllm=VLLM" if vllm else "")),
     ]
+    return write_cells(sources)
+
+
+def write_cells(sources: Sequence[tuple[str, str, str]]) -> str:
+    """Return a notebook of (kind, tag, source) as JSON text."""
+    nbformat: Any = importlib.import_module("nbformat")
     notebook = nbformat.v4.new_notebook(cells=[_cell(*source) for source in sources])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -132,10 +152,12 @@ def _to_text(value: KernelConfig | Contents) -> str:
     return json.dumps(value.to_json(), indent=2, sort_keys=True)
 
 
-def write_notebook(file: Path, config: KernelConfig, names: Names, contents: Contents = NOTHING) -> None:
+def write_notebook(
+    file: Path, config: KernelConfig, names: Names, contents: Contents = NOTHING, *, vllm: VllmFrom | None = None
+) -> None:
     """Write the notebook; a reader sees all of it or none."""
     config.check()
-    write_atomically(file, notebook_text(config, names, contents))
+    write_atomically(file, notebook_text(config, names, contents, vllm=vllm))
 
 
 def require_as_built(file: Path) -> None:
@@ -204,8 +226,10 @@ def with_python(text: str, python: str) -> str:
     return text.replace(old, new)
 
 
-def _find(config: KernelConfig, names: Names) -> str:
+def _find(config: KernelConfig, names: Names, *, vllm: VllmFrom | None) -> str:
+    kind = "notebooks" if vllm == "notebook" else "datasets"
     return _FIND.format(
+        find_vllm=_FIND_VLLM.format(kind=kind, vllm=names.vllm_id, lock=VLLM_LOCK).lstrip() if vllm else "",
         find_input=inspect.getsource(PASTED["find_input"]),
         find_changes=inspect.getsource(PASTED["find_changes"]),
         wheels=names.wheels_id,

@@ -43,6 +43,11 @@ def compile_pins(requirements: Sequence[str], *, options: Sequence[str] = ()) ->
     )
 
 
+def run_compile(requirements: Sequence[str], *words: str, python: str = PYTHON) -> "subprocess.CompletedProcess[str]":
+    """Have uv look for a solution for the image's platform; `words` are more arguments, constraints among them."""
+    return _uv("pip", "compile", "-", *_target(python), *words, needs=requirements)
+
+
 def reason_of(text: str) -> str:
     """Return why uv found no solution, without its proof: the facts that it starts from, those of the newest versions.
 
@@ -103,8 +108,8 @@ def _newest(requirement: str, *, before: date) -> str:
     return match[1] if match else ""
 
 
-def _target() -> list[str]:
-    words = ["--python", sys.executable, "--python-version", PYTHON]
+def _target(python: str = PYTHON) -> list[str]:
+    words = ["--python", sys.executable, "--python-version", python]
     words += ["--python-platform", f"x86_64-manylinux_2_{GLIBC}"]
     return [*words, "--only-binary", ":all:", "--no-header", "--annotation-style", "line"]
 

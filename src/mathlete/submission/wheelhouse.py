@@ -125,6 +125,17 @@ def _fill(
     return {"wheels": len(wheels), "bytes": size, "locked": lock, "added": [wheel.name for wheel in by_hand]}
 
 
+def download(folder: Path, lock: Path, *, find_links: Path | None = None, python: str = PYTHON) -> None:
+    """Download the wheels of a lock for the image's platform, each by its hash.
+
+    Raises:
+        UserError: one cannot be had.
+    """
+    index = ["--no-index", "--find-links", str(find_links)] if find_links else []
+    words = ["-r", str(lock), "--require-hashes", "--no-deps", "-d", str(folder)]
+    _pip("download", *words, *index, *_target(python))
+
+
 def _delete_others(folder: Path, *, keep: Sequence[str]) -> None:
     """Delete the wheels of an earlier build that are not among the pins: the notebook would install both versions."""
     pins = {(canonicalize(name), version) for name, _, version in (pin.partition("==") for pin in keep)}
@@ -219,9 +230,9 @@ def verify_sums(folder: Path) -> None:
         )
 
 
-def _target() -> list[str]:
-    words = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
-    for abi in (f"cp{PYTHON.replace('.', '')}", "abi3", "none"):
+def _target(python: str = PYTHON) -> list[str]:
+    words = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]
+    for abi in (f"cp{python.replace('.', '')}", "abi3", "none"):
         words += ["--abi", abi]
     # pip takes each platform tag literally: with manylinux_2_28 alone it refuses a manylinux2014 wheel.
     for platform in platforms():

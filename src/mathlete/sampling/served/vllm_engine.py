@@ -17,17 +17,18 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from mathlete.errors import UserError, require
-from mathlete.lost import Lost, LostTry, OnLost, finite_logprob
+from mathlete.errors import UserError, nearest
+from mathlete.lost import EngineGone, Lost, LostTry, OnLost, finite_logprob
 from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
+from mathlete.sampling.served.vllm_settings import VllmSettings
 from mathlete.text import quote
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
-_CPU_KV_GIB = 2.0
 _TRIES = 3
 """Tries at a sample: the same seed should give the same, so a third is for an engine that was disturbed."""
 _VARIABLES = {
@@ -48,44 +48,6 @@ _VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 """Environment variables of vLLM, where the user has not set them: it reads these when it is imported."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VllmSettings:
-    """The vllm engine. How weights are held (16-bit, AWQ, GPTQ, FP8, …) is read from the model's folder."""
-
-    tensor_parallel: int = 1
-    """GPUs that share the model."""
-    gpu_memory_utilization: float = 0.9
-    """Share of a GPU's memory for weights and KV cache together, (0, 1]."""
-    kv_gib: float | None = None
-    """Memory of the KV cache, GiB; default: what the share above leaves, on a CPU 2."""
-    max_model_len: int | None = None
-    """Tokens of prompt and completion together; default: the model's own. Shorter where memory is short."""
-    at_once: int = 256
-    """Samples decoded together at most."""
-    patience_s: float = 600.0
-    """A sample that gets no token for so long is drawn again, twice at most; then the run stops."""
-    eager: bool = False
-    """Without compiling and CUDA graphs: starts minutes sooner, decodes slower."""
-
-    def check(self) -> None:
-        """Raise UserError where a value is out of its range."""
-        require(
-            ("tensor-parallel", self.tensor_parallel, self.tensor_parallel >= 1, "at least 1"),
-            (
-                "gpu-memory-utilization",
-                self.gpu_memory_utilization,
-                0 < self.gpu_memory_utilization <= 1,
-                "above 0, at most 1",
-            ),
-            ("kv-gib", self.kv_gib, self.kv_gib is None or self.kv_gib > 0, "above 0"),
-            ("max-model-len", self.max_model_len, self.max_model_len is None or self.max_model_len >= 2, "at least 2"),
-            ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
-            ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
-            prefix="--vllm.",
-            cure="leave it out",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +75,18 @@ class VllmSampler(Continuing):
         source: ModelSource,
         prompts: PromptFormat,
         precision: Precision = "auto",
+        max_tokens: int | None = None,
         on_lost: OnLost = lambda one: None,
     ) -> None:
-        """Load the model; `on_lost` is called with each try at a sample that was lost, and is made again.
+        """Load the model.
+
+        Args:
+            settings: how vLLM holds and draws it.
+            source: the model.
+            prompts: its prompts.
+            precision: "auto", or "dense" for 16 bits.
+            max_tokens: the longest completion that will be asked for, by which the context is chosen; None: any.
+            on_lost: called with each try at a sample that was lost, and is made again.
 
         Raises:
             UserError: vllm is missing, cannot load the model, or should quantise it itself.
@@ -135,7 +106,7 @@ class VllmSampler(Continuing):
             undo.callback(
                 lambda: _end_children([one for one in multiprocessing.active_children() if one not in others])
             )
-            self._engine = self._loop.run(_start_vllm(settings, source))
+            self._engine = self._loop.run(_start_vllm(settings, source, max_tokens=max_tokens))
             undo.pop_all()
         self._children = [child for child in multiprocessing.active_children() if child not in others]
         self._context = int(self._engine.vllm_config.model_config.max_model_len)
@@ -239,7 +210,8 @@ class VllmSampler(Continuing):
             raise Lost(f"{type(error).__name__}: {quote(str(error.__cause__ or error))}") from error
         except errors.final as error:
             # vLLM's own process has ended, or refuses the request: the next try would end the same way.
-            raise _no_sample(shared.problem_id, f"{type(error).__name__}: {quote(str(error))}") from error
+            kind = EngineGone if isinstance(error, errors.gone) else UserError
+            raise _no_sample(shared.problem_id, f"{type(error).__name__}: {quote(str(error))}", kind=kind) from error
         raise Lost(f"vLLM ended a sample for another reason than eos or length: {reason}")
 
 
@@ -271,17 +243,21 @@ class _EngineErrors:
     """Of one request."""
     final: tuple[type[Exception], ...]
     """Of the engine, or of a request that is wrong."""
+    gone: tuple[type[Exception], ...] = ()
+    """Those of them that say that the engine has ended."""
 
 
 def _engine_errors() -> _EngineErrors:
-    from vllm.exceptions import VLLMClientError
+    from vllm import exceptions
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-    return _EngineErrors(recoverable=(EngineGenerateError,), final=(EngineDeadError, VLLMClientError))
+    # vLLM 0.19 has the second alone, of which later versions made the first's kind.
+    wrong: type[Exception] = getattr(exceptions, "VLLMClientError", exceptions.VLLMValidationError)
+    return _EngineErrors(recoverable=(EngineGenerateError,), final=(EngineDeadError, wrong), gone=(EngineDeadError,))
 
 
-def _no_sample(problem_id: str, reason: str) -> UserError:
-    return UserError(
+def _no_sample(problem_id: str, reason: str, *, kind: type[UserError] = UserError) -> UserError:
+    return kind(
         f"vLLM must give a whole sample in {_TRIES} tries",
         value=f"for problem {problem_id}: {reason}",
         cure="see what it said above; the run goes on where it stopped",
@@ -308,18 +284,24 @@ def _sampling_params(shared: _SharedPrompt, *, seed: int, eos_ids: frozenset[int
     )
 
 
-async def _start_vllm(settings: VllmSettings, source: ModelSource) -> "AsyncLLM":
+async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> "AsyncLLM":
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
     try:
-        from vllm import AsyncEngineArgs
+        from vllm import AsyncEngineArgs, __version__
         from vllm.v1.engine.async_llm import AsyncLLM
     except ImportError as error:
         raise UserError("the vllm engine needs the vllm package", cure="pip install 'mathlete[vllm]'") from error
 
     await asyncio.sleep(0)  # the import takes long: where it was cancelled meanwhile, this ends here
+    arguments = _engine_args(settings, source, max_tokens=max_tokens)
+    _set_cpu_cache(arguments["kv_cache_memory_bytes"])
+    known = [one.name for one in fields(AsyncEngineArgs)]
+    if unknown := next((name for name in arguments if name not in known), None):
+        cure = nearest(unknown, known)
+        raise UserError(f"--vllm.extra must name arguments of vLLM {__version__}", value=unknown, cure=cure)
     try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_args(settings, source)))
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     except (ValueError, RuntimeError, OSError) as error:
         memory = (
             "see what it said above; where memory is short: --vllm.max-model-len 16384, "
@@ -333,30 +315,33 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource) -> "AsyncLLM"
         ) from error
 
 
-def _engine_args(settings: VllmSettings, source: ModelSource) -> dict[str, object]:
+def _engine_args(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> dict[str, object]:
     import torch
 
-    cuda = torch.cuda.is_available()
-    kv_gib = settings.kv_gib or (None if cuda else _CPU_KV_GIB)
+    gpus, config = torch.cuda.device_count(), source.load_config()
+    heads = getattr(config.get_text_config(), "num_attention_heads", None)
     return {
         "model": source.location,
         "revision": source.revision,
         "dtype": Device.current().dtype,
-        "max_model_len": settings.max_model_len,
-        "max_num_seqs": settings.at_once,
-        "tensor_parallel_size": settings.tensor_parallel,
-        "gpu_memory_utilization": settings.gpu_memory_utilization,
-        "kv_cache_memory_bytes": None if kv_gib is None else int(kv_gib * 2**30),
-        "enforce_eager": settings.eager,
-        "enable_prefix_caching": True,
         # After a prompt read in parts vLLM 0.32 rewinds the request's generator, which torch has on GPUs only.
-        "enable_chunked_prefill": None if cuda else False,
+        "enable_chunked_prefill": None if gpus else False,
         "skip_tokenizer_init": True,
         # Otherwise the folder's generation_config.json would add its own top_k and penalties.
         "generation_config": "vllm",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        **settings.to_arguments(gpus=gpus, heads=heads, context=source.context_tokens(), max_tokens=max_tokens),
     }
+
+
+def _set_cpu_cache(size: object) -> None:
+    """Tell a CPU build of vLLM 0.19 how large its cache is: in whole GiB, by a variable alone."""
+    from vllm.config import CacheConfig
+
+    # Later versions have no such field, and take the argument.
+    if isinstance(size, int) and hasattr(CacheConfig, "cpu_kvcache_space_bytes"):
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(-(-size // 2**30)))
 
 
 def _check_precision(precision: Precision) -> None:

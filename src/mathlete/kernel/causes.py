@@ -1,0 +1,50 @@
+r"""Why an engine did not come up, in one line, out of what its process printed.
+
+>>> find_cause_of_end("INFO loading\nValueError: Bfloat16 is only supported on GPUs of 8.0\n")
+'a type that this GPU has no units for: ValueError: Bfloat16 is only supported on GPUs of 8.0'
+>>> find_cause_of_end("loading\nSegmentation fault\n")
+'Segmentation fault'
+"""
+
+import re
+
+_LONGEST = 100
+"""Characters of the line that is quoted."""
+_CAUSES: tuple[tuple[str, str], ...] = (
+    ("a context that does not fit into the cache", r"max seq(uence)? len.*larger than|KV cache.*(larger|needed)"),
+    ("no memory for the cache", r"No available memory for the cache blocks"),
+    ("GPU memory", r"OutOfMemoryError|CUDA out of memory|Free memory on device.*less than"),
+    ("main memory", r"MemoryError\b|Cannot allocate memory|\bENOMEM\b|DefaultCPUAllocator"),
+    ("a type that this GPU has no units for", r"[Bb]float16 is only supported"),
+    ("a format of weights without a kernel", r"[Qq]uantization.*not supported|Failed to find a kernel|nknown quant"),
+    ("a kernel that this GPU lacks", r"no kernel image is available|cubin|FlashInfer.*(requires|not)|nsupported.*arch"),
+    ("NCCL, which joins the GPUs", r"\bNCCL\b.*(error|fail|unhandled)|ncclSystemError|ncclInternalError"),
+    ("shared memory of the machine", r"/dev/shm|No space left on device.*shm|shm.*No space"),
+    ("a port that is taken", r"Address already in use|EADDRINUSE"),
+    ("a full disk", r"No space left on device"),
+    ("a folder that cannot be written", r"Read-only file system|Permission denied"),
+    ("a download that was wanted", r"Max retries exceeded|Name or service not known|LocalEntryNotFound|OfflineMode|"
+     r"Network is unreachable|Temporary failure in name resolution"),
+    ("weights that are broken", r"SafetensorError|incomplete metadata|HeaderTooLarge|MetadataIncompleteBuffer"),
+    ("a model that this vLLM does not know", r"Model architectures.*not supported|has no vLLM implementation"),
+    ("compiling", r"torch\._(inductor|dynamo)\S*Error|InductorError|BackendCompilerFailed|triton\S*(Error|compil)"),
+    ("a package that is missing or of another version", r"ModuleNotFoundError|ImportError|undefined symbol"),
+    ("a worker that died", r"WorkerProc.*(died|failed)|Engine core initialization failed|EngineDeadError"),
+)  # fmt: skip
+"""(What is wrong, how Python, torch, NCCL and vLLM say it), the more telling first: one fault drags others along."""
+
+
+def find_cause_of_end(log: str) -> str:
+    """Return the likeliest cause in a process's log, with the line that says it; else its last line that is no cure."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    for cause, said in _CAUSES:
+        if line := next((line for line in lines if re.search(said, line)), None):
+            return f"{cause}: {_shorten(line)}"
+    # The cure of a user's mistake stands indented below what is wrong.
+    return next((line for line in reversed(lines) if not line.startswith(" ")), "it printed nothing")
+
+
+def _shorten(line: str) -> str:
+    """Return a line without the time, place and process that a logger puts before it, short."""
+    text = " ".join(re.sub(r"^(\(\S+( pid=\d+)?\)\s*)?([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[\S+\]\s*)?", "", line).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

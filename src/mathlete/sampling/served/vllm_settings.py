@@ -1,0 +1,146 @@
+"""Settings of the vllm engine, and what they are called in vLLM: the same for evaluation, export checks and notebook.
+
+>>> settings = VllmSettings(kv_dtype="fp8", extra={"block_size": "32"})
+>>> chosen = settings.to_arguments(gpus=4, heads=28, context=131072, max_tokens=32768)
+>>> chosen["tensor_parallel_size"], chosen["max_model_len"], chosen["kv_cache_dtype"], chosen["block_size"]
+(4, 40960, 'fp8', 32)
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mathlete.errors import UserError, require
+
+KV_DTYPES = ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2")
+"""Types of keys and values in the cache, by vLLM's names; auto: the model's own."""
+PROMPT_ROOM = 8192
+"""Tokens of a context beyond the cap on a completion: for the prompt, and what programs print."""
+_CPU_KV_GIB = 2.0
+_NAMED = {
+    "tensor_parallel_size": "tensor-parallel",
+    "gpu_memory_utilization": "gpu-memory-utilization",
+    "kv_cache_memory_bytes": "kv-gib",
+    "kv_cache_dtype": "kv-dtype",
+    "max_model_len": "max-model-len",
+    "max_num_seqs": "at-once",
+    "enable_prefix_caching": "prefix-caching",
+    "enforce_eager": "eager",
+    "attention_backend": "attention-backend",
+    "attention_config": "attention-backend",
+}
+"""Arguments of vLLM that have a flag of their own: {argument: flag}."""
+_SET_HERE = ("model", "revision", "tokenizer", "dtype", "skip_tokenizer_init", "generation_config", "disable_log_stats")
+"""Arguments that the sampler itself relies on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmSettings:
+    """The vllm engine. How weights are held (16-bit, AWQ, GPTQ, FP8, …) is read from the model's folder."""
+
+    tensor_parallel: int | None = None
+    """GPUs that share the model; default: as many of the machine's as divide its attention heads."""
+    gpu_memory_utilization: float = 0.9
+    """Share of a GPU's memory for weights and KV cache together, (0, 1]."""
+    kv_gib: float | None = None
+    """Memory of the KV cache, GiB; default: what the share above leaves, on a CPU 2."""
+    kv_dtype: str = "auto"
+    """Type of keys and values: auto (the model's), bfloat16, float16, fp8, fp8_e4m3 or fp8_e5m2."""
+    max_model_len: int | None = None
+    """Tokens of prompt and completion together; default: the cap on a completion and 8192, at most the model's own."""
+    at_once: int = 256
+    """Samples decoded together at most."""
+    prefix_caching: bool = True
+    """Read a prompt once for all its samples."""
+    eager: bool = False
+    """Without compiling and CUDA graphs: starts minutes sooner, decodes slower."""
+    attention_backend: str = "auto"
+    """vLLM's name of the attention kernels, such as FLASH_ATTN, FLASHINFER or TRITON_ATTN; auto: its own choice."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """More arguments of vLLM's engine by name, NAME VALUE each, as its AsyncEngineArgs has them: block_size 32."""
+    patience_s: float = 600.0
+    """A sample that gets no token for so long is drawn again, twice at most; then the run stops."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        share, context = self.gpu_memory_utilization, self.max_model_len
+        require(
+            (
+                "tensor-parallel",
+                self.tensor_parallel,
+                self.tensor_parallel is None or self.tensor_parallel >= 1,
+                "at least 1",
+            ),
+            ("gpu-memory-utilization", share, 0 < share <= 1, "above 0, at most 1"),
+            ("kv-gib", self.kv_gib, self.kv_gib is None or self.kv_gib > 0, "above 0"),
+            ("kv-dtype", self.kv_dtype, self.kv_dtype in KV_DTYPES, f"one of {', '.join(KV_DTYPES)}"),
+            ("max-model-len", context, context is None or context >= 2, "at least 2"),
+            ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
+            ("attention-backend", self.attention_backend, self.attention_backend.isidentifier(), "a name"),
+            ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
+            prefix="--vllm.",
+            cure="leave it out",
+        )
+        for name in self.extra:
+            if name in (*_NAMED, *_SET_HERE):
+                flag = f"use --vllm.{_NAMED[name]}" if name in _NAMED else "leave it out: this project sets it"
+                raise UserError("--vllm.extra must not name what is set otherwise", value=name, cure=flag)
+
+    def choose_parallel(self, *, gpus: int, heads: int | None) -> int:
+        """Return how many GPUs share the model: as said, or the most that divide its attention heads.
+
+        Args:
+            gpus: the machine's; 0 is a CPU.
+            heads: the model's attention heads; None: not known, any number divides them.
+
+        >>> VllmSettings().choose_parallel(gpus=4, heads=14), VllmSettings().choose_parallel(gpus=0, heads=14)
+        (2, 1)
+        """
+        if self.tensor_parallel is not None:
+            return self.tensor_parallel
+        return next((count for count in range(gpus, 1, -1) if heads is None or heads % count == 0), 1)
+
+    def choose_context(self, *, context: int, max_tokens: int | None) -> int | None:
+        """Return the tokens of prompt and completion together; None: the model's own.
+
+        Args:
+            context: what the model attends to.
+            max_tokens: the cap on a completion; None: not known.
+        """
+        if self.max_model_len is not None or max_tokens is None:
+            return self.max_model_len
+        return min(context, max_tokens + PROMPT_ROOM)
+
+    def to_arguments(self, *, gpus: int, heads: int | None, context: int, max_tokens: int | None) -> dict[str, object]:
+        """Return the arguments of vLLM's AsyncEngineArgs that these settings are; the parameters as above."""
+        kv_gib = self.kv_gib or (None if gpus else _CPU_KV_GIB)
+        kernels = {} if self.attention_backend == "auto" else {"attention_config": {"backend": self.attention_backend}}
+        return {
+            "max_model_len": self.choose_context(context=context, max_tokens=max_tokens),
+            "max_num_seqs": self.at_once,
+            "tensor_parallel_size": self.choose_parallel(gpus=gpus, heads=heads),
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "kv_cache_memory_bytes": None if kv_gib is None else int(kv_gib * 2**30),
+            "kv_cache_dtype": self.kv_dtype,
+            "enforce_eager": self.eager,
+            "enable_prefix_caching": self.prefix_caching,
+            **kernels,
+            **read_values(self.extra),
+        }
+
+
+def read_values(words: Mapping[str, str]) -> dict[str, object]:
+    """Return the values that words stand for: JSON where they are any, else text.
+
+    >>> read_values({"block_size": "32", "enable_expert_parallel": "true", "moe_backend": "triton"})
+    {'block_size': 32, 'enable_expert_parallel': True, 'moe_backend': 'triton'}
+    """
+    return {name: _read_value(word) for name, word in words.items()}
+
+
+def _read_value(word: str) -> object:
+    try:
+        value: object = json.loads(word)
+    except ValueError:
+        return word
+    return value

@@ -1,0 +1,102 @@
+"""Which engine the notebook runs, and why: vLLM where the machine has a GPU that it serves, else the embedded one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mathlete.errors import UserError, nearest
+from mathlete.export.formats import EXPORT_FORMATS, find_formats
+from mathlete.kaggle_image import vllm_facts
+from mathlete.kernel import KernelConfig
+from mathlete.models import Device
+from mathlete.runs import read_json
+from mathlete.submission.weights import stored_as
+
+EngineWord = Literal["auto", "vllm", "embedded"]
+"""auto: vLLM where it serves; embedded: the own decode loop, `--engine transformers` of the evaluation."""
+_LEAST = 7.0
+"""Compute capability from which vLLM's wheels have kernels (docs.vllm.ai, "GPU", "Requirements", of 0.14)."""
+_ATTENTION_FP8 = 8.9
+"""Compute capability from which a cache of 8-bit floating-point numbers has kernels: Ada, Hopper, Blackwell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The engine of a notebook."""
+
+    engine: str
+    """One of `mathlete.engines.ENGINES`."""
+    reason: str
+
+
+def choose_engine(word: EngineWord, *, model: Path, machine: str, config: KernelConfig) -> Choice:
+    """Return the engine that a word stands for.
+
+    Raises:
+        UserError: vLLM is asked for and cannot serve that model there.
+    """
+    if word == "embedded":
+        return Choice(engine="transformers", reason="asked for")
+    refusal = find_refusal(model=model, machine=machine, config=config)
+    if refusal is None:
+        return Choice(engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves")
+    if word == "vllm":
+        raise refusal
+    return Choice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}")
+
+
+def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserError | None:
+    """Return why vLLM cannot serve a model on a machine of Kaggle's; None where nothing speaks against it."""
+    gpu, facts, embedded = Device.of_machine(machine), vllm_facts(), "use --engine embedded"
+    if gpu is None or gpu.capability is None or gpu.capability < _LEAST:
+        value = f"{machine}, with {gpu.capability}" if gpu else f"{machine}, which has no GPU that is known here"
+        return UserError(f"vLLM needs a GPU of compute capability {_LEAST:g} or later", value=value, cure=embedded)
+    settings = read_json(model / "config.json")
+    kinds = settings.get("architectures")
+    kind = str(kinds[0]) if isinstance(kinds, list) and kinds else "none"
+    if kind not in facts.architectures:
+        return UserError(f"vLLM {facts.version} must know the kind of model", value=kind, cure=embedded)
+    stored = stored_as(model)
+    served = [one for one in find_formats(stored) if getattr(one, "engine", "vllm") == "vllm"]
+    if not any(one.fits(gpu.capability) for one in served):
+        others = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability)]
+        cure = f"export as {' or '.join(others)}, or {embedded}"
+        return UserError("vLLM must have a kernel for the weights", value=f"{stored} on {gpu.capability:g}", cure=cure)
+    return find_wrong_setting(config, gpu=gpu, machine=machine, heads=settings.get("num_attention_heads"))
+
+
+def find_wrong_setting(config: KernelConfig, *, gpu: Device, machine: str, heads: object) -> UserError | None:
+    """Return what is wrong with vLLM's settings for a machine; None where nothing is."""
+    vllm, facts = config.vllm, vllm_facts()
+    for name in vllm.extra:
+        if name not in facts.arguments:
+            rule = f"--vllm.extra must name arguments of vLLM {facts.version}"
+            return UserError(rule, value=name, cure=nearest(name, [*facts.arguments]))
+    count = count_gpus(machine)
+    shared = vllm.choose_parallel(gpus=count, heads=heads if isinstance(heads, int) else None)
+    if shared > count:
+        rule = "--vllm.tensor-parallel must not be more than the machine's GPUs"
+        return UserError(rule, value=f"{shared} of {count}", cure="leave it out for all of them")
+    if isinstance(heads, int) and heads % shared:
+        rule = "--vllm.tensor-parallel must divide the model's attention heads"
+        return UserError(rule, value=f"{shared} for {heads}", cure="leave it out")
+    if vllm.kv_dtype.startswith("fp8") and (gpu.capability or 0) < _ATTENTION_FP8:
+        rule = f"--vllm.kv-dtype {vllm.kv_dtype} needs compute capability {_ATTENTION_FP8:g} or later"
+        return UserError(rule, value=f"{gpu.capability:g}", cure="leave it out")
+    room = config.policy.sampling.max_tokens
+    if vllm.max_model_len is not None and vllm.max_model_len <= room:
+        rule = "--vllm.max-model-len must hold a prompt and a whole completion"
+        return UserError(rule, value=f"{vllm.max_model_len} for completions of {room}", cure="leave it out")
+    return None
+
+
+def count_gpus(machine: str) -> int:
+    """Return how many GPUs a machine of Kaggle's has; 1 where their number is not known."""
+    gpu = Device.of_machine(machine)
+    return (gpu.machines.get(machine) or 1) if gpu else 1
+
+
+def count_shared(config: KernelConfig, machine: str, model: Path) -> int:
+    """Return how many of a machine's GPUs share a model in vLLM."""
+    heads = read_json(model / "config.json").get("num_attention_heads")
+    return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=heads if isinstance(heads, int) else None)

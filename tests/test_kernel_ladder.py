@@ -1,0 +1,262 @@
+"""The ladder of engines: real processes that die, hang or cannot be had, and what the journal says of each step."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from mathlete.competitions import competition
+from mathlete.kaggle_image import VLLM_LOCK
+from mathlete.kernel import server
+from mathlete.kernel.answering import Answerer
+from mathlete.kernel.causes import find_cause_of_end
+from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.engine import EngineError, EngineProcess
+from mathlete.kernel.journal import read_facts
+from mathlete.kernel.ladder import Ladder, plan_steps
+from mathlete.kernel.world import InstalledWorld, install, read_into_cache
+from mathlete.problems import Problem
+from mathlete.sampling.samples import SamplingConfig
+from mathlete.sampling.served import VllmSettings
+from mathlete.solve.policy import Policy
+from tests.conftest import POCKET
+from tests.draws import draw_samples
+
+PROBLEM = Problem(id="p", statement="1+1", gold="2")
+SERVES = """
+import json, os, sys
+sys.stdin.readline()
+print(json.dumps({"ready": True, "engine": {"pid": os.getpid()}, "opens_thoughts": True}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if "cancel" in request:
+        continue
+    if os.path.exists(sys.argv[1]):
+        sys.exit("EngineDeadError: EngineCore encountered an issue.")
+    for index, seed in request["seeds"].items():
+        sample = {"problem_id": request["problem"]["id"], "index": int(index), "seed": seed, "text": sys.argv[2]}
+        sample |= {"answer": "2", "tokens": 1, "finish": "stop", "seconds": 0.1}
+        print(json.dumps({"request": request["request"], "sample": sample}), flush=True)
+    print(json.dumps({"request": request["request"], "done": True}), flush=True)
+"""
+OUT_OF_MEMORY = "import sys; sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 46.00 MiB')"
+HANGS = "import time; time.sleep(60)"
+
+
+def process(
+    folder: Path, code: str, *words: str, world: InstalledWorld | None = None, quiet_s: float | None = None
+) -> EngineProcess:
+    command = (sys.executable, "-S", "-c", code, *words)
+    return EngineProcess(folder, log=folder / "engine.log", command=command, world=world, quiet_s=quiet_s)
+
+
+def serving(folder: Path, says: str, *, dies_with: str = "never") -> EngineProcess:
+    return process(folder, SERVES, str(folder / dies_with), says)
+
+
+def ladder(*steps: tuple[str, EngineProcess]) -> tuple[Ladder, list[Mapping[str, object]]]:
+    left: list[Mapping[str, object]] = []
+    return Ladder(steps, on_step=left.append), left
+
+
+def texts(engine: Ladder) -> list[str]:
+    return [sample.text for sample in draw_samples(engine, PROBLEM, 2, SamplingConfig()).values()]
+
+
+@pytest.mark.parametrize(
+    ("code", "quiet_s", "cause"),
+    [
+        (OUT_OF_MEMORY, None, "GPU memory: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 46.00 MiB"),
+        (HANGS, 0.2, "no progress: it printed nothing for 0 s while it loaded"),
+        (HANGS, None, "the model was not loaded within 6 s"),
+    ],
+)
+def test_what_does_not_come_up_is_left_for_the_next_step(
+    tmp_path: Path, code: str, quiet_s: float | None, cause: str
+) -> None:
+    engine, left = ladder(
+        ("vllm", process(tmp_path, code, quiet_s=quiet_s)), ("embedded", serving(tmp_path, "embedded"))
+    )
+    with closing(engine):
+        engine.start(timeout_s=10.0)
+        assert (engine.step, texts(engine)) == ("embedded", ["embedded"] * 2)
+    assert [(fact["step"], fact["next"]) for fact in left] == [("vllm", "embedded")]
+    assert cause in str(left[0]["cause"])
+
+
+def test_one_that_dies_is_restarted_once_then_left(tmp_path: Path) -> None:
+    first = serving(tmp_path, "vllm", dies_with="deadly")
+    engine, left = ladder(("vllm", first), ("embedded", serving(tmp_path, "embedded")))
+    with closing(engine):
+        for starts in (1, 2):
+            engine.start(timeout_s=10.0)
+            assert (texts(engine), engine.opens_thoughts) == (["vllm"] * 2, True)
+            assert (first.starts, left) == (starts, [])
+            (tmp_path / "deadly").touch()
+            with pytest.raises(EngineError, match="a worker that died: EngineDeadError"):
+                texts(engine)
+            (tmp_path / "deadly").unlink()
+        engine.start(timeout_s=10.0)
+        assert texts(engine) == ["embedded"] * 2
+    assert "ended a second time" in str(left[0]["cause"])
+
+
+def test_the_last_step_is_tried_again_and_says_why_it_fails(tmp_path: Path) -> None:
+    engine, left = ladder(("vllm", process(tmp_path, OUT_OF_MEMORY)), ("embedded", process(tmp_path, OUT_OF_MEMORY)))
+    for _ in range(2):
+        with closing(engine), pytest.raises(EngineError, match="GPU memory"):
+            engine.start(timeout_s=10.0)
+    assert len(left) == 1
+
+
+def test_near_the_end_of_the_clock_the_last_step_gets_all_that_is_left(tmp_path: Path) -> None:
+    engine, left = ladder(("vllm", process(tmp_path, HANGS)), ("embedded", serving(tmp_path, "embedded")))
+    with closing(engine):
+        engine.start(timeout_s=4.0)
+        assert texts(engine) == ["embedded"] * 2
+    assert left[0]["cause"] == "the clock: 4 s are left for loading"
+
+
+def test_closing_ends_what_the_process_started(tmp_path: Path) -> None:
+    """vLLM's own processes would keep the GPU's memory."""
+    code = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, file=sys.stderr, flush=True); "
+    engine = process(tmp_path, code + "time.sleep(60)")
+    with pytest.raises(EngineError, match="not loaded within"):
+        engine.start(timeout_s=1.0)
+    grandchild = int((tmp_path / "engine.log").read_text())
+    for _ in range(50):
+        stat = Path(f"/proc/{grandchild}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    raise AssertionError("the grandchild lives")
+
+
+CAUSES = [
+    ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`", "no memory for"),
+    ("ValueError: Free memory on device cuda:0 (1/80 GiB) on startup is less than desired", "GPU memory"),
+    ("RuntimeError: CUDA error: no kernel image is available for execution on the device", "a kernel that this GPU"),
+    ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO)", "NCCL"),
+    ("OSError: [Errno 98] Address already in use", "a port that is taken"),
+    ("OSError: [Errno 30] Read-only file system: '/root/.triton/cache'", "a folder that cannot be written"),
+    ("OSError: [Errno 28] No space left on device", "a full disk"),
+    ("requests.exceptions.ConnectionError: Max retries exceeded with url: /encodings/o200k_base", "a download"),
+    ("ValueError: Model architectures ['X'] are not supported for now.", "a model that this vLLM does not know"),
+    ("safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata", "weights that are"),
+    ("torch._inductor.exc.InductorError: CppCompileError: C++ compile error", "compiling"),
+    ("ImportError: libcudart.so.12: cannot open shared object file", "a package that is missing"),
+    ("FileNotFoundError: missing cubin for sm120", "a kernel that this GPU lacks"),
+]
+
+
+@pytest.mark.parametrize(("line", "cause"), CAUSES)
+def test_a_log_tells_the_first_cause_and_not_what_it_drags_along(line: str, cause: str) -> None:
+    said = f"(EngineCore_DP0 pid=7) ERROR 11-29 20:50:25 [core.py:5] {line}"
+    told = find_cause_of_end(f"{said}\nRuntimeError: Engine core initialization failed.")
+    assert told.startswith(cause)
+    assert "[core.py:5]" not in told
+
+
+def wheel_of(folder: Path, name: str) -> Path:
+    """Make a wheel of one module that says what it is."""
+    info = f"{name}-1.0.dist-info"
+    files = {
+        f"{name}.py": f"HERE = {name!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    listed = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
+    file = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path, text in {**files, f"{info}/RECORD": listed}.items():
+            archive.writestr(path, text)
+    return file
+
+
+def test_only_the_engines_process_sees_its_packages(tmp_path: Path) -> None:
+    wheels, model = tmp_path / "input" / "wheels", tmp_path / "model"
+    wheels.mkdir(parents=True)
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights" * 1000)
+    digest = sha256(wheel_of(wheels, "only_there").read_bytes()).hexdigest()
+    (wheels / VLLM_LOCK).write_text(f"# a lock\nonly-there==1.0 --hash=sha256:{digest}  # 700 bytes\n")
+    facts: list[Mapping[str, object]] = []
+    log, folder = tmp_path / "install.log", tmp_path / "packages"
+    world = InstalledWorld(wheels.parent, folder, model=model, log=log, on_done=facts.append)
+    code = SERVES.replace("import json", "import only_there, json")
+    engine, left = ladder(("vllm", process(tmp_path, code, "never", "there", world=world)))
+    with closing(engine):
+        engine.start(timeout_s=60.0)
+        assert texts(engine) == ["there"] * 2
+    assert left == []
+    outside = subprocess.run([sys.executable, "-c", "import only_there"], capture_output=True, check=False)
+    assert b"No module named 'only_there'" in outside.stderr
+    assert str(folder) not in os.environ.get("PYTHONPATH", "")
+    for _ in range(100):
+        if facts:
+            break
+        time.sleep(0.05)
+    assert set(facts[0]) == {"install_s", "read_s", "read_gib"}
+
+
+@pytest.mark.parametrize("trouble", ["no wheels", "another wheel"])
+def test_wheels_that_cannot_be_installed_leave_the_embedded_engine(tmp_path: Path, trouble: str) -> None:
+    wheels = tmp_path / "wheels"
+    if trouble == "another wheel":
+        wheels.mkdir()
+        wheel_of(wheels, "only_there")
+        (wheels / VLLM_LOCK).write_text(f"only-there==1.0 --hash=sha256:{'0' * 64}  # 700 bytes\n")
+    world = InstalledWorld(wheels, tmp_path / "packages", model=tmp_path, log=tmp_path / "install.log")
+    steps = ("vllm", process(tmp_path, SERVES, "never", "x", world=world)), ("embedded", serving(tmp_path, "embedded"))
+    engine, left = ladder(*steps)
+    with closing(engine):
+        engine.start(timeout_s=60.0)
+        assert texts(engine) == ["embedded"] * 2
+    cause = str(left[0]["cause"])
+    assert cause.startswith("vLLM's packages cannot be installed: ")
+    assert (VLLM_LOCK if trouble == "no wheels" else "HASH") in cause.replace("hash", "HASH").replace("Hash", "HASH")
+
+
+def test_reading_ahead_counts_what_can_be_read(tmp_path: Path) -> None:
+    sizes = (0, 1, 10, 12_345)
+    files = [tmp_path / str(size) for size in sizes]
+    for file, size in zip(files, sizes, strict=True):
+        file.write_bytes(b"x" * size)
+    assert read_into_cache(files) == sum(sizes)
+    assert install(tmp_path / "none", tmp_path, log=tmp_path / "log").startswith(f"no {VLLM_LOCK}")
+
+
+@pytest.mark.slow
+def test_a_notebook_of_vllm_answers_without_its_wheels_and_the_journal_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "VLLM_PACKAGES", tmp_path / "packages")
+    policy = Policy(n=1, sampling=SamplingConfig(max_tokens=8, temperature=0))
+    config = KernelConfig(engine="vllm", policy=policy, problems=2)
+    engine = server.make_engine(config, model=POCKET, vllm=None, working=tmp_path)
+    answerer = Answerer(config, engine=engine, started=time.time(), journal=tmp_path / "journal.jsonl")
+    with closing(engine):
+        assert isinstance(answerer.answer(problem_id="a", statement="1+1"), int)
+    facts = read_facts(tmp_path / "journal.jsonl")
+    assert [step["step"] for step in facts.left] == ["vllm", "vllm with safer settings"]
+    assert facts.engine["step"] == "embedded"
+    assert "trouble" in facts.packages
+
+
+def test_safer_settings_are_no_larger_and_the_config_survives_json() -> None:
+    vllm = VllmSettings(at_once=16, gpu_memory_utilization=0.7, kv_dtype="fp8", extra={"block_size": "32"})
+    config = KernelConfig(engine="vllm", vllm=vllm, competition=competition("aimo-2"))
+    assert config_from(json.loads(json.dumps(config.to_json()))) == config
+    first, safer, last = plan_steps(config, gpus=4)
+    assert first.vllm == vllm
+    assert safer.vllm == replace(vllm, eager=True, kv_dtype="auto", extra={}, attention_backend="TRITON_ATTN")
+    assert (last.engine, last.name) == ("transformers", "embedded")

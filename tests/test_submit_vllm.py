@@ -1,0 +1,222 @@
+"""A build whose engine is vLLM: who chooses it and why, its lock, its two notebooks."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from mathlete.errors import UserError
+from mathlete.kaggle_image import VLLM_KEPT, VLLM_LOCK, image_packages, vllm_facts, vllm_lock
+from mathlete.kernel.config import KernelConfig
+from mathlete.sampling.served import VllmSettings
+from mathlete.submission.build import Build
+from mathlete.submission.contents import Contents
+from mathlete.submission.engine_choice import choose_engine
+from mathlete.submission.metadata import KERNEL_FILE, VllmFrom
+from mathlete.submission.mounts import code_cells
+from mathlete.submission.notebook import notebook_text
+from mathlete.submission.vllm_lock import (
+    Package,
+    Pin,
+    find_conflicts,
+    pins_beside,
+    read_lock,
+    resolve_cpu_lock,
+    write_lock,
+)
+from mathlete.submission.vllm_notebook import write_downloads
+from mathlete.submission.vllm_wheels import check_wheels
+from tests.conftest import NAMES, CommandLine
+
+CONFIG = KernelConfig()
+
+
+def model_of(folder: Path, **config: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    content = {"architectures": ["Qwen2ForCausalLM"], "num_attention_heads": 28, "torch_dtype": "bfloat16", **config}
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+W8A8: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors"}}
+CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
+    ("NvidiaH100", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
+    ("NvidiaTeslaT4", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
+    ("NvidiaTeslaP100", {}, VllmSettings(), "", "no GPU that is known here"),
+    ("NvidiaH100", {"architectures": ["NoSuchForCausalLM"]}, VllmSettings(), "", "NoSuchForCausalLM"),
+    ("NvidiaH100", {"architectures": None}, VllmSettings(), "", "must know the kind of model, got none"),
+    ("NvidiaH100", {"quantization_config": {"quant_method": "hqq"}}, VllmSettings(), "", "a kernel for the weights"),
+    ("NvidiaRtxPro6000", W8A8, VllmSettings(), "vllm", "has a GPU"),
+    ("NvidiaTeslaT4", {}, VllmSettings(kv_dtype="fp8"), "", "--vllm.kv-dtype fp8 needs compute capability 8.9"),
+    ("NvidiaL4", {}, VllmSettings(kv_dtype="fp8"), "vllm", ""),
+    ("NvidiaL4", {}, VllmSettings(tensor_parallel=8), "", "must not be more than the machine's GPUs, got 8 of 4"),
+    ("NvidiaL4", {"num_attention_heads": 14}, VllmSettings(tensor_parallel=4), "", "must divide the model's attention"),
+    ("NvidiaL4", {"num_attention_heads": 14}, VllmSettings(), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(max_model_len=256), "", "must hold a prompt and a whole completion"),
+    ("NvidiaH100", {}, VllmSettings(extra={"blocksize": "32"}), "", "must name arguments of vLLM"),
+]
+
+
+@pytest.mark.parametrize(("machine", "config", "vllm", "engine", "says"), CHOICES)
+def test_the_engine_is_chosen_by_machine_and_model_and_says_why(
+    tmp_path: Path, machine: str, config: dict[str, object], vllm: VllmSettings, engine: str, says: str
+) -> None:
+    choose = partial(
+        choose_engine, model=model_of(tmp_path, **config), machine=machine, config=replace(CONFIG, vllm=vllm)
+    )
+    chosen = choose("auto")
+    assert chosen.engine == (engine or "transformers")
+    assert says in chosen.reason
+    assert choose("embedded").engine == "transformers"
+    if engine:
+        assert choose("vllm").engine == "vllm"
+    else:
+        with pytest.raises(UserError) as refused:
+            choose("vllm")
+        assert says in str(refused.value)
+        assert refused.value.cure
+
+
+def test_the_lock_is_of_this_vllm_and_leaves_the_images_torch_alone() -> None:
+    pins, image, facts = read_lock(vllm_lock().read_text()), image_packages(), vllm_facts()
+    versions = {pin.name: pin.version for pin in pins}
+    assert versions["vllm"] == facts.version
+    assert len(versions) == len(pins) > 40
+    assert [name for name in versions if name in image and VLLM_KEPT.fullmatch(name)] == []
+    assert [name for name, version in versions.items() if image.get(name) == version] == []
+    arguments = VllmSettings().to_arguments(gpus=1, heads=8, context=4096, max_tokens=256)
+    assert set(arguments) <= set(facts.arguments)
+    assert "attention_config" in facts.arguments
+
+
+def test_what_uv_names_is_freed_and_never_torch() -> None:
+    image = {"numba": "0.60.0", "torch": "2.10.0", "triton": "3.6.0", "nvidia-nccl-cu12": "2.27.5", "lark": "1.3.1"}
+    reason = "Because vllm==1 depends on numba==0.61.2, torch==2.10.0 and lark==1.2.2 and numba==0.60.0, lark==1.3.1,"
+    reason += " triton==3.6.0 and nvidia-nccl-cu12==2.27.5"
+    assert find_conflicts(reason, image, kept=[]) == ["numba", "lark"]
+    assert find_conflicts(reason, image, kept=["numba"]) == ["lark"]
+
+
+def test_the_lock_takes_the_wheel_that_pip_prefers_of_what_is_not_there() -> None:
+    names = ("a-1-py3-none-any.whl", "a-1-cp312-cp312-manylinux_2_17_x86_64.whl", "a-1-cp39-abi3-manylinux1_x86_64.whl")
+    wheels = tuple((name, f"{size:064x}", size) for size, name in enumerate(names))
+    solution = [Package(name=name, version="1", wheels=wheels) for name in ("a", "b", "c")]
+    pins = pins_beside(solution, {"b": "1", "c": "2"})
+    assert [(pin.name, pin.size) for pin in pins] == [("a", 1), ("c", 1)]
+    assert [pin.size for pin in pins_beside(solution, {}, python="3.11")] == [2, 2, 2]
+    assert read_lock(write_lock(pins, head="x")) == pins
+
+
+def test_a_torch_without_a_cpu_build_is_refused_with_the_cure() -> None:
+    with pytest.raises(UserError, match=r"known here for torch 2.10 \(vLLM 0.19.1\).*, got torch 2.4") as refused:
+        resolve_cpu_lock({"torch": "2.4.1"}, python="3.12")
+    assert "--vllm none" in refused.value.cure
+
+
+def test_a_folder_of_wheels_is_held_against_its_lock(tmp_path: Path) -> None:
+    assert [refusal.value for refusal in check_wheels(tmp_path)] == [f"no {tmp_path / VLLM_LOCK}"]
+    (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"a")
+    pin = Pin(name="a", version="1", sha256=sha256(b"a").hexdigest(), size=1)
+    (tmp_path / VLLM_LOCK).write_text(write_lock([pin], head="x"))
+    assert list(check_wheels(tmp_path)) == []
+    (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"b")
+    assert [refusal.value for refusal in check_wheels(tmp_path)] == ["no a 1", "a-1-py3-none-any.whl is new"]
+
+
+FIND_ALONE = """
+import json, os
+BUILT = {"wheels": {}, "config": "", "weights": {}, "vllm": os.environ["LOCK"]}
+root = os.environ["ROOT"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "says"),
+    [
+        ("notebook", "same", "wheels and model are as built"),
+        ("dataset", "same", "wheels and model are as built"),
+        ("notebook", "other", "holds other wheels of vLLM"),
+        ("notebook", "nothing", "notebooks alice/mathlete-vllm is not mounted"),
+    ],
+)
+def test_the_notebook_finds_vllms_wheels_compares_them_and_does_without(
+    tmp_path: Path, kind: VllmFrom, there: str, says: str
+) -> None:
+    text = notebook_text(replace(CONFIG, engine="vllm"), NAMES, Contents(vllm="0" * 64), vllm=kind)
+    assert "vllm=VLLM" in code_cells(text)[-1]
+    find = next(cell for cell in code_cells(text) if "VLLM = find_input" in cell)
+    for folder in ("datasets/alice/mathlete-wheels", f"models/{NAMES.model_source}", "competitions/x"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "competitions" / CONFIG.competition.slug).mkdir()
+    lock = b"the lock"
+    if there != "nothing":
+        place = tmp_path / f"{kind}s" / "alice" / "mathlete-vllm" / "deep"
+        place.mkdir(parents=True)
+        (place / VLLM_LOCK).write_bytes(lock if there == "same" else b"another")
+    code = FIND_ALONE + find.replace('"/kaggle/input"', repr(str(tmp_path))).replace(
+        "find_changes(WHEELS", "(lambda *_, **__: [])(WHEELS"
+    )
+    variables = {
+        **os.environ,
+        "LOCK": sha256(lock).hexdigest(),
+        "ROOT": str(tmp_path),
+        "KAGGLE_IS_COMPETITION_RERUN": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+    del variables["KAGGLE_IS_COMPETITION_RERUN"]
+    commit = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=variables, capture_output=True, text=True, check=False
+    )
+    assert (commit.returncode == 0) == (there == "same")
+
+
+def test_without_vllm_the_notebook_looks_for_none_of_it() -> None:
+    assert "VLLM" not in notebook_text(CONFIG, NAMES)
+
+
+def test_the_notebook_that_downloads_has_internet_and_the_very_lock(tmp_path: Path) -> None:
+    lock = vllm_lock().read_text()
+    folder = write_downloads(tmp_path, NAMES, lock=lock, image="")
+    metadata = json.loads((folder / KERNEL_FILE).read_text())
+    assert (metadata["id"], metadata["enable_internet"], metadata["enable_gpu"]) == (NAMES.vllm_id, True, False)
+    cells = code_cells((folder / metadata["code_file"]).read_text())
+    code = cells[0].replace("assert sys", "sys")
+    code = code[: code.index("subprocess.check_call")]
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / VLLM_LOCK).read_text() == lock
+    assert "--require-hashes" in cells[0]
+
+
+def test_a_build_of_vllm_mounts_the_download_and_passes_preflights_checks(
+    built_wheels: Path, submit: CommandLine
+) -> None:
+    from mathlete.submission.checks import check_parts
+
+    words = ("build", "--names.owner", "alice", "--names.model-version", "1", "--policy", "all", "--n", "2")
+    done = submit(*words, "--engine", "auto", "--vllm.gpu-memory-utilization", "0.8")
+    assert "engine vllm: NvidiaH100 has a GPU that vLLM serves" in done.stdout
+    build = Build.load(Path("runs/submit"))
+    assert (build.config.engine, build.vllm, build.vllm_wheels) == ("vllm", "notebook", None)
+    assert build.config.vllm == VllmSettings(gpu_memory_utilization=0.8)
+    assert json.loads((build.kaggle / KERNEL_FILE).read_text())["kernel_sources"] == ["alice/mathlete-vllm"]
+    refusals = {one.what: one.refusals for one in check_parts(build)}
+    assert {what: found for what, found in refusals.items() if found} == {}
+    before = build.hashes().id
+    (build.downloads / "vllm.ipynb").write_text("{}")
+    assert build.hashes().id != before
+    (build.downloads / "vllm.ipynb").unlink()
+    refused = {one.what for one in check_parts(build) if one.refusals}
+    assert refused == {"vLLM, where it is the engine"}
+    lost = submit("rehearse", "--questions", "1")
+    assert "submit image --engine vllm" in lost.stderr
+    assert asdict(build.names)["vllm"] == "mathlete-vllm"
