@@ -1,0 +1,36 @@
+"""Settings of the vllm engine become arguments of vLLM, by machine and cap."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from mathlete.sampling.served.vllm_settings import VllmSettings
+
+
+def test_settings_become_the_arguments_of_vllm() -> None:
+    own = {"gpus": 2, "heads": 12, "context": 4096, "max_tokens": 1024}
+    settings = VllmSettings(attention_backend="TRITON_ATTN", eager=True, prefix_caching=False, extra={"swap": "[1]"})
+    assert VllmSettings(**json.loads(json.dumps(asdict(settings)))) == settings
+    arguments = settings.to_arguments(**own)
+    assert (arguments["tensor_parallel_size"], arguments["max_model_len"]) == (2, 4096)
+    assert arguments["attention_config"] == {"backend": "TRITON_ATTN"}
+    assert (arguments["enforce_eager"], arguments["enable_prefix_caching"], arguments["swap"]) == (True, False, [1])
+    assert arguments["kv_cache_memory_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "parallel", "context"),
+    [
+        (VllmSettings(), {"gpus": 4, "heads": 28, "max_tokens": 32768}, 4, 40960),
+        (VllmSettings(), {"gpus": 4, "heads": 14, "max_tokens": None}, 2, None),
+        (VllmSettings(), {"gpus": 3, "heads": None, "max_tokens": 10**6}, 3, 131072),
+        (VllmSettings(), {"gpus": 0, "heads": 12, "max_tokens": 160}, 1, 8352),
+        (VllmSettings(tensor_parallel=1, max_model_len=500), {"gpus": 4, "heads": 28, "max_tokens": 160}, 1, 500),
+    ],
+)
+def test_gpus_and_context_follow_machine_and_cap(
+    settings: VllmSettings, machine: dict[str, int], parallel: int, context: int | None
+) -> None:
+    arguments = settings.to_arguments(context=131072, **machine)
+    assert (arguments["tensor_parallel_size"], arguments["max_model_len"]) == (parallel, context)
