@@ -217,6 +217,7 @@ def make_draft(
         # A notebook of one's own compares nothing with its build.
         text = with_cell(text, source=own, before="find") if "BUILT" in text else text
     if served is not None:
+        # Its lock is another one than the build's, which the notebook compares with what is mounted.
         own = _OTHER_VLLM.format(vllm=sha256_file(served / VLLM_LOCK))
         changes.append(f"one more cell: {own}")
         text = with_cell(text, source=own, before="find") if "BUILT" in text else text
