@@ -180,6 +180,15 @@ def test_weights_that_nothing_here_serves_are_refused(method: str, tmp_path: Pat
     assert any(f"{method} weights" in refusal.value for refusal in checks._wheels(build))
 
 
+@pytest.mark.parametrize(("method", "least"), [("mxfp4", 8.0), ("gptq", 6.0), ("awq", 7.5), ("fp8", 7.5)])
+def test_weights_that_vllm_alone_serves_need_its_engine(method: str, least: float, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    assert needed_for(tmp_path, engine="vllm") == ()
+    with pytest.raises(UserError, match="or build with --engine vllm"):
+        needed_for(tmp_path)
+    assert [one.least for one in find_formats(method)] == [least]
+
+
 @pytest.mark.parametrize(("wheel", "good"), [("compressed_tensors-0.20.1-py3-none-any.whl", True), ("x-1.whl", False)])
 def test_wheels_are_known_by_their_names_whatever_the_hyphens(wheel: str, good: bool, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "compressed-tensors"}}))

@@ -128,6 +128,22 @@ def test_the_rules_hold_for_a_mounted_model(build: Build) -> None:
     assert mount(build, GPT_OSS).hashes().id != mount(build, f"{GPT_OSS[:-1]}2").hashes().id
 
 
+@pytest.mark.parametrize(
+    ("engine", "gib", "told"),
+    [
+        ("vllm", 60, ""),
+        ("vllm", 80, "on 4 GPUs of 22.5 GiB, got 80.0 GiB"),
+        ("transformers", 60, "on one GPU of 22.5 GiB (of 4: the engine uses 1), got 60.0 GiB"),
+    ],
+)
+def test_the_size_is_held_against_the_gpus_that_the_engine_uses(engine: str, gib: int, told: str, build: Build) -> None:
+    (build.model / "config.json").write_text('{"num_attention_heads": 64}')
+    made = mount(replace(build, config=replace(build.config, engine=engine)), GPT_OSS, size=gib * 2**30)
+    metadata = read_json(made.kaggle / KERNEL_FILE)
+    (made.kaggle / KERNEL_FILE).write_text(json.dumps({**metadata, "machine_shape": "NvidiaL4"}))
+    assert refusals(made, "sizes").partition("values ")[2] == told
+
+
 @pytest.fixture
 def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scenario]:
     with serve(tmp_path, monkeypatch) as state:

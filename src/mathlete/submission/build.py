@@ -312,7 +312,11 @@ def build_submission(
     carried = find_vocabularies(model, vocabularies)
     mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence)
     build_wheelhouse(
-        wheels, (*needed_for(model), *requirements), find_links=find_links, vocabularies=carried, overwrite=overwrite
+        wheels,
+        (*needed_for(model, engine=config.engine), *requirements),
+        find_links=find_links,
+        vocabularies=carried,
+        overwrite=overwrite,
     )
     outcome.note_in_card(model)
     write_metadata(

@@ -86,7 +86,7 @@ def _wheels(build: Build) -> Iterator[Refusal]:
         yield refusal_of(error)
     have = {canonicalize_name(path.name.split("-")[0]) for path in build.wheels.glob("*.whl")} | {*image_packages()}
     try:
-        needed = needed_for(build.model)
+        needed = needed_for(build.model, engine=build.config.engine)
     except UserError as error:
         yield refusal_of(error)
         return

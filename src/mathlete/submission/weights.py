@@ -32,24 +32,25 @@ def _name_compressed(config: dict[str, Any]) -> str:
     return "compressed-tensors"
 
 
-def needed_for(model: Path) -> tuple[str, ...]:
+def needed_for(model: Path, *, engine: str = "transformers") -> tuple[str, ...]:
     """Return the requirements beyond Kaggle's image of a model's weights.
 
     Raises:
-        UserError: nothing is known to serve weights that are stored so.
+        UserError: nothing is known by which the engine serves weights that are stored so.
     """
     stored = stored_as(model)
-    formats = find_formats(stored)
+    formats = [one for one in find_formats(stored) if one.embedded or engine == "vllm"]
     if not formats:
         raise UserError(
             "the notebook must know how to serve the weights: with which wheels, and by a rehearsal that answered",
             value=f"{stored} weights in {model}",
-            cure=f"export them as one of {', '.join(list_storage())}",
+            cure=f"export them as one of {', '.join(list_storage())}"
+            + (", or build with --engine vllm" if find_formats(stored) else ""),
         )
     return tuple(dict.fromkeys(wheel for one in formats for wheel in one.wheels))
 
 
 def list_storage() -> list[str]:
-    """Return the words for all that a notebook can load."""
-    words = (one.stored_as for one in (*EXPORT_FORMATS.values(), *MOUNTED_FORMATS))
+    """Return the words for all that a notebook's own engine can load."""
+    words = (one.stored_as for one in (*EXPORT_FORMATS.values(), *MOUNTED_FORMATS) if one.embedded)
     return [*dict.fromkeys(word for word in words if word)]

@@ -4,7 +4,7 @@ A new format of an export is one more entry of `EXPORT_FORMATS` in `table.py` an
 notebook's engine loads and mathlete does not write stands in `MOUNTED_FORMATS`, with the same fields. `find_formats`
 looks into both, for the checks before a submission.
 
->>> EXPORT_FORMATS["w8a16"].wheels, [one.stored_as for one in MOUNTED_FORMATS]
+>>> EXPORT_FORMATS["w8a16"].wheels, [one.stored_as for one in MOUNTED_FORMATS if one.embedded]
 (('compressed-tensors>=0.20',), ['dense', 'nf4'])
 >>> [one.fits(10.0) for one in find_formats("compressed-tensors")]
 [True, False]

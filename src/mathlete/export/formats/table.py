@@ -47,6 +47,8 @@ class StoredFormat:
     """Compute capability from which they no longer do; None: all later ones have them."""
     wheels: tuple[str, ...] = ()
     """Requirements beyond Kaggle's image that a notebook needs to load it."""
+    embedded: bool = True
+    """Whether the embedded engine loads it; else vLLM alone."""
 
     def fits(self, capability: float) -> bool:
         """Return whether there are kernels for a compute capability."""
@@ -194,9 +196,14 @@ else:
 MOUNTED_FORMATS = (
     StoredFormat(stored_as="dense", least=6.0),
     StoredFormat(stored_as="nf4", least=6.0, wheels=("bitsandbytes>=0.49",)),
+    StoredFormat(stored_as="mxfp4", least=8.0, embedded=False),
+    StoredFormat(stored_as="gptq", least=6.0, embedded=False),
+    StoredFormat(stored_as="awq", least=7.5, embedded=False),
+    StoredFormat(stored_as="fp8", least=7.5, embedded=False),
 )
-"""What the notebook's engine loads and mathlete does not write: bitsandbytes' table. gptq, awq and fp8 are not here: in
-transformers they need kernels of a GPU that no rehearsal here can try."""
+"""What a notebook's engine loads and mathlete does not write: bitsandbytes' table, and `get_min_capability` of each in
+vLLM 0.19.1 (model_executor/layers/quantization). In transformers those four need kernels of a GPU that no rehearsal
+here can try."""
 
 
 def read_storage(config: Mapping[str, object]) -> str:
@@ -216,7 +223,7 @@ def read_storage(config: Mapping[str, object]) -> str:
 def find_formats(stored: str) -> tuple[StoredFormat, ...]:
     """Return the formats that weights stored so may be of; none where no engine loads them.
 
-    >>> [one.least for one in find_formats("nf4")], find_formats("fp8")
+    >>> [one.least for one in find_formats("nf4")], find_formats("torchao")
     ([6.0], ())
     """
     exported = tuple(entry for entry in EXPORT_FORMATS.values() if entry.stored_as == stored)
