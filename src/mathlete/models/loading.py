@@ -111,8 +111,17 @@ def load_model(
 
 
 def _compute_in(model: "PreTrainedModel", dtype: "torch.dtype") -> None:
-    # The config of a 4-bit model names the type that its maker computed in: usually bf16, which a T4 does not have.
+    """Have a model that is quantised on the disk compute in a type: what is dense in it is read in the disk's own."""
     module: Any  # bitsandbytes' classes have no type hints
     for module in model.modules():
+        # The config of a 4-bit model names the type that its maker computed in: usually bf16, which a T4 does not have.
         if type(module).__name__ == "Linear4bit":
             module.compute_dtype, module.compute_type_is_set = dtype, True
+        weights = [*module.parameters(recurse=False)]
+        # Whole modules only: kernels of packed weights expect the scales beside them as they are. The bytes of 4-bit
+        # weights may be stored as floating-point numbers.
+        if all(
+            one.is_floating_point() and one.element_size() > 1 and not hasattr(one, "quant_state") for one in weights
+        ):
+            for weight in weights:
+                weight.data = weight.data.to(dtype)
