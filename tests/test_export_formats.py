@@ -72,6 +72,19 @@ def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dens
     assert (dense.argmax(-1) == exported.argmax(-1)).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", [one for one in NAMES if one.values != ("q8_0",)])
+def test_an_export_computes_in_the_type_that_is_asked_for(exports: Path, name: Any, dtype: torch.dtype) -> None:
+    folder, types = write_export(exports, name), set()
+    model = load_model(find_model(str(folder)), dtype=str(dtype).removeprefix("torch."))
+    for module in model.modules():
+        module.register_forward_hook(lambda one, given, made: types.add(getattr(made, "dtype", None)))
+    with torch.inference_mode():
+        model(input_ids=torch.tensor([IDS[0]]))
+    # Whole layers and the model return tuples and records.
+    assert types - {None} == {dtype}
+
+
 FRESH = """
 import json, sys, torch
 from pathlib import Path
