@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.command import Command, console
-from mathlete.folders import require_no_run_file
+from mathlete.folders import require_result_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ def check(settings: CheckSettings) -> dict[str, object]:
     from mathlete.answers import check_file
 
     if settings.out:
-        require_no_run_file(settings.out)
+        require_result_file(settings.out, inputs=[settings.file])
     report = check_file(settings.file, against=settings.against, out=settings.out, answers=settings.answers)
     console(json=settings.json).print(report.table())
     return report.as_json()

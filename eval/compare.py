@@ -8,7 +8,7 @@ import tyro
 
 from eval.repair import repair_samples
 from mathlete.command import Command, console
-from mathlete.folders import require_no_run_file
+from mathlete.folders import require_result_file
 from mathlete.runs import write_json
 from mathlete.shipped import find_recording
 
@@ -38,7 +38,7 @@ def compare(settings: CompareSettings) -> dict[str, object]:
 
     out = console(json=settings.json)
     if settings.out:
-        require_no_run_file(settings.out)
+        require_result_file(settings.out)
     a, b = find_recording(settings.a), find_recording(settings.b)
     if settings.repair:
         repair_samples((settings.a, settings.b), say=out.print)

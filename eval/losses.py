@@ -10,7 +10,7 @@ import tyro
 from eval.repair import repair_samples
 from mathlete.command import Command, console
 from mathlete.errors import UserError
-from mathlete.folders import require_no_run_file
+from mathlete.folders import require_result_file
 from mathlete.runs import write_json
 from mathlete.shipped import find_recording
 
@@ -55,7 +55,7 @@ def losses(settings: LossesSettings) -> dict[str, object]:
 
     out = console(json=settings.json)
     if settings.out:
-        require_no_run_file(settings.out)
+        require_result_file(settings.out)
     if not settings.runs:
         raise UserError("losses are those of a run", value="no run", cure="name a run's folder or a journal")
     if settings.repair:

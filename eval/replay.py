@@ -12,6 +12,7 @@ from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
 from mathlete.competitions import competition
 from mathlete.errors import UserError, require
+from mathlete.folders import require_result_file
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 from mathlete.shipped import find_recording
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 REPLAY, PLOT = "replay.json", "replay.png"
 
 _VOTED = (4, 8, 16)
+_MOST = 50_000_000
+"""Questions of all simulated submissions together: some twenty bytes each are held, several times over."""
 """Samples a problem with which votes are compared."""
 
 
@@ -61,9 +64,11 @@ class SimulationSettings:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
+        most = _MOST // max(1, self.questions or 50)
         require(
-            ("questions", self.questions, self.questions is None or self.questions >= 1, "at least 1"),
-            ("simulations", self.simulations, self.simulations >= 1, "at least 1"),
+            ("questions", self.questions, self.questions is None or 1 <= self.questions <= _MOST, f"from 1 to {_MOST}"),
+            ("simulations", self.simulations, 1 <= self.simulations <= most, f"from 1 to {most} for so many questions"),
+            ("seed", self.seed, self.seed >= 0, "at least 0"),
             ("slots", self.slots, self.slots is None or self.slots >= 1, "at least 1"),
             cure="leave it out",
         )
@@ -163,6 +168,8 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
     )
     for breach in outcome.breaches:
         out.print(f"accepted, because {outcome.reason}: {breach}", markup=False)
+    if settings.write_policy:
+        require_result_file(settings.write_policy)
     step = run_step(
         "replay",
         folder=settings.folder,

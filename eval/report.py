@@ -8,7 +8,7 @@ import tyro
 
 from eval.repair import repair_samples
 from mathlete.command import Command, busy, console
-from mathlete.folders import require_no_run_file
+from mathlete.folders import require_result_file
 from mathlete.runs import INSPECT, REPORT
 
 
@@ -33,7 +33,7 @@ def report(settings: ReportSettings) -> dict[str, object]:
 
     out = console(json=settings.json)
     if settings.out:
-        require_no_run_file(settings.out)
+        require_result_file(settings.out, begins=b"<!doctype html")
     if settings.repair:
         repair_samples(settings.runs, say=out.print)
     with busy("report"):
@@ -75,6 +75,8 @@ def inspect(settings: InspectSettings) -> dict[str, object]:
     """Write the log; return its path."""
     from mathlete.scoring import EvalRun
 
+    if settings.out:
+        require_result_file(settings.out)
     run = EvalRun.read(settings.run)
     suite = run.results.facts.settings.suite if run.results.facts else run.name
     log = run.write_inspect_log(settings.out or settings.run / INSPECT / f"{suite}.eval")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mathlete.errors import UserError
+from mathlete.folders import require_result_file
 from mathlete.mistakes import explain, require_words
 from mathlete.rehearsal.containers import namespaces_work
 from tests.conftest import POCKET_VAL, CommandLine, sample
@@ -114,6 +116,14 @@ EVAL = (POCKET_VAL, "--model", "pocket", "--n", 1, "--limit", 2, "--run")
         ((*EVAL, "run", "--sampling.timeout-s", "inf"), "timeout-s must be a finite number, got inf"),
         ((*EVAL, "run", "--tools.turns", 1, "--tools.timeout-s", "nan"), "timeout-s must be a finite number, got nan"),
         ((POCKET_VAL, "--model", "pocket", "--run", "run", "--n", "9" * 30), "--n must be at most 100000, got 999"),
+        ((*EVAL, "run", "--model", ""), "a word of the command must not be empty, got --model ''"),
+        ((*EVAL, "run", "--mirror="), "a word of the command must not be empty, got --mirror ''"),
+        ((*EVAL, "~/run"), "a path must not begin with ~, which a shell"),
+        ((*EVAL, "run", "--mirror=~/hub"), "a path must not begin with ~, which a shell"),
+        ((*EVAL, "run", "--threads", 10**9), "--threads must be from 1 to 1024, got 1000000000"),
+        (("replay", "file", "--seed", -1), "--seed must be at least 0, got -1"),
+        (("replay", "file", "--questions", 10**8), "--questions must be from 1 to 50000000"),
+        (("replay", "file", "--simulations", 10**8), "--simulations must be from 1 to 1000000 for so many questions"),
         (("report", "file"), "a run that is reported must be a folder, got file"),
         (("check", "nothing.jsonl"), "the file must be readable JSONL, got nothing.jsonl"),
     ],
@@ -143,7 +153,47 @@ def test_a_file_of_a_run_must_have_a_name_that_can_be_written(workdir: Path, eva
 
 
 def test_words_that_can_be_written_pass() -> None:
-    require_words(["--run", "läufe/😀"])
+    require_words(["--run", "läufe/😀", "--tools.instruction", "", "--prompt.instruction=", "a~/b"])
+
+
+def test_a_folder_of_wheels_must_be_there(workdir: Path, submit: CommandLine) -> None:
+    assert "--find-links must be a folder of wheels, got nope" in submit("wheels", "--find-links", "nope").refusal
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("report", "run", "--out", "."), "a result must be a file, got ., a folder"),
+        (("losses", "run", "--out", "folder"), "a result must be a file, got folder, a folder"),
+        (("report", "run", "--out", "notes.html"), "a result may only replace a file of its kind, got notes.html"),
+        (("check", "notes.html", "--out", "link"), "a result must not be written over what it is made of, got link"),
+        (("compare", "run", "run", "--out", "pipe"), "no device and no pipe, got pipe"),
+        (("losses", "run", "--out", "stdout"), "no device and no pipe, got stdout"),
+        (("replay", "run", "--write-policy", "run/policy.json"), "must not be written among the files of a run"),
+        (("inspect", "run", "--out", "run/results.json"), "must not be written among the files of a run"),
+    ],
+)
+def test_a_result_replaces_nothing_but_results(
+    workdir: Path, evaluate: CommandLine, words: tuple[str, ...], told: str
+) -> None:
+    Path("run").mkdir()
+    Path("folder").mkdir()
+    for name in ("problems.jsonl", "samples.jsonl"):  # another program's run, with no mark of this one's
+        Path("run", name).touch()
+    Path("notes.html").write_text("mine")
+    Path("link").symlink_to("notes.html")
+    Path("stdout").symlink_to("/proc/self/fd/1")
+    os.mkfifo("pipe")
+    before = sorted(Path().rglob("*"))
+    assert told in evaluate(*words).refusal
+    assert Path("notes.html").read_text() == "mine"
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_a_place_where_no_file_can_be_made_is_told() -> None:
+    with pytest.raises(UserError, match=r"a file must be where files can be made, got /proc/new/o\.html"):
+        require_result_file(Path("/proc/new/o.html"))
 
 
 @pytest.mark.parametrize("name", ["samples.jsonl", "results.html", "checkpoints/table.json"])

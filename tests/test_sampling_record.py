@@ -93,6 +93,8 @@ GOOD = asdict(sample(0))
         ([json.dumps({"problem_id": "p"})], r":1: a sample needs index, seed, text, tokens, finish, seconds"),
         ([json.dumps({**GOOD, "score": 1})], r":1: a sample has only the fields .*, got \['score'\]"),
         ([json.dumps({**GOOD, "tokens": "9"})], r":1: the field tokens has the wrong type, got '9'"),
+        ([json.dumps({**GOOD, "tokens": -1})], r":1: index, tokens, seconds must be from 0 to \d+, got {'tokens': -1}"),
+        ([json.dumps({**GOOD, "seconds": 1e12})], r":1: index, tokens, seconds must be from 0 to \d+"),
         ([json.dumps({**GOOD, "index": True})], r":1: the field index has the wrong type, got True"),
         ([json.dumps({**GOOD, "finish": "eos"})], r"finish must be one of stop, length, cancelled, boxed, got eos"),
         ([json.dumps({**GOOD, "text": text}) for text in "ab"], r"jsonl:2: a sample stands only once, got p #0 with"),

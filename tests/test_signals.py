@@ -164,6 +164,15 @@ def test_a_stop_is_told_whenever_it_comes(moment: str) -> None:
     assert (done.returncode, done.stderr) == (ends, told)
 
 
+@pytest.mark.parametrize(("main", "code"), [("os.write(1, bytes([15])) and 7", 7), ("stop() or time.sleep(60)", 143)])
+def test_closed_streams_are_no_pipe_of_signals(main: str, code: int) -> None:
+    begin = "import os, signal, sys, time; from mathlete.mistakes import open_streams; from mathlete.signals import *"
+    stop = "stop = lambda: os.kill(os.getpid(), signal.SIGTERM)"
+    words = f"{begin}; {stop}; sys.exit(run_stoppably(lambda: open_streams() or ({main}), prog='it'))"
+    done = subprocess.run(["bash", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, words], check=False)
+    assert done.returncode == code
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     done = run_code("def main(): 1 / 0")
     assert done.returncode == 1

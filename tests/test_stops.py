@@ -1,4 +1,4 @@
-"""Every command stopped at every moment: it says so in one way, leaves nothing half-done, and goes on when run again."""
+"""Every command stopped at every moment: it says so in one way, leaves nothing half-done, and goes on later."""
 
 import os
 import re

@@ -76,7 +76,7 @@ class EngineSettings:
             cure="leave it out",
         )
         require(
-            ("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1"),
+            ("threads", self.threads, self.threads is None or 1 <= self.threads <= 1024, "from 1 to 1024"),
             cure="use 1, or leave it out",
         )
         for name, entry in ENGINES.items():

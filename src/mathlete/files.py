@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ def write_atomically(path: Path, text: str) -> None:
     that a kill leaves nothing behind. An error leaves nothing anywhere.
     """
     data = clean(text).encode()
+    require_ordinary(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}")
     try:
@@ -38,6 +40,32 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_ordinary(path: Path) -> None:
+    """Check that a file which is replaced is an ordinary one: a device or a pipe would be gone from its place.
+
+    Raises:
+        UserError: it is not.
+    """
+    # /dev/stdout is a link into /proc, behind which there may be an ordinary file.
+    is_stream = path.is_symlink() and str(path.readlink()).startswith(("/proc/", "/dev/"))
+    if is_stream or (path.exists() and not path.is_file() and not path.is_dir()):
+        rule = "a file that is written must be an ordinary one, no device and no pipe"
+        raise UserError(rule, value=str(path), cure="name another file")
+
+
+def require_place(path: Path) -> None:
+    """Check that a file can be made where the path says; nothing is left of the trial.
+
+    Raises:
+        UserError: it is a place like /proc.
+    """
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except FileNotFoundError as error:
+        raise UserError("a file must be where files can be made", value=str(path), cure="name another file") from error
 
 
 def _write_nameless(temporary: Path, data: bytes) -> bool:
@@ -76,6 +104,7 @@ def replace_when_done(path: Path) -> Iterator[Path]:
 
     For what another library writes, which only takes a path.
     """
+    require_ordinary(path)
     temporary = path.with_name(f".{path.stem[:100]}.{os.getpid()}{path.suffix}")
     try:
         yield temporary

@@ -11,13 +11,13 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.files import write_json
+from mathlete.files import require_ordinary, require_place, write_json
 from mathlete.hashes import sha256_file
 from mathlete.locks import LOCK
 from mathlete.mistakes import require_utf8
@@ -27,6 +27,8 @@ STARTED = "started.json"
 REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
 _VIEWS = (REPORT, PLOTS, INSPECT)
 """Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
+_RUN_FILES = ((MANIFEST,), (STARTED,), ("problems.jsonl", "samples.jsonl"))
+"""Files by which a folder is told for a run's; the last two are all that another program's run needs."""
 CHART_MAKER = "mathlete, charts of a report"
 """What a PNG says that it was made by."""
 
@@ -71,20 +73,38 @@ def join_first(words: list[str], comma: str = ", ") -> str:
     return comma.join(words[:5]) + (f"{comma}{len(words) - 5} more" if len(words) > 5 else "")
 
 
-def require_no_run_file(out: Path) -> None:
-    """Check that a file which a person has named to write is none of a run's, and would be no stranger in its folder.
+def require_result_file(out: Path, *, inputs: Iterable[Path] = (), begins: bytes = b"") -> None:
+    """Check that a file which a person has named for a result may be written, before the work for it is done.
+
+    Args:
+        out: the file; where it is there already, it is replaced.
+        inputs: what the result is made of.
+        begins: how such a result begins, whatever the letters' case: a file of another kind is not replaced.
 
     Raises:
-        UserError: it lies among the files of a run.
+        UserError: it is a folder, no ordinary file, an input or of another kind, or lies among the files of a run.
     """
+    cure = "name another file"
+    if not out.name or out.is_dir():
+        raise UserError("a result must be a file", value=f"{out}, a folder", cure="name a file in it")
+    require_ordinary(out)
+    require_place(out)
+    if out.is_file():
+        # By another name too: a link, or a path in other words.
+        if any(one.exists() and out.samefile(one) for one in inputs):
+            raise UserError("a result must not be written over what it is made of", value=str(out), cure=cure)
+        with out.open("rb") as file:
+            if not file.read(len(begins)).lower().startswith(begins):
+                raise UserError("a result may only replace a file of its kind", value=str(out), cure=cure)
+    # A new file there would be a stranger in the run's folder, and a replaced one a loss.
     for folder in out.parents:
-        if any((folder / name).is_file() for name in (MANIFEST, STARTED)):
+        if any(all((folder / name).is_file() for name in names) for names in _RUN_FILES):
             name = out.relative_to(folder)
             if name.parts[0] not in _VIEWS and not name.parts[0].startswith("."):
                 raise UserError(
                     "a result must not be written among the files of a run",
                     value=f"{out}, in the run {folder}",
-                    cure="name a file outside of it with --out",
+                    cure="name a file outside of it",
                 )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 
 from mathlete.errors import UserError
@@ -43,6 +44,8 @@ _RULES = {
 _RULES |= {errno.EPERM: _RULES[errno.EACCES], errno.ENFILE: _RULES[errno.EMFILE]}
 _TORCH_BYTES = 3 * 2**29
 """Address space with which the pocket model is evaluated; measured: 1.0 GB is too little for all of it, 2.0 enough."""
+_MAY_BE_EMPTY = ("instruction",)
+"""Ends of flags after which an empty word means something; else it is a variable of the shell that is not set."""
 _MEMORY = re.compile(
     r"cannot allocate memory|can't allocate memory|not enough memory|out of memory|failed to map segment|"
     r"can't start new thread|insufficient memory|std::bad_alloc",
@@ -110,14 +113,25 @@ def require_words(words: Sequence[str]) -> None:
     """Check that a command's words, and the folder that it is called in, can be written down.
 
     Raises:
-        UserError: one is not UTF-8, or the folder is gone.
+        UserError: one is not UTF-8 or empty, begins with an unread ~, or the folder is gone.
     """
+    for before, word in pairwise(("", *words)):
+        flag = word.removesuffix("=") if word.startswith("--") else before
+        if (not word or (word.startswith("--") and word.endswith("="))) and not flag.endswith(_MAY_BE_EMPTY):
+            rule = "a word of the command must not be empty"
+            raise UserError(
+                rule, value=f"{flag} ''", cure="leave it out, or set the shell's variable that it was made of"
+            )
     try:
         here = str(Path.cwd())
     except FileNotFoundError as error:
         raise UserError("the working folder must exist", value="one that was deleted", cure="cd to another") from error
     for word in (*words, here):
         require_utf8(word)
+    for word in words:
+        if re.match(r"(--[^=]*=)?~(/|$)", word):
+            rule = "a path must not begin with ~, which a shell replaces only at a word's beginning and without quotes"
+            raise UserError(rule, value=word, cure='write "$HOME" instead')
 
 
 def require_finite(settings: object) -> None:

@@ -14,6 +14,7 @@ stopped by SIGTERM
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -106,8 +107,9 @@ def tell_stop(stop: KeyboardInterrupt, *, command: str) -> int:
     saved: list[str] = getattr(stop, "__notes__", [])
     lines = ["", f"stopped by {_NAMES[number]}", *(f"  kept: {note}" for note in saved)]
     lines.append(f"  {'go on' if saved else 'nothing half-done is left; begin again'} with: {command}")
-    with contextlib.suppress(OSError, ValueError):  # closed, as the terminal may be
-        print("\n".join(lines), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, as the terminal may be
+        sys.stderr.write("\n".join([*lines, ""]))
+        sys.stderr.flush()
     return 128 + number
 
 
@@ -145,7 +147,7 @@ class _Stops:
         """Handle the signals that are not ignored. Outside the main thread Python has none."""
         if threading.current_thread() is not threading.main_thread():
             return
-        listens, self._speaks = os.pipe()
+        listens, self._speaks = _open_pipe()
         os.set_blocking(self._speaks, False)
         signal.set_wakeup_fd(self._speaks, warn_on_full_buffer=False)
         with contextlib.suppress(RuntimeError):  # no thread can be started: the command will have more to say of that
@@ -251,6 +253,15 @@ def _unmask_in_child() -> None:
 
 # While it is forked neither is interrupted: a signal for the child would still be counted as the parent's.
 os.register_at_fork(before=_mask, after_in_parent=_unmask, after_in_child=_unmask_in_child)
+
+
+def _open_pipe() -> tuple[int, int]:
+    """Return both ends of a pipe, of which none has the number of a standard stream that is closed: all print there."""
+    ends = os.pipe()
+    reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
+    for end in ends:
+        os.close(end)
+    return reads, writes
 
 
 def _is_ready(number: int, event: int, patience_ms: int | None) -> bool:

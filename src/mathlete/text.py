@@ -15,6 +15,7 @@ encoding. NUL and other control characters are text like any other.
 import json
 import math
 import re
+from codecs import BOM_UTF8
 
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -34,10 +35,12 @@ def clean(text: str) -> str:
 def parse_json(data: str | bytes, *, halves: bool = False) -> object:
     """Return the value of a JSON text, with clean strings; `halves` leaves half characters in, to be joined later.
 
+    A byte order mark before it, which editors of Windows write, says nothing.
+
     Raises:
         ValueError: it is not UTF-8, not JSON, or nested deeper than this interpreter can read.
     """
-    text = data if isinstance(data, str) else data.decode()
+    text = data if isinstance(data, str) else data.removeprefix(BOM_UTF8).decode()
     try:
         value = json.loads(text)
     except RecursionError as error:

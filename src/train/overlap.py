@@ -10,7 +10,7 @@ import tyro
 
 from mathlete.command import Command, console, progress
 from mathlete.corpus import load_suite, read_statements
-from mathlete.folders import require_no_run_file
+from mathlete.folders import require_result_file
 from mathlete.overlap import RepeatedProblem, SuiteIndex
 from mathlete.runs import write_atomically
 
@@ -40,7 +40,7 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
     """Print the pairs of a row and a suite's problem that are the same problem; return their counts."""
     out = console(json=settings.json)
     if settings.out:
-        require_no_run_file(settings.out)
+        require_result_file(settings.out, inputs=[settings.file, *map(Path, settings.suite)])
     suites = [load_suite(name, mirror=settings.mirror) for name in settings.suite]
     index = SuiteIndex([problem for suite in suites for problem in suite.problems])
     with progress("overlap") as shown:

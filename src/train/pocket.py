@@ -8,7 +8,7 @@ import tyro
 
 from mathlete.command import Command, console
 from mathlete.errors import UserError, require
-from mathlete.folders import require_no_run_file
+from mathlete.folders import require_result_file
 from mathlete.mistakes import require_address_space
 from mathlete.pocket import PocketBaseConfig, Split, build_pocket_base, generate_items, write_items
 from mathlete.runs import Leftovers, run_step, sha256_file
@@ -77,7 +77,7 @@ def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
     if file is None or None not in (settings.out, settings.file):
         given = "both FILE and --out" if file else "none"
         raise UserError("pocket-problems writes one file", value=given, cure="use --out problems.jsonl")
-    require_no_run_file(file)
+    require_result_file(file)
     items = generate_items(
         families=settings.families,
         count=settings.count,

@@ -84,7 +84,7 @@ class MathSettings:
         if self.device is not None and not self.plan:
             raise UserError("--device is what to plan for", value=self.device, cure="add --plan, or leave it out")
         require(
-            ("threads", self.threads, self.threads is None or self.threads >= 1, "at least 1"),
+            ("threads", self.threads, self.threads is None or 1 <= self.threads <= 1024, "from 1 to 1024"),
             ("seed", self.seed, self.seed >= 0, "at least 0"),
             cure="leave it out",
         )

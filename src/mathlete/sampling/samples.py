@@ -27,6 +27,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "logprob_tail": (int, float, type(None)),
 }
 _NUMBERS = [name for name, types in _TYPES.items() if int in types]
+_COUNTS, _MOST = ("index", "tokens", "seconds"), 2**31
 _TOO_LARGE = 2**63
 _FINISHES = get_args(Finish)
 _OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
@@ -194,6 +195,8 @@ class Sample:
             if any(name not in _OPTIONAL for name in odd):
                 raise UserError(f"{where}: a sample's numbers must be finite", value=odd, cure=CURE)
             row = {**row, **dict.fromkeys(odd)}
+        if odd := {name: row[name] for name in _COUNTS if not 0 <= row[name] <= _MOST}:
+            raise UserError(f"{where}: {', '.join(_COUNTS)} must be from 0 to {_MOST}", value=odd, cure=CURE)
         return cls(**row)
 
 

@@ -1,6 +1,5 @@
 """Pool: recorded samples of one or several runs of a model, from which the replay draws and runs are compared."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,24 +159,12 @@ class Pool:
 
 
 def _read_pooled(problem: Problem, samples: list[Sample]) -> Recorded:
-    for sample in samples:
-        _check_measured(sample)
     return Recorded(
         problem=problem,
         samples=samples,
         labels=label_classes([sample.answer for sample in samples], problem.answers),
         verdicts=[judge(sample.answer, gold=problem.gold, settings=problem.answers) for sample in samples],
     )
-
-
-def _check_measured(sample: Sample) -> None:
-    # Another program may have recorded it. A replay sorts by these numbers, and nan would sort anywhere.
-    if not (math.isfinite(sample.seconds) and sample.seconds >= 0 and sample.tokens >= 0):
-        raise UserError(
-            f"the seconds and tokens of a sample must be 0 or more, problem {sample.problem_id} #{sample.index}",
-            value=f"{sample.seconds} s, {sample.tokens} tokens",
-            cure="mend samples.jsonl, or draw the samples again",
-        )
 
 
 def verify_recording(folder: Path) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def build_wheelhouse(
     """
     if not (root / "pyproject.toml").is_file():
         raise UserError("the wheel is built from a checkout", value=str(root), cure="clone the project, run it there")
+    if find_links and not find_links.is_dir():
+        raise UserError("--find-links must be a folder of wheels", value=str(find_links), cure="check the path")
     added = adopt_added(folder)
     links = {**({"find_links": find_links} if find_links else {}), **({"added": added} if added.is_dir() else {})}
     settings = {"requirements": list(requirements), "python": PYTHON, "glibc": GLIBC, "image": image_packages()}
