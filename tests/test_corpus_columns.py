@@ -60,6 +60,7 @@ REASONED: dict[str, Row] = {
     "alpaca": {"instruction": "How many legs do three stools have,", "input": "of four legs each?",
                "output": SAID, "thought": THOUGHT},
     "prompt and completion": {"prompt": ASKED, "completion": SAID, "reasoning_content": THOUGHT},
+    "a column, and the answer alone": {"problem": ASKED, "thinking": THOUGHT, "solution": "12"},
     "s1": {"question": ASKED, "deepseek_thinking_trajectory": THOUGHT, "deepseek_attempt": SAID},
     "capitals": {"Question": ASKED, "Complex_CoT": THOUGHT, "Response": SAID},
     "a label of the same name": {"messages": turns(ASKED, WRITTEN), "reasoning": "on"},
@@ -264,6 +265,10 @@ def test_a_set_of_the_hub_without_an_entry_is_read_by_its_columns(tmp_path: Path
     assert (row[0].problem.id, row[0].problem.gold, row[0].trace.text) == ("legs-0", "12", THOUGHT)
     with pytest.raises(UserError, match=r"the mirror must hold owner/other"):
         [*open_source("owner/other", mirror=tmp_path)]
+    # No hub is asked here, and what is there is no folder.
+    with pytest.raises(UserError, match=r"owner/other cannot be read from the hub .*") as error:
+        [*open_source("owner/other")]
+    assert "on this machine there is no file or folder of that name" in str(error.value)
 
 
 DEEP = "(" * 200_000

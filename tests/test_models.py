@@ -12,7 +12,7 @@ from mathlete.competitions import competition, competition_names
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, GpuName, find_model, load_model, pick_default_model
 from mathlete.models.hardware import has_bf16_instructions
-from mathlete.models.names import HUB_MODELS
+from mathlete.models.names import HUB_MODELS, ModelSource
 from mathlete.models.tokenizers import load_tokenizer
 from tests.conftest import CommandLine
 
@@ -233,3 +233,12 @@ def test_truncated_weights_are_a_clear_error(copy: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="must be a model folder transformers can load"):
         load_model(find_model(str(copy)))
+
+
+def test_weights_have_their_size_in_whatever_files_they_are(tmp_path: Path) -> None:
+    source = ModelSource(name="x", location=str(tmp_path))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x" * 70)
+    (tmp_path / "training_args.bin").write_bytes(b"x" * 9)
+    assert source.weight_bytes == 70
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 50)
+    assert source.weight_bytes == 50

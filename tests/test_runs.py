@@ -213,6 +213,27 @@ def test_a_damaged_mark_is_never_built_upon(tmp_path: Path, name: str) -> None:
     assert not draw(5, overwrite=True).skipped
 
 
+def test_parts_of_another_try_do_not_block_the_next(tmp_path: Path) -> None:
+    def build(folder: Path) -> dict[str, object]:
+        (folder / ".parts" / "00000").mkdir(parents=True, exist_ok=True)
+        raise KeyboardInterrupt
+
+    def make(n: int) -> Step:
+        return run_step("format", folder=tmp_path / "s", inputs={}, settings={"n": n}, build=build)
+
+    for number in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            make(number)
+        assert json.loads((tmp_path / "s" / "started.json").read_text())["settings"] == {"n": number}
+    (tmp_path / "s" / ".parts" / "00001").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        make(2)
+    assert (tmp_path / "s" / ".parts" / "00001").is_dir()
+    (tmp_path / "s" / "head.jsonl").write_text("")
+    with pytest.raises(UserError, match="a run goes on only with the settings that it was begun with"):
+        make(3)
+
+
 @pytest.mark.parametrize("changes", [True, False])
 @pytest.mark.parametrize("error", [UserError("no engine", cure="start one"), KeyboardInterrupt(), ZeroDivisionError()])
 def test_a_finished_run_stays_finished_where_what_would_extend_it_changes_nothing(

@@ -8,6 +8,7 @@ what the step made.
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -37,7 +38,7 @@ from mathlete.folders import (
     sha256_tree,
 )
 from mathlete.hashes import sha256_file, sha256_json
-from mathlete.locks import hold
+from mathlete.locks import LOCK, hold
 
 __all__ = [
     "INSPECT",
@@ -82,6 +83,8 @@ class Leftovers:
     """Names that the step writes at the top of its folder, with wildcards."""
     deletes: tuple[str, ...] | None = None
     """Those that may be deleted where no manifest lists the step's files; None: the same."""
+    parts: tuple[str, ...] = (".parts", ".train-*")
+    """Names of unfinished work that only the same settings can go on with: alone in a folder, it is made anew."""
     cure: str = "choose another --run, or delete what is there with --overwrite"
     """What to do about a folder of another key."""
 
@@ -330,6 +333,8 @@ def _prepare(step: Step, leftovers: Leftovers) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     old = _read_record(folder, damaged_too=leftovers.overwrite)
     finished = manifest.is_file()
+    if old is not None and not finished and old.get("key") != new["key"]:
+        _delete_parts(folder, leftovers.parts)
     if old is None:
         # Without mark and manifest it was not made by a step: it may be anyone's.
         if any(not path.name.startswith(".") for path in folder.iterdir()):
@@ -351,6 +356,14 @@ def _prepare(step: Step, leftovers: Leftovers) -> None:
     own_all_files(folder)
     write_json(folder / STARTED, new)
     step.started = time.monotonic()
+
+
+def _delete_parts(folder: Path, names: Collection[str]) -> None:
+    """Delete what another key left unfinished, where nothing else is there: no try may stand in the way of the next."""
+    parts = [path for path in folder.iterdir() if any(path.match(name) for name in names) and not path.is_symlink()]
+    if {path.name for path in folder.iterdir()} <= {STARTED, LOCK, *(path.name for path in parts)}:
+        for path in parts:
+            shutil.rmtree(path)
 
 
 def _is_extended(step: Step, old: dict[str, Any], leftovers: Leftovers) -> bool:

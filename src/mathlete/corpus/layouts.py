@@ -314,7 +314,10 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: _Place) -> TracedProb
     text = spoken[1].completion
     # The prompt adds the model's own instruction; one that came with the question would stand there twice.
     statement = _INSTRUCTION.sub("\n", spoken[0].text.replace(INSTRUCTION, "")).strip()
-    problem = _make_problem(row, statement, place, gold=_read_gold(row, spoken[1].text, place))
+    # Behind reasoning in a field of its own, a reply that is the answer alone equals the gold, and repeats nothing.
+    reply = spoken[1].text
+    repeated = "" if spoken[1].thought and not _WORKED.search(reply) and not is_long(reply) else reply
+    problem = _make_problem(row, statement, place, gold=_read_gold(row, repeated, place))
     trace = read_trace(text, problem=problem, generator=place.file)
     # Without a gold, and without a marked answer, the row has none at all, and says so.
     flaw = trace.flaw or ("" if problem.gold else "no gold")

@@ -171,10 +171,11 @@ def _read_from_hub(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
             yield f"{entry.hub}[{number}]", row
     # Offline is a ConnectionError, an OSError; unknown configs, and text that is not UTF-8, are ValueErrors.
     except (OSError, ValueError) as error:
+        elsewhere = "" if entry.statement else "; on this machine there is no file or folder of that name"
         raise UserError(
             f"{entry.hub} cannot be read from the hub ({type(error).__name__})",
             value=None if entry.statement else quote(str(error)),
-            cure=f"go online, or give --mirror DIR with {entry.mirror_path(Path('DIR'), part)}",
+            cure=f"go online, or give --mirror DIR with {entry.mirror_path(Path('DIR'), part)}{elsewhere}",
         ) from error
 
 
