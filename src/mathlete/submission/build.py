@@ -21,6 +21,7 @@ from mathlete.runs import (
 )
 from mathlete.submission.contents import list_contents
 from mathlete.submission.engine_choice import EngineWord, choose_engine
+from mathlete.submission.lint import require_sound
 from mathlete.submission.metadata import (
     DATASET_FILE,
     DOWNLOADS,
@@ -294,7 +295,8 @@ def build_submission(
     Raises:
         Refused: the gates of its training did not pass, and there is no reason to accept that.
         UserError: the export is no model, has changed since it was made or is one that the engine would refuse, a
-            setting is out of range, the wheels have no solution, or the folder's notebook is not one that was built.
+            setting is out of range, a name or a word is none of Kaggle's, the wheels have no solution, or the folder's
+            notebook is not one that was built.
     """
     if not (model / "config.json").is_file():
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
@@ -349,6 +351,7 @@ def build_submission(
     lock = sha256_file(vllm_lock()) if vllm else ""
     contents = list_contents(model, wheels, parts=parts, machine=made.machine, vllm=lock)
     write_notebook(kaggle / NOTEBOOK, config, names, contents, vllm=vllm)
+    require_sound(kaggle, uploads_model=names.uploads_model)
     return made
 
 

@@ -52,6 +52,26 @@ _SERVES = re.compile(r"(?m)^[^#\n]*(?:\b(?:serve|run_local_gateway)|\.predict)\(
 """A call of this project's `serve`, of a server of Kaggle's, or of an iterator's environment."""
 
 
+_OF_ACCOUNT = ("name your account", "name an account as it stands in its address", "be in small letters")
+"""How rules about an account end."""
+
+
+def require_sound(folder: Path, *, uploads_model: bool = True) -> None:
+    """Check what a build has just written, but for the account, which may still be a placeholder.
+
+    Args:
+        folder: the notebook's.
+        uploads_model: whether the model is uploaded; one that is mounted has no metadata here.
+
+    Raises:
+        UserError: Kaggle would refuse it, or take it in silence.
+    """
+    model = lint_model(folder) if uploads_model else ()
+    for refusal in (*lint_kernel(folder), *model, *lint_dataset(folder)):
+        if not refusal.rule.endswith(_OF_ACCOUNT):
+            raise refusal.error()
+
+
 def slug_of(title: str) -> str:
     """Return the slug that Kaggle makes of a title.
 
@@ -136,7 +156,8 @@ def _switches(metadata: Mapping[str, object]) -> Iterator[Refusal]:
     elif shape in _STAFF_ONLY:
         yield _refuse_key("machine_shape", shape, "be open to you: this one is for Kaggle's staff", "use NvidiaTeslaT4")
     elif Device.of_machine(shape) is None:
-        cure = f"use one of {', '.join(shape for gpu in GPUS.values() for shape in gpu.machines)}"
+        open_to_all = (shape for gpu in GPUS.values() for shape in gpu.machines if shape not in _STAFF_ONLY)
+        cure = f"use one of {', '.join(open_to_all)}"
         yield _refuse_key("machine_shape", shape, "be known: Kaggle takes any word in silence", cure)
 
 
