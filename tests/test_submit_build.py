@@ -5,7 +5,6 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy
 from mathlete.submission.build import Build, Hashes
 from mathlete.submission.contents import list_contents
-from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model, require_sound
-from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, Names, instance_metadata, write_metadata
+from mathlete.submission.lint import KERNEL_KEYS, lint_dataset, lint_kernel, lint_model
+from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, instance_metadata, write_metadata
 from mathlete.submission.notebook import notebook_text, write_notebook
 from mathlete.submission.weights import name_format
 from mathlete.submission.wheelhouse import SUMS, build_wheelhouse, resolve, verify, verify_sums
@@ -162,30 +161,6 @@ def test_the_lint_names_what_kaggle_would_take_in_silence(change: dict[str, Any]
     problems = [*lint_kernel(tmp_path)]
     assert any(says in problem.rule for problem in problems), problems
     assert all(problem.cure for problem in problems)
-
-
-WORDS = [
-    ({"machine": "H100"}, NAMES, "machine_shape must be known"),
-    ({"image": "latest"}, NAMES, "pinned by its digest"),
-    ({"licence": "apache"}, NAMES, "Kaggle's own name"),
-    ({}, replace(NAMES, kernel="My Notebook"), "id must be owner/slug"),
-    ({}, replace(NAMES, wheels="w"), "a slug of 6 to 50"),
-    ({}, replace(NAMES, model_version=-1), "model_sources must be"),
-    # The account may be told later.
-    ({}, replace(NAMES, owner="your-kaggle-name"), ""),
-    ({}, replace(NAMES, owner="YOUR-NAME"), ""),
-]
-
-
-@pytest.mark.parametrize(("words", "names", "says"), WORDS)
-def test_a_word_that_kaggle_does_not_know_is_refused_by_the_build(
-    words: dict[str, str], names: Names, says: str, tmp_path: Path
-) -> None:
-    facts: Any = {"machine": None, "image": "", "licence": "Apache 2.0", "weights": "int8", **words}
-    write_metadata(tmp_path, names, rules=competition("aimo-3"), **facts)
-    write_notebook(tmp_path / NOTEBOOK, KernelConfig(), names)
-    with pytest.raises(UserError, match=says) if says else nullcontext():
-        require_sound(tmp_path)
 
 
 def without_kernelspec(notebook: dict[str, Any]) -> None:
