@@ -11,7 +11,7 @@ import pytest
 
 from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine
 from mathlete.problems import Problem
-from mathlete.rehearsal import RehearsalSettings
+from mathlete.rehearsal import RehearsalSettings, Thresholds, check_rehearsal, write_report
 from mathlete.rehearsal.containers import NOTEBOOK_LOG, Ended
 from mathlete.rehearsal.gateway.behaviours import RESULT
 from mathlete.rehearsal.verdict import Rehearsed, judge
@@ -73,6 +73,23 @@ def test_a_valid_end_counts_what_is_right_and_says_what_went_wrong_on_the_way(le
     figures = rehearsed.figures()
     assert (figures.questions, figures.fallbacks, figures.tokens_per_s) == (3, 1, 25.0)
     assert "outcome valid · right 2 · questions 3 · fallbacks 1" in figures.in_words()
+
+
+def test_engines_that_were_left_are_told_and_counted_in_report_and_preflight(left: Left, tmp_path: Path) -> None:
+    left.submit({"id": ["a", "b", "c"], "answer": [7, 7, 7]})
+    fact = {"left": {"step": "vllm", "cause": "GPU memory: by 46 MiB", "seconds": 61.5, "next": "embedded"}}
+    lines = [json.dumps(fact), *(json.dumps(ANSWERED.to_json()) for _ in PROBLEMS)]
+    left.write(f"notebook/{JOURNAL}", "\n".join(lines))
+    run, told = left.judge(), "vllm after 61.5 s: GPU memory: by 46 MiB"
+    assert (run.outcome, run.left) == ("valid", (told,))
+    said = run.describe("run 1", golds={})
+    assert [next(said), next(said)] == [f"run 1: {run.figures().in_words()}", f"run 1: left {told}"]
+    hashes = left.build.hashes()
+    settings = RehearsalSettings()
+    write_report(left.build, [run], PROBLEMS, settings, image=("a==1",), hashes=hashes, folder=tmp_path)
+    check = check_rehearsal(hashes, folder=tmp_path, thresholds=Thresholds())
+    assert check.refusals == ()
+    assert check.what == f"rehearsal; engines that were left for the next: 1, {told}"
 
 
 @pytest.mark.parametrize(

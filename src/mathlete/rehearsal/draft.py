@@ -46,8 +46,12 @@ from mathlete.prompts import PromptSettings
 CONFIG = replace(CONFIG, prompt=PromptSettings())  # the model that stands in has a template of its own
 """
 _ON_CPU = """\
-# Put in by the rehearsal alone: vLLM's CPU build has no GPUs to share and no kernels to choose; it need not compile.
-CONFIG = replace(CONFIG, vllm=replace(
+# Put in by the rehearsal alone: vLLM's CPU build has no GPUs to share, no kernels to choose, need not compile, and
+# this machine may have other work.
+import mathlete.kernel.server as server
+
+server.QUIET_S = 1200.0
+CONFIG = replace(CONFIG, load_max_s=3600.0, vllm=replace(
     CONFIG.vllm, tensor_parallel=1, kv_gib=1.0, kv_dtype="auto", eager=True, attention_backend="auto", extra={}
 ))
 """

@@ -46,6 +46,9 @@ def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds) -> 
     what, report = "rehearsal", load_report(folder)
     if report is not None and report.settings.stand_in:
         what = "rehearsal of the wiring: another model stood in, so speed and answers are Kaggle's to show"
+    left = dict.fromkeys(one for run in (report.runs if report else ()) for one in run.left)
+    if left:
+        what = f"{what}; engines that were left for the next: {len(left)}, {'; '.join(left)}"
     return Check(what=what, refusals=tuple(_refusals(hashes, folder, thresholds)))
 
 

@@ -61,7 +61,8 @@ class RehearsalReport:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "RehearsalReport":
         """Return the report in a value that `to_json` made, perhaps of an earlier version, which wrote no image."""
-        runs = tuple(RunFigures(**_select_known(RunFigures, run)) for run in value["runs"])
+        figures = [_select_known(RunFigures, run) for run in value["runs"]]
+        runs = tuple(RunFigures(**{**run, "left": tuple(run.get("left", ()))}) for run in figures)
         settings = _select_known(Conditions, value.get("settings", {}))
         for name in ("image", "changes"):
             settings[name] = tuple(settings.get(name, ()))

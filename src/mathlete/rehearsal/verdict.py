@@ -42,6 +42,8 @@ class RunFigures:
     """Whether it was the commit run, which asks the placeholder questions."""
     out_of_time: int = 0
     """Of the fallbacks those for which this machine had no time at the rehearsal's speed."""
+    left: tuple[str, ...] = ()
+    """The engines that did not come up or died, each with its cause: the next one of the ladder answered."""
 
     def in_words(self) -> str:
         """Return the figures on one line."""
@@ -93,8 +95,16 @@ class Rehearsed:
             yield f"isolation: {self.ended.isolation}"
             yield from (f"beside the notebook in kaggle/: {change.strip()}" for change in self.changes)
         yield f"{name}: {self.figures().in_words()}"
+        yield from (f"{name}: left {left}" for left in self.left)
         if self.journal and not self.commit:
             yield read_losses(self.ended.folder.parent, golds=golds).losses.describe()
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The engines that were left for the next, each with its cause, by the journal or else the log."""
+        folder = self.ended.folder
+        facts = read_facts(folder / "notebook" / JOURNAL).left or read_facts(folder / NOTEBOOK_LOG).left
+        return tuple(f"{fact.get('step')} after {fact.get('seconds')} s: {fact.get('cause')}" for fact in facts)
 
     def figures(self) -> RunFigures:
         """Return the run's figures for the report."""
@@ -113,6 +123,7 @@ class Rehearsed:
             isolation=self.ended.isolation,
             commit=self.commit,
             out_of_time=count_out_of_time(self.journal),
+            left=self.left,
         )
 
 
