@@ -73,7 +73,9 @@ def _is_remark(last: list[Token]) -> bool:
     if len(last) < 4 or [last[1].text, last[3].text] != ["(", ")"]:
         return False
     is_value = last[0].kind == "num" or last[0].text in ("}", ")")
-    return is_value and last[2].kind == "text" and _is_noun(last[2]) and not _changes_value_before(last[2].text)
+    is_word = last[2].kind == "word" and last[1].spaced and len(last[2].text) > 4
+    is_noun = is_word or (last[2].kind == "text" and _is_noun(last[2]))
+    return is_value and is_noun and not _changes_value_before(last[2].text)
 
 
 def _is_call(tokens: list[Token], at: int) -> bool:

@@ -177,7 +177,7 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
     if (
         signs == ["to"]
         and parts[0]
-        and (len(parts[0]) == 1 or is_call(parts[0], parts[1]))
+        and (is_plain(parts[0]) or is_call(parts[0], parts[1]))
         and parts[0][0].kind != "num"
     ):
         return Node("named", (read_expression(parts[1]),), name_of(parts[0]))

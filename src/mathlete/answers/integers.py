@@ -89,7 +89,7 @@ def _named_integer(text: str) -> int | None:
     if len(text) > _MAX_NAMED:
         return None
     *before, text = _IMPLIES.split(text)
-    if before and re.fullmatch(r"[\s$]*[-+−]?\d[\d,]*[\s.$]*", text) and not _BRACKETED.search(text):
+    if before and re.fullmatch(r"(?:[\s$,]|\\[,;: ])*[-+−]?\d[\d,]*[\s.$]*", text) and not _BRACKETED.search(text):
         return as_integer(parse(text).value)
     left, sign, right = text.rpartition("=")
     right = right.strip(" .$\n")

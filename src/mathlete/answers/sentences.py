@@ -46,6 +46,7 @@ _SAID_WHEN = re.compile(
     r"[^\n.!?]*[.!?)]*\s*\Z"
 )
 """A value that is said, and behind it, to the end of the text, when it is taken, or its parts."""
+_GIVES = re.compile(r"\b(?:giving|gives?|is|are|get|have|yields?|yielding|so|total|thus|hence|then)\b.*\d", re.S)
 _DENIAL = re.compile(
     rf"(?<!\S){_VALUE_SAID} (?:is|are|was|were|can)(?: ?not|n't) (?:be )?(?:the|an|my|our) "
     rf"(?:final |correct |right )?answer\b|\banswer (?:is|was|can)(?: ?not|n't) (?:be )?{_VALUE_SAID}"
@@ -63,7 +64,9 @@ def drop_afterthought(window: str) -> str:
     remark = _AFTERTHOUGHT.search(window)
     if remark is None:
         remark = _SAID_WHEN.search(window)
-        return window[: remark.end("value")] if remark else window
+        # "There are 3 cases when n = 4, giving 20": the value stands behind the remark.
+        goes_on = remark is None or _GIVES.search(remark[0], remark.end("value") - remark.start())
+        return window if remark is None or goes_on else window[: remark.end("value")]
     ends = [match.end() for match in _SENTENCE_END.finditer(window, 0, remark.start())]
     head = window[ends[-1] if ends else 0 : remark.start()]
     # "The number of games where both win is 20": nothing was said before "where".
