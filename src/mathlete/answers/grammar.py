@@ -126,7 +126,12 @@ class Grammar:
             token = self.peek()
             if token.text in _TIMES:
                 self.take()
-                factors.append(self.unary())
+                factor = self.unary()
+                # The cross product of two vectors is no product of numbers, as the one with a dot is.
+                if token.text == r"\times" and _is_vector(factors[-1]) and _is_vector(factor):
+                    factors[-1] = Node("apply", (symbol("cross"), factors[-1], factor))
+                else:
+                    factors.append(factor)
             elif token.text in _OVER:
                 self.take()
                 factors = [Node("div", (join("mul", factors), self.unary()))]
@@ -291,6 +296,10 @@ _NOT_FACTORS = frozenset(
     {*_SETS, *_TIMES, *_OVER, *_MOD, "and", "or", "mod", r"\pm", r"\mp", r"\rangle", r"\rfloor", r"\rceil", r"\rvert",
      r"\circ", r"\degree", r"\vert", r"\to", r"\ldots", r"\cdots", r"\dots"}
 )  # fmt: skip
+
+
+def _is_vector(node: Node) -> bool:
+    return node.op == "sym" and str(node.value).startswith(("vec ", "overrightarrow "))
 
 
 def join(op: str, nodes: list[Node]) -> Node:
