@@ -60,10 +60,11 @@ _ENDS_IN_VALUE = re.compile(
 
 def drop_afterthought(window: str) -> str:
     """Return the text without the remark that ends it, if the value stands before the remark."""
-    window = _DENIAL.sub("", window)
+    window = _DENIAL.sub("", window) if " not " in window or "n't " in window else window
     remark = _AFTERTHOUGHT.search(window)
     if remark is None:
-        remark = _SAID_WHEN.search(window)
+        # No remark goes on in another line.
+        remark = _SAID_WHEN.search(window, window.rstrip().rfind("\n") + 1)
         # "There are 3 cases when n = 4, giving 20": the value stands behind the remark.
         goes_on = remark is None or _GIVES.search(remark[0], remark.end("value") - remark.start())
         return window if remark is None or goes_on else window[: remark.end("value")]
