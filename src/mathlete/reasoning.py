@@ -109,7 +109,13 @@ def find_marks(*, template: str, vocabulary: Collection[str]) -> ReasoningMarks:
 
 def has_marks(text: str) -> bool:
     """Return whether a text has any mark, opening or closing."""
-    return _may_have(text) and (_ANY.search(text) is not None or _closes_bare(text))
+    return may_have_marks(text) and (_ANY.search(text) is not None or _closes_bare(text))
+
+
+def may_have_marks(text: str) -> bool:
+    """Return whether a text must be looked through for marks; most have none, which is quick to see."""
+    ends = ">" in text or "THINK]" in text or "▷" in text
+    return (ends and any(hint in text for hint in _HINTS)) or _BARE.match(text) is not None
 
 
 def split(text: str) -> tuple[str, str] | None:
@@ -120,7 +126,7 @@ def split(text: str) -> tuple[str, str] | None:
 
 def find_unfinished(text: str) -> str | None:
     """Return the reasoning that a text opens last and never closes; None where there is none."""
-    if not _may_have(text) and not _BARE.match(text):
+    if not may_have_marks(text):
         return None
     opened = max((text.rfind(mark) + len(mark) if mark in text else -1 for mark in _OPENINGS), default=-1)
     if opened < 0 and (bare := _BARE.match(text)):
@@ -158,17 +164,13 @@ def remove_marks(text: str) -> str:
     return text
 
 
-def _may_have(text: str) -> bool:
-    return any(hint in text for hint in _HINTS)
-
-
 def _closes_bare(text: str) -> bool:
     return _BARE_CLOSING in text and _BARE.match(text) is not None
 
 
 def _last_closing(text: str) -> tuple[int, int] | None:
     """Return where the last closing mark begins and ends; None where there is none."""
-    return max(_closings(text), default=None) if _may_have(text) else None
+    return max(_closings(text), default=None) if may_have_marks(text) else None
 
 
 def _closings(text: str) -> Iterator[tuple[int, int]]:

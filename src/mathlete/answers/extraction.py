@@ -28,7 +28,7 @@ from mathlete.answers.sentences import (
     read_sentence,
 )
 from mathlete.answers.vocabulary import CURRENCY, UNITS
-from mathlete.reasoning import blank_marks, find_unfinished, split
+from mathlete.reasoning import blank_marks, find_unfinished, may_have_marks, split
 
 Strength = Literal["strong", "weak", "none"]
 Kind = Literal["value", "list", "choice"]
@@ -70,6 +70,8 @@ def extract(text: object, *, kind: Kind = "value", thinking: bool = False) -> Ex
             return _no_answer("bytes that are not UTF-8")
     if not isinstance(text, str):
         return _no_answer(f"no text but {type(text).__name__}")
+    if not thinking and not may_have_marks(text):
+        return _search(text, kind) or _no_answer("no answer in the text" if text.strip() else "empty text")
     parts = split(text)
     thoughts = find_unfinished(text)
     if thoughts is None and thinking and parts is None:
