@@ -93,7 +93,23 @@ def tokenize(text: str) -> list[Token]:
             raise Unreadable(f"nested deeper than {MAX_NESTING}")
         _append_token(kind, word, tokens, spaced, follows=text[at_next : at_next + 30])
         at, spaced = at_next, False
-    return tokens
+    return _split_bars(tokens) if "||" in text else tokens
+
+
+def _split_bars(tokens: list[Token]) -> list[Token]:
+    """Return the tokens with two bars for || where one bar closes and another opens, |a||b|, or two open, ||x|-1|."""
+    parts: list[Token] = []
+    is_open, texts = False, [token.text for token in tokens]
+    norms = texts.count("||")
+    # A bar between the two of a norm makes them bars around bars: ||a|-|b||.
+    is_nested = norms == 1 or (norms == 2 and "|" in texts[texts.index("||") : len(texts) - texts[::-1].index("||")])
+    for token in tokens:
+        is_open ^= token.text == "|"
+        if token.text == "||" and (is_open or is_nested):
+            parts += [Token("op", "|", token.spaced), Token("op", "|")]
+        else:
+            parts.append(token)
+    return parts
 
 
 def _append_token(kind: str, word: str, tokens: list[Token], spaced: bool, *, follows: str) -> None:
