@@ -333,6 +333,8 @@ def _read_case_condition(g: Grammar, tokens: list[Token]) -> Node:
     rest = [token for token in tokens if token not in words and token.text not in (",", ".")]
     if words and not rest and any(token.text.strip(" ,.") in ("otherwise", "else") for token in words):
         return Node("field", value="reals")
+    if parity := _read_parity(tokens):
+        return parity
     # x = 0 is a condition here, not the value 0.
     if len(rest) > 2 and rest[0].kind == "name" and rest[1].text == "=":
         return Node("rel", (symbol(rest[0].text), g.read_group(rest[2:], "{", "}")), "=")
@@ -340,6 +342,21 @@ def _read_case_condition(g: Grammar, tokens: list[Token]) -> Node:
     if condition.op not in ("rel", "inter") or any(n.op not in ("rel", "inter") for n in _links(condition)):
         raise Unreadable("a case whose condition is no inequality")
     return condition
+
+
+def _read_parity(tokens: list[Token]) -> Node | None:
+    r"""Return the condition in `n \text{ is odd}`, or None."""
+    names = [token.text for token in tokens if token.kind == "name" and token.text not in _IF]
+    said = {
+        word.strip(".,") for t in tokens if t.kind in ("text", "word", "join") for word in t.text.casefold().split()
+    }
+    parity = said & {"odd", "even"}
+    if len(names) != 1 or len(parity) != 1 or not said <= _IF | _PARITY_WORDS:
+        return None
+    return Node("rel", (Node("mod", (symbol(names[0]), number(2))), number(int("odd" in parity))), "=")
+
+
+_PARITY_WORDS = frozenset({"odd", "even", "is", "an", "integer", "number", "positive"})
 
 
 def _links(condition: Node) -> tuple[Node, ...]:

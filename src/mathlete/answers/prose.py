@@ -147,7 +147,8 @@ def strip_prose(cleaned: str) -> str:
         cleaned = cleaned[: remark.start()]
     cleaned = _WHERE.sub("", _PLAIN_LABEL.sub("", cleaned) if _PLAIN_LABEL.match(cleaned) else cleaned)
     # Most answers have none of these words; the search for them is the slow part.
-    if "is" in cleaned or "are" in cleaned or "equals" in cleaned:
+    # Inside cases "n is odd" is a condition.
+    if ("is" in cleaned or "are" in cleaned or "equals" in cleaned) and "cases}" not in cleaned:
         cleaned = _BACKSLASH_SPACE.sub(" ", cleaned)
         # The last one counts; `.*` in front of the pattern would take quadratic time where there is none.
         last = max((match.end() for match in _IS.finditer(cleaned)), default=0)
