@@ -143,7 +143,17 @@ def wrap(gold: str, number: int) -> str | None:
             r"\(%s\)",
             r"\[%s\]",
         ),
-        *(r"{%s}", r"\left. %s \right.", r"\displaystyle %s", r"\color{red}{%s}", r"%s.", r"\quad %s"),
+        *(
+            r"{%s}",
+            r"\to %s",
+            r"\text{Final answer}: %s",
+            "\\begin{equation*}\n%s\n\\end{equation*}",
+            r"\left. %s \right.",
+            r"\displaystyle %s",
+            r"\color{red}{%s}",
+            r"%s.",
+            r"\quad %s",
+        ),
     )
     return wrappers[number % len(wrappers)] % gold if is_formula(gold) else None
 
@@ -175,6 +185,10 @@ def add_condition(gold: str, number: int) -> str | None:
         r" \quad k\in\mathbb{Z}",
         r" \qquad x>0",
         r" \mid k\in\mathbb{Z}",
+        r"\text{ at } x=1",
+        r"\text{ when } a=b=1",
+        r"\text{ (attained at } x=1)",
+        r"\text{ at } (1,2)",
     )
     node = parse(gold).node
     is_value = node is not None and node.op in ("num", "add", "mul", "div", "pow", "root", "neg")
@@ -266,3 +280,30 @@ def test_named_values_are_compared_by_name(golds: list[str], most: int) -> None:
         assert compare(answer=written, gold=f"{q}={b}, {p}={a}", limit_s=10).outcome == "equal", written
         if compare(answer=a, gold=b, limit_s=10).outcome == "different":
             assert compare(answer=written, gold=f"{p}={b}, {q}={a}", limit_s=10).outcome == "different", written
+
+
+AFTER = (
+    r" \text{ at } x=3",
+    r" \text{ when } a=b=2",
+    r"\text{, since } 3+4=7",
+    " for n=5",
+    r",\text{ attained at }x=2",
+    "",
+)
+BEFORE = (
+    "",
+    r"\text{Minimum}=",
+    r"m=3,n=4 \implies m+n=",
+    r"(3,4) \Rightarrow ",
+    r"\to ",
+    r"\text{Final answer}: ",
+    r"x^2=9 \Rightarrow N=",
+)
+
+
+@pytest.mark.parametrize("most", [100, pytest.param(3000, marks=pytest.mark.slow)])
+def test_an_integer_is_neither_what_it_follows_from_nor_where_it_is_taken(most: int) -> None:
+    for number in range(most):
+        value = number * 7919 % 100_000 + 10
+        text = f"{BEFORE[number % len(BEFORE)]}{value}{AFTER[number // len(BEFORE) % len(AFTER)]}"
+        assert read_integer(text, competition=AIMO_3) == (value if value < 100_000 else None), text

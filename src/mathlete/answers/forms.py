@@ -22,6 +22,7 @@ from mathlete.answers.items import (
 from mathlete.answers.joiners import (
     OPENING,
     drop_bracketed_condition,
+    drop_premises,
     is_condition,
     join_with_commas,
     mark_condition,
@@ -82,6 +83,7 @@ def read_items(tokens: list[Token]) -> Node:
     """Return a list of items or the one item; relations joined by "or" make a union of regions."""
     tokens = mark_joiners(drop_line_breaks(tokens))
     tokens = join_with_commas(mark_condition(tokens))
+    tokens = drop_premises(tokens)
     groups = [group for group in split(tokens, "and", "or", ";") if group]
     if len(groups) == 1:
         return _read_with_condition(groups[0])

@@ -204,6 +204,9 @@ def _join_lines(match: re.Match[str]) -> str:
     r"""Return the lines of an environment separated by commas; `cases` with conditions stay as they are."""
     if match[1] == "cases" and "&" in match[2] and not _ALIGNED_SIGN.search(match[2]):
         return match[0]
+    # A matrix inside has lines of its own.
+    if r"\begin" in match[2] and match[1].startswith(("equation", "displaymath", "center")):
+        return match[2]
     lines = match[2].replace("&", "").strip().removesuffix("\\\\")
     return _join_formula(lines).replace("\\\\", ", ")
 

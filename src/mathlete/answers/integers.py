@@ -89,8 +89,8 @@ def _named_integer(text: str) -> int | None:
     if len(text) > _MAX_NAMED:
         return None
     *before, text = _IMPLIES.split(text)
-    if before and re.fullmatch(r"(?:[\s$,]|\\[,;: ])*[-+−]?\d[\d,]*[\s.$]*", text) and not _BRACKETED.search(text):
-        return as_integer(parse(text).value)
+    if before and (concluded := as_integer(parse(text).value)) is not None:
+        return concluded
     left, sign, right = text.rpartition("=")
     right = right.strip(" .$\n")
     if not sign or not left.strip(" $&") or not re.fullmatch(r"[-+−]?\d[\d,]*", right):

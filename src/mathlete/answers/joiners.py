@@ -76,6 +76,20 @@ def mark_condition(tokens: list[Token]) -> list[Token]:
     return [*before, Token("join", "if"), *behind[0]]
 
 
+def drop_premises(tokens: list[Token]) -> list[Token]:
+    r"""Return what follows from several things: of `a = 3, b = 4 \Rightarrow a+b = 7` the conclusion."""
+    given, *concluded = split(tokens, *_IMPLIES)
+    is_several = (
+        len(concluded) == 1 and concluded[0] and len(split(given, ",")) > 1 and any(t.text == "=" for t in given)
+    )
+    return concluded[0] if is_several else tokens
+
+
+_IMPLIES = tuple(
+    sign for sign, relation in SIGNS.items() if relation == "then" and "ff" not in sign and "Left" not in sign
+)
+
+
 def is_condition(tokens: list[Token]) -> bool:
     """Return whether the tokens behind "for" or "where" say something of a letter: a relation, or `k` and words."""
     if any(token.text in SIGNS for token in tokens):
