@@ -46,7 +46,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "eval",
     ),
     "logs": ("logs_own", "logs_tools"),
-    "answers": ("answers_rewrites", "answers_algebra", "answers_hostile"),
+    "answers": ("answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes", "stops"),
     "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports", "report_browser"),

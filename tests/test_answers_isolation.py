@@ -46,6 +46,7 @@ def test_verdicts_are_the_same_in_a_forked_process_and_in_a_pool() -> None:
     assert outcomes() == WANTED
 
 
+@pytest.mark.slow  # a pool forks too, and each worker costs half a second
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_of_fork_leaves_its_parents_worker_alone() -> None:
     isolation.warm_up()

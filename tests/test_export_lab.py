@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mathlete.export.lab import Scheme, list_schemes
 from mathlete.export.lab.figures import LabFigures
 from mathlete.export.lab.quantizers import requantize
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, dear
 
 ALL = list(list_schemes())
 MATRICES = st.builds(
@@ -64,6 +64,7 @@ def test_no_weight_moves_by_more_than_half_a_step(weight: torch.Tensor) -> None:
         assert ((quantized - weight).abs() <= step * 1.0001 + 1e-12).all()
 
 
+@dear(15)
 @given(MATRICES)
 def test_the_squared_error_is_never_worse_than_min_max(weight: torch.Tensor) -> None:
     for kind in ("symmetric", "affine"):

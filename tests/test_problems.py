@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem, hash_problems, read_problems, write_problems
+from tests.conftest import dear
 
 # What str.isprintable takes: no control characters, of separators only the space.
 printable = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
 text = st.text(printable, min_size=1).filter(lambda words: bool(words.strip()))
 
 
+@dear(20)
 @given(st.lists(st.builds(Problem, id=text, statement=text, gold=text), min_size=1, unique_by=lambda p: p.id))
 def test_written_problems_are_read_back(tmp_path_factory: pytest.TempPathFactory, problems: list[Problem]) -> None:
     file = tmp_path_factory.getbasetemp() / "problems.jsonl"

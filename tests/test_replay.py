@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.competitions import competition
@@ -25,7 +25,7 @@ from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import Solution, solve
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, dear
 
 AIMO_3 = competition("aimo-3")
 
@@ -68,7 +68,7 @@ def solve_draw(pooled: Pool, number: int, drawn: Any, policy: Policy, clock: Vir
     return solve(item.problem, sampler=sampler, clock=clock, policy=policy, **more)
 
 
-@settings(max_examples=60)
+@dear(25)
 @given(
     stop=st.sampled_from(STOPS),
     vote=st.sampled_from(["majority", "logprob", "length"]),
@@ -297,8 +297,8 @@ def test_a_half_written_line_is_named_and_dropped_with_repair(run_folder: Path, 
         (["a", "--stop", "beta"], "a stopping rule must be a known one"),
         (["a", "--max-tokens", "0"], "--sampling.max-tokens must be at least 1"),
         (["a", "--budget", "soon"], "a budget must be none or SECONDS"),
-        (["a", "--simulations", "0"], "--simulations must be at least 1"),
-        (["a", "--questions", "0"], "--questions must be at least 1"),
+        (["a", "--simulations", "0"], "--simulations must be from 1 to 1000000 for so many questions, got 0"),
+        (["a", "--questions", "0"], "--questions must be from 1 to 50000000, got 0"),
         (["a", "--slots", "0"], "--slots must be at least 1"),
     ],
 )

@@ -13,6 +13,7 @@ from mathlete.models.tokenizers import load_tokenizer
 from mathlete.pocket import generate_items
 from mathlete.prompts import PromptFormat
 from mathlete.rows.encoding import _make_tiktoken, make_encoder
+from tests.conftest import dear
 
 TRICKY = st.lists(
     st.sampled_from(
@@ -51,6 +52,7 @@ def plain(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
+@dear(20)
 @given(text=TRICKY)
 def test_real_tokenizers_give_the_same_ids(real: Any, text: str) -> None:
     assert make_encoder(real).__name__ == "encode"

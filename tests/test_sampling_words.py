@@ -25,6 +25,7 @@ from mathlete.sampling.served.reply import Reply
 from mathlete.sampling.stops import find_stop
 from mathlete.scoring import RunSettings
 from mathlete.solve import Policy
+from tests.conftest import dear
 from tests.loopback import Loopback, answers
 from tests.test_sampling_engine import bigram_model, byte_tokenizer, draw_all, generate_text, script, tiny_model
 
@@ -60,6 +61,7 @@ def limits_of(config: SamplingConfig, prompt: list[int], *, rows: int, vocabular
     return limits.tensors()
 
 
+@dear(15)
 @given(
     seed=st.integers(0, 10_000),
     spread=st.sampled_from([0.5, 2.0, 8.0]),

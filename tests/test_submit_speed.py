@@ -12,6 +12,7 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, KernelConfig
 from mathlete.problems import Problem
+from mathlete.prompts import PromptSettings
 from mathlete.rehearsal import RehearsalSettings, speed
 from mathlete.rehearsal.containers import Ended
 from mathlete.rehearsal.speed import choose_speed
@@ -30,7 +31,7 @@ def make_engine(*, tokens_a_s: float, length: int, clock: list[float]) -> type:
     """An engine whose samples have a length, and that draws so many tokens a second of all together."""
 
     class Engine:
-        def __init__(self, model: Path, *, log: Path, precision: str) -> None: ...
+        def __init__(self, model: Path, *, log: Path, precision: str, prompt: PromptSettings) -> None: ...
 
         def start(self, *, timeout_s: float) -> None:
             clock[0] += 5.0

@@ -33,12 +33,13 @@ from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.reply import Reply
 from mathlete.text import clean, parse_json, quote, readable, strict_json
 from mathlete.tir.tools import ToolSampler, ToolSettings
+from tests.conftest import dear
 from tests.traced import make_traced
 
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("\ud800\udc00\udfff\ud83d\ude00\x00\ufffd")), max_size=12)
 """Texts as Python may hold them, half characters among them."""
 ODD = ("\ud800", "a\udfffb", "\ud83d\ude00", "\ude00\ud83d", "\x00", "\ufffd", "\ufeffx", "\u2028")
-SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(dear(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def is_clean(text: str) -> bool:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,11 +28,17 @@ def environment() -> dict[str, object]:
 
 def code_state() -> dict[str, object]:
     """Return {"commit", "dirty", "diff_sha256"} of mathlete's checkout; commit is "" for an installed wheel."""
+    commit, dirty, diff_sha256 = _ask_git()
+    return {"commit": commit, "dirty": dirty, "diff_sha256": diff_sha256}
+
+
+@cache  # what changes in the checkout later is not what this process runs
+def _ask_git() -> tuple[str, bool, str]:
     if shutil.which("git") is None or not (commit := _git("rev-parse", "HEAD")):
-        return {"commit": "", "dirty": False, "diff_sha256": ""}
+        return "", False, ""
     diff = _git("diff", "HEAD")
     dirty = bool(_git("status", "--porcelain"))
-    return {"commit": commit, "dirty": dirty, "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else ""}
+    return commit, dirty, hashlib.sha256(diff.encode()).hexdigest() if diff else ""
 
 
 def _git(*arguments: str) -> str:
@@ -42,6 +49,7 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@cache  # to read what is installed takes a millisecond a package, and each step asks
 def _version(package: str) -> str | None:
     try:
         return version(package)
