@@ -1,24 +1,27 @@
 """Faults strike and leave a mark, or their test fails; nothing here starts a container."""
 
 import ast
+import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mathlete.competitions import competition
-from mathlete.kernel import KernelConfig
+from mathlete.kernel import KernelConfig, engine_child
 from mathlete.problems import Problem
 from mathlete.rehearsal import FAULTS, RehearsalSettings, rehearse_fault, runner, unisolated
 from mathlete.rehearsal.containers import Disks, Ended, Stage
 from mathlete.rehearsal.draft import Draft, Layout, Part, make_draft
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
-from mathlete.rehearsal.injections import Inject, cell, combine, has_struck, on_disks, probe_container
+from mathlete.rehearsal.injections import Inject, cell, combine, engine, has_struck, on_disks, probe_container
 from mathlete.submission import Build, Names
 from mathlete.submission.notebook import notebook_text
 from tests.conftest import NAMES, CommandLine, with_settings
@@ -75,6 +78,30 @@ STRIKES: list[tuple[Inject, bool]] = [
     (on_disks(Disks(working_mib=1)), False),
     (combine(on_disks(Disks(working_mib=1)), cell("mark()")), True),
 ]
+
+
+@pytest.mark.parametrize("on", ["open", "stream"])
+def test_a_fault_of_the_engine_is_opened_as_the_engines_process_opens_its_own(
+    on: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "draft").mkdir()
+    made = make_draft(build, PROBLEMS, RehearsalSettings(), speed=1.0, folder=tmp_path / "draft")
+    engine("mark()", on=on)(made)
+    (code,) = [
+        node.value
+        for node in ast.walk(ast.parse(cells(made.text)[-1]))
+        if isinstance(node, ast.Constant) and "child.main()" in str(node.value)
+    ]
+    opened: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(engine_child, "open_sampler", lambda *given: opened.append(given))
+    monkeypatch.setattr(engine_child, "describe_torch", dict)
+    monkeypatch.setattr(engine_child, "serve", lambda commands, replies, sampler: opened.append((sampler.name,)))
+    monkeypatch.setattr(os, "dup2", lambda old, new: None)
+    monkeypatch.setattr(os, "fdopen", lambda number, *how, **more: io.StringIO())
+    monkeypatch.setattr(os, "dup", lambda number: number)
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"model": "m"}\n'))
+    exec(str(code), {"__name__": "injected"})
+    assert [given[0] for given in opened] == [{"model": "m"}, "faulty"]
 
 
 @pytest.mark.usefixtures("stage")

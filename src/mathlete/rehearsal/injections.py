@@ -101,9 +101,9 @@ class Faulty:
         self.sampler.close()
 
 
-def open_sampler(settings):
+def open_sampler(settings, *more):
     {body if on == "open" else "pass"}
-    return Faulty(_open(settings))
+    return Faulty(_open(settings, *more))
 
 
 child.open_sampler = open_sampler
