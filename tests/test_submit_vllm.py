@@ -17,7 +17,7 @@ from mathlete.kernel.config import KernelConfig
 from mathlete.sampling.served import VllmSettings
 from mathlete.submission.build import Build
 from mathlete.submission.contents import Contents
-from mathlete.submission.engine_choice import choose_engine
+from mathlete.submission.engine_choice import choose_engine, count_shared
 from mathlete.submission.metadata import KERNEL_FILE, VllmFrom
 from mathlete.submission.mounts import code_cells
 from mathlete.submission.notebook import notebook_text
@@ -45,6 +45,7 @@ def model_of(folder: Path, **config: object) -> Path:
 
 
 W8A8: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors"}}
+INT8: dict[str, object] = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
 CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
     ("NvidiaTeslaT4", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
@@ -58,6 +59,8 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaL4", {}, VllmSettings(tensor_parallel=8), "", "must not be more than the machine's GPUs, got 8 of 4"),
     ("NvidiaL4", {"num_attention_heads": 14}, VllmSettings(tensor_parallel=4), "", "must divide the model's attention"),
     ("NvidiaL4", {"num_attention_heads": 14}, VllmSettings(), "vllm", ""),
+    ("NvidiaL4", INT8, VllmSettings(), "vllm", ""),
+    ("NvidiaL4", INT8, VllmSettings(tensor_parallel=4), "", "and be 1 for weights of bitsandbytes, got 4 for 1"),
     ("NvidiaH100", {}, VllmSettings(max_model_len=256), "", "must hold a prompt and a whole completion"),
     ("NvidiaH100", {}, VllmSettings(extra={"blocksize": "32"}), "", "must name arguments of vLLM"),
 ]
@@ -81,6 +84,11 @@ def test_the_engine_is_chosen_by_machine_and_model_and_says_why(
             choose("vllm")
         assert says in str(refused.value)
         assert refused.value.cure
+
+
+def test_weights_that_vllm_cannot_split_must_fit_into_one_gpu(tmp_path: Path) -> None:
+    for config, shared in (({}, 4), (INT8, 1), ({"num_attention_heads": 6}, 3)):
+        assert count_shared(CONFIG, "NvidiaL4", model_of(tmp_path, **config)) == shared
 
 
 def test_the_lock_is_of_this_vllm_and_leaves_the_images_torch_alone() -> None:

@@ -10,6 +10,7 @@ from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.runs import read_json
+from mathlete.sampling.served import read_shares
 from mathlete.submission.weights import stored_as
 
 EngineWord = Literal["auto", "vllm", "embedded"]
@@ -62,10 +63,10 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
         others = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability)]
         cure = f"export as {' or '.join(others)}, or {embedded}"
         return UserError("vLLM must have a kernel for the weights", value=f"{stored} on {gpu.capability:g}", cure=cure)
-    return find_wrong_setting(config, gpu=gpu, machine=machine, heads=settings.get("num_attention_heads"))
+    return find_wrong_setting(config, gpu=gpu, machine=machine, heads=read_shares(settings))
 
 
-def find_wrong_setting(config: KernelConfig, *, gpu: Device, machine: str, heads: object) -> UserError | None:
+def find_wrong_setting(config: KernelConfig, *, gpu: Device, machine: str, heads: int | None) -> UserError | None:
     """Return what is wrong with vLLM's settings for a machine; None where nothing is."""
     vllm, facts = config.vllm, vllm_facts()
     for name in vllm.extra:
@@ -73,12 +74,12 @@ def find_wrong_setting(config: KernelConfig, *, gpu: Device, machine: str, heads
             rule = f"--vllm.extra must name arguments of vLLM {facts.version}"
             return UserError(rule, value=name, cure=nearest(name, [*facts.arguments]))
     count = count_gpus(machine)
-    shared = vllm.choose_parallel(gpus=count, heads=heads if isinstance(heads, int) else None)
+    shared = vllm.choose_parallel(gpus=count, heads=heads)
     if shared > count:
         rule = "--vllm.tensor-parallel must not be more than the machine's GPUs"
         return UserError(rule, value=f"{shared} of {count}", cure="leave it out for all of them")
-    if isinstance(heads, int) and heads % shared:
-        rule = "--vllm.tensor-parallel must divide the model's attention heads"
+    if heads is not None and heads % shared:
+        rule = "--vllm.tensor-parallel must divide the model's attention heads, and be 1 for weights of bitsandbytes"
         return UserError(rule, value=f"{shared} for {heads}", cure="leave it out")
     if vllm.kv_dtype.startswith("fp8") and (gpu.capability or 0) < _ATTENTION_FP8:
         rule = f"--vllm.kv-dtype {vllm.kv_dtype} needs compute capability {_ATTENTION_FP8:g} or later"
@@ -98,5 +99,4 @@ def count_gpus(machine: str) -> int:
 
 def count_shared(config: KernelConfig, machine: str, model: Path) -> int:
     """Return how many of a machine's GPUs share a model in vLLM."""
-    heads = read_json(model / "config.json").get("num_attention_heads")
-    return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=heads if isinstance(heads, int) else None)
+    return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=read_shares(read_json(model / "config.json")))

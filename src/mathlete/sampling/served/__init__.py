@@ -15,7 +15,7 @@ mathlete.errors.UserError: --servers.at-once must be at least 1, got 0.
 from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings, join_cluster
 from mathlete.sampling.served.vllm_engine import VllmSampler
-from mathlete.sampling.served.vllm_settings import VllmSettings
+from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
 
 __all__ = [
     "OpenAISampler",
@@ -25,4 +25,5 @@ __all__ = [
     "VllmSampler",
     "VllmSettings",
     "join_cluster",
+    "read_shares",
 ]

@@ -28,7 +28,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
-from mathlete.sampling.served.vllm_settings import VllmSettings
+from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
 from mathlete.text import quote
 
 if TYPE_CHECKING:
@@ -318,8 +318,7 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
 def _engine_args(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> dict[str, object]:
     import torch
 
-    gpus, config = torch.cuda.device_count(), source.load_config()
-    heads = getattr(config.get_text_config(), "num_attention_heads", None)
+    gpus, heads = torch.cuda.device_count(), read_shares(source.read_config())
     return {
         "model": source.location,
         "revision": source.revision,

@@ -39,7 +39,7 @@ class VllmSettings:
     """The vllm engine. How weights are held (16-bit, AWQ, GPTQ, FP8, …) is read from the model's folder."""
 
     tensor_parallel: int | None = None
-    """GPUs that share the model; default: as many of the machine's as divide its attention heads."""
+    """GPUs that share the model; default: as many of the machine's as divide its attention heads; bitsandbytes: 1."""
     gpu_memory_utilization: float = 0.9
     """Share of a GPU's memory for weights and KV cache together, (0, 1]."""
     kv_gib: float | None = None
@@ -91,7 +91,7 @@ class VllmSettings:
 
         Args:
             gpus: the machine's; 0 is a CPU.
-            heads: the model's attention heads; None: not known, any number divides them.
+            heads: of `read_shares`; None: any number divides them.
 
         >>> VllmSettings().choose_parallel(gpus=4, heads=14), VllmSettings().choose_parallel(gpus=0, heads=14)
         (2, 1)
@@ -127,6 +127,24 @@ class VllmSettings:
             **kernels,
             **read_values(self.extra),
         }
+
+
+def read_shares(config: Mapping[str, object]) -> int | None:
+    """Return what the number of GPUs that share a model must divide; None: not known.
+
+    That is its attention heads; 1 for weights of bitsandbytes, which vLLM cannot split (0.19.1,
+    bitsandbytes_loader.py).
+
+    >>> read_shares({"num_attention_heads": 28}), read_shares({"text_config": {"num_attention_heads": 8}})
+    (28, 8)
+    >>> read_shares({"num_attention_heads": 28, "quantization_config": {"quant_method": "bitsandbytes"}})
+    1
+    """
+    how, text = config.get("quantization_config"), config.get("text_config")
+    if isinstance(how, Mapping) and how.get("quant_method") == "bitsandbytes":
+        return 1
+    heads = (text if isinstance(text, Mapping) else config).get("num_attention_heads")
+    return heads if isinstance(heads, int) else None
 
 
 def read_values(words: Mapping[str, str]) -> dict[str, object]:
