@@ -79,6 +79,19 @@ def test_the_speed_follows_from_what_the_engine_draws(
     assert "all 23 take about" in chosen.why
 
 
+def test_a_machine_that_is_too_slow_for_real_time_is_told_before_hours_are_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").touch()
+    clock = [0.0]
+    monkeypatch.setattr(speed, "_SMALL", 0)
+    monkeypatch.setattr("mathlete.rehearsal.speed.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(speed, "EngineProcess", make_engine(tokens_a_s=8.0, length=2000, clock=clock))
+    config = KernelConfig(policy=Policy(n=8, sampling=SamplingConfig(max_tokens=2048)))
+    with pytest.raises(UserError, match=r"2048 s of 900 s, at 8 tokens/s.*\n.*--stand-in pocket"):
+        choose_speed(tmp_path, config, PROBLEMS, asked=23)
+
+
 def test_a_small_model_is_not_tried_and_one_that_does_not_load_is_left_to_the_rehearsal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mathlete.errors import UserError
 from mathlete.kernel import EngineProcess, KernelConfig
 from mathlete.problems import Problem
 from mathlete.sampling import SamplingConfig
@@ -45,6 +46,9 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
         config: how the notebook answers.
         problems: the questions; the first is tried.
         asked: questions of all runs together.
+
+    Raises:
+        UserError: it does not draw them in real time either.
     """
     if config.engine == "vllm":
         return Speed(factor=_WITH_VLLM, why=f"÷{_WITH_VLLM:g}: vLLM's CPU build boots within a question's time")
@@ -56,6 +60,13 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
     except RuntimeError as error:
         # The rehearsal itself shows why, in the notebook's own environment.
         return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
+    if tried.question_s > config.question_max_s:
+        # It would take the hours of the real clock, to end with every question out of time.
+        raise UserError(
+            "this machine must draw half of a question's samples in the longest time that a question may have",
+            value=f"{tried.question_s:.0f} s of {config.question_max_s:.0f} s, at {tried.tokens_per_s:.0f} tokens/s",
+            cure="prove the wiring with --stand-in pocket; --speed 1 rehearses all the same",
+        )
     # Two digits: a machine's speed is not known to more.
     factor = min(FASTEST, max(1.0, float(f"{config.question_min_s / (_SPARE * tried.question_s):.2g}")))
     return Speed(factor=factor, why=_describe(tried, factor, config, asked=asked))
