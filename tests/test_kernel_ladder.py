@@ -154,6 +154,7 @@ CAUSES = [
     ("safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata", "weights that are"),
     ("torch._inductor.exc.InductorError: CppCompileError: C++ compile error", "compiling"),
     ("ImportError: libcudart.so.12: cannot open shared object file", "a package that is missing"),
+    ("OSError: libnvrtc.so.13: cannot open shared object file: No such file or directory", "a package that is missing"),
     ("FileNotFoundError: missing cubin for sm120", "a kernel that this GPU lacks"),
 ]
 
@@ -161,7 +162,8 @@ CAUSES = [
 @pytest.mark.parametrize(("line", "cause"), CAUSES)
 def test_a_log_tells_the_first_cause_and_not_what_it_drags_along(line: str, cause: str) -> None:
     said = f"(EngineCore_DP0 pid=7) ERROR 11-29 20:50:25 [core.py:5] {line}"
-    told = find_cause_of_end(f"{said}\nRuntimeError: Engine core initialization failed.")
+    warned = "WARNING 11-29 20:50:24 [cpu.py:516] Failed to import from vllm._C: ImportError: undefined symbol"
+    told = find_cause_of_end(f"{warned}\n{said}\nRuntimeError: Engine core initialization failed.")
     assert told.startswith(cause)
     assert "[core.py:5]" not in told
 

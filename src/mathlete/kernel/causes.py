@@ -28,15 +28,20 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ("weights that are broken", r"SafetensorError|incomplete metadata|HeaderTooLarge|MetadataIncompleteBuffer"),
     ("a model that this vLLM does not know", r"Model architectures.*not supported|has no vLLM implementation"),
     ("compiling", r"torch\._(inductor|dynamo)\S*Error|InductorError|BackendCompilerFailed|triton\S*(Error|compil)"),
-    ("a package that is missing or of another version", r"ModuleNotFoundError|ImportError|undefined symbol"),
+    ("a package that is missing or of another version", r"ModuleNotFoundError|ImportError|undefined symbol|"
+     r"cannot open shared object|Could not load this library"),
     ("a worker that died", r"WorkerProc.*(died|failed)|Engine core initialization failed|EngineDeadError"),
 )  # fmt: skip
 """(What is wrong, how Python, torch, NCCL and vLLM say it), the more telling first: one fault drags others along."""
 
+_HARMLESS = re.compile(r"\b(DEBUG|INFO|WARNING) \d\d-\d\d \d\d:")
+"""Lines of vLLM's logger that are no errors."""
+
 
 def find_cause_of_end(log: str) -> str:
     """Return the likeliest cause in a process's log, with the line that says it; else its last line that is no cure."""
-    lines = [line for line in log.splitlines() if line.strip()]
+    # vLLM warns of much that it does without: of another build's kernels, of packages for pictures.
+    lines = [line for line in log.splitlines() if line.strip() and not _HARMLESS.search(line)]
     for cause, said in _CAUSES:
         if line := next((line for line in lines if re.search(said, line)), None):
             return f"{cause}: {_shorten(line)}"

