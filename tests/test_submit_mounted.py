@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -212,8 +213,9 @@ def test_vocabulary_files_travel_as_a_wheel_and_are_shown_to_the_library(vocabul
     files = find_vocabularies(tmp_path, vocabulary)
     wheel = write_wheel(files, tmp_path)
     assert wheel.read_bytes() == write_wheel(files, tmp_path).read_bytes()
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(tmp_path / "there")]
-    subprocess.run([*pip, str(wheel)], check=True)
+    # What installing does with a wheel of data; every build has pip try it.
+    with ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "there")
     code = (
         "import os; from mathlete.kernel.vocabularies import show_vocabularies; show_vocabularies();"
         "print(os.environ['TIKTOKEN_ENCODINGS_BASE'], os.environ['TIKTOKEN_CACHE_DIR'])"
