@@ -1,5 +1,6 @@
 """The ray engine on a real cluster of this machine: two workers, one killed in the middle."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -85,3 +86,17 @@ def test_eval_runs_on_ray(engine: RaySampler, tmp_path: Path, evaluate: CommandL
     address = internals._ray.get_runtime_context().gcs_address
     words = ["two.jsonl", "--model", "pocket", "--engine", "ray", "--ray.address", address, "--ray.cpus", "0.2", "--n"]
     assert evaluate.process(*words, 3, "--json", folder=tmp_path).result["samples"] == 6
+
+
+@pytest.mark.slow
+def test_a_closed_engine_ends_every_stream(engine: RaySampler) -> None:
+    """Else the solver's threads would keep a stopped process for ever. The last test: it ends the cluster."""
+    stream = engine.stream(PROBLEMS[0], seeds={i: i for i in range(64)}, config=CONFIG)
+    next(stream)
+    closes = threading.Thread(target=engine.close)
+    closes.start()
+    with pytest.raises(RuntimeError, match="it was closed"):
+        list(stream)
+    closes.join()
+    with pytest.raises(RuntimeError, match="it was closed"):
+        next(engine.stream(PROBLEMS[0], seeds={0: 0}, config=CONFIG))

@@ -149,6 +149,10 @@ MOMENTS: dict[str, tuple[str, int, str]] = {
     "in the last threads": (
         "import threading\nlate = lambda: (time.sleep(0.3), stop(), time.sleep(60))\n"
         "def main(): threading.Thread(target=late).start(); return 0", 143, ENDED),
+    "with a thread that goes on": (
+        "import threading, mathlete.signals as s\ns._LAST_S = 0.2\n"
+        "def main(): threading.Thread(target=time.sleep, args=(60,)).start(); stop(); time.sleep(60)", 143,
+        f"{TOLD}\nended at once; threads of it went on for 0.2 s\n"),
     "never": ("def main(): return 7", 7, ""),
     "by the program's own will": ("def main(): sys.exit(3)", 3, ""),
     "ignored": ("def main(): stop(signal.SIGINT); return 0", 0, ""),

@@ -32,6 +32,8 @@ _ECHO_MS = 1000
 Ctrl-C, and of a terminal's end both kernel and shell tell."""
 _SWALLOWED_S = 0.05
 """From the moment when a library has swallowed a stop until it is raised again: not in the same line."""
+_LAST_S = 60.0
+"""From the moment when a stop is told until the process is ended where threads of a library keep it."""
 _PATIENCE_MS = 1000
 """How long stderr may take before a line is left out: a full pipe that nobody reads must not hold the second stop."""
 
@@ -182,12 +184,15 @@ class _Stops:
 
     def _count(self, listens: int) -> None:
         """Read the signals' numbers, and end the process at the second stop."""
-        came, told = 0.0, False
+        came, told, over_since = 0.0, False, 0.0
         while True:
-            if not _is_ready(listens, select.POLLIN, None if self._is_settled(told=told) else _ECHO_MS):
+            if not _is_ready(listens, select.POLLIN, _ECHO_MS if self.first else None):
                 if not (told or self.over):
                     _say("\nstopping; a second Ctrl-C ends it at once\n")
                 told = True
+                over_since = over_since or (time.monotonic() if self.over else 0.0)
+                if over_since and time.monotonic() - over_since > _LAST_S:
+                    _end(self.first, f"threads of it went on for {_LAST_S:g} s")
                 # One that comes just before the main thread begins to wait does not end the waiting.
                 self._wake()
                 continue
@@ -207,10 +212,6 @@ class _Stops:
             if self.first and not is_echo:
                 _end(number, "the same command goes on with what is there")
             self.first, came = self.first or number, time.monotonic()
-
-    def _is_settled(self, *, told: bool) -> bool:
-        """Return whether nothing is to be done until another signal comes."""
-        return not self.first or (told and (self._raised or self.over))
 
     def _wake(self) -> None:
         """Send the main thread the signal once more, if it has not heard it."""

@@ -163,6 +163,7 @@ class RaySampler(Continuing):
         self._workers = [actor.remote(source, precision, dtype, threads, instruction) for _ in range(settings.workers)]
         self._wait_ready()
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
+        self._closed = False
         self._down: set[int] = set()
         """Workers that are being started anew."""
         self._latest = ""
@@ -207,13 +208,21 @@ class RaySampler(Continuing):
     ) -> Callable[[], object]:
         """Start the samples; see `Continuing.begin`."""
         config.check()
+        if self._closed:
+            raise _closed_error()
         group = _Group(problem=problem, config=config, results=results, said=said, until_code=until_code)
         for index, seed in seeds.items():
             self._inbox.put(_Call(group=group, index=index, seed=seed))
         return group.cancel
 
     def close(self) -> None:
-        """End the workers, and the cluster if it was started here."""
+        """End the workers, and the cluster if it was started here; streams still waiting raise.
+
+        Closing a second time does nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self._inbox.put(None)
         self._thread.join()
         self._end()
@@ -249,6 +258,9 @@ class RaySampler(Continuing):
                 self._give_up([*waiting, *running.values()])
                 waiting.clear()
                 running.clear()
+        left = [self._inbox.get() for _ in range(self._inbox.qsize())]
+        for group in {call.group for call in (*waiting, *running.values(), *left) if call is not None}:
+            group.results.put(_closed_error())
 
     def _collect(self, waiting: deque[_Call], *, wait: bool) -> bool:
         while wait or not self._inbox.empty():
@@ -323,6 +335,10 @@ class RaySampler(Continuing):
         )
         for group in {call.group for call in calls}:
             group.results.put(error)
+
+
+def _closed_error() -> RuntimeError:
+    return RuntimeError("the sampling engine stopped: it was closed")
 
 
 def _no_sample(call: _Call, reason: str) -> UserError:
