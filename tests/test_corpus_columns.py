@@ -319,6 +319,17 @@ def test_texts_have_one_kind_of_line_break_and_no_half_characters(tmp_path: Path
     )
 
 
+def test_a_row_that_is_nested_too_deep_is_a_bad_row(tmp_path: Path) -> None:
+    # As deep as JSON's own reader goes, with little left for others.
+    deep: object = "end"
+    for _ in range(900):
+        deep = [deep]
+    file = write_lines(tmp_path / "f.jsonl", GOOD, {**GOOD, "extra": deep}, GOOD)
+    skipped = BadRows(skip=True)
+    assert len([*open_source(str(file), on_bad=skipped)]) + skipped.count == 3
+    assert all("nested" in one for one in skipped.messages)
+
+
 def test_brackets_without_an_end_are_text(tmp_path: Path) -> None:
     (one,), _ = read(
         write_lines(tmp_path / "f.jsonl", {**GOOD, "problem": ASKED + DEEP, "solution": f"{DEEP}\\boxed{{{DEEP}"})
@@ -335,6 +346,7 @@ def test_brackets_without_an_end_are_text(tmp_path: Path) -> None:
             "h.csv:1: each column must have a name of its own, got 'answer'",
         ),
         ("t.jsonl.gz", gzip.compress(LINES)[:-9], "t.jsonl.gz: must be a whole .gz file"),
+        ("t.csv.gz", gzip.compress(b"problem,solution\na,b\n" * 99)[:-9], "t.csv.gz: must be a whole .gz file"),
         ("t.arrow", b"ARROW1", "t.arrow: must be a whole Arrow file"),
         ("two.json", json.dumps({"a": [GOOD], "b": [GOOD]}).encode(), "two.json: must have one list of rows, got a, b"),
     ],

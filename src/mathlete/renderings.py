@@ -71,8 +71,11 @@ _MARKS = re.compile(
     r"<\|(?:im_start|im_end|start_header_id|end_header_id|eot_id|eom_id|begin_of_text|end_of_text|endoftext|user|assistant"
     r"|system|end)\|>|<｜(?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)｜>|<(?:start|end)_of_turn>|\[/?INST\]"
 )
-_END = re.compile(
-    r"\s*(?:<｜end▁of▁sentence｜>|<\|(?:im_end|eot_id|eom_id|end|endoftext|end_of_text)\|>|<end_of_turn>|</s>)\s*\Z"
+_ENDS = (
+    "<｜end▁of▁sentence｜>",
+    *(f"<|{name}|>" for name in ("im_end", "eot_id", "eom_id", "end", "endoftext", "end_of_text")),
+    "<end_of_turn>",
+    "</s>",
 )
 
 
@@ -137,7 +140,9 @@ def strip_turn_end(text: str) -> str:
     >>> strip_turn_end("It is 4.<|im_end|>")
     'It is 4.'
     """
-    return _END.sub("", text).strip()
+    text = text.strip()
+    end = next((mark for mark in _ENDS if text.endswith(mark)), "")
+    return text.removesuffix(end).rstrip()
 
 
 def _has_user(turns: Sequence[tuple[str, str]]) -> bool:

@@ -89,7 +89,10 @@ def read_completion(text: str, *, thinks: bool = False) -> Completion:
     parts = split(text)
     if parts is None:
         flaw: Flaw = "unclosed" if thinks or find_unfinished(text) is not None else ""
-        return Completion(thought=_HASHES.sub("", _CALCULATOR.sub("", text)).strip(), ending=text, flaw=flaw)
+        thought = _CALCULATOR.sub("", text)
+        # Without the marker, the search would take long in a text of line breaks.
+        thought = _HASHES.sub("", thought) if "####" in thought else thought
+        return Completion(thought=thought.strip(), ending=text, flaw=flaw)
     thought, ending = parts
     return Completion(thought=strip_opening(thought), ending=_SOLUTION_MARKS.sub("", ending).strip())
 

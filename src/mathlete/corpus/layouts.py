@@ -117,12 +117,14 @@ def read_traced_rows(
         try:
             cells = reading.prepare(tidy(row, where=where), where=where)
             traced = _read_row(cells, place)
+            if use is not None:
+                use.note(cells, where=where)
         except UserError as error:
             on_bad(error)
-            continue
-        if use is not None:
-            use.note(cells, where=where)
-        yield traced
+        except RecursionError:
+            on_bad(UserError(f"{where}: a row must not be nested so deep", cure="leave out the nested column"))
+        else:
+            yield traced
 
 
 def _read_row(row: Cells, place: _Place) -> list[TracedProblem]:
@@ -313,7 +315,9 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: _Place) -> TracedProb
         )
     text = spoken[1].completion
     # The prompt adds the model's own instruction; one that came with the question would stand there twice.
-    statement = _INSTRUCTION.sub("\n", spoken[0].text.replace(INSTRUCTION, "")).strip()
+    statement = spoken[0].text.replace(INSTRUCTION, "").strip()
+    if "boxed" in statement:  # the search takes long in a text of blanks
+        statement = _INSTRUCTION.sub("\n", statement).strip()
     # Behind reasoning in a field of its own, a reply that is the answer alone equals the gold, and repeats nothing.
     reply = spoken[1].text
     repeated = "" if spoken[1].thought and not _WORKED.search(reply) and not is_long(reply) else reply

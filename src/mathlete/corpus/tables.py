@@ -117,9 +117,14 @@ def _whole_lines(lines: BinaryIO, path: Path, on_bad: OnBad) -> Iterator[bytes]:
     try:
         yield from lines
     except OSError as error:
-        if path.suffix.lower() not in _PACKED:
-            raise
-        on_bad(UserError(f"{path}: must be a whole {path.suffix} file ({error})", cure="fetch it again"))
+        on_bad(_explain_packing(path, error))
+
+
+def _explain_packing(path: Path, error: OSError) -> UserError:
+    """Return the error of a packed file that breaks off; any other is raised again."""
+    if path.suffix.lower() not in _PACKED:
+        raise error
+    return UserError(f"{path}: must be a whole {path.suffix} file ({error})", cure="fetch it again")
 
 
 def _read_json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
@@ -181,6 +186,8 @@ def _read_csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
                     yield where, row
     except (csv.Error, UnicodeDecodeError) as error:
         on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file"))
+    except OSError as error:
+        on_bad(_explain_packing(path, error))
 
 
 def _again(head: str, lines: Iterator[str]) -> Iterator[str]:
