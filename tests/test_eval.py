@@ -249,7 +249,7 @@ def test_corrupted_sample_line_is_named(run: Path, evaluate: CommandLine) -> Non
         (["pocket_vall"], r"did you mean pocket_val?"),
         (["six.jsonl", "--n", "0"], "--n must be at least 1, got 0"),
         (["six.jsonl", "--limit", "0"], "--limit must be at least 1, got 0"),
-        (["six.jsonl", "--threads", "0"], "--threads must be at least 1, got 0"),
+        (["six.jsonl", "--threads", "0"], "--threads must be from 1 to 1024, got 0"),
         (["six.jsonl", "--model", "pockett"], "did you mean pocket?"),
         (["six.jsonl", "--model", "bare"], "a model folder needs its tokenizer"),
         (["six.jsonl", "--model", "short"], "must leave room in the model's context of 8 tokens"),

@@ -301,8 +301,8 @@ def test_odd_words_neither_widen_nor_break_the_page(tmp_path: Path, open_report:
 ODD_NUMBERS: list[dict[str, Any]] = [
     {"logprob_mean": float("-inf")},
     {"logprob_mean": float("nan"), "logprob_tail": float("nan")},
-    {"seconds": 1e18, "logprob_mean": -1e300},
-    {"tokens": 2**53, "seconds": 0.0},
+    {"seconds": 2.0**31, "logprob_mean": -1e300},
+    {"tokens": 2**31, "seconds": 0.0},
     {"tokens": 0},
 ]
 

@@ -80,7 +80,8 @@ def read_rows(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, TableR
         UserError: no such file or another format; with `stop`, a broken file or a row that is not an object.
     """
     files = list_tables(str(path))
-    if not files and not format_of(path.name):
+    known = all(file.is_dir() or format_of(file.name) for file in files) if files else format_of(path.name)
+    if not known:
         raise UserError("the table must be JSON lines, JSON, CSV or parquet", value=str(path), cure="convert it")
     if not files:
         raise UserError("the file must exist", value=str(path), cure="check the path")
