@@ -88,7 +88,7 @@ COMMANDS = {
         "os.rename|submission.ipynb", ""),
     "rehearse": Stopped(
         "submit rehearse --image none --questions 2 --runs 1", "import|numpy", "subprocess.Popen|stage",
-        "os.rename|report.html", ""),
+        "os.rename|rehearsal.json", ""),
     "wheels": Stopped(
         "submit wheels --run run", "import|mathlete.submission", "subprocess.Popen|", "os.rename|run/manifest.json",
         ""),
