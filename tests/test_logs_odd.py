@@ -60,9 +60,25 @@ def with_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-ODD: st.SearchStrategy[Any] = st.sampled_from(
-    [None, True, -1, 2.5, 10**400, "", "\ud800", "[/]", [], {}, [None], [[]], {"": 0}, [{}], "nan"]
-)
+ODD = [
+    None,
+    True,
+    -1,
+    2.5,
+    10**400,
+    "",
+    "\ud800",
+    "[/]",
+    [],
+    {},
+    [None],
+    [[]],
+    {"": 0},
+    [{}],
+    "nan",
+    "1e999",
+    -(10**400),
+]
 ROWS: dict[str, dict[str, Any]] = {
     "harness.jsonl": json.loads(next(HERE.glob("samples_*.jsonl")).read_text().splitlines()[0]),
     "chat.jsonl": {"custom_id": "a", **body("chat.completion", "a", ["2", None])},
@@ -76,9 +92,8 @@ ROWS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@given(data=st.data(), name=st.sampled_from([*ROWS]), odd=ODD)
-def test_a_row_that_is_odd_anywhere_is_read_or_refused(data: st.DataObject, name: str, odd: Any) -> None:
-    row = with_value(ROWS[name], data.draw(st.sampled_from(places(ROWS[name]))), odd)
+def check_is_read_or_refused(name: str, place: tuple[Any, ...], odd: Any) -> None:
+    row = with_value(ROWS[name], place, odd)
     with TemporaryDirectory() as folder:
         file = Path(folder, name)
         file.write_text(json.dumps(row))
@@ -90,3 +105,24 @@ def test_a_row_that_is_odd_anywhere_is_read_or_refused(data: st.DataObject, name
         for sample in samples:
             assert Sample.from_json(json.loads(json.dumps(sample.to_json())), where="") == sample
             json.dumps(sample.to_json(), ensure_ascii=False).encode()
+
+
+@given(data=st.data(), name=st.sampled_from([*ROWS]), odd=st.sampled_from(ODD))
+def test_a_row_that_is_odd_anywhere_is_read_or_refused(data: st.DataObject, name: str, odd: Any) -> None:
+    check_is_read_or_refused(name, data.draw(st.sampled_from(places(ROWS[name]))), odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("details.parquet.jsonl", ("doc", "generation_size")), ("log.json", ("samples", 0))]
+)
+def test_odd_numbers_and_members_that_were_met_are_read_or_refused(name: str, place: tuple[Any, ...]) -> None:
+    for odd in ODD:
+        check_is_read_or_refused(name, place, odd)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_every_odd_value_in_every_place_is_read_or_refused(name: str) -> None:
+    for place in places(ROWS[name]):
+        for odd in ODD:
+            check_is_read_or_refused(name, place, odd)

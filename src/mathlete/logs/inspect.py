@@ -56,7 +56,7 @@ def read_inspect_rows(path: Path) -> tuple[LogRow, Iterator[tuple[str, LogRow]]]
         content = read_json(path)
         samples = content.get("samples")
         rows = enumerate(samples if isinstance(samples, list) else [])
-        return content, ((f"{path}[{number}]", _resolve(row)) for number, row in rows)
+        return content, ((where := f"{path}[{number}]", _resolve(row, where)) for number, row in rows)
     try:
         names = set(ZipFile(path).namelist())
     except (BadZipFile, OSError) as error:
@@ -103,9 +103,9 @@ def _samples(path: Path, names: set[str]) -> Iterator[tuple[str, LogRow]]:
         # A sample is one entry, or, where it is long, a folder whose texts are in parts of their own. Its id may have
         # slashes itself.
         if _SAMPLE.fullmatch(name):
-            yield f"{path}:{name}", _resolve(read_zip_json(path, name))
+            yield (where := f"{path}:{name}"), _resolve(read_zip_json(path, name), where)
         elif chunked := _CHUNKED.fullmatch(name):
-            yield f"{path}:{name}", _resolve(_read_chunked(path, chunked[1], names))
+            yield (where := f"{path}:{name}"), _resolve(_read_chunked(path, chunked[1], names), where)
 
 
 def _read_chunked(path: Path, folder: str, names: set[str]) -> dict[str, Any]:
@@ -120,8 +120,12 @@ def _read_chunked(path: Path, folder: str, names: set[str]) -> dict[str, Any]:
     return row | {"attachments": {str(number): text for number, text in enumerate(texts)}}
 
 
-def _resolve(row: dict[str, Any]) -> LogRow:
+def _resolve(row: object, where: str) -> LogRow:
     """The sample with its long texts in their places."""
+    if not isinstance(row, dict):
+        raise UserError(
+            f"{where}: a sample must be an object", value=type(row).__name__, cure="delete it or copy again"
+        )
     kept = {name: value for name, value in row.items() if name not in ("events", "events_data", "attachments", "store")}
     texts = row.get("attachments") or {}
     return kept if not texts else {name: _fill(value, texts) for name, value in kept.items()}
