@@ -60,7 +60,7 @@ def with_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     -1,

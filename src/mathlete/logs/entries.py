@@ -26,6 +26,8 @@ _FINISHES: dict[str, Finish] = {
 }
 
 
+_MOST = 2**31
+"""Largest index, tokens and seconds of a sample, as its reader has it."""
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("problem_id", "statement", "gold", "text", "answer", "uid"), (str, type(None))),
     **dict.fromkeys(("tokens", "seed", "index"), (int, type(None))),
@@ -66,6 +68,8 @@ class Entry:
             # The type itself and not a kind of it: a bool is an int in Python, and none of these fields.
             if type(values[name]) not in types:
                 raise TypeError(f"{name} is {values[name]!r:.40}")
+        if self.index is not None and not 0 <= self.index <= _MOST:
+            raise ValueError(f"index is {self.index:.3g}")
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -163,7 +167,7 @@ def as_text(value: object) -> str | None:
 
 
 def as_number(value: object) -> float | None:
-    """A cell as a finite number of 0 or more, or None.
+    """A cell as a number from 0 to what a sample's may be, or None.
 
     >>> as_number("1.5"), as_number(None), as_number("soon"), as_number(-1.0)
     (1.5, None, None, None)
@@ -174,7 +178,7 @@ def as_number(value: object) -> float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number <= _MOST else None
 
 
 def as_count(value: object) -> int | None:
