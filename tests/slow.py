@@ -45,7 +45,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "kernel_ladder",
         "eval",
     ),
-    "logs": ("logs_own", "logs_tools"),
+    "logs": ("logs_odd", "logs_own", "logs_tools"),
     "answers": ("answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes", "stops"),
