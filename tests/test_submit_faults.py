@@ -84,6 +84,7 @@ STRIKES: list[tuple[Inject, bool]] = [
 def test_a_fault_of_the_engine_is_opened_as_the_engines_process_opens_its_own(
     on: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the mark is written where the process runs
     (tmp_path / "draft").mkdir()
     made = make_draft(build, PROBLEMS, RehearsalSettings(), speed=1.0, folder=tmp_path / "draft")
     engine("mark()", on=on)(made)
