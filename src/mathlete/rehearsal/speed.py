@@ -1,5 +1,6 @@
 """How fast a rehearsal's clock may run, by what the engine draws here: no model is blamed for this machine."""
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -60,6 +61,9 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
     except RuntimeError as error:
         # The rehearsal itself shows why, in the notebook's own environment.
         return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
+    if tried.tokens_per_s is None:
+        # A machine that is busy for a minute: how fast it is at other times is not known.
+        return Speed(factor=1.0, why=f"÷1: no sample of {_SHORT} tokens ended here within {_PATIENCE_S:.0f} s")
     if tried.question_s > config.question_max_s:
         # It would take the hours of the real clock, to end with every question out of time.
         raise UserError(
@@ -75,8 +79,8 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
 @dataclass(frozen=True, kw_only=True)
 class _Tried:
     load_s: float
-    tokens_per_s: float
-    """Of all samples of a question together."""
+    tokens_per_s: float | None
+    """Of all samples of a question together; None where none ended."""
     question_s: float
     """In which half of its samples end."""
     ended: bool
@@ -111,7 +115,9 @@ def _try_engine(model: Path, config: KernelConfig, problem: Problem) -> _Tried:
             load_s = time.monotonic() - began
             short = replace(sampling, max_tokens=min(_SHORT, sampling.max_tokens))
             tokens, seconds = _draw(engine, problem, short, n=n, until=n)
-            tokens_per_s = max(1, tokens) / seconds
+            if not tokens:
+                return _Tried(load_s=load_s, tokens_per_s=None, question_s=math.inf, ended=False)
+            tokens_per_s = tokens / seconds
             began = time.monotonic()
             tokens, seconds = _draw(engine, problem, sampling, n=n, until=(n + 1) // 2)
         finally:
