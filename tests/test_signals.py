@@ -10,6 +10,13 @@ from pathlib import Path
 
 import pytest
 
+HEARING = """
+import signal
+# nohup and background jobs of a shell hand down signals that are ignored, and the commands keep to that.
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
 STOPS = [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "its terminal's end")]
 COMMAND = """
 import json, os, signal, subprocess, sys, time
@@ -49,7 +56,7 @@ sys.exit(run_stoppably(main, prog="python -m it"))
 @contextmanager
 def started(kind: str) -> Iterator[tuple[subprocess.Popen[str], int | None]]:
     """The command, and the process below it."""
-    words = [sys.executable, "-c", COMMAND, "draw", "--kind", kind]
+    words = [sys.executable, "-c", HEARING + COMMAND, "draw", "--kind", kind]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
