@@ -127,6 +127,7 @@ def test_columns_are_named(tmp_path: Path) -> None:
     for words, message in (
         (["statment=task"], "--columns must say which column is what, got statment=task"),
         (["statement"], "--columns must say which column is what, got statement="),
+        (["gold=a", "gold=b"], "each name once, got gold=a and gold=b"),
     ):
         with pytest.raises(UserError, match=message):
             Corpus(source=(str(file),), limit=None, columns=(*words,)).check()

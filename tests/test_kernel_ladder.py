@@ -147,7 +147,7 @@ CAUSES = [
     ("RuntimeError: CUDA error: no kernel image is available for execution on the device", "a kernel that this GPU"),
     ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO)", "NCCL"),
     ("OSError: [Errno 98] Address already in use", "a port that is taken"),
-    ("OSError: [Errno 30] Read-only file system: '/root/.triton/cache'", "a folder that cannot be written"),
+    ("OSError: [Errno 30] Read-only file system: '/home/user/.triton/cache'", "a folder that cannot be written"),
     ("OSError: [Errno 28] No space left on device", "a full disk"),
     ("requests.exceptions.ConnectionError: Max retries exceeded with url: /encodings/o200k_base", "a download"),
     ("ValueError: Model architectures ['X'] are not supported for now.", "a model that this vLLM does not know"),

@@ -27,6 +27,7 @@ from tests.test_logs import HERE, body, join, write_lines
         (["plain.jsonl", "--columns", "answer=said"], "a sample must say which problem it is of"),
         (["plain.jsonl", "--columns", "answer=said", "problem_id=id"], "every problem must have its gold answer"),
         (["plain.jsonl", "--columns", "said=answer"], "--columns must name what a sample has, got said"),
+        (["plain.jsonl", "--columns", "answer=said", "answer=id"], "each name once, got answer=said and answer=id"),
         (["plain.jsonl", "--columns", "answer"], "--columns must be NAME=COLUMN, got answer"),
         (["uneven.jsonl", "--columns", "text=a", "tokens=b"], "lists of samples must be of one length, got {'text': 2"),
         (["plain.jsonl", "--pace", "0"], "--pace must be above 0, got 0.0"),

@@ -143,6 +143,7 @@ def test_a_row_is_proved_with_the_same_arguments_as_it_is_made(switched: ModelSo
     [
         ("effort", "must be KEY=VALUE, got 'effort'"),
         ("=high", "must be KEY=VALUE"),
+        ("effort=high effort=low", "must be given once, got effort"),
         ("efort=high", "must read its arguments, got efort, of which it knows nothing.\n  Fix: did you mean effort"),
         ("messages=1", "got messages, of which it knows nothing.\n  Fix: .*effort, enable_thinking"),
     ],
@@ -151,7 +152,7 @@ def test_an_argument_that_the_template_would_pass_over_is_refused(
     argument: str, message: str, switched: ModelSource
 ) -> None:
     with pytest.raises(UserError, match=message):
-        with_args(switched, argument)
+        with_args(switched, *argument.split())
 
 
 def test_a_prompt_of_the_folder_leaves_runs_and_notebooks_as_they_were() -> None:

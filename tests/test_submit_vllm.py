@@ -77,6 +77,10 @@ def test_the_engine_is_chosen_by_machine_and_model_and_says_why(
     assert chosen.engine == (engine or "transformers")
     assert says in chosen.reason
     assert choose("embedded").engine == "transformers"
+    # Settings that nothing reads are named, however the embedded engine came to be chosen.
+    idle = " ".join(f"--vllm.{name.replace('_', '-')}" for name in vllm.list_changed())
+    assert choose("embedded").reason == "asked for" + (f"; {idle} not used" if idle else "")
+    assert engine or not idle or chosen.reason.endswith(f"; {idle} not used")
     if engine:
         assert choose("vllm").engine == "vllm"
     else:

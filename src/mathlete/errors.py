@@ -1,6 +1,6 @@
 """The two kinds of failure: a UserError can be mended by the user (exit code 2), anything else is a bug (traceback)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 
 class UserError(Exception):
@@ -31,6 +31,26 @@ OnBad = Callable[[UserError], None]
 def stop(error: UserError) -> None:
     """Raise the error: a bad row ends the reading."""
     raise error
+
+
+def split_pairs(words: Sequence[str], *, rule: str, cure: str) -> dict[str, str]:
+    """Return {name: value} of words of the form NAME=VALUE; the value may hold further equals signs.
+
+    >>> split_pairs(["gold=Final", "text=a=b"], rule="...", cure="...")
+    {'gold': 'Final', 'text': 'a=b'}
+
+    Raises:
+        UserError: a word of another form, or a name that stands twice.
+    """
+    pairs: dict[str, str] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if not name or not value:
+            raise UserError(rule, value=f"{name}={value}", cure=cure)
+        if name in pairs:
+            raise UserError(f"{rule}, each name once", value=f"{name}={pairs[name]} and {word}", cure="leave one out")
+        pairs[name] = value
+    return pairs
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ notebook. `PromptSettings` names what is to be otherwise.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,6 +71,9 @@ class PromptSettings:
             if not sign or not name.isidentifier():
                 cure = "write it as in --prompt.template-args enable_thinking=false"
                 raise UserError("an argument of the chat template must be KEY=VALUE", value=repr(argument), cure=cure)
+        if twice := [name for name, times in Counter(name for name, _, _ in pairs).items() if times > 1]:
+            rule = "each argument of the chat template must be given once"
+            raise UserError(rule, value=", ".join(twice), cure="leave the others out")
         return {name: _parse_value(value) for name, _, value in pairs}
 
     def to_json(self) -> dict[str, object]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mathlete.corpus.cells import Cells, TableRow, is_long, texts_in
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError, nearest, split_pairs
 
 Task = Literal["math", "chat"]
 COLUMNS = ("statement", "trace", "ending", "gold", "id", "subset")
@@ -52,13 +52,13 @@ def parse_columns(words: Sequence[str]) -> dict[str, str]:
     {'statement': 'Problem', 'gold': 'Final'}
 
     Raises:
-        UserError: another form, or a name that is not one of COLUMNS.
+        UserError: another form, or a name that is not one of COLUMNS or stands twice.
     """
-    pairs = dict(word.partition("=")[::2] for word in words)
+    rule, cure = "--columns must say which column is what", "write --columns statement=NAME trace=NAME gold=NAME"
+    pairs = split_pairs(words, rule=rule, cure=cure)
     for name, column in pairs.items():
-        if name not in COLUMNS or not column:
-            cure = f"write --columns statement=NAME trace=NAME gold=NAME; {nearest(name, COLUMNS)}"
-            raise UserError("--columns must say which column is what", value=f"{name}={column}", cure=cure)
+        if name not in COLUMNS:
+            raise UserError(rule, value=f"{name}={column}", cure=f"{cure}; {nearest(name, COLUMNS)}")
     return pairs
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.reasoning import THINK
+from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, RunFacts
 
 Finish = Literal["stop", "length", "cancelled", "boxed"]
@@ -26,8 +27,6 @@ _FINISHES: dict[str, Finish] = {
 }
 
 
-_MOST = 2**31
-"""Largest index, tokens and seconds of a sample, as its reader has it."""
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("problem_id", "statement", "gold", "text", "answer", "uid"), (str, type(None))),
     **dict.fromkeys(("tokens", "seed", "index"), (int, type(None))),
@@ -68,7 +67,7 @@ class Entry:
             # The type itself and not a kind of it: a bool is an int in Python, and none of these fields.
             if type(values[name]) not in types:
                 raise TypeError(f"{name} is {values[name]!r:.40}")
-        if self.index is not None and not 0 <= self.index <= _MOST:
+        if self.index is not None and not 0 <= self.index <= Sample.MOST:
             raise ValueError(f"index is {self.index:.3g}")
 
     @property
@@ -178,7 +177,7 @@ def as_number(value: object) -> float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if 0 <= number <= _MOST else None
+    return number if 0 <= number <= Sample.MOST else None
 
 
 def as_count(value: object) -> int | None:

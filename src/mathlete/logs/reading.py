@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.corpus import read_rows
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError, nearest, split_pairs
 from mathlete.logs.entries import (
     STATEMENTS,
     Entry,
@@ -99,14 +99,12 @@ def parse_columns(words: Sequence[str]) -> dict[str, str]:
     {'problem_id': 'doc.id', 'text': 'resps.0.0'}
 
     Raises:
-        UserError: another form, or a name that is not one of COLUMNS.
+        UserError: another form, or a name that is not one of COLUMNS or stands twice.
     """
-    pairs = dict(word.partition("=")[::2] for word in words)
-    for name, column in pairs.items():
+    pairs = split_pairs(words, rule="--columns must be NAME=COLUMN", cure="write it as in --columns gold=answer")
+    for name in pairs:
         if name not in COLUMNS:
             raise UserError("--columns must name what a sample has", value=name, cure=nearest(name, [*COLUMNS]))
-        if not column:
-            raise UserError("--columns must be NAME=COLUMN", value=name, cure=f"write {name}={name}")
     return pairs
 
 

@@ -27,7 +27,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "logprob_tail": (int, float, type(None)),
 }
 _NUMBERS = [name for name, types in _TYPES.items() if int in types]
-_COUNTS, _MOST = ("index", "tokens", "seconds"), 2**31
+_COUNTS = ("index", "tokens", "seconds")
 _TOO_LARGE = 2**63
 _FINISHES = get_args(Finish)
 _OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
@@ -113,6 +113,8 @@ class SamplingConfig:
 class Sample:
     """One generated trace, with what it takes to replay a run under another policy without the model."""
 
+    MOST: ClassVar[int] = 2**31
+    """Largest index, tokens and seconds."""
     TAIL_TOKENS: ClassVar[int] = 2048
     """Length of the end whose mean log-probability is recorded (Fu et al. 2025, arXiv:2508.15260, section 3.1)."""
 
@@ -195,8 +197,8 @@ class Sample:
             if any(name not in _OPTIONAL for name in odd):
                 raise UserError(f"{where}: a sample's numbers must be finite", value=odd, cure=CURE)
             row = {**row, **dict.fromkeys(odd)}
-        if odd := {name: row[name] for name in _COUNTS if not 0 <= row[name] <= _MOST}:
-            raise UserError(f"{where}: {', '.join(_COUNTS)} must be from 0 to {_MOST}", value=odd, cure=CURE)
+        if odd := {name: row[name] for name in _COUNTS if not 0 <= row[name] <= cls.MOST}:
+            raise UserError(f"{where}: {', '.join(_COUNTS)} must be from 0 to {cls.MOST}", value=odd, cure=CURE)
         return cls(**row)
 
 

@@ -36,14 +36,16 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     Raises:
         UserError: vLLM is asked for and cannot serve that model there.
     """
+    idle = [f"--vllm.{name.replace('_', '-')}" for name in config.vllm.list_changed()]
+    unused = f"; {' '.join(idle)} not used" if idle else ""
     if word == "embedded":
-        return Choice(engine="transformers", reason="asked for")
+        return Choice(engine="transformers", reason=f"asked for{unused}")
     refusal = find_refusal(model=model, machine=machine, config=config)
     if refusal is None:
         return Choice(engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves")
     if word == "vllm":
         raise refusal
-    return Choice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}")
+    return Choice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{unused}")
 
 
 def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserError | None:

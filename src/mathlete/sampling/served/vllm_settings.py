@@ -61,6 +61,15 @@ class VllmSettings:
     patience_s: float = 600.0
     """A sample that gets no token for so long is drawn again, twice at most; then the run stops."""
 
+    def list_changed(self) -> list[str]:
+        """Return the names of the settings that are not the defaults.
+
+        >>> VllmSettings(eager=True, kv_gib=4.0).list_changed()
+        ['kv_gib', 'eager']
+        """
+        usual = vars(VllmSettings())
+        return [name for name, value in vars(self).items() if value != usual[name]]
+
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
         share, context = self.gpu_memory_utilization, self.max_model_len
