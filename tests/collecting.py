@@ -58,6 +58,12 @@ class Doctests:
         return [one for one in collectors if not isinstance(one, DoctestModule)]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name long bytes by their argument: a packed file holds its time, and all processes must name a test the same."""
+    return argname if isinstance(val, bytes) and len(val) > 20 else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Have `Doctests` asked for every folder: a hook of conftest.py is asked for its own only."""
     config.pluginmanager.register(Doctests())

@@ -24,6 +24,7 @@ from tests.collecting import (  # hooks of pytest: it takes them for conftest's 
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_make_parametrize_id,
     pytest_xdist_make_scheduler,
 )
 
