@@ -1,7 +1,7 @@
 """`python -m eval SUITE`: evaluate a model on a suite, step by step."""
 
 from eval.settings import EvalSettings
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.corpus import SUITE_NAMES
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.mistakes import require_address_space
@@ -15,13 +15,14 @@ _SUMMARY = (
 
 def evaluate(settings: EvalSettings) -> dict[str, object]:
     """Evaluate the model, or continue a run that was stopped; print and return the scores."""
-    from eval.run import Evaluation, run_evaluation
-    from mathlete.metrics import describe_finish_order
-    from mathlete.scoring import Results
-
     require_address_space()
     out = console(json=settings.json)
     policy = settings.solving.to_policy()
+    with busy("loading the libraries"):
+        from eval.run import Evaluation, run_evaluation
+        from mathlete.metrics import describe_finish_order
+        from mathlete.scoring import Results
+
     engine, reason = settings.model.choose(max_tokens=settings.solving.sampling.max_tokens)
     folder = engine.source.folder
     outcome = require_passed(folder, reason=settings.accept_refused) if folder else GateOutcome()

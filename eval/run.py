@@ -211,7 +211,8 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
     with SampleLog(folder / SAMPLES) as samples:
         check_recorded(samples, evaluation)
         lost = LostLog(folder / LOST)
-        engine = open_engine(replace(evaluation.engine, on_lost=lost.append))
+        with busy("loading the model"):
+            engine = open_engine(replace(evaluation.engine, on_lost=lost.append))
         with closing(engine.sampler):
             # Not before the engine is there: where it never is, a finished run that should have grown stays finished.
             for name in SCORES:  # of fewer samples

@@ -1,7 +1,10 @@
 import errno
 import json
 import os
+import re
+import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -119,7 +122,7 @@ def test_a_bar_leaves_a_redirected_stdout_alone(
     assert all(words in screen.getvalue() for words in ("right 50%", "4/8", "ETA"))
 
 
-def test_bars_are_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_takes_a_moment_writes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("eval") as bar, busy("report"):
         bar.add_task("right 50%", total=8, completed=4)
     assert capsys.readouterr() == ("", "")
@@ -144,3 +147,91 @@ def test_a_command_of_two_words_is_one_of_a_group(capsys: pytest.CaptureFixture[
         assert "commands of python -m it data:\n  show" in capsys.readouterr().out
     assert run(["data", "shwo"]) == 2
     assert "did you mean show?" in capsys.readouterr().err
+
+
+def emulate(written: str) -> list[str]:
+    """Return the lines that a terminal shows of what was written, by the few codes that a bar uses."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[\d;?]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part.endswith("A") and part.startswith("\x1b["):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b") and part != "\r":
+            lines[row] += part
+    return [line.rstrip() for line in lines]
+
+
+def test_text_stands_above_the_bar_whole_words_and_the_bar_ends_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = console(json=False)
+    words_of_choice = "compute in float32: CPU: fp32 is the safe choice, and bf16 is slower on most of the CPUs"
+    with progress("tune") as bar:
+        task = bar.add_task("loading the model", total=None)
+        bar.refresh()
+        out.print(words_of_choice, "x" * 90)
+        bar.update(task, completed=29, total=30, description="loss 0.0174 · 2.1 s/step · 1,406 tokens/s · 0.4 GiB")
+    first, second, long, shown, words, *rest = emulate(screen.getvalue())
+    assert f"{first} {second}" == words_of_choice
+    assert long == "x" * 90
+    assert shown.startswith(f"tune {'━' * 28} 29/29")
+    assert words == "  loss 0.0174 · 2.1 s/step · 1,406 tokens/s · 0.4 GiB"
+    assert not any(rest)
+
+
+def test_where_is_no_terminal_a_line_tells_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mathlete.command import log_lines
+
+    monkeypatch.setattr(log_lines, "FIRST_LINE_SECONDS", 0.02)
+    told = Told(capsys)
+    with progress("tune") as bar:
+        task = bar.add_task("loading the model", total=None)
+        told.wait("tune · loading the model · 0:00:00\n")
+        bar.update(task, description="the first step", total=30)
+        told.wait("tune 0/30 · the first step · 0:00:00\n")
+    with busy("reading"):
+        told.wait("reading · 0:00:00\n")
+    monkeypatch.setattr(log_lines, "_every_seconds", 0.02)
+    with progress("eval") as bar:
+        bar.add_task("right 50%", total=64, completed=32)
+        told.wait("eval 32/64 · right 50% · 0:00:00\n", times=3)
+    assert capsys.readouterr().out == ""
+
+
+class Told:
+    """What was written to stderr so far."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys, self.text = capsys, ""
+
+    def wait(self, line: str, *, times: int = 1) -> None:
+        before, deadline = self.text.count(line), time.monotonic() + 60
+        while self.text.count(line) < before + times:
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.01)
+            self.text += self.capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "soon", "nan", ""])
+def test_log_every_is_a_number_of_seconds(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "--log-every", value]) == 2
+    assert "--log-every must be from 1 to 86400 seconds" in capsys.readouterr().err
+
+
+def test_libraries_draw_no_bars_of_their_own() -> None:
+    code = (
+        "from mathlete.command import run_command_line\n"
+        "run_command_line(['--help'], prog='it', commands={})\n"
+        "from tqdm import tqdm\n[*tqdm(range(9), desc='Compressing')]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Compressing" not in done.stderr

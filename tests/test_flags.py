@@ -28,7 +28,7 @@ FOREIGN = re.compile(
     r"pip\b|ray start|"
     r"sky \w+|tensorboard --|trackio show|unshare -|uv pip|vllm serve)"
 )
-PLACEHOLDERS = {"src/mathlete/errors.py", "src/mathlete/command.py"}
+PLACEHOLDERS = {"src/mathlete/errors.py", "src/mathlete/command/command_line.py", "src/mathlete/command/log_lines.py"}
 """Where a flag's name is filled in: by `require`, and by the first pass over a command line."""
 
 

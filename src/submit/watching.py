@@ -10,8 +10,8 @@ from mathlete.kernel import JournalLine
 @contextmanager
 def rehearsal_bar(
     title: str, *, golds: Mapping[str, str], total: int
-) -> Iterator[Callable[[Sequence[JournalLine]], None] | None]:
-    """Show a bar for as long as it is entered; yield what moves it, None where no terminal would show it.
+) -> Iterator[Callable[[Sequence[JournalLine]], None]]:
+    """Show a bar for as long as it is entered; yield what moves it.
 
     Args:
         title: what stands before the bar.
@@ -24,7 +24,7 @@ def rehearsal_bar(
         def show(lines: Sequence[JournalLine]) -> None:
             bar.update(task, completed=len(lines), description=in_words(lines, golds))
 
-        yield None if bar.disable else show
+        yield show
 
 
 def in_words(lines: Sequence[JournalLine], golds: Mapping[str, str]) -> str:

@@ -1,9 +1,10 @@
 """`python -m train math`: from problems with traces to an 8-bit model."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
 from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.mistakes import require_address_space
@@ -25,9 +26,6 @@ _LAST_WORDS = {
 
 def train_math(settings: MathSettings) -> dict[str, object]:
     """Train the model, or go on with a run that was stopped; print what each step gave and return the figures."""
-    from train.launch import require_launched
-    from train.steps import MathRun, follow_first_rank, run_steps
-
     settings.check()
     require_address_space()
     out = console(json=settings.json)
@@ -35,8 +33,12 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     out.quiet = not ranks.is_first
     if settings.plan:
         return print_plan(settings, say=out.print)
-    require_launched(settings.until, method=settings.recipe.method)
-    model, reason = choose_model(settings)
+    with busy("loading the libraries") if ranks.is_first else nullcontext():
+        from train.launch import require_launched
+        from train.steps import MathRun, follow_first_rank, run_steps
+
+        require_launched(settings.until, method=settings.recipe.method)
+        model, reason = choose_model(settings)
     if settings.data.corpus.task == "chat":
         # A request to box an answer has no place in a chat: rows, exports and the model's own folder are without it.
         model = replace(model, prompt=replace(model.prompt, instruction=""))

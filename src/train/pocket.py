@@ -29,17 +29,22 @@ class PocketBaseSettings:
 
 def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
     """Pretrains the pocket model, or goes on with a run that was stopped; returns where it is and its figures."""
-    from train.steps import WRITTEN, describe_step
+    from train.steps import WRITTEN, bar, describe_step
 
     settings.base.check()
     require_address_space()
     out = console(json=settings.json)
+
+    def build(folder: Path) -> dict[str, object]:
+        with bar("pretraining") as advance:
+            return build_pocket_base(folder, settings.base, advance=advance)
+
     step = run_step(
         "pocket-base",
         folder=settings.run / "model",
         inputs={},
         settings=asdict(settings.base),
-        build=lambda folder: build_pocket_base(folder, settings.base),
+        build=build,
         leftovers=Leftovers(overwrite=settings.overwrite, writes=("*", ".checkpoint*"), deletes=WRITTEN),
     )
     out.print(f"{step.folder}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")

@@ -365,7 +365,8 @@ def bar(title: str) -> Iterator[Advance]:
         task = shown.add_task("", total=None)
 
         def advance(done: int, total: int | None, words: str) -> None:
-            shown.update(task, completed=done, total=total, description=words)
+            # The last part of a data set holds fewer problems than others.
+            shown.update(task, completed=done if total is None else min(done, total), total=total, description=words)
 
         yield advance
 

@@ -14,7 +14,7 @@ from mathlete.corpus import open_source
 from mathlete.errors import UserError
 from mathlete.export.distributions import kl_divergence, log_probabilities, row_losses, top1_agreement
 from mathlete.export.exact import EXACT
-from mathlete.export.greedy import Answers, compare_greedy
+from mathlete.export.greedy import Answers, Watch, compare_greedy
 from mathlete.export.limits import find_kept_breaches
 from mathlete.export.noise import measure_noise
 from mathlete.export.records.exports import Hop
@@ -61,13 +61,20 @@ def measure_effect(
     general = _load_general(forgetting, heldout, mirror=mirror, seed=seed)
     sets = [heldout, general] if general else [heldout]
     advance(0, 3, "the base model")
-    before = _measure(tuned.load_base, sets)
+    before = _measure(tuned.load_base, sets, watch=lambda words: advance(0, 3, f"the base model: {words}"))
     advance(1, 3, "the trained model")
-    after = _measure(tuned.load, sets)
+    after = _measure(tuned.load, sets, watch=lambda words: advance(1, 3, f"the trained model: {words}"))
     served = after.log_probs[0]
     exact = served if Device.current().dtype == EXACT else tuned.measure_distributions()
     advance(2, 3, "the noise of computing")
-    noise, again = measure_noise(tuned, heldout, reference=exact, served=served, answers=after.answers[0])
+    noise, again = measure_noise(
+        tuned,
+        heldout,
+        reference=exact,
+        served=served,
+        answers=after.answers[0],
+        watch=lambda words: advance(2, 3, f"the noise of computing: {words}"),
+    )
     write_json(output / ANSWERS, {"base": before.answers[0], "trained": after.answers[0], "again": again})
     sizes = tuned.source.weight_bytes, _bytes(tuned.adapter)
     change = _change(general, before, after, index=1, source=forgetting.source) if general else None
@@ -96,12 +103,12 @@ class _Measured:
     seconds: float
 
 
-def _measure(load: "Callable[[], PreTrainedModel]", sets: Sequence[Heldout]) -> _Measured:
+def _measure(load: "Callable[[], PreTrainedModel]", sets: Sequence[Heldout], *, watch: Watch) -> _Measured:
     started = time.monotonic()
     model = load()
     # All distributions first: drawing answers uses the model up.
     log_probs = [log_probabilities(model, heldout.rows) for heldout in sets]
-    answers = [heldout.draw_answers(model) for heldout in sets]
+    answers = [heldout.draw_answers(model, watch=watch) for heldout in sets]
     return _Measured(log_probs=log_probs, answers=answers, seconds=time.monotonic() - started)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from mathlete.export.effect import MeasuredEffect
 from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS, ExportFormat
 from mathlete.export.formats.writing import choose_dtype, write_format
+from mathlete.export.greedy import Watch
 from mathlete.export.layers import measure_layers
 from mathlete.export.limits import find_breaches
 from mathlete.export.merge import read_merge_outcome
@@ -48,8 +49,16 @@ def export_model(
     advance(1, steps, "the trained model")
     before = MeasuredEffect.read(effect)
     reference = tuned.reference(answers=before.answers, again=before.again, max_tokens=limits.max_tokens)
-    hops = []
-    for hop in _measure_hops(output, export_format, merged=merged, reference=reference, formats=formats):
+    hops: list[Hop] = []
+    measuring = _measure_hops(
+        output,
+        export_format,
+        merged=merged,
+        reference=reference,
+        formats=formats,
+        watch=lambda words: advance(1 + len(hops), steps, words),
+    )
+    for hop in measuring:
         hops.append(hop)
         advance(1 + len(hops), steps, f"{hop.name}, read by {hop.engine}")
     layers = measure_layers(tuned, merged=merged, export=output, export_format=export_format)
@@ -79,11 +88,21 @@ def export_model(
 
 
 def _measure_hops(
-    output: Path, export_format: ExportFormat, *, merged: Path, reference: Reference, formats: Export
+    output: Path, export_format: ExportFormat, *, merged: Path, reference: Reference, formats: Export, watch: Watch
 ) -> Iterator[Hop]:
     """Yield the merged model's hop once a run, with its default format, then those of the export itself."""
     if export_format.name == DEFAULT_FORMAT:
         source = ModelSource(name="merged", location=str(merged))
-        yield reference.measure("merged", lambda: load_model(source), size=source.weight_bytes)
-    yield reference.measure(export_format.name, lambda: export_format.load(output), size=export_format.size(output))
+        yield reference.measure(
+            "merged",
+            lambda: load_model(source),
+            size=source.weight_bytes,
+            watch=lambda words: watch(f"the merged model: {words}"),
+        )
+    yield reference.measure(
+        export_format.name,
+        lambda: export_format.load(output),
+        size=export_format.size(output),
+        watch=lambda words: watch(f"{export_format.name}: {words}"),
+    )
     yield from measure_served(output, export_format=export_format, reference=reference, engines=formats.engines)

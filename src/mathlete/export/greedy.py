@@ -1,6 +1,6 @@
 """Greedy answers of a model to held-out problems, and those of two models side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Answers = dict[str, str | None]
 """{problem id: greedy answer, or None}."""
+Watch = Callable[[str], None]
+"""Told how far a measurement is, in words."""
 
 
 def list_problems(rows: "Dataset") -> list[Problem]:
@@ -25,17 +27,25 @@ def list_problems(rows: "Dataset") -> list[Problem]:
 
 
 def draw_greedy_answers(
-    model: "PreTrainedModel", *, prompts: PromptFormat, problems: Sequence[Problem], max_tokens: int
+    model: "PreTrainedModel",
+    *,
+    prompts: PromptFormat,
+    problems: Sequence[Problem],
+    max_tokens: int,
+    watch: Watch = lambda _: None,
 ) -> Answers:
     """Draw {problem id: greedy answer}, None where the completion has none. The model cannot be used afterwards.
 
     The same model gives the same answers every time: which rows are decoded together follows from the problems alone.
+    `watch` is told how many there are.
     """
     from mathlete.sampling.embedded import draw_greedy
 
-    samples = draw_greedy(model, prompts=prompts, problems=problems, max_tokens=max_tokens)
-    thinking = prompts.prefilled
-    return {one.problem_id: read_answer(one.text, cut=one.finish == "length", thinking=thinking) for one in samples}
+    answers, thinking = Answers(), prompts.prefilled
+    for one in draw_greedy(model, prompts=prompts, problems=problems, max_tokens=max_tokens):
+        answers[one.problem_id] = read_answer(one.text, cut=one.finish == "length", thinking=thinking)
+        watch(f"{len(answers)} of {len(problems)} answers")
+    return answers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from mathlete.export.distributions import kl_divergence, log_probabilities
 from mathlete.export.exact import EXACT
-from mathlete.export.greedy import Answers, compare_greedy
+from mathlete.export.greedy import Answers, Watch, compare_greedy
 from mathlete.export.reference import Heldout
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import Noise
@@ -37,7 +37,13 @@ def measure_exact_noise(model: "PreTrainedModel", rows: "Dataset") -> tuple[floa
 
 
 def measure_noise(
-    tuned: TunedModel, heldout: Heldout, *, reference: "Tensor", served: "Tensor", answers: Answers
+    tuned: TunedModel,
+    heldout: Heldout,
+    *,
+    reference: "Tensor",
+    served: "Tensor",
+    answers: Answers,
+    watch: Watch = lambda _: None,
 ) -> tuple[Noise, Answers]:
     """Measure the noise of the model as trained; return it with its greedy answers in another 16-bit type.
 
@@ -47,11 +53,12 @@ def measure_noise(
         reference: its log-probabilities in fp32, (tokens, vocabulary).
         served: those in this device's own type.
         answers: its greedy answers in this device's own type.
+        watch: told how far it is.
     """
     again, batch = measure_exact_noise(tuned.load(dtype=EXACT), heldout.rows)
     model = tuned.load(dtype=other_dtype())
     kl = kl_divergence(reference, served if Device.current().has_bf16 else log_probabilities(model, heldout.rows))
-    drawn = heldout.draw_answers(model)
+    drawn = heldout.draw_answers(model, watch=watch)
     compared = compare_greedy(heldout.problems, before=answers, after=drawn)
     changed = compared.answered - compared.unchanged
     noise = Noise(again=again, batch=batch, dtype=NOISY, kl=kl, answered=compared.answered, changed=changed)

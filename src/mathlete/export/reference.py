@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mathlete.export.distributions import kl_divergence, log_probabilities, top1_agreement
-from mathlete.export.greedy import Answers, compare_greedy, draw_greedy_answers, is_unchanged, list_problems
+from mathlete.export.greedy import Answers, Watch, compare_greedy, draw_greedy_answers, is_unchanged, list_problems
 from mathlete.export.records.exports import Hop
 from mathlete.metrics import Interval, paired_difference
 from mathlete.problems import Problem
@@ -33,9 +33,11 @@ class Heldout:
         """The problems of the rows, each once."""
         return list_problems(self.rows)
 
-    def draw_answers(self, model: "PreTrainedModel") -> Answers:
+    def draw_answers(self, model: "PreTrainedModel", *, watch: Watch = lambda _: None) -> Answers:
         """Draw the model's greedy answers; it can't be used afterwards."""
-        return draw_greedy_answers(model, prompts=self.prompts, problems=self.problems, max_tokens=self.max_tokens)
+        return draw_greedy_answers(
+            model, prompts=self.prompts, problems=self.problems, max_tokens=self.max_tokens, watch=watch
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,9 @@ class Reference:
     again: Answers | None = None
     """Those that it gives in another type: what noise alone changes; None where they were not drawn."""
 
-    def measure(self, name: str, load: "Callable[[], PreTrainedModel]", *, size: int) -> Hop:
+    def measure(
+        self, name: str, load: "Callable[[], PreTrainedModel]", *, size: int, watch: Watch = lambda _: None
+    ) -> Hop:
         """Load a model of `size` bytes with transformers, and measure it against the trained one."""
         started = time.monotonic()
         model = load()
@@ -57,7 +61,7 @@ class Reference:
         top1 = top1_agreement(self.log_probabilities, log_probs)
         # Up to a GiB, which the KV cache of the answers needs.
         del log_probs
-        answers = self.heldout.draw_answers(model)
+        answers = self.heldout.draw_answers(model, watch=watch)
         seconds = time.monotonic() - started
         return self.compare(name, "transformers", answers, kl=kl, top1=top1, size=size, seconds=seconds)
 

@@ -11,6 +11,7 @@ from mathlete.files import replace_when_done
 from mathlete.pocket.batches import Batches
 from mathlete.pocket.tokenizer import build_tokenizer
 from mathlete.prompts import PromptFormat
+from mathlete.runs import Advance
 
 if TYPE_CHECKING:
     import torch
@@ -85,11 +86,14 @@ class PocketBaseConfig:
         )
 
 
-def build_pocket_base(output: Path, config: PocketBaseConfig) -> dict[str, object]:
+def build_pocket_base(
+    output: Path, config: PocketBaseConfig, *, advance: Advance = lambda *_: None
+) -> dict[str, object]:
     """Pretrain the pocket base into the folder `output`, which transformers can load.
 
     An interrupted run resumes from its last checkpoint in the same folder. The same configuration gives the same bytes
-    on the same kind of CPU with the same versions of torch and transformers: one thread, fp32.
+    on the same kind of CPU with the same versions of torch and transformers: one thread, fp32. `advance` is told of
+    every step.
 
     Returns:
         Figures for a manifest: parameters, steps, tokens trained on, last loss (nats per token), seconds.
@@ -104,17 +108,17 @@ def build_pocket_base(output: Path, config: PocketBaseConfig) -> dict[str, objec
     # More threads would change the order of sums and so the bytes, and bring no speed at this size.
     torch.set_num_threads(1)
     try:
-        return _build(output, config)
+        return _build(output, config, advance)
     finally:
         torch.set_num_threads(threads)
 
 
-def _build(output: Path, config: PocketBaseConfig) -> dict[str, object]:
+def _build(output: Path, config: PocketBaseConfig, advance: Advance) -> dict[str, object]:
     started = time.monotonic()
     prompts = PromptFormat(tokenizer=build_tokenizer(vocabulary=config.vocabulary), instruction="")
     run = _Run(output, config, prompts)
     run.resume()
-    losses = run.train()
+    losses = run.train(advance)
     run.save()
     return {
         "parameters": sum(weight.numel() for weight in run.model.parameters()),
@@ -180,23 +184,16 @@ class _Run:
         self.step = self.tokens = 0
         self.losses: list[float] = []
 
-    def train(self) -> list[float]:
+    def train(self, advance: Advance) -> list[float]:
         """Run the remaining steps; return the loss of every step, nats per token."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         every = max(50, self.config.steps // 20)
-        terminal = Console(stderr=True)
-        with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
-            task = progress.add_task("pretraining", total=self.config.steps, completed=self.step)
-            while self.step < self.config.steps:
-                self._step()
-                progress.advance(task)
-                if self.step % every == 0 or self.step == self.config.steps:
-                    loss = sum(self.losses[-every:]) / len(self.losses[-every:])
-                    progress.console.print(f"step {self.step}: loss {loss:.4f}, {self.tokens} tokens")
-                    self._save_checkpoint()
+        advance(self.step, self.config.steps, "")
+        while self.step < self.config.steps:
+            self._step()
+            recent = self.losses[-every:]
+            advance(self.step, self.config.steps, f"loss {sum(recent) / len(recent):.4f} · {self.tokens:,} tokens")
+            if self.step % every == 0 or self.step == self.config.steps:
+                self._save_checkpoint()
         return self.losses
 
     def _step(self) -> None:

@@ -1,6 +1,7 @@
 """What happens beside the steps of a training: progress, loss curve, marked checkpoints, an end where it diverges."""
 
 import json
+import os
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,8 +33,9 @@ class TrainingCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Start the meter."""
-        self._meter.start(read_curve(state.log_history))
+        """Start the meter, and say that the model is loaded."""
+        self._meter.start(read_curve(state.log_history), step=state.global_step)
+        self._advance(state.global_step, state.max_steps, "the first step")
 
     def on_pre_optimizer_step(
         self,
@@ -51,8 +53,14 @@ class TrainingCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Show the progress."""
+        self._show(state)
+
+    def _show(self, state: TrainerState) -> None:
         curve = read_curve(state.log_history)
-        self._advance(state.global_step, state.max_steps, f"loss {curve[-1].loss:.4f}" if curve else "")
+        parts = [*([f"loss {curve[-1].loss:.4f}"] if curve else []), *self._meter.describe(state.global_step)]
+        if (memory := _used_gib()) is not None:
+            parts.append(f"{memory:.1f} GiB")
+        self._advance(state.global_step, state.max_steps, " · ".join(parts))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Write the curve, and check its last point."""
@@ -61,6 +69,8 @@ class TrainingCallback(TrainerCallback):
         if is_point:
             # Into the trainer's own history, for that is what a checkpoint saves.
             history[-1].update(asdict(self._meter.read(state.global_step, history[-1])))
+        # The trainer logs after the step's end: the loss that is shown must be this one.
+        self._show(state)
         if not self._ranks.is_first:
             return
         curve = read_curve(history)
@@ -83,6 +93,19 @@ class TrainingCallback(TrainerCallback):
         """Close TensorBoard's log."""
         if self._board is not None:
             self._board.close()
+
+
+def _used_gib() -> float | None:
+    """Return the memory in use: the peak of the GPU's, else this process's on Linux; None where it can't be read."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def _open_board(folder: Path) -> "SummaryWriter | None":

@@ -72,20 +72,34 @@ class Meter:
     def __init__(self, lengths: Sequence[int], *, rows: int) -> None:
         """Take the tokens of each row in training order, and the rows of a step."""
         self._rows, self._tokens = rows, [0, *accumulate(lengths)]
-        self._last, self._began = Progress(), 0.0
+        self._last, self._began, self._started, self._first = Progress(), 0.0, 0.0, 0
 
-    def start(self, curve: Sequence[CurvePoint]) -> None:
-        """Begin to count, after the points that a checkpoint brought."""
+    def start(self, curve: Sequence[CurvePoint], *, step: int = 0) -> None:
+        """Begin to count, after the step and the points that a checkpoint brought."""
+        self._started, self._first = time.monotonic(), step
         if curve:
             last = curve[-1]
             self._last = Progress(seconds=last.seconds or 0.0, tokens=last.tokens or 0)
         self._began = time.monotonic() - self._last.seconds
 
+    def describe(self, step: int) -> list[str]:
+        """Return seconds a step and, where the rows are known, tokens a second since the start, in words."""
+        steps, seconds = step - self._first, time.monotonic() - self._started
+        if steps <= 0:
+            return []
+        words = [f"{seconds / steps:.3g} s/step"]
+        if len(self._tokens) > 1:
+            words.append(f"{(self._count(step) - self._count(self._first)) / max(1e-9, seconds):,.0f} tokens/s")
+        return words
+
+    def _count(self, step: int) -> int:
+        return self._tokens[min(step * self._rows, len(self._tokens) - 1)]
+
     def read(self, step: int, entry: Mapping[str, Any]) -> Progress:
         """Return the progress at a step; where TRL draws the rows, the tokens are those in its log entry."""
         seconds = time.monotonic() - self._began
         known = len(self._tokens) > 1
-        tokens = self._tokens[min(step * self._rows, len(self._tokens) - 1)] if known else int(entry["num_tokens"])
+        tokens = self._count(step) if known else int(entry["num_tokens"])
         rate = (tokens - self._last.tokens) / max(1e-9, seconds - self._last.seconds)
         self._last = Progress(seconds=round(seconds, 3), tokens=tokens, tokens_per_s=round(rate, 1))
         return self._last

@@ -48,6 +48,7 @@ def train_adapter(
         UserError: the model can't be loaded, memory or disk have no room, or the rows do not suit the method.
     """
     ranks, folder = Ranks.from_launcher(), AdapterFolder(adapter)
+    advance(0, None, "loading the model")
     if ranks.is_first:
         ranks.call_others()
     training = prepare_trainer(adapter, data=data, source=source, recipe=recipe, seed=seed, say=say)

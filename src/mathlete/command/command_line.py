@@ -7,21 +7,19 @@ terminal · 1 a bug, with its traceback.
 
 import argparse
 import json
+import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mathlete.command.log_lines import read_log_flag
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
 from mathlete.signals import find_stop, tell_stop
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +85,7 @@ def run_command_line(
     A command's name may be two words: `data show` and `data overlap` are the commands of `data`.
     """
     open_streams()
+    hush_libraries()
     try:
         code = _choose(argv, prog=prog, commands=commands, otherwise=otherwise)
         # What is still in the buffer may meet a full disk, or a reader that is gone: that is told here, not at exit.
@@ -105,7 +104,7 @@ def run_command_line(
 
 def _choose(argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
     """Run the command that the first word names, with the words after it; return the exit code."""
-    argv = _strip_colour_flag(argv)
+    argv = read_log_flag(_strip_colour_flag(argv))
     name = argv[0] if argv else "--help"
     if group := {word.removeprefix(f"{name} "): it for word, it in commands.items() if word.startswith(f"{name} ")}:
         return _choose(argv[1:], prog=f"{prog} {name}", commands=group, otherwise=None)
@@ -124,6 +123,16 @@ def _strip_colour_flag(argv: Sequence[str]) -> Sequence[str]:
     return [word for word in argv if word != "--no-color"]
 
 
+def hush_libraries() -> None:
+    """Have no library draw a bar of its own: in a log it is a line without end, on a terminal it breaks ours.
+
+    tqdm reads this as it is imported; who has set it, keeps it. The hub's downloads ask for their bar by themselves.
+    """
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    # It warns of kernels that it could download: nothing to be done about.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
     if name not in ("-h", "--help"):
         return _tell(UserError("the command must be a known one", value=repr(name), cure=nearest(name, [*commands])))
@@ -131,10 +140,11 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
         _run(otherwise, ["--help"], prog=prog)
         print()
     print(f"commands of {prog}:")
-    width = max(14, *(len(word) + 2 for word in commands))
+    width = max(14, *(len(word) + 2 for word in commands), 0)
     for word, command in commands.items():
         print(f"  {word:<{width}}{command.help.splitlines()[0]}")
-    print(f"\n{prog} COMMAND --help tells more. Every command takes --no-color, and keeps to NO_COLOR.")
+    print(f"\n{prog} COMMAND --help tells more. Every command takes --no-color, and keeps to NO_COLOR;")
+    print("--log-every SECONDS is how often one without a terminal writes how far it is (default: 30).")
     return 0
 
 
@@ -185,61 +195,3 @@ def _tell(error: UserError) -> int:
     with suppress(OSError):
         print(f"error: {error}", file=sys.stderr)
     return 2
-
-
-def console(*, json: bool) -> "Console":
-    """Return where a person reads: stdout, or stderr where stdout is kept for the line of JSON."""
-    from rich.console import Console
-
-    out = Console(stderr=json, highlight=False, soft_wrap=True)
-    # rich would end the process without a word.
-    out.on_broken_pipe = _raise_broken_pipe  # type: ignore[method-assign]
-    if not out.is_terminal:
-        # In a file or a pipe there is no width to keep to; at the 80 columns assumed there, tables lose cells.
-        out.width = 300
-    return out
-
-
-def _raise_broken_pipe() -> None:
-    raise BrokenPipeError
-
-
-def progress(title: str) -> "Progress":
-    """Return a progress bar with count, elapsed time and ETA on stderr; silent where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    terminal = Console(stderr=True)
-    columns = (
-        TextColumn(f"[bold]{title}[/] {{task.description}}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    # What is printed beside the bar goes where it should go: rich would send it to the bar's terminal.
-    return Progress(*columns, console=terminal, disable=not terminal.is_terminal, redirect_stdout=sys.stdout.isatty())
-
-
-@contextmanager
-def busy(words: str) -> Iterator[None]:
-    """Show a spinner and the time passed, on stderr, for work of unknown length; silent as `progress` is."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    terminal = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    off = not terminal.is_terminal
-    with Progress(
-        *columns, console=terminal, disable=off, transient=True, redirect_stdout=sys.stdout.isatty()
-    ) as shown:
-        shown.add_task(words, total=None)
-        yield
