@@ -365,8 +365,7 @@ def bar(title: str) -> Iterator[Advance]:
         task = shown.add_task("", total=None)
 
         def advance(done: int, total: int | None, words: str) -> None:
-            # The last part of a data set holds fewer problems than others.
-            shown.update(task, completed=done if total is None else min(done, total), total=total, description=words)
+            shown.update(task, completed=min(done, total or done), total=total, description=words)
 
         yield advance
 
