@@ -49,6 +49,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "answers": ("answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes", "stops"),
+    "first-hour": ("first_hour",),
     "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports", "report_browser"),
     "submit": (
         "submit_build",
