@@ -327,19 +327,20 @@ def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
     import numpy as np
 
     classes = sorted({label for label in labels if label is not None})
-    votes = np.array([[label == one for label in labels] for one in classes], dtype=np.float32)
-    subsets = _subsets(n, k)
-    # Small whole numbers, which float32 holds exactly; a product of matrices is many times as fast as comparisons.
-    counts = votes @ subsets
-    most = counts.max(axis=0)
-    leads = counts == most
-    winners = leads.argmax(axis=0)
-    tied = np.flatnonzero(leads.sum(axis=0, dtype=np.int32) > 1)
-    # Of the samples in such a subset that vote for a leading class, the first decides.
-    firsts = (subsets[:, tied] * (votes.T @ leads[:, tied].astype(np.float32)) > 0).argmax(axis=0)
-    winners[tied] = votes[:, firsts].argmax(axis=0)
     is_right = np.array([label in right for label in classes])
-    return float((is_right[winners] & (most > 0)).mean())
+    subsets = _subsets(n, k)
+    places = {label: [at for at, other in enumerate(labels) if other == label] for label in classes}
+    # Sums of rows, not a product of matrices: BLAS wakes its threads for each, which costs ten times the sums.
+    counts = np.stack([subsets[places[label]].sum(axis=0, dtype=subsets.dtype) for label in classes])
+    most_right = counts[is_right].max(axis=0)
+    most_wrong = counts[~is_right].max(axis=0, initial=0)
+    tied = np.flatnonzero((most_right == most_wrong) & (most_right > 0))
+    # Of the samples in such a subset that vote for a leading class, the first decides.
+    voters = np.array([at for at, label in enumerate(labels) if label is not None])
+    voted = np.searchsorted(classes, [labels[at] for at in voters])
+    leads = counts[:, tied] == most_right[tied]
+    firsts = (subsets[voters].take(tied, axis=1).astype(bool) & leads[voted]).argmax(axis=0)
+    return float(((most_right > most_wrong).sum() + is_right[voted[firsts]].sum()) / subsets.shape[1])
 
 
 @lru_cache(maxsize=64)
@@ -352,7 +353,8 @@ def _subsets(n: int, k: int) -> "Array":
     else:
         random = Random(n * 1_000_003 + k)
         chosen = [tuple(sorted(random.sample(range(n), k))) for _ in range(EXACT_SUBSETS)]
-    subsets = np.zeros((n, len(chosen)), dtype=np.float32)
+    # The smallest type that holds a count of n: its sums are the fastest.
+    subsets = np.zeros((n, len(chosen)), dtype=np.min_scalar_type(n))
     np.put_along_axis(subsets, np.array(chosen).T, 1, axis=0)
     return subsets
 
