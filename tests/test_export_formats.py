@@ -20,6 +20,7 @@ from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.runs import read_json, write_json
+from mathlete.sampling.embedded.packing import pack_linears
 from tests.conftest import POCKET
 
 PROMPTS = load_prompt_format(find_model("pocket"))
@@ -83,6 +84,17 @@ def test_an_export_computes_in_the_type_that_is_asked_for(exports: Path, name: A
         model(input_ids=torch.tensor([IDS[0]]))
     # Whole layers and the model return tuples and records.
     assert types - {None} == {dtype}
+
+
+@pytest.mark.parametrize("name", [one for one in NAMES if one.values != ("q8_0",)])
+def test_an_export_of_a_large_model_is_packed_where_it_is_dense_and_computes_the_same(exports: Path, name: Any) -> None:
+    source = find_model(str(write_export(exports, name)))
+    plain, packed = (load_model(source, dtype="float32") for _ in range(2))
+    if pack_linears(torch.nn.Sequential(torch.nn.Linear(2, 2))) == 0:
+        pytest.skip("no oneDNN on x86 here")
+    # As the engine does it: before anything was computed, when compressed layers have no weights yet.
+    pack_linears(packed)
+    assert (distributions(plain) - distributions(packed)).abs().max() < 1e-3
 
 
 FRESH = """

@@ -48,7 +48,11 @@ def pack_linears(model: torch.nn.Module) -> int:
         for parent in [*model.modules()]
         for name, layer in parent.named_children()
         # Not the classes below it: those of bitsandbytes and others hold something else than a matrix.
-        if type(layer) is torch.nn.Linear and layer.weight.device.type == "cpu" and layer.weight.dtype in _TYPES
+        # A layer of compressed-tensors is of this class too, and has no such parameter while it is compressed.
+        if type(layer) is torch.nn.Linear
+        and isinstance(layer._parameters.get("weight"), torch.nn.Parameter)
+        and layer.weight.device.type == "cpu"
+        and layer.weight.dtype in _TYPES
     ]
     for parent, name in plain:
         # One after another, so that memory holds both copies of one layer only.
