@@ -68,7 +68,9 @@ def test_the_second_part_runs_as_printed(place: Path) -> None:
     for count, words in enumerate(commands):
         code = run_within(words, place=place, seconds=end - time.monotonic())
         if code is None:
-            pytest.skip(f"{count} of {len(commands)} commands are done, in {SLICE_S:.0f} s; the next run goes on from there")
+            pytest.skip(
+                f"{count} of {len(commands)} commands are done, in {SLICE_S:.0f} s; the next run goes on from there"
+            )
         assert code == 0, f"{' '.join(words)}: exit code {code}, log in {place}"
     base, tuned = (read_json(place / "runs" / name / "results.json") for name in ("05b-base", "05b-tuned"))
     assert (base["problems"], tuned["problems"]) == (120, 120)
