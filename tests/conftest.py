@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from mathlete.shipped import data_folder
+from mathlete.signals import ending_with_parent
 from mathlete.submission import Build, Names
 from tests.collecting import (  # hooks of pytest: it takes them for conftest's own  # noqa: F401
     pytest_addoption,
@@ -129,6 +130,7 @@ class CommandLine:
             capture_output=True,
             text=True,
             check=False,
+            preexec_fn=ending_with_parent(),
         )
         sys.stderr.write(done.stderr)
         return Done(done.returncode, done.stdout, done.stderr)

@@ -12,6 +12,7 @@ from mathlete.jsonl import JsonLines
 from mathlete.locks import LOCK, hold
 from mathlete.rehearsal.runner import _set_aside
 from mathlete.rows import RowFiles
+from mathlete.runs import Leftovers, run_step
 from mathlete.submission.metadata import NOTEBOOK
 from mathlete.tune.adapters import AdapterFolder
 from train.steps import WRITTEN, delete_if_bad_input
@@ -40,6 +41,30 @@ def test_deleting_a_step_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     kept = {"checkpoint-2-best/whole", "checkpoint.txt", "plots/mine.png", "inspect/mine.eval", "started.json"}
     assert names(run) == kept
     assert names(disk) == {"whole"}
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "an extension", "version": "1"}', "[1]", "no JSON"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_manifest_of_another_program_makes_no_step_of_a_folder(
+    tmp_path: Path, manifest: str, overwrite: bool
+) -> None:
+    fill(tmp_path, "samples.jsonl")
+    (tmp_path / "manifest.json").write_text(manifest)
+    leftovers = Leftovers(overwrite=overwrite, writes=("samples.jsonl",))
+    with pytest.raises(UserError, match=r"writes only into its own or an empty folder|must .* JSON"):
+        run_step("eval", folder=tmp_path, inputs={}, settings={}, build=lambda _: {}, leftovers=leftovers)
+    assert (tmp_path / "samples.jsonl").read_text() == "samples.jsonl"
+    assert (tmp_path / "manifest.json").read_text() == manifest
+
+
+def test_a_damaged_manifest_beside_its_mark_is_still_a_steps(tmp_path: Path) -> None:
+    leftovers = Leftovers(overwrite=True, writes=("samples.jsonl",))
+    for damage in ("[1]", "no JSON"):
+        run_step("eval", folder=tmp_path, inputs={}, settings={}, build=lambda _: {}, leftovers=leftovers)
+        (tmp_path / "manifest.json").write_text(damage)
+        with pytest.raises(UserError, match="JSON"):
+            run_step("eval", folder=tmp_path, inputs={}, settings={}, build=lambda _: {})
+    run_step("eval", folder=tmp_path, inputs={}, settings={}, build=lambda _: {}, leftovers=leftovers)
 
 
 def test_an_unfinished_training_step_is_not_deleted_with_notes_in_it(tmp_path: Path) -> None:

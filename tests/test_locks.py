@@ -13,6 +13,7 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.locks import LOCK, hold
 from mathlete.problems import Problem, write_problems
+from mathlete.runs import run_step
 from mathlete.sampling import Sample, SampleLog
 from tests.conftest import POCKET_VAL, CommandLine
 
@@ -101,6 +102,49 @@ def test_a_file_system_without_locks_tells_of_processes_of_this_machine(
     # It is gone, and so is whoever had its number on another machine.
     with hold(folder):
         assert str(os.getpid()) in (folder / LOCK).read_text()
+
+
+def test_a_folder_that_is_moved_away_stays_held_and_lets_its_name_go(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    with hold(folder) as require_place:
+        require_place()
+        folder.rename(moved)
+        with pytest.raises(UserError, match=r"one process at a time .*moved, held since"), hold(moved):
+            pass
+        with pytest.raises(UserError, match=r"must stay where it is while it is written, got .*/run"):
+            require_place()
+        # Another run takes the name that is free now, and outlasts the first.
+        other = start(folder)
+    with other, pytest.raises(UserError, match=rf"held since 2.* by process {other.pid}"), hold(folder):
+        pass
+    other.kill()
+    other.wait()
+
+
+def test_a_run_that_was_moved_away_draws_nothing_into_another(workdir: Path) -> None:
+    sample = Sample(problem_id="p", index=0, seed=0, text="2", tokens=1, finish="stop", seconds=1.0)
+    Path("run").mkdir()
+    log = SampleLog(Path("run/samples.jsonl"))
+    log.append(sample)
+    Path("run").rename("moved")
+    with pytest.raises(UserError, match="must stay where it is while it is written"):
+        log.append(sample)
+    record(Path("run"))
+    before = Path("run/samples.jsonl").read_bytes()
+    with pytest.raises(UserError, match="must stay where it is while it is written"):
+        log.append(sample)
+    assert Path("run/samples.jsonl").read_bytes() == before
+
+
+def test_a_step_whose_folder_was_moved_away_finishes_nowhere(workdir: Path) -> None:
+    def build(folder: Path) -> dict[str, object]:
+        (folder / "samples.jsonl").write_text("hours")
+        folder.rename("moved")
+        return {}
+
+    with pytest.raises(UserError, match="must stay where it is"):
+        run_step("eval", folder=Path("run"), inputs={}, settings={}, build=build)
+    assert (not Path("run").exists(), Path("moved/samples.jsonl").read_text()) == (True, "hours")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")

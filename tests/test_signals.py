@@ -206,3 +206,39 @@ def main():
     return 0
 """)
     assert (done.stdout, done.stderr) == (f"[{signal.SIGTERM.value}, {signal.SIGTERM.value}]\ngoes on\n", "")
+
+
+KILLED = {
+    "container": """
+from mathlete.rehearsal.containers import _isolated_outer, _run
+_run([*_isolated_outer(), "bash", "-c", "sleep 60 & echo go; sleep 60"], dict(os.environ), limit_s=60)
+""",
+    "no namespaces": """
+from mathlete.rehearsal.containers import _run
+WORDS = ["sh", "-c", "setsid sleep 60 & echo go; sleep 60"]
+CODE = f"import subprocess; from mathlete.rehearsal import unisolated; unisolated.end_all_by_sigterm(); " \\
+    f"subprocess.run({WORDS})"
+_run([sys.executable, "-c", CODE], dict(os.environ), limit_s=60, end_by=signal.SIGTERM)
+""",
+    "engine that loads": """
+import subprocess
+CODE = "import time; from mathlete.kernel import engine_child; engine_child.end_with_input(); print('go'); time.sleep(60)"
+subprocess.Popen([sys.executable, "-u", "-c", CODE], stdin=subprocess.PIPE, start_new_session=True).wait()
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell nobody of a parent's end")
+@pytest.mark.parametrize("kind", KILLED)
+def test_what_a_killed_process_has_started_ends_with_it(kind: str) -> None:
+    from mathlete.rehearsal.containers import namespaces_work
+
+    if kind == "container" and not namespaces_work():
+        pytest.skip("no namespaces here")
+    words = [sys.executable, "-c", f"import os, signal, sys{KILLED[kind]}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        process.kill()
+        # Its end: all that it started had the pipe open too.
+        assert process.stdout.read() == ""

@@ -118,6 +118,18 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """Return the text in a file of a person's.
+
+    Raises:
+        UserError: no such file, or it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"must be a readable text in UTF-8 ({error})", value=str(path), cure="make it again") from error
+
+
 def read_json(path: Path) -> dict[str, object]:
     """Return the JSON object in a file.
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.runs import MANIFEST, is_unfinished, read_json, write_atomically
+from mathlete.runs import MANIFEST, is_unfinished, read_json, read_text, write_atomically
 
 __all__ = [
     "ACCEPT",
@@ -126,7 +126,7 @@ class GateOutcome:
         if not self.breaches or (folder / MANIFEST).is_file():
             return
         card = folder / CARD
-        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        text = read_text(card) if card.is_file() else ""
         lines = ["## Refused by its gates", *(f"- {breach}" for breach in self.breaches), f"- accepted: {self.reason}"]
         if (note := "\n".join(lines)) not in text:
             write_atomically(card, f"{text}\n{note}\n".lstrip())

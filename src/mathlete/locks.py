@@ -16,7 +16,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +30,11 @@ _BEGINNING = b'{"pid": '
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path) -> Iterator[Callable[[], None]]:
     """Make the folder where it is missing, and hold it for as long as the context is entered.
+
+    Yields a check, which raises UserError where another folder, or none, has the name by now: one that was moved away
+    while it was written lacks what is written last.
 
     The lock belongs to the open file. So it is gone with a killed process, a process that was forked from this one
     holds it too for as long as it lives, and a process that this one starts needs none. On a file system that has no
@@ -43,12 +46,20 @@ def hold(folder: Path) -> Iterator[None]:
     """
     made = _make(folder)
     try:
-        file = _lock(folder)
+        file, holder = _lock(folder), os.getpid()
+
+        def require_place() -> None:
+            if not _is_named(file, folder / LOCK):
+                rule = "a run's folder must stay where it is while it is written"
+                raise UserError(rule, value=str(folder), cure="put it back, and run the same command again")
+
         try:
-            yield
+            yield require_place
         finally:
-            # Deleted while it is held: who opened it meanwhile finds another file under its name, and opens that.
-            (folder / LOCK).unlink(missing_ok=True)
+            # Deleted while it is held: who opened it meanwhile finds another file under its name, and opens that. Where
+            # the folder was moved away, the name may be another holder's.
+            if os.getpid() == holder and _is_named(file, folder / LOCK):
+                (folder / LOCK).unlink()
             os.close(file)
     finally:
         for empty in made:
@@ -132,7 +143,7 @@ def _is_named(file: int, path: Path) -> bool:
     """Return whether the open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from mathlete.differences import list_differences
 from mathlete.environment import environment
 from mathlete.errors import UserError
-from mathlete.files import read_json, read_record, require_space, write_atomically, write_json
+from mathlete.files import read_json, read_record, read_text, require_space, write_atomically, write_json
 from mathlete.folders import (
     INSPECT,
     MANIFEST,
@@ -54,6 +54,7 @@ __all__ = [
     "read_json",
     "read_manifest",
     "read_record",
+    "read_text",
     "require_space",
     "run_step",
     "sha256_file",
@@ -284,11 +285,13 @@ def run_step(
     step = _identify(name, folder=folder, inputs=inputs, settings=settings, step_version=step_version)
     if step.skip_where_done(overwrite=leftovers.overwrite):
         return step
-    with hold(folder):
+    with hold(folder) as require_place:
         if not step.skip_where_done(overwrite=leftovers.overwrite):  # by who held it before
             _prepare(step, leftovers)
             with step.noting_unfinished(), step.keeping_extended(), _unmark_if_bad_input(folder):
-                step.finish(build(folder))
+                figures = build(folder)
+                require_place()
+                step.finish(figures)
     return step
 
 
@@ -384,11 +387,20 @@ def _is_extended(step: Step, old: dict[str, Any], leftovers: Leftovers) -> bool:
 
 
 def _read_record(folder: Path, *, damaged_too: bool) -> dict[str, object] | None:
-    """Return what manifest or mark say of a step's inputs and settings; {} for what cannot be read."""
+    """Return what manifest or mark say of a step's inputs and settings; None where neither is a step's.
+
+    With `damaged_too` it is {} for a step's that cannot be read: its mark is there.
+    """
+    marked = (folder / STARTED).is_file()
     file = next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None)
+    if file is None:
+        return None
     try:
-        return None if file is None else {"version": 1, **read_json(file)}  # earlier records do not name it
+        record = read_json(file)
     except UserError:
         if damaged_too:
-            return {}
+            return {} if marked else None
         raise
+    # A browser's extension has a manifest of that name too; a mark may be an empty object.
+    is_step = marked or not {"key", "step"}.isdisjoint(record)
+    return {"version": 1, **record} if is_step else None  # earlier records do not name it

@@ -1,5 +1,7 @@
 """Ctrl-C, SIGTERM and a closing terminal: the first stops a command, which says what it keeps; the second ends it.
 
+What a command starts ends with it, also where it is killed itself: `ending_with_parent`.
+
 A command imports this module before all others, and it imports little itself: from then on a stop is heard.
 
 >>> stop = KeyboardInterrupt("SIGTERM")
@@ -36,6 +38,9 @@ _LAST_S = 60.0
 """From the moment when a stop is told until the process is ended where threads of a library keep it."""
 _PATIENCE_MS = 1000
 """How long stderr may take before a line is left out: a full pipe that nobody reads must not hold the second stop."""
+
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 _SHOW_CURSOR = "\x1b[?25h"
 """For a terminal: a bar may have hidden it."""
@@ -126,6 +131,26 @@ def keep_handlers() -> Iterator[None]:
             for number, handler in before.items():
                 if handler is not None and signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
+
+
+def ending_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | None:
+    """Return a `preexec_fn` for `subprocess`: the kernel ends the process when the thread that starts it has ended.
+
+    The signal of that number is what it sends. It holds through `exec`, for as long as the process changes no user. On
+    other systems than Linux there is none.
+    """
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before it was asked for
+            os._exit(128 + number)
+
+    return ask
 
 
 class _Stops:

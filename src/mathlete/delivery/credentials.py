@@ -6,12 +6,12 @@ replaces what kaggle.json says; ~/.kaggle/credentials.json of `kaggle auth login
 is there.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.text import parse_json
 
 _RULE = "Kaggle credentials must be there"
 _CURE = (
@@ -101,7 +101,7 @@ def _find_login() -> Credentials | None:
 def _read_record(file: Path) -> dict[str, object]:
     text, why = _read(file), ""
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         value, why = None, f" ({error})"
     if not isinstance(value, dict):

@@ -4,10 +4,10 @@ What has counted is written down the moment that it has: uploads in `uploads.jso
 next push of the same build goes on from there.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mathlete.delivery.asking import Asking
 from mathlete.delivery.kaggle_client import Head, Kaggle, Session
@@ -18,8 +18,9 @@ from mathlete.delivery.uploads import Upload, Uploads
 from mathlete.errors import UserError
 from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.rehearsal import check_output
-from mathlete.runs import sha256_file, sha256_json
+from mathlete.runs import read_text, sha256_file, sha256_json
 from mathlete.submission import Build, Hashes, Names
+from mathlete.text import parse_json
 
 
 def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
@@ -153,7 +154,7 @@ def say_where(saved: Saved, asking: Asking) -> None:
 def _save(build: Build, kaggle: Kaggle, *, hashes: Hashes, ledger: Ledger, asking: Asking, again: bool) -> Saved:
     """Save the notebook, and write the version down before anything else is asked."""
     rule = "Kaggle must accept the notebook"
-    source = build.notebook.read_text(encoding="utf-8")
+    source = read_text(build.notebook)
     begun = None if again else ledger.begun(hashes)
     if begun is None:
         begun = asking.once(lambda: kaggle.head(build.names), rule=rule).version
@@ -188,7 +189,8 @@ def _has_same_cells(head: Head, source: str) -> bool:
 
 
 def _cells(source: str) -> list[str]:
-    return ["".join(cell["source"]) for cell in json.loads(source)["cells"]]
+    notebook: Any = parse_json(source)
+    return ["".join(cell["source"]) for cell in notebook["cells"]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,13 @@
 In: first {"model", "engine", "vllm", "max_tokens", "precision", "threads", "tools", "prompt"}; then {"request",
 "problem", "seeds", "config"} or {"cancel"}.
 Out: {"ready", "engine", "opens_thoughts"} once the model is loaded; {"request", "sample"} as each finishes,
-{"request", "done"} or {"request", "error"}. End of input ends the process.
+{"request", "done"} or {"request", "error"}. End of input ends the process and all that it started, at any moment.
 """
 
 import json
 import os
+import select
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -95,6 +97,18 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
         replies.send(request=number, done=True)
 
 
+def end_with_input() -> None:
+    """Have this process and its group end as soon as nobody can write commands any more, though a model is loading."""
+    poll = select.poll()
+    poll.register(sys.stdin.fileno(), 0)
+
+    def wait() -> None:
+        poll.poll()
+        os.killpg(0, signal.SIGKILL)  # the group is its own: vLLM's processes are in it
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def describe_torch() -> dict[str, object]:
     """Return what torch computes on in this process, and in what type."""
     import torch
@@ -115,6 +129,7 @@ def main() -> None:
     replies = Replies(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     # What a library prints on stdout must not get between the lines: it goes to stderr, which is the log.
     os.dup2(2, 1)
+    end_with_input()
     show_vocabularies()
     facts: dict[str, object] = {}
     sampler = open_sampler(json.loads(sys.stdin.readline()), facts)

@@ -7,11 +7,11 @@ texts of its repeats; a row stands once for every filter. huggingface/lighteval,
 has seconds; the harness has no tokens either.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from mathlete.files import read_json
 from mathlete.logs.entries import (
     Entry,
     Facts,
@@ -41,7 +41,7 @@ def harness_facts(row: LogRow, path: Path) -> Facts:
     """Task and date from the file's name, settings from the request, the model from the results beside the file."""
     named = _SAMPLES.fullmatch(path.name)
     results = path.with_name(f"results_{named['date']}.json") if named else path
-    model = json.loads(results.read_text(encoding="utf-8")).get("model_name") if named and results.is_file() else None
+    model = read_json(results).get("model_name") if named and results.is_file() else None
     settings = dig(row, "arguments.gen_args_0.arg_1")
     sampling = sampling_of(settings, max_tokens="max_gen_toks")
     if isinstance(settings, Mapping) and settings.get("do_sample") is False:

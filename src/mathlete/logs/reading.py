@@ -1,6 +1,7 @@
 """Reading one log: its content shows its layout, and columns may be named for what the layout does not say."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,9 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
         raise UserError("a log that is imported must be a file, or a run's folder", value=str(path), cure="check it")
     if path.suffix in (".eval", ".json") and (path.suffix == ".eval" or is_inspect_json(_read_json(path))):
         header, rows = read_inspect_rows(path)
-        return _collect(path, "inspect", inspect_facts(header), rows, read_inspect, columns)
+        with _explaining(str(path), "inspect", "a log"):
+            facts = inspect_facts(header)
+        return _collect(path, "inspect", facts, rows, read_inspect, columns)
     rows = iter(read_rows(path))
     first = next(rows, None)
     if first is None:
@@ -129,7 +132,9 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
         return _collect(path, name, Facts(), _before(first, rows), _read_columns, columns)
     layout = LAYOUTS[name]
     every = _before(first, rows)
-    return _collect(path, name, layout.facts(first[1], path), every, layout.read, columns)
+    with _explaining(first[0], name, "a row"):
+        facts = layout.facts(first[1], path)
+    return _collect(path, name, facts, every, layout.read, columns)
 
 
 def _read_json(path: Path) -> object:
@@ -187,11 +192,17 @@ def _collect(
 
 def _read_row(row: LogRow, read: RowReader, place: Place, layout: str) -> list[Entry]:
     """The samples in a row; one that is not as its layout's tool writes it is a mistake of the file."""
-    try:
+    with _explaining(place.where, layout, "a row"):
         return [*read(row, place)]
+
+
+@contextmanager
+def _explaining(where: str, layout: str, what: str) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(
-            f"{place.where}: a row must be as {layout} writes it",
+            f"{where}: {what} must be as {layout} writes it",
             value=f"{type(error).__name__}: {error}",
             cure="mend or delete the row, or write it as a table and name its columns, --columns problem_id=… text=…",
         ) from error

@@ -25,6 +25,7 @@ from typing import Literal
 from mathlete.errors import UserError
 from mathlete.rehearsal.environments import NotebookPython, link_this_python
 from mathlete.rehearsal.gateway.behaviours import FIRST_PORT
+from mathlete.signals import ending_with_parent
 
 Isolation = Literal["namespaces", "interpreter"]
 NOTEBOOK_LOG, GATEWAY_LOG, PROBE_LOG = "notebook.log", "gateway.log", "probe.log"
@@ -101,7 +102,10 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
             if isolated
             else _blocked_command(stage, python, folder)
         )
-        timed_out = _run(command, _clean_environment(stage, python, folder, isolated=isolated), limit_s=stage.limit_s)
+        environment = _clean_environment(stage, python, folder, isolated=isolated)
+        # The first process of a pid namespace takes all others with it; the one without ends them by itself.
+        end_by = signal.SIGKILL if isolated else signal.SIGTERM
+        timed_out = _run(command, environment, limit_s=stage.limit_s, end_by=end_by)
     return Ended(
         notebook_code=_code(folder / "notebook.code"),
         gateway_code=_code(folder / "gateway.code"),
@@ -147,9 +151,14 @@ def kill_tree(pid: int) -> None:
             process.kill()
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], *, limit_s: float) -> bool:
-    """Run the command and all it starts to its end or to the limit; return whether the limit came first."""
-    process = subprocess.Popen(command, start_new_session=True, env=environment)
+def _run(
+    command: Sequence[str], environment: Mapping[str, str], *, limit_s: float, end_by: int = signal.SIGKILL
+) -> bool:
+    """Run the command and all it starts to its end or to the limit; return whether the limit came first.
+
+    Should this process be killed meanwhile, the kernel ends the command by that signal.
+    """
+    process = subprocess.Popen(command, start_new_session=True, env=environment, preexec_fn=ending_with_parent(end_by))
     try:
         process.wait(limit_s)
     except subprocess.TimeoutExpired:
@@ -188,8 +197,12 @@ def _clean_environment(stage: Stage, python: NotebookPython, folder: Path, *, is
 
 def _isolated_command(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> list[str]:
     (folder / "stage.sh").write_text(_script(stage, python, folder, roots), encoding="utf-8")
-    outer = ["unshare", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"]
-    return [*outer, "bash", str(folder / "stage.sh")]
+    return [*_isolated_outer(), "bash", str(folder / "stage.sh")]
+
+
+def _isolated_outer() -> list[str]:
+    """Return the words that give a command its namespaces, which end with the process of these words."""
+    return ["unshare", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"]
 
 
 def _script(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> str:

@@ -8,6 +8,7 @@ network is blocked by the interpreter only; disk and inputs are not protected. T
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -68,5 +69,11 @@ def _run_gateway(run: UnisolatedRun, folder: Path, notebook: subprocess.Popen[by
     (folder / "gateway.code").write_text(str(gateway.wait()))
 
 
+def end_all_by_sigterm() -> None:
+    """Have SIGTERM, which the kernel sends where the rehearsal was killed, end all that this process has started."""
+    signal.signal(signal.SIGTERM, lambda number, frame: kill_tree(os.getpid()))
+
+
 if __name__ == "__main__":
+    end_all_by_sigterm()
     main(UnisolatedRun(**json.loads(sys.argv[1])))

@@ -1,6 +1,7 @@
 """Recorded samples: an append-only JSONL file that survives a kill at any moment."""
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,15 +52,27 @@ class SampleLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path, sync_s=_SYNC_S)
+        self._path, self._lines = path, JsonLines(path, sync_s=_SYNC_S)
         self.dropped_bytes = self._lines.cut_half_line()
         """Length of a half-written last line, which was cut off."""
         path.touch()
+        self._file = path.stat()
         self.recorded = read_samples(path)
         """The samples that were there when the log was opened."""
 
     def append(self, sample: Sample) -> None:
-        """Add one line."""
+        """Add one line.
+
+        Raises:
+            UserError: the file was moved away meanwhile; what has its name now may be another run's.
+        """
+        try:
+            is_same = os.path.samestat(self._file, self._path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            is_same = False
+        if not is_same:
+            rule = "a run's folder must stay where it is while it is written"
+            raise UserError(rule, value=str(self._path), cure="put it back, and run the same command again")
         self._lines.append(sample.to_json())
 
     def __enter__(self) -> "SampleLog":

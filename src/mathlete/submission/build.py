@@ -12,6 +12,7 @@ from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import (
     read_json,
     read_record,
+    read_text,
     sha256_file,
     sha256_json,
     sha256_tree,
@@ -123,7 +124,7 @@ class Build:
     @property
     def stamp(self) -> str:
         """The hash that the notebook carries, and with it the output of its run; empty where it carries none."""
-        return read_stamp(self.notebook.read_text(encoding="utf-8"))
+        return read_stamp(read_text(self.notebook))
 
     def restamp(self) -> str:
         """Give a notebook that was edited by hand its own stamp; return it, empty where the one it has is right.
@@ -131,7 +132,7 @@ class Build:
         Raises:
             UserError: it is no notebook.
         """
-        text = self.notebook.read_text(encoding="utf-8")
+        text = read_text(self.notebook)
         stamp = compute_stamp(text)
         if read_stamp(text) in ("", stamp):
             return ""

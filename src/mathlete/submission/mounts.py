@@ -1,20 +1,20 @@
 """What a notebook looks for and what kernel-metadata.json mounts: the two must be the same, source for source."""
 
 import ast
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mathlete.errors import UserError
-from mathlete.runs import read_json
+from mathlete.runs import read_json, read_text
 from mathlete.submission.metadata import KERNEL_FILE
 from mathlete.submission.notebook import with_cell, with_python
 from mathlete.submission.refusal import Refusal
+from mathlete.text import parse_json
 
 SourceKind = Literal["competitions", "datasets", "models", "notebooks"]
 """As `find_input` and Kaggle's folders call it; kernel-metadata.json lists notebooks as kernel_sources."""
@@ -121,7 +121,7 @@ def read_mounted(kaggle: Path) -> MountedNotebook:
         if not isinstance(names, list):
             raise UserError(f"{KERNEL_FILE}: {key} must be a list", value=repr(names), cure="run `submit build` again")
         sources += [Source(kind=kind, name=str(name)) for name in names]
-    text = file.read_text(encoding="utf-8")
+    text = read_text(file)
     code_cells(text)
     return MountedNotebook(text=text, mounted=tuple(sources))
 
@@ -133,7 +133,8 @@ def code_cells(text: str) -> list[str]:
         UserError: it is no notebook.
     """
     try:
-        cells = json.loads(text)["cells"]
+        notebook: Any = parse_json(text)
+        cells = notebook["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError) as error:
         cure = "run `submit build` again"

@@ -18,6 +18,7 @@ from mathlete.runs import write_atomically
 from mathlete.submission.contents import NOTHING, Contents
 from mathlete.submission.metadata import Names, VllmFrom
 from mathlete.submission.stamps import compute_stamp
+from mathlete.text import parse_json
 
 OPEN, INSTALL, SERVE = "server", "install", "serve"
 """Tags of the cells between which a rehearsal may put one of its own."""
@@ -167,8 +168,8 @@ def require_as_built(file: Path) -> None:
         UserError: it is not, so it may be someone's work.
     """
     try:
-        cells = json.loads(file.read_bytes())["cells"] if file.is_file() else []
-        built = all(_has_own_id(cell) for cell in cells)
+        notebook: Any = parse_json(file.read_bytes()) if file.is_file() else {"cells": []}
+        built = all(_has_own_id(cell) for cell in notebook["cells"])
     except (ValueError, KeyError, TypeError):
         built = False
     if not built:
@@ -197,7 +198,7 @@ def with_cell(text: str, *, source: str, before: str = SERVE) -> str:
     Raises:
         UserError: there is no such cell.
     """
-    notebook = json.loads(text)
+    notebook: Any = parse_json(text)
     cells = notebook["cells"]
     tagged = [index for index, cell in enumerate(cells) if before in cell.get("metadata", {}).get("tags", [])]
     calls = [index for index, cell in enumerate(cells) if cell["cell_type"] == "code" and _serves(cell)]

@@ -1,11 +1,12 @@
 """The stamp of a notebook: a hash of its cells, which stands in one of them, so that an output tells its notebook."""
 
-import json
 import re
+from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.runs import sha256_json
 from mathlete.submission.contents import UNSTAMPED
+from mathlete.text import parse_json
 
 # In the file a cell's text is JSON, in which quotation marks are escaped.
 _STAMP = re.compile(r'(\\?"build\\?": *\\?")([0-9a-f]{12})(\\?")')
@@ -24,7 +25,7 @@ def compute_stamp(text: str) -> str:
         UserError: it is no notebook.
     """
     try:
-        notebook = json.loads(text)
+        notebook: Any = parse_json(text)
         cells = [(one["cell_type"], "".join(one["source"]), one.get("metadata", {})) for one in notebook["cells"]]
         blank = [(kind, _STAMP.sub(rf"\g<1>{UNSTAMPED}\g<3>", source), metadata) for kind, source, metadata in cells]
         return sha256_json([blank, notebook.get("metadata", {})])[:12]
