@@ -121,6 +121,18 @@ def test_odd_numbers_and_members_that_were_met_are_read_or_refused(name: str, pl
         check_is_read_or_refused(name, place, odd)
 
 
+@pytest.mark.parametrize("content", [b"{not json", b"[1]", '{"model_name": "\u00e9"}'.encode("utf-16"), b"[" * 10**5])
+def test_results_beside_the_harness_samples_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes) -> None:
+    samples = next(HERE.glob("samples_*.jsonl"))
+    (tmp_path / samples.name).write_bytes(samples.read_bytes())
+    results = tmp_path / f"results_{samples.stem.rpartition('_')[2]}.json"
+    results.write_bytes(content)
+    with pytest.raises(UserError, match=r"results_.*json"):
+        read_log(tmp_path / samples.name, {})
+    results.write_text('{"model_name": ["a", 1]}')
+    assert read_log(tmp_path / samples.name, {}).facts.model is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_every_odd_value_in_every_place_is_read_or_refused(name: str) -> None:

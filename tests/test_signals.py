@@ -222,7 +222,7 @@ _run([sys.executable, "-c", CODE], dict(os.environ), limit_s=60, end_by=signal.S
 """,
     "engine that loads": """
 import subprocess
-CODE = "import time; from mathlete.kernel import engine_child; engine_child.end_with_input(); print('go'); time.sleep(60)"
+CODE = "import time; from mathlete.kernel.engine_child import end_with_input as end; end(); print('go'); time.sleep(60)"
 subprocess.Popen([sys.executable, "-u", "-c", CODE], stdin=subprocess.PIPE, start_new_session=True).wait()
 """,
 }

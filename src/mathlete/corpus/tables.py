@@ -198,31 +198,22 @@ def _again(head: str, lines: Iterator[str]) -> Iterator[str]:
 
 def _read_parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
     import pyarrow.parquet
-    from pyarrow import ArrowInvalid
 
-    number = 0
-    try:
+    def rows() -> Iterator[object]:
         # With pre_buffer, pyarrow keeps all bytes read until the file is closed: 3 KB per row of traces.
         for batch in pyarrow.parquet.ParquetFile(path, pre_buffer=False).iter_batches(1024):
-            for row in batch.to_pylist():
-                yield f"{path}[{number}]", row
-                number += 1
-    # UnicodeDecodeError: arrow does not look whether its text is UTF-8.
-    except (ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        after = f", after row {number - 1}" if number else ""
-        on_bad(UserError(f"{path}: must be a whole parquet file ({error}){after}", cure="fetch it again"))
+            yield from batch.to_pylist()
+
+    yield from _number(rows(), path, on_bad, rule="must be a whole parquet file")
 
 
 def _read_arrow(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
     import datasets
-    from pyarrow import ArrowInvalid
 
-    try:
-        rows = datasets.Dataset.from_file(str(path))
-    except (ArrowInvalid, OSError) as error:
-        on_bad(UserError(f"{path}: must be a whole Arrow file ({error})", cure="fetch it again"))
-        return
-    yield from ((f"{path}[{number}]", row) for number, row in enumerate(rows))
+    def rows() -> Iterator[object]:
+        yield from datasets.Dataset.from_file(str(path))
+
+    yield from _number(rows(), path, on_bad, rule="must be a whole Arrow file")
 
 
 def _read_saved(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
@@ -239,7 +230,22 @@ def _read_saved(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
             cure = f"name one of them: {path / next(iter(rows))}"
             raise UserError(f"{path}: a set of several splits must have one called train", value=[*rows], cure=cure)
         rows = rows["train"] if "train" in rows else next(iter(rows.values()))
-    yield from ((f"{path}[{number}]", row) for number, row in enumerate(rows))
+    yield from _number(iter(rows), path, on_bad, rule="must be what save_to_disk writes")
+
+
+def _number(rows: Iterator[object], path: Path, on_bad: OnBad, *, rule: str) -> Iterator[tuple[str, object]]:
+    """Yield the rows that Arrow reads, each with its place; where it reads no further, that is a bad row."""
+    from pyarrow import ArrowInvalid
+
+    number = 0
+    try:
+        for row in rows:
+            yield f"{path}[{number}]", row
+            number += 1
+    # UnicodeDecodeError: Arrow does not look whether its text is UTF-8.
+    except (ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        after = f", after row {number - 1}" if number else ""
+        on_bad(UserError(f"{path}: {rule} ({error}){after}", cure="fetch it again"))
 
 
 _READERS = {
