@@ -1,9 +1,13 @@
 """The small files of the shared folder, each of them a case that was seen to go wrong: what becomes of it now."""
 
+import struct
 from pathlib import Path
 
 import pytest
 
+from mathlete.corpus import read_rows
+from mathlete.corpus.stream import BadRows
+from mathlete.errors import UserError
 from mathlete.rows import RowFiles
 from tests.conftest import CommandLine, sample
 
@@ -85,3 +89,27 @@ def test_two_files_of_one_name_have_ids_of_their_own(cases: Path, train: Command
     assert train(*words(cases, "same_stem/sa/train.jsonl", "same_stem/sb/train.jsonl"), "--json").result["kept"] == 120
     ids = [one for side in ("train", "heldout") for one in datasets.load_from_disk(f"r/data/{side}")["problem_id"]]
     assert len(ids) == len(set(ids)) == 120
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "saved"])
+def test_text_of_another_encoding_in_a_table_of_arrow_is_a_bad_row(tmp_path: Path, kind: str) -> None:
+    import datasets
+    import pyarrow
+    import pyarrow.parquet
+
+    # A writer in another language checks its text as little as Arrow does.
+    places, letters = pyarrow.py_buffer(struct.pack("<3i", 0, 3, 6)), pyarrow.py_buffer(b"1+1a\xffb")
+    table = pyarrow.table({"problem": pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, places, letters])})
+    file = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        pyarrow.parquet.write_table(table, file)
+    elif kind == "arrow":
+        with pyarrow.OSFile(str(file), "wb") as out, pyarrow.ipc.new_stream(out, table.schema) as stream:
+            stream.write_table(table)
+    else:
+        datasets.Dataset(table).save_to_disk(str(file))
+    with pytest.raises(UserError, match=rf"t\.{kind}: must be .*can't decode byte 0xff"):
+        [*read_rows(file)]
+    skipped = BadRows(skip=True)
+    assert len([*read_rows(file, on_bad=skipped)]) <= 1
+    assert skipped.count == 1

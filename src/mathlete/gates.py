@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.runs import MANIFEST, is_unfinished, read_json, read_text, write_atomically
+from mathlete.files import read_text
+from mathlete.runs import MANIFEST, is_unfinished, read_json, write_atomically
 
 __all__ = [
     "ACCEPT",

@@ -21,7 +21,7 @@ from typing import Any
 from mathlete.differences import list_differences
 from mathlete.environment import environment
 from mathlete.errors import UserError
-from mathlete.files import read_json, read_record, read_text, require_space, write_atomically, write_json
+from mathlete.files import read_json, read_record, require_space, write_atomically, write_json
 from mathlete.folders import (
     INSPECT,
     MANIFEST,
@@ -54,7 +54,6 @@ __all__ = [
     "read_json",
     "read_manifest",
     "read_record",
-    "read_text",
     "require_space",
     "run_step",
     "sha256_file",
@@ -387,20 +386,14 @@ def _is_extended(step: Step, old: dict[str, Any], leftovers: Leftovers) -> bool:
 
 
 def _read_record(folder: Path, *, damaged_too: bool) -> dict[str, object] | None:
-    """Return what manifest or mark say of a step's inputs and settings; None where neither is a step's.
-
-    With `damaged_too` it is {} for a step's that cannot be read: its mark is there.
-    """
+    """Return what manifest or mark say of a step, {} for what is damaged; None where neither is a step's."""
     marked = (folder / STARTED).is_file()
     file = next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None)
-    if file is None:
-        return None
     try:
-        record = read_json(file)
+        record = {} if file is None else read_json(file)
     except UserError:
-        if damaged_too:
-            return {} if marked else None
-        raise
-    # A browser's extension has a manifest of that name too; a mark may be an empty object.
-    is_step = marked or not {"key", "step"}.isdisjoint(record)
-    return {"version": 1, **record} if is_step else None  # earlier records do not name it
+        if not damaged_too:
+            raise
+        record = {}
+    # Other programs write a manifest.json too; earlier records do not name their version.
+    return {"version": 1, **record} if marked or "key" in record else None

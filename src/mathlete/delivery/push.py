@@ -4,10 +4,10 @@ What has counted is written down the moment that it has: uploads in `uploads.jso
 next push of the same build goes on from there.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mathlete.delivery.asking import Asking
 from mathlete.delivery.kaggle_client import Head, Kaggle, Session
@@ -16,11 +16,11 @@ from mathlete.delivery.session import ENDED, wait_for_run
 from mathlete.delivery.shown import KaggleRun, fit_clock
 from mathlete.delivery.uploads import Upload, Uploads
 from mathlete.errors import UserError
+from mathlete.files import read_text
 from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.rehearsal import check_output
-from mathlete.runs import read_text, sha256_file, sha256_json
+from mathlete.runs import sha256_file, sha256_json
 from mathlete.submission import Build, Hashes, Names
-from mathlete.text import parse_json
 
 
 def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
@@ -189,8 +189,7 @@ def _has_same_cells(head: Head, source: str) -> bool:
 
 
 def _cells(source: str) -> list[str]:
-    notebook: Any = parse_json(source)
-    return ["".join(cell["source"]) for cell in notebook["cells"]]
+    return ["".join(cell["source"]) for cell in json.loads(source)["cells"]]
 
 
 @dataclass(frozen=True, kw_only=True)

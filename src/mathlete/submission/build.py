@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.files import read_text
 from mathlete.gates import require_passed
 from mathlete.kaggle_image import VLLM_LOCK, vllm_lock
 from mathlete.kernel import KernelConfig, config_from
 from mathlete.runs import (
     read_json,
     read_record,
-    read_text,
     sha256_file,
     sha256_json,
     sha256_tree,

@@ -11,6 +11,7 @@ from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
 from mathlete.submission.refusal import Refusal, refusal_of
+from mathlete.submission.stamps import parse_notebook
 
 KERNEL_KEYS = (
     *("id", "title", "code_file", "language", "kernel_type", "is_private", "enable_gpu", "enable_tpu"),
@@ -198,6 +199,7 @@ def _notebook(folder: Path, metadata: Mapping[str, object]) -> Iterator[Refusal]
         rule = "the notebook must be smaller than 1 MB, Kaggle refuses it else"
         yield Refusal(rule=rule, value=f"{size} bytes", cure="put code and data into wheels and data sets")
     try:
+        parse_notebook(file.read_bytes())  # nbformat's own reader says nothing of what is nested too deep
         notebook = nbformat.read(file, as_version=4)
         nbformat.validate(notebook)
         yield from _cells(notebook)

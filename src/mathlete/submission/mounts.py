@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from mathlete.errors import UserError
-from mathlete.runs import read_json, read_text
+from mathlete.files import read_text
+from mathlete.runs import read_json
 from mathlete.submission.metadata import KERNEL_FILE
 from mathlete.submission.notebook import with_cell, with_python
 from mathlete.submission.refusal import Refusal
-from mathlete.text import parse_json
+from mathlete.submission.stamps import parse_notebook
 
 SourceKind = Literal["competitions", "datasets", "models", "notebooks"]
 """As `find_input` and Kaggle's folders call it; kernel-metadata.json lists notebooks as kernel_sources."""
@@ -133,8 +134,7 @@ def code_cells(text: str) -> list[str]:
         UserError: it is no notebook.
     """
     try:
-        notebook: Any = parse_json(text)
-        cells = notebook["cells"]
+        cells = parse_notebook(text)["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError) as error:
         cure = "run `submit build` again"

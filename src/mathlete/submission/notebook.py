@@ -17,8 +17,9 @@ from mathlete.kernel import PASTED, KernelConfig
 from mathlete.runs import write_atomically
 from mathlete.submission.contents import NOTHING, Contents
 from mathlete.submission.metadata import Names, VllmFrom
-from mathlete.submission.stamps import compute_stamp
-from mathlete.text import parse_json
+from mathlete.submission.stamps import compute_stamp, parse_notebook
+
+_Cell = Mapping[str, Any]
 
 OPEN, INSTALL, SERVE = "server", "install", "serve"
 """Tags of the cells between which a rehearsal may put one of its own."""
@@ -168,7 +169,7 @@ def require_as_built(file: Path) -> None:
         UserError: it is not, so it may be someone's work.
     """
     try:
-        notebook: Any = parse_json(file.read_bytes()) if file.is_file() else {"cells": []}
+        notebook = parse_notebook(file.read_bytes()) if file.is_file() else {"cells": []}
         built = all(_has_own_id(cell) for cell in notebook["cells"])
     except (ValueError, KeyError, TypeError):
         built = False
@@ -180,7 +181,7 @@ def require_as_built(file: Path) -> None:
         )
 
 
-def _has_own_id(cell: Mapping[str, Any]) -> bool:
+def _has_own_id(cell: _Cell) -> bool:
     source, (tag,) = "".join(cell["source"]), cell["metadata"].get("tags") or [""]
     return cell["id"] in (_cell_id(tag, source), _cell_id(tag, f"{source}\n"))
 
@@ -198,7 +199,7 @@ def with_cell(text: str, *, source: str, before: str = SERVE) -> str:
     Raises:
         UserError: there is no such cell.
     """
-    notebook: Any = parse_json(text)
+    notebook = parse_notebook(text)
     cells = notebook["cells"]
     tagged = [index for index, cell in enumerate(cells) if before in cell.get("metadata", {}).get("tags", [])]
     calls = [index for index, cell in enumerate(cells) if cell["cell_type"] == "code" and _serves(cell)]
@@ -213,7 +214,7 @@ def with_cell(text: str, *, source: str, before: str = SERVE) -> str:
     return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
-def _serves(cell: Mapping[str, Any]) -> bool:
+def _serves(cell: _Cell) -> bool:
     return re.search(r"\bserve\(", "".join(cell["source"])) is not None
 
 

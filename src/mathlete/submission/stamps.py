@@ -18,6 +18,18 @@ def read_stamp(text: str) -> str:
     return match[2] if match else ""
 
 
+def parse_notebook(text: str | bytes) -> dict[str, Any]:
+    """Return the notebook in a text.
+
+    Raises:
+        ValueError: it is no object of JSON.
+    """
+    notebook = parse_json(text)
+    if not isinstance(notebook, dict):
+        raise ValueError("it is no object")
+    return notebook
+
+
 def compute_stamp(text: str) -> str:
     """Return the stamp that a notebook should carry: of its cells and its metadata, ids and the stamp itself apart.
 
@@ -25,7 +37,7 @@ def compute_stamp(text: str) -> str:
         UserError: it is no notebook.
     """
     try:
-        notebook: Any = parse_json(text)
+        notebook = parse_notebook(text)
         cells = [(one["cell_type"], "".join(one["source"]), one.get("metadata", {})) for one in notebook["cells"]]
         blank = [(kind, _STAMP.sub(rf"\g<1>{UNSTAMPED}\g<3>", source), metadata) for kind, source, metadata in cells]
         return sha256_json([blank, notebook.get("metadata", {})])[:12]
