@@ -230,7 +230,7 @@ def test_wheel_holds_the_packages_and_the_pocket_model(wheel: Path) -> None:
     assert (wheel / "mathlete/_data/recordings/pocket/samples.jsonl").is_file()
     for name in (
         "html/report.html.j2",
-        "html/report.js",
+        "html/reader.js",
         "html/report.css",
         "assets/katex.LICENSE",
         "assets/chart.LICENSE",

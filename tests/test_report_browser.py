@@ -75,10 +75,11 @@ def test_filters_order_and_search_work(report: Path, open_report: Callable[..., 
         ("close", ["close"]),
         ("fallback", ["silent"]),
         ("cut", ["capped"]),
-        ("all", ["sure", "wrong", "outvoted", "close", "silent", "capped"]),
+        ("all", ["wrong", "outvoted", "silent", "sure", "close", "capped"]),
     ):
         page.click(f'#filters [data-filter="{name}"]')
         assert list_shown(page, count=len(ids)) == ids
+        page.wait_for_selector(f"#detail h3:text-is('{ids[0]}')")  # the first of a filter is open
     page.select_option("#sort", "longest")
     page.wait_for_selector('#list > button:first-child[data-id="capped"]')
     page.fill("#search", "no box")
@@ -95,6 +96,8 @@ def test_filters_order_and_search_work(report: Path, open_report: Callable[..., 
 
 def test_the_reader_renders_maths_marks_the_box_and_folds_tools(report: Path, open_report: Callable[..., Any]) -> None:
     page = open_report(report)
+    page.click('#list [data-id="sure"]')
+    page.wait_for_selector("#detail h3:text-is('sure')")
     assert page.locator("#detail .statement .katex").count() == 1
     assert page.locator("#detail .trace .katex").count() == 2
     assert page.locator("#detail .trace .box .katex").count() == 1
@@ -122,6 +125,50 @@ def test_another_run_is_read_at_the_same_problem(report: Path, tmp_path: Path, o
     page.click('#filters [data-filter="gained"]')
     assert list_shown(page, count=3) == ["wrong", "outvoted", "silent"]
     assert page.locator('#list [data-id="wrong"] .bar').count() == 2
+    # Both runs' traces side by side, and a card's button to what was gained.
+    page.click("#detail button:text-is('beside base')")
+    page.wait_for_selector("#detail .side:nth-child(2) .trace")
+    assert page.locator("#detail .side h4").all_text_contents() == ["tuned", "base"]
+    left, right = (page.locator("#detail .side .trace").nth(side).bounding_box() for side in (0, 1))
+    assert left["x"] + left["width"] < right["x"]
+    page.select_option("#run", "0")
+    page.click("#answers button:text-is('3 gained')")
+    page.wait_for_selector('#filters [data-filter="gained"][aria-pressed="true"]')
+    assert list_shown(page, count=3) == ["wrong", "outvoted", "silent"]
+    assert page.input_value("#run") == "1"
+
+
+def test_keys_links_and_charts_lead_to_problems(report: Path, open_report: Callable[..., Any]) -> None:
+    page = open_report(report)
+    page.keyboard.press("j")
+    page.wait_for_selector("#detail h3:text-is('outvoted')")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.wait_for_url("**#base/outvoted/0")
+    page.keyboard.press("/")
+    page.keyboard.type("jk")
+    assert page.input_value("#search") == "jk"
+    assert list_shown(page, count=0) == []
+    page.evaluate("location.hash = '#base/outvoted/3'")
+    page.wait_for_selector("#detail .note:has-text('sample 3: answer 9, right')")
+    assert page.input_value("#search") == ""
+    page.evaluate("location.hash = '#base/none of these'")
+    place = """(() => { const chart = Chart.getChart("chart-votes"), bar = chart.getDatasetMeta(0).data[0];
+        chart.canvas.scrollIntoView();
+        const at = chart.canvas.getBoundingClientRect();
+        return [at.x + bar.x, at.y + chart.chartArea.bottom - 5, content(chart)];
+        function content(chart) { return chart.data.datasets[0].run; } })()"""
+    x, y, run = page.evaluate(place)
+    assert run == 0
+    page.mouse.click(x, y)
+    page.wait_for_selector("#detail h3:text-is('sure')")
+    page.evaluate("document.getElementById('chart-losses').scrollIntoView()")
+    place = """(() => { const chart = Chart.getChart("chart-losses"), at = chart.canvas.getBoundingClientRect();
+        return [at.x + chart.chartArea.left + 3, at.y + chart.getDatasetMeta(0).data[0].y]; })()"""
+    x, y = page.evaluate(place)
+    page.mouse.click(x, y)
+    page.wait_for_selector("#filters button:has-text('lost: right but outvoted')")
+    assert list_shown(page, count=1) == ["outvoted"]
 
 
 def test_the_span_with_loss_is_marked(tmp_path: Path, open_report: Callable[..., Any]) -> None:
@@ -194,6 +241,8 @@ def test_a_thousand_problems_load_in_three_seconds_from_twenty_megabytes(
         page = open_report(file)
         tried.append(time.monotonic() - started)
     seconds = min(tried)  # a busy machine is no fault of the page
+    page.select_option("#sort", "order")
+    page.wait_for_selector('#list > button:first-child[data-id="p0"]')
     assert list_shown(page, count="1,000")[:2] == ["p0", "p1"]
     assert page.locator("#list > button").count() == 101
     page.click('#list [data-id="p7"]')

@@ -14,7 +14,8 @@ page draws them with Chart.js, `write_report` also with matplotlib as PNG.
 [('Loss', [2.5]), ('Learning rate', [0.0001])]
 """
 
-from mathlete.report.charts import Chart, build_charts
+from mathlete.report.chart import Chart
+from mathlete.report.charts import build_charts
 from mathlete.report.hops import survival_table
 from mathlete.report.html import read_run, write_report
 from mathlete.report.losses import LostRun, read_losses

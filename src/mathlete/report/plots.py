@@ -8,12 +8,13 @@ from typing import Any
 
 from mathlete.files import replace_when_done
 from mathlete.folders import CHART_MAKER, is_chart
-from mathlete.report.charts import Chart
+from mathlete.report.chart import Chart
 
+RUN_COLOURS = ("#009e73", "#aa3377", "#8a6d00", "#5e4fa2", "#1b1f24", "#cc79a7", "#7a4b21", "#66a61e")
+"""Of runs, in their order and then again: none is the blue of what is right or the orange of what is wrong."""
+_MARKERS = "os^D*x+P"
+"""Of runs as well, so that colour is not all that tells them apart."""
 _COLOURS = {
-    **{
-        str(position): colour for position, colour in enumerate(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00"))
-    },
     "right": "#0072b2",
     "wrong": "#d55e00",
     "outvoted": "#f0b27a",
@@ -48,6 +49,8 @@ def _write(path: Path, chart: Chart) -> Path:
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.spines[["top", "right"]].set_visible(False)
+    if chart.most is not None:
+        (axes.set_xlim if lying else axes.set_ylim)(0, chart.most * (100 if chart.percent else 1))
     axes.grid(alpha=0.25, axis="x" if lying else "y")
     if len(chart.series) > 1:
         figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=4)
@@ -70,6 +73,14 @@ def _plain(text: object) -> str:
     return (words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…").replace("$", r"\$")
 
 
+def _colour(name: str) -> str:
+    return RUN_COLOURS[int(name) % len(RUN_COLOURS)] if name.isdigit() else _COLOURS.get(name, "#555555")
+
+
+def _marker(name: str) -> str:
+    return _MARKERS[int(name) % len(_MARKERS)] if name.isdigit() else "o"
+
+
 def _scale(chart: Chart, values: Sequence[float | None]) -> list[float]:
     factor = 100 if chart.percent else 1
     return [float("nan") if value is None or not math.isfinite(value) else factor * value for value in values]
@@ -77,10 +88,13 @@ def _scale(chart: Chart, values: Sequence[float | None]) -> list[float]:
 
 def _lines(axes: Any, chart: Chart) -> None:
     for series in chart.series:
-        colour = _COLOURS.get(series.colour, "#555555")
+        colour = _colour(series.colour)
         y = _scale(chart, series.y)
+        if series.marks:
+            axes.plot(chart.x, y, "D", ms=7, color=colour, label=_plain(series.name), zorder=3)
+            continue
         # Dots mark the few k of a curve; on hundreds of training steps, or on a limit, they would hide the line.
-        marker = "" if series.colour == "limit" or len(chart.x) > 60 else "o"
+        marker = "" if series.colour == "limit" or len(chart.x) > 60 else _marker(series.colour)
         axes.plot(
             chart.x, y, "--" if series.dashed else "-", marker=marker, ms=4, color=colour, label=_plain(series.name)
         )
@@ -103,9 +117,16 @@ def _dots(axes: Any, chart: Chart) -> None:
         below = [max(0.0, one - low) for one, low in zip(value, lo, strict=True)]
         above = [max(0.0, high - one) for one, high in zip(value, hi, strict=True)]
         heights = [row + shift for row in range(len(chart.x))]
-        colour = _COLOURS.get(series.colour, "#555555")
+        colour = _colour(series.colour)
         axes.errorbar(
-            value, heights, xerr=[below, above], fmt="o", ms=4, lw=1.2, color=colour, label=_plain(series.name)
+            value,
+            heights,
+            xerr=[below, above],
+            fmt=_marker(series.colour),
+            ms=4,
+            lw=1.2,
+            color=colour,
+            label=_plain(series.name),
         )
     axes.set_yticks(range(len(chart.x)), labels=[_plain(name) for name in chart.x])
     axes.invert_yaxis()
@@ -116,7 +137,7 @@ def _rows(axes: Any, chart: Chart) -> None:
     width = 0.8 / len(chart.series)
     for number, series in enumerate(chart.series):
         heights = [row + width * (number - (len(chart.series) - 1) / 2) for row in range(len(chart.x))]
-        colour = _COLOURS.get(series.colour, "#555555")
+        colour = _colour(series.colour)
         axes.barh(heights, _scale(chart, series.y), height=width, color=colour, label=_plain(series.name))
     axes.set_yticks(range(len(chart.x)), labels=[_plain(name) for name in chart.x])
     axes.invert_yaxis()
@@ -127,11 +148,12 @@ def _bars(axes: Any, chart: Chart) -> None:
     import numpy as np
 
     middles = np.asarray(chart.x, dtype=float)
-    width = float(np.diff(middles).min()) if len(middles) > 1 else 1.0
+    width = chart.step or (float(np.diff(middles).min()) if len(middles) > 1 else 1.0)
+    middles = middles + width / 2 if chart.step else middles
     base = np.zeros(len(middles))
     for series in chart.series:
         heights = np.asarray(_scale(chart, series.y))
-        colour = _COLOURS[series.colour]
+        colour = _colour(series.colour)
         if series.line:
             axes.plot(middles, heights, "--", color=colour, lw=1.2, label=_plain(series.name))
         else:
@@ -140,3 +162,5 @@ def _bars(axes: Any, chart: Chart) -> None:
             axes.stairs(base + heights, edges, baseline=base, fill=True, color=colour, label=_plain(series.name))
             base = base + heights
     axes.set_xlim(middles[0] - width / 2, middles[-1] + width / 2)
+    if chart.percent:
+        axes.yaxis.set_major_formatter("{x:g}%")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from mathlete.metrics import INFORMATIVE, Interval, maj_at_k, paired_difference, paired_p, problems_needed
+from mathlete.metrics import INFORMATIVE, Interval, format_p, maj_at_k, paired_difference, paired_p, problems_needed
 from mathlete.scoring.pool import Pool, Recorded
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Paired:
         """
         points = f"{100 * self.difference.value:+.1f} points"
         if self.better != "neither":
-            return f"{self.score}: {self.better} is better ({points} for B, p {self.p:.2g})"
+            return f"{self.score}: {self.better} is better ({points} for B, {format_p(self.p)})"
         if self.more_problems is None and self.differing:
             return (
                 f"{self.score}: no difference shown ({points}); too few to say what it takes to show one: the runs "
@@ -134,7 +134,7 @@ class Comparison:
                 f"{100 * row.a:.1f}",
                 f"{100 * row.b:.1f}",
                 f"{100 * by.value:+.1f} [{100 * by.lo:+.1f}, {100 * by.hi:+.1f}]",
-                f"{row.p:.4f}",
+                format_p(row.p).removeprefix("p "),
             )
         return table
 

@@ -10,10 +10,10 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.report.charts import build_charts
 from mathlete.report.html.entries import list_entries
+from mathlete.report.html.headline import make_cards, make_matrix
 from mathlete.report.html.tables import (
     PageTable,
     bases_table,
-    describe_pairs,
     drops_table,
     effect_table,
     facts_table,
@@ -33,6 +33,7 @@ __all__ = ["REPORT", "read_run", "write_report"]
 TRACE_BYTES = 15_000_000
 """Packed traces in a report, bytes; with libraries and figures the file then stays below 20 MB."""
 _SCRIPTS = ("chart-4.6.1.umd.min.js", "katex-0.19.1.min.js")
+_OWN = ("page.js", "charts.js", "texts.js", "reader.js")
 _STYLES = ("katex-0.19.1.min.css",)
 
 
@@ -84,7 +85,7 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
     evaluated = [run for run in runs if isinstance(run, EvalRun)]
     # Scripts and styles are the project's own files, which no run reaches: only they, and JSON that cannot end its
     # element, are marked as markup.
-    scripts = [_asset("assets", name) for name in _SCRIPTS] + [_asset("html", "report.js")]
+    scripts = [*(_asset("assets", name) for name in _SCRIPTS), _join_scripts(_OWN)]
     styles = [_asset("assets", name) for name in _STYLES] + [_asset("html", "report.css")]
     content = {
         "runs": [{"name": run.name, "kind": "eval" if isinstance(run, EvalRun) else "train"} for run in runs],
@@ -100,7 +101,8 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         blocks=blocks,
         scores=score_table(evaluated) if evaluated else None,
         subsets=subset_table(evaluated) if evaluated else None,
-        paired=describe_pairs(evaluated),
+        cards=make_cards(runs),
+        matrix=make_matrix(runs),
         losses=losses_table(evaluated) if evaluated else None,
         lost=[f"{run.name}: {run.losses.describe()}" for run in evaluated],
         trained=[(run.name, _grids(run)) for run in runs if isinstance(run, TrainRun)],
@@ -123,6 +125,11 @@ def _grids(run: TrainRun) -> list[tuple[str, PageTable]]:
 def _asset(folder: str, name: str) -> str:
     text = files("mathlete.report").joinpath(folder, name).read_text(encoding="utf-8")
     return text if text.endswith("\n") else text + "\n"
+
+
+def _join_scripts(names: Sequence[str]) -> str:
+    """Return our own scripts as one, none of whose names are the page's."""
+    return '"use strict";\n(() => {\n' + "".join(_asset("html", name) for name in names) + "})();\n"
 
 
 def _policy(scripts: Sequence[str]) -> str:

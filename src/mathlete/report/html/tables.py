@@ -10,7 +10,10 @@ from mathlete.losses import CAUSES
 from mathlete.metrics import format_percent
 from mathlete.report.hops import HEAD, hop_cells
 from mathlete.report.training import TrainRun
-from mathlete.scoring import EvalRun, RunFacts, compare_runs
+from mathlete.scoring import EvalRun, RunFacts
+
+_MOST_WIDE = 3
+"""Runs of which a table has two columns each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +28,9 @@ class PageTable:
 
 def score_table(runs: Sequence[EvalRun]) -> PageTable:
     """Return the scores, a line for each run."""
-    head = ("run", "model", "problems", "n", "pass@1 ± se", "maj@k [95%]", "pass@k", "no answer", "unknown",
-            "fallbacks", "tokens/s", "seconds")  # fmt: skip
-    return PageTable(head=head, rows=[_score_row(run) for run in runs], words=2)
+    head = ("run", "pass@1 ± se", "maj@k [95%]", "pass@k", "problems", "n", "no answer", "unknown", "fallbacks",
+            "tokens/s", "seconds", "model")  # fmt: skip
+    return PageTable(head=head, rows=[_score_row(run) for run in runs])
 
 
 def _score_row(run: EvalRun) -> list[str]:
@@ -35,15 +38,15 @@ def _score_row(run: EvalRun) -> list[str]:
     speed = facts.tokens_per_s if facts else None
     return [
         run.name if facts else f"{run.name} (unfinished)",
-        f"{facts.model} ({facts.settings.precision})" if facts else "not recorded",
+        *scores.format(),
         str(scores.problems),
         str(scores.k),
-        *scores.format(),
         str(scores.counts.unanswered),
         str(scores.counts.unknown),
         str(scores.fallbacks),
         "–" if speed is None else f"{speed:,.0f}",
         f"{facts.seconds:,.0f}" if facts else "–",
+        f"{facts.model} ({facts.settings.precision})" if facts else "not recorded",
     ]
 
 
@@ -65,28 +68,25 @@ def subset_table(runs: Sequence[EvalRun]) -> PageTable:
 
 
 def losses_table(runs: Sequence[EvalRun]) -> PageTable:
-    """Return problems and samples of each class, two columns for each run."""
-    counted = [part for run in runs for part in (run.losses.problems, run.losses.samples)]
-    head = [f"{run.name} {kind}" if len(runs) > 1 else kind for run in runs for kind in ("problems", "samples")]
+    """Return problems and samples of each class that some run has: two columns for each run, of many runs one."""
+    kinds = ("problems", "samples") if len(runs) <= _MOST_WIDE else ("problems",)
+    counted = [getattr(run.losses, kind) for run in runs for kind in kinds]
+    named = [run.name for run in runs]
+    head = (
+        [*kinds]
+        if len(runs) == 1
+        else named
+        if len(kinds) == 1
+        else [f"{name} {kind}" for name in named for kind in kinds]
+    )
     totals = [max(1, sum(part.values())) for part in counted]
     rows = [
         [words.label]
         + [f"{part[cause]:,} ({part[cause] / total:.1%})" for part, total in zip(counted, totals, strict=True)]
         for cause, words in CAUSES.items()
+        if cause == "won" or any(part[cause] for run in runs for part in (run.losses.problems, run.losses.samples))
     ]
     return PageTable(head=["", *head], rows=rows)
-
-
-def describe_pairs(runs: Sequence[EvalRun]) -> list[str]:
-    """Return sentences: the paired tests of the first run against each other one, on the problems that both have."""
-    sentences = []
-    for other in runs[1:]:
-        a, b = runs[0].pool, other.pool
-        if {item.problem.id for item in a.problems} & {item.problem.id for item in b.problems}:
-            comparison = compare_runs(a, b)
-            names = f"{runs[0].name} (A) and {other.name} (B) on {comparison.problems} problems"
-            sentences += [f"{names}: {score.describe()}" for score in comparison.scores]
-    return sentences
 
 
 def survival_table(run: TrainRun) -> PageTable | None:
