@@ -31,7 +31,7 @@ from tests.collecting import (  # hooks of pytest: it takes them for conftest's 
 
 if TYPE_CHECKING:
     from mathlete.prompts import PromptFormat
-    from mathlete.report.charts import Chart
+    from mathlete.report.chart import Chart
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
