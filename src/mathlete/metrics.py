@@ -193,19 +193,6 @@ def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
     return (as_far + 1) / (10 * 2000 + 1)
 
 
-FLOOR_P = 1e-4
-"""p-values below it are not told apart: 20,000 random signs give none below 0.00005."""
-
-
-def format_p(p: float) -> str:
-    """Return a p-value in words, no smaller than the permutations can tell.
-
-    >>> format_p(0.1234), format_p(0.00012), format_p(1 / 20_001)
-    ('p 0.12', 'p 0.00012', 'p < 0.0001')
-    """
-    return f"p < {FLOOR_P:.4f}" if p < FLOOR_P else f"p {p:.2g}"
-
-
 def problems_needed(differences: Sequence[float]) -> int | None:
     """Problems that a true difference of this size needs to be shown in 8 of 10 comparisons; None where it is 0.
 

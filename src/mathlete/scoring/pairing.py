@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from mathlete.metrics import INFORMATIVE, Interval, format_p, maj_at_k, paired_difference, paired_p, problems_needed
+from mathlete.metrics import INFORMATIVE, Interval, maj_at_k, paired_difference, paired_p, problems_needed
 from mathlete.scoring.pool import Pool, Recorded
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Better = Literal["A", "B", "neither"]
 _SIGNIFICANT = 0.05
 """p-value below which a difference counts as shown."""
+_FLOOR_P = 1e-4
+"""p-values below it are not told apart: the least that `paired_p` can give is 0.00005."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,11 @@ class Paired:
         """Return the score in its JSON, which is its fields."""
         return cls(**{**row, "difference": Interval(**row["difference"])})
 
+    @property
+    def p_words(self) -> str:
+        """The p-value, no smaller than 20,000 random signs can tell."""
+        return f"p < {_FLOOR_P:.4f}" if self.p < _FLOOR_P else f"p {self.p:.2g}"
+
     def describe(self) -> str:
         """Return whether B is better, or what it takes to say.
 
@@ -71,7 +78,7 @@ class Paired:
         """
         points = f"{100 * self.difference.value:+.1f} points"
         if self.better != "neither":
-            return f"{self.score}: {self.better} is better ({points} for B, {format_p(self.p)})"
+            return f"{self.score}: {self.better} is better ({points} for B, {self.p_words})"
         if self.more_problems is None and self.differing:
             return (
                 f"{self.score}: no difference shown ({points}); too few to say what it takes to show one: the runs "
@@ -134,7 +141,7 @@ class Comparison:
                 f"{100 * row.a:.1f}",
                 f"{100 * row.b:.1f}",
                 f"{100 * by.value:+.1f} [{100 * by.lo:+.1f}, {100 * by.hi:+.1f}]",
-                format_p(row.p).removeprefix("p "),
+                row.p_words.removeprefix("p "),
             )
         return table
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,10 @@ from mathlete.errors import UserError
 from mathlete.export.records import TuningChange
 from mathlete.gates import SURVIVAL, GateOutcome
 from mathlete.losses import CAUSES
-from mathlete.metrics import INFORMATIVE, Interval, format_interval, format_p, format_percent, format_with_error
+from mathlete.metrics import INFORMATIVE, Interval, format_interval, format_percent, format_with_error
 from mathlete.report.training import TrainRun
 from mathlete.runs import MANIFEST, read_json
-from mathlete.scoring import EvalRun, compare_runs
+from mathlete.scoring import EvalRun, Pool, compare_runs
 
 Tone = Literal["better", "worse", "even"]
 MOST_CARDS = 4
@@ -134,7 +135,7 @@ def _compare_card(a: EvalRun, b: EvalRun, at: int) -> Card:
                 label=f"{score.score}, points",
                 value=_points(score.difference.value),
                 interval=_format_points(score.difference),
-                detail=f"{format_percent(score.a)} → {format_percent(score.b)}%, {format_p(score.p)}",
+                detail=f"{format_percent(score.a)} → {format_percent(score.b)}%, {score.p_words}",
             )
             for score in comparison.scores
         ],
@@ -271,22 +272,9 @@ def make_matrix(runs: Sequence[EvalRun | TrainRun]) -> Matrix | None:
     if len(evaluated) <= MOST_CARDS:
         return None
     pools = [run.pool for run in evaluated]
-    cells: dict[tuple[int, int], Cell] = {}
-    for a in range(len(evaluated)):
-        cells[a, a] = Cell(value=format_percent(evaluated[a].results.scores.pass_at_1))
-        for b in range(a + 1, len(evaluated)):
-            try:
-                score = compare_runs(pools[a], pools[b]).scores[0]
-            except UserError as error:
-                cells[a, b] = cells[b, a] = Cell(value="–", title=f"{error.rule}, got {error.value}")
-                continue
-            for line, column, sign in ((b, a, 1), (a, b, -1)):
-                low, high = sorted((sign * score.difference.lo, sign * score.difference.hi))
-                by = Interval(value=sign * score.difference.value, lo=low, hi=high)
-                tone: Tone = "even" if score.better == "neither" else "better" if by.value > 0 else "worse"
-                cells[line, column] = Cell(
-                    value=_points(by.value), interval=_format_points(by), tone=tone, title=format_p(score.p)
-                )
+    cells = {(at, at): Cell(value=format_percent(run.results.scores.pass_at_1)) for at, run in enumerate(evaluated)}
+    for a, b in combinations(range(len(evaluated)), 2):
+        cells[a, b], cells[b, a] = _difference_cells(pools[a], pools[b])
     pairs = len(evaluated) * (len(evaluated) - 1) // 2
     return Matrix(
         names=[run.name for run in evaluated],
@@ -295,3 +283,21 @@ def make_matrix(runs: Sequence[EvalRun | TrainRun]) -> Matrix | None:
         f"pass@1 itself. Coloured: p below 0.05 by the sign-flip test. Of {pairs} comparisons of equal models about "
         f"{max(1, round(0.05 * pairs))} would be coloured by chance.",
     )
+
+
+def _difference_cells(a: Pool, b: Pool) -> tuple[Cell, Cell]:
+    """Return (A less B, B less A)."""
+    try:
+        score = compare_runs(a, b).scores[0]
+    except UserError as error:
+        apart = Cell(value="–", title=f"{error.rule}, got {error.value}")
+        return apart, apart
+    tones: dict[str, tuple[Tone, Tone]] = {"A": ("better", "worse"), "B": ("worse", "better")}
+    by = score.difference
+    # The comparison is B less A; turned round, its ends change places.
+    turned = Interval(value=-by.value, lo=-by.hi, hi=-by.lo)
+    first, second = (
+        Cell(value=_points(one.value), interval=_format_points(one), tone=tone, title=score.p_words)
+        for one, tone in zip((turned, by), tones.get(score.better, ("even", "even")), strict=True)
+    )
+    return first, second
