@@ -25,7 +25,7 @@ from mathlete.rehearsal.evidence import Thresholds, check_rehearsal
 from mathlete.rehearsal.report import Conditions, RehearsalReport
 from mathlete.rehearsal.verdict import RunFigures
 from mathlete.runs import write_json
-from mathlete.submission import checks
+from mathlete.submission import checks, release
 from mathlete.submission.build import Build
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, NOTEBOOK
 from mathlete.submission.refusal import Refusal
@@ -189,13 +189,23 @@ def test_the_base_is_read_out_of_the_card_as_the_hub_reads_it(card: str | None, 
     (tmp_path / "config.json").write_text(json.dumps({"_name_or_path": "config's", "vocab_size": 152064}))
     if card is not None:
         (tmp_path / "README.md").write_text(card)
-    assert checks._base_name(tmp_path) == base
+    assert release._base_name(tmp_path) == base
+
+
+def test_a_release_day_that_the_build_was_told_need_not_be_told_again(build: Build) -> None:
+    weights(build, _name_or_path="some/unknown")
+    told = replace(build, released="2024-11-12")
+    told.save(build.kaggle.parent)
+    assert Build.load(build.kaggle.parent).released == "2024-11-12"
+    assert list(checks.check_parts(told)[-1].refusals) == []
+    (asked,) = checks.check_parts(told, released="2026-06-01")[-1].refusals
+    assert asked.value == "2026-06-01"
 
 
 def test_the_card_of_an_export_tells_its_base(build: Build, tmp_path: Path) -> None:
     source = ModelSource(name="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", location=str(tmp_path))
     write_card(build.model, export_format=EXPORT_FORMATS["int8"], source=source, made_of={}, figures={})
-    assert checks._base_name(build.model) == source.name
+    assert release._base_name(build.model) == source.name
     assert list(checks._cutoff(build, "")) == []
     # The pocket model's says no more than its name, and its vocabulary tells the rest.
     weights(build, vocab_size=576)

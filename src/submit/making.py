@@ -86,6 +86,8 @@ class BuildSettings:
     """Take the wheels from this folder instead of the package index; later builds keep to it until it is `none`."""
     accept_refused: str = ""
     """Why to submit a model that the gates of its training refused: for build.json, model card and ledger."""
+    released: str = ""
+    """Day the base model was released, YYYY-MM-DD, for preflight and push; default: known by the model's name."""
     run: RunFolder = WORK
     """The build's folder. Notebook and wheels go to kaggle/ and runs/wheels, or into any other folder named here."""
     overwrite: bool = False
@@ -171,6 +173,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             vocabularies=settings.vocabularies,
             overwrite=settings.overwrite,
             accept_refused=settings.accept_refused,
+            released=settings.released,
             engine=settings.engine,
             vllm_wheels=settings.vllm_wheels,
             say=partial(out.print, markup=False),

@@ -32,7 +32,7 @@ class PreflightSettings:
 
     limits: Thresholds = field(default_factory=Thresholds)
     released: str = ""
-    """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
+    """Day the base model was released, YYYY-MM-DD; default: as the build says, or known by the model's name."""
     recording: tuple[Path, ...] = ()
     """Runs of `python -m eval` whose samples' lengths are laid against the clock at the speed of the run on Kaggle;
     default: those of the last push."""
@@ -82,7 +82,7 @@ class PushSettings:
     """Save another version, though one of this very build is saved: it costs a second GPU session."""
     limits: Thresholds = field(default_factory=Thresholds)
     released: str = ""
-    """Day the base model was released, YYYY-MM-DD; default: known by the model's name."""
+    """Day the base model was released, YYYY-MM-DD; default: as the build says, or known by the model's name."""
     recording: tuple[Path, ...] = ()
     """Runs of `python -m eval` whose samples' lengths are laid against the clock at the speed of the run on Kaggle;
     default: those of the last push."""

@@ -39,6 +39,7 @@ from mathlete.submission.metadata import (
 from mathlete.submission.mounted import MountedWeights, describe_weights
 from mathlete.submission.mounts import MountedNotebook, read_mounted
 from mathlete.submission.notebook import require_as_built, write_notebook
+from mathlete.submission.release import check_release, read_day
 from mathlete.submission.serving import check_serving
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
 from mathlete.submission.vllm_notebook import write_downloads
@@ -91,6 +92,8 @@ class Build:
     """Folder from which the wheels were taken instead of the package index; the next build keeps to it."""
     mounted: MountedWeights | None = None
     """What is known of weights that are somebody's on Kaggle, and not in the model's folder; None: they are there."""
+    released: str = ""
+    """Day the base model was released, YYYY-MM-DD, as the user said it; empty: known by the model's name."""
     vllm: VllmFrom | None = None
     """What brings vLLM's wheels; None where the embedded engine is the first."""
     vllm_wheels: Path | None = None
@@ -217,7 +220,8 @@ class Build:
             raise UserError(rule, value=str(file), cure="move it, or choose another --run")
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
         wishes = {"need": list(self.need), "find_links": str(self.find_links) if self.find_links else ""}
-        others = {"accept_refused": self.accept_refused, "mounted": asdict(self.mounted) if self.mounted else None}
+        others = {"accept_refused": self.accept_refused, "released": self.released}
+        others |= {"mounted": asdict(self.mounted)} if self.mounted else {}
         vllm = {"vllm": self.vllm, "vllm_wheels": str(self.vllm_wheels) if self.vllm_wheels else ""}
         more = {name: value for name, value in {**others, **wishes, **vllm}.items() if value}
         content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **more}
@@ -232,6 +236,7 @@ def _build_of(value: dict[str, Any]) -> Build:
         names=(MountedNames if "source" in value["names"] else Names)(**value["names"]),
         config=config_from(value["config"]),
         accept_refused=str(value.get("accept_refused", "")),
+        released=str(value.get("released", "")),
         need=tuple(map(str, value.get("need", ()))),
         find_links=Path(value["find_links"]) if value.get("find_links") else None,
         mounted=MountedWeights(**value["mounted"]) if value.get("mounted") else None,
@@ -266,6 +271,7 @@ def build_submission(
     vocabularies: Path | None = None,
     overwrite: bool = False,
     accept_refused: str = "",
+    released: str = "",
     engine: EngineWord = "embedded",
     vllm_wheels: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -289,9 +295,10 @@ def build_submission(
         find_links: take wheels from this folder instead of the package index.
         overwrite: whether other wheels and a notebook that was edited are replaced.
         accept_refused: why a model that its gates refused is used.
+        released: day the base model was released, YYYY-MM-DD; empty: known by the model's name.
         engine: what draws the samples.
         vllm_wheels: folder of vLLM's wheels to send as a data set; None: a notebook on Kaggle downloads them.
-        say: called with the engine and why it was chosen.
+        say: called with the engine and why it was chosen, and with what preflight will ask for.
 
     Raises:
         Refused: the gates of its training did not pass, and there is no reason to accept that.
@@ -303,6 +310,7 @@ def build_submission(
         raise UserError("--model must be an export", value=str(model), cure="name the folder that holds config.json")
     verify_if_made(model)
     config.check()
+    read_day(released)
     choice = choose_engine(engine, model=model, machine=machine or config.competition.machine, config=config)
     say(f"engine {choice.engine}: {choice.reason}")
     config = replace(config, engine=choice.engine)
@@ -341,6 +349,7 @@ def build_submission(
         names=names,
         config=config,
         accept_refused=outcome.reason,
+        released=released,
         need=requirements,
         find_links=find_links,
         mounted=mounted,
@@ -353,6 +362,11 @@ def build_submission(
     contents = list_contents(model, wheels, parts=parts, machine=made.machine, vllm=lock)
     write_notebook(kaggle / NOTEBOOK, config, names, contents, vllm=vllm)
     require_sound(kaggle, uploads_model=names.uploads_model)
+    try:
+        check_release(model, names, rules=config.competition, released=released)
+    except UserError as error:
+        # The rehearsal does not depend on it.
+        say(f"preflight will ask: {error.rule}, got {error.value}. Fix: {error.cure}")
     return made
 
 

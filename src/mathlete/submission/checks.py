@@ -2,33 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.export.formats import find_formats
 from mathlete.gates import require_passed
 from mathlete.kaggle_image import image_packages
 from mathlete.models import Device
-from mathlete.runs import read_json, verify_if_made
+from mathlete.runs import verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.engine_choice import count_shared, find_refusal
 from mathlete.submission.lint import LICENCES, lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS
-from mathlete.submission.mounted import read_card
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
+from mathlete.submission.release import check_release
 from mathlete.submission.vllm_wheels import check_wheels
 from mathlete.submission.weights import needed_for, stored_as
 from mathlete.submission.wheelhouse import verify, verify_sums
 
-RELEASED = {
-    "DeepSeek-R1-Distill": date(2025, 1, 20),
-    "openai/gpt-oss-20b/": date(2025, 8, 5),
-    "openai/gpt-oss-120b/": date(2025, 8, 5),
-}
-"""{part of a base model's name, or of a mounted model's on Kaggle: the day it was released}. Sources:
-huggingface.co/deepseek-ai, openai.com/index/introducing-gpt-oss."""
 _DATASET_BYTES = 100 * 2**30
 
 
@@ -37,7 +28,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
 
     Args:
         build: what would be pushed.
-        released: day the base model was released, YYYY-MM-DD; empty: known by its name.
+        released: day the base model was released, YYYY-MM-DD; empty: as the build says, or known by its name.
     """
     return [
         check("gates of its training", _gates(build)),
@@ -50,7 +41,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
         check("weights against the GPU", _gpu(build)),
         check("vLLM, where it is the engine", _vllm(build)),
         check("sizes", _sizes(build)),
-        check("model cutoff date", _cutoff(build, released)),
+        check("model cutoff date", _cutoff(build, released or build.released)),
     ]
 
 
@@ -151,34 +142,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
 
 
 def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
-    cutoff = build.config.competition.released_before
-    if cutoff is None:
-        return
-    base = _base_name(build.model) if build.mounted is None else build.names.model_instance
     try:
-        day = date.fromisoformat(released) if released else _find_release(base)
-    except ValueError as error:
-        yield Refusal(rule=f"--released must be a day ({error})", value=repr(released), cure="write it as 2025-01-20")
-        return
-    if day is None:
-        rule = "the day the base model was released must be known: the rules have a cutoff"
-        yield Refusal(rule=rule, value=f"base {base or 'unknown'}", cure="name it with --released YYYY-MM-DD")
-    elif day >= cutoff:
-        rule = f"{build.config.competition.name} admits models released before {cutoff}"
-        yield Refusal(rule=rule, value=str(day), cure="use an older base model")
-
-
-def _find_release(base: str) -> date | None:
-    if base.startswith("mathlete/"):
-        # This project trained it from random weights on generated problems, so no release day applies.
-        return date.min
-    return next((day for part, day in RELEASED.items() if part in base), None)
-
-
-def _base_name(model: Path) -> str:
-    """Return the base model of an export: the pocket model, its card's `base_model`, or its configuration's name."""
-    config = read_json(model / "config.json")
-    # Only the pocket model has a vocabulary this small.
-    if int(str(config.get("vocab_size", 10**6))) < 2000:
-        return "mathlete/pocket"
-    return str(read_card(model).get("base_model") or config.get("_name_or_path") or "")
+        check_release(build.model, build.names, rules=build.config.competition, released=released)
+    except UserError as error:
+        yield refusal_of(error)
