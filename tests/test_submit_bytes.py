@@ -89,6 +89,9 @@ def test_a_model_of_links_is_mounted_as_files(build: Build, tmp_path: Path) -> N
     snapshot.mkdir()
     for file in blobs.iterdir():
         (snapshot / file.name).symlink_to(Path("../blobs", file.name))
+    # As a download that was broken off leaves one, and one that leads to itself.
+    (snapshot / "more.safetensors").symlink_to("../blobs/more.safetensors")
+    (snapshot / "loop").symlink_to("loop")
     made = draft(build, tmp_path / "draft")
     (place,) = [folder for name, folder in made.inputs.items() if name.startswith("models/")]
     assert {file.name for file in place.iterdir()} == {"config.json", "model.safetensors"}
@@ -158,6 +161,9 @@ def test_what_is_mounted_beside_the_build_has_a_folder_here(build: Build, tmp_pa
     mount(build, dataset_sources=["alice/mathlete-wheels", "bob/extra"])
     with pytest.raises(UserError, match="bob/extra, which is no part of the build"):
         draft(build, tmp_path / "first")
+    for name in ("bob/extras", "alice/mathlete-wheels"):
+        with pytest.raises(UserError, match=f"beside the build's own, got {name}.*\n.*to be named: bob/extra"):
+            draft(build, tmp_path / name.replace("/", "-"), mounts={name: tmp_path})
     for layout, place in (("new", "datasets/bob/extra"), ("old", "extra")):
         made = draft(build, tmp_path / layout, layout=layout, mounts={"bob/extra": tmp_path})
         assert made.inputs[place] == tmp_path

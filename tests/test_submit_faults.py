@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,17 @@ from mathlete.rehearsal.containers import Disks, Ended, Stage
 from mathlete.rehearsal.draft import Draft, Layout, Part, make_draft
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
-from mathlete.rehearsal.injections import Inject, cell, combine, engine, has_struck, on_disks, probe_container
+from mathlete.rehearsal.injections import (
+    Inject,
+    cell,
+    combine,
+    engine,
+    has_struck,
+    on_disks,
+    probe_container,
+    start_within,
+    stop_after,
+)
 from mathlete.submission import Build, Names
 from mathlete.submission.notebook import notebook_text
 from tests.conftest import NAMES, CommandLine, with_settings
@@ -103,6 +114,21 @@ def test_a_fault_of_the_engine_is_opened_as_the_engines_process_opens_its_own(
     monkeypatch.setattr("sys.stdin", io.StringIO('{"model": "m"}\n'))
     exec(str(code), {"__name__": "injected"})
     assert [given[0] for given in opened] == [{"model": "m"}, "faulty"]
+
+
+def test_a_faults_seconds_are_as_slow_as_the_clock(build: Build, tmp_path: Path) -> None:
+    """A busy machine has no more done in a fixed time; what the row says of the notebook must not change with it."""
+    for speed, limits in ((100.0, (90, 30)), (25.0, (360, 120))):
+        (folder := tmp_path / str(speed)).mkdir()
+        made = make_draft(build, PROBLEMS, RehearsalSettings(), speed=speed, folder=folder)
+        combine(start_within(90), stop_after(30))(made)
+        assert (made.startup_s, made.limit_s) == limits
+        left = KernelConfig().speed_up(speed).wall_s / 6
+        FAULTS["clock-30s-left"].put_into(made)
+        scope: dict[str, Any] = {"CONFIG": KernelConfig().speed_up(speed), "time": time}
+        exec(cells(made.text)[-1], scope)
+        config = scope["CONFIG"]
+        assert config.wall_s - config.reserve_s - (time.time() - scope["STARTED"]) == pytest.approx(left, abs=1)
 
 
 @pytest.mark.usefixtures("stage")

@@ -126,6 +126,13 @@ def weights(build: Build, **config: object) -> None:
     (build.model / "config.json").write_text(json.dumps(config))
 
 
+def mount_version(build: Build, version: int) -> None:
+    own = build.names.model_source
+    other = f"{build.names.model_instance}/{version}"
+    for file in (build.kaggle / KERNEL_FILE, build.notebook):
+        file.write_text(file.read_text().replace(own, other))
+
+
 def big(build: Build) -> None:
     with (build.model / "model.safetensors").open("wb") as file:
         file.truncate(int(0.9 * 80 * 2**30))
@@ -136,7 +143,10 @@ WRONG: list[tuple[Callable[[Build], Iterator[Refusal]], Callable[[Build], None],
     (checks._wheels, lambda b: weights(b, quantization_config={"quant_method": "exl2"}), "must know how to serve"),
     (checks._sizes, big, "must leave memory"),
     (checks._names, lambda b: metadata(b, dataset_sources=["alice/other-wheels"]), "must look for what"),
+    (checks._names, lambda b: metadata(b, id="alice/another-one", title="another one"), "id must be the build's"),
+    (checks._names, lambda b: mount_version(b, 7), "must mount the version that the build has"),
     (lambda b: checks._cutoff(b, ""), lambda b: weights(b, _name_or_path="some/unknown"), "must be known"),
+    (lambda b: checks._cutoff(b, ""), lambda b: weights(b, vocab_size=None), "must be known"),
     (lambda b: checks._cutoff(b, "2026-06-01"), lambda b: None, "released before 2026-03-15"),
     (lambda b: checks._cutoff(b, "June"), lambda b: None, "must be a day"),
     (checks._wheels, lambda b: weights(b, quantization_config=INT8), "must hold what the weights need"),
@@ -190,16 +200,6 @@ def test_the_base_is_read_out_of_the_card_as_the_hub_reads_it(card: str | None, 
     if card is not None:
         (tmp_path / "README.md").write_text(card)
     assert release._base_name(tmp_path) == base
-
-
-def test_a_release_day_that_the_build_was_told_need_not_be_told_again(build: Build) -> None:
-    weights(build, _name_or_path="some/unknown")
-    told = replace(build, released="2024-11-12")
-    told.save(build.kaggle.parent)
-    assert Build.load(build.kaggle.parent).released == "2024-11-12"
-    assert list(checks.check_parts(told)[-1].refusals) == []
-    (asked,) = checks.check_parts(told, released="2026-06-01")[-1].refusals
-    assert asked.value == "2026-06-01"
 
 
 def test_the_card_of_an_export_tells_its_base(build: Build, tmp_path: Path) -> None:

@@ -185,6 +185,11 @@ def test_there_are_at_least_forty_faults_and_they_are_listed(root: Path, submit:
     assert re.search(r"port-taken +refused", with_1_4)
 
 
+def test_a_flag_that_a_fault_does_not_read_is_refused(submit: CommandLine) -> None:
+    refusal = submit("rehearse", "--fault", "all", "--questions", "3", "--stand-in", "pocket").refusal
+    assert "--run and --json are read, got stand_in pocket, questions 3" in refusal
+
+
 OTHERS = [version for version in PACKAGES if version != "0.9.0"]
 
 

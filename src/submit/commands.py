@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from mathlete.command import Command, console
 from mathlete.competitions import competition, competition_names
+from submit.image import ImageSettings, image_command
 from submit.making import (
     BuildSettings,
-    ImageSettings,
     RehearseSettings,
     build_command,
     build_defaults,
-    image_command,
     rehearse_command,
 )
 from submit.pushing import (

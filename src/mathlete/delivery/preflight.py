@@ -1,11 +1,13 @@
 """Preflight: all checks before a push. A model that never answers cannot pass them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.delivery.ledger import Ledger
 from mathlete.delivery.shown import ClockFit, KaggleRun, fit_clock
+from mathlete.delivery.uploads import require_few_files
+from mathlete.errors import UserError
 from mathlete.rehearsal import Thresholds, check_rehearsal
 from mathlete.shipped import find_recording
 from mathlete.submission import Build, Check, Hashes, Refusal, check_parts
@@ -44,8 +46,17 @@ def check_before_push(
     """
     hashes = build.hashes()
     rehearsal = check_rehearsal(hashes, folder=folder, thresholds=thresholds)
-    checks = (*check_parts(build, released=released), rehearsal)
+    files = Check(what="files to upload", refusals=tuple(_count_files(build)))
+    checks = (*check_parts(build, released=released), files, rehearsal)
     return Preflight(checks=checks, hashes=hashes, clock=_fit(build, hashes, folder=folder, recordings=recordings))
+
+
+def _count_files(build: Build) -> Iterator[Refusal]:
+    for folder in (build.wheels, *([build.model] if build.names.uploads_model else [])):
+        try:
+            require_few_files(folder)
+        except UserError as error:
+            yield Refusal(rule=error.rule, value=str(error.value), cure=error.cure)
 
 
 def _fit(build: Build, hashes: Hashes, *, folder: Path, recordings: Sequence[Path]) -> ClockFit | None:

@@ -5,9 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mathlete.errors import UserError
 from mathlete.runs import read_record, write_json
 
 UPLOADS = "uploads.json"
+NOT_UPLOADED = ["manifest.json", "started.json", ".lock"]
+"""Files of a step's folder that say nothing on Kaggle."""
+_HIDDEN = (".git", ".cache", ".huggingface")
+"""Folders that kagglehub leaves out by itself (`DEFAULT_IGNORE_PATTERNS`)."""
+FILES_MAX = 50
+"""kagglehub uploads more files than this as one archive.zip, in which the notebook would find no wheels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +63,15 @@ class Uploads:
 
 def _uploads_of(value: dict[str, Any]) -> dict[str, Upload]:
     return {name: Upload.from_json(upload) for name, upload in value.items()}
+
+
+def require_few_files(folder: Path) -> None:
+    """Raise UserError where a folder has more files than kagglehub uploads as they are, or something that is none."""
+    inside = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    sent = [path for path in inside if path.parts[0] not in _HIDDEN and str(path) not in NOT_UPLOADED]
+    if broken := [str(path) for path in sent if not (folder / path).is_file()]:
+        rule = "what is uploaded must be files: no link that leads nowhere, no pipe"
+        raise UserError(rule, value=f"{', '.join(broken[:5])} in {folder}", cure="delete it, or copy the folder again")
+    if len(sent) > FILES_MAX:
+        rule = f"an upload must have at most {FILES_MAX} files: more become one archive"
+        raise UserError(rule, value=f"{len(sent)} in {folder}", cure="leave some out, or merge the weights' shards")

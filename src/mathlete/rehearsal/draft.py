@@ -168,6 +168,8 @@ class Draft:
     """Real seconds in which the notebook's server must come up."""
     limit_s: float
     """Real seconds after which the rehearsal is ended."""
+    slow: float = 1.0
+    """How many times as slow as at its fastest the clock runs; a fault's own seconds are as many times more."""
     folder: Path
     """Where a fault may put files of its own."""
 
@@ -232,6 +234,7 @@ def make_draft(
         mounts=mounts,
         test=hidden / "test.csv",
         limit_s=settings.limit_s or build.config.wall_s / speed + _SPARE_S,
+        slow=FASTEST / speed,
         folder=folder,
     )
 
@@ -241,7 +244,15 @@ def _lay_out(
 ) -> tuple[dict[str, Path], dict[Part, tuple[str, str]]]:
     """Return ({path below /kaggle/input: folder}, {part of the build: (its path, its path in the other layout)})."""
     inputs, mounts = dict[str, Path](), dict[Part, tuple[str, str]]()
-    for source in build.read_notebook().mounted:
+    mounted = build.read_notebook().mounted
+    others = [source.name for source in mounted if _part_of(source.identity, build) is None]
+    if idle := [name for name in settings.mounts if name not in others]:
+        raise UserError(
+            "--mounts must name what kernel-metadata.json mounts beside the build's own",
+            value=", ".join(idle),
+            cure=f"leave it out; to be named: {', '.join(others) or 'nothing'}",
+        )
+    for source in mounted:
         new, old = source.places
         here, other = (old, new) if settings.layout == "old" else (new, old)
         part = _part_of(source.identity, build)
@@ -259,10 +270,16 @@ def _hold_files(source: Path, into: Path) -> Path:
     On Kaggle files are uploaded; in the container a link would lead to what is not mounted.
     """
     home = source.resolve()
-    if all(path.resolve().is_relative_to(home) for path in home.rglob("*") if path.is_symlink()):
+    # Not `resolve`, which raises where a link leads to itself.
+    if all(Path(os.path.realpath(path)).is_relative_to(home) for path in home.rglob("*") if path.is_symlink()):
         return source
-    shutil.copytree(home, into, copy_function=_link_file)
+    shutil.copytree(home, into, copy_function=_link_file, ignore=_list_dangling)
     return into
+
+
+def _list_dangling(folder: str, names: Sequence[str]) -> list[str]:
+    """Return what leads nowhere: it can't be mounted, nor uploaded, which preflight says."""
+    return [name for name in names if not Path(folder, name).exists()]
 
 
 def _link_file(source: str, target: str) -> None:

@@ -138,6 +138,7 @@ def _pip(into: NotebookPython, words: Sequence[str]) -> None:
     if done.returncode:
         raise UserError(
             "the image's versions must be in the package index",
-            value=" ".join(done.stderr.split())[-500:],
+            value=" ".join(line for line in done.stderr.splitlines() if not line.startswith("WARNING"))[-500:]
+            or f"pip ended with {done.returncode}",
             cure="try again with the network up, or rehearse on this machine's versions with --image none",
         )

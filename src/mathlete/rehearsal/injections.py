@@ -317,7 +317,7 @@ def start_within(limit_s: float) -> Inject:
     """Shorten the start-up limit: a gateway that looks on the wrong ports waits for all of it."""
 
     def inject(draft: Draft) -> None:
-        draft.startup_s = limit_s
+        draft.startup_s = limit_s * draft.slow
 
     return inject
 
@@ -344,6 +344,6 @@ def stop_after(limit_s: float) -> Inject:
     """Break the rehearsal off so early: for faults that would never end."""
 
     def inject(draft: Draft) -> None:
-        draft.limit_s = limit_s
+        draft.limit_s = limit_s * draft.slow
 
     return inject

@@ -106,8 +106,10 @@ class Build:
 
     @property
     def notebook(self) -> Path:
-        """The notebook's file."""
-        return self.kaggle / NOTEBOOK
+        """The notebook's file: the one that kernel-metadata.json names, since that one is pushed and run."""
+        file = self.kaggle / KERNEL_FILE
+        named = read_json(file).get("code_file") if file.is_file() else None
+        return self.kaggle / (named if isinstance(named, str) and named else NOTEBOOK)
 
     @property
     def machine(self) -> str:
@@ -220,8 +222,8 @@ class Build:
             raise UserError(rule, value=str(file), cure="move it, or choose another --run")
         paths = {name: str(getattr(self, name)) for name in ("kaggle", "model", "wheels")}
         wishes = {"need": list(self.need), "find_links": str(self.find_links) if self.find_links else ""}
-        others = {"accept_refused": self.accept_refused, "released": self.released}
-        others |= {"mounted": asdict(self.mounted)} if self.mounted else {}
+        said = {"accept_refused": self.accept_refused, "released": self.released}
+        others = {**said, "mounted": asdict(self.mounted) if self.mounted else None}
         vllm = {"vllm": self.vllm, "vllm_wheels": str(self.vllm_wheels) if self.vllm_wheels else ""}
         more = {name: value for name, value in {**others, **wishes, **vllm}.items() if value}
         content = {**paths, "names": asdict(self.names), "config": self.config.to_json(), **more}
@@ -313,6 +315,8 @@ def build_submission(
     read_day(released)
     choice = choose_engine(engine, model=model, machine=machine or config.competition.machine, config=config)
     say(f"engine {choice.engine}: {choice.reason}")
+    if vllm_wheels is not None and choice.engine != "vllm":
+        say("--vllm-wheels not used: the engine is another one")
     config = replace(config, engine=choice.engine)
     check_serving(model, config, weights=names.uploads_model)
     vllm = _choose_bringer(vllm_wheels) if choice.engine == "vllm" else None

@@ -8,11 +8,11 @@ from mathlete.export.formats import find_formats
 from mathlete.gates import require_passed
 from mathlete.kaggle_image import image_packages
 from mathlete.models import Device
-from mathlete.runs import verify_if_made
+from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.engine_choice import count_shared, find_refusal
 from mathlete.submission.lint import LICENCES, lint_dataset, lint_kernel, lint_model
-from mathlete.submission.metadata import DOWNLOADS
+from mathlete.submission.metadata import DOWNLOADS, KERNEL_FILE
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.release import check_release
@@ -60,10 +60,17 @@ def _licence(build: Build) -> Iterator[Refusal]:
 
 
 def _names(build: Build) -> Iterator[Refusal]:
-    try:
-        yield from read_mounted(build.kaggle).lint()
-    except UserError as error:
-        yield refusal_of(error)
+    notebook, names = read_mounted(build.kaggle), build.names
+    yield from notebook.lint()
+    # A push asks for status and output by the build's name, and uploads the model as the build's version of it.
+    if (own := str(read_json(build.kaggle / KERNEL_FILE).get("id"))) != names.kernel_id:
+        rule, cure = f"{KERNEL_FILE}: id must be the build's, {names.kernel_id}", "build with --names.kernel SLUG"
+        yield Refusal(rule=rule, value=own, cure=cure)
+    own_source = names.model_source.lower()
+    for name in (one.name for one in notebook.mounted if one.kind == "models"):
+        if name.lower() != own_source and name.rpartition("/")[0].lower() == own_source.rpartition("/")[0]:
+            rule = f"{KERNEL_FILE} must mount the version that the build has of its model, {names.model_source}"
+            yield Refusal(rule=rule, value=name, cure="build with --names.model-version NUMBER, or mount that one")
 
 
 def _wheels(build: Build) -> Iterator[Refusal]:

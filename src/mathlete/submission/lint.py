@@ -23,13 +23,15 @@ INSTANCE_KEYS = ("ownerSlug", "modelSlug", "instanceSlug", "framework", "license
 NOTEBOOK_BYTES = 1_000_000
 LICENCES = frozenset(("Apache 2.0", "MIT", "CC BY 4.0", "CC0 1.0", "Llama 3 Community License", "Gemma", "Other"))
 _SOURCES = {
-    "dataset_sources": (re.compile(r"[^/]+/[^/]+(/[^/]+)?"), "owner/slug"),
-    "kernel_sources": (re.compile(r"[^/]+/[^/]+"), "owner/slug"),
-    "competition_sources": (re.compile(r"[^/]+"), "a slug"),
-    "model_sources": (re.compile(r"([^/]+/){4}[0-9]+"), "owner/model/framework/variation/version"),
+    "dataset_sources": (re.compile(r"[^/]+/[^/\s]+(/[^/\s]+)?"), "owner/slug"),
+    "kernel_sources": (re.compile(r"[^/]+/[^/\s]+"), "owner/slug"),
+    "competition_sources": (re.compile(r"[^/\s]+"), "a slug"),
+    "model_sources": (re.compile(r"[^/]+/([^/\s]+/){3}[0-9]+"), "owner/model/framework/variation/version"),
 }
 """{key: (form of one source, what a message calls it)}."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+_MODEL_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
+"""Of a model or its variation, in which a point may stand: qwen-lm/qwen2.5/transformers/0.5b-instruct/1."""
 _ACCOUNT = re.compile(r"[a-z0-9_-]+")
 _STAFF_ONLY = ("NvidiaTeslaT4Highmem",)
 """Machines that Kaggle lists for its own staff (kaggle_api_extended.py)."""
@@ -236,6 +238,11 @@ def lint_model(folder: Path) -> Iterator[Refusal]:
         if missing := [key for key in keys if value.get(key) in (None, "")]:
             rule = f"{name} must fill {', '.join(keys)}"
             yield Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="build again")
+        for key in ("slug", "modelSlug", "instanceSlug"):
+            if (slug := value.get(key)) and not _MODEL_SLUG.fullmatch(str(slug)):
+                cure = "build with another --names.model or --names.variation"
+                rule = f"{name}: {key} must be of small letters, digits, '-', '_' and '.'"
+                yield Refusal(rule=rule, value=repr(slug), cure=cure)
         licence = value.get("licenseName")
         if name == INSTANCE_FILE and licence not in LICENCES:
             cure = f"build with --kaggle.licence one of {', '.join(sorted(LICENCES))}"

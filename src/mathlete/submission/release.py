@@ -66,7 +66,8 @@ def _find_release(base: str) -> date | None:
 def _base_name(model: Path) -> str:
     """Return the base model of an export: the pocket model, its card's `base_model`, or its configuration's name."""
     config = read_json(model / "config.json")
+    vocabulary = config.get("vocab_size")
     # Only the pocket model has a vocabulary this small.
-    if int(str(config.get("vocab_size", 10**6))) < 2000:
+    if isinstance(vocabulary, int) and vocabulary < 2000:
         return "mathlete/pocket"
     return str(read_card(model).get("base_model") or config.get("_name_or_path") or "")
