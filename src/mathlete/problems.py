@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mathlete.errors import UserError
@@ -29,7 +29,7 @@ class Problem:
 
     def to_json(self) -> dict[str, str]:
         """Return the problem as a JSON object; without a convention of its own it has no key for one."""
-        return {name: value for name, value in asdict(self).items() if value or name != "answers"}
+        return {name: value for name, value in vars(self).items() if value or name != "answers"}
 
     @property
     def fingerprint(self) -> str:

@@ -46,8 +46,9 @@ def load_prompt_format(source: ModelSource) -> PromptFormat:
 
 def _check_arguments(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[str, object], *, where: str) -> None:
     """Raise UserError where the chat template reads no argument of that name: it would be passed over in silence."""
-    template = str(tokenizer.chat_template)
-    known = _find_arguments(template)
+    if not arguments:  # of a template it takes longer to list them than to read the whole tokenizer a second time
+        return
+    known = _find_arguments(str(tokenizer.chat_template))
     for name in arguments:
         if name not in known:
             raise UserError(

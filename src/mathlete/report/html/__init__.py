@@ -3,9 +3,10 @@
 import hashlib
 from base64 import b64encode
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.report.charts import build_charts
@@ -27,6 +28,9 @@ from mathlete.report.training import TrainRun, is_train_run, read_train_run
 from mathlete.runs import PLOTS, REPORT, write_atomically
 from mathlete.scoring import EvalRun
 from mathlete.text import strict_json
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["REPORT", "read_run", "write_report"]
 
@@ -70,17 +74,8 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
     Should markup slip through all the same, the page's content security policy runs only the scripts whose hashes it
     names and loads nothing from anywhere.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    # StrictUndefined: a name that the template has and the code has not is an error, not an empty cell.
-    environment = Environment(
-        loader=PackageLoader("mathlete.report.html", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     problems, blocks = list_entries(runs, trace_bytes=TRACE_BYTES)
     evaluated = [run for run in runs if isinstance(run, EvalRun)]
     # Scripts and styles are the project's own files, which no run reaches: only they, and JSON that cannot end its
@@ -92,7 +87,7 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         "charts": charts,
         "problems": problems,
     }
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         title=" · ".join(run.name for run in runs),
         policy=Markup(_policy(scripts)),
         scripts=[Markup(script) for script in scripts],
@@ -109,6 +104,21 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         facts=[(run.name, facts_table(run)) for run in runs],
         charts=[(chart["key"], chart["title"], chart["note"]) for chart in charts],
     )
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    # StrictUndefined: a name that the template has and the code has not is an error, not an empty cell.
+    environment = Environment(
+        loader=PackageLoader("mathlete.report.html", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
 
 
 def _grids(run: TrainRun) -> list[tuple[str, PageTable]]:
