@@ -99,7 +99,7 @@ class Competition:
         low, high = self.points[below : below + 2]
         return low + (high - low) * (place - below)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the rules as JSON values; `from_json` reads them back."""
         day, said = self.released_before, asdict(self)
         lists = {key: list(value) for key, value in said.items() if isinstance(value, tuple)}
@@ -170,7 +170,7 @@ _OPTIONAL = ("fallback", "reserve_s", "submission_columns", "runs", "points", "p
 """Keys whose default follows from other keys."""
 
 
-def _read_rules(value: Mapping[str, Any], *, where: str) -> Competition:
+def _read_rules(value: Mapping[str, object], *, where: str) -> Competition:
     # Types first: the defaults are computed from what the file says.
     said = _read_table(Competition, value, where=where)
     rules = Competition(**{**_make_defaults(said), **said})
@@ -197,7 +197,7 @@ def _make_defaults(said: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_table(kind: type, value: Mapping[str, Any], *, where: str, table: str = "") -> dict[str, Any]:
+def _read_table(kind: type, value: Mapping[str, object], *, where: str, table: str = "") -> dict[str, Any]:
     """Return the fields of a dataclass that a table holds, each checked for its type."""
     hints, said = get_type_hints(kind), {}
     for key, part in value.items():
@@ -225,7 +225,7 @@ def _read_value(hint: Any, value: Any, *, where: str, key: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _describe_type(hint: Any, value: object) -> tuple[str, bool]:
+def _describe_type(hint: object, value: object) -> tuple[str, bool]:
     """Return what a value of this type must be, in words, and whether it is."""
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint)), value in get_args(hint)
@@ -237,16 +237,16 @@ def _describe_type(hint: Any, value: object) -> tuple[str, bool]:
             return "a list of numbers", bool(items) and all(type(item) in (int, float) for item in items)
         return "two names in a list", len({*items}) == len(items) == 2 and _are_names(items)
     # The very type: bool is an int in Python, but `runs = true` is no number of runs.
-    words, *types = _TYPES.get(hint, ("a table",))
+    words, types = _TYPES.get(hint, ("a table", ()))
     return words, type(value) in types and value != ""
 
 
-_TYPES: dict[type, tuple[Any, ...]] = {
-    bool: ("true or false", bool),
-    int: ("an integer", int),
-    float: ("a number", int, float),
-    str: ("a string", str),
-    date: ("a date", date),
+_TYPES: dict[object, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("an integer", (int,)),
+    float: ("a number", (int, float)),
+    str: ("a string", (str,)),
+    date: ("a date", (date,)),
 }
 
 

@@ -118,7 +118,7 @@ class Kaggle:
         else:
             hub.set_kaggle_credentials(values[self._api.CONFIG_NAME_USER], values[self._api.CONFIG_NAME_KEY])
 
-    def _call(self, service: str, request: Any) -> dict[str, Any]:
+    def _call(self, service: str, request: object) -> dict[str, Any]:
         """Send the SDK's request; return the reply's JSON, in which a word that the SDK does not know is no error."""
         name = type(request).__name__.removeprefix("Api").removesuffix("Request")
         with self._api.build_kaggle_client() as client:
@@ -175,11 +175,11 @@ class Kaggle:
         request.framework = known[word]
         return self._version("models.ModelApiService", request, "versionNumber", what=names.model_instance)
 
-    def _version(self, service: str, request: Any, key: str, *, what: str) -> int:
+    def _version(self, service: str, request: object, key: str, *, what: str) -> int:
         reply = self._call_if_there(service, request, rule=f"{what} must be readable")
         return int(reply.get(key) or 0)
 
-    def _call_if_there(self, service: str, request: Any, *, rule: str) -> dict[str, Any]:
+    def _call_if_there(self, service: str, request: object, *, rule: str) -> dict[str, Any]:
         """Return the reply; {} where what is asked for is not there: private things that are missing answer 403."""
         requests = importlib.import_module("requests")
         with as_user_error(rule):

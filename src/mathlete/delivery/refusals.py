@@ -110,13 +110,13 @@ def limit_answers(seconds: float) -> None:
     sdk = importlib.import_module("kagglesdk.kaggle_http_client")
 
     class Limited(adapters.HTTPAdapter):  # type: ignore[misc]
-        def send(self, request: Any, *, timeout: Any = None, **how: Any) -> Any:
+        def send(self, request: object, *, timeout: object = None, **how: object) -> object:
             return super().send(request, timeout=timeout or seconds, **how)
 
     client = sdk.KaggleHttpClient
     open_session = getattr(client._init_session, "unlimited", client._init_session)
 
-    def open_limited(self: Any) -> Any:
+    def open_limited(self: Any) -> object:
         new = self._session is None
         session = open_session(self)
         if new:

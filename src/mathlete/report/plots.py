@@ -4,11 +4,14 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mathlete.files import replace_when_done
 from mathlete.folders import CHART_MAKER, is_chart
 from mathlete.report.chart import Chart
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 RUN_COLOURS = ("#009e73", "#aa3377", "#8a6d00", "#5e4fa2", "#1b1f24", "#cc79a7", "#7a4b21", "#66a61e")
 """Of runs, in their order and then again: none is the blue of what is right or the orange of what is wrong."""
@@ -43,7 +46,7 @@ def _write(path: Path, chart: Chart) -> Path:
     lying = chart.kind in ("dots", "rows")
     height = 0.6 + 0.28 * len(chart.x) * max(1, len(chart.series) / 2) if lying else 3.8
     figure = Figure(figsize=(7.5, max(2.2, height)), layout="constrained")
-    axes: Any = figure.subplots()
+    axes: Axes = figure.subplots()
     {"lines": _lines, "dots": _dots, "bars": _bars, "rows": _rows}[chart.kind](axes, chart)
     axes.set_title(_plain(chart.title), fontsize=11, loc="left")
     axes.set_xlabel(chart.x_label)
@@ -86,7 +89,7 @@ def _scale(chart: Chart, values: Sequence[float | None]) -> list[float]:
     return [float("nan") if value is None or not math.isfinite(value) else factor * value for value in values]
 
 
-def _lines(axes: Any, chart: Chart) -> None:
+def _lines(axes: "Axes", chart: Chart) -> None:
     for series in chart.series:
         colour = _colour(series.colour)
         y = _scale(chart, series.y)
@@ -110,7 +113,7 @@ def _lines(axes: Any, chart: Chart) -> None:
         axes.yaxis.set_major_formatter("{x:.0f}%")
 
 
-def _dots(axes: Any, chart: Chart) -> None:
+def _dots(axes: "Axes", chart: Chart) -> None:
     for number, series in enumerate(chart.series):
         shift = 0.3 * (number - (len(chart.series) - 1) / 2)
         value, lo, hi = (_scale(chart, part or ()) for part in (series.y, series.lo, series.hi))
@@ -133,7 +136,7 @@ def _dots(axes: Any, chart: Chart) -> None:
     axes.xaxis.set_major_formatter("{x:.0f}%")
 
 
-def _rows(axes: Any, chart: Chart) -> None:
+def _rows(axes: "Axes", chart: Chart) -> None:
     width = 0.8 / len(chart.series)
     for number, series in enumerate(chart.series):
         heights = [row + width * (number - (len(chart.series) - 1) / 2) for row in range(len(chart.x))]
@@ -144,7 +147,7 @@ def _rows(axes: Any, chart: Chart) -> None:
     axes.xaxis.set_major_formatter("{x:g}%")
 
 
-def _bars(axes: Any, chart: Chart) -> None:
+def _bars(axes: "Axes", chart: Chart) -> None:
     import numpy as np
 
     middles = np.asarray(chart.x, dtype=float)

@@ -76,6 +76,7 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
     """
     from markupsafe import Markup
 
+    # What is long, the samples' texts, comes packed in blocks, which the script unpacks where they are looked at.
     problems, blocks = list_entries(runs, trace_bytes=TRACE_BYTES)
     evaluated = [run for run in runs if isinstance(run, EvalRun)]
     # Scripts and styles are the project's own files, which no run reaches: only they, and JSON that cannot end its

@@ -20,7 +20,7 @@ class Entry:
     """Runs with equal keys share the line."""
     problem: dict[str, str]
     """id, subset, gold and statement, as the page shows them."""
-    content: dict[str, Any]
+    content: dict[str, object]
     """Answer, votes and counts, for the page's script."""
     traces: list[ShownText]
 
@@ -124,6 +124,6 @@ def _dropped_entry(number: int, trace: DroppedTrace) -> Entry:
     )
 
 
-def _trace_content(kind: str, *, longest: int) -> dict[str, Any]:
+def _trace_content(kind: str, *, longest: int) -> dict[str, object]:
     """Return the content of a single trace that no model voted on."""
     return {"kind": kind, "votes": [], "n": 1, "longest": longest, "cut": 0, "seconds": 0}
