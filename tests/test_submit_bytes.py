@@ -17,7 +17,9 @@ from mathlete.rehearsal.draft import Draft, make_draft
 from mathlete.rehearsal.environments import THIS_PYTHON
 from mathlete.submission import Build
 from mathlete.submission.checks import _names
+from mathlete.submission.lint import lint_kernel
 from mathlete.submission.metadata import KERNEL_FILE
+from mathlete.submission.notebook import require_as_built
 from tests.conftest import POCKET_VAL
 
 PROBLEMS = [Problem(id=str(number), statement=f"What is {number}?", gold=str(number)) for number in (1, 2, 3)]
@@ -168,6 +170,32 @@ def test_what_is_mounted_beside_the_build_has_a_folder_here(build: Build, tmp_pa
         made = draft(build, tmp_path / layout, layout=layout, mounts={"bob/extra": tmp_path})
         assert made.inputs[place] == tmp_path
         assert len(made.inputs) == 4
+
+
+CELL = {"cell_type": "code", "source": "1", "metadata": {}}
+BROKEN: dict[str, object] = {
+    "a list": [1, 2],
+    "no cells": {"metadata": {}},
+    "cells that are a text": {"cells": "abc"},
+    "a cell that is a number": {"cells": [1]},
+    "a source that is a number": {"cells": [{**CELL, "source": 5}]},
+    "a source of numbers": {"cells": [{**CELL, "source": [5]}]},
+    "a cell's metadata as a list": {"cells": [{**CELL, "metadata": [1]}]},
+    "metadata as a list": {"cells": [CELL], "metadata": [1]},
+}
+
+
+@pytest.mark.parametrize("name", [*BROKEN, "nested too deep", "another encoding"])
+def test_a_notebook_that_is_none_is_refused_by_all_who_read_it(name: str, build: Build) -> None:
+    whole = build.notebook.read_text()
+    if name in BROKEN:
+        build.notebook.write_text(json.dumps(BROKEN[name]))
+    else:
+        build.notebook.write_bytes(b"[" * 10**5 if name == "nested too deep" else whole.encode("utf-16"))
+    for read in (build.read_notebook, build.restamp, lambda: require_as_built(build.notebook)):
+        with pytest.raises(UserError, match=r"notebook|readable text"):
+            read()
+    assert any("notebook" in refusal.rule for refusal in lint_kernel(build.kaggle))
 
 
 def name_error(notebook: Notebook) -> None:

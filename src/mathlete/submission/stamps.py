@@ -1,6 +1,7 @@
 """The stamp of a notebook: a hash of its cells, which stands in one of them, so that an output tells its notebook."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from mathlete.errors import UserError
@@ -19,15 +20,23 @@ def read_stamp(text: str) -> str:
 
 
 def parse_notebook(text: str | bytes) -> dict[str, Any]:
-    """Return the notebook in a text.
+    """Return the notebook in a text, as far as it has the form of one: cells with their sources, and metadata.
 
     Raises:
-        ValueError: it is no object of JSON.
+        ValueError: it has not.
     """
     notebook = parse_json(text)
-    if not isinstance(notebook, dict):
-        raise ValueError("it is no object")
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+        raise ValueError("no list of cells")
+    for place, cell in enumerate((notebook, *notebook["cells"])):
+        if not isinstance(cell, dict) or not isinstance(cell.get("metadata", {}), dict) or not _has_source(cell):
+            raise ValueError(f"cell {place} is none" if place else "its metadata are no object")
     return notebook
+
+
+def _has_source(cell: Mapping[str, object]) -> bool:
+    lines = cell.get("source", "") if "cells" in cell else cell.get("source")
+    return isinstance(lines, str) or (isinstance(lines, list) and all(isinstance(line, str) for line in lines))
 
 
 def compute_stamp(text: str) -> str:
