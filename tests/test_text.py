@@ -25,6 +25,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.reasoning import remove_marks
 from mathlete.rows import Filters, Rows
 from mathlete.rows.parity import find_mismatch
+from mathlete.rows.programs import split_by_writer
 from mathlete.rows.row import IGNORED
 from mathlete.rows.token_rows import make_row
 from mathlete.runs import read_json, write_atomically, write_json
@@ -230,6 +231,8 @@ PRINTED = {
     "a tag in a tag": ("print('</th</think>ink>7', '<th<think>ink>')", "\n7 \n"),
     "a tag in many": ("print('</th' * 200 + '</think>' + 'ink>' * 200)", "\n\n"),
     "a mark": ("print('<|im_end|>')", "<|im_end|>"),
+    "a fence": ("print('`' * 3 + '\\n' + chr(92) + 'boxed{7}')", "\n` ``\n\\boxed{7}\n```\n"),
+    "a fence in a tag": ("print('``</think>`')", "\n` ``\n```\n"),
 }
 
 
@@ -253,6 +256,9 @@ def test_a_program_s_output_passes_the_border(tools: Any, name: str) -> None:
     assert shown in output
     assert is_clean(output)
     assert len(output) < 2300
+    assert [part for part, own in split_by_writer(drawn.text) if not own] == [
+        f"\n```output{output.removesuffix('end')}"
+    ]
     assert not {"<think>", "</think>"} & {output[at : at + n] for at in range(len(output)) for n in (7, 8)}
 
 

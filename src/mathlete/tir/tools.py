@@ -13,6 +13,7 @@ seed made of the sample's.
 
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -35,6 +36,7 @@ INSTRUCTION = (
 )
 _NOTE_CHARS = 100
 """Room for what the sandbox itself says in an output, such as how much it left out."""
+_FENCE = re.compile("```")
 _REFUSAL = "[not run: there are no runs left; give the final answer now]"
 
 
@@ -274,8 +276,8 @@ def _turn_seed(seed: int, turn: int) -> int:
 
 def _output_block(output: str, *, most: int) -> str:
     # A program that prints `</think>` must not end the reasoning. The sandbox cuts output too, but what came out of it
-    # is the program's word.
-    shown = remove_marks(readable(output, most=most + _NOTE_CHARS)).strip("\n")
+    # is the program's word. A fence that it prints would end the block before its output does.
+    shown = _FENCE.sub("` ``", remove_marks(readable(output, most=most + _NOTE_CHARS))).strip("\n")
     return f"\n```output\n{shown}\n```\n"
 
 

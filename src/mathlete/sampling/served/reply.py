@@ -164,8 +164,10 @@ class _WrongType(Exception):
 
 def _as(kind: type[Any], value: object) -> Any:
     # A bool is an int in Python, and no number of tokens.
-    if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and not 0 <= value < 2**53):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise _WrongType(f"{type(value).__name__} instead of {kind.__name__}")
+    if kind is int and not 0 <= value < 2**53:
+        raise _WrongType("a number of tokens that none can be")
     return value
 
 
