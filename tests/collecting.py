@@ -24,7 +24,16 @@ _GROUPS = {
     # They load peft, TRL and bitsandbytes.
     "training": (
         *("train", "train_exports", "train_presets", "gates", "export_formats", "export_lab", "export_survival"),
-        *("export_table", "rows_packing", "tune_loss", "tune_methods", "tune_plan", "tune_schedule", "tune_tracking"),
+        *(
+            "export_table",
+            "rows_packing",
+            "tune_loss",
+            "tune_methods",
+            "tune_optimizers",
+            "tune_plan",
+            "tune_schedule",
+            "tune_tracking",
+        ),
     ),
 }
 TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() for name in names}

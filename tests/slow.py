@@ -23,6 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "train",
         "train_exports",
         "tune_methods",
+        "tune_optimizers",
         "rows_format",
         "rows_chat",
         "rows_replies",

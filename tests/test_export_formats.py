@@ -1,6 +1,7 @@
-"""8-bit formats of the merged model: each written, read again in a process of its own, served by its own engine."""
+"""Formats of the merged model: each written, read again in a process of its own, served by its own engine."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,11 +12,13 @@ from typing import Any
 import datasets
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, Export, served
-from mathlete.export.formats.q8_0 import GGUF_FILE
+from mathlete.export.formats.gguf_files import F16, Q4_0, Q8_0, Gguf
 from mathlete.export.formats.table import ExportFormat
+from mathlete.export.formats.weights import WriteOptions
 from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
@@ -61,20 +64,26 @@ def write_export(exports: Path, name: Any) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_export_is_half_the_size_and_hardly_another_model(exports: Path, dense: torch.Tensor, name: Any) -> None:
+def test_an_export_is_as_small_as_its_bits_and_hardly_another_model(
+    exports: Path, dense: torch.Tensor, name: Any
+) -> None:
     folder = write_export(exports, name)
     assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "mathlete_prompt.json"} <= {
         file.name for file in folder.iterdir()
     }
-    assert EXPORT_FORMATS[name].size(folder) < 0.6 * (POCKET / "model.safetensors").stat().st_size
+    bits = EXPORT_FORMATS[name].bits
+    # Beside the weights: scales of blocks, and tables in 8 or 16 bits.
+    most = {4: 0.4, 8: 0.6, 16: 1.05}[bits]
+    assert EXPORT_FORMATS[name].size(folder) < most * (POCKET / "model.safetensors").stat().st_size
     exported = distributions(EXPORT_FORMATS[name].load(folder))
     loss = float((dense.exp() * (dense - exported)).sum(-1).mean())
-    assert 1e-7 < loss < 1e-3  # not the 16-bit model by mistake
-    assert (dense.argmax(-1) == exported.argmax(-1)).float().mean() > 0.99
+    least, beyond, same = {4: (1e-3, 1e-1, 0.95), 8: (1e-7, 1e-3, 0.99), 16: (-1e-9, 1e-7, 0.999)}[bits]
+    assert least < loss < beyond  # not the 16-bit model by mistake
+    assert (dense.argmax(-1) == exported.argmax(-1)).float().mean() > same
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", [one for one in NAMES if one.values != ("q8_0",)])
+@pytest.mark.parametrize("name", [one for one in NAMES if EXPORT_FORMATS[one.values[0]].suffix != ".gguf"])
 def test_an_export_computes_in_the_type_that_is_asked_for(exports: Path, name: Any, dtype: torch.dtype) -> None:
     folder, types = write_export(exports, name), set()
     model = load_model(find_model(str(folder)), dtype=str(dtype).removeprefix("torch."))
@@ -119,11 +128,11 @@ def test_a_fresh_process_reads_the_same_model(exports: Path, name: Any) -> None:
     assert torch.allclose(torch.tensor(json.loads(done.stdout.splitlines()[-1])), here.float(), atol=1e-5)
 
 
-def serve(folder: Path) -> Any:
+def serve(folder: Path, file: str = Q8_0.file) -> Any:
     """Serve the folder's GGUF by llama.cpp."""
     llama = pytest.importorskip("xllamacpp", reason="needs the package xllamacpp, llama.cpp's server")
     params = llama.CommonParams()
-    params.model.path = str(folder / GGUF_FILE)
+    params.model.path = str(folder / file)
     params.n_ctx, params.n_parallel, params.cpuparams.n_threads, params.verbosity = 512, 1, 1, -1
     return llama.Server(params)
 
@@ -135,11 +144,12 @@ def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
     return chosen
 
 
-def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path) -> None:
+@pytest.mark.parametrize(("kind", "problems"), [(Q8_0, 4), (Q4_0, 1), (F16, 1)], ids=str)
+def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path, kind: Gguf, problems: int) -> None:
     pytest.importorskip("gguf", reason="needs the package gguf")
-    folder = write_export(exports, "q8_0")
-    server, model = serve(folder), EXPORT_FORMATS["q8_0"].load(folder)
-    for item in generate_items(families=("hard",), count=4, seed=9, split="test"):
+    folder = write_export(exports, kind.name)
+    server, model = serve(folder, kind.file), EXPORT_FORMATS[kind.name].load(folder)
+    for item in generate_items(families=("hard",), count=problems, seed=9, split="test"):
         ids = PROMPTS.prompt_ids(item.problem.statement)
         for token in greedy(server, ids, 40):
             with torch.inference_mode():
@@ -200,7 +210,7 @@ def test_a_llama_keeps_its_rotary_halves_and_frequencies(tmp_path: Path, positio
 
 def test_the_file_holds_r1s_tokens_its_template_and_its_split(exports: Path) -> None:
     gguf = pytest.importorskip("gguf", reason="needs the package gguf")
-    fields = gguf.GGUFReader(write_export(exports, "q8_0") / GGUF_FILE).fields
+    fields = gguf.GGUFReader(write_export(exports, "q8_0") / Q8_0.file).fields
     tokens, types = fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.token_type"].contents()
     special = {text: types[tokens.index(text)] for text in ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<think>")}
     assert special == {"<｜begin▁of▁sentence｜>": 3, "<｜User｜>": 4, "<think>": 4}  # control · user-defined
@@ -220,6 +230,7 @@ def test_the_file_holds_r1s_tokens_its_template_and_its_split(exports: Path) -> 
         ("w8a8", "rtx5090", None),
         ("w8a16", "b200", "w8a16: b200 takes it"),
         ("q8_0", "p100", "q8_0: p100 takes it, in float16"),
+        ("f16", "p100", "f16: p100 takes it, in float16"),
     ],
 )
 def test_which_gpu_takes_which_format(name: str, gpu: str, words: str | None) -> None:
@@ -247,6 +258,17 @@ def test_a_t4_gets_fp16_and_what_is_missing_or_cannot_be_said_is_refused(tmp_pat
     write_json(tmp_path / "tokenizer.json", tokenizer)
     with pytest.raises(UserError, match="splits text as Qwen2's or Llama 3's"):
         write_format(tmp_path / "out", merged=tmp_path, name="q8_0", settings=Export())
+
+
+def test_a_number_beyond_16_bits_is_no_infinity_in_a_gguf(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="needs the package gguf")
+    shutil.copytree(POCKET, tmp_path / "merged")
+    weights = {key: one.float() for key, one in load_file(POCKET / "model.safetensors").items()}
+    weights["model.layers.0.mlp.up_proj.weight"][0, 0] = 1e5
+    save_file(weights, tmp_path / "merged/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"blk\.0\.ffn_up\.weight must fit 16 bits, got 100000"):
+        F16.write(tmp_path / "out", tmp_path / "merged", WriteOptions(dtype="float16", threshold=6.0))
+    assert not (tmp_path / "out" / F16.file).exists()
 
 
 @pytest.mark.parametrize("bad", [Export(formats=()), Export(threshold=-1.0), Export(threshold=float("inf"))])

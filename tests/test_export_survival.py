@@ -79,6 +79,9 @@ def test_a_breach_names_the_hop_its_type_and_figure_and_the_cure(changed: dict[s
         ({"kl": 1.0e-2}, None, True),
         ({"kl": 1.0e-2}, NOISE, False),  # ten times what 16 bits cost
         ({"kl": 1.2e-2}, NOISE, True),
+        ({"hop": "q4_0", "kl": 4e-2, "unchanged": 0.94, **SURE}, None, False),  # 4 bits have limits of their own
+        ({"hop": "q4_0", "kl": 6e-2}, None, True),
+        ({"hop": "q4_0", "unchanged": 0.92, **SURE}, None, True),
         ({"unchanged": 0.7}, None, True),
         ({"unchanged": 0.7, **SURE}, NOISE, False),  # the root of ten times what 16 bits change: 31.6%
         ({"unchanged": 0.65, **SURE}, NOISE, True),
@@ -100,6 +103,8 @@ def test_a_limit_is_the_larger_of_an_absolute_one_and_a_multiple_of_the_noise(
         ("int8", Export(threshold=1.0), "add --export.formats w8a16"),
         ("w8a8", Export(formats=("w8a8", "w8a16")), "look at the layers in survival.json"),
         ("q8_0", Export(formats=("q8_0",)), "add --export.formats w8a16"),
+        ("q4_0", Export(formats=("q4_0",)), "add --export.formats q8_0, which has more bits, set --survival.kl-4bit"),
+        ("q4_0", Export(formats=("q4_0", "q8_0", "f16")), "look at the layers in survival.json"),
     ],
 )
 def test_a_cure_is_not_in_use_already(name: str, export: Export, cure: str) -> None:

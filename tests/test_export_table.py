@@ -143,6 +143,8 @@ def test_the_command_line_and_the_checks_know_the_tables_formats() -> None:
         "export-w8a16",
         "export-w8a8",
         "export-q8_0",
+        "export-q4_0",
+        "export-f16",
     }
     assert EXPORT_FORMATS[DEFAULT_FORMAT].folder == "export"
     assert all(entry.name == name for name, entry in EXPORT_FORMATS.items())

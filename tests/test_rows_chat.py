@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
 from mathlete.errors import UserError
-from mathlete.export.formats.q8_0 import GGUF_FILE
+from mathlete.export.formats.gguf_files import Q8_0
 from mathlete.models import ModelSource, load_prompt_format
 from mathlete.prompts import PromptFormat
 from mathlete.rows import RowFiles
@@ -225,7 +225,7 @@ def test_a_chat_model_is_trained_exported_and_served(
         assert (load_prompt_format(source).notes, eos in source.eos_ids()) == ((), True)
     if "q8_0" in formats:
         gguf = pytest.importorskip("gguf")
-        fields = gguf.GGUFReader(Path("r/export-q8_0") / GGUF_FILE).fields
+        fields = gguf.GGUFReader(Path("r/export-q8_0") / Q8_0.file).fields
         ids = {key: int(fields[f"tokenizer.ggml.{key}_token_id"].contents()) for key in ("eos", "padding")}
         assert ids == {"eos": eos, "padding": pad}
     words = ("--limit", 2, "--n", 2, "--sampling.max-tokens", 24)

@@ -23,6 +23,8 @@ SWEEP = [
     ("w8a16", "compressed-tensors", "answers"),
     ("w8a8", "compressed-tensors", "answers"),
     ("q8_0", "", "refused"),
+    ("q4_0", "", "refused"),
+    ("f16", "", "refused"),
 ]
 """(format, the wheels it carries beside the project's, how it ends); the table of docs/rehearsal.md."""
 COMPETITIONS = ("aimo-2", "aimo-3")

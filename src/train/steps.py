@@ -26,7 +26,7 @@ from train.settings import MathSettings
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
-LIMITS = ("kl_merged", "kl_int8", "times_noise", "greedy", "accuracy", "loss")
+LIMITS = ("kl_merged", "kl_int8", "kl_4bit", "times_noise", "greedy", "accuracy", "loss")
 """Settings of `Survival` that say what a hop may cost, and change no weight."""
 WRITTEN = ("*.json", "*.jsonl", "*.safetensors", "*.gguf", ".*.gguf", "*.jinja", "*.model", "vocab.txt", "merges.txt",
            "README.md", "checkpoint*", ".checkpoint*", "logs", "trackio")  # fmt: skip
@@ -176,6 +176,7 @@ def check_run(run: MathRun) -> None:
     for name in dict.fromkeys(after.export.formats) if until == "export" else ():
         EXPORT_FORMATS[name].require(after.export.gpu)
     if until != "format":
+        recipe.require_device()
         run.model.require_weights()
     require_space(run.folder, needed_bytes=2 * run.model.weight_bytes + _SPARE_BYTES)
 

@@ -1,4 +1,4 @@
-"""Export: the merged model in 8 bits, reloaded and compared with the trained one; int8 always, others on request."""
+"""Export: the merged model in fewer bits, reloaded and compared with the trained one; int8 always, others as asked."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,7 +69,12 @@ def export_model(
     # What was accepted on the way here goes with the export: it is the one folder that others see.
     earlier = [before.figures.outcome, read_merge_outcome(merged)]
     outcome = GateOutcome.joined([*earlier, outcome_of(breaches, reason=accept_refused)])
-    gates = Gates(noise=noise, kl=limits.export_limit(noise), unchanged=limits.unchanged_limit(noise), outcome=outcome)
+    gates = Gates(
+        noise=noise,
+        kl=limits.export_limit(noise, bits=export_format.bits),
+        unchanged=limits.unchanged_limit(noise, bits=export_format.bits),
+        outcome=outcome,
+    )
     figures = SurvivalFigures(tokens=len(reference.log_probabilities), hops=tuple(hops), layers=layers, gates=gates)
     # Written and shown before the limits are kept: a breach is explained by the figures of all hops.
     write_json(output / SURVIVAL, figures.to_json())

@@ -59,7 +59,7 @@ def find_merge_breaches(
 
 
 def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | None, dtype: str) -> Iterator[Refused]:
-    """Yield what an export's hop cost beyond the limits of 8 bits; the merge has a gate of its own.
+    """Yield what an export's hop cost beyond the limits of its bits; the merge has a gate of its own.
 
     Args:
         hop: the export, read by one engine.
@@ -74,7 +74,7 @@ def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | 
         yield from find_kl_breaches(
             hop.name, hop.kl, engine=hop.engine, limits=limits, export=export, noise=noise, dtype=dtype
         )
-    least = limits.unchanged_limit(noise)
+    least = limits.unchanged_limit(noise, bits=EXPORT_FORMATS[hop.name].bits)
     # Chance is excused: among few answers, one that changed is no sign of anything.
     by_chance = hop.beyond_noise is not None and hop.beyond_noise.lo <= 0
     if hop.unchanged is not None and hop.unchanged < least and not by_chance:
@@ -94,13 +94,14 @@ def find_kl_breaches(
     name: str, kl: float, *, engine: str, limits: Survival, export: Export, noise: Noise | None, dtype: str
 ) -> Iterator[Refused]:
     """Yield the breach of the KL of the export `name` in nats a token, if it is one; the rest as `find_breaches`."""
-    most = limits.export_limit(noise)
+    bits = EXPORT_FORMATS[name].bits
+    most = limits.export_limit(noise, bits=bits)
     if not kl <= most:  # a KL that is no number is a breach too
         beside = f"; computing in {noise.dtype} alone costs {noise.kl:.1e}" if noise else ""
         yield Refused(
             f"KL(trained || {name}) must be at most {most:.2g} nats a token",
             value=f"{kl:.2e} in {dtype} by {engine}{beside}",
-            cure=f"{_other_formats(name, export)}, set --survival.kl-int8, or {ACCEPT}",
+            cure=f"{_other_formats(name, export)}, set --survival.{'kl-4bit' if bits < 8 else 'kl-int8'}, or {ACCEPT}",
         )
 
 
@@ -109,9 +110,11 @@ def _other_formats(name: str, export: Export) -> str:
     this = EXPORT_FORMATS[name]
     if this.has_threshold and not 0 < export.threshold <= _FEWEST_BITS:
         return f"use --export.threshold {_FEWEST_BITS:g} --overwrite, which keeps more columns in 16 bits"
-    whole = [
-        one.name for one in EXPORT_FORMATS.values() if one.activation_bits == 16 and one.name not in export.formats
-    ]
-    if this.activation_bits < 16 and whole:
+    unused = [one for one in EXPORT_FORMATS.values() if one.name not in export.formats]
+    finer = [one.name for one in unused if one.bits > this.bits and one.engine == this.engine]
+    if this.bits < 8 and finer:
+        return f"add --export.formats {finer[0]}, which has more bits"
+    whole = [one.name for one in unused if one.bits == 8 and one.activation_bits == 16]
+    if this.bits == 8 and this.activation_bits < 16 and whole:
         return f"add --export.formats {whole[0]}, whose activations stay in 16 bits"
     return "look at the layers in survival.json: one may lose what all lose"

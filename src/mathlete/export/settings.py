@@ -29,7 +29,9 @@ class Survival:
     kl_merged: float = 1e-5
     """Largest KL(trained || merged), nats a token, both computed in fp32."""
     kl_int8: float = 1e-3
-    """Largest KL(trained || export), nats a token, of any format."""
+    """Largest KL(trained || export), nats a token, of a format of 8 or 16 bits."""
+    kl_4bit: float = 5e-2
+    """The same of a format of 4 bits; answers may change more in it by the root of what this is to the limit above."""
     times_noise: float = 10.0
     """An export's KL may also be so many times that of computing in 16 bits, its changed answers the root of that."""
     greedy: float = 0.99
@@ -44,6 +46,7 @@ class Survival:
         require(
             ("survival.kl-merged", self.kl_merged, self.kl_merged > 0, "above 0"),
             ("survival.kl-int8", self.kl_int8, self.kl_int8 > 0, "above 0"),
+            ("survival.kl-4bit", self.kl_4bit, self.kl_4bit > 0, "above 0"),
             ("survival.times-noise", self.times_noise, 0 <= self.times_noise < math.inf, "0 or above"),
             ("survival.greedy", self.greedy, 0 <= self.greedy <= 1, "0 to 1"),
             ("survival.max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
@@ -58,17 +61,22 @@ class Survival:
         """
         return max(self.kl_merged, _TIMES_EXACT * noise)
 
-    def export_limit(self, noise: "Noise | None") -> float:
-        """Return the largest KL(trained || export); without a measured noise the absolute one."""
-        return max(self.kl_int8, self.times_noise * noise.kl) if noise else self.kl_int8
+    def export_limit(self, noise: "Noise | None", *, bits: int = 8) -> float:
+        """Return the largest KL(trained || export) in so many bits; without a measured noise the absolute one."""
+        absolute = self.kl_4bit if bits < 8 else self.kl_int8
+        return max(absolute, self.times_noise * noise.kl) if noise else absolute
 
-    def unchanged_limit(self, noise: "Noise | None") -> float:
+    def unchanged_limit(self, noise: "Noise | None", *, bits: int = 8) -> float:
         """Return the least share of unchanged greedy answers.
 
         The KL grows with the square of what is changed in the weights, the share of other answers with that itself.
+
+        >>> round(Survival().unchanged_limit(None, bits=4), 2)
+        0.93
         """
+        coarser = math.sqrt(max(1.0, self.kl_4bit / self.kl_int8)) if bits < 8 else 1.0
         changed = math.sqrt(self.times_noise) * noise.changed_share if noise else 0.0
-        return max(0.0, min(self.greedy, 1 - changed))
+        return max(0.0, min(1 - coarser * (1 - self.greedy), 1 - changed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +110,14 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """The 8-bit formats the merged model is written in."""
+    """The formats the merged model is written in."""
 
     formats: tuple[FormatName, ...] = (DEFAULT_FORMAT,)
     """Formats to write: int8 always, to the run's `export`, which other commands read; each other to `export-NAME`."""
     gpu: GpuName | None = None
     """The GPU that will serve the export: a format it can't run is refused, its 16-bit type is used (fp16 on a T4)."""
     engines: tuple[ServingEngine, ...] = ("llama.cpp",)
-    """Engines that read their formats too: llama.cpp (q8_0, if installed) · vllm (others, beside this process)."""
+    """Engines that read their formats too: llama.cpp (GGUF, if installed) · vllm (others, beside this process)."""
     threshold: float = 6.0
     """Activations from which LLM.int8 keeps a column in 16 bits, 0 or above; 0: none is kept."""
 

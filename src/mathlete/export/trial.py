@@ -93,10 +93,14 @@ class GateTrial:
             ),
             *self._breaches(kls, noise=noise, dtype=choose_dtype(merged, self.formats)),
         ]
-        shown = ", ".join(f"{name} {value:.1e}" for name, value in kls.items())
+        allowed = {
+            "merged": most,
+            **{name: self.limits.export_limit(noise, bits=EXPORT_FORMATS[name].bits) for name in self.names},
+        }
+        shown = ", ".join(f"{name} {value:.1e} of at most {allowed[name]:.1e}" for name, value in kls.items())
         say(
-            f"gates tried before training, {len(reference)} tokens: KL {shown}; at most {most:.1e} for merged, "
-            f"{self.limits.export_limit(noise):.1e} for others; {noise.describe()}; {time.monotonic() - started:.1f} s"
+            f"gates tried before training, {len(reference)} tokens: KL {shown}; {noise.describe()}; "
+            f"{time.monotonic() - started:.1f} s"
         )
         judge_breaches([_before_training(breach) for breach in breaches], reason=accept_refused)
         outcome = outcome_of(breaches, reason=accept_refused)

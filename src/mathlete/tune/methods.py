@@ -6,14 +6,24 @@ Most methods differ from `lora` in a few fields only; a new one is one more entr
 (False, False, 1.0)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.models import Shape
 from mathlete.tune.objectives import Objective, learn_from_rewards, learn_preferences, learn_rows
+from mathlete.tune.optimizers import Trained
 from mathlete.tune.settings import Lora
+from mathlete.tune.trained import (
+    find_adapted_layers,
+    list_all_tensors,
+    list_dora_tensors,
+    list_ia3_tensors,
+    list_lora_tensors,
+    list_prefix_tensors,
+    list_prompt_tensors,
+)
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -27,6 +37,7 @@ def make_lora_config(lora: Lora, *, rslora: bool = False, dora: bool = False) ->
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
+        bias=lora.bias,
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
         use_rslora=rslora,
@@ -60,17 +71,6 @@ def _make_prompt_config(lora: Lora) -> "PeftConfig":
     )
 
 
-def find_adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
-    """Return {name: (inputs, outputs)} of one block's linear layers that get an adapter."""
-    linears = shape.linears
-    return linears if "all-linear" in lora.targets else {name: linears[name] for name in lora.targets}
-
-
-def count_lora_parameters(shape: Shape, lora: Lora) -> int:
-    """Return the parameters of all low-rank updates: two matrices a layer, one as wide as its input, one its output."""
-    return shape.layers * lora.rank * sum(map(sum, find_adapted_layers(shape, lora).values()))
-
-
 def count_lora_bytes(shape: Shape, lora: Lora, width: int) -> int:
     """Return the bytes a token of the adapters' inputs in one block, and of what comes out of their first matrix."""
     adapted = find_adapted_layers(shape, lora)
@@ -82,12 +82,6 @@ def count_lora_bytes(shape: Shape, lora: Lora, width: int) -> int:
     readers = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"down_proj"})
     read = [next(iter(names & adapted.keys())) for names in readers if names & adapted.keys()]
     return inner + width * sum(adapted[name][0] for name in read)
-
-
-def _count_dora_parameters(shape: Shape, lora: Lora) -> int:
-    # A magnitude for each output.
-    outputs = sum(outputs for _, outputs in find_adapted_layers(shape, lora).values())
-    return count_lora_parameters(shape, lora) + shape.layers * outputs
 
 
 def _count_dora_bytes(shape: Shape, lora: Lora, width: int) -> int:
@@ -128,6 +122,8 @@ class Method:
     """Whether what is trained can become part of the weights."""
     takes_init: bool = True
     """Whether `--lora.init` applies."""
+    takes_bias: bool = True
+    """Whether `--lora.bias` does."""
     packable: bool = True
     """Whether rows can be packed."""
     shardable: bool = True
@@ -141,8 +137,8 @@ class Method:
     group: str | None = None
     """Its own group of settings in a `Recipe`, which are nothing to other methods."""
 
-    parameters: Callable[[Shape, Lora], int] = count_lora_parameters
-    """Parameters that get a gradient."""
+    tensors: Callable[[Shape, Lora], Sequence[Trained]] = list_lora_tensors
+    """What gets a gradient."""
     kept_bytes: Callable[[Shape, Lora, int], int] = count_lora_bytes
     """Bytes a token, for numbers of so many bytes, that one block keeps for the backward pass of what is trained."""
     sequences: int = 1
@@ -160,7 +156,7 @@ METHODS: dict[str, Method] = {
     "rslora": Method(configure=partial(make_lora_config, rslora=True)),
     "dora": Method(
         configure=partial(make_lora_config, dora=True),
-        parameters=_count_dora_parameters,
+        tensors=list_dora_tensors,
         kept_bytes=_count_dora_bytes,
     ),
     "full": Method(
@@ -168,7 +164,8 @@ METHODS: dict[str, Method] = {
         configure=lambda _: None,
         quantized=False,
         takes_init=False,
-        parameters=lambda shape, _: shape.parameters,
+        tensors=list_all_tensors,
+        takes_bias=False,
         kept_bytes=_count_full_bytes,
     ),
     "prefix": Method(
@@ -179,7 +176,8 @@ METHODS: dict[str, Method] = {
         packable=False,
         shardable=False,
         recomputable=False,  # the prefix is the KV cache that the second forward pass would need
-        parameters=lambda shape, lora: shape.layers * 2 * shape.kv_heads * shape.head_width * lora.virtual_tokens,
+        tensors=list_prefix_tensors,
+        takes_bias=False,
         kept_bytes=_count_no_bytes,
         masked=True,
     ),
@@ -190,7 +188,8 @@ METHODS: dict[str, Method] = {
         takes_init=False,
         packable=False,
         shardable=False,
-        parameters=lambda shape, lora: lora.virtual_tokens * shape.hidden,
+        tensors=list_prompt_tensors,
+        takes_bias=False,
         kept_bytes=_count_no_bytes,
         prompt_tokens=lambda lora: lora.virtual_tokens,
     ),
@@ -198,7 +197,8 @@ METHODS: dict[str, Method] = {
         rate_factor=5.0,
         configure=_make_ia3_config,
         takes_init=False,
-        parameters=lambda shape, _: shape.layers * (2 * shape.kv_heads * shape.head_width + shape.intermediate),
+        tensors=list_ia3_tensors,
+        takes_bias=False,
         kept_bytes=_count_ia3_bytes,
         gate_width=4,  # its scales are fp32, and so is all that they scale
     ),
@@ -206,12 +206,20 @@ METHODS: dict[str, Method] = {
         rate_factor=0.05,
         objective=learn_preferences,
         packable=False,
+        takes_bias=False,  # its reference is the base without adapter, whose biases would be trained ones
         wants_wrong_traces=True,
         sequences=2,
         masked=True,
         group="dpo",
     ),
-    "grpo": Method(rate_factor=0.25, objective=learn_from_rewards, packable=False, grouped=True, group="grpo"),
+    "grpo": Method(
+        rate_factor=0.25,
+        objective=learn_from_rewards,
+        packable=False,
+        takes_bias=False,  # as for dpo, with --grpo.beta
+        grouped=True,
+        group="grpo",
+    ),
 }
 """peft's own names for what is trained on traces; full: every weight; dpo and grpo train a LoRA adapter."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.models import Device, Shape
 from mathlete.tune.chunks import BLOCK_BYTES, count_chunk_tokens
 from mathlete.tune.methods import Method
+from mathlete.tune.optimizers import OPTIMIZERS, count_parameters
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.settings import Lora, Tune
@@ -130,6 +131,7 @@ class Plan:
         """The parts of the peak, which is where the backward pass begins or, if that needs more, in its first block."""
         shards, quantized = self.ranks.shards, self.spec.quantized
         adapter = math.ceil(4 * self.trained_parameters / shards)
+        moments = OPTIMIZERS[self.tune.optimizer].count_bytes(self.spec.tensors(self.shape, self.lora))
         # Where every weight is trained, base and adapter are one: it is counted as what is trained.
         in_4bit = quantized and not self.dense
         base = count_nf4_bytes(self.shape) if in_4bit else 0
@@ -140,7 +142,7 @@ class Plan:
             base_dense=math.ceil(dense / shards),
             adapter=adapter,
             gradients=adapter,
-            optimizer=2 * adapter,  # AdamW's two moments, fp32 as the weights are
+            optimizer=math.ceil(moments / shards),
             gathered=self._count_gathered(base=base, dense=dense) if shards > 1 else None,
             activations=self._kept,
             logits=self._logits,
@@ -176,7 +178,7 @@ class Plan:
     @property
     def trained_parameters(self) -> int:
         """Parameters that get a gradient."""
-        return self.spec.parameters(self.shape, self.lora)
+        return count_parameters(self.spec.tensors(self.shape, self.lora))
 
     @property
     def _width(self) -> int:
@@ -289,6 +291,14 @@ class Plan:
         if plan.device.capability is not None and plan.spec.recomputable and plan.tune.checkpointing != "offload":
             flags += "--tune.checkpointing offload "
             plan = plan.with_tune(checkpointing="offload")
+            yield flags.strip(), plan
+        if (
+            plan.parts.largest == "optimizer"
+            and plan.tune.optimizer.startswith("adamw_torch")
+            and plan.ranks.shards == 1
+        ):
+            flags += "--tune.optimizer adamw_8bit "
+            plan = plan.with_tune(optimizer="adamw_8bit")
             yield flags.strip(), plan
         # Shorter rows are the last resort: they drop traces. Steps of 256 tokens, as a person would try them.
         for longest in range(plan.longest // 256 * 256, 255, -256):

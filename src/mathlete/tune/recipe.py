@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field, replace
 
 from mathlete.errors import UserError
+from mathlete.models import Device
 from mathlete.tune.methods import METHODS, Method, MethodName
+from mathlete.tune.optimizers import OPTIMIZERS
 from mathlete.tune.settings import Dpo, Grpo, Lora, Tune
+from mathlete.tune.shards import is_sharded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,12 @@ class Recipe:
                 self.lora.init,
                 "leave it out",
             ),
+            (
+                self.lora.bias == "none" or spec.takes_bias,
+                f"--lora.bias is not for {method}",
+                self.lora.bias,
+                "leave it out",
+            ),
             (spec.packable or self.tune.pack is None, f"{method} can't pack rows", "--tune.pack", "leave it out"),
             (
                 spec.recomputable or self.tune.checkpointing not in ("on", "offload"),
@@ -62,3 +71,24 @@ class Recipe:
         ):
             if not good:
                 raise UserError(rule, value=value, cure=cure)
+
+    def require_device(self) -> None:
+        """Check that this machine's device can train so.
+
+        Raises:
+            UserError: a setting is for a GPU, or for one process alone.
+        """
+        optimizer, flag = OPTIMIZERS[self.tune.optimizer], f"--tune.optimizer {self.tune.optimizer}"
+        if is_sharded() and not optimizer.shardable:
+            raise UserError(
+                "FSDP shards torch's own optimizers alone", value=flag, cure="use adamw_torch_fused, or ddp"
+            )
+        if Device.current().capability is not None:
+            return
+        if optimizer.paged:
+            unpaged = self.tune.optimizer.removeprefix("paged_")
+            cure = f"use {unpaged if unpaged in OPTIMIZERS else 'adamw_torch_fused'}"
+            raise UserError(f"{flag} moves its moments off a GPU", value="no GPU", cure=cure)
+        if self.tune.checkpointing == "offload":
+            rule = "--tune.checkpointing offload moves activations off a GPU"
+            raise UserError(rule, value="no GPU", cure="leave it at auto")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mathlete.errors import require
+from mathlete.tune.optimizers import OptimizerName
 
 Target = Literal["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """A linear layer of each block, as Qwen2 and Llama name them; all-linear: every one but the output layer."""
@@ -26,6 +27,8 @@ class Lora:
     targets: tuple[Target, ...] = ("all-linear",)
     """Layers that get one; all of them is what matches full tuning (arXiv 2305.14314, section 4)."""
 
+    bias: Literal["none", "lora_only", "all"] = "none"
+    """Biases that are trained with it: none, those of its layers, or all of the model's."""
     init: Init = "default"
     """First weights: default (no effect at first), gaussian, or eva (from activations, arXiv 2410.07170)."""
     virtual_tokens: int = 16
@@ -50,7 +53,7 @@ class Lora:
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """How the adapter is trained: AdamW, a warm-up, then a cosine to 0."""
+    """How the adapter is trained: AdamW, a warm-up, then a cosine to 0, where nothing else is said."""
 
     rate: float = 2e-3
     """Peak learning rate, above 0."""
@@ -65,8 +68,16 @@ class Tune:
     batch is then so many sequences: 1 is best, for where there is no FlashAttention its mask is quadratic."""
     accumulate: int = 1
     """Gradient accumulation: forward passes of one optimizer step, 1 or more."""
+    optimizer: OptimizerName = "adamw_torch_fused"
+    """By transformers' own name. 8bit: its moments are, in blocks (arXiv 2110.02861); paged: they leave a full GPU."""
+    weight_decay: float = 0.0
+    """What the optimizer takes from each weight at each step, times the learning rate; 0 or above. Biases keep all."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up: down to 0 as a cosine or a line, or not at all."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises, 0 to 1."""
+    warmup_steps: int | None = None
+    """The same as a number of steps, at most all of them; None: by the share."""
     clip: float = 1.0
     """Largest norm of the gradient, above 0."""
     checkpointing: Literal["auto", "on", "off", "offload"] = "auto"
@@ -88,11 +99,15 @@ class Tune:
             ("tune.batch", self.batch, self.batch >= 1, "at least 1"),
             ("tune.pack", self.pack, self.pack is None or self.pack >= 16, "at least 16"),
             ("tune.accumulate", self.accumulate, self.accumulate >= 1, "at least 1"),
+            ("tune.weight-decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or above"),
             ("tune.warmup", self.warmup, 0 <= self.warmup <= 1, "0 to 1"),
+            ("tune.warmup-steps", self.warmup_steps, self.warmup_steps is None or self.warmup_steps >= 0, "at least 0"),
             ("tune.clip", self.clip, self.clip > 0, "above 0"),
             ("tune.save-every", self.save_every, self.save_every >= 1, "at least 1"),
             ("tune.log-every", self.log_every, self.log_every >= 1, "at least 1"),
         )
+        if self.steps is not None:
+            self.warmup_for(self.steps)
 
     @property
     def step_rows(self) -> int:
@@ -106,6 +121,20 @@ class Tune:
         5
         """
         return self.steps or math.ceil(self.epochs * rows / self.step_rows)
+
+    def warmup_for(self, steps: int) -> int:
+        """Return the steps in which the learning rate rises, of so many in all.
+
+        Raises:
+            UserError: more than there are.
+
+        >>> Tune(warmup=0.1).warmup_for(50), Tune(warmup_steps=2).warmup_for(50)
+        (5, 2)
+        """
+        if self.warmup_steps is None:
+            return round(self.warmup * steps)
+        require(("tune.warmup-steps", self.warmup_steps, self.warmup_steps <= steps, f"at most the {steps} steps"))
+        return self.warmup_steps
 
 
 @dataclass(frozen=True, kw_only=True)

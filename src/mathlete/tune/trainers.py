@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mathlete.errors import UserError
 from mathlete.models import ModelSource, load_prompt_format
 from mathlete.rows import RowFiles
 from mathlete.tune.fitting import plan_training, require_room
@@ -21,6 +20,8 @@ from mathlete.tune.start import load_base, set_first_weights
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+"""transformers' names: its `constant` has no warm-up."""
 _POOL_BATCHES = 16
 """Batches drawn together and sorted by length, so that a batch has little padding."""
 
@@ -94,8 +95,9 @@ def prepare_trainer(
         base: the model's weights, loaded as the method holds them; None loads them.
 
     Raises:
-        UserError: memory has no room, the model can't be loaded, or the rows do not suit the method.
+        UserError: memory has no room, the model can't be loaded, or rows or device do not suit the recipe.
     """
+    recipe.require_device()
     _silence_warnings()  # some come when the libraries are imported
     import datasets
     from transformers import PrinterCallback
@@ -152,9 +154,6 @@ def _arguments(
     import torch
 
     tune, cuda = plan.tune, torch.cuda.is_available()
-    if tune.checkpointing == "offload" and not cuda:
-        rule = "--tune.checkpointing offload moves activations off a GPU"
-        raise UserError(rule, value="no GPU", cure="leave it at auto")
     say(f"compute in {plan.dtype}: {plan.dtype_reason}")
     shared: dict[str, Any] = {
         "output_dir": str(adapter),
@@ -162,11 +161,11 @@ def _arguments(
         "per_device_train_batch_size": plan.ranks.split_rows(tune.batch),
         "gradient_accumulation_steps": tune.accumulate,
         "learning_rate": tune.rate,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": round(tune.warmup * steps),
+        "lr_scheduler_type": _SCHEDULES[tune.schedule],
+        "warmup_steps": tune.warmup_for(steps),
         "max_grad_norm": tune.clip,
-        "weight_decay": 0.0,
-        "optim": "adamw_torch_fused",
+        "weight_decay": tune.weight_decay,
+        "optim": tune.optimizer,
         "bf16": plan.dtype == "bfloat16",
         "fp16": plan.dtype == "float16",
         "use_cpu": not cuda,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import UserError
 from mathlete.export.formats.compressed import w8a8_weights, w8a16_weights, write_w8a8, write_w8a16
+from mathlete.export.formats.gguf_files import F16, Q4_0, Q8_0, Gguf
 from mathlete.export.formats.int8 import int8_weights, write_int8
-from mathlete.export.formats.q8_0 import GGUF_FILE, load_q8_0, q8_0_weights, write_q8_0
 from mathlete.export.formats.weights import LayerWeights, WriteOptions
 from mathlete.models import GPUS, ModelSource, load_model
 
@@ -131,6 +131,28 @@ class ExportFormat(StoredFormat):
 
 _COMPRESSED = ("compressed-tensors>=0.20",)
 """transformers reads such weights with this package (its quantizer_compressed_tensors.py), which the image lacks."""
+
+
+def _gguf(file: Gguf, *, title: str, bits: int = 8, activation_bits: int = 16) -> ExportFormat:
+    """Make the entry of a GGUF file."""
+    return ExportFormat(
+        name=file.name,
+        title=title,
+        write=file.write,
+        package="gguf",
+        load=file.load,
+        weights=file.weights,
+        bits=bits,
+        activation_bits=activation_bits,
+        suffix=".gguf",
+        engine="llama.cpp",
+        least=5.0,
+        stored_as=None,
+        library="gguf",
+        usage=f"llama-server -m {file.file}",
+    )
+
+
 _ENTRIES = (
     ExportFormat(
         name="int8",
@@ -167,21 +189,9 @@ _ENTRIES = (
         stored_as="compressed-tensors",
         wheels=_COMPRESSED,
     ),
-    ExportFormat(
-        name="q8_0",
-        title="GGUF Q8_0, for llama.cpp",
-        write=write_q8_0,
-        package="gguf",
-        load=load_q8_0,
-        weights=q8_0_weights,
-        activation_bits=8,  # llama.cpp multiplies blocks of 8-bit activations
-        suffix=".gguf",
-        engine="llama.cpp",
-        least=5.0,
-        stored_as=None,
-        library="gguf",
-        usage=f"llama-server -m {GGUF_FILE}",
-    ),
+    _gguf(Q8_0, title="GGUF Q8_0, for llama.cpp", activation_bits=8),  # it multiplies blocks of 8-bit activations
+    _gguf(Q4_0, title="GGUF Q4_0, for llama.cpp", bits=4, activation_bits=8),
+    _gguf(F16, title="GGUF in 16 bits, for llama.cpp", bits=16),
 )
 EXPORT_FORMATS: dict[str, ExportFormat] = {entry.name: entry for entry in _ENTRIES}
 """Capabilities: bitsandbytes' README (LLM.int8), vLLM's "Supported Hardware" of its quantization pages, whose INT8 page

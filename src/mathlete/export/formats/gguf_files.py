@@ -1,10 +1,13 @@
-"""GGUF Q8_0 for llama.cpp: blocks of 32 weights, s = max|w| / 127 in 16 bits, q = round(w / s).
+"""GGUF for llama.cpp, in the types that its `gguf` package writes: F16, Q8_0 and Q4_0.
 
-Names, metadata and the order of Llama's rotary halves are those of llama.cpp's own convert_hf_to_gguf.py
+Q8_0: blocks of 32 weights, s = max|w| / 127 in 16 bits, q = round(w / s). Q4_0: s = (the weight farthest from 0) / -8,
+q = round(w / s) + 8, and embedding and output layer in Q8_0: llama.cpp's own tools take Q6_K there, which the package
+can only read. Names, metadata and the order of Llama's rotary halves are those of llama.cpp's own convert_hf_to_gguf.py
 (github.com/ggml-org/llama.cpp); the bytes come from its `gguf` package. Qwen2 and Llama shapes, byte-level BPE.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,44 +22,81 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PretrainedConfig, PreTrainedModel
 
-GGUF_FILE = "model-q8_0.gguf"
-_BLOCK = 32
 _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_CURE = "use another of --export.formats"
 _SPLITS = {_PIECES.replace("DIGITS", r"\p{N}"): "qwen2", _PIECES.replace("DIGITS", r"\p{N}{1,3}"): "llama-bpe"}
 """{expression that a tokenizer splits text with: llama.cpp's name of it}; they differ in how digits are grouped."""
 
 
-def write_q8_0(folder: Path, merged: Path, _: WriteOptions) -> None:
-    """Write the merged model as one GGUF file, which llama.cpp computes in types of its own.
+@dataclass(frozen=True)
+class Gguf:
+    """A GGUF file whose matrices are of one type."""
 
-    Raises:
-        UserError: a shape, a tokenizer or a position encoding that GGUF can't express.
-    """
-    import gguf
+    name: str
+    """The type's, in small letters: the format's word too."""
+    tables: str | None = None
+    """The type of embedding and output layer; None: that of all matrices."""
 
-    config = read_json(merged / "config.json")
-    kind = str(config["model_type"])
-    if kind not in ("qwen2", "llama"):
-        raise UserError(
-            "q8_0 is written for Qwen2 and Llama shapes", value=kind, cure="use another of --export.formats"
-        )
-    split = _split(merged)
-    model = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
-    folder.mkdir(parents=True, exist_ok=True)
-    # Renamed when it is whole: a killed run must leave no half GGUF under the name that llama.cpp opens.
-    temporary = folder / f".{GGUF_FILE}"
-    writer = gguf.GGUFWriter(str(temporary), arch=kind)
-    _add_shape(writer, model.config)
-    _add_tokens(writer, merged, split=split, size=int(model.config.vocab_size))
-    for name, values in _tensors(model, kind=kind):
-        _add_tensor(writer, name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    temporary.replace(folder / GGUF_FILE)
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"model-{self.name}.gguf"
+
+    def write(self, folder: Path, merged: Path, _: WriteOptions) -> None:
+        """Write the merged model as one GGUF file, which llama.cpp computes in types of its own.
+
+        Raises:
+            UserError: a shape, a tokenizer, a position encoding or a number that GGUF can't express.
+        """
+        import gguf
+
+        kind, split = self.require(merged)
+        model = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
+        folder.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is whole: a killed run must leave no half GGUF under the name that llama.cpp opens.
+        temporary = folder / f".{self.file}"
+        writer = gguf.GGUFWriter(str(temporary), arch=kind)
+        writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{self.name.upper()}"])
+        _add_shape(writer, model.config)
+        _add_tokens(writer, merged, split=split, size=int(model.config.vocab_size))
+        for name, values in _tensors(model, kind=kind):
+            of_tables = name.startswith(("token_embd.", "output."))
+            _add_tensor(writer, name, values, type_name=self.tables if self.tables and of_tables else self.name)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        temporary.replace(folder / self.file)
+
+    def require(self, model: Path) -> tuple[str, str]:
+        """Check that a model of this folder's shape and tokenizer can be written; return llama.cpp's names of both.
+
+        Raises:
+            UserError: it can't.
+        """
+        config = read_json(model / "config.json")
+        kind = str(config["model_type"])
+        if kind not in ("qwen2", "llama"):
+            raise UserError(f"{self.name} is written for Qwen2 and Llama shapes", value=kind, cure=_CURE)
+        positions: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        scaling = str(positions.get("rope_type") or positions.get("type") or "default")
+        if scaling not in ("default", "llama3"):
+            raise UserError(f"{self.name} writes plain positions or Llama 3's", value=scaling, cure=_CURE)
+        return kind, _split(model, name=self.name)
+
+    def load(self, folder: Path) -> "PreTrainedModel":
+        """Load the model with the GGUF's weights dequantised, as transformers reads it."""
+        return load_model(ModelSource(name="export", location=str(folder)), gguf_file=self.file)
+
+    def weights(self, folder: Path) -> LayerWeights:
+        """Return the layers that the numbers stand for, as transformers dequantises them."""
+        model: Any = self.load(folder)
+        return lambda layer: model.get_submodule(layer).weight.detach().float().cpu()
+
+
+F16, Q8_0, Q4_0 = Gguf("f16"), Gguf("q8_0"), Gguf("q4_0", tables="q8_0")
 
 
 def _add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
@@ -66,7 +106,6 @@ def _add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
     heads = int(config.num_attention_heads)
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     writer.add_name("mathlete export")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
@@ -83,18 +122,18 @@ def _add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
         writer.add_value_length(width)
 
 
-def _split(merged: Path) -> str:
+def _split(model: Path, *, name: str) -> str:
     """Return llama.cpp's name of the way the tokenizer splits text before it merges bytes."""
-    tokenizer: dict[str, Any] = read_json(merged / "tokenizer.json")
+    tokenizer: dict[str, Any] = read_json(model / "tokenizer.json")
     before: dict[str, Any] = tokenizer.get("pre_tokenizer") or {}
     parts = before.get("pretokenizers", [before])
     patterns = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]
     if tokenizer["model"]["type"] == "BPE" and len(patterns) == 1 and patterns[0] in _SPLITS:
         return _SPLITS[patterns[0]]
     raise UserError(
-        "q8_0 needs a tokenizer that splits text as Qwen2's or Llama 3's does",
+        f"{name} needs a tokenizer that splits text as Qwen2's or Llama 3's does",
         value=f"{tokenizer['model']['type']}, {patterns}",
-        cure="use another of --export.formats",
+        cure=_CURE,
     )
 
 
@@ -146,8 +185,6 @@ def _rope_factors(model: "PreTrainedModel") -> "NDArray[float32] | None":
     kind = model.config.rope_parameters["rope_type"]
     if kind == "default":
         return None
-    if kind != "llama3":
-        raise UserError("q8_0 writes plain positions or Llama 3's", value=kind, cure="use another of --export.formats")
     # GGUF holds no formula: llama.cpp divides each plain frequency by the factor that is stored for it.
     scaled = model.model.rotary_emb.inv_freq.float().cpu()
     steps = torch.arange(0, 2 * len(scaled), 2).float() / (2 * len(scaled))
@@ -156,26 +193,17 @@ def _rope_factors(model: "PreTrainedModel") -> "NDArray[float32] | None":
     return factors
 
 
-def _add_tensor(writer: "GGUFWriter", name: str, values: "NDArray[float32]") -> None:
-    """Write vectors in fp32, matrices in 8 bits, and in 16 bits those whose rows are no whole number of blocks."""
+def _add_tensor(writer: "GGUFWriter", name: str, values: "NDArray[float32]", *, type_name: str) -> None:
+    """Write vectors in fp32, matrices as named, and in 16 bits those whose rows are no whole number of blocks."""
     import gguf
     import numpy as np
 
+    kind = gguf.GGMLQuantizationType[type_name.upper()]
     if values.ndim == 1:
         writer.add_tensor(name, values)
-    elif values.shape[-1] % _BLOCK:
+    elif kind is gguf.GGMLQuantizationType.F16 or values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
+        if not (largest := float(np.abs(values).max())) <= np.finfo(np.float16).max:
+            raise UserError(f"{name} must fit 16 bits", value=largest, cure=_CURE)
         writer.add_tensor(name, values.astype(np.float16))
     else:
-        kind = gguf.GGMLQuantizationType.Q8_0
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-
-
-def load_q8_0(folder: Path) -> "PreTrainedModel":
-    """Load the model with the GGUF's weights dequantised, as transformers reads it."""
-    return load_model(ModelSource(name="export", location=str(folder)), gguf_file=GGUF_FILE)
-
-
-def q8_0_weights(folder: Path) -> LayerWeights:
-    """Return the layers that the blocks stand for, as transformers dequantises them."""
-    model: Any = load_q8_0(folder)
-    return lambda layer: model.get_submodule(layer).weight.detach().float().cpu()
