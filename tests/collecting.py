@@ -33,6 +33,7 @@ _GROUPS = {
             "tune_plan",
             "tune_schedule",
             "tune_tracking",
+            "adapters",
         ),
     ),
 }

@@ -120,7 +120,7 @@ def test_a_made_up_format_is_checked_for_the_gpu_that_serves(copied: None) -> No
     )
     with pytest.raises(UserError, match=r"copy runs on compute capability 8 or later, got --export\.gpu t4"):
         EXPORT_FORMATS["copy"].require("t4")
-    with pytest.raises(UserError, match="Fix: use copy or int8 or q8_0 or w8a16"):
+    with pytest.raises(UserError, match="Fix: use copy or f16 or int8 or q4_0 or q8_0 or w8a16"):
         EXPORT_FORMATS["w8a8"].require("b200")
 
 

@@ -15,7 +15,8 @@ from mathlete.rows import RowFiles
 from mathlete.runs import Leftovers, run_step
 from mathlete.submission.metadata import NOTEBOOK
 from mathlete.tune.adapters import AdapterFolder
-from train.steps import WRITTEN, delete_if_bad_input
+from train.shown import delete_if_bad_input
+from train.steps import WRITTEN
 
 DRAWN = b"\x89PNG" + CHART_MAKER.encode()
 

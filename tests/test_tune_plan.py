@@ -287,6 +287,7 @@ def test_a_plan_that_does_not_fit_has_a_cure_that_does(planned: Plan) -> None:
         batch=int(named.get("--tune.batch", planned.tune.batch)),
         pack=int(named["--tune.pack"]) if "--tune.pack" in named else planned.tune.pack,
         checkpointing="offload" if "offload" in words else "auto",
+        optimizer=named.get("--tune.optimizer", planned.tune.optimizer),
     )
     longest = int(named.get("--rows.max-tokens", planned.longest))
     assert make_plan(

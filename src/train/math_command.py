@@ -27,6 +27,7 @@ _LAST_WORDS = {
 def train_math(settings: MathSettings) -> dict[str, object]:
     """Train the model, or go on with a run that was stopped; print what each step gave and return the figures."""
     settings.check()
+    require_no_training(settings)
     require_address_space()
     out = console(json=settings.json)
     ranks = Ranks.from_launcher()
@@ -43,7 +44,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
         # A request to box an answer has no place in a chat: rows, exports and the model's own folder are without it.
         model = replace(model, prompt=replace(model.prompt, instruction=""))
     out.print(f"model {model.name}: {reason}")
-    if settings.until != "format":
+    if settings.until != "format" and settings.after.adapter is None:
         # Devices of several processes may differ; all must take the same steps.
         settings = ranks.broadcast_from_first(split_batch(settings, model, say=out.print))
     print_settings(settings, say=out.print)
@@ -59,6 +60,21 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     last = next(step for step in steps if step.name == settings.until)
     out.print(f"{run.folder}: {_LAST_WORDS[last.name]} {last.folder}")
     return {"run": str(run.folder), last.name: str(last.folder), **summarize(steps)}
+
+
+def require_no_training(settings: MathSettings) -> None:
+    """Check that settings of a training are not given for an adapter that was trained elsewhere.
+
+    Raises:
+        UserError: they are.
+    """
+    usual = preset(settings.model or pick_default_model()[0]).recipe
+    if settings.after.adapter is not None and settings.recipe != usual:
+        raise UserError(
+            "--adapter was trained already: no setting of a training applies",
+            value="another --method than the preset's, or another setting of lora, tune, dpo or grpo",
+            cure="leave those out, or leave --adapter out and train",
+        )
 
 
 def choose_model(settings: MathSettings) -> tuple[ModelSource, str]:
@@ -110,9 +126,12 @@ def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> 
     say(f"corpus: {data.corpus}")
     say(f"rows: {data.rows}")
     say(f"filters: {data.filters}")
-    say(f"method: {recipe.method}")
-    for name, group in recipe.groups.items():
-        say(f"{name}: {group}")
+    if after.adapter is not None:
+        say(f"adapter: {after.adapter}, made elsewhere")
+    else:
+        say(f"method: {recipe.method}")
+        for name, group in recipe.groups.items():
+            say(f"{name}: {group}")
     say(f"merge_base: {after.merge_base}")
     say(f"forgetting: {after.forgetting}")
     say(f"survival: {after.survival}")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mathlete.adapters import AdapterBase
 from mathlete.corpus import Corpus
 from mathlete.errors import UserError, require
 from mathlete.export import Export, Forgetting, MergeBase, Survival
@@ -37,6 +38,10 @@ class DataSettings:
 class AfterTraining:
     """What follows the training: measuring, merging, exporting, and the limits on what each may cost."""
 
+    adapter: Path | None = None
+    """Folder of a LoRA that peft or Unsloth made: it is taken in the place of a training, and the run goes on."""
+    adapter_base: AdapterBase | None = None
+    """How its base was held there: 4bit (QLoRA) or 16bit; None: as the base's name says, if that ends in 4bit."""
     merge_base: MergeBase = "dequant"
     """Merge into the 4-bit base the adapter was trained on, dequantised, or into the model's original weights."""
     forgetting: Forgetting
@@ -47,6 +52,8 @@ class AfterTraining:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
+        if self.adapter is None and self.adapter_base is not None:
+            raise UserError("--adapter-base is for --adapter", value=self.adapter_base, cure="name its folder, too")
         for part in (self.forgetting, self.survival, self.export):
             part.check()
 

@@ -1,20 +1,18 @@
 """The steps of `python -m train math`: each a function path in, path out, skipped where nothing changed."""
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mathlete.command import busy, note_on_stop, progress
+from mathlete.adapters import ForeignAdapter
+from mathlete.command import busy, note_on_stop
 from mathlete.corpus import parse_source
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, GateTrial, TunedModel, export_model, measure_effect, merge_adapter
 from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
-from mathlete.folders import STARTED
 from mathlete.gates import Refused, require_passed
 from mathlete.locks import hold
 from mathlete.models import ModelSource
@@ -23,6 +21,7 @@ from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_
 from mathlete.sampling.embedded import check_covered
 from mathlete.tune import AdapterFolder, Ranks, Recipe, train_adapter
 from train.settings import MathSettings
+from train.shown import bar, delete_if_bad_input, describe_step
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
@@ -64,6 +63,7 @@ class MathRun:
             "forgetting": asdict(after.forgetting),
             "survival": asdict(after.survival),
             "seed": self.settings.seed,
+            **({"adapter": str(after.adapter.resolve())} if after.adapter else {}),
         }
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(key)[:8]}"
 
@@ -121,15 +121,22 @@ class MathRun:
             say=say,
         )
 
+    def describe_tuned(self, adapter: Path) -> TunedModel:
+        """Return the model that was trained, here or elsewhere; an adapter of a 16-bit base is merged into that."""
+        after, data = self.settings.after, self.folder / "data"
+        foreign = None if after.adapter is None else ForeignAdapter(after.adapter)
+        on_16bit = foreign is not None and foreign.trained_on(self.model, after.adapter_base) == "16bit"
+        base = "original" if on_16bit else after.merge_base
+        return TunedModel(source=self.model, data=data, adapter=adapter, base=base, on_16bit=on_16bit)
+
     def try_gates(self, folder: Path, data: Path, *, advance: Advance) -> dict[str, object]:
         """Try merge and formats, before the first step of a training that they follow; return the figures."""
         settings, after = self.settings, self.settings.after
         begun = AdapterFolder(folder).last_checkpoint() is not None
         if begun or settings.until not in ("merge", "export") or not after.survival.trial_rows:
             return {}
-        untrained = TunedModel(source=self.model, data=data, adapter=folder, base=after.merge_base)
         trial = GateTrial(
-            tuned=untrained,
+            tuned=self.describe_tuned(folder),
             recipe=settings.recipe,
             limits=after.survival,
             formats=after.export,
@@ -178,6 +185,9 @@ def check_run(run: MathRun) -> None:
     if until != "format":
         recipe.require_device()
         run.model.require_weights()
+        if (foreign := after.adapter) is not None:
+            ForeignAdapter(foreign).require_base(run.model)
+            ForeignAdapter(foreign).trained_on(run.model, after.adapter_base)
     require_space(run.folder, needed_bytes=2 * run.model.weight_bytes + _SPARE_BYTES)
 
 
@@ -200,10 +210,10 @@ def take_steps(run: MathRun) -> None:
     data = make_rows(run)
     if until == "format":
         return
-    adapter = train(run, data)
+    adapter = train(run, data) if (foreign := run.settings.after.adapter) is None else take(run, foreign)
     if until == "tune":
         return
-    tuned = TunedModel(source=run.model, data=data, adapter=adapter, base=run.settings.after.merge_base)
+    tuned = run.describe_tuned(adapter)
     effect = measure(run, tuned)
     merged = merge(run, tuned)
     if until == "merge":
@@ -231,6 +241,16 @@ def make_rows(run: MathRun) -> Path:
             note_on_stop(lambda: [RowFiles(folder).describe_parts()]),
         ):
             step.finish(rows.build(folder, advance, say=run.say).to_json())
+    return run.end(step)
+
+
+def take(run: MathRun, adapter: Path) -> Path:
+    """Take an adapter that was made elsewhere; return its folder, `adapter/`."""
+    folder = run.folder / "adapter"
+    step = run.begin("tune", folder, inputs={**run.model_files, **ForeignAdapter(adapter).files}, settings={})
+    if not step.skipped:
+        with step.noting_unfinished():
+            step.finish(AdapterFolder(folder).take(adapter, source=run.model))
     return run.end(step)
 
 
@@ -357,45 +377,3 @@ def recipe_settings(recipe: Recipe) -> dict[str, object]:
     for key in ("save_every", "checkpointing"):
         del groups["tune"][key]
     return {"method": recipe.method, **groups}
-
-
-@contextmanager
-def bar(title: str) -> Iterator[Advance]:
-    """Show a progress bar for one step."""
-    with progress(title) as shown:
-        task = shown.add_task("", total=None)
-
-        def advance(done: int, total: int | None, words: str) -> None:
-            shown.update(task, completed=min(done, total or done), total=total, description=words)
-
-        yield advance
-
-
-@contextmanager
-def delete_if_bad_input(files: RowFiles) -> Iterator[None]:
-    """Delete what was made of input that proves bad midway; delete the folder and those above that are empty then.
-
-    What an earlier command left there stays: it was good, and another one may go on with it.
-    """
-    resumed = any(path.exists() for path in files.made())
-    try:
-        yield
-    except UserError:
-        if not resumed:
-            for path in (files.folder / STARTED, *files.made()):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty, or a link
-                for empty in (files.folder, *files.folder.parents[:2]):
-                    empty.rmdir()
-        raise
-
-
-def describe_step(step: Step) -> str:
-    """Describe a finished step in a line: its seconds and figures."""
-    shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in step.figures.items()}
-    figures = ", ".join(
-        f"{key} {value}"
-        for key, value in shown.items()
-        if not isinstance(value, str | list | None) and key not in ("bases", "trial")
-    )
-    return f"{step.manifest['seconds']} s, {figures}"

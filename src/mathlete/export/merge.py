@@ -129,7 +129,7 @@ def _measure_other_base(tuned: TunedModel, *, rows: "Dataset", dtype: str) -> "d
     """Measure the distributions of the merge into the other base; empty where only one base is at hand."""
     import torch
 
-    if tuned.source.is_quantized() or not tuned.is_adapter:
+    if tuned.source.is_quantized() or not tuned.is_adapter or tuned.on_16bit:
         return {}
     other: MergeBase = "original" if tuned.base == "dequant" else "dequant"
     model: Any = merge_in_memory(replace(tuned, base=other), dtype=dtype).to(getattr(torch, dtype)).eval()

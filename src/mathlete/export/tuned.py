@@ -30,6 +30,8 @@ class TunedModel:
     """Folder of the adapter, or of a whole model where every weight was trained."""
     base: MergeBase = "dequant"
     """The weights that an adapter is merged into."""
+    on_16bit: bool = False
+    """Whether the adapter was trained on the base's own weights and not on 4-bit ones: elsewhere, for here none is."""
     most_rows: int | None = None
     """Held-out rows that are looked at; None: all."""
 
@@ -44,13 +46,13 @@ class TunedModel:
         `dtype` is what it computes in, by torch's name; None: this device's own. Figures are measured from EXACT.
         """
         # Any: methods whose models are peft's own train no weights that could be merged, and never come here.
-        loaded: Any = AdapterFolder(self.adapter).load(self.source, dtype=dtype)
+        loaded: Any = AdapterFolder(self.adapter).load(self.source, dtype=dtype, on_16bit=self.on_16bit)
         model: PreTrainedModel = loaded
         return model
 
     def load_base(self) -> "PreTrainedModel":
-        """Load the model that was trained as it was before: an adapter's 4-bit base, and not the original."""
-        if not self.is_adapter:
+        """Load the model that was trained as it was before: an adapter's 4-bit base, where it was trained on that."""
+        if not self.is_adapter or self.on_16bit:
             return load_model(self.source, precision="dense")
         return load_4bit_base(self.source, dense=Device.current().capability is None)
 

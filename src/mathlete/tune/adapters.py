@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathlete.adapters import ADAPTER_CONFIG, ForeignAdapter
+from mathlete.files import replace_when_done
 from mathlete.models import Device, ModelSource, load_model
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.shards import find_4bit_layers
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
     from mathlete.tune.recipe import Recipe
 
-ADAPTER_CONFIG = "adapter_config.json"
-"""peft's own name for it."""
 _NAME = re.compile(r"checkpoint-\d+")
 _COMPLETE = "whole"
 """Empty file in a checkpoint that was written to its end."""
@@ -38,10 +38,13 @@ class AdapterFolder:
         """Whether an adapter was trained, and not every weight."""
         return (self.path / ADAPTER_CONFIG).is_file()
 
-    def load(self, source: ModelSource, *, dtype: str | None = None) -> "PreTrainedModel | PeftModel":
+    def load(
+        self, source: ModelSource, *, dtype: str | None = None, on_16bit: bool = False
+    ) -> "PreTrainedModel | PeftModel":
         """Load the model as it was trained, in eval mode: its base with the adapter in place, or all its weights.
 
         Virtual tokens are not part of any layer: a model with such is peft's own. `dtype` is that of `load_model`.
+        `on_16bit` says that the adapter was trained on the base's own weights, elsewhere.
         """
         from peft import PeftModel
 
@@ -49,11 +52,29 @@ class AdapterFolder:
             whole = ModelSource(name="trained", location=str(self.path))
             return load_model(whole, precision="dense", dtype=dtype)
         # A CPU has the memory, and would dequantise every layer for every row and token.
-        base: Any = load_4bit_base(source, dense=Device.current().capability is None, dtype=dtype)
+        base: Any = (
+            load_model(source, precision="dense", dtype=dtype)
+            if on_16bit
+            else load_4bit_base(source, dense=Device.current().capability is None, dtype=dtype)
+        )
         model: Any = PeftModel.from_pretrained(base, str(self.path)).eval()
         plain = not model.active_peft_config.is_prompt_learning
         loaded: PreTrainedModel | PeftModel = model.get_base_model().eval() if plain else model
         return loaded
+
+    def take(self, adapter: Path, *, source: ModelSource) -> dict[str, object]:
+        """Copy an adapter that was made elsewhere into this folder; return its figures.
+
+        Raises:
+            UserError: it does not fit the base.
+        """
+        foreign = ForeignAdapter(adapter)
+        foreign.require_base(source)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name, file in foreign.files.items():
+            with replace_when_done(self.path / name) as temporary:
+                shutil.copyfile(file, temporary)
+        return foreign.describe()
 
     def fill_at_random(self, source: ModelSource, *, recipe: "Recipe") -> None:
         """Write what the recipe would train, with random numbers in the place of training; all weights, unmoved ones.

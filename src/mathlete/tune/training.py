@@ -9,9 +9,10 @@ here, as a function of the seed alone, so that a resumed run sees what an unbrok
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathlete.adapters import ADAPTER_CONFIG
 from mathlete.models import ModelSource
 from mathlete.runs import Advance, read_json, require_space, write_json
-from mathlete.tune.adapters import ADAPTER_CONFIG, AdapterFolder
+from mathlete.tune.adapters import AdapterFolder
 from mathlete.tune.curve import METRICS, Meter, read_curve
 from mathlete.tune.divergence import explain_full_memory_or_disk
 from mathlete.tune.plan import to_gib

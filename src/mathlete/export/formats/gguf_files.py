@@ -80,8 +80,9 @@ class Gguf:
         kind = str(config["model_type"])
         if kind not in ("qwen2", "llama"):
             raise UserError(f"{self.name} is written for Qwen2 and Llama shapes", value=kind, cure=_CURE)
-        positions: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        scaling = str(positions.get("rope_type") or positions.get("type") or "default")
+        positions = config.get("rope_parameters") or config.get("rope_scaling")
+        named = positions if isinstance(positions, dict) else {}
+        scaling = str(named.get("rope_type") or named.get("type") or "default")
         if scaling not in ("default", "llama3"):
             raise UserError(f"{self.name} writes plain positions or Llama 3's", value=scaling, cure=_CURE)
         return kind, _split(model, name=self.name)
@@ -92,8 +93,8 @@ class Gguf:
 
     def weights(self, folder: Path) -> LayerWeights:
         """Return the layers that the numbers stand for, as transformers dequantises them."""
-        model: Any = self.load(folder)
-        return lambda layer: model.get_submodule(layer).weight.detach().float().cpu()
+        weights = dict(self.load(folder).named_parameters())
+        return lambda layer: weights[f"{layer}.weight"].detach().float().cpu()
 
 
 F16, Q8_0, Q4_0 = Gguf("f16"), Gguf("q8_0"), Gguf("q4_0", tables="q8_0")
@@ -202,7 +203,7 @@ def _add_tensor(writer: "GGUFWriter", name: str, values: "NDArray[float32]", *, 
     if values.ndim == 1:
         writer.add_tensor(name, values)
     elif kind is gguf.GGMLQuantizationType.F16 or values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
-        if not (largest := float(np.abs(values).max())) <= np.finfo(np.float16).max:
+        if not (largest := float(np.abs(values).max())) <= float(np.finfo(np.float16).max):
             raise UserError(f"{name} must fit 16 bits", value=largest, cure=_CURE)
         writer.add_tensor(name, values.astype(np.float16))
     else:
