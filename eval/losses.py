@@ -98,19 +98,16 @@ def losses_table(runs: "Sequence[LostRun]", *, first: int = 0) -> "Table":
 
     A run that stands alone has shares as well.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from mathlete.losses import CAUSES
+    from mathlete.tables import FittingTable
 
     alone = len(runs) == 1 and not first
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title="why problems and samples were lost")
-    table.add_column("", no_wrap=True)
-    for position, _ in enumerate(runs, start=first):
+    names = ["problems", "%", "samples", "%"]
+    if not alone:
         # A head of two lines: three runs with their letters beside the words would take 100 columns.
-        names = ("problems", "%", "samples", "%") if alone else (f"{_letter(position)}\nproblems", "\nsamples")
-        for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
+        letters = [_letter(position) for position, _ in enumerate(runs, start=first)]
+        names = [name for letter in letters for name in (f"{letter}\nproblems", "\nsamples")]
+    table = FittingTable("why problems and samples were lost", columns=("", *names))
     # One column of counts after the other: problems and samples of each run.
     columns = [part for run in runs for part in (run.losses.problems, run.losses.samples)]
     totals = [sum(column.values()) for column in columns]

@@ -1,5 +1,6 @@
 """`python -m eval replay`: what recorded samples would have scored under other policies, without the model."""
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file,
 from mathlete.shipped import find_recording
 
 if TYPE_CHECKING:
+    from mathlete.replay import Replay
     from mathlete.scoring import Pool
 
 REPLAY, PLOT = "replay.json", "replay.png"
@@ -179,15 +181,42 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PLOT)),
     )
     result = Replay.from_json(read_json(step.folder / REPLAY))
+    print_replay(result, say=out.print)
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
-    if file := settings.write_policy:
+    free_only = all(one.wall is not None and one.wall.floor_s is None for one in result.outcomes)
+    if settings.write_policy or not free_only:  # no notebook has a clock without allowances
         capped = bool(settings.policies.max_tokens)
         choice = Choice.best(result.outcomes, capped=capped, questions=result.questions, recordings=settings.runs)
-        choice.write(file)
-        words = f"--policy {choice.policy} --n {choice.n} --budget {choice.budget}"
-        words += f" --sampling.max-tokens {choice.max_tokens}" if choice.max_tokens else ""
-        out.print(f"{file}: {words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
+        if file := settings.write_policy:
+            choice.write(file)
+            words = f"{choice.words} · expected {choice.score:.2f} of {choice.questions}"
+            out.print(f"{file}: {words}", markup=False)
+        how = f"--policy-file {shlex.quote(str(file))}" if file else choice.words
+        out.print("to hand in the policy with the highest score:", markup=False)
+        out.print(
+            f"python -m submit build --model {find_model_of(settings.folders)} {how}", markup=False, soft_wrap=True
+        )
     return {"run": str(step.folder), **result.to_json()}
+
+
+def print_replay(result: "Replay", *, say: Callable[[object], None]) -> None:
+    """Print a replay, finished now or before: its tables, then what follows from them."""
+    say(result.to_table())
+    if (table := result.to_votes_table()) is not None:
+        say(table)
+    if result.selection:
+        say(result.selection.to_table())
+    for sentence in result.words:
+        say(sentence)
+
+
+def find_model_of(folders: Sequence[Path]) -> str:
+    """Return the folder of the model that the samples are of, as a word of a command line; MODEL where it is gone."""
+    for folder in folders:
+        results = read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
+        if (model := str(results.get("model", ""))) and Path(model).is_dir():
+            return shlex.quote(model)
+    return "MODEL"
 
 
 def judged(run: Path) -> list[Path]:
@@ -258,14 +287,6 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
 
     write_json(folder / REPLAY, result.to_json())
     result.plot(pool, folder / PLOT)
-    # At its own width: a narrower screen wraps the table, but no figure is lost.
-    say(result.to_table(pool), width=300, crop=False)
-    if (table := result.to_votes_table(pool)) is not None:
-        say(table)
-    if result.selection:
-        say(result.selection.to_table(), width=260, crop=False)
-    for sentence in result.words:
-        say(sentence)
     return {"seconds": result.seconds, "policies": len(result.outcomes)}
 
 

@@ -1,9 +1,10 @@
 """`submit preflight`, `push`, `submit` and `ledger`: what leaves this machine, and what came of it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -24,6 +25,9 @@ from mathlete.locks import hold
 from mathlete.rehearsal import Thresholds
 from mathlete.submission import Build, Hashes
 from submit.settings import WORK, RunFolder
+
+if TYPE_CHECKING:
+    from mathlete.tables import FittingTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,18 +204,23 @@ class LedgerSettings:
 
 def ledger_command(settings: LedgerSettings) -> dict[str, object]:
     """Tables all submissions: rehearsed, predicted, pushed, scored."""
-    from rich.table import Table
-
     ledger = Ledger(settings.run)
     if settings.score is not None or settings.id is not None:
         _write_score(ledger, settings)
     entries = [asdict(entry) for entry in ledger.entries()]
-    shown = Table("id", "built", "rehearsal", "predicted", "version", "score")
-    for entry in entries:
-        shown.add_row(*entry.values())
-    out = console(json=settings.json)
-    out.print(shown)
+    console(json=settings.json).print(ledger_table(entries))
     return {"ledger": str(ledger.file), "submissions": entries}
+
+
+def ledger_table(entries: Sequence[Mapping[str, str]]) -> "FittingTable":
+    """Return a line for each submission."""
+    from mathlete.tables import FittingTable
+
+    names = ("id", "built", "rehearsal", "predicted", "version", "score")
+    table = FittingTable("submissions", columns=names, left=names[:4])
+    for entry in entries:
+        table.add_row(*entry.values())
+    return table
 
 
 def _write_score(ledger: Ledger, settings: LedgerSettings) -> None:

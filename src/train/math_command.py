@@ -11,7 +11,8 @@ from mathlete.mistakes import require_address_space
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
 from mathlete.runs import Step
 from mathlete.tune import Ranks, plan_training
-from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset
+from train.lines import describe_settings
+from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset, with_method
 from train.settings import MathSettings
 
 _SMALL_BYTES = 200_000_000
@@ -43,7 +44,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     if settings.data.corpus.task == "chat":
         # A request to box an answer has no place in a chat: rows, exports and the model's own folder are without it.
         model = replace(model, prompt=replace(model.prompt, instruction=""))
-    out.print(f"model {model.name}: {reason}")
+    out.print(f"model {model.name} · {reason}")
     if settings.until != "format" and settings.after.adapter is None:
         # Devices of several processes may differ; all must take the same steps.
         settings = ranks.broadcast_from_first(split_batch(settings, model, say=out.print))
@@ -121,7 +122,12 @@ def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[ob
 
 
 def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> None:
-    """Print every group of settings that changes the result."""
+    """Print what decides the result in a few lines; with --show-settings every setting that changes it."""
+    usual = with_method(preset(settings.model or "pocket"), settings.recipe.method)
+    for line in describe_settings(settings, usual):
+        say(line)
+    if not settings.show_settings:
+        return
     data, recipe, after = settings.data, settings.recipe, settings.after
     say(f"corpus: {data.corpus}")
     say(f"rows: {data.rows}")

@@ -83,6 +83,8 @@ class MathSettings:
     """Print the memory that training will need, part by part, and stop: nothing is loaded."""
     device: GpuName | None = None
     """GPU to plan for, with --plan; default: this machine's device."""
+    show_settings: bool = False
+    """Print every setting that changes the result; the run's manifests have them anyhow."""
     json: bool = False
     """End with one line of JSON on stdout."""
 

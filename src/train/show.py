@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_BINS, _WIDTH, _SHOWN = 12, 40, 15
+_BINS, _WIDTH, _SHOWN = 12, 24, 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +109,11 @@ def _summary(values: "NDArray[np.int64]") -> dict[str, int]:
     return {name: int(np.percentile(values, point)) for name, point in points.items()}
 
 
-def _table(title: str, *columns: str) -> "Table":
-    from rich import box
-    from rich.table import Table
+def _table(title: str, *columns: str, extra: Sequence[str] = ()) -> "Table":
+    from mathlete.tables import FittingTable
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number == 1 else "left")
+    table = FittingTable(title, columns=columns, extra=extra, left=[*columns[:1], *columns[2:], *extra])
+    table.title_justify, table.show_edge = "left", False
     return table
 
 
@@ -126,7 +124,9 @@ def _histogram(title: str, values: "NDArray[np.int64]") -> "Table":
     low, high = max(1, int(values.min())), int(values.max()) + 1
     edges = np.unique(np.geomspace(low, high, _BINS + 1).round().astype(int)) if high > low + 1 else [low, high]
     counts, edges = np.histogram(values, bins=edges)
-    table = _table(f"{title}: " + ", ".join(f"{k} {v}" for k, v in _summary(values).items()), "tokens", "rows", "")
+    table = _table(
+        f"{title}: " + ", ".join(f"{k} {v}" for k, v in _summary(values).items()), "tokens", "rows", extra=("",)
+    )
     for start, end, count in zip(edges, edges[1:], counts, strict=False):
         table.add_row(f"{start}–{end - 1 if end < high else int(values.max())}", str(count), _bar(count, max(counts)))
     return table
@@ -135,7 +135,7 @@ def _histogram(title: str, values: "NDArray[np.int64]") -> "Table":
 def _counts(title: str, counts: Mapping[str, int]) -> "Table":
     from rich.markup import escape
 
-    table = _table(title, title, "rows", "")
+    table = _table(title, title, "rows", extra=("",))
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     for name, count in most[:_SHOWN]:
         table.add_row(escape(name), str(count), _bar(count, most[0][1]))
@@ -164,14 +164,14 @@ def _print_drops(out: "Console", figures: FormatFigures) -> None:
 
 
 def _print_pairs(out: "Console", pairs: Sequence[RepeatedProblem]) -> None:
-    from rich.table import Table
-
     if not pairs:
         return
-    table = Table("row", "suite's problem", title="problems of suites, left out", title_justify="left", show_lines=True)
+    table = _table("problems of suites, left out", "row", "", "suite's problem")
+    table.show_lines = True
     for pair in pairs:
         table.add_row(
             _problem(f"{pair.kind} {pair.similarity:.2f} · {pair.row.id}", pair.row),
+            "",
             _problem(f"{pair.suite_name} · {pair.suite.id}", pair.suite),
         )
     out.print(table)

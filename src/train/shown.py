@@ -8,7 +8,7 @@ from mathlete.command import progress
 from mathlete.errors import UserError
 from mathlete.folders import STARTED
 from mathlete.rows import RowFiles
-from mathlete.runs import Advance, Step
+from mathlete.runs import Advance
 
 
 @contextmanager
@@ -40,14 +40,3 @@ def delete_if_bad_input(files: RowFiles) -> Iterator[None]:
                 for empty in (files.folder, *files.folder.parents[:2]):
                     empty.rmdir()
         raise
-
-
-def describe_step(step: Step) -> str:
-    """Describe a finished step in a line: its seconds and figures."""
-    shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in step.figures.items()}
-    figures = ", ".join(
-        f"{key} {value}"
-        for key, value in shown.items()
-        if not isinstance(value, str | list | None) and key not in ("bases", "trial")
-    )
-    return f"{step.manifest['seconds']} s, {figures}"

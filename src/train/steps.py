@@ -20,8 +20,9 @@ from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
 from mathlete.sampling.embedded import check_covered
 from mathlete.tune import AdapterFolder, Ranks, Recipe, train_adapter
+from train.lines import describe_step
 from train.settings import MathSettings
-from train.shown import bar, delete_if_bad_input, describe_step
+from train.shown import bar, delete_if_bad_input
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
@@ -105,7 +106,7 @@ class MathRun:
 
     def end(self, step: Step) -> Path:
         """Print a finished step's line and remember it; return its folder."""
-        self.say(f"{step.name}: {'nothing changed, skipped' if step.skipped else describe_step(step)}")
+        self.say(f"{step.name}: nothing changed, skipped" if step.skipped else describe_step(step))
         self.steps.append(step)
         return step.folder
 

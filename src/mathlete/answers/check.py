@@ -254,15 +254,12 @@ class Report:
 
     def table(self) -> Table:
         """Return the figures side by side."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from mathlete.tables import FittingTable
 
         columns = {"mathlete": measure(self.cases, self.ours)}
         if self.peer is not None:
             columns[self.peer] = measure(self.cases, self.theirs)
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("", *columns):
-            table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        table = FittingTable(columns=("", *columns))
         for name in _TOTALS:
             table.add_row(name.replace("_", " "), *(_format(name, getattr(one, name)) for one in columns.values()))
         for group in ("by_kind", "by_source"):

@@ -104,7 +104,7 @@ def run_command_line(
 
 def _choose(argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
     """Run the command that the first word names, with the words after it; return the exit code."""
-    argv = read_log_flag(_strip_colour_flag(argv))
+    argv = _strip_wide_flag(read_log_flag(_strip_colour_flag(argv)))
     name = argv[0] if argv else "--help"
     if group := {word.removeprefix(f"{name} "): it for word, it in commands.items() if word.startswith(f"{name} ")}:
         return _choose(argv[1:], prog=f"{prog} {name}", commands=group, otherwise=None)
@@ -121,6 +121,16 @@ def _strip_colour_flag(argv: Sequence[str]) -> Sequence[str]:
         return argv
     os.environ["NO_COLOR"] = "1"
     return [word for word in argv if word != "--no-color"]
+
+
+def _strip_wide_flag(argv: Sequence[str]) -> Sequence[str]:
+    """Return the words without --wide, which all commands know: tables keep all their columns."""
+    wide = "--wide" in argv
+    if wide or "mathlete.tables" in sys.modules:
+        from mathlete.tables import show_wide
+
+        show_wide(wide)
+    return [word for word in argv if word != "--wide"] if wide else argv
 
 
 def hush_libraries() -> None:
@@ -144,7 +154,8 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
     for word, command in commands.items():
         print(f"  {word:<{width}}{command.help.splitlines()[0]}")
     print(f"\n{prog} COMMAND --help tells more. Every command takes --no-color, and keeps to NO_COLOR;")
-    print("--log-every SECONDS is how often one without a terminal writes how far it is (default: 30).")
+    print("--wide shows all columns of a table, though they be too many for the terminal; --log-every SECONDS")
+    print("is how often a command without a terminal writes how far it is (default: 30).")
     return 0
 
 

@@ -36,6 +36,7 @@ class Screen(Console):
                 " ".join(objects), markup=how.pop("markup", None), style=how.pop("style", None) or ""
             )
             objects, how = (break_between_words(text, self.width),), {"soft_wrap": True, **how}
+        how.setdefault("crop", False)
         if self.is_terminal and _with_bar and self not in _with_bar and not self.quiet:
             Console.print(_with_bar[-1], *objects, **how)
         else:

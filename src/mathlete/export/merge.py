@@ -161,11 +161,13 @@ def describe_bases(comparison: BaseComparison, *, chosen: MergeBase) -> str:
     both = "; ".join(
         f"{base} KL {figures.kl:.1e}, held-out loss {figures.loss:.4f}" for base, figures in comparison.bases.items()
     )
-    difference, better = comparison.loss_difference, comparison.proposed
-    cure = "" if better == chosen else f": --merge-base {better}"
+    difference, proposed = comparison.loss_difference, comparison.proposed
+    shown = difference.lo > 0 or difference.hi < 0
+    verdict = f"{proposed} is better" if shown else f"no difference shown, {proposed} is nearer to the trained model"
+    cure = "" if proposed == chosen else f": --merge-base {proposed}"
     return (
-        f"merge base: {both}; original - dequant {difference.value:+.4f} [{difference.lo:+.4f}, {difference.hi:+.4f}]; "
-        f"{better} is the better one{cure}"
+        f"merge base: {both}; loss, original - dequant {difference.value:+.4f} "
+        f"[{difference.lo:+.4f}, {difference.hi:+.4f}]: {verdict}{cure}"
     )
 
 

@@ -36,6 +36,12 @@ class Choice:
             if type(getattr(self, name)) not in types:
                 raise TypeError(f"{name} is {getattr(self, name)!r:.40}")
 
+    @property
+    def words(self) -> str:
+        """The choice as words of `python -m eval` and `python -m submit build`."""
+        cap = f" --sampling.max-tokens {self.max_tokens}" if self.max_tokens else ""
+        return f"--policy {self.policy} --n {self.n} --budget {self.budget}{cap}"
+
     @classmethod
     def best(cls, outcomes: Sequence[Outcome], *, capped: bool, questions: int, recordings: Sequence[Path]) -> Self:
         """Choose the policy with the highest expected score; of equal ones the quickest.

@@ -42,6 +42,12 @@ class Replay:
     """Sentences: bias, safe rules, warnings."""
     selection: Selection | None = None
     """Which candidate to hand in, where that was asked."""
+    recording: str = ""
+    """Name of the pool that was replayed."""
+    longest: int = 0
+    """Tokens of its longest sample: a cap below it is one; 0 in a replay of an earlier version."""
+    timed: bool = True
+    """Whether the samples' seconds were recorded."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of replay.json."""
@@ -54,6 +60,9 @@ class Replay:
             "recorded_per_problem": self.recorded_per_problem,
             "finish_order": self.finish_order and self.finish_order.to_json(),
             "words": self.words,
+            "recording": self.recording,
+            "longest": self.longest,
+            "timed": self.timed,
             **({"selection": self.selection.to_json()} if self.selection else {}),
         }
 
@@ -67,45 +76,42 @@ class Replay:
             outcomes=[Outcome.from_json(row) for row in content["policies"]],
             finish_order=FinishOrder(**bias) if bias else None,
             selection=Selection.from_json(content["selection"]) if "selection" in content else None,
+            recording=content.get("recording", ""),
+            longest=content.get("longest", 0),
+            timed=content.get("timed", True),
         )
 
-    def to_table(self, pool: Pool) -> "Table":
-        """Return the policies for the terminal, a line each."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+    def to_table(self) -> "Table":
+        """Return the policies for the terminal, a line each: first what decides, then what it rests on."""
+        from mathlete.tables import FittingTable
 
-        table = Table(
-            box=SIMPLE_HEAD,
-            title=f"{pool.name} · {self.questions} questions · {self.simulations} submissions a policy · "
-            "90% intervals (change: 95%)",
-        )
         ordered = any(outcome.score.hardest_first for outcome in self.outcomes)
-        for name in (
-            *("policy", "score", "new set", "subset", "same set", "all runs"),
-            *(("hardest first",) if ordered else ()),
-            *("change", "P(overrun)", "arrivals", "wall s", "generated s", "saved", "submission s"),
-        ):
-            table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-        timed = "seconds" not in pool.missing
+        table = FittingTable(
+            f"{self.recording} · score of {self.questions} questions · {self.simulations:,} submissions a policy",
+            columns=("policy", "score", "change [95%]", "s", "verdict"),
+            extra=(
+                *("new set", "P(overrun)", "arrivals", "saved", "wall s", "generated s"),
+                *("subset", "same set", "all runs", *(("hardest first",) if ordered else ())),
+            ),
+            left=("policy", "verdict"),
+        )
         for outcome in self.outcomes:
-            cells = _cells(outcome, timed=timed, ordered=ordered)
-            table.add_row(policy_name(outcome, longest=pool.longest), *cells)
+            name = policy_name(outcome, longest=self.longest)
+            table.add_row(name, *_cells(outcome, timed=self.timed, ordered=ordered))
         return table
 
-    def to_votes_table(self, pool: Pool) -> "Table | None":
+    def to_votes_table(self) -> "Table | None":
         """Return a line a vote, its change against the majority of all n samples; None where majority alone voted."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from mathlete.tables import FittingTable
 
-        tried = _votes_alone(self.outcomes, pool)
+        tried = _votes_alone(self.outcomes, self.longest)
         if not tried:
             return None
         sizes = sorted({n for outcomes in tried.values() for n in outcomes})
         title = f"votes against majority, change of {self.questions} [95%, paired over problems]"
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
-        table.add_column("", no_wrap=True)
-        for n in sizes:
-            table.add_column(f"n = {n}", justify="right", no_wrap=True)
+        table = FittingTable(
+            title, columns=("", *(f"n = {n}" for n in sizes[:2])), extra=[f"n = {n}" for n in sizes[2:]]
+        )
         for vote, outcomes in tried.items():
             table.add_row(vote, *(_format_change(outcomes[n].change) if n in outcomes else "–" for n in sizes))
         return table
@@ -190,6 +196,9 @@ def replay_pool(
             *(selection.describe(questions=submissions.questions) if selection else ()),
         ],
         selection=selection,
+        recording=pool.name,
+        longest=pool.longest,
+        timed="seconds" not in pool.missing,
     )
 
 
@@ -210,39 +219,41 @@ def policy_name(outcome: Outcome, *, longest: int) -> str:
 
 
 def _cells(outcome: Outcome, *, timed: bool, ordered: bool) -> list[str]:
-    score, change, spent = outcome.score, outcome.change, outcome.spent
+    score, spent = outcome.score, outcome.spent
     saved = (outcome.saved.arrivals, outcome.saved.wall_s, outcome.saved.generated_s)
+    times = (" ".join(f"{100 * share:.0f}%" for share in saved), f"{spent.wall_s:.3g}", f"{spent.generated_s:.3g}")
     return [
         f"{score.new_set.value:.2f}",
-        *(f"{interval.lo:g}–{interval.hi:g}" for interval in (score.new_set, score.subset)),
+        _format_change(outcome.change),
+        f"{outcome.submission_s:,.0f}" if timed else "–",
+        judge_policy(outcome),
+        f"{score.new_set.lo:g}–{score.new_set.hi:g}",
+        f"{outcome.p_overrun:.3f}",
+        f"{spent.arrivals:.1f}",
+        *(times if timed else ("–",) * 3),
+        f"{score.subset.lo:g}–{score.subset.hi:g}",
         f"{score.same_set.lo:.1f}–{score.same_set.hi:.1f}",
         f"{score.all_runs.value:.2f} {score.all_runs.lo:g}–{score.all_runs.hi:g}",
         *([f"{score.hardest_first.value:.2f}" if score.hardest_first else ""] if ordered else []),
-        _format_change(change),
-        f"{outcome.p_overrun:.3f}",
-        f"{spent.arrivals:.1f}",
-        *(
-            (
-                f"{spent.wall_s:.3g}",
-                f"{spent.generated_s:.3g}",
-                " ".join(f"{100 * share:.0f}%" for share in saved),
-                f"{outcome.submission_s:.4g}",
-            )
-            if timed
-            else ("–",) * 4
-        ),
     ]
+
+
+def judge_policy(outcome: Outcome) -> str:
+    """Say what a policy's change shows: better or worse only where its 95% interval leaves out 0."""
+    if outcome.p_overrun >= 0.0005:
+        return f"overruns: {outcome.p_overrun:.1%}"
+    return "better" if outcome.change.lo > 0 else "worse" if outcome.change.hi < 0 else "no difference"
 
 
 def _format_change(change: Interval) -> str:
     return f"{change.value:+.2f} [{change.lo:+.2f}, {change.hi:+.2f}]"
 
 
-def _votes_alone(outcomes: Sequence[Outcome], pool: Pool) -> dict[str, dict[int, Outcome]]:
+def _votes_alone(outcomes: Sequence[Outcome], longest: int) -> dict[str, dict[int, Outcome]]:
     """Return {vote: {n: outcome}} without majority, where nothing but the vote differs from the baseline."""
     tried: dict[str, dict[int, Outcome]] = {}
     for one in outcomes:
-        if one.vote != "majority" and one.stop == "none" and one.wall is None and one.max_tokens >= pool.longest:
+        if one.vote != "majority" and one.stop == "none" and one.wall is None and one.max_tokens >= longest:
             tried.setdefault(one.vote, {})[one.n] = one
     return tried
 
@@ -291,7 +302,7 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
         if "seconds" in pool.missing
         else describe_finish_order(pool.finish_order),
         *_describe_safety(comparable, questions),
-        *(_describe_vote(vote, tried) for vote, tried in _votes_alone(outcomes, pool).items()),
+        *(_describe_vote(vote, tried) for vote, tried in _votes_alone(outcomes, pool.longest).items()),
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in outcomes)):
         sentences.append(

@@ -228,14 +228,13 @@ class Selection:
 
     def to_table(self) -> "Table":
         """Return the candidates for the terminal, a line each."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from mathlete.tables import FittingTable
 
-        table = Table(
-            box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"which to select, {self.select} submissions of each"
+        table = FittingTable(
+            f"which to select, {self.select} submissions of each",
+            columns=("candidate", "score", "public", f"highest public of {self.select}", "selected by it"),
+            left=("candidate",),
         )
-        for name in ("candidate", "score", "public", f"highest public of {self.select}", "selected by it"):
-            table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=True)
         for one in self.candidates:
             figures = [f"{value:.2f}" for value in (one.score, one.public, one.expected_maximum)]
             table.add_row(one.name, *figures, f"{one.selected:.0%}")

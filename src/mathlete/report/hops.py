@@ -14,14 +14,15 @@ HEAD = ("", "engine", "KL", "top-1", "unchanged", "right", "change [95%]", "MiB"
 
 def survival_table(hops: Sequence[Hop], *, tokens: int) -> "Table":
     """Return a table with a line for each hop."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from mathlete.tables import FittingTable
 
-    table = Table(box=SIMPLE_HEAD, title=f"against the trained model: KL in nats over {tokens} held-out tokens")
-    for name in HEAD:
-        table.add_column(name, justify="left" if name in ("", "engine") else "right", no_wrap=True)
+    title = f"against the trained model: KL in nats over {tokens:,} held-out tokens"
+    extra = ("engine", "MiB", "s", "top-1")
+    columns = [name for name in HEAD if name not in extra]
+    table = FittingTable(title, columns=columns, extra=extra, left=("", "engine"))
     for hop in hops:
-        table.add_row(*hop_cells(hop))
+        cells = dict(zip(HEAD, hop_cells(hop), strict=True))
+        table.add_row(*(cells[name] for name in (*columns, *extra)))
     return table
 
 

@@ -13,7 +13,7 @@ tokenises the rest as it will be served, and proves of each row that it is so. `
 >>> with TemporaryDirectory() as folder:
 ...     figures = step.build(Path(folder), lambda *_: None, say=print)
 ...     first = RowFiles(Path(folder)).read_head(1)[0]
-kept clear of: no suite; ...
+kept clear of no suite · ...
 >>> figures.rows, figures.heldout, figures.drops
 (18, 2, {})
 >>> first.trained.splitlines()[-1]

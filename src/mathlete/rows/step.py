@@ -116,8 +116,8 @@ class FormatStep:
     def _announce(self, say: Callable[[str], None]) -> None:
         suites = [suite.name for suite in self._suites]
         missing = [name for name in SUITE_NAMES if name not in suites]
-        others = f"; not compared with {', '.join(missing)} (--mirror DIR or --against)" if missing else ""
-        say(f"kept clear of: {', '.join(suites) or 'no suite'}{others}")
+        others = f" · {len(missing)} suites not compared (--mirror DIR or --against)" if missing else ""
+        say(f"kept clear of {', '.join(suites) or 'no suite'}{others}")
         for name, why in self._loaded_suites[1].items():
             say(f"{name}: {why}")
         for name, commit in self._commits.items():

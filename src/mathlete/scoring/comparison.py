@@ -106,13 +106,15 @@ class TuningResult:
 
     def to_table(self) -> "Table":
         """Both models for the terminal, a line each."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from mathlete.tables import FittingTable
 
         title = "base and tuned on the same problems: the hard ones, and pass@1 of the easy ones"
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
-        for name in ("", "pass@1 ± se", f"maj@{_K} [95%]", "easy", "tokens/s", "seconds", "run"):
-            table.add_column(name, justify="left" if name in ("", "run") else "right", no_wrap=True)
+        table = FittingTable(
+            title,
+            columns=("", "pass@1 ± se", f"maj@{_K} [95%]", "easy", "tokens/s"),
+            extra=("seconds", "run"),
+            left=("", "run"),
+        )
         for name, scores in (("base", self.base), ("tuned", self.tuned)):
             table.add_row(
                 name,

@@ -42,7 +42,9 @@ class Paired:
         differences = [after - before for before, after in zip(a, b, strict=True)]
         mean, p, needed = fmean(differences), paired_p(differences), problems_needed(differences)
         differing = sum(difference != 0 for difference in differences)
-        better: Better = "neither" if p >= _SIGNIFICANT else "B" if mean > 0 else "A"
+        by = paired_difference(a, b)
+        shown = p < _SIGNIFICANT and not by.lo <= 0 <= by.hi
+        better: Better = "neither" if not shown else "B" if mean > 0 else "A"
         # The formula is a normal approximation: it may say that the problems suffice where the exact test does not.
         # Then "one more" is the least that can be said.
         more = None if needed is None else 0 if better != "neither" else max(1, needed - len(a))
@@ -52,7 +54,7 @@ class Paired:
             score=score,
             a=fmean(a),
             b=fmean(b),
-            difference=paired_difference(a, b),
+            difference=by,
             p=p,
             better=better,
             more_problems=more,
@@ -128,12 +130,11 @@ class Comparison:
 
     def to_table(self) -> "Table":
         """Both scores for the terminal, a line each, in percent."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from mathlete.tables import FittingTable
 
-        table = Table(box=SIMPLE_HEAD, title=f"A and B on the same {self.problems} problems")
-        for name in ("", "A", "B", "B - A [95%]", "p"):
-            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        table = FittingTable(
+            f"A and B on the same {self.problems} problems", columns=("", "A", "B", "B - A [95%]", "p")
+        )
         for row in self.scores:
             by = row.difference
             table.add_row(

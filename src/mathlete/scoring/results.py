@@ -233,15 +233,14 @@ class Results:
 
     def to_table(self) -> "Table":
         """Return the scores for the terminal: of all problems, by group and by subset."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from mathlete.tables import FittingTable
 
         facts, k = self.facts, self.scores.k
         run = f"{facts.settings.suite} · {facts.model} ({facts.settings.precision}) · " if facts else ""
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{run}{self.scores.problems} problems")
-        # Names are short because rich cuts what is wider than the terminal, and 80 columns must do.
-        for name in ("", "n", "pass@1 ± se", f"maj@{k} [95%]", f"pass@{k}", "none", "unk."):
-            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        table = FittingTable(
+            f"{run}{self.scores.problems} problems",
+            columns=("", "n", "pass@1 ± se", f"maj@{k} [95%]", f"pass@{k}", "none", "unk."),
+        )
         # One group, or one subset, is all problems again; a subset without a slash is its group again.
         groups = {name: part for name, part in self.groups.items() if name and len(self.groups) > 1}
         subsets = {name: part for name, part in self.subsets.items() if name not in groups and len(self.subsets) > 1}

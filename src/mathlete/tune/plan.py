@@ -313,10 +313,10 @@ class Plan:
         )
         recomputed = "computed twice" if self.checkpointing else "kept"
         return (
-            f"memory: {to_gib(self.peak):.2f} GiB of {self.device.memory_gib:.1f} on {self.device.name} for batches of "
-            f"{self.tokens} tokens, activations {recomputed}"
-            + (", 4-bit weights dequantised once" if self.dense else "")
-            + (f" ({parts})" if parts else "")
+            f"memory: {to_gib(self.peak):.2f} of {self.device.memory_gib:.1f} GiB on {self.device.name} · "
+            f"{self.tokens:,} tokens a pass · activations {recomputed}"
+            + (" · 4-bit weights dequantised once" if self.dense else "")
+            + (f" · {parts}" if parts else "")
         )
 
     def to_json(self) -> dict[str, object]:
@@ -337,19 +337,18 @@ class Plan:
 
     def table(self) -> "Table":
         """Return a table for a person: each part, the sum beside the device's memory, the cure where it doesn't fit."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+        from mathlete.tables import FittingTable
 
         device = self.device
         recomputed = "computed twice" if self.checkpointing else "kept"
         caption = f"activations {recomputed}; {self.dtype}: {self.dtype_reason}"
         title = f"{device.name}, batches of {self.tokens} tokens"
-        table = Table(box=SIMPLE_HEAD, title=title, caption=caption, caption_justify="left", show_footer=True)
-        table.add_column("part", footer="peak")
+        table = FittingTable(title, columns=("part", "GiB"), left=("part",), caption=caption)
         verdict = f"of {device.memory_gib:.2f}" if self.fits else f"too much for {device.memory_gib:.2f}"
-        table.add_column("GiB", footer=f"{to_gib(self.peak):.3f} {verdict}", justify="right")
         for name, count in self.parts.by_name().items():
             table.add_row(name, f"{to_gib(count):.3f}")
+        table.add_section()
+        table.add_row("peak", f"{to_gib(self.peak):.3f} {verdict}")
         if cure := self.cure:
             table.caption = f"{caption}\nFix: {cure}"
         return table

@@ -54,13 +54,10 @@ def _draw(costs: Sequence[SchemeCost], file: Path) -> None:
 
 def build_lab_table(figures: LabFigures) -> "Table":
     """Return the figures as a table, 8 bits before 4, least KL first."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from mathlete.tables import FittingTable
 
     title = f"{figures.model}: {figures.layers} layers, KL over {figures.tokens} tokens"
-    table = Table(box=SIMPLE_HEAD, title=title)
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name == "scheme" else "right", no_wrap=True)
+    table = FittingTable(title, columns=_COLUMNS, left=("scheme",))
     for cost in sorted(figures.schemes, key=lambda cost: (-round(cost.bits), cost.kl)):
         table.add_row(cost.scheme, f"{cost.bits:.2f}", f"{cost.error:.2e}", f"{cost.kl:.2e}",
                       f"{cost.top1:.1%}", f"{cost.mib:.2f}")  # fmt: skip
