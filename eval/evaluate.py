@@ -1,5 +1,6 @@
 """`python -m eval SUITE`: evaluate a model on a suite, step by step."""
 
+from eval.foreign_flags import SERVERS_FLAGS
 from eval.settings import EvalSettings
 from mathlete.command import Command, busy, console
 from mathlete.corpus import SUITE_NAMES
@@ -57,6 +58,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
 EVALUATE = Command(
     settings=EvalSettings,
     run=evaluate,
+    foreign_flags=SERVERS_FLAGS,
     help="Runs a model on a suite: n samples a problem, majority vote, pass@1 and maj@k with intervals.\n\n"
     f"Suites: {', '.join(SUITE_NAMES)}, FILE.jsonl, or source:NAME, the problems of a training source or file.\n\n"
     "Examples:\n\npython -m eval pocket_val\n\npython -m eval aimo_val --model r1-qwen-7b --n 16 --limit 20",

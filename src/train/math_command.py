@@ -11,6 +11,7 @@ from mathlete.mistakes import require_address_space
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
 from mathlete.runs import Step
 from mathlete.tune import Ranks, plan_training
+from train.foreign_flags import TRAINERS_FLAGS
 from train.lines import describe_settings
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset, with_method
 from train.settings import MathSettings
@@ -185,6 +186,7 @@ MATH_COMMAND = Command(
     settings=MathSettings,
     run=train_math,
     leading_flags=LEADING_FLAGS,
+    foreign_flags=TRAINERS_FLAGS,
     defaults=default_settings,
     help="Tunes a model on problems with traces: format, QLoRA, merge, 8-bit export, each measured.\n\n"
     f"Presets: {', '.join(name for name in PRESETS if not name.endswith('-4bit'))}; with -4bit the R1 models' "

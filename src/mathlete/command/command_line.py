@@ -13,9 +13,10 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from mathlete.command.hints import add_hints, require_own_flags
 from mathlete.command.log_lines import read_log_flag
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
@@ -34,6 +35,8 @@ class Command:
     """Shown by --help: what it does, then two examples."""
     leading_flags: tuple[str, ...] = ()
     """Flags that the defaults of others depend on, such as a model's name; read in a first pass."""
+    foreign_flags: Mapping[str, str] = field(default_factory=dict)
+    """{other tools' name of a flag, with underscores: what to use here}; `{}` stands for the value."""
     defaults: "Callable[[LeadingFlags], object] | None" = None
     """Makes the default settings from the leading flags; None: those of the settings class."""
 
@@ -97,7 +100,7 @@ def run_command_line(
         # What is not the user's to mend is a bug, and keeps its traceback.
         if (mistake := explain(error)) is None:
             raise
-        return _tell(mistake)
+        return _tell(add_hints(mistake, argv, program=prog))
     finally:
         mute_broken_streams()
 
@@ -163,6 +166,7 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     import tyro
 
     require_words(argv)
+    require_own_flags(argv, command.foreign_flags, prog=prog.removeprefix("python -m "))
     default = command.default_settings(argv)
     try:
         settings: object = tyro.cli(

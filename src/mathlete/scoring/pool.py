@@ -1,5 +1,6 @@
 """Pool: recorded samples of one or several runs of a model, from which the replay draws and runs are compared."""
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,7 +188,7 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
         raise UserError(
             "a run folder that is replayed needs problems.jsonl and samples.jsonl",
             value=f"{folder} without {' and '.join(missing)}",
-            cure="give the folder that `python -m eval` wrote",
+            cure=_find_cure(folder),
         )
     verify_recording(folder)
     problems = read_problems(files[0])
@@ -203,6 +204,22 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
         # Another program recorded them and did not read the answers; a run of ours always has some.
         samples = [replace(one, answer=read_answer(one.text, cut=one.finish == "length")) for one in samples]
     return problems, sorted(samples, key=lambda sample: sample.index)
+
+
+def _find_cure(folder: Path) -> str:
+    """Return what to give in place of a folder that holds no recorded samples, by what it does hold."""
+    word = shlex.quote(str(folder))
+    if not folder.exists():
+        return "check the path: there is no such folder"
+    if (folder / "export" / "config.json").is_file():
+        return f"this is a training run: evaluate its model, `python -m eval SUITE --model {word}/export`"
+    if (folder / "adapter").is_dir() or (folder / "data").is_dir():
+        return "this is a training run, which has no samples: evaluate its model first with `python -m eval SUITE`"
+    if (folder / "config.json").is_file():
+        return f"this is a model: evaluate it first, `python -m eval SUITE --model {word}`"
+    if (folder / "replay.json").is_file():
+        return "this is a replay: give the run that was replayed"
+    return "give the folder that `python -m eval` wrote"
 
 
 def _read_missing(folder: Path) -> Sequence[str]:

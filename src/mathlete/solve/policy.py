@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from mathlete.errors import require
+from mathlete.errors import UserError, require
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.solve.stopping import fewest_samples, stopping_rule
 from mathlete.solve.voting import VOTES, Vote, Weigh, count_votes, weigher
@@ -42,6 +42,12 @@ class Policy:
         )
         judgements = ("judgements", self.select, self.select >= 0, "0 or more", "use select4, or leave it out")
         require(judgements, prefix="")
+        if self.stop in VOTES:
+            raise UserError(
+                "a policy begins with a stopping rule, and a vote stands behind a slash",
+                value=f"{self.stop}, a vote",
+                cure=f"use --policy all/{self.stop}; in a replay --stop none --vote {self.stop}",
+            )
         stopping_rule(self.stop)
         weigher(self.vote, max_tokens=self.sampling.max_tokens)
         self.sampling.check()

@@ -150,13 +150,12 @@ class OpenAISampler(Continuing):
         self._clients += clients
         limit_s = min(_PROBE_S, self._settings.patience_s)
         pairs = zip(clients, self._settings.urls, strict=True)
-        listings = await asyncio.gather(*(_list_models(client, url, limit_s=limit_s) for client, url in pairs))
+        asked = await asyncio.gather(*(_ask_for_models(client, url, limit_s=limit_s) for client, url in pairs))
+        urls, listings = [url for url, _ in asked], [listing for _, listing in asked]
         if not any(isinstance(listing, _Listing) for listing in listings):
             raise UserError(
                 "one of the servers must answer",
-                value="; ".join(
-                    f"{url}: {trouble}" for url, trouble in zip(self._settings.urls, listings, strict=True)
-                ),
+                value="; ".join(f"{url}: {trouble}" for url, trouble in zip(urls, listings, strict=True)),
                 cure="start a server, as in `vllm serve MODEL`, and check --servers.urls",
             )
         servers = [
@@ -167,7 +166,7 @@ class OpenAISampler(Continuing):
                 slots=self._settings.at_once,
                 owner=listing.owner if isinstance(listing, _Listing) else "",
             )
-            for url, client, listing in zip(self._settings.urls, clients, listings, strict=True)
+            for url, client, listing in zip(urls, clients, listings, strict=True)
         ]
         for server, listing in zip(servers, listings, strict=True):
             # One that is down now may come up while the run goes on.
@@ -241,6 +240,20 @@ class _Listing:
     """Of its models."""
     owner: str = ""
     """What it names as their owner: itself, as in "vllm" and "llamacpp"."""
+
+
+async def _ask_for_models(client: "AsyncClient", url: str, *, limit_s: float) -> "tuple[str, _Listing | str]":
+    """Return (base address, models that the server lists there, or why it does not answer).
+
+    An address without a path is often meant to end in /v1: that is asked where the address itself lists nothing.
+    """
+    listed = await _list_models(client, url, limit_s=limit_s)
+    if isinstance(listed, _Listing) and not listed.names and urlsplit(url).path in ("", "/"):
+        longer = f"{url.rstrip('/')}/v1"
+        also = await _list_models(client, longer, limit_s=limit_s)
+        if isinstance(also, _Listing) and also.names:
+            return longer, also
+    return url, listed
 
 
 async def _list_models(client: "AsyncClient", url: str, *, limit_s: float) -> "_Listing | str":

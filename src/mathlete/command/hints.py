@@ -1,0 +1,79 @@
+"""What an error can add that only the command line knows: other tools' names of a flag, a path nearly typed, --run."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from mathlete.errors import UserError
+
+_PLACES = ("--run", "--folder")
+
+
+def require_own_flags(argv: Sequence[str], foreign: Mapping[str, str], *, prog: str) -> None:
+    """Raise UserError where a word is another tool's name of what this command has, too, by another name.
+
+    Args:
+        argv: the command's words.
+        foreign: {name, with underscores: what to use instead}; `{}` stands for the value.
+        prog: the command, for the message.
+
+    Raises:
+        UserError: there is such a word; with what to use instead, and its value.
+    """
+    for at, word in enumerate(argv):
+        name, _, value = word.partition("=")
+        ours = foreign.get(name.lstrip("-").replace("-", "_").lower()) if name.startswith("-") else None
+        if ours is None:
+            continue
+        following = argv[at + 1 : at + 2] if not value else [value]
+        given = next((one for one in following if not re.match(r"-\D", one)), "")
+        raise UserError(
+            f"{prog} has a name of its own for what other tools call so",
+            value=f"{name} {given}".rstrip(),
+            cure=ours.replace("{}", given or "VALUE"),
+        )
+
+
+def add_hints(error: UserError, argv: Sequence[str], *, program: str) -> UserError:
+    """Return the error with what the command line adds to its cure: the nearest path, and the folder in use."""
+    cure = _repeat_place(error.cure, argv, program=program)
+    near = [hint for word in argv if word in str(error) and (hint := _find_near_path(word))]
+    if not near and cure == error.cure:
+        return error
+    return UserError(error.rule, value=error.value, cure="; ".join([*near, cure]))
+
+
+def _repeat_place(cure: str, argv: Sequence[str], *, program: str) -> str:
+    """Return the cure with --run or --folder as it was given, in each command of the same program that it names."""
+    for flag in _PLACES:
+        given = next((one for at, word in enumerate(argv) if (one := _value_of(flag, word, argv[at + 1 :]))), None)
+        if given is not None:
+            words = f" {flag} {shlex.quote(given)}"
+            pattern = rf"`({re.escape(program)} (?:(?!{flag}\b)[^`])*)`"
+            cure = re.sub(pattern, lambda named, words=words: f"`{named[1]}{words}`", cure)
+    return cure
+
+
+def _value_of(flag: str, word: str, following: Sequence[str]) -> str | None:
+    if word == flag:
+        return following[0] if following else None
+    return word.removeprefix(f"{flag}=") if word.startswith(f"{flag}=") else None
+
+
+def _find_near_path(word: str) -> str | None:
+    """Return a question after the entry of the same folder whose name is nearest; None where there is none like it.
+
+    >>> _find_near_path("src/no/such/folder") is None
+    True
+    """
+    path = Path(word.partition("=")[2] if word.startswith("-") else word)
+    if not path.name or path.exists() or not path.parent.is_dir():
+        return None
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return None
+    close = get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return f"did you mean {path.parent / close[0]}?" if close else None

@@ -1,0 +1,73 @@
+"""What an error adds of the command line: our name of another tool's flag, the path that was meant, the folder."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from eval.foreign_flags import SERVERS_FLAGS
+from mathlete.command.hints import add_hints, require_own_flags
+from mathlete.errors import UserError
+from mathlete.solve.policy import Policy
+from tests.conftest import GOLDEN, CommandLine
+from train.foreign_flags import TRAINERS_FLAGS
+
+FLAG = re.compile(r"--[a-z][\w.-]*")
+ASKED = (
+    *("learning_rate", "max_seq_length", "per_device_train_batch_size", "lora_r", "output_dir", "num_train_epochs"),
+    *("gradient_accumulation_steps", "lora_alpha", "lora_dropout", "target_modules", "max_steps", "warmup_ratio"),
+    *("model_name_or_path", "load_in_4bit", "logging_steps"),
+)
+
+
+def test_fifteen_flags_of_other_trainers_are_answered_with_ours() -> None:
+    assert len(ASKED) == 15
+    assert {*ASKED} <= {*TRAINERS_FLAGS}
+
+
+@pytest.mark.parametrize(("table", "file"), [(TRAINERS_FLAGS, "help_train_math.txt"), (SERVERS_FLAGS, "help_eval.txt")])
+def test_an_answer_names_flags_that_exist_and_no_own_flag_is_taken_for_foreign(
+    table: dict[str, str], file: str
+) -> None:
+    own = {*FLAG.findall((GOLDEN / file).read_text(encoding="utf-8"))}
+    for name, cure in table.items():
+        assert {*FLAG.findall(cure)} <= own, name
+        assert f"--{name.replace('_', '-')}" not in own
+        with pytest.raises(UserError, match=re.escape(f"got --{name} 7.")):
+            require_own_flags([f"--{name}=7"], table, prog="it")
+
+
+def test_a_foreign_flag_is_refused_with_the_words_to_use(train: CommandLine, evaluate: CommandLine) -> None:
+    refusal = train("math", "--model", "pocket", "--learning-rate", "2e-4").refusal
+    assert refusal.endswith("got --learning-rate 2e-4.\n  Fix: use --tune.rate 2e-4\n")
+    assert "use --vllm.tensor-parallel 2" in evaluate("pocket_val", "--tensor_parallel_size=2").refusal
+
+
+def test_a_vote_named_as_a_policy_is_told_where_votes_stand() -> None:
+    with pytest.raises(UserError, match=r"majority, a vote.\n  Fix: use --policy all/majority; in a replay "):
+        Policy().with_words("majority")
+
+
+def test_a_misspelt_path_is_answered_with_the_nearest(workdir: Path, evaluate: CommandLine) -> None:
+    Path("runs/tuned").mkdir(parents=True)
+    Path("runs/tuned/config.json").write_text("{}")
+    assert "Fix: did you mean runs/tuned?; " in evaluate("compare", "runs/tuend", "runs/base").refusal
+    refusal = evaluate("compare", "runs/tuned", "runs/tuned").refusal
+    assert "this is a model: evaluate it first, `python -m eval SUITE --model runs/tuned`" in refusal
+    Path("runs/trained/data").mkdir(parents=True)
+    assert "this is a training run" in evaluate("compare", "runs/trained", "runs/tuned").refusal
+
+
+@pytest.mark.parametrize(
+    ("argv", "cure"),
+    [
+        (["preflight"], "run `python -m submit rehearse`"),
+        (["preflight", "--run", "runs/a b"], "run `python -m submit rehearse --run 'runs/a b'`"),
+        (["preflight", "--run=runs/b"], "run `python -m submit rehearse --run runs/b`"),
+    ],
+)
+def test_a_cure_repeats_the_folder_in_use(argv: list[str], cure: str) -> None:
+    error = UserError("a rehearsal must have passed", value="none", cure="run `python -m submit rehearse`")
+    assert add_hints(error, argv, program="python -m submit").cure == cure
+    other = UserError("a rule", cure="run `python -m submit image --run DIR`, or `python -m eval SUITE`")
+    assert add_hints(other, argv, program="python -m submit").cure == other.cure
