@@ -191,7 +191,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
             choice.write(file)
             words = f"{choice.words} · expected {choice.score:.2f} of {choice.questions}"
             out.print(f"{file}: {words}", markup=False)
-        how = f"--policy-file {shlex.quote(str(file))}" if file else choice.words
+        how = f"--policy-file {shlex.quote(str(file))}" if file else choice.words.removesuffix(" --budget none")
         out.print("to hand in the policy with the highest score:", markup=False)
         out.print(
             f"python -m submit build --model {find_model_of(settings.folders)} {how}", markup=False, soft_wrap=True

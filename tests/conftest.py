@@ -117,7 +117,7 @@ class CommandLine:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COLUMNS", "100")
             patch.setenv("NO_COLOR", "1")
-            done = self(*words, "--help")
+            done = self(*words, *([] if "--help-all" in words else ["--help"]))
         assert done.code == 0, done.stderr
         return done.stdout
 

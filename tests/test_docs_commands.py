@@ -45,7 +45,8 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        return [words for line in self.text.splitlines() if (words := shlex.split(line, comments=True))]
+        every = [words for line in self.text.splitlines() if (words := shlex.split(line, comments=True))]
+        return [["python", "-m", *words[1:]] if words[0] == "mathlete" else words for words in every]
 
 
 def blocks(page: str) -> list[Block]:

@@ -25,7 +25,9 @@ def test_fifteen_flags_of_other_trainers_are_answered_with_ours() -> None:
     assert {*ASKED} <= {*TRAINERS_FLAGS}
 
 
-@pytest.mark.parametrize(("table", "file"), [(TRAINERS_FLAGS, "help_train_math.txt"), (SERVERS_FLAGS, "help_eval.txt")])
+@pytest.mark.parametrize(
+    ("table", "file"), [(TRAINERS_FLAGS, "help_all_train_math.txt"), (SERVERS_FLAGS, "help_eval.txt")]
+)
 def test_an_answer_names_flags_that_exist_and_no_own_flag_is_taken_for_foreign(
     table: dict[str, str], file: str
 ) -> None:

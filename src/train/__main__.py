@@ -2,7 +2,7 @@
 
 import sys
 
-from mathlete.signals import run_stoppably
+from mathlete.own_path import forget_working_folder
 
 
 def main() -> int:
@@ -15,4 +15,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    forget_working_folder()
+    from mathlete.signals import run_stoppably
+
     sys.exit(run_stoppably(main, prog="python -m train"))

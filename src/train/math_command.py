@@ -16,6 +16,33 @@ from train.lines import describe_settings
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset, with_method
 from train.settings import MathSettings
 
+MAIN_FLAGS = frozenset(
+    {
+        *(
+            "--model",
+            "--source",
+            "--limit",
+            "--mirror",
+            "--run",
+            "--until",
+            "--overwrite",
+            "--json",
+            "--plan",
+            "--device",
+        ),
+        *(
+            "--method",
+            "--rows.max-tokens",
+            "--rows.policy",
+            "--lora.rank",
+            "--tune.rate",
+            "--tune.epochs",
+            "--tune.steps",
+        ),
+        *("--tune.batch", "--export.formats", "--seed"),
+    }
+)
+"""The twenty that --help shows."""
 _SMALL_BYTES = 200_000_000
 """Weights below which a second thread costs more than it brings."""
 _LAST_WORDS = {
@@ -186,6 +213,7 @@ MATH_COMMAND = Command(
     settings=MathSettings,
     run=train_math,
     leading_flags=LEADING_FLAGS,
+    main_flags=MAIN_FLAGS,
     foreign_flags=TRAINERS_FLAGS,
     defaults=default_settings,
     help="Tunes a model on problems with traces: format, QLoRA, merge, 8-bit export, each measured.\n\n"

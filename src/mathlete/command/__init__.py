@@ -7,7 +7,15 @@ how far the work is: a bar on a terminal, a line now and then in a file or a pip
 'pocket'
 """
 
-from mathlete.command.command_line import Command, LeadingFlags, note_on_stop, read_leading_flags, run_command_line
+from mathlete.command.command_line import (
+    Command,
+    LeadingFlags,
+    note_on_stop,
+    read_leading_flags,
+    run_command_line,
+    tell_mistake,
+    tell_version,
+)
 from mathlete.command.progress import busy, console, progress
 
 __all__ = [
@@ -19,4 +27,6 @@ __all__ = [
     "progress",
     "read_leading_flags",
     "run_command_line",
+    "tell_mistake",
+    "tell_version",
 ]

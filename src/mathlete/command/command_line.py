@@ -18,6 +18,7 @@ from typing import Any
 
 from mathlete.command.hints import add_hints, require_own_flags
 from mathlete.command.log_lines import read_log_flag
+from mathlete.command.short_help import print_short_help
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
 from mathlete.signals import find_stop, tell_stop
@@ -35,6 +36,8 @@ class Command:
     """Shown by --help: what it does, then two examples."""
     leading_flags: tuple[str, ...] = ()
     """Flags that the defaults of others depend on, such as a model's name; read in a first pass."""
+    main_flags: frozenset[str] = frozenset()
+    """Flags that --help shows, as `--model`; the others only --help-all does. Empty: it shows all."""
     foreign_flags: Mapping[str, str] = field(default_factory=dict)
     """{other tools' name of a flag, with underscores: what to use here}; `{}` stands for the value."""
     defaults: "Callable[[LeadingFlags], object] | None" = None
@@ -90,7 +93,8 @@ def run_command_line(
     open_streams()
     hush_libraries()
     try:
-        code = _choose(argv, prog=prog, commands=commands, otherwise=otherwise)
+        words = _strip_wide_flag(read_log_flag(_strip_colour_flag(argv)))
+        code = _choose(words, prog=prog, commands=commands, otherwise=otherwise)
         # What is still in the buffer may meet a full disk, or a reader that is gone: that is told here, not at exit.
         sys.stdout.flush()
         return code
@@ -100,17 +104,18 @@ def run_command_line(
         # What is not the user's to mend is a bug, and keeps its traceback.
         if (mistake := explain(error)) is None:
             raise
-        return _tell(add_hints(mistake, argv, program=prog))
+        return tell_mistake(add_hints(mistake, argv, program=prog))
     finally:
         mute_broken_streams()
 
 
 def _choose(argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
     """Run the command that the first word names, with the words after it; return the exit code."""
-    argv = _strip_wide_flag(read_log_flag(_strip_colour_flag(argv)))
     name = argv[0] if argv else "--help"
     if group := {word.removeprefix(f"{name} "): it for word, it in commands.items() if word.startswith(f"{name} ")}:
         return _choose(argv[1:], prog=f"{prog} {name}", commands=group, otherwise=None)
+    if name in ("-V", "--version"):
+        return tell_version()
     if name in commands:
         return _run(commands[name], argv[1:], prog=f"{prog} {name}")
     if name in ("-h", "--help") or otherwise is None:
@@ -148,7 +153,9 @@ def hush_libraries() -> None:
 
 def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
     if name not in ("-h", "--help"):
-        return _tell(UserError("the command must be a known one", value=repr(name), cure=nearest(name, [*commands])))
+        return tell_mistake(
+            UserError("the command must be a known one", value=repr(name), cure=nearest(name, [*commands]))
+        )
     if otherwise is not None:
         _run(otherwise, ["--help"], prog=prog)
         print()
@@ -156,26 +163,62 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
     width = max(14, *(len(word) + 2 for word in commands), 0)
     for word, command in commands.items():
         print(f"  {word:<{width}}{command.help.splitlines()[0]}")
-    print(f"\n{prog} COMMAND --help tells more. Every command takes --no-color, and keeps to NO_COLOR;")
+    print(f"\n{prog} COMMAND --help tells more; --help-all has every flag, --version version and commit.")
+    print("Every command takes --no-color, and keeps to NO_COLOR;")
     print("--wide shows all columns of a table, though they be too many for the terminal; --log-every SECONDS")
     print("is how often a command without a terminal writes how far it is (default: 30).")
     return 0
 
 
-def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
+def _parse(command: Command, argv: Sequence[str], *, prog: str) -> object:
+    """Return the settings that the words say; end with SystemExit after help, or after what is wrong with them."""
     import tyro
 
-    require_words(argv)
-    require_own_flags(argv, command.foreign_flags, prog=prog.removeprefix("python -m "))
     default = command.default_settings(argv)
+    settings: object = tyro.cli(
+        command.settings,
+        prog=prog,
+        description=command.help,
+        args=list(argv),
+        default=tyro.MISSING_NONPROP if default is None else default,
+    )
+    return settings
+
+
+def _print_help(command: Command, argv: Sequence[str], *, prog: str) -> int:
+    # Defaults that the help shows depend on words such as --model; nothing else of them matters.
+    words = [*(word for word in argv if word not in ("-h", "--help", "--help-all")), "--help"]
+    if command.main_flags and "--help-all" not in argv:
+        print_short_help(lambda: _parse(command, words, prog=prog), command.main_flags)
+    else:
+        with suppress(SystemExit):
+            _parse(command, words, prog=prog)
+    return 0
+
+
+def tell_version() -> int:
+    """Print the version of the package, and the commit where it is a checkout; return the exit code."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from mathlete.environment import code_state
+
     try:
-        settings: object = tyro.cli(
-            command.settings,
-            prog=prog,
-            description=command.help,
-            args=list(argv),
-            default=tyro.MISSING_NONPROP if default is None else default,
-        )
+        number = version("mathlete")
+    except PackageNotFoundError:  # a checkout that is on the path and not installed
+        number = "not installed"
+    code = code_state()
+    commit = f", commit {str(code['commit'])[:12]}{' with changes' if code['dirty'] else ''}" if code["commit"] else ""
+    print(f"mathlete {number}{commit}")
+    return 0
+
+
+def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
+    require_words(argv)
+    if {"-h", "--help", "--help-all"} & {*argv}:
+        return _print_help(command, argv, prog=prog)
+    require_own_flags(argv, command.foreign_flags, prog=prog.removeprefix("python -m "))
+    try:
+        settings = _parse(command, argv, prog=prog)
     except SystemExit as stop:
         return int(stop.code or 0)
     require_finite(settings)
@@ -206,7 +249,8 @@ def note_on_stop(saved: Callable[[], Sequence[str]]) -> Iterator[None]:
         raise
 
 
-def _tell(error: UserError) -> int:
+def tell_mistake(error: UserError) -> int:
+    """Print a mistake of the user's; return its exit code."""
     with suppress(OSError):
         print(f"error: {error}", file=sys.stderr)
     return 2

@@ -38,11 +38,13 @@ def require_own_flags(argv: Sequence[str], foreign: Mapping[str, str], *, prog: 
 
 def add_hints(error: UserError, argv: Sequence[str], *, program: str) -> UserError:
     """Return the error with what the command line adds to its cure: the nearest path, and the folder in use."""
-    cure = _repeat_place(error.cure, argv, program=program)
+    cure = _repeat_place(error.cure, argv, program=program.replace("mathlete ", "python -m "))
     near = [hint for word in argv if word in str(error) and (hint := _find_near_path(word))]
-    if not near and cure == error.cure:
-        return error
-    return UserError(error.rule, value=error.value, cure="; ".join([*near, cure]))
+    cure = "; ".join([*near, cure])
+    if program.startswith("mathlete "):
+        # In a folder with a train.py of the user's own, the other name would start that.
+        cure = re.sub(r"python -m (train|eval|submit)\b", r"mathlete \1", cure)
+    return error if cure == error.cure else UserError(error.rule, value=error.value, cure=cure)
 
 
 def _repeat_place(cure: str, argv: Sequence[str], *, program: str) -> str:
