@@ -75,7 +75,7 @@ def replayed() -> Replay:
 
 
 def judged() -> Report:
-    cases = [Case(id="a", kind="pair", gold="1", given="1", expected=True, source="a-source-of-other-peoples-cases")]
+    cases = [Case(id="a", kind="equiv", gold="1", given="1", expected=True, source="a-source-of-other-peoples-cases")]
     verdicts = [Judgement(id="a", expected=True, outcome="equal", reason="", answer="1", ms=1.5)]
     return Report(cases=cases, ours=verdicts, peer="math-verify", theirs=verdicts)
 
@@ -142,7 +142,7 @@ TABLES: dict[str, Callable[[], Table | None]] = {
     "train.show._table": pairs,
     "submit.pushing.ledger_table": ledger,
 }
-MORE = {
+MORE: dict[str, Callable[[], Table | None]] = {
     "one run's losses": lambda: lost(1),
     "lengths": lambda: _histogram("tokens of a row", np.array([12, 900, 8191, 8191])),
     "sources": lambda: _counts("source", {"a-source-of-other-peoples-problems": 8191, "b": 2}),

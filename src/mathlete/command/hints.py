@@ -53,8 +53,9 @@ def _repeat_place(cure: str, argv: Sequence[str], *, program: str) -> str:
         given = next((one for at, word in enumerate(argv) if (one := _value_of(flag, word, argv[at + 1 :]))), None)
         if given is not None:
             words = f" {flag} {shlex.quote(given)}"
-            pattern = rf"`({re.escape(program)} (?:(?!{flag}\b)[^`])*)`"
-            cure = re.sub(pattern, lambda named, words=words: f"`{named[1]}{words}`", cure)
+            pattern = re.compile(rf"`{re.escape(program)} (?:(?!{flag}\b)[^`])*`")
+            for named in {*pattern.findall(cure)}:
+                cure = cure.replace(named, f"{named[:-1]}{words}`")
     return cure
 
 

@@ -60,9 +60,7 @@ class Replay:
             "recorded_per_problem": self.recorded_per_problem,
             "finish_order": self.finish_order and self.finish_order.to_json(),
             "words": self.words,
-            "recording": self.recording,
-            "longest": self.longest,
-            "timed": self.timed,
+            **({"recording": self.recording, "longest": self.longest, "timed": self.timed} if self.longest else {}),
             **({"selection": self.selection.to_json()} if self.selection else {}),
         }
 
