@@ -8,7 +8,7 @@ from mathlete.command import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.replay import Choice
-from submit.making import build_defaults
+from submit.building import LEADING_FLAGS, build_defaults
 from tests.conftest import CommandLine
 
 
@@ -24,7 +24,7 @@ def test_the_best_of_the_policies_is_built(evaluate: CommandLine, workdir: Path)
     words = ("--n", 1, 3, "--stop", "none", "votes2", "--budget", "9000:100:500:250", "9000:free", "--questions", 5)
     choice = choose(evaluate, workdir, *words)
     assert (choice.budget, choice.max_tokens, choice.questions) == ("9000:100:500:250", None, 5)
-    built = build_defaults(read_leading_flags(["--policy-file", "policy.json"], ("model", "policy-file")))
+    built = build_defaults(read_leading_flags(["--policy-file", "policy.json"], LEADING_FLAGS))
     assert (built.policy, built.n, built.budget) == (choice.policy, choice.n, choice.budget)
     config = KernelConfig().with_budget(built.budget)
     assert (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s) == (9000, 100, 500, 250)
@@ -32,7 +32,7 @@ def test_the_best_of_the_policies_is_built(evaluate: CommandLine, workdir: Path)
 
 def test_a_cap_that_was_tried_is_the_notebooks(evaluate: CommandLine, workdir: Path) -> None:
     assert choose(evaluate, workdir, "--n", 2, "--stop", "none", "--max-tokens", 7).max_tokens == 7
-    built = build_defaults(read_leading_flags(["--policy-file=policy.json"], ("model", "policy-file")))
+    built = build_defaults(read_leading_flags(["--policy-file=policy.json"], LEADING_FLAGS))
     assert built.sampling.max_tokens == 7
 
 

@@ -4,14 +4,9 @@ from dataclasses import dataclass
 
 from mathlete.command import Command, console
 from mathlete.competitions import competition, competition_names
+from submit.building import LEADING_FLAGS, BuildSettings, build_command, build_defaults
 from submit.image import ImageSettings, image_command
-from submit.making import (
-    BuildSettings,
-    RehearseSettings,
-    build_command,
-    build_defaults,
-    rehearse_command,
-)
+from submit.making import RehearseSettings, rehearse_command
 from submit.pushing import (
     LedgerSettings,
     PreflightSettings,
@@ -55,7 +50,7 @@ COMMANDS = {
     "build": Command(
         settings=BuildSettings,
         run=build_command,
-        leading_flags=("model", "policy-file", "model-source"),
+        leading_flags=LEADING_FLAGS,
         defaults=build_defaults,
         help="Makes the offline notebook, its metadata and its wheels of an exported model.\n\nExamples:\n\n"
         "python -m submit build --model runs/train/export --competition aimo-3\n\n"

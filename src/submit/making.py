@@ -1,4 +1,4 @@
-"""`submit build`, `submit wheels`, `submit rehearse`: what makes a submission and tries it."""
+"""`submit rehearse`: what tries a submission, on the versions of Kaggle's image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -6,196 +6,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mathlete.command import LeadingFlags, busy, console
-from mathlete.competitions import Competition, competition
-from mathlete.delivery import Ledger, complete_names
+from mathlete.command import busy, console
+from mathlete.competitions import Competition
+from mathlete.delivery import Ledger
 from mathlete.errors import UserError, require
-from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
 from mathlete.models import find_model
 from mathlete.problems import Problem, read_problems
-from mathlete.prompts import PromptSettings
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
-from mathlete.runs import read_record
-from mathlete.sampling import SamplingConfig
-from mathlete.sampling.served import VllmSettings
 from mathlete.shipped import data_folder
-from mathlete.solve import Policy
-from mathlete.submission import Build, Names, build_submission
-from mathlete.tir import ToolSettings
+from mathlete.submission import Build
 from submit.matrix import list_faults, run_faults
-from submit.mounting import find_model_files, require_vllm_here, require_weights_here
-from submit.settings import KAGGLE, VLLM_CPU, WHEELS, WORK, RunFolder
+from submit.mounting import require_vllm_here, require_weights_here
+from submit.settings import VLLM_CPU, WORK, RunFolder
 from submit.watching import rehearsal_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-@dataclass(frozen=True, kw_only=True)
-class KaggleSettings:
-    """What Kaggle is told of notebook and model."""
-
-    machine: str | None = None
-    """Kaggle's machine shape; default: the competition's."""
-    licence: str = ""
-    """The model's, by Kaggle's name of it; default: Apache 2.0, of a model that is mounted what its card says."""
-    image: str = ""
-    """Docker image pinned by its digest; empty: the one in use when the notebook is first saved."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildSettings:
-    """What to build of what."""
-
-    model: str = "pocket"
-    """The export: a folder, or pocket. With --model-source tokenizer and config: a folder without weights, or a hub
-    id."""
-    model_source: str = ""
-    """A model of somebody's on Kaggle to mount in the export's place, which is not uploaded:
-    OWNER/MODEL/FRAMEWORK/VARIATION/VERSION."""
-    model_gib: float | None = None
-    """Size of its weights, GiB; default: by the files beside its config, or their index."""
-    vocabularies: Path | None = None
-    """Folder of the vocabulary files that the model's library would download (gpt-oss: o200k_base.tiktoken)."""
-    competition: str = "aimo-3"
-    """A competition's name, or a file of its rules, NAME.toml."""
-    policy: str = "clock"
-    """Stop and vote, as in `python -m eval --policy`."""
-    n: int = 8
-    """Number of samples drawn for each problem."""
-    budget: str = ""
-    """The clock, SECONDS[:FLOOR:CEILING[:RESERVE]] as for `python -m eval replay`; default: the competition's."""
-    policy_file: Path | None = None
-    """Take policy, n, cap and budget from this file of `python -m eval replay --write-policy`; flags go first."""
-    seed: int = 0
-    """Seed of the samples; where the private set is run more than once, every run has the same samples."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    engine: Literal["embedded", "vllm", "auto"] = "embedded"
-    """What draws the samples: the embedded engine, vLLM, or auto, vLLM where the machine has a GPU that it serves."""
-    vllm: VllmSettings = field(default_factory=VllmSettings)
-    vllm_wheels: Path | None = None
-    """Folder of `submit wheels --engine vllm` to send; default: a notebook on Kaggle downloads vLLM's wheels."""
-    tools: ToolSettings = field(default_factory=ToolSettings)
-    prompt: PromptSettings = field(default_factory=PromptSettings)
-    names: Names = field(default_factory=Names)
-    kaggle: KaggleSettings = field(default_factory=KaggleSettings)
-    need: tuple[str, ...] = ()
-    """More requirements to carry, such as "einops>=0.8"; later builds keep to them until it is `none`."""
-    find_links: Path | None = None
-    """Take the wheels from this folder instead of the package index; later builds keep to it until it is `none`."""
-    accept_refused: str = ""
-    """Why to submit a model that the gates of its training refused: for build.json, model card and ledger."""
-    released: str = ""
-    """Day the base model was released, YYYY-MM-DD, for preflight and push; default: known by the model's name."""
-    run: RunFolder = WORK
-    """The build's folder. Notebook and wheels go to kaggle/ and runs/wheels, or into any other folder named here."""
-    overwrite: bool = False
-    """Delete wheels that were made for other requirements, and a notebook that was edited by hand."""
-    json: bool = False
-    """End with one line of JSON on stdout."""
-
-    @property
-    def outputs(self) -> tuple[Path, Path]:
-        """Folders of notebook and metadata, and of the wheels."""
-        return (KAGGLE, WHEELS) if self.run == WORK else (self.run / "kaggle", self.run / "wheels")
-
-    @property
-    def wishes(self) -> tuple[tuple[str, ...], Path | None]:
-        """What to carry and from where: as said, or as the last build in the folder was told."""
-        need, find_links = Build.read_wishes(self.run)
-        need = () if self.need == ("none",) else self.need or need
-        return need, None if self.find_links == Path("none") else self.find_links or find_links
-
-
-def build_defaults(flags: LeadingFlags) -> BuildSettings:
-    """Return the settings of a policy file, and completions as long as the named model's context allows.
-
-    That is a quarter of it, at most R1's 32768 tokens.
-    """
-    model = flags.last("model") or "pocket"
-    folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
-    file = folder / "config.json"
-    context = 4096
-    if file.is_file():
-        context = read_record(file, lambda config: int(config.get("max_position_embeddings", 4096)))
-    elif flags.last("model-source") and "/" in model and not folder.exists():
-        context = int(find_model(model).read_config().get("max_position_embeddings", 4096))
-    tokens = min(32_768, context // 4)
-    settings = BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
-    if not (chosen := flags.last("policy-file")):
-        return settings
-    from mathlete.replay import Choice
-
-    choice = Choice.read(Path(chosen))
-    return replace(
-        settings,
-        policy=choice.policy,
-        n=choice.n,
-        budget="" if choice.budget == "none" else choice.budget,
-        sampling=SamplingConfig(max_tokens=choice.max_tokens or tokens),
-    )
-
-
-def build_command(settings: BuildSettings) -> dict[str, object]:
-    """Write the notebook, its metadata and its wheels; return their hashes."""
-    out = console(json=settings.json)
-    rules = competition(settings.competition)
-    mounts = (settings.model_source, settings.model_gib)
-    model, given = find_model_files(settings.model, *mounts, names=settings.names, run=settings.run)
-    names, reason = complete_names(given, model=model, folder=settings.run)
-    if reason:
-        out.print(f"owner {names.owner}: {reason}")
-    policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
-    config = KernelConfig(
-        competition=rules, policy=policy, tools=settings.tools, prompt=settings.prompt, vllm=settings.vllm
-    )
-    config = config.with_budget(settings.budget)
-    clock = (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s)
-    out.print("clock {:g} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock))
-    kaggle, wheels = settings.outputs
-    need, find_links = settings.wishes
-    if (need, find_links) != (settings.need, settings.find_links):
-        out.print(f"as in the last build: --need {' '.join(need) or 'none'} --find-links {find_links or 'none'}")
-    with hold(settings.run), busy("wheels, notebook, hashes"):
-        made = build_submission(
-            model=model,
-            config=config,
-            names=names,
-            kaggle=kaggle,
-            wheels=wheels,
-            machine=settings.kaggle.machine,
-            image=settings.kaggle.image,
-            licence=settings.kaggle.licence,
-            requirements=need,
-            find_links=find_links,
-            model_gib=settings.model_gib,
-            vocabularies=settings.vocabularies,
-            overwrite=settings.overwrite,
-            accept_refused=settings.accept_refused,
-            released=settings.released,
-            engine=settings.engine,
-            vllm_wheels=settings.vllm_wheels,
-            say=partial(out.print, markup=False),
-        )
-        made.save(settings.run)
-        hashes = made.hashes()
-    Ledger(settings.run).append("build", hashes, accept_refused=made.accept_refused or None)
-    if made.accept_refused:
-        out.print(f"refused by the gates of its training, accepted: {made.accept_refused}", markup=False)
-    for name, digest in asdict(hashes).items():
-        out.print(f"{name:<10} {digest[:16]}")
-    out.print(f"build      {made.stamp}: in the notebook, in its log, journal and output")
-    again = "" if settings.run == WORK else f" --run {settings.run}"
-    out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")
-    engine = made.config.engine
-    return {
-        "kaggle": str(kaggle),
-        "wheels": str(wheels),
-        "build": made.stamp,
-        "engine": engine,
-        "hashes": asdict(hashes),
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,9 @@ def _check_build(build: Build, settings: "PreflightSettings | PushSettings") -> 
     for check in preflight.checks:
         out.print(f"{'NO' if check.refusals else 'ok':<4}{check.what}", markup=False)
         for refusal in check.refusals:
-            out.print(f"    {refusal.rule}, got {refusal.value}. Fix: {refusal.cure}", markup=False)
+            # The first is the error that ends the command, and is told there.
+            if refusal is not preflight.refusals[0]:
+                out.print(f"    {refusal.rule}, got {refusal.value}. Fix: {refusal.cure}", markup=False)
     clock = preflight.clock
     unknown = ["speed on Kaggle: not known before these weights have run there, which a push has them do"]
     for line in clock.describe() if clock else unknown:

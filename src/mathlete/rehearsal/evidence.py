@@ -70,8 +70,14 @@ def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds) -> Iterator[
     if report.outcome != "valid":
         yield Refusal(rule="the rehearsal must end valid", value=str(report.runs[-1].refusal), cure=again)
         return
-    for run in report.runs:
-        yield from _figures(run, thresholds)
+    # What several runs break is told once, with each run's value.
+    broken: dict[tuple[str, str], list[str]] = {}
+    for number, run in enumerate(report.runs):
+        name = f"run {number}" if len(report.runs) > 1 else ""
+        for one in _figures(run, thresholds):
+            broken.setdefault((one.rule, one.cure), []).append(f"{one.value} in {name}" if name else one.value)
+    for (rule, cure), values in broken.items():
+        yield Refusal(rule=rule, value=", ".join(values), cure=cure)
 
 
 def _figures(run: RunFigures, thresholds: Thresholds) -> Iterator[Refusal]:

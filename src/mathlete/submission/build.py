@@ -117,6 +117,11 @@ class Build:
         return str(read_json(self.kaggle / KERNEL_FILE).get("machine_shape"))
 
     @property
+    def weight_format(self) -> str:
+        """What its weights are stored in, as int8, or that they are somebody's on Kaggle."""
+        return "mounted" if self.mounted else name_format(self.model)
+
+    @property
     def licence(self) -> str:
         """The model's licence, by Kaggle's name of it."""
         return self.mounted.licence if self.mounted else str(read_json(self.kaggle / INSTANCE_FILE)["licenseName"])
