@@ -19,6 +19,8 @@ from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file,
 from mathlete.shipped import find_recording
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mathlete.replay import Replay
     from mathlete.scoring import Pool
 
@@ -152,7 +154,7 @@ class ReplaySettings:
 
 def replay(settings: ReplaySettings) -> dict[str, object]:
     """Print what each policy would score and cost, write it, and return it."""
-    from mathlete.replay import Choice, Replay
+    from mathlete.replay import Replay
 
     settings.simulation.check()
     settings.selection.check()
@@ -183,20 +185,32 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
     result = Replay.from_json(read_json(step.folder / REPLAY))
     print_replay(result, say=out.print)
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
-    free_only = all(one.wall is not None and one.wall.floor_s is None for one in result.outcomes)
-    if settings.write_policy or not free_only:  # no notebook has a clock without allowances
-        capped = bool(settings.policies.max_tokens)
-        choice = Choice.best(result.outcomes, capped=capped, questions=result.questions, recordings=settings.runs)
-        if file := settings.write_policy:
-            choice.write(file)
-            words = f"{choice.words} · expected {choice.score:.2f} of {choice.questions}"
-            out.print(f"{file}: {words}", markup=False)
-        how = f"--policy-file {shlex.quote(str(file))}" if file else choice.words.removesuffix(" --budget none")
-        out.print("to hand in the policy with the highest score:", markup=False)
-        out.print(
-            f"python -m submit build --model {find_model_of(settings.folders)} {how}", markup=False, soft_wrap=True
-        )
+    hand_in(result, settings, out=out)
     return {"run": str(step.folder), **result.to_json()}
+
+
+def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> None:
+    """Print the command that builds the policy with the highest score; write that into the file that was asked for.
+
+    Raises:
+        UserError: a file was asked for, and no policy is one that a notebook can have.
+    """
+    from mathlete.replay import Choice
+
+    file, wall = settings.write_policy, [one.wall for one in result.outcomes]
+    # No notebook has a clock without allowances: with no other there is nothing to build.
+    if file is None and all(one is not None and one.floor_s is None for one in wall):
+        return
+    capped = bool(settings.policies.max_tokens)
+    choice = Choice.best(result.outcomes, capped=capped, questions=result.questions, recordings=settings.runs)
+    how = choice.words.removesuffix(" --budget none")
+    if file:
+        choice.write(file)
+        out.print(f"{file}: {choice.words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
+        how = f"--policy-file {shlex.quote(str(file))}"
+    out.print("to hand in the policy with the highest score:", markup=False)
+    # In one line, however narrow the terminal: it is to be pasted.
+    out.print(f"python -m submit build --model {find_model_of(settings.folders)} {how}", markup=False, soft_wrap=True)
 
 
 def print_replay(result: "Replay", *, say: Callable[[object], None]) -> None:

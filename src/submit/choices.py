@@ -1,10 +1,11 @@
 """The choices of a build as a file, from which it can be made again: here, elsewhere, or with one of them changed."""
 
+import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mathlete.errors import UserError
 from mathlete.runs import read_record, write_json
@@ -16,8 +17,7 @@ Settings = TypeVar("Settings")
 
 def write_choices(file: Path, settings: object, *, leave_out: Collection[str]) -> None:
     """Write a dataclass of settings as JSON, without the fields that are no choices."""
-    content = {name: value for name, value in asdict(cast("Any", settings)).items() if name not in leave_out}
-    write_json(file, cast("dict[str, object]", _plain(content)))
+    write_json(file, {name: value for name, value in _plain(settings).items() if name not in leave_out})
 
 
 def read_choices(file: Path, settings: type[Settings]) -> Settings:
@@ -31,42 +31,35 @@ def read_choices(file: Path, settings: type[Settings]) -> Settings:
     return read_record(file, lambda content: _make(settings, content))
 
 
-def _plain(value: object) -> object:
-    """Return the value as JSON has it: paths as text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
+def _plain(settings: object) -> dict[str, object]:
+    """Return a dataclass as JSON has it: paths are text, tuples are lists."""
+    values: dict[str, object] = json.loads(json.dumps(asdict(settings), default=str))  # type: ignore[call-overload]
+    return values
 
 
-def _make(kind: type[Settings], content: Mapping[str, Any]) -> Settings:
+def _make(kind: type[Settings], content: Mapping[str, object]) -> Settings:
     """Return the dataclass of this content; TypeError where a key is not one of its fields."""
     hints = get_type_hints(kind)
-    unknown = [name for name in content if name not in {one.name for one in fields(cast("Any", kind))}]
-    if unknown:
+    if unknown := [name for name in content if name not in hints]:
         raise TypeError(f"{unknown[0]} is no setting of a build")
     return kind(**{name: _read(hints[name], value) for name, value in content.items()})
 
 
-def _read(hint: Any, value: Any) -> Any:
+def _read(hint: object, value: object) -> object:
     """Return a JSON value as a field of this type holds it."""
-    if value is None:
-        return None
-    kinds = [kind for kind in _list_kinds(hint) if kind is not type(None)]
-    for kind in kinds:
-        if is_dataclass(kind) and isinstance(value, Mapping):
-            return _make(cast("type[Any]", kind), value)
+    for kind in _list_kinds(hint):
+        # A dataclass inside the settings is an object, a tuple a list, a path text.
+        if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
+            return _make(kind, value)
         if get_origin(kind) is tuple and isinstance(value, list):
-            (inner, *_) = get_args(kind)
-            return tuple(_read(inner, one) for one in value)
+            return tuple(_read(get_args(kind)[0], one) for one in value)
         if kind is Path and isinstance(value, str):
             return Path(value)
     return value
 
 
-def _list_kinds(hint: Any) -> list[Any]:
-    origin = get_origin(hint)
+def _list_kinds(hint: object) -> tuple[object, ...]:
+    origin, inside = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _list_kinds(get_args(hint)[0])
-    return [*get_args(hint)] if origin in (Union, UnionType) else [hint]
+        return _list_kinds(inside[0])
+    return inside if origin in (Union, UnionType) else (hint,)

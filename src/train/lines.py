@@ -8,6 +8,8 @@ from mathlete.rows import explain_reason
 from mathlete.runs import Step
 from train.settings import MathSettings
 
+_Figures = Mapping[str, Any]
+"""Of a step, as its manifest holds them."""
 _PLACES = ("run", "overwrite", "plan", "device", "json", "show_settings", "threads", "model", "tokenizer", "until")
 """Settings that say where and how far, and change nothing that is trained."""
 _IN_LINES = {
@@ -62,11 +64,11 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
     return [*lines, *([f"[bold]{' · '.join(others)}[/]".replace("[]", r"\\[]")] if others else [])]
 
 
-def _flatten(settings: MathSettings) -> dict[str, Any]:
+def _flatten(settings: MathSettings) -> dict[str, object]:
     """Return {name: value} of the settings that change what is trained, named as their flags are."""
     plain = asdict(settings)
     parts = {**plain.pop("data"), **plain.pop("recipe"), **plain.pop("after"), **plain}
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in parts.items():
         if isinstance(value, dict):
             flat |= {f"{name}.{key}": one for key, one in value.items()}
@@ -88,12 +90,12 @@ def _in_powers(rate: float) -> str:
 def describe_step(step: Step) -> str:
     """Return what a finished step gave, in a line."""
     describe = _STEPS.get("export" if step.name.startswith("export") else step.name, _describe_others)
-    figures, name = cast("Mapping[str, Any]", step.figures), step.name
+    figures, name = cast(_Figures, step.figures), step.name
     parts = [*describe(figures), in_short_time(float(str(step.manifest["seconds"])))]
     return f"{name} " + " · ".join(part for part in parts if part)
 
 
-def _describe_rows(figures: Mapping[str, Any]) -> Iterator[str]:
+def _describe_rows(figures: _Figures) -> Iterator[str]:
     dropped: Mapping[str, int] = figures["drops"]
     out = f"{sum(dropped.values()):,} left out" if dropped else "none left out"
     yield (
@@ -105,18 +107,18 @@ def _describe_rows(figures: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count:,} of those left out: {explain_reason(reason)}"
 
 
-def _describe_training(figures: Mapping[str, Any]) -> Iterator[str]:
+def _describe_training(figures: _Figures) -> Iterator[str]:
     yield f"{figures['steps']:,} steps, {figures['rows_seen']:,} rows"
     yield f"loss {figures['first_loss']:.4f} → {figures['last_loss']:.4f}"
     yield f"{figures['trainable_parameters']:,} numbers trained"
 
 
-def _describe_merge(figures: Mapping[str, Any]) -> Iterator[str]:
+def _describe_merge(figures: _Figures) -> Iterator[str]:
     yield f"{figures['parameters']:,} numbers in {figures['dtype']}"
     yield f"KL {figures['kl_merged']:.1e} over {figures['kl_tokens']:,} tokens"
 
 
-def _describe_export(figures: Mapping[str, Any]) -> Iterator[str]:
+def _describe_export(figures: _Figures) -> Iterator[str]:
     if figures["greedy_unchanged"] is None:
         yield "no greedy answer to compare"
     else:
@@ -124,7 +126,7 @@ def _describe_export(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"{figures['bytes'] / 2**20:,.1f} MiB"
 
 
-def _describe_others(figures: Mapping[str, Any]) -> Iterator[str]:
+def _describe_others(figures: _Figures) -> Iterator[str]:
     for key, value in figures.items():
         if isinstance(value, int | float):
             yield (
@@ -134,7 +136,7 @@ def _describe_others(figures: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-_STEPS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+_STEPS: dict[str, Callable[[_Figures], Iterator[str]]] = {
     "format": _describe_rows,
     "tune": _describe_training,
     "effect": lambda _: iter(("base and trained model measured",)),

@@ -29,7 +29,7 @@ _with_bar: "list[Screen]" = []
 class Screen(Console):
     """A console that breaks no word, writes above the bar that is shown, and raises where nobody reads any more."""
 
-    def print(self, *objects: Any, **how: Any) -> None:
+    def print(self, *objects: object, **how: Any) -> None:
         """Print as rich does; text on a terminal is broken between words, and a longer word stays whole."""
         if not self.soft_wrap and not how.get("soft_wrap") and objects and all(isinstance(one, str) for one in objects):
             text = self.render_str(
