@@ -33,7 +33,7 @@ class Screen(Console):
         """Print as rich does; text on a terminal is broken between words, and a longer word stays whole."""
         if not self.soft_wrap and not how.get("soft_wrap") and objects and all(isinstance(one, str) for one in objects):
             text = self.render_str(
-                " ".join(objects), markup=how.pop("markup", None), style=how.pop("style", None) or ""
+                " ".join(map(str, objects)), markup=how.pop("markup", None), style=how.pop("style", None) or ""
             )
             objects, how = (break_between_words(text, self.width),), {"soft_wrap": True, **how}
         how.setdefault("crop", False)
