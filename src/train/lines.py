@@ -108,6 +108,9 @@ def _describe_rows(figures: _Figures) -> Iterator[str]:
 
 
 def _describe_training(figures: _Figures) -> Iterator[str]:
+    if "steps" not in figures:  # an adapter that was trained elsewhere
+        yield from _describe_others(figures)
+        return
     yield f"{figures['steps']:,} steps, {figures['rows_seen']:,} rows"
     yield f"loss {figures['first_loss']:.4f} → {figures['last_loss']:.4f}"
     yield f"{figures['trainable_parameters']:,} numbers trained"
