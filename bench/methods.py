@@ -84,7 +84,7 @@ def read(row: torch.Tensor, *, gold: str, prompts: Any) -> Sampled:
     """Return a sample from its token ids."""
     ids = [int(token) for token in row if token != prompts.tokenizer.pad_token_id]
     text = prompts.tokenizer.decode(ids, skip_special_tokens=True)
-    answer = read_answer(text, cut=prompts.tokenizer.eos_token_id not in ids)
+    answer = read_answer(text, cut=prompts.tokenizer.eos_token_id not in ids, thinking=prompts.prefilled)
     right = answer is not None and compare(answer=answer, gold=gold).outcome == "equal"
     return Sampled(text=text, answer=answer, right=right, tokens=len(ids))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -38,9 +38,12 @@ class ImportSettings:
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     model: str | None = None
-    """A name for the model, in place of the logs'."""
+    """A name for the model, or its folder, in place of the logs'."""
     pace: float | None = None
     """Tokens a second of one sample, to make seconds of tokens where the logs have none."""
+    opens_thoughts: Literal["auto", "yes", "no"] = "auto"
+    """Whether the prompts ended in `<think>` or the like: then a text without its end is unfinished, and one that was
+    cut has no answer. auto: as the logs' prompts, the template in the model's folder, or the logs' other texts show."""
     texts: bool = True
     """Keep texts and statements. Without them a recording is small and may be passed on."""
     overwrite: bool = False
@@ -75,6 +78,8 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
             "model": settings.model,
             "pace": settings.pace,
             "texts": settings.texts,
+            # A word only where it says something: an import of before is known by its settings.
+            **({} if settings.opens_thoughts == "auto" else {"opens_thoughts": settings.opens_thoughts}),
         },
         # What a log holds is no markup.
         build=lambda folder: write_imported(folder, settings, say=partial(out.print, markup=False)),
@@ -107,7 +112,14 @@ def write_imported(folder: Path, settings: ImportSettings, *, say: Callable[[str
     logs = [read_own_run(file) if file.is_dir() else read_log(file, columns) for file in settings.files]
     for log in logs:
         say(f"{log.path}: {log.layout}, {len(log.entries)} samples")
-    joined = join_logs(logs, suite=suite, pace=settings.pace, own_answers="answer" in columns)
+    joined = join_logs(
+        logs,
+        suite=suite,
+        pace=settings.pace,
+        own_answers="answer" in columns,
+        opens_thoughts=settings.opens_thoughts,
+        model=settings.model,
+    )
     tasks = {log.facts.task for log in logs if log.facts.task}
     name = suite.name if suite else tasks.pop() if len(tasks) == 1 else settings.run.resolve().name
     writing = Writing(suite=name, model=settings.model, texts=settings.texts, pace=settings.pace)

@@ -18,8 +18,10 @@ from mathlete.jsonl import JsonLines
 from mathlete.lost import LostLog
 from mathlete.models import ModelSource
 from mathlete.problems import read_problems, write_problems
+from mathlete.reasoning import closes_unopened, has_marks
 from mathlete.runs import MANIFEST, REPORT, Leftovers, Step, run_step, sha256_json, sha256_tree, verify_if_made
 from mathlete.sampling import Sample, SampleLog
+from mathlete.sampling.served import ServerSettings
 from mathlete.scoring import Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy, RealClock, Solution, solve_all, solve_in_turn
 from mathlete.templates import Rendering, try_template
@@ -62,6 +64,7 @@ class Evaluation:
             budget=self.budget,
             tools=asdict(self.engine.tools) if self.engine.tools.turns else None,
             prompt=self.engine.source.prompt.to_json() or None,
+            opens_thoughts=self.engine.of(ServerSettings).opens_thoughts if self.engine.name == "openai" else "auto",
             engine=self.engine.name,
             model_sha=model_sha(self.engine.source),
         )
@@ -224,10 +227,14 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
                 say(f"going on: {len(samples.recorded)} of {evaluation.samples} samples are there")
             if lost.earlier:
                 say(f"{lost.earlier} tries were lost before ({LOST}); what they should have given is drawn now")
+            if engine.opening is not None:
+                say(f"thoughts {engine.opening.describe()}")
             score = RunningScore(evaluation.suite.problems, samples.recorded)
             started = time.monotonic()
             with note_on_stop(lambda: [f"{folder / SAMPLES}, {score.samples} of {evaluation.samples} samples"]):
                 solutions = solve_problems(evaluation, engine, samples, score, spent=folder / SPENT)
+            if warning := doubt_opening(engine, solutions):
+                say(warning)
             return Drawn(
                 solutions=solutions,
                 engine_facts={**engine.facts, **count_lost(lost, solutions, say=say)},
@@ -235,6 +242,19 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
                 seconds=time.monotonic() - started,
                 resumed_samples=len(samples.recorded),
             )
+
+
+def doubt_opening(engine: OpenEngine, solutions: Sequence[Solution]) -> str:
+    """Return what speaks against prompts that open no reasoning, where it matters to a sample; "" for nothing."""
+    samples = [sample for solution in solutions for sample in solution.samples]
+    cut = [one for one in samples if one.was_cut and one.answer is not None and not has_marks(one.text)]
+    closing = sum(closes_unopened(one.text) for one in samples) if cut and engine.opens_thoughts is False else 0
+    if not closing:
+        return ""
+    return (
+        f"{len(cut)} cut samples vote with what may be a thought: {closing} others end a reasoning that they have not "
+        "opened. If the prompt opens it, evaluate again with --servers.opens-thoughts yes, in another folder"
+    )
 
 
 def count_lost(lost: LostLog, solutions: Sequence[Solution], *, say: Callable[[str], None]) -> dict[str, object]:

@@ -87,6 +87,7 @@ def answers(status: str, body: str | bytes = "", *headers: str) -> Behaviour:
 
 good = streams(GOOD)
 LISTED = answers("200 OK", '{"data": [{"id": "m"}]}')
+UNKNOWN = answers("404 Not Found", "no such page")
 
 
 async def hang(wire: Wire) -> None:
@@ -175,6 +176,8 @@ class Loopback:
     first: list[Behaviour] = field(default_factory=list)
     then: Behaviour = good
     listing: Behaviour = LISTED
+    rendering: Behaviour = UNKNOWN
+    """What it says to /apply-template and /tokenize, which most servers do not know."""
     port: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
 
@@ -206,6 +209,8 @@ class Loopback:
                 await redirect_to_itself(wire)
             elif "/models" in head.split("\r\n")[0]:
                 await self.listing(wire)
+            elif re.match(r"POST /(apply-template|tokenize) ", head):
+                await self.rendering(wire)
             else:
                 self.requests.append(wire.request)
                 await (self.first.pop(0) if self.first else self.then)(wire)

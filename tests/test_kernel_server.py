@@ -121,6 +121,29 @@ def test_predict_answers_whatever_happens_inside(engine: Engine, answer: int, wh
     assert len(line["why"]) <= 200
 
 
+CUT = r"Suppose it is \boxed{35}. No, the answer is 36" + "\n\nwait.</think>\n\nSo it is \\boxed{7}. That is all."
+
+
+class CutEngine(Engine):
+    """One whose prompt opens the thoughts, and whose samples are cut."""
+
+    opens_thoughts = True
+
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        for one in super().stream(problem, seeds=seeds, config=config):
+            yield replace(one, finish="length")
+
+
+@pytest.mark.parametrize("at", range(5, len(CUT), 6))
+def test_a_cut_sample_sends_nothing_out_of_its_thoughts(at: int, tmp_path: Path) -> None:
+    _, line = ask_server(CutEngine([CUT[:at]] * 3), tmp_path)
+    whole = at >= CUT.index("7}") + 2
+    assert (line["answer"], line["fallback"], line["answered"]) == ((7, False, 3) if whole else (0, True, 0))
+    assert line["lost"].get("cut_at_cap", 0) == (0 if whole else 3)
+
+
 @dear(20)
 @given(text=st.text(max_size=400), name=st.sampled_from(competition_names()))
 def test_any_completion_gives_an_integer_in_range(

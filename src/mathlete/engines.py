@@ -20,6 +20,7 @@ from mathlete.errors import UserError, nearest, require
 from mathlete.lost import OnLost
 from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.prompts import PromptFormat
+from mathlete.reasoning import Opening
 from mathlete.sampling import Continuing, Sampler
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
 from mathlete.tir import ToolSampler, ToolSettings
@@ -109,8 +110,13 @@ class OpenEngine:
     """Samples it draws at once."""
     facts: Mapping[str, object]
     """What results.json says of it."""
-    opens_thoughts: bool = False
-    """Whether its prompts end in `<think>`: then a text without `</think>` is of unfinished thoughts."""
+    opening: Opening | None = None
+    """Whether its prompts open the reasoning: then a text without its end is of unfinished thoughts."""
+
+    @property
+    def opens_thoughts(self) -> bool | None:
+        """What `solve` is told of that; None where nobody knows."""
+        return self.opening.thinking if self.opening else False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +137,9 @@ def open_engine(settings: EngineSettings) -> OpenEngine:
     """
     engine = ENGINES[settings.name].open(settings)
     # An engine that has asked for the prompts builds them here; another's server has a template of its own.
-    engine = replace(engine, opens_thoughts="prompts" in vars(settings) and settings.prompts.prefilled)
+    opening = engine.opening or (settings.prompts.thoughts if "prompts" in vars(settings) else None)
+    if opening is not None:
+        engine = replace(engine, opening=opening, facts={**engine.facts, "thoughts": opening.describe()})
     if not settings.tools.turns:
         return engine
     with ExitStack() as undo:
@@ -177,7 +185,8 @@ def _open_servers(settings: EngineSettings) -> OpenEngine:
 
     own = settings.of(ServerSettings)
     sampler = OpenAISampler(own, model=settings.source.location, prompts=settings.prompts, on_lost=settings.on_lost)
-    return OpenEngine(sampler=sampler, rows=own.at_once * len(own.urls), facts={"servers": len(own.urls)})
+    rows, facts = own.at_once * len(own.urls), {"servers": len(own.urls)}
+    return OpenEngine(sampler=sampler, rows=rows, facts=facts, opening=sampler.opening)
 
 
 def _open_ray(settings: EngineSettings) -> OpenEngine:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from mathlete.errors import UserError
 from mathlete.marks import Marks
 from mathlete.problems import Problem
-from mathlete.reasoning import THINK, ReasoningMarks, find_marks
+from mathlete.reasoning import THINK, Opening, ReasoningMarks, find_marks, is_reasoning_model
 from mathlete.runs import read_record, sha256_json, write_json
 from mathlete.text import clean
 
@@ -261,6 +261,12 @@ class PromptFormat:
         return find_marks(template=str(self.tokenizer.chat_template), vocabulary=added)
 
     @cached_property
+    def can_reason(self) -> bool:
+        """Whether template or vocabulary has marks for reasoning; a model without any may still be taught them."""
+        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
+        return is_reasoning_model(template=str(self.tokenizer.chat_template), vocabulary=added)
+
+    @cached_property
     def marks_are_special(self) -> bool:
         """Whether these are special tokens, which a tokenizer that skips those leaves out of a text."""
         special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
@@ -270,6 +276,11 @@ class PromptFormat:
     def prefilled(self) -> bool:
         """Whether the prompt itself ends in `<think>` (the revised R1 template) or leaves that to the model."""
         return self._tail.rstrip().endswith(self.reasoning.opening)
+
+    @property
+    def thoughts(self) -> Opening:
+        """Whether a prompt that is rendered here opens the reasoning."""
+        return Opening(thinking=self.prefilled, because=f"the prompt {'ends' if self.prefilled else 'does not end'} so")
 
     @cached_property
     def answers_at_once(self) -> bool:

@@ -49,6 +49,24 @@ def _tag(opening: str, closing: str) -> ReasoningMarks:
     return ReasoningMarks(opening=opening, closing=closing)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """Whether prompts open the reasoning, and how that is known."""
+
+    thinking: bool | None
+    """None: nobody knows, and a text without marks that was cut is taken for unfinished reasoning."""
+    because: str
+
+    def describe(self) -> str:
+        """Return it in words, for results.json and for a person.
+
+        >>> Opening(thinking=True, because="the prompt").describe()
+        'opened: the prompt'
+        """
+        words = {True: "opened", False: "not opened", None: "taken as opened where a text was cut"}
+        return f"{words[self.thinking]}: {self.because}"
+
+
 MARKS: dict[str, ReasoningMarks] = {
     # R1, QwQ, Qwen3, Phi-4-reasoning, Nemotron, SmolLM3, GLM, MiniMax-M2, Ernie, Hunyuan, Olmo 3, this project's own.
     "think": _tag("<think>", "</think>"),
@@ -107,6 +125,14 @@ def find_marks(*, template: str, vocabulary: Collection[str]) -> ReasoningMarks:
     return THINK
 
 
+def is_reasoning_model(*, template: str, vocabulary: Collection[str]) -> bool:
+    """Return whether a model's template or vocabulary has any pair of marks."""
+    return any(
+        marks.opening in template or marks.closing in template or all(token in vocabulary for token in marks.tokens)
+        for marks in MARKS.values()
+    )
+
+
 def has_marks(text: str) -> bool:
     """Return whether a text has any mark, opening or closing."""
     return may_have_marks(text) and (_ANY.search(text) is not None or _closes_bare(text))
@@ -133,6 +159,43 @@ def find_unfinished(text: str) -> str | None:
         opened = bare.end()
     closed = _last_closing(text)
     return text[opened:] if opened > (closed[0] if closed else -1) else None
+
+
+def is_within_thoughts(text: str, *, cut: bool, thinking: bool | None) -> bool:
+    """Return whether a text without any mark stands in thoughts that its prompt opened and nothing ended.
+
+    Where nobody knows whether the prompt did (`thinking` is None), a text that was cut counts as such: taken for an
+    answer, an idea in the middle would vote. A text that ended by itself is an answer then.
+
+    >>> [is_within_thoughts("Maybe 7? No", cut=True, thinking=known) for known in (True, None, False)]
+    [True, True, False]
+    >>> is_within_thoughts("It is 7.", cut=False, thinking=None)
+    False
+    >>> is_within_thoughts("</think>It is 7.", cut=True, thinking=None)
+    False
+    """
+    return (cut if thinking is None else thinking) and not has_marks(text)
+
+
+def ends_in_opening(prompt: str) -> bool:
+    r"""Return whether a prompt ends with a mark that opens the reasoning.
+
+    >>> ends_in_opening("1 + 1?<|Assistant|><think>\n"), ends_in_opening("1 + 1?<think>\n\n</think>\n\n")
+    (True, False)
+    """
+    return prompt.rstrip().endswith(_OPENINGS)
+
+
+def closes_unopened(text: str) -> bool:
+    """Return whether a text ends a reasoning that it has not opened itself: its prompt did.
+
+    The final channel of gpt-oss is opened for a message of its own, also where there was no reasoning.
+
+    >>> closes_unopened("2+2=4</think>4"), closes_unopened("<think>2+2=4</think>4"), closes_unopened("4")
+    (True, False, False)
+    """
+    first = _ANY.search(text) if may_have_marks(text) else None
+    return first is not None and first[0] in _CLOSINGS and first[0] != MARKS["harmony"].closing
 
 
 def strip_opening(thought: str) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.answers.answer import parse
 from mathlete.answers.comparison import compare
-from mathlete.answers.extraction import Kind, extract
+from mathlete.answers.extraction import Kind, extract, read_answer
 from mathlete.answers.isolation import warm_up
 from mathlete.answers.verdict import Outcome, Verdict
 from mathlete.errors import UserError
+from mathlete.reasoning import is_within_thoughts
 from mathlete.runs import write_atomically
 from mathlete.text import parse_json
 
@@ -39,6 +40,10 @@ class Case:
     source: str = ""
     answers: str = ""
     """The conventions of its suite where they are not the default."""
+    cut: bool = False
+    """Whether the text would have gone on, as its key "cut" says."""
+    thinking: bool | None = None
+    """Whether its prompt had opened the thoughts; None where its key "thinking" does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +110,8 @@ def _read_case(line: str, *, where: str) -> Case:
         expected=row["expected"],
         source=source,
         answers=str(row.get("answers", "")),
+        cut=row.get("cut") is True,
+        thinking=None if row.get("thinking") is None else row["thinking"] is True,
     )
 
 
@@ -123,7 +130,10 @@ def our_verdict(case: Case) -> tuple[Verdict, str | None]:
     """Return the verdict of mathlete's checker."""
     if case.kind == "equiv":
         return compare(answer=case.given, gold=case.gold, settings=case.answers), case.given or None
-    extracted = extract(case.given, kind=extraction_kind(case.gold))
+    within = is_within_thoughts(case.given, cut=case.cut, thinking=case.thinking)
+    extracted = extract(case.given, kind=extraction_kind(case.gold), thinking=within)
+    if case.cut and read_answer(case.given, cut=True, thinking=case.thinking) is None:
+        return Verdict("unknown", "a text that was cut before its answer"), None
     verdict = compare(answer=extracted.string, gold=case.gold, settings=case.answers)
     reason = f"{verdict.reason}, read from: {extracted.provenance}"
     return Verdict(verdict.outcome, reason), extracted.string or None

@@ -293,7 +293,7 @@ def _read_sample(row: Cells, place: _Place) -> TracedProblem:
     text = row.get("text")
     if not isinstance(text, str):
         raise UserError(f"{place.where}: a sample needs its text as text", value=repr(text)[:80], cure="mend the row")
-    trace = read_trace(text, problem=problem, generator=place.file)
+    trace = read_trace(text, problem=problem, generator=place.file, thinks=row.get("in_thoughts") is True)
     # A sample that the cap or the vote ended has an answer only by chance: it would teach to stop in the middle.
     flaw = trace.flaw if row.get("finish") in _FINISHED or not text else "unclosed"
     return TracedProblem(problem=problem, trace=replace(trace, flaw=flaw), where=place.where)

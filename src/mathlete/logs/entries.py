@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
-from mathlete.reasoning import THINK
+from mathlete.reasoning import THINK, ends_in_opening
 from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, RunFacts
 
@@ -59,6 +59,8 @@ class Entry:
     """The name by which the tool itself knows this very sample, in whatever file it stands."""
     right: bool | None = None
     """What the tool's own scorer said."""
+    thinking: bool | None = None
+    """Whether its prompt had opened the thoughts, as far as the log says; None where it does not."""
 
     def __post_init__(self) -> None:
         """Raise TypeError where a log has something else in a field."""
@@ -236,11 +238,27 @@ def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:
 
 
 def join_reasoning(reasoning: object, text: object) -> str | None:
-    """A completion as the model wrote it, of the reasoning and the answer that a server keeps apart."""
+    r"""A completion as the model wrote it, of the reasoning and the answer that a server keeps apart.
+
+    Reasoning without an answer behind it never ended.
+
+    >>> join_reasoning("2+2=4", "It is 4."), join_reasoning("Maybe 4?", None)
+    ('2+2=4\n</think>\n\nIt is 4.', '<think>\nMaybe 4?')
+    """
     spoken = text if isinstance(text, str) else ""
     if isinstance(reasoning, str) and reasoning.strip():
-        return f"{reasoning.strip()}{THINK.ending}{spoken.strip()}"
+        return (
+            f"{reasoning.strip()}{THINK.ending}{spoken.strip()}"
+            if spoken.strip()
+            else f"{THINK.before}{reasoning.strip()}"
+        )
     return text if isinstance(text, str) else None
+
+
+def opened_by(prompt: object) -> bool | None:
+    """Whether a prompt opens the thoughts; None where a server renders what is logged: turns, also as JSON text."""
+    whole = isinstance(prompt, str) and prompt.strip() and not prompt.lstrip().startswith("[{")
+    return ends_in_opening(str(prompt)) if whole else None
 
 
 def sampling_of(settings: object, **names: str) -> dict[str, float]:

@@ -24,6 +24,7 @@ from mathlete.logs.entries import (
     fail,
     find_statement,
     join_reasoning,
+    opened_by,
     sampling_of,
 )
 
@@ -71,6 +72,7 @@ def read_harness(row: LogRow, place: Place) -> Iterator[Entry]:
             text=text,
             index=number,
             right=_verdict(row) if len(texts) == 1 else None,
+            thinking=opened_by(prompt),
         )
 
 
@@ -126,4 +128,5 @@ def read_lighteval(row: LogRow, place: Place) -> Iterator[Entry]:
             # It logs no reason; but what is as long as the cap was cut by it.
             finish=None if tokens is None or cap is None else "length" if tokens >= cap else "stop",
             index=number,
+            thinking=opened_by(response.get("input")),
         )

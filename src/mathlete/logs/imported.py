@@ -166,7 +166,8 @@ def _lacks(joined: Joined, writing: Writing) -> dict[str, object]:
     """What results.json says of what the logs do not."""
     missing = sorted({*joined.missing, *(() if writing.texts else ("text", "statement"))})
     assumed = {} if writing.pace is None else {"assumed": {"seconds": f"tokens / {writing.pace:g}"}}
-    return {**({"missing": missing} if missing else {}), **assumed}
+    thoughts = {} if joined.opening is None else {"thoughts": joined.opening.describe()}
+    return {**({"missing": missing} if missing else {}), **assumed, **thoughts}
 
 
 def _slices(joined: Joined, graded: Sequence[Graded]) -> dict[str, object]:
@@ -205,6 +206,9 @@ def _describe_missing(joined: Joined) -> list[str]:
         if name not in settings
     ]
     sentences = []
+    if joined.opening is not None:
+        cut = sum(sample.in_thoughts for sample in joined.samples)
+        sentences.append(f"thoughts {joined.opening.describe()}; {cut} of {total} samples stand in unfinished thoughts")
     if lacking:
         sentences.append(f"not in the logs: {', '.join(lacking)}; the replay refuses what needs them")
     if settings:

@@ -175,6 +175,7 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
         index=row["epoch"] - 1,
         uid=as_text(row.get("uuid")),
         right=_verdict(row.get("scores")),
+        thinking=metadata.get("in_thoughts") is True or None,
     )
 
 

@@ -10,7 +10,9 @@ from mathlete.answers import read_answer
 from mathlete.corpus import Suite
 from mathlete.errors import UserError
 from mathlete.logs.entries import Entry, Log, name_problem
+from mathlete.logs.thoughts import Reading, Told, find_opening, read_cut
 from mathlete.problems import Problem
+from mathlete.reasoning import Opening
 from mathlete.sampling import Sample
 from mathlete.scoring import RunFacts
 
@@ -69,6 +71,8 @@ class Joined:
     """{what the logs do not say: samples of which they do not}."""
     words: list[str]
     """Sentences: what was left out, and why."""
+    opening: Opening | None = None
+    """Whether the prompts opened the reasoning; None where no text of another tool's was read."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -91,7 +95,15 @@ class _Placed:
     entry: Entry
 
 
-def join_logs(logs: Sequence[Log], *, suite: Suite | None, pace: float | None, own_answers: bool) -> Joined:
+def join_logs(
+    logs: Sequence[Log],
+    *,
+    suite: Suite | None,
+    pace: float | None,
+    own_answers: bool,
+    opens_thoughts: Told = "auto",
+    model: str | None = None,
+) -> Joined:
     """Join the logs of one run's slices: of other problems, or of the same ones with other seeds.
 
     Args:
@@ -99,6 +111,8 @@ def join_logs(logs: Sequence[Log], *, suite: Suite | None, pace: float | None, o
         suite: where statements and golds come from; None where the logs have them.
         pace: tokens a second of one sample, for seconds where a log has only tokens.
         own_answers: whether answers are the log's, and not those that are read in the texts.
+        opens_thoughts: whether the prompts opened the reasoning; auto: what the logs show.
+        model: the model's name or folder, in place of the logs'.
 
     Raises:
         UserError: settings differ, a sample stands twice with two contents, or a problem has no gold answer.
@@ -111,15 +125,20 @@ def join_logs(logs: Sequence[Log], *, suite: Suite | None, pace: float | None, o
     if not kept:
         raise UserError("the logs must hold at least one sample", value="none", cure="check the files")
     order = {problem.id: place for place, problem in enumerate(suite.problems)} if suite else {}
+    opening = None if own_answers else find_opening(logs, told=opens_thoughts, model=model)
     return Joined(
         logs=logs,
         problems=sorted(problems.values(), key=lambda problem: order.get(problem.id, 0)),
-        samples=[_sample(one, logs, pace=pace, own_answers=own_answers) for one in kept],
+        samples=[
+            _sample(one, logs[one.log], pace, read_cut(one.entry, opening, told=opens_thoughts), own_answers)
+            for one in kept
+        ],
         of_log=[one.log for one in kept],
         logged_right=[one.entry.right for one in kept],
         sampling=sampling,
         missing=_count_missing(logs, kept, problems, sampling, pace),
         words=_describe(logs, repeats, len(problems), suite),
+        opening=opening,
     )
 
 
@@ -287,23 +306,26 @@ def _numbered(kept: Sequence[_Placed]) -> list[_Placed]:
     return numbered
 
 
-def _sample(one: _Placed, logs: Sequence[Log], *, pace: float | None, own_answers: bool) -> Sample:
+def _sample(one: _Placed, log: Log, pace: float | None, reading: Reading, own_answers: bool) -> Sample:
     entry, finish = one.entry, one.entry.finish or "stop"
     seconds = entry.seconds
     if seconds is None and pace is not None and entry.tokens is not None:
         seconds = round(entry.tokens / pace, 6)
-    read = entry.text is not None and not own_answers and logs[one.log].layout != "mathlete"
+    own = log.layout == "mathlete"
+    read = entry.text is not None and not own_answers and not own
+    cut, within = (False, entry.thinking is True) if own else reading
     return Sample(
         problem_id=one.problem_id,
         index=entry.index or 0,
         seed=_number_of(entry) if entry.seed is None else entry.seed,
         text=entry.text or "",
-        answer=read_answer(entry.text or "", cut=finish == "length") if read else entry.answer,
+        answer=read_answer(entry.text or "", cut=cut, thinking=within) if read else entry.answer,
         tokens=entry.tokens or 0,
         finish=finish,
         seconds=seconds or 0.0,
         logprob_mean=entry.logprob_mean,
         logprob_tail=entry.logprob_tail,
+        in_thoughts=within,
     )
 
 

@@ -60,4 +60,6 @@ def read_nemo(row: LogRow, place: Place) -> Iterator[Entry]:
         seed=int(seed[1]) if seed else None,
         uid=f"rs{seed[1]}" if seed else None,
         right=right if isinstance(right, bool) else None,
+        # It looks for the end of the reasoning where it is told that the model reasons.
+        thinking=row.get("_generation_finished_thinking") is False or None,
     )

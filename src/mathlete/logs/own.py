@@ -33,6 +33,7 @@ def read_own_run(folder: Path) -> Log:
             index=sample.index,
             # The same seed draws the same sample, in whatever slice.
             uid=str(sample.seed),
+            thinking=sample.in_thoughts,
         )
         for item in run.graded
         for sample in item.solution.samples

@@ -25,12 +25,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seconds": (int, float),
     "logprob_mean": (int, float, type(None)),
     "logprob_tail": (int, float, type(None)),
+    "in_thoughts": (bool,),
 }
 _NUMBERS = [name for name, types in _TYPES.items() if int in types]
 _COUNTS = ("index", "tokens", "seconds")
 _TOO_LARGE = 2**63
 _FINISHES = get_args(Finish)
-_OPTIONAL = ("answer", "logprob_mean", "logprob_tail")
+_OPTIONAL = ("answer", "logprob_mean", "logprob_tail", "in_thoughts")
 _LATER = ("min_p", "top_k", "repetition_penalty", "stop")
 """Settings that a run made before them does not name."""
 CURE = "delete the line, or the whole run folder to draw all samples again"
@@ -135,6 +136,8 @@ class Sample:
     """Mean natural-log probability of its tokens under the distribution before temperature and top-p."""
     logprob_tail: float | None = None
     """The same over its last TAIL_TOKENS tokens."""
+    in_thoughts: bool = False
+    """Whether its text stands in thoughts that the prompt opened and nothing ended, which the text cannot show."""
 
     @classmethod
     def of_tokens(
@@ -168,9 +171,14 @@ class Sample:
         """Return a sample for which the model's context has no room."""
         return cls(problem_id=problem_id, index=index, seed=seed, text="", tokens=0, finish="length", seconds=0.0)
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether the model would have gone on."""
+        return self.finish in ("length", "cancelled")
+
     def to_json(self) -> dict[str, object]:
-        """Return the sample as a JSON object, which `from_json` reads."""
-        return dict(vars(self))
+        """Return the sample as a JSON object, which `from_json` reads; `in_thoughts` only where it is so."""
+        return {name: value for name, value in vars(self).items() if name != "in_thoughts" or value}
 
     @classmethod
     def from_json(cls, row: object, *, where: str) -> "Sample":

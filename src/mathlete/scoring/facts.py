@@ -24,6 +24,8 @@ class RunSettings:
     """`mathlete.tir.ToolSettings` as JSON, which nothing reads again; None where the model had no tools."""
     prompt: dict[str, object] | None = None
     """`mathlete.prompts.PromptSettings` as JSON; None where the prompt is as the model's folder says."""
+    opens_thoughts: str = "auto"
+    """What `--servers.opens-thoughts` says of a server's own template; auto: nothing."""
     engine: str
     model_sha: str
 
@@ -42,6 +44,7 @@ class RunSettings:
             **({"budget": asdict(self.budget)} if self.budget else {}),
             **({"tools": self.tools} if self.tools else {}),
             **({"prompt": self.prompt} if self.prompt else {}),
+            **({"opens_thoughts": self.opens_thoughts} if self.opens_thoughts != "auto" else {}),
             "engine": self.engine,
             "model_sha": self.model_sha,
         }
@@ -57,6 +60,7 @@ class RunSettings:
             budget=_budget(row.get("budget")),
             tools=row.get("tools"),
             prompt=row.get("prompt"),
+            opens_thoughts=row.get("opens_thoughts", "auto"),
         )
 
 

@@ -132,7 +132,13 @@ def _sample_builder(item: Graded, model: str) -> Callable[[Sample, Grade], "Eval
             scores={
                 _SCORER: Score(value=_LETTERS[verdict], answer=sample.answer, explanation=f"against gold: {verdict}")
             },
-            metadata={**facts, "seed": sample.seed, "finish": sample.finish, "logprob_mean": sample.logprob_mean},
+            metadata={
+                **facts,
+                "seed": sample.seed,
+                "finish": sample.finish,
+                "logprob_mean": sample.logprob_mean,
+                **({"in_thoughts": True} if sample.in_thoughts else {}),
+            },
             model_usage={model: usage},
             total_time=sample.seconds,
         )

@@ -202,7 +202,9 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
         )
     if all(sample.answer is None for sample in samples):
         # Another program recorded them and did not read the answers; a run of ours always has some.
-        samples = [replace(one, answer=read_answer(one.text, cut=one.finish == "length")) for one in samples]
+        samples = [
+            replace(one, answer=read_answer(one.text, cut=one.was_cut, thinking=one.in_thoughts)) for one in samples
+        ]
     return problems, sorted(samples, key=lambda sample: sample.index)
 
 

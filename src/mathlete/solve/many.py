@@ -25,7 +25,7 @@ def solve_all(
     samples: SampleLog,
     on_sample: Callable[[Sample], None],
     at_once: int,
-    thinking: bool = False,
+    thinking: bool | None = False,
 ) -> list[Solution]:
     """Return the problems' solutions in their order; samples already in the log are not drawn again.
 
@@ -92,7 +92,7 @@ def solve_in_turn(
     spent: Path,
     budget: BudgetSettings,
     on_sample: Callable[[Sample], None],
-    thinking: bool = False,
+    thinking: bool | None = False,
 ) -> list[Solution]:
     """Return the problems' solutions, solved one after another on one clock as a competition serves them.
 

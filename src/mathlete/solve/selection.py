@@ -46,8 +46,12 @@ def select(
     clock: Clock,
     policy: Policy,
     deadline: float | None,
+    thinking: bool | None = False,
 ) -> Selection:
-    """Select the candidate that most of `policy.select` judgements name; ties go by the vote."""
+    """Select the candidate that most of `policy.select` judgements name; ties go by the vote.
+
+    `thinking` is that of `solve`: a number in the middle of a judgement's thoughts is no judgement.
+    """
     candidates = votes[:CANDIDATES]
     texts = {sample.index: sample.text for sample in samples}
     # An id of its own gives the judgements seeds of their own.
@@ -63,7 +67,7 @@ def select(
     drawn = sampler.stream(judge, seeds=seeds, config=replace(policy.sampling, timeout_s=left))
     try:
         with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
-            choices = [_read_choice(sample.text, of=len(candidates)) for sample in stream]
+            choices = [_read_choice(sample, of=len(candidates), thinking=thinking) for sample in stream]
     except UserError as error:
         # Eight solutions may be more than the context holds: the vote stands, and the run goes on.
         return Selection(answer=None, judgements={}, refused=str(error))
@@ -92,9 +96,9 @@ def _summary(text: str) -> str:
     return f"{reasoning.strip()[-max(0, _SUMMARY - len(said)) :]}\n{said.strip()}".strip()[-_SUMMARY:]
 
 
-def _read_choice(text: str, *, of: int) -> int | None:
+def _read_choice(sample: Sample, *, of: int, thinking: bool | None) -> int | None:
     """Return the candidate's position that a judgement names, or None."""
-    from mathlete.answers import extract, parse
+    from mathlete.answers import parse, read_answer
 
-    value = parse(extract(text).string or "").value
+    value = parse(read_answer(sample.text, cut=sample.was_cut, thinking=thinking) or "").value
     return int(value) - 1 if value is not None and value in range(1, of + 1) else None

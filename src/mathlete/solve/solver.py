@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mathlete.problems import Problem
+from mathlete.reasoning import is_within_thoughts
 from mathlete.sampling import Sample, Sampler, SamplingConfig
 from mathlete.solve.clock import Clock, until
 from mathlete.solve.policy import Policy
@@ -44,7 +45,7 @@ def solve(
     recorded: Iterable[Sample] = (),
     on_sample: Callable[[Sample], None] = lambda sample: None,
     timeout_s: float | None = None,
-    thinking: bool = False,
+    thinking: bool | None = False,
 ) -> Solution:
     """Sample a problem, read the answers, vote.
 
@@ -59,7 +60,8 @@ def solve(
         recorded: samples of this problem and policy that an interrupted run has already drawn, in arrival order.
         on_sample: called with each new sample and its answer as it arrives.
         timeout_s: the result is there after so many seconds of the clock, whatever the engine does; None is no limit.
-        thinking: whether the engine's prompts open the reasoning, so that a sample without its end is unfinished.
+        thinking: whether the engine's prompts open the reasoning, so that a sample without its end is unfinished;
+            None where nobody knows, and so a cut one is.
     """
     started = clock.now()
     deadline = None if timeout_s is None else started + timeout_s
@@ -85,7 +87,14 @@ def solve(
     # A single class of answers leaves nothing to choose between.
     if policy.select and len(votes) > 1:
         selection = select(
-            problem, votes, [*samples.values()], sampler=sampler, clock=clock, policy=policy, deadline=deadline
+            problem,
+            votes,
+            [*samples.values()],
+            sampler=sampler,
+            clock=clock,
+            policy=policy,
+            deadline=deadline,
+            thinking=thinking,
         )
     return Solution(
         problem_id=problem.id,
@@ -108,10 +117,15 @@ def _config(policy: Policy, *, known: int, timeout_s: float | None) -> SamplingC
     )
 
 
-def _with_answer(sample: Sample, *, thinking: bool) -> Sample:
+def _with_answer(sample: Sample, *, thinking: bool | None) -> Sample:
     from mathlete.answers import read_answer
 
-    return replace(sample, answer=read_answer(sample.text, cut=sample.finish == "length", thinking=thinking))
+    cut = sample.was_cut
+    return replace(
+        sample,
+        answer=read_answer(sample.text, cut=cut, thinking=thinking),
+        in_thoughts=is_within_thoughts(sample.text, cut=cut, thinking=thinking),
+    )
 
 
 def _is_settled(samples: Iterable[Sample], policy: Policy, settings: str) -> bool:

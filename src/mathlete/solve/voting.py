@@ -14,7 +14,7 @@ How much a sample's vote counts depends on that sample alone. It is between 0 an
 | `tail` | the same over its last 2048 tokens (after Fu et al. 2025, "Deep think with confidence", arXiv:2508.15260, |
 | | section 3.1, whose confidence also looks at the tokens that were not drawn; those are not recorded here) |
 | `length` | 1 - half its share of the token cap: at the cap a sample counts half |
-| `strength` | 1 in a box or another clear form, 1/4 read out of loose prose |
+| `strength` | 1 in a box or another clear form, 1/4 read out of loose prose or of thoughts that never end |
 
 On the pocket model's recording `length` and `strength` do not beat majority at 95% with n = 4, 8 or 16; `logprob` and
 `tail` do with 4 and 8, not with 16 (docs/solving.md; `python -m eval replay RUN --vote all` says it of any recording).
@@ -80,7 +80,7 @@ def _probability(mean: float | None) -> float:
 def _strength(sample: Sample, max_tokens: int) -> float:
     from mathlete.answers import extract
 
-    return 0.25 if extract(sample.text).strength == "weak" else 1.0
+    return 0.25 if extract(sample.text, thinking=sample.in_thoughts).strength == "weak" else 1.0
 
 
 VOTES: dict[str, Callable[[Sample, int], float]] = {

@@ -6,8 +6,9 @@ and move on to the others, or back to it. A sample that takes far longer than th
 server, and the first result counts. Closing a stream closes its connections, which the servers take as a cancellation.
 
 The prompt is this project's own, as token ids (or as text for servers that take nothing else): the model sees what it
-was trained with, whatever template the server has. With `--servers.api chat` the server's template is used, and where a
-server sends the reasoning apart, it is put back before the answer. The same seed gives the same sample as far as the
+was trained with, whatever template the server has. With `--servers.api chat` the server's template is used, the server
+is asked whether that opens the reasoning, and where it sends the reasoning apart, it is put back before the answer. The
+same seed gives the same sample as far as the
 server keeps seeds: vLLM does for each request; `transformers serve` seeds one generator for all requests, and so keeps
 seeds only with one request at a time (`--servers.at-once 1`).
 """
@@ -27,10 +28,12 @@ from mathlete.errors import UserError, require
 from mathlete.lost import OnLost
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
+from mathlete.reasoning import Opening, ends_in_opening
 from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.served.asked import ServerPrompt
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.loop import LoopThread
+from mathlete.sampling.served.rendered import ask_rendered
 from mathlete.sampling.served.tries import (
     LIBRARY_ERRORS,
     Job,
@@ -57,6 +60,9 @@ class ServerSettings:
     """Base addresses, as in http://localhost:8000/v1."""
     api: Literal["completions", "chat"] = "completions"
     """completions: our prompt; chat: the server's chat template."""
+    opens_thoughts: Literal["auto", "yes", "no"] = "auto"
+    """Whether the server's own template ends in `<think>` or the like: then a text without its end is unfinished. auto:
+    as the server says (vLLM's /tokenize, llama.cpp's /apply-template), else as the model's tokenizer shows."""
     model: str | None = None
     """The model's name there; default: the only one the server lists, else --model."""
     at_once: int = 32
@@ -125,10 +131,13 @@ class OpenAISampler(Continuing):
         # Tokenizers fail where two threads use them at the same moment ("Already borrowed").
         self._lock = threading.Lock()
         self._loop = LoopThread(name="mathlete-openai")
+        self.opening = prompts.thoughts
         with ExitStack() as undo:
             # The thread would outlive a sampler that its caller never gets.
             undo.callback(self.close)
             self._fleet = self._loop.run(self._connect(model))
+            if settings.api == "chat":
+                self.opening = self._loop.run(self._find_opening())
             undo.pop_all()
 
     async def _connect(self, model: str) -> Fleet:
@@ -173,6 +182,22 @@ class OpenAISampler(Continuing):
             if not isinstance(listing, _Listing):
                 server.record_failure(listing, patience_s=self._settings.patience_s)
         return Fleet(servers=servers, patience_s=self._settings.patience_s)
+
+    async def _find_opening(self) -> Opening:
+        """Return whether the prompts that the servers' template makes open the reasoning."""
+        told, prompts = self._settings.opens_thoughts, self._prompts
+        if told != "auto":
+            return Opening(thinking=told == "yes", because=f"--servers.opens-thoughts {told}")
+        limit_s = min(_PROBE_S, self._settings.patience_s)
+        said = [await ask_rendered(server, prompts, limit_s=limit_s) for server in self._fleet.servers if server.alive]
+        known = [ends_in_opening(text) for text in said if text is not None]
+        if known and len(set(known)) == 1:
+            return Opening(thinking=known[0], because="the server's template, as it renders a question")
+        if prompts.prefilled:
+            return Opening(thinking=True, because="the model's own template; the server does not tell its own")
+        if prompts.can_reason:
+            return Opening(thinking=None, because="the model reasons, and the server does not tell its template")
+        return Opening(thinking=False, because="the model's tokenizer has no marks of reasoning")
 
     def _name(self, listed: "_Listing | str", model: str) -> str:
         if self._settings.model:

@@ -108,7 +108,8 @@ class Reply:
         said, thought = clean("".join(self._text)), clean("".join(self._thought))
         if not thought:
             return said
-        return f"{thought}{self._marks.ending}{said}" if said else thought
+        # Thoughts that a server sends apart are thoughts, also where they were cut: no box in them is an answer.
+        return f"{thought}{self._marks.ending}{said}" if said else f"{self._marks.before}{thought}"
 
     @property
     def ended(self) -> bool:

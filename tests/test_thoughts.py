@@ -1,0 +1,342 @@
+"""Unfinished reasoning has no vote, however a sample arrives: engines, servers, logs, a submission's journal."""
+
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.answers import read_answer
+from mathlete.errors import UserError
+from mathlete.logs import Joined, join_logs, read_log, read_own_run
+from mathlete.models import find_model, load_prompt_format
+from mathlete.problems import Problem, write_problems
+from mathlete.reasoning import MARKS, is_within_thoughts, split
+from mathlete.replay.sampler import ReplaySampler
+from mathlete.sampling import Sample, SamplingConfig, read_samples
+from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
+from mathlete.sampling.served.reply import Reply
+from mathlete.solve import Policy, RealClock, solve
+from tests.conftest import CommandLine
+from tests.loopback import Behaviour, Loopback, answers, event, streams
+
+PROBLEM = Problem(id="p", statement="What is 40 + 2?", gold="42")
+THOUGHTS = (
+    r"Suppose the answer is 35. Then \boxed{35}? No wait, 35 is odd." + "\n\nSo **Final Answer**\n\n$36$. Hmm, wait.",
+    "I first try $x = 7$.\n\n#### 7\n\nThat was a guess. <answer>8</answer> is one too. \\boxed{9}",
+    'As JSON: {"answer": 35}.\n\n```output\n35\n```\n\nThe final answer is 35.\nBut 40 + 2 is 42.\n',
+)
+ENDS = (r"It is \boxed{42}.", "40 + 2 = 42.\n\nThe answer is 42.\n", "**Answer:** $42$\n\nThat was easy.\n")
+TRACES = [(thought, end) for thought in THOUGHTS for end in ENDS]
+
+
+def cut_somewhere(text: str) -> st.SearchStrategy[str]:
+    return st.integers(0, len(text) - 1).map(lambda at: text[:at])
+
+
+def places(text: str, *, every: int) -> list[str]:
+    """The text cut at so many places, those around its marks among them."""
+    marks = [at for mark in ("think", "boxed") for at in range(len(text)) if text.startswith(mark, at)]
+    near = {at + more for at in marks for more in range(-3, 14)}
+    return [text[:at] for at in sorted({*range(0, len(text), every), *near}) if 0 <= at < len(text)]
+
+
+def assert_no_thought_votes(sample: Sample) -> None:
+    assert sample.answer in (None, "42", "$42$"), sample.text
+    assert (split(sample.text) is not None) or sample.answer is None, sample.text
+
+
+def solved(text: str, *, thinking: bool | None) -> Sample:
+    drawn = Sample(problem_id="p", index=0, seed=0, text=text, tokens=9, finish="length", seconds=1.0)
+    (sample,) = solve(
+        PROBLEM, sampler=ReplaySampler([drawn]), clock=RealClock(), policy=Policy(n=1), thinking=thinking
+    ).samples
+    return sample
+
+
+@given(data=st.data(), trace=st.sampled_from(TRACES), name=st.sampled_from([*MARKS]))
+def test_a_trace_that_is_cut_anywhere_has_no_answer_out_of_its_thoughts(
+    data: st.DataObject, trace: tuple[str, str], name: str
+) -> None:
+    marks = MARKS[name]
+    finished = f"{trace[0]}{marks.ending}{trace[1]}"
+    text = data.draw(cut_somewhere(finished))
+    for thinking in (True, None):  # the prompt has opened the thoughts, or nobody knows
+        assert_no_thought_votes(solved(text, thinking=thinking))
+    # The model opens them itself.
+    assert_no_thought_votes(solved(f"{marks.before}{text}", thinking=False))
+    # What is not cut has its answer.
+    assert read_answer(finished, thinking=True) == read_answer(trace[1])
+
+
+def test_a_number_that_a_cut_may_have_shortened_is_no_answer() -> None:
+    shortened = (r"\boxed{4", r"It is \boxed{\frac{1}{4", "The answer is 4", "The answer is 4.", "#### 4", "<answer>4")
+    assert [read_answer(text, cut=True) for text in shortened] == [None] * 6
+    assert [read_answer(f"{text}.", cut=True) for text in (r"\boxed{4}", "The answer is 4.\nSo")] == ["4", "4"]
+
+
+def test_a_sample_says_that_it_stands_in_thoughts_and_weighs_less(tmp_path: Path) -> None:
+    inside, outside = (Sample(problem_id="p", index=index, seed=index, text=r"Maybe \boxed{7}", tokens=9, finish="stop",
+                              seconds=1.0, in_thoughts=index == 0) for index in range(2))  # fmt: skip
+    assert Sample.from_json(inside.to_json(), where="here") == inside
+    assert "in_thoughts" not in outside.to_json()
+    with pytest.raises(UserError, match="in_thoughts has the wrong type"):
+        Sample.from_json({**outside.to_json(), "in_thoughts": 1}, where="here")
+    weigh = Policy(vote="strength").weigh
+    assert (weigh(inside), weigh(outside)) == (256, 1024)
+
+
+# Servers
+
+
+@pytest.fixture
+def drawn() -> Generator[Callable[..., tuple[OpenAISampler, Sample]], None, None]:
+    prompts = load_prompt_format(find_model("pocket"))
+    opened: list[OpenAISampler | Loopback] = []
+
+    def draw(
+        events: Sequence[bytes], *, rendering: Behaviour | None = None, **how: Any
+    ) -> tuple[OpenAISampler, Sample]:
+        told = {} if rendering is None else {"rendering": rendering}
+        server = Loopback(then=streams(*events), **told)
+        opened.append(server)
+        settings = ServerSettings(urls=(server.url,), api="chat", **how)
+        opened.append(engine := OpenAISampler(settings, model="m", prompts=prompts))
+        policy = Policy(n=1, sampling=SamplingConfig(max_tokens=40))
+        solution = solve(PROBLEM, sampler=engine, clock=RealClock(), policy=policy, thinking=engine.opening.thinking)
+        return engine, solution.samples[0]
+
+    yield draw
+    for one in reversed(opened):
+        one.close()
+
+
+def delta(reason: str | None = None, **said: str) -> bytes:
+    return event({"choices": [{"index": 0, "delta": said, "finish_reason": reason}]})
+
+
+CUT = (delta(content=r"Suppose \boxed{35}. No wait"), delta("length"), b"data: [DONE]\n\n")
+RENDERED: dict[str, tuple[Behaviour | None, dict[str, Any], str, str | None]] = {
+    "llama.cpp, opened": (answers("200 OK", json.dumps({"prompt": "1+1?<think>\n"})), {}, "opened: the server's", None),
+    "llama.cpp, not": (answers("200 OK", json.dumps({"prompt": "1+1?<A>"})), {}, "not opened: the server's", "35"),
+    "vllm": (answers("200 OK", json.dumps({"token_strs": ["?", "<think>", "Ċ"]})), {}, "opened: the server's", None),
+    "unknown": (None, {}, "opened: the model's own template", None),
+    "nonsense": (answers("200 OK", "[1, 2"), {}, "opened: the model's own template", None),
+    "told no": (None, {"opens_thoughts": "no"}, "not opened: --servers.opens-thoughts no", "35"),
+    "told yes": (answers("200 OK", '{"prompt": "x"}'), {"opens_thoughts": "yes"}, "opened: --servers", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_server_is_asked_whether_its_template_opens_the_thoughts(
+    name: str, drawn: Callable[..., tuple[OpenAISampler, Sample]]
+) -> None:
+    pytest.importorskip("httpx2", reason="needs httpx2, the extra `openai`")
+    rendering, how, words, answer = RENDERED[name]
+    engine, sample = drawn(CUT, rendering=rendering, **how)
+    assert engine.opening.describe().startswith(words)
+    assert (sample.answer, sample.in_thoughts) == (answer, answer is None)
+
+
+@given(data=st.data(), trace=st.sampled_from(TRACES))
+def test_thoughts_that_a_server_sends_apart_are_thoughts_where_they_are_cut(
+    data: st.DataObject, trace: tuple[str, str]
+) -> None:
+    thought, said = trace
+    at = data.draw(st.integers(1, len(thought) + len(said) - 1))
+    reply = Reply()
+    for key, text in (("reasoning_content", thought[:at]), ("content", said[: max(0, at - len(thought))])):
+        reply.add(json.dumps({"choices": [{"index": 0, "delta": {key: text}}]}))
+    reply.add(json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}))
+    sample = reply.sample(problem_id="p", index=0, seed=0, seconds=1.0)
+    for thinking in (True, None, False):
+        assert_no_thought_votes(solved(sample.text, thinking=thinking))
+
+
+# Logs
+
+ASKED = {"id": "p", "problem": PROBLEM.statement, "expected_answer": "42"}
+
+
+def write(folder: Path, rows: Sequence[Mapping[str, Any]], name: str = "log.jsonl") -> Path:
+    file = folder / name
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def nemo(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    return write(folder, [{**ASKED, "generation": text, "finish_reason": finish if n else "stop"}
+                          for n, text in enumerate(texts)])  # fmt: skip
+
+
+def nemo_parsed(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    """As NeMo-Skills writes them where it is told that the model reasons."""
+    rows = [
+        {
+            **ASKED,
+            "generation": text.rpartition("</think>")[2] if "</think>" in text else "",
+            "_full_generation": text,
+            "_generation_finished_thinking": "</think>" in text,
+        }
+        for text in texts[1:]
+    ]
+    return write(folder, rows)
+
+
+def chat(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    """Responses of a server that sends the reasoning apart."""
+    pairs = [text.split("</think>") for text in texts]
+    rows = [{"choices": [{"index": 0, "finish_reason": finish if n else "stop", "message": {
+                "role": "assistant", "reasoning_content": pair[0], "content": pair[1] if len(pair) > 1 else None}}],
+             "problem_id": "p", "id": f"c{n}"} for n, pair in enumerate(pairs)]  # fmt: skip
+    return write(folder, rows)
+
+
+def chat_as_content(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    """Responses of a server whose parser takes a text without the end of the reasoning for the answer."""
+    rows = [{"choices": [{"index": 0, "finish_reason": finish if n else "stop", "message": {
+                "reasoning_content": text.partition("</think>")[0] if "</think>" in text else None,
+                "content": text.partition("</think>")[2] if "</think>" in text else text}}],
+             "problem_id": "p", "id": f"c{n}"} for n, text in enumerate(texts)]  # fmt: skip
+    return write(folder, rows)
+
+
+def completions(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    return write(folder, [{"choices": [{"index": 0, "text": text, "finish_reason": finish if n else "stop"}],
+                           "problem_id": "p", "id": f"c{n}"} for n, text in enumerate(texts)])  # fmt: skip
+
+
+def completions_with_prompts(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    return write(folder, [{"choices": [{"index": 0, "text": text, "finish_reason": finish}], "problem_id": "p",
+                           "request": {"prompt": "What?<A><think>\n"}} for text in texts[1:]])  # fmt: skip
+
+
+def harness(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    return write(folder, [{"doc_id": 0, "doc": {"id": "p", **ASKED}, "target": "42", "filter": "none",
+                           "resps": [[*texts]]}], "samples_t_2026-01-01T00-00-00.0.jsonl")  # fmt: skip
+
+
+def harness_with_prompts(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    return write(folder, [{"doc_id": 0, "doc": {"id": "p", **ASKED}, "target": "42", "filter": "none",
+                           "arguments": {"gen_args_0": {"arg_0": "What?<A><think>\n", "arg_1": {}}},
+                           "resps": [[*texts[1:]]]}], "samples_t_2026-01-01T00-00-00.0.jsonl")  # fmt: skip
+
+
+def lighteval(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    row = {"doc": {"id": "p", "task_name": "t", "query": "What?", "choices": ["42"], "gold_index": [0],
+                   "generation_size": 5},
+           "model_response": {"text": [*texts], "output_tokens": [[1]] + [[1] * 5] * (len(texts) - 1)}}  # fmt: skip
+    file = folder / "details_t_2026-01-01T00-00-00.0.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), file)
+    return file
+
+
+def inspect(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    samples = [{"id": "p", "epoch": n + 1, "input": "What?", "target": "42",
+                "output": {"choices": [{"message": {"content": text},
+                                        "stop_reason": ("max_tokens" if finish else "unknown") if n else "stop"}]}}
+               for n, text in enumerate(texts)]  # fmt: skip
+    file = folder / "log.json"
+    file.write_text(json.dumps({"status": "success", "eval": {"task": "t"}, "samples": samples}))
+    return file
+
+
+def table(folder: Path, texts: Sequence[str], finish: str | None) -> Path:
+    return write(folder, [{"number": "p", "right": "42", "said": text, "why": finish if n else "stop"}
+                          for n, text in enumerate(texts)])  # fmt: skip
+
+
+LAYOUTS: dict[str, Callable[[Path, Sequence[str], str | None], Path]] = {
+    one.__name__: one
+    for one in (
+        *(nemo, nemo_parsed, chat, chat_as_content, completions, completions_with_prompts, harness),
+        *(harness_with_prompts, lighteval, inspect, table),
+    )
+}
+COLUMNS = {"problem_id": "number", "gold": "right", "text": "said", "finish": "why"}
+
+
+def read(file: Path, layout: str, **how: Any) -> Joined:
+    from mathlete.corpus import load_suite
+
+    suite = None
+    if "chat" in layout or "completions" in layout:
+        write_problems(file.parent / "problems.jsonl", [PROBLEM])
+        suite = load_suite(str(file.parent / "problems.jsonl"))
+    log = read_log(file, COLUMNS if layout == "table" else {})
+    return join_logs([log], suite=suite, pace=None, own_answers=False, **how)
+
+
+@pytest.mark.parametrize("finish", ["length", None])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_cut_sample_of_a_log_has_no_answer_out_of_its_thoughts(
+    layout: str, finish: str | None, tmp_path: Path
+) -> None:
+    for number, (thought, end) in enumerate(TRACES[::2]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        finished = f"{thought}</think>{end}"
+        # The first one is finished, and shows that the model reasons.
+        joined = read(LAYOUTS[layout](folder, [finished, *places(finished, every=25)], finish), layout)
+        assert joined.opening is not None
+        assert joined.opening.thinking is not False
+        for sample in joined.samples:
+            inside = split(sample.text) is None
+            assert sample.answer is None if inside else sample.answer != "35", sample.text
+            # A log may not tell that it was cut behind its thoughts: then what is there is the answer.
+            if sample.finish == "length":
+                assert_no_thought_votes(sample)
+
+
+def test_what_is_not_known_of_a_log_is_said_and_can_be_told(tmp_path: Path) -> None:
+    cut = [r"Maybe \boxed{35}? No"] * 2
+    file = table(tmp_path, cut, "length")
+    plain = read(file, "table")
+    assert [one.answer for one in plain.samples] == ["35", "35"]
+    assert plain.opening is not None
+    assert plain.opening.describe() == (
+        "not opened: nothing in the logs says so; 1 texts without marks of reasoning were cut, or may have been"
+    )
+    told = read(file, "table", opens_thoughts="yes")
+    assert [(one.answer, one.in_thoughts) for one in told.samples] == [("35", True), (None, True)]
+    assert told.opening is not None
+    assert told.opening.describe() == "opened: --opens-thoughts yes"
+    pocket = read(file, "table", model=str(find_model("pocket").folder))
+    assert pocket.opening is not None
+    assert pocket.opening.describe().startswith("opened: the chat template in ")
+    assert [one.answer for one in pocket.samples] == ["35", None]
+    # One that opens its thoughts itself shows that the prompt does not.
+    own = read(table(tmp_path, ["<think>x</think>7", *cut], "length"), "table")
+    assert [one.answer for one in own.samples] == ["7", "35", "35"]
+    # The log's own answers are its own.
+    log = read_log(file, {**COLUMNS, "answer": "right"})
+    assert join_logs([log], suite=None, pace=None, own_answers=True).opening is None
+
+
+def test_the_reading_of_a_log_is_recorded_and_kept_in_another_import(tmp_path: Path, evaluate: CommandLine) -> None:
+    finished = r"40 + 2.</think>It is \boxed{42}"
+    file = table(tmp_path, [finished, finished, r"Maybe \boxed{35}?"], "length")
+    columns = [f"{name}={column}" for name, column in COLUMNS.items()]
+    done = evaluate("import", file, "--columns", *columns, "--run", tmp_path / "r", "--json")
+    assert "thoughts taken as opened where a text was cut: 2 of 3 texts end a reasoning" in done.stderr
+    assert "1 of 3 samples stand in unfinished thoughts" in done.stderr
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert results["thoughts"].startswith("taken as opened where a text was cut")
+    recorded = read_samples(tmp_path / "r" / "samples.jsonl")
+    assert [(one.answer, one.in_thoughts) for one in recorded] == [("42", False), ("42", False), (None, True)]
+    again = join_logs([read_own_run(tmp_path / "r")], suite=None, pace=None, own_answers=False)
+    assert again.samples == recorded
+    assert again.opening is None
+    refused = evaluate("import", file, "--run", tmp_path / "s", "--opens-thoughts", "perhaps").refusal
+    assert "opens-thoughts" in refused
+
+
+def test_a_text_without_marks_is_within_thoughts_only_where_its_prompt_opened_them() -> None:
+    table = [(True, True), (True, None), (False, True)]
+    assert all(is_within_thoughts("Maybe 7?", cut=cut, thinking=thinking) for cut, thinking in table)
+    assert not any(is_within_thoughts("7", cut=cut, thinking=known) for cut, known in ((False, None), (True, False)))
