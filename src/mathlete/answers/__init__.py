@@ -18,7 +18,8 @@ from mathlete.answers.answer import Answer, parse
 from mathlete.answers.boxes import last_box
 from mathlete.answers.check import check_file
 from mathlete.answers.comparison import compare
-from mathlete.answers.extraction import extract, read_answer
+from mathlete.answers.completions import read_answer
+from mathlete.answers.extraction import extract
 from mathlete.answers.integers import read_integer
 from mathlete.answers.verdict import Verdict
 from mathlete.answers.voting import label_classes

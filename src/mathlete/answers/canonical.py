@@ -15,10 +15,11 @@ from mathlete.answers.bounds import is_zero
 from mathlete.answers.effort import spend
 from mathlete.answers.equality import are_equal, is_long_decimal, key_of
 from mathlete.answers.exact import exact_value
+from mathlete.answers.identity import draw_point
 from mathlete.answers.items import MAX_ITEMS
 from mathlete.answers.kinds import is_constant
 from mathlete.answers.matrices import determinant, matrix_value
-from mathlete.answers.numeric import FILTER_BITS, constant_value, context
+from mathlete.answers.numeric import FILTER_BITS, TreeEvaluation, constant_value, context
 from mathlete.answers.regions import Segment, compare_constants, is_infinite, solve_linear, to_segments
 from mathlete.answers.tree import (
     Node,
@@ -66,7 +67,7 @@ def canonicalize_formula(node: Node) -> Node:
         return node
     if value is not None:
         return number(value)
-    return _reveal_rational(node) if is_constant(node) else _rename_parameter(node)
+    return _reveal_rational(node) if is_constant(node) else _reveal_letter(_rename_parameter(node))
 
 
 _PARAMETERS = frozenset("jkmn")
@@ -103,6 +104,29 @@ def _reveal_rational(node: Node) -> Node:
     except (TooHard, TooBig):
         return node
     return number(near)
+
+
+def _reveal_letter(node: Node) -> Node:
+    r"""Return the letter that a formula comes to: `x^2/x` is x, and `\lfloor n/2\rfloor + \lceil n/2\rceil` is n."""
+    names = sorted(name for name in symbols(node) if len(name) == 1)
+    if node.op == "sym" or not 1 <= len(names) <= _MOST_LETTERS:
+        return node
+    env = {name: draw_point(name, 0) for name in symbols(node)}
+    try:
+        value = TreeEvaluation(FILTER_BITS, env).evaluate(node)
+        for name in names:
+            # One point says no to nearly all formulas, at a fraction of the cost of the others.
+            near = context(FILTER_BITS).mpf(env[name].numerator) / env[name].denominator
+            if abs(value - near) < context(FILTER_BITS).ldexp(1, -100) and are_equal(node, symbol(name)):
+                return Node("letter", value=name.casefold())
+    except OutOfSteps:
+        raise
+    except (TooHard, TooBig, Undefined):
+        return node
+    return node
+
+
+_MOST_LETTERS = 4
 
 
 def _near_rational(value: Value) -> Fraction | None:
@@ -268,11 +292,28 @@ def _canonicalize_chain(node: Node) -> Node:
 
 def _canonicalize_equation(node: Node) -> Node:
     try:
+        if solutions := _solve_absolute(*node.args):
+            return canonicalize(solutions)
         return canonicalize(solve_linear(node).low)
     except OutOfSteps:
         raise
     except (TooHard, TooBig):
         return Node("eq", node.args)
+
+
+def _solve_absolute(left: Node, right: Node) -> Node | None:
+    """Return `|x - 20| = 5` as the two equations that it stands for; None for any other equation."""
+    inside, names = left.args[:1], symbols(left)
+    # |z| = 3 is a circle.
+    if left.op != "abs" or len(names) != 1 or names <= _COMPLEX or not is_constant(right):
+        return None
+    if compare_constants(right, number(0)) < 0:
+        return None
+    signed = (right, Node("neg", (right,)))
+    return Node("set", tuple(canonicalize(solve_linear(Node("eq", (*inside, value))).low) for value in signed))
+
+
+_COMPLEX = frozenset({"z", "w"})
 
 
 def _canonicalize_matrix(node: Node) -> Node:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.answers.answer import parse
 from mathlete.answers.comparison import compare
-from mathlete.answers.extraction import Kind, extract, read_answer
+from mathlete.answers.completions import read_answer
+from mathlete.answers.extraction import Kind, extract
 from mathlete.answers.isolation import warm_up
 from mathlete.answers.verdict import Outcome, Verdict
 from mathlete.errors import UserError

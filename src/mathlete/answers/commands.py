@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mathlete.answers.lexer import Token
-from mathlete.answers.operators import UPRIGHT, read_conjugate, require_single
+from mathlete.answers.operators import FUNCTION_LETTERS, UPRIGHT, read_accent, read_conjugate, require_single
 from mathlete.answers.suffixes import read_script
 from mathlete.answers.tree import Node, Unreadable, constant, number, symbol
 from mathlete.answers.vocabulary import (
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mathlete.answers.grammar import Grammar
 
 _FIELDS = {"R": "reals", "Reals": "reals", "reals": "reals", "Z": "integers", "N": "naturals", "Q": "rationals"}
-_FUNCTION_LETTERS = frozenset("fghFGHPQ")
 _MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix", "smallmatrix", "array"})
 _CASES = frozenset({"cases", "dcases", "rcases"})
 _ACCENTS = frozenset({"vec", "overrightarrow", "hat", "bar", "tilde", "dot", "ddot", "widehat"})
@@ -57,7 +56,7 @@ def read_command(g: Grammar, text: str) -> Node:
     if name in ("overline", "bar", "conj") and (conjugate := read_conjugate(g)):
         return conjugate
     if name in _ACCENTS:
-        return symbol(f"{name} {_flatten_name(g.argument())}")
+        return read_accent(g, name)
     # Without its bracket, as in \\det A, it can only be a label.
     if name == "det" and g.peek().text in ("(", "{", r"\begin"):
         return Node("det", (g.argument() if g.peek().text != r"\begin" else g.atom(),))
@@ -90,7 +89,7 @@ def read_name(g: Grammar, token: Token) -> Node:
         return _read_list_function(g, word)
     if len(word) > 1:
         return _split_letters(g, token)
-    if word in _FUNCTION_LETTERS and g.peek().text == "(" and not g.peek().spaced:
+    if word in FUNCTION_LETTERS and g.peek().text == "(" and not g.peek().spaced:
         return Node("apply", (symbol(word), g.group()))
     return symbol(word)
 
@@ -104,14 +103,6 @@ def _split_letters(g: Grammar, token: Token) -> Node:
     g.at -= 1
     g.tokens = [*g.tokens[: g.at], *(Token("name", letter) for letter in word), *g.tokens[g.at + 1 :]]
     return g.atom()
-
-
-def _flatten_name(node: Node) -> str:
-    if node.op in ("sym", "const", "num"):
-        return str(node.value)
-    if node.op == "mul":
-        return "".join(_flatten_name(a) for a in node.args)
-    raise Unreadable("an accent over more than a name")
 
 
 def _read_fraction(g: Grammar) -> Node:

@@ -156,6 +156,10 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
     Raises:
         Unreadable: a part that decides the value cannot be read.
     """
+    if "iff" in signs:
+        if _names_two_values(parts, signs.index("iff")):
+            raise Unreadable("two values, of which one holds where the other does")
+        signs = ["then" if sign == "iff" else sign for sign in signs]
     if "then" in signs:
         last = len(signs) - 1 - signs[::-1].index("then")
         # An implication between bare statements, p => q, is no derivation of a value.
@@ -186,6 +190,12 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
     if set(signs) <= ORDER_SIGNS | {"="}:
         return chain_inequalities([read_expression(part) for part in parts], signs)
     raise Unreadable(f"the relation {' '.join(signs)}")
+
+
+def _names_two_values(parts: list[list[Token]], at: int) -> bool:
+    r"""Return whether `N = 42 \iff k = 6` names other values before the sign than behind it: none is the answer."""
+    heads = [part for part in (parts[0], parts[at + 1]) if len(part) == 1 and part[0].kind == "name"]
+    return len(heads) == 2 and len(parts) > at + 2 and heads[0][0].text != heads[1][0].text
 
 
 def _read_approximation(parts: list[list[Token]], signs: list[str]) -> Node:

@@ -62,6 +62,8 @@ def _spell_count(match: re.Match[str]) -> str:
     return rf"\binom{{{n}}}{{{k}}}" if match[1] == "C" else rf"(\binom{{{n}}}{{{k}}}\cdot {k}!)"
 
 
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\[,!; ]|,\\!)(?=\d{3}(?!\d))")
+"""How TeX writes the comma, or the thin space, between groups of three digits."""
 _PLAIN = 18
 """Longest integer that is read without the reader of answers, digits."""
 _MAX_NAMED = 500
@@ -92,7 +94,7 @@ def _named_integer(text: str) -> int | None:
     if before and (concluded := as_integer(parse(text).value)) is not None:
         return concluded
     left, sign, right = text.rpartition("=")
-    right = right.strip(" .$\n")
+    right = _THOUSANDS.sub(",", right.strip(" .$\n"))
     if not sign or not left.strip(" $&") or not re.fullmatch(r"[-+−]?\d[\d,]*", right):
         return None
     # Commas in brackets are arguments, as in gcd(a, b) = 6; any other makes a list.

@@ -143,7 +143,8 @@ def drop_line_breaks(tokens: list[Token]) -> list[Token]:
         after = _line_after(tokens, at)
         spend(1 + (len(kept) - line_start) // 10)
         # No formula holds an empty line, but between the arguments of a fraction nothing else can stand.
-        is_paragraph = token.text.count("\n") > 1 and not _wants_argument(kept[line_start:])
+        goes_on = _wants_argument(kept[line_start:]) or (kept and kept[-1].text in ("=", r"\approx", "+"))
+        is_paragraph = token.text.count("\n") > 1 and not goes_on
         if depth == 0 and kept and after and (is_paragraph or _are_complete(kept[line_start:], after)):
             kept.append(Token("join", ","))
             line_start = len(kept)

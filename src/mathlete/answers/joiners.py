@@ -6,7 +6,7 @@ import re
 
 from mathlete.answers.lexer import Token
 from mathlete.answers.relations import SIGNS
-from mathlete.answers.vocabulary import GREEK
+from mathlete.answers.vocabulary import FUNCTIONS, GREEK, LETTER_UNITS, UNITS
 
 OPENING = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
          ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
@@ -41,7 +41,7 @@ def join_with_commas(tokens: list[Token]) -> list[Token]:
 def mark_joiners(tokens: list[Token]) -> list[Token]:
     """Return the tokens with "join" tokens for the words between items and before a condition."""
     marked = []
-    for token in tokens:
+    for token in _split_units(_spell_products(tokens)):
         joiner = _JOINERS.get(re.sub(r"\s+", " ", token.text.strip().casefold()))
         if token.kind in ("text", "name", "word") and joiner is not None and token.text.strip() != "&":
             # "respectively" joins nothing: it is dropped.
@@ -59,6 +59,49 @@ def mark_joiners(tokens: list[Token]) -> list[Token]:
     return marked
 
 
+def _spell_products(tokens: list[Token]) -> list[Token]:
+    r"""Return the tokens with letters for words that stand where none can: the `at` of `e^{at}` and of `b + at` is a*t.
+
+    Behind an operator, at the beginning and within braces there are no two things that a word could stand between.
+    """
+    spelled: list[Token] = []
+    depth = 0
+    for at, token in enumerate(tokens):
+        depth += (token.text == "{") - (token.text == "}") if token.kind == "op" else 0
+        within = depth or at == 0 or tokens[at - 1].text in _BEFORE_FACTORS
+        if token.kind != "text" and token.text in _LETTERS_TOO and (within or _goes_on_as_factor(tokens, at)):
+            spelled += [Token("name", letter) for letter in token.text]
+        else:
+            spelled.append(token)
+    return spelled
+
+
+def _goes_on_as_factor(tokens: list[Token], at: int) -> bool:
+    return at + 1 < len(tokens) and tokens[at + 1].text in ("^", "_", "*", "/", ")", "!")
+
+
+_LETTERS_TOO = frozenset({"at", "as", "on", "et", "ou", "or", "if", "to"})
+_BEFORE_FACTORS = frozenset(
+    {"+", "-", "*", "/", "=", "^", "(", "|", r"\cdot", r"\times"} | {f"\\{name}" for name in FUNCTIONS}
+)
+
+
+def _split_units(tokens: list[Token]) -> list[Token]:
+    r"""Return `5\text{ m and }12\text{ m}` with the unit and the word behind it as two texts."""
+    parted: list[Token] = []
+    for token in tokens:
+        if token.kind == "text" and token.text.strip() in (",", ";"):
+            parted.append(Token("op", token.text.strip()))
+            continue
+        unit = _UNIT_AND.fullmatch(token.text) if token.kind == "text" else None
+        if unit and all(word in LETTER_UNITS or word.casefold() in UNITS for word in unit[1].split()):
+            parted += [Token("text", unit[1]), Token("text", unit[2])]
+        else:
+            parted.append(token)
+    return parted
+
+
+_UNIT_AND = re.compile(r"\s*([a-zA-Z. ]+?),?\s+(and|or)\s*")
 _LOGIC = frozenset({r"\lor", r"\vee", r"\land", r"\wedge"})
 _CONDITION = re.compile(
     r"\s*,?\s*\(?\s*(?:which |and |it )?(?:is |occurs |occurring )?(?:attained|achieved|reached|obtained)?\s*(?:only )?"
@@ -85,9 +128,7 @@ def drop_premises(tokens: list[Token]) -> list[Token]:
     return concluded[0] if is_several else tokens
 
 
-_IMPLIES = tuple(
-    sign for sign, relation in SIGNS.items() if relation == "then" and "ff" not in sign and "Left" not in sign
-)
+_IMPLIES = tuple(sign for sign, relation in SIGNS.items() if relation == "then")
 
 
 def is_condition(tokens: list[Token]) -> bool:

@@ -27,7 +27,7 @@ _OF_FUNCTIONS = re.compile(r"\([fghpqFGHPQ](?:(?:[-+*/]|\\cdot|\\times|\\circ)?[
 _ACCENTS = frozenset({"hat", "tilde", "bar", "vec", "overline", "widehat", "widetilde", "dot", "ddot"})
 _SEGMENT = re.compile(r"(?:\\overline|\\bar|\|)([A-Z]{2,3})\|?")
 """The length AB with its bars."""
-_STARRED = re.compile(r"[a-zA-Z](?:_\w|_\{[^{}]*\})?\^(?:\*|\{\*+\})")
+_STARRED = re.compile(r"[a-zA-Z](?:_\w|_\{[^{}]*\})?\^(?:\*|\\ast|\{(?:\*+|\\ast|\\star)\}|\\star)")
 _NOUN_COMMANDS = frozenset(
     {"triangle", "angle", "measuredangle", "overline", "widehat", "overarc", "odot", "square", "#", "Pr", "mathbb"}
     | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in", "sum", "prod"}
@@ -64,6 +64,8 @@ def is_call(tokens: list[Token], right: list[Token]) -> bool:
     if _DERIVATIVE.fullmatch(text) or _STARRED.fullmatch(text) or _OF_FUNCTIONS.fullmatch(text):
         return True
     accented = [token.text for token in tokens[1:4:2]] == ["{", "}"] and head.text[1:] in _ACCENTS
+    if head.text[1:] in _ACCENTS and len(tokens) > 1 and tokens[1].kind == "name":
+        return is_call(tokens[1:], right)
     if accented and len(tokens) > 4 and _is_head(tokens[2]):
         # \hat{f}(x) is the call of a function, whatever its accent.
         return is_call([tokens[2], *tokens[4:]], right)

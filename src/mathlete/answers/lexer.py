@@ -208,7 +208,7 @@ _BLANKS = re.compile(r"\s+")
 _ARGUMENT = re.compile(
     r"\s*(?:\^\s*(?:\{[^{}]*\}|\d)\s*)?(?:\(|[a-zA-Z](?![a-zA-Z])|\\(?:"
     + "|".join(sorted(GREEK))
-    + r"|frac|sqrt|left\s*\()(?![a-zA-Z]))"
+    + r"|frac|sqrt|left\s*\()(?![a-zA-Z])|\{\s*[\w\\]|(?:\\,|\\ |\s)\s*(?:[a-zA-Z](?![a-zA-Z])|\d))"
 )
 """What makes `\\mathrm{sec}` the secant of what comes next, and no second."""
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mathlete.answers.exact import exact_value
-from mathlete.answers.tree import Node, Unreadable, constant, number, replace, symbols, walk
+from mathlete.answers.tree import Node, Unreadable, constant, number, replace, symbol, symbols, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mathlete.answers.grammar import Grammar
+
+FUNCTION_LETTERS = frozenset("fghFGHPQ")
+"""Names that call what stands in brackets behind them."""
 
 
 def require_single(node: Node) -> Node:
@@ -22,6 +25,28 @@ def require_single(node: Node) -> Node:
     if node.op in ("tuple", "set", "list"):
         raise Unreadable("a function of several values")
     return node
+
+
+def read_accent(g: Grammar, accent: str) -> Node:
+    """Read what stands under an accent: a letter, its call, or a longer name in braces."""
+    if g.peek().kind == "name" and len(g.peek().text) == 1:
+        return _read_accented_letter(g, accent)
+    return symbol(f"{accent} {_flatten_name(g.argument())}")
+
+
+def _read_accented_letter(g: Grammar, accent: str) -> Node:
+    r"""Read the letter under an accent without braces, and its call: TeX takes one letter, so `\hat f(x)` is a call."""
+    name = symbol(f"{accent} {g.take().text}")
+    is_call = g.peek().text == "(" and not g.peek().spaced and str(name.value)[-1] in FUNCTION_LETTERS
+    return Node("apply", (name, g.group())) if is_call else name
+
+
+def _flatten_name(node: Node) -> str:
+    if node.op in ("sym", "const", "num"):
+        return str(node.value)
+    if node.op == "mul":
+        return "".join(_flatten_name(a) for a in node.args)
+    raise Unreadable("an accent over more than a name")
 
 
 def read_conjugate(g: Grammar) -> Node | None:

@@ -11,8 +11,9 @@ SIGNS = {
     "=": "=", "==": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", r"\le": "<=", r"\leq": "<=", r"\leqslant": "<=",
     r"\ge": ">=", r"\geq": ">=", r"\geqslant": ">=", r"\lt": "<", r"\gt": ">", "!=": "!=", "<>": "!=", r"\ne": "!=",
     r"\neq": "!=", r"\approx": "~", r"\simeq": "~", r"\doteq": "~", r"\in": "in", r"\equiv": "mod=", r"\to": "to",
-    r"\cong": "mod=", ":=": "=", r"\Rightarrow": "then", r"\implies": "then", r"\iff": "then",
-    r"\Leftrightarrow": "then", "->": "to", r"\rightarrow": "to", r"\coloneqq": "=", r"\subseteq": "sub",
+    r"\cong": "mod=", ":=": "=", r"\Rightarrow": "then", r"\implies": "then", r"\iff": "iff",
+    r"\Longleftrightarrow": "iff",
+    r"\Leftrightarrow": "iff", "->": "to", r"\rightarrow": "to", r"\coloneqq": "=", r"\subseteq": "sub",
     r"\subset": "sub", r"\Longrightarrow": "then", r"\longrightarrow": "to", r"\ll": "<<", r"\gg": ">>",
 }  # fmt: skip
 """The relation that each sign means."""

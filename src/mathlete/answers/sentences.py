@@ -42,6 +42,7 @@ _VALUE_SAID = r"(?:\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?
 _SAID_WHEN = re.compile(
     rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{3,}})?)"
     r"(?:,?[ \t]+(?:when(?:ever)?|iff|if|with equality|namely|valid for|as\s(?=[$\\(]{0,2}[a-z]\b)|because|since"
+    r"|provided|as long as|given that|which (?:happens|occurs|is (?:attained|achieved|reached))"
     r"|and (?:it |this )?(?:is |are )?(?:occurs?|attained|achieved|reached))\b|[ \t]+\((?=[^()]*[a-z]))"
     r"[^\n.!?]*[.!?)]*\s*\Z"
 )

@@ -27,6 +27,7 @@ def find_opening(logs: Sequence[Log], *, told: Told = "auto", model: str | None 
         return None
     if told != "auto":
         return Opening(thinking=told == "yes", because=f"--opens-thoughts {told}")
+    # Prompts are known, a template may have been another when the log was made, and texts only hint.
     if all(entry.thinking is not None for entry in entries):
         return _as_prompts_show(entries)
     name = model or next((log.facts.model for log in logs if log.facts.model), None)
@@ -38,6 +39,7 @@ def find_opening(logs: Sequence[Log], *, told: Told = "auto", model: str | None 
         return Opening(thinking=None, because=words)
     if any(entry.thinking for entry in entries):
         return Opening(thinking=None, because="other samples of the log say that theirs was")
+    # Nothing speaks of reasoning: what is read is said, with how many texts it concerns.
     cut = sum(entry.finish != "stop" and not has_marks(entry.text or "") for entry in entries)
     words = f"nothing in the logs says so; {cut} texts without marks of reasoning were cut, or may have been"
     return Opening(thinking=False, because=words if cut else "no text was cut")
