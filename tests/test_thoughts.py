@@ -102,7 +102,7 @@ def drawn() -> Generator[Callable[..., tuple[OpenAISampler, Sample]], None, None
     def draw(
         events: Sequence[bytes], *, rendering: Behaviour | None = None, **how: Any
     ) -> tuple[OpenAISampler, Sample]:
-        told = {} if rendering is None else {"rendering": rendering}
+        told: dict[str, Any] = {} if rendering is None else {"rendering": rendering}
         server = Loopback(then=streams(*events), **told)
         opened.append(server)
         settings = ServerSettings(urls=(server.url,), api="chat", **how)
