@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "eval",
     ),
     "logs": ("logs_odd", "logs_own", "logs_tools"),
-    "answers": ("answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
+    "answers": ("thoughts", "answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
     "folders": ("vouching", "model_folders", "mistakes", "stops"),
     "first-hour": ("first_hour",),

@@ -1,6 +1,7 @@
 """Unfinished reasoning has no vote, however a sample arrives: engines, servers, logs, a submission's journal."""
 
 import json
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,17 @@ def test_a_text_without_marks_is_within_thoughts_only_where_its_prompt_opened_th
     table = [(True, True), (True, None), (False, True)]
     assert all(is_within_thoughts("Maybe 7?", cut=cut, thinking=thinking) for cut, thinking in table)
     assert not any(is_within_thoughts("7", cut=cut, thinking=known) for cut, known in ((False, None), (True, False)))
+
+
+@pytest.mark.slow
+def test_a_real_trace_that_is_cut_anywhere_has_no_answer_out_of_its_thoughts(shared: Path) -> None:
+    rows = (shared / "data" / "r1_traces_camel" / "traces.jsonl").read_text().splitlines()
+    texts = [text for row in rows for text in json.loads(row).values() if isinstance(text, str) and "boxed" in text]
+    assert len(texts) >= 20
+    for text in texts:
+        thought = (split(text) or (text, ""))[0].replace("<think>", "")
+        behind = [match.end() for match in re.finditer(r"\\boxed\{[^{}]*\}|answer is[^.\n]*[.\n]", thought)]
+        for at in {*range(0, len(thought), 997), *behind}:
+            cut = f"{thought[:at]}\nWait"
+            assert [read_answer(cut, cut=True, thinking=known) for known in (True, None)] == [None, None], cut[-200:]
+            assert read_answer(f"<think>{cut}", cut=True) is None

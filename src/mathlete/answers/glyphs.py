@@ -53,7 +53,7 @@ _GROUP = re.compile(
     r"(?<=\d)(?:'|\\_)(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))"
 )
 _FONT = re.compile(
-    r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}|\\fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed|framebox|ovalbox|smash|mathord|mathrel|mathbin|mathopen"
+    r"\\(?:color|textcolor|colorbox|enclose)\s*\{[^{}]*\}|\\fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:underline|uline|boldsymbol|pmb|bm|ensuremath|fbox|boxed|framebox|ovalbox|smash|mathord|mathrel|mathbin|mathopen"
     r"|mathclose|mathinner)(?![a-zA-Z])"
     r"|\A(?:\s*\\(?:sim|bullet|diamond|to|rightarrow|blacktriangleright|Longrightarrow|longrightarrow|Rrightarrow"
     r"|leadsto)(?![a-zA-Z]))+"

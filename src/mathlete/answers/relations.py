@@ -92,7 +92,8 @@ def _is_sum_of_names(node: Node) -> bool:
     """Return whether the tree is `m+n` or `a+b+c`: what AIME problems ask for."""
     # x, y and z stay coordinates, so x+y=1 stays a line.
     names = [n for n in walk(node) if n.op != "add"]
-    plain = all(n.op == "sym" and str(n.value) not in "xyz" for n in names)
+    # A dotted name is a derivative, so that its sum with others is an equation of motion.
+    plain = all(n.op == "sym" and str(n.value) not in "xyz" and "dot " not in str(n.value) for n in names)
     return node.op == "add" and plain and len({n.value for n in names}) == len(names)
 
 

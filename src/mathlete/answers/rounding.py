@@ -31,4 +31,6 @@ def is_rounded(exact: str, decimal: str) -> bool:
     shown = Fraction(decimal.replace("−", "-"))
     unit = ctx.mpf(10) ** -len(decimal.partition(".")[2])
     missing = abs(value) - abs(ctx.mpf(shown.numerator) / shown.denominator)
-    return bool((value < 0) == (shown < 0) and -unit / 2 <= missing < unit)
+    # A tie is rounded up: half a unit is what the last bits leave of it.
+    half = unit / 2 * (1 + ctx.ldexp(1, -FILTER_BITS // 2))
+    return bool((value < 0) == (shown < 0) and -half <= missing < unit)

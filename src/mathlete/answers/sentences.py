@@ -38,7 +38,7 @@ _AFTERTHOUGHT = re.compile(
 )
 
 
-_VALUE_SAID = r"(?:\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))"
+_VALUE_SAID = r"(?:\$(?:\\\$)?[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))"
 _SAID_WHEN = re.compile(
     rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{3,}})?)"
     r"(?:,?[ \t]+(?:when(?:ever)?|iff|if|with equality|namely|valid for|as\s(?=[$\\(]{0,2}[a-z]\b)|because|since"
@@ -105,7 +105,8 @@ _LEADING_FORMULA = re.compile(
 )
 _TAIL = re.compile(
     r"(?<=\S)(?:[,;]?\s+(?:because|since|where|which|as|so that|when|whenever|if|unless|due to|by|from|after"
-    r"|according to|exceeding|occurring|for (?:each|every|all|any)"
+    r"|according to|exceeding|occurring|for (?:each|every|all|any)|(?:on|over) (?:the|all|any|every|its|this) "
+    r"(?:interval|domain|range|segment|region|set|line|circle|plane|real)"
     r"|with equality"
     r"|rather than|instead of|(?:and |but )?(?:not|never)|see|unlike"
     r"|attained|achieved|obtained|reached|as required|(?:for|in) (?:the|this|each) case"

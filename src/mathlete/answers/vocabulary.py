@@ -23,7 +23,7 @@ COUNTED = _words("people students apples")
 """Nouns that are counted: no units, so that beside another noun they name what is counted."""
 UNITS = _words(" ".join((_LENGTH, _AREA, _TIME, _MASS, _VOLUME, _PHYSICS, _ANGLE, _COUNT))) | COUNTED
 """Unit words that carry no value."""
-LETTER_UNITS = frozenset({"m", "g", "s", "h", "L", "l", "J", "W", "N", "V", "A", "K", "C", "F"})
+LETTER_UNITS = frozenset({"m", "g", "s", "h", "L", "l", "J", "W", "N", "V", "A", "K", "C", "F", "T"})
 """One-letter units: read as units only inside \\text{...} or \\mathrm{...}, never glued to a number."""
 CURRENCY = _words("dollar dollars usd euro euros eur pound pounds gbp yuan rmb yen rupees rupee")
 PERCENT = frozenset({"percent", "percentage", "pct", "per cent"})
