@@ -272,6 +272,13 @@ def test_closing_the_stream_aborts_the_rest(scripted: VllmSampler) -> None:
 
 @pytest.mark.slow
 @needs_vllm
+def test_a_setting_beyond_the_limits_of_vllm_is_one_sentence(engine: VllmSampler) -> None:
+    with pytest.raises(UserError, match=r"vLLM must take the settings of --sampling, got temperature must be in"):
+        next(engine.stream(PROBLEMS[0], seeds={0: 0}, config=SamplingConfig(temperature=3)))
+
+
+@pytest.mark.slow
+@needs_vllm
 def test_the_solve_loop_stops_early(engine: VllmSampler) -> None:
     policy = Policy(n=16, stop="votes2", sampling=CONFIG)
     solution = solve(PROBLEMS[1], sampler=engine, clock=RealClock(), policy=policy, timeout_s=300)

@@ -8,20 +8,22 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
 from mathlete.losses import Cause
+from mathlete.text import clean, parse_json, quote
 
 JOURNAL = "journal.jsonl"
 """The file in the notebook's working folder."""
 SUBMISSION = "submission.parquet"
 """The file that Kaggle scores; the gateway writes it, or the notebook's own loop."""
-_START = '{"id": '
+_START, _OWN = '{"id": ', '"fallback": '
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +65,36 @@ class JournalLine:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "JournalLine":
-        """Return the line in a value that `to_json` made, perhaps of another version; unknown keys are ignored."""
+        """Return the line in a value that `to_json` made, perhaps of another version; unknown keys are ignored.
+
+        Raises:
+            ValueError, TypeError: it is none.
+        """
         known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
+        for one in fields(cls):
+            if one.name in known and one.type in _KINDS and not _KINDS[one.type](known[one.name]):
+                raise ValueError(f"{one.name} is {known[one.name]!r}")
+        if not {*(known.get("lost") or {})} <= {*get_args(Cause)}:
+            raise ValueError(f"lost is {known['lost']!r}")
         votes = tuple((str(answer), int(count)) for answer, count in known.pop("votes", ()))
         sends = tuple(known.pop("sends", ()))
         drawn = tuple((int(tokens), float(seconds)) for tokens, seconds in known.pop("drawn", ()))
+        if sends and len(sends) != len(votes):
+            raise ValueError(f"{len(votes)} votes and {len(sends)} answers that they send")
         return cls(**known, votes=votes, sends=sends, drawn=drawn)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+_KINDS: Mapping[object, Callable[[object], bool]] = {
+    str: lambda value: isinstance(value, str),
+    bool: lambda value: isinstance(value, bool),
+    int: lambda value: _is_number(value) and isinstance(value, int),
+    float: _is_number,
+}
+"""{a field's type: what its value in JSON must be}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +154,11 @@ def read_facts(file: Path) -> RunFacts:
     >>> read_facts(log).build, read_facts(log).engine["load_s"]
     ('0123456789ab', 2.5)
     """
-    text = _text_of_log(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else ""
     names = [one.name for one in fields(RunFacts)]
     facts, left = dict[str, Any](), list[Mapping[str, object]]()
-    for line in text.splitlines():
-        if line.startswith(tuple(f'{{"{name}": ' for name in names)) and line.endswith("}"):
-            said = {name: part for name, part in json.loads(line).items() if name in names}
+    for where, line in _read_lines(file):
+        if line.startswith(tuple(f'{{"{name}": ' for name in names)):
+            said = {name: part for name, part in _parse(line, where).items() if name in names}
             left += [said.pop("left")] if "left" in said else []
             facts = {**said, **facts}
     return RunFacts(**facts, left=tuple(left))
@@ -149,10 +174,57 @@ def read_journal(file: Path) -> list[JournalLine]:
     ...     read_journal(Path(folder, "log")) == [line]
     True
     """
-    # A log holds other text too, and a killed notebook leaves half a line.
-    text = _text_of_log(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else ""
-    lines = [line[line.index(_START) :] for line in text.splitlines() if _START in line and line.endswith("}")]
-    return [JournalLine.from_json(json.loads(line)) for line in lines]
+    lines = list[JournalLine]()
+    for where, text in _read_lines(file):
+        # A log holds other text too: other programs' lines with ids have no word of a fallback.
+        if file.suffix == ".jsonl" or (_START in text and _OWN in text):
+            value = _parse(text[max(0, text.find(_START)) :], where)
+            if "id" in value:
+                lines.append(_parse_line(value, where))
+            elif value.keys().isdisjoint(one.name for one in fields(RunFacts)):
+                raise _explain("no line of a journal", text, where)
+    return lines
+
+
+def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield (`file:line`, text) of each line, without the half of one that a killed notebook leaves at the end."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    try:
+        *lines, last = _text_of_log(text).split("\n")  # an answer may hold what `splitlines` takes for an end
+    except ValueError as error:
+        raise _explain(str(error), text, str(file)) from error
+    for number, line in enumerate([*lines, last] if _is_whole(last) else lines, start=1):
+        if line.strip():
+            yield f"{file}:{number}", line.strip()
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        return isinstance(parse_json(line[max(0, line.find(_START)) :]), dict)
+    except ValueError:
+        return False
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise _explain(str(error), text, where) from error
+    if not isinstance(value, dict):
+        raise _explain("no object", text, where)
+    return value
+
+
+def _parse_line(value: Mapping[str, Any], where: str) -> JournalLine:
+    try:
+        return JournalLine.from_json(value)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _explain(str(error), json.dumps(value), where) from error
+
+
+def _explain(reason: str, text: str, where: str) -> UserError:
+    rule = f"{where}: a journal's line must be as it was written ({reason})"
+    return UserError(rule, value=quote(text, most=80), cure="copy the file again, or delete the line")
 
 
 def _text_of_log(text: str) -> str:
@@ -165,7 +237,7 @@ def _text_of_log(text: str) -> str:
     if not re.match(r'\s*\[\s*{\s*"', text):
         return text
     # Piece by piece, not as one value: a long log may come cut off.
-    return "".join(json.loads(piece) for piece in _PRINTED.findall(text))
+    return clean("".join(str(parse_json(piece, halves=True)) for piece in _PRINTED.findall(text)))
 
 
 _PRINTED = re.compile(r'"data"\s*:\s*("(?:[^"\\]|\\.)*")')

@@ -131,7 +131,7 @@ class VllmSampler(Continuing):
         """Start the samples; see `Continuing.begin`.
 
         Raises:
-            UserError: the prompt leaves no room in the model's context.
+            UserError: the prompt leaves no room in the model's context, or vLLM has narrower limits for a setting.
             RuntimeError: the engine was closed.
         """
         config.check()
@@ -148,6 +148,11 @@ class VllmSampler(Continuing):
             until_code=until_code,
             answering=self._reader.is_answering(said),
         )
+        try:
+            _sampling_params(shared, seed=0, eos_ids=self._reader.eos_ids)
+        except ValueError as error:
+            rule = "vLLM must take the settings of --sampling"
+            raise UserError(rule, value=quote(str(error)), cure="give others, or draw with another --engine") from error
         return self._loop.begin(lambda index, seed: self._draw(shared, index, seed), seeds=seeds, results=results)
 
     def close(self) -> None:
