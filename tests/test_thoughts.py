@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.run import doubt_opening
 from mathlete.answers import read_answer
+from mathlete.engines import OpenEngine
 from mathlete.errors import UserError
 from mathlete.logs import Joined, join_logs, read_log, read_own_run
 from mathlete.models import find_model, load_prompt_format
 from mathlete.problems import Problem, write_problems
-from mathlete.reasoning import MARKS, is_within_thoughts, split
+from mathlete.reasoning import MARKS, Opening, is_within_thoughts, split
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.sampling import Sample, SamplingConfig, read_samples
 from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.served.reply import Reply
-from mathlete.solve import Policy, RealClock, solve
+from mathlete.solve import Policy, RealClock, Solution, solve
 from tests.conftest import CommandLine
 from tests.loopback import Behaviour, Loopback, answers, event, streams
 
@@ -157,6 +160,23 @@ def test_thoughts_that_a_server_sends_apart_are_thoughts_where_they_are_cut(
     sample = reply.sample(problem_id="p", index=0, seed=0, seconds=1.0)
     for thinking in (True, None, False):
         assert_no_thought_votes(solved(sample.text, thinking=thinking))
+
+
+@pytest.mark.parametrize(("thinking", "texts", "is_doubted"), [
+    (False, ["2.</think>It is \\boxed{4}", r"\boxed{35}? No"], True),
+    (False, ["<think>2.</think>It is \\boxed{4}", r"\boxed{35}? No"], False),
+    (False, [r"It is \boxed{4}", r"\boxed{35}? No"], False),
+    (None, ["2.</think>It is \\boxed{4}", r"\boxed{35}? No"], False),
+])  # fmt: skip
+def test_a_run_says_where_its_texts_speak_against_what_is_known(
+    thinking: bool | None, texts: list[str], is_doubted: bool
+) -> None:
+    samples = [solved(text, thinking=thinking) for text in texts]
+    samples = [replace(one, finish="stop" if n == 0 else "length") for n, one in enumerate(samples)]
+    solution = Solution(problem_id="p", answer=None, votes=[], samples=samples, seconds=1.0)
+    sampler: Any = None
+    engine = OpenEngine(sampler=sampler, rows=1, facts={}, opening=Opening(thinking=thinking, because="said"))
+    assert ("--servers.opens-thoughts yes" in doubt_opening(engine, [solution])) == is_doubted
 
 
 # Logs

@@ -68,12 +68,17 @@ def _spell_products(tokens: list[Token]) -> list[Token]:
     depth = 0
     for at, token in enumerate(tokens):
         depth += (token.text == "{") - (token.text == "}") if token.kind == "op" else 0
-        within = depth or at == 0 or tokens[at - 1].text in _BEFORE_FACTORS
+        # Glued to what stands before it, as in 3at, it is no word either.
+        within = depth or at == 0 or tokens[at - 1].text in _BEFORE_FACTORS or _is_glued(tokens, at)
         if token.kind != "text" and token.text in _LETTERS_TOO and (within or _goes_on_as_factor(tokens, at)):
             spelled += [Token("name", letter) for letter in token.text]
         else:
             spelled.append(token)
     return spelled
+
+
+def _is_glued(tokens: list[Token], at: int) -> bool:
+    return tokens[at].text in ("at", "as", "on") and not tokens[at].spaced and tokens[at - 1].kind in ("num", "name")
 
 
 def _goes_on_as_factor(tokens: list[Token], at: int) -> bool:
