@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mathlete.replay import Replay
     from mathlete.scoring import Pool
 
-REPLAY, PLOT = "replay.json", "replay.png"
+REPLAY, PAGE, PLOT = "replay.json", "replay.html", "replay.png"
 
 _VOTED = (4, 8, 16)
 _MOST = 50_000_000
@@ -108,7 +108,7 @@ class ReplaySettings:
     simulation: Annotated[SimulationSettings, tyro.conf.arg(name="")] = field(default_factory=SimulationSettings)
     selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = field(default_factory=SelectionSettings)
     run: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
-    """Folder for replay.json and replay.png; default: runs/replay-RUN-HASH, one for each choice of policies."""
+    """Folder for replay.json, replay.html and replay.png; default: runs/replay-RUN-HASH, one a choice of policies."""
     overwrite: bool = False
     """Delete what was replayed with other settings in the folder."""
     write_policy: Path | None = None
@@ -180,7 +180,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         inputs={str(folder): find_recording(folder) for folder in (*settings.runs, *settings.selection.versus)},
         settings={**settings.words, **outcome.to_json()},
         build=lambda folder: replay_runs(folder, settings, say=out.print),
-        leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PLOT)),
+        leftovers=Leftovers(overwrite=settings.overwrite, writes=(REPLAY, PAGE, PLOT)),
     )
     result = Replay.from_json(read_json(step.folder / REPLAY))
     print_replay(result, say=out.print)
@@ -257,6 +257,7 @@ def choose_votes(words: tuple[str, ...], pools: "Sequence[Pool]", *, say: Callab
 def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., None]) -> dict[str, object]:
     """Replay the runs into a folder; returns the step's figures."""
     from mathlete.replay import Grid, Submissions, Wall, replay_pool, usual_n
+    from mathlete.report import write_replay
     from mathlete.scoring import Pool
 
     began = time.monotonic()
@@ -300,7 +301,10 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         )
 
     write_json(folder / REPLAY, result.to_json())
-    result.plot(pool, folder / PLOT)
+    # The page and the picture are made of the replay alone; neither is read again.
+    recording = ", ".join(folder.resolve().name for folder in settings.folders)
+    timed = "seconds" not in pool.missing
+    write_replay(result, folder, recording=recording, names=result.name_policies(pool), timed=timed)
     return {"seconds": result.seconds, "policies": len(result.outcomes)}
 
 

@@ -8,6 +8,7 @@ import tyro
 
 from eval.repair import repair_samples
 from mathlete.command import Command, busy, console
+from mathlete.errors import require
 from mathlete.folders import require_result_file
 from mathlete.runs import INSPECT, REPORT
 
@@ -23,6 +24,10 @@ class ReportSettings:
     in runs/report-RUN-RUN."""
     repair: bool = False
     """Cut half-written last lines off samples.jsonl first."""
+    live: bool = False
+    """Follow runs that are running: serve a page on this machine only, until Ctrl-C, and write no file."""
+    port: int = 0
+    """Port of the live page; 0: any free one."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
@@ -32,6 +37,8 @@ def report(settings: ReportSettings) -> dict[str, object]:
     from mathlete.report import write_report
 
     out = console(json=settings.json)
+    if settings.live:
+        return follow(settings)
     if settings.out:
         require_result_file(settings.out, begins=b"<!doctype html")
     if settings.repair:
@@ -41,6 +48,23 @@ def report(settings: ReportSettings) -> dict[str, object]:
     size = written.stat().st_size
     out.print(f"{written}: {size / 1e6:.1f} MB")
     return {"report": str(written), "bytes": size, "runs": [*map(str, settings.runs)]}
+
+
+def follow(settings: ReportSettings) -> dict[str, object]:
+    """Serve the page of running runs until the command is stopped."""
+    from mathlete.report import open_server
+
+    require(
+        ("out", str(settings.out), settings.out is None, "left out with --live, which writes no file"),
+        ("port", settings.port, 0 <= settings.port <= 65535, "from 0 to 65535"),
+        cure="leave it out",
+    )
+    with open_server(settings.runs, port=settings.port) as server:
+        host, port = server.server_address[:2]
+        address = f"http://{host!s}:{port}/"
+        console(json=settings.json).print(f"{address} follows {len(settings.runs)} runs; Ctrl-C ends it")
+        server.serve_forever()
+    return {"live": address, "runs": [*map(str, settings.runs)]}
 
 
 def default_report(runs: tuple[Path, ...]) -> Path:
@@ -55,7 +79,8 @@ REPORT_COMMAND = Command(
     run=report,
     help="Shows runs in one HTML file that needs no network: scores, curves, votes, a trace reader; plots as PNG.\n\n"
     "Examples:\n\npython -m eval report runs/base\n\n"
-    "python -m eval report runs/base runs/tuned runs/train --out compared.html",
+    "python -m eval report runs/base runs/tuned runs/train --out compared.html\n\n"
+    "python -m eval report runs/base --live",
 )
 
 

@@ -8,7 +8,7 @@ from base64 import b64decode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.report.html import _island
+from mathlete.report.html.pages import island
 from mathlete.report.html.traces import ShownText, _cut, pack_traces
 from tests.conftest import dear
 
@@ -44,5 +44,5 @@ def test_leading_traces_keep_most_where_room_is_short() -> None:
 
 @given(st.dictionaries(st.text(), st.text()))
 def test_data_never_ends_its_element(told: dict[str, str]) -> None:
-    assert "<" not in _island(told)
-    assert json.loads(_island(told)) == told
+    assert "<" not in island(told)
+    assert json.loads(island(told)) == told

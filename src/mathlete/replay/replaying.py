@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.metrics import INFORMATIVE, FinishOrder, Interval, describe_finish_order
@@ -114,29 +113,9 @@ class Replay:
             table.add_row(vote, *(_format_change(outcomes[n].change) if n in outcomes else "–" for n in sizes))
         return table
 
-    def plot(self, pool: Pool, path: Path) -> None:
-        """Write a PNG: score against the seconds of a submission, with the 90% interval against a new set."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 5.5), layout="constrained")
-        axes = figure.subplots()
-        for outcome in self.outcomes:
-            score = outcome.score.new_set
-            axes.errorbar(
-                outcome.submission_s,
-                score.value,
-                yerr=[[max(0, score.value - score.lo)], [max(0, score.hi - score.value)]],
-                fmt="o",
-                capsize=3,
-                label=policy_name(outcome, longest=pool.longest),
-            )
-        axes.set_xlabel("seconds of a submission, mean")
-        axes.set_ylabel(f"right of {self.questions} (90%: a new set of questions)")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-        temporary = path.with_name(f".{path.name}")
-        figure.savefig(temporary, format="png", dpi=110)
-        temporary.replace(path)
+    def name_policies(self, pool: Pool) -> list[str]:
+        """Return the policies' names, in the order of the outcomes."""
+        return [policy_name(outcome, longest=pool.longest) for outcome in self.outcomes]
 
 
 def replay_pool(

@@ -18,6 +18,8 @@ from mathlete.report.chart import Chart
 from mathlete.report.charts import build_charts
 from mathlete.report.hops import survival_table
 from mathlete.report.html import read_run, write_report
+from mathlete.report.html.replay import write_replay
+from mathlete.report.live import open_server
 from mathlete.report.losses import LostRun, read_losses
 from mathlete.report.training import TrainRun
 
@@ -26,8 +28,10 @@ __all__ = [
     "LostRun",
     "TrainRun",
     "build_charts",
+    "open_server",
     "read_losses",
     "read_run",
     "survival_table",
+    "write_replay",
     "write_report",
 ]

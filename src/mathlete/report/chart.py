@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["lines", "dots", "bars", "rows"]
+Kind = Literal["lines", "dots", "bars", "rows", "points"]
 """Curves with bands · one row for each category, with whiskers · stacked bars, with curves over them · lying bars, one
-of each series for each category."""
+of each series for each category · points with whiskers and their names from `ids`, and vertical lines at `clocks`."""
 
 Link = Literal["", "problem", "lost", "subset", "share"]
 """What the reader shows after a click on a place of the axis: nothing · the problem in `ids` · problems lost for that
@@ -55,6 +55,7 @@ class Chart:
     most: float | None = None
     """Where the axis of values ends, so that the charts of several runs have one scale; None: where they end."""
     link: Link = ""
+    clocks: Sequence[float] = ()
     ids: Sequence[str] = ()
     """The problems of the places on the axis."""
 

@@ -33,21 +33,23 @@ _LONGEST = 40
 def write_plots(folder: Path, charts: Sequence[Chart]) -> list[Path]:
     """Write a PNG for each chart into the folder and delete those of earlier charts there; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_write(folder / f"{chart.key}.png", chart) for chart in charts]
+    written = [write_plot(folder / f"{chart.key}.png", chart) for chart in charts]
     for old in {*folder.glob("*.png")} - {*written}:
         if is_chart(old):
             old.unlink()
     return written
 
 
-def _write(path: Path, chart: Chart) -> Path:
+def write_plot(path: Path, chart: Chart) -> Path:
+    """Write one chart as PNG; returns its path."""
     from matplotlib.figure import Figure
 
     lying = chart.kind in ("dots", "rows")
     height = 0.6 + 0.28 * len(chart.x) * max(1, len(chart.series) / 2) if lying else 3.8
+    height = max(height, 1.5 + 0.2 * len(chart.x)) if chart.kind == "points" else height
     figure = Figure(figsize=(7.5, max(2.2, height)), layout="constrained")
     axes: Axes = figure.subplots()
-    {"lines": _lines, "dots": _dots, "bars": _bars, "rows": _rows}[chart.kind](axes, chart)
+    {"lines": _lines, "dots": _dots, "bars": _bars, "rows": _rows, "points": _points}[chart.kind](axes, chart)
     axes.set_title(_plain(chart.title), fontsize=11, loc="left")
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
@@ -167,3 +169,30 @@ def _bars(axes: "Axes", chart: Chart) -> None:
     axes.set_xlim(middles[0] - width / 2, middles[-1] + width / 2)
     if chart.percent:
         axes.yaxis.set_major_formatter("{x:g}%")
+
+
+def _points(axes: "Axes", chart: Chart) -> None:
+    axes.axhline(0, ls="--", lw=1, color=_COLOURS["limit"])
+    for clock in chart.clocks:
+        axes.axvline(clock, ls="--", lw=1, color=_COLOURS["limit"])
+        words, at = f"clock {clock:,g} s", {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate(words, (clock, 0), (3, 3), **at, fontsize=7)
+    for series in chart.series:
+        for x, value, lo, hi in zip(chart.x, series.y, series.lo or (), series.hi or (), strict=True):
+            if value is not None:
+                arms = [[max(0.0, value - lo)], [max(0.0, hi - value)]]
+                axes.errorbar(x, value, yerr=arms, fmt="o", ms=5, lw=1, color=_colour(series.colour))
+        axes.plot([], [], "o", color=_colour(series.colour), label=series.name)
+    axes.set_xlim(0, 1.12 * max(*map(float, chart.x), *chart.clocks, 1e-9))
+    # Names stand beside their points, from the highest down, each below the one before where that is near.
+    values = [next((one.y[at] for one in chart.series if one.y[at] is not None), 0.0) for at in range(len(chart.x))]
+    low, high = axes.get_ylim()
+    line, last = (high - low) * 0.2 / max(3.0, 1.0 + 0.2 * len(chart.x)), high
+    for at in sorted(range(len(chart.x)), key=lambda one: -float(values[one] or 0)):
+        last = min(float(values[at] or 0), last - line)
+        place = (float(chart.x[at]), float(values[at] or 0))
+        axes.annotate(
+            _plain(chart.ids[at]), place, (place[0] + 0.02 * axes.get_xlim()[1], last), fontsize=7, va="center",
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "lw": 0.4, "color": _COLOURS["none"]},
+        )  # fmt: skip
+    axes.set_ylim(min(low, last - line), high)

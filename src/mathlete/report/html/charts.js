@@ -64,11 +64,57 @@ const drawers = {
       x: { stacked: true, grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 12 } },
       y: { stacked: true, ...inPercent(chart), ...ends(chart) } };
   },
+  points(chart) {
+    const datasets = chart.series.flatMap((one) => {
+      const colour = colourOf(one.colour), here = chart.x.map((x, i) => [x, i]).filter(([, i]) => one.y[i] !== null);
+      const dots = here.map(([x, i]) => ({ x, y: one.y[i], name: chart.ids[i] }));
+      const arms = here.flatMap(([x, i]) => [{ x, y: one.lo[i] }, { x, y: one.hi[i] }, { x: NaN, y: NaN }]);
+      return [{ label: one.name, data: dots, backgroundColor: colour, borderColor: ink("--card"), borderWidth: 1, pointRadius: 6, pointStyle: "circle", clip: 8 },
+        { data: arms, showLine: true, pointRadius: 0, pointHitRadius: 0, borderColor: colour, borderWidth: 1.5, band: true }];
+    });
+    return { type: "scatter", data: { datasets }, x: { min: 0, max: 1.12 * Math.max(...chart.x, ...chart.clocks), ticks: { maxRotation: 0 } }, y: { grace: "8%" },
+      tall: Math.max(360, 120 + 16 * chart.x.length), plugins: [named(chart)] };
+  },
 };
+// Each point's name beside it, moved down where another stands, with a thin line to it; clocks and no change as lines.
+function named(chart) {
+  return { id: "named", afterDatasetsDraw(drawing) {
+    const { ctx, chartArea: area, scales } = drawing, taken = [];
+    ctx.save();
+    ctx.font = "12px system-ui, sans-serif";
+    ctx.textBaseline = "middle";
+    ctx.setLineDash([5, 4]);
+    ctx.strokeStyle = ink("--soft");
+    const rule = (x, y, x2, y2) => { ctx.beginPath(); ctx.moveTo(x, y); ctx.lineTo(x2, y2); ctx.stroke(); };
+    rule(area.left, scales.y.getPixelForValue(0), area.right, scales.y.getPixelForValue(0));
+    ctx.fillStyle = ink("--soft");
+    for (const clock of chart.clocks) {
+      const x = scales.x.getPixelForValue(clock), words = `clock ${clock.toLocaleString("en")} s`;
+      rule(x, area.top, x, area.bottom);
+      ctx.fillText(words, Math.min(x + 4, area.right - ctx.measureText(words).width), area.bottom - 8);
+    }
+    ctx.setLineDash([]);
+    ctx.fillStyle = ink("--ink");
+    const dots = drawing.data.datasets.filter((set) => !set.band).flatMap((set) => set.data)
+      .map((dot) => ({ name: dot.name, x: scales.x.getPixelForValue(dot.x), y: scales.y.getPixelForValue(dot.y) })).sort((a, b) => a.y - b.y || a.x - b.x);
+    for (const dot of dots) taken.push([dot.x - 6, dot.x + 6, dot.y]);
+    for (const dot of dots) {
+      const width = ctx.measureText(dot.name).width, right = dot.x + 10 + width <= area.right, x = right ? dot.x + 10 : dot.x - 10 - width;
+      const free = (y) => taken.every(([from, to, at]) => to <= x || from >= x + width || Math.abs(at - y) >= 14);
+      // The nearest free place below or above.
+      const y = Array.from({ length: 80 }, (_, at) => dot.y + 7 * Math.ceil(at / 2) * (at % 2 ? 1 : -1)).find((at) => at > area.top + 6 && at < area.bottom - 18 && free(at)) ?? dot.y;
+      taken.push([x, x + width, y]);
+      if (Math.abs(y - dot.y) > 8) { ctx.lineWidth = 0.6; rule(dot.x, dot.y, right ? x - 2 : x + width + 2, y); }
+      ctx.fillText(dot.name, x, y);
+    }
+    ctx.restore();
+  } };
+}
 // The end of a layer's or a subset's name tells most.
 const short = (name) => { const all = String(name ?? ""), most = innerWidth <= 760 ? 18 : 34; return all.length > most ? "…" + all.slice(1 - most) : all; };
 function titleOf(chart, items) {
   if (!items.length) return "";
+  if (chart.kind === "points") return items.map((item) => item.raw.name).join(", ");
   if (chart.kind === "rows") return String(chart.x[items[0].dataIndex]);
   if (chart.kind === "dots") return String(chart.x[Math.round(items[0].parsed.y)]);
   const at = chart.x[items[0].dataIndex] ?? items[0].label;
@@ -92,19 +138,21 @@ function draw(chart) {
   const said = (value) => chart.percent ? `${Number(value).toFixed(1)}%` : Number(value).toLocaleString("en", { maximumSignificantDigits: 4 });
   const axis = (own, label) => ({ ...own, title: { display: Boolean(label), text: label, color: ink("--soft") },
     grid: { color: ink("--line"), ...own.grid }, ticks: { color: ink("--soft"), ...own.ticks } });
+  const at = chart.kind === "dots" || chart.kind === "points";
   const values = made.indexAxis === "y" || chart.kind === "dots" ? "x" : "y";
   drawn.set(chart.key, new Chart(canvas, {
-    type: made.type, data: made.data,
+    type: made.type, data: made.data, plugins: made.plugins ?? [],
     options: {
+      layout: { padding: { right: 4 } },
       indexAxis: made.indexAxis ?? "x", animation: false, responsive: true, maintainAspectRatio: false,
       devicePixelRatio: Math.max(2, devicePixelRatio),
-      interaction: { mode: chart.kind === "dots" ? "nearest" : "index", intersect: chart.kind === "dots", axis: made.indexAxis },
+      interaction: { mode: at ? "nearest" : "index", intersect: at, axis: made.indexAxis },
       scales: { x: axis(made.x, chart.x_label), y: axis(made.y, chart.y_label) },
       onClick: (event, _, drawing) => { const target = chart.link && follow(chart, event, drawing); if (target) jump(target); },
       onHover: (event, near) => { canvas.style.cursor = chart.link && near.length ? "pointer" : ""; },
       plugins: {
         legend: { display: chart.series.length > 1, labels: { color: ink("--ink"), boxWidth: 14, boxHeight: chart.kind === "bars" || chart.kind === "rows" ? 10 : 7,
-          usePointStyle: chart.kind === "dots" || chart.kind === "lines", filter: (item, data) => !data.datasets[item.datasetIndex].band } },
+          usePointStyle: at || chart.kind === "lines", filter: (item, data) => !data.datasets[item.datasetIndex].band } },
         tooltip: { filter: (item) => !item.dataset.band,
           callbacks: { title: (items) => titleOf(chart, items), label: (item) => `${item.dataset.label}: ${said(item.parsed[values])}` } },
       },
