@@ -282,7 +282,7 @@ def open_server(folders: Sequence[Path], *, port: int = 0) -> ThreadingHTTPServe
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            known = {f"{name}:{self.server.server_address[1]}" for name in (HOST, "localhost")}
+            known = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
             if self.headers.get("Host") not in known:
                 self.send_error(HTTPStatus.FORBIDDEN)
             elif self.path == "/":

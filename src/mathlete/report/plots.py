@@ -175,24 +175,27 @@ def _points(axes: "Axes", chart: Chart) -> None:
     axes.axhline(0, ls="--", lw=1, color=_COLOURS["limit"])
     for clock in chart.clocks:
         axes.axvline(clock, ls="--", lw=1, color=_COLOURS["limit"])
-        words, at = f"clock {clock:,g} s", {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate(words, (clock, 0), (3, 3), **at, fontsize=7)
+        axes.text(clock, 0.02, f" clock {clock:,g} s", transform=axes.get_xaxis_transform(), fontsize=7)
     for series in chart.series:
-        for x, value, lo, hi in zip(chart.x, series.y, series.lo or (), series.hi or (), strict=True):
+        for place, value, lo, hi in zip(chart.x, series.y, series.lo or (), series.hi or (), strict=True):
             if value is not None:
                 arms = [[max(0.0, value - lo)], [max(0.0, hi - value)]]
-                axes.errorbar(x, value, yerr=arms, fmt="o", ms=5, lw=1, color=_colour(series.colour))
+                axes.errorbar(float(place), value, yerr=arms, fmt="o", ms=5, lw=1, color=_colour(series.colour))
         axes.plot([], [], "o", color=_colour(series.colour), label=series.name)
     axes.set_xlim(0, 1.12 * max(*map(float, chart.x), *chart.clocks, 1e-9))
     # Names stand beside their points, from the highest down, each below the one before where that is near.
-    values = [next((one.y[at] for one in chart.series if one.y[at] is not None), 0.0) for at in range(len(chart.x))]
+    places = [
+        (value, float(x), name)
+        for one in chart.series
+        for x, value, name in zip(chart.x, one.y, chart.ids, strict=True)
+        if value is not None
+    ]
     low, high = axes.get_ylim()
     line, last = (high - low) * 0.2 / max(3.0, 1.0 + 0.2 * len(chart.x)), high
-    for at in sorted(range(len(chart.x)), key=lambda one: -float(values[one] or 0)):
-        last = min(float(values[at] or 0), last - line)
-        place = (float(chart.x[at]), float(values[at] or 0))
+    for value, wall, name in sorted(places, key=lambda place: -place[0]):
+        last = min(value, last - line)
         axes.annotate(
-            _plain(chart.ids[at]), place, (place[0] + 0.02 * axes.get_xlim()[1], last), fontsize=7, va="center",
+            _plain(name), (wall, value), (wall + 0.02 * axes.get_xlim()[1], last), fontsize=7, va="center",
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "lw": 0.4, "color": _COLOURS["none"]},
         )  # fmt: skip
     axes.set_ylim(min(low, last - line), high)
