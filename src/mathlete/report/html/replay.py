@@ -49,12 +49,30 @@ def build_replay_chart(result: Replay, names: Sequence[str]) -> Chart:
     changes = [outcome.change for outcome in result.outcomes]
     walls = [outcome.submission_s for outcome in result.outcomes]
     longest = max(walls) or 1.0
+    # A clock far off would press all points together at the left.
     clocks = sorted({outcome.wall.wall_s for outcome in result.outcomes if outcome.wall})
     near = [clock for clock in clocks if clock <= _FARTHEST * longest]
     far = [f"{clock:,.0f} s" for clock in clocks if clock not in near]
     beyond = f" Beyond the axis: the clock of {' and '.join(far)}." if far else ""
+    return Chart(
+        key="replay",
+        title="Change against time",
+        note=f"Right answers of {result.questions} questions more or less than all samples' majority without stop and "
+        "clock, on the same questions: paired, 95%. Further left is cheaper, above the line better; the questions' "
+        f"luck is in neither. Vertical lines: clocks.{beyond} Points that would hide each other stand a little apart.",
+        kind="points",
+        x=_spread(walls, [change.value for change in changes]),
+        series=_series(changes),
+        x_label="seconds of a submission, mean",
+        y_label="change of the score",
+        ids=names,
+        clocks=near,
+    )
+
+
+def _series(changes: Sequence[Interval]) -> list[Series]:
     tones = [_judge(change) for change in changes]
-    series = [
+    return [
         Series(
             name=words,
             colour=colour,
@@ -69,20 +87,6 @@ def build_replay_chart(result: Replay, names: Sequence[str]) -> Chart:
         )
         if of in tones
     ]
-    return Chart(
-        key="replay",
-        title="Change against time",
-        note=f"Right answers of {result.questions} questions more or less than all samples' majority without stop and "
-        "clock, on the same questions: paired, 95%. Further left is cheaper, above the line better; the questions' "
-        f"luck is in neither. Vertical lines: clocks.{beyond} Points that would hide each other stand a little apart.",
-        kind="points",
-        x=_spread(walls, [change.value for change in changes]),
-        series=series,
-        x_label="seconds of a submission, mean",
-        y_label="change of the score",
-        ids=names,
-        clocks=near,
-    )
 
 
 def _judge(change: Interval) -> Tone:
