@@ -97,7 +97,7 @@ def test_no_color_is_known_to_all_commands(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert run(["--no-color", "count", "--json"]) == 0
     assert os.environ["NO_COLOR"] == "1"
-    console(json=False).print("[red]red[/]")
+    console(json=False).print("red", style="red")
     assert capsys.readouterr().out.endswith("\nred\n")
 
 

@@ -67,11 +67,15 @@ def test_the_same_inputs_give_the_same_bytes(built: Path, monkeypatch: pytest.Mo
 
 
 def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built_wheels: Path, submit: CommandLine) -> None:
-    shutil.copytree(built_wheels, "runs/apart/wheels")
-    assert submit("build", "--names.owner", "mathlete-demo", "--run", "runs/apart").code == 0
+    run = Path("runs/apart [x] :bug: [/a")
+    shutil.copytree(built_wheels, run / "wheels")
+    done = submit("build", "--names.owner", "mathlete-demo", "--run", run)
     assert not Path("kaggle").exists()
-    apart = Build.load(Path("runs/apart"))
-    assert (apart.kaggle, apart.wheels) == (Path("runs/apart/kaggle"), Path("runs/apart/wheels"))
+    apart = Build.load(run)
+    assert (apart.kaggle, apart.wheels) == (run / "kaggle", run / "wheels")
+    # What is in brackets is no style of rich's, and the next command can be copied.
+    assert f"{run}/kaggle: notebook" in done.stdout
+    assert f"rehearse --run '{run}'" in done.stdout
 
 
 def test_what_a_build_carries_lasts_until_it_is_taken_back(built_wheels: Path, submit: CommandLine) -> None:

@@ -33,6 +33,7 @@ from mathlete.rehearsal.injections import (
     start_within,
     stop_after,
 )
+from mathlete.rehearsal.speed import contention
 from mathlete.submission import Build, Names
 from mathlete.submission.notebook import notebook_text
 from tests.conftest import NAMES, CommandLine, with_settings
@@ -73,7 +74,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(runner, "run_stage", run)
     # How busy the machine is changes nothing here: a hundredth of a second tells it too.
-    monkeypatch.setattr(runner, "contention", partial(runner.contention, 0.01))
+    monkeypatch.setattr(runner, "contention", partial(contention, 0.01))
 
 
 STRIKES: list[tuple[Inject, bool]] = [

@@ -81,8 +81,11 @@ def test_the_speed_follows_from_what_the_engine_draws(
     assert ("all 23 take about" in chosen.why) == (tokens_a_s > 4.0)
 
 
+@pytest.mark.parametrize(
+    ("slowed", "says"), [(1.1, r"\.\n"), (9.0, r", where other work has a second of CPU take 9\.0 s\.\n.*is idle, or ")]
+)
 def test_a_machine_that_is_too_slow_for_real_time_is_told_before_hours_are_spent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slowed: float, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model.safetensors").touch()
     clock = [0.0]
@@ -90,7 +93,8 @@ def test_a_machine_that_is_too_slow_for_real_time_is_told_before_hours_are_spent
     monkeypatch.setattr("mathlete.rehearsal.speed.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(speed, "EngineProcess", make_engine(tokens_a_s=8.0, length=2000, clock=clock))
     config = KernelConfig(policy=Policy(n=8, sampling=SamplingConfig(max_tokens=2048)))
-    with pytest.raises(UserError, match=r"2048 s of 900 s, at 8 tokens/s.*\n.*--stand-in pocket"):
+    monkeypatch.setattr(speed, "contention", lambda: slowed)
+    with pytest.raises(UserError, match=rf"2048 s of 900 s, 8 tokens/s{says}.*--stand-in pocket"):
         choose_speed(tmp_path, config, PROBLEMS, asked=23)
 
 

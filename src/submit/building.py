@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from mathlete.command import LeadingFlags, busy, console
@@ -209,7 +210,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     for name, digest in asdict(hashes).items():
         out.print(f"{name:<10} {digest[:16]}")
     out.print(f"build      {made.stamp}: in the notebook, in its log, journal and output")
-    again = "" if settings.run == WORK else f" --run {settings.run}"
+    again = "" if settings.run == WORK else f" --run {quote(str(settings.run))}"
     out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")
     engine = made.config.engine
     return {

@@ -67,11 +67,9 @@ def overlap(settings: OverlapSettings) -> dict[str, object]:
 
 
 def _print(out: "Console", pair: RepeatedProblem) -> None:
-    from rich.markup import escape
-
-    out.print(f"[bold]{pair.kind}[/] {pair.similarity:.2f} · row {escape(pair.row.id)} is {escape(pair.suite.id)}")
+    out.print(f"{pair.kind} {pair.similarity:.2f} · row {pair.row.id} is {pair.suite.id}")
     for problem in (pair.row, pair.suite):
-        out.print("  " + escape(" ".join(problem.statement.split())[:180]))
+        out.print("  " + " ".join(problem.statement.split())[:180])
 
 
 OVERLAP_COMMAND = Command(

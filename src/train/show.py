@@ -133,12 +133,10 @@ def _histogram(title: str, values: "NDArray[np.int64]") -> "Table":
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> "Table":
-    from rich.markup import escape
-
     table = _table(title, title, "rows", extra=("",))
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     for name, count in most[:_SHOWN]:
-        table.add_row(escape(name), str(count), _bar(count, most[0][1]))
+        table.add_row(name, str(count), _bar(count, most[0][1]))
     if len(most) > _SHOWN:
         table.add_row(f"{len(most) - _SHOWN} more", str(sum(count for _, count in most[_SHOWN:])), "")
     return table

@@ -22,11 +22,12 @@ _WIDE = 300
 def console(*, json: bool) -> "Screen":
     """Return where a person reads: stdout, or stderr where stdout is kept for the line of JSON.
 
-    On a terminal text is broken between words, never in one: a path or a long word stays in one piece.
+    On a terminal text is broken between words, never in one: a path or a long word stays in one piece. What stands in
+    square brackets is text too: a user's path may have some.
     """
     from mathlete.command.screen import Screen
 
-    out = Screen(stderr=json, highlight=False)
+    out = Screen(stderr=json, highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
         out.soft_wrap, out.width = True, _WIDE
     return out

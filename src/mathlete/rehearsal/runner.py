@@ -27,6 +27,7 @@ from mathlete.rehearsal.draft import (
     has_gateway,
     make_draft,
 )
+from mathlete.rehearsal.speed import contention
 from mathlete.rehearsal.verdict import Rehearsed, judge
 from mathlete.submission import Build
 
@@ -173,15 +174,3 @@ def _watch_log(log: Path, watch: Watch | None) -> Iterator[None]:
     finally:
         ended.set()
         follower.join()
-
-
-def contention(work_s: float = 0.2) -> float:
-    """Return wall seconds per CPU second of this process (at least 1); it slows the clock on a loaded machine.
-
-    >>> contention(0.01) >= 1
-    True
-    """
-    began, used = time.perf_counter(), time.process_time()
-    while time.process_time() - used < work_s:
-        pass
-    return max(1.0, (time.perf_counter() - began) / work_s)

@@ -25,6 +25,8 @@ _SHORT = 32
 _PATIENCE_S = 60.0
 """Seconds in which half of a question's samples must end, so that its length is known and not assumed."""
 _LOAD_S = 600.0
+_BUSY = 1.5
+"""Seconds that a second of CPU takes, from which on a machine is busy with other work."""
 _SPARE = 2.0
 """A question may take so many times as long as the one that was tried."""
 
@@ -66,10 +68,13 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
         return Speed(factor=1.0, why=f"÷1: no sample of {_SHORT} tokens ended here within {_PATIENCE_S:.0f} s")
     if tried.question_s > config.question_max_s:
         # It would take the hours of the real clock, to end with every question out of time.
+        slowed = contention()
+        busy = f", where other work has a second of CPU take {slowed:.1f} s" if slowed >= _BUSY else ""
+        idle = "rehearse when the machine is idle, or " if busy else ""
         raise UserError(
             "this machine must draw half of a question's samples in the longest time that a question may have",
-            value=f"{tried.question_s:.0f} s of {config.question_max_s:.0f} s, at {tried.tokens_per_s:.0f} tokens/s",
-            cure="prove the wiring with --stand-in pocket; --speed 1 rehearses all the same",
+            value=f"{tried.question_s:.0f} s of {config.question_max_s:.0f} s, {tried.tokens_per_s:.0f} tokens/s{busy}",
+            cure=f"{idle}prove the wiring with --stand-in pocket; --speed 1 rehearses all the same",
         )
     # Two digits: a machine's speed is not known to more.
     factor = min(FASTEST, max(1.0, float(f"{config.question_min_s / (_SPARE * tried.question_s):.2g}")))
@@ -138,3 +143,15 @@ def _draw(
         for sample in islice(stream, until):
             tokens += sample.tokens
     return tokens, time.monotonic() - began
+
+
+def contention(work_s: float = 0.2) -> float:
+    """Return wall seconds per CPU second of this process (at least 1); it slows the clock on a loaded machine.
+
+    >>> contention(0.01) >= 1
+    True
+    """
+    began, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < work_s:
+        pass
+    return max(1.0, (time.perf_counter() - began) / work_s)
