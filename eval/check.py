@@ -15,7 +15,8 @@ class CheckSettings:
     """A file of answers and golds to judge."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """JSONL of {"id", "kind": "equiv" or "extract", "gold", "pred" or "text", "expected", "source"}."""
+    """Table (JSONL, JSON, CSV, parquet) of {"id", "kind": "equiv" or "extract", "gold", "pred" or "text", "expected",
+    "source"}."""
     against: Literal["math-verify"] | None = None
     """Another checker to judge the same cases in the same run."""
     out: Path | None = None
@@ -29,10 +30,13 @@ class CheckSettings:
 def check(settings: CheckSettings) -> dict[str, object]:
     """Judge the answers of a file; print the report and return it."""
     from mathlete.answers import check_file
+    from mathlete.corpus import read_rows
 
     if settings.out:
         require_result_file(settings.out, inputs=[settings.file])
-    report = check_file(settings.file, against=settings.against, out=settings.out, answers=settings.answers)
+    # A line of JSONL that is broken is told in the checker's own words.
+    rows = None if settings.file.suffix in ("", ".jsonl", ".txt") else read_rows(settings.file)
+    report = check_file(settings.file, rows=rows, against=settings.against, out=settings.out, answers=settings.answers)
     console(json=settings.json).print(report.table())
     return report.as_json()
 

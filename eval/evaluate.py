@@ -60,6 +60,7 @@ EVALUATE = Command(
     run=evaluate,
     foreign_flags=SERVERS_FLAGS,
     help="Runs a model on a suite: n samples a problem, majority vote, pass@1 and maj@k with intervals.\n\n"
-    f"Suites: {', '.join(SUITE_NAMES)}, FILE.jsonl, or source:NAME, the problems of a training source or file.\n\n"
+    f"Suites: {', '.join(SUITE_NAMES)}, a file of problems (.jsonl, .json, .csv, .parquet), "
+    "or source:NAME, the problems of a training source or file.\n\n"
     "Examples:\n\npython -m eval pocket_val\n\npython -m eval aimo_val --model r1-qwen-7b --n 16 --limit 20",
 )

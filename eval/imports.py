@@ -33,7 +33,7 @@ class ImportSettings:
     seconds, finish, logprob_mean, seed, index. A column may be a path, as in doc.id or choices.0.text; where its
     cell is a list, it is a sample for each member."""
     problems: str | None = None
-    """Suite, or JSONL file of problems, for logs without statements or golds: samples are matched by id, by an id
+    """Suite, or file of problems, for logs without statements or golds: samples are matched by id, by an id
     with a number behind it, or by statement."""
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
@@ -66,7 +66,7 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
     out = console(json=settings.json)
     # The run depends on the problems' file, too, where that is no suite of a known hash.
     inputs = {str(file): file for file in settings.files}
-    if settings.problems and settings.problems.endswith(".jsonl"):
+    if settings.problems and Path(settings.problems).is_file():
         inputs["problems"] = Path(settings.problems)
     step = run_step(
         "import",

@@ -33,7 +33,7 @@ class LossesSettings:
     log, or a folder that holds a journal, as a rehearsal and `python -m submit push` leave it. Several stand side by
     side."""
     golds: Path | None = None
-    """JSONL of problems with the golds of a journal's questions; default: the pocket suite's, where the ids are its
+    """File of problems with the golds of a journal's questions; default: the pocket suite's, where the ids are its
     own."""
     competition: str | None = None
     """Whose range answers must keep to (aimo-1, aimo-2, aimo-3 or a file of rules); a journal says it by itself.
@@ -87,10 +87,9 @@ def describe_runs(runs: "Sequence[LostRun]", *, each: bool) -> Iterator[str]:
 
 def read_golds(file: Path | None) -> dict[str, str]:
     """Return {problem id: gold} of a file of problems, or of the shipped suite, whose ids no other questions have."""
-    from mathlete.problems import read_problems
-    from mathlete.shipped import data_folder
+    from mathlete.corpus import load_suite
 
-    return {one.id: one.gold for one in read_problems(file or data_folder() / "pocket" / "pocket_val.jsonl")}
+    return {one.id: one.gold for one in load_suite(str(file) if file else "pocket_val").problems}
 
 
 def losses_table(runs: "Sequence[LostRun]", *, first: int = 0) -> "Table":

@@ -290,9 +290,12 @@ def solve_problems(
     with progress("eval") as bar:
         task = bar.add_task(score.describe(), total=evaluation.samples, completed=score.samples)
 
+        began = time.monotonic()
+
         def on_sample(sample: Sample) -> None:
             score.add(sample)
-            bar.update(task, advance=1, description=score.describe())
+            speed = score.new_tokens / max(1e-9, time.monotonic() - began)
+            bar.update(task, advance=1, description=f"{score.describe()} · {speed:,.0f} tokens/s")
 
         if evaluation.budget is not None:
             return solve_in_turn(

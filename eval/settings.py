@@ -99,7 +99,8 @@ class EvalSettings:
     """What to run on what."""
 
     suite: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SUITE")]
-    """A suite's name, a JSONL file of problems, or source:NAME, the problems of a training source or file."""
+    """A suite's name, a file of problems (.jsonl, .json, .csv, .parquet), or source:NAME, the problems of a training
+    source or file."""
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     limit: int | None = None

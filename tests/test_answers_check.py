@@ -100,10 +100,10 @@ def test_a_case_is_judged_by_its_suites_conventions(tmp_path: Path, evaluate: Co
         ("{", "cases.jsonl:2 must be JSON"),
         ("[]", "cases.jsonl:2 must have the kind equiv or extract, got None"),
         ('{"kind": "vote"}', "cases.jsonl:2 must have the kind equiv or extract, got 'vote'"),
-        ('{"id": "a", "kind": "equiv", "gold": 1, "pred": "1", "expected": true}', "2: gold must be a string"),
+        ('{"id": "a", "kind": "equiv", "gold": 1.5, "pred": "1", "expected": true}', "2: gold must be a string"),
         ('{"id": "a", "kind": "equiv", "gold": "1", "text": "1", "expected": true}', "2: pred must be a string"),
         ('{"id": "a", "kind": "equiv", "gold": "1", "pred": "1", "expected": "1"}', "2: expected must be"),
-        ('{"id": 7, "kind": "equiv", "gold": "1", "pred": "1", "expected": true}', "2: id must be a string, got 7"),
+        ('{"id": 7.5, "kind": "equiv", "gold": "1", "pred": "1", "expected": true}', "2: id must be a string, got 7.5"),
     ],
 )  # fmt: skip
 def test_a_malformed_line_is_named(line: str, message: str, cases: Path, tmp_path: Path, evaluate: CommandLine) -> None:

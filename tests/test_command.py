@@ -229,9 +229,21 @@ def test_log_every_is_a_number_of_seconds(value: str, capsys: pytest.CaptureFixt
 
 def test_libraries_draw_no_bars_of_their_own() -> None:
     code = (
-        "from mathlete.command import run_command_line\n"
-        "run_command_line(['--help'], prog='it', commands={})\n"
-        "from tqdm import tqdm\n[*tqdm(range(9), desc='Compressing')]"
+        "from mathlete.models.loading import _draw_no_bars\n_draw_no_bars()\n_draw_no_bars()\n"
+        "from tqdm import tqdm\n[*tqdm(range(9), desc='Applying', disable=False)]\n"
+        "from huggingface_hub.utils import tqdm as hub\n[*hub(range(9), desc='Fetching')]"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Compressing" not in done.stderr
+    shown = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    done = subprocess.run([sys.executable, "-c", code], env=shown, capture_output=True, text=True, check=True)
+    assert "Applying" not in done.stderr
+    assert "Fetching" in done.stderr
+
+
+def test_a_download_draws_no_bar_where_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    assert run(["count", "--json"]) == 0
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
+    monkeypatch.setattr(sys, "stderr", Screen())
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
+    assert run(["count", "--json"]) == 0
+    assert "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ

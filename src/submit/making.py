@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 from mathlete.command import busy, console
 from mathlete.competitions import Competition
+from mathlete.corpus import load_suite
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError, require
 from mathlete.locks import hold
 from mathlete.models import find_model
-from mathlete.problems import Problem, read_problems
+from mathlete.problems import Problem
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
-from mathlete.shipped import data_folder
 from mathlete.submission import Build
 from submit.matrix import list_faults, run_faults
 from submit.mounting import require_vllm_here, require_weights_here
@@ -49,8 +49,8 @@ class RehearseSettings:
     """Questions in a run; default: as many as the competition asks."""
     runs: int | None = None
     """Reruns after the commit run; default: as often as the competition runs its private set."""
-    problems: Path | None = None
-    """JSONL of problems; default: the pocket suite's."""
+    problems: str | None = None
+    """A suite, or a file of problems (.jsonl, .json, .csv, .parquet); default: the pocket suite's."""
     behaviour: Literal["0.3.0", "0.7.0", "0.9.0", "1.4.0", "1.7.0"] | None = None
     """Version of kaggle_evaluation that the gateway behaves as; default: the competition's."""
     real_package: Path | None = None
@@ -95,14 +95,16 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     """Rehearse the build; raise UserError where it must not be pushed."""
     settings.check()
     out = console(json=settings.json)
-    suite = settings.problems or data_folder() / "pocket" / "pocket_val.jsonl"
+    suite = load_suite(settings.problems or "pocket_val")
+    if suite.origin:
+        out.print(suite.origin, markup=False)
     if settings.fault is not None:
         settings.check_fault()
         say = partial(out.print, markup=False)
         if settings.fault == "list":
             return list_faults(say, version=settings.behaviour)
         how = RehearsalSettings(layout=settings.layout, behaviour=settings.behaviour)
-        return run_faults(settings.fault, folder=settings.run, problems=suite, settings=how, say=say)
+        return run_faults(settings.fault, folder=settings.run, problems=suite.problems, settings=how, say=say)
     build = Build.load(settings.run)
     # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
     build.check_serving()
@@ -113,7 +115,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     if rules.gateway.api == "iterator" and (chosen := settings.behaviour or settings.real_package):
         rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"
         raise UserError(rule, value=str(chosen), cure="leave --behaviour and --real-package out")
-    problems = choose_canaries(read_problems(suite), count=settings.questions or rules.problems, rules=rules)
+    problems = choose_canaries(suite.problems, count=settings.questions or rules.problems, rules=rules)
     with hold(settings.run):
         return rehearse_build(build, problems, settings, out=out)
 

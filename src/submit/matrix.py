@@ -2,12 +2,12 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mathlete.command import progress
 from mathlete.errors import UserError, nearest
-from mathlete.problems import read_problems
+from mathlete.problems import Problem
 from mathlete.rehearsal import FAULTS, RehearsalSettings, choose_canaries, rehearse_fault
 from mathlete.submission import Build
 
@@ -24,14 +24,14 @@ def list_faults(say: Callable[[str], None], *, version: str | None) -> dict[str,
 
 
 def run_faults(
-    name: str, *, folder: Path, problems: Path, settings: RehearsalSettings, say: Callable[[str], None]
+    name: str, *, folder: Path, problems: Sequence[Problem], settings: RehearsalSettings, say: Callable[[str], None]
 ) -> dict[str, object]:
     """Run one fault or all; return how many ended valid, refused, and lost: otherwise than the matrix says.
 
     Args:
         name: of a fault, or "all".
         folder: the build's.
-        problems: JSON lines of problems.
+        problems: of which some are asked.
         settings: how to rehearse.
         say: prints a line.
 
@@ -46,7 +46,7 @@ def run_faults(
     if not chosen:
         rule = "a fault of a server's predict or test.csv needs an inference server"
         raise UserError(rule, value=f"{rules.name} with an iterator", cure="choose another --fault")
-    asked = choose_canaries(read_problems(problems), count=QUESTIONS, rules=rules)
+    asked = choose_canaries(problems, count=QUESTIONS, rules=rules)
     version = settings.behaviour or rules.gateway.package
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()

@@ -27,7 +27,7 @@ class OverlapSettings:
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """Problems in any columns: .jsonl, .json, .csv or .parquet."""
     suite: tuple[str, ...]
-    """Names of suites, or JSONL files of problems."""
+    """Names of suites, or files of problems."""
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     out: Path | None = None

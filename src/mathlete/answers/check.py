@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -70,27 +70,45 @@ Checker = Callable[[Case], tuple[Verdict, str | None]]
 """A case's verdict and the answer that was judged."""
 
 
-def read_cases(path: Path) -> list[Case]:
-    """Return the cases of a JSONL file.
+def read_cases(path: Path, *, rows: Iterable[tuple[str, object]] | None = None) -> list[Case]:
+    """Return the cases of a JSONL file, or of the rows of a table, (`file:line`, row), that were read from it.
 
     Raises:
         UserError: the file cannot be read, a line is no case, or there is no case at all.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("the file must be readable JSONL", value=path, cure=f"give one that is ({error})") from error
-    cases = [_read_case(line, where=f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    table = ((where, _read_words(row)) for where, row in rows or ())
+    cases = [_make_case(row, where=where) for where, row in (_read_lines(path) if rows is None else table)]
     if not cases:
         raise UserError("the file must hold a case", value=path, cure=f"write lines of {_SHAPE}")
     return cases
 
 
-def _read_case(line: str, *, where: str) -> Case:
+def _read_lines(path: Path) -> Iterator[tuple[str, object]]:
     try:
-        row: Any = parse_json(line)
-    except ValueError as error:
-        raise UserError(f"{where} must be JSON", value=repr(line[:60]), cure=f"mend it: {error}") from error
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("the file must be readable JSONL", value=path, cure=f"give one that is ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield f"{path}:{number}", parse_json(line)
+            except ValueError as error:
+                where = f"{path}:{number}"
+                raise UserError(f"{where} must be JSON", value=repr(line[:60]), cure=f"mend it: {error}") from error
+
+
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
+"""What `expected` is in a CSV, whose cells are all text."""
+
+
+def _read_words(row: object) -> object:
+    """Return a row of a table with `expected` as what its words say, but where it is the answer that must come out."""
+    if not isinstance(row, Mapping) or row.get("kind") == "extract":
+        return row
+    return {**row, "expected": _WORDS.get(str(row.get("expected")).strip().lower())}
+
+
+def _make_case(row: Any, *, where: str) -> Case:
     kind = row.get("kind") if isinstance(row, dict) else None
     given = {"equiv": "pred", "extract": "text"}.get(str(kind))
     if given is None:
@@ -98,6 +116,9 @@ def _read_case(line: str, *, where: str) -> Case:
     if kind == "extract" and isinstance(row.get("expected"), str):
         # Peers' suites write the answer that must come out.
         row = {**row, "gold": row["expected"], "expected": True}
+    # Golds and ids may be whole numbers: a table of integers says the same as one of text.
+    whole = {name: str(value) for name in ("id", "gold", given) if type(value := row.get(name)) is int}
+    row = {**row, **whole}
     for name, wanted in {"id": str, "gold": str, given: str, "expected": bool}.items():
         if not isinstance(row.get(name), wanted):
             value = f"{row.get(name)!r}"[:60]
@@ -290,11 +311,19 @@ def _format(name: str, value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def check_file(path: Path, *, against: Peer | None = None, out: Path | None = None, answers: str = "") -> Report:
+def check_file(
+    path: Path,
+    *,
+    rows: Iterable[tuple[str, object]] | None = None,
+    against: Peer | None = None,
+    out: Path | None = None,
+    answers: str = "",
+) -> Report:
     """Return the report on a file of cases; with `out`, write each verdict as a line of JSON.
 
     Args:
         path: the file.
+        rows: its rows, where it is a table that was read already; None: it is JSONL.
         against: another checker that judges the same cases.
         out: a file to write to.
         answers: conventions of the cases that name none of their own.
@@ -302,7 +331,7 @@ def check_file(path: Path, *, against: Peer | None = None, out: Path | None = No
     Raises:
         UserError: the file cannot be read, or a line is no case.
     """
-    cases = [case if case.answers else replace(case, answers=answers) for case in read_cases(path)]
+    cases = [case if case.answers else replace(case, answers=answers) for case in read_cases(path, rows=rows)]
     for settings in {case.answers for case in cases}:
         parse("1", settings)  # an unknown convention is refused before anything is judged
     warm_up()

@@ -142,11 +142,12 @@ def _strip_wide_flag(argv: Sequence[str]) -> Sequence[str]:
 
 
 def hush_libraries() -> None:
-    """Have no library draw a bar of its own: in a log it is a line without end, on a terminal it breaks ours.
+    """Have the hub draw no bar where it would be a line without end; who has set the variable, keeps it.
 
-    tqdm reads this as it is imported; who has set it, keeps it. The hub's downloads ask for their bar by themselves.
+    Other libraries' bars are left out where a model is loaded (`mathlete.models`).
     """
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # It warns of kernels that it could download: nothing to be done about.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 

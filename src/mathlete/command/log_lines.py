@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 from mathlete.errors import UserError
 
-FIRST_LINE_SECONDS = 2.0
+FIRST_LINE_SECONDS = 1.5
 """Until the first line, and between two at least: what is done before needs none."""
 _USUAL_SECONDS, _FEW_STEPS = 30.0, 10
 _every_seconds = _USUAL_SECONDS
@@ -79,13 +79,19 @@ class LogLines:
             self._thread.join()
 
     def _write_now_and_then(self) -> None:
-        told, last, waits = None, 0.0, FIRST_LINE_SECONDS
+        told, last, waits, moved = None, 0.0, FIRST_LINE_SECONDS, self._began
         while not self._over.wait(waits):
             now, reached = time.monotonic(), self._read()
             if told is None:
                 self._start = reached.done
+            if reached.done == self._start:
+                moved = now  # what is loaded before the first step says nothing of how long the others take
             if told is None or reached.stage != told or now - last >= _every_seconds:
-                self._write(describe(self._title, reached, seconds=now - self._began, start=self._start))
+                self._write(
+                    describe(
+                        self._title, reached, seconds=now - self._began, start=self._start, before=moved - self._began
+                    )
+                )
                 told, last = reached.stage, now
             waits = min(FIRST_LINE_SECONDS, _every_seconds)
 
@@ -94,8 +100,8 @@ class LogLines:
             print(line, file=sys.stderr, flush=True)
 
 
-def describe(title: str, reached: Reached, *, seconds: float, start: float = 0) -> str:
-    """Return the line of a piece of work that has gone on for so many seconds from `start` on.
+def describe(title: str, reached: Reached, *, seconds: float, start: float = 0, before: float = 0) -> str:
+    """Return the line of a piece of work that has gone on for so many seconds from `start` on, nothing done `before`.
 
     >>> describe("tune", Reached(words="loss 0.0174", done=12, total=30), seconds=24)
     'tune 12/30 · loss 0.0174 · 0:00:24 · ETA 0:00:36'
@@ -106,7 +112,7 @@ def describe(title: str, reached: Reached, *, seconds: float, start: float = 0) 
     count = f" {done:,.0f}" if done and total is None else "" if total is None else f" {done:,.0f}/{total:,.0f}"
     parts = [f"{title}{count}", *([reached.words] if reached.words else []), in_clock_time(seconds)]
     if total is not None and start < done < total:
-        parts.append(f"ETA {in_clock_time(seconds * (total - done) / (done - start))}")
+        parts.append(f"ETA {in_clock_time((seconds - before) * (total - done) / (done - start))}")
     return " · ".join(parts)
 
 

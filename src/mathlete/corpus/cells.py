@@ -12,6 +12,8 @@ TableRow = Mapping[str, Any]
 """A row of a table: its cells by column."""
 STATEMENTS = ("statement", "problem", "Problem", "question", "query", "instruction", "prompt")
 GOLDS = ("gold", "answer", "Answer", "expected_answer", "final_answer", "ground_truth")
+IDS = ("id", "uuid", "problem_id", "unique_id")
+SUBSETS = ("subset", "level", "subject", "type")
 SOLUTIONS = ("solution", "Solution", "output", "response", "answer")
 _LONG = 60
 """Characters from which a cell with blanks is long text: a sentence, and no label."""

@@ -7,7 +7,18 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
-from mathlete.corpus.cells import GOLDS, STATEMENTS, Cells, TableRow, find_gold, format_gold, is_long, tidy
+from mathlete.corpus.cells import (
+    GOLDS,
+    IDS,
+    STATEMENTS,
+    SUBSETS,
+    Cells,
+    TableRow,
+    find_gold,
+    format_gold,
+    is_long,
+    tidy,
+)
 from mathlete.corpus.chats import chat_of, make_chat
 from mathlete.corpus.columns import ColumnUse, Reading
 from mathlete.corpus.tables import read_rows
@@ -45,8 +56,6 @@ _REPLIES = (
     "reply",
     "chosen",
 )
-_IDS = ("id", "uuid", "problem_id", "unique_id")
-_SUBSETS = ("subset", "level", "subject", "type")
 _WORKED = re.compile(r"\n|\\boxed|####")
 _LAYOUTS = (
     "id, statement, gold, trace, answer",
@@ -331,7 +340,7 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: _Place) -> TracedProb
 def _make_problem(row: Cells, statement: str, place: _Place, *, gold: str) -> Problem:
     if not statement.strip():
         raise UserError(f"{place.where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
-    _, subset = row.first(place.reading.names("subset", _SUBSETS))
+    _, subset = row.first(place.reading.names("subset", SUBSETS))
     return Problem(
         id=_read_id(row, place) or place.name,
         statement=statement,
@@ -356,7 +365,7 @@ def _make_chat(row: Cells, turns: Sequence[Turn], place: _Place) -> list[TracedP
 
 
 def _read_id(row: Cells, place: _Place) -> str:
-    _, value = row.first(place.reading.names("id", _IDS))
+    _, value = row.first(place.reading.names("id", IDS))
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         # 424e18 without quotes is a float, and the id is lost before it can be read.
         raise UserError(f"{place.where}: an id must be text or a whole number", value=repr(value), cure="quote it")

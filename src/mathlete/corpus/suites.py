@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mathlete.corpus.problem_files import read_problem_file
 from mathlete.corpus.sources import Source, find_commit, find_source, load_hub_problems
 from mathlete.corpus.stream import is_local, open_source
+from mathlete.corpus.tables import format_of
 from mathlete.errors import UserError, nearest
 from mathlete.problems import Problem, hash_problems, read_problems
 from mathlete.shipped import data_folder
@@ -45,7 +47,7 @@ class Suite:
 
 
 def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
-    """Load the suite of that name, the problems of `source:NAME` or of a JSONL file.
+    """Load the suite of that name, the problems of `source:NAME` or of a file.
 
     Hub sets come from `mirror` where it is given.
 
@@ -63,10 +65,14 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
         source = name.removeprefix(_SOURCE)
         problems = _load_source(source, mirror)
         origin = source if is_local(source) else _describe(find_source(source), mirror)
-    elif name.endswith(".jsonl"):
-        problems = read_problems(Path(name))
+    elif format_of(name):
+        read = read_problem_file(Path(name))
+        problems, origin = read.problems, read.note
     else:
-        cure = f"{nearest(name, SUITE_NAMES)}, {_SOURCE}NAME for a source's, or a file of problems ending in .jsonl"
+        cure = (
+            f"{nearest(name, SUITE_NAMES)}, {_SOURCE}NAME for a source's, or a file of problems (.jsonl, .csv, .json, "
+        )
+        cure += ".parquet)"
         raise UserError("the suite must be a known one", value=repr(name), cure=cure)
     _check_conventions(problems)
     return Suite(

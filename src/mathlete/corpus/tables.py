@@ -180,7 +180,7 @@ def _read_csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
                 on_bad(UserError(f"{path}:1: each column must have a name of its own", value=value, cure=cure))
                 return
             for row in reader:
-                where = f"{path}:{reader.line_num}"
+                where = f"{path}:{_first_line(row, last=reader.line_num)}"
                 if None in row or None in row.values():
                     on_bad(UserError(f"{where}: must have as many cells as the header", cure="mend the row"))
                 else:
@@ -189,6 +189,12 @@ def _read_csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
         on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file"))
     except OSError as error:
         on_bad(_explain_packing(path, error))
+
+
+def _first_line(row: TableRow, *, last: int) -> int:
+    """Return the line on which a row of a CSV begins, by the one on which it ends: its cells may hold line breaks."""
+    cells = [cell for value in row.values() for cell in (value if isinstance(value, list) else [value])]
+    return last - sum(str(cell).count("\n") for cell in cells)
 
 
 def _again(head: str, lines: Iterator[str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Models loaded for the hardware at hand: dense, in 8 or in 4 bits."""
 
+import importlib
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,26 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     messages.disable_progress_bar()
     messages.set_verbosity_error()
+    _draw_no_bars()
+
+
+def _draw_no_bars() -> None:
+    """Have libraries draw no bars of their own: in a log each is one long line, on a terminal it breaks ours.
+
+    compressed-tensors asks for its bars in so many words, which TQDM_DISABLE does not overrule; and that would overrule
+    the hub's, whose downloads have no other.
+    """
+    std: Any = importlib.import_module("tqdm.std")  # has no type hints
+    drawn = std.tqdm.__init__
+    if drawn.__name__ == "draw_none":
+        return
+
+    def draw_none(bar: object, *given: object, **how: object) -> None:
+        if not type(bar).__module__.startswith("huggingface_hub"):
+            how["disable"] = True
+        drawn(bar, *given, **how)
+
+    std.tqdm.__init__ = draw_none
 
 
 OUTLIER = 6.0
