@@ -202,12 +202,20 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     if file is None and all(one is not None and one.floor_s is None for one in wall):
         return
     capped = bool(settings.policies.max_tokens)
-    choice = Choice.best(result.outcomes, capped=capped, questions=result.questions, recordings=settings.runs)
+    choice = Choice.best(
+        result.outcomes,
+        capped=capped,
+        questions=result.questions,
+        recordings=settings.runs,
+        sampling=Choice.read_sampling(settings.folders),
+    )
     how = choice.words.removesuffix(" --budget none")
     if file:
         choice.write(file)
         out.print(f"{file}: {choice.words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
         how = f"--policy-file {shlex.quote(str(file))}"
+        if not choice.sampling:
+            out.print("the recordings do not say how their samples were drawn, or differ: no sampling words go with it")
     out.print("to hand in the policy with the highest score:", markup=False)
     # In one line, however narrow the terminal: it is to be pasted.
     out.print(f"python -m submit build --model {find_model_of(settings.folders)} {how}", markup=False, soft_wrap=True)

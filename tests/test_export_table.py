@@ -12,7 +12,14 @@ from packaging.requirements import Requirement
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, Export, Forgetting, Survival, TunedModel, export_model, measure_effect
 from mathlete.export.effect import rows_of_traces
-from mathlete.export.formats import DEFAULT_FORMAT, MOUNTED_FORMATS, ExportFormat, find_formats
+from mathlete.export.formats import (
+    DEFAULT_FORMAT,
+    MOUNTED_FORMATS,
+    ExportFormat,
+    choose_export,
+    find_formats,
+    read_storage,
+)
 from mathlete.export.formats.table import ServingEngine
 from mathlete.export.formats.weights import WriteOptions, dense_weights
 from mathlete.export.records import Hop, SurvivalFigures
@@ -120,7 +127,7 @@ def test_a_made_up_format_is_checked_for_the_gpu_that_serves(copied: None) -> No
     )
     with pytest.raises(UserError, match=r"copy runs on compute capability 8 or later, got --export\.gpu t4"):
         EXPORT_FORMATS["copy"].require("t4")
-    with pytest.raises(UserError, match="Fix: use copy or f16 or int8 or q4_0 or q8_0 or w8a16"):
+    with pytest.raises(UserError, match="Fix: use copy or f16 or fp8 or int8 or q4_0 or q8_0 or w8a16"):
         EXPORT_FORMATS["w8a8"].require("b200")
 
 
@@ -142,6 +149,7 @@ def test_the_command_line_and_the_checks_know_the_tables_formats() -> None:
         "export",
         "export-w8a16",
         "export-w8a8",
+        "export-fp8",
         "export-q8_0",
         "export-q4_0",
         "export-f16",
@@ -197,3 +205,38 @@ def test_wheels_are_known_by_their_names_whatever_the_hyphens(wheel: str, good: 
     (tmp_path / wheel).touch()
     build = Build(kaggle=tmp_path, model=tmp_path, wheels=tmp_path, names=Names(owner="a"), config=KernelConfig())
     assert ("no compressed-tensors" not in [refusal.value for refusal in checks._wheels(build)]) == good
+
+
+@pytest.mark.parametrize(
+    ("machine", "engine", "there", "chosen"),
+    [
+        ("NvidiaH100", "vllm", ("int8", "w8a16", "fp8"), "fp8: what vLLM serves best on NvidiaH100"),
+        ("NvidiaL4", "auto", ("int8", "w8a16", "fp8"), "fp8: what"),
+        ("NvidiaRtxPro6000", "vllm", ("int8", "w8a8", "fp8"), "fp8: what"),
+        ("NvidiaTeslaT4", "vllm", ("int8", "w8a16", "fp8"), "w8a16: what"),
+        ("NvidiaTeslaT4", "auto", ("int8", "w8a8", "fp8"), "w8a8: on NvidiaTeslaT4 vLLM would serve w8a16 best"),
+        ("NvidiaH100", "vllm", ("int8",), "int8: on NvidiaH100 vLLM would serve fp8 best, which the run lacks"),
+        ("NvidiaH100", "embedded", ("int8", "fp8"), "int8: the embedded engine multiplies it"),
+        ("NvidiaTeslaT4", "vllm", ("fp8",), None),
+    ],
+)
+def test_the_machine_chooses_the_export_of_a_run(
+    machine: str, engine: str, there: tuple[str, ...], chosen: str | None, tmp_path: Path
+) -> None:
+    for name in there:
+        folder = tmp_path / EXPORT_FORMATS[name].folder
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    if chosen is None:
+        with pytest.raises(UserError, match="a run must hold an export for the machine: w8a16 or w8a8 or int8"):
+            choose_export(tmp_path, engine=engine, machine=machine)
+        return
+    choice = choose_export(tmp_path, engine=engine, machine=machine)
+    assert choice.reason.startswith(chosen)
+    assert choice.folder == tmp_path / EXPORT_FORMATS[chosen.split(":")[0]].folder
+
+
+def test_fp8_needs_its_own_gpu_though_it_is_stored_as_others_are() -> None:
+    config = {"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}}
+    assert [one.fits(7.5) for one in find_formats(read_storage(config), config)] == [False]
+    assert [one.fits(7.5) for one in find_formats(read_storage(config))] == [True, True, False]

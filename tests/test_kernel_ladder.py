@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,8 @@ from mathlete.kernel.answering import Answerer
 from mathlete.kernel.causes import find_cause_of_end
 from mathlete.kernel.config import KernelConfig, config_from
 from mathlete.kernel.engine import EngineError, EngineProcess
-from mathlete.kernel.journal import read_facts
-from mathlete.kernel.ladder import Ladder, plan_steps
+from mathlete.kernel.journal import read_facts, read_journal
+from mathlete.kernel.ladder import Ladder, Step, plan_steps
 from mathlete.kernel.world import InstalledWorld, install, read_into_cache
 from mathlete.problems import Problem
 from mathlete.sampling.samples import SamplingConfig
@@ -48,6 +49,12 @@ for line in sys.stdin:
         print(json.dumps({"request": request["request"], "sample": sample}), flush=True)
     print(json.dumps({"request": request["request"], "done": True}), flush=True)
 """
+REFUSES = SERVES.replace(
+    "    for index",
+    "    print(json.dumps({'request': request['request'], 'error': "
+    "'UserError: vLLM must give a whole sample in 3 tries'}), flush=True)\n    continue\n    for index",
+)
+DIES = "import sys; sys.exit('torch._inductor.exc.InductorError: CppCompileError: C++ compile error')"
 OUT_OF_MEMORY = "import sys; sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 46.00 MiB')"
 HANGS = "import time; time.sleep(60)"
 
@@ -65,7 +72,16 @@ def serving(folder: Path, says: str, *, dies_with: str = "never") -> EngineProce
 
 def ladder(*steps: tuple[str, EngineProcess]) -> tuple[Ladder, list[Mapping[str, object]]]:
     left: list[Mapping[str, object]] = []
-    return Ladder(steps, on_step=left.append), left
+    named = [
+        (Step(name=name, engine="any", mends="GPU memory" if name == "shorter" else ""), one) for name, one in steps
+    ]
+    return Ladder(named, on_step=left.append), left
+
+
+def answerer_of(engine: Ladder, folder: Path, **how: Any) -> Answerer:
+    given: dict[str, Any] = {"wall_s": 600.0, "reserve_s": 1.0, "question_min_s": 0.0, "question_max_s": 20.0, **how}
+    config = KernelConfig(policy=Policy(n=2), problems=20, **given)
+    return Answerer(config, engine=engine, started=time.time(), journal=folder / "journal.jsonl")
 
 
 def texts(engine: Ladder) -> list[str]:
@@ -100,14 +116,68 @@ def test_one_that_dies_is_restarted_once_then_left(tmp_path: Path) -> None:
         for starts in (1, 2):
             engine.start(timeout_s=10.0)
             assert (texts(engine), engine.opens_thoughts) == (["vllm"] * 2, True)
-            assert (first.starts, left) == (starts, [])
+            assert (first.starts, [fact["next"] for fact in left]) == (starts, ["vllm"] * (starts - 1))
             (tmp_path / "deadly").touch()
             with pytest.raises(EngineError, match="a worker that died: EngineDeadError"):
                 texts(engine)
             (tmp_path / "deadly").unlink()
         engine.start(timeout_s=10.0)
         assert texts(engine) == ["embedded"] * 2
-    assert "ended a second time" in str(left[0]["cause"])
+    assert "a worker that died: EngineDeadError" in str(left[0]["cause"])
+    assert "ended a second time" in str(left[1]["cause"])
+
+
+def test_a_step_that_mends_something_else_is_passed_over(tmp_path: Path) -> None:
+    for code, steps in ((OUT_OF_MEMORY, ["shorter", "embedded"]), (DIES, ["embedded"])):
+        engine, left = ladder(
+            ("vllm", process(tmp_path, code)),
+            ("shorter", process(tmp_path, code)),
+            ("embedded", serving(tmp_path, "embedded")),
+        )
+        with closing(engine):
+            engine.start(timeout_s=30.0)
+        assert [fact["next"] for fact in left] == steps
+
+
+@pytest.mark.parametrize("kind", ["error", "empty"])
+def test_a_step_of_which_nothing_comes_is_left_and_costs_no_question(kind: str, tmp_path: Path) -> None:
+    barren = process(tmp_path, SERVES if kind == "empty" else REFUSES, str(tmp_path / "never"), "")
+    engine, left = ladder(("vllm", barren), ("embedded", serving(tmp_path, "<think>x</think>\\boxed{2}")))
+    answerer = answerer_of(engine, tmp_path)
+    with closing(engine):
+        answerer.begin()
+        assert [answerer.answer(problem_id=name, statement="1+1") for name in "ab"] == [2, 2]
+    why = "only empty completions" if kind == "empty" else "must give a whole sample in 3 tries"
+    assert why in str(left[0]["cause"])
+    first, second = read_journal(tmp_path / "journal.jsonl")
+    assert (why in first.why, second.why, first.fallback) == (True, "", False)
+
+
+def test_the_engine_loads_before_the_first_question_which_finds_what_went_wrong(tmp_path: Path) -> None:
+    engine, left = ladder(("vllm", process(tmp_path, OUT_OF_MEMORY)), ("embedded", serving(tmp_path, "\\boxed{2}")))
+    answerer = answerer_of(engine, tmp_path)
+    with closing(engine):
+        answerer.begin()
+        ends = time.monotonic() + 60
+        while not (engine.step == "embedded" and engine._process.alive):
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        assert left
+        assert answerer.answer(problem_id="a", statement="1+1") == 2
+    assert engine._steps[0][1].starts == 1
+
+
+def test_a_question_that_cannot_wait_leaves_a_long_start_to_the_next(tmp_path: Path) -> None:
+    slow = SERVES.replace("sys.stdin.readline()", "sys.stdin.readline(); import time; time.sleep(3)")
+    engine, _ = ladder(("embedded", process(tmp_path, slow, "never", "\\boxed{2}")))
+    answerer = answerer_of(engine, tmp_path, deadline_s=1.0, question_max_s=0.8)
+    with closing(engine):
+        answerer._given["earlier"] = 0  # the first call alone has no deadline
+        told = [answerer.answer(problem_id=str(number), statement="1+1") for number in range(12)]
+    assert engine._steps[0][1].starts == 1
+    assert told[0] == 0
+    assert 2 in told
+    assert "it is loaded further" in read_journal(tmp_path / "journal.jsonl")[0].why
 
 
 def test_the_last_step_is_tried_again_and_says_why_it_fails(tmp_path: Path) -> None:
@@ -258,7 +328,11 @@ def test_safer_settings_are_no_larger_and_the_config_survives_json() -> None:
     vllm = VllmSettings(at_once=16, gpu_memory_utilization=0.7, kv_dtype="fp8", extra={"block_size": "32"})
     config = KernelConfig(engine="vllm", vllm=vllm, competition=competition("aimo-2"))
     assert config_from(json.loads(json.dumps(config.to_json()))) == config
-    first, safer, last = plan_steps(config, gpus=4)
+    first, safer, alone, shorter, last = plan_steps(config, gpus=4)
     assert first.vllm == vllm
-    assert safer.vllm == replace(vllm, eager=True, kv_dtype="auto", extra={}, attention_backend="TRITON_ATTN")
+    safe = replace(vllm, eager=True, kv_dtype="auto", extra={}, attention_backend="TRITON_ATTN")
+    assert [safer.vllm, alone.vllm] == [safe, replace(safe, tensor_parallel=1)]
+    assert shorter.vllm.max_model_len == config.policy.sampling.max_tokens // 2 + 2048
+    fewer = replace(config, vllm=replace(vllm, tensor_parallel=4))
+    assert [plan_steps(fewer, gpus=gpus)[1].vllm.tensor_parallel for gpus in (4, 2)] == [4, None]
     assert (last.engine, last.name) == ("transformers", "embedded")

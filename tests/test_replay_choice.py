@@ -1,5 +1,8 @@
 """A choice is carried from the replay into the notebook without a word lost."""
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,12 @@ from mathlete.command import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.replay import Choice
+from mathlete.sampling import SamplingConfig
+from mathlete.shipped import data_folder
 from submit.building import LEADING_FLAGS, build_defaults
 from tests.conftest import CommandLine
+
+NO_FLAGS = read_leading_flags([], LEADING_FLAGS)
 
 
 def choose(evaluate: CommandLine, folder: Path, *words: object) -> Choice:
@@ -34,6 +41,23 @@ def test_a_cap_that_was_tried_is_the_notebooks(evaluate: CommandLine, workdir: P
     assert choose(evaluate, workdir, "--n", 2, "--stop", "none", "--max-tokens", 7).max_tokens == 7
     built = build_defaults(read_leading_flags(["--policy-file=policy.json"], LEADING_FLAGS))
     assert built.sampling.max_tokens == 7
+
+
+def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, workdir: Path) -> None:
+    drawn = SamplingConfig(temperature=0.9, min_p=0.02, top_k=50, stop=("Q:", "a b"), max_tokens=77, enough=2)
+    for folder, sampling in (("one", drawn), ("other", SamplingConfig())):
+        shutil.copytree(data_folder() / "recordings" / "pocket", folder)
+        (workdir / folder / "manifest.json").unlink()
+        results = json.loads(Path(folder, "results.json").read_text())
+        results["policy"]["sampling"] = sampling.to_json()
+        Path(folder, "results.json").write_text(json.dumps(results))
+    assert Choice.read_sampling([Path("one"), Path("other")]) == Choice.read_sampling([Path("nowhere")]) == {}
+    words = ("replay", "one", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "policy.json")
+    assert "--sampling.min-p 0.02 --sampling.top-k 50 --sampling.stop Q: 'a b'" in " ".join(
+        evaluate(*words).stdout.split()
+    )
+    built = build_defaults(read_leading_flags(["--policy-file=policy.json"], LEADING_FLAGS))
+    assert built.sampling == replace(drawn, max_tokens=build_defaults(NO_FLAGS).sampling.max_tokens, enough=None)
 
 
 @pytest.mark.usefixtures("workdir")

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from mathlete.errors import UserError
+from mathlete.kernel import EngineProcess
 from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.problems import Problem, read_problems
-from mathlete.sampling import CompletionReader, SampleBuilder
+from mathlete.sampling import CompletionReader, SampleBuilder, read_samples
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.vllm_engine import VllmSampler
 from mathlete.sampling.served.vllm_settings import VllmSettings
@@ -30,7 +31,7 @@ from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
 from mathlete.tir.tools import ToolSampler, ToolSettings
-from tests.conftest import POCKET_VAL, CommandLine
+from tests.conftest import POCKET, POCKET_VAL, CommandLine
 from tests.draws import draw_samples
 
 HERE = importlib.util.find_spec("vllm") is not None
@@ -378,3 +379,18 @@ def test_settings_are_checked() -> None:
             prompts=load_prompt_format(find_model("pocket")),
             precision="nf4",
         )
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_the_notebooks_process_draws_greedily_what_an_evaluation_draws(workdir: Path, evaluate: CommandLine) -> None:
+    settings = ("--engine", "vllm", "--vllm.eager", "--vllm.kv-gib", 0.25, "--vllm.at-once", 64)
+    drawn = ("--n", 1, "--limit", 4, "--sampling.temperature", 0, "--sampling.max-tokens", 160)
+    evaluate(POCKET_VAL, "--model", "pocket", *settings, *drawn, "--run", "run", "--json")
+    told = {sample.problem_id: sample for sample in read_samples(workdir / "run" / "samples.jsonl")}
+    process = EngineProcess(POCKET, log=workdir / "engine.log", engine="vllm", vllm=SETTINGS, max_tokens=160)
+    with closing(process):
+        process.start(timeout_s=3600.0)
+        for problem in PROBLEMS[:4]:
+            (sample,) = draw_samples(process, problem, 1, GREEDY).values()
+            assert words({0: sample}) == words({0: told[problem.id]})

@@ -245,12 +245,16 @@ FORMATS = [
             {
                 "quantization_config": {
                     "quant_method": "compressed-tensors",
-                    "config_groups": {"group_0": {"weights": {"num_bits": 8}, "input_activations": activations}},
+                    "config_groups": {"group_0": {"weights": weights, "input_activations": activations}},
                 }
             },
             name,
         )
-        for activations, name in ((None, "w8a16"), ({"num_bits": 8}, "w8a8"))
+        for weights, activations, name in (
+            ({"num_bits": 8}, None, "w8a16"),
+            ({"num_bits": 8}, {"num_bits": 8}, "w8a8"),
+            ({"num_bits": 8, "type": "float"}, {"num_bits": 8}, "fp8"),
+        )
     ),
 ]
 

@@ -34,6 +34,8 @@ from mathlete.rehearsal.injections import (
     stop_after,
 )
 from mathlete.rehearsal.speed import contention
+from mathlete.rehearsal.vllm_faults import VLLM_FAULTS
+from mathlete.rehearsal.vllm_injections import write_stand_in_wheels
 from mathlete.submission import Build, Names
 from mathlete.submission.notebook import notebook_text
 from tests.conftest import NAMES, CommandLine, with_settings
@@ -108,6 +110,7 @@ def test_a_fault_of_the_engine_is_opened_as_the_engines_process_opens_its_own(
     opened: list[tuple[Any, ...]] = []
     monkeypatch.setattr(engine_child, "open_sampler", lambda *given: opened.append(given))
     monkeypatch.setattr(engine_child, "describe_torch", dict)
+    monkeypatch.setattr(engine_child, "end_with_input", lambda: None)  # the input is no file here
     monkeypatch.setattr(engine_child, "serve", lambda commands, replies, sampler: opened.append((sampler.name,)))
     monkeypatch.setattr(os, "dup2", lambda old, new: None)
     monkeypatch.setattr(os, "fdopen", lambda number, *how, **more: io.StringIO())
@@ -162,29 +165,44 @@ def text() -> str:
     return notebook_text(KernelConfig(), NAMES)
 
 
+@pytest.fixture(scope="module")
+def text_of_vllm() -> str:
+    """A notebook whose engine is vLLM."""
+    return notebook_text(KernelConfig(engine="vllm"), NAMES, vllm="notebook")
+
+
 def test_a_run_without_namespaces_puts_its_own_folders_into_the_notebook(text: str) -> None:
     assert text.count(f'\\"{unisolated._INPUT}\\"') == text.count(f'\\"{unisolated._PACKAGES}\\"') == 1
 
 
 def draft_of(text: str, folder: Path) -> Draft:
-    names = f"datasets/{NAMES.wheels_id}", f"models/{NAMES.model_source}", "competitions/olympiad"
+    names = (
+        f"datasets/{NAMES.wheels_id}",
+        f"models/{NAMES.model_source}",
+        "competitions/olympiad",
+        f"notebooks/{NAMES.vllm_id}",
+    )
     mounts: dict[Part, tuple[str, str]] = {
         "wheels": (names[0], NAMES.wheels),
         "model": (names[1], names[1].split("/", 2)[2]),
         "competition": (names[2], "olympiad"),
+        "vllm": (names[3], names[3].split("/", 1)[1]),
     }
     for name in names:
         (folder / name).mkdir(parents=True)
     (folder / names[1] / "model.safetensors").write_bytes(bytes(1000))
     (folder / names[1] / "tokenizer.json").write_text("{}")
+    write_stand_in_wheels(folder / names[3])
     (folder / "test.csv").write_text("id,problem\na,x\nb,y\n")
     inputs = {name: folder / name for name in names}
     return Draft(text=text, inputs=inputs, mounts=mounts, test=folder / "test.csv", limit_s=1.0, folder=folder)
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_puts_in_code_that_compiles_and_can_leave_its_mark(name: str, text: str, tmp_path: Path) -> None:
-    draft = draft_of(text, tmp_path)
+def test_every_fault_puts_in_code_that_compiles_and_can_leave_its_mark(
+    name: str, text: str, text_of_vllm: str, tmp_path: Path
+) -> None:
+    draft = draft_of(text_of_vllm if FAULTS[name].needs == "vllm" else text, tmp_path)
     FAULTS[name].put_into(draft)
     sources = [draft.probe, *cells(draft.text)]
     trees = [compile(source, name, "exec", ast.PyCF_ONLY_AST) for source in sources]
@@ -200,7 +218,8 @@ def test_every_fault_puts_in_code_that_compiles_and_can_leave_its_mark(name: str
 
 
 def test_what_a_fault_expects_follows_from_the_version_of_the_package() -> None:
-    aimo_1, aimo_3 = competition("aimo-1"), competition("aimo-3")
+    aimo_1, aimo_3 = (KernelConfig(competition=competition(name)) for name in ("aimo-1", "aimo-3"))
+    served = replace(aimo_3, engine="vllm")
     names = ("predict-returns-wrong-id", "port-taken", "predict-raises", "tmp-small")
     wrong_id, port, raises, small = (FAULTS[name] for name in names)
     # As in golden/gateway_outcomes.txt: pl_wrong_id and port_taken.
@@ -209,7 +228,22 @@ def test_what_a_fault_expects_follows_from_the_version_of_the_package() -> None:
     assert port.ends == "valid; refused with 0.3.0, 1.4.0"
     assert raises.ends == "refused"
     assert [fault.suits(aimo_1) for fault in (wrong_id, raises, small)] == [False, False, True]
-    assert all(fault.suits(aimo_3) for fault in FAULTS.values())
+    assert all(fault.suits(served) for fault in FAULTS.values())
+    assert [name for name, fault in FAULTS.items() if not fault.suits(aimo_3)] == [*VLLM_FAULTS]
+
+
+def test_there_are_at_least_twenty_faults_of_vllm_and_each_says_what_the_journal_must() -> None:
+    assert len(VLLM_FAULTS) >= 20
+    assert all(fault.journalled for fault in VLLM_FAULTS.values())
+
+
+@pytest.mark.usefixtures("build")
+def test_a_fault_of_vllm_is_refused_for_another_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submit: CommandLine
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = submit("rehearse", "--fault", "vllm-nccl").refusal
+    assert "a fault of vLLM needs a build whose engine it is, got a build of the transformers engine" in refused
 
 
 @pytest.mark.usefixtures("build")

@@ -22,6 +22,7 @@ SWEEP = [
     ("int8", "bitsandbytes", "answers"),
     ("w8a16", "compressed-tensors", "answers"),
     ("w8a8", "compressed-tensors", "answers"),
+    ("fp8", "compressed-tensors", "answers"),
     ("q8_0", "", "refused"),
     ("q4_0", "", "refused"),
     ("f16", "", "refused"),

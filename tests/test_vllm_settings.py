@@ -5,6 +5,10 @@ from dataclasses import asdict
 
 import pytest
 
+from mathlete.engines import EngineSettings
+from mathlete.errors import UserError
+from mathlete.models import find_model
+from mathlete.sampling.served import RaySettings, ServerSettings
 from mathlete.sampling.served.vllm_settings import VllmSettings
 
 
@@ -34,3 +38,21 @@ def test_gpus_and_context_follow_machine_and_cap(
 ) -> None:
     arguments = settings.to_arguments(context=131072, **machine)
     assert (arguments["tensor_parallel_size"], arguments["max_model_len"]) == (parallel, context)
+
+
+@pytest.mark.parametrize(
+    ("engine", "own", "told"),
+    [
+        ("transformers", VllmSettings(eager=True), "--vllm.eager is for --engine vllm, got --engine transformers"),
+        (
+            "vllm",
+            ServerSettings(urls=("http://localhost:1/v1",)),
+            "--servers.urls is for --engine openai, got --engine",
+        ),
+        ("transformers", RaySettings(at_once=3), "--ray.at-once is for --engine ray, got --engine transformers"),
+    ],
+)
+def test_settings_of_an_engine_that_does_not_draw_are_refused(engine: str, own: VllmSettings, told: str) -> None:
+    settings = EngineSettings(name=engine, source=find_model("pocket"), own=(own,))
+    with pytest.raises(UserError, match=told):
+        settings.check()

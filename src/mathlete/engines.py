@@ -84,7 +84,19 @@ class EngineSettings:
             # Servers have no default address, so their settings are right only where they are used.
             if entry.settings is not None and (name == self.name or entry.settings is not ServerSettings):
                 self.of(entry.settings).check()
+        self._refuse_idle()
         self.tools.check()
+
+    def _refuse_idle(self) -> None:
+        """Raise UserError where settings of an engine are given that does not draw: they would change nothing."""
+        for name, entry in ENGINES.items():
+            if entry.settings is None or name == self.name:
+                continue
+            own, usual = vars(self.of(entry.settings)), vars(entry.settings())
+            if idle := next((field for field in own if own[field] != usual[field]), None):
+                flag = f"{entry.flags}{idle.replace('_', '-')}"
+                cure = f"leave it out, or use --engine {name}"
+                raise UserError(f"{flag} is for --engine {name}", value=f"--engine {self.name}", cure=cure)
 
     @cached_property
     def computing(self) -> tuple[str, str]:
@@ -127,6 +139,8 @@ class EngineEntry:
     """Opens it; raises UserError where it cannot be opened."""
     settings: type[OwnSettings] | None = None
     """The type of the settings that are its own."""
+    flags: str = ""
+    """What their flags begin with."""
 
 
 def open_engine(settings: EngineSettings) -> OpenEngine:
@@ -207,8 +221,8 @@ def _open_ray(settings: EngineSettings) -> OpenEngine:
 
 ENGINES: dict[str, EngineEntry] = {
     "transformers": EngineEntry(open=_open_transformers),
-    "vllm": EngineEntry(open=_open_vllm, settings=VllmSettings),
-    "openai": EngineEntry(open=_open_servers, settings=ServerSettings),
-    "ray": EngineEntry(open=_open_ray, settings=RaySettings),
+    "vllm": EngineEntry(open=_open_vllm, settings=VllmSettings, flags="--vllm."),
+    "openai": EngineEntry(open=_open_servers, settings=ServerSettings, flags="--servers."),
+    "ray": EngineEntry(open=_open_ray, settings=RaySettings, flags="--ray."),
 }
 """What `--engine` knows: the embedded decode loop, vLLM started here, servers (--servers.urls), a cluster's workers."""

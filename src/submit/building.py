@@ -20,7 +20,7 @@ from mathlete.solve import Policy
 from mathlete.submission import Build, Names, build_submission
 from mathlete.tir import ToolSettings
 from submit.choices import CHOICES, read_choices, write_choices
-from submit.mounting import find_model_files
+from submit.mounting import find_export, find_model_files
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
 
 
@@ -41,8 +41,8 @@ class BuildSettings:
     """What to build of what."""
 
     model: str = "pocket"
-    """The export: a folder, or pocket. With --model-source tokenizer and config: a folder without weights, or a hub
-    id."""
+    """The export: a folder, a run with several, of which the machine's is taken, or pocket. With --model-source
+    tokenizer and config: a folder without weights, or a hub id."""
     model_source: str = ""
     """A model of somebody's on Kaggle to mount in the export's place, which is not uploaded:
     OWNER/MODEL/FRAMEWORK/VARIATION/VERSION."""
@@ -62,7 +62,7 @@ class BuildSettings:
     """Begin from the choices that another build kept in this file; default: from those of the last build of the same
     model in the folder. none: from the defaults."""
     policy_file: Path | None = None
-    """Take policy, n, cap and budget from this file of `python -m eval replay --write-policy`; flags go first."""
+    """Take policy, n, budget and sampling from this file of `python -m eval replay --write-policy`; flags go first."""
     seed: int = 0
     """Seed of the samples; where the private set is run more than once, every run has the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -118,13 +118,12 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
     from mathlete.replay import Choice
 
     choice = Choice.read(Path(chosen))
-    tokens = choice.max_tokens or settings.sampling.max_tokens
     return replace(
         settings,
         policy=choice.policy,
         n=choice.n,
         budget="" if choice.budget == "none" else choice.budget,
-        sampling=replace(settings.sampling, max_tokens=tokens),
+        sampling=choice.sample(settings.sampling),
     )
 
 
@@ -147,7 +146,8 @@ def _kept(flags: LeadingFlags) -> "BuildSettings | None":
 def _fresh_defaults(flags: LeadingFlags) -> BuildSettings:
     model = flags.last("model") or "pocket"
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
-    file = folder / "config.json"
+    # The exports of a run are of one model.
+    file = folder / "config.json" if (folder / "config.json").is_file() else folder / "export" / "config.json"
     context = 4096
     if file.is_file():
         context = read_record(file, lambda config: int(config.get("max_position_embeddings", 4096)))
@@ -162,7 +162,11 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     out = console(json=settings.json)
     rules = competition(settings.competition)
     mounts = (settings.model_source, settings.model_gib)
-    model, given = find_model_files(settings.model, *mounts, names=settings.names, run=settings.run)
+    machine = settings.kaggle.machine or rules.machine
+    named, chosen = find_export(settings.model, engine=settings.engine, machine=machine)
+    if chosen:
+        out.print(f"export {named}: {chosen}", markup=False)
+    model, given = find_model_files(named, *mounts, names=settings.names, run=settings.run)
     names, reason = complete_names(given, model=model, folder=settings.run)
     if reason:
         out.print(f"owner {names.owner}: {reason}")

@@ -42,7 +42,10 @@ def run_faults(
         raise UserError("--fault must be known", value=repr(name), cure=nearest(name, [*FAULTS, "list", "all"]))
     build = Build.load(folder)
     rules = build.config.competition
-    chosen = [fault for fault in FAULTS.values() if fault.suits(rules) and name in (fault.name, "all")]
+    chosen = [fault for fault in FAULTS.values() if fault.suits(build.config) and name in (fault.name, "all")]
+    if not chosen and FAULTS[name].needs == "vllm":
+        rule, cure = "a fault of vLLM needs a build whose engine it is", "build with --engine vllm"
+        raise UserError(rule, value=f"a build of the {build.config.engine} engine", cure=cure)
     if not chosen:
         rule = "a fault of a server's predict or test.csv needs an inference server"
         raise UserError(rule, value=f"{rules.name} with an iterator", cure="choose another --fault")
@@ -64,13 +67,14 @@ def run_faults(
             # What struck nothing has tested nothing, however it ended.
             if not result.struck:
                 idle.append(fault.name)
-            if not result.struck or run.outcome != fault.expect_with(version):
+            if not result.struck or result.unsaid or run.outcome != fault.expect_with(version):
                 lost.append(fault.name)
             else:
                 counts[run.outcome] += 1
                 # Only what must be looked into stays.
                 shutil.rmtree(place)
             why = run.why if result.struck else f"the fault did not strike; {run.why}"
+            why = f"the journal does not say {result.unsaid[0]}; {why}" if result.struck and result.unsaid else why
             say(f"{fault.name:<29}{run.outcome:<9}{run.seconds:5.1f} s  {why[:120]}")
             bar.advance(task)
     if idle:

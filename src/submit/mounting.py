@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mathlete.errors import UserError, require
+from mathlete.export.formats import choose_export
 from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.models import find_model
 from mathlete.submission import Build, Names
@@ -34,6 +35,19 @@ def find_model_files(model: str, mounted: str, gib: float | None, *, names: Name
         cure = "name the folder of tokenizer and config with --model, or the model's hub id"
         raise UserError("--model must describe the model that is mounted", value=model, cure=cure)
     return source.fetch_description(run / f"model-{source.location.replace('/', '--')}"), names
+
+
+def find_export(model: str, *, engine: str, machine: str) -> tuple[str, str]:
+    """Return (the export that --model stands for, why that one of a run's; "" where it is no run).
+
+    Raises:
+        UserError: it is a run without an export for the machine.
+    """
+    run = Path(model)
+    if (run / "config.json").is_file() or not (run / "export" / "config.json").is_file():
+        return model, ""
+    chosen = choose_export(run, engine=engine, machine=machine)
+    return str(chosen.folder), chosen.reason
 
 
 def require_weights_here(build: Build) -> None:

@@ -18,6 +18,7 @@ from mathlete.competitions import Competition
 from mathlete.jsonl import JsonLines
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.journal import JournalLine
+from mathlete.kernel.starting import BackgroundStart
 from mathlete.losses import Cause, find_answer_cause, find_cause
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, Sampler
@@ -30,6 +31,10 @@ _JOURNALLED = 32
 """Votes of a question, and samples, that stand in its line of the journal."""
 _RESTART_AFTER = 2
 """Questions in a row without any sample after which the engine is restarted."""
+_TRIES = 3
+"""Tries at a question of which nothing came, as long as the engine has another step to go."""
+_WORTH_TRYING = 0.2
+"""Share of a question's time below which no other try is begun."""
 
 
 class RestartableSampler(Sampler, Protocol):
@@ -56,6 +61,11 @@ class Attempt:
     trouble: str = ""
     """What went wrong, on one line; empty where nothing did."""
 
+    @property
+    def fruitless(self) -> bool:
+        """Whether the engine said nothing in it, and it was not the clock that kept it from that."""
+        return self.ended != "time" and not any(sample.text.strip() for sample in self.samples.values())
+
     def lost_of(self, n: int) -> dict[Cause, int]:
         """Return by class how many of n samples, drawn or not, could not be right."""
         missing = 0 if self.ended == "rule" else n - len(self.samples)
@@ -72,7 +82,7 @@ class Answerer:
 
         Args:
             config: how to answer.
-            engine: what draws the samples; it is started at the first question.
+            engine: what draws the samples; `begin` starts it, or else the first question.
             started: `time.time()` of the notebook's first cell, which ran before this.
             journal: the file that gets a line a question.
         """
@@ -84,6 +94,11 @@ class Answerer:
         self._budget = settings and Budget(settings, clock=self._clock)
         self._given: dict[str, int] = {}
         self._without_sample = 0
+        self._start: BackgroundStart | None = None
+
+    def begin(self) -> None:
+        """Start the engine in the background: the server answers at once, and the first question finds it loaded."""
+        self._start = self._begin_start()
 
     @property
     def fallback(self) -> int:
@@ -108,13 +123,31 @@ class Answerer:
         if limit_s <= 0:
             attempt.trouble, attempt.ended = "the clock: no time is left", "time"
         else:
-            load_s = self._start_engine(attempt, limit_s=limit_s)
-        if not attempt.trouble:
-            self._attempt(attempt, Problem(id=problem_id, statement=statement, gold=""), limit_s=limit_s)
+            attempt, load_s = self._try(Problem(id=problem_id, statement=statement, gold=""), limit_s=limit_s)
         given = self.fallback if attempt.answer is None else attempt.answer
         self._given[problem_id] = given
         self._write(problem_id, given, attempt, seconds=self._clock.now() - began, load_s=load_s, limit_s=limit_s)
         return given
+
+    def _try(self, problem: Problem, *, limit_s: float) -> tuple[Attempt, float]:
+        """Return the last of the tries at a question, and the seconds in which engines were waited for."""
+        left_s, load_s, troubles = limit_s, 0.0, list[str]()
+        for tries in range(1, _TRIES + 1):
+            attempt = Attempt()
+            load_s += self._start_engine(attempt, limit_s=limit_s)
+            up = not attempt.trouble
+            if up:
+                began = self._clock.now()
+                self._attempt(attempt, problem, limit_s=left_s)
+                left_s -= self._clock.now() - began
+            troubles += [attempt.trouble] if attempt.trouble else []
+            # An engine that has another step to go gets a question again of which nothing came: the step that did not
+            # come up was left, one of which nothing comes is left for the next.
+            again = up and attempt.fruitless and getattr(self._engine, "goes_on", False) is True
+            if tries == _TRIES or not again or left_s < _WORTH_TRYING * limit_s:
+                break
+        attempt.trouble = "; ".join(dict.fromkeys(troubles))[:_ERROR_CHARACTERS]
+        return attempt, load_s
 
     def _start_engine(self, attempt: Attempt, *, limit_s: float) -> float:
         began = self._clock.now()
@@ -123,11 +156,17 @@ class Answerer:
             # The gateway sets the first call no deadline; in a later one the question itself must still fit.
             allowed_s = min(allowed_s, max(limit_s, 0.9 * self._config.deadline_s - limit_s))
         try:
-            self._engine.start(timeout_s=allowed_s)
+            if self._start is None or self._start.ended:
+                # One that failed is tried again; an engine that is up is so at once.
+                self._start = self._begin_start()
+            self._start.wait(timeout_s=allowed_s)
         except BaseException as error:
             # For the reason given in `answer`.
             attempt.trouble = one_line(error)
         return self._clock.now() - began
+
+    def _begin_start(self) -> BackgroundStart:
+        return BackgroundStart(self._engine, timeout_s=min(self._config.load_max_s, self._ends - self._clock.now()))
 
     def _attempt(self, attempt: Attempt, problem: Problem, *, limit_s: float) -> None:
         done = threading.Event()

@@ -18,6 +18,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ("a type that this GPU has no units for", r"[Bb]float16 is only supported"),
     ("a format of weights without a kernel", r"[Qq]uantization.*not supported|Failed to find a kernel|nknown quant"),
     ("a kernel that this GPU lacks", r"no kernel image is available|cubin|FlashInfer.*(requires|not)|nsupported.*arch"),
+    ("fewer GPUs than it wants", r"World size \(\d+\) is larger than the number|invalid device ordinal"),
     ("NCCL, which joins the GPUs", r"\bNCCL\b.*(error|fail|unhandled)|ncclSystemError|ncclInternalError"),
     ("shared memory of the machine", r"/dev/shm|No space left on device.*shm|shm.*No space"),
     ("a port that is taken", r"Address already in use|EADDRINUSE"),

@@ -35,6 +35,12 @@ _DYING_S = 1.0
 """Seconds from the end of a process's pipe to its own end."""
 _LOOK_S = 1.0
 """Seconds between two looks at a log that must grow."""
+_SIGNALS = {
+    signal.SIGBUS: "SIGBUS: shared memory of the machine that is full, or a file that was cut under it",
+    signal.SIGKILL: "SIGKILL: somebody ended it, or the machine for want of main memory",
+    signal.SIGSEGV: "SIGSEGV",
+}
+"""What a process that says nothing any more was ended by."""
 
 
 class EngineError(RuntimeError):
@@ -116,6 +122,8 @@ class EngineProcess:
         self.opens_thoughts = False
         self.starts = 0
         """Processes started so far."""
+        self.fruitless, self.trouble = 0, ""
+        """Requests in a row, of the process that runs, that ended without a word; how the last of them ended."""
 
     @property
     def alive(self) -> bool:
@@ -172,7 +180,7 @@ class EngineProcess:
         number = self._requests
         replies = self._inbox.replies(number)
         request = {"request": number, "problem": asdict(problem), "seeds": dict(seeds), "config": config.to_json()}
-        finished = False
+        finished, spoke = False, False
         try:
             self._send(request)
             while not finished:
@@ -180,9 +188,13 @@ class EngineProcess:
                 if reply is None:
                     raise EngineError(self.cause_of_death())
                 if "error" in reply:
+                    self._count(spoke, trouble=str(reply["error"]))
                     raise EngineError(str(reply["error"]))
                 if not (finished := "done" in reply):
-                    yield Sample.from_json(reply["sample"], where="the engine's reply")
+                    sample = Sample.from_json(reply["sample"], where="the engine's reply")
+                    spoke = spoke or bool(sample.text.strip())
+                    yield sample
+            self._count(spoke, trouble="only empty completions")
         finally:
             self._inbox.forget(number)
             if not finished and self._process is not None and self._process.poll() is None:
@@ -201,9 +213,14 @@ class EngineProcess:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
+    def _count(self, spoke: bool, *, trouble: str) -> None:
+        """Count a request that ended by itself: one that was cancelled says nothing of the engine."""
+        self.fruitless, self.trouble = (0, "") if spoke else (self.fruitless + 1, trouble)
+
     def _start_process(self) -> None:
         self.close()
         self.starts += 1
+        self.fruitless, self.trouble = 0, ""
         self._inbox = _Inbox()
         with self._log.open("ab") as log:
             self._log_start = log.tell()
@@ -249,7 +266,8 @@ class EngineProcess:
         with self._log.open("rb") as file:
             file.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL))
             said = file.read().decode(errors="replace")
-        return f"the engine's process ended with code {code}: {find_cause_of_end(said)}"
+        ended = f" ({named})" if (named := _SIGNALS.get(-code if code else 0)) else ""  # type: ignore[call-overload]
+        return f"the engine's process ended with code {code}{ended}: {find_cause_of_end(said)}"
 
 
 class _Inbox:

@@ -110,11 +110,12 @@ def end_with_input() -> None:
 
 
 def describe_torch() -> dict[str, object]:
-    """Return what torch computes on in this process, and in what type."""
+    """Return what torch computes on in this process, and in what type; with vLLM's version where that is the engine."""
     import torch
 
-    device = Device.current()
+    device, vllm = Device.current(), sys.modules.get("vllm")
     return {
+        **({"vllm": str(getattr(vllm, "__version__", ""))} if vllm else {}),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "device": device.name,

@@ -128,7 +128,7 @@ class RunFacts:
         if "cores" in self.machine:
             parts.append(f"{self.machine['cores']} cores, {self.machine.get('memory_gib')} GiB")
         if self.engine:
-            words = (("torch", "torch "), ("cuda", "CUDA "), ("dtype", ""))
+            words = (("vllm", "vLLM "), ("torch", "torch "), ("cuda", "CUDA "), ("dtype", ""))
             parts.append(", ".join(f"{word}{self.engine[name]}" for name, word in words if self.engine.get(name)))
             parts.append(f"loaded in {self.engine.get('load_s')} s")
         return " · ".join(parts)

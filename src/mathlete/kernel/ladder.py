@@ -1,9 +1,11 @@
 """The ladder of engines: what the notebook was built for, the same with safer settings, then the embedded engine.
 
-An engine that does not come up, or that dies twice, is left for the next; each step is on the clock, and the journal
-has a line for it with its cause. The last step is tried again and again: there is nothing else.
+An engine that does not come up, that dies twice, or of which nothing comes is left for the next; each step is on the
+clock, and the journal has a line for it with its cause. Some steps are taken only where the cause is one that they
+mend. The last step is tried again and again: there is nothing else.
 """
 
+import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +24,12 @@ _SAFE_ROWS = 64
 """Samples decoded together at most with safer settings: each needs memory of its own beside the cache."""
 _SAFE_MEMORY = 0.8
 """Share of a GPU's memory with safer settings: what else is on the GPU, and the kernels' own workspace, fits beside."""
+_SAFE_PROMPT = 2048
+"""Tokens for a prompt beside half a completion: any competition's question fits."""
+_BARREN = 2
+"""Requests in a row without a word after which a step is left: its processes live, and nothing comes of them."""
+_JOINING = r"NCCL|shared memory|a worker that died|fewer GPUs"
+_MEMORY = r"GPU memory|memory for the cache|does not fit into the cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,8 @@ class Step:
     engine: str
     """One of `mathlete.engines.ENGINES`."""
     vllm: VllmSettings = field(default_factory=VllmSettings)
+    mends: str = ""
+    """Pattern of the causes for which it is taken; empty: any."""
 
 
 def plan_steps(config: KernelConfig, *, gpus: int) -> list[Step]:
@@ -43,16 +53,19 @@ def plan_steps(config: KernelConfig, *, gpus: int) -> list[Step]:
         gpus: the machine's.
 
     >>> [step.name for step in plan_steps(KernelConfig(engine="vllm"), gpus=1)]
-    ['vllm', 'vllm with safer settings', 'embedded']
+    ['vllm', 'vllm with safer settings', 'vllm with half the context', 'embedded']
     >>> [step.name for step in plan_steps(KernelConfig(), gpus=1)]
     ['embedded']
     """
     embedded = Step(name="embedded", engine="transformers")
     if config.engine != "vllm":
         return [embedded]
+    asked = config.vllm.tensor_parallel
     safer = replace(
         config.vllm,
         eager=True,
+        # Of a machine that lost some of its GPUs those that are left.
+        tensor_parallel=None if asked is not None and gpus and asked > gpus else asked,
         gpu_memory_utilization=min(_SAFE_MEMORY, config.vllm.gpu_memory_utilization),
         at_once=min(_SAFE_ROWS, config.vllm.at_once),
         kv_dtype="auto",
@@ -60,8 +73,16 @@ def plan_steps(config: KernelConfig, *, gpus: int) -> list[Step]:
         attention_backend="TRITON_ATTN" if gpus else "auto",
         extra={},
     )
-    first = Step(name="vllm", engine="vllm", vllm=config.vllm)
-    return [first, Step(name="vllm with safer settings", engine="vllm", vllm=safer), embedded]
+    half = config.policy.sampling.max_tokens // 2 + _SAFE_PROMPT
+    shorter = replace(safer, max_model_len=min(half, config.vllm.max_model_len or half))
+    alone = [Step(name="vllm on one GPU", engine="vllm", vllm=replace(safer, tensor_parallel=1), mends=_JOINING)]
+    return [
+        Step(name="vllm", engine="vllm", vllm=config.vllm),
+        Step(name="vllm with safer settings", engine="vllm", vllm=safer),
+        *(alone if gpus > 1 else ()),
+        Step(name="vllm with half the context", engine="vllm", vllm=shorter, mends=_MEMORY),
+        embedded,
+    ]
 
 
 class Ladder:
@@ -71,23 +92,29 @@ class Ladder:
 
     def __init__(
         self,
-        steps: Sequence[tuple[str, EngineProcess]],
+        steps: Sequence[tuple[Step, EngineProcess]],
         *,
         on_step: Callable[[Mapping[str, object]], None] = lambda fact: None,
     ) -> None:
         """Take the steps.
 
         Args:
-            steps: (name, its engine's process), first choice first.
-            on_step: called with {"step", "cause", "seconds", "next"} of each that is left.
+            steps: (the step, its engine's process), first choice first.
+            on_step: called with {"step", "cause", "seconds", "next"} of each that is left, or restarted: then the next
+                is the same.
         """
         self._steps, self._on_step = list(steps), on_step
-        self._ready, self._restarted = False, False
+        self._ready, self._restarted, self._silent = False, False, False
 
     @property
     def step(self) -> str:
         """The name of the step that it is on."""
-        return self._steps[0][0]
+        return self._steps[0][0].name
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another step is left where this one fails."""
+        return len(self._steps) > 1
 
     @property
     def opens_thoughts(self) -> bool:
@@ -100,14 +127,11 @@ class Ladder:
         Raises:
             EngineError: no step came up within the time.
         """
-        if self._ready and self._process.alive:
+        if self._ready and self._process.alive and not self._is_barren():
             return
         began = time.monotonic()
         if self._ready:
-            cause = f"it ended a second time: {self._process.cause_of_death()}"
-            if self._restarted and len(self._steps) > 1:
-                self._leave(cause, seconds=0.0)
-            self._restarted = True
+            self._restart_or_leave()
         self._ready = False
         while True:
             left_s = timeout_s - (time.monotonic() - began)
@@ -115,7 +139,7 @@ class Ladder:
             try:
                 self._start_step(left_s)
             except EngineError as error:
-                if len(self._steps) == 1:
+                if not self.goes_on:
                     raise
                 self._leave(str(error), seconds=time.monotonic() - stepped)
             else:
@@ -134,21 +158,42 @@ class Ladder:
 
     def close(self) -> None:
         """End the engine at once; a stream that waits for it raises."""
+        self._silent = self._process.alive
         self._process.close()
 
     @property
     def _process(self) -> EngineProcess:
         return self._steps[0][1]
 
+    def _is_barren(self) -> bool:
+        return self.goes_on and self._process.fruitless >= _BARREN
+
+    def _restart_or_leave(self) -> None:
+        """Go on from an engine that was up: to itself once more, or to the next where that was done or is no use."""
+        barren, silent = self._is_barren(), self._silent
+        self._silent = False
+        if not self.goes_on:
+            return
+        if barren:
+            cause = f"nothing came of {self._process.fruitless} requests: {self._process.trouble}"
+        else:
+            cause = "no sample came in the time of a question" if silent else self._process.cause_of_death()
+        if barren or self._restarted:
+            self._leave(cause if barren else f"it ended a second time: {cause}", seconds=0.0)
+            return
+        self._restarted = True
+        self._on_step({"step": self.step, "cause": cause, "seconds": 0.0, "next": self.step})
+
     def _start_step(self, left_s: float) -> None:
-        last = len(self._steps) == 1
-        if not last and left_s * _SHARE < _LEAST_S:
+        if self.goes_on and left_s * _SHARE < _LEAST_S:
             raise EngineError(f"the clock: {max(0.0, left_s):.0f} s are left for loading")
-        self._process.start(timeout_s=max(left_s, 0.0) if last else left_s * _SHARE)
+        self._process.start(timeout_s=left_s * _SHARE if self.goes_on else max(left_s, 0.0))
 
     def _leave(self, cause: str, *, seconds: float) -> None:
-        """Go down one step, and say why."""
+        """Go down to the next step that may mend the cause, and say why."""
         self._process.close()
-        name, _ = self._steps.pop(0)
+        left, _ = self._steps.pop(0)
+        while not re.search(self._steps[0][0].mends, cause):
+            self._steps.pop(0)
         self._restarted = False
-        self._on_step({"step": name, "cause": cause, "seconds": round(seconds, 1), "next": self.step})
+        self._on_step({"step": left.name, "cause": cause, "seconds": round(seconds, 1), "next": self.step})

@@ -151,6 +151,7 @@ def serve(
     rules, gateway = config.competition, config.competition.gateway
     engine = make_engine(config, model=model, vllm=vllm, working=working)
     answerer = Answerer(config, engine=engine, started=started, journal=journal)
+    answerer.begin()
     if gateway.server is None:
         sys.path.insert(0, str(competition_folder))
         answer_in_turn(importlib.import_module(gateway.module).make_env(), answerer, rules=rules)
@@ -201,7 +202,7 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
         )
 
     steps = plan_steps(config, gpus=len(list_gpus()))
-    return Ladder([(step.name, make(step)) for step in steps], on_step=lambda fact: note(journal, {"left": fact}))
+    return Ladder([(step, make(step)) for step in steps], on_step=lambda fact: note(journal, {"left": fact}))
 
 
 def local_data(folder: Path, *, version: str) -> str | tuple[str]:

@@ -42,6 +42,8 @@ class Disks:
     """Of /kaggle/working."""
     tmp_mib: int = 20 * 1024
     read_only_tmp: bool = False
+    shm_mib: int | None = None
+    """Of /dev/shm; None: this machine's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +231,7 @@ def _script(stage: Stage, python: NotebookPython, folder: Path, roots: Path) -> 
         rerun=int(bool(stage.gateway)),
         working=stage.disks.working_mib,
         tmp=stage.disks.tmp_mib,
+        shm=stage.disks.shm_mib or 0,
         tmp_mode="ro" if stage.disks.read_only_tmp else "rw",
     )
 
@@ -286,6 +289,7 @@ notebook() {{
   mount -t tmpfs -o size={working}m tmpfs "$N/kaggle/working"
   cp {notebook} "$N/kaggle/working/__notebook__.ipynb"
   [ {tmp_mode} = rw ] || mount -o remount,bind,ro "$N/tmp"
+  [ {shm} = 0 ] || mount -t tmpfs -o size={shm}m tmpfs "$N/dev/shm"
   set +e
   [ -z {probe} ] || chroot "$N" {python} -c {probe} > "$F/probe.log" 2>&1
   chroot "$N" /bin/sh -c 'cd /kaggle/working && exec "$0" "$@" __notebook__.ipynb executed.ipynb' {papermill} \\

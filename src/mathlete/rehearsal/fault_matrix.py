@@ -31,6 +31,7 @@ from mathlete.rehearsal.injections import (
 )
 from mathlete.rehearsal.shapes import FRAME, HARMLESS_SHAPES, SHAPES
 from mathlete.rehearsal.verdict import Outcome
+from mathlete.rehearsal.vllm_faults import VLLM_FAULTS
 
 _KILL = "mark(); os.kill(os.getpid(), signal.SIGKILL)"
 _HANG = "mark(); time.sleep(3600)"
@@ -395,4 +396,4 @@ _PREDICT = (
         for name, body in HARMLESS_SHAPES.items()
     ),
 )
-FAULTS = {fault.name: fault for fault in (*_INSIDE, *_ENGINE, *_PLACE, *_GATEWAY, *_PREDICT)}
+FAULTS = {fault.name: fault for fault in (*_INSIDE, *_ENGINE, *_PLACE, *_GATEWAY, *_PREDICT)} | VLLM_FAULTS

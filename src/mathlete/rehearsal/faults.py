@@ -1,20 +1,26 @@
 """A fault: something that goes wrong on Kaggle, put for real into a rehearsal."""
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
-from mathlete.competitions import Competition
+from mathlete.kernel import JOURNAL, KernelConfig
 from mathlete.problems import Problem
+from mathlete.rehearsal.containers import NOTEBOOK_LOG
 from mathlete.rehearsal.draft import Draft, RehearsalSettings
 from mathlete.rehearsal.injections import Inject, has_struck
 from mathlete.rehearsal.runner import rehearse
 from mathlete.rehearsal.verdict import Outcome, Rehearsed
+from mathlete.rehearsal.vllm_injections import write_stand_in_wheels
 from mathlete.submission import Build
 
-Needs = Literal["", "server"]
-"""What a fault needs to strike: nothing · an inference server, which asks a `predict` and has a test.csv of its own."""
+Needs = Literal["", "server", "vllm"]
+"""What a fault needs to strike: nothing · an inference server, which asks a `predict` and has a test.csv of its own · a
+build whose engine is vLLM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +35,19 @@ class Fault:
     needs: Needs = ""
     refused_by: tuple[str, ...] = ()
     """Versions of kaggle_evaluation with which it ends refused instead, whatever the notebook does."""
+    journalled: tuple[str, ...] = ()
+    """Patterns of what the run's journal must say of it."""
+    real: bool = False
+    """Whether it strikes vLLM itself: then a rehearsal needs the CPU build's wheels, else it brings a stand-in's."""
 
-    def suits(self, rules: Competition) -> bool:
-        """Return whether it can strike in a competition."""
-        return not self.needs or rules.gateway.api == "inference-server"
+    def suits(self, config: KernelConfig) -> bool:
+        """Return whether it can strike a notebook with such settings."""
+        match self.needs:
+            case "server":
+                return config.competition.gateway.api == "inference-server"
+            case "vllm":
+                return config.engine == "vllm"
+        return True
 
     def expect_with(self, version: str | None) -> Outcome:
         """Return how it must end with a version of kaggle_evaluation; None: without any, as with an iterator."""
@@ -56,6 +71,8 @@ class FaultResult:
     rehearsed: Rehearsed
     struck: bool
     """Whether the fault left its mark: a fault that strikes nothing has tested nothing."""
+    unsaid: tuple[str, ...] = ()
+    """Patterns that the journal should match, and does not."""
 
 
 def rehearse_fault(
@@ -78,5 +95,18 @@ def rehearse_fault(
         on_aside: as in `rehearse`.
     """
     numbered = [replace(problem, id=f"{index:03d}e{index}") for index, problem in enumerate(problems, start=1)]
-    rehearsed = rehearse(build, numbered, settings, folder=folder, fault=fault.put_into, on_aside=on_aside)
-    return FaultResult(rehearsed=rehearsed, struck=has_struck(fault.name, rehearsed.ended.folder))
+    with ExitStack() as stack:
+        if fault.needs == "vllm" and not fault.real:
+            wheels = Path(stack.enter_context(TemporaryDirectory(prefix="mathlete-wheels-")))
+            write_stand_in_wheels(wheels)
+            settings = replace(settings, vllm=wheels)
+        rehearsed = rehearse(build, numbered, settings, folder=folder, fault=fault.put_into, on_aside=on_aside)
+    stage = rehearsed.ended.folder
+    said = read_text_of(stage / "notebook" / JOURNAL) + read_text_of(stage / NOTEBOOK_LOG)
+    unsaid = tuple(pattern for pattern in fault.journalled if not re.search(pattern, said))
+    return FaultResult(rehearsed=rehearsed, struck=has_struck(fault.name, stage), unsaid=unsaid)
+
+
+def read_text_of(file: Path) -> str:
+    """Return what is in a file; nothing where there is none."""
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""

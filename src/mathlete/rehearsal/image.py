@@ -2,7 +2,7 @@
 
 A notebook that runs with this machine's transformers may fail with the image's, and one that runs beside a package of
 this machine's may miss it there. The image's Python is used where this machine has one, with the image's torch; else
-this Python, with this machine's torch.
+this Python, with this machine's torch, or with the image's where vLLM's CPU build has to run on it.
 """
 
 import shutil
@@ -34,6 +34,8 @@ from mathlete.submission import build_vllm_wheels
 
 PythonChoice = Literal["image", "this"]
 """image: the image's Python where this machine has one; this: the one that mathlete runs on."""
+_TORCH_SIZE = "torch as the image has it is built for GPUs: 3 GiB with NVIDIA's libraries, 7 GiB on disk"
+"""As measured with torch 2.10.0 for Python 3.11 (du), 2026-11-29; no index has its CPU build under that version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +77,23 @@ def fetch_image(
         UserError: the package index cannot be reached, or has no such wheel.
     """
     version = _choose_python(folder, python)
+    settings = {"imported": [*IMPORTED, BESIDE_TORCH], "image": image_packages(), "python": version}
+    linked = version == THIS_PYTHON and not _has_own_torch(folder, vllm=vllm)
+    if version == THIS_PYTHON and not linked:
+        settings["torch"] = "image"
+
+    def build(into: Path) -> dict[str, object]:
+        if not linked:
+            say(_TORCH_SIZE)
+        return _fill(NotebookPython(folder=into, version=version), linked=linked)
+
     step = run_step(
         "image",
         folder=folder,
         inputs={},
-        settings={"imported": [*IMPORTED, BESIDE_TORCH], "image": image_packages(), "python": version},
+        settings=settings,
         step_version=2,
-        build=lambda into: _fill(NotebookPython(folder=into, version=version)),
+        build=build,
         leftovers=Leftovers(
             overwrite=overwrite,
             # An earlier version of this step left a folder of packages, which nothing reads any more.
@@ -108,7 +120,14 @@ def _choose_python(folder: Path, choice: PythonChoice | None) -> str:
     return THIS_PYTHON if choice == "this" or find_python(PYTHON) is None else PYTHON
 
 
-def _fill(python: NotebookPython) -> dict[str, object]:
+def _has_own_torch(folder: Path, *, vllm: Path | None) -> bool:
+    """Return whether the image's torch goes with this Python: for vLLM, and where the folder has it already."""
+    made = read_manifest(folder) if (folder / "manifest.json").is_file() else {}
+    settings = made.get("settings")
+    return vllm is not None or (isinstance(settings, dict) and settings.get("torch") == "image")
+
+
+def _fill(python: NotebookPython, *, linked: bool) -> dict[str, object]:
     # pip would keep what is there, and a killed pip may have left half a package.
     for part in (python.environment, python.runner, python.folder / "packages"):
         shutil.rmtree(part, ignore_errors=True)
@@ -117,11 +136,11 @@ def _fill(python: NotebookPython) -> dict[str, object]:
     make_environment(python, interpreter)
     _pip(python, [*IMPORTED, RUNNER])
     _pip(python, ["--no-deps", BESIDE_TORCH])
-    if python.version == THIS_PYTHON:
+    if linked:
         link_packages(list_needs(("torch",)), into=python.site)
         allowed = {*image_packages(), *list_needs(("torch",))}
     else:
-        # torch of another Python can't be linked: it is the image's own version, some gigabytes with its libraries.
+        # torch of another Python can't be linked, and vLLM's CPU build runs on the version that it was built for alone.
         _pip(python, ["torch"])
         allowed = {*image_packages()}
     hidden = hide_strangers(python, allowed=allowed)

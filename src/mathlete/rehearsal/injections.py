@@ -20,7 +20,7 @@ from mathlete.submission import with_cell
 Inject = Callable[[Draft], None]
 _MARKS = "struck.txt"
 # The file outlives a killed kernel, the log outlives a full disk and a container that is ended from outside.
-_MARK = f"""\
+MARK = f"""\
 def mark():
     import contextlib, sys
     with contextlib.suppress(OSError), open({_MARKS!r}, "a") as file:
@@ -49,7 +49,7 @@ def cell(source: str, *, before: str = "serve") -> Inject:
     """Put one more cell into the notebook, before the cell of a tag; its source calls `mark()` when it strikes."""
 
     def inject(draft: Draft) -> None:
-        draft.text = with_cell(draft.text, source=_MARK.format(name=draft.fault) + source, before=before)
+        draft.text = with_cell(draft.text, source=MARK.format(name=draft.fault) + source, before=before)
 
     return inject
 
@@ -112,7 +112,7 @@ child.main()
 
     def inject(draft: Draft) -> None:
         # The process is another one than the notebook's, so it has a `mark` of its own.
-        marking = _MARK.format(name=draft.fault) + code
+        marking = MARK.format(name=draft.fault) + code
         draft.text = with_cell(
             draft.text,
             source=f"""\
@@ -181,7 +181,7 @@ def promised(file):
     return length + max(tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__")
 
 
-{_MARK.format(name=draft.fault)}if {seen}:
+{MARK.format(name=draft.fault)}if {seen}:
     mark()
 """
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mathlete.errors import UserError
-from mathlete.export.formats import find_formats
 from mathlete.gates import require_passed
 from mathlete.kaggle_image import image_packages
 from mathlete.models import Device
@@ -17,7 +16,7 @@ from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.release import check_release
 from mathlete.submission.vllm_wheels import check_wheels
-from mathlete.submission.weights import needed_for, stored_as
+from mathlete.submission.weights import formats_of, needed_for, stored_as
 from mathlete.submission.wheelhouse import verify, verify_sums
 
 _DATASET_BYTES = 100 * 2**30
@@ -106,8 +105,8 @@ def _gpu(build: Build) -> Iterator[Refusal]:
     # The lint names an unknown machine.
     if gpu is None or gpu.capability is None:
         return
-    formats, capability = find_formats(stored), gpu.capability
-    # Formats that are stored in one way can't be told apart by their files: one that runs is enough.
+    formats, capability = formats_of(build.model), gpu.capability
+    # Formats that the config does not tell apart: one that runs is enough.
     if formats and not any(one.fits(capability) for one in formats):
         mildest = min(formats, key=lambda one: one.least)
         upper = "" if mildest.below is None else f" and below {mildest.below}"

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.errors import UserError, nearest
-from mathlete.export.formats import EXPORT_FORMATS, find_formats
+from mathlete.export.formats import EXPORT_FORMATS
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.runs import read_json
 from mathlete.sampling.served import read_shares
-from mathlete.submission.weights import stored_as
+from mathlete.submission.weights import formats_of, stored_as
 
 EngineWord = Literal["auto", "vllm", "embedded"]
 """auto: vLLM where it serves; embedded: the own decode loop, `--engine transformers` of the evaluation."""
@@ -60,7 +60,7 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
     if kind not in facts.architectures:
         return UserError(f"vLLM {facts.version} must know the kind of model", value=kind, cure=embedded)
     stored = stored_as(model)
-    served = [one for one in find_formats(stored) if getattr(one, "engine", "vllm") == "vllm"]
+    served = [one for one in formats_of(model) if getattr(one, "engine", "vllm") == "vllm"]
     if not any(one.fits(gpu.capability) for one in served):
         others = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability)]
         cure = f"export as {' or '.join(others)}, or {embedded}"

@@ -101,7 +101,7 @@ CONFIG = config_from(json.loads(SETTINGS))
 _SERVE = """\
 from mathlete.kernel import serve
 
-# The model is loaded at the first question: before that the server has 900 s to come up.
+# The server answers at once; the model loads in the background from here on, and the first question waits for it.
 serve(
     CONFIG, model=MODEL, competition_folder=COMPETITION, started=STARTED, working=Path.cwd(), built=BUILT{server}{vllm}
 )

@@ -4,13 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, find_formats, read_storage
+from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, StoredFormat, find_formats, read_storage
 from mathlete.runs import read_json, read_record
 
 
 def stored_as(model: Path) -> str:
     """Return the word for how a model's weights are stored."""
     return read_storage(read_json(model / "config.json"))
+
+
+def formats_of(model: Path) -> tuple[StoredFormat, ...]:
+    """Return the formats that a model's weights may be of, by its config.json; none where no engine loads them."""
+    config = read_json(model / "config.json")
+    return find_formats(read_storage(config), config)
 
 
 def name_format(model: Path) -> str:
@@ -27,6 +33,8 @@ def name_format(model: Path) -> str:
 def _name_compressed(config: dict[str, Any]) -> str:
     groups = config["quantization_config"].get("config_groups") or {}
     for group in groups.values():
+        if (group["weights"].get("type"), group["weights"]["num_bits"]) == ("float", 8):
+            return "fp8"
         # Activations of which nothing is said stay in 16 bits.
         return f"w{group['weights']['num_bits']}a{(group.get('input_activations') or {}).get('num_bits', 16)}"
     return "compressed-tensors"
@@ -39,13 +47,13 @@ def needed_for(model: Path, *, engine: str = "transformers") -> tuple[str, ...]:
         UserError: nothing is known by which the engine serves weights that are stored so.
     """
     stored = stored_as(model)
-    formats = [one for one in find_formats(stored) if one.embedded or engine == "vllm"]
+    formats = [one for one in formats_of(model) if one.embedded or engine == "vllm"]
     if not formats:
         raise UserError(
             "the notebook must know how to serve the weights: with which wheels, and by a rehearsal that answered",
             value=f"{stored} weights in {model}",
             cure=f"export them as one of {', '.join(list_storage())}"
-            + (", or build with --engine vllm" if find_formats(stored) else ""),
+            + (", or build with --engine vllm" if formats_of(model) else ""),
         )
     return tuple(dict.fromkeys(wheel for one in formats for wheel in one.wheels))
 

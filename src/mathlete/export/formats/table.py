@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import UserError
-from mathlete.export.formats.compressed import w8a8_weights, w8a16_weights, write_w8a8, write_w8a16
+from mathlete.export.formats.compressed import Kind, w8a8_weights, w8a16_weights, write_fp8, write_w8a8, write_w8a16
 from mathlete.export.formats.gguf_files import F16, Q4_0, Q8_0, Gguf
 from mathlete.export.formats.int8 import int8_weights, write_int8
 from mathlete.export.formats.weights import LayerWeights, WriteOptions
@@ -49,6 +49,8 @@ class StoredFormat:
     """Requirements beyond Kaggle's image that a notebook needs to load it."""
     embedded: bool = True
     """Whether the embedded engine loads it; else vLLM alone."""
+    layout: Kind | None = None
+    """The `format` of its quantization_config, where several formats are stored in one way."""
 
     def fits(self, capability: float) -> bool:
         """Return whether there are kernels for a compute capability."""
@@ -175,6 +177,7 @@ _ENTRIES = (
         weights=w8a16_weights,
         least=7.5,
         stored_as="compressed-tensors",
+        layout="pack-quantized",
         wheels=_COMPRESSED,
     ),
     ExportFormat(
@@ -187,6 +190,19 @@ _ENTRIES = (
         least=7.5,
         below=10.0,
         stored_as="compressed-tensors",
+        layout="int-quantized",
+        wheels=_COMPRESSED,
+    ),
+    ExportFormat(
+        name="fp8",
+        title="compressed-tensors, 8-bit floating-point weights and activations",
+        write=write_fp8,
+        package="compressed_tensors",
+        weights=w8a8_weights,
+        activation_bits=8,
+        least=8.9,
+        stored_as="compressed-tensors",
+        layout="float-quantized",
         wheels=_COMPRESSED,
     ),
     _gguf(Q8_0, title="GGUF Q8_0, for llama.cpp", activation_bits=8),  # it multiplies blocks of 8-bit activations
@@ -195,7 +211,8 @@ _ENTRIES = (
 )
 EXPORT_FORMATS: dict[str, ExportFormat] = {entry.name: entry for entry in _ENTRIES}
 """Capabilities: bitsandbytes' README (LLM.int8), vLLM's "Supported Hardware" of its quantization pages, whose INT8 page
-says that W8A8 is not supported from 10.0 (Blackwell) on, and llama.cpp's docs/build.md (CUDA)."""
+says that W8A8 is not supported from 10.0 (Blackwell) on and whose FP8 page wants 8.9 for it, and llama.cpp's
+docs/build.md (CUDA)."""
 
 if TYPE_CHECKING:
     ServingEngine = str
@@ -230,12 +247,22 @@ def read_storage(config: Mapping[str, object]) -> str:
     return str(how.get("quant_method"))
 
 
-def find_formats(stored: str) -> tuple[StoredFormat, ...]:
+def find_formats(stored: str, config: Mapping[str, object] | None = None) -> tuple[StoredFormat, ...]:
     """Return the formats that weights stored so may be of; none where no engine loads them.
+
+    Args:
+        stored: the word of `read_storage`.
+        config: the model's config.json, by which formats that are stored in one way are told apart; None: they are not.
 
     >>> [one.least for one in find_formats("nf4")], find_formats("torchao")
     ([6.0], ())
+    >>> fp8 = {"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}}
+    >>> [one.least for one in find_formats(read_storage(fp8), fp8)]
+    [8.9]
     """
     exported = tuple(entry for entry in EXPORT_FORMATS.values() if entry.stored_as == stored)
+    how = (config or {}).get("quantization_config")
+    layout = how.get("format") if isinstance(how, Mapping) else None
+    told = tuple(entry for entry in exported if entry.layout is not None and entry.layout == layout)
     # What is exported says itself what it needs: the second table never overrides it.
-    return exported or tuple(one for one in MOUNTED_FORMATS if one.stored_as == stored)
+    return told or exported or tuple(one for one in MOUNTED_FORMATS if one.stored_as == stored)

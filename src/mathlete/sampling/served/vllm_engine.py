@@ -48,6 +48,9 @@ _VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 """Environment variables of vLLM, where the user has not set them: it reads these when it is imported."""
+_EAGER = {"TORCH_COMPILE_DISABLE": "1"}
+"""The same without compiling: vLLM's own switch leaves small functions that are compiled at the first sample (0.19.1,
+v1/sample/ops/logprobs.py), for minutes on a CPU, and in vain where compiling is what fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +293,7 @@ def _sampling_params(shared: _SharedPrompt, *, seed: int, eos_ids: frozenset[int
 
 
 async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> "AsyncLLM":
-    for name, value in _VARIABLES.items():
+    for name, value in (_VARIABLES | (_EAGER if settings.eager else {})).items():
         os.environ.setdefault(name, value)
     try:
         from vllm import AsyncEngineArgs, __version__

