@@ -65,7 +65,7 @@ def test_own_fields_are_kept_and_a_row_without_id_is_named_after_its_place(workd
             CSV + '424e18,"Again\nand again?",3,\n',
             r"p\.csv:5: ids must be unique, got '424e18', first at .*csv:2",
         ),
-        ("p.csv", "id,problem\na,1?\n", r"p\.csv:2: a problem needs its gold, got \['id', 'problem'\]"),
+        ("p.csv", "id,problem\na,1?\n", r"p\.csv:2: a problem needs gold, got \['id', 'problem'\]"),
         ("p.csv", "id,text,answer\na,1?,1\n", r"p\.csv:2: a problem needs its statement"),
         (
             "p.jsonl",
@@ -89,7 +89,7 @@ def test_a_bad_row_is_named_with_its_line(workdir: Path, name: str, text: str, m
 
 def test_a_rehearsal_takes_the_same_files(workdir: Path, submit: CommandLine) -> None:
     Path("p.csv").write_text("id,problem\na,1?\n")
-    assert "a problem needs its gold" in submit("rehearse", "--problems", "p.csv").refusal
+    assert "a problem needs gold" in submit("rehearse", "--problems", "p.csv").refusal
 
 
 def test_the_checker_takes_a_table_of_cases(workdir: Path, evaluate: CommandLine) -> None:

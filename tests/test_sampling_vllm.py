@@ -274,7 +274,7 @@ def test_closing_the_stream_aborts_the_rest(scripted: VllmSampler) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_a_setting_beyond_the_limits_of_vllm_is_one_sentence(engine: VllmSampler) -> None:
-    with pytest.raises(UserError, match=r"vLLM must take the settings of --sampling, got temperature must be in"):
+    with pytest.raises(UserError, match=r"vLLM must take what --sampling.temperature, .*, got temperature must be in"):
         next(engine.stream(PROBLEMS[0], seeds={0: 0}, config=SamplingConfig(temperature=3)))
 
 

@@ -62,7 +62,7 @@ def _read_problem(cells: Cells, *, where: str, name: str) -> Problem:
     column, value = find_gold(cells, cells.spelled(GOLDS))
     gold = format_gold(value, column, where=where)
     if not gold:
-        raise UserError(f"{where}: a problem needs its gold", value=sorted(map(str, cells)), cure=_CURE)
+        raise UserError(f"{where}: a problem needs gold", value=sorted(map(str, cells)), cure=_CURE)
     return Problem(
         id=_read_id(cells, where=where) or name,
         statement=statement,

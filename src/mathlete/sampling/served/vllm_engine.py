@@ -154,7 +154,7 @@ class VllmSampler(Continuing):
         try:
             _sampling_params(shared, seed=0, eos_ids=self._reader.eos_ids)
         except ValueError as error:
-            rule = "vLLM must take the settings of --sampling"
+            rule = "vLLM must take what --sampling.temperature, --sampling.top-p and the like say"
             raise UserError(rule, value=quote(str(error)), cure="give others, or draw with another --engine") from error
         return self._loop.begin(lambda index, seed: self._draw(shared, index, seed), seeds=seeds, results=results)
 
