@@ -15,7 +15,7 @@ _PLACES = ("run", "overwrite", "plan", "device", "json", "show_settings", "threa
 _IN_LINES = {
     *("corpus.source", "corpus.limit", "corpus.mirror", "rows.max_tokens", "rows.heldout", "method", "lora.rank"),
     *("lora.alpha", "tune.steps", "tune.epochs", "tune.batch", "tune.accumulate", "tune.rate", "export.formats"),
-    *("seed", "merge_base"),
+    *("seed", "merge_base", "adapter", "adapter_base"),
 }
 """Settings that the two lines have anyhow."""
 
@@ -45,12 +45,17 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
     )
     method = f"q{recipe.method}" if recipe.spec.quantized else recipe.method
     has_rank = recipe.spec.takes_init
-    how = (
+    taken = settings.after.adapter
+    trained = (
         shown(f"{method} r{lora.rank} α{lora.alpha}" if has_rank else method, "method", "lora.rank", "lora.alpha"),
         shown(f"{length} × {tune.step_rows} rows", "tune.steps", "tune.epochs", "tune.batch", "tune.accumulate"),
         shown(f"lr {_in_powers(tune.rate)}", "tune.rate"),
+    )
+    to_4bit = settings.after.merge_base == "dequant" and settings.after.adapter_base != "16bit"
+    how = (
+        *(trained if taken is None else [shown(f"adapter {taken}, made elsewhere", "adapter", "adapter_base")]),
         shown(f"seed {settings.seed}", "seed"),
-        *([f"merged into the {'4-bit' if settings.after.merge_base == 'dequant' else 'original'} base"]
+        *([f"merged into the {'4-bit' if to_4bit else 'original'} base"]
           if settings.until in ("merge", "export") and recipe.spec.quantized else []),
         *([shown(", ".join(dict.fromkeys(("int8", *settings.after.export.formats))), "export.formats")]
           if settings.until == "export" else []),

@@ -183,9 +183,12 @@ def check_run(run: MathRun) -> None:
         parse_source(after.forgetting.source)
     for name in dict.fromkeys(after.export.formats) if until == "export" else ():
         EXPORT_FORMATS[name].require(after.export.gpu)
+        EXPORT_FORMATS[name].require_model(run.model)
     if until != "format":
         recipe.require_device()
         run.model.require_weights()
+        with busy("weights"):
+            run.model.require_finite()
         if (foreign := after.adapter) is not None:
             ForeignAdapter(foreign).require_base(run.model)
             ForeignAdapter(foreign).trained_on(run.model, after.adapter_base)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError, nearest
 from mathlete.files import replace_when_done
 from mathlete.mistakes import explain
+from mathlete.models.weights import require_finite_file
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json
 from mathlete.shipped import data_folder
@@ -62,10 +63,18 @@ class ModelSource:
         Raises:
             UserError: not on this machine nor on the hub, or not a model.
         """
+        return self.read_described("config.json")
+
+    def read_described(self, name: str) -> dict[str, Any]:
+        """Read one of its files of JSON.
+
+        Raises:
+            UserError: not on this machine nor on the hub, or not a model.
+        """
         from transformers.utils.hub import cached_file
 
         try:
-            file = cached_file(self.location, "config.json", revision=self.revision)
+            file = cached_file(self.location, name, revision=self.revision)
         except (OSError, ValueError) as error:
             raise explain_unreachable(self, error) from error
         return read_json(Path(str(file)))
@@ -91,6 +100,17 @@ class ModelSource:
         for name in ("generation_config.json", "model.safetensors.index.json"):
             if (self.folder / name).is_file():
                 read_json(self.folder / name)
+
+    def require_finite(self) -> None:
+        """Check every number of the weights in its folder, which are read for it; a hub's are taken as they are.
+
+        4 bits would hide what is none: a block with a NaN becomes some numbers, and a wrong model is trained.
+
+        Raises:
+            UserError: NaN or infinity.
+        """
+        for file in sorted(self.folder.glob("*.safetensors")) if self.folder else ():
+            require_finite_file(file)
 
     def fetch_description(self, folder: Path) -> Path:
         """Return the folder of its tokenizer and config: its own, or this one, filled from the hub or its cache.

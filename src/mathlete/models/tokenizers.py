@@ -119,10 +119,12 @@ def _read_tokenizer(
     tokenizer.clean_up_tokenization_spaces = False
     _check_tokenizer(tokenizer, where=source.location)
     _try_template(tokenizer, where=source.location)
+    size = _embedding_size(source)
+    _check_embedded(tokenizer, size=size, where=source.location)
     notes = (
         _fix_date(tokenizer),
         _set_eos(tokenizer),
-        _set_padding(tokenizer, size=_embedding_size(source), where=source.location),
+        _set_padding(tokenizer, size=size, where=source.location),
     )
     return tokenizer, tuple(filter(None, notes))
 
@@ -144,6 +146,24 @@ def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> Non
                 value=f"none in {where}",
                 cure="copy it from the base model's folder",
             )
+
+
+def _check_embedded(tokenizer: "PreTrainedTokenizerBase", *, size: int | None, where: str) -> None:
+    """Raise UserError where a token that a text or the template has is beyond the model's embedding.
+
+    A special token that is for nothing may be: padding that was added and never embedded is replaced.
+    """
+    added, template = tokenizer.added_tokens_decoder, str(tokenizer.chat_template)
+    if size is None or max([tokenizer.vocab_size - 1, *added]) < size:
+        return
+    harmless = {index for index, token in added.items() if token.special and str(token) not in template}
+    beyond = sorted(index for index in tokenizer.get_vocab().values() if index >= size and index not in harmless)
+    if beyond:
+        raise UserError(
+            f"every token of {where} must have an embedding",
+            value=f"{len(beyond)} without, the first {tokenizer.convert_ids_to_tokens(beyond[0])!r}, of {size}",
+            cure="take the tokenizer that belongs to these weights, or resize the embedding (resize_token_embeddings)",
+        )
 
 
 def _fix_date(tokenizer: "PreTrainedTokenizerBase") -> str:

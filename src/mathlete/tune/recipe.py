@@ -83,7 +83,14 @@ class Recipe:
             raise UserError(
                 "FSDP shards torch's own optimizers alone", value=flag, cure="use adamw_torch_fused, or ddp"
             )
-        if Device.current().capability is not None:
+        device = Device.current()
+        if self.lora.bias != "none" and device.capability is not None and device.dtype != "float32":
+            raise UserError(
+                "--lora.bias trains on a CPU only: on a GPU bitsandbytes makes biases of 4-bit layers 16-bit numbers",
+                value=f"--lora.bias {self.lora.bias}",
+                cure="leave it out",
+            )
+        if device.capability is not None:
             return
         if optimizer.paged:
             unpaged = self.tune.optimizer.removeprefix("paged_")

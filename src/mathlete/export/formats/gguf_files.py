@@ -6,7 +6,7 @@ can only read. Names, metadata and the order of Llama's rotary halves are those 
 (github.com/ggml-org/llama.cpp); the bytes come from its `gguf` package. Qwen2 and Llama shapes, byte-level BPE.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,9 @@ class Gguf:
         """
         import gguf
 
-        kind, split = self.require(merged)
-        model = load_model(ModelSource(name="merged", location=str(merged)), precision="dense", dtype="float32")
+        source = ModelSource(name="merged", location=str(merged))
+        kind, split = self.require(source)
+        model = load_model(source, precision="dense", dtype="float32")
         folder.mkdir(parents=True, exist_ok=True)
         # Renamed when it is whole: a killed run must leave no half GGUF under the name that llama.cpp opens.
         temporary = folder / f".{self.file}"
@@ -70,13 +71,13 @@ class Gguf:
         writer.close()
         temporary.replace(folder / self.file)
 
-    def require(self, model: Path) -> tuple[str, str]:
-        """Check that a model of this folder's shape and tokenizer can be written; return llama.cpp's names of both.
+    def require(self, source: ModelSource) -> tuple[str, str]:
+        """Check that a model of this shape and tokenizer can be written; return llama.cpp's names of both.
 
         Raises:
             UserError: it can't.
         """
-        config = read_json(model / "config.json")
+        config, tokenizer = source.read_config(), source.read_described("tokenizer.json")
         kind = str(config["model_type"])
         if kind not in ("qwen2", "llama"):
             raise UserError(f"{self.name} is written for Qwen2 and Llama shapes", value=kind, cure=_CURE)
@@ -85,7 +86,10 @@ class Gguf:
         scaling = str(named.get("rope_type") or named.get("type") or "default")
         if scaling not in ("default", "llama3"):
             raise UserError(f"{self.name} writes plain positions or Llama 3's", value=scaling, cure=_CURE)
-        return kind, _split(model, name=self.name)
+        if (ids := _highest_id(tokenizer)) >= int(config["vocab_size"]):
+            rule = f"{self.name} needs an embedding of every token"
+            raise UserError(rule, value=f"token {ids} of {config['vocab_size']} embeddings", cure=_CURE)
+        return kind, _split(tokenizer, name=self.name)
 
     def load(self, folder: Path) -> "PreTrainedModel":
         """Load the model with the GGUF's weights dequantised, as transformers reads it."""
@@ -123,9 +127,15 @@ def _add_shape(writer: "GGUFWriter", config: "PretrainedConfig") -> None:
         writer.add_value_length(width)
 
 
-def _split(model: Path, *, name: str) -> str:
+def _highest_id(tokenizer: Mapping[str, Any]) -> int:
+    """Return the highest id of a tokenizer.json."""
+    own = tokenizer["model"].get("vocab") or {}
+    ids = own.values() if isinstance(own, dict) else range(len(own))
+    return max(int(index) for index in (*ids, *(added["id"] for added in tokenizer["added_tokens"])))
+
+
+def _split(tokenizer: Mapping[str, Any], *, name: str) -> str:
     """Return llama.cpp's name of the way the tokenizer splits text before it merges bytes."""
-    tokenizer: dict[str, Any] = read_json(model / "tokenizer.json")
     before: dict[str, Any] = tokenizer.get("pre_tokenizer") or {}
     parts = before.get("pretokenizers", [before])
     patterns = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]

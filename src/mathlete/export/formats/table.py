@@ -74,6 +74,8 @@ class ExportFormat(StoredFormat):
 
     write: Callable[[Path, Path, WriteOptions], None]
     """Writes the weights: folder, the merged model's folder, options."""
+    require_model: Callable[[ModelSource], object] = lambda _: None
+    """Raises UserError where a model of such a config and tokenizer can't be written."""
     package: str | None = None
     """The module it needs beside the project's own; None: none."""
 
@@ -146,6 +148,7 @@ def _gguf(file: Gguf, *, title: str, bits: int = 8, activation_bits: int = 16) -
         weights=file.weights,
         bits=bits,
         activation_bits=activation_bits,
+        require_model=file.require,
         suffix=".gguf",
         engine="llama.cpp",
         least=5.0,
