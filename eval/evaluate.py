@@ -1,9 +1,11 @@
 """`python -m eval SUITE`: evaluate a model on a suite, step by step."""
 
 from eval.foreign_flags import SERVERS_FLAGS
+from eval.plan import print_plan
 from eval.settings import EvalSettings
 from mathlete.command import Command, busy, console
 from mathlete.corpus import SUITE_NAMES
+from mathlete.errors import UserError
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.mistakes import require_address_space
 
@@ -19,6 +21,10 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     require_address_space()
     out = console(json=settings.json)
     policy = settings.solving.to_policy()
+    if settings.plan:
+        return print_plan(settings, say=out.print)
+    if settings.device is not None:
+        raise UserError("--device is what to plan for", value=settings.device, cure="add --plan, or leave it out")
     with busy("loading the libraries"):
         from eval.run import Evaluation, run_evaluation
         from mathlete.metrics import describe_finish_order
@@ -59,8 +65,10 @@ EVALUATE = Command(
     settings=EvalSettings,
     run=evaluate,
     foreign_flags=SERVERS_FLAGS,
+    fails=lambda result: result.get("fits") is False,
     help="Runs a model on a suite: n samples a problem, majority vote, pass@1 and maj@k with intervals.\n\n"
     f"Suites: {', '.join(SUITE_NAMES)}, a file of problems (.jsonl, .json, .csv, .parquet), "
     "or source:NAME, the problems of a training source or file.\n\n"
-    "Examples:\n\npython -m eval pocket_val\n\npython -m eval aimo_val --model r1-qwen-7b --n 16 --limit 20",
+    "Examples:\n\npython -m eval pocket_val\n\npython -m eval aimo_val --model r1-qwen-7b --n 16 --limit 20\n\n"
+    "python -m eval aimo_val --model r1-qwen-7b --n 16 --plan --device t4x2",
 )

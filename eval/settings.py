@@ -9,7 +9,7 @@ import tyro
 from mathlete.corpus import Suite, load_suite
 from mathlete.engines import EngineSettings
 from mathlete.errors import require
-from mathlete.models import Precision, find_model, pick_default_model
+from mathlete.models import Device, Precision, find_model, pick_default_model
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
@@ -114,6 +114,15 @@ class EvalSettings:
     overwrite: bool = False
     """Delete what a run of other settings left in the folder. More samples or problems of the same seed need it not:
     they are added to what is there."""
+    plan: bool = False
+    """Print what weights and KV cache need on the device, for the embedded engine and vLLM, and stop."""
+    device: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="GPU",
+            help=f"What to plan for, with --plan: {', '.join(Device.names())}; default: this machine's device.",
+        ),
+    ] = None
     json: bool = False
     """End with one line of JSON on stdout."""
 

@@ -212,6 +212,7 @@ def summarize(steps: Sequence[Step]) -> dict[str, object]:
 MATH_COMMAND = Command(
     settings=MathSettings,
     run=train_math,
+    fails=lambda result: result.get("fits") is False,
     leading_flags=LEADING_FLAGS,
     main_flags=MAIN_FLAGS,
     foreign_flags=TRAINERS_FLAGS,

@@ -10,7 +10,7 @@ from mathlete.adapters import AdapterBase
 from mathlete.corpus import Corpus
 from mathlete.errors import UserError, require
 from mathlete.export import Export, Forgetting, MergeBase, Survival
-from mathlete.models import GpuName
+from mathlete.models import Device
 from mathlete.prompts import PromptSettings
 from mathlete.rows import Filters, Rows
 from mathlete.tune import Recipe
@@ -81,8 +81,13 @@ class MathSettings:
     """Delete the steps that were made with other settings in the folder, and do them again."""
     plan: bool = False
     """Print the memory that training will need, part by part, and stop: nothing is loaded."""
-    device: GpuName | None = None
-    """GPU to plan for, with --plan; default: this machine's device."""
+    device: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="GPU",
+            help=f"What to plan for, with --plan: {', '.join(Device.names())}; default: this machine's device.",
+        ),
+    ] = None
     show_settings: bool = False
     """Print every setting that changes the result; the run's manifests have them anyhow."""
     json: bool = False

@@ -34,6 +34,8 @@ class Command:
     """Carries the command out and returns its line of JSON."""
     help: str
     """Shown by --help: what it does, then two examples."""
+    fails: "Callable[[Mapping[str, object]], bool]" = lambda result: False
+    """Whether a result, which is printed as any other, is a no: exit code 1."""
     leading_flags: tuple[str, ...] = ()
     """Flags that the defaults of others depend on, such as a model's name; read in a first pass."""
     main_flags: frozenset[str] = frozenset()
@@ -226,7 +228,7 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     result = command.run(settings)
     if getattr(settings, "json", False):
         print(_line_of_json(result), flush=True)
-    return 0
+    return int(command.fails(result))
 
 
 def _line_of_json(result: Mapping[str, object]) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from mathlete.errors import UserError, nearest
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,6 +59,28 @@ class Device:
     def of_machine(cls, shape: str) -> "Device | None":
         """Return one GPU of a machine of Kaggle's; None where no GPU of the table is in such a machine."""
         return next((gpu for gpu in GPUS.values() if shape in gpu.machines), None)
+
+    @staticmethod
+    def names() -> list[str]:
+        """Return the names that `find` knows, in their order."""
+        return sorted([*GPUS, *_MACHINES])
+
+    @staticmethod
+    def find(name: str) -> "tuple[Device, int]":
+        """Return (a GPU, how many of them) by a GPU's or a machine's name.
+
+        >>> gpu, count = Device.find("t4x2")
+        >>> gpu.name, count
+        ('t4', 2)
+
+        Raises:
+            UserError: no such name.
+        """
+        if name not in Device.names():
+            cure = nearest(name, Device.names())
+            raise UserError("--device must be in the table of GPUs", value=repr(name), cure=cure)
+        gpu, count = _MACHINES.get(name, (name, 1))
+        return GPUS[gpu], count
 
     @property
     def memory_gib(self) -> float:
@@ -122,7 +146,10 @@ GPUS = {
         _gpu("v100", 16160, 7.0),
         _gpu("l4", 23034, 8.9, NvidiaL4=4, NvidiaL4X1=1),
         _gpu("a10g", 23028, 8.6),
+        _gpu("rtx3090", 24576, 8.6),
         _gpu("rtx4090", 24564, 8.9),
+        _gpu("a6000", 49140, 8.6),
+        _gpu("l40s", 46068, 8.9),
         _gpu("a100-40", 40960, 8.0, NvidiaTeslaA100=None),
         _gpu("a100-80", 81920, 8.0),
         _gpu("h100", 81559, 9.0, NvidiaH100=1),
@@ -134,6 +161,9 @@ GPUS = {
 }
 """Memory as nvidia-smi names it, MiB; NVIDIA's table of compute capabilities; Kaggle's machines by its docs/kernels.md
 (February 2026), their GPUs by its editor (T4 x2) and by AIMO-2's and AIMO-3's code requirements (four L4, one H100)."""
+
+_MACHINES = {"t4x2": ("t4", 2), "l4x4": ("l4", 4)}
+"""{Kaggle's machines of several GPUs: which and how many}."""
 
 if TYPE_CHECKING:
     GpuName = str

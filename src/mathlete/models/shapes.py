@@ -7,6 +7,9 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.models.names import ModelSource
 
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""What the configs of Qwen, Mixtral and gpt-oss, DeepSeek, and ERNIE call the experts of a layer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
@@ -46,6 +49,13 @@ class Shape:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":
         """Return the shape that a config.json describes."""
+        experts = next((name for name in _EXPERTS if (config.get(name) or 0) > 1), "")
+        if experts:
+            raise UserError(
+                "memory is planned for decoders whose layers are dense",
+                value=f"{config[experts]} experts a layer ({experts} in config.json)",
+                cure="choose a dense model: a mixture of experts is neither planned nor trained here",
+            )
         heads = int(config["num_attention_heads"])
         return cls(
             vocabulary=int(config["vocab_size"]),
@@ -72,6 +82,10 @@ class Shape:
             "up_proj": (self.hidden, self.intermediate),
             "down_proj": (self.intermediate, self.hidden),
         }
+
+    def kv_bytes(self, width: int) -> int:
+        """Bytes of one token's keys and values in all layers, numbers of `width` bytes."""
+        return 2 * self.layers * self.kv_heads * self.head_width * width
 
     @property
     def linear_parameters(self) -> int:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from mathlete.errors import UserError, nearest
-from mathlete.models import GPUS, Device, ModelSource, Shape
+from mathlete.errors import UserError
+from mathlete.models import Device, ModelSource, Shape
 from mathlete.tune.plan import Plan, to_gib
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
@@ -21,7 +21,8 @@ def plan_training(
         source: the model; only its config is read.
         recipe: how it is trained.
         longest: tokens of the longest row.
-        gpu: a GPU of the table; None: this machine's device with the memory that is free.
+        gpu: a GPU of the table, or a machine of several, each of which has a process; None: this machine's device with
+            the memory that is free.
         split: whether fewer rows a pass are planned where so many don't fit, with as many rows a step; the plan is then
             for all the memory of this machine's device, so that a run that goes on later is split alike. Groups of
             samples stay together.
@@ -29,17 +30,15 @@ def plan_training(
     Raises:
         UserError: the GPU is not in the table, or the model's config can't be read.
     """
-    device = _find_gpu(gpu) if gpu else _this_device(free=not split)
-    shape, ranks = Shape.of(source), Ranks.from_launcher()
+    ranks = Ranks.from_launcher()
+    device, count = Device.find(gpu) if gpu else (_this_device(free=not split), 1)
+    if count > 1 and ranks.size == 1:
+        # A machine of several GPUs has a process on each, as `accelerate launch` starts them.
+        ranks = Ranks(size=count)
+    shape = Shape.of(source)
     if split and not recipe.spec.grouped:
         recipe = split_to_fit(recipe, shape, device=device, longest=longest, ranks=ranks)
     return make_plan(shape, device=device, recipe=recipe, longest=longest, ranks=ranks)
-
-
-def _find_gpu(name: str) -> Device:
-    if name not in GPUS:
-        raise UserError("--device must be in the table of GPUs", value=repr(name), cure=nearest(name, [*GPUS]))
-    return GPUS[name]
 
 
 def _this_device(*, free: bool) -> Device:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.models import Device, Shape
 from mathlete.tune.chunks import BLOCK_BYTES, count_chunk_tokens
+from mathlete.tune.hours import describe_hours, estimate_hours
 from mathlete.tune.methods import Method
 from mathlete.tune.optimizers import OPTIMIZERS, count_parameters
 from mathlete.tune.ranks import Ranks
@@ -119,8 +120,7 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Tokens of the largest batch in each process."""
-        sequences = math.ceil(self.tune.batch / self.ranks.size) * self.spec.sequences
-        return sequences * (self.tune.pack or self._row)
+        return self._process_batch * self.spec.sequences * (self.tune.pack or self._row)
 
     @property
     def _row(self) -> int:
@@ -217,7 +217,13 @@ class Plan:
     @property
     def _masked(self) -> bool:
         """Whether attention gets a mask: for padded and for packed batches."""
-        return self.tune.batch > 1 or self.tune.pack is not None or self.spec.masked
+        # What counts is a process's own rows: one row has no padding, however many processes there are.
+        return self._process_batch > 1 or self.tune.pack is not None or self.spec.masked
+
+    @property
+    def _process_batch(self) -> int:
+        """Rows of a pass in each process, before a method makes several sequences of each."""
+        return math.ceil(self.tune.batch / self.ranks.size)
 
     @property
     def _masks(self) -> int:
@@ -320,13 +326,17 @@ class Plan:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Return the plan as a line of JSON: {"peak_gib", "parts", "fits", "cure", …}, GiB."""
+        """Return the plan as a line of JSON: {"peak_gib", "parts", "fits", "cure", "hours": [least, most], …}, GiB."""
+        told = estimate_hours(self)
         return {
             "peak_gib": round(to_gib(self.peak), 3),
             "parts": {name: round(to_gib(count), 4) for name, count in self.parts.by_name().items()},
             "fits": self.fits,
             "cure": self.cure,
             "device": self.device.name,
+            "processes": self.ranks.size,
+            "hours": told and [round(told[0], 3), round(told[1], 3)],
+            "hours_of": told and told[2],
             "device_gib": round(self.device.memory_gib, 2),
             "checkpointing": self.checkpointing,
             "tokens": self.tokens,
@@ -342,7 +352,10 @@ class Plan:
         device = self.device
         recomputed = "computed twice" if self.checkpointing else "kept"
         caption = f"activations {recomputed}; {self.dtype}: {self.dtype_reason}"
-        title = f"{device.name}, batches of {self.tokens} tokens"
+        if hours := describe_hours(self):
+            caption += f"\n{hours}"
+        shared = f"each of {self.ranks.size} processes on one {device.name}" if self.ranks.size > 1 else device.name
+        title = f"{shared}, batches of {self.tokens} tokens"
         table = FittingTable(title, columns=("part", "GiB"), left=("part",), caption=caption)
         verdict = f"of {device.memory_gib:.2f}" if self.fits else f"too much for {device.memory_gib:.2f}"
         for name, count in self.parts.by_name().items():
