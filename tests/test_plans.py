@@ -12,7 +12,7 @@ from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, Shape
 from mathlete.models.shapes import SHAPES
 from mathlete.tune.fitting import make_plan
-from mathlete.tune.hours import PEAK_TFLOPS, ROWS, UTILISATION, count_token_flops, estimate_hours
+from mathlete.tune.hours import PEAK_TFLOPS, ROWS, UTILISATION
 from mathlete.tune.methods import METHODS
 from mathlete.tune.plan import Plan
 from mathlete.tune.ranks import Ranks
@@ -83,19 +83,16 @@ def test_a_name_that_is_none_is_answered_with_the_nearest(train: CommandLine) ->
 def test_hours_are_arithmetic_over_a_share_of_the_peak() -> None:
     assert {*PEAK_TFLOPS} == {*GPUS}
     plan = _plan(shape="r1-qwen-1.5b", gpu="h100", batch=1, longest=1024, ranks=Ranks())
-    told = estimate_hours(plan)
-    assert told is not None
-    least, most, of = told
-    assert of == "1,000 rows of 1,024 tokens"
+    assert plan.work.hours is not None
+    least, most = plan.work.hours
+    assert plan.work.hours_of == "1,000 rows of 1,024 tokens"
     assert most / least == pytest.approx(UTILISATION[1] / UTILISATION[0])
-    assert least * 3600 * 989e12 * UTILISATION[1] == pytest.approx(ROWS * 1024 * count_token_flops(plan))
+    assert least * 3600 * 989e12 * UTILISATION[1] == pytest.approx(ROWS * 1024 * plan.work.token_flops)
     # Two forward, two for the gradient of the input, two where blocks are computed again; attention adds.
     weights = plan.shape.parameters * (6 if plan.checkpointing else 4)
-    assert weights < count_token_flops(plan) < 1.2 * weights
+    assert weights < plan.work.token_flops < 1.2 * weights
     steps = replace(plan, recipe=replace(plan.recipe, tune=replace(plan.tune, steps=10, accumulate=3)))
-    told = estimate_hours(steps)
-    assert told is not None
-    assert told[2] == "30 rows of 1,024 tokens (10 steps)"
+    assert steps.work.hours_of == "30 rows of 1,024 tokens (10 steps)"
 
 
 @pytest.mark.parametrize("key", ["num_experts", "num_local_experts", "n_routed_experts"])
@@ -136,3 +133,12 @@ def test_a_plan_of_drawing_is_printed_and_ends_with_1_where_it_does_not_fit(eval
     assert told["fits"]
     assert [room["engine"] for room in told["engines"]] == ["transformers", "vllm, each of 4 GPUs"]
     assert "add --plan" in evaluate("aimo_val", "--model", "pocket", "--device", "t4").refusal
+
+
+def test_the_preset_is_split_and_what_was_named_is_kept(train: CommandLine) -> None:
+    words = ("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4")
+    done = train(*words)
+    assert done.code == 0
+    assert "rows a pass: 2, not 8, as many as fit of 8192 tokens in 22 GiB of l4" in done.stdout
+    named = train(*words, "--tune.batch", "4", "--json")
+    assert (named.code, json.loads(named.stdout)["tokens"]) == (1, 4 * 8192)  # it does not fit

@@ -344,15 +344,6 @@ def test_processes_share_rows_and_with_fsdp_the_weights(alone: Plan, processes: 
     assert whole <= shared.peak <= rows.peak + shared.parts.gathered
 
 
-def test_the_preset_is_split_and_what_was_named_is_kept(train: CommandLine) -> None:
-    words = ("math", "--model", "r1-qwen-7b", "--plan", "--device", "l4")
-    done = train(*words)
-    assert done.code == 0
-    assert "rows a pass: 2, not 8, as many as fit of 8192 tokens in 22 GiB of l4" in done.stdout
-    named = train(*words, "--tune.batch", "4", "--json")
-    assert (named.code, json.loads(named.stdout)["tokens"]) == (1, 4 * 8192)  # it does not fit
-
-
 @pytest.mark.parametrize(("model", "device"), [("r1-llama-8b", "t4"), ("r1-qwen-14b-4bit", "l4"), ("pocket", "h200")])
 def test_a_plan_is_printed_without_loading_anything(model: str, device: str, workdir: Path, train: CommandLine) -> None:
     done = train("math", "--model", model, "--plan", "--device", device, "--json")

@@ -7,11 +7,10 @@ counted: norms, dequantising of 4-bit weights, reading data, saving. They are wh
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mathlete.tune.plan import Plan
+from mathlete.models import Shape
 
 UTILISATION = (0.15, 0.40)
 """Shares of the peak that training reaches, low and high: with 4-bit weights and short rows less, with long rows and
@@ -28,38 +27,62 @@ PEAK_TFLOPS: Mapping[str, float] = MappingProxyType(
 """16-bit matrix products with sums in fp32, TFLOPS, without sparsity (NVIDIA's data sheets and architecture papers)."""
 
 
-def count_token_flops(plan: "Plan") -> float:
-    """Return the operations of one token's forward and backward pass."""
-    shape, again = plan.shape, 1 if plan.checkpointing else 0
-    extra = plan.trained_parameters if plan.spec.quantized else 0
-    weights = (4 + 2 * again) * (shape.parameters + extra) + 2 * plan.trained_parameters
-    # Causal: a token looks at half of its row on average, in two products.
-    row = plan.tune.pack or plan.longest
-    attention = 2 * row * shape.heads * shape.head_width * shape.layers
-    return weights + (3 + again) * attention
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The arithmetic of a training."""
 
+    shape: Shape
+    trained: int
+    """Parameters that get a gradient."""
+    beside: int
+    """Those of them that stand beside the model's own: an adapter's."""
+    recomputed: bool
+    """Whether blocks are computed again in the backward pass."""
+    row: int
+    """Tokens of the longest row."""
+    step_rows: int
+    """Rows of a step, all sequences of them."""
+    steps: int | None
+    """None: as many as make `ROWS` rows."""
+    gpu: str
+    gpus: int
 
-def estimate_hours(plan: "Plan") -> tuple[float, float, str] | None:
-    """Return (least hours, most, of what); None where the device's peak is not known."""
-    peak = PEAK_TFLOPS.get(plan.device.name)
-    if peak is None:
-        return None
-    row, steps = plan.tune.pack or plan.longest, plan.tune.steps
-    rows = ROWS if steps is None else steps * plan.tune.batch * plan.tune.accumulate
-    operations = rows * row * plan.spec.sequences * count_token_flops(plan)
-    most, least = (operations / (peak * 1e12 * share * plan.ranks.size) / 3600 for share in UTILISATION)
-    of = f"{rows:,} rows of {row:,} tokens" + ("" if steps is None else f" ({steps:,} steps)")
-    return least, most, of
+    @property
+    def token_flops(self) -> float:
+        """Operations of one token's forward and backward pass."""
+        shape, again = self.shape, int(self.recomputed)
+        weights = (4 + 2 * again) * (shape.parameters + self.beside) + 2 * self.trained
+        # Causal: a token looks at half of its row on average, in two products.
+        attention = 2 * self.row * shape.heads * shape.head_width * shape.layers
+        return weights + (3 + again) * attention
 
+    @property
+    def rows(self) -> int:
+        """Rows that hours are told for."""
+        return ROWS if self.steps is None else self.steps * self.step_rows
 
-def describe_hours(plan: "Plan") -> str:
-    """Return the range in a sentence; "" where the device's peak is not known."""
-    told = estimate_hours(plan)
-    if told is None:
-        return ""
-    low, high = UTILISATION
-    gpus = f" each of {plan.ranks.size} GPUs" if plan.ranks.size > 1 else ""
-    return (
-        f"hours: {told[0]:.2g} to {told[1]:.2g} for {told[2]}, at {low:.0%} to {high:.0%} of the "
-        f"{PEAK_TFLOPS[plan.device.name]:g} TFLOPS of{gpus or ' the GPU'}"
-    )
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """(Least, most); None where the GPU's peak is not known."""
+        peak = PEAK_TFLOPS.get(self.gpu)
+        if peak is None:
+            return None
+        operations = self.rows * self.row * self.token_flops / self.gpus
+        most, least = (operations / (peak * 1e12 * share) / 3600 for share in UTILISATION)
+        return least, most
+
+    @property
+    def hours_of(self) -> str:
+        """What they are told for."""
+        steps = "" if self.steps is None else f" ({self.steps:,} steps)"
+        return f"{self.rows:,} rows of {self.row:,} tokens{steps}"
+
+    def describe(self) -> str:
+        """Return the range in a sentence; "" where the GPU's peak is not known."""
+        if self.hours is None:
+            return ""
+        least, most = self.hours
+        low, high = UTILISATION
+        of = "the GPU" if self.gpus == 1 else f"each of {self.gpus} GPUs"
+        peak = f"{PEAK_TFLOPS[self.gpu]:g} TFLOPS of {of}"
+        return f"hours: {least:.2g} to {most:.2g} for {self.hours_of}, at {low:.0%} to {high:.0%} of the {peak}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.models import Device, Shape
 from mathlete.tune.chunks import BLOCK_BYTES, count_chunk_tokens
-from mathlete.tune.hours import describe_hours, estimate_hours
+from mathlete.tune.hours import Work
 from mathlete.tune.methods import Method
 from mathlete.tune.optimizers import OPTIMIZERS, count_parameters
 from mathlete.tune.ranks import Ranks
@@ -267,6 +267,21 @@ class Plan:
         return again + 2 * self._scores + self._width * (largest + gradients)
 
     @property
+    def work(self) -> Work:
+        """Its arithmetic, of which hours follow."""
+        return Work(
+            shape=self.shape,
+            trained=self.trained_parameters,
+            beside=self.trained_parameters if self.spec.quantized else 0,
+            recomputed=self.checkpointing,
+            row=self.tune.pack or self.longest,
+            step_rows=self.tune.batch * self.tune.accumulate * self.spec.sequences,
+            steps=self.tune.steps,
+            gpu=self.device.name,
+            gpus=self.ranks.size,
+        )
+
+    @property
     def cure(self) -> str:
         """What to change so that the plan fits: the flags of the first change that does; "" where it fits already."""
         if self.fits:
@@ -327,7 +342,7 @@ class Plan:
 
     def to_json(self) -> dict[str, object]:
         """Return the plan as a line of JSON: {"peak_gib", "parts", "fits", "cure", "hours": [least, most], …}, GiB."""
-        told = estimate_hours(self)
+        hours = self.work.hours
         return {
             "peak_gib": round(to_gib(self.peak), 3),
             "parts": {name: round(to_gib(count), 4) for name, count in self.parts.by_name().items()},
@@ -335,8 +350,8 @@ class Plan:
             "cure": self.cure,
             "device": self.device.name,
             "processes": self.ranks.size,
-            "hours": told and [round(told[0], 3), round(told[1], 3)],
-            "hours_of": told and told[2],
+            "hours": hours and [round(hour, 3) for hour in hours],
+            "hours_of": self.work.hours_of,
             "device_gib": round(self.device.memory_gib, 2),
             "checkpointing": self.checkpointing,
             "tokens": self.tokens,
@@ -352,7 +367,7 @@ class Plan:
         device = self.device
         recomputed = "computed twice" if self.checkpointing else "kept"
         caption = f"activations {recomputed}; {self.dtype}: {self.dtype_reason}"
-        if hours := describe_hours(self):
+        if hours := self.work.describe():
             caption += f"\n{hours}"
         shared = f"each of {self.ranks.size} processes on one {device.name}" if self.ranks.size > 1 else device.name
         title = f"{shared}, batches of {self.tokens} tokens"
