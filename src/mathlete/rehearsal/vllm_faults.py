@@ -119,7 +119,7 @@ _BOOT = (
         vllm_process(
             "mark()\nwhile True:\n    say('waiting for core engine proc'); time.sleep(0.5)",
             steps=FIRST,
-            setup="CONFIG = replace(CONFIG, load_max_s=200.0)",
+            load_max_s=60.0,
         ),
         "was not loaded within",
     ),

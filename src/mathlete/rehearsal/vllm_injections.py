@@ -128,6 +128,7 @@ def vllm_process(
     on: str = "open",
     steps: tuple[str, ...] = EVERY,
     quiet_s: float = 240.0,
+    load_max_s: float | None = None,
     setup: str = "",
 ) -> Inject:
     """Have the processes of vLLM's steps run a body first, which calls `mark()` when it strikes.
@@ -137,7 +138,8 @@ def vllm_process(
             and `_again`, whether an earlier process was struck.
         on: "open", while it loads, or "stream", in a question.
         steps: those of the ladder that it strikes; empty: all of vLLM's.
-        quiet_s: seconds of silence after which the watchdog ends a step that loads.
+        quiet_s: seconds of silence after which the watchdog ends a step that loads, at the clock's fastest.
+        load_max_s: seconds in which all steps must have loaded, likewise; None: the rehearsal's.
         setup: code of the notebook, before it serves.
     """
 
@@ -146,7 +148,9 @@ def vllm_process(
         filled = {"on_open": lines if on == "open" else "pass", "on_stream": lines if on == "stream" else "pass"}
         code = _CHILD.format(module=_MODULE, steps=repr(steps), **filled)
         marking = MARK.format(name=draft.fault) + code
-        draft.text = with_cell(draft.text, source=_CELL.format(quiet_s=quiet_s, code=marking, setup=setup))
+        limit = "" if load_max_s is None else f"\nCONFIG = replace(CONFIG, load_max_s={load_max_s * draft.slow})"
+        cell = _CELL.format(quiet_s=quiet_s * draft.slow, code=marking, setup=setup + limit)
+        draft.text = with_cell(draft.text, source=cell)
 
     return inject
 
