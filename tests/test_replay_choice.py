@@ -61,6 +61,18 @@ def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, wo
 
 
 @pytest.mark.usefixtures("workdir")
+def test_a_replay_prints_its_table_each_time_and_ends_with_the_line_to_paste(evaluate: CommandLine) -> None:
+    words = ("replay", "pocket", "--simulations", 100, "--n", 2, "--stop", "none", "exact", "--run", "rp")
+    for skipped in (False, True):
+        shown = evaluate(*words).stdout
+        assert ("nothing changed, skipped: rp" in shown) == skipped
+        assert "change [95%]" in shown
+        last = shown.splitlines()[-1]
+        assert last.startswith("python -m submit build --model MODEL --policy ")
+        assert last.endswith("/majority --n 2")
+
+
+@pytest.mark.usefixtures("workdir")
 def test_a_clock_without_allowances_is_not_handed_on(evaluate: CommandLine) -> None:
     words = ("--n", 1, "--stop", "none", "--budget", "99:free", "--write-policy", "policy.json")
     refused = evaluate("replay", "pocket", "--simulations", 100, *words).refusal

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.table import Table
+from rich.text import Text
 
 from eval.losses import losses_table
 from mathlete.answers.check import Case, Judgement, Report
@@ -254,3 +255,7 @@ def test_the_lines_of_a_training_say_it_as_people_do() -> None:
     assert "[bold]30 steps × 32 rows[/]" in how
     assert others == "[bold]tune.clip 0.5[/]"
     assert all("(" not in line for line in (data, how, others))
+    assert render(Text.from_markup(how)).startswith("qlora r16 α32 · 30 steps × 32 rows · lr 2e-3")
+    corpus = replace(usual.data.corpus, source=("runs/[x]/a.jsonl",))
+    first, *_ = describe_settings(replace(usual, data=replace(usual.data, corpus=corpus)), usual)
+    assert render(Text.from_markup(first)).startswith("runs/[x]/a.jsonl · 9,800 problems")

@@ -27,10 +27,13 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
         settings: of the run.
         usual: the preset's, of the same method.
     """
+    from rich.markup import escape
+
     now, then = (_flatten(one) for one in (settings, usual))
 
     def shown(words: str, *names: str) -> str:
-        words = words.replace("[", r"\\[")
+        # A folder's name may have brackets, which would be a style.
+        words = escape(words)
         return f"[bold]{words}[/]" if any(now[name] != then[name] for name in names) else words
 
     corpus, rows, recipe = settings.data.corpus, settings.data.rows, settings.recipe
@@ -66,7 +69,7 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
         if name not in _IN_LINES and value != then[name]
     ]
     lines = [" · ".join(data), " · ".join(how)]
-    return [*lines, *([f"[bold]{' · '.join(others)}[/]".replace("[]", r"\\[]")] if others else [])]
+    return [*lines, *([f"[bold]{escape(' · '.join(others))}[/]"] if others else [])]
 
 
 def _flatten(settings: MathSettings) -> dict[str, object]:

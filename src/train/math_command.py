@@ -152,8 +152,10 @@ def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[ob
 def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> None:
     """Print what decides the result in a few lines; with --show-settings every setting that changes it."""
     usual = with_method(preset(settings.model or "pocket"), settings.recipe.method)
+    from rich.text import Text
+
     for line in describe_settings(settings, usual):
-        say(line)
+        say(Text.from_markup(line))
     if not settings.show_settings:
         return
     data, recipe, after = settings.data, settings.recipe, settings.after

@@ -31,11 +31,14 @@ class Screen(Console):
 
     def print(self, *objects: object, **how: Any) -> None:
         """Print as rich does; text on a terminal is broken between words, and a longer word stays whole."""
-        if not self.soft_wrap and not how.get("soft_wrap") and objects and all(isinstance(one, str) for one in objects):
-            text = self.render_str(
-                " ".join(map(str, objects)), markup=how.pop("markup", None), style=how.pop("style", None) or ""
-            )
-            objects, how = (break_between_words(text, self.width),), {"soft_wrap": True, **how}
+        words = objects and all(isinstance(one, str | Text) for one in objects)
+        if words and not self.soft_wrap and not how.get("soft_wrap"):
+            markup, style = how.pop("markup", None), how.pop("style", None) or ""
+            texts = [
+                one if isinstance(one, Text) else self.render_str(str(one), markup=markup, style=style)
+                for one in objects
+            ]
+            objects, how = (break_between_words(Text(" ").join(texts), self.width),), {"soft_wrap": True, **how}
         how.setdefault("crop", False)
         if self.is_terminal and _with_bar and self not in _with_bar and not self.quiet:
             Console.print(_with_bar[-1], *objects, **how)
