@@ -66,10 +66,15 @@ def test_a_misspelt_path_is_answered_with_the_nearest(workdir: Path, evaluate: C
         (["preflight"], "run `python -m submit rehearse`"),
         (["preflight", "--run", "runs/a b"], "run `python -m submit rehearse --run 'runs/a b'`"),
         (["preflight", "--run=runs/b"], "run `python -m submit rehearse --run runs/b`"),
+        (["push", "--folder", "runs/b", "--yes"], "run `python -m submit rehearse --folder runs/b`"),
     ],
 )
 def test_a_cure_repeats_the_folder_in_use(argv: list[str], cure: str) -> None:
     error = UserError("a rehearsal must have passed", value="none", cure="run `python -m submit rehearse`")
     assert add_hints(error, argv, program="python -m submit").cure == cure
-    other = UserError("a rule", cure="run `python -m submit image --run DIR`, or `python -m eval SUITE`")
+    short = UserError("a rule", cure="run `submit build` again").cure
+    assert ("--" in add_hints(UserError("a rule", cure=short), argv, program="python -m submit").cure) == (
+        len(argv) > 1
+    )
+    other = UserError("a rule", cure="run `python -m submit image`, `submit push --run x`, or `python -m eval SUITE`")
     assert add_hints(other, argv, program="python -m submit").cure == other.cure

@@ -122,7 +122,8 @@ def push_command(settings: PushSettings) -> dict[str, object]:
             again=settings.again,
             recordings=settings.recording,
         )
-    out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --yes")
+    again = "" if folder == WORK else f" --run {folder}"
+    out.print(f"pushed as version {saved.version}; it is not submitted yet: python -m submit submit --yes{again}")
     event = Ledger(folder).run(build.hashes(), shape=build.machine)
     return {**checked, "pushed": True, "version": saved.version, "url": saved.url, "run": event and event.run}
 

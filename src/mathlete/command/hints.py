@@ -9,6 +9,10 @@ from pathlib import Path
 from mathlete.errors import UserError
 
 _PLACES = ("--run", "--folder")
+_SAME_FOLDER = re.compile(
+    r"`(?:(?:python -m|mathlete) )?submit (?:build|rehearse|preflight|push|submit|ledger)\b[^`]*`"
+)
+"""Commands that go on with the folder of a build; others have one of their own."""
 
 
 def require_own_flags(argv: Sequence[str], foreign: Mapping[str, str], *, prog: str) -> None:
@@ -48,14 +52,17 @@ def add_hints(error: UserError, argv: Sequence[str], *, program: str) -> UserErr
 
 
 def _repeat_place(cure: str, argv: Sequence[str], *, program: str) -> str:
-    """Return the cure with --run or --folder as it was given, in each command of the same program that it names."""
+    """Return the cure with --run or --folder as it was given, in each command that goes on with the same folder."""
+    if not program.endswith(" submit"):
+        return cure
     for flag in _PLACES:
         given = next((one for at, word in enumerate(argv) if (one := _value_of(flag, word, argv[at + 1 :]))), None)
         if given is not None:
-            words = f" {flag} {shlex.quote(given)}"
-            pattern = re.compile(rf"`{re.escape(program)} (?:(?!{flag}\b)[^`])*`")
-            for named in {*pattern.findall(cure)}:
-                cure = cure.replace(named, f"{named[:-1]}{words}`")
+            # One that names a folder already is left as it is.
+            for named in {
+                one[0] for one in _SAME_FOLDER.finditer(cure) if not {*_PLACES} & {*one[0].strip("`").split()}
+            }:
+                cure = cure.replace(named, f"{named[:-1]} {flag} {shlex.quote(given)}`")
     return cure
 
 
