@@ -65,7 +65,9 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
         return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
     if tried.tokens_per_s is None:
         # A machine that is busy for a minute: how fast it is at other times is not known.
-        return Speed(factor=1.0, why=f"÷1: no sample of {_SHORT} tokens ended here within {_PATIENCE_S:.0f} s")
+        hours = f"so a run may take its {config.wall_s / 3600:g} hours; --stand-in pocket proves the wiring in minutes"
+        why = f"÷1: no sample of {_SHORT} tokens ended here within {_PATIENCE_S:.0f} s, {hours}"
+        return Speed(factor=1.0, why=why)
     if tried.question_s > config.question_max_s:
         # It would take the hours of the real clock, to end with every question out of time.
         slowed = contention()
