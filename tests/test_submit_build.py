@@ -95,13 +95,6 @@ def test_what_a_build_carries_lasts_until_it_is_taken_back(built_wheels: Path, s
     assert not carried.exists()
 
 
-def test_a_release_day_is_read_before_anything_is_made(built_wheels: Path, submit: CommandLine) -> None:
-    assert "must be a day" in submit("build", "--released", "November").refusal
-    assert not Path("kaggle").exists()
-    assert submit("build", "--names.owner", "alice", "--released", "2024-11-12").code == 0
-    assert Build.load(Path("runs/submit")).released == "2024-11-12"
-
-
 def test_another_setting_gives_another_notebook() -> None:
     texts = {notebook_text(KernelConfig(policy=Policy(seed=seed)), NAMES) for seed in (0, 1)}
     assert len(texts) == 2

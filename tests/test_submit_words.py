@@ -17,7 +17,7 @@ from mathlete.submission import Build, Names, checks
 from mathlete.submission.lint import require_sound
 from mathlete.submission.metadata import KERNEL_FILE, NOTEBOOK, write_metadata
 from mathlete.submission.notebook import write_notebook
-from tests.conftest import NAMES
+from tests.conftest import NAMES, CommandLine
 
 WORDS = [
     ({"machine": "H100"}, NAMES, "machine_shape must be known"),
@@ -83,3 +83,16 @@ def test_a_release_day_that_the_build_was_told_need_not_be_told_again(build: Bui
     assert list(checks.check_parts(told)[-1].refusals) == []
     (asked,) = checks.check_parts(told, released="2026-06-01")[-1].refusals
     assert asked.value == "2026-06-01"
+
+
+def test_a_release_day_is_read_first_and_what_a_build_changes_is_said(built_wheels: Path, submit: CommandLine) -> None:
+    assert "must be a day" in submit("build", "--released", "November").refusal
+    assert not Path("kaggle").exists()
+    assert submit("build", "--names.owner", "alice", "--released", "2024-11-12").code == 0
+    assert Build.load(Path("runs/submit")).released == "2024-11-12"
+    file = Path("kaggle", KERNEL_FILE)
+    write_json(file, {**read_json(file), "dataset_sources": ["alice/mine"]})
+    # What a hand has written there is not lost without a word.
+    again = submit("build", "--names.owner", "alice").stdout
+    assert 'dataset_sources is ["alice/mathlete-wheels"] now, it was ["alice/mine"]' in again
+    assert again.count(" now, it was ") == 1

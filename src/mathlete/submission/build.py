@@ -348,6 +348,7 @@ def build_submission(
         licence=licence or _LICENCE,
         weights=name_format(model),
         vllm=vllm,
+        say=say,
     )
     if vllm == "notebook":
         write_downloads(kaggle, names, lock=vllm_lock().read_text(encoding="utf-8"), image=image)

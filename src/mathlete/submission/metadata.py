@@ -4,14 +4,16 @@ Sources: what kaggle 2.2.x reads (kaggle/api/kaggle_api_extended.py, kernels_pus
 its docs/kernels_metadata.md. `enable_internet` defaults to true in the code.
 """
 
+import json
 import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
-from mathlete.runs import write_json
+from mathlete.runs import read_json, write_json
 from mathlete.submission.weights import name_format
 
 VllmFrom = Literal["notebook", "dataset"]
@@ -222,6 +224,16 @@ def instance_metadata(names: Names, *, licence: str, weights: str) -> dict[str, 
     }
 
 
+def _list_changes(file: Path, new: Mapping[str, object]) -> Iterator[str]:
+    try:
+        old = read_json(file) if file.is_file() else None
+    except UserError:
+        old = None  # what is broken is replaced
+    for key in dict.fromkeys([*new, *old]) if old is not None else ():
+        if old is not None and old.get(key) != new.get(key):
+            yield f"{file.name}: {key} is {json.dumps(new.get(key))} now, it was {json.dumps(old.get(key))}"
+
+
 def write_metadata(
     folder: Path,
     names: Names,
@@ -232,12 +244,16 @@ def write_metadata(
     licence: str,
     weights: str,
     vllm: VllmFrom | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Write all four files, those of the model only where it is uploaded.
 
-    `weights` is the word for their format, `vllm` what brings vLLM's wheels, where they are.
+    `weights` is the word for their format, `vllm` what brings vLLM's wheels, where they are. `say` is called with each
+    key of kernel-metadata.json that gets another value: a hand may have written the one before.
     """
     kernel = kernel_metadata(names, rules=rules, machine=machine, image=image, vllm=vllm)
+    for change in _list_changes(folder / KERNEL_FILE, kernel):
+        say(change)
     write_json(folder / KERNEL_FILE, kernel)
     write_json(folder / DATASET_FILE, dataset_metadata(names))
     if names.uploads_model:
