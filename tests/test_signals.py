@@ -220,6 +220,15 @@ CODE = f"import subprocess; from mathlete.rehearsal import unisolated; unisolate
     f"subprocess.run({WORDS})"
 _run([sys.executable, "-c", CODE], dict(os.environ), limit_s=60, end_by=signal.SIGTERM)
 """,
+    "what a library starts": """
+import subprocess, time
+from mathlete.signals import Guard
+guard = Guard()
+child = subprocess.Popen(["sh", "-c", "setsid sleep 60 & sleep 60"])
+time.sleep(3)
+print("go", flush=True)
+child.wait()
+""",
     "engine that loads": """
 import subprocess
 CODE = "import time; from mathlete.kernel.engine_child import end_with_input as end; end(); print('go'); time.sleep(60)"
@@ -242,3 +251,12 @@ def test_what_a_killed_process_has_started_ends_with_it(kind: str) -> None:
         process.kill()
         # Its end: all that it started had the pipe open too.
         assert process.stdout.read() == ""
+
+
+def test_a_guard_that_is_ended_lets_all_run_on() -> None:
+    code = (
+        "import subprocess; from mathlete.signals import Guard; guard = Guard(); "
+        "subprocess.Popen(['sh', '-c', 'sleep 2; echo on']); guard.end(); guard.end(); print('ended', flush=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "ended\non\n"

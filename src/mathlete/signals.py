@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and a closing terminal: the first stops a command, which says what it keeps; the second ends it.
 
-What a command starts ends with it, also where it is killed itself: `ending_with_parent`.
+What a command starts ends with it, also where it is killed itself: by `ending_with_parent` what it starts itself, by a
+`Guard` what a library starts.
 
 A command imports this module before all others, and it imports little itself: from then on a stop is heard.
 
@@ -39,6 +40,8 @@ _LAST_S = 60.0
 _PATIENCE_MS = 1000
 """How long stderr may take before a line is left out: a full pipe that nobody reads must not hold the second stop."""
 
+_WATCH_MS, _OFF_DUTY = 1000, b"."
+"""How often a guard looks what there is, and the word by which it ends."""
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
 
@@ -151,6 +154,41 @@ def ending_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | Non
             os._exit(128 + number)
 
     return ask
+
+
+class Guard:
+    """A process beside this one, which ends all that this one has started, should it be killed itself."""
+
+    def __init__(self) -> None:
+        import subprocess
+
+        words = [sys.executable, "-c", "import sys; from mathlete import signals; signals.watch_over(int(sys.argv[1]))"]
+        path = os.pathsep.join(filter(None, sys.path))
+        self._process = subprocess.Popen(
+            [*words, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    def end(self) -> None:
+        """End the guard: what runs still may run on."""
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                self._process.communicate(_OFF_DUTY)
+
+
+def watch_over(parent: int) -> None:
+    """Wait until the input ends, and kill what was below that process a second before, unless a word says not to."""
+    below = set[int]()
+    while not _is_ready(0, select.POLLIN, _WATCH_MS):
+        below = {*_descendants(parent)} - {os.getpid()}
+    if not os.read(0, 1):
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
 
 class _Stops:

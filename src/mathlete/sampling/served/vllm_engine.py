@@ -29,6 +29,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
+from mathlete.signals import Guard
 from mathlete.text import quote
 
 if TYPE_CHECKING:
@@ -99,11 +100,15 @@ class VllmSampler(Continuing):
         self._reader, self._on_lost = CompletionReader(prompts, eos_ids=source.eos_ids()), on_lost
         self._patience_s = settings.patience_s
         self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
-        self._loop = LoopThread(name="mathlete-vllm")
+        self._loop, self._guard = (
+            LoopThread(name="mathlete-vllm"),
+            Guard(),
+        )  # vLLM's engine does not miss a killed parent
         # vLLM does not name its processes: they are the children that are there afterwards and were not before.
         others = multiprocessing.active_children()
         with ExitStack() as undo:
             # The thread would outlive a sampler that its caller never gets.
+            undo.callback(self._guard.end)
             undo.callback(self._loop.close)
             # Before that, for it waits until vLLM has started: a stop would take as long as the loading.
             undo.callback(
@@ -164,6 +169,7 @@ class VllmSampler(Continuing):
         self._engine = None
         # vLLM kills processes that do not end by themselves, but does not wait for their end.
         _end_children(self._children)
+        self._guard.end()
 
     async def _shut_down(self) -> None:
         self._engine.shutdown()
