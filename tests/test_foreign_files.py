@@ -12,9 +12,10 @@ from mathlete.jsonl import JsonLines
 from mathlete.locks import LOCK, hold
 from mathlete.rehearsal.runner import _set_aside
 from mathlete.rows import RowFiles
-from mathlete.runs import Leftovers, run_step
+from mathlete.runs import Leftovers, run_step, verify_outputs
 from mathlete.submission.metadata import NOTEBOOK
 from mathlete.tune.adapters import AdapterFolder
+from tests.conftest import CommandLine
 from train.shown import delete_if_bad_input
 from train.steps import WRITTEN
 
@@ -56,6 +57,35 @@ def test_a_manifest_of_another_program_makes_no_step_of_a_folder(
         run_step("eval", folder=tmp_path, inputs={}, settings={}, build=lambda _: {}, leftovers=leftovers)
     assert (tmp_path / "samples.jsonl").read_text() == "samples.jsonl"
     assert (tmp_path / "manifest.json").read_text() == manifest
+
+
+@pytest.mark.parametrize(
+    ("inside", "refused"), [("data", True), ("a/b", True), ("plots/b", False), (".parts/b", False)]
+)
+def test_a_run_puts_no_files_among_those_of_a_finished_one(tmp_path: Path, inside: str, refused: bool) -> None:
+    def run(folder: Path) -> None:
+        run_step("eval", folder=folder, inputs={}, settings={}, build=lambda _: {})
+
+    run(tmp_path / "run")
+    if refused:
+        with pytest.raises(UserError, match="a run must not lie among the files of another"):
+            run(tmp_path / "run" / inside)
+    else:
+        run(tmp_path / "run" / inside)
+    verify_outputs(tmp_path / "run")
+    (tmp_path / "manifest.json").write_text('{"name": "an extension"}')
+    run(tmp_path / "beside")
+
+
+def test_no_command_that_makes_several_steps_begins_in_a_finished_run(
+    workdir: Path, train: CommandLine, submit: CommandLine
+) -> None:
+    run_step("eval", folder=Path("run"), inputs={}, settings={}, build=lambda _: {})
+    before = names(Path("run"))
+    told = "a run must not lie among the files of another"
+    assert told in train("math", "--model", "pocket", "--limit", 20, "--until", "format", "--run", "run").refusal
+    assert told in submit("build", "--model", "pocket", "--names.owner", "alice", "--run", "run").refusal
+    assert names(Path("run")) == before
 
 
 def test_a_damaged_manifest_beside_its_mark_is_still_a_steps(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.files import require_ordinary, require_place, write_json
+from mathlete.files import read_json, require_ordinary, require_place, write_json
 from mathlete.hashes import sha256_file
 from mathlete.locks import LOCK
 from mathlete.mistakes import require_utf8
@@ -106,6 +106,25 @@ def require_result_file(out: Path, *, inputs: Iterable[Path] = (), begins: bytes
                     value=f"{out}, in the run {folder}",
                     cure="name a file outside of it",
                 )
+
+
+def require_apart(path: Path) -> None:
+    """Check that what a run writes does not lie among the files of a finished one, which would not know it.
+
+    Raises:
+        UserError: it does.
+    """
+    for folder in path.resolve().parents:
+        first = path.resolve().relative_to(folder).parts[0]
+        if not (folder / MANIFEST).is_file() or first in _VIEWS or first.startswith("."):
+            continue
+        try:
+            record = read_json(folder / MANIFEST)
+        except UserError:  # another program's
+            continue
+        if {"key", "outputs"} <= record.keys():
+            rule = "a run must not lie among the files of another, which would count as changed"
+            raise UserError(rule, value=f"{path}, in {folder}", cure="choose another --run")
 
 
 def list_strangers(folder: Path, listed: object, writes: tuple[str, ...]) -> list[str]:

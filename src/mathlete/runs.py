@@ -3,8 +3,7 @@
 A step is a function path in, path out. `begin_step` gives it a folder, and `Step.finish` writes `manifest.json` there
 by atomic rename; `run_step` does both. No manifest means unfinished: the step is called again on the same folder and
 may resume from what is there. A manifest whose key (name, version, settings, input hashes) matches means done: the step
-is skipped. A folder of another key is refused with what differs; only `Leftovers.overwrite` deletes anything, and only
-what the step made.
+is skipped. A folder of another key is refused with what differs; only `Leftovers.overwrite` deletes what a step made.
 """
 
 import json
@@ -35,6 +34,7 @@ from mathlete.folders import (
     join_first,
     list_strangers,
     own_all_files,
+    require_apart,
     sha256_tree,
 )
 from mathlete.hashes import sha256_file, sha256_json
@@ -302,6 +302,7 @@ def is_unfinished(folder: Path) -> bool:
 def _identify(
     name: str, *, folder: Path, inputs: Mapping[str, Path], settings: Mapping[str, object], step_version: int
 ) -> Step:
+    require_apart(folder)
     for path in inputs.values():
         if folder.resolve().is_relative_to(path.resolve()):
             rule = "a run must lie outside of what it is made of, which it would change"

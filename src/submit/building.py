@@ -9,6 +9,7 @@ from typing import Literal
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import competition
 from mathlete.delivery import Ledger, complete_names
+from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
 from mathlete.models import find_model
@@ -160,6 +161,7 @@ def _fresh_defaults(flags: LeadingFlags) -> BuildSettings:
 def build_command(settings: BuildSettings) -> dict[str, object]:
     """Write the notebook, its metadata and its wheels; return their hashes."""
     out = console(json=settings.json)
+    require_apart(settings.run / "build.json")
     rules = competition(settings.competition)
     mounts = (settings.model_source, settings.model_gib)
     machine = settings.kaggle.machine or rules.machine
