@@ -199,6 +199,17 @@ def _write_undrawn(folder: Path, charts: Sequence["Chart"]) -> list[Path]:
     return files
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_sources() -> Iterator[None]:
+    """tyro reads the sources of a command's settings once a process, not once a command: two fifths of its time."""
+    from tyro import _docstrings
+
+    parsed: Any = _docstrings._ClassTokenization
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsed, "make", staticmethod(cache(parsed.make.__wrapped__)))
+        yield
+
+
 @pytest.fixture(scope="session")
 def lean() -> Iterator[Extras]:
     """Runs in this process leave out their extras."""
