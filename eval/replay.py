@@ -167,7 +167,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         raise UserError("a run that is replayed must be a folder", value=[*map(str, missing)], cure="check the path")
     for folder in every:
         verify_if_made(folder)
-    outcome = GateOutcome.joined(
+    outcome = GateOutcome.join(
         [require_passed(part, reason=settings.accept_refused) for folder in every for part in judged(folder)]
     )
     for breach in outcome.breaches:

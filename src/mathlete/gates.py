@@ -116,7 +116,7 @@ class GateOutcome:
         return bool(self.breaches) and not self.reason
 
     @classmethod
-    def joined(cls, outcomes: "Sequence[GateOutcome]") -> "GateOutcome":
+    def join(cls, outcomes: "Sequence[GateOutcome]") -> "GateOutcome":
         """Join the outcomes of several gates: all breaches, each once, and all reasons."""
         breaches = dict.fromkeys(breach for outcome in outcomes for breach in outcome.breaches)
         reasons = dict.fromkeys(outcome.reason for outcome in outcomes if outcome.reason)

@@ -68,7 +68,7 @@ def export_model(
     ]
     # What was accepted on the way here goes with the export: it is the one folder that others see.
     earlier = [before.figures.outcome, read_merge_outcome(merged)]
-    outcome = GateOutcome.joined([*earlier, outcome_of(breaches, reason=accept_refused)])
+    outcome = GateOutcome.join([*earlier, outcome_of(breaches, reason=accept_refused)])
     gates = Gates(
         noise=noise,
         kl=limits.export_limit(noise, bits=export_format.bits),
