@@ -185,6 +185,13 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
         (["--method", "prefix", "--tune.checkpointing", "on"], "--method prefix can't compute activations twice"),
         (["--method", "grpo", "--tune.batch", "12"], "must be a multiple of --grpo.generations, got 12 and 8"),
         (["--dpo.beta", "0"], "--dpo.beta must be above 0, got 0.0"),
+        (
+            ["--method", "grpo", "--grpo.importance-sampling-level", "sequence"],
+            "need a loss that adds up by sample: others would weigh each by its length, got --grpo.loss-type dapo",
+        ),
+        (["--method", "grpo", "--grpo.loss-type", "luspo"], "luspo is for ratios of whole samples, got token"),
+        (["--grpo.overlong", "300"], "--grpo.overlong must be 0 to --grpo.max-tokens, got 300"),
+        (["--method", "grpo", "--grpo.vllm", "--tune.batch", "8"], "--grpo.vllm draws samples on a GPU, got no GPU"),
         (["--grpo.generations", "1"], "--grpo.generations must be at least 2, got 1"),
         (["--lora.virtual-tokens", "0"], "--lora.virtual-tokens must be at least 1, got 0"),
         (
@@ -258,6 +265,31 @@ def test_the_reward_is_for_right_answers_and_grows_with_brevity(
 ) -> None:
     rewarded = compute_reward(text, gold="4", tokens=tokens, cut=cut, config=Grpo(max_tokens=100, brevity=0.2))
     assert rewarded == pytest.approx(reward)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "reward"),
+    [(r"\boxed{4}", 80, 1.0), (r"\boxed{4}", 90, 0.5), (r"\boxed{5}", 90, -0.5), ("so", 100, -1.0), ("so", 200, -1.0)],
+)
+def test_what_is_overlong_costs_right_and_wrong_answers_alike(text: str, tokens: int, reward: float) -> None:
+    config = Grpo(max_tokens=100, brevity=0.0, overlong=20)
+    assert compute_reward(text, gold="4", tokens=tokens, cut=False, config=config) == pytest.approx(reward)
+
+
+def test_grpo_is_trained_as_its_settings_say(folder: Path, tmp_path: Path) -> None:
+    grpo = Grpo(
+        max_tokens=16, generations=4, loss_type="grpo", importance_sampling_level="sequence",
+        mask_truncated_completions=True, overlong=8,
+    )  # fmt: skip
+    recipe, data = Recipe(method="grpo", tune=Tune(steps=1, batch=4), grpo=grpo), folder / "rows" / "data"
+    source = find_model("pocket")
+    training = prepare_trainer(tmp_path, data=data, source=source, recipe=recipe, seed=0, say=lambda _: None)
+    trainer: Any = training.trainer
+    assert (trainer.loss_type, trainer.importance_sampling_level) == ("grpo", "sequence")
+    assert trainer.mask_truncated_completions
+    trainer.train()
+    kept: Any = recipe_settings(recipe)["grpo"]
+    assert kept == vars(grpo)
 
 
 def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:

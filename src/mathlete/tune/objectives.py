@@ -128,15 +128,26 @@ def learn_from_rewards(data: TrainingData) -> Task:
 
     grpo = data.grpo
     rows = load_reward_rows(data.folder, data.prompts)
-    settings = {
+    settings: dict[str, Any] = {
         "num_generations": grpo.generations,
         "max_completion_length": grpo.max_tokens,
         "temperature": grpo.temperature,
         "beta": grpo.beta,
+        "loss_type": grpo.loss_type,
+        "importance_sampling_level": grpo.importance_sampling_level,
+        "mask_truncated_completions": grpo.mask_truncated_completions,
     }
+    longest = max(data.rows["prompt_tokens"]) + grpo.max_tokens
+    if grpo.vllm:
+        settings |= {
+            "use_vllm": True,
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": grpo.vllm_memory,
+            "vllm_max_model_length": longest,
+        }
     return Task(
         rows=rows,
-        longest=max(data.rows["prompt_tokens"]) + grpo.max_tokens,
+        longest=longest,
         count=len(rows) * grpo.generations,
         trainer=GRPOTrainer,
         config=GRPOConfig,

@@ -173,7 +173,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether the device has room for it."""
-        return self.peak <= _USABLE_SHARE * self.device.memory
+        return self.peak <= (_USABLE_SHARE - self.recipe.engine_share) * self.device.memory
 
     @property
     def trained_parameters(self) -> int:

@@ -1,6 +1,7 @@
 """What decides, with model, rows and seed, which adapter a training gives."""
 
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 
 from mathlete.errors import UserError
 from mathlete.models import Device
@@ -31,6 +32,11 @@ class Recipe:
         """The groups of settings that count for the method, by their names."""
         own = self.spec.group
         return {name: getattr(self, name) for name in ("lora", "tune", *([own] if own else []))}
+
+    @property
+    def engine_share(self) -> float:
+        """Share of a GPU's memory that an engine takes which draws samples beside the training."""
+        return self.grpo.vllm_memory if self.spec.grouped and self.grpo.vllm else 0.0
 
     def with_method(self, method: MethodName) -> "Recipe":
         """Return the recipe with another method, LoRA's learning rate scaled to it."""
@@ -91,7 +97,13 @@ class Recipe:
                 cure="leave it out",
             )
         if device.capability is not None:
+            if self.spec.grouped and self.grpo.vllm and find_spec("vllm") is None:
+                cure = "install a vLLM that this TRL takes (docs/training.md), or leave it out"
+                raise UserError("--grpo.vllm needs vllm", value="not installed", cure=cure)
             return
+        if self.spec.grouped and self.grpo.vllm:
+            cure = "leave it out: transformers' own generation draws the samples, one token of all at a time"
+            raise UserError("--grpo.vllm draws samples on a GPU", value="no GPU", cure=cure)
         if optimizer.paged:
             unpaged = self.tune.optimizer.removeprefix("paged_")
             cure = f"use {unpaged if unpaged in OPTIMIZERS else 'adamw_torch_fused'}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def compute_reward(
     text: str, *, gold: str, tokens: int, cut: bool, config: Grpo, answers: str = "", thinking: bool = False
 ) -> float:
-    """Return 1 and the bonus for a right answer, 0 for any other.
+    """Return 1 and the bonus for a right answer, 0 for any other; less by up to 1 for what is overlong.
 
     The bonus falls in a line from `brevity` at no tokens to 0 at the cap: it never outweighs being right, and of two
     right samples the shorter one is better (as Kimi k1.5's length reward, arXiv 2501.12599, section 2.3.3).
@@ -35,10 +35,13 @@ def compute_reward(
     """
     from mathlete.answers import compare, read_answer
 
+    used = min(tokens, config.max_tokens)
+    # DAPO's soft punishment: right or wrong, for a cap must not be what ends a sample.
+    punished = max(0, used - config.max_tokens + config.overlong) / config.overlong if config.overlong else 0.0
     answer = read_answer(text, cut=cut, thinking=thinking)
     if answer is None or (answer != gold and compare(answer=answer, gold=gold, settings=answers).outcome != "equal"):
-        return 0.0
-    return 1.0 + config.brevity * (1 - min(tokens, config.max_tokens) / config.max_tokens)
+        return -punished
+    return 1.0 + config.brevity * (1 - used / config.max_tokens) - punished
 
 
 def make_reward_function(prompts: PromptFormat, config: Grpo) -> Callable[..., list[float]]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mathlete.errors import require
+from mathlete.errors import UserError, require
 from mathlete.tune.optimizers import OptimizerName
 
 Target = Literal["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -157,6 +157,10 @@ class Dpo:
         )
 
 
+_BY_TOKEN = ("dapo", "bnpo", "dr_grpo", "cispo")
+"""Losses that sum over tokens (TRL 1.16 warns of ratios of whole samples with them)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grpo:
     """Reward for right answers, relative to a group of samples of one problem (arXiv 2402.03300, section 4.1)."""
@@ -171,6 +175,18 @@ class Grpo:
     """Bonus of a right answer that has no tokens at all; it falls to 0 at the cap. 0 or more; 0: none."""
     beta: float = 0.0
     """Weight of the KL to the model at the start, 0 or more; 0 as in DAPO (arXiv 2503.14476, section 2.3)."""
+    loss_type: Literal["dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo"] = "dapo"
+    """How tokens' losses are added up, by TRL's names; grpo: each sample's mean, dapo: all tokens alike."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """Ratio to the model that drew a sample: of each token, or one of the whole sample (GSPO, arXiv 2507.18071)."""
+    mask_truncated_completions: bool = False
+    """Learn nothing from a sample that the cap cut off (DAPO, section 3.4)."""
+    overlong: int = 0
+    """Tokens before the cap over which a reward falls by 1 (DAPO, equation 13), 0 to the cap; 0: it does not."""
+    vllm: bool = False
+    """Draw the samples with vLLM on the GPU that trains, which needs its package."""
+    vllm_memory: float = 0.3
+    """Share of the GPU that vLLM takes, above 0 to 0.8."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
@@ -180,4 +196,16 @@ class Grpo:
             ("grpo.temperature", self.temperature, self.temperature > 0, "above 0"),
             ("grpo.brevity", self.brevity, self.brevity >= 0, "at least 0"),
             ("grpo.beta", self.beta, self.beta >= 0, "at least 0"),
+            ("grpo.overlong", self.overlong, 0 <= self.overlong <= self.max_tokens, "0 to --grpo.max-tokens"),
+            ("grpo.vllm-memory", self.vllm_memory, 0 < self.vllm_memory <= 0.8, "above 0 to 0.8"),
         )
+        by_sample = self.importance_sampling_level == "sequence"
+        if self.loss_type in _BY_TOKEN and by_sample:
+            raise UserError(
+                "ratios of whole samples need a loss that adds up by sample: others would weigh each by its length",
+                value=f"--grpo.loss-type {self.loss_type}",
+                cure="use --grpo.loss-type grpo, as GSPO does, or leave --grpo.importance-sampling-level at token",
+            )
+        if self.loss_type == "luspo" and not by_sample:
+            rule = "--grpo.loss-type luspo is for ratios of whole samples"
+            raise UserError(rule, value="token", cure="use --grpo.importance-sampling-level sequence")
