@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, CommandLine
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 ALONE = re.compile(r"\s*--[a-z][\w.-]*(?:[ =]…|=\S*)?")
@@ -34,8 +34,9 @@ PLACEHOLDERS = {"src/mathlete/errors.py", "src/mathlete/command/command_line.py"
 
 @pytest.fixture(scope="module")
 def known() -> set[str]:
-    """The flags of all commands, as their golden help shows them."""
-    return {flag for file in GOLDEN.glob("help_*.txt") for flag in FLAG.findall(file.read_text(encoding="utf-8"))}
+    """The flags of all commands, as their golden help shows them, and those that only --help-all shows."""
+    helps = [file.read_text(encoding="utf-8") for file in GOLDEN.glob("help_*.txt")]
+    return {flag for text in [*helps, CommandLine("train").help("math", "--help-all")] for flag in FLAG.findall(text)}
 
 
 def is_foreign(before: str) -> bool:
