@@ -113,7 +113,12 @@ def test_dirichlet_of_two_is_beta(counts: tuple[int, int]) -> None:
     assert dirichlet_posterior(counts) == pytest.approx(posterior(*counts), abs=1e-6)
 
 
-@pytest.mark.parametrize("words", ["beta", "exact+", "esc0", "majority", "beta95/votes", ""])
+@pytest.mark.parametrize("words", ["beta", "exact+", "esc0", "beta95/votes", ""])
 def test_unknown_policy_is_named(words: str) -> None:
     with pytest.raises(UserError, match="must be a known one"):
         Policy().with_words(words)
+
+
+def test_a_vote_alone_is_told_where_it_stands() -> None:
+    with pytest.raises(UserError, match=r"behind a slash, got majority, a vote\.\n.*all/majority"):
+        Policy().with_words("majority")

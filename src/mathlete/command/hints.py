@@ -73,17 +73,18 @@ def _value_of(flag: str, word: str, following: Sequence[str]) -> str | None:
 
 
 def _find_near_path(word: str) -> str | None:
-    """Return a question after the entry of the same folder whose name is nearest; None where there is none like it.
+    r"""Return a question after the entry of the same folder whose name is nearest; None where there is none like it.
 
-    >>> _find_near_path("src/no/such/folder") is None
-    True
+    >>> [_find_near_path(word) for word in ("src/no/such/folder", "n" * 300, "a/" + "n" * 300, "\0")]
+    [None, None, None, None]
     """
     path = Path(word.partition("=")[2] if word.startswith("-") else word)
-    if not path.name or path.exists() or not path.parent.is_dir():
-        return None
     try:
+        # What can be no path is an error here: a word of 300 letters, or with a zero byte in it.
+        if not path.name or path.exists() or not path.parent.is_dir():
+            return None
         names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
-    except OSError:
+    except (OSError, ValueError):
         return None
     close = get_close_matches(path.name, names, n=1, cutoff=0.75)
     return f"did you mean {path.parent / close[0]}?" if close else None
