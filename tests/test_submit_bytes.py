@@ -20,7 +20,7 @@ from mathlete.submission.checks import _names
 from mathlete.submission.lint import lint_kernel
 from mathlete.submission.metadata import KERNEL_FILE
 from mathlete.submission.notebook import require_as_built
-from tests.conftest import POCKET_VAL
+from tests.conftest import POCKET_VAL, CommandLine
 
 PROBLEMS = [Problem(id=str(number), statement=f"What is {number}?", gold=str(number)) for number in (1, 2, 3)]
 Notebook = dict[str, Any]
@@ -196,6 +196,15 @@ def test_a_notebook_that_is_none_is_refused_by_all_who_read_it(name: str, build:
         with pytest.raises(UserError, match=r"notebook|readable text"):
             read()
     assert any("notebook" in refusal.rule for refusal in lint_kernel(build.kaggle))
+
+
+def test_a_notebook_that_is_none_is_refused_before_the_image_is_fetched(
+    built: Path, workdir: Path, submit: CommandLine
+) -> None:
+    build = load_build_in(built, workdir)
+    build.notebook.write_text("[1]")
+    assert "the notebook must be one in JSON" in submit("rehearse").refusal
+    assert not Path("runs/image").exists()
 
 
 def name_error(notebook: Notebook) -> None:

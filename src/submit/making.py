@@ -108,6 +108,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     build = Build.load(settings.run)
     # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
     build.check_serving()
+    build.read_notebook()  # before the image is downloaded for one that is none
     if settings.stand_in is None:
         require_weights_here(build)
     require_vllm_here(build, settings.vllm)
