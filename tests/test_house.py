@@ -227,6 +227,7 @@ def test_wheel_holds_the_packages_and_the_pocket_model(wheel: Path) -> None:
     assert tops == {"mathlete", "train", "eval", "submit"}
     assert (wheel / "mathlete/_data/pocket/model/model.safetensors").is_file()
     assert (wheel / "mathlete/_data/sources.toml").is_file()
+    assert {path.parent.name for path in wheel.rglob("py.typed")} == {"mathlete", "train", "eval", "submit"}
     assert (wheel / "mathlete/_data/recordings/pocket/samples.jsonl").is_file()
     for name in (
         "html/report.html.j2",

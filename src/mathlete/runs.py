@@ -20,7 +20,7 @@ from typing import Any
 from mathlete.differences import list_differences
 from mathlete.environment import environment
 from mathlete.errors import UserError
-from mathlete.files import read_json, read_record, require_space, write_atomically, write_json
+from mathlete.files import read_json, read_record, require_space, share_files, write_atomically, write_json
 from mathlete.folders import (
     INSPECT,
     MANIFEST,
@@ -154,6 +154,7 @@ class Step:
 
     def finish(self, figures: dict[str, object]) -> None:
         """Write the manifest: the step is done."""
+        share_files(self.folder)
         manifest = {
             "schema": 2,
             "status": "done",

@@ -10,7 +10,15 @@ from mathlete.adapters import ForeignAdapter
 from mathlete.command import busy, note_on_stop
 from mathlete.corpus import parse_source
 from mathlete.errors import UserError
-from mathlete.export import EXPORT_FORMATS, GateTrial, TunedModel, export_model, measure_effect, merge_adapter
+from mathlete.export import (
+    EXPORT_FORMATS,
+    GateTrial,
+    TunedModel,
+    export_model,
+    measure_effect,
+    merge_adapter,
+    write_adapter_card,
+)
 from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
 from mathlete.gates import Refused, require_passed
@@ -275,7 +283,9 @@ def train(run: MathRun, data: Path) -> Path:
             ),
         ):
             trial = run.try_gates(folder, data, advance=advance)
-            step.finish({**run.train_in(folder, data, advance=advance, say=run.say), **trial})
+            figures = run.train_in(folder, data, advance=advance, say=run.say)
+            write_adapter_card(folder, source=run.model, data=data)
+            step.finish({**figures, **trial})
     return run.end(step)
 
 

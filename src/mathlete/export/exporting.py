@@ -10,7 +10,7 @@ from mathlete.export.greedy import Watch
 from mathlete.export.layers import measure_layers
 from mathlete.export.limits import find_breaches
 from mathlete.export.merge import read_merge_outcome
-from mathlete.export.model_card import write_card
+from mathlete.export.model_card import write_export_card
 from mathlete.export.records.exports import Hop, SurvivalFigures
 from mathlete.export.reference import Reference
 from mathlete.export.served import measure_served
@@ -82,7 +82,7 @@ def export_model(
     judge_breaches(breaches, reason=accept_refused)
     made_of = {"rows": tuned.data, "adapter": tuned.adapter, "merged": merged}
     cost = {**figures.summary, **outcome.to_json()}
-    write_card(output, export_format=export_format, source=tuned.source, made_of=made_of, figures=cost)
+    write_export_card(output, export_format=export_format, source=tuned.source, made_of=made_of, figures=cost)
     advance(steps, steps, "")
     weakest = figures.weakest_layer
     return {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mathlete.export.distributions import kl_divergence, log_probabilities, row_losses
 from mathlete.export.exact import EXACT, load_exact, widen
 from mathlete.export.limits import find_merge_breaches
+from mathlete.export.model_card import write_card
 from mathlete.export.noise import measure_exact_noise
 from mathlete.export.records.tuning import BaseComparison, BaseFigures, MergeFigures
 from mathlete.export.settings import MergeBase, Survival
@@ -63,6 +64,16 @@ def merge_adapter(
     say(f"merge: KL {stored.kl:.1e} in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
     breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=tuned.base)
     outcome = judge_breaches([*breaches], reason=accept_refused)
+    write_card(
+        merged,
+        source=tuned.source,
+        title=f"merged, in {stored.dtype}",
+        library="transformers",
+        tags=["math", "reasoning"],
+        usage="AutoModelForCausalLM.from_pretrained(THIS_FOLDER)",
+        made_of={"rows": tuned.data, "adapter": tuned.adapter},
+        figures={"kl_merged": stored.kl, **outcome.to_json()},
+    )
     return MergeFigures(
         comparison=comparison,
         base=tuned.base,

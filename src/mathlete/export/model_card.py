@@ -1,17 +1,17 @@
 """The model card beside an export, in the hub's format: what it was made of, with hashes, and what it cost."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mathlete.export.formats.table import ExportFormat
 from mathlete.gates import CARD
 from mathlete.models import ModelSource
-from mathlete.runs import MANIFEST, read_json, sha256_tree, write_atomically
+from mathlete.runs import MANIFEST, read_json, sha256_file, sha256_tree, write_atomically, write_json
 
 
-def write_card(
+def write_export_card(
     folder: Path,
     *,
     export_format: ExportFormat,
@@ -19,7 +19,7 @@ def write_card(
     made_of: Mapping[str, Path],
     figures: Mapping[str, object],
 ) -> None:
-    """Write README.md; the files it names and hashes are those that are there already.
+    """Write an export's card; the files it names and hashes are those that are there already.
 
     Args:
         folder: the export's.
@@ -28,30 +28,71 @@ def write_card(
         made_of: the folders of rows, adapter and merged model.
         figures: what it cost, as JSON values.
     """
-    base = source.location if source.folder is None else source.name
+    write_card(
+        folder,
+        source=source,
+        title=f"in {export_format.bits} bits: {export_format.title}",
+        library=export_format.library,
+        tags=["math", "reasoning", export_format.name],
+        usage=export_format.usage,
+        made_of=made_of,
+        figures=figures,
+    )
+
+
+def write_card(
+    folder: Path,
+    *,
+    source: ModelSource,
+    title: str,
+    library: str,
+    tags: Sequence[str],
+    usage: str,
+    made_of: Mapping[str, Path],
+    figures: Mapping[str, object],
+    named: Sequence[str] | None = None,
+) -> None:
+    """Write the card of an adapter, a merged model or an export, in the hub's format, without a path of this machine.
+
+    Args:
+        folder: the model's; the files that are named and hashed are those that are there already.
+        source: the model that was trained.
+        title: what the folder holds, after the base's name.
+        library: the hub's name of what reads it.
+        tags: the hub's tags.
+        usage: how it is loaded, in a line of code.
+        made_of: the folders of the steps before.
+        figures: what it cost, as JSON values.
+        named: the files that are hashed; None: all in the folder.
+    """
+    base, commit, licence = source.public_name, source.public_commit, source.licence
     front = {
-        "base_model": base,
-        "library_name": export_format.library,
+        # The hub takes names of its own models only.
+        **({"base_model": base} if "/" in base else {}),
+        **({"license": licence} if licence else {}),
+        "library_name": library,
         "pipeline_tag": "text-generation",
-        "tags": ["math", "reasoning", export_format.name],
+        "tags": [*tags],
     }
-    files = {file: digest for file, digest in sha256_tree(folder).items() if file != CARD}
+    hashed = sha256_tree(folder) if named is None else {name: sha256_file(folder / name) for name in named}
+    files = {file: digest for file, digest in hashed.items() if file != CARD}
+    cost = ["## What it cost", "Against the model as it was trained, on held-out rows:"] if figures else []
     lines = [
         "---",
         *(f"{key}: {json.dumps(value)}" for key, value in front.items()),
         "---",
-        f"# {base}, tuned, in {export_format.bits} bits: {export_format.title}",
+        f"# {base}, tuned, {title}",
         "",
-        f"    {export_format.usage}",
+        f"    {usage}",
         "",
         "## Made of",
-        f"- base: {base}" + (f"@{source.revision}" if source.revision else ""),
+        f"- base: {base}" + (f"@{commit}" if commit else ""),
+        f"- licence of the base: {licence or 'not named by its files here: look at its own page'}",
         *(f"- {step}: {_lineage(step_folder)}" for step, step_folder in made_of.items()),
         "",
-        "## What it cost",
-        "Against the model as it was trained, on held-out rows:",
+        *cost,
         *(f"- {key}: {value}" for key, value in figures.items()),
-        "",
+        *([""] if figures else []),
         "## Files",
         "| file | sha256 |",
         "|---|---|",
@@ -59,6 +100,33 @@ def write_card(
         "",
     ]
     write_atomically(folder / CARD, "\n".join(lines))
+
+
+def write_adapter_card(folder: Path, *, source: ModelSource, data: Path) -> None:
+    """Write the card of an adapter, or of a model trained whole, and name the base without its place on this machine.
+
+    Args:
+        folder: what peft or transformers wrote, with their card, whose place this one takes.
+        source: the model that was trained.
+        data: the folder of the rows.
+    """
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        write_json(config, {**read_json(config), "base_model_name_or_path": source.public_name})
+    (folder / CARD).unlink(missing_ok=True)
+    kept = [file for file in folder.glob("*") if file.suffix in (".json", ".safetensors") and file.is_file()]
+    adapter = config.is_file()
+    write_card(
+        folder,
+        source=source,
+        title="the adapter" if adapter else "all weights",
+        library="peft" if adapter else "transformers",
+        tags=["math", "reasoning", *(["lora"] if adapter else [])],
+        usage=f"{'PeftModel' if adapter else 'AutoModelForCausalLM'}.from_pretrained({'BASE, ' * adapter}THIS_FOLDER)",
+        made_of={"rows": data},
+        figures={},
+        named=[file.name for file in kept],
+    )
 
 
 def _lineage(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """Models by name: the embedded pocket model, pinned presets of the hub, folders, hub ids."""
 
+import re
 import shutil
 import sys
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,43 @@ class ModelSource:
     def folder(self) -> Path | None:
         """The folder, or None for a hub id."""
         return Path(self.location) if Path(self.location).is_dir() else None
+
+    @property
+    def public_name(self) -> str:
+        """What it is called away from this machine: OWNER/NAME for a model of the hub, else the folder's own name.
+
+        >>> ModelSource(name="x", location="/home/me/.cache/hub/models--Qwen--Qwen3-8B/snapshots/abc").public_name
+        'Qwen/Qwen3-8B'
+        """
+        if self._hub_place[0] or self.folder is None:
+            return self._hub_place[0] or self.location
+        # What is shipped has a name of its own; what was named by its folder has that one's.
+        return (
+            self.folder.resolve().name if Path(self.name).name != self.name or Path(self.name).is_dir() else self.name
+        )
+
+    @property
+    def public_commit(self) -> str:
+        """The commit of the hub's that it is; "" where it is not known."""
+        return self.revision or self._hub_place[1]
+
+    @property
+    def _hub_place(self) -> tuple[str, str]:
+        """(OWNER/NAME, commit) of a folder in the hub's cache."""
+        kept = re.search(r"models--([^/]+?)--([^/]+)/snapshots/([^/]+)/?$", self.location)
+        return (f"{kept[1]}/{kept[2]}", kept[3]) if kept else ("", "")
+
+    @property
+    def licence(self) -> str:
+        """The licence that its own card names, as the hub writes it; "" where it has none here."""
+        from huggingface_hub import metadata_load
+        from yaml import YAMLError
+
+        card = (self.folder or Path(self.location)) / "README.md"
+        try:
+            return str((metadata_load(card) or {}).get("license") or "") if card.is_file() else ""
+        except (ValueError, YAMLError):
+            return ""
 
     @property
     def served_prompt(self) -> SavedPrompt:
