@@ -18,7 +18,7 @@ from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS
 from mathlete.export.formats import table
 from mathlete.export.formats.table import StoredFormat
-from mathlete.export.model_card import write_card
+from mathlete.export.model_card import write_export_card
 from mathlete.kernel import JournalLine
 from mathlete.models import ModelSource, find_model
 from mathlete.rehearsal.evidence import Thresholds, check_rehearsal
@@ -204,12 +204,14 @@ def test_the_base_is_read_out_of_the_card_as_the_hub_reads_it(card: str | None, 
 
 def test_the_card_of_an_export_tells_its_base(build: Build, tmp_path: Path) -> None:
     source = ModelSource(name="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", location=str(tmp_path))
-    write_card(build.model, export_format=EXPORT_FORMATS["int8"], source=source, made_of={}, figures={})
+    write_export_card(build.model, export_format=EXPORT_FORMATS["int8"], source=source, made_of={}, figures={})
     assert release._base_name(build.model) == source.name
     assert list(checks._cutoff(build, "")) == []
     # The pocket model's says no more than its name, and its vocabulary tells the rest.
     weights(build, vocab_size=576)
-    write_card(build.model, export_format=EXPORT_FORMATS["int8"], source=find_model("pocket"), made_of={}, figures={})
+    write_export_card(
+        build.model, export_format=EXPORT_FORMATS["int8"], source=find_model("pocket"), made_of={}, figures={}
+    )
     assert list(checks._cutoff(build, "")) == []
 
 
