@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.export import write_adapter_card
+from mathlete.export import TunedModel
 from mathlete.files import share_files
 from mathlete.models import ModelSource
 
@@ -47,7 +47,8 @@ def test_the_card_of_an_adapter_names_the_base_and_no_place_on_this_machine(tmp_
     base.mkdir(parents=True)
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Qwen3-8B\n")
     folder = _adapter(tmp_path / "adapter", base)
-    write_adapter_card(folder, source=ModelSource(name=str(base), location=str(base)), data=tmp_path / "data")
+    source = ModelSource(name=str(base), location=str(base))
+    TunedModel(source=source, data=tmp_path / "data", adapter=folder).write_adapter_card()
     card = (folder / "README.md").read_text()
     for line in (
         'base_model: "Qwen/Qwen3-8B"', 'license: "apache-2.0"', 'library_name: "peft"',
@@ -66,7 +67,8 @@ def test_a_base_that_is_a_folder_of_its_own_is_named_by_it(tmp_path: Path) -> No
     base = tmp_path / "my-model"
     base.mkdir()
     folder = _adapter(tmp_path / "adapter", base)
-    write_adapter_card(folder, source=ModelSource(name=str(base), location=str(base)), data=tmp_path / "data")
+    source = ModelSource(name=str(base), location=str(base))
+    TunedModel(source=source, data=tmp_path / "data", adapter=folder).write_adapter_card()
     card = (folder / "README.md").read_text()
     assert "base_model:" not in card  # the hub takes names of its own models only
     assert "- base: my-model" in card.splitlines()

@@ -118,13 +118,17 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def share_files(folder: Path) -> None:
-    """Let others read the files, as far as this user's mask says: libraries make some for their owner alone."""
+def share_files(folder: Path) -> Path:
+    """Let others read a folder's files, as far as this user's mask says; return it.
+
+    Libraries make some files for their owner alone.
+    """
     mask = os.umask(0)
     os.umask(mask)
     for file in folder.rglob("*"):
         if file.is_file() and not file.is_symlink():
             file.chmod(file.stat().st_mode | 0o644 & ~mask)
+    return folder
 
 
 def read_text(path: Path) -> str:

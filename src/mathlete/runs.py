@@ -154,7 +154,6 @@ class Step:
 
     def finish(self, figures: dict[str, object]) -> None:
         """Write the manifest: the step is done."""
-        share_files(self.folder)
         manifest = {
             "schema": 2,
             "status": "done",
@@ -164,7 +163,7 @@ class Step:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self.started, 3),
             **environment(),
-            "outputs": sha256_tree(self.folder),
+            "outputs": sha256_tree(share_files(self.folder)),
             "figures": figures,
         }
         manifest = json.loads(json.dumps(manifest, default=str))  # as a reader will have it

@@ -17,7 +17,6 @@ from mathlete.export import (
     export_model,
     measure_effect,
     merge_adapter,
-    write_adapter_card,
 )
 from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
@@ -284,7 +283,7 @@ def train(run: MathRun, data: Path) -> Path:
         ):
             trial = run.try_gates(folder, data, advance=advance)
             figures = run.train_in(folder, data, advance=advance, say=run.say)
-            write_adapter_card(folder, source=run.model, data=data)
+            run.describe_tuned(folder).write_adapter_card()
             step.finish({**figures, **trial})
     return run.end(step)
 

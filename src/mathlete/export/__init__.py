@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mathlete.export.effect import measure_effect
     from mathlete.export.exporting import export_model
     from mathlete.export.merge import merge_adapter
-    from mathlete.export.model_card import write_adapter_card
     from mathlete.export.trial import GateTrial
     from mathlete.export.tuned import TunedModel
 
@@ -40,7 +39,6 @@ __all__ = [
     "export_model",
     "measure_effect",
     "merge_adapter",
-    "write_adapter_card",
 ]
 _STEPS = {
     "GateTrial": "trial",
@@ -48,7 +46,6 @@ _STEPS = {
     "export_model": "exporting",
     "measure_effect": "effect",
     "merge_adapter": "merge",
-    "write_adapter_card": "model_card",
 }
 """{name: the module that holds it} of what is imported at its first use."""
 

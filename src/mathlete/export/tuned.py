@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.export.distributions import load_heldout_rows, log_probabilities
 from mathlete.export.exact import EXACT
 from mathlete.export.greedy import Answers
+from mathlete.export.model_card import write_adapter_card
 from mathlete.export.reference import Heldout, Reference
 from mathlete.export.settings import MergeBase
 from mathlete.models import Device, ModelSource, load_model, load_prompt_format
@@ -39,6 +40,10 @@ class TunedModel:
     def is_adapter(self) -> bool:
         """Whether an adapter was trained, and not every weight."""
         return AdapterFolder(self.adapter).holds_adapter
+
+    def write_adapter_card(self) -> None:
+        """Write the card beside what was trained, before its step is done."""
+        write_adapter_card(self.adapter, source=self.source, data=self.data)
 
     def load(self, *, dtype: str | None = None) -> "PreTrainedModel":
         """Load the model as it was trained, in eval mode: on its 4-bit base, before any merge.
