@@ -7,6 +7,7 @@ how far the work is: a bar on a terminal, a line now and then in a file or a pip
 'pocket'
 """
 
+from mathlete.command.bars import busy, console, progress
 from mathlete.command.command_line import (
     Command,
     LeadingFlags,
@@ -16,7 +17,6 @@ from mathlete.command.command_line import (
     tell_mistake,
     tell_version,
 )
-from mathlete.command.progress import busy, console, progress
 
 __all__ = [
     "Command",

@@ -1,4 +1,4 @@
-"""The console and the bars that `mathlete.command.progress` hands out; rich is loaded only where it shows."""
+"""The console and the bars that `mathlete.command.bars` hands out; rich is loaded only where it shows."""
 
 import re
 from collections.abc import Iterator
