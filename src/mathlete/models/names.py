@@ -47,9 +47,7 @@ class ModelSource:
         if self._hub_place[0] or self.folder is None:
             return self._hub_place[0] or self.location
         # What is shipped has a name of its own; what was named by its folder has that one's.
-        return (
-            self.folder.resolve().name if Path(self.name).name != self.name or Path(self.name).is_dir() else self.name
-        )
+        return self.folder.resolve().name if Path(self.name).is_dir() else self.name
 
     @property
     def public_commit(self) -> str:
