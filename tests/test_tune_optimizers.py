@@ -1,6 +1,7 @@
 """Optimizers, schedules, weight decay and biases: transformers' own, planned to the byte, or refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,23 @@ def test_a_schedule_warms_up_and_goes_on_as_it_says(schedule: str, expected: lis
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     made: Any = get_scheduler(_SCHEDULES[schedule], optimizer, num_warmup_steps=1, num_training_steps=4)
     assert [made.lr_lambdas[0](step) for step in range(4)] == pytest.approx(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adamw_8bit", "lion_8bit", "adafactor"])
+def test_a_run_that_goes_on_from_a_checkpoint_gives_the_same_weights(
+    name: str, workdir: Path, train: CommandLine
+) -> None:
+    words = ("math", *WORDS, "--tune.optimizer", name, "--tune.save-every", "2", "--until", "tune", "--run", "run")
+    assert train(*words).code == 0
+    adapter = Path("run/adapter")
+    whole = load_file(adapter / "adapter_model.safetensors")
+    # What a kill after the second step leaves.
+    shutil.rmtree(adapter / "checkpoint-4")
+    for file in ("adapter_model.safetensors", "adapter_config.json", "manifest.json"):
+        (adapter / file).unlink()
+    done = train(*words)
+    assert done.result["skipped"] == ["format"]
+    assert "going on from checkpoint-2" in done.stderr
+    again = load_file(adapter / "adapter_model.safetensors")
+    assert all(torch.equal(again[key], one) for key, one in whole.items())
