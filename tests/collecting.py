@@ -23,6 +23,7 @@ _GROUPS = {
     "tokenizers": ("prompts", "rows_encoding", "rows_format", "rows_tokens"),
     # They load peft, TRL and bitsandbytes.
     "training": (
+        *("adapters", "tune_optimizers"),
         *("train", "train_exports", "train_presets", "gates", "export_formats", "export_lab", "export_survival"),
         *(
             "export_table",
