@@ -9,6 +9,7 @@ goes on until eos or the cap, the notebook ends a sample where its box has close
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
@@ -42,7 +43,9 @@ class BenchSettings:
     """Measured of each, after one that warms up."""
     max_tokens: int = 256
     memory: float = 0.4
-    """Share of a GPU's memory for each of the two; a CPU has 1 GiB of cache each."""
+    """Share of a GPU's memory for each of the two."""
+    kv_gib: float | None = None
+    """Cache of each, GiB; default: what the share leaves, on a CPU 2."""
     eager: bool = False
     """Without compiling and CUDA graphs."""
     load_s: float = 3600.0
@@ -136,6 +139,7 @@ def arguments_of(settings: BenchSettings, source: "ModelSource", *, told: Mappin
         "max_model_len": min(source.context_tokens(), settings.max_tokens + 8192),
         "max_num_seqs": 256,
         "gpu_memory_utilization": settings.memory,
+        "kv_cache_memory_bytes": None if settings.kv_gib is None else int(settings.kv_gib * 2**30),
         "enforce_eager": settings.eager,
         "enable_prefix_caching": True,
         "skip_tokenizer_init": True,
@@ -157,10 +161,11 @@ def main(settings: BenchSettings) -> dict[str, object]:
     prompts = load_prompt_format(source)
     problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[: settings.questions + 1]
     config = SamplingConfig(max_tokens=settings.max_tokens)
-    own = VllmSettings(gpu_memory_utilization=settings.memory, eager=settings.eager)
+    own = VllmSettings(gpu_memory_utilization=settings.memory, kv_gib=settings.kv_gib, eager=settings.eager)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "VLLM_LOGGING_LEVEL": "ERROR"}
     os.environ |= {"PYTHONPATH": environment["PYTHONPATH"]}
-    environment |= {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+    space = str(math.ceil(settings.kv_gib or 2))
+    environment |= {"VLLM_CPU_KVCACHE_SPACE": space, "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     figures: dict[str, object] = {}
     told_by_engine: dict[str, object] = {}
     with TemporaryDirectory() as folder:
