@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from eval.run import doubt_opening
 from mathlete.answers import read_answer
+from mathlete.answers.check import our_verdict, read_cases
 from mathlete.engines import OpenEngine
 from mathlete.errors import UserError
 from mathlete.logs import Joined, join_logs, read_log, read_own_run
@@ -25,6 +26,7 @@ from mathlete.replay.sampler import ReplaySampler
 from mathlete.sampling import Sample, SamplingConfig, read_samples
 from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.served.reply import Reply
+from mathlete.scoring import Pool
 from mathlete.solve import Policy, RealClock, Solution, solve
 from tests.conftest import CommandLine
 from tests.loopback import Behaviour, Loopback, answers, event, streams
@@ -355,6 +357,28 @@ def test_the_reading_of_a_log_is_recorded_and_kept_in_another_import(tmp_path: P
     assert again.opening is None
     refused = evaluate("import", file, "--run", tmp_path / "s", "--opens-thoughts", "perhaps").refusal
     assert "opens-thoughts" in refused
+
+
+def test_a_recording_of_another_program_without_answers_is_read_as_its_texts_show(tmp_path: Path) -> None:
+    write_problems(tmp_path / "problems.jsonl", [PROBLEM])
+    texts = ["2.</think>It is \\boxed{42}", r"\boxed{35}? No", r"\boxed{42}"]
+    rows = [
+        Sample(
+            problem_id="p", index=n, seed=n, text=text, tokens=9, finish="length" if n == 1 else "stop", seconds=1.0
+        ).to_json()
+        for n, text in enumerate(texts)
+    ]
+    write(tmp_path, rows, "samples.jsonl")
+    assert [one.answer for one in Pool.read([tmp_path]).problems[0].samples] == ["42", None, "42"]
+
+
+def test_a_case_of_a_file_says_whether_it_was_cut_and_thought(tmp_path: Path) -> None:
+    text = r"Maybe \boxed{42}? No"
+    row = {"id": "a", "kind": "extract", "gold": "42", "text": text, "expected": False}
+    told = ({"cut": True}, {"cut": True, "thinking": True}, {"cut": True, "thinking": False}, {"thinking": True}, {})
+    file = write(tmp_path, [{**row, **more} for more in told])
+    outcomes = [our_verdict(case)[0].outcome for case in read_cases(file)]
+    assert outcomes == ["unknown", "unknown", "equal", "equal", "equal"]
 
 
 def test_a_text_without_marks_is_within_thoughts_only_where_its_prompt_opened_them() -> None:

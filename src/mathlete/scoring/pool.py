@@ -10,6 +10,7 @@ from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
 from mathlete.metrics import FinishOrder, finish_order
 from mathlete.problems import Problem, read_problems
+from mathlete.reasoning import closes_unopened
 from mathlete.runs import read_json, verify_if_made
 from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import Grade, finish_times, judge
@@ -202,8 +203,11 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
         )
     if all(sample.answer is None for sample in samples):
         # Another program recorded them and did not read the answers; a run of ours always has some.
+        # Where some end thoughts that they have not opened, the prompts did, and the others stand in them.
+        opened = None if any(closes_unopened(one.text) for one in samples) else False
         samples = [
-            replace(one, answer=read_answer(one.text, cut=one.was_cut, thinking=one.in_thoughts)) for one in samples
+            replace(one, answer=read_answer(one.text, cut=one.was_cut, thinking=one.in_thoughts or opened))
+            for one in samples
         ]
     return problems, sorted(samples, key=lambda sample: sample.index)
 
