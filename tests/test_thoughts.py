@@ -375,7 +375,13 @@ def test_a_recording_of_another_program_without_answers_is_read_as_its_texts_sho
 def test_a_case_of_a_file_says_whether_it_was_cut_and_thought(tmp_path: Path) -> None:
     text = r"Maybe \boxed{42}? No"
     row = {"id": "a", "kind": "extract", "gold": "42", "text": text, "expected": False}
-    told = ({"cut": True}, {"cut": True, "thinking": True}, {"cut": True, "thinking": False}, {"thinking": True}, {})
+    told: tuple[dict[str, bool], ...] = (
+        {"cut": True},
+        {"cut": True, "thinking": True},
+        {"cut": True, "thinking": False},
+        {"thinking": True},
+        {},
+    )
     file = write(tmp_path, [{**row, **more} for more in told])
     outcomes = [our_verdict(case)[0].outcome for case in read_cases(file)]
     assert outcomes == ["unknown", "unknown", "equal", "equal", "equal"]
