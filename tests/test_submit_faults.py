@@ -120,8 +120,11 @@ def test_a_fault_of_the_engine_is_opened_as_the_engines_process_opens_its_own(
     assert [given[0] for given in opened] == [{"model": "m"}, "faulty"]
 
 
-def test_a_faults_seconds_are_as_slow_as_the_clock(build: Build, tmp_path: Path) -> None:
+def test_a_faults_seconds_are_as_slow_as_the_clock(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A busy machine has no more done in a fixed time; what the row says of the notebook must not change with it."""
+    monkeypatch.chdir(tmp_path)  # where the injected cell leaves its mark
     for speed, limits in ((100.0, (90, 30)), (25.0, (360, 120))):
         (folder := tmp_path / str(speed)).mkdir()
         made = make_draft(build, PROBLEMS, RehearsalSettings(), speed=speed, folder=folder)
