@@ -70,7 +70,7 @@ def test_a_base_that_is_a_folder_of_its_own_is_named_by_it(tmp_path: Path) -> No
     source = ModelSource(name=str(base), location=str(base))
     TunedModel(source=source, data=tmp_path / "data", adapter=folder).write_adapter_card()
     card = (folder / "README.md").read_text()
-    assert "base_model:" not in card  # the hub takes names of its own models only
+    assert "base_model:" not in card
     assert "- base: my-model" in card.splitlines()
     assert "license:" not in card.split("---")[1]
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "my-model"

@@ -67,8 +67,8 @@ def write_card(
     """
     base, commit, licence = source.public_name, source.public_commit, source.licence
     front = {
-        # The hub takes names of its own models only.
-        **({"base_model": base} if "/" in base else {}),
+        # What was named by its folder has no name that others know.
+        **({"base_model": base} if "/" in base or base == source.name else {}),
         **({"license": licence} if licence else {}),
         "library_name": library,
         "pipeline_tag": "text-generation",
