@@ -39,7 +39,7 @@ class SourceSpec:
         [True, True, False]
         """
         names = (word, word.rpartition("=")[0])
-        return any(is_local(name) or _is_run(name) for name in names if name)
+        return any(_is_run(name) or is_local(name) for name in names if name)
 
     @property
     def registered(self) -> Source | None:

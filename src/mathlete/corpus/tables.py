@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -69,7 +69,11 @@ def list_tables(name: str) -> tuple[Path, ...]:
 
     splits = get_data_patterns(str(path.resolve()))
     patterns = splits.get("train") or next(iter(splits.values()))
-    files = {Path(one) for pattern in patterns for one in resolve_pattern(pattern, str(path.resolve()))}
+    files: set[Path] = set()
+    for pattern in patterns:
+        # Of a split's patterns one alone need match; the others are an error to it.
+        with suppress(FileNotFoundError):
+            files |= {Path(one) for one in resolve_pattern(pattern, str(path.resolve()))}
     return tuple(sorted(path / one.relative_to(path.resolve()) for one in files if format_of(one.name)))
 
 
