@@ -77,7 +77,7 @@ class Gguf:
         Raises:
             UserError: it can't.
         """
-        config, tokenizer = source.read_config(), source.read_described("tokenizer.json")
+        config = source.read_config()
         kind = str(config["model_type"])
         if kind not in ("qwen2", "llama"):
             raise UserError(f"{self.name} is written for Qwen2 and Llama shapes", value=kind, cure=_CURE)
@@ -86,6 +86,7 @@ class Gguf:
         scaling = str(named.get("rope_type") or named.get("type") or "default")
         if scaling not in ("default", "llama3"):
             raise UserError(f"{self.name} writes plain positions or Llama 3's", value=scaling, cure=_CURE)
+        tokenizer = source.read_described("tokenizer.json")
         if (ids := _highest_id(tokenizer)) >= int(config["vocab_size"]):
             rule = f"{self.name} needs an embedding of every token"
             raise UserError(rule, value=f"token {ids} of {config['vocab_size']} embeddings", cure=_CURE)
