@@ -29,7 +29,6 @@ from mathlete.tune.trainers import prepare_trainer
 from tests.conftest import CommandLine, sample
 from train.math_command import MATH_COMMAND
 from train.settings import MathSettings
-from train.steps import recipe_settings
 
 WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "2", "--tune.batch", "8", "--tune.log-every", "1",
          "--grpo.max-tokens", "32", "--survival.max-tokens", "8", "--survival.greedy", "0",
@@ -288,8 +287,8 @@ def test_grpo_is_trained_as_its_settings_say(folder: Path, tmp_path: Path) -> No
     assert (trainer.loss_type, trainer.importance_sampling_level) == ("grpo", "sequence")
     assert trainer.mask_truncated_completions
     trainer.train()
-    kept: Any = recipe_settings(recipe)["grpo"]
-    assert kept == vars(grpo)
+    kept: Any = recipe.weight_settings["grpo"]
+    assert {**vars(Grpo()), **kept} == vars(grpo)
 
 
 def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:
@@ -316,10 +315,10 @@ def test_the_reward_compares_by_the_conventions_of_the_problem(answers: str, rew
 
 def test_only_the_settings_of_the_own_method_make_another_adapter() -> None:
     recipe = Recipe()
-    assert recipe_settings(recipe) == recipe_settings(replace(recipe, grpo=Grpo(brevity=0.5)))
+    assert recipe.weight_settings == replace(recipe, grpo=Grpo(brevity=0.5)).weight_settings
     grpo = replace(recipe, method="grpo")
-    assert recipe_settings(grpo) != recipe_settings(replace(grpo, grpo=Grpo(brevity=0.5)))
-    assert recipe_settings(recipe) == recipe_settings(replace(recipe, tune=Tune(save_every=7)))
+    assert grpo.weight_settings != replace(grpo, grpo=Grpo(brevity=0.5)).weight_settings
+    assert recipe.weight_settings == replace(recipe, tune=Tune(save_every=7)).weight_settings
     assert isinstance(MATH_COMMAND.default_settings(["--model", "pocket"]), MathSettings)
 
 
@@ -345,3 +344,12 @@ def test_kill_9_while_tuning_changes_no_weight(folder: Path, method: str, tmp_pa
         assert torch.equal(weight, weights[key]), key
     model = AdapterFolder(cut / "adapter").load(find_model("pocket"))
     assert model is not None
+
+
+def test_a_setting_that_came_later_is_written_only_where_it_is_not_the_default() -> None:
+    """A run that was begun before goes on: its record does not know the setting."""
+    before: Any = Recipe().weight_settings
+    assert {"optimizer", "weight_decay", "schedule", "warmup_steps"}.isdisjoint(before["tune"])
+    assert "bias" not in before["lora"]
+    after: Any = Recipe(tune=Tune(weight_decay=0.1), lora=Lora(bias="all")).weight_settings
+    assert (after["tune"]["weight_decay"], after["lora"]["bias"]) == (0.1, "all")

@@ -26,7 +26,7 @@ from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
 from mathlete.sampling.embedded import check_covered
-from mathlete.tune import AdapterFolder, Ranks, Recipe, train_adapter
+from mathlete.tune import AdapterFolder, Ranks, train_adapter
 from train.lines import describe_step
 from train.settings import MathSettings
 from train.shown import bar, delete_if_bad_input
@@ -271,7 +271,7 @@ def train(run: MathRun, data: Path) -> Path:
     inputs = {**run.model_files, "rows": rows.train}
     if recipe.spec.wants_wrong_traces and rows.dropped.is_file():
         inputs["wrong"] = rows.dropped
-    settings = {"seed": run.settings.seed, **recipe_settings(recipe)}
+    settings = {"seed": run.settings.seed, **recipe.weight_settings}
     step = run.begin("tune", folder, inputs=inputs, settings=settings)
     if not step.skipped:
         with (
@@ -381,12 +381,3 @@ def differs_in_limits(old: dict[str, Any], new: dict[str, Any]) -> bool:
     limits = {name: value for name, value in new["settings"].items() if name in LIMITS}
     same = {**old, "key": new["key"], "settings": {**old["settings"], **limits}}
     return bool(limits) and all(same.get(name) == value for name, value in new.items())
-
-
-def recipe_settings(recipe: Recipe) -> dict[str, object]:
-    """Return the settings of the recipe that change the weights: those of its own method."""
-    groups = {name: asdict(group) for name, group in recipe.groups.items()}
-    # How often it is saved, and where activations are kept, changes no weight.
-    for key in ("save_every", "checkpointing"):
-        del groups["tune"][key]
-    return {"method": recipe.method, **groups}

@@ -1,6 +1,6 @@
 """What decides, with model, rows and seed, which adapter a training gives."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
 
 from mathlete.errors import UserError
@@ -9,6 +9,20 @@ from mathlete.tune.methods import METHODS, Method, MethodName
 from mathlete.tune.optimizers import OPTIMIZERS
 from mathlete.tune.settings import Dpo, Grpo, Lora, Tune
 from mathlete.tune.shards import is_sharded
+
+_YOUNGER = {
+    "lora": ("bias",),
+    "tune": ("optimizer", "weight_decay", "schedule", "warmup_steps"),
+    "grpo": (
+        "loss_type",
+        "importance_sampling_level",
+        "mask_truncated_completions",
+        "overlong",
+        "vllm",
+        "vllm_memory",
+    ),
+}
+"""Settings that runs begun before them lack: at their defaults, which are what such a run did, they stay unwritten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +46,19 @@ class Recipe:
         """The groups of settings that count for the method, by their names."""
         own = self.spec.group
         return {name: getattr(self, name) for name in ("lora", "tune", *([own] if own else []))}
+
+    @property
+    def weight_settings(self) -> dict[str, object]:
+        """The settings that change the weights, as a step's record keeps them: those of the method's own groups."""
+        groups = {name: asdict(group) for name, group in self.groups.items()}
+        # How often it is saved, and where activations are kept, changes no weight.
+        for key in ("save_every", "checkpointing"):
+            del groups["tune"][key]
+        for name, group in self.groups.items():
+            for one in fields(group):
+                if one.name in _YOUNGER.get(name, ()) and groups[name][one.name] == one.default:
+                    del groups[name][one.name]
+        return {"method": self.method, **groups}
 
     @property
     def engine_share(self) -> float:
