@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 REPLAY, PAGE, PLOT = "replay.json", "replay.html", "replay.png"
 
 _VOTED = (4, 8, 16)
+"""Samples a problem with which votes are compared."""
 _MOST = 50_000_000
 """Questions of all simulated submissions together: some twenty bytes each are held, several times over."""
-"""Samples a problem with which votes are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

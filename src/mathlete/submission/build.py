@@ -366,18 +366,22 @@ def build_submission(
         vllm=vllm,
         vllm_wheels=vllm_wheels if vllm == "dataset" else None,
     )
-    parts = Hashes(notebook="", **made.hash_parts()).id
-    # Last, because the notebook carries the hashes of all the rest.
-    lock = sha256_file(vllm_lock()) if vllm else ""
-    contents = list_contents(model, wheels, parts=parts, machine=made.machine, vllm=lock)
-    write_notebook(kaggle / NOTEBOOK, config, names, contents, vllm=vllm)
-    require_sound(kaggle, uploads_model=names.uploads_model)
+    _write_stamped(made)
     try:
         check_release(model, names, rules=config.competition, released=released)
     except UserError as error:
         # The rehearsal does not depend on it.
         say(f"preflight will ask: {error.rule}, got {error.value}. Fix: {error.cure}")
     return made
+
+
+def _write_stamped(made: Build) -> None:
+    """Write the notebook: last, because it carries the hashes of all the rest."""
+    parts = Hashes(notebook="", **made.hash_parts()).id
+    lock = sha256_file(vllm_lock()) if made.vllm else ""
+    contents = list_contents(made.model, made.wheels, parts=parts, machine=made.machine, vllm=lock)
+    write_notebook(made.kaggle / NOTEBOOK, made.config, made.names, contents, vllm=made.vllm)
+    require_sound(made.kaggle, uploads_model=made.names.uploads_model)
 
 
 def _choose_bringer(wheels: Path | None) -> VllmFrom:
