@@ -1,3 +1,4 @@
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -247,15 +248,22 @@ def test_a_sample_with_programs_ends_where_what_is_said_fills_the_context(prompt
 
 
 @pytest.mark.slow
-def test_the_notebooks_engine_runs_programs_too(prompts: PromptFormat, tmp_path: Path) -> None:
+def test_the_notebooks_engine_runs_programs_too_and_leaves_nothing(
+    prompts: PromptFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     model = bigram_model(prompts, script(PROGRAM, "</think>", "\\", *"boxed{7", "}$", "<eos>"), context=1024)
     model.save_pretrained(tmp_path / "model")
     prompts.tokenizer.save_pretrained(tmp_path / "model")
     with closing(EngineProcess(tmp_path / "model", log=tmp_path / "log", tools=ToolSettings(turns=1))) as engine:
         engine.start(timeout_s=120)
         (sample,) = engine.stream(problem(0), seeds={0: 5}, config=SamplingConfig(temperature=0))
+        assert [*(tmp_path / "temporary").glob("mathlete-tir-*")]
     assert "```output\n42\n```" in sample.text
     assert "the model's programs run behind: " in (tmp_path / "log").read_text()
+    assert not [*(tmp_path / "temporary").glob("mathlete-*")]
 
 
 def test_a_box_in_what_was_said_before_counts_with_the_reasoning_that_ended_there(prompts: PromptFormat) -> None:

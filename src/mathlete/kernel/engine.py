@@ -23,6 +23,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.sampling.served import VllmSettings
+from mathlete.temporary import remove_abandoned
 from mathlete.tir import ToolSettings
 
 COMMAND = (sys.executable, "-m", "mathlete.kernel.engine_child")
@@ -208,6 +209,7 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        remove_abandoned()  # as a killed process leaves it
         if self._process.stdin is not None:
             # Closing flushes what is buffered, and nobody reads it any more.
             with contextlib.suppress(OSError):

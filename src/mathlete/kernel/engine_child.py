@@ -25,6 +25,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import Sampler, SamplingConfig
 from mathlete.sampling.served import VllmSettings
+from mathlete.temporary import remove_own
 from mathlete.tir import ToolSampler, ToolSettings
 
 _GONE = 70
@@ -89,6 +90,7 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
     except EngineGone as error:
         # Nothing will ever come of this process; the parent starts another, or another engine.
         print(*str(error).split(), file=sys.stderr, flush=True)
+        remove_own()
         os._exit(_GONE)
     except Exception as error:
         # Errors cross to the parent as text; it raises an EngineError of it.
@@ -104,6 +106,7 @@ def end_with_input() -> None:
 
     def wait() -> None:
         poll.poll()
+        remove_own()
         os.killpg(0, signal.SIGKILL)  # the group is its own: vLLM's processes are in it
 
     threading.Thread(target=wait, daemon=True).start()

@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shlex import quote
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from mathlete.errors import UserError
 from mathlete.rehearsal.environments import NotebookPython, link_this_python
 from mathlete.rehearsal.gateway.behaviours import FIRST_PORT
 from mathlete.signals import ending_with_parent
+from mathlete.temporary import TemporaryFolder
 
 Isolation = Literal["namespaces", "interpreter"]
 NOTEBOOK_LOG, GATEWAY_LOG, PROBE_LOG = "notebook.log", "gateway.log", "probe.log"
@@ -98,11 +98,9 @@ def run_stage(stage: Stage, folder: Path) -> Ended:
     isolated = namespaces_work()
     if not isolated:
         _require_free_port()
-    with TemporaryDirectory(prefix="mathlete-roots-") as roots:
+    with TemporaryFolder("roots") as roots:
         command = (
-            _isolated_command(stage, python, folder, Path(roots))
-            if isolated
-            else _blocked_command(stage, python, folder)
+            _isolated_command(stage, python, folder, roots) if isolated else _blocked_command(stage, python, folder)
         )
         environment = _clean_environment(stage, python, folder, isolated=isolated)
         # The first process of a pid namespace takes all others with it; the one without ends them by itself.

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from mathlete.kernel import JOURNAL, KernelConfig
@@ -17,6 +16,7 @@ from mathlete.rehearsal.runner import rehearse
 from mathlete.rehearsal.verdict import Outcome, Rehearsed
 from mathlete.rehearsal.vllm_injections import write_stand_in_wheels
 from mathlete.submission import Build
+from mathlete.temporary import TemporaryFolder
 
 Needs = Literal["", "server", "vllm"]
 """What a fault needs to strike: nothing · an inference server, which asks a `predict` and has a test.csv of its own · a
@@ -97,7 +97,7 @@ def rehearse_fault(
     numbered = [replace(problem, id=f"{index:03d}e{index}") for index, problem in enumerate(problems, start=1)]
     with ExitStack() as stack:
         if fault.needs == "vllm" and not fault.real:
-            wheels = Path(stack.enter_context(TemporaryDirectory(prefix="mathlete-wheels-")))
+            wheels = stack.enter_context(TemporaryFolder("wheels"))
             write_stand_in_wheels(wheels)
             settings = replace(settings, vllm=wheels)
         rehearsed = rehearse(build, numbered, settings, folder=folder, fault=fault.put_into, on_aside=on_aside)

@@ -7,12 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mathlete.errors import UserError
 from mathlete.kernel import EngineProcess, KernelConfig
 from mathlete.problems import Problem
 from mathlete.sampling import SamplingConfig
+from mathlete.temporary import TemporaryFolder
 
 FASTEST = 100.0
 """Seconds of a rehearsal's clock in a real one: five hours in three minutes."""
@@ -114,8 +114,8 @@ def _try_engine(model: Path, config: KernelConfig, problem: Problem) -> _Tried:
         RuntimeError: the engine does not come up, or says why it draws nothing.
     """
     n, sampling = config.policy.n, config.policy.sampling
-    with TemporaryDirectory() as folder:
-        engine = EngineProcess(model, log=Path(folder, "engine.log"), precision=config.precision, prompt=config.prompt)
+    with TemporaryFolder("speed") as folder:
+        engine = EngineProcess(model, log=folder / "engine.log", precision=config.precision, prompt=config.prompt)
         try:
             began = time.monotonic()
             engine.start(timeout_s=_LOAD_S)

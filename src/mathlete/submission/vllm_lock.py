@@ -9,13 +9,12 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
 from mathlete.kaggle_image import PYTHON, VLLM_KEPT, image_packages, platforms
 from mathlete.submission.resolver import reason_of, run_compile
+from mathlete.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from packaging.tags import Tag
@@ -196,8 +195,8 @@ def _compile(
     requirements: Sequence[str], *, constraints: Sequence[str], overrides: Sequence[str] = (), python: str = PYTHON
 ) -> tuple[list[Package] | None, str]:
     """Return (uv's solution for a Python of the image's platform, ""), or (None, why there is none)."""
-    with TemporaryDirectory() as temporary:
-        bounds, others, lock = (Path(temporary, name) for name in ("bounds.txt", "others.txt", "pylock.toml"))
+    with TemporaryFolder("lock") as temporary:
+        bounds, others, lock = (temporary / name for name in ("bounds.txt", "others.txt", "pylock.toml"))
         for file, lines in ((bounds, constraints), (others, overrides)):
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         words = ("-c", str(bounds), "--override", str(others), "--format", "pylock.toml", "-o", str(lock), "--quiet")

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mathlete.errors import UserError
@@ -28,6 +27,7 @@ from mathlete.runs import (
 )
 from mathlete.submission.resolver import compile_pins, require_recent
 from mathlete.submission.vocabularies import write_wheel
+from mathlete.temporary import TemporaryFolder
 
 SUMS, LOCK = "SHA256SUMS", "wheels.lock"
 _ROOT = Path(__file__).parents[3]
@@ -65,10 +65,10 @@ def build_wheelhouse(
     added = adopt_added(folder)
     links = {**({"find_links": find_links} if find_links else {}), **({"added": added} if added.is_dir() else {})}
     settings = {"requirements": list(requirements), "python": PYTHON, "glibc": GLIBC, "image": image_packages()}
-    with TemporaryDirectory() as temporary:
+    with TemporaryFolder("wheels") as temporary:
         # hatchling is reproducible: the same source gives the same bytes, so the wheel's hash stands for its source.
-        project = _build_wheel(root, Path(temporary))
-        own = (project, *([write_wheel(vocabularies, Path(temporary))] if vocabularies else []))
+        project = _build_wheel(root, temporary)
+        own = (project, *([write_wheel(vocabularies, temporary)] if vocabularies else []))
         links |= {"vocabularies": own[1]} if vocabularies else {}
         return run_step(
             "wheels",

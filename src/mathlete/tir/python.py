@@ -17,13 +17,13 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
 
 from mathlete.errors import UserError
+from mathlete.temporary import TemporaryFolder
 from mathlete.tir.protection import SEPARATING, ProgramLimits, hide_memory
 from mathlete.tir.zygote import REQUEST_BYTES
 
@@ -72,7 +72,7 @@ class Pythons:
         """
         self.limits = limits
         self._lock, self._numbers, self._closed = threading.RLock(), itertools.count(), False
-        self._folder = tempfile.TemporaryDirectory(prefix="mathlete-tir-")
+        self._folder = TemporaryFolder("tir")
         self._spares: deque[tuple[bytes, socket.socket]] = deque()
         self.layers: list[str] = self._start(layers)
         """Names of the layers that hold."""
@@ -91,7 +91,7 @@ class Pythons:
             stderr=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             env=self._environment(),
-            cwd=self._folder.name,
+            cwd=self._folder.path,
             start_new_session=True,
         )
         theirs.close()
@@ -100,7 +100,7 @@ class Pythons:
     def _environment(self) -> dict[str, str]:
         own = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        fixed = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": self._folder.name, "PYTHONHASHSEED": "0"}
+        fixed = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(self._folder.path), "PYTHONHASHSEED": "0"}
         return {**own, **threads, **fixed, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def _wait_ready(self) -> list[str]:
@@ -180,7 +180,7 @@ class Pythons:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._folder.cleanup()
+        self._folder.close()
 
 
 class Python:

@@ -12,6 +12,7 @@ of 0.01 vLLM draws at 0.01, and greedily at 0.
 """
 
 import asyncio
+import functools
 import itertools
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, fields
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from mathlete.errors import UserError, nearest
 from mathlete.lost import EngineGone, Lost, LostTry, OnLost, finite_logprob
@@ -30,6 +32,7 @@ from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilde
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
 from mathlete.signals import Guard
+from mathlete.temporary import TemporaryFolder
 from mathlete.text import quote
 
 if TYPE_CHECKING:
@@ -52,6 +55,10 @@ _VARIABLES = {
 _EAGER = {"TORCH_COMPILE_DISABLE": "1"}
 """The same without compiling: vLLM's own switch leaves small functions that are compiled at the first sample (0.19.1,
 v1/sample/ops/logprobs.py), for minutes on a CPU, and in vain where compiling is what fails."""
+
+
+_SOCKET_BYTES = 107
+"""Longest path of a socket, as unix(7) has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,8 +305,20 @@ def _sampling_params(shared: _SharedPrompt, *, seed: int, eos_ids: frozenset[int
     )
 
 
+@functools.cache
+def _socket_folder() -> TemporaryFolder:
+    return TemporaryFolder("vllm")
+
+
+def _name_socket_folder() -> dict[str, str]:
+    """Return vLLM's variable for the folder of its sockets, which it leaves there when it is killed."""
+    folder = _socket_folder().path
+    fits = len(os.fsencode(folder / str(uuid4()))) <= _SOCKET_BYTES
+    return {"VLLM_RPC_BASE_PATH": str(folder)} if fits else {}
+
+
 async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> "AsyncLLM":
-    for name, value in (_VARIABLES | (_EAGER if settings.eager else {})).items():
+    for name, value in (_VARIABLES | _name_socket_folder() | (_EAGER if settings.eager else {})).items():
         os.environ.setdefault(name, value)
     try:
         from vllm import AsyncEngineArgs, __version__
