@@ -1,6 +1,7 @@
 """What a model's program can and cannot do: each property attacked by a program, under each set of layers."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -376,3 +377,19 @@ def test_root_gives_itself_up_where_others_can_read_the_interpreter() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "refused\n", done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="needs root on Linux")
+def test_a_layer_that_does_not_hold_here_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site-packages").mkdir()
+    tmp_path.chmod(0o700)
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    with closing(Pythons(LIMITS, layers=["uid"])) as pythons, pytest.raises(UserError) as caught:
+        pythons.open()
+    said = re.search(r"behind the layers uid, got .*not to be read by another user: '(.*)'", str(caught.value))
+    assert said, str(caught.value)
+    # Of all that lies in closed folders the outermost is named, which is what must be opened.
+    closed = Path(said[1])
+    assert not closed.stat().st_mode & 0o001
+    assert all(above.stat().st_mode & 0o001 for above in closed.parents)
+    assert "chmod o+rX" in caught.value.cure

@@ -69,7 +69,8 @@ def _require_readable(paths: list[Path]) -> None:
     for path in paths:
         # The working directory is empty: nobody misses it.
         if path != Path.cwd() and not os.access(path, os.R_OK):
-            raise PermissionError(errno.EACCES, "not to be read by another user", str(path))
+            closed = next((above for above in reversed(path.parents) if not os.access(above, os.X_OK)), path)
+            raise PermissionError(errno.EACCES, "not to be read by another user", str(closed))
 
 
 def hide_memory() -> None:

@@ -25,13 +25,15 @@ from dataclasses import asdict, dataclass
 from mathlete.errors import UserError
 from mathlete.temporary import TemporaryFolder
 from mathlete.tir.protection import SEPARATING, ProgramLimits, hide_memory
-from mathlete.tir.zygote import REQUEST_BYTES
+from mathlete.tir.zygote import READY, REQUEST_BYTES
 
 _START_S = 120.0
 """Numpy and sympy load in a second; a busy machine may take longer."""
 _END_S = 2.0
 _SPARES = 2
 """Interpreters that are ready before a sample needs one: to fork one and put it behind its layers takes a moment."""
+_REASON_BYTES = 4096
+"""Of an interpreter that does not start."""
 _NOTE_CHARS = 100
 """Room in a reply for the note about what was left out of the output."""
 _KEPT_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH")
@@ -121,14 +123,21 @@ class Pythons:
         Raises:
             UserError: it does not start.
         """
-        ends = time.monotonic() + _START_S
+        ends, said = time.monotonic() + _START_S, b""
         # A spare may have died, and so may the process that forks.
         for _ in range(_SPARES + 2):
             with self._lock:
                 number, channel = self._take()
-            if read_line(channel, limit_s=ends - time.monotonic(), most=16) is not None:
+            said = read_line(channel, limit_s=ends - time.monotonic(), most=_REASON_BYTES) or said
+            if said == READY:
                 return Python(self, number, channel)
             channel.close()
+        if said:
+            raise UserError(
+                f"an interpreter must get behind the layers {', '.join(self.layers)}",
+                value=said.decode(errors="replace").strip(),
+                cure="where it names a path, let all read it (`chmod o+rX`); else run with fewer samples at once",
+            )
         raise UserError(
             "an interpreter for the model's programs must start",
             value=f"none with {self.limits.memory_mib} MiB and the layers {', '.join(self.layers)}",

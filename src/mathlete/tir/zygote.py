@@ -40,6 +40,8 @@ _LOADED_TOO = ("re", "statistics", "string", "time", "typing", "mpmath", "numpy"
 """Loaded once here: a fork shares them, where each interpreter would need a second to import them."""
 _EMPTY = {"__name__": "__main__", "__builtins__": builtins}
 REQUEST_BYTES = 9
+READY = b"ready\n"
+"""What an interpreter says first; one that does not get behind its layers says why instead."""
 _LOOK_S = 0.1
 _MOST_THREADS = 256
 """Of an interpreter: one program could use up the numbers that the kernel has for all threads of a machine."""
@@ -118,7 +120,11 @@ def _fork(control: socket.socket, handle: int, limits: ProgramLimits, layers: li
         channel = socket.socket(fileno=handle)
         # Limits before layers: the filter forbids setrlimit.
         set_limits(limits)
-        apply_layers(layers)
+        try:
+            apply_layers(layers)
+        except OSError as error:
+            channel.sendall(f"{error}\n".encode(errors="replace"))
+            return child
         _interpret(channel, limits)
     finally:
         # A child must never return into the loop of `serve`, whatever happened.
@@ -135,7 +141,7 @@ def _interpret(channel: socket.socket, limits: ProgramLimits) -> None:
     sys.set_int_max_str_digits(0)
     random.seed(0)
     numpy.random.seed(0)
-    channel.sendall(b"ready\n")
+    channel.sendall(READY)
     namespace: dict[str, object] = {**_EMPTY}
     for number, line in enumerate(channel.makefile("rb"), start=1):
         output = BoundedText(limits.output_chars)
