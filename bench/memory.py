@@ -17,8 +17,9 @@ from mathlete.models import Device, Shape
 from mathlete.models.loading import quiet_libraries
 from mathlete.models.shapes import SHAPES
 from mathlete.tune import Lora, Recipe, Tune
+from mathlete.tune.memory import to_gib
 from mathlete.tune.methods import MethodName
-from mathlete.tune.plan import Plan, to_gib
+from mathlete.tune.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

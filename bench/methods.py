@@ -1,8 +1,10 @@
 """What each method of training does for the pocket model: trainable parameters, seconds, hard pass@1 before and after.
 
 Supervised methods and GRPO train on the generator's hard problems. DPO's pairs are the base model's own samples on such
-problems, right ones short and long, and wrong ones. Scored on hard problems whose numbers occur in no training problem,
-by the adapter as it was trained on the 4-bit base, before any merge. One seed: differences of a few points are noise.
+problems, right ones short and long, and wrong ones. Distillation needs `--teacher`.
+
+Scored on hard problems whose numbers occur in no training problem, by the adapter as it was trained on the 4-bit base,
+before any merge. One seed: differences of a few points are noise.
 """
 
 import contextlib
@@ -35,8 +37,12 @@ from train.commands import COMMANDS
 class BenchSettings:
     """Sizes."""
 
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = tuple(name for name, method in METHODS.items() if not method.taught)
     """Which."""
+    teacher: str = ""
+    """The model that `distill` learns from."""
+    rows: int | None = None
+    """Problems to train on; None: as many as the steps have rows, 4,000 at most."""
     steps: int = 100
     """Optimizer steps of each."""
     batch: int = 32
@@ -114,6 +120,8 @@ def row_of(method: str, folder: Path, tests: Sequence[PocketItem], settings: Ben
     source = folder / ("samples.jsonl" if method == "dpo" else "traces.jsonl")
     words = ["math", "--model", "pocket", "--source", source, "--method", method, "--until", "tune", "--run", run,
              "--tune.steps", settings.steps, "--tune.batch", settings.batch, "--grpo.max-tokens", 128]  # fmt: skip
+    if METHODS[method].taught:
+        words += ["--distill.teacher", settings.teacher, "--distill.max-tokens", 160]
     with contextlib.redirect_stdout(io.StringIO()):
         code = run_command_line([str(word) for word in words], prog="python -m train", commands=COMMANDS)
     assert code == 0, f"{method} ended with {code}"
@@ -141,7 +149,10 @@ def main(settings: BenchSettings) -> None:
         base = load_model(find_model("pocket"), precision="nf4")
         before = score(base, tests, settings)
         table.add_row("base", "0", "0", f"{before['pass@1']}", "", f"{before['tokens']}")
-        write_sources(Path(name), min(4000, settings.steps * settings.batch), base)
+        if settings.teacher:
+            taught = score(load_model(find_model(settings.teacher)), tests, settings)
+            table.add_row("the teacher", "", "", f"{taught['pass@1']}", "", f"{taught['tokens']}")
+        write_sources(Path(name), settings.rows or min(4000, settings.steps * settings.batch), base)
         rows = [row_of(method, Path(name), tests, settings) for method in settings.methods]
     for row in rows:
         change = f"{row['pass@1'] - before['pass@1']:+.1f}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import Request, urlopen
 
 import datasets
 import pytest
@@ -225,6 +226,25 @@ def test_the_file_holds_r1s_tokens_its_template_and_its_split(exports: Path) -> 
     assert fields["tokenizer.ggml.add_bos_token"].contents() is True
 
 
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+EACH_DIGIT = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTES]}
+
+
+@pytest.mark.parametrize(("before", "name"), [(EACH_DIGIT, "smollm"), (BYTES, "gpt-2")])
+def test_llama_cpp_splits_text_as_smollms_and_gpt_2s_tokenizers_do(tmp_path: Path, before: Any, name: str) -> None:
+    gguf = pytest.importorskip("gguf", reason="needs the package gguf")
+    merged = shutil.copytree(POCKET, tmp_path / "merged")
+    write_json(merged / "tokenizer.json", {**read_json(merged / "tokenizer.json"), "pre_tokenizer": before})
+    write_format(tmp_path / "q8_0", merged=merged, name="q8_0", settings=Export())
+    fields = gguf.GGUFReader(tmp_path / "q8_0" / Q8_0.file).fields
+    assert fields["tokenizer.ggml.pre"].contents() == name
+    server, tokenizer = serve(tmp_path / "q8_0"), load_prompt_format(find_model(str(merged))).tokenizer
+    for text in ("Find 2025 mod 97.", "it's  x+1,\n\n  and 3.14 is\tπ²", "a1b22c333 \u00a07"):
+        body = json.dumps({"content": text}).encode()
+        with urlopen(Request(f"{server.listening_address}/tokenize", body)) as told:
+            assert json.load(told)["tokens"] == tokenizer.encode(text, add_special_tokens=False)
+
+
 @pytest.mark.parametrize(
     ("name", "gpu", "words"),
     [
@@ -264,7 +284,7 @@ def test_a_t4_gets_fp16_and_what_is_missing_or_cannot_be_said_is_refused(tmp_pat
     tokenizer = json.loads((POCKET / "tokenizer.json").read_text())
     tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "x+"
     write_json(tmp_path / "tokenizer.json", tokenizer)
-    with pytest.raises(UserError, match="splits text as Qwen2's or Llama 3's"):
+    with pytest.raises(UserError, match="splits text as Qwen2's, Llama 3's"):
         write_format(tmp_path / "out", merged=tmp_path, name="q8_0", settings=Export())
 
 

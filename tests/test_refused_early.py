@@ -53,7 +53,7 @@ def add_token(special: bool) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit("tokenizer.json", split_otherwise), "q8_0 needs a tokenizer that splits text as Qwen2's or"),
+        (edit("tokenizer.json", split_otherwise), "q8_0 needs a tokenizer that splits text as Qwen2's,"),
         (edit("config.json", lambda old: {**old, "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4,
                                                                      "factor": 2.0}}), "Llama 3's, got yarn"),
         (edit("tokenizer.json", add_token(special=True)), "q8_0 needs an embedding of every token, got token 576"),

@@ -23,8 +23,9 @@ from mathlete.tune import Lora, Recipe, Tune, load_4bit_base, plan_training
 from mathlete.tune.cpu import spare_a_cpu
 from mathlete.tune.fitting import make_plan, require_room, split_to_fit
 from mathlete.tune.loss import score_labels_once
+from mathlete.tune.memory import count_nf4_bytes
 from mathlete.tune.methods import MethodName
-from mathlete.tune.plan import Plan, count_nf4_bytes
+from mathlete.tune.plan import Plan
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.start import load_base
 from tests.conftest import CommandLine, sample

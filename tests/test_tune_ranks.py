@@ -57,8 +57,8 @@ def test_the_configuration_is_found(kind: str, train: CommandLine) -> None:
     [
         ("lora", {"WORLD_SIZE": "1"}, "FSDP shards a model over several processes, got one process"),
         ("lora", {"FSDP_VERSION": "1"}, "fsdp_version must be 2, got 1"),
-        ("prompt", {}, "FSDP can't shard virtual tokens, got --method prompt"),
-        ("prefix", {}, "FSDP can't shard virtual tokens, got --method prefix"),
+        ("prompt", {}, "FSDP can't shard virtual tokens here, got --method prompt"),
+        ("prefix", {}, "FSDP can't shard virtual tokens here, got --method prefix"),
     ],
 )
 def test_what_fsdp_cannot_share_is_refused(method: str, changed: dict[str, str], words: str) -> None:

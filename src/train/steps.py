@@ -171,6 +171,8 @@ def check_run(run: MathRun) -> None:
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
     if run.model.folder is not None:
         require_passed(run.model.folder, reason=after.accept_refused)
+    if recipe.teacher is not None and recipe.teacher.folder is not None:
+        require_passed(recipe.teacher.folder, reason=after.accept_refused)
     run.formatting.check()
     if not recipe.spec.mergeable and until in ("merge", "export"):
         raise UserError(
@@ -193,6 +195,7 @@ def check_run(run: MathRun) -> None:
         EXPORT_FORMATS[name].require_model(run.model)
     if until != "format":
         recipe.require_device()
+        recipe.require_teacher(run.model)
         run.model.require_weights()
         with busy("weights"):
             run.model.require_finite()
@@ -271,6 +274,8 @@ def train(run: MathRun, data: Path) -> Path:
     inputs = {**run.model_files, "rows": rows.train}
     if recipe.spec.wants_wrong_traces and rows.dropped.is_file():
         inputs["wrong"] = rows.dropped
+    if recipe.teacher is not None and recipe.teacher.folder is not None:
+        inputs["teacher"] = recipe.teacher.folder
     settings = {"seed": run.settings.seed, **recipe.weight_settings}
     step = run.begin("tune", folder, inputs=inputs, settings=settings)
     if not step.skipped:

@@ -134,6 +134,6 @@ def _lineage(folder: Path) -> str:
     if not (folder / MANIFEST).is_file():
         return "not made by a run"
     manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    shown = ("method", "steps", "rows", "base", "dtype", "last_loss")
+    shown = ("method", "teacher", "steps", "rows", "base", "dtype", "last_loss")
     figures = {key: manifest["figures"][key] for key in shown if key in manifest["figures"]}
     return f"{', '.join(f'{key} {value}' for key, value in figures.items())}; key `{manifest['key']}`"

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, Shape
-from mathlete.tune.plan import Plan, to_gib
+from mathlete.tune.memory import to_gib
+from mathlete.tune.plan import Plan
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
 

@@ -12,7 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.models import Shape
-from mathlete.tune.objectives import Objective, learn_from_rewards, learn_preferences, learn_rows
+from mathlete.tune.objectives import (
+    Objective,
+    learn_from_rewards,
+    learn_from_teacher,
+    learn_preferences,
+    learn_rows,
+)
 from mathlete.tune.optimizers import Trained
 from mathlete.tune.settings import Lora
 from mathlete.tune.trained import (
@@ -134,6 +140,8 @@ class Method:
     """Whether it also reads the traces that the format step dropped as wrong."""
     grouped: bool = False
     """Whether a batch holds groups of `--grpo.generations` samples."""
+    taught: bool = False
+    """Whether it learns from another model, `--distill.teacher`."""
     group: str | None = None
     """Its own group of settings in a `Recipe`, which are nothing to other methods."""
 
@@ -220,8 +228,15 @@ METHODS: dict[str, Method] = {
         grouped=True,
         group="grpo",
     ),
+    "distill": Method(
+        objective=learn_from_teacher,
+        packable=False,
+        shardable=False,  # TRL would shard the teacher too: not tried
+        taught=True,
+        group="distill",
+    ),
 }
-"""peft's own names for what is trained on traces; full: every weight; dpo and grpo train a LoRA adapter."""
+"""peft's own names for what is trained on traces; full: every weight; dpo, grpo and distill train a LoRA adapter."""
 
 if TYPE_CHECKING:
     MethodName = str

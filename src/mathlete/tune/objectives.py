@@ -1,4 +1,4 @@
-"""What a training learns from: rows of traces, preferences between two traces, or rewards for samples.
+"""What a training learns from: rows of traces, preferences between two traces, rewards for samples, or a teacher.
 
 Each objective turns the formatted rows into a `Task`: the rows as TRL's trainer takes them, and which trainer that is.
 """
@@ -13,7 +13,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.rows import pack_rows
 from mathlete.tune.preference import make_pairs
 from mathlete.tune.reward import load_reward_rows, make_reward_function
-from mathlete.tune.settings import Dpo, Grpo, Tune
+from mathlete.tune.settings import Distill, Dpo, Grpo, Tune
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,6 +33,7 @@ class TrainingData:
     tune: Tune
     dpo: Dpo
     grpo: Grpo
+    distill: Distill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ class Task:
     """Tokens of each row; empty where the trainer draws its own order."""
     figures: dict[str, object] = field(default_factory=dict)
     """What is reported of the rows."""
+    scores_labels: bool = True
+    """Whether its loss is of the tokens that stand in the rows or samples."""
 
 
 Objective = Callable[[TrainingData], Task]
@@ -154,4 +157,36 @@ def learn_from_rewards(data: TrainingData) -> Task:
         settings=settings,
         options={"reward_funcs": make_reward_function(data.prompts, grpo)},
         figures={"problems": len(rows)},
+    )
+
+
+def learn_from_teacher(data: TrainingData) -> Task:
+    """Learn a teacher's probabilities at each token of the model's own samples (TRL's DistillationTrainer)."""
+    import datasets
+    from trl.trainer.distillation_config import DistillationConfig
+    from trl.trainer.distillation_trainer import DistillationTrainer
+
+    class TokenDistillationTrainer(DistillationTrainer):
+        # TRL would render and tokenise conversations; ours are tokens already, proved to be what is served.
+        def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[Any], None, dict[str, Any]]:
+            return prompts, None, {}
+
+    distill = data.distill
+    # Traces are not read, and several of one problem give one prompt.
+    rows = zip(data.rows["input_ids"], data.rows["prompt_tokens"], strict=True)
+    prompts = [*dict.fromkeys(tuple(ids[:length]) for ids, length in rows)]
+    settings = {
+        "max_completion_length": distill.max_tokens,
+        "temperature": distill.temperature,
+        "beta": distill.beta,
+    }
+    return Task(
+        rows=datasets.Dataset.from_dict({"prompt": [list(ids) for ids in prompts]}),
+        longest=max(map(len, prompts)) + distill.max_tokens,
+        count=len(prompts),
+        trainer=TokenDistillationTrainer,
+        config=DistillationConfig,
+        settings=settings,
+        figures={"prompts": len(prompts)},
+        scores_labels=False,
     )

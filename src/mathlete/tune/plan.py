@@ -8,13 +8,14 @@ tests count the saved tensors of real models against this. Not covered: fragment
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mathlete.models import Device, Shape
 from mathlete.tune.chunks import BLOCK_BYTES, count_chunk_tokens
 from mathlete.tune.hours import Work
+from mathlete.tune.memory import MemoryParts, count_model_bytes, count_nf4_bytes, to_gib
 from mathlete.tune.methods import Method
 from mathlete.tune.optimizers import OPTIMIZERS, count_parameters
 from mathlete.tune.ranks import Ranks
@@ -32,39 +33,6 @@ _IN_FLIGHT = 5
 """Tensors that TRL has on the GPU while it moves activations away (`max_fwd_stash_size`)."""
 _USABLE_SHARE = 0.95
 """Share of a device's memory a plan may fill: the allocator's gaps need the rest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryParts:
-    """What makes up the peak of a training step, bytes."""
-
-    base_4bit: int
-    base_dense: int
-    adapter: int
-    gradients: int
-    optimizer: int
-    gathered: int | None
-    """With FSDP, what each process has of unsharded weights while it computes; None without."""
-    activations: int
-    logits: int
-    backward: int
-    """What the backward pass needs beyond the loss's buffers."""
-    cuda_context: int
-
-    def by_name(self) -> dict[str, int]:
-        """Return {part: bytes} of the parts that there are."""
-        return {name: count for name, count in asdict(self).items() if count is not None}
-
-    @property
-    def total(self) -> int:
-        """Bytes in all."""
-        return sum(self.by_name().values())
-
-    @property
-    def largest(self) -> str:
-        """The name of the largest part."""
-        parts = self.by_name()
-        return max(parts, key=lambda name: parts[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +117,17 @@ class Plan:
             # The loss's buffers are gone when the backward pass reaches the blocks: only what exceeds them counts.
             backward=max(0, self._backward - self._logits),
             cuda_context=0 if self.device.capability is None else _CONTEXT_BYTES,
+            teacher=self._count_teacher(),
         )
+
+    def _count_teacher(self) -> int | None:
+        """Bytes of the model that is learned from: its weights, one block's work, and both models' logits in fp32."""
+        if (teacher := self.recipe.teacher) is None:
+            return None
+        shape = Shape.of(teacher)
+        tile = min(self.tokens, _TILE_TOKENS) * min(shape.vocabulary, _TILE_ENTRIES)
+        block = self._width * self.tokens * (3 * shape.intermediate + 4 * shape.hidden)
+        return count_model_bytes(teacher, width=self._width) + block + 2 * 4 * tile
 
     def _count_gathered(self, *, base: int, dense: int) -> int:
         """Bytes of unsharded weights: while computing, or if that is more, while the model is read."""
@@ -380,21 +358,3 @@ class Plan:
         if cure := self.cure:
             table.caption = f"{caption}\nFix: {cure}"
         return table
-
-
-def count_nf4_bytes(shape: Shape) -> int:
-    """Return the bytes of the blocks' linear layers in NF4 with double quantisation (arXiv 2305.14314, section 3).
-
-    Half a byte a weight; a byte of scale for 64 weights; 4 bytes of scale for 256 of those; the two code books.
-    """
-    total = 0
-    for inputs, outputs in shape.linears.values():
-        weights = inputs * outputs
-        scales = math.ceil(weights / 64)
-        total += math.ceil(weights / 2) + scales + 4 * math.ceil(scales / 256) + 4 * (16 + 256 + 1)
-    return shape.layers * total
-
-
-def to_gib(count: int) -> float:
-    """Convert bytes to GiB."""
-    return count / 2**30

@@ -1,13 +1,14 @@
 """What decides, with model, rows and seed, which adapter a training gives."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib.util import find_spec
 
 from mathlete.errors import UserError
-from mathlete.models import Device
+from mathlete.models import Device, ModelSource, Shape, find_model, load_prompt_format
 from mathlete.tune.methods import METHODS, Method, MethodName
 from mathlete.tune.optimizers import OPTIMIZERS
-from mathlete.tune.settings import Dpo, Grpo, Lora, Tune
+from mathlete.tune.settings import Distill, Dpo, Grpo, Lora, Tune
 from mathlete.tune.shards import is_sharded
 
 _YOUNGER = {
@@ -30,11 +31,13 @@ class Recipe:
     """A method of training with its settings."""
 
     method: MethodName = "lora"
-    """What is trained: adapters by peft's names, every weight (full), a LoRA by preferences (dpo) or rewards (grpo)."""
+    """What is trained: adapters by peft's names, every weight (full), or a LoRA by preferences (dpo), rewards (grpo)
+    or a teacher (distill)."""
     lora: Lora = field(default_factory=Lora)
     tune: Tune = field(default_factory=Tune)
     dpo: Dpo = field(default_factory=Dpo)
     grpo: Grpo = field(default_factory=Grpo)
+    distill: Distill = field(default_factory=Distill)
 
     @property
     def spec(self) -> Method:
@@ -42,7 +45,7 @@ class Recipe:
         return METHODS[self.method]
 
     @property
-    def groups(self) -> dict[str, Lora | Tune | Dpo | Grpo]:
+    def groups(self) -> dict[str, Lora | Tune | Dpo | Grpo | Distill]:
         """The groups of settings that count for the method, by their names."""
         own = self.spec.group
         return {name: getattr(self, name) for name in ("lora", "tune", *([own] if own else []))}
@@ -65,6 +68,11 @@ class Recipe:
         """Share of a GPU's memory that an engine takes which draws samples beside the training."""
         return self.grpo.vllm_memory if self.spec.grouped and self.grpo.vllm else 0.0
 
+    @property
+    def teacher(self) -> ModelSource | None:
+        """The model that is learned from; None for a method that has none."""
+        return _find_teacher(self.distill.teacher) if self.spec.taught and self.distill.teacher else None
+
     def with_method(self, method: MethodName) -> "Recipe":
         """Return the recipe with another method, LoRA's learning rate scaled to it."""
         tune = replace(self.tune, rate=self.tune.rate * METHODS[method].rate_factor)
@@ -72,7 +80,7 @@ class Recipe:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range, or two do not go together; nothing is loaded for it."""
-        for part in (self.lora, self.tune, self.dpo, self.grpo):
+        for part in (self.lora, self.tune, self.dpo, self.grpo, self.distill):
             part.check()
         spec, method = self.spec, f"--method {self.method}"
         for good, rule, value, cure in (
@@ -101,9 +109,36 @@ class Recipe:
                 f"{self.tune.step_rows} and {self.grpo.generations}",
                 f"use --tune.batch {self.grpo.generations}",
             ),
+            (
+                not spec.taught or self.distill.teacher,
+                f"{method} learns from another model",
+                "no --distill.teacher",
+                "name one with the same tokens: a preset, a folder or a hub id",
+            ),
         ):
             if not good:
                 raise UserError(rule, value=value, cure=cure)
+
+    def require_teacher(self, source: ModelSource) -> None:
+        """Check that the teacher, where there is one, has weights and the tokens of the model that learns from it.
+
+        Raises:
+            UserError: it has others: what it knows of a token would be learned of another.
+        """
+        if (teacher := self.teacher) is None:
+            return
+        teacher.require_weights()
+        cure = "choose a teacher of the model's own family whose config.json has the same vocab_size"
+        sizes = [Shape.of(one).vocabulary for one in (source, teacher)]
+        if sizes[0] != sizes[1]:
+            rule = "--distill.teacher must have as many embeddings as the model: the loss compares them all"
+            raise UserError(rule, value=f"{sizes[1]}, where the model has {sizes[0]}", cure=cure)
+        own, others = (load_prompt_format(one).tokenizer.get_vocab() for one in (source, teacher))
+        if own != others:
+            token = min({*own.items()} ^ {*others.items()}, key=lambda item: item[1])[1]
+            texts = [next((text for text, index in one.items() if index == token), None) for one in (others, own)]
+            rule = "--distill.teacher must have the model's own tokens"
+            raise UserError(rule, value=f"token {token} is {texts[0]!r}, the model's {texts[1]!r}", cure=cure)
 
     def require_device(self) -> None:
         """Check that this machine's device can train so.
@@ -138,3 +173,9 @@ class Recipe:
         if self.tune.checkpointing == "offload":
             rule = "--tune.checkpointing offload moves activations off a GPU"
             raise UserError(rule, value="no GPU", cure="leave it at auto")
+
+
+@cache
+def _find_teacher(name: str) -> ModelSource:
+    """Return a teacher at the commit that it is pinned to, which the hub is asked for once a process."""
+    return find_model(name).pin()[0]

@@ -209,3 +209,25 @@ class Grpo:
         if self.loss_type == "luspo" and not by_sample:
             rule = "--grpo.loss-type luspo is for ratios of whole samples"
             raise UserError(rule, value="token", cure="use --grpo.importance-sampling-level sequence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """The model learns from a teacher's probabilities of each token of its own samples (arXiv 2306.13649)."""
+
+    teacher: str | None = None
+    """A model with the same tokens, mostly a larger one: a preset, a folder or a hub id, held as its files are."""
+    max_tokens: int = 256
+    """Cap on a sample, tokens."""
+    temperature: float = 1.0
+    """Of the samples and of both models' probabilities, above 0."""
+    beta: float = 1.0
+    """1: reverse KL, what the teacher would not write is unlearned; 0: forward KL; between: Jensen-Shannon."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        require(
+            ("distill.max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
+            ("distill.temperature", self.temperature, 0 < self.temperature < math.inf, "above 0"),
+            ("distill.beta", self.beta, 0 <= self.beta <= 1, "0 to 1"),
+        )

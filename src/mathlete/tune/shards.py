@@ -32,13 +32,15 @@ def require_shardable(method: str, environment: Mapping[str, str] = os.environ) 
 
     Raises:
         UserError: there is only one process, or FSDP's first version, whose flat weights mix 4-bit and trained ones,
-            or virtual tokens, which peft 0.21 looks up outside of the model's own forward pass.
+            or virtual tokens, which peft 0.21 looks up outside of the model's own forward pass, or a teacher, with
+            which it was not tried.
     """
     if not is_sharded(environment):
         return
     if not METHODS[method].shardable:
-        cure = 'use --config_file "$(python -m train launch-config ddp)": virtual tokens need a whole base on each GPU'
-        raise UserError("FSDP can't shard virtual tokens", value=f"--method {method}", cure=cure)
+        kept = "a teacher" if METHODS[method].taught else "virtual tokens"
+        cure = f'use --config_file "$(python -m train launch-config ddp)": {kept} and the base stay whole on each GPU'
+        raise UserError(f"FSDP can't shard {kept} here", value=f"--method {method}", cure=cure)
     if int(environment.get("WORLD_SIZE", 1)) < 2:
         rule = "FSDP shards a model over several processes"
         raise UserError(

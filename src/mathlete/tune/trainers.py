@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mathlete.models import ModelSource, load_prompt_format
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, load_model, load_prompt_format
 from mathlete.rows import RowFiles
 from mathlete.tune.fitting import plan_training, require_room
 from mathlete.tune.objectives import Task, TrainingData
@@ -106,9 +107,10 @@ def prepare_trainer(
     from mathlete.tune.loss import score_labels_once
 
     rows, prompts = datasets.load_from_disk(RowFiles(data).train), load_prompt_format(source)
-    task = recipe.spec.objective(
-        TrainingData(folder=data, rows=rows, prompts=prompts, tune=recipe.tune, dpo=recipe.dpo, grpo=recipe.grpo)
-    )
+    objectives = {"dpo": recipe.dpo, "grpo": recipe.grpo, "distill": recipe.distill}
+    task = recipe.spec.objective(TrainingData(folder=data, rows=rows, prompts=prompts, tune=recipe.tune, **objectives))
+    for one in filter(None, (source, recipe.teacher)):
+        require_context(one, longest=task.longest)
     plan = plan_training(source, recipe=recipe, longest=task.longest)
     say(plan.summary())
     require_room(plan)
@@ -118,6 +120,10 @@ def prepare_trainer(
     drawn = steps * recipe.tune.step_rows if task.lengths else 0
     order = schedule([*task.lengths], rows=drawn, batch=recipe.tune.batch, seed=seed)
     options: dict[str, Any] = {"peft_config": recipe.spec.configure(recipe.lora), **task.options}
+    if recipe.teacher is not None:
+        options["teacher_model"] = load_model(recipe.teacher, dtype=plan.dtype)
+        named = recipe.teacher.public_name, recipe.teacher.public_commit
+        task.figures["teacher"] = "@".join(filter(None, named))
     trainer = task.trainer(
         model=load_base(source, plan) if base is None else base,
         args=arguments,
@@ -130,12 +136,26 @@ def prepare_trainer(
         sum_in_fp32(trainer)
     lengths = [task.lengths[index] for index in order]
     ready = ReadyTrainer(trainer=trainer, plan=plan, steps=steps, lengths=lengths, figures=task.figures)
-    if not score_labels_once(ready.model):
+    if not score_labels_once(ready.model) and task.scores_labels:
         say("loss: computed twice, tile by tile, for this version of TRL has no function to replace")
     if plan.device.capability is None:
         spare_a_cpu(ready.model, dtype=plan.dtype)
     set_first_weights(ready.model, recipe=recipe, rows=rows, padding_id=int(prompts.tokenizer.pad_token_id))
     return ready
+
+
+def require_context(source: ModelSource, *, longest: int) -> None:
+    """Check that a model has a position for each token of the longest sequence.
+
+    Raises:
+        UserError: it hasn't: what it computes beyond was never trained, and engines refuse it.
+    """
+    if longest > (context := source.context_tokens()):
+        raise UserError(
+            f"the longest sequence must fit the {context} positions of {source.name}",
+            value=f"{longest} tokens",
+            cure="use a lower --rows.max-tokens, or a lower cap on samples (--grpo.max-tokens, --distill.max-tokens)",
+        )
 
 
 def _silence_warnings() -> None:

@@ -15,7 +15,7 @@ from mathlete.runs import Advance, read_json, require_space, write_json
 from mathlete.tune.adapters import AdapterFolder
 from mathlete.tune.curve import METRICS, Meter, read_curve
 from mathlete.tune.divergence import explain_full_memory_or_disk
-from mathlete.tune.plan import to_gib
+from mathlete.tune.memory import to_gib
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.shards import describe_shards, gather_state, require_same_sharding

@@ -3,7 +3,8 @@
 Q8_0: blocks of 32 weights, s = max|w| / 127 in 16 bits, q = round(w / s). Q4_0: s = (the weight farthest from 0) / -8,
 q = round(w / s) + 8, and embedding and output layer in Q8_0: llama.cpp's own tools take Q6_K there, which the package
 can only read. Names, metadata and the order of Llama's rotary halves are those of llama.cpp's own convert_hf_to_gguf.py
-(github.com/ggml-org/llama.cpp); the bytes come from its `gguf` package. Qwen2 and Llama shapes, byte-level BPE.
+(github.com/ggml-org/llama.cpp); the bytes come from its `gguf` package. Qwen2 and Llama shapes, byte-level
+BPE as four families have it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,8 +27,14 @@ _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _CURE = "use another of --export.formats"
-_SPLITS = {_PIECES.replace("DIGITS", r"\p{N}"): "qwen2", _PIECES.replace("DIGITS", r"\p{N}{1,3}"): "llama-bpe"}
-"""{expression that a tokenizer splits text with: llama.cpp's name of it}; they differ in how digits are grouped."""
+_WORDS, _DIGITS = "GPT-2's own expression", "each digit apart"
+_SPLITS = {
+    (_PIECES.replace("DIGITS", r"\p{N}"),): "qwen2",
+    (_PIECES.replace("DIGITS", r"\p{N}{1,3}"),): "llama-bpe",
+    (_DIGITS, _WORDS): "smollm",
+    (_WORDS,): "gpt-2",
+}
+"""{how a tokenizer splits text, one after the other: llama.cpp's name of it}."""
 
 
 @dataclass(frozen=True)
@@ -138,15 +145,28 @@ def _highest_id(tokenizer: Mapping[str, Any]) -> int:
 def _split(tokenizer: Mapping[str, Any], *, name: str) -> str:
     """Return llama.cpp's name of the way the tokenizer splits text before it merges bytes."""
     before: dict[str, Any] = tokenizer.get("pre_tokenizer") or {}
-    parts = before.get("pretokenizers", [before])
-    patterns = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]
-    if tokenizer["model"]["type"] == "BPE" and len(patterns) == 1 and patterns[0] in _SPLITS:
-        return _SPLITS[patterns[0]]
+    ways = tuple(way for part in before.get("pretokenizers", [before]) if (way := _describe_way(part)))
+    changed = (tokenizer.get("normalizer") or {}).get("type", "NFC")
+    if tokenizer["model"]["type"] == "BPE" and changed == "NFC" and ways in _SPLITS:
+        return _SPLITS[ways]
     raise UserError(
-        f"{name} needs a tokenizer that splits text as Qwen2's or Llama 3's does",
-        value=f"{tokenizer['model']['type']}, {patterns}",
+        f"{name} needs a tokenizer that splits text as Qwen2's, Llama 3's, SmolLM's or GPT-2's does",
+        value=f"{tokenizer['model']['type']}, {changed}, {' and '.join(ways) or 'nothing known'}",
         cure=_CURE,
     )
+
+
+def _describe_way(part: Mapping[str, Any]) -> str:
+    """Return what one part of a pre-tokenizer splits text at; "" for bytes that are only written as letters."""
+    match part:
+        case {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated"} if not part.get("invert"):
+            return str(expression)
+        case {"type": "Digits", "individual_digits": True}:
+            return _DIGITS
+        case {"type": "ByteLevel", "add_prefix_space": False}:
+            return _WORDS if part.get("use_regex", True) else ""
+        case _:
+            return str(part.get("type"))
 
 
 def _add_tokens(writer: "GGUFWriter", merged: Path, *, split: str, size: int) -> None:
