@@ -1,6 +1,5 @@
 """Every method of training: a few steps on the pocket model, loaded again elsewhere, merged or refused, resumed."""
 
-import json
 import os
 import re
 import signal
@@ -12,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,8 +18,7 @@ from safetensors.torch import load_file
 from mathlete.errors import UserError
 from mathlete.export import Survival, TunedModel, merge_adapter
 from mathlete.models import find_model, load_model, load_prompt_format
-from mathlete.rows import RowFiles
-from mathlete.runs import read_json, write_json
+from mathlete.runs import read_json
 from mathlete.tune import AdapterFolder
 from mathlete.tune.methods import METHODS
 from mathlete.tune.preference import Pair, make_pairs
@@ -29,7 +26,7 @@ from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import compute_reward, load_reward_rows, make_reward_function
 from mathlete.tune.settings import Distill, Dpo, Grpo, Init, Lora, Tune
 from mathlete.tune.trainers import prepare_trainer
-from tests.conftest import POCKET, CommandLine, sample
+from tests.conftest import CommandLine, sample
 from train.math_command import MATH_COMMAND
 from train.settings import MathSettings
 
@@ -304,43 +301,6 @@ def test_grpo_is_trained_as_its_settings_say(folder: Path, tmp_path: Path) -> No
     trainer.train()
     kept: Any = recipe.weight_settings["grpo"]
     assert {**vars(Grpo()), **kept} == vars(grpo)
-
-
-def test_a_larger_teacher_is_learned_from_at_the_tokens_of_own_samples(folder: Path, tmp_path: Path) -> None:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = {**read_json(POCKET / "config.json"), "hidden_size": 192, "num_hidden_layers": 5, "layer_types": None}
-    larger: Any = Qwen2ForCausalLM(Qwen2Config(**config))
-    larger.save_pretrained(tmp_path / "teacher")
-    source, data, said = find_model("pocket"), folder / "rows" / "data", list[str]()
-    prompts = load_prompt_format(source)
-    prompts.tokenizer.save_pretrained(tmp_path / "teacher")
-    distill = Distill(teacher=str(tmp_path / "teacher"), max_tokens=8)
-    recipe = Recipe(method="distill", tune=Tune(steps=1, batch=2), distill=distill)
-    recipe.require_teacher(source)
-    training = prepare_trainer(tmp_path / "a", data=data, source=source, recipe=recipe, seed=0, say=said.append)
-    assert 4 * larger.num_parameters() < int(training.plan.parts.teacher or 0)
-    assert training.figures["teacher"] == "teacher"
-    trainer: Any = training.trainer
-    served = {tuple(prompts.prompt_ids(row["statement"])) for row in datasets.load_from_disk(RowFiles(data).train)}
-    assert {*map(tuple, trainer.train_dataset["prompt"])} == served
-    (told,) = [line for line in trainer.train().metrics.items() if line[0] == "train_loss"]
-    # A teacher of random numbers is far from the pocket model: about the logarithm of its 576 tokens.
-    assert 2 < told[1] < 20
-
-    tokenizer = json.loads((tmp_path / "teacher/tokenizer.json").read_text())
-    tokenizer["model"]["vocab"] |= {"x": tokenizer["model"]["vocab"]["y"], "y": tokenizer["model"]["vocab"]["x"]}
-    write_json(tmp_path / "teacher/tokenizer.json", tokenizer)
-    with pytest.raises(UserError, match=r"must have the model's own tokens, got token \d+ is 'y', the model's 'x'"):
-        recipe.require_teacher(source)
-
-
-def test_a_sample_that_no_position_is_left_for_is_refused(folder: Path, tmp_path: Path) -> None:
-    recipe = Recipe(method="grpo", tune=Tune(steps=1, batch=8), grpo=Grpo(max_tokens=2000))
-    data, source = folder / "rows" / "data", find_model("pocket")
-    with pytest.raises(UserError, match=r"must fit the 1024 positions of pocket, got 20\d\d tokens"):
-        prepare_trainer(tmp_path, data=data, source=source, recipe=recipe, seed=0, say=lambda _: None)
 
 
 def test_grpo_is_given_the_served_prompt_and_reads_the_samples_as_evaluation_does(folder: Path) -> None:

@@ -31,8 +31,7 @@ class Recipe:
     """A method of training with its settings."""
 
     method: MethodName = "lora"
-    """What is trained: adapters by peft's names, every weight (full), or a LoRA by preferences (dpo), rewards (grpo)
-    or a teacher (distill)."""
+    """What is trained: peft's adapters, all (full), a LoRA by pairs (dpo), rewards (grpo), teacher (distill)."""
     lora: Lora = field(default_factory=Lora)
     tune: Tune = field(default_factory=Tune)
     dpo: Dpo = field(default_factory=Dpo)

@@ -107,8 +107,17 @@ def prepare_trainer(
     from mathlete.tune.loss import score_labels_once
 
     rows, prompts = datasets.load_from_disk(RowFiles(data).train), load_prompt_format(source)
-    objectives = {"dpo": recipe.dpo, "grpo": recipe.grpo, "distill": recipe.distill}
-    task = recipe.spec.objective(TrainingData(folder=data, rows=rows, prompts=prompts, tune=recipe.tune, **objectives))
+    task = recipe.spec.objective(
+        TrainingData(
+            folder=data,
+            rows=rows,
+            prompts=prompts,
+            tune=recipe.tune,
+            dpo=recipe.dpo,
+            grpo=recipe.grpo,
+            distill=recipe.distill,
+        )
+    )
     for one in filter(None, (source, recipe.teacher)):
         require_context(one, longest=task.longest)
     plan = plan_training(source, recipe=recipe, longest=task.longest)
