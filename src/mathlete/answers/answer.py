@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,7 @@ from mathlete.answers.canonical import canonicalize
 from mathlete.answers.effort import start_count
 from mathlete.answers.equality import key_of
 from mathlete.answers.forms import read
+from mathlete.answers.glyphs import clean
 from mathlete.answers.lexer import MAX_WRITTEN
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, Unreadable
 from mathlete.errors import UserError
@@ -28,6 +30,8 @@ class Answer:
     """Why there is no tree."""
     hard: bool = False
     """Whether a worker may build a tree where there is none."""
+    spelling: str | None = None
+    """How a text that cannot be read is written, without what changes nothing: fonts, dollar signs, blanks at signs."""
 
     @property
     def value(self) -> Fraction | None:
@@ -44,7 +48,7 @@ class Answer:
             except (TooHard, TooBig, Undefined, RecursionError):
                 return ("tree", self.node)
         # A text of megabytes is a class of its own, and not worth a pass over it.
-        return ("string", " ".join(self.string.split()) if len(self.string) <= MAX_WRITTEN else self.string)
+        return ("string", self.spelling or self.string)
 
 
 @lru_cache(maxsize=8192)
@@ -65,13 +69,26 @@ def parse(string: str, settings: str = "") -> Answer:
         return _parse(string, settings)
     except RecursionError:
         return Answer(string, None, "nested too deeply", hard=True)
-    except (Unreadable, TooHard, TooBig, Undefined) as error:
+    except Unreadable as error:
+        return Answer(string, None, str(error), spelling=_spell(string))
+    except (TooHard, TooBig, Undefined) as error:
         return Answer(string, None, str(error), hard=isinstance(error, TooHard))
     except UserError:
         raise
     except Exception as error:
         # The boundary to model text: no string may stop a run of hours. The tests read past it.
         return Answer(string, None, f"a fault of the reader, {type(error).__name__}: {error}")
+
+
+def _spell(string: str) -> str | None:
+    if len(string) > MAX_WRITTEN:
+        return None
+    spelling = _BLANKS.sub("", " ".join(clean(string).split()))
+    return spelling if re.search(r"\w", spelling) else None
+
+
+_BLANKS = re.compile(r" (?=[^\w ])|(?<=[^\w ]) ")
+"""A blank beside a sign; between two words or numbers it tells them apart."""
 
 
 def _parse(string: str, settings: str) -> Answer:

@@ -291,6 +291,8 @@ def _canonicalize_chain(node: Node) -> Node:
 
 
 def _canonicalize_equation(node: Node) -> Node:
+    if str(node.args[0].value).startswith("\\"):
+        return node  # a law of a derivative, which is no unknown to solve for
     try:
         if solutions := _solve_absolute(*node.args):
             return canonicalize(solutions)

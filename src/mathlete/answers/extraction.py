@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mathlete.answers.answer import parse
+from mathlete.answers.bare_maths import delimit_formulas
 from mathlete.answers.boxes import Box, exact_box, join_boxes, last_box
 from mathlete.answers.kinds import is_constant
 from mathlete.answers.rounding import is_rounded
@@ -129,13 +130,20 @@ def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted
         if answer := reader(window):
             return _strong(answer, provenance)
     # From here on the last number counts, so "..., attained for x = 3" must not stand behind the value.
-    window = drop_afterthought(_drop_table(window))
+    window = drop_afterthought(_delimit_in_prose(_drop_table(window)))
     if kind == "list" and (listed := _read_list(window)):
         return Extracted(listed, "line", "weak")
     for provenance, reader in _WEAK:
         if answer := reader(window):
             return Extracted(answer, provenance, "weak")
     return None
+
+
+def _delimit_in_prose(window: str) -> str:
+    """Return the text with dollar signs around the formulas of its lines of prose."""
+    if "\\" not in window:
+        return window
+    return "\n".join(delimit_formulas(line) if is_prose(line) else line for line in window.split("\n"))
 
 
 def _drop_table(window: str) -> str:
@@ -329,7 +337,8 @@ def _read_last_line(window: str) -> str | None:
         return lines[-1]
     value = lines[-1].rpartition("=")[2].partition(r"\end{")[0].strip().rstrip(".*$ ")
     value = value.rstrip(".)") if "(" not in value else value
-    return value if value and not is_prose(value) and re.search(r"\d", value) else None
+    # Half a formula is none.
+    return value if value and not is_prose(value) and "$" not in value and re.search(r"\d", value) else None
 
 
 def _read_short_text(window: str) -> str | None:

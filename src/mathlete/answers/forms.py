@@ -36,9 +36,9 @@ from mathlete.answers.labels import (
     is_title,
     name_of,
     names_equation,
-    names_operation,
     split_words,
 )
+from mathlete.answers.laws import names_operation, states_equation, states_motion
 from mathlete.answers.lexer import MAX_WRITTEN, Token, tokenize
 from mathlete.answers.prose import read_words, strip_prose, unwrap_text
 from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, equate
@@ -174,7 +174,7 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
     if set(signs) <= {"="}:
         return _read_equalities(parts)
     if signs == ["mod="]:
-        return read_expression(parts[1])
+        return _read_congruence(parts)
     # {2k | k in Z} is no name in a set: what stands before the sign must be a name, or it is the answer itself.
     if signs == ["in"] and not is_plain(parts[0]):
         raise Unreadable("a membership of what is no name")
@@ -190,6 +190,24 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
     if set(signs) <= ORDER_SIGNS | {"="}:
         return chain_inequalities([read_expression(part) for part in parts], signs)
     raise Unreadable(f"the relation {' '.join(signs)}")
+
+
+def _read_congruence(parts: list[list[Token]]) -> Node:
+    r"""Return the right side of `2^{100} \equiv 2 \pmod 7`, or of one whose left side is a label.
+
+    Raises:
+        Unreadable: a congruence for an unknown, as `x^2 \equiv 1` is.
+    """
+    value = read_expression(parts[1])
+    try:
+        left = read_expression(parts[0]) if parts[0] else value
+    except Unreadable:
+        if not is_in_words(parts[0]):
+            raise
+        return value
+    if symbols(left) and equate(left, value, names=("", "")).op != "named":
+        raise Unreadable("a congruence for an unknown")
+    return value
 
 
 def _names_two_values(parts: list[list[Token]], at: int) -> bool:
@@ -222,6 +240,10 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
         points = [Node("tuple", (value,) * len(names)) for value in expand_signs(last)]
         return points[0] if len(points) == 1 else Node("list", tuple(points))
     named = Node("named", (last,), name_of(parts[0]))
+    if len(parts) == 2 and states_equation(parts[0], last):
+        raise Unreadable("an operation that is set equal to something, which is no label")
+    if len(parts) == 2 and states_motion(parts[0], last):
+        return Node("eq", (symbol(name_of(parts[0])), last))
     if is_call(parts[0], parts[-1]):
         return named
     words, rest = split_words(parts[0])

@@ -41,13 +41,15 @@ def join_with_commas(tokens: list[Token]) -> list[Token]:
 def mark_joiners(tokens: list[Token]) -> list[Token]:
     """Return the tokens with "join" tokens for the words between items and before a condition."""
     marked = []
+    # A sign between two statements joins them, one between two names is an operation.
+    are_relations = all(any(one.text in SIGNS for one in part) for part in split(tokens, *_LOGIC))
     for token in _split_units(_spell_products(tokens)):
         joiner = _JOINERS.get(re.sub(r"\s+", " ", token.text.strip().casefold()))
         if token.kind in ("text", "name", "word") and joiner is not None and token.text.strip() != "&":
             # "respectively" joins nothing: it is dropped.
             if joiner:
                 marked.append(Token("join", joiner))
-        elif token.text in _LOGIC and any(one.text in SIGNS for one in tokens):
+        elif token.text in _LOGIC and are_relations:
             marked.append(Token("join", "or" if token.text in (r"\lor", r"\vee") else "and"))
         # "3 to 4" is the ratio 3:4.
         elif token.kind in ("text", "word") and token.text.strip() == "to":

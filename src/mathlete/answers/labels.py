@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
+from mathlete.answers.laws import COORDINATES, is_law_of, is_other_member, is_quadrilateral, is_zero
 from mathlete.answers.lexer import Token
 from mathlete.answers.tree import Node, symbols, walk
 from mathlete.answers.vocabulary import FUNCTIONS, GREEK, OPERATORS
@@ -29,14 +30,26 @@ _SEGMENT = re.compile(r"(?:\\overline|\\bar|\|)([A-Z]{2,3})\|?")
 """The length AB with its bars."""
 _STARRED = re.compile(r"[a-zA-Z](?:_\w|_\{[^{}]*\})?\^(?:\*|\\ast|\{(?:\*+|\\ast|\\star)\}|\\star)")
 _NOUN_COMMANDS = frozenset(
-    {"triangle", "angle", "measuredangle", "overline", "widehat", "overarc", "odot", "square", "#", "Pr", "mathbb"}
-    | {"parallel", "perp", "vert", "mid", "cup", "cap", "quad", "in", "sum", "prod"}
+    {
+        "triangle",
+        "angle",
+        "measuredangle",
+        "overline",
+        "widehat",
+        "overarc",
+        "odot",
+        "#",
+        "Pr",
+        "mathbb",
+        "vert",
+        "quad",
+    }
+    | {"sum", "prod"}
 )
 _OPERATOR_SIGNS = frozenset({"+", "-", "*", "/", "^", "!", "%", r"\cdot", r"\times", r"\div", r"\pm", r"\mp"})
 _EQUATION_NOUNS = frozenset(
     {"plane", "line", "circle", "equation", "curve", "ellipse", "parabola", "sphere", "hyperbola", "locus", "surface"}
 )
-_COORDINATES = frozenset({"x", "y", "z"})
 _POLAR = frozenset({"theta", "varphi", "phi", "rho"})
 _ALGEBRA = frozenset({"add", "neg", "mul", "div", "pow", "root", "num", "sym"})
 _NAMED_OPERATIONS = frozenset(
@@ -87,7 +100,23 @@ def is_call(tokens: list[Token], right: list[Token]) -> bool:
     plain = head.kind == "name" and head.text.islower() and head.text not in "fgh"
     if plain and not re.fullmatch(r"[a-zA-Z0-9,_.\\]*", call[1]):
         return False
+    if _is_product(tokens):
+        return False
     return not any(a.text == head.text and b.text in ("(", "'", "{") for a, b in pairwise(right))
+
+
+def _is_product(tokens: list[Token]) -> bool:
+    r"""Return whether a letter times a bracket with a sum looks like a call: `N(N-1)`, `\lambda(\lambda-1)`."""
+    head, *rest = tokens
+    if not any(token.text in ("+", "-") for token in rest):
+        return False
+    is_letter = head.kind == "cmd" and head.text[1:] in GREEK and head.text[1:].islower()
+    repeated = any(a.text == head.text and b.text != "(" for a, b in pairwise([*rest, Token("end", "")]))
+    return repeated or (is_letter and head.text[1:] not in _FUNCTION_LETTERS)
+
+
+_FUNCTION_LETTERS = frozenset({"phi", "varphi", "psi", "sigma", "tau", "pi", "zeta", "chi"})
+"""Greek letters that name functions."""
 
 
 def _is_head(token: Token) -> bool:
@@ -112,7 +141,9 @@ def _is_one_bracket(tokens: list[Token]) -> bool:
 
 
 def is_plain(tokens: list[Token]) -> bool:
-    """Return whether the tokens are a name, several or a tuple of them: x, a_1, (x, y)."""
+    """Return whether the tokens are a name, several or a tuple of them: x, a_1, (x, y), and no power of one."""
+    if any(a.text == "^" and b.kind == "num" for a, b in pairwise(t for t in tokens if t.text != "{")):
+        return False
     return all(
         token.kind in ("name", "num", "word", "text", "cmd") or token.text in "(){},_'^" for token in tokens
     ) and (not tokens or tokens[0].kind != "num")
@@ -150,31 +181,30 @@ def is_in_words(tokens: list[Token]) -> bool:
     if words and not names_equation(words):
         return True
     # A name that LaTeX doesn't know was written with \operatorname.
-    if len(rest) == 1 and rest[0].kind == "cmd":
+    if (len(rest) == 1 and rest[0].kind == "cmd") or (rest and is_quadrilateral(rest)):
         return True
     depth = 0
     for at, token in enumerate(rest):
         depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}"))
-        if depth or token.text in ("(", ")", "[", "]", "{", "}", "_", "|", "'", ",", "#", r"\#", r"\|"):
+        if depth or token.text in ("(", ")", "[", "]", "{", "}", "_", "|", "'", ",", r"\|"):
             continue
         # An operation makes it the side of an equation, of which nothing may be dropped.
         if token.text in _OPERATOR_SIGNS or (token.kind == "cmd" and not _is_noun_command(token.text[1:])):
+            return False
+        # \triangle ABC is a noun, A \triangle B an operation, and so is x \# y.
+        if at and token.text in _LEADING and rest[at - 1].text not in ("(", "[", "{", "|", ","):
             return False
         if token.kind == "num" and at == 0:
             return False
     return bool(rest)
 
 
-def names_operation(tokens: list[Token], value: Node) -> bool:
-    r"""Return whether the tokens are an integral without limits or a gradient, whose result is no zero."""
-    is_operation = tokens[0].text in (r"\int", r"\nabla") and (len(tokens) < 2 or tokens[1].text != "_")
-    ends = re.search(r"d[a-zA-Z]$", "".join(token.text.strip() for token in tokens))
-    is_whole = tokens[0].text == r"\nabla" or ends is not None
-    return is_operation and is_whole and not (value.op == "num" and not value.value)
-
-
 def _is_noun_command(name: str) -> bool:
     return name in _NOUN_COMMANDS or name in OPERATORS or name in GREEK
+
+
+_LEADING = frozenset({r"\triangle", r"\#", "#", r"\odot"})
+"""Nouns that stand in front of a name; between two names they are operations."""
 
 
 def names_number(node: Node, value: Node) -> bool:
@@ -185,13 +215,16 @@ def names_number(node: Node, value: Node) -> bool:
     names = symbols(node)
     if not names:
         return False
-    is_zero = value.op == "num" and not value.value
+    at_zero = is_zero(value)
     if node.op == "log" or node.op.startswith("fn:"):
         # sin x = 0 is solved for x, sin A = 3/5 names a number.
-        return not is_zero or all(name[0].isupper() for name in names)
+        return not at_zero or all(name[0].isupper() for name in names)
     if node.op in _NAMED_OPERATIONS:
         return True
     if node.op == "abs":
+        # |A - \lambda I| = 0 is an equation for \lambda.
+        if at_zero and node.args[0].op == "add":
+            return False
         # |AB| is a length, |S| a size, |v| a norm; |x| = 3 is an equation with two solutions.
         return all(name[0].isupper() or len(name) > 1 or name in "uv" for name in names)
     if node.op == "pow" and names == {"sigma"}:
@@ -203,12 +236,14 @@ def names_number(node: Node, value: Node) -> bool:
         return True
     if node.op == "matrix" or not all(n.op in _ALGEBRA or n.op in _NAMED_OPERATIONS for n in walk(node)):
         return False
-    if any(n.op in _NAMED_OPERATIONS and (symbols(n) or n.op not in ("floor", "ceil")) for n in walk(node)):
-        return not is_zero
-    # A single unknown is solved for, and coordinates make a curve.
-    if len(names) < 2 or names & (_COORDINATES | _POLAR):
+    if is_law_of(names):
         return False
-    return all(name[0].isupper() for name in names) or not is_zero
+    if any(n.op in _NAMED_OPERATIONS and (symbols(n) or n.op not in ("floor", "ceil")) for n in walk(node)):
+        return not at_zero
+    # A single unknown is solved for, and coordinates make a curve.
+    if len(names) < 2 or names & (COORDINATES | _POLAR):
+        return False
+    return all(name[0].isupper() for name in names) or not at_zero
 
 
 def names_formula(name: str, right: Node) -> bool:
@@ -216,7 +251,8 @@ def names_formula(name: str, right: Node) -> bool:
     free = symbols(right)
     # y' = y is an equation for y.
     base = name.rstrip("'").rpartition(" ")[2]
-    return not {name, base} & free and not (name in _COORDINATES and free & _COORDINATES)
+    is_recurrence = any(is_other_member(name, other) or is_other_member(other, name) for other in free)
+    return not {name, base} & free and not is_recurrence and not (name in COORDINATES and free & COORDINATES)
 
 
 def _is_capitals(node: Node) -> bool:

@@ -63,7 +63,8 @@ def read_in_base(digits: str, base_name: str) -> Node:
     if not 2 <= base <= 36:
         raise Unreadable(f"{base_name!r} is no base")
     try:
-        return number(int(digits, base))
+        whole, _, places = digits.partition(".")
+        return number(int(whole + places, base) / Fraction(base) ** len(places))
     except ValueError as error:
         raise Unreadable(f"{digits!r} is no number in base {base}") from error
 

@@ -6,9 +6,10 @@ import re
 from itertools import accumulate
 
 from mathlete.answers.tree import Node, Unreadable, number
-from mathlete.answers.vocabulary import ALL_REALS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
+from mathlete.answers.vocabulary import ALL_REALS, FUNCTIONS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
 
-_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z|[A-Za-z]{3}[A-Za-z'\- ]*(?:, ?[A-Za-z]{3}[A-Za-z'\- ]*)+\Z")
+"""Words, or several with commas between them, whose order counts: they may be ranked."""
 _TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}(?:\s*:\s*[0-5]\d)?\s*(?:[ap]\.m\.?|[ap]m)\Z", re.I)
 _MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
 _DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
@@ -20,9 +21,13 @@ _ENUMERATION = re.compile(r"\A\((?:a|i|1)\)\s.*\((?:b|ii|2)\)\s", re.S)
 """Parts of a question, each with its answer."""
 _OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(?[A-Z]\)?\Z)", re.I)
 _TEXT = re.compile(
-    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|mathit|textsf|operatorname|bf|rm)\s*(?=\{)"
+    r"\\(?:text|mbox|textnormal|textbf|textit|textrm|texttt|textsc|textup|textsl|emph|mathrm|mathbf|mathit|mathtt|textsf"
+    r"|operatorname|bf|rm)\s*(?=\{)"
 )
-_OPERATOR = re.compile(_TEXT.pattern + r"\{\s*(?:" + "|".join(sorted(OPERATORS - UNITS)) + r")\s*\}\s*\S")
+_OPERATOR = re.compile(
+    _TEXT.pattern + r"\{\s*(?:(?:" + "|".join(sorted(OPERATORS - UNITS)) + r")\s*\}\s*\S"
+    r"|sec\s*\}(?:\s|\\[,; ])*(?:\(|[a-z](?![a-z])))"
+)
 """An operator in upright letters before its argument: no word."""
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{(?=[^{}]*[,\d])([^{}]*)\}")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
@@ -60,7 +65,7 @@ def read_words(cleaned: str) -> Node | None:
     if "\\" in cleaned and (r"\operatorname" in cleaned or _OPERATOR.search(cleaned)):
         return None
     plain = _TEXT.sub("", cleaned).replace("{", "").replace("}", "").replace("$", "").strip()
-    plain = re.sub(r"\s+", " ", plain).strip(' .,;:*"').lstrip("'")
+    plain = re.sub(r" ?, ?", ", ", re.sub(r"\s+", " ", plain)).strip(' .,;:*"').lstrip("'")
     # The prime of x' belongs to the name.
     plain = _OPTION.sub("", plain if plain[-2:-1].isalpha() else plain.rstrip("'"))
     folded = plain.casefold()
@@ -84,7 +89,11 @@ def read_words(cleaned: str) -> Node | None:
         return Node("letter", value=str(choice[1] or choice[2] or choice[3]).casefold())
     if len(plain) == 1 and plain.isalpha() and plain not in "ei":
         return Node("letter", value=folded)
-    if _WORDS.match(plain) and _is_text(plain, cleaned):
+    if all(word in FUNCTIONS or len(word) == 1 for word in plain.split(" ")) and plain.partition(" ")[0] in FUNCTIONS:
+        return None  # sin x
+    # Words that stand in one \text are one text; those that each have their own are items.
+    are_items = "," in plain and len(_TEXT.findall(cleaned)) > 1
+    if _WORDS.match(plain) and _is_text(plain, cleaned) and not are_items:
         names = re.split(r" and | or ", folded)
         texts = tuple(Node("text", value=_SYNONYMS.get(name, name)) for name in names)
         return Node("list", texts) if len(texts) > 1 else texts[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mathlete.answers.bare_maths import delimit_formulas
 from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS
 
 MATHS = re.compile(
@@ -40,14 +41,17 @@ _AFTERTHOUGHT = re.compile(
 
 _VALUE_SAID = r"(?:\$(?:\\\$)?[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))"
 _SAID_WHEN = re.compile(
-    rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{3,}})?)"
+    rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly|that|find|obtain|yields?)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{3,}})?)"
     r"(?:,?[ \t]+(?:when(?:ever)?|iff|if|with equality|namely|valid for|as\s(?=[$\\(]{0,2}[a-z]\b)|because|since"
-    r"|provided|as long as|given that|which (?:happens|occurs|is (?:attained|achieved|reached))"
+    r"|provided|as long as|as (?:there|the|we|it|this|that|they|each|all)\b|in (?:all|both|any|either)|given that"
+    r"|which (?:happens|occurs|is (?:attained|achieved|reached))"
     r"|and (?:it |this )?(?:is |are )?(?:occurs?|attained|achieved|reached))\b|[ \t]+\((?=[^()]*[a-z]))"
     r"[^\n.!?]*[.!?)]*\s*\Z"
 )
 """A value that is said, and behind it, to the end of the text, when it is taken, or its parts."""
 _GIVES = re.compile(r"\b(?:giving|gives?|is|are|get|have|yields?|yielding|so|total|thus|hence|then)\b.*\d", re.S)
+_REASON = re.compile(r",?[ \t]+(?:because|since|as)\b")
+_CONCLUDES = re.compile(r"\b(?:giving|gives?|yields?|yielding|so|total|thus|hence|then|therefore)\b.*\d", re.S)
 _DENIAL = re.compile(
     rf"(?<!\S){_VALUE_SAID} (?:is|are|was|were|can)(?: ?not|n't) (?:be )?(?:the|an|my|our) "
     rf"(?:final |correct |right )?answer\b|\banswer (?:is|was|can)(?: ?not|n't) (?:be )?{_VALUE_SAID}"
@@ -59,15 +63,39 @@ _ENDS_IN_VALUE = re.compile(
 )
 
 
+_DONE = re.compile(
+    r"(?:[,;.]|(?<=[\w$)}]))\s+(?:(?:and|so|thus|hence|which means)\s+)?(?:that\s+)?(?:now\s+)?"
+    r"(?:(?:we|I)(?:'re|'ve| are| have| am)\s+(?:now |all )?(?:done|finished|through|completed|checked|verified|proved)"
+    r"|(?:completing|finishing|concluding)|(?:which|the proof|this|that) (?:completes|finishes|concludes|ends|settles)"
+    r"|(?:it|this|that|which|the proof|everything) (?:is (?:done|complete|finished|checked|verified)|checks out)"
+    r"|(?:all|both|the)(?: (?:the|of|these|those|other))* (?:\d+ |[a-z]+ )?(?:conditions|cases|checks|steps|constraints"
+    r"|requirements|equations) (?:hold|are (?:met|satisfied|done|true|checked|covered)|work|check out))\b"
+    r"[^\n.!?]*[.!?]?\s*\Z",
+    re.I,
+)
+"""What says that the work is over: no number in it is the answer."""
+_LONGEST_REMARK = 200
+"""Characters of a remark at the end of a text."""
+
+
 def drop_afterthought(window: str) -> str:
     """Return the text without the remark that ends it, if the value stands before the remark."""
+    done = _DONE.search(window, max(0, len(window) - _LONGEST_REMARK))
+    if (
+        done
+        and not _CONCLUDES.search(done[0], 4)
+        and _holds_value(window[window.rfind("\n", 0, done.start()) + 1 : done.start()])
+    ):
+        window = window[: done.start()]
     window = _DENIAL.sub("", window) if " not " in window or "n't " in window else window
     remark = _AFTERTHOUGHT.search(window)
     if remark is None:
         # No remark goes on in another line.
         remark = _SAID_WHEN.search(window, window.rstrip().rfind("\n") + 1)
         # "There are 3 cases when n = 4, giving 20": the value stands behind the remark.
-        goes_on = remark is None or _GIVES.search(remark[0], remark.end("value") - remark.start())
+        goes_on = remark is None or (
+            _CONCLUDES if _REASON.match(remark[0], remark.end("value") - remark.start()) else _GIVES
+        ).search(remark[0], remark.end("value") - remark.start())
         return window if remark is None or goes_on else window[: remark.end("value")]
     ends = [match.end() for match in _SENTENCE_END.finditer(window, 0, remark.start())]
     head = window[ends[-1] if ends else 0 : remark.start()]
@@ -159,6 +187,7 @@ def read_sentence(sentence: str) -> str | None:
     if not is_prose(sentence):
         return last_of_chain(sentence.rstrip(".;,").strip(" *")) or None
     # In prose a formula is the value, unless a plain number is said after it: "for $n = 3$ the sum is 12".
+    sentence = delimit_formulas(sentence)
     maths = find_formulas(sentence)
     if maths and not _SAID_NUMBER.search(sentence[sentence.rfind(maths[-1]) + len(maths[-1]) :]):
         return last_of_chain(maths[-1])

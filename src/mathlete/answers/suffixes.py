@@ -34,6 +34,9 @@ def read_suffixes(g: Grammar, node: Node) -> Node:
         elif token.text == "'" and node.op == "sym":
             g.take()
             node = symbol(f"{node.value}'")
+        # 5'' behind a bare number is a unit, of length or of arc.
+        elif token.text == "'" and node.op == "num":
+            g.take()
         elif token.text == "_" and node.op in ("num", "sym"):
             node = _read_subscript(g, node)
         elif token.text == r"\degree":
@@ -88,7 +91,7 @@ def _is_unit(text: str, known: frozenset[str] = UNITS | CURRENCY | LETTER_UNITS)
     """Return whether a word or all parts of a compound are units: km, `m s^{-1}`, kg/m^3."""
     parts = _UNIT_SIGNS.split(text.strip().rstrip("."))
     parts = [part for part in parts if part and part not in ("cdot", "times", "per", "~")]
-    units = [part for part in parts if not part.lstrip("-").isdigit()]
+    units = [part for part in parts if not part.lstrip("-").isdigit() and part not in "$€£¥"]
     return bool(units) and all(part in known or part.lower() in known for part in units)
 
 
@@ -188,9 +191,15 @@ def _read_subscript(g: Grammar, node: Node) -> Node:
 
 def _digit_string(node: Node) -> str:
     """Return the digits of a number that has a base."""
-    if not isinstance(node.value, Fraction) or node.value.denominator != 1 or node.digits is not None:
+    places = next((k for k in range(_MAX_PLACES) if 10**k % node.fraction.denominator == 0), None)
+    if places is None or (places == 0 and node.digits is not None):
         raise Unreadable("a subscript after a number that is no digit string")
-    return str(node.value.numerator)
+    digits = str(node.fraction.numerator * 10**places // node.fraction.denominator).zfill(places + 1)
+    return f"{digits[:-places]}.{digits[-places:]}" if places else digits
+
+
+_MAX_PLACES = 40
+"""Places behind the point of a number in a base."""
 
 
 def read_script(g: Grammar) -> str:

@@ -36,8 +36,10 @@ def decide(answer: str, gold: str, *, patient: bool = False, settings: str = "")
         RecursionError: nested too deeply for this process.
     """
     nodes = []
-    for string in (answer, gold):
-        parsed = parse(string, settings)
+    both = [parse(string, settings) for string in (answer, gold)]
+    if both[0].spelling is not None and both[0].spelling == both[1].spelling:
+        return Verdict("equal", "written alike")
+    for string, parsed in zip((answer, gold), both, strict=True):
         if parsed.hard and not patient:
             raise TooHard(str(parsed.problem))
         if parsed.node is None:

@@ -10,12 +10,12 @@ def _words(text: str) -> frozenset[str]:
 
 _LENGTH = "mm cm dm km meter meters metre metres inch inches in ft foot feet yd yard yards mile miles mi"
 _AREA = "acre acres hectare hectares ha sq square cubic"
-_TIME = "sec second seconds min minute minutes hr hrs hour hours day days week weeks month months year years ms"
+_TIME = "sec second seconds min minute minutes hr hrs hour hours day days week weeks month months year years yr yrs ms"
 _MASS = "mg kg gram grams kilogram kilograms lb lbs pound pounds oz ounce ounces ton tons tonne tonnes"
 _VOLUME = "ml liter liters litre litres gallon gallons cup cups pint pints quart quarts"
 _PHYSICS = (
     "mph kph kmh rpm hz khz mhz ghz joule joules watt watts kw kwh mw newton newtons volt volts amp amps pa kpa mpa "
-    "mol ev kev mev gev ohm ohms kj um"
+    "mol ev kev mev gev ohm ohms kj um cal kcal"
 )
 _ANGLE = "deg degree degrees rad radian radians"
 _COUNT = "unit units way ways time times point points"
@@ -72,7 +72,7 @@ OPERATORS = (
 """Names with an argument list in plain (non-LaTeX) notation."""
 GREEK = _words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar"
 )
 MODIFIERS_BEFORE = _words(
     "at least most less more greater larger smaller fewer than not no neither nor never twice thrice half double "

@@ -1,0 +1,46 @@
+r"""Formulas that stand in prose without dollar signs: "the answer is \frac{3}{4} of the cake"."""
+
+from __future__ import annotations
+
+import re
+
+_COMMANDS = (
+    "frac|dfrac|tfrac|sqrt|binom|pi|infty|cdot|times|pm|mp|left|right|circ|alpha|beta|gamma|theta|lambda|mu|phi|varphi"
+    "|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|ln|log|exp|lfloor|rfloor|lceil|rceil|cup|cap|in|setminus|mathbb"
+    "|le|leq|ge|geq|ne|neq|lt|gt|degree|pmod|bmod|text|mathrm|overline|angle|equiv|ldots|dots|cdots"
+)
+_COMMAND = rf"\\(?:{_COMMANDS})(?![a-zA-Z])"
+_GROUP = r"\{(?:[^{}$\n]|\{(?:[^{}$\n]|\{[^{}$\n]*\})*\})*\}"
+_NUMBER = r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?"
+_SIGN = r"[-−+*/^_=()|!<>]"
+_LETTER = r"(?<![A-Za-z\\])(?:[b-zB-HJ-Z]|(?<=\S)[aAI]|[aAI](?=[\^_=]| [-+=*/<>]))(?![A-Za-z'])"
+_ATOM = rf"(?:{_COMMAND}|{_GROUP}|\\[{{}},;!| ]|{_NUMBER}|{_SIGN}|{_LETTER}|(?<=sqrt)\[\d\]|,(?= ?\\))"
+_BEFORE = rf"(?:{_NUMBER}|[-−+*/^_=(|<>]|{_LETTER}(?= ?[-−+*/^_=<>(\\]))"
+_FORMULA = re.compile(rf"(?:{_BEFORE} ?){{0,16}}{_COMMAND}(?: ?{_ATOM})*")
+_DELIMITED = re.compile(
+    r"(\$\$[^$]*\$\$|\$[^$\n]*\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]|\\begin\b.*?\\end\{\w+\*?\})", re.S
+)
+_END = re.compile(r"(?:[-−+*/^_=(<>,.\s]|\\[,;! ])+\Z")
+
+
+def delimit_formulas(text: str) -> str:
+    r"""Return the text with dollar signs around the LaTeX formulas that have no delimiters.
+
+    >>> delimit_formulas(r"We get x = \frac{3}{4}, or $y$, of the cake.")
+    'We get $x = \\frac{3}{4}$, or $y$, of the cake.'
+    """
+    if "\\" not in text:
+        return text
+    parts = _DELIMITED.split(text)
+    return "".join(part if at % 2 else _FORMULA.sub(_delimit, part) for at, part in enumerate(parts))
+
+
+def _delimit(match: re.Match[str]) -> str:
+    formula = match[0]
+    cut = _END.search(formula)
+    end = cut.start() if cut else len(formula)
+    # The bracket around a remark is no part of its formula.
+    while end and formula[end - 1] == ")" and formula.count("(", 0, end) < formula.count(")", 0, end):
+        end -= 1
+    start = 1 if formula[0] == "(" and formula.count("(", 0, end) > formula.count(")", 0, end) else 0
+    return f"{formula[:start]}${formula[start:end]}${formula[end:]}" if end > start else formula
