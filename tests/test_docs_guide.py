@@ -65,6 +65,7 @@ GUIDE = {
     "save_steps",
     "output_dir",
     "report_to",
+    "run_name",
     "seed",
     "packing",
     "dataset_num_proc",

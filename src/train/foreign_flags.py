@@ -51,5 +51,6 @@ TRAINERS_FLAGS = {
     "bf16": "leave it out: the type follows from the device, and the run says which",
     "fp16": "leave it out: the type follows from the device, and the run says which",
     "resume_from_checkpoint": "leave it out: the same command goes on from its last checkpoint",
+    "logging_dir": "use the variable TENSORBOARD_LOGGING_DIR, with --report-to tensorboard",
     "max_samples": "use --limit {}",
 }

@@ -10,7 +10,8 @@ from train.settings import MathSettings
 
 _Figures = Mapping[str, Any]
 """Of a step, as its manifest holds them."""
-_PLACES = ("run", "overwrite", "plan", "device", "json", "show_settings", "threads", "model", "tokenizer", "until")
+_PLACES = ("run", "overwrite", "plan", "device", "json", "show_settings", "threads", "model", "tokenizer", "until",
+           "report_to")  # fmt: skip
 """Settings that say where and how far, and change nothing that is trained."""
 _IN_LINES = {
     *("corpus.source", "corpus.limit", "corpus.mirror", "rows.max_tokens", "rows.heldout", "method", "lora.rank"),

@@ -9,6 +9,7 @@ from mathlete.errors import UserError
 from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.mistakes import require_address_space
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
+from mathlete.reporters import check_reporters
 from mathlete.runs import Step
 from mathlete.tune import Ranks, plan_training
 from train.foreign_flags import TRAINERS_FLAGS
@@ -57,6 +58,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     """Train the model, or go on with a run that was stopped; print what each step gave and return the figures."""
     settings.check()
     require_no_training(settings)
+    check_reporters(settings.report_to)
     require_address_space()
     out = console(json=settings.json)
     ranks = Ranks.from_launcher()

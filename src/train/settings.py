@@ -12,6 +12,7 @@ from mathlete.errors import UserError, require
 from mathlete.export import Export, Forgetting, MergeBase, Survival
 from mathlete.models import Device
 from mathlete.prompts import PromptSettings
+from mathlete.reporters import Reporter
 from mathlete.rows import Filters, Rows
 from mathlete.tune import Recipe
 
@@ -77,6 +78,9 @@ class MathSettings:
     """Chooses the pocket generator's problems, the held-out rows, the adapter's first weights and the order of rows."""
     threads: int | None = None
     """CPU threads; default: 1 for a small model, else all cores."""
+    report_to: tuple[Reporter, ...] = ()
+    """Trackers that show the training as it runs, by transformers' own integrations; none: nowhere. Default: the curve
+    is kept in the run for TensorBoard and trackio, where they are installed."""
     overwrite: bool = False
     """Delete the steps that were made with other settings in the folder, and do them again."""
     plan: bool = False
@@ -108,5 +112,8 @@ class MathSettings:
                 value="--task chat",
                 cure="use --method lora, or a corpus with golds",
             )
+        untrained = "--until format" if self.until == "format" else "--adapter" if self.after.adapter else ""
+        if self.report_to and untrained:
+            raise UserError("--report-to is for a training", value=untrained, cure="leave one of them out")
         for part in (self.data, self.recipe, self.after):
             part.check()

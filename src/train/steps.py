@@ -127,6 +127,7 @@ class MathRun:
             seed=self.settings.seed,
             advance=advance,
             say=say,
+            report_to=self.settings.report_to,
         )
 
     def describe_tuned(self, adapter: Path) -> TunedModel:

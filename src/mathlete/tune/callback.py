@@ -25,10 +25,10 @@ _BOARD_FOLDER = "logs"
 class TrainingCallback(TrainerCallback):
     """Called by transformers' Trainer, in every process."""
 
-    def __init__(self, adapter: AdapterFolder, *, meter: Meter, advance: Advance) -> None:
-        """Write into the adapter's folder, and report progress to `advance`."""
+    def __init__(self, adapter: AdapterFolder, *, meter: Meter, advance: Advance, board: bool = True) -> None:
+        """Write into the adapter's folder, for TensorBoard too with `board`, and report progress to `advance`."""
         self._adapter, self._meter, self._advance, self._ranks = adapter, meter, advance, Ranks.from_launcher()
-        self._board = _open_board(adapter.path / _BOARD_FOLDER) if self._ranks.is_first else None
+        self._board = _open_board(adapter.path / _BOARD_FOLDER) if board and self._ranks.is_first else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -62,13 +62,23 @@ class TrainingCallback(TrainerCallback):
             parts.append(f"{memory:.1f} GiB")
         self._advance(state.global_step, state.max_steps, " · ".join(parts))
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Write the curve, and check its last point."""
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, object] | None = None,
+        **_: object,
+    ) -> None:
+        """Write the curve, and check its last point; integrations that come after this one get the meter's values."""
         history = state.log_history
         is_point = bool(history) and "loss" in history[-1]
         if is_point:
             # Into the trainer's own history, for that is what a checkpoint saves.
-            history[-1].update(asdict(self._meter.read(state.global_step, history[-1])))
+            measured = asdict(self._meter.read(state.global_step, history[-1]))
+            history[-1].update(measured)
+            if logs is not None:
+                logs.update({name: value for name, value in measured.items() if value is not None})
         # The trainer logs after the step's end: the loss that is shown must be this one.
         self._show(state)
         if not self._ranks.is_first:

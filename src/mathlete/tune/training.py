@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.adapters import ADAPTER_CONFIG
 from mathlete.models import ModelSource
+from mathlete.reporters import Reporter, report_training
 from mathlete.runs import Advance, read_json, require_space, write_json
 from mathlete.tune.adapters import AdapterFolder
 from mathlete.tune.curve import METRICS, Meter, read_curve
@@ -23,7 +24,7 @@ from mathlete.tune.tracking import log_to_trackio
 from mathlete.tune.trainers import ReadyTrainer, prepare_trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from transformers import Trainer
 
@@ -40,10 +41,12 @@ def train_adapter(
     seed: int,
     advance: Advance,
     say: "Callable[[str], None]",
+    report_to: "Sequence[Reporter]" = (),
 ) -> dict[str, object]:
     """Train into the folder `adapter`, or go on from its last complete checkpoint; return the figures.
 
-    The first process calls for the others, which wait in `Ranks.follow_first`; they call this too.
+    The first process calls for the others, which wait in `Ranks.follow_first`; they call this too. Where
+    nothing is reported to, the curve is kept for TensorBoard and trackio, as far as they are installed.
 
     Raises:
         UserError: the model can't be loaded, memory or disk have no room, or the rows do not suit the method.
@@ -62,18 +65,21 @@ def train_adapter(
     # Two checkpoints × (weights, two Adam moments, saved copy), fp32.
     require_space(adapter, needed_bytes=2 * 4 * 4 * parameters)
     meter = Meter(training.lengths, rows=recipe.tune.step_rows)
-    training.trainer.add_callback(TrainingCallback(folder, meter=meter, advance=advance))
+    training.trainer.add_callback(TrainingCallback(folder, meter=meter, advance=advance, board=not report_to))
     # Only the first process looks: it deletes half-written checkpoints.
     checkpoint = ranks.broadcast_from_first(folder.last_checkpoint() if ranks.is_first else None)
     if checkpoint is not None:
         require_same_sharding(checkpoint)
         say(f"going on from {checkpoint.name}")
-    with explain_full_memory_or_disk(folder.describe_checkpoint):
+    with (
+        report_training(report_to, training.trainer, adapter=adapter, say=say),
+        explain_full_memory_or_disk(folder.describe_checkpoint),
+    ):
         training.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if ranks.sharded:
         say(describe_shards(training.model))
     _save(training.trainer, folder, ranks=ranks)
-    if ranks.is_first:
+    if ranks.is_first and not report_to:
         say(log_to_trackio(adapter / METRICS, name=adapter.resolve().parent.name))
     measured = _measure_peak(training, say=say)
     curve = read_curve(training.trainer.state.log_history)
