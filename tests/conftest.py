@@ -104,7 +104,8 @@ class CommandLine:
         out, err = (TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
         try:
             with redirect_stdout(out), redirect_stderr(err):
-                code = run_command_line([*map(str, words)], prog=f"python -m {self.name}", **self._tables())
+                how = {"prog": f"python -m {self.name}", **self._tables()}
+                code = run_command_line([*map(str, words)], **how)
         finally:
             done = [printed.buffer.getvalue().decode() for printed in (out, err)]
             # pytest shows it when the test fails.
@@ -149,6 +150,10 @@ class CommandLine:
                 from submit.commands import COMMANDS as SUBMIT
 
                 return {"commands": SUBMIT}
+            case "doctor":
+                from mathlete.programs import DOCTOR
+
+                return {"commands": DOCTOR, "prog": "mathlete"}
             case _:
                 from eval.commands import COMMANDS, EVALUATE
 

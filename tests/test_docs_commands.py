@@ -18,13 +18,16 @@ from eval.commands import COMMANDS as EVAL
 from eval.commands import EVALUATE
 from mathlete.command import run_command_line
 from mathlete.export.records import EffectFigures
+from mathlete.programs import DOCTOR
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
 KINDS = ("sh", "python", "toml", "text", "mermaid")
 """Commands, code, a table, output, a picture."""
-COMMANDS: dict[str, Any] = {"train": train.commands.COMMANDS, "submit": submit.commands.COMMANDS, "eval": EVAL}
+OWN: dict[str, Any] = {"doctor": DOCTOR}
+"""Programs of the console script alone."""
+COMMANDS: dict[str, Any] = {"train": train.commands.COMMANDS, "submit": submit.commands.COMMANDS, "eval": EVAL, **OWN}
 SMALL = {
     "math": ("--limit 300", "--tune.steps 4", "--rows.heldout 12", "--forgetting.problems 8"),
     "pocket_val": ("--limit 16",),
@@ -33,6 +36,11 @@ SMALL = {
 """What makes a page's command small enough for a test, where the page does not say it itself."""
 AS_PRINTED = "docs/first-hour.md"
 """The page whose commands are run word for word: they are what a stranger tries first."""
+
+
+def as_modules(words: list[str]) -> list[str]:
+    """Return a line of `mathlete` as one of Python's: what has no module of its own is the package's."""
+    return ["python", "-m", *(words if words[1] in OWN else words[1:])]
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         every = [words for line in self.text.splitlines() if (words := shlex.split(line, comments=True))]
-        return [["python", "-m", *words[1:]] if words[0] == "mathlete" else words for words in every]
+        return [as_modules(words) if words[0] == "mathlete" else words for words in every]
 
 
 def blocks(page: str) -> list[Block]:
@@ -64,6 +72,10 @@ RUN = [page for page in PAGES if any(block.kind == "sh" and not block.needs for 
 def understood(words: Sequence[str]) -> bool:
     """Return whether the real command line takes the words; nothing is carried out."""
     name, *rest = words[words.index("-m") + 1 :]
+    if name == "mathlete":
+        name, *rest = rest
+    if name == "doctor":
+        rest = [name, *rest]
 
     def check_settings(settings: Any) -> dict[str, Any]:
         getattr(settings, "check", dict)()
@@ -81,7 +93,7 @@ def understood(words: Sequence[str]) -> bool:
 def test_a_block_says_what_it_is_and_its_commands_are_real(block: Block) -> None:
     assert block.kind in KINDS, "a block of commands is ```sh, of output ```text"
     for words in block.commands if block.kind == "sh" else ():
-        if "-m" in words and words[words.index("-m") + 1] in COMMANDS:
+        if "-m" in words and words[words.index("-m") + 1] in (*COMMANDS, "mathlete"):
             assert understood([word for word in words if word != "..."]), words
         else:
             assert block.needs, f"{words[0]} is no command of this project: say what it needs"

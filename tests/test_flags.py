@@ -22,11 +22,11 @@ from tests.conftest import GOLDEN, CommandLine
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 ALONE = re.compile(r"\s*--[a-z][\w.-]*(?:[ =]…|=\S*)?")
-OURS = re.compile(r"(?:-m|\bmathlete) (?:train|eval|submit)\b")
+OURS = re.compile(r"(?:-m|\bmathlete) (?:train|eval|submit|doctor)\b")
 FOREIGN = re.compile(
     r"\b(?:accelerate launch|bench/\w+\.py|git \w+|hf download|inspect view|lighteval|lm_eval|mount --|papermill --|"
     r"pip\b|ray start|"
-    r"sky \w+|tensorboard --|trackio show|unshare -|uv pip|vllm serve)"
+    r"sky \w+|tensorboard --|trackio show|wandb \w+|unshare -|uv pip|vllm serve)"
 )
 PLACEHOLDERS = {"src/mathlete/errors.py", "src/mathlete/command/command_line.py", "src/mathlete/command/log_lines.py"}
 """Where a flag's name is filled in: by `require`, and by the first pass over a command line."""

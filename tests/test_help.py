@@ -9,14 +9,20 @@ import pytest
 
 from eval.commands import COMMANDS as EVAL
 from mathlete.command import Command
+from mathlete.programs import DOCTOR
 from submit.commands import COMMANDS as SUBMIT
 from tests.conftest import GOLDEN, CommandLine
 from train.commands import COMMANDS as TRAIN
 
 TABLES: dict[str, Mapping[str, Command]] = {"train": TRAIN, "eval": EVAL, "submit": SUBMIT}
+OWN: dict[str, tuple[Mapping[str, Command], str]] = {"doctor": (DOCTOR, "mathlete")}
+"""Commands of the console script alone: their table, and what stands before their names."""
 LONG = [("train", "math")]
 """Commands whose --help shows the flags that people need; the others are in --help-all."""
-EVERY = [(name, command) for name, table in TABLES.items() for command in ("", *table)]
+EVERY = [
+    *((name, command) for name, table in TABLES.items() for command in ("", *table)),
+    *((name, command) for name, (table, _) in OWN.items() for command in table),
+]
 
 
 def golden_name(name: str, command: str) -> str:
@@ -25,12 +31,13 @@ def golden_name(name: str, command: str) -> str:
 
 @pytest.mark.parametrize(("name", "command"), EVERY)
 def test_help_is_golden(name: str, command: str) -> None:
+    _, prog = OWN.get(name, (None, f"python -m {name}"))
     shown = CommandLine(name).help(*command.split())
     file = GOLDEN / golden_name(name, command)
     assert shown == file.read_text(), (
-        f"if it is meant: COLUMNS=100 NO_COLOR=1 python -m {name} {command} --help > tests/golden/{file.name}"
+        f"if it is meant: COLUMNS=100 NO_COLOR=1 {prog} {command} --help > tests/golden/{file.name}"
     )
-    assert shown.count(f"python -m {name}") >= (3 if command else 2)
+    assert shown.count(prog) >= (3 if command else 2)
 
 
 @pytest.mark.parametrize(("name", "command"), LONG)
@@ -64,6 +71,10 @@ for name in ("train", "eval", "submit"):
         otherwise = getattr(room, "EVALUATE", None)
         assert run_command_line(words, prog=name, commands=room.COMMANDS, otherwise=otherwise) == 0
         assert not heavy & set(sys.modules), (name, command, heavy & set(sys.modules))
+from mathlete.programs import DOCTOR
+
+assert run_command_line(["doctor", "--help"], prog="mathlete", commands=DOCTOR) == 0
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert "tyro" in sys.modules
 """
 

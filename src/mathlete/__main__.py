@@ -1,4 +1,4 @@
-"""`mathlete`: the commands of `python -m train`, `python -m eval` and `python -m submit` under one name.
+"""`mathlete`: the commands of `python -m train`, `python -m eval` and `python -m submit` under one name, and some more.
 
 As a console script it never takes a train.py, eval.py or submit.py of the folder that the user works in for its own.
 """
@@ -11,6 +11,7 @@ _PROGRAMS = {
     "train": "from problems with traces to an 8-bit model: math, data, quantize-lab, …",
     "eval": "a model on a suite of problems, with intervals: compare, replay, report, …",
     "submit": "the notebook: build, rehearse, preflight, push, …",
+    "doctor": "versions, GPU, image, credentials, room: what an issue needs to know",
 }
 
 
@@ -32,6 +33,9 @@ def run_program() -> int:
     name, words = sys.argv[1] if sys.argv[1:] else "--help", sys.argv[2:]
     if name in _PROGRAMS:
         # They stand above this room, so that nothing here imports them; who starts them may.
+        if name == "doctor":  # a program of one command
+            doctor = import_module("mathlete.programs").DOCTOR
+            return run_command_line([name, *words], prog="mathlete", commands=doctor)
         table = import_module(f"{name}.commands")
         otherwise = getattr(table, "EVALUATE", None)
         return run_command_line(words, prog=f"mathlete {name}", commands=table.COMMANDS, otherwise=otherwise)

@@ -16,6 +16,7 @@ looks until a limit, acts once. `Ledger` keeps what became of each submission.
 """
 
 from mathlete.delivery.asking import Asking, Waiting
+from mathlete.delivery.credentials import find_credentials
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.ledger import Ledger
 from mathlete.delivery.naming import complete_names
@@ -30,6 +31,7 @@ __all__ = [
     "Waiting",
     "check_before_push",
     "complete_names",
+    "find_credentials",
     "plan_push",
     "push_build",
     "submit_version",
