@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mathlete.accounts import find_credentials
 from mathlete.delivery import Kaggle
-from mathlete.delivery.credentials import find_credentials
 from mathlete.delivery.naming import owner_of_credentials
 from mathlete.errors import UserError
 from mathlete.submission import Names

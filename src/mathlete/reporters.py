@@ -70,7 +70,7 @@ def report_training(
     if not chosen:
         yield
         return
-    from transformers.integrations import get_reporting_integration_callbacks
+    from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
     places = _choose_places(adapter)
     arguments: Any = trainer.args

@@ -16,7 +16,6 @@ looks until a limit, acts once. `Ledger` keeps what became of each submission.
 """
 
 from mathlete.delivery.asking import Asking, Waiting
-from mathlete.delivery.credentials import find_credentials
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.ledger import Ledger
 from mathlete.delivery.naming import complete_names
@@ -31,7 +30,6 @@ __all__ = [
     "Waiting",
     "check_before_push",
     "complete_names",
-    "find_credentials",
     "plan_push",
     "push_build",
     "submit_version",

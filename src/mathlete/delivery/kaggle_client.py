@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mathlete.accounts import find_credentials, missing_credentials
 from mathlete.delivery.asking import Unanswered
-from mathlete.delivery.credentials import find_credentials, missing_credentials
 from mathlete.delivery.ledger import Saved
 from mathlete.delivery.refusals import as_user_error, limit_answers, status_of
 from mathlete.delivery.uploads import NOT_UPLOADED, require_few_files

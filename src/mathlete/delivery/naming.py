@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from mathlete.delivery.credentials import find_credentials
+from mathlete.accounts import find_credentials
 from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.uploads import Uploads
 from mathlete.errors import UserError

@@ -15,14 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mathlete.accounts import find_hub_token, find_wandb_key
-from mathlete.delivery import find_credentials
+from mathlete.accounts import find_credentials, find_hub_token, find_wandb_key
 from mathlete.environment import code_state
 from mathlete.errors import UserError
 from mathlete.kaggle_image import PYTHON, constraints_file, image_packages, vllm_facts, vllm_lock
 from mathlete.own_path import find_hiding_files
 from mathlete.runs import sha256_file
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 _SHOWN = (
     *("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TOKENIZERS_PARALLELISM", "WANDB_MODE"),
@@ -106,28 +109,19 @@ class _Examination:
         yield "system", platform.platform()
 
     def _examine_packages(self) -> Iterator[tuple[str, str]]:
-        from packaging.requirements import Requirement
-
-        needed, optional = list[Requirement](), list[Requirement]()
-        for line in _requirements():
-            requirement = Requirement(line)
-            (optional if requirement.marker else needed).append(requirement)
-        present, bad = [], []
-        for requirement in needed:
-            number = _version(requirement.name)
-            if number is None:
-                bad.append(f"{requirement.name} is missing")
-            elif not requirement.specifier.contains(number, prereleases=True):
-                bad.append(f"{requirement.name} {number} is not {requirement.specifier}")
-            else:
-                present.append(f"{requirement.name} {number}")
-        yield "needed", ", ".join(present) or "none"
+        needed, further = _read_requirements()
+        numbers = {name: _version(name) for name in (*needed, *further)}
+        yield "needed", _list_versions({name: numbers[name] for name in needed})
+        bad = [f"{name} is missing" for name in needed if numbers[name] is None]
+        bad += [
+            f"{name} {numbers[name]} is not {specifier}"
+            for name, specifier in needed.items()
+            if not specifier.contains(numbers[name] or "0", prereleases=True) and numbers[name]
+        ]
         if bad:
             self.problems.append(f"{', '.join(bad)}: install mathlete anew, with -c constraints.txt")
-        names = sorted({one.name for one in optional} - {one.name for one in needed} - {"mathlete"})
-        numbers = {name: _version(name) for name in names}
-        yield "further", ", ".join(f"{name} {number}" for name, number in numbers.items() if number) or "none"
-        yield "without", ", ".join(name for name, number in numbers.items() if not number) or "none"
+        yield "further", _list_versions({name: numbers[name] for name in further})
+        yield "without", ", ".join(name for name in further if numbers[name] is None) or "none"
 
     def _examine_devices(self) -> Iterator[tuple[str, str]]:
         torch = self._probe_torch()
@@ -231,7 +225,16 @@ def _find_kaggle() -> str:
     return credentials.where if credentials else ""
 
 
-def _requirements() -> list[str]:
+def _read_requirements() -> "tuple[dict[str, SpecifierSet], list[str]]":
+    """Return {package: versions} of what mathlete needs, and the names of what its extras need."""
+    from packaging.requirements import Requirement
+
+    parsed = [Requirement(line) for line in _list_requirements()]
+    needed = {one.name: one.specifier for one in parsed if one.marker is None}
+    return needed, sorted({one.name for one in parsed} - {*needed, "mathlete"})
+
+
+def _list_requirements() -> list[str]:
     """Return what mathlete and its extras need: by a checkout's own file, else by what is installed."""
     file = Path(__file__).parents[3] / "pyproject.toml"
     if not file.is_file():
@@ -239,6 +242,10 @@ def _requirements() -> list[str]:
     project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"].items()
     return [*project["dependencies"], *(f"{line}; extra == '{name}'" for name, lines in extras for line in lines)]
+
+
+def _list_versions(numbers: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items() if number) or "none"
 
 
 def _version(package: str) -> str | None:
