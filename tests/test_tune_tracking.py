@@ -101,14 +101,14 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("trackio") is None, reason="needs the package trackio")
 def test_a_training_is_shown_in_tensorboard_and_trackio_as_it_runs(train: CommandLine, workdir: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
     small = ("--limit", "60", "--tune.steps", "3", "--tune.log-every", "1", "--rows.heldout", "2")
     words = ("--model", "pocket", "--until", "tune", *small, "--run", "run", "--report-to", "tensorboard", "trackio")
     done = train.process("math", *words, "--json")
     assert done.result["steps"] == 3
     curve = [json.loads(line) for line in Path("run/adapter/metrics.jsonl").read_text().splitlines()]
-    board = EventAccumulator("run/adapter/logs")
+    board = accumulator.EventAccumulator("run/adapter/logs")
     board.Reload()
     with sqlite3.connect("run/adapter/trackio/mathlete.db") as database:
         kept = [json.loads(row) for (row,) in database.execute("select metrics from metrics order by step")]
