@@ -5,7 +5,6 @@ from eval.plan import print_plan
 from eval.settings import EvalSettings
 from mathlete.command import Command, busy, console
 from mathlete.corpus import SUITE_NAMES
-from mathlete.errors import UserError
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.mistakes import require_address_space
 
@@ -23,8 +22,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     policy = settings.solving.to_policy()
     if settings.plan:
         return print_plan(settings, say=out.print)
-    if settings.device is not None:
-        raise UserError("--device is what to plan for", value=settings.device, cure="add --plan, or leave it out")
+    settings.planned.check(plan=settings.plan)
     with busy("loading the libraries"):
         from eval.run import Evaluation, run_evaluation
         from mathlete.metrics import describe_finish_order

@@ -84,7 +84,7 @@ def _room(engine: str, *, weights: float, kv: float, other: float, usable: float
 def print_plan(settings: EvalSettings, *, say: Callable[[str], None]) -> dict[str, object]:
     """Print what each engine needs on the device; return it, and whether the engine that was asked for fits."""
     source = find_model(settings.model.model or pick_default_model()[0])
-    device, gpus = Device.find(settings.device) if settings.device else (Device.current(free=True), 1)
+    device, gpus = Device.find(name) if (name := settings.planned.device) else (Device.current(free=True), 1)
     shape = Shape.of(source)
     weights, held = count_weights(source, shape, precision=settings.model.precision, device=device)
     n, cap = settings.solving.n, settings.solving.sampling.max_tokens

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mathlete.command import PlannedDevice
 from mathlete.corpus import Suite, load_suite
 from mathlete.engines import EngineSettings
 from mathlete.errors import require
-from mathlete.models import Device, Precision, find_model, pick_default_model
+from mathlete.models import Precision, find_model, pick_default_model
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
@@ -105,6 +106,7 @@ class EvalSettings:
     """Folder that stands in for the hub's data sets."""
     limit: int | None = None
     """Use only the first so many problems."""
+    planned: Annotated[PlannedDevice, tyro.conf.arg(name="")] = field(default_factory=PlannedDevice)
     model: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
     solving: Annotated[SolveSettings, tyro.conf.arg(name="")] = field(default_factory=SolveSettings)
     accept_refused: str = ""
@@ -116,13 +118,6 @@ class EvalSettings:
     they are added to what is there."""
     plan: bool = False
     """Print what weights and KV cache need on the device, for the embedded engine and vLLM, and stop."""
-    device: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="GPU",
-            help=f"What to plan for, with --plan: {', '.join(Device.names())}; default: this machine's device.",
-        ),
-    ] = None
     json: bool = False
     """End with one line of JSON on stdout."""
 

@@ -20,7 +20,7 @@ from mathlete.rehearsal import real_package
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.real_package import find_real_package
 from mathlete.rehearsal.stand_in import write_stand_in
-from submit.making import RehearseSettings
+from submit.making import GatewaySettings
 
 AIMO_3 = competition("aimo-3")
 MODULE, NAME = AIMO_3.gateway.module, str(AIMO_3.gateway.server)
@@ -114,7 +114,7 @@ def test_the_stand_in_needs_nothing_of_the_project(data: Any) -> None:
 
 
 def test_every_behaviour_may_be_named_on_the_command_line() -> None:
-    hint = get_type_hints(RehearseSettings)["behaviour"]
+    hint = get_type_hints(GatewaySettings)["behaviour"]
     (literal,) = [option for option in get_args(hint) if getattr(option, "__origin__", None) is Literal]
     assert get_args(literal) == tuple(PACKAGES)
 

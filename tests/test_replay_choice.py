@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.command import read_leading_flags
+from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.replay import Choice
@@ -32,15 +32,15 @@ def test_the_best_of_the_policies_is_built(evaluate: CommandLine, workdir: Path)
     choice = choose(evaluate, workdir, *words)
     assert (choice.budget, choice.max_tokens, choice.questions) == ("9000:100:500:250", None, 5)
     built = build_defaults(read_leading_flags(["--policy-file", "policy.json"], LEADING_FLAGS))
-    assert (built.policy, built.n, built.budget) == (choice.policy, choice.n, choice.budget)
-    config = KernelConfig().with_budget(built.budget)
+    assert (built.solving.policy, built.solving.n, built.solving.budget) == (choice.policy, choice.n, choice.budget)
+    config = KernelConfig().with_budget(built.solving.budget)
     assert (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s) == (9000, 100, 500, 250)
 
 
 def test_a_cap_that_was_tried_is_the_notebooks(evaluate: CommandLine, workdir: Path) -> None:
     assert choose(evaluate, workdir, "--n", 2, "--stop", "none", "--max-tokens", 7).max_tokens == 7
     built = build_defaults(read_leading_flags(["--policy-file=policy.json"], LEADING_FLAGS))
-    assert built.sampling.max_tokens == 7
+    assert built.solving.sampling.max_tokens == 7
 
 
 def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, workdir: Path) -> None:
@@ -57,7 +57,9 @@ def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, wo
         evaluate(*words).stdout.split()
     )
     built = build_defaults(read_leading_flags(["--policy-file=policy.json"], LEADING_FLAGS))
-    assert built.sampling == replace(drawn, max_tokens=build_defaults(NO_FLAGS).sampling.max_tokens, enough=None)
+    assert built.solving.sampling == replace(
+        drawn, max_tokens=build_defaults(NO_FLAGS).solving.sampling.max_tokens, enough=None
+    )
 
 
 @pytest.mark.usefixtures("workdir")

@@ -2,15 +2,22 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mathlete.command import read_leading_flags
+from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.sampling import SamplingConfig
-from submit.building import LEADING_FLAGS, BuildSettings, build_defaults
+from submit.building import (
+    NO_CHOICES,
+    LEADING_FLAGS,
+    BuildSettings,
+    ModelFacts,
+    Solving,
+    Wishes,
+    build_defaults,
+)
 from submit.choices import CHOICES, read_choices, write_choices
 from tests.conftest import CommandLine
 
@@ -47,8 +54,10 @@ def defaults(*words: str) -> BuildSettings:
 
 
 def test_choices_come_back_as_they_were(workdir: Path) -> None:
-    chosen = replace(
-        BuildSettings(), n=3, vocabularies=Path("words"), need=("einops>=0.8",), sampling=SamplingConfig(stop=("x",))
+    chosen = BuildSettings(
+        about=ModelFacts(vocabularies=Path("words")),
+        solving=Solving(n=3, sampling=SamplingConfig(stop=("x",))),
+        wishes=Wishes(need=("einops>=0.8",)),
     )
     write_choices(Path(CHOICES), chosen, leave_out=())
     assert read_choices(Path(CHOICES), BuildSettings) == chosen
@@ -57,10 +66,32 @@ def test_choices_come_back_as_they_were(workdir: Path) -> None:
 def test_another_model_begins_anew_and_none_is_the_defaults(workdir: Path) -> None:
     folder = Path("runs/submit")
     folder.mkdir(parents=True)
-    write_choices(folder / CHOICES, replace(BuildSettings(), n=3), leave_out=("run", "json"))
-    assert defaults().n == defaults("--model", "pocket").n == defaults("--run", "runs/submit").n == 3
-    assert defaults("--model", "m").n == defaults("--choices", "none").n == defaults("--run", "r").n == 8
-    assert defaults("--help").n == 8
+    write_choices(folder / CHOICES, BuildSettings(solving=Solving(n=3)), leave_out=("run", "json"))
+    for words in ((), ("--model", "pocket"), ("--run", "runs/submit")):
+        assert defaults(*words).solving.n == 3
+    for words in (("--model", "m"), ("--choices", "none"), ("--run", "r"), ("--help",)):
+        assert defaults(*words).solving.n == 8
+
+
+OLDER = {
+    "model": "pocket", "model_source": "o/m/transformers/v/1", "model_gib": 2.5, "vocabularies": "words",
+    "competition": "aimo-2", "policy": "votes2", "n": 3, "budget": "9000", "seed": 5, "sampling": {"stop": ["x"]},
+    "engine": "auto", "vllm": {"kv_gib": 1.5}, "vllm_wheels": None, "tools": {"turns": 2},
+    "prompt": {"instruction": "", "template_args": []}, "names": {"owner": "alice"}, "kaggle": {"licence": "MIT"},
+    "need": ["einops>=0.8"], "find_links": "wheels", "accept_refused": "", "released": "2024-12-01",
+}  # fmt: skip
+"""A file from before a build's settings were in groups."""
+
+
+def test_an_older_file_is_read_and_is_what_is_written_today(workdir: Path) -> None:
+    Path(CHOICES).write_text(json.dumps(OLDER))
+    read = read_choices(Path(CHOICES), BuildSettings)
+    assert (read.about.vocabularies, read.solving.n, read.drawing.engine) == (Path("words"), 3, "auto")
+    assert (read.solving.sampling.stop, read.wishes.need, read.kaggle.licence) == (("x",), ("einops>=0.8",), "MIT")
+    write_choices(Path(CHOICES), read, leave_out=NO_CHOICES)
+    written = json.loads(Path(CHOICES).read_text())
+    assert written.keys() == OLDER.keys()
+    assert {name: own for name, own in written.items() if not isinstance(own, dict)}.items() <= OLDER.items()
 
 
 @pytest.mark.parametrize("content", ["[]", '{"n": 3, "of_another_version": 1}', "{"])
@@ -73,5 +104,5 @@ def test_a_broken_file_is_refused_with_its_name(workdir: Path, content: str) -> 
 
 
 def test_the_file_holds_no_word_of_where_it_was_built(workdir: Path) -> None:
-    write_choices(Path(CHOICES), BuildSettings(), leave_out=("run", "overwrite", "json", "choices", "policy_file"))
+    write_choices(Path(CHOICES), BuildSettings(), leave_out=NO_CHOICES)
     assert not {"run", "json", "overwrite"} & {*json.loads(Path(CHOICES).read_text())}

@@ -24,7 +24,7 @@ from mathlete.tune.methods import METHODS
 from mathlete.tune.preference import Pair, make_pairs
 from mathlete.tune.recipe import Recipe
 from mathlete.tune.reward import compute_reward, load_reward_rows, make_reward_function
-from mathlete.tune.settings import Distill, Dpo, Grpo, Init, Lora, Tune
+from mathlete.tune.settings import Distill, Dpo, Grpo, Init, Lora, Tune, Updates
 from mathlete.tune.trainers import prepare_trainer
 from tests.conftest import CommandLine, sample
 from train.math_command import MATH_COMMAND
@@ -363,5 +363,5 @@ def test_a_setting_that_came_later_is_written_only_where_it_is_not_the_default()
     before: Any = Recipe().weight_settings
     assert {"optimizer", "weight_decay", "schedule", "warmup_steps"}.isdisjoint(before["tune"])
     assert "bias" not in before["lora"]
-    after: Any = Recipe(tune=Tune(weight_decay=0.1), lora=Lora(bias="all")).weight_settings
+    after: Any = Recipe(tune=Tune(updates=Updates(weight_decay=0.1)), lora=Lora(bias="all")).weight_settings
     assert (after["tune"]["weight_decay"], after["lora"]["bias"]) == (0.1, "all")

@@ -18,6 +18,7 @@ from mathlete.tune import Lora, Recipe, Tune
 from mathlete.tune.fitting import make_plan
 from mathlete.tune.methods import METHODS
 from mathlete.tune.optimizers import OPTIMIZERS, count_parameters
+from mathlete.tune.settings import Updates
 from mathlete.tune.trainers import _SCHEDULES
 from tests.conftest import CommandLine, sample
 from tests.test_tune_plan import CPU, bytes_of, plan
@@ -40,7 +41,7 @@ def test_what_an_optimizer_keeps_is_planned_to_the_byte(method: str, name: Any, 
     from peft import get_peft_model
 
     recipe = Recipe(method=method, lora=Lora(bias="all" if METHODS[method].takes_bias else "none"))
-    recipe = Recipe(method=method, lora=recipe.lora, tune=Tune(optimizer=name, batch=1))
+    recipe = Recipe(method=method, lora=recipe.lora, tune=Tune(updates=Updates(optimizer=name), batch=1))
     source = find_model("pocket")
     config, base = recipe.spec.configure(recipe.lora), load_model(source, dtype="float32")
     model: Any = base if config is None else get_peft_model(base, config)
@@ -61,7 +62,9 @@ def test_what_an_optimizer_keeps_is_planned_to_the_byte(method: str, name: Any, 
 
 def test_paged_moments_leave_the_gpu_and_small_ones_stay() -> None:
     shape = Shape.of(find_model("r1-qwen-7b"))
-    parts = {name: plan(shape, tune=Tune(optimizer=name, batch=1)).parts.optimizer for name in OPTIMIZERS}
+    parts = {
+        name: plan(shape, tune=Tune(updates=Updates(optimizer=name), batch=1)).parts.optimizer for name in OPTIMIZERS
+    }
     assert parts["paged_adamw_8bit"] < parts["adamw_8bit"] < parts["paged_adamw_32bit"] < parts["adamw_torch_fused"]
     assert parts["lion_32bit"] * 2 == parts["adamw_torch"] == parts["adamw_torch_fused"]
     assert parts["sgd"] == 0
@@ -99,7 +102,7 @@ def test_what_can_not_be_is_refused_before_anything_is_made(
 def test_8_bit_moments_are_not_sharded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match="FSDP shards torch's own optimizers alone, got"):
-        Recipe(tune=Tune(optimizer="adamw_8bit")).require_device()
+        Recipe(tune=Tune(updates=Updates(optimizer="adamw_8bit"))).require_device()
 
 
 def test_a_run_trains_as_it_is_told_and_its_biases_are_merged(workdir: Path, train: CommandLine) -> None:

@@ -27,6 +27,7 @@ from mathlete.tune.memory import count_nf4_bytes
 from mathlete.tune.methods import MethodName
 from mathlete.tune.plan import Plan
 from mathlete.tune.ranks import Ranks
+from mathlete.tune.settings import Updates
 from mathlete.tune.start import load_base
 from tests.conftest import CommandLine, sample
 
@@ -288,7 +289,7 @@ def test_a_plan_that_does_not_fit_has_a_cure_that_does(planned: Plan) -> None:
         batch=int(named.get("--tune.batch", planned.tune.batch)),
         pack=int(named["--tune.pack"]) if "--tune.pack" in named else planned.tune.pack,
         checkpointing="offload" if "offload" in words else "auto",
-        optimizer=named.get("--tune.optimizer", planned.tune.optimizer),
+        updates=Updates(optimizer=named.get("--tune.optimizer", planned.tune.updates.optimizer)),
     )
     longest = int(named.get("--rows.max-tokens", planned.longest))
     assert make_plan(

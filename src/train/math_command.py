@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
@@ -11,6 +11,7 @@ from mathlete.mistakes import require_address_space
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
 from mathlete.reporters import check_reporters
 from mathlete.runs import Step
+from mathlete.settings import flatten
 from mathlete.tune import Ranks, plan_training
 from train.foreign_flags import TRAINERS_FLAGS
 from train.lines import describe_settings
@@ -63,7 +64,7 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     out = console(json=settings.json)
     ranks = Ranks.from_launcher()
     out.quiet = not ranks.is_first
-    if settings.plan:
+    if settings.preview.plan:
         return print_plan(settings, say=out.print)
     with busy("loading the libraries") if ranks.is_first else nullcontext():
         from train.launch import require_launched
@@ -130,7 +131,7 @@ def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict
     model = find_model(settings.model or pick_default_model()[0])
     settings = split_batch(settings, model, say=say)
     longest = settings.data.rows.max_tokens
-    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.device)
+    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.preview.planned.device)
     say(plan.table())
     return plan.to_json()
 
@@ -141,7 +142,9 @@ def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[ob
     if (named.batch, named.accumulate) != (usual.batch, usual.accumulate):
         return settings
     longest = settings.data.rows.max_tokens
-    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.device, split=True)
+    plan = plan_training(
+        model, recipe=settings.recipe, longest=longest, gpu=settings.preview.planned.device, split=True
+    )
     recipe, device = plan.recipe, plan.device
     if recipe.tune.batch != named.batch:
         say(
@@ -158,23 +161,30 @@ def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> 
 
     for line in describe_settings(settings, usual):
         say(Text.from_markup(line))
-    if not settings.show_settings:
+    if not settings.preview.show_settings:
         return
     data, recipe, after = settings.data, settings.recipe, settings.after
-    say(f"corpus: {data.corpus}")
-    say(f"rows: {data.rows}")
-    say(f"filters: {data.filters}")
-    if after.adapter is not None:
-        say(f"adapter: {after.adapter}, made elsewhere")
-    else:
-        say(f"method: {recipe.method}")
-        for name, group in recipe.groups.items():
-            say(f"{name}: {group}")
-    say(f"merge_base: {after.merge_base}")
-    say(f"forgetting: {after.forgetting}")
-    say(f"survival: {after.survival}")
-    say(f"export: {after.export}")
-    say(f"seed: {settings.seed}")
+    training = {"method": recipe.method, **recipe.groups}
+    values = {
+        "corpus": data.corpus,
+        "rows": data.rows,
+        "filters": data.filters,
+        **(training if after.adapter is None else {"adapter": f"{after.adapter}, made elsewhere"}),
+        "merge-base": after.merge_base,
+        "forgetting": after.forgetting,
+        "survival": after.survival,
+        "export": after.export,
+        "seed": settings.seed,
+    }
+    for name, value in values.items():
+        say(f"{name}: {_in_words(value)}")
+
+
+def _in_words(value: object) -> str:
+    """Return a group of settings, or a single one, as a line has it."""
+    if not is_dataclass(value):
+        return str(value)
+    return " · ".join(f"{name.replace('_', '-')} {own}" for name, own in flatten(value).items())
 
 
 def set_threads(threads: int | None, model: ModelSource) -> None:

@@ -46,7 +46,7 @@ DISTILLED = MathSettings(
     ),
     recipe=Recipe(
         lora=Lora(rank=32, alpha=32, dropout=0.05, targets=("all-linear",)),
-        tune=Tune(rate=2e-4, epochs=2.0, batch=8, accumulate=2, warmup=0.05, clip=0.3, save_every=25, log_every=5),
+        tune=Tune(rate=2e-4, epochs=2.0, batch=8, accumulate=2, clip=0.3, save_every=25, log_every=5),
     ),
     # Which general set is at hand is the user's to say: --forgetting.source gsm8k, or a file of traced problems.
     after=AfterTraining(forgetting=Forgetting(), survival=Survival(max_tokens=4096)),

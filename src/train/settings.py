@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.adapters import AdapterBase
+from mathlete.command import PlannedDevice
 from mathlete.corpus import Corpus
 from mathlete.errors import UserError, require
 from mathlete.export import Export, Forgetting, MergeBase, Survival
-from mathlete.models import Device
 from mathlete.prompts import PromptSettings
 from mathlete.reporters import Reporter
 from mathlete.rows import Filters, Rows
@@ -60,6 +60,17 @@ class AfterTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What is printed before the training, or in its place."""
+
+    plan: bool = False
+    """Print the memory that training will need, part by part, and stop: nothing is loaded."""
+    planned: Annotated[PlannedDevice, tyro.conf.arg(name="")] = field(default_factory=PlannedDevice)
+    show_settings: bool = False
+    """Print every setting that changes the result; the run's manifests have them anyhow."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MathSettings:
     """What to train on what. Defaults shown are those of the model that is named, else the pocket model's."""
 
@@ -71,6 +82,7 @@ class MathSettings:
     """The last step to do."""
     run: Path | None = None
     """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
+    preview: Annotated[Preview, tyro.conf.arg(name="")] = field(default_factory=Preview)
     data: Annotated[DataSettings, tyro.conf.arg(name="")]
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     after: Annotated[AfterTraining, tyro.conf.arg(name="")]
@@ -83,24 +95,12 @@ class MathSettings:
     is kept in the run for TensorBoard and trackio, where they are installed."""
     overwrite: bool = False
     """Delete the steps that were made with other settings in the folder, and do them again."""
-    plan: bool = False
-    """Print the memory that training will need, part by part, and stop: nothing is loaded."""
-    device: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="GPU",
-            help=f"What to plan for, with --plan: {', '.join(Device.names())}; default: this machine's device.",
-        ),
-    ] = None
-    show_settings: bool = False
-    """Print every setting that changes the result; the run's manifests have them anyhow."""
     json: bool = False
     """End with one line of JSON on stdout."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        if self.device is not None and not self.plan:
-            raise UserError("--device is what to plan for", value=self.device, cure="add --plan, or leave it out")
+        self.preview.planned.check(plan=self.preview.plan)
         require(
             ("threads", self.threads, self.threads is None or 1 <= self.threads <= 1024, "from 1 to 1024"),
             ("seed", self.seed, self.seed >= 0, "at least 0"),

@@ -26,6 +26,7 @@ from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
 from mathlete.sampling.embedded import check_covered
+from mathlete.settings import flatten
 from mathlete.tune import AdapterFolder, Ranks, train_adapter
 from train.lines import describe_step
 from train.settings import MathSettings
@@ -66,7 +67,7 @@ class MathRun:
             "corpus": corpus,
             "rows": asdict(data.rows),
             "filters": asdict(data.filters),
-            "recipe": asdict(self.settings.recipe),
+            "recipe": flatten(self.settings.recipe),
             "merge_base": after.merge_base,
             "forgetting": asdict(after.forgetting),
             "survival": asdict(after.survival),

@@ -85,8 +85,6 @@ class RehearsalSettings:
     rerun: bool = True
     """False: the commit run, in which the notebook asks itself the placeholder questions."""
     seed: int = 0
-    limit_s: float | None = None
-    """Real seconds after which the rehearsal is ended; None: the wall's."""
     behaviour: str | None = None
     """Version of kaggle_evaluation that our gateway imitates; None: the competition's."""
     real_package: Path | None = None
@@ -233,7 +231,7 @@ def make_draft(
         inputs=inputs,
         mounts=mounts,
         test=hidden / "test.csv",
-        limit_s=settings.limit_s or build.config.wall_s / speed + _SPARE_S,
+        limit_s=build.config.wall_s / speed + _SPARE_S,
         slow=FASTEST / speed,
         folder=folder,
     )

@@ -99,7 +99,7 @@ class Plan:
         """The parts of the peak, which is where the backward pass begins or, if that needs more, in its first block."""
         shards, quantized = self.ranks.shards, self.spec.quantized
         adapter = math.ceil(4 * self.trained_parameters / shards)
-        moments = OPTIMIZERS[self.tune.optimizer].count_bytes(self.spec.tensors(self.shape, self.lora))
+        moments = OPTIMIZERS[self.tune.updates.optimizer].count_bytes(self.spec.tensors(self.shape, self.lora))
         # Where every weight is trained, base and adapter are one: it is counted as what is trained.
         in_4bit = quantized and not self.dense
         base = count_nf4_bytes(self.shape) if in_4bit else 0
@@ -293,11 +293,11 @@ class Plan:
             yield flags.strip(), plan
         if (
             plan.parts.largest == "optimizer"
-            and plan.tune.optimizer.startswith("adamw_torch")
+            and plan.tune.updates.optimizer.startswith("adamw_torch")
             and plan.ranks.shards == 1
         ):
             flags += "--tune.optimizer adamw_8bit "
-            plan = plan.with_tune(optimizer="adamw_8bit")
+            plan = plan.with_tune(updates=replace(plan.tune.updates, optimizer="adamw_8bit"))
             yield flags.strip(), plan
         # Shorter rows are the last resort: they drop traces. Steps of 256 tokens, as a person would try them.
         for longest in range(plan.longest // 256 * 256, 255, -256):

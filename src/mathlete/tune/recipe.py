@@ -1,11 +1,12 @@
 """What decides, with model, rows and seed, which adapter a training gives."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 
 from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, Shape, find_model, load_prompt_format
+from mathlete.settings import flatten
 from mathlete.tune.methods import METHODS, Method, MethodName
 from mathlete.tune.optimizers import OPTIMIZERS
 from mathlete.tune.settings import Distill, Dpo, Grpo, Lora, Tune
@@ -52,14 +53,15 @@ class Recipe:
     @property
     def weight_settings(self) -> dict[str, object]:
         """The settings that change the weights, as a step's record keeps them: those of the method's own groups."""
-        groups = {name: asdict(group) for name, group in self.groups.items()}
+        groups = {name: flatten(group) for name, group in self.groups.items()}
         # How often it is saved, and where activations are kept, changes no weight.
         for key in ("save_every", "checkpointing"):
             del groups["tune"][key]
         for name, group in self.groups.items():
-            for one in fields(group):
-                if one.name in _YOUNGER.get(name, ()) and groups[name][one.name] == one.default:
-                    del groups[name][one.name]
+            usual = flatten(type(group)())
+            for one in _YOUNGER.get(name, ()):
+                if groups[name][one] == usual[one]:
+                    del groups[name][one]
         return {"method": self.method, **groups}
 
     @property
@@ -145,7 +147,8 @@ class Recipe:
         Raises:
             UserError: a setting is for a GPU, or for one process alone.
         """
-        optimizer, flag = OPTIMIZERS[self.tune.optimizer], f"--tune.optimizer {self.tune.optimizer}"
+        name = self.tune.updates.optimizer
+        optimizer, flag = OPTIMIZERS[name], f"--tune.optimizer {name}"
         if is_sharded() and not optimizer.shardable:
             raise UserError(
                 "FSDP shards torch's own optimizers alone", value=flag, cure="use adamw_torch_fused, or ddp"
@@ -166,7 +169,7 @@ class Recipe:
             cure = "leave it out: transformers' own generation draws the samples, one token of all at a time"
             raise UserError("--grpo.vllm draws samples on a GPU", value="no GPU", cure=cure)
         if optimizer.paged:
-            unpaged = self.tune.optimizer.removeprefix("paged_")
+            unpaged = name.removeprefix("paged_")
             cure = f"use {unpaged if unpaged in OPTIMIZERS else 'adamw_torch_fused'}"
             raise UserError(f"{flag} moves its moments off a GPU", value="no GPU", cure=cure)
         if self.tune.checkpointing == "offload":

@@ -1,8 +1,10 @@
 """The settings of an adapter and of its training."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
 
 from mathlete.errors import UserError, require
 from mathlete.tune.optimizers import OptimizerName
@@ -52,6 +54,44 @@ class Lora:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Updates:
+    """The optimizer, and how its learning rate rises and falls."""
+
+    optimizer: OptimizerName = "adamw_torch_fused"
+    """By transformers' own name. 8bit: its moments are, in blocks (arXiv 2110.02861); paged: they leave a full GPU."""
+    weight_decay: float = 0.0
+    """What the optimizer takes from each weight at each step, times the learning rate; 0 or above. Biases keep all."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up: down to 0 as a cosine or a line, or not at all."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises, 0 to 1."""
+    warmup_steps: int | None = None
+    """The same as a number of steps, at most all of them; None: by the share."""
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        require(
+            ("tune.weight-decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or above"),
+            ("tune.warmup", self.warmup, 0 <= self.warmup <= 1, "0 to 1"),
+            ("tune.warmup-steps", self.warmup_steps, self.warmup_steps is None or self.warmup_steps >= 0, "at least 0"),
+        )
+
+    def warmup_for(self, steps: int) -> int:
+        """Return the steps in which the learning rate rises, of so many in all.
+
+        Raises:
+            UserError: more than there are.
+
+        >>> Updates(warmup=0.1).warmup_for(50), Updates(warmup_steps=2).warmup_for(50)
+        (5, 2)
+        """
+        if self.warmup_steps is None:
+            return round(self.warmup * steps)
+        require(("tune.warmup-steps", self.warmup_steps, self.warmup_steps <= steps, f"at most the {steps} steps"))
+        return self.warmup_steps
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tune:
     """How the adapter is trained: AdamW, a warm-up, then a cosine to 0, where nothing else is said."""
 
@@ -68,16 +108,6 @@ class Tune:
     batch is then so many sequences: 1 is best, for where there is no FlashAttention its mask is quadratic."""
     accumulate: int = 1
     """Gradient accumulation: forward passes of one optimizer step, 1 or more."""
-    optimizer: OptimizerName = "adamw_torch_fused"
-    """By transformers' own name. 8bit: its moments are, in blocks (arXiv 2110.02861); paged: they leave a full GPU."""
-    weight_decay: float = 0.0
-    """What the optimizer takes from each weight at each step, times the learning rate; 0 or above. Biases keep all."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate goes on after the warm-up: down to 0 as a cosine or a line, or not at all."""
-    warmup: float = 0.05
-    """Share of the steps in which the learning rate rises, 0 to 1."""
-    warmup_steps: int | None = None
-    """The same as a number of steps, at most all of them; None: by the share."""
     clip: float = 1.0
     """Largest norm of the gradient, above 0."""
     checkpointing: Literal["auto", "on", "off", "offload"] = "auto"
@@ -89,6 +119,7 @@ class Tune:
     """Steps between checkpoints, 1 or more: what a kill can cost."""
     log_every: int = 10
     """Steps between points of the loss curve, 1 or more."""
+    updates: Annotated[Updates, tyro.conf.arg(name="")] = field(default_factory=Updates)
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
@@ -99,15 +130,13 @@ class Tune:
             ("tune.batch", self.batch, self.batch >= 1, "at least 1"),
             ("tune.pack", self.pack, self.pack is None or self.pack >= 16, "at least 16"),
             ("tune.accumulate", self.accumulate, self.accumulate >= 1, "at least 1"),
-            ("tune.weight-decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or above"),
-            ("tune.warmup", self.warmup, 0 <= self.warmup <= 1, "0 to 1"),
-            ("tune.warmup-steps", self.warmup_steps, self.warmup_steps is None or self.warmup_steps >= 0, "at least 0"),
             ("tune.clip", self.clip, self.clip > 0, "above 0"),
             ("tune.save-every", self.save_every, self.save_every >= 1, "at least 1"),
             ("tune.log-every", self.log_every, self.log_every >= 1, "at least 1"),
         )
+        self.updates.check()
         if self.steps is not None:
-            self.warmup_for(self.steps)
+            self.updates.warmup_for(self.steps)
 
     @property
     def step_rows(self) -> int:
@@ -121,20 +150,6 @@ class Tune:
         5
         """
         return self.steps or math.ceil(self.epochs * rows / self.step_rows)
-
-    def warmup_for(self, steps: int) -> int:
-        """Return the steps in which the learning rate rises, of so many in all.
-
-        Raises:
-            UserError: more than there are.
-
-        >>> Tune(warmup=0.1).warmup_for(50), Tune(warmup_steps=2).warmup_for(50)
-        (5, 2)
-        """
-        if self.warmup_steps is None:
-            return round(self.warmup * steps)
-        require(("tune.warmup-steps", self.warmup_steps, self.warmup_steps <= steps, f"at most the {steps} steps"))
-        return self.warmup_steps
 
 
 @dataclass(frozen=True, kw_only=True)

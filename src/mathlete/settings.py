@@ -1,0 +1,58 @@
+"""Settings in groups: a class of many settings is made of smaller ones, and a group need not show outside.
+
+A field `Annotated[Group, tyro.conf.arg(name="")]` is a group without a name: on the command line its flags stand beside
+those of the class that holds it, and so do its values in records.
+
+>>> from dataclasses import dataclass
+>>> from typing import Annotated
+>>> import tyro
+>>> @dataclass(frozen=True, kw_only=True)
+... class Update:
+...     clip: float = 1.0
+>>> @dataclass(frozen=True, kw_only=True)
+... class Training:
+...     rate: float = 0.1
+...     update: Annotated[Update, tyro.conf.arg(name="")] = Update()
+>>> flatten(Training())
+{'rate': 0.1, 'clip': 1.0}
+>>> list_names(Training)
+['rate', 'clip']
+"""
+
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from typing import Any, get_args
+
+
+def find_groups(kind: type) -> dict[str, type]:
+    """Return {field: class} of the groups without a name in a class of settings."""
+    return dict(_list_groups(kind))
+
+
+def list_names(kind: type) -> list[str]:
+    """Return the names of a class's settings, as the command line and records have them."""
+    groups = find_groups(kind)
+    names = [list_names(groups[field.name]) if field.name in groups else [field.name] for field in fields(kind)]
+    return [name for some in names for name in some]
+
+
+def flatten(settings: Any) -> dict[str, Any]:
+    """Return the values by their names, a group that has a name as a dictionary of its own."""
+    values: dict[str, Any] = {}
+    groups = find_groups(type(settings))
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        plain = flatten(value) if is_dataclass(value) else value
+        values |= plain if field.name in groups else {field.name: plain}
+    return values
+
+
+def _list_groups(kind: type) -> Iterator[tuple[str, type]]:
+    for field in fields(kind):
+        if _has_no_name(field):
+            yield field.name, get_args(field.type)[0]
+
+
+def _has_no_name(field: "Field[Any]") -> bool:
+    # Not by its class: tyro is not on Kaggle, where settings are read, too.
+    return any(getattr(mark, "name", None) == "" for mark in getattr(field.type, "__metadata__", ()))
