@@ -108,8 +108,8 @@ def test_what_a_file_leaves_out_follows_from_what_it_says(cup: Path) -> None:
     rules = read_competition(cup)
     assert (rules.fallback, rules.reserve_s) == (1, 180.0)
     config = KernelConfig(competition=rules)
-    assert (config.problems, config.wall_s, config.deadline_s, config.fallback) == (4, 1800.0, 600.0, 1)
-    assert (config.question_min_s, config.question_max_s) == (375.0, 1125.0)
+    assert (config.problems, config.clock.wall_s, config.clock.deadline_s, config.fallback) == (4, 1800.0, 600.0, 1)
+    assert (config.clock.question_min_s, config.clock.question_max_s) == (375.0, 1125.0)
     config.check()
     less = CUP.replace('submission_columns = ["key", "guess"]', "").replace("points = [0, 0, 0.25, 1]", "runs = 2")
     cup.write_text(

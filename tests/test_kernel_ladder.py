@@ -20,7 +20,7 @@ from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.kernel import server
 from mathlete.kernel.answering import Answerer
 from mathlete.kernel.causes import find_cause_of_end
-from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.config import KernelConfig, NotebookClock, config_from
 from mathlete.kernel.engine import EngineError, EngineProcess
 from mathlete.kernel.journal import read_facts, read_journal
 from mathlete.kernel.ladder import Ladder, Step, plan_steps
@@ -80,7 +80,7 @@ def ladder(*steps: tuple[str, EngineProcess]) -> tuple[Ladder, list[Mapping[str,
 
 def answerer_of(engine: Ladder, folder: Path, **how: Any) -> Answerer:
     given: dict[str, Any] = {"wall_s": 600.0, "reserve_s": 1.0, "question_min_s": 0.0, "question_max_s": 20.0, **how}
-    config = KernelConfig(policy=Policy(n=2), problems=20, **given)
+    config = KernelConfig(policy=Policy(n=2), problems=20, clock=NotebookClock(**given))
     return Answerer(config, engine=engine, started=time.time(), journal=folder / "journal.jsonl")
 
 

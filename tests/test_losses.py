@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mathlete.competitions import competition
 from mathlete.kernel import JournalLine, KernelConfig, read_journal
 from mathlete.kernel.answering import Answerer
+from mathlete.kernel.config import NotebookClock
 from mathlete.losses import CAUSES, Cause, Losses, ProblemLosses, find_cause
 from mathlete.problems import Problem, write_problems
 from mathlete.report import read_losses
@@ -336,7 +337,9 @@ def test_the_notebook_counts_as_the_evaluation_does(
 ) -> None:
     """The same completions in the notebook's journal, and in an evaluation under the same rules."""
     engine, problem, policy = Scripted(completions), Problem(id="a", statement="?", gold="7"), Policy(n=6)
-    config = KernelConfig(policy=policy, wall_s=60, reserve_s=1, question_min_s=0, question_max_s=9, problems=2)
+    config = KernelConfig(
+        policy=policy, clock=NotebookClock(wall_s=60, reserve_s=1, question_min_s=0, question_max_s=9), problems=2
+    )
     journal = tmp_path_factory.mktemp("journal") / "journal.jsonl"
     Answerer(config, engine=engine, started=time.time(), journal=journal).answer(problem_id="a", statement="?")
     row = read_losses(journal, golds={"a": "7"}).rows[0]

@@ -34,7 +34,12 @@ def test_the_best_of_the_policies_is_built(evaluate: CommandLine, workdir: Path)
     built = build_defaults(read_leading_flags(["--policy-file", "policy.json"], LEADING_FLAGS))
     assert (built.solving.policy, built.solving.n, built.solving.budget) == (choice.policy, choice.n, choice.budget)
     config = KernelConfig().with_budget(built.solving.budget)
-    assert (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s) == (9000, 100, 500, 250)
+    assert (config.clock.wall_s, config.clock.question_min_s, config.clock.question_max_s, config.clock.reserve_s) == (
+        9000,
+        100,
+        500,
+        250,
+    )
 
 
 def test_a_cap_that_was_tried_is_the_notebooks(evaluate: CommandLine, workdir: Path) -> None:
@@ -108,4 +113,4 @@ def test_the_notebook_keeps_to_the_competitions_clock(words: str) -> None:
 def test_without_a_reserve_the_competitions_stays() -> None:
     rules = KernelConfig()
     assert rules.with_budget("") is rules
-    assert rules.with_budget("9000").reserve_s == rules.reserve_s > 0
+    assert rules.with_budget("9000").clock.reserve_s == rules.clock.reserve_s > 0

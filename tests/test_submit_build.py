@@ -110,7 +110,7 @@ def test_completions_may_be_as_long_as_the_model_allows(tmp_path: Path) -> None:
         config = {} if context is None else {"max_position_embeddings": context}
         (tmp_path / "config.json").write_text(json.dumps(config))
         defaults = COMMANDS["build"].default_settings(["--model", str(tmp_path)])
-        assert defaults.sampling == SamplingConfig(max_tokens=tokens)
+        assert defaults.solving.sampling == SamplingConfig(max_tokens=tokens)
 
 
 def write_names(folder: Path) -> None:
@@ -380,7 +380,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("change", "says"), BAD)
 def test_settings_out_of_range_are_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        replace(KernelConfig(), **change).check()
+        config_from({**KernelConfig().to_json(), **change})
 
 
 def test_a_build_of_before_names_its_competition() -> None:

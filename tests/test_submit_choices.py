@@ -10,8 +10,8 @@ from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.sampling import SamplingConfig
 from submit.building import (
-    NO_CHOICES,
     LEADING_FLAGS,
+    NO_CHOICES,
     BuildSettings,
     ModelFacts,
     Solving,
@@ -67,10 +67,10 @@ def test_another_model_begins_anew_and_none_is_the_defaults(workdir: Path) -> No
     folder = Path("runs/submit")
     folder.mkdir(parents=True)
     write_choices(folder / CHOICES, BuildSettings(solving=Solving(n=3)), leave_out=("run", "json"))
-    for words in ((), ("--model", "pocket"), ("--run", "runs/submit")):
-        assert defaults(*words).solving.n == 3
-    for words in (("--model", "m"), ("--choices", "none"), ("--run", "r"), ("--help",)):
-        assert defaults(*words).solving.n == 8
+    for words in ("", "--model pocket", "--run runs/submit"):
+        assert defaults(*words.split()).solving.n == 3
+    for words in ("--model m", "--choices none", "--run r", "--help"):
+        assert defaults(*words.split()).solving.n == 8
 
 
 OLDER = {

@@ -130,12 +130,14 @@ def test_a_faults_seconds_are_as_slow_as_the_clock(
         made = make_draft(build, PROBLEMS, RehearsalSettings(), speed=speed, folder=folder)
         combine(start_within(90), stop_after(30))(made)
         assert (made.startup_s, made.limit_s) == limits
-        left = KernelConfig().speed_up(speed).wall_s / 6
+        left = KernelConfig().speed_up(speed).clock.wall_s / 6
         FAULTS["clock-30s-left"].put_into(made)
         scope: dict[str, Any] = {"CONFIG": KernelConfig().speed_up(speed), "time": time}
         exec(cells(made.text)[-1], scope)
         config = scope["CONFIG"]
-        assert config.wall_s - config.reserve_s - (time.time() - scope["STARTED"]) == pytest.approx(left, abs=1)
+        assert config.clock.wall_s - config.clock.reserve_s - (time.time() - scope["STARTED"]) == pytest.approx(
+            left, abs=1
+        )
 
 
 @pytest.mark.usefixtures("stage")

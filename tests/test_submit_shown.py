@@ -107,7 +107,7 @@ def test_a_run_without_samples_has_no_speed_and_breaks_nothing(
 def test_what_fits_is_said_for_a_few_n_under_the_cap_and_as_drawn(build: Build, tmp_path: Path) -> None:
     config = replace(build.config, policy=Policy(n=8, sampling=SamplingConfig(max_tokens=32_768)))
     fit = fit_clock(read_run(tmp_path, build, LINES), config)
-    assert fit.clock_s == 18_000 - 60 - 90 - config.reserve_s
+    assert fit.clock_s == 18_000 - 60 - 90 - config.clock.reserve_s
     drawn, capped = fit.lengths
     assert [each.n for each in drawn.forecasts] == [4, 8, 16, 32]
     assert all(each.fits and each.samples == each.n and not each.p_out_of_time for each in drawn.forecasts)
@@ -122,7 +122,8 @@ def test_what_fits_is_said_for_a_few_n_under_the_cap_and_as_drawn(build: Build, 
 
 
 def test_a_clock_that_is_over_before_the_first_question_is_said(build: Build, tmp_path: Path) -> None:
-    fit = fit_clock(read_run(tmp_path, build, LINES), replace(build.config, wall_s=700.0, reserve_s=600.0))
+    short = replace(build.config.clock, wall_s=700.0, reserve_s=600.0)
+    fit = fit_clock(read_run(tmp_path, build, LINES), replace(build.config, clock=short))
     assert "over before the first question" in "\n".join(fit.describe())
 
 

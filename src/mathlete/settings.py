@@ -1,7 +1,7 @@
 """Settings in groups: a class of many settings is made of smaller ones, and a group need not show outside.
 
 A field `Annotated[Group, tyro.conf.arg(name="")]` is a group without a name: on the command line its flags stand beside
-those of the class that holds it, and so do its values in records.
+those of the class that holds it, and so do its values in records. Where no command line is, `NAMELESS` says the same.
 
 >>> from dataclasses import dataclass
 >>> from typing import Annotated
@@ -17,11 +17,22 @@ those of the class that holds it, and so do its values in records.
 {'rate': 0.1, 'clip': 1.0}
 >>> list_names(Training)
 ['rate', 'clip']
+>>> nest(Training, {"rate": 0.2, "clip": 0.5})
+{'rate': 0.2, 'update': {'clip': 0.5}}
 """
 
-from collections.abc import Iterator
-from dataclasses import Field, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, get_args
+
+
+@dataclass(frozen=True)
+class _Mark:
+    name: str = ""
+
+
+NAMELESS = _Mark()
+"""Marks a group without a name."""
 
 
 def find_groups(kind: type) -> dict[str, type]:
@@ -45,6 +56,14 @@ def flatten(settings: Any) -> dict[str, Any]:
         plain = flatten(value) if is_dataclass(value) else value
         values |= plain if field.name in groups else {field.name: plain}
     return values
+
+
+def nest(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return flat values with those of each group in a dictionary of its own; `flatten` undoes it."""
+    groups = {name: list_names(group) for name, group in find_groups(kind).items()}
+    inside = {name: {key: values[key] for key in names if key in values} for name, names in groups.items()}
+    taken = {key for own in inside.values() for key in own}
+    return {**{key: value for key, value in values.items() if key not in taken}, **inside}
 
 
 def _list_groups(kind: type) -> Iterator[tuple[str, type]]:

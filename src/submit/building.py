@@ -292,7 +292,7 @@ def describe_build(made: Build, settings: BuildSettings, *, names: Names) -> lis
     """Return what was chosen, in lines: the model and what draws, how, and how long."""
     config, solving = made.config, settings.solving
     sampling = solving.sampling
-    clock = (config.wall_s, config.question_min_s, config.question_max_s, config.reserve_s)
+    clock = (config.clock.wall_s, config.clock.question_min_s, config.clock.question_max_s, config.clock.reserve_s)
     return [
         f"model      {settings.about.model_source or settings.model} · {made.weight_format} · engine {config.engine} · "
         f"{made.machine}",

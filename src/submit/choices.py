@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar, Union, get_args, get_origin, get_type_hin
 
 from mathlete.errors import UserError
 from mathlete.runs import read_record, write_json
-from mathlete.settings import find_groups, flatten, list_names
+from mathlete.settings import flatten, list_names, nest
 
 CHOICES = "choices.json"
 """The file's name in a build's folder."""
@@ -43,11 +43,7 @@ def _make(kind: type[Settings], content: Mapping[str, object]) -> Settings:
     hints, names = get_type_hints(kind), list_names(kind)
     if unknown := [name for name in content if name not in names]:
         raise TypeError(f"{unknown[0]} is no setting of a build")
-    groups = {
-        name: _make(group, {key: content[key] for key in list_names(group) if key in content})
-        for name, group in find_groups(kind).items()
-    }
-    return kind(**groups, **{name: _read(hints[name], value) for name, value in content.items() if name in hints})
+    return kind(**{name: _read(hints[name], value) for name, value in nest(kind, content).items()})
 
 
 def _read(hint: object, value: object) -> object:

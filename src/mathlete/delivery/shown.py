@@ -66,7 +66,7 @@ class KaggleRun:
             described=facts.describe(),
             machine=facts.machine,
             engine=facts.engine,
-            startup_s=round(max(0.0, config.wall_s - lines[0].left_s - lines[0].seconds), 1) if lines else 0.0,
+            startup_s=round(max(0.0, config.clock.wall_s - lines[0].left_s - lines[0].seconds), 1) if lines else 0.0,
             load_s=round(sum(line.load_s for line in lines), 1),
             questions=len(solved),
             drawn=tuple(count for count, _ in samples),
@@ -225,8 +225,8 @@ def fit_clock(run: KaggleRun, config: KernelConfig, *, recordings: Sequence[Path
     Raises:
         UserError: a folder without a recording, or one without tokens.
     """
-    shared = config.share_clock(config.wall_s - run.startup_s)
-    clock_s = max(0.0, config.wall_s - run.startup_s - run.load_s - config.reserve_s)
+    shared = config.share_clock(config.clock.wall_s - run.startup_s)
+    clock_s = max(0.0, config.clock.wall_s - run.startup_s - run.load_s - config.clock.reserve_s)
     lengths: tuple[Lengths, ...] = ()
     if run.token_s is not None and shared is not None and clock_s:
         # Only here: they load numpy.

@@ -89,7 +89,7 @@ class Answerer:
         self._config, self._engine = config, engine
         self._journal = JsonLines(journal, sync_s=None)
         self._clock = RealClock()
-        self._ends = self._clock.now() + config.wall_s - (time.time() - started)
+        self._ends = self._clock.now() + config.clock.wall_s - (time.time() - started)
         settings = config.share_clock(self._ends - self._clock.now())
         self._budget = settings and Budget(settings, clock=self._clock)
         self._given: dict[str, int] = {}
@@ -151,10 +151,10 @@ class Answerer:
 
     def _start_engine(self, attempt: Attempt, *, limit_s: float) -> float:
         began = self._clock.now()
-        allowed_s = min(self._config.load_max_s, self._ends - began)
+        allowed_s = min(self._config.clock.load_max_s, self._ends - began)
         if self._given:
             # The gateway sets the first call no deadline; in a later one the question itself must still fit.
-            allowed_s = min(allowed_s, max(limit_s, 0.9 * self._config.deadline_s - limit_s))
+            allowed_s = min(allowed_s, max(limit_s, 0.9 * self._config.clock.deadline_s - limit_s))
         try:
             if self._start is None or self._start.ended:
                 # One that failed is tried again; an engine that is up is so at once.
@@ -166,7 +166,9 @@ class Answerer:
         return self._clock.now() - began
 
     def _begin_start(self) -> BackgroundStart:
-        return BackgroundStart(self._engine, timeout_s=min(self._config.load_max_s, self._ends - self._clock.now()))
+        return BackgroundStart(
+            self._engine, timeout_s=min(self._config.clock.load_max_s, self._ends - self._clock.now())
+        )
 
     def _attempt(self, attempt: Attempt, problem: Problem, *, limit_s: float) -> None:
         done = threading.Event()

@@ -1,14 +1,15 @@
 """The notebook's settings: one JSON value in one of its cells."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError, require
 from mathlete.models import Precision
 from mathlete.prompts import PromptSettings
 from mathlete.sampling.served import VllmSettings
+from mathlete.settings import NAMELESS, flatten, nest
 from mathlete.solve import BudgetSettings, Policy
 from mathlete.tir import ToolSettings
 
@@ -16,6 +17,68 @@ ENGINES_THERE = ("transformers", "vllm")
 """Engines of `mathlete.engines` that a notebook can open: the embedded decode loop, and vLLM."""
 _FROM_RULES: Any = None
 """Default of a field that follows the competition's rules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookClock:
+    """How long what the notebook does may take; the settings' own JSON has these values beside the others."""
+
+    wall_s: float = _FROM_RULES
+    """The notebook's wall clock, seconds from its first cell."""
+    reserve_s: float = _FROM_RULES
+    """Left unused at the end, seconds: the gateway still has to write its file, and its clock may differ."""
+    question_min_s: float = _FROM_RULES
+    """Floor of a question, seconds: kept for every question still to come (`mathlete.solve.budget`)."""
+    question_max_s: float = _FROM_RULES
+    """Ceiling of one question, seconds."""
+    load_max_s: float = 1200.0
+    """Ceiling of one loading of the model, seconds."""
+    deadline_s: float = _FROM_RULES
+    """The gateway's own deadline of every call after the first, seconds."""
+
+    def follow(self, rules: Competition) -> "NotebookClock":
+        """Return the clock with what was left to the competition's rules, whose values were checked on reading."""
+        share = BudgetSettings.even(wall_s=rules.wall_s, questions=rules.problems)
+        usual = {
+            "wall_s": float(rules.wall_s),
+            "reserve_s": rules.reserve_s,
+            "question_min_s": share.floor_s if rules.question_min_s is None else rules.question_min_s,
+            "question_max_s": share.ceiling_s if rules.question_max_s is None else rules.question_max_s,
+            "deadline_s": float(rules.predict_deadline_s),
+        }
+        return replace(self, **{name: own for name, own in usual.items() if getattr(self, name) is None})
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its range."""
+        floor_s, ceiling_s, reserve_s = self.question_min_s, self.question_max_s, self.reserve_s
+        clock = "leave out wall_s, reserve_s, question_min_s and question_max_s"
+        require(
+            ("reserve_s", reserve_s, reserve_s >= 0, "0 or more", "leave it out"),
+            ("wall_s", self.wall_s, self.wall_s > reserve_s, f"longer than the reserve of {reserve_s:g} s", clock),
+            ("question_max_s", ceiling_s, ceiling_s > 0, "above 0", clock),
+            ("question_min_s", floor_s, 0 <= floor_s <= ceiling_s, f"0 to the ceiling of {ceiling_s:g} s", clock),
+            ("deadline_s", self.deadline_s, self.deadline_s > 0, "above 0", "leave it out"),
+            ("load_max_s", self.load_max_s, self.load_max_s > 0, "above 0", "leave it out"),
+            prefix="the notebook's ",
+        )
+
+    def share(self, left_s: float, *, problems: int) -> BudgetSettings | None:
+        """Return how the questions share what is left of the wall; None where that is no more than the reserve."""
+        spare_s = left_s - self.reserve_s
+        if spare_s <= 0:
+            return None
+        # After a late start, full floors for all questions would no longer fit into what is left.
+        floor_s = min(self.question_min_s, spare_s / problems)
+        # A question must end before the gateway's deadline, which would end the whole run.
+        ceiling_s = max(floor_s, min(self.question_max_s, 0.9 * self.deadline_s))
+        return BudgetSettings(
+            wall_s=left_s, reserve_s=self.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=problems
+        )
+
+    def speed_up(self, speed: float) -> "NotebookClock":
+        """Return a clock that runs `speed` times as fast; what loads has as long as before."""
+        names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")
+        return replace(self, **{name: getattr(self, name) / speed for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +97,7 @@ class KernelConfig:
     """How weights are held; auto: as the model's folder says."""
     problems: int = _FROM_RULES
     """Questions to share the clock among."""
-    wall_s: float = _FROM_RULES
-    """The notebook's wall clock, seconds from its first cell."""
-    reserve_s: float = _FROM_RULES
-    """Left unused at the end, seconds: the gateway still has to write its file, and its clock may differ."""
-    question_min_s: float = _FROM_RULES
-    """Floor of a question, seconds: kept for every question still to come (`mathlete.solve.budget`)."""
-    question_max_s: float = _FROM_RULES
-    """Ceiling of one question, seconds."""
-    load_max_s: float = 1200.0
-    """Ceiling of one loading of the model, seconds."""
-    deadline_s: float = _FROM_RULES
-    """The gateway's own deadline of every call after the first, seconds."""
+    clock: Annotated[NotebookClock, NAMELESS] = field(default_factory=NotebookClock)
     tools: ToolSettings = field(default_factory=ToolSettings)
     """Whether, and how, the model may run Python."""
     prompt: PromptSettings = field(default_factory=PromptSettings)
@@ -54,10 +106,12 @@ class KernelConfig:
     """The integer sent where no sample has an answer. It is counted and journalled, never voted for."""
 
     def __post_init__(self) -> None:
-        """Fill in what was left to the competition's rules, whose values were checked when they were read."""
-        for name, value in _follow(self.competition).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        """Fill in what was left to the competition's rules."""
+        rules = self.competition
+        followed = {"clock": self.clock.follow(rules)}
+        followed |= {name: getattr(rules, name) for name in ("problems", "fallback") if getattr(self, name) is None}
+        for name, value in followed.items():
+            object.__setattr__(self, name, value)
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
@@ -65,21 +119,15 @@ class KernelConfig:
         self.tools.check()
         self.prompt.check()
         self.vllm.check()
+        self.clock.check()
         engines = f"one of {', '.join(ENGINES_THERE)}"
         low, high = self.competition.answer_min, self.competition.answer_max
-        floor_s, ceiling_s, reserve_s = self.question_min_s, self.question_max_s, self.reserve_s
-        clock = "leave out wall_s, reserve_s, question_min_s and question_max_s"
         require(
-            ("engine", self.engine, self.engine in ENGINES_THERE, engines, "leave it out"),
-            ("problems", self.problems, self.problems >= 1, "at least 1", "leave it out"),
-            ("reserve_s", reserve_s, reserve_s >= 0, "0 or more", "leave it out"),
-            ("wall_s", self.wall_s, self.wall_s > reserve_s, f"longer than the reserve of {reserve_s:g} s", clock),
-            ("question_max_s", ceiling_s, ceiling_s > 0, "above 0", clock),
-            ("question_min_s", floor_s, 0 <= floor_s <= ceiling_s, f"0 to the ceiling of {ceiling_s:g} s", clock),
-            ("deadline_s", self.deadline_s, self.deadline_s > 0, "above 0", "leave it out"),
-            ("load_max_s", self.load_max_s, self.load_max_s > 0, "above 0", "leave it out"),
-            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}", "leave it out"),
+            ("engine", self.engine, self.engine in ENGINES_THERE, engines),
+            ("problems", self.problems, self.problems >= 1, "at least 1"),
+            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}"),
             prefix="the notebook's ",
+            cure="leave it out",
         )
 
     def with_budget(self, words: str) -> "KernelConfig":
@@ -100,35 +148,26 @@ class KernelConfig:
                 value=words,
                 cure="leave it out for the competition's clock",
             )
-        return replace(
-            self,
+        clock = replace(
+            self.clock,
             wall_s=budget.wall_s,
             reserve_s=budget.reserve_s,
             question_min_s=budget.floor_s,
             question_max_s=budget.ceiling_s,
         )
+        return replace(self, clock=clock)
 
     def share_clock(self, left_s: float) -> BudgetSettings | None:
         """Return how the questions share what is left of the wall; None where that is no more than the reserve."""
-        spare_s = left_s - self.reserve_s
-        if spare_s <= 0:
-            return None
-        # After a late start, full floors for all questions would no longer fit into what is left.
-        floor_s = min(self.question_min_s, spare_s / self.problems)
-        # A question must end before the gateway's deadline, which would end the whole run.
-        ceiling_s = max(floor_s, min(self.question_max_s, 0.9 * self.deadline_s))
-        return BudgetSettings(
-            wall_s=left_s, reserve_s=self.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=self.problems
-        )
+        return self.clock.share(left_s, problems=self.problems)
 
     def speed_up(self, speed: float) -> "KernelConfig":
         """Return the settings for a clock that runs `speed` times as fast: every time limit is divided by it."""
-        names = ("wall_s", "reserve_s", "question_min_s", "question_max_s", "deadline_s")
-        return replace(self, **{name: getattr(self, name) / speed for name in names})
+        return replace(self, clock=self.clock.speed_up(speed))
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; `config_from` reads them back."""
-        value = {**asdict(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
+        value = {**flatten(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
         # Only what says something, so that a notebook of before is still the same.
         prompt = {"prompt": said} if (said := self.prompt.to_json()) else {}
         served = {name: value[name] for name in ("engine", "vllm")} if self.engine == "vllm" else {}
@@ -137,20 +176,6 @@ class KernelConfig:
             **prompt,
             **served,
         }
-
-
-def _follow(rules: Competition) -> dict[str, float]:
-    """Return the settings that a competition's rules give."""
-    share = BudgetSettings.even(wall_s=rules.wall_s, questions=rules.problems)
-    return {
-        "problems": rules.problems,
-        "wall_s": float(rules.wall_s),
-        "reserve_s": rules.reserve_s,
-        "question_min_s": share.floor_s if rules.question_min_s is None else rules.question_min_s,
-        "question_max_s": share.ceiling_s if rules.question_max_s is None else rules.question_max_s,
-        "deadline_s": float(rules.predict_deadline_s),
-        "fallback": rules.fallback,
-    }
 
 
 def config_from(value: Mapping[str, Any]) -> KernelConfig:
@@ -169,7 +194,8 @@ def config_from(value: Mapping[str, Any]) -> KernelConfig:
             # Older builds carry the name alone.
             "competition": competition(rules) if isinstance(rules, str) else Competition.from_json(rules),
         }
-        config = KernelConfig(**{**value, **read})
+        nested = nest(KernelConfig, {**value, **read})
+        config = KernelConfig(**{**nested, "clock": NotebookClock(**nested["clock"])})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"the notebook's settings must be those of this version ({error})", cure="build the notebook again"

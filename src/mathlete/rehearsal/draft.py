@@ -49,9 +49,11 @@ _ON_CPU = """\
 # Put in by the rehearsal alone: vLLM's CPU build has no GPUs to share, no kernels to choose, need not compile, and
 # this machine may have other work.
 import mathlete.kernel.server as server
+from mathlete.kernel import config_from
 
 server.QUIET_S = 1200.0
-CONFIG = replace(CONFIG, load_max_s=3600.0, vllm=replace(
+CONFIG = config_from({**CONFIG.to_json(), "load_max_s": 3600.0})
+CONFIG = replace(CONFIG, vllm=replace(
     CONFIG.vllm, tensor_parallel=1, kv_gib=1.0, kv_dtype="auto", eager=True, attention_backend="auto", extra={}
 ))
 """
@@ -231,7 +233,7 @@ def make_draft(
         inputs=inputs,
         mounts=mounts,
         test=hidden / "test.csv",
-        limit_s=build.config.wall_s / speed + _SPARE_S,
+        limit_s=build.config.clock.wall_s / speed + _SPARE_S,
         slow=FASTEST / speed,
         folder=folder,
     )

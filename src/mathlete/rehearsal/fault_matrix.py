@@ -4,7 +4,9 @@ from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.faults import Fault, Needs
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.injections import (
+    RESERVE_S,
     TEXT,
+    WALL_S,
     Inject,
     cell,
     combine,
@@ -304,12 +306,12 @@ except OSError:
         "clock-30s-left",
         "a sixth of the clock is left, 30 s of 180, when the notebook starts to serve",
         # A share: of a fixed time a busy machine leaves nothing, whatever the notebook does.
-        cell("STARTED = time.time() - (CONFIG.wall_s * 5 / 6 - CONFIG.reserve_s); mark()"),
+        cell(f"STARTED = time.time() - ({WALL_S} * 5 / 6 - {RESERVE_S}); mark()"),
     ),
     _fault(
         "clock-over",
         "the wall is over before the first question",
-        cell("STARTED = time.time() - CONFIG.wall_s; mark()"),
+        cell(f"STARTED = time.time() - {WALL_S}; mark()"),
         "refused",
     ),
     _fault(

@@ -45,6 +45,11 @@ def has_struck(name: str, stage: Path) -> bool:
     return any(re.search(rf"\bstruck {re.escape(name)}$", text, re.MULTILINE) for text in texts)
 
 
+# By their names in JSON, which the wheels of an older build have, too.
+WALL_S, RESERVE_S = "CONFIG.to_json()['wall_s']", "CONFIG.to_json()['reserve_s']"
+"""The notebook's clock, for the code of a cell."""
+
+
 def cell(source: str, *, before: str = "serve") -> Inject:
     """Put one more cell into the notebook, before the cell of a tag; its source calls `mark()` when it strikes."""
 

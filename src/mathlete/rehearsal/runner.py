@@ -98,7 +98,9 @@ def _rehearse(
         notebook=notebook,
         mounts=draft.inputs,
         rerun=settings.rerun,
-        gateway=gateway_command(build, settings, draft, deadline_s=build.config.deadline_s / speed) if asks else (),
+        gateway=gateway_command(build, settings, draft, deadline_s=build.config.clock.deadline_s / speed)
+        if asks
+        else (),
         gateway_mounts=gateway_mounts(build, settings, draft),
         limit_s=draft.limit_s,
         python=settings.python,

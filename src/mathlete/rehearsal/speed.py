@@ -55,6 +55,7 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
     """
     if config.engine == "vllm":
         return Speed(factor=_WITH_VLLM, why=f"÷{_WITH_VLLM:g}: vLLM's CPU build boots within a question's time")
+    clock = config.clock
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     if size < _SMALL:
         return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: weights of {size / 2**20:.0f} MiB are drawn in time anywhere")
@@ -65,21 +66,21 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
         return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
     if tried.tokens_per_s is None:
         # A machine that is busy for a minute: how fast it is at other times is not known.
-        hours = f"so a run may take its {config.wall_s / 3600:g} hours; --stand-in pocket proves the wiring in minutes"
+        hours = f"so a run may take its {clock.wall_s / 3600:g} hours; --stand-in pocket proves the wiring in minutes"
         why = f"÷1: no sample of {_SHORT} tokens ended here within {_PATIENCE_S:.0f} s, {hours}"
         return Speed(factor=1.0, why=why)
-    if tried.question_s > config.question_max_s:
+    if tried.question_s > clock.question_max_s:
         # It would take the hours of the real clock, to end with every question out of time.
         slowed = contention()
         busy = f", where other work has a second of CPU take {slowed:.1f} s" if slowed >= _BUSY else ""
         idle = "rehearse when the machine is idle, or " if busy else ""
         raise UserError(
             "this machine must draw half of a question's samples in the longest time that a question may have",
-            value=f"{tried.question_s:.0f} s of {config.question_max_s:.0f} s, {tried.tokens_per_s:.0f} tokens/s{busy}",
+            value=f"{tried.question_s:.0f} s of {clock.question_max_s:.0f} s, {tried.tokens_per_s:.0f} tokens/s{busy}",
             cure=f"{idle}prove the wiring with --stand-in pocket; --speed 1 rehearses all the same",
         )
     # Two digits: a machine's speed is not known to more.
-    factor = min(FASTEST, max(1.0, float(f"{config.question_min_s / (_SPARE * tried.question_s):.2g}")))
+    factor = min(FASTEST, max(1.0, float(f"{clock.question_min_s / (_SPARE * tried.question_s):.2g}")))
     return Speed(factor=factor, why=_describe(tried, factor, config, asked=asked))
 
 
@@ -99,10 +100,10 @@ def _describe(tried: _Tried, factor: float, config: KernelConfig, *, asked: int)
     length = f"half of {n} samples" if tried.ended else f"{n} samples of {most} tokens"
     parts = [
         f"÷{factor:g}: the engine draws {tried.tokens_per_s:.0f} tokens/s here, {length} in {tried.question_s:.0f} s",
-        f"a question has {config.question_min_s / factor:.0f} s or more",
+        f"a question has {config.clock.question_min_s / factor:.0f} s or more",
         f"all {asked} take about {asked * tried.question_s + tried.load_s:.0f} s",
     ]
-    if config.question_min_s < tried.question_s:
+    if config.clock.question_min_s < tried.question_s:
         parts.append("this machine is too slow for real time: --stand-in pocket proves the wiring")
     return " · ".join(parts)
 

@@ -6,7 +6,18 @@ before and after the step: which one was left and why, and which one answered.
 
 from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.faults import Fault
-from mathlete.rehearsal.injections import Inject, cell, combine, cut_weights, engine, on_disks, spoil_input, unmount
+from mathlete.rehearsal.injections import (
+    RESERVE_S,
+    WALL_S,
+    Inject,
+    cell,
+    combine,
+    cut_weights,
+    engine,
+    on_disks,
+    spoil_input,
+    unmount,
+)
 from mathlete.rehearsal.verdict import Outcome
 from mathlete.rehearsal.vllm_injections import (
     FIRST,
@@ -305,7 +316,7 @@ _PLACE = (
         "a third of the clock is left when it begins to load, and it hangs",
         combine(
             vllm_process("mark(); time.sleep(3600)", quiet_s=4.0),
-            cell("STARTED = time.time() - (CONFIG.wall_s * 2 / 3 - CONFIG.reserve_s)"),
+            cell(f"STARTED = time.time() - ({WALL_S} * 2 / 3 - {RESERVE_S})"),
         ),
         "no progress",
     ),

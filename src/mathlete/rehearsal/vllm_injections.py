@@ -102,6 +102,11 @@ os.chmod("/tmp/gpus/nvidia-smi", 0o755)
 os.environ["PATH"] = "/tmp/gpus:" + os.environ["PATH"]
 CONFIG = replace(CONFIG, vllm=replace(CONFIG.vllm, tensor_parallel={parallel}))
 """
+_LIMIT = """
+from mathlete.kernel import config_from
+
+CONFIG = config_from({{**CONFIG.to_json(), "load_max_s": {load_max_s}}})
+"""
 
 
 def write_stand_in_wheels(folder: Path) -> None:
@@ -148,7 +153,7 @@ def vllm_process(
         filled = {"on_open": lines if on == "open" else "pass", "on_stream": lines if on == "stream" else "pass"}
         code = _CHILD.format(module=_MODULE, steps=repr(steps), **filled)
         marking = MARK.format(name=draft.fault) + code
-        limit = "" if load_max_s is None else f"\nCONFIG = replace(CONFIG, load_max_s={load_max_s * draft.slow})"
+        limit = "" if load_max_s is None else _LIMIT.format(load_max_s=load_max_s * draft.slow)
         cell = _CELL.format(quiet_s=quiet_s * draft.slow, code=marking, setup=setup + limit)
         draft.text = with_cell(draft.text, source=cell)
 
