@@ -18,10 +18,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -36,6 +36,22 @@ from mathlete.shipped import data_folder
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import solve
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealModel:
+    """A model of some size, and how its samples are drawn."""
+
+    model: str | None = None
+    """A real model; its samples are drawn instead of the pocket model's."""
+    suite: str = "gsm8k"
+    """Whose problems it answers."""
+    mirror: Path | None = None
+    """Folder that stands in for the hub's data sets."""
+    ways: tuple[str, ...] = ("engine", "generate", "generate_batch")
+    """Ways to draw its samples; WAY:TYPE for another type than the engine's own choice, as in engine:float32."""
+    vllm: Path | None = None
+    """Python of an environment that has vLLM's CPU build, as one more way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,22 +70,13 @@ class BenchSettings:
     """Best of so many; the box may be shared."""
     large_problems: int = 12
     """Problems for the 27M-parameter model, with 64 tokens a sample; 0 leaves it out."""
-    model: str | None = None
-    """A real model; its samples are drawn instead of the pocket model's."""
-    suite: str = "gsm8k"
-    """Whose problems it answers."""
-    mirror: Path | None = None
-    """Folder that stands in for the hub's data sets."""
-    ways: tuple[str, ...] = ("engine", "generate", "generate_batch")
-    """Ways to draw its samples; WAY:TYPE for another type than the engine's own choice, as in engine:float32."""
-    vllm: Path | None = None
-    """Python of an environment that has vLLM's CPU build, as one more way."""
     threads: int = 1
     """CPU threads of each way."""
     case: str | None = None
     """One case as JSON, for the process that draws it."""
     json: bool = False
     """End with one line of JSON."""
+    real: Annotated[RealModel, tyro.conf.arg(name="")] = field(default_factory=RealModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,9 +212,9 @@ def compare_ways(model: str, settings: BenchSettings) -> dict[str, object]:
     """Draw a real model's samples by each way, and print how fast each was."""
     dtype, reason = choose_dtype(find_model(model))
     print(f"{model} in {dtype}: {reason}")
-    problems = load_suite(settings.suite, mirror=settings.mirror).problems[: settings.problems]
+    problems = load_suite(settings.real.suite, mirror=settings.real.mirror).problems[: settings.problems]
     rows: dict[str, object] = {}
-    for words in (*settings.ways, *(["vllm"] if settings.vllm else [])):
+    for words in (*settings.real.ways, *(["vllm"] if settings.real.vllm else [])):
         way, _, other = words.partition(":")
         case = {
             "way": way,
@@ -217,7 +224,7 @@ def compare_ways(model: str, settings: BenchSettings) -> dict[str, object]:
             "n": settings.n,
             "max_tokens": settings.max_tokens,
             "threads": settings.threads,
-            "vllm": str(settings.vllm or ""),
+            "vllm": str(settings.real.vllm or ""),
         }
         command = [sys.executable, __file__, "--case", json.dumps(case)]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -229,8 +236,8 @@ def compare_ways(model: str, settings: BenchSettings) -> dict[str, object]:
 def main(settings: BenchSettings) -> dict[str, object]:
     import torch
 
-    if settings.model:
-        return compare_ways(settings.model, settings)
+    if settings.real.model:
+        return compare_ways(settings.real.model, settings)
 
     torch.set_num_threads(1)
     source = find_model("pocket")

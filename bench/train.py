@@ -21,13 +21,13 @@ import os
 import random
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -64,7 +64,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchSettings:
+class TrainedModels:
     """What is trained."""
 
     shapes: tuple[str, ...] = ("pocket",)
@@ -77,6 +77,12 @@ class BenchSettings:
     """Folder that stands in for the hub's data sets."""
     tokenizer: Path | None = None
     """Folder of the real shapes' tokenizer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """What is trained, and for how long."""
+
     steps: int = 20
     """Optimizer steps that count."""
     warm: int = 4
@@ -95,6 +101,7 @@ class BenchSettings:
     """One case as JSON, in this process."""
     json: bool = False
     """End with one line of JSON."""
+    trained: Annotated[TrainedModels, tyro.conf.arg(name="")] = field(default_factory=TrainedModels)
 
 
 def is_folder(shape: str) -> bool:
@@ -120,8 +127,8 @@ def write_rows(shape: str, folder: Path, *, count: int, settings: BenchSettings)
     """Formatted rows: of a source, or random tokens as many as R1's traces have (lognormal, cut at 8192)."""
     if shape == "pocket" or is_folder(shape):
         words = ["--model", shape, "--until", "format", "--limit", str(count + 200), "--run", str(folder)]
-        words += ["--source", settings.rows] if is_folder(shape) else []
-        words += ["--mirror", str(settings.mirror)] if settings.mirror else []
+        words += ["--source", settings.trained.rows] if is_folder(shape) else []
+        words += ["--mirror", str(settings.trained.mirror)] if settings.trained.mirror else []
         subprocess.run([sys.executable, "-m", "train", "math", *words], check=True, capture_output=True)
         return
     import datasets
@@ -277,7 +284,10 @@ def run(case: Case) -> dict[str, Any]:
 def compare(shape: str, settings: BenchSettings) -> dict[str, Any]:
     """Return the medians of each, and their ratio to TRL's."""
     names = [name for name in settings.who if name != "trl_fp32" or shape == "pocket" or is_folder(shape)]
-    peer, tokenizer = unsloth_python(settings), str(settings.tokenizer.absolute()) if settings.tokenizer else ""
+    peer, tokenizer = (
+        unsloth_python(settings),
+        str(settings.trained.tokenizer.absolute()) if settings.trained.tokenizer else "",
+    )
     names += ["unsloth", "unsloth_kept"] if peer else []
     rows = rows_a_step(shape) * (settings.steps + settings.warm)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -330,13 +340,14 @@ def torch_sees_a_gpu() -> bool:
 
 def main(settings: BenchSettings) -> dict[str, object]:
     """Compare at every shape."""
-    if settings.shapes != ("pocket",) and not settings.models:
-        if settings.tokenizer is None:
+    if settings.trained.shapes != ("pocket",) and not settings.trained.models:
+        if settings.trained.tokenizer is None:
             raise SystemExit("real shapes need --tokenizer DIR")
         if settings.shrink == 1 and not torch_sees_a_gpu():
             raise SystemExit("real shapes need a CUDA device; --shrink 16 tries the command without one")
     shapes = [
-        compare(shape, settings) for shape in [str(folder.absolute()) for folder in settings.models] or settings.shapes
+        compare(shape, settings)
+        for shape in [str(folder.absolute()) for folder in settings.trained.models] or settings.trained.shapes
     ]
     for one in shapes:
         print(f"{one['shape']}: {one['tokens_per_s']} tokens a second")
