@@ -19,6 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from bench.source.classes import count_settings, find_repeated_names
 from bench.source.functions import Function, functions_in
 from bench.source.modules import Module, package_folders, read_modules
 from bench.source.names import bound_names, docstring_lines, loose_types
@@ -77,6 +78,10 @@ class Figures:
     circles: int
     hardest_with_2_comments: int
     """How many of the hardest functions have two comments or more."""
+    classes_named_twice: int
+    """Public names of classes that stand in several modules."""
+    most_settings_in_a_class: int
+    """Own fields of the largest class of settings; a group of settings is one field."""
     rooms: tuple[Room, ...]
     hardest: tuple[Function, ...]
 
@@ -119,6 +124,8 @@ def measure(name: str, modules: Sequence[Module], *, hardest: int) -> Figures:
         lines_of_files=_spread([len(module.lines) for module in modules]),
         circles=sum(len(room.circles) for room in rooms),
         hardest_with_2_comments=sum(one.comments >= 2 for one in functions[:hardest]),
+        classes_named_twice=len(find_repeated_names(modules)),
+        most_settings_in_a_class=max(count_settings(modules).values(), default=0),
         rooms=tuple(rooms),
         hardest=tuple(functions[:hardest]),
     )

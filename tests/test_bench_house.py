@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.house import Figures, Spread, measure, named_folders, read_coverage
+from bench.source.classes import count_settings, find_repeated_names
 from bench.source.modules import read_modules
 
 SCRIPT = Path(__file__).parents[1] / "bench" / "house.py"
@@ -173,3 +174,27 @@ def test_a_tree_without_a_name_or_files_is_refused(tmp_path: Path) -> None:
     for words in ("nothing", f"empty={tmp_path}"):
         with pytest.raises(SystemExit, match="NAME=PATH"):
             named_folders([words])
+
+
+CLASSES = {
+    "src/mathlete/one.py": "class Twice:\n    a: int\n\n\nclass _Twice:\n    pass\n",
+    "src/mathlete/two.py": "class Twice:\n    b: int\n    c: ClassVar[int]\n\n\nclass _Twice:\n    pass\n",
+    "src/mathlete/rules.py": "class Config:\n    rules: Rules\n\n\nclass Rules:\n    a: int\n",
+    "src/train/settings.py": "class Settings:\n    part: Annotated[Part, 1] = Part()\n    more: int\n\n\n"
+    "class Part:\n    a: int\n    b: Inner | None\n    c: str\n\n    def check(self) -> None:\n        a: int\n",
+    "src/train/inner.py": "class Inner:\n    a: Settings\n",
+    "eval/__init__.py": "",
+}  # fmt: skip
+
+
+def test_names_and_settings_of_classes_are_counted(tmp_path: Path) -> None:
+    for name, text in CLASSES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for package in ("mathlete", "train"):
+        (tmp_path / "src" / package / "__init__.py").touch()
+    (folders,) = named_folders([f"x={tmp_path}"]).values()
+    modules = read_modules(folders)
+    assert find_repeated_names(modules) == {"Twice": ["mathlete.one", "mathlete.two"]}
+    # What a command's settings are made of, and what is named so; the rules of a file of data are no settings.
+    assert count_settings(modules) == {"Config": 1, "Inner": 1, "Part": 3, "Settings": 2}

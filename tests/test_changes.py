@@ -112,7 +112,8 @@ from mathlete.models import GPUS
 from train.math_command import MATH_COMMAND
 import tyro
 defaults = MATH_COMMAND.default_settings(["--model", "pocket"])
-assert tyro.cli(MATH_COMMAND.settings, args=["--plan", "--device", "gb10"], default=defaults).device == "gb10"
+chosen = tyro.cli(MATH_COMMAND.settings, args=["--plan", "--device", "gb10"], default=defaults)
+assert chosen.display.planned.device == "gb10"
 assert (GPUS["gb10"].dtype, GPUS["gb10"].machines) == ("bfloat16", {"NvidiaGb10": 1})
 """,
     ),

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bench.house import measure, named_folders
-from bench.source.modules import read_modules
+from bench.source.classes import count_settings, find_repeated_names
+from bench.source.modules import Module, read_modules
 from tests.conftest import CommandLine, sample
 
 FORBIDDEN = re.compile(r"/(?:work|root|opt)/\w|\bpypi\.org|npmjs\.|debian\.org")
@@ -206,12 +207,30 @@ def test_a_face_says_what_the_room_is_for_and_names_three_to_ten(root: Path) -> 
         assert ">>>" in text, f"{room} has no example"
 
 
-def test_the_figures_of_the_house_hold(root: Path) -> None:
+@pytest.fixture(scope="module")
+def modules(root: Path) -> list[Module]:
+    """All of src and eval, read once."""
     (folders,) = named_folders([f"mathlete={root}"]).values()
-    figures = measure("mathlete", read_modules(folders), hardest=40)
+    return read_modules(folders)
+
+
+def test_the_figures_of_the_house_hold(modules: list[Module]) -> None:
+    figures = measure("mathlete", modules, hardest=40)
     assert figures.names_any < 250
     assert figures.found_bound_in_1000_lines < 0.2
     assert figures.hardest_with_2_comments == 40
+
+
+def test_a_public_class_name_has_one_meaning(modules: list[Module]) -> None:
+    assert find_repeated_names(modules) == {}
+
+
+def test_a_class_of_settings_has_twelve_fields_at_most(root: Path, modules: list[Module]) -> None:
+    """More of them are groups, whose names need not show (`mathlete.settings`)."""
+    benches = [count_settings([module]) for module in read_modules([root / "bench"])]
+    counts = {**count_settings(modules), **{f"bench {at}": max(own.values()) for at, own in enumerate(benches) if own}}
+    assert {"BuildSettings", "Solving", "Tune", "KernelConfig", "VllmSettings", "Survival"} <= counts.keys()
+    assert {name: count for name, count in counts.items() if count > 12} == {}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from mathlete.kernel.causes import find_cause_of_end
 from mathlete.kernel.config import KernelConfig, NotebookClock, config_from
 from mathlete.kernel.engine import EngineError, EngineProcess
 from mathlete.kernel.journal import read_facts, read_journal
-from mathlete.kernel.ladder import Ladder, Step, plan_steps
+from mathlete.kernel.ladder import EngineStep, Ladder, plan_steps
 from mathlete.kernel.world import InstalledWorld, install, read_into_cache
 from mathlete.problems import Problem
 from mathlete.sampling.samples import SamplingConfig
@@ -73,7 +73,8 @@ def serving(folder: Path, says: str, *, dies_with: str = "never") -> EngineProce
 def ladder(*steps: tuple[str, EngineProcess]) -> tuple[Ladder, list[Mapping[str, object]]]:
     left: list[Mapping[str, object]] = []
     named = [
-        (Step(name=name, engine="any", mends="GPU memory" if name == "shorter" else ""), one) for name, one in steps
+        (EngineStep(name=name, engine="any", mends="GPU memory" if name == "shorter" else ""), one)
+        for name, one in steps
     ]
     return Ladder(named, on_step=left.append), left
 

@@ -16,7 +16,7 @@ from mathlete.errors import UserError
 from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, KernelConfig
 from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.rehearsal import RehearsalSettings, Thresholds, choose_canaries, rehearse
-from mathlete.replay import Pace, Wall
+from mathlete.replay import Throughput, Wall
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.sampling.record import SampleLog
 from mathlete.solve import Policy
@@ -133,13 +133,13 @@ def test_a_slower_machine_a_longer_sample_and_more_samples_never_help() -> None:
     chance = random.Random(0)
     lengths = [chance.randrange(500, 5_000) for _ in range(40)]
 
-    def forecast(pace: Pace, samples: list[int], n: int) -> Any:
+    def forecast(pace: Throughput, samples: list[int], n: int) -> Any:
         (one,) = pace.forecast(samples, policy=policy, wall=wall, questions=questions, n=[n])
         return one
 
-    quick, slow = Pace(token_s=0.05, rows=8), Pace(token_s=0.1, rows=8)
+    quick, slow = Throughput(token_s=0.05, rows=8), Throughput(token_s=0.1, rows=8)
     assert forecast(slow, lengths, 8).hours == pytest.approx(2 * forecast(quick, lengths, 8).hours, abs=0.002)
-    chances = [forecast(Pace(token_s=each, rows=8), lengths, 8).p_out_of_time for each in (0.01, 0.1, 0.3, 1.0)]
+    chances = [forecast(Throughput(token_s=each, rows=8), lengths, 8).p_out_of_time for each in (0.01, 0.1, 0.3, 1.0)]
     assert chances == sorted(chances)
     assert chances[0] == 0.0
     assert chances[-1] > 0.9
@@ -147,7 +147,7 @@ def test_a_slower_machine_a_longer_sample_and_more_samples_never_help() -> None:
     # Beyond the rows that were measured the machine is not taken to draw more in all.
     assert forecast(slow, lengths, 32).hours == pytest.approx(4 * forecast(slow, lengths, 8).hours, rel=0.01)
     # Samples that wait for a slot take the same in all, but the first of them are as quick as ever.
-    waiting = Pace(token_s=0.1, rows=8, waits=True)
+    waiting = Throughput(token_s=0.1, rows=8, waits=True)
     assert forecast(waiting, lengths, 32).hours == forecast(slow, lengths, 32).hours
     assert forecast(waiting, lengths, 32).p_out_of_time <= forecast(slow, lengths, 32).p_out_of_time
 

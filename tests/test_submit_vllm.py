@@ -22,7 +22,7 @@ from mathlete.submission.metadata import KERNEL_FILE, VllmFrom
 from mathlete.submission.mounts import code_cells
 from mathlete.submission.notebook import notebook_text
 from mathlete.submission.vllm_lock import (
-    Package,
+    LockedPackage,
     Pin,
     find_conflicts,
     pins_beside,
@@ -118,7 +118,7 @@ def test_what_uv_names_is_freed_and_never_torch() -> None:
 def test_the_lock_takes_the_wheel_that_pip_prefers_of_what_is_not_there() -> None:
     names = ("a-1-py3-none-any.whl", "a-1-cp312-cp312-manylinux_2_17_x86_64.whl", "a-1-cp39-abi3-manylinux1_x86_64.whl")
     wheels = tuple((name, f"{size:064x}", size) for size, name in enumerate(names))
-    solution = [Package(name=name, version="1", wheels=wheels) for name in ("a", "b", "c")]
+    solution = [LockedPackage(name=name, version="1", wheels=wheels) for name in ("a", "b", "c")]
     pins = pins_beside(solution, {"b": "1", "c": "2"})
     assert [(pin.name, pin.size) for pin in pins] == [("a", 1), ("c", 1)]
     assert [pin.size for pin in pins_beside(solution, {}, python="3.11")] == [2, 2, 2]

@@ -25,7 +25,7 @@ from mathlete.metrics import Interval
 from mathlete.models.hardware import GPUS
 from mathlete.models.shapes import SHAPES
 from mathlete.replay import Replay
-from mathlete.replay.selection import Candidate, Selection
+from mathlete.replay.selection import Candidate, CandidateChoice
 from mathlete.report.hops import survival_table
 from mathlete.report.losses import read_losses
 from mathlete.runs import Step
@@ -87,11 +87,11 @@ def hops() -> list[Hop]:
     return [Hop.from_json({"hop": name, **row, **more}) for name in ("base", "trained", "merged", "int8")]
 
 
-def select() -> Selection:
+def select() -> CandidateChoice:
     one = Candidate(
         name="n=64 · beta95+exact · 18000 s 31.25–93.75", score=33.3, public=33.1, expected_maximum=35.2, selected=0.5
     )
-    return Selection(select=5, by_replay=33.3, by_public=32.1, hindsight=34.0, candidates=[one], known=[])
+    return CandidateChoice(select=5, by_replay=33.3, by_public=32.1, hindsight=34.0, candidates=[one], known=[])
 
 
 def compared() -> Comparison:

@@ -59,12 +59,12 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     """Train the model, or go on with a run that was stopped; print what each step gave and return the figures."""
     settings.check()
     require_no_training(settings)
-    check_reporters(settings.report_to)
+    check_reporters(settings.display.report_to)
     require_address_space()
     out = console(json=settings.json)
     ranks = Ranks.from_launcher()
     out.quiet = not ranks.is_first
-    if settings.preview.plan:
+    if settings.display.plan:
         return print_plan(settings, say=out.print)
     with busy("loading the libraries") if ranks.is_first else nullcontext():
         from train.launch import require_launched
@@ -131,7 +131,7 @@ def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict
     model = find_model(settings.model or pick_default_model()[0])
     settings = split_batch(settings, model, say=say)
     longest = settings.data.rows.max_tokens
-    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.preview.planned.device)
+    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.display.planned.device)
     say(plan.table())
     return plan.to_json()
 
@@ -143,7 +143,7 @@ def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[ob
         return settings
     longest = settings.data.rows.max_tokens
     plan = plan_training(
-        model, recipe=settings.recipe, longest=longest, gpu=settings.preview.planned.device, split=True
+        model, recipe=settings.recipe, longest=longest, gpu=settings.display.planned.device, split=True
     )
     recipe, device = plan.recipe, plan.device
     if recipe.tune.batch != named.batch:
@@ -161,7 +161,7 @@ def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> 
 
     for line in describe_settings(settings, usual):
         say(Text.from_markup(line))
-    if not settings.preview.show_settings:
+    if not settings.display.show_settings:
         return
     data, recipe, after = settings.data, settings.recipe, settings.after
     training = {"method": recipe.method, **recipe.groups}

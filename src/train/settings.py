@@ -60,14 +60,17 @@ class AfterTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview:
-    """What is printed before the training, or in its place."""
+class Display:
+    """What is shown of the training: before it, in its place, and as it runs."""
 
     plan: bool = False
     """Print the memory that training will need, part by part, and stop: nothing is loaded."""
     planned: Annotated[PlannedDevice, tyro.conf.arg(name="")] = field(default_factory=PlannedDevice)
     show_settings: bool = False
     """Print every setting that changes the result; the run's manifests have them anyhow."""
+    report_to: tuple[Reporter, ...] = ()
+    """Trackers that show the training as it runs, by transformers' own integrations; none: nowhere. Default: the curve
+    is kept in the run for TensorBoard and trackio, where they are installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ class MathSettings:
     """The last step to do."""
     run: Path | None = None
     """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
-    preview: Annotated[Preview, tyro.conf.arg(name="")] = field(default_factory=Preview)
+    display: Annotated[Display, tyro.conf.arg(name="")] = field(default_factory=Display)
     data: Annotated[DataSettings, tyro.conf.arg(name="")]
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     after: Annotated[AfterTraining, tyro.conf.arg(name="")]
@@ -90,9 +93,6 @@ class MathSettings:
     """Chooses the pocket generator's problems, the held-out rows, the adapter's first weights and the order of rows."""
     threads: int | None = None
     """CPU threads; default: 1 for a small model, else all cores."""
-    report_to: tuple[Reporter, ...] = ()
-    """Trackers that show the training as it runs, by transformers' own integrations; none: nowhere. Default: the curve
-    is kept in the run for TensorBoard and trackio, where they are installed."""
     overwrite: bool = False
     """Delete the steps that were made with other settings in the folder, and do them again."""
     json: bool = False
@@ -100,7 +100,7 @@ class MathSettings:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        self.preview.planned.check(plan=self.preview.plan)
+        self.display.planned.check(plan=self.display.plan)
         require(
             ("threads", self.threads, self.threads is None or 1 <= self.threads <= 1024, "from 1 to 1024"),
             ("seed", self.seed, self.seed >= 0, "at least 0"),
@@ -113,7 +113,7 @@ class MathSettings:
                 cure="use --method lora, or a corpus with golds",
             )
         untrained = "--until format" if self.until == "format" else "--adapter" if self.after.adapter else ""
-        if self.report_to and untrained:
+        if self.display.report_to and untrained:
             raise UserError("--report-to is for a training", value=untrained, cure="leave one of them out")
         for part in (self.data, self.recipe, self.after):
             part.check()

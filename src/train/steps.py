@@ -128,7 +128,7 @@ class MathRun:
             seed=self.settings.seed,
             advance=advance,
             say=say,
-            report_to=self.settings.report_to,
+            report_to=self.settings.display.report_to,
         )
 
     def describe_tuned(self, adapter: Path) -> TunedModel:

@@ -30,7 +30,7 @@ _SOURCES = ("model_sources", "dataset_sources", "competition_sources", "kernel_s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class NewestVersion:
     """The newest version of the notebook."""
 
     version: int
@@ -229,12 +229,12 @@ class Kaggle:
             unknown_tags=tuple(map(str, reply.invalid_tags or ())),
         )
 
-    def head(self, names: Names) -> Head:
+    def head(self, names: Names) -> NewestVersion:
         """Return the newest version of the notebook and its source."""
         request = self._of_kernel("ApiGetKernelRequest", names)
         reply = self._call_if_there(_KERNELS, request, rule=f"the notebook {names.kernel_id} must be readable")
         version = int((reply.get("metadata") or {}).get("currentVersionNumber") or 0)
-        return Head(version=version, source=str((reply.get("blob") or {}).get("source") or ""))
+        return NewestVersion(version=version, source=str((reply.get("blob") or {}).get("source") or ""))
 
     def session(self, names: Names, *, version: int) -> Session:
         """Return how far the run of a version is."""

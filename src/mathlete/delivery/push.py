@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mathlete.delivery.asking import Asking
-from mathlete.delivery.kaggle_client import Head, Kaggle, Session
+from mathlete.delivery.kaggle_client import Kaggle, NewestVersion, Session
 from mathlete.delivery.ledger import Ledger, Saved
 from mathlete.delivery.session import ENDED, wait_for_run
 from mathlete.delivery.shown import KaggleRun, fit_clock
@@ -180,7 +180,7 @@ def _counted(build: Build, kaggle: Kaggle, *, source: str, before: int) -> Calla
     return look
 
 
-def _has_same_cells(head: Head, source: str) -> bool:
+def _has_same_cells(head: NewestVersion, source: str) -> bool:
     """Return whether the saved notebook has the same cells: all else in it may be written in another way."""
     try:
         return _cells(head.source) == _cells(source)

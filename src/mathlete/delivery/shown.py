@@ -230,10 +230,10 @@ def fit_clock(run: KaggleRun, config: KernelConfig, *, recordings: Sequence[Path
     lengths: tuple[Lengths, ...] = ()
     if run.token_s is not None and shared is not None and clock_s:
         # Only here: they load numpy.
-        from mathlete.replay import Pace, Wall
+        from mathlete.replay import Throughput, Wall
         from mathlete.scoring import Pool
 
-        pace = Pace(token_s=run.token_s, rows=run.rows, waits=run.waits)
+        pace = Throughput(token_s=run.token_s, rows=run.rows, waits=run.waits)
         wall = Wall(wall_s=clock_s, floor_s=shared.floor_s, ceiling_s=shared.ceiling_s)
         kinds: list[tuple[str, Pool | Sequence[int]]] = [("the placeholders' samples", run.drawn)]
         if recordings:

@@ -98,7 +98,7 @@ _KINDS: Mapping[object, Callable[[object], bool]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFacts:
+class NotebookFacts:
     """What a notebook's run said of itself before the first question; earlier versions said nothing."""
 
     build: str = ""
@@ -117,9 +117,9 @@ class RunFacts:
 
         >>> gpu = {"name": "Tesla T4", "memory_mib": 15360, "capability": 7.5}
         >>> engine = {"torch": "2.10.0+cu128", "cuda": "12.8", "dtype": "float16", "load_s": 41.5}
-        >>> print(RunFacts(machine={"gpus": [gpu, gpu], "cores": 4, "memory_gib": 31.4}, engine=engine).describe())
+        >>> print(NotebookFacts(machine={"gpus": [gpu, gpu], "cores": 4, "memory_gib": 31.4}, engine=engine).describe())
         2 x Tesla T4 (15 GiB, 7.5) · 4 cores, 31.4 GiB · torch 2.10.0+cu128, CUDA 12.8, float16 · loaded in 41.5 s
-        >>> RunFacts(machine={"gpus": []}).describe()
+        >>> NotebookFacts(machine={"gpus": []}).describe()
         'no GPU'
         """
         listed = self.machine.get("gpus")
@@ -145,7 +145,7 @@ def note(file: Path, value: Mapping[str, object]) -> None:
     print(json.dumps(value, ensure_ascii=False), file=sys.stderr, flush=True)
 
 
-def read_facts(file: Path) -> RunFacts:
+def read_facts(file: Path) -> NotebookFacts:
     r"""Read what a run said of itself, in a journal or in a notebook's log; nothing where there is none.
 
     >>> from tempfile import mkdtemp
@@ -154,14 +154,14 @@ def read_facts(file: Path) -> RunFacts:
     >>> read_facts(log).build, read_facts(log).engine["load_s"]
     ('0123456789ab', 2.5)
     """
-    names = [one.name for one in fields(RunFacts)]
+    names = [one.name for one in fields(NotebookFacts)]
     facts, left = dict[str, Any](), list[Mapping[str, object]]()
     for where, line in _read_lines(file):
         if line.startswith(tuple(f'{{"{name}": ' for name in names)):
             said = {name: part for name, part in _parse(line, where).items() if name in names}
             left += [said.pop("left")] if "left" in said else []
             facts = {**said, **facts}
-    return RunFacts(**facts, left=tuple(left))
+    return NotebookFacts(**facts, left=tuple(left))
 
 
 def read_journal(file: Path) -> list[JournalLine]:
@@ -181,7 +181,7 @@ def read_journal(file: Path) -> list[JournalLine]:
             value = _parse(text[max(0, text.find(_START)) :], where)
             if "id" in value:
                 lines.append(_parse_line(value, where))
-            elif value.keys().isdisjoint(one.name for one in fields(RunFacts)):
+            elif value.keys().isdisjoint(one.name for one in fields(NotebookFacts)):
                 raise _explain("no line of a journal", text, where)
     return lines
 

@@ -33,7 +33,7 @@ _MEMORY = r"GPU memory|memory for the cache|does not fit into the cache"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class EngineStep:
     """One way to draw samples."""
 
     name: str
@@ -45,7 +45,7 @@ class Step:
     """Pattern of the causes for which it is taken; empty: any."""
 
 
-def plan_steps(config: KernelConfig, *, gpus: int) -> list[Step]:
+def plan_steps(config: KernelConfig, *, gpus: int) -> list[EngineStep]:
     """Return the steps of a notebook's ladder, first choice first.
 
     Args:
@@ -57,7 +57,7 @@ def plan_steps(config: KernelConfig, *, gpus: int) -> list[Step]:
     >>> [step.name for step in plan_steps(KernelConfig(), gpus=1)]
     ['embedded']
     """
-    embedded = Step(name="embedded", engine="transformers")
+    embedded = EngineStep(name="embedded", engine="transformers")
     if config.engine != "vllm":
         return [embedded]
     asked = config.vllm.tensor_parallel
@@ -75,12 +75,12 @@ def plan_steps(config: KernelConfig, *, gpus: int) -> list[Step]:
     )
     half = config.policy.sampling.max_tokens // 2 + _SAFE_PROMPT
     shorter = replace(safer, max_model_len=min(half, config.vllm.max_model_len or half))
-    alone = [Step(name="vllm on one GPU", engine="vllm", vllm=replace(safer, tensor_parallel=1), mends=_JOINING)]
+    alone = [EngineStep(name="vllm on one GPU", engine="vllm", vllm=replace(safer, tensor_parallel=1), mends=_JOINING)]
     return [
-        Step(name="vllm", engine="vllm", vllm=config.vllm),
-        Step(name="vllm with safer settings", engine="vllm", vllm=safer),
+        EngineStep(name="vllm", engine="vllm", vllm=config.vllm),
+        EngineStep(name="vllm with safer settings", engine="vllm", vllm=safer),
         *(alone if gpus > 1 else ()),
-        Step(name="vllm with half the context", engine="vllm", vllm=shorter, mends=_MEMORY),
+        EngineStep(name="vllm with half the context", engine="vllm", vllm=shorter, mends=_MEMORY),
         embedded,
     ]
 
@@ -92,7 +92,7 @@ class Ladder:
 
     def __init__(
         self,
-        steps: Sequence[tuple[Step, EngineProcess]],
+        steps: Sequence[tuple[EngineStep, EngineProcess]],
         *,
         on_step: Callable[[Mapping[str, object]], None] = lambda fact: None,
     ) -> None:

@@ -13,7 +13,7 @@ from mathlete.kernel.answering import Answerer, one_line, say
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
 from mathlete.kernel.journal import JOURNAL, note
-from mathlete.kernel.ladder import Ladder, Step, plan_steps
+from mathlete.kernel.ladder import EngineStep, Ladder, plan_steps
 from mathlete.kernel.machine import describe_machine, find_difference, list_gpus
 from mathlete.kernel.opening import open_server
 from mathlete.kernel.world import InstalledWorld
@@ -43,7 +43,7 @@ class Iteration(Protocol):
         ...
 
 
-class InferenceServer(Protocol):
+class CompetitionServer(Protocol):
     """The competition's own server."""
 
     def serve(self) -> None:
@@ -157,7 +157,7 @@ def serve(
         answer_in_turn(importlib.import_module(gateway.module).make_env(), answerer, rules=rules)
         return
     opened, listeners = server or open_server(competition_folder, gateway.module, gateway.server)
-    library = cast("InferenceServer", opened)
+    library = cast("CompetitionServer", opened)
     listeners.append(make_predict(answerer, rules))
     if is_rerun():
         library.serve()
@@ -185,7 +185,7 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
             on_done=lambda facts: note(journal, {"packages": facts}),
         )
 
-    def make(step: Step) -> EngineProcess:
+    def make(step: EngineStep) -> EngineProcess:
         served = step.engine == "vllm"
         return EngineProcess(
             model,

@@ -4,9 +4,8 @@ from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.faults import Fault, Needs
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.injections import (
-    RESERVE_S,
+    CLOCK,
     TEXT,
-    WALL_S,
     Inject,
     cell,
     combine,
@@ -306,12 +305,12 @@ except OSError:
         "clock-30s-left",
         "a sixth of the clock is left, 30 s of 180, when the notebook starts to serve",
         # A share: of a fixed time a busy machine leaves nothing, whatever the notebook does.
-        cell(f"STARTED = time.time() - ({WALL_S} * 5 / 6 - {RESERVE_S}); mark()"),
+        cell(f"{CLOCK}STARTED = time.time() - (clock['wall_s'] * 5 / 6 - clock['reserve_s']); mark()"),
     ),
     _fault(
         "clock-over",
         "the wall is over before the first question",
-        cell(f"STARTED = time.time() - {WALL_S}; mark()"),
+        cell(f"{CLOCK}STARTED = time.time() - clock['wall_s']; mark()"),
         "refused",
     ),
     _fault(

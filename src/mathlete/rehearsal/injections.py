@@ -46,8 +46,8 @@ def has_struck(name: str, stage: Path) -> bool:
 
 
 # By their names in JSON, which the wheels of an older build have, too.
-WALL_S, RESERVE_S = "CONFIG.to_json()['wall_s']", "CONFIG.to_json()['reserve_s']"
-"""The notebook's clock, for the code of a cell."""
+CLOCK = "clock = CONFIG.to_json(); "
+"""Gives the code of a cell the notebook's clock, as clock['wall_s']."""
 
 
 def cell(source: str, *, before: str = "serve") -> Inject:

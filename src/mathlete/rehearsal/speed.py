@@ -32,7 +32,7 @@ _SPARE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
+class ClockSpeed:
     """The speed of a rehearsal's clock."""
 
     factor: float
@@ -41,7 +41,7 @@ class Speed:
     """What it was chosen by, with seconds, in words."""
 
 
-def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem], *, asked: int) -> Speed:
+def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem], *, asked: int) -> ClockSpeed:
     """Return the fastest speed at which this machine draws a question's samples in half of its floor.
 
     Args:
@@ -54,21 +54,23 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
         UserError: it does not draw them in real time either.
     """
     if config.engine == "vllm":
-        return Speed(factor=_WITH_VLLM, why=f"÷{_WITH_VLLM:g}: vLLM's CPU build boots within a question's time")
+        return ClockSpeed(factor=_WITH_VLLM, why=f"÷{_WITH_VLLM:g}: vLLM's CPU build boots within a question's time")
     clock = config.clock
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     if size < _SMALL:
-        return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: weights of {size / 2**20:.0f} MiB are drawn in time anywhere")
+        return ClockSpeed(
+            factor=FASTEST, why=f"÷{FASTEST:g}: weights of {size / 2**20:.0f} MiB are drawn in time anywhere"
+        )
     try:
         tried = _try_engine(model, config, problems[0])
     except RuntimeError as error:
         # The rehearsal itself shows why, in the notebook's own environment.
-        return Speed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
+        return ClockSpeed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
     if tried.tokens_per_s is None:
         # A machine that is busy for a minute: how fast it is at other times is not known.
         hours = f"so a run may take its {clock.wall_s / 3600:g} hours; --stand-in pocket proves the wiring in minutes"
         why = f"÷1: no sample of {_SHORT} tokens ended here within {_PATIENCE_S:.0f} s, {hours}"
-        return Speed(factor=1.0, why=why)
+        return ClockSpeed(factor=1.0, why=why)
     if tried.question_s > clock.question_max_s:
         # It would take the hours of the real clock, to end with every question out of time.
         slowed = contention()
@@ -81,7 +83,7 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
         )
     # Two digits: a machine's speed is not known to more.
     factor = min(FASTEST, max(1.0, float(f"{clock.question_min_s / (_SPARE * tried.question_s):.2g}")))
-    return Speed(factor=factor, why=_describe(tried, factor, config, asked=asked))
+    return ClockSpeed(factor=factor, why=_describe(tried, factor, config, asked=asked))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ before and after the step: which one was left and why, and which one answered.
 from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import (
-    RESERVE_S,
-    WALL_S,
+    CLOCK,
     Inject,
     cell,
     combine,
@@ -316,7 +315,7 @@ _PLACE = (
         "a third of the clock is left when it begins to load, and it hangs",
         combine(
             vllm_process("mark(); time.sleep(3600)", quiet_s=4.0),
-            cell(f"STARTED = time.time() - ({WALL_S} * 2 / 3 - {RESERVE_S})"),
+            cell(f"{CLOCK}STARTED = time.time() - (clock['wall_s'] * 2 / 3 - clock['reserve_s'])"),
         ),
         "no progress",
     ),

@@ -3,8 +3,8 @@
 A `Pool` of recorded samples (`mathlete.scoring`) holds more samples of each problem than a submission draws. The replay
 draws n of them thousands of times, stops and votes as the solve loop does, and puts the problems together to
 submissions with or without a clock. `Grid` names the policies to try, `Submissions` what to simulate; each policy's
-`Outcome` has its score with intervals, its cost, and whether it is safe. A `Pace` measured on another machine says what
-fits its clock.
+`Outcome` has its score with intervals, its cost, and whether it is safe. A `Throughput`, measured on another machine,
+says what fits its clock.
 
 >>> from mathlete.competitions import competition
 >>> from mathlete.problems import Problem
@@ -23,7 +23,7 @@ fits its clock.
 """
 
 from mathlete.replay.choice import Choice
-from mathlete.replay.forecast import Forecast, Pace
+from mathlete.replay.forecast import Forecast, Throughput
 from mathlete.replay.outcomes import Grid, Submissions
 from mathlete.replay.policies import list_recorded_votes
 from mathlete.replay.replaying import Replay, replay_pool, usual_n
@@ -33,9 +33,9 @@ __all__ = [
     "Choice",
     "Forecast",
     "Grid",
-    "Pace",
     "Replay",
     "Submissions",
+    "Throughput",
     "Wall",
     "list_recorded_votes",
     "replay_pool",

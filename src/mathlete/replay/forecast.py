@@ -33,7 +33,7 @@ _SPREAD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Throughput:
     """How fast a machine drew."""
 
     token_s: float
@@ -50,9 +50,9 @@ class Pace:
     def stretch(self, n: int) -> float:
         """Return by what factor a token takes longer where n samples are asked for.
 
-        >>> [Pace(token_s=0.02, rows=8).stretch(n) for n in (4, 8, 16)]
+        >>> [Throughput(token_s=0.02, rows=8).stretch(n) for n in (4, 8, 16)]
         [1.0, 1.0, 2.0]
-        >>> Pace(token_s=0.02, rows=8, waits=True).stretch(16)
+        >>> Throughput(token_s=0.02, rows=8, waits=True).stretch(16)
         1.0
         """
         return 1.0 if self.waits else max(1.0, n / self.rows)
@@ -114,7 +114,7 @@ def _pool_lengths(tokens: Sequence[int]) -> Pool:
     return Pool.of([Problem(id="", statement="", gold="")], {"": samples})
 
 
-def _forecast(pool: Pool, policy: Policy, *, pace: Pace, wall: Wall, questions: int) -> Forecast:
+def _forecast(pool: Pool, policy: Policy, *, pace: Throughput, wall: Wall, questions: int) -> Forecast:
     import numpy as np
 
     token_s, n, cap = pace.token_s * pace.stretch(policy.n), policy.n, policy.sampling.max_tokens

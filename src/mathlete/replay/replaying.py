@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mathlete.metrics import INFORMATIVE, FinishOrder, Interval, describe_finish_order
 from mathlete.replay.outcomes import SAFE_LOSS, Grid, Outcome, Submissions
 from mathlete.replay.policies import simulate_policies
-from mathlete.replay.selection import Seasons, Selection
+from mathlete.replay.selection import CandidateChoice, Seasons
 from mathlete.replay.simulation import Bank
 from mathlete.scoring import Pool
 
@@ -39,7 +39,7 @@ class Replay:
     """How often a right answer came before a wrong one of its problem."""
     words: list[str]
     """Sentences: bias, safe rules, warnings."""
-    selection: Selection | None = None
+    selection: CandidateChoice | None = None
     """Which candidate to hand in, where that was asked."""
     recording: str = ""
     """Name of the pool that was replayed."""
@@ -72,7 +72,7 @@ class Replay:
             **{name: content[name] for name in plain},
             outcomes=[Outcome.from_json(row) for row in content["policies"]],
             finish_order=FinishOrder(**bias) if bias else None,
-            selection=Selection.from_json(content["selection"]) if "selection" in content else None,
+            selection=CandidateChoice.from_json(content["selection"]) if "selection" in content else None,
             recording=content.get("recording", ""),
             longest=content.get("longest", 0),
             timed=content.get("timed", True),
@@ -159,7 +159,7 @@ def replay_pool(
         uncut = grid.max_tokens == (max(1, pool.longest),)
         of_other = replace(grid, max_tokens=(max(1, other.longest),)) if uncut else grid
         simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other.longest))
-    selection = Selection.of(seasons) if seasons else None
+    selection = CandidateChoice.of(seasons) if seasons else None
     return Replay(
         simulations=submissions.simulations,
         seconds=round(time.monotonic() - began, 3),

@@ -164,7 +164,7 @@ after 12 of each'
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class CandidateChoice:
     """Which candidate to hand in."""
 
     select: int

@@ -65,7 +65,7 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RunLabel:
     """How one run's charts are told from the other runs'."""
 
     position: int

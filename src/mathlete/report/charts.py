@@ -10,7 +10,7 @@ from statistics import fmean
 
 from mathlete.losses import CAUSES
 from mathlete.metrics import Interval, standard_error
-from mathlete.report.chart import Chart, Place, Series
+from mathlete.report.chart import Chart, RunLabel, Series
 from mathlete.report.training import TrainRun
 from mathlete.report.training_charts import layer_charts, training_curves
 from mathlete.sampling import Sample
@@ -27,7 +27,7 @@ _Z95 = 1.96
 
 def build_charts(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
     """Return all charts of some runs: those that the runs share, then each kind run by run."""
-    places = [Place(position=at, alone=len(runs) == 1, name=run.name) for at, run in enumerate(runs)]
+    places = [RunLabel(position=at, alone=len(runs) == 1, name=run.name) for at, run in enumerate(runs)]
     evaluated = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, EvalRun)]
     trained = [(run, place) for run, place in zip(runs, places, strict=True) if isinstance(run, TrainRun)]
     charts = _shared_charts(evaluated) if evaluated else []
@@ -40,7 +40,7 @@ def build_charts(runs: Sequence[EvalRun | TrainRun]) -> list[Chart]:
     return charts
 
 
-Placed = tuple[EvalRun, Place]
+Placed = tuple[EvalRun, RunLabel]
 
 
 def _shared_charts(runs: Sequence[Placed]) -> list[Chart]:
@@ -206,7 +206,7 @@ def _calibration(runs: Sequence[Placed]) -> list[Chart]:
     ]
 
 
-def _votes(run: EvalRun, place: Place) -> Chart:
+def _votes(run: EvalRun, place: RunLabel) -> Chart:
     rows = sorted(
         ((_vote_row(item), item.problem.id) for item in run.graded), key=lambda row: (-row[0][0], row[0][1] + row[0][2])
     )

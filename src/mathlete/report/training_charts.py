@@ -3,7 +3,7 @@
 from statistics import median
 from typing import TYPE_CHECKING
 
-from mathlete.report.chart import Chart, Place, Series
+from mathlete.report.chart import Chart, RunLabel, Series
 
 if TYPE_CHECKING:
     from mathlete.report.training import TrainRun
@@ -12,7 +12,7 @@ _WORST = 12
 """Layers that are named."""
 
 
-def training_curves(run: "TrainRun", place: Place) -> list[Chart]:
+def training_curves(run: "TrainRun", place: RunLabel) -> list[Chart]:
     """Return the loss, with the held-out loss before and after as marks, and the learning rate."""
     if not run.curve:
         return []
@@ -53,7 +53,7 @@ def training_curves(run: "TrainRun", place: Place) -> list[Chart]:
     ]
 
 
-def layer_charts(run: "TrainRun", place: Place) -> list[Chart]:
+def layer_charts(run: "TrainRun", place: RunLabel) -> list[Chart]:
     """Return what is left of each layer's change by training, of the layers that keep least, a bar an export."""
     exports = {
         name: {layer.layer: layer.kept for layer in one.layers} for name, one in run.exports.items() if one.layers

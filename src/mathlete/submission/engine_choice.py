@@ -22,7 +22,7 @@ _ATTENTION_FP8 = 8.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class EngineChoice:
     """The engine of a notebook."""
 
     engine: str
@@ -30,7 +30,7 @@ class Choice:
     reason: str
 
 
-def choose_engine(word: EngineWord, *, model: Path, machine: str, config: KernelConfig) -> Choice:
+def choose_engine(word: EngineWord, *, model: Path, machine: str, config: KernelConfig) -> EngineChoice:
     """Return the engine that a word stands for.
 
     Raises:
@@ -39,13 +39,15 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     idle = [f"--vllm.{name.replace('_', '-')}" for name in config.vllm.list_changed()]
     unused = f"; {' '.join(idle)} not used" if idle else ""
     if word == "embedded":
-        return Choice(engine="transformers", reason=f"asked for{unused}")
+        return EngineChoice(engine="transformers", reason=f"asked for{unused}")
     refusal = find_refusal(model=model, machine=machine, config=config)
     if refusal is None:
-        return Choice(engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves")
+        return EngineChoice(
+            engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves"
+        )
     if word == "vllm":
         raise refusal
-    return Choice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{unused}")
+    return EngineChoice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{unused}")
 
 
 def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserError | None:

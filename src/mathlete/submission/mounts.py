@@ -27,12 +27,12 @@ _AGAIN = "run `submit build` again, or write the same source into both"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class MountedSource:
     """One thing that is mounted below /kaggle/input.
 
-    >>> Source(kind="datasets", name="alice/wheels/3").places
+    >>> MountedSource(kind="datasets", name="alice/wheels/3").places
     ('datasets/alice/wheels', 'wheels')
-    >>> Source(kind="models", name="alice/m/transformers/int8/1").places[1]
+    >>> MountedSource(kind="models", name="alice/m/transformers/int8/1").places[1]
     'm/transformers/int8/1'
     """
 
@@ -62,7 +62,7 @@ class MountedNotebook:
 
     text: str
     """The notebook, as it lies there."""
-    mounted: tuple[Source, ...]
+    mounted: tuple[MountedSource, ...]
 
     @cached_property
     def cells(self) -> list[str]:
@@ -70,7 +70,7 @@ class MountedNotebook:
         return [_drop_magics(source) for source in code_cells(self.text)]
 
     @cached_property
-    def wanted(self) -> list[Source]:
+    def wanted(self) -> list[MountedSource]:
         """What its calls of `find_input` name by plain strings."""
         calls = (call for cell in self.cells for call in _find_calls(cell))
         return list(dict.fromkeys(calls))
@@ -115,13 +115,13 @@ def read_mounted(kaggle: Path) -> MountedNotebook:
     file = kaggle / str(metadata.get("code_file"))
     if not file.is_file():
         raise UserError(f"{KERNEL_FILE} must name the notebook", value=f"no {file}", cure="run `submit build` again")
-    sources = list[Source]()
+    sources = list[MountedSource]()
     for kind in get_args(SourceKind):
         key = f"{kind.replace('notebooks', 'kernels').removesuffix('s')}_sources"
         names = metadata.get(key, [])
         if not isinstance(names, list):
             raise UserError(f"{KERNEL_FILE}: {key} must be a list", value=repr(names), cure="run `submit build` again")
-        sources += [Source(kind=kind, name=str(name)) for name in names]
+        sources += [MountedSource(kind=kind, name=str(name)) for name in names]
     text = read_text(file)
     code_cells(text)
     return MountedNotebook(text=text, mounted=tuple(sources))
@@ -145,7 +145,7 @@ def _drop_magics(source: str) -> str:
     return re.sub(r"^([ \t]*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
 
 
-def _find_calls(cell: str) -> Iterator[Source]:
+def _find_calls(cell: str) -> Iterator[MountedSource]:
     try:
         tree = ast.parse(cell)
     except SyntaxError:
@@ -156,4 +156,4 @@ def _find_calls(cell: str) -> Iterator[Source]:
             given = [*node.args, *(one.value for one in node.keywords if one.arg in ("kind", "name"))]
             match [argument.value for argument in given if isinstance(argument, ast.Constant)]:
                 case [str(kind), str(name), *_] if kind in _KINDS:
-                    yield Source(kind=_KINDS[kind], name=name)
+                    yield MountedSource(kind=_KINDS[kind], name=name)

@@ -44,7 +44,7 @@ class Pin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Package:
+class LockedPackage:
     """A package of a solution, with the wheels of which pip may take one."""
 
     name: str
@@ -63,10 +63,10 @@ class Package:
         return Pin(name=self.name, version=self.version, sha256=digest, size=size)
 
 
-def read_solution(text: str) -> list[Package]:
+def read_solution(text: str) -> list[LockedPackage]:
     """Return the packages of uv's solution, a pylock.toml (packaging.python.org, "pylock.toml Specification")."""
     return [
-        Package(
+        LockedPackage(
             name=package["name"],
             version=package["version"],
             wheels=tuple(
@@ -170,7 +170,7 @@ def find_conflicts(reason: str, image: Mapping[str, str], *, kept: list[str]) ->
     return [name for name in dict.fromkeys(named) if name not in kept and not VLLM_KEPT.fullmatch(name)]
 
 
-def pins_beside(packages: Iterable[Package], beside: Mapping[str, str], *, python: str = PYTHON) -> list[Pin]:
+def pins_beside(packages: Iterable[LockedPackage], beside: Mapping[str, str], *, python: str = PYTHON) -> list[Pin]:
     """Return the wheels of a solution that an environment lacks, or has in another version.
 
     Args:
@@ -193,7 +193,7 @@ def _rank_tags(python: str) -> Mapping["Tag", int]:
 
 def _compile(
     requirements: Sequence[str], *, constraints: Sequence[str], overrides: Sequence[str] = (), python: str = PYTHON
-) -> tuple[list[Package] | None, str]:
+) -> tuple[list[LockedPackage] | None, str]:
     """Return (uv's solution for a Python of the image's platform, ""), or (None, why there is none)."""
     with TemporaryFolder("lock") as temporary:
         bounds, others, lock = (temporary / name for name in ("bounds.txt", "others.txt", "pylock.toml"))

@@ -25,7 +25,7 @@ _FUNCTION, _HAS_KERNEL = "_ChunkedLogProbFunction", "_use_triton"
 """What TRL's forward pass of a model with a fused head calls (TRL 1.16, `trainer/utils.py`)."""
 
 
-class Scores(NamedTuple):
+class TokenScores(NamedTuple):
     """What is known of each token's label, in the order of TRL's function."""
 
     log_probs: torch.Tensor
@@ -35,7 +35,7 @@ class Scores(NamedTuple):
     is_top1: torch.Tensor
 
     @classmethod
-    def allocate(cls, tokens: int, device: torch.device) -> "Scores":
+    def allocate(cls, tokens: int, device: torch.device) -> "TokenScores":
         """Return room for so many tokens' scores."""
         log_probs, entropy, mean_logits = torch.empty(3, tokens, device=device)
         return cls(log_probs, entropy, None, mean_logits, torch.empty(tokens, dtype=torch.bool, device=device))
@@ -56,7 +56,7 @@ class Head:
     """Then they are divided by it."""
 
     def score(
-        self, hidden: torch.Tensor, targets: torch.Tensor, scores: Scores
+        self, hidden: torch.Tensor, targets: torch.Tensor, scores: TokenScores
     ) -> Iterator[tuple[slice, torch.Tensor]]:
         """Fill in the scores, some tokens at a time.
 
@@ -79,7 +79,7 @@ class Head:
                 self._score_block(logits[first - start : block.stop - start], targets[block, None], scores, block)
             yield chunk, logits
 
-    def _score_block(self, logits: torch.Tensor, label: torch.Tensor, scores: Scores, block: slice) -> None:
+    def _score_block(self, logits: torch.Tensor, label: torch.Tensor, scores: TokenScores, block: slice) -> None:
         """Fill in the scores of some tokens, and turn their logits into the derivative."""
         scaled = logits.float()
         slope = self._scale_logits(scaled)
@@ -121,7 +121,7 @@ class LabelScores(torch.autograd.Function):
         softcap: float | None,
         scale: float,
         _outputs: tuple[str, ...],
-    ) -> Scores:
+    ) -> TokenScores:
         """Score the labels `targets` of hidden states, a row each."""
         ctx.set_materialize_grads(False)
         kind = hidden.device.type
@@ -134,7 +134,7 @@ class LabelScores(torch.autograd.Function):
             temperature=temperature,
         )
         ctx.types = [None if given is None else given.dtype for given in (hidden, weight, bias)]
-        scores, narrow = Scores.allocate(len(hidden), hidden.device), hidden.to(dtype)
+        scores, narrow = TokenScores.allocate(len(hidden), hidden.device), hidden.to(dtype)
         wants_hidden, *wants_head = ctx.needs_input_grad[:3]
         # What the head's own gradient weighs each token with is known in the backward pass only.
         ctx.again = any(wants_head)
@@ -161,7 +161,7 @@ class LabelScores(torch.autograd.Function):
 def _score_again(head: Head, saved: Sequence[torch.Tensor], weighed: torch.Tensor) -> list[torch.Tensor | None]:
     """Return the gradients of hidden states, weight and bias, fp32, of a head that is trained."""
     hidden, targets = saved
-    scores = Scores.allocate(len(hidden), hidden.device)
+    scores = TokenScores.allocate(len(hidden), hidden.device)
     by_hidden = torch.empty(hidden.shape, device=hidden.device)
     by_weight = torch.zeros(head.weight.shape, device=hidden.device)
     by_bias = None if head.bias is None else torch.zeros(head.bias.shape, device=hidden.device)

@@ -13,7 +13,7 @@ from mathlete.scoring import EvalRun, Graded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ReaderEntry:
     """One run's part in one line of the reader's list."""
 
     key: str
@@ -37,12 +37,12 @@ def list_entries(runs: Sequence[EvalRun | TrainRun], *, trace_bytes: int) -> tup
     return list(problems.values()), pack_traces(traces, trace_bytes=trace_bytes)
 
 
-def _evaluation_entries(run: EvalRun) -> list[Entry]:
+def _evaluation_entries(run: EvalRun) -> list[ReaderEntry]:
     causes = {row.id: row.cause for row in run.find_losses()}
     return [_problem_entry(item, causes.get(item.problem.id)) for item in run.graded]
 
 
-def _problem_entry(item: Graded, cause: Cause | None) -> Entry:
+def _problem_entry(item: Graded, cause: Cause | None) -> ReaderEntry:
     problem, solution, labels = item.problem, item.solution, item.labels
     grades = {sample.index: grade for sample, grade in zip(solution.samples, item.verdicts, strict=True)}
     leading = _find_leading(labels, item.verdicts)
@@ -57,7 +57,7 @@ def _problem_entry(item: Graded, cause: Cause | None) -> Entry:
         )
         for position, (sample, grade, label) in enumerate(zip(solution.samples, item.verdicts, labels, strict=True))
     ]
-    return Entry(
+    return ReaderEntry(
         # Two suites may use one id for different problems: only equal texts share a line.
         key=f"{problem.id}\0{problem.statement}",
         problem={
@@ -89,7 +89,7 @@ def _find_leading(labels: Sequence[int | None], verdicts: Sequence[str]) -> set[
     return leading or {0}
 
 
-def _training_entries(run: TrainRun) -> list[Entry]:
+def _training_entries(run: TrainRun) -> list[ReaderEntry]:
     entries = [_row_entry(number, row) for number, row in enumerate(run.rows)]
     by_reason = sorted(run.dropped, key=lambda trace: trace.reason)
     for _, traces in groupby(by_reason, key=lambda trace: trace.reason):
@@ -97,11 +97,11 @@ def _training_entries(run: TrainRun) -> list[Entry]:
     return entries
 
 
-def _row_entry(number: int, row: RowText) -> Entry:
+def _row_entry(number: int, row: RowText) -> ReaderEntry:
     tokens = row.prompt_tokens + row.trained_tokens
     # The last fact is the character at which the loss begins; it goes on to the end.
     facts = [0, None, "none", None, tokens, "row", 0, None, len(row.prompt)]
-    return Entry(
+    return ReaderEntry(
         key=f"row {number}",
         problem={"id": row.problem_id, "subset": "trained on", "gold": row.gold, "statement": ""},
         content=_trace_content("row", longest=tokens),
@@ -109,9 +109,9 @@ def _row_entry(number: int, row: RowText) -> Entry:
     )
 
 
-def _dropped_entry(number: int, trace: DroppedTrace) -> Entry:
+def _dropped_entry(number: int, trace: DroppedTrace) -> ReaderEntry:
     facts = [0, None, "none", None, 0, trace.reason, 0, None, None]
-    return Entry(
+    return ReaderEntry(
         key=f"{trace.reason} {number}",
         problem={
             "id": str(number) if trace.id is None else trace.id,
