@@ -35,6 +35,7 @@ _GROUPS = {
             "tune_schedule",
             "tune_tracking",
             "adapters",
+            "docs_guide",
         ),
     ),
 }
@@ -95,3 +96,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Look for what nobody closed once more, and spare what is left then: Python would look through it as it ends."""
+    gc.collect()
+    gc.freeze()

@@ -26,6 +26,7 @@ from tests.collecting import (  # hooks of pytest: it takes them for conftest's 
     pytest_collection_modifyitems,
     pytest_configure,
     pytest_make_parametrize_id,
+    pytest_sessionfinish,
     pytest_xdist_make_scheduler,
 )
 

@@ -5,8 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from peft import LoraConfig
-from trl.trainer.sft_config import SFTConfig
 
 from tests.test_docs_commands import understood
 
@@ -85,6 +83,9 @@ def rows(root: Path) -> list[tuple[str, str]]:
 
 
 def test_every_argument_of_the_guides_has_its_row(root: Path) -> None:
+    from peft import LoraConfig
+    from trl.trainer.sft_config import SFTConfig
+
     known = {*UNSLOTH, "warmup_ratio", *LoraConfig.__dataclass_fields__, *SFTConfig.__dataclass_fields__}
     named = [name for argument, _ in rows(root) for name in re.findall("`(.+?)`", argument)]
     assert len(named) == len({*named})

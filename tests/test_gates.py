@@ -20,7 +20,7 @@ from mathlete.export.effect import rows_of_traces
 from mathlete.export.exact import EXACT, widen
 from mathlete.export.limits import find_merge_breaches
 from mathlete.export.merge import merge_in_memory
-from mathlete.export.noise import measure_exact_noise
+from mathlete.export.noise import measure_exactly
 from mathlete.gates import SURVIVAL, GateOutcome, Refused, require_passed
 from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
@@ -70,7 +70,8 @@ def untrained(model: str, folder: Path) -> Untrained:
     tuned = TunedModel(source=source, data=folder / "data", adapter=folder / "adapter")
     trained = tuned.load(dtype=EXACT)
     rows = tuned.load_rows()
-    return Untrained(tuned, log_probabilities(trained, rows), max(measure_exact_noise(trained, rows)))
+    exact = measure_exactly(trained, rows)
+    return Untrained(tuned, exact.log_probs, max(exact.noise))
 
 
 @pytest.fixture(scope="module")

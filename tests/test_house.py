@@ -80,7 +80,10 @@ def modules_of_room(room: Path) -> dict[str, Path]:
 @cache
 def imports_in(file: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
     """Return all imports of a file, in functions and for type checking too."""
-    nodes = ast.walk(ast.parse(file.read_text()))
+    nodes: list[ast.AST] = [ast.parse(file.read_text())]
+    # The list grows as it is read. Expressions, most of a file's nodes, hold no imports.
+    for node in nodes:
+        nodes += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
     return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
 
 

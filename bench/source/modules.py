@@ -55,7 +55,7 @@ def _read(file: Path, folder: Path) -> Module:
         lines=tuple(text.splitlines()),
         tree=tree,
         nodes=tuple(ast.walk(tree)),
-        comments=dict(_comments(text)),
+        comments=dict(_comments(text)) if "#" in text else {},
     )
 
 

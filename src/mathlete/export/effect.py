@@ -16,7 +16,7 @@ from mathlete.export.distributions import kl_divergence, log_probabilities, row_
 from mathlete.export.exact import EXACT
 from mathlete.export.greedy import Answers, Watch, compare_greedy
 from mathlete.export.limits import find_kept_breaches
-from mathlete.export.noise import measure_noise
+from mathlete.export.noise import Exact, measure_exactly, measure_noise
 from mathlete.export.records.exports import Hop
 from mathlete.export.records.tuning import ANSWERS, EFFECT, EffectFigures, TuningChange
 from mathlete.export.reference import Heldout, Reference
@@ -63,15 +63,17 @@ def measure_effect(
     advance(0, 3, "the base model")
     before = _measure(tuned.load_base, sets, watch=lambda words: advance(0, 3, f"the base model: {words}"))
     advance(1, 3, "the trained model")
-    after = _measure(tuned.load, sets, watch=lambda words: advance(1, 3, f"the trained model: {words}"))
-    served = after.log_probs[0]
-    exact = served if Device.current().dtype == EXACT else tuned.measure_distributions()
+    is_exact = Device.current().dtype == EXACT
+    after = _measure(
+        tuned.load, sets, exactly=is_exact, watch=lambda words: advance(1, 3, f"the trained model: {words}")
+    )
     advance(2, 3, "the noise of computing")
+    exact = after.exact or measure_exactly(tuned.load(dtype=EXACT), heldout.rows)
     noise, again = measure_noise(
         tuned,
         heldout,
-        reference=exact,
-        served=served,
+        exact=exact,
+        served=after.log_probs[0],
         answers=after.answers[0],
         watch=lambda words: advance(2, 3, f"the noise of computing: {words}"),
     )
@@ -80,7 +82,7 @@ def measure_effect(
     change = _change(general, before, after, index=1, source=forgetting.source) if general else None
     breaches = [*find_kept_breaches(change, forgetting)] if change else []
     figures = EffectFigures(
-        hops=_hops(heldout, before, after, exact=exact, sizes=sizes),
+        hops=_hops(heldout, before, after, exact=exact.log_probs, sizes=sizes),
         heldout=_change(heldout, before, after, index=0, source=None),
         general=change,
         noise=noise,
@@ -101,15 +103,24 @@ class _Measured:
     log_probs: "list[Tensor]"
     answers: list[Answers]
     seconds: float
+    """To load the model and to measure these."""
+    exact: Exact | None = None
+    """The first set in fp32, where that was asked for."""
 
 
-def _measure(load: "Callable[[], PreTrainedModel]", sets: Sequence[Heldout], *, watch: Watch) -> _Measured:
+def _measure(
+    load: "Callable[[], PreTrainedModel]", sets: Sequence[Heldout], *, watch: Watch, exactly: bool = False
+) -> _Measured:
+    """Measure a model on all sets; `exactly`: it computes in fp32, and how exactly on the first set is measured too."""
     started = time.monotonic()
     model = load()
     # All distributions first: drawing answers uses the model up.
     log_probs = [log_probabilities(model, heldout.rows) for heldout in sets]
+    paused = time.monotonic()
+    exact = measure_exactly(model, sets[0].rows, log_probs=log_probs[0]) if exactly else None
+    started += time.monotonic() - paused
     answers = [heldout.draw_answers(model, watch=watch) for heldout in sets]
-    return _Measured(log_probs=log_probs, answers=answers, seconds=time.monotonic() - started)
+    return _Measured(log_probs=log_probs, answers=answers, seconds=time.monotonic() - started, exact=exact)
 
 
 def _bytes(folder: Path) -> int:

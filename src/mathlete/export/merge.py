@@ -15,7 +15,7 @@ from mathlete.export.distributions import kl_divergence, log_probabilities, row_
 from mathlete.export.exact import EXACT, load_exact, widen
 from mathlete.export.limits import find_merge_breaches
 from mathlete.export.model_card import write_card
-from mathlete.export.noise import measure_exact_noise
+from mathlete.export.noise import measure_exactly
 from mathlete.export.records.tuning import BaseComparison, BaseFigures, MergeFigures
 from mathlete.export.settings import MergeBase, Survival
 from mathlete.export.tuned import TunedModel
@@ -50,8 +50,8 @@ def merge_adapter(
     rows = tuned.load_rows()
     advance(0, 4, "the trained model's distributions")
     trained = tuned.load(dtype=EXACT)
-    reference = log_probabilities(trained, rows)
-    noise = max(measure_exact_noise(trained, rows))
+    exact = measure_exactly(trained, rows)
+    reference, noise = exact.log_probs, max(exact.noise)
     del trained
     most = limits.merge_limit(noise)
     stored = write_merged(merged, tuned, reference=reference, most=most, advance=advance)

@@ -1,9 +1,9 @@
 """Measuring the noise of computing: the model as trained, computed again, in another batch, in a 16-bit type."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mathlete.export.distributions import kl_divergence, log_probabilities
-from mathlete.export.exact import EXACT
 from mathlete.export.greedy import Answers, Watch, compare_greedy
 from mathlete.export.reference import Heldout
 from mathlete.export.tuned import TunedModel
@@ -28,19 +28,32 @@ def other_dtype() -> str:
     return "float16" if Device.current().has_bf16 else NOISY
 
 
-def measure_exact_noise(model: "PreTrainedModel", rows: "Dataset") -> tuple[float, float]:
-    """Return the KLs (computed again, in a batch of another shape) of a model from itself, on the first rows."""
+@dataclass(frozen=True)
+class Exact:
+    """What a model that computes in fp32 says of rows."""
+
+    log_probs: "Tensor"
+    """Its log-probabilities, (tokens, vocabulary)."""
+    noise: tuple[float, float]
+    """Its KLs from itself on the first rows: computed again, in a batch of another shape."""
+
+
+def measure_exactly(model: "PreTrainedModel", rows: "Dataset", *, log_probs: "Tensor | None" = None) -> Exact:
+    """Measure a model that computes in fp32 on rows; `log_probs` is what it says of them, where that is known."""
+    if log_probs is None:
+        log_probs = log_probabilities(model, rows)
     some = rows.select(range(min(_AGAIN_ROWS, len(rows))))
-    first = log_probabilities(model, some)
+    # Which tokens of a row are looked at depends on how many all rows have.
+    first = log_probs if len(some) == len(rows) else log_probabilities(model, some)
     again, batch = log_probabilities(model, some), log_probabilities(model, some, copies=3, padding=5)
-    return kl_divergence(first, again), kl_divergence(first, batch)
+    return Exact(log_probs, noise=(kl_divergence(first, again), kl_divergence(first, batch)))
 
 
 def measure_noise(
     tuned: TunedModel,
     heldout: Heldout,
     *,
-    reference: "Tensor",
+    exact: Exact,
     served: "Tensor",
     answers: Answers,
     watch: Watch = lambda _: None,
@@ -50,12 +63,12 @@ def measure_noise(
     Args:
         tuned: the model.
         heldout: the rows.
-        reference: its log-probabilities in fp32, (tokens, vocabulary).
-        served: those in this device's own type.
+        exact: the model in fp32 on the same rows.
+        served: its log-probabilities in this device's own type, (tokens, vocabulary).
         answers: its greedy answers in this device's own type.
         watch: told how far it is.
     """
-    again, batch = measure_exact_noise(tuned.load(dtype=EXACT), heldout.rows)
+    (again, batch), reference = exact.noise, exact.log_probs
     model = tuned.load(dtype=other_dtype())
     kl = kl_divergence(reference, served if Device.current().has_bf16 else log_probabilities(model, heldout.rows))
     drawn = heldout.draw_answers(model, watch=watch)

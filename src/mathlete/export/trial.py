@@ -19,7 +19,7 @@ from mathlete.export.formats.table import EXPORT_FORMATS
 from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.export.limits import find_kl_breaches, find_merge_breaches
 from mathlete.export.merge import write_merged
-from mathlete.export.noise import NOISY, measure_exact_noise
+from mathlete.export.noise import NOISY, measure_exactly
 from mathlete.export.settings import Export, Survival
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import Noise, Refused, judge_breaches, outcome_of
@@ -73,8 +73,8 @@ class GateTrial:
         advance(0, None, "trying the gates: a random adapter")
         AdapterFolder(tuned.adapter).fill_at_random(tuned.source, recipe=self.recipe)
         rows, trained = tuned.load_rows(), tuned.load(dtype=EXACT)
-        reference = log_probabilities(trained, rows)
-        again, batch = measure_exact_noise(trained, rows)
+        exact = measure_exactly(trained, rows)
+        reference, (again, batch) = exact.log_probs, exact.noise
         del trained
         kl = kl_divergence(reference, log_probabilities(tuned.load(dtype=NOISY), rows))
         noise = Noise(again=again, batch=batch, dtype=NOISY, kl=kl, answered=0, changed=0)

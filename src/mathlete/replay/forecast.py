@@ -120,7 +120,8 @@ def _forecast(pool: Pool, policy: Policy, *, pace: Throughput, wall: Wall, quest
     token_s, n, cap = pace.token_s * pace.stretch(policy.n), policy.n, policy.sampling.max_tokens
     timed = _time_samples(pool, token_s=token_s, at_least=_SPREAD * n)
     problems = len(timed.problems)
-    rows = rows_per_problem(timed, n=n, wanted=_SUBMISSIONS * questions)
+    # Where all samples are as long as the cap, the first draw says it all.
+    rows = rows_per_problem(timed, n=n, wanted=_SUBMISSIONS * questions) if _draws_differ(timed, cap=cap) else 1
     drawn = draw_samples(timed, n=n, rows=rows, seed=_SEED)
     slots = pace.rows if pace.waits else None
     bank = replay_draws(timed, drawn, policy=policy, stops=[policy.stop], slots=slots)[policy.stop]
@@ -142,6 +143,14 @@ def _forecast(pool: Pool, policy: Policy, *, pace: Throughput, wall: Wall, quest
         samples=round(float(seen.arrivals.mean()), 2),
         p_out_of_time=round(float((seen.arrivals == 0).mean()), 4),
         submission_h=round(float(seen.seconds.sum(1).mean()) / 3600, 3),
+    )
+
+
+def _draws_differ(pool: Pool, *, cap: int) -> bool:
+    """Return whether draws of a problem's samples can differ: by an answer, or by a length under the cap."""
+    return any(
+        {*item.labels} != {-1} or len({min(sample.tokens, cap) for sample in item.samples}) > 1
+        for item in pool.problems
     )
 
 

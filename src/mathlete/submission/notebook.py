@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,8 @@ def _find(config: KernelConfig, names: Names, *, vllm: VllmFrom | None) -> str:
     kind = "notebooks" if vllm == "notebook" else "datasets"
     return _FIND.format(
         find_vllm=_FIND_VLLM.format(kind=kind, vllm=names.vllm_id, lock=VLLM_LOCK).lstrip() if vllm else "",
-        find_input=inspect.getsource(PASTED["find_input"]),
-        find_changes=inspect.getsource(PASTED["find_changes"]),
+        find_input=_source_of("find_input"),
+        find_changes=_source_of("find_changes"),
         wheels=names.wheels_id,
         model=names.model_source,
         slug=config.competition.slug,
@@ -241,12 +242,23 @@ def _find(config: KernelConfig, names: Names, *, vllm: VllmFrom | None) -> str:
 
 
 def _open(gateway: GatewayRules) -> str:
-    return _OPEN.format(
-        open_server=inspect.getsource(PASTED["open_server"]), module=gateway.module, server=gateway.server
-    )
+    return _OPEN.format(open_server=_source_of("open_server"), module=gateway.module, server=gateway.server)
+
+
+@cache
+def _source_of(pasted: str) -> str:
+    """Return the source of a function that is pasted into the notebook; Python reads the whole file for it."""
+    return inspect.getsource(PASTED[pasted])
 
 
 def _cell(kind: str, tag: str, source: str) -> Any:
-    v4: Any = importlib.import_module("nbformat.v4")
-    make = v4.new_code_cell if kind == "code" else v4.new_markdown_cell
-    return make(source.rstrip("\n"), id=_cell_id(tag, source), metadata={"tags": [tag]} if tag else {})
+    nbformat: Any = importlib.import_module("nbformat")
+    cell: dict[str, object] = {
+        "cell_type": kind,
+        "id": _cell_id(tag, source),
+        "metadata": {"tags": [tag]} if tag else {},
+        "source": source.rstrip("\n"),
+        **({"execution_count": None, "outputs": []} if kind == "code" else {}),
+    }
+    # Not by nbformat's own functions for it, which check every cell against the whole schema: the notebook is checked.
+    return nbformat.from_dict(cell)
