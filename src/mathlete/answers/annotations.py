@@ -9,6 +9,7 @@ from mathlete.answers.tree import Node
 from mathlete.answers.vocabulary import (
     COUNTED,
     CURRENCY,
+    DIRECTIONS,
     MODIFIERS_BEFORE,
     MODIFIERS_BEHIND,
     NUMBER_WORDS,
@@ -101,14 +102,19 @@ def _changes_value_behind(text: str) -> bool:
 
 
 def says_where(text: str) -> bool:
-    """Return whether words in front of an equation say where something is: "maximum at" x = 2."""
-    return re.findall(r"[a-z]+|[:=]", text.casefold())[-1:] in (["at"], ["on"], ["when"], ["where"], ["if"])
+    """Return whether words before an equation say where something is, "maximum at" x = 2, or answer by yes or no."""
+    words = re.findall(r"[a-z]+|[:=]", text.casefold())
+    is_place = words[-1:] in (["at"], ["on"], ["when"], ["where"], ["if"], ["for"], ["with"])
+    return is_place or not {"yes", "no", "true", "false"}.isdisjoint(words)
 
 
 def _changes_value_before(text: str) -> bool:
     """Return whether words say another thing of the value before them than its unit: squared, dozen, or more."""
     words = re.findall("[a-z]+", text.casefold())
-    return bool(words) and (words[0] in MODIFIERS_BEHIND or "or" in words)
+    is_left = words[-3:-1] == ["to", "the"] and words[-1] in ("left", "right")
+    return bool(words) and (
+        words[0] in MODIFIERS_BEHIND or "or" in words or is_left or not DIRECTIONS.isdisjoint(words)
+    )
 
 
 _ANNOUNCING = ([":"], ["="], ["is"], ["are"], ["equals"])

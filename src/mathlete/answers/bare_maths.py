@@ -16,7 +16,8 @@ _SIGN = r"[-−+*/^_=()|!<>]"
 _LETTER = r"(?<![A-Za-z\\])(?:[b-zB-HJ-Z]|(?<=\S)[aAI]|[aAI](?=[\^_=]| [-+=*/<>]))(?![A-Za-z'])"
 _ATOM = rf"(?:{_COMMAND}|{_GROUP}|\\[{{}},;!| ]|{_NUMBER}|{_SIGN}|{_LETTER}|(?<=sqrt)\[\d\]|,(?= ?\\))"
 _BEFORE = rf"(?:{_NUMBER}|[-−+*/^_=(|<>]|{_LETTER}(?= ?[-−+*/^_=<>(\\]))"
-_FORMULA = re.compile(rf"(?:{_BEFORE} ?){{0,16}}{_COMMAND}(?: ?{_ATOM})*")
+_POWER = rf"(?<![A-Za-z\\])(?:{_NUMBER}|[A-Za-z]|(?<=[)\]]))\^(?:{_GROUP}|-?\d+|[a-z](?![a-z]))"
+_FORMULA = re.compile(rf"(?:{_BEFORE} ?){{0,16}}(?:{_COMMAND}|{_POWER})(?: ?{_ATOM})*")
 _DELIMITED = re.compile(
     r"(\$\$[^$]*\$\$|\$[^$\n]*\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]|\\begin\b.*?\\end\{\w+\*?\})", re.S
 )
@@ -29,7 +30,7 @@ def delimit_formulas(text: str) -> str:
     >>> delimit_formulas(r"We get x = \frac{3}{4}, or $y$, of the cake.")
     'We get $x = \\frac{3}{4}$, or $y$, of the cake.'
     """
-    if "\\" not in text:
+    if "\\" not in text and "^" not in text:
         return text
     parts = _DELIMITED.split(text)
     return "".join(part if at % 2 else _FORMULA.sub(_delimit, part) for at, part in enumerate(parts))

@@ -70,6 +70,9 @@ def read_command(g: Grammar, text: str) -> Node:
 def _read_field(g: Grammar, name: str) -> Node:
     r"""Read a set of numbers; `\R^+` and `\Z^+` are its positive ones."""
     after = [g.peek(k).text for k in range(4)]
+    if after[0] == "_":
+        g.take()
+        return Node("field", value=f"{name} {read_script(g)}")
     if after[:2] != ["^", "+"] and after != ["^", "{", "+", "}"]:
         return Node("field", value=name)
     g.at += 2 if after[1] == "+" else 4

@@ -13,21 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mathlete.answers.answer import parse
-from mathlete.answers.bare_maths import delimit_formulas
 from mathlete.answers.boxes import Box, exact_box, join_boxes, last_box
 from mathlete.answers.kinds import is_constant
+from mathlete.answers.loose import EMPTY_LINE, read_loosely
 from mathlete.answers.rounding import is_rounded
-from mathlete.answers.sentences import (
-    NUMBER,
-    PROSE,
-    drop_afterthought,
-    find_formulas,
-    is_prose,
-    is_supposed,
-    last_of_chain,
-    read_last_number,
-    read_sentence,
-)
+from mathlete.answers.sentences import is_prose, is_supposed, read_sentence
 from mathlete.answers.vocabulary import CURRENCY, UNITS
 from mathlete.reasoning import blank_marks, find_unfinished, may_have_marks, split
 
@@ -129,32 +119,8 @@ def _search_value(text: str, box: Box | None, kind: Kind = "value") -> Extracted
     for provenance, reader in _STRONG:
         if answer := reader(window):
             return _strong(answer, provenance)
-    # From here on the last number counts, so "..., attained for x = 3" must not stand behind the value.
-    window = drop_afterthought(_delimit_in_prose(_drop_table(window)))
-    if kind == "list" and (listed := _read_list(window)):
-        return Extracted(listed, "line", "weak")
-    for provenance, reader in _WEAK:
-        if answer := reader(window):
-            return Extracted(answer, provenance, "weak")
-    return None
-
-
-def _delimit_in_prose(window: str) -> str:
-    """Return the text with dollar signs around the formulas of its lines of prose."""
-    if "\\" not in window:
-        return window
-    return "\n".join(delimit_formulas(line) if is_prose(line) else line for line in window.split("\n"))
-
-
-def _drop_table(window: str) -> str:
-    """Return the text without the rows of tables, unless it is nothing but a table: a check behind the answer."""
-    if "|\n" not in window and not window.rstrip().endswith("|"):
-        return window
-    kept = "\n".join(line for line in window.split("\n") if not _TABLE_ROW.fullmatch(line))
-    return kept if NUMBER.search(kept) else window
-
-
-_TABLE_ROW = re.compile(r"\s*\|.*\|\s*")
+    loose = read_loosely(window, is_list=kind == "list")
+    return Extracted(loose[1], loose[0], "weak") if loose else None
 
 
 def _may_replace(boxed: str, later: str) -> bool:
@@ -194,7 +160,8 @@ def _read_hashes(window: str) -> str | None:
 
 
 _PHRASE = re.compile(
-    r"(?:\b(?:answers?|r[ée]ponse(?:\s+finale)?|respuesta|antwort|risposta|resposta)\b|ответ|答案|答え)"
+    r"(?:\b(?:answers?|(?:correct|right|best) (?:option|choice|alternative)"
+    r"|r[ée]ponse(?:\s+finale)?|respuesta|antwort|risposta|resposta)\b|ответ|答案|答え)"
     r"[\s*_]{0,4}"
     r"(?:(?:is|are|equals|est|es|ist|было|это)\b(?:\s*:)?|:|=|：|是|为|為|는|は)(?P<bold>[\s*_]{0,4})",
     re.I,
@@ -215,7 +182,6 @@ def _read_json(window: str) -> str | None:
 
 
 _HOPE = re.compile(r"\.?\s{0,9}I hope (?:it|this)\b.*", re.I | re.S)
-_EMPTY = re.compile(r"[\s*_$.:=\\()\[\]{}`\"']*\Z")
 
 
 def _read_phrase(window: str) -> str | None:
@@ -235,9 +201,9 @@ def _first_line(after: str) -> str:
     if formula and "\n" in formula[1].strip():
         return formula[1].replace("\n", " ")
     line, _, below = after.lstrip(" *_:=").partition("\n")
-    if not _EMPTY.match(line):
+    if not EMPTY_LINE.match(line):
         return line
-    return next((one for one in below.split("\n")[:4] if not _EMPTY.match(one)), "")
+    return next((one for one in below.split("\n")[:4] if not EMPTY_LINE.match(one)), "")
 
 
 _DISPLAYED = re.compile(
@@ -274,7 +240,6 @@ def _read_output(window: str) -> str | None:
     return blocks[-1].splitlines()[-1].strip() if blocks and blocks[-1] else None
 
 
-_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _HEADING = re.compile(r"[#*\s]*(?:the )?(?:final )?(?:answer|result)[\s*:]*\Z", re.I)
 
 
@@ -283,69 +248,9 @@ def _read_below_heading(window: str) -> str | None:
     lines = window.splitlines()
     for at in range(len(lines) - 2, -1, -1):
         if _HEADING.match(lines[at]):
-            below = next((line for line in lines[at + 1 : at + 5] if not _EMPTY.match(line)), "")
+            below = next((line for line in lines[at + 1 : at + 5] if not EMPTY_LINE.match(line)), "")
             return read_sentence(below)
     return None
-
-
-def _read_last_formula(window: str) -> str | None:
-    formulas = find_formulas(window)
-    if not formulas:
-        return None
-    after = window[window.rfind(formulas[-1]) + len(formulas[-1]) :]
-    percent = re.match(r"\s*\\?\$*\s*(?:\\?%|percent\b|pct\b)", after)
-    return None if NUMBER.search(after) else last_of_chain(formulas[-1]) + (r"\%" if percent else "")
-
-
-def _read_last_bold(window: str) -> str | None:
-    bold = list(_BOLD.finditer(window))
-    if not bold or NUMBER.search(window[bold[-1].end() :]):
-        return None
-    content = bold[-1][1].strip()
-    return read_sentence(content) if re.search(r"\d|\\", content) or len(content) == 1 else None
-
-
-def _read_phrase_with_formula(window: str) -> str | None:
-    r"""Return a text of a few words around a formula, which is the answer itself: `odd $n$`."""
-    bare = window.strip()
-    short = len(bare.split()) <= 3 and "\n" not in bare and not re.search(r"\d|[.:=]|answer", bare, re.I)
-    return bare if short and find_formulas(bare) and is_prose(bare) else None
-
-
-_FORMULA = r"(?:\$[^$\n]{1,120}\$|\\\([^\n]{1,120}?\\\))"
-_ITEM = rf"(?:{_FORMULA}|[-−]?\d[\d./]*)"
-_COMMA = r"\s*(?:,\s*(?:and|or)\b|,|and\b|or\b)\s*"
-_LISTED = re.compile(
-    rf"\b(?:are|is|either)\s+({_ITEM}(?:{_COMMA}{_ITEM})+)\.?\Z|({_FORMULA}(?:{_COMMA}{_FORMULA})+)\.?\Z"
-)
-
-
-def _read_list(window: str) -> str | None:
-    """Return the values that the last line lists: `The roots are $2$ and $3$.`"""
-    listed = _LISTED.search(window.rstrip().rpartition("\n")[2])
-    return (listed[1] or listed[2]) if listed else None
-
-
-_NAMED_VALUES = re.compile(r"(?:[a-zA-Z]\s*=\s*[^=,\s]+(?:,\s*|\s+and\s+|\s+or\s+|\Z)){2,}\Z")
-
-
-def _read_last_line(window: str) -> str | None:
-    lines = [line.strip() for line in window.splitlines() if not _EMPTY.match(line)]
-    if not lines or "=" not in lines[-1]:
-        return None
-    if _NAMED_VALUES.match(lines[-1]):
-        return lines[-1]
-    value = lines[-1].rpartition("=")[2].partition(r"\end{")[0].strip().rstrip(".*$ ")
-    value = value.rstrip(".)") if "(" not in value else value
-    # Half a formula is none.
-    return value if value and not is_prose(value) and "$" not in value and re.search(r"\d", value) else None
-
-
-def _read_short_text(window: str) -> str | None:
-    """Return a text that is nothing but a short formula or a single word: it is its own answer."""
-    bare = window.strip()
-    short = 0 < len(bare) <= 80 and "\n" not in bare and re.search(r"\w", bare)
-    return bare if short and "boxed" not in bare and not PROSE.search(bare) else None
 
 
 _STRONG = (
@@ -355,14 +260,6 @@ _STRONG = (
     ("phrase", _read_phrase),
     ("heading", _read_below_heading),
     ("output", _read_output),
-)
-_WEAK = (
-    ("whole", _read_phrase_with_formula),
-    ("formula", _read_last_formula),
-    ("bold", _read_last_bold),
-    ("line", _read_last_line),
-    ("number", read_last_number),
-    ("whole", _read_short_text),
 )
 _LETTER = re.compile(r"(?<![A-Za-z\\'])\(?([A-Z])\)?(?![A-Za-z'])")
 

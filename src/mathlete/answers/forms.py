@@ -180,16 +180,27 @@ def _relate(parts: list[list[Token]], signs: list[str]) -> Node:
         raise Unreadable("a membership of what is no name")
     if signs == ["in"]:
         return Node("in", (read_expression(parts[1]),))
-    if (
-        signs == ["to"]
-        and parts[0]
-        and (is_plain(parts[0]) or is_call(parts[0], parts[1]))
-        and parts[0][0].kind != "num"
-    ):
-        return Node("named", (read_expression(parts[1]),), name_of(parts[0]))
+    if signs == ["to"]:
+        return _read_arrow(parts)
+    if signs[0] in ORDER_SIGNS and len(signs) == 1 and not parts[0]:
+        return chain_inequalities([symbol("x"), read_expression(parts[1])], signs)
     if set(signs) <= ORDER_SIGNS | {"="}:
         return chain_inequalities([read_expression(part) for part in parts], signs)
     raise Unreadable(f"the relation {' '.join(signs)}")
+
+
+def _read_arrow(parts: list[list[Token]]) -> Node:
+    r"""Return the value behind `x \to 3`, or behind a leading arrow.
+
+    Raises:
+        Unreadable: an arrow between two names, as of a map `A \to B`.
+    """
+    left, right = parts
+    value = read_expression(right)
+    is_name = left and left[0].kind != "num" and (is_plain(left) or is_call(left, right))
+    if not is_name or value.op in ("field", "sym") or any(token.text in (":", r"\colon") for token in left):
+        raise Unreadable("an arrow that leads to no value")
+    return Node("named", (value,), name_of(left))
 
 
 def _read_congruence(parts: list[list[Token]]) -> Node:

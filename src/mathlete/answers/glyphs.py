@@ -47,7 +47,8 @@ _PRIME = re.compile(r"\^\s*(?:\{(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
 _HTML = re.compile(r"</?(?:br?|strong|em|i|u)\s*/?>")
 _OHM = re.compile(
-    r"(?<=[\d}])(?:\s|\\[,;! ]|~)*(?:\\(?:mathrm|text|rm) ?\{(?:~|\\ | )?[kM]? ?\\Omega ?\}|\\Omega)\s*\Z"
+    r"(?<=[\d}])(?:\s|\\[,;! ]|~)*(?:\\(?:mathrm|text|rm) ?\{(?:~|\\ | )?[kM]? ?\\Omega ?\}"
+    r"|(?:\\(?:mathrm|text|rm) ?\{\s*[kM]\s*\}\s*)?\\Omega)\s*\Z"
 )
 _GROUP = re.compile(
     r"(?<=\d)(?:'|\\_)(?=\d{3}(?!\d))|(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\!,|\\[,;:! ]|~)\s*(?=\d{3}(?!\d))"
@@ -111,6 +112,12 @@ _BASE_IN_WORDS = re.compile(
 _MODULUS_IN_WORDS = re.compile(
     r"(?<=\d)\s*\\(?:text|mbox|textrm|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?\s+(\d+)\s*\)?\s*\}\s*\Z"
 )
+_RATIONAL = re.compile(r"\bRational\(\s*(-?\d+)\s*,\s*(\d+)\s*\)")
+"""A fraction as sympy prints it."""
+_ALL_BUT = re.compile(
+    r"\A(?:\\(?:text|mbox)\s*\{)?\s*(?:the set of )?all real numbers(?: x)? (?:except|other than|but)(?: for)?"
+    r"(?: x =)?\s*\}?\s*(?:[a-z]\s*=)?(?=[-\d\\(][^\n]{0,60}\Z)"
+)
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _UNIT = "(?:" + "|".join(sorted(UNITS - {"in", "a"}, key=len, reverse=True)) + ")"
 _LETTER = "(?:" + "|".join(sorted(LETTER_UNITS)) + ")"
@@ -145,6 +152,10 @@ def clean(text: str) -> str:
         text = _CHOOSE.sub(r"\\choose ", text)
     if "base" in text or "mod" in text:
         text = _MODULUS_IN_WORDS.sub(r" \\pmod{\1}", _BASE_IN_WORDS.sub(r"_{\1}", text))
+    if "Rational(" in text:
+        text = _RATIONAL.sub(r"(\1/\2)", text)
+    if "real numbers" in text:
+        text = _ALL_BUT.sub(r"\\mathbb{R} \\setminus \\{", text) + r"\}" if _ALL_BUT.match(text) else text
     if "per cent" in text:
         text = text.replace("per cent", "percent")
     if text[-1:].isalnum() or text.endswith((")", "}")):
@@ -265,13 +276,14 @@ _MAPS_TO = re.compile(r"\A\s*(?:[a-zA-Z]\s*:\s*)?[a-z]\s*\\mapsto(?![a-zA-Z])")
 """A function that is written as `f: x \\mapsto x^2`."""
 _INDEX = r" ?\{? ?(\d{1,4}) ?\}? ?"
 _CHOICES = re.compile(
-    rf"(?:\{{\s*\}}\s*|(?<![\w)}}]))[_^]{_INDEX}(?:\\(?:mathrm|text)\s*)?\{{?C\}}?_{_INDEX}(?![\d^(])"
+    rf"(?:\{{\s*\}}\s*|(?<![\w)}}]))[_^]{_INDEX}(?:\\(?:mathrm|text)\s*)?\{{?([CP])\}}?_{_INDEX}(?![\d^(])"
 )
-"""A number of choices as `{}_{10}C_3` or `^{10}C_3`."""
+"""A number of choices or arrangements as `{}_{10}C_3`, `^{10}C_3` or `{}_{10}P_3`."""
 
 
 def _spell_choices(match: re.Match[str]) -> str:
-    return rf"\binom{{{match[1]}}}{{{match[2]}}}"
+    choices = rf"\binom{{{match[1]}}}{{{match[3]}}}"
+    return choices if match[2] == "C" else rf"({choices}\cdot {match[3]}!)"
 
 
 def _spell_fraction(match: re.Match[str]) -> str:
@@ -293,7 +305,7 @@ def _simplify_latex(text: str) -> str:
         text = _NOT_IN.sub(r"\\notin ", _NOT_EQUAL.sub(r"\\ne ", text))
     if r"\mapsto" in text:
         text = _MAPS_TO.sub("", text)
-    if "C" in text:
+    if "C" in text or "P" in text:
         text = _CHOICES.sub(_spell_choices, text)
     if "quad" in text:
         text = _separate_items(text)

@@ -169,16 +169,16 @@ def drop_said_of_letters(parts: list[list[Token]]) -> list[list[Token]]:
     r"""Return the items without what is only said of their letters: `3n^2, n = 0, 1, \ldots`."""
     # What is said of a letter stands behind an item that holds the letter.
     names = {token.text for token in parts[0] if token.kind == "name"} if len(parts) > 1 else set()
-    for at, part in enumerate(parts[1:], start=1) if names else ():
+    for at, part in enumerate(parts[1:], start=1):
         head, *rest = part
-        if head.text not in names or not rest:
+        if head.kind != "name" or not rest:
             continue
         # n = 0, 1 without dots may be values of n: only a list that goes on counts the letter's values.
         words = {word for token in rest for word in token.text.casefold().split()}
         is_counted = (
             rest[0].text == "=" and parts[-1][-1].text in (r"\ldots", r"\dots", r"\cdots") and len(parts) - at > 2
         )
-        is_described = words <= _SAID_OF_LETTERS | _SMALL_WORDS and not words <= _SMALL_WORDS
+        is_described = head.text in names and words <= _SAID_OF_LETTERS | _SMALL_WORDS and not words <= _SMALL_WORDS
         if is_counted or (is_described and len(parts) == at + 1):
             return parts[:at]
     return parts

@@ -6,7 +6,7 @@ import re
 
 from mathlete.answers.lexer import Token
 from mathlete.answers.relations import SIGNS
-from mathlete.answers.vocabulary import FUNCTIONS, GREEK, LETTER_UNITS, UNITS
+from mathlete.answers.vocabulary import FUNCTIONS, GREEK, LETTER_UNITS, MODIFIERS_BEHIND, UNITS
 
 OPENING = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\begin": 1,
          ")": -1, "]": -1, "}": -1, r"\}": -1, r"\rangle": -1, r"\rfloor": -1, r"\end": -1}  # fmt: skip
@@ -54,6 +54,9 @@ def mark_joiners(tokens: list[Token]) -> list[Token]:
         # "3 to 4" is the ratio 3:4.
         elif token.kind in ("text", "word") and token.text.strip() == "to":
             marked.append(Token("op", ":"))
+        # "all n >= 3" is n >= 3.
+        elif not marked and token.kind in ("text", "word") and token.text.strip().casefold() in ("all", "for all"):
+            continue
         elif token.text == r"\forall" or (token.kind in ("text", "word") and _CONDITION.match(token.text)):
             marked.append(Token("join", "if"))
         else:
@@ -101,13 +104,25 @@ def _split_units(tokens: list[Token]) -> list[Token]:
             parted.append(Token("op", token.text.strip()))
             continue
         unit = _UNIT_AND.fullmatch(token.text) if token.kind == "text" else None
-        if unit and all(word in LETTER_UNITS or word.casefold() in UNITS for word in unit[1].split()):
+        if unit and (all(_is_unit(word) for word in unit[1].split()) or _is_counted(parted, unit[1])):
             parted += [Token("text", unit[1]), Token("text", unit[2])]
         else:
             parted.append(token)
     return parted
 
 
+def _is_unit(word: str) -> bool:
+    return word in LETTER_UNITS or word.casefold() in UNITS
+
+
+def _is_counted(before: list[Token], words: str) -> bool:
+    """Return whether words behind a number name what it counts: `3 boys`."""
+    is_noun = words.split()[0].casefold() not in MODIFIERS_BEHIND and len(words.split()) <= _LONGEST_NOUN
+    return bool(before) and before[-1].kind == "num" and is_noun
+
+
+_LONGEST_NOUN = 2
+"""Words of a noun such as "blue marbles"."""
 _UNIT_AND = re.compile(r"\s*([a-zA-Z. ]+?),?\s+(and|or)\s*")
 _LOGIC = frozenset({r"\lor", r"\vee", r"\land", r"\wedge"})
 _CONDITION = re.compile(

@@ -85,7 +85,7 @@ def is_call(tokens: list[Token], right: list[Token]) -> bool:
     if not _is_head(head):
         return False
     rest = text[len(head.text.strip()) :]
-    if head.kind == "text" and re.fullmatch(r"\\\{.*\\\}(?:\([a-z]\))?", rest):
+    if head.kind == "text" and re.fullmatch(r"\\\{.*\\\}(?:\((?:[a-z]|\\[a-z]+)\))?", rest):
         return True
     # E[X]: square brackets call what has a capital, as in \mathbb{E}[X].
     if head.text.strip()[:1].isupper() and _EXPECTATION.fullmatch(rest):
@@ -236,7 +236,8 @@ def names_number(node: Node, value: Node) -> bool:
         return True
     if node.op == "matrix" or not all(n.op in _ALGEBRA or n.op in _NAMED_OPERATIONS for n in walk(node)):
         return False
-    if is_law_of(names):
+    # \hat a \hat b is a product of operators, as a m\ddot x is one of motion.
+    if is_law_of(names) or (node.op == "mul" and all(name.startswith("hat ") for name in names)):
         return False
     if any(n.op in _NAMED_OPERATIONS and (symbols(n) or n.op not in ("floor", "ceil")) for n in walk(node)):
         return not at_zero
@@ -249,6 +250,11 @@ def names_number(node: Node, value: Node) -> bool:
 def names_formula(name: str, right: Node) -> bool:
     """Return whether `name = formula` gives a name to the formula; y = 2x+1 is an equation between coordinates."""
     free = symbols(right)
+    # A = B and f = g say that two things are the same, and z = \bar z that a number is real.
+    if right.op == "sym" and ((name.isupper() and str(right.value).isupper()) or {name, right.value} <= set("fgh")):
+        return False
+    if name in {other.rpartition(" ")[2] for other in free}:
+        return False
     # y' = y is an equation for y.
     base = name.rstrip("'").rpartition(" ")[2]
     is_recurrence = any(is_other_member(name, other) or is_other_member(other, name) for other in free)

@@ -198,7 +198,7 @@ def _append_text(text: str, command: re.Match[str], tokens: list[Token], spaced:
     content = text[at + 1 : end] if depth == 0 else text[at + 1 :]
     # One blank says as much as thousands, which the expressions for words would try in all ways.
     content = _BLANKS.sub(" ", content)
-    if re.fullmatch("(?=[A-Z0-9]*[0-9])[0-9A-Z]{2,}", content) and _BASE.match(text, end + 1):
+    if re.fullmatch("[0-9A-F]{2,}", content) and _BASE.match(text, end + 1):
         tokens.append(Token("based", content, spaced))
         return end + 1
     if content.strip() in OPERATORS & UNITS and _ARGUMENT.match(text, end + 1):

@@ -30,6 +30,7 @@ _OPERATOR = re.compile(
 )
 """An operator in upright letters before its argument: no word."""
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{(?=[^{}]*[,\d])([^{}]*)\}")
+_ARTICLE = re.compile(r"(?:an?|the) (?=[a-z]{3})")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
 _ROMAN = frozenset({"II", "IV", "VI", "IX", "XI", "XX"})
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
@@ -94,7 +95,7 @@ def read_words(cleaned: str) -> Node | None:
     # Words that stand in one \text are one text; those that each have their own are items.
     are_items = "," in plain and len(_TEXT.findall(cleaned)) > 1
     if _WORDS.match(plain) and _is_text(plain, cleaned) and not are_items:
-        names = re.split(r" and | or ", folded)
+        names = [_ARTICLE.sub("", name, count=1) for name in re.split(r" and | or ", folded)]
         texts = tuple(Node("text", value=_SYNONYMS.get(name, name)) for name in names)
         return Node("list", texts) if len(texts) > 1 else texts[0]
     return None

@@ -34,90 +34,16 @@ def find_formulas(text: str) -> list[str]:
     return [one for one in formulas if one and not is_prose(one) and not _NO_VALUE.match(one)]
 
 
-_AFTERTHOUGHT = re.compile(
-    r"(?<=[\w$)}]),?[ \t]+(?:where|attained|achieved|obtained|reached|occurring|for (?:all|every|any|each))\b[^\n]*\Z"
-)
-
-
-_VALUE_SAID = r"(?:\$(?:\\\$)?[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))"
-_SAID_WHEN = re.compile(
-    rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly|that|find|obtain|yields?)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{3,}})?)"
-    r"(?:,?[ \t]+(?:when(?:ever)?|iff|if|with equality|namely|valid for|as\s(?=[$\\(]{0,2}[a-z]\b)|because|since"
-    r"|provided|as long as|as (?:there|the|we|it|this|that|they|each|all)\b|in (?:all|both|any|either)|given that"
-    r"|which (?:happens|occurs|is (?:attained|achieved|reached))"
-    r"|and (?:it |this )?(?:is |are )?(?:occurs?|attained|achieved|reached))\b|[ \t]+\((?=[^()]*[a-z]))"
-    r"[^\n.!?]*[.!?)]*\s*\Z"
-)
-"""A value that is said, and behind it, to the end of the text, when it is taken, or its parts."""
-_GIVES = re.compile(r"\b(?:giving|gives?|is|are|get|have|yields?|yielding|so|total|thus|hence|then)\b.*\d", re.S)
-_REASON = re.compile(r",?[ \t]+(?:because|since|as)\b")
-_CONCLUDES = re.compile(r"\b(?:giving|gives?|yields?|yielding|so|total|thus|hence|then|therefore)\b.*\d", re.S)
-_DENIAL = re.compile(
-    rf"(?<!\S){_VALUE_SAID} (?:is|are|was|were|can)(?: ?not|n't) (?:be )?(?:the|an|my|our) "
-    rf"(?:final |correct |right )?answer\b|\banswer (?:is|was|can)(?: ?not|n't) (?:be )?{_VALUE_SAID}"
-)
-_SAYS_VALUE = re.compile(r"\b(?:is|are|was|be|equals?|becomes?|gives?|yields?)\b|=")
-_ENDS_IN_VALUE = re.compile(
+ENDS_IN_VALUE = re.compile(
     r"\b(?:is|are|be|equals?|becomes?|gives?|yields?)\s+(?:at (?:most|least) |exactly |thus |then )?"
     r"(?:\$[^$]+\$|\\\([^\n]+?\\\)|[-−]?\d[\d.,/]*)\s*[.!]?\s*\Z"
 )
+"""A clause that says a value in the end."""
 
 
-_DONE = re.compile(
-    r"(?:[,;.]|(?<=[\w$)}]))\s+(?:(?:and|so|thus|hence|which means)\s+)?(?:that\s+)?(?:now\s+)?"
-    r"(?:(?:we|I)(?:'re|'ve| are| have| am)\s+(?:now |all )?(?:done|finished|through|completed|checked|verified|proved)"
-    r"|(?:completing|finishing|concluding)|(?:which|the proof|this|that) (?:completes|finishes|concludes|ends|settles)"
-    r"|(?:it|this|that|which|the proof|everything) (?:is (?:done|complete|finished|checked|verified)|checks out)"
-    r"|(?:all|both|the)(?: (?:the|of|these|those|other))* (?:\d+ |[a-z]+ )?(?:conditions|cases|checks|steps|constraints"
-    r"|requirements|equations) (?:hold|are (?:met|satisfied|done|true|checked|covered)|work|check out))\b"
-    r"[^\n.!?]*[.!?]?\s*\Z",
-    re.I,
-)
-"""What says that the work is over: no number in it is the answer."""
-_LONGEST_REMARK = 200
-"""Characters of a remark at the end of a text."""
-
-
-def drop_afterthought(window: str) -> str:
-    """Return the text without the remark that ends it, if the value stands before the remark."""
-    done = _DONE.search(window, max(0, len(window) - _LONGEST_REMARK))
-    if (
-        done
-        and not _CONCLUDES.search(done[0], 4)
-        and _holds_value(window[window.rfind("\n", 0, done.start()) + 1 : done.start()])
-    ):
-        window = window[: done.start()]
-    window = _DENIAL.sub("", window) if " not " in window or "n't " in window else window
-    remark = _AFTERTHOUGHT.search(window)
-    if remark is None:
-        # No remark goes on in another line.
-        remark = _SAID_WHEN.search(window, window.rstrip().rfind("\n") + 1)
-        # "There are 3 cases when n = 4, giving 20": the value stands behind the remark.
-        goes_on = remark is None or (
-            _CONCLUDES if _REASON.match(remark[0], remark.end("value") - remark.start()) else _GIVES
-        ).search(remark[0], remark.end("value") - remark.start())
-        return window if remark is None or goes_on else window[: remark.end("value")]
-    ends = [match.end() for match in _SENTENCE_END.finditer(window, 0, remark.start())]
-    head = window[ends[-1] if ends else 0 : remark.start()]
-    # "The number of games where both win is 20": nothing was said before "where".
-    said = _ENDS_IN_VALUE.search(remark[0])
-    # "The maximum, attained at x = 3, is 12": the value stands behind the remark, whose numbers are not it.
-    if said and not _holds_value(head):
-        return f"{window[: remark.start()]} {said[0]}"
-    if not _holds_value(head) or (_ENDS_IN_VALUE.search(remark[0]) and not _SAYS_VALUE.search(_outside_maths(head))):
-        return window
-    return window[: remark.start()]
-
-
-_SENTENCE_END = re.compile(r"\n|[.!?](?=\s)")
-
-
-def _holds_value(text: str) -> bool:
+def holds_value(text: str) -> bool:
+    """Return whether a text has a number or a formula."""
     return bool(re.search(r"\d|\$|\\\(", text))
-
-
-def _outside_maths(text: str) -> str:
-    return MATHS.sub(" ", text)
 
 
 _SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
@@ -156,7 +82,7 @@ def _drop_tail(sentence: str) -> str:
         return sentence
     head = sentence[: tail.start()]
     # "is the number of games where both win, 20": what stands before "where" is no value.
-    return head if _holds_value(head) or not _ENDS_IN_VALUE.search(tail[0]) else sentence
+    return head if holds_value(head) or not ENDS_IN_VALUE.search(tail[0]) else sentence
 
 
 _LEADING_NUMBER = re.compile(r"(" + NUMBER.pattern + r")(?=\s*[,;(]|\s+[a-z]{2,}\b(?<!and)(?<!or))")

@@ -65,7 +65,8 @@ OPERATORS = (
     | MANY_ARGUMENTS
     | _words(
         "Re Im arg sgn sign rank tr trace det dim ker deg ord cosh sech csch coth arcosh arsinh artanh arccosh arcsinh "
-        "arctanh erf Li Si Ci Var Cov lim sup inf floor ceil round card vol adj span diag conj curl div grad"
+        "arctanh erf Li Si Ci im rk Tr Ker "
+        "Var Cov lim sup inf floor ceil round card vol adj span diag conj curl div grad"
     )
 )
 """Names of operators: in upright letters before a value they are no label that could be dropped."""
@@ -84,10 +85,14 @@ MODIFIERS_BEFORE = _words(
 """Words that change the value behind them: in front of it they are no label that could be dropped."""
 PREPOSITIONS = _words("on at in of than by from to with for between before after when where if")
 """Words at the end of a text that make the value behind it something else than what the text names."""
-MODIFIERS_BEHIND = _words(
+DIRECTIONS = _words(
+    "north south east west down downward downwards below behind before decrease loss deficit clockwise younger early"
+)
+"""Words of a direction: 5 m east is not 5 m west. Of up and down, more and less only one has the value's own sign."""
+MODIFIERS_BEHIND = DIRECTIONS | _words(
     "squared cubed factorial dozen hundred hundreds trillion half halves third thirds quarter quarters choose plus "
     "fifths sixths sevenths eighths ninths tenths hundredths thousandths tens "
-    "minus over to or more less greater fewer at and not modulo thousand million billion percent north south east west"
+    "minus over to or more less greater fewer at and not modulo thousand million billion percent"
 )
 """Words that change the value before them: behind it they begin no noun that could be dropped."""
 NO_SOLUTION = frozenset(

@@ -1,0 +1,163 @@
+"""The answer in loose prose, where nothing marks it: the last formula, bold text, line with =, number, a short text."""
+
+from __future__ import annotations
+
+import re
+
+from mathlete.answers.bare_maths import delimit_formulas
+from mathlete.answers.remarks import drop_afterthought
+from mathlete.answers.sentences import (
+    NUMBER,
+    PROSE,
+    find_formulas,
+    is_prose,
+    last_of_chain,
+    read_last_number,
+    read_sentence,
+)
+
+EMPTY_LINE = re.compile(r"[-\s*_$.:=\\()\[\]{}`\"']*\Z")
+"""A line without a value."""
+
+
+def read_loosely(window: str, *, is_list: bool = False) -> tuple[str, str] | None:
+    """Return the place and the answer in a text that marks none, or None."""
+    # The last number counts here, so "..., attained for x = 3" must not stand behind the value.
+    window = drop_afterthought(_delimit_in_prose(_drop_table(window)))
+    if is_list and (listed := _read_list(window)):
+        return "line", listed
+    for provenance, reader in _WEAK:
+        if answer := reader(window):
+            return provenance, answer
+    return None
+
+
+def _delimit_in_prose(window: str) -> str:
+    """Return the text with dollar signs around the formulas of its lines of prose."""
+    if "\\" not in window and "^" not in window:
+        return window
+    return "\n".join(delimit_formulas(line) if is_prose(line) else line for line in window.split("\n"))
+
+
+def _drop_table(window: str) -> str:
+    """Return the text without the rows of tables, unless it is nothing but a table: a check behind the answer."""
+    if "|\n" not in window and not window.rstrip().endswith("|"):
+        return window
+    kept = "\n".join(line for line in window.split("\n") if not _TABLE_ROW.fullmatch(line))
+    return kept if NUMBER.search(kept) else window
+
+
+_TABLE_ROW = re.compile(r"\s*\|.*\|\s*")
+
+
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+
+
+def _read_last_formula(window: str) -> str | None:
+    formulas = find_formulas(window)
+    if not formulas:
+        return None
+    after = window[window.rfind(formulas[-1]) + len(formulas[-1]) :]
+    percent = re.match(r"\s*\\?\$*\s*(?:\\?%|percent\b|pct\b)", after)
+    return None if NUMBER.search(after) else last_of_chain(formulas[-1]) + (r"\%" if percent else "")
+
+
+def _read_last_bold(window: str) -> str | None:
+    bold = list(_BOLD.finditer(window))
+    if not bold or NUMBER.search(window[bold[-1].end() :]):
+        return None
+    content = bold[-1][1].strip()
+    return read_sentence(content) if re.search(r"\d|\\", content) or len(content) == 1 else None
+
+
+def _read_phrase_with_formula(window: str) -> str | None:
+    r"""Return a text of a few words around a formula, which is the answer itself: `odd $n$`."""
+    bare = window.strip()
+    short = len(bare.split()) <= 3 and "\n" not in bare and not re.search(r"\d|[.:=]|answer", bare, re.I)
+    return bare if short and find_formulas(bare) and is_prose(bare) else None
+
+
+_FORMULA = r"(?:\$[^$\n]{1,120}\$|\\\([^\n]{1,120}?\\\))"
+_ITEM = rf"(?:{_FORMULA}|[-−]?\d[\d./]*)"
+_COMMA = r"\s*(?:,\s*(?:and|or)\b|,|and\b|or\b)\s*"
+_LISTED = re.compile(
+    rf"\b(?:are|is|either)\s+({_ITEM}(?:{_COMMA}{_ITEM})+)\.?\Z|({_FORMULA}(?:{_COMMA}{_FORMULA})+)\.?\Z"
+)
+
+
+def _read_list(window: str) -> str | None:
+    """Return the values that the last line lists: `The roots are $2$ and $3$.`"""
+    listed = _LISTED.search(window.rstrip().rpartition("\n")[2])
+    return (listed[1] or listed[2]) if listed else None
+
+
+_NAMED_VALUES = re.compile(r"(?<![\w$\\])(?:[a-zA-Z]\s*=\s*[^=,\s]+(?:,\s*|\s+and\s+|\s+or\s+|\Z)){2,}\Z")
+
+
+def _read_last_line(window: str) -> str | None:
+    lines = [line.strip() for line in window.splitlines() if not EMPTY_LINE.match(line)]
+    if not lines or "=" not in lines[-1]:
+        return None
+    end = lines[-1].rstrip(".")[-_LAST_SENTENCE:]
+    if named := (_NAMED_VALUES.match(lines[-1]) or _NAMED_VALUES.search(end)):
+        return named[0]
+    value = lines[-1].rpartition("=")[2].partition(r"\end{")[0].strip().rstrip(".*$ ")
+    value = value.rstrip(".)") if "(" not in value else value
+    curve = _CURVE.search(end.rstrip(".*$ "))
+    if curve and not is_prose(curve[2]):
+        return curve[0]
+    # Half a formula is none.
+    return value if value and not is_prose(value) and "$" not in value and re.search(r"\d", value) else None
+
+
+_CURVE = re.compile(r"(?<![\w=$\\])([xyz])\s*=\s*([^=$,;]*[xyzt][^=$,;]*)\Z")
+"""The equation of a line or a curve, which is an answer with both sides."""
+_PAIR = re.compile(r"(?<![\w\\)}])[(\[]\s*[-−]?\d[\d./]*(?:\s*,\s*[-−]?\d[\d./]*)+\s*[)\]][\s.!*]*\Z")
+
+
+def _read_last_pair(window: str) -> str | None:
+    """Return the pair, or the interval, that ends a text: `The lines meet at (3, 4).`"""
+    pair = _PAIR.search(window[-_LAST_SENTENCE:])
+    return pair[0].rstrip(" .!*\n") if pair else None
+
+
+def _read_short_text(window: str) -> str | None:
+    """Return a text that is nothing but a short formula or a single word: it is its own answer."""
+    bare = window.strip()
+    short = 0 < len(bare) <= 80 and "\n" not in bare and re.search(r"\w", bare)
+    return bare if short and "boxed" not in bare and not PROSE.search(bare) else None
+
+
+_NONE = re.compile(
+    r"\b(?:no|zero)(?: (?:real|integer|such|positive|valid|possible|rational))*"
+    r" (?:solutions?|roots?|zeros|values?|integers?|numbers?)"
+    r"(?: exist)?[.! ]*\Z",
+    re.I,
+)
+_RATIO = re.compile(r"\bratio\b[^\d\n]*?(\d+) to (\d+)[.! ]*\Z")
+
+
+def _read_none(window: str) -> str | None:
+    """Return "no solution" where the last sentence says it: `there are no real solutions.`"""
+    last = window.replace("*", "").rstrip().rpartition("\n")[2][-_LAST_SENTENCE:]
+    return "no solution" if _NONE.search(last) and not NUMBER.search(last) else None
+
+
+def _read_ratio(window: str) -> str | None:
+    ratio = _RATIO.search(window[-_LAST_SENTENCE:])
+    return f"{ratio[1]}:{ratio[2]}" if ratio else None
+
+
+_LAST_SENTENCE = 200
+"""Characters at the end of a text in which it may say that there is nothing, or a ratio."""
+_WEAK = (
+    ("line", _read_none),
+    ("line", _read_ratio),
+    ("whole", _read_phrase_with_formula),
+    ("formula", _read_last_formula),
+    ("bold", _read_last_bold),
+    ("line", _read_last_line),
+    ("line", _read_last_pair),
+    ("number", read_last_number),
+    ("whole", _read_short_text),
+)
