@@ -5,8 +5,9 @@ log-probability of the k likeliest tokens, a group's is the mean over a sliding 
 group falls below a threshold, which the first samples of the question set: the percentile of their lowest groups.
 Samples are weighed by their lowest group in the vote, or counted.
 
-The recorded texts are scored by the model anew (the recording holds no tokens), at the temperature's 1. So a cut is
-simulated: it saves what the sample said after it, and takes its vote.
+The recorded texts are scored by the model anew (the recording holds no tokens), at temperature 1. A cut is simulated:
+it saves what the sample said after it, and takes its vote. Only problems with right and wrong samples are scored: no
+cut changes the result of another one.
 """
 
 import json
@@ -129,7 +130,9 @@ def cut_samples(
 
 def main(settings: BenchSettings) -> None:
     """Print each cut's paired change against the majority of all samples."""
-    problems = EvalRun.read(settings.run).pool.problems
+    every = EvalRun.read(settings.run).pool.problems
+    problems = [item for item in every if 0 < sum(one == "equal" for one in item.verdicts) < len(item.samples)]
+    print(f"{len(problems)} of {len(every)} problems have right and wrong samples", flush=True)
     scores = score_run(settings, problems)
     base = cut_samples(problems, scores, window=1, kept=1.0, warmup=10**9, weighed=False)
     rows = []
@@ -138,12 +141,12 @@ def main(settings: BenchSettings) -> None:
             for kept in (1.0, *settings.kept):
                 warmup = 10**9 if kept == 1.0 else settings.warmup
                 cut = cut_samples(problems, scores, window=window, kept=kept, warmup=warmup, weighed=weighed)
-                change = paired_difference(base.right, cut.right)
+                others = [0.0] * (len(every) - len(problems))
+                change = paired_difference([*base.right, *others], [*cut.right, *others])
                 row = {
                     "vote": "lowest group" if weighed else "count",
                     "window": window,
                     "kept": kept,
-                    "maj": 100 * float(np.mean(cut.right)),
                     "change": 100 * change.value,
                     "low": 100 * change.lo,
                     "high": 100 * change.hi,
