@@ -12,6 +12,7 @@ import pytest
 
 from mathlete.export.records import SurvivalFigures
 from mathlete.runs import read_json
+from mathlete.signals import ending_with_parent
 from tests.conftest import ROOT
 from tests.test_docs_commands import AS_PRINTED, blocks
 from tests.test_gates import WEIGHTS
@@ -52,7 +53,9 @@ def run_within(words: list[str], *, place: Path, seconds: float) -> int | None:
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     with (place / f"{Path(name).name}.log").open("a") as log:
         argv = [sys.executable, *words[1:]]
-        process = subprocess.Popen(argv, cwd=place, env=environment, stdout=log, stderr=log)
+        # Where the test is killed, the command keeps what it has, as at the end of a slice.
+        ended = ending_with_parent(signal.SIGTERM)
+        process = subprocess.Popen(argv, cwd=place, env=environment, stdout=log, stderr=log, preexec_fn=ended)
         try:
             return process.wait(timeout=max(seconds, 0.1))
         except subprocess.TimeoutExpired:
