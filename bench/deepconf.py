@@ -71,7 +71,8 @@ def score_run(settings: BenchSettings, problems: Sequence[Recorded]) -> dict[str
 def score_sample(model: torch.nn.Module, prompt: Sequence[int], said: Sequence[int], *, top: int) -> Confidences:
     """Return the confidence of each token of a sample, given all before it."""
     logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1].float()
-    return -logits.log_softmax(-1).topk(top).values.mean(-1).double().numpy()
+    confidences: Confidences = -logits.log_softmax(-1).topk(top).values.mean(-1).double().numpy()
+    return confidences
 
 
 def lowest_groups(confidences: Confidences, window: int) -> Confidences:
