@@ -28,7 +28,9 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         from mathlete.metrics import describe_finish_order
         from mathlete.scoring import Results
 
-    engine, reason = settings.model.choose(max_tokens=settings.solving.sampling.max_tokens)
+    engine, reason = settings.model.choose(max_tokens=policy.longest_tokens)
+    if policy.harvest:
+        engine.require_continuing()
     folder = engine.source.folder
     outcome = require_passed(folder, reason=settings.accept_refused) if folder else GateOutcome()
     suite = settings.load_problems()
@@ -50,13 +52,16 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     results = Results.read(step.folder)
     out.print(results.to_table())
     out.print(results.describe())
+    if results.harvest:
+        out.print(results.harvest.describe())
     if results.losses:
         out.print(results.losses.describe())
     if results.finish_order:
         out.print(describe_finish_order(results.finish_order))
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
     content = results.to_json()
-    return {"run": str(step.folder), **{key: content[key] for key in _SUMMARY}, "skipped": step.skipped}
+    harvest = {"harvest": content["harvest"]} if results.harvest else {}
+    return {"run": str(step.folder), **{key: content[key] for key in _SUMMARY}, **harvest, "skipped": step.skipped}
 
 
 EVALUATE = Command(

@@ -121,18 +121,21 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
 
 
 def is_extended(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a run's record is that of another but for the number of samples and, perhaps, the problems.
+    """Whether a run's record is that of another but for samples, problems and what forced answers weigh.
 
     A sample's seed is made of its problem and its index, so what is recorded stays as it is. On a shared clock it does
     not: what a problem may take depends on all problems.
     """
-    return old["step"] == "eval" and "budget" not in new["settings"] and _without_counts(old) == _without_counts(new)
+    if old["step"] != "eval" or "budget" in new["settings"]:
+        return False
+    return _without_counts(old) == _without_counts(new)
 
 
 def _without_counts(record: dict[str, Any]) -> dict[str, Any]:
     settings, counts = record["settings"], ("suite", "suite_sha", "problems")
     rest = {name: value for name, value in settings.items() if name not in counts}
-    return {**rest, "policy": {**settings["policy"], "n": 0}, "inputs": record["inputs"]}
+    policy = {name: value for name, value in settings["policy"].items() if not name.startswith("harvest")}
+    return {**rest, "policy": {**policy, "n": 0}, "inputs": record["inputs"]}
 
 
 def adds_only(folder: Path, evaluation: Evaluation, *, begun_for: int) -> bool:
@@ -142,6 +145,8 @@ def adds_only(folder: Path, evaluation: Evaluation, *, begun_for: int) -> bool:
     has drawn until then: so who asked for more than there is time for can go back. `begun_for` is its n.
     """
     problems, n, file = evaluation.suite.problems, evaluation.policy.n, folder / PROBLEMS
+    if not has_same_tails(folder, evaluation.policy):
+        return False
     there = read_problems(file) if file.is_file() else []
     if (folder / MANIFEST).is_file():
         return begun_for <= n and set(there) <= set(problems)
@@ -149,6 +154,14 @@ def adds_only(folder: Path, evaluation: Evaluation, *, begun_for: int) -> bool:
     drawn = {sample.problem_id for sample in samples}
     known = {problem for problem in there if problem.id in drawn}
     return known <= set(problems) and all(sample.index < n for sample in samples)
+
+
+def has_same_tails(folder: Path, policy: Policy) -> bool:
+    """Whether the forced answers in a folder are those that the policy would ask for, if it asks for any."""
+    if not policy.harvest:
+        return True
+    samples = (Sample.from_json(row, where=where) for where, row in JsonLines(folder / SAMPLES).read())
+    return all(one.harvest.fits(policy.harvest_tokens) for one in samples if one.harvest)
 
 
 def check_prompts_fit(evaluation: Evaluation) -> None:
@@ -233,6 +246,7 @@ def draw_samples(folder: Path, evaluation: Evaluation, *, say: Callable[[str], N
             started = time.monotonic()
             with note_on_stop(lambda: [f"{folder / SAMPLES}, {score.samples} of {evaluation.samples} samples"]):
                 solutions = solve_problems(evaluation, engine, samples, score, spent=folder / SPENT)
+            samples.join_harvest()
             if warning := doubt_opening(engine, solutions):
                 say(warning)
             return Drawn(
@@ -296,6 +310,16 @@ def solve_problems(
             score.add(sample)
             speed = score.new_tokens / max(1e-9, time.monotonic() - began)
             bar.update(task, advance=1, description=f"{score.describe()} · {speed:,.0f} tokens/s")
+            if forced is not None and sample.needs_harvest:
+                to_force.append(sample)
+                bar.update(forced, total=len(to_force))
+
+        to_force = [sample for sample in samples.recorded if sample.needs_harvest]
+        forced = bar.add_task("forced answers", total=len(to_force)) if policy.harvest else None
+
+        def on_harvest(sample: Sample) -> None:
+            if forced is not None:
+                bar.advance(forced)
 
         if evaluation.budget is not None:
             return solve_in_turn(
@@ -307,6 +331,7 @@ def solve_problems(
                 spent=spent,
                 budget=evaluation.budget,
                 on_sample=on_sample,
+                on_harvest=on_harvest,
                 thinking=engine.opens_thoughts,
             )
         return solve_all(
@@ -316,6 +341,7 @@ def solve_problems(
             policy=policy,
             samples=samples,
             on_sample=on_sample,
+            on_harvest=on_harvest,
             # Samples for two batches: rows of the batch that become free are filled at once.
             at_once=min(len(problems), 2 * engine.rows // policy.fewest_samples + 2),
             thinking=engine.opens_thoughts,

@@ -76,6 +76,11 @@ class SolveSettings:
     SECONDS[:FLOOR:CEILING[:RESERVE]] as for `python -m eval replay`."""
     seed: int = 0
     """Another seed gives other samples."""
+    harvest: float = 0.0
+    """Weight of a forced answer beside a sample's own, 0 to 1; 0: none is asked for. A sample that was cut without an
+    answer is closed and made to fill a box, with the most likely tokens. A finished run is extended by them alone."""
+    harvest_tokens: int = 32
+    """Cap on what fills that box, tokens."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def to_policy(self) -> Policy:
@@ -84,7 +89,13 @@ class SolveSettings:
         Raises:
             UserError: an unknown stop or vote, or a value out of its range.
         """
-        return Policy(n=self.n, seed=self.seed, sampling=self.sampling).with_words(self.policy)
+        return Policy(
+            n=self.n,
+            seed=self.seed,
+            sampling=self.sampling,
+            harvest=self.harvest,
+            harvest_tokens=self.harvest_tokens,
+        ).with_words(self.policy)
 
     def to_budget(self, *, questions: int) -> BudgetSettings | None:
         """Return the clock that so many questions share; None where there is none.

@@ -23,7 +23,7 @@ from mathlete.problems import Problem, write_problems
 from mathlete.rehearsal import fault_matrix
 from mathlete.rehearsal.draft import Draft
 from mathlete.rehearsal.faults import Fault
-from mathlete.sampling import Sample, embedded, read_samples
+from mathlete.sampling import Sample, Sampler, embedded, read_samples
 from mathlete.shipped import data_folder
 from mathlete.solve import stopping, voting
 from mathlete.solve.clock import VirtualClock
@@ -215,7 +215,7 @@ def test_eval_samples_from_the_engine(
     assert evaluate(*words, "--tools.turns", 1, "--run", "t").code == 2
 
 
-class Recorded:
+class Recorded(Sampler):
     """Samples that a policy is tried on."""
 
     name = "recorded"

@@ -20,8 +20,9 @@ from mathlete.losses import CAUSES, Cause, Losses, ProblemLosses, find_cause
 from mathlete.problems import Problem, write_problems
 from mathlete.report import read_losses
 from mathlete.sampling import Sample
+from mathlete.sampling.harvest import Finish
 from mathlete.sampling.record import SampleLog
-from mathlete.sampling.samples import Finish, SamplingConfig
+from mathlete.sampling.samples import Sampler, SamplingConfig
 from mathlete.scoring import EvalRun, Results, RunFacts, RunSettings, grade
 from mathlete.solve import BudgetSettings, Ended, Policy, RealClock, Solution, solve
 from tests.conftest import CommandLine
@@ -301,7 +302,7 @@ def test_a_journal_gives_the_same_table(tmp_path: Path, evaluate: CommandLine) -
         assert len(run["notes"]) == 2
 
 
-class Scripted:
+class Scripted(Sampler):
     """An engine that gives these completions, and no more."""
 
     name = "scripted"

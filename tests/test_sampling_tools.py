@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from queue import SimpleQueue
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
-from mathlete.models import find_model
+from mathlete.models import find_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.fence import code_end
@@ -29,6 +30,11 @@ PROBLEM = Problem(id="p", statement="What is 6 * 7?", gold="42")
 CONFIG = SamplingConfig(max_tokens=10_000)
 
 
+@cache
+def _prompts() -> PromptFormat:
+    return load_prompt_format(find_model("pocket"))
+
+
 class Recorded(Continuing):
     """An engine that says what was recorded for a sample, piece by piece; a token is a character."""
 
@@ -37,6 +43,7 @@ class Recorded(Continuing):
     def __init__(self, texts: Mapping[int, str]) -> None:
         self.texts, self.told, self.closed = texts, dict.fromkeys(texts, 0), False
         self.cancelled = 0
+        self.prompts = _prompts()
 
     def begin(
         self,

@@ -10,7 +10,7 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.sampling.record import SampleLog, read_samples
-from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.samples import Sample, Sampler, SamplingConfig
 from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import RealClock, VirtualClock
 from mathlete.solve.many import solve_all, solve_in_turn
@@ -24,7 +24,7 @@ class Drawn(Exception):
     """The kill of these tests: raised by the engine after so many samples."""
 
 
-class Engine:
+class Engine(Sampler):
     """An engine on a virtual clock: sample i of any problem takes i + 1 seconds, one after another."""
 
     name = "scripted"

@@ -87,6 +87,15 @@ class EngineSettings:
         self._refuse_idle()
         self.tools.check()
 
+    def require_continuing(self) -> None:
+        """Raise UserError where the engine can't go on from what a sample has said, as a forced answer needs."""
+        if self.name == "openai" and self.of(ServerSettings).api == "chat":
+            raise UserError(
+                "--harvest needs an engine that can go on from what a sample has said",
+                value="--servers.api chat",
+                cure="use --servers.api completions, or leave --harvest out",
+            )
+
     def _refuse_idle(self) -> None:
         """Raise UserError where settings of an engine are given that does not draw: they would change nothing."""
         for name, entry in ENGINES.items():
@@ -213,7 +222,7 @@ def _open_ray(settings: EngineSettings) -> OpenEngine:
         precision=settings.precision,
         dtype=settings.dtype,
         threads=settings.threads,
-        instruction=settings.prompts.instruction,
+        prompts=settings.prompts,
         on_lost=settings.on_lost,
     )
     return OpenEngine(sampler=sampler, rows=own.at_once * own.workers, facts={"workers": own.workers})

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from mathlete.errors import UserError
 from mathlete.marks import Marks
 from mathlete.problems import Problem
-from mathlete.reasoning import THINK, Opening, ReasoningMarks, find_marks, is_reasoning_model
+from mathlete.reasoning import THINK, Opening, ReasoningMarks, close_text, find_marks, is_reasoning_model
 from mathlete.runs import read_record, sha256_json, write_json
 from mathlete.text import clean
 
@@ -208,6 +208,10 @@ class PromptFormat:
         """
         others = {text: index for text, index in self.marks.tokens.items() if text not in self.reasoning.tokens}
         return Marks(others, encode=self.ids).text_ids(said)
+
+    def closing(self, said: str) -> str:
+        r"""Return what ends a completion that was cut, up to the `\boxed{` of the answer that it must give now."""
+        return close_text(said, marks=self.reasoning, opened=self.prefilled)
 
     def fit_prompt_ids(self, problem: Problem, *, context: int) -> list[int]:
         """Return the problem's prompt ids, for a model that attends to `context` tokens.

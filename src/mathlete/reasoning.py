@@ -198,6 +198,25 @@ def closes_unopened(text: str) -> bool:
     return first is not None and first[0] in _CLOSINGS and first[0] != MARKS["harmony"].closing
 
 
+def close_text(said: str, *, marks: ReasoningMarks, opened: bool) -> str:
+    r"""Return what closes a text that was cut and begins the box of the answer that it must give now.
+
+    Args:
+        said: the text.
+        marks: those of the model.
+        opened: whether the prompt opens the reasoning.
+
+    >>> close_text("2+2", marks=THINK, opened=True), close_text("2+2", marks=THINK, opened=False)
+    ('\n</think>\n\n\\boxed{', '\n\nThe final answer is \\boxed{')
+    """
+    ended = split(said)
+    if find_unfinished(said) is not None or (opened and ended is None):
+        return f"{marks.ending}\\boxed{{"
+    # What stands in a program that was not closed would be a part of it.
+    fence = "\n```" if (ended[1] if ended else said).count("```") % 2 else ""
+    return f"{fence}\n\nThe final answer is \\boxed{{"
+
+
 def strip_opening(thought: str) -> str:
     """Return the reasoning without the mark that opens it, what stands before that, and a channel's own end."""
     openings = [(thought.find(mark), len(mark)) for mark in _OPENINGS if mark in thought]

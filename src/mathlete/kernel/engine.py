@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -177,13 +177,27 @@ class EngineProcess:
         Raises:
             EngineError: the process died, or reports an error.
         """
+        return self._ask({"problem": asdict(problem), "seeds": dict(seeds), "config": config.to_json()})
+
+    def force_answers(
+        self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
+    ) -> Generator[Sample, None, None]:
+        """Yield what samples say that must answer; see `Sampler.force_answers`.
+
+        Raises:
+            EngineError: the process died, or reports an error.
+        """
+        how = {"max_tokens": max_tokens, "timeout_s": timeout_s}
+        return self._ask({"problem": asdict(problem), "cut": [one.to_json() for one in cut], **how})
+
+    def _ask(self, request: Mapping[str, object]) -> Generator[Sample, None, None]:
+        """Yield the samples with which the process answers a request."""
         self._requests += 1
         number = self._requests
         replies = self._inbox.replies(number)
-        request = {"request": number, "problem": asdict(problem), "seeds": dict(seeds), "config": config.to_json()}
         finished, spoke = False, False
         try:
-            self._send(request)
+            self._send({"request": number, **request})
             while not finished:
                 reply = replies.get()
                 if reply is None:

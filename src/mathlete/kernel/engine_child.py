@@ -1,7 +1,7 @@
 """The engine's own process: `python -m mathlete.kernel.engine_child`, one JSON value a line in and out.
 
 In: first {"model", "engine", "vllm", "max_tokens", "precision", "threads", "tools", "prompt"}; then {"request",
-"problem", "seeds", "config"} or {"cancel"}.
+"problem", "seeds", "config"}, {"request", "problem", "cut", "max_tokens", "timeout_s"} or {"cancel"}.
 Out: {"ready", "engine", "opens_thoughts"} once the model is loaded; {"request", "sample"} as each finishes,
 {"request", "done"} or {"request", "error"}. End of input ends the process and all that it started, at any moment.
 """
@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, TextIO
@@ -23,7 +23,7 @@ from mathlete.lost import EngineGone
 from mathlete.models import Device, find_model
 from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
-from mathlete.sampling import Sampler, SamplingConfig
+from mathlete.sampling import Sample, Sampler, SamplingConfig
 from mathlete.sampling.served import VllmSettings
 from mathlete.temporary import remove_own
 from mathlete.tir import ToolSampler, ToolSettings
@@ -79,10 +79,8 @@ def serve(commands: TextIO, replies: Replies, sampler: Sampler) -> None:
 
 def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, sampler: Sampler) -> None:
     number = command["request"]
-    seeds = {int(index): seed for index, seed in command["seeds"].items()}
     try:
-        problem, config = Problem(**command["problem"]), SamplingConfig.from_json(command["config"])
-        with closing(sampler.stream(problem, seeds=seeds, config=config)) as stream:
+        with closing(_draw(command, sampler)) as stream:
             for sample in stream:
                 if number in cancelled:
                     break
@@ -97,6 +95,17 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
         replies.send(request=number, error=f"{type(error).__name__}: {error}"[:500])
     else:
         replies.send(request=number, done=True)
+
+
+def _draw(command: Mapping[str, Any], sampler: Sampler) -> Generator[Sample, None, None]:
+    """Return the samples that a request asks for: new ones, or what those that were cut must answer."""
+    problem = Problem(**command["problem"])
+    if "cut" in command:
+        cut = [Sample.from_json(row, where="the request") for row in command["cut"]]
+        how = {name: command[name] for name in ("max_tokens", "timeout_s")}
+        return sampler.force_answers(problem, cut=cut, **how)
+    seeds = {int(index): seed for index, seed in command["seeds"].items()}
+    return sampler.stream(problem, seeds=seeds, config=SamplingConfig.from_json(command["config"]))
 
 
 def end_with_input() -> None:

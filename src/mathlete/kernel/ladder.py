@@ -156,6 +156,16 @@ class Ladder:
         """
         return self._process.stream(problem, seeds=seeds, config=config)
 
+    def force_answers(
+        self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
+    ) -> Generator[Sample, None, None]:
+        """Yield what samples say that must answer; see `Sampler.force_answers`.
+
+        Raises:
+            EngineError: the process died, or reports an error.
+        """
+        return self._process.force_answers(problem, cut=cut, max_tokens=max_tokens, timeout_s=timeout_s)
+
     def close(self) -> None:
         """End the engine at once; a stream that waits for it raises."""
         self._silent = self._process.alive

@@ -1,6 +1,6 @@
 """A Sampler over recorded samples, so that the solve loop itself can be replayed without a model."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mathlete.errors import UserError
@@ -52,7 +52,8 @@ class ReplaySampler:
                     value=f"index {index}",
                     cure="replay with a smaller n, or record more samples",
                 )
-        chosen = [cap_sample(self._samples[problem.id, index], config.max_tokens) for index in seeds]
+        drawn = [replace(self._samples[problem.id, index], harvest=None) for index in seeds]
+        chosen = [cap_sample(one, config.max_tokens) for one in drawn]
         begun = self._now()
         for ends, sample in self._by_end(chosen):
             if config.timeout_s is not None and ends > config.timeout_s:
@@ -60,6 +61,20 @@ class ReplaySampler:
                 return
             self._advance_to(begun + ends)
             yield sample
+
+    def force_answers(
+        self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
+    ) -> Generator[Sample, None, None]:
+        """Yield the recorded forced answers of these samples as they end; those that have none say nothing."""
+        begun = self._now()
+        recorded = [(one, self._samples[problem.id, one.index].harvest) for one in cut]
+        asked = [(said.seconds, one, said) for one, said in recorded if said is not None]
+        for seconds, one, said in sorted(asked, key=lambda each: (each[0], each[1].index)):
+            if timeout_s is not None and seconds > timeout_s:
+                self._advance_to(begun + timeout_s)
+                return
+            self._advance_to(begun + seconds)
+            yield replace(one, text=said.text, tokens=said.tokens, seconds=seconds, finish=said.finish)
 
     def _by_end(self, samples: list[Sample]) -> list[tuple[float, Sample]]:
         import numpy as np

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from mathlete.problems import Problem
@@ -11,7 +12,8 @@ from mathlete.prompts import PromptFormat
 from mathlete.reasoning import THINK, ReasoningMarks
 from mathlete.sampling.box import box_end
 from mathlete.sampling.fence import code_end
-from mathlete.sampling.samples import Finish, Sample
+from mathlete.sampling.harvest import Finish
+from mathlete.sampling.samples import Sample
 from mathlete.sampling.stops import StopFinder, find_stop
 
 _TAIL = 16
@@ -31,6 +33,7 @@ def find_ending(
     text: str,
     *,
     answering: bool = False,
+    in_box: bool = False,
     until_code: bool = False,
     stops: Sequence[str] = (),
     marks: ReasoningMarks = THINK,
@@ -40,11 +43,12 @@ def find_ending(
     Args:
         text: the completion so far.
         answering: whether the reasoning ended before it, so that a box counts from its start.
+        in_box: whether a box was begun before it.
         until_code: whether a closed Python block ends it too, with finish `stop`.
         stops: texts before which it ends too, with finish `stop`.
         marks: those of the model's reasoning.
     """
-    boxed = box_end(text, marks=marks, answering=answering)
+    boxed = box_end(text, marks=marks, answering=answering, in_box=in_box)
     code = code_end(text) if until_code else None
     # Whichever closes first: a box before the program ends the sample.
     places = (boxed, code, find_stop(text, stops) if stops else None)
@@ -102,16 +106,19 @@ class CompletionReader:
         start = max(0, len(tokens) - self._tail)
         return start if self.reasoning.closing in self.text(tokens[start:]) else None
 
-    def boxed_text(self, tokens: list[int], *, answering_from: int, answering: bool = False) -> str | None:
+    def boxed_text(
+        self, tokens: list[int], *, answering_from: int, answering: bool = False, in_box: bool = False
+    ) -> str | None:
         """Return the completion's text up to and with the brace that closes its box; None while it is open.
 
-        `answering` says that the reasoning ended before these tokens.
+        `answering` says that the reasoning ended before these tokens, `in_box` that the box was begun there.
         """
+        find_end = partial(box_end, marks=self.reasoning, answering=answering, in_box=in_box)
         # What follows the reasoning is short, the whole text may be long: decode it only when the box is closed.
-        if box_end(self.text(tokens[answering_from:]), marks=self.reasoning, answering=answering) is None:
+        if find_end(self.text(tokens[answering_from:])) is None:
             return None
         text = self.text(tokens)
-        return text[: box_end(text, marks=self.reasoning, answering=answering)]
+        return text[: find_end(text)]
 
     def is_answering(self, said: str) -> bool:
         """Return whether the reasoning is over after what a partial completion has said."""
@@ -146,6 +153,8 @@ class SampleBuilder:
     """Whether it also ends where its first Python block closes."""
     answering: bool = False
     """Whether the reasoning ended before its first token, so that a box counts from there on."""
+    in_box: bool = False
+    """Whether a box was begun before its first token, which ends it."""
     stops: tuple[str, ...] = ()
     """Texts that end it, and are cut off."""
     started: float = field(default_factory=time.perf_counter)
@@ -185,11 +194,11 @@ class SampleBuilder:
             return self._sample("stop", code)
         # A box inside the reasoning is a draft: braces count only from `</think>` on, and only from there on is text
         # decoded again with each brace.
-        start = 0 if self.answering else self._answering_from
+        start = 0 if self.answering or self.in_box else self._answering_from
         if token in reader.think_enders and start is None:
             self._answering_from = reader.find_answer_start(self._tokens)
         elif token in reader.closers and start is not None:
-            text = reader.boxed_text(self._tokens, answering_from=start, answering=self.answering)
+            text = reader.boxed_text(self._tokens, answering_from=start, answering=self.answering, in_box=self.in_box)
             if text is not None:
                 return self._sample("boxed", text)
         return self._sample("length", reader.text(self._tokens)) if full else None
@@ -200,6 +209,7 @@ class SampleBuilder:
         ending = find_ending(
             text,
             answering=self.answering,
+            in_box=self.in_box,
             until_code=self.until_code,
             stops=self.stops,
             marks=self.reader.reasoning,

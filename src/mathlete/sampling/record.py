@@ -1,15 +1,21 @@
 """Recorded samples: an append-only JSONL file that survives a kill at any moment."""
 
 import gc
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.files import write_atomically
 from mathlete.jsonl import JsonLines, read_json_lines
-from mathlete.sampling.samples import CURE, Sample
+from mathlete.sampling.harvest import CURE
+from mathlete.sampling.samples import Sample
+from mathlete.text import clean
 
 _SYNC_S = 0.5
 """Seconds between two fsyncs: one for each sample would hold up a fast engine."""
@@ -17,6 +23,8 @@ _SYNC_S = 0.5
 
 def read_samples(path: Path) -> list[Sample]:
     """Return the samples of a JSONL file, in file order; one that two processes both drew stands there once.
+
+    A second line of a sample may add what it answered when it was made to.
 
     Raises:
         UserError: a line that is not a Sample, or two different samples of one problem and index.
@@ -26,6 +34,8 @@ def read_samples(path: Path) -> list[Sample]:
         for where, row in read_json_lines(path):
             sample = Sample.from_json(row, where=where)
             first = samples.setdefault((sample.problem_id, sample.index), sample)
+            if first.harvest is None and sample.harvest is not None:
+                samples[sample.problem_id, sample.index] = replace(first, harvest=sample.harvest)
             if (first.seed, first.text) != (sample.seed, sample.text):
                 value = f"{sample.problem_id} #{sample.index} with another seed or text"
                 raise UserError(f"{where}: a sample stands only once", value=value, cure=CURE)
@@ -74,6 +84,28 @@ class SampleLog:
             rule = "a run's folder must stay where it is while it is written"
             raise UserError(rule, value=str(self._path), cure="put it back, and run the same command again")
         self._lines.append(sample.to_json())
+
+    def join_harvest(self) -> None:
+        """Rewrite the file with one line a sample, where some have a second one for their forced answer.
+
+        All other lines stay as they are, to the byte.
+        """
+        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        lines: dict[tuple[str, int], str] = {}
+        whole = self._path.read_text(encoding="utf-8")
+        # Not `splitlines`: a text may hold what that takes for a line's end.
+        for line in filter(str.strip, whole.split("\n")):
+            row = json.loads(line)
+            key = (row["problem_id"], row["index"])
+            first = rows.setdefault(key, row)
+            lines.setdefault(key, line)
+            if "harvest" in row and "harvest" not in first:
+                rows[key] = {**first, "harvest": row["harvest"]}
+                lines[key] = clean(json.dumps(rows[key], ensure_ascii=False))
+        joined = "".join(f"{line}\n" for line in lines.values())
+        if joined != whole:
+            write_atomically(self._path, joined)
+            self._file = self._path.stat()
 
     def __enter__(self) -> "SampleLog":
         return self

@@ -3,17 +3,16 @@
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from queue import Empty, SimpleQueue
 from statistics import fmean
-from typing import ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from mathlete.errors import UserError, require
 from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
+from mathlete.sampling.harvest import CURE, FINISHES, MOST, Finish, Harvest
 
-Finish = Literal["stop", "length", "cancelled", "boxed"]
-"""Why a sample ended: eos or a stop string · token cap · cancelled by the solve loop · its box closed after
-`</think>`."""
 _TYPES: dict[str, tuple[type, ...]] = {
     "problem_id": (str,),
     "index": (int,),
@@ -26,16 +25,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "logprob_mean": (int, float, type(None)),
     "logprob_tail": (int, float, type(None)),
     "in_thoughts": (bool,),
+    "harvest": (dict, type(None)),
 }
 _NUMBERS = [name for name, types in _TYPES.items() if int in types]
 _COUNTS = ("index", "tokens", "seconds")
 _TOO_LARGE = 2**63
-_FINISHES = get_args(Finish)
-_OPTIONAL = ("answer", "logprob_mean", "logprob_tail", "in_thoughts")
+_OPTIONAL = ("answer", "logprob_mean", "logprob_tail", "in_thoughts", "harvest")
+_SELDOM = ("in_thoughts", "harvest")
+"""Fields that stand in a row only where they say something."""
 _LATER = ("min_p", "top_k", "repetition_penalty", "stop")
 """Settings that a run made before them does not name."""
-CURE = "delete the line, or the whole run folder to draw all samples again"
-"""For a recorded sample that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +113,7 @@ class SamplingConfig:
 class Sample:
     """One generated trace, with what it takes to replay a run under another policy without the model."""
 
-    MOST: ClassVar[int] = 2**31
+    MOST: ClassVar[int] = MOST
     """Largest index, tokens and seconds."""
     TAIL_TOKENS: ClassVar[int] = 2048
     """Length of the end whose mean log-probability is recorded (Fu et al. 2025, arXiv:2508.15260, section 3.1)."""
@@ -138,6 +137,8 @@ class Sample:
     """The same over its last TAIL_TOKENS tokens."""
     in_thoughts: bool = False
     """Whether its text stands in thoughts that the prompt opened and nothing ended, which the text cannot show."""
+    harvest: Harvest | None = None
+    """What it answered when it was made to, after it was cut; None where it was not."""
 
     @classmethod
     def of_tokens(
@@ -176,9 +177,32 @@ class Sample:
         """Whether the model would have gone on."""
         return self.finish in ("length", "cancelled")
 
+    @property
+    def needs_harvest(self) -> bool:
+        """Whether it was cut before it had an answer, and has not been made to give one."""
+        return self.was_cut and self.answer is None and self.harvest is None
+
+    @property
+    def is_harvested(self) -> bool:
+        """Whether its only answer is one that it was made to give."""
+        return self.answer is None and self.harvest is not None and self.harvest.answer is not None
+
+    def with_harvest(self, tail: "Sample", *, answer: str | None) -> "Sample":
+        """Return it with what it was made to say, and the answer in that."""
+        said = Harvest(text=tail.text, answer=answer, tokens=tail.tokens, finish=tail.finish, seconds=tail.seconds)
+        return replace(self, harvest=said)
+
+    def read_as_finished(self) -> "Sample":
+        """Return it as if its forced answer were its own; one without any as it is."""
+        if self.harvest is None or not self.is_harvested:
+            return self
+        text = self.text + self.harvest.text
+        return replace(self, text=text, answer=self.harvest.answer, in_thoughts=False, harvest=None)
+
     def to_json(self) -> dict[str, object]:
-        """Return the sample as a JSON object, which `from_json` reads; `in_thoughts` only where it is so."""
-        return {name: value for name, value in vars(self).items() if name != "in_thoughts" or value}
+        """Return the sample as a JSON object, which `from_json` reads; the last two fields only where they say much."""
+        row = {name: value for name, value in vars(self).items() if name not in _SELDOM or value}
+        return {**row, "harvest": asdict(self.harvest)} if self.harvest else row
 
     @classmethod
     def from_json(cls, row: object, *, where: str) -> "Sample":
@@ -198,8 +222,8 @@ class Sample:
             # The type itself and not a kind of it: a bool is an int in Python, and none of these fields.
             if type(value) not in _TYPES[name]:
                 raise UserError(f"{where}: the field {name} has the wrong type", value=repr(value), cure=CURE)
-        if row["finish"] not in _FINISHES:
-            raise UserError(f"{where}: finish must be one of {', '.join(_FINISHES)}", value=row["finish"], cure=CURE)
+        if row["finish"] not in FINISHES:
+            raise UserError(f"{where}: finish must be one of {', '.join(FINISHES)}", value=row["finish"], cure=CURE)
         # Python's JSON has words for what is no number; no other reader has, and nothing can be computed with them.
         if odd := {name: row[name] for name in _NUMBERS if (value := row.get(name)) and not abs(value) < _TOO_LARGE}:
             if any(name not in _OPTIONAL for name in odd):
@@ -207,7 +231,8 @@ class Sample:
             row = {**row, **dict.fromkeys(odd)}
         if odd := {name: row[name] for name in _COUNTS if not 0 <= row[name] <= cls.MOST}:
             raise UserError(f"{where}: {', '.join(_COUNTS)} must be from 0 to {cls.MOST}", value=odd, cure=CURE)
-        return cls(**row)
+        harvest = row.get("harvest")
+        return cls(**row) if harvest is None else cls(**{**row, "harvest": Harvest.from_json(harvest, where=where)})
 
 
 def _mean(logprobs: Sequence[float]) -> float | None:
@@ -234,6 +259,33 @@ class Sampler(Protocol):
         """
         ...
 
+    def force_answers(
+        self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
+    ) -> Generator[Sample, None, None]:
+        r"""Yield what each sample says once its text is closed and a box begun for it, in the order they finish.
+
+        Closing the iterator cancels the rest. The most likely tokens are drawn, with no penalty: what an unfinished
+        text makes most likely is wanted. The texts themselves differ, by the samples' seeds.
+
+        Args:
+            problem: the samples' problem.
+            cut: the samples, each of which was cut.
+            max_tokens: cap on what is drawn behind `\boxed{`.
+            timeout_s: cap on the wall of all of them; what is still being drawn then is dropped.
+
+        Yields:
+            For each sample one of its index, whose text is all that follows the sample's own. It ended as `boxed` where
+            the box was closed.
+
+        Raises:
+            UserError: the engine cannot go on from what a sample has said.
+        """
+        raise UserError(
+            "--harvest needs an engine that can go on from what a sample has said",
+            value=f"the engine {self.name}",
+            cure="use --engine transformers, or leave --harvest out",
+        )
+
     def close(self) -> None:
         """Free the model."""
         ...
@@ -246,6 +298,8 @@ class Continuing(Sampler, Protocol):
     `stream` raises what `begin` raises, and the error with which the engine ends.
     """
 
+    prompts: PromptFormat
+
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
     ) -> Generator[Sample, None, None]:
@@ -256,6 +310,25 @@ class Continuing(Sampler, Protocol):
             yield from take_samples(results, count=len(seeds), timeout_s=config.timeout_s)
         finally:
             cancel()
+
+    def force_answers(
+        self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
+    ) -> Generator[Sample, None, None]:
+        """See `Sampler.force_answers`."""
+        results: SimpleQueue[Sample | Exception] = SimpleQueue()
+        config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
+        closings = {one.index: self.prompts.closing(one.text) for one in cut}
+        cancels: list[Callable[[], object]] = []
+        try:
+            # All of them before the first is awaited, so that they are drawn together.
+            for one in cut:
+                said, seeds = one.text + closings[one.index], {one.index: one.seed}
+                cancels.append(self.begin(problem, seeds=seeds, config=config, results=results, said=said))
+            for tail in take_samples(results, count=len(cut), timeout_s=timeout_s):
+                yield replace(tail, text=closings[tail.index] + tail.text)
+        finally:
+            for cancel in cancels:
+                cancel()
 
     def begin(
         self,
@@ -275,7 +348,8 @@ class Continuing(Sampler, Protocol):
             config: how they are drawn; its `timeout_s` is the caller's to keep.
             results: the queue for the samples; also takes the error that ends the engine.
             said: text between the prompt and the samples' own text. Where it leaves no room in the model's context,
-                each sample ends at once, with finish `length` and no token.
+                each sample ends at once, with finish `length` and no token. Where it ends with a box that it begins, a
+                sample ends with that box.
             until_code: whether a sample also ends where its first Python block closes, with finish `stop`.
 
         Raises:

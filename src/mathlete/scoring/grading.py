@@ -51,13 +51,23 @@ class Graded:
         """The classes that count as right."""
         # The vote answers with the first sample of its class. "Same answer" need not be transitive where the checker
         # gives up, so the class is as right as that sample is.
-        verdicts = {sample.index: verdict for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True)}
-        return {label for label, vote in enumerate(self.solution.votes) if verdicts[vote.indexes[0]] == "equal"}
+        return {label for label in range(len(self.solution.votes)) if self.judge_class(label) == "equal"}
 
     @cached_property
     def _majorities(self) -> dict[int, float]:
         # A problem is scored three times: among all problems, in its group and in its subset.
         return {}
+
+    def judge_class(self, label: int) -> Grade:
+        """Grade a class of the vote: as its first sample's, or a forced one where no sample gave it by itself."""
+        vote = self.solution.votes[label]
+        if not vote.indexes:
+            return judge(vote.answer, gold=self.problem.gold, settings=self.problem.answers)
+        return self._of_index[vote.indexes[0]]
+
+    @cached_property
+    def _of_index(self) -> dict[int, Grade]:
+        return {sample.index: grade for sample, grade in zip(self.solution.samples, self.verdicts, strict=True)}
 
     @property
     def vote_share(self) -> float:

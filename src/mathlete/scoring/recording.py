@@ -15,7 +15,7 @@ from mathlete.scoring.grading import Graded, grade
 from mathlete.scoring.inspect_log import write_inspect_log
 from mathlete.scoring.pool import Pool, Recorded, read_recording, verify_recording
 from mathlete.scoring.results import RESULTS, ProblemResult, Results, classify_problem
-from mathlete.solve import Policy, Solution
+from mathlete.solve import Ended, Policy, Solution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,9 @@ class EvalRun:
 
 
 def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | None, policy: Policy) -> Solution:
-    votes = policy.count_votes(samples, settings=problem.answers)
+    # Files of earlier versions do not say it. A stop, where there was one, is the likelier reason then.
+    ended: Ended = (row and row.ended) or ("all" if policy.stop == "none" else "rule")
+    votes = policy.count_votes(samples, settings=problem.answers, settled=ended == "rule")
     voted = votes[0].answer if votes else None
     return Solution(
         problem_id=problem.id,
@@ -120,8 +122,7 @@ def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | 
         votes=votes,
         samples=sorted(samples, key=lambda sample: sample.index),
         seconds=row.seconds if row else max((sample.seconds for sample in samples), default=0.0),
-        # Files of earlier versions do not say it. A stop, where there was one, is the likelier reason then.
-        ended=(row and row.ended) or ("all" if policy.stop == "none" else "rule"),
+        ended=ended,
     )
 
 

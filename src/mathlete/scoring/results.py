@@ -21,6 +21,7 @@ from mathlete.runs import read_json, write_json
 from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.grading import Grade, Graded, finish_times
 from mathlete.scoring.harness import HARNESS, harness_results
+from mathlete.scoring.harvested import HarvestScores
 from mathlete.scoring.scores import Counts, Scores, split_scores
 from mathlete.solve import Ended
 
@@ -46,8 +47,14 @@ class VoteResult:
 
     answer: str
     count: int
-    """Samples that gave it."""
+    """Samples that gave it by themselves."""
     verdict: Grade
+    harvested: int = 0
+    """Samples that were made to give it after they were cut."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the class in results.json; forced answers only where there are any."""
+        return {name: value for name, value in vars(self).items() if name != "harvested" or value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,6 @@ class ProblemResult:
     @classmethod
     def of(cls, item: Graded, facts: RunFacts | None) -> Self:
         """Return the result of a graded problem in a run of these facts; None of one that has not come to its end."""
-        grades = {sample.index: grade for sample, grade in zip(item.solution.samples, item.verdicts, strict=True)}
         return cls(
             id=item.problem.id,
             subset=item.problem.subset,
@@ -85,8 +91,10 @@ class ProblemResult:
             pass_at_1=item.pass_at(1),
             counts=Counts.of([item]),
             votes=[
-                VoteResult(answer=vote.answer, count=vote.count, verdict=grades[vote.indexes[0]])
-                for vote in item.solution.votes
+                VoteResult(
+                    answer=vote.answer, count=vote.count, verdict=item.judge_class(label), harvested=len(vote.harvested)
+                )
+                for label, vote in enumerate(item.solution.votes)
             ],
             judgements=item.solution.selection.judgements if item.solution.selection else None,
             seconds=round(item.solution.seconds, 3),
@@ -104,7 +112,7 @@ class ProblemResult:
             "verdict": self.verdict,
             "pass_at_1": self.pass_at_1,
             **asdict(self.counts),
-            "votes": [asdict(vote) for vote in self.votes],
+            "votes": [vote.to_json() for vote in self.votes],
             **({} if self.judgements is None else {"judgements": self.judgements}),
             "seconds": self.seconds,
             **({} if self.ended is None else {"ended": self.ended}),
@@ -146,12 +154,15 @@ class Results:
     per_problem: list[ProblemResult]
     losses: Losses | None = None
     """Why problems and samples were lost; None in a file of a version that did not count it."""
+    harvest: HarvestScores | None = None
+    """Answers that samples were made to give; None where the policy asks for none."""
 
     @classmethod
     def of(cls, graded: Sequence[Graded], facts: RunFacts | None) -> Self:
         """Score a run."""
         votes = [(item.vote_share, item.verdict == "equal") for item in graded]
         per_problem = [ProblemResult.of(item, facts) for item in graded]
+        policy = facts and facts.settings.policy
         return cls(
             facts=facts,
             scores=Scores.of(graded),
@@ -166,6 +177,7 @@ class Results:
             subsets=split_scores(graded, lambda item: item.problem.subset),
             per_problem=per_problem,
             losses=Losses.of(row.losses for row in per_problem if row.losses and (facts or row.counts.samples)),
+            harvest=HarvestScores.of(graded, policy) if policy and policy.harvest else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -173,6 +185,7 @@ class Results:
         return {
             **(self.facts.to_json() if self.facts else {}),
             **self.scores.to_json(),
+            **({} if self.harvest is None else {"harvest": self.harvest.to_json()}),
             "ended": self.ended,
             "calibration": [asdict(item) for item in self.calibration],
             "calibration_error": self.calibration_error,
@@ -201,6 +214,7 @@ class Results:
             subsets={name: Scores.from_json(part) for name, part in content["subsets"].items()},
             per_problem=[ProblemResult.from_json(row) for row in content["per_problem"]],
             losses=Losses.from_json(content["losses"]) if "losses" in content else None,
+            harvest=HarvestScores.from_json(content["harvest"]) if "harvest" in content else None,
         )
 
     def write(self, folder: Path, *, began: float) -> None:

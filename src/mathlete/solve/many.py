@@ -24,6 +24,7 @@ def solve_all(
     policy: Policy,
     samples: SampleLog,
     on_sample: Callable[[Sample], None],
+    on_harvest: Callable[[Sample], None] = lambda sample: None,
     at_once: int,
     thinking: bool | None = False,
 ) -> list[Solution]:
@@ -38,10 +39,21 @@ def solve_all(
         samples.append(sample)
         on_sample(sample)
 
+    def keep_harvest(sample: Sample) -> None:
+        samples.append(sample)
+        on_harvest(sample)
+
     def solve_one(problem: Problem) -> Solution:
         known = recorded.get(problem.id, ())
         return solve(
-            problem, sampler=sampler, clock=clock, policy=policy, recorded=known, on_sample=keep, thinking=thinking
+            problem,
+            sampler=sampler,
+            clock=clock,
+            policy=policy,
+            recorded=known,
+            on_sample=keep,
+            on_harvest=keep_harvest,
+            thinking=thinking,
         )
 
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="solve")
@@ -92,6 +104,7 @@ def solve_in_turn(
     spent: Path,
     budget: BudgetSettings,
     on_sample: Callable[[Sample], None],
+    on_harvest: Callable[[Sample], None] = lambda sample: None,
     thinking: bool | None = False,
 ) -> list[Solution]:
     """Return the problems' solutions, solved one after another on one clock as a competition serves them.
@@ -118,6 +131,10 @@ def solve_in_turn(
             samples.append(sample)
             on_sample(sample)
 
+        def keep_harvest(sample: Sample) -> None:
+            samples.append(sample)
+            on_harvest(sample)
+
         solution = solve(
             problem,
             sampler=sampler,
@@ -125,6 +142,7 @@ def solve_in_turn(
             policy=replace(policy, n=fitting),
             recorded=known,
             on_sample=keep,
+            on_harvest=keep_harvest,
             timeout_s=allowed,
             thinking=thinking,
         )

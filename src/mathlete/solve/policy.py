@@ -17,6 +17,9 @@ DEFAULT_STOP = "beta95+exact"
 _MOST_SAMPLES = 100_000
 """Of a problem: more is a slip of the finger, whose seeds alone would fill the memory."""
 
+_CLOSING_TOKENS = 64
+"""Room for what closes a text and begins its box; few tokens in any vocabulary."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -33,6 +36,11 @@ class Policy:
     """How much a sample's vote counts (`mathlete.solve.voting`)."""
     select: int = 0
     """Judgements by the model itself between the answers that got votes (`mathlete.solve.selection`); 0 is none."""
+    harvest: float = 0.0
+    """Weight of the answer that a sample is made to give after it was cut (`mathlete.solve.harvesting`), beside the 1
+    of one that ended by itself; 0: none is asked for."""
+    harvest_tokens: int = 32
+    """Cap on what is drawn for such an answer behind `\\boxed{`, tokens."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
@@ -42,6 +50,10 @@ class Policy:
         )
         judgements = ("judgements", self.select, self.select >= 0, "0 or more", "use select4, or leave it out")
         require(judgements, prefix="")
+        require(
+            ("harvest", self.harvest, 0 <= self.harvest <= 1, "0 to 1", "leave it out for none"),
+            ("harvest-tokens", self.harvest_tokens, 1 <= self.harvest_tokens <= 1024, "1 to 1024", "leave it out"),
+        )
         if self.stop in VOTES:
             raise UserError(
                 "a policy begins with a stopping rule, and a vote stands behind a slash",
@@ -82,6 +94,11 @@ class Policy:
         return tuple(VOTES)
 
     @property
+    def longest_tokens(self) -> int:
+        """Tokens of the longest completion: the cap on a sample, and what closes one that is made to answer."""
+        return self.sampling.max_tokens + (_CLOSING_TOKENS + self.harvest_tokens if self.harvest else 0)
+
+    @property
     def fewest_samples(self) -> int:
         """Samples after which the stop can end a problem at the earliest."""
         return fewest_samples(self.stop, self.n)
@@ -96,16 +113,22 @@ class Policy:
         """How its vote counts a sample."""
         return weigher(self.vote, max_tokens=self.sampling.max_tokens)
 
-    def count_votes(self, samples: Iterable[Sample], *, settings: str = "") -> list[Vote]:
-        """Return the classes of equal answers, winner first; empty where no sample has an answer."""
-        return count_votes(samples, weigh=self.weigh, settings=settings)
+    def count_votes(self, samples: Iterable[Sample], *, settings: str = "", settled: bool = False) -> list[Vote]:
+        """Return the classes of equal answers, winner first; empty where no sample has an answer.
+
+        `settled` says that a rule ended the problem, which looked at no forced answer: then none votes.
+        """
+        harvest = 0.0 if settled else self.harvest
+        return count_votes(samples, weigh=self.weigh, settings=settings, harvest=harvest)
 
     def to_json(self) -> dict[str, object]:
         """Return the policy as a JSON object, which `from_json` reads.
 
         It holds a `fallback_weight` of 1.0, which was a setting once: runs and notebooks are known by a hash of this.
+        Where no answer is forced, it says nothing of that.
         """
-        return {**asdict(self), "sampling": self.sampling.to_json(), "fallback_weight": 1.0}
+        own = {**asdict(self), "sampling": self.sampling.to_json(), "fallback_weight": 1.0}
+        return {name: value for name, value in own.items() if self.harvest or not name.startswith("harvest")}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Policy":

@@ -53,12 +53,12 @@ def select(
     `thinking` is that of `solve`: a number in the middle of a judgement's thoughts is no judgement.
     """
     candidates = votes[:CANDIDATES]
-    texts = {sample.index: sample.text for sample in samples}
+    texts = {sample.index: sample.read_as_finished().text for sample in samples}
     # An id of its own gives the judgements seeds of their own.
     judge = replace(
         problem,
         id=f"{problem.id}/select",
-        statement=judge_statement(problem, [texts[vote.indexes[0]] for vote in candidates]),
+        statement=judge_statement(problem, [texts[vote.first] for vote in candidates]),
     )
     left = None if deadline is None else deadline - clock.now()
     if left is not None and left <= 0:

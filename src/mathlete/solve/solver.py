@@ -9,6 +9,7 @@ from mathlete.problems import Problem
 from mathlete.reasoning import is_within_thoughts
 from mathlete.sampling import Sample, Sampler, SamplingConfig
 from mathlete.solve.clock import Clock, until
+from mathlete.solve.harvesting import harvest
 from mathlete.solve.policy import Policy
 from mathlete.solve.selection import Selection, select
 from mathlete.solve.stopping import Course, stopping_rule
@@ -44,6 +45,7 @@ def solve(
     policy: Policy,
     recorded: Iterable[Sample] = (),
     on_sample: Callable[[Sample], None] = lambda sample: None,
+    on_harvest: Callable[[Sample], None] = lambda sample: None,
     timeout_s: float | None = None,
     thinking: bool | None = False,
 ) -> Solution:
@@ -59,6 +61,7 @@ def solve(
         policy: how many samples, how drawn, when to stop, how to vote.
         recorded: samples of this problem and policy that an interrupted run has already drawn, in arrival order.
         on_sample: called with each new sample and its answer as it arrives.
+        on_harvest: called again with each sample that was made to answer after it was cut.
         timeout_s: the result is there after so many seconds of the clock, whatever the engine does; None is no limit.
         thinking: whether the engine's prompts open the reasoning, so that a sample without its end is unfinished;
             None where nobody knows, and so a cut one is.
@@ -68,7 +71,8 @@ def solve(
     samples = {sample.index: sample for sample in recorded}
     missing = [index for index in range(policy.n) if index not in samples]
     # A run that was killed may have drawn enough already: the rule is asked before anything more is drawn.
-    ended: Ended = "rule" if _is_settled(samples.values(), policy, problem.answers) else "all"
+    # Where all are there, it is too late for a rule: a run that was not killed asks it before the last one only.
+    ended: Ended = "rule" if missing and _is_settled(samples.values(), policy, problem.answers) else "all"
     if missing and ended == "all":
         seeds = {index: policy.sample_seed(problem_id=problem.id, index=index) for index in missing}
         drawn = sampler.stream(problem, seeds=seeds, config=_config(policy, known=len(samples), timeout_s=timeout_s))
@@ -82,7 +86,14 @@ def solve(
                     break
     if ended == "all" and len(samples) < policy.n:
         ended = "time"
-    votes = policy.count_votes(samples.values(), settings=problem.answers)
+    # A rule that ended the problem did so without these answers, and they do not change its vote.
+    if policy.harvest and ended != "rule":
+        for sample in harvest(
+            problem, samples.values(), sampler=sampler, clock=clock, policy=policy, deadline=deadline
+        ):
+            samples[sample.index] = sample
+            on_harvest(sample)
+    votes = policy.count_votes(samples.values(), settings=problem.answers, settled=ended == "rule")
     selection = None
     # A single class of answers leaves nothing to choose between.
     if policy.select and len(votes) > 1:

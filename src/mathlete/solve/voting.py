@@ -41,16 +41,23 @@ class Vote:
     """One class of equal answers."""
 
     answer: str
-    """As its lowest-index sample wrote it."""
+    """As its lowest-index sample wrote it; a forced answer only where no sample wrote it by itself."""
     indexes: tuple[int, ...]
     """Indexes of its samples, ascending."""
+    harvested: tuple[int, ...] = ()
+    """Indexes of the samples that were made to give it after they were cut, ascending; none of `indexes`."""
     weight: float
     """Sum of its samples' votes; their number in a majority vote."""
 
     @property
     def count(self) -> int:
-        """Samples that voted for it."""
+        """Samples that voted for it by themselves."""
         return len(self.indexes)
+
+    @property
+    def first(self) -> int:
+        """Index of the sample that gave the answer as it is written here."""
+        return (self.indexes or self.harvested)[0]
 
 
 def weigher(kind: str, *, max_tokens: int) -> Weigh:
@@ -93,26 +100,40 @@ VOTES: dict[str, Callable[[Sample, int], float]] = {
 """{name: a sample's vote, 0 to 1, given the token cap}."""
 
 
-def count_votes(samples: Iterable[Sample], *, weigh: Weigh = lambda sample: UNIT, settings: str = "") -> list[Vote]:
+def count_votes(
+    samples: Iterable[Sample], *, weigh: Weigh = lambda sample: UNIT, settings: str = "", harvest: float = 0.0
+) -> list[Vote]:
     """Return the classes of equal answers, winner first; empty where no sample has an answer.
 
     Args:
         samples: of one problem.
         weigh: what a sample's vote weighs.
         settings: the conventions of the problem's answers.
+        harvest: what a forced answer's vote weighs beside one that a sample gave by itself, 0 to 1; 0: it has none.
     """
     from mathlete.answers import label_classes
 
-    answered = sorted((sample for sample in samples if sample.answer is not None), key=lambda sample: sample.index)
+    voting = [one for one in samples if one.answer is not None or (harvest and one.is_harvested)]
+    voting.sort(key=_index)
+    answers = [one.read_as_finished().answer for one in voting]
     members: dict[int, list[Sample]] = {}
-    for sample, label in zip(answered, label_classes([sample.answer for sample in answered], settings), strict=True):
+    for sample, label in zip(voting, label_classes(answers, settings), strict=True):
         members.setdefault(label, []).append(sample)
-    votes = [
-        Vote(
-            answer=str(group[0].answer),
-            indexes=tuple(sample.index for sample in group),
-            weight=sum(map(weigh, group)) / UNIT,
-        )
-        for group in members.values()
-    ]
-    return sorted(votes, key=lambda vote: (-vote.weight, vote.indexes[0]))
+    votes = [_class_of(group, weigh=weigh, harvest=harvest) for group in members.values()]
+    return sorted(votes, key=lambda vote: (-vote.weight, min(vote.indexes + vote.harvested)))
+
+
+def _class_of(group: list[Sample], *, weigh: Weigh, harvest: float) -> Vote:
+    own, forced = [one for one in group if one.answer is not None], [one for one in group if one.answer is None]
+    # Weighed as if it had ended so: a vote by length or strength looks at the sample, which has no answer of its own.
+    units = sum(map(weigh, own)) + sum(round(harvest * weigh(one.read_as_finished())) for one in forced)
+    return Vote(
+        answer=str((own or forced)[0].read_as_finished().answer),
+        indexes=tuple(map(_index, own)),
+        harvested=tuple(map(_index, forced)),
+        weight=units / UNIT,
+    )
+
+
+def _index(sample: Sample) -> int:
+    return sample.index

@@ -16,7 +16,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
@@ -195,6 +195,12 @@ class ToolSampler:
                 cancel()
             for dialogue in dialogues.values():
                 dialogue.close()
+
+    def force_answers(
+        self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
+    ) -> Generator[Sample, None, None]:
+        """See `Sampler.force_answers`: nothing is run any more."""
+        return self._engine.force_answers(problem, cut=cut, max_tokens=max_tokens, timeout_s=timeout_s)
 
     def _begin_turn(
         self, problem: Problem, dialogues: Mapping[int, _Dialogue], config: SamplingConfig, events: Events

@@ -44,7 +44,6 @@ def _evaluation_entries(run: EvalRun) -> list[ReaderEntry]:
 
 def _problem_entry(item: Graded, cause: Cause | None) -> ReaderEntry:
     problem, solution, labels = item.problem, item.solution, item.labels
-    grades = {sample.index: grade for sample, grade in zip(solution.samples, item.verdicts, strict=True)}
     leading = _find_leading(labels, item.verdicts)
     traces = [
         ShownText(
@@ -69,7 +68,7 @@ def _problem_entry(item: Graded, cause: Cause | None) -> ReaderEntry:
         content={
             "answer": solution.answer,
             "verdict": item.verdict,
-            "votes": [[vote.answer, vote.count, grades[vote.indexes[0]]] for vote in solution.votes],
+            "votes": [[vote.answer, vote.count, item.judge_class(label)] for label, vote in enumerate(solution.votes)],
             "right": item.right,
             "n": len(solution.samples),
             "longest": max((sample.tokens for sample in solution.samples), default=0),

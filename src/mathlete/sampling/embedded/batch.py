@@ -43,6 +43,8 @@ class SampleRequest:
     """Whether a row also ends where its first Python block closes."""
     answering: bool = False
     """Whether the prompt holds the end of the reasoning, so that a box counts from the first token on."""
+    in_box: bool = False
+    """Whether the prompt ends with a box that it begins."""
     cancelled: bool = False
     ended: int = 0
     """Samples that are done."""
@@ -199,6 +201,7 @@ class Batch:
             max_tokens=request.max_tokens,
             until_code=request.until_code,
             answering=request.answering,
+            in_box=request.in_box,
             stops=request.config.stop,
         )
 

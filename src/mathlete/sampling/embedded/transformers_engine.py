@@ -24,6 +24,7 @@ from mathlete.models import Device, ModelSource, Precision, Shape, load_model, l
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
+from mathlete.sampling.box import opens_box
 from mathlete.sampling.embedded.coverage import check_covered
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class TransformersSampler(Continuing):
             return lambda: None
         request = self._request(problem, prompt, seeds, config, results)
         request.until_code, request.answering = until_code, self._reader.is_answering(said)
+        request.in_box = opens_box(said)
         with self._lock:
             if self._ended:
                 raise self._stop_error()

@@ -7,6 +7,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.reasoning import ReasoningMarks
 from mathlete.sampling import SamplingConfig
+from mathlete.sampling.box import opens_box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class ServerPrompt:
     """Whether the prompt ends in a partial completion."""
     answering: bool
     """Whether that holds the end of the reasoning."""
+    in_box: bool
+    """Whether it ends with a box that it begins."""
     until_code: bool
     marks: ReasoningMarks
     """Those of the model's reasoning."""
@@ -44,6 +47,7 @@ class ServerPrompt:
             template_args=prompts.template_args,
             goes_on=bool(said),
             answering=prompts.answers_at_once or prompts.reasoning.closing in said,
+            in_box=opens_box(said),
             until_code=until_code,
             marks=prompts.reasoning,
             marks_are_special=prompts.marks_are_special,

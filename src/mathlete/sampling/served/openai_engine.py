@@ -126,7 +126,7 @@ class OpenAISampler(Continuing):
             UserError: the httpx2 package is missing, or no server answers.
         """
         settings.check()
-        self._prompts, self._settings, self._on_lost = prompts, settings, on_lost
+        self.prompts, self._settings, self._on_lost = prompts, settings, on_lost
         self._clients: list[AsyncClient] = []
         # Tokenizers fail where two threads use them at the same moment ("Already borrowed").
         self._lock = threading.Lock()
@@ -185,7 +185,7 @@ class OpenAISampler(Continuing):
 
     async def _find_opening(self) -> Opening:
         """Return whether the prompts that the servers' template makes open the reasoning."""
-        told, prompts = self._settings.opens_thoughts, self._prompts
+        told, prompts = self._settings.opens_thoughts, self.prompts
         if told != "auto":
             return Opening(thinking=told == "yes", because=f"--servers.opens-thoughts {told}")
         limit_s = min(_PROBE_S, self._settings.patience_s)
@@ -228,7 +228,7 @@ class OpenAISampler(Continuing):
                 cure="use --servers.api completions",
             )
         with self._lock:
-            prompt = ServerPrompt.of(problem, self._prompts, chat=chat, said=said, until_code=until_code)
+            prompt = ServerPrompt.of(problem, self.prompts, chat=chat, said=said, until_code=until_code)
 
         async def draw(index: int, seed: int) -> Sample:
             return await Job(self._fleet, prompt, index, seed, config, self._on_lost).run()

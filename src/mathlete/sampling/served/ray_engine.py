@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, require
 from mathlete.lost import LostTry, OnLost
-from mathlete.models import ModelSource, Precision
+from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.problems import Problem
+from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.signals import keep_handlers
 from mathlete.text import quote
@@ -64,14 +65,11 @@ class _SamplingWorker:
     """The actor: the embedded engine in a process of the cluster."""
 
     def __init__(
-        self, source: ModelSource, precision: Precision, dtype: str, threads: int | None, instruction: str | None
+        self, source: ModelSource, precision: Precision, dtype: str, threads: int | None, instruction: str
     ) -> None:
-        from mathlete.models import load_prompt_format
         from mathlete.sampling.embedded import open_transformers
 
-        prompts = load_prompt_format(source)
-        if instruction is not None:
-            prompts = replace(prompts, instruction=instruction)
+        prompts = replace(load_prompt_format(source), instruction=instruction)
         self._sampler = open_transformers(source, precision=precision, dtype=dtype, threads=threads, prompts=prompts)
 
     def draw(
@@ -141,17 +139,20 @@ class RaySampler(Continuing):
         precision: Precision = "auto",
         dtype: str = "auto",
         threads: int | None = None,
-        instruction: str | None = None,
+        prompts: PromptFormat | None = None,
         on_lost: OnLost = lambda one: None,
     ) -> None:
         """Start or join the cluster and load the model in every worker.
 
-        `on_lost` is called with each try at a sample that was lost, and is made again.
+        `prompts` are the model's own where none are given; `on_lost` is called with each try at a sample that was lost,
+        and is made again.
 
         Raises:
             UserError: ray is missing, or the cluster cannot be reached or has no room.
         """
         settings.check()
+        self.prompts = prompts or load_prompt_format(source)
+        instruction = self.prompts.instruction
         self._settings, self._on_lost = settings, on_lost
         self._ray = join_cluster(settings.address)
         actor: Any = self._ray.remote(_SamplingWorker).options(

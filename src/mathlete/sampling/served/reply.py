@@ -33,12 +33,15 @@ class Reply:
         max_tokens: int = 2**31,
         until_code: bool = False,
         answering: bool = False,
+        in_box: bool = False,
         stops: Sequence[str] = (),
         marks: ReasoningMarks = THINK,
     ) -> None:
         """Take the cap on its tokens, and what else ends it: see `find_ending`."""
         self._max_tokens, self._stops, self._marks = max_tokens, stops, marks
-        self._find_ending = partial(find_ending, answering=answering, until_code=until_code, stops=stops, marks=marks)
+        self._find_ending = partial(
+            find_ending, answering=answering, in_box=in_box, until_code=until_code, stops=stops, marks=marks
+        )
         self._thought: list[str] = []
         self._text: list[str] = []
         self._characters = 0

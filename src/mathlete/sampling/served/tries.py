@@ -197,6 +197,7 @@ class Job:
             max_tokens=self.config.max_tokens,
             until_code=self.prompt.until_code,
             answering=self.prompt.answering,
+            in_box=self.prompt.in_box,
             stops=self.config.stop,
             marks=self.prompt.marks,
         )

@@ -29,6 +29,7 @@ from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
+from mathlete.sampling.box import opens_box
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
 from mathlete.signals import Guard
@@ -72,6 +73,7 @@ class _SharedPrompt:
     """The config's cap, or what the model's context leaves."""
     until_code: bool
     answering: bool
+    in_box: bool
 
 
 class VllmSampler(Continuing):
@@ -104,6 +106,7 @@ class VllmSampler(Continuing):
         """
         settings.check()
         _check_precision(precision)
+        self.prompts = prompts
         self._reader, self._on_lost = CompletionReader(prompts, eos_ids=source.eos_ids()), on_lost
         self._patience_s = settings.patience_s
         self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
@@ -162,6 +165,7 @@ class VllmSampler(Continuing):
             max_tokens=min(config.max_tokens, self._context - len(prompt)),
             until_code=until_code,
             answering=self._reader.is_answering(said),
+            in_box=opens_box(said),
         )
         try:
             _sampling_params(shared, seed=0, eos_ids=self._reader.eos_ids)
@@ -193,6 +197,7 @@ class VllmSampler(Continuing):
                     max_tokens=shared.max_tokens,
                     until_code=shared.until_code,
                     answering=shared.answering,
+                    in_box=shared.in_box,
                     stops=shared.config.stop,
                 )
                 try:

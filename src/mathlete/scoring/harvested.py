@@ -1,0 +1,79 @@
+"""Forced answers of a run: how many there are, how many are right, and what their votes changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from mathlete.metrics import INFORMATIVE, Interval, bootstrap
+from mathlete.scoring.grading import Graded, judge
+from mathlete.solve import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarvestScores:
+    """Answers that samples were made to give after they were cut. They count in the vote alone, never in pass@1."""
+
+    weight: float
+    """Of their votes, beside the 1 of an answer that a sample gave by itself."""
+    samples: int
+    """Samples that were made to answer."""
+    answered: int
+    """Those that did."""
+    right: int
+    """Forced answers equal to the gold."""
+    tokens: int
+    """Drawn for them."""
+    seconds: float
+    """Of all of them, side by side as they were; from request to end."""
+    without: float
+    """Share of the problems whose vote is right without them."""
+    gain: Interval
+    """What they add to that share; 95% interval, paired over problems."""
+    changed: int
+    """Problems whose vote is right with them and wrong without, or the other way round."""
+
+    @classmethod
+    def of(cls, graded: Sequence[Graded], policy: Policy) -> Self:
+        """Count the forced answers of these problems, and vote with and without them."""
+        forced = [(item.problem, one.harvest) for item in graded for one in item.solution.samples if one.harvest]
+        grades = [judge(one.answer, gold=problem.gold, settings=problem.answers) for problem, one in forced]
+        pairs = [(_is_right(item, policy, without=True), _is_right(item, policy, without=False)) for item in graded]
+        differences = [float(after) - before for before, after in pairs]
+        return cls(
+            weight=policy.harvest,
+            samples=len(forced),
+            answered=sum(one.answer is not None for _, one in forced),
+            right=grades.count("equal"),
+            tokens=sum(one.tokens for _, one in forced),
+            seconds=round(sum(one.seconds for _, one in forced), 3),
+            without=sum(before for before, _ in pairs) / len(pairs),
+            gain=bootstrap(differences),
+            changed=sum(map(bool, differences)),
+        )
+
+    def describe(self) -> str:
+        """Return what they gave, in a sentence."""
+        gain, few = self.gain, self.changed < INFORMATIVE
+        judged = "better" if gain.lo > 0 else "worse" if gain.hi < 0 else "no difference at 95%"
+        return (
+            f"forced answers: {self.samples} cut samples were closed, {self.answered} filled the box, {self.right} "
+            f"right; with weight {self.weight:g} they change the vote of {self.changed} problems: "
+            f"{100 * gain.value:+.1f} points [{100 * gain.lo:+.1f}, {100 * gain.hi:+.1f}] on "
+            f"{100 * self.without:.1f}%, {'too few to say' if few else judged}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as results.json has them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Return the counts in a row of results.json."""
+        return cls(**{**row, "gain": Interval(**row["gain"])})
+
+
+def _is_right(item: Graded, policy: Policy, *, without: bool) -> bool:
+    problem, solution = item.problem, item.solution
+    settled = without or solution.ended == "rule"
+    votes = policy.count_votes(solution.samples, settings=problem.answers, settled=settled)
+    return bool(votes) and judge(votes[0].answer, gold=problem.gold, settings=problem.answers) == "equal"
