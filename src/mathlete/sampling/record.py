@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.files import write_atomically
@@ -90,7 +89,7 @@ class SampleLog:
 
         All other lines stay as they are, to the byte.
         """
-        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        rows: dict[tuple[str, int], dict[str, object]] = {}
         lines: dict[tuple[str, int], str] = {}
         whole = self._path.read_text(encoding="utf-8")
         # Not `splitlines`: a text may hold what that takes for a line's end.

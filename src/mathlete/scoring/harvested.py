@@ -1,8 +1,8 @@
 """Forced answers of a run: how many there are, how many are right, and what their votes changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 from mathlete.metrics import INFORMATIVE, Interval, bootstrap
 from mathlete.scoring.grading import Graded, judge
@@ -62,14 +62,9 @@ class HarvestScores:
             f"{100 * self.without:.1f}%, {'too few to say' if few else judged}"
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the counts as results.json has them."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Return the counts in a row of results.json."""
-        return cls(**{**row, "gain": Interval(**row["gain"])})
 
 
 def _is_right(item: Graded, policy: Policy, *, without: bool) -> bool:

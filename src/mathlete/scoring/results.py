@@ -13,6 +13,7 @@ from mathlete.metrics import (
     INFORMATIVE,
     Bin,
     FinishOrder,
+    Interval,
     calibration,
     calibration_error,
     finish_order,
@@ -52,7 +53,7 @@ class VoteResult:
     harvested: int = 0
     """Samples that were made to give it after they were cut."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the class in results.json; forced answers only where there are any."""
         return {name: value for name, value in vars(self).items() if name != "harvested" or value}
 
@@ -214,7 +215,7 @@ class Results:
             subsets={name: Scores.from_json(part) for name, part in content["subsets"].items()},
             per_problem=[ProblemResult.from_json(row) for row in content["per_problem"]],
             losses=Losses.from_json(content["losses"]) if "losses" in content else None,
-            harvest=HarvestScores.from_json(content["harvest"]) if "harvest" in content else None,
+            harvest=_read_harvest(content["harvest"]) if "harvest" in content else None,
         )
 
     def write(self, folder: Path, *, began: float) -> None:
@@ -275,6 +276,10 @@ class Results:
             words += f" {tries} tries were lost by the engine (lost.jsonl); "
             words += f"{never} samples never came." if never else "all of them were made again."
         return words
+
+
+def _read_harvest(row: Mapping[str, Any]) -> HarvestScores:
+    return HarvestScores(**{**row, "gain": Interval(**row["gain"])})
 
 
 def describe_scores(scores: Scores, *, cap: str, stopped: int) -> str:
