@@ -28,6 +28,8 @@ from mathlete.sampling.served import VllmSettings
 from mathlete.temporary import remove_own
 from mathlete.tir import ToolSampler, ToolSettings
 
+Command = Mapping[str, Any]
+"""A parsed line of the input."""
 _GONE = 70
 """Exit code where the engine has ended while this process lived on (EX_SOFTWARE of sysexits.h)."""
 
@@ -77,7 +79,7 @@ def serve(commands: TextIO, replies: Replies, sampler: Sampler) -> None:
             threading.Thread(target=_stream, args=arguments, daemon=True).start()
 
 
-def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, sampler: Sampler) -> None:
+def _stream(command: Command, cancelled: set[int], replies: Replies, sampler: Sampler) -> None:
     number = command["request"]
     try:
         with closing(_draw(command, sampler)) as stream:
@@ -97,7 +99,7 @@ def _stream(command: Mapping[str, Any], cancelled: set[int], replies: Replies, s
         replies.send(request=number, done=True)
 
 
-def _draw(command: Mapping[str, Any], sampler: Sampler) -> Generator[Sample, None, None]:
+def _draw(command: Command, sampler: Sampler) -> Generator[Sample, None, None]:
     """Return the samples that a request asks for: new ones, or what those that were cut must answer."""
     problem = Problem(**command["problem"])
     if "cut" in command:

@@ -204,6 +204,7 @@ class Results:
         Raises:
             KeyError, ValueError, TypeError: it lacks something that `python -m eval` writes.
         """
+        forced = content.get("harvest")
         return cls(
             facts=RunFacts.from_json(content),
             scores=Scores.from_json(content),
@@ -215,7 +216,7 @@ class Results:
             subsets={name: Scores.from_json(part) for name, part in content["subsets"].items()},
             per_problem=[ProblemResult.from_json(row) for row in content["per_problem"]],
             losses=Losses.from_json(content["losses"]) if "losses" in content else None,
-            harvest=_read_harvest(content["harvest"]) if "harvest" in content else None,
+            harvest=HarvestScores(**{**forced, "gain": Interval(**forced["gain"])}) if forced else None,
         )
 
     def write(self, folder: Path, *, began: float) -> None:
@@ -276,10 +277,6 @@ class Results:
             words += f" {tries} tries were lost by the engine (lost.jsonl); "
             words += f"{never} samples never came." if never else "all of them were made again."
         return words
-
-
-def _read_harvest(row: Mapping[str, Any]) -> HarvestScores:
-    return HarvestScores(**{**row, "gain": Interval(**row["gain"])})
 
 
 def describe_scores(scores: Scores, *, cap: str, stopped: int) -> str:
