@@ -13,12 +13,8 @@ from mathlete.models import Device, ModelSource, Shape, find_model, pick_default
 
 PROMPT_TOKENS = 1024
 """Tokens of a prompt that are planned for."""
-_CONTEXT = 768 * 2**20
-"""Bytes that CUDA itself takes (`mathlete.tune.plan`)."""
 _VLLM_BUFFERS = 3 * 2**29
 """Bytes of vLLM's largest forward pass and its CUDA graphs: an allowance."""
-_EMBEDDED_SHARE = 0.95
-"""Share of the memory that the embedded engine may fill: the allocator's gaps need the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +49,8 @@ def plan_engines(
     width = 4 if device.dtype == "float32" else 2
     sample = (PROMPT_TOKENS + max_tokens) * shape.kv_bytes(width)
     logits = n * shape.vocabulary * 4 * 2
-    usable = _EMBEDDED_SHARE * device.memory
-    other = logits + (_CONTEXT if device.capability is not None else 0)
+    usable = device.usable
+    other = logits + device.context_bytes
     held = int(max(0, usable - weights - other) // sample)
     rooms = [
         _room("transformers", weights=weights, kv=n * sample, other=other, usable=usable, at_once=min(n, held), least=n)

@@ -50,8 +50,7 @@ def hold(folder: Path) -> Iterator[Callable[[], None]]:
 
         def require_place() -> None:
             if not _is_named(file, folder / LOCK):
-                rule = "a run's folder must stay where it is while it is written"
-                raise UserError(rule, value=str(folder), cure="put it back, and run the same command again")
+                raise moved_away(folder)
 
         try:
             yield require_place
@@ -65,6 +64,12 @@ def hold(folder: Path) -> Iterator[Callable[[], None]]:
         for empty in made:
             with contextlib.suppress(OSError):
                 empty.rmdir()
+
+
+def moved_away(path: Path) -> UserError:
+    """Return the error for a folder or file of a run that is no longer where it was opened."""
+    rule = "a run's folder must stay where it is while it is written"
+    return UserError(rule, value=str(path), cure="put it back, and run the same command again")
 
 
 def _make(folder: Path) -> list[Path]:

@@ -79,19 +79,25 @@ def read_problems(path: Path) -> list[Problem]:
     Raises:
         UserError: a line that is not a problem, a repeated id, or no problem at all.
     """
-    problems: list[Problem] = []
-    seen: dict[str, str] = {}
-    for where, row in read_json_lines(path):
-        problem = parse_problem(row, where=where)
-        if problem.id in seen:
-            raise UserError(
-                f"{where}: ids must be unique", value=f"{problem.id!r}, first at {seen[problem.id]}", cure="rename one"
-            )
-        seen[problem.id] = where
-        problems.append(problem)
+    rows = ((where, parse_problem(row, where=where)) for where, row in read_json_lines(path))
+    return collect_problems(rows, path=path, cure=_CURE)
+
+
+def collect_problems(rows: Iterable[tuple[str, Problem]], *, path: Path, cure: str) -> list[Problem]:
+    """Return the problems of a file's (place, problem).
+
+    Raises:
+        UserError: a repeated id, or no problem at all, for which `cure` says what to do.
+    """
+    problems: dict[str, tuple[str, Problem]] = {}
+    for where, problem in rows:
+        if problem.id in problems:
+            value = f"{problem.id!r}, first at {problems[problem.id][0]}"
+            raise UserError(f"{where}: ids must be unique", value=value, cure="rename one")
+        problems[problem.id] = where, problem
     if not problems:
-        raise UserError("a problem file needs at least one problem", value=str(path), cure=_CURE)
-    return problems
+        raise UserError("a problem file needs at least one problem", value=str(path), cure=cure)
+    return [problem for _, problem in problems.values()]
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Reporter = Literal["none", "tensorboard", "trackio", "wandb"]
 """An integration by transformers' own name; none: not even what a run else keeps for TensorBoard and trackio."""
-_PROJECT = "mathlete"
+PROJECT = "mathlete"
+"""What trackers keep the curves under."""
 _PLACES = {"tensorboard": "TENSORBOARD_LOGGING_DIR", "trackio": "TRACKIO_DIR", "wandb": "WANDB_DIR"}
 _LOCAL = ("offline", "dryrun", "disabled")
 """Values of WANDB_MODE that need no account."""
@@ -74,7 +75,7 @@ def report_training(
 
     places = _choose_places(adapter)
     arguments: Any = trainer.args
-    arguments.report_to, arguments.project = chosen, _PROJECT
+    arguments.report_to, arguments.project = chosen, PROJECT
     arguments.run_name = adapter.resolve().parent.name
     # They print for people; stdout may be for JSON.
     with redirect_stdout(sys.stderr), _explain_wandb(chosen):
@@ -87,13 +88,13 @@ def report_training(
     if "tensorboard" in chosen:
         say(f"tensorboard: tensorboard --logdir {places['tensorboard']}")
     if "trackio" in chosen:
-        say(f"trackio: TRACKIO_DIR={places['trackio']} trackio show --project {_PROJECT}")
+        say(f"trackio: TRACKIO_DIR={places['trackio']} trackio show --project {PROJECT}")
 
 
 def _choose_places(adapter: Path) -> dict[str, Path]:
     """Set the variables that say where integrations keep their files, where the user has not; return the places."""
     variables = os.environ
-    variables.setdefault("WANDB_PROJECT", _PROJECT)
+    variables.setdefault("WANDB_PROJECT", PROJECT)
     if is_offline(variables):
         variables.setdefault("WANDB_MODE", "offline")
     # wandb beside the steps: its service may write after the training's manifest, which lists that step's files.

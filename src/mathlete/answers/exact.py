@@ -152,24 +152,24 @@ def _ln(value: Fraction) -> float:
     return math.log(value.numerator) - math.log(value.denominator)
 
 
-def _factorial(values: list[Fraction]) -> Fraction:
-    n = as_integer(values[0])
+def _require_natural(value: Fraction, *, factors_for_one: int) -> int:
+    """Return a number that has a factorial, and spend the effort: a unit for so many factors."""
+    n = as_integer(value)
     if n is None or n < 0:
         raise Undefined("a factorial of no natural number")
     if n > MAX_FACTORIAL:
         raise TooBig(f"a factorial beyond {MAX_FACTORIAL}")
-    spend(n // 20)
-    return Fraction(math.factorial(n))
+    spend(n // factors_for_one)
+    return n
+
+
+def _factorial(values: list[Fraction]) -> Fraction:
+    return Fraction(math.factorial(_require_natural(values[0], factors_for_one=20)))
 
 
 def _double_factorial(values: list[Fraction]) -> Fraction:
-    n = as_integer(values[0])
-    if n is None or n < 0:
-        raise Undefined("a factorial of no natural number")
-    if n > MAX_FACTORIAL:
-        raise TooBig(f"a factorial beyond {MAX_FACTORIAL}")
-    spend(n // 5)
-    return Fraction(math.prod(range(n, 0, -2)))
+    # Multiplied here, one by one, which is slower than math.factorial.
+    return Fraction(math.prod(range(_require_natural(values[0], factors_for_one=5), 0, -2)))
 
 
 def _binom(values: list[Fraction]) -> Fraction:

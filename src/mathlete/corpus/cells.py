@@ -19,7 +19,8 @@ _LONG = 60
 """Characters from which a cell with blanks is long text: a sentence, and no label."""
 _LARGEST_FLOAT = 2**53
 """Up to here a float holds every whole number; above, its last digits are nobody's (IEEE 754)."""
-_WORKED = re.compile(r"\n|\\boxed|####")
+WORKED = re.compile(r"\n|\\boxed|####")
+"""Marks of a text that works towards its answer: lines, a box, GSM8K's mark."""
 
 
 class Cells(TableRow):
@@ -140,7 +141,7 @@ def find_gold(row: TableRow, columns: Sequence[str] = GOLDS, *, solution: str = 
         # As `answer` of an alpaca row repeats its output.
         if isinstance(value, str) and solution.strip() and value.strip() == solution.strip():
             continue
-        if isinstance(value, str) and place + 1 < len(filled) and _WORKED.search(value.strip()):
+        if isinstance(value, str) and place + 1 < len(filled) and WORKED.search(value.strip()):
             continue
         return name, value
     return ("", None) if filled or not present else (present[0], None)

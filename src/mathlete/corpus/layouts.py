@@ -12,6 +12,7 @@ from mathlete.corpus.cells import (
     IDS,
     STATEMENTS,
     SUBSETS,
+    WORKED,
     Cells,
     TableRow,
     find_gold,
@@ -56,7 +57,6 @@ _REPLIES = (
     "reply",
     "chosen",
 )
-_WORKED = re.compile(r"\n|\\boxed|####")
 _LAYOUTS = (
     "id, statement, gold, trace, answer",
     "a conversation: a list of {role, content} or {from, value}",
@@ -234,7 +234,7 @@ def _find_reply(row: Cells, place: _Place) -> tuple[str, str]:
 
 def _is_reply(value: object, place: _Place) -> bool:
     text = value if isinstance(value, str) else ""
-    return bool(text) and (place.reading.task == "chat" or bool(_WORKED.search(text.strip())) or is_long(text))
+    return bool(text) and (place.reading.task == "chat" or bool(WORKED.search(text.strip())) or is_long(text))
 
 
 def _says_something(value: object) -> bool:
@@ -329,7 +329,7 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: _Place) -> TracedProb
         statement = _INSTRUCTION.sub("\n", statement).strip()
     # Behind reasoning in a field of its own, a reply that is the answer alone equals the gold, and repeats nothing.
     reply = spoken[1].text
-    repeated = "" if spoken[1].thought and not _WORKED.search(reply) and not is_long(reply) else reply
+    repeated = "" if spoken[1].thought and not WORKED.search(reply) and not is_long(reply) else reply
     problem = _make_problem(row, statement, place, gold=_read_gold(row, repeated, place))
     trace = read_trace(text, problem=problem, generator=place.file)
     # Without a gold, and without a marked answer, the row has none at all, and says so.

@@ -4,7 +4,7 @@
 run's own file, and strict.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mathlete.corpus.cells import GOLDS, IDS, STATEMENTS, SUBSETS, Cells, find_g
 from mathlete.corpus.columns import ColumnUse
 from mathlete.corpus.tables import read_rows
 from mathlete.errors import UserError
-from mathlete.problems import Problem
+from mathlete.problems import Problem, collect_problems
 
 _CURE = (
     "give each row a statement (statement, problem, question) and its gold (gold, answer), with an id if you like, as "
@@ -38,20 +38,15 @@ def read_problem_file(path: Path) -> ProblemFile:
     Raises:
         UserError: no such file, a row without statement or gold, a repeated id, or no problem at all.
     """
-    problems: list[Problem] = []
-    seen: dict[str, str] = {}
     use = ColumnUse(path.name)
-    for number, (where, row) in enumerate(read_rows(path)):
-        cells = Cells(tidy(row, where=where))
-        problem = _read_problem(cells, where=where, name=f"{path.stem}-{number}")
-        if problem.id in seen:
-            value, cure = f"{problem.id!r}, first at {seen[problem.id]}", "rename one"
-            raise UserError(f"{where}: ids must be unique", value=value, cure=cure)
-        seen[problem.id] = where
-        problems.append(problem)
-        use.note(cells, where=where)
-    if not problems:
-        raise UserError("a problem file needs at least one problem", value=str(path), cure=_CURE)
+
+    def read() -> Iterator[tuple[str, Problem]]:
+        for number, (where, row) in enumerate(read_rows(path)):
+            cells = Cells(tidy(row, where=where))
+            yield where, _read_problem(cells, where=where, name=f"{path.stem}-{number}")
+            use.note(cells, where=where)
+
+    problems = collect_problems(read(), path=path, cure=_CURE)
     return ProblemFile(problems=problems, note=use.describe() if use.unread else "")
 
 

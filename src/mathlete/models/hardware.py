@@ -88,6 +88,16 @@ class Device:
         return self.memory / 2**30
 
     @property
+    def usable(self) -> float:
+        """Bytes of its memory that a plan may fill: the allocator's gaps need the rest."""
+        return 0.95 * self.memory
+
+    @property
+    def context_bytes(self) -> int:
+        """What CUDA itself takes of a GPU, not in torch's counts: seen on an H200, bitsandbytes and Triton loaded."""
+        return 0 if self.capability is None else 768 * 2**20
+
+    @property
     def has_bf16(self) -> bool:
         """Whether it is a GPU whose tensor cores take bf16."""
         return self.capability is not None and self.capability >= BF16_CAPABILITY

@@ -5,11 +5,12 @@ from mathlete.rehearsal.faults import Fault, Needs
 from mathlete.rehearsal.gateway.behaviours import PACKAGES
 from mathlete.rehearsal.injections import (
     CLOCK,
+    LITTLE_RAM,
     TEXT,
     Inject,
     cell,
     combine,
-    cut_weights,
+    cut_model,
     cut_wheel,
     delete_tokenizer,
     delete_wheels,
@@ -48,7 +49,6 @@ _NAN = """import torch
         return model
 
     engine.load_model = load"""
-_RAM = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20,) * 2); mark()"
 _TMP_SMALL = "os.statvfs('/tmp').f_blocks * os.statvfs('/tmp').f_frsize <= 2**20"
 _THIRD = f"""if turn == 3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -142,7 +142,7 @@ _ENGINE = (
             mark()
             raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')"""),
     ),
-    _fault("cpu-oom", "the engine's process may have 600 MiB", engine(_RAM, on="open"), "refused"),
+    _fault("cpu-oom", "the engine's process may have 600 MiB", engine(LITTLE_RAM, on="open"), "refused"),
     _fault("nan-logits", "the model's head is all NaN", engine(_NAN, on="open"), "refused"),
     _fault("empty-completions", "every second question gets empty completions", replace_texts("")),
     _fault("junk-completions", "every second question gets text without an answer", replace_texts("no answer here")),
@@ -222,11 +222,7 @@ except OSError as error:
     _fault(
         "model-cut",
         "the weights are cut off",
-        spoil_input(
-            "model",
-            cut_weights,
-            seen="os.path.getsize(place + '/model.safetensors') < promised(place + '/model.safetensors')",
-        ),
+        cut_model(),
         "refused",
     ),
     _fault("competition-missing", "the competition's data is not mounted", unmount("competition"), "refused"),

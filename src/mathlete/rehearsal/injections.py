@@ -50,6 +50,10 @@ CLOCK = "clock = CONFIG.to_json(); "
 """Gives the code of a cell the notebook's clock, as clock['wall_s']."""
 
 
+LITTLE_RAM = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20,) * 2); mark()"
+"""A process may have 600 MiB."""
+
+
 def cell(source: str, *, before: str = "serve") -> Inject:
     """Put one more cell into the notebook, before the cell of a tag; its source calls `mark()` when it strikes."""
 
@@ -255,8 +259,13 @@ def delete_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
-def cut_weights(folder: Path) -> None:
-    """Leave half of the weights."""
+def cut_model() -> Inject:
+    """Mount the model with half of its weights."""
+    file = "place + '/model.safetensors'"
+    return spoil_input("model", _cut_weights, seen=f"os.path.getsize({file}) < promised({file})")
+
+
+def _cut_weights(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 

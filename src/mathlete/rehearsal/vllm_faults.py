@@ -8,10 +8,11 @@ from mathlete.rehearsal.containers import Disks
 from mathlete.rehearsal.faults import Fault
 from mathlete.rehearsal.injections import (
     CLOCK,
+    LITTLE_RAM,
     Inject,
     cell,
     combine,
-    cut_weights,
+    cut_model,
     engine,
     on_disks,
     spoil_input,
@@ -148,7 +149,7 @@ _BOOT = (
     _to_embedded(
         "vllm-ram",
         "its process may have 600 MiB",
-        vllm_process("import resource; resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20,) * 2); mark()"),
+        vllm_process(LITTLE_RAM),
         "",
     ),
     _to_safer(
@@ -291,11 +292,7 @@ _PLACE = (
         "the weights are cut off, so that no engine can read them",
         combine(
             vllm_process(),
-            spoil_input(
-                "model",
-                cut_weights,
-                seen="os.path.getsize(place + '/model.safetensors') < promised(place + '/model.safetensors')",
-            ),
+            cut_model(),
         ),
         _left("vllm", "weights that are broken", to="vllm with safer settings"),
         _left("vllm with safer settings", "weights that are broken", to="embedded"),

@@ -18,6 +18,7 @@ from typing import Any
 
 from mathlete.answers import compare
 from mathlete.errors import UserError
+from mathlete.folders import STARTED
 from mathlete.jsonl import parse_json_lines
 from mathlete.metrics import is_error_known, standard_error
 from mathlete.problems import Problem, read_problems
@@ -36,7 +37,6 @@ _WINDOW_S = 600.0
 """Seconds over which the speed is taken."""
 _POINTS = 400
 """Points of a loss curve that are drawn at most."""
-_STARTED = "started.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ class _FollowedTraining:
 
 def _read_settings(folder: Path) -> Mapping[str, Any]:
     """Return the settings of a step that has begun; empty before it has."""
-    for name in (_STARTED, MANIFEST):
+    for name in (STARTED, MANIFEST):
         if (folder / name).is_file():
             settings = read_json(folder / name).get("settings")
             return settings if isinstance(settings, dict) else {}

@@ -10,7 +10,7 @@ from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.engine_choice import count_shared, find_refusal
-from mathlete.submission.lint import LICENCES, lint_dataset, lint_kernel, lint_model
+from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, KERNEL_FILE
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
@@ -54,8 +54,8 @@ def _gates(build: Build) -> Iterator[Refusal]:
 def _licence(build: Build) -> Iterator[Refusal]:
     """Yield what is wrong with the licence of a model that is mounted: it has no metadata of ours."""
     if build.licence not in LICENCES:
-        cure = f"build with --kaggle.licence one of {', '.join(sorted(LICENCES))}"
-        yield Refusal(rule="the licence of a mounted model must be known", value=repr(build.licence), cure=cure)
+        rule = "the licence of a mounted model must be known"
+        yield Refusal(rule=rule, value=repr(build.licence), cure=LICENCE_CURE)
 
 
 def _names(build: Build) -> Iterator[Refusal]:

@@ -10,6 +10,7 @@ from mathlete.errors import UserError, find_broken
 from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
+from mathlete.submission.mounted import HUB_LICENCES
 from mathlete.submission.refusal import Refusal, refusal_of
 from mathlete.submission.stamps import parse_notebook
 
@@ -21,7 +22,8 @@ KERNEL_KEYS = (
 MODEL_KEYS = ("ownerSlug", "slug", "title", "isPrivate", "description")
 INSTANCE_KEYS = ("ownerSlug", "modelSlug", "instanceSlug", "framework", "licenseName")
 NOTEBOOK_BYTES = 1_000_000
-LICENCES = frozenset(("Apache 2.0", "MIT", "CC BY 4.0", "CC0 1.0", "Llama 3 Community License", "Gemma", "Other"))
+LICENCES = frozenset(HUB_LICENCES.values())
+LICENCE_CURE = f"build with --kaggle.licence one of {', '.join(sorted(LICENCES))}"
 _SOURCES = {
     "dataset_sources": (re.compile(r"[^/]+/[^/\s]+(/[^/\s]+)?"), "owner/slug"),
     "kernel_sources": (re.compile(r"[^/]+/[^/\s]+"), "owner/slug"),
@@ -245,8 +247,8 @@ def lint_model(folder: Path) -> Iterator[Refusal]:
                 yield Refusal(rule=rule, value=repr(slug), cure=cure)
         licence = value.get("licenseName")
         if name == INSTANCE_FILE and licence not in LICENCES:
-            cure = f"build with --kaggle.licence one of {', '.join(sorted(LICENCES))}"
-            yield Refusal(rule=f"{name}: licenseName must be Kaggle's own name", value=repr(licence), cure=cure)
+            rule = f"{name}: licenseName must be Kaggle's own name"
+            yield Refusal(rule=rule, value=repr(licence), cure=LICENCE_CURE)
 
 
 def lint_dataset(folder: Path) -> Iterator[Refusal]:

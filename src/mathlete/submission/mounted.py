@@ -11,7 +11,7 @@ from mathlete.errors import UserError
 from mathlete.runs import read_json
 
 _INDEX = "model.safetensors.index.json"
-_LICENCES = {
+HUB_LICENCES = {
     "apache-2.0": "Apache 2.0",
     "mit": "MIT",
     "cc-by-4.0": "CC BY 4.0",
@@ -72,7 +72,7 @@ def _read_size(model: Path) -> int:
 
 def _read_licence(model: Path) -> str:
     named = str(read_card(model).get("license") or "").lower()
-    return _LICENCES.get(named, named)
+    return HUB_LICENCES.get(named, named)
 
 
 def read_card(model: Path) -> dict[str, object]:

@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 
 _TILE_TOKENS, _TILE_ENTRIES = 4096, 32768
 """The loss is computed in tiles of so many tokens and vocabulary entries (TRL 1.16, `kernels/chunked_logprob.py`)."""
-_CONTEXT_BYTES = 768 * 2**20
-"""What CUDA itself takes of a GPU, not in torch's counts: 0.75 GiB on an H200 with bitsandbytes and Triton loaded."""
 _IN_FLIGHT = 5
 """Tensors that TRL has on the GPU while it moves activations away (`max_fwd_stash_size`)."""
-_USABLE_SHARE = 0.95
-"""Share of a device's memory a plan may fill: the allocator's gaps need the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +112,7 @@ class Plan:
             logits=self._logits,
             # The loss's buffers are gone when the backward pass reaches the blocks: only what exceeds them counts.
             backward=max(0, self._backward - self._logits),
-            cuda_context=0 if self.device.capability is None else _CONTEXT_BYTES,
+            cuda_context=self.device.context_bytes,
             teacher=self._count_teacher(),
         )
 
@@ -151,7 +147,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether the device has room for it."""
-        return self.peak <= (_USABLE_SHARE - self.recipe.engine_share) * self.device.memory
+        return self.peak <= self.device.usable - self.recipe.engine_share * self.device.memory
 
     @property
     def trained_parameters(self) -> int:

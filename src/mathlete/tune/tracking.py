@@ -6,7 +6,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-_FOLDER, _PROJECT = "trackio", "mathlete"
+from mathlete.reporters import PROJECT
+
+_FOLDER = "trackio"
 _LOG = """
 import json, sys, trackio
 curve, project, name = sys.argv[1:]
@@ -28,8 +30,8 @@ def log_to_trackio(curve: Path, *, name: str) -> str:
         return 'trackio: not installed (pip install "mathlete[trackio]" -c constraints.txt)'
     folder = curve.parent / _FOLDER
     environment = {**os.environ, "TRACKIO_DIR": str(folder.resolve()), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", _LOG, str(curve), _PROJECT, name]
+    command = [sys.executable, "-c", _LOG, str(curve), PROJECT, name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         return f"trackio: nothing logged ({done.stderr.strip().splitlines()[-1][:200]})"
-    return f"trackio: TRACKIO_DIR={folder} trackio show --project {_PROJECT}"
+    return f"trackio: TRACKIO_DIR={folder} trackio show --project {PROJECT}"

@@ -40,7 +40,7 @@ class LoopThread:
             RuntimeError: the loop was closed.
         """
         if self._loop.is_closed():
-            raise _closed_error()
+            raise closed_error()
         running = asyncio.run_coroutine_threadsafe(self._draw_all(draw, dict(seeds), results), self._loop)
         return running.cancel
 
@@ -76,7 +76,7 @@ class LoopThread:
 
     async def _end(self, last: Last | None) -> None:
         for results in self._calls.values():
-            results.put(_closed_error())
+            results.put(closed_error())
         await _cancel([*self._calls])
         if last is not None:
             await last()
@@ -92,5 +92,6 @@ async def _cancel(tasks: "list[asyncio.Task[None]]") -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _closed_error() -> RuntimeError:
+def closed_error() -> RuntimeError:
+    """Return the error of an engine that is asked after it was closed."""
     return RuntimeError("the sampling engine stopped: it was closed")

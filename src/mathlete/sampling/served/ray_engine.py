@@ -20,6 +20,7 @@ from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
+from mathlete.sampling.served.loop import closed_error
 from mathlete.signals import keep_handlers
 from mathlete.text import quote
 
@@ -210,7 +211,7 @@ class RaySampler(Continuing):
         """Start the samples; see `Continuing.begin`."""
         config.check()
         if self._closed:
-            raise _closed_error()
+            raise closed_error()
         group = _Group(problem=problem, config=config, results=results, said=said, until_code=until_code)
         for index, seed in seeds.items():
             self._inbox.put(_Call(group=group, index=index, seed=seed))
@@ -261,7 +262,7 @@ class RaySampler(Continuing):
                 running.clear()
         left = [self._inbox.get() for _ in range(self._inbox.qsize())]
         for group in {call.group for call in (*waiting, *running.values(), *left) if call is not None}:
-            group.results.put(_closed_error())
+            group.results.put(closed_error())
 
     def _collect(self, waiting: deque[_Call], *, wait: bool) -> bool:
         while wait or not self._inbox.empty():
@@ -336,10 +337,6 @@ class RaySampler(Continuing):
         )
         for group in {call.group for call in calls}:
             group.results.put(error)
-
-
-def _closed_error() -> RuntimeError:
-    return RuntimeError("the sampling engine stopped: it was closed")
 
 
 def _no_sample(call: _Call, reason: str) -> UserError:
