@@ -80,9 +80,15 @@ def test_several_replies_in_a_row_are_several_traces(tmp_path: Path) -> None:
     row = {"problem": ASKED, "answer": 12, "generations": [WRITTEN, WRITTEN.replace("One", "A")], "uuid": "u"}
     both, _ = read(write_lines(tmp_path / "f.jsonl", row))
     assert [(one.problem.id, one.trace.text) for one in both] == [("u", THOUGHT), ("u", THOUGHT.replace("One", "A"))]
-    row = {"problem": ASKED, "answer": 12, "thinking": [THOUGHT, "Or 12 at once."], "solution": SAID}
+    row = {"problem": ASKED, "answer": 12, "thinking_trajectories": [THOUGHT, "Or 12 at once."], "solution": SAID}
     both, _ = read(write_lines(tmp_path / "f.jsonl", row))
     assert [one.trace.text for one in both] == [THOUGHT, "Or 12 at once."]
+
+
+def test_several_texts_of_reasoning_for_one_reply_may_be_its_steps(tmp_path: Path) -> None:
+    row = {"problem": ASKED, "answer": 12, "cot": ["First I add.", "So it is 12."], "solution": SAID}
+    with pytest.raises(UserError, match="cot must be one text: of several nobody knows whether they are steps or tra"):
+        read(write_lines(tmp_path / "f.jsonl", row))
 
 
 UNREAD: list[tuple[Row, str]] = [
@@ -93,6 +99,7 @@ UNREAD: list[tuple[Row, str]] = [
     ({"chosen": turns(ASKED, SAID), "rejected": turns(ASKED, LONG)}, "rejected"),
     ({"question": ASKED, "deepseek_thinking_trajectory": THOUGHT, "deepseek_attempt": SAID,
       "gemini_thinking_trajectory": LONG}, "gemini_thinking_trajectory"),
+    ({"question": ASKED, "options": ["A) 11", "B) 12"], "rationale": SAID}, "options"),
 ]  # fmt: skip
 
 
@@ -100,7 +107,7 @@ UNREAD: list[tuple[Row, str]] = [
 def test_a_column_that_most_rows_say_something_in_is_read_or_named(tmp_path: Path, row: Row, name: str) -> None:
     file = write_lines(tmp_path / "f.jsonl", *[{**row, "answer": "12", "source": "mine"}] * 3)
     corpus = Corpus(source=(str(file),), limit=None)
-    with pytest.raises(UserError, match=r"f\.jsonl:1: a column with long text in most rows must be read") as error:
+    with pytest.raises(UserError, match=r"f\.jsonl:1: a column that says something in most rows must be read") as error:
         corpus.check_first_rows()
     assert f"{name!r} unread in 3 of 3 rows (read: " in str(error.value)
     assert f"--ignore {name}" in str(error.value)

@@ -12,6 +12,10 @@ from typing import BinaryIO, cast
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.text import clean, parse_json
 
+RECODE = "save the file as UTF-8, as `iconv -f ITS-ENCODING -t UTF-8` does"
+"""The cure for a file in another encoding."""
+_MEND = "mend or delete the line"
+
 
 def read_json_lines(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, object]]:
     """Yield (`file:line`, parsed value) for each non-empty line; a bad line goes to `on_bad`.
@@ -33,8 +37,12 @@ def parse_json_lines(lines: Iterable[bytes], path: Path, *, on_bad: OnBad = stop
         where = f"{path}:{number}"
         try:
             value = parse_json(line)
+        except UnicodeDecodeError as error:
+            on_bad(UserError(f"{where}: text must be UTF-8 ({error})", cure=RECODE))
+            continue
         except ValueError as error:
-            on_bad(UserError(f"{where}: must be one line of JSON ({error})", cure="mend or delete the line"))
+            cure = "write one object a line, as `jq -c .` does" if line.strip() in (b"{", b"[") else _MEND
+            on_bad(UserError(f"{where}: must be one line of JSON ({error})", cure=cure))
             continue
         yield where, value
 

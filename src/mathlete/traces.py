@@ -41,6 +41,8 @@ class Turn:
     text: str
     thought: str = ""
     """The reasoning before it, without marks around it."""
+    trained: bool = True
+    """Whether a reply is learnt; one that its source has marked is only read."""
 
     @property
     def completion(self) -> str:

@@ -60,14 +60,14 @@ class Cells(TableRow):
     def first(self, columns: Sequence[str]) -> tuple[str, object]:
         """Return (column, value) of the first of the columns that holds something; ("", None) where none does.
 
-        A column is found however it is written: `Problem`, `PROBLEM`.
+        A column is found however it is written: `Problem`, `PROBLEM`, `problem `.
         """
         column = next((name for name in self.spelled(columns) if self.row[name] not in (None, "", [])), "")
         return column, self[column] if column else None
 
     def spelled(self, columns: Sequence[str]) -> list[str]:
         """Return those of the columns that the row has, in their order, as the row spells them."""
-        own = {str(name).casefold(): name for name in reversed([*self.row])}
+        own = {str(name).strip().casefold(): name for name in reversed([*self.row])}
         return [*dict.fromkeys(own[name.casefold()] for name in columns if name.casefold() in own)]
 
 

@@ -12,6 +12,8 @@ Task = Literal["math", "chat"]
 COLUMNS = ("statement", "trace", "ending", "gold", "id", "subset")
 """What --columns can name: the question, the reasoning or the whole solution, what is said after the reasoning, the
 right answer, the row's id, its level or subject."""
+_ASKED = ("options", "choices", "candidates")
+"""Columns that a question can't be answered without, however short they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class ColumnUse:
         said = ""
         for name, value in _unread(row):
             self._seen[name] = None
-            long = [text for text in texts_in(value) if is_long(text)]
+            long = [text for text in texts_in(value) if is_long(text) or name.casefold() in _ASKED]
             said = said or ("\n".join(_read_texts(row)) if long else "")
             # Many sets keep a text twice: the problem, and the conversation that begins with it.
             if any(text.strip() not in said for text in long):
@@ -120,14 +122,16 @@ class ColumnUse:
         lost = [name for name, count in self._long.items() if 2 * count > self.rows]
         if lost:
             rule = (
-                f"{self._first[lost[0]]}: a column with long text in most rows must be read, or be left out on purpose"
+                f"{self._first[lost[0]]}: a column that says something in most rows must be read, or be left out on "
+                "purpose"
             )
             value = ", ".join(f"{name!r} unread in {self._long[name]} of {self.rows} rows" for name in lost)
             keys = " ".join(lost)
             raise UserError(
                 rule,
                 value=f"{value} (read: {', '.join(self.read)})",
-                cure=f"leave it out with --ignore {keys}, or say what it is, as in --columns trace={lost[0]}",
+                cure=f"leave it out with --ignore {keys}, say what it is, as in --columns trace={lost[0]}, or write it "
+                "into the question",
             )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -22,11 +22,11 @@ from mathlete.corpus.cells import (
 )
 from mathlete.corpus.chats import chat_of, make_chat
 from mathlete.corpus.columns import ColumnUse, Reading
+from mathlete.corpus.pairs import REPLIES, Place, add_system, as_list, find_reply, read_pairs, require_text
 from mathlete.corpus.tables import read_rows
 from mathlete.corpus.turns import (
     REASONINGS,
     find_conversation,
-    is_conversation,
     make_turn,
     read_rendered_turns,
     read_turns,
@@ -46,24 +46,13 @@ _OWN = ({"statement", "trace"}, {"statement", "gold", "answer"})
 _SAMPLE = {"problem_id", "seed", "text", "finish"}
 _SEVERAL = ("generations", "responses", "solutions", "completions", "outputs", "samples")
 """Columns with a list of texts, each of them a whole reply."""
-_REPLIES = (
-    "trace",
-    "completion",
-    "generation",
-    "generated_solution",
-    "solution",
-    "response",
-    "output",
-    "reply",
-    "chosen",
-)
 _LAYOUTS = (
     "id, statement, gold, trace, answer",
     "a conversation: a list of {role, content} or {from, value}",
     "instruction, input, output",
     "prompt, completion",
     f"{SAMPLES} of an evaluation run, beside its {PROBLEMS}",
-    f"a statement (problem, question) and its reply ({', '.join(_REPLIES[:6])}), or reasoning "
+    f"a statement (problem, question) and its reply ({', '.join(REPLIES[:6])}), or reasoning "
     f"({', '.join(REASONINGS[:3])})",
     "a text that a chat template has rendered",
 )
@@ -74,24 +63,6 @@ _INSTRUCTION = re.compile(
     r"(?:with)?in\s+\\boxed\{\}\.?\s*",
     re.I,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where a row stands, and how it is read."""
-
-    where: str
-    """`file:line` or `file[row]`, for messages."""
-    name: str
-    """The problem's id, if its row has none."""
-    path: Path
-    """The file, or the hub's id."""
-    reading: Reading
-
-    @property
-    def file(self) -> str:
-        """The file's name."""
-        return self.path.name
 
 
 def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
@@ -122,7 +93,7 @@ def read_traced_rows(
     """
     reading = reading or Reading()
     for number, (where, row) in enumerate(rows):
-        place = _Place(where=where, name=f"{path.stem}-{number}", path=path, reading=reading)
+        place = Place(where=where, name=f"{path.stem}-{number}", path=path, reading=reading)
         try:
             cells = reading.prepare(tidy(row, where=where), where=where)
             traced = _read_row(cells, place)
@@ -136,7 +107,7 @@ def read_traced_rows(
             yield traced
 
 
-def _read_row(row: Cells, place: _Place) -> list[TracedProblem]:
+def _read_row(row: Cells, place: Place) -> list[TracedProblem]:
     chats = place.reading.task == "chat"
     if not place.reading.columns:
         if row.row.keys() >= _SAMPLE:
@@ -151,9 +122,9 @@ def _read_row(row: Cells, place: _Place) -> list[TracedProblem]:
     return [_make_traced(row, turns, place) for turns in conversations]
 
 
-def _read_conversations(row: Cells, place: _Place) -> list[list[Turn]]:
+def _read_conversations(row: Cells, place: Place) -> list[list[Turn]]:
     """Return the conversations in a row: one, or one for each of several replies to the same question."""
-    questions, replies = row.spelled(place.reading.names("statement", (*STATEMENTS, "input"))), row.spelled(_REPLIES)
+    questions, replies = row.spelled(place.reading.names("statement", (*STATEMENTS, "input"))), row.spelled(REPLIES)
     several = next((name for name in row.spelled(_SEVERAL) if isinstance(row.row[name], list)), "")
     named = bool({"statement", "trace"} & {*place.reading.columns})
     if not named and not (several and questions):
@@ -161,14 +132,14 @@ def _read_conversations(row: Cells, place: _Place) -> list[list[Turn]]:
         # A prompt may be a list of messages, whose reply stands in another column.
         if column and not (column in questions and replies):
             turns = read_turns(row, column, where=place.where, ignore=place.reading.ignore)
-            return [_add_reasoning(row, turns, place)]
+            return [add_system(row, _add_reasoning(row, turns, place))]
     # Without a question, the error tells that it is missing.
-    if named or replies or several or (questions and any(_find_reply(row, place))):
-        return _read_pairs(row, several, place)
+    if named or replies or several or (questions and any(find_reply(row, place))):
+        return read_pairs(row, several, place)
     return [_read_rendered(row, place)]
 
 
-def _read_rendered(row: Cells, place: _Place) -> list[Turn]:
+def _read_rendered(row: Cells, place: Place) -> list[Turn]:
     """Return the conversation in a text that a template has rendered.
 
     Raises:
@@ -185,89 +156,19 @@ def _read_rendered(row: Cells, place: _Place) -> list[Turn]:
     )
 
 
-def _add_reasoning(row: Cells, turns: list[Turn], place: _Place) -> list[Turn]:
+def _add_reasoning(row: Cells, turns: list[Turn], place: Place) -> list[Turn]:
     """Return a conversation with the reasoning that stands in a column beside it, before its only reply."""
-    reasoning = _find_reply(row, place)[1]
+    reasoning = find_reply(row, place)[1]
     if not reasoning or [turn.role for turn in turns].count("assistant") != 1 or turns[-1].thought:
         return turns
-    thought = _require_text(_as_list(row.row[reasoning])[0], reasoning, where=place.where)
+    thought = require_text(as_list(row.row[reasoning])[0], reasoning, where=place.where)
     reply = make_turn("assistant", turns[-1].text, thought)
     if reply.thought:
         row.read.add(reasoning)
-    return [*turns[:-1], reply]
+    return [*turns[:-1], replace(reply, trained=turns[-1].trained)]
 
 
-def _read_pairs(row: Cells, several: str, place: _Place) -> list[list[Turn]]:
-    """Return the question of a row with each of its replies."""
-    names = place.reading.names("statement", (*STATEMENTS, "input"))
-    question, value = row.first(names)
-    name = question or next(iter(row.spelled(names)), STATEMENTS[0])
-    if is_conversation(value):
-        asked = read_turns(row, name, where=place.where, ignore=place.reading.ignore)
-    else:
-        text = _require_text(value if question else row.get(name), name, where=place.where)
-        more = row.get("input") if name.casefold() == "instruction" else None
-        asked = [Turn(role="user", text=f"{text}\n{more}" if isinstance(more, str) and more.strip() else text)]
-        system = row.get("system")
-        if isinstance(system, str) and system.strip():
-            asked.insert(0, Turn(role="system", text=system))
-    column, reasoning = (several, "") if several and "trace" not in place.reading.columns else _find_reply(row, place)
-    return [[*asked, *reply] for reply in _read_replies(row, column, reasoning, place)]
-
-
-def _find_reply(row: Cells, place: _Place) -> tuple[str, str]:
-    """Return (column of the reply, column of the reasoning before it); "" for what the row has not."""
-    reading = place.reading
-    if "trace" in reading.columns:
-        trace, ending = reading.columns["trace"], reading.columns.get("ending", "")
-        return (ending, trace) if ending else (trace, "")
-    reasoning = next((name for name in row.spelled(REASONINGS) if _says_something(row.row[name])), "")
-    attempt = re.sub("thinking_trajector(?:y|ies)", "attempt", reasoning)
-    replies = row.spelled((attempt, *_REPLIES) if attempt != reasoning else _REPLIES)
-    reply = next((name for name in replies if row.row[name] not in (None, "", [])), next(iter(replies), ""))
-    answers = row.spelled(("answer",))
-    # The answer of a row without another reply is one where it says more than a value.
-    if answers and (not reply or row.row[reply] in (None, "", [])) and _is_reply(row.row[answers[0]], place):
-        reply = answers[0]
-    return reply, reasoning
-
-
-def _is_reply(value: object, place: _Place) -> bool:
-    text = value if isinstance(value, str) else ""
-    return bool(text) and (place.reading.task == "chat" or bool(WORKED.search(text.strip())) or is_long(text))
-
-
-def _says_something(value: object) -> bool:
-    """Return whether a cell is a thought, and not a label such as `on`."""
-    texts = value if isinstance(value, list) else [value]
-    return any(isinstance(text, str) and len(text.split()) > 1 for text in texts)
-
-
-def _read_replies(row: Cells, column: str, reasoning: str, place: _Place) -> list[list[Turn]]:
-    value = row[column] if column else ""
-    if is_conversation(value):
-        return [read_turns(row, column, where=place.where, ignore=place.reading.ignore)]
-    texts = [_require_text(one or "", column, where=place.where) for one in _as_list(value)]
-    if not reasoning:
-        return [[make_turn("assistant", text)] for text in texts]
-    thoughts = [_require_text(one, reasoning, where=place.where) for one in _as_list(row[reasoning])]
-    if len(texts) not in (1, len(thoughts)):
-        value = f"{len(thoughts)} in {reasoning}, {len(texts)} in {column}"
-        raise UserError(f"{place.where}: each reasoning needs its reply", value=value, cure="mend the row")
-    pairs = zip(thoughts, texts * (len(thoughts) // len(texts)), strict=True)
-    return [[_answer_after(thought, text)] for thought, text in pairs]
-
-
-def _answer_after(thought: str, text: str) -> Turn:
-    # Reasoning without a reply in another column is all that there is: its end is the reply.
-    return make_turn("assistant", text, thought) if text.strip() else make_turn("assistant", thought)
-
-
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) and value else ["" if value in (None, []) else value]
-
-
-def _read_own(row: Cells, place: _Place) -> TracedProblem:
+def _read_own(row: Cells, place: Place) -> TracedProblem:
     rest = {name: value for name, value in row.items() if value is not None}
     own = {name: rest.pop(name, None) for name in ("trace", "answer")}
     problem = parse_problem(rest, where=place.where)
@@ -288,7 +189,7 @@ def _read_own(row: Cells, place: _Place) -> TracedProblem:
     return TracedProblem(problem=problem, trace=trace, where=place.where)
 
 
-def _read_sample(row: Cells, place: _Place) -> TracedProblem:
+def _read_sample(row: Cells, place: Place) -> TracedProblem:
     """Read a sample of an evaluation run: what a model wrote becomes a trace that it, or another, is trained on."""
     row.read.update(row)  # the columns are our own
     problem = _read_run_problems(place.path.parent / PROBLEMS).get(str(row.get("problem_id")))
@@ -313,9 +214,15 @@ def _read_run_problems(path: Path) -> dict[str, Problem]:
     return {problem.id: problem for problem in read_problems(path)}
 
 
-def _make_traced(row: Cells, turns: Sequence[Turn], place: _Place) -> TracedProblem:
+def _make_traced(row: Cells, turns: Sequence[Turn], place: Place) -> TracedProblem:
     # System messages are left out: the model is served without one, as R1's authors advise.
     spoken = [turn for turn in turns if turn.role != "system"]
+    if spoken and all(turn.role == "user" for turn in spoken):
+        raise UserError(
+            f"{place.where}: a row must have a reply to learn from, reasoning or a solution",
+            value="a question alone",
+            cure="have a model solve them, with python -m eval source:FILE --n 4, and train on that run's folder",
+        )
     if [turn.role for turn in spoken] != ["user", "assistant"]:
         raise UserError(
             f"{place.where}: a conversation must be one question and one answer",
@@ -333,11 +240,16 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: _Place) -> TracedProb
     problem = _make_problem(row, statement, place, gold=_read_gold(row, repeated, place))
     trace = read_trace(text, problem=problem, generator=place.file)
     # Without a gold, and without a marked answer, the row has none at all, and says so.
-    flaw = trace.flaw or ("" if problem.gold else "no gold")
+    flaw = "unfit" if not spoken[1].trained or _is_rejected(row) else trace.flaw or ("" if problem.gold else "no gold")
     return TracedProblem(problem=problem, trace=replace(trace, flaw=flaw), where=place.where)
 
 
-def _make_problem(row: Cells, statement: str, place: _Place, *, gold: str) -> Problem:
+def _is_rejected(row: Cells) -> bool:
+    """Return whether a row says that its completion is a bad one, as TRL's unpaired preferences do."""
+    return {"prompt", "completion"} <= row.row.keys() and isinstance(row.row.get("label"), bool) and not row["label"]
+
+
+def _make_problem(row: Cells, statement: str, place: Place, *, gold: str) -> Problem:
     if not statement.strip():
         raise UserError(f"{place.where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
     _, subset = row.first(place.reading.names("subset", SUBSETS))
@@ -350,21 +262,22 @@ def _make_problem(row: Cells, statement: str, place: _Place, *, gold: str) -> Pr
     )
 
 
-def _make_chat(row: Cells, turns: Sequence[Turn], place: _Place) -> list[TracedProblem]:
+def _make_chat(row: Cells, turns: Sequence[Turn], place: Place) -> list[TracedProblem]:
     """Return each reply of a conversation with what was said before it."""
     asked = next((turn.text for turn in turns if turn.role == "user"), "")
     problem = _make_problem(row, asked, place, gold="")
     replies = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
-    if not replies or turns[0].role == "assistant":
+    if not replies or turns[0].role == "assistant" or not any(turns[number].trained for number in replies):
         raise UserError(
             f"{place.where}: a chat must have a question and a reply to it",
-            value=", ".join(turn.role for turn in turns) or "no turn",
+            value=", ".join(turn.role if turn.trained else f"{turn.role} without loss" for turn in turns) or "no turn",
             cure="mend the row, or leave it out",
         )
-    return [make_chat(problem, turns[: number + 1], where=place.where) for number in replies]
+    made = [make_chat(problem, turns[: number + 1], where=place.where) for number in replies if turns[number].trained]
+    return [replace(one, trace=replace(one.trace, flaw="unfit")) for one in made] if _is_rejected(row) else made
 
 
-def _read_id(row: Cells, place: _Place) -> str:
+def _read_id(row: Cells, place: Place) -> str:
     _, value = row.first(place.reading.names("id", IDS))
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         # 424e18 without quotes is a float, and the id is lost before it can be read.
@@ -372,7 +285,7 @@ def _read_id(row: Cells, place: _Place) -> str:
     return "" if value is None else str(value)
 
 
-def _read_gold(row: Cells, text: str, place: _Place) -> str:
+def _read_gold(row: Cells, text: str, place: Place) -> str:
     """Return the gold as text; "" where the row has none."""
     columns = row.spelled(place.reading.names("gold", GOLDS))
     column, value = find_gold(row, columns, solution=text)
@@ -383,9 +296,3 @@ def _read_gold(row: Cells, text: str, place: _Place) -> str:
         rule = f"{place.where}: {column} must not be empty"
         raise UserError(rule, value=repr(value), cure="mend or delete the row")
     return gold
-
-
-def _require_text(value: object, column: str, *, where: str) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{where}: {column} must be text", value=repr(value)[:80], cure="mend the row")
-    return value

@@ -94,6 +94,9 @@ def _require_known(name: str, weight: float | None = None) -> SourceSpec:
             f"a file of traced problems ending in {', '.join(FORMATS)}, a folder or pattern of them, a hub id as in "
             "OWNER/NAME, or the folder of an evaluation run"
         )
+        if (path := Path(spec.name)).exists():
+            held = f"a folder without such files: {path}" if path.is_dir() else str(path)
+            raise UserError(f"a source on the disk is {files}", value=held, cure="name the file, or rename it")
         cure = f"{nearest(spec.name, with_traces)}, or {files}"
         raise UserError("the source must be a known one", value=repr(spec.name), cure=cure)
     if not find_source(spec.name).trace:

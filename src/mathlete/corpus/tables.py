@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 from mathlete.corpus.cells import SOLUTIONS, STATEMENTS, TableRow, find_gold, format_gold
 from mathlete.errors import OnBad, UserError, stop
-from mathlete.jsonl import parse_json_lines
+from mathlete.jsonl import RECODE, parse_json_lines
 from mathlete.problems import Problem
 from mathlete.text import parse_json, quote
 
@@ -152,7 +152,8 @@ def _read_json(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
             return
         rows = rows[tables[0]] if tables else rows
     if not isinstance(rows, list):
-        on_bad(UserError(f"{path}: must be a list of objects", value=type(rows).__name__, cure="put them in a list"))
+        cure = 'put them in a list; pandas writes one with to_json(orient="records")'
+        on_bad(UserError(f"{path}: must be a list of objects", value=type(rows).__name__, cure=cure))
         return
     for number, row in enumerate(rows):
         yield f"{path}[{number}]", row
@@ -186,10 +187,14 @@ def _read_csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
             for row in reader:
                 where = f"{path}:{_first_line(row, last=reader.line_num)}"
                 if None in row or None in row.values():
-                    on_bad(UserError(f"{where}: must have as many cells as the header", cure="mend the row"))
+                    cells = sum(len(value) if isinstance(value, list) else value is not None for value in row.values())
+                    rule = f"{where}: must have as many cells as the header, {len(names)} between {delimiter!r}"
+                    on_bad(UserError(rule, value=cells, cure="mend the row, or write the file with commas"))
                 else:
                     yield where, row
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure=RECODE))
+    except csv.Error as error:
         on_bad(UserError(f"{path}: must be CSV in UTF-8 ({error})", cure="mend the file"))
     except OSError as error:
         on_bad(_explain_packing(path, error))

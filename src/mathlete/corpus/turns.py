@@ -1,6 +1,7 @@
 """Turns of a conversation, whatever its keys and speakers are called: recognised by their structure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mathlete.corpus.cells import Cells
 from mathlete.errors import UserError
@@ -29,6 +30,10 @@ REASONINGS = (
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns")
 _SPEAKERS = ("role", "from", "speaker", "author")
 _SAYINGS = ("content", "value", "text", "message")
+_CALLS = ("tool_calls", "function_call")
+"""Keys of a turn that calls tools, beside its text or in the place of one."""
+_LOSS = ("weight", "train")
+"""Keys of a turn that say whether it is learnt: OpenAI's 0 or 1, axolotl's false or true."""
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter", "instruction", "question"), "user"),
     **dict.fromkeys(
@@ -94,6 +99,12 @@ def _keys(turn: Mapping[str, object]) -> tuple[str, str] | None:
 
 
 def _read_turn(turn: Mapping[str, object], known: set[str], column: str, where: str) -> Turn:
+    if calls := next((key for key in _CALLS if turn.get(key)), None):
+        raise UserError(
+            f"{where}: what a turn calls must stand in its text: {calls} is read by no template here",
+            value=f"{turn[calls]!r}"[:160],
+            cure="write each call as the model's own template writes it, leave the row out, or --ignore it",
+        )
     keys = _keys(turn)
     reasoning = next((key for key in REASONINGS if isinstance(turn.get(key), str) and turn[key]), None)
     if keys is None and reasoning is not None:  # a turn may be nothing but reasoning, with None for what it says
@@ -108,7 +119,22 @@ def _read_turn(turn: Mapping[str, object], known: set[str], column: str, where: 
     known |= {*keys, *([reasoning] if reasoning else [])}
     said = turn.get(saying) or ""
     text, thought = (said, "") if isinstance(said, str) else _read_parts(said, where)
-    return make_turn(_ROLES[str(turn[speaker]).casefold()], text, str(turn[reasoning]) if reasoning else thought)
+    made = make_turn(_ROLES[str(turn[speaker]).casefold()], text, str(turn[reasoning]) if reasoning else thought)
+    return replace(made, trained=_has_loss(turn, known, where))
+
+
+def _has_loss(turn: Mapping[str, object], known: set[str], where: str) -> bool:
+    """Return whether a turn is learnt, as it says itself.
+
+    Raises:
+        UserError: a share, which no loss here has.
+    """
+    said = {key: turn[key] for key in _LOSS if turn.get(key) is not None}
+    known |= said.keys()
+    for key, value in said.items():
+        if value not in (0, 1):
+            raise UserError(f"{where}: {key} of a turn must be 0 or 1", value=repr(value)[:80], cure="mend the row")
+    return all(said.values())
 
 
 def _read_parts(parts: object, where: str) -> tuple[str, str]:
@@ -176,7 +202,9 @@ def _read_prompt(text: str) -> list[Turn] | None:
 def _join(begun: str, reply: Turn) -> Turn:
     """Return a reply behind what the template has begun of it, which the reply may repeat."""
     repeats = reply.text.lstrip().startswith(begun.strip())
-    return reply if repeats or reply.thought else make_turn("assistant", begun + reply.text)
+    if repeats or reply.thought:
+        return reply
+    return replace(make_turn("assistant", begun + reply.text), trained=reply.trained)
 
 
 def _only_opens(text: str) -> bool:

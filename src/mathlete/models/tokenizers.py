@@ -123,6 +123,7 @@ def _read_tokenizer(
     _check_embedded(tokenizer, size=size, where=source.location)
     notes = (
         _fix_date(tokenizer),
+        _tell_missing_opening(tokenizer),
         _set_eos(tokenizer),
         _set_padding(tokenizer, size=size, where=source.location),
     )
@@ -191,6 +192,23 @@ def _try_template(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
         ],
         where=where,
     )
+
+
+def _tell_missing_opening(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return a note where the template heads a model's turn that was said, and not the one to be written; or ""."""
+    from jinja2 import TemplateError
+
+    prompts = PromptFormat(tokenizer=tokenizer, instruction="")
+    turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": "14760"}]
+    try:
+        prompt, asked, said = prompts.render(_QUESTION), prompts.render_turns(turns[:1]), prompts.render_turns(turns)
+    except TemplateError:
+        return ""
+    if prompt != asked or not said.startswith(prompt):
+        return ""
+    # Mistral's and Llama 2's `[/INST]` heads every reply already.
+    heading = said.removeprefix(prompt).partition("14760")[0].strip()
+    return f"prompt: no generation prompt in the chat template: no {heading!r} before a served reply" if heading else ""
 
 
 def _set_eos(tokenizer: "PreTrainedTokenizerBase") -> str:

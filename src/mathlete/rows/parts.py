@@ -114,7 +114,7 @@ class PartMaker:
         unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        overlap = self._write_overlap(unfinished / _OVERLAP, [traces[0].problem for traces in batch])
+        overlap = self._write_overlap(unfinished / _OVERLAP, _list_questions(batch))
         rows: list[_ArrowRow] = []
         dropped: list[tuple[str, TracedProblem]] = []
         for traced in (traced for traces in batch for traced in traces):
@@ -163,16 +163,29 @@ class PartMaker:
         )
         return json.dumps(line.to_json(), ensure_ascii=False) + "\n"
 
-    def _write_overlap(self, file: Path, problems: Sequence[Problem]) -> dict[Problem, str]:
-        """Write the pairs with suites; return {problem: "in SUITE"} of the problems that a suite has."""
+    def _write_overlap(self, file: Path, questions: Mapping[Problem, Problem]) -> dict[Problem, str]:
+        """Write the pairs with suites; return {problem: "in SUITE"} of the problems that a suite has.
+
+        `questions` are those of a problem's row, each with that problem.
+        """
         reasons: dict[Problem, str] = {}
         lines = []
-        for pair in self._index.pairs(problems) if self.suites else ():
+        for pair in self._index.pairs([*questions]) if self.suites else ():
             suite = self._suite_names[pair.suite]
-            reasons.setdefault(pair.row, f"in {suite}")
+            reasons.setdefault(questions[pair.row], f"in {suite}")
             lines.append(json.dumps(replace(pair, suite_name=suite).to_json(), ensure_ascii=False) + "\n")
         write_atomically(file, "".join(lines))
         return reasons
+
+
+def _list_questions(batch: Sequence[Sequence[TracedProblem]]) -> dict[Problem, Problem]:
+    """Return {question: its problem}: each problem itself, and what is asked later in the same chat."""
+    questions = {traces[0].problem: traces[0].problem for traces in batch}
+    for traces in batch:
+        asked = (turn.text for traced in traces for turn in traced.turns if turn.role == "user" and turn.text.strip())
+        for text in dict.fromkeys(asked):
+            questions.setdefault(replace(traces[0].problem, statement=text), traces[0].problem)
+    return questions
 
 
 def split_into_parts(traced: Iterable[Sequence[TracedProblem]], size: int) -> Iterator[list[Sequence[TracedProblem]]]:
