@@ -189,11 +189,7 @@ BAD: list[tuple[str, object, str]] = [
     ("x.jsonl", {"id": "1", "problem": ASKED, "solution": "4", "answer": ["4", "5"]}, ":2: answer must be text or"),
     ("x.jsonl", {"id": "1", "problem": ASKED, "solution": 4, "answer": "4"}, ":2: solution must be text, got 4"),
     ("x.jsonl", {"id": "1", "question": 4, "solution": "4", "answer": "4"}, ":2: question must be text, got 4"),
-    (
-        "x.jsonl",
-        {"id": "1", "solution": "4", "answer": "4"},
-        ":2: a row needs its question in a column",
-    ),
+    ("x.jsonl", {"id": "1", "solution": "4", "answer": "4"}, ":2: a row needs its question in a column"),
     ("x.jsonl", {"id": "0", "problem": "Other?", "solution": "4", "answer": "4"}, ":2: ids must be unique, got '0'"),
     ("x.jsonl", "[1]", ":2: a row must be an object, got list"),
     ("x.jsonl", '{"id": ', ":2: must be one line of JSON"),
@@ -230,10 +226,7 @@ def test_a_bad_row_is_named_or_counted(tmp_path: Path, name: str, bad: Any, mess
     [
         ({"conversations": "no list"}, "a conversation must be a list of turns"),
         ({"conversations": [{"from": "human"}]}, "a conversation must be a list of turns"),
-        (
-            {"messages": [{"role": "user", "content": ASKED}]},
-            "must have a reply to learn from",
-        ),
+        ({"messages": [{"role": "user", "content": ASKED}]}, "must have a reply to learn from"),
         ({"messages": []}, "one question and one answer, got no turn"),
         ({"prompt": ASKED, "completion": 4}, "completion must be text, got 4"),
         ({"instruction": None, "output": "4"}, "instruction must be text"),

@@ -22,7 +22,7 @@ from mathlete.corpus.cells import (
 )
 from mathlete.corpus.chats import chat_of, make_chat
 from mathlete.corpus.columns import ColumnUse, Reading
-from mathlete.corpus.pairs import REPLIES, Place, add_system, as_list, find_reply, read_pairs, require_text
+from mathlete.corpus.pairs import REPLIES, RowPlace, add_system, as_list, find_reply, read_pairs, require_text
 from mathlete.corpus.tables import read_rows
 from mathlete.corpus.turns import (
     REASONINGS,
@@ -93,7 +93,7 @@ def read_traced_rows(
     """
     reading = reading or Reading()
     for number, (where, row) in enumerate(rows):
-        place = Place(where=where, name=f"{path.stem}-{number}", path=path, reading=reading)
+        place = RowPlace(where=where, name=f"{path.stem}-{number}", path=path, reading=reading)
         try:
             cells = reading.prepare(tidy(row, where=where), where=where)
             traced = _read_row(cells, place)
@@ -107,7 +107,7 @@ def read_traced_rows(
             yield traced
 
 
-def _read_row(row: Cells, place: Place) -> list[TracedProblem]:
+def _read_row(row: Cells, place: RowPlace) -> list[TracedProblem]:
     chats = place.reading.task == "chat"
     if not place.reading.columns:
         if row.row.keys() >= _SAMPLE:
@@ -122,7 +122,7 @@ def _read_row(row: Cells, place: Place) -> list[TracedProblem]:
     return [_make_traced(row, turns, place) for turns in conversations]
 
 
-def _read_conversations(row: Cells, place: Place) -> list[list[Turn]]:
+def _read_conversations(row: Cells, place: RowPlace) -> list[list[Turn]]:
     """Return the conversations in a row: one, or one for each of several replies to the same question."""
     questions, replies = row.spelled(place.reading.names("statement", (*STATEMENTS, "input"))), row.spelled(REPLIES)
     several = next((name for name in row.spelled(_SEVERAL) if isinstance(row.row[name], list)), "")
@@ -139,7 +139,7 @@ def _read_conversations(row: Cells, place: Place) -> list[list[Turn]]:
     return [_read_rendered(row, place)]
 
 
-def _read_rendered(row: Cells, place: Place) -> list[Turn]:
+def _read_rendered(row: Cells, place: RowPlace) -> list[Turn]:
     """Return the conversation in a text that a template has rendered.
 
     Raises:
@@ -156,7 +156,7 @@ def _read_rendered(row: Cells, place: Place) -> list[Turn]:
     )
 
 
-def _add_reasoning(row: Cells, turns: list[Turn], place: Place) -> list[Turn]:
+def _add_reasoning(row: Cells, turns: list[Turn], place: RowPlace) -> list[Turn]:
     """Return a conversation with the reasoning that stands in a column beside it, before its only reply."""
     reasoning = find_reply(row, place)[1]
     if not reasoning or [turn.role for turn in turns].count("assistant") != 1 or turns[-1].thought:
@@ -168,7 +168,7 @@ def _add_reasoning(row: Cells, turns: list[Turn], place: Place) -> list[Turn]:
     return [*turns[:-1], replace(reply, trained=turns[-1].trained)]
 
 
-def _read_own(row: Cells, place: Place) -> TracedProblem:
+def _read_own(row: Cells, place: RowPlace) -> TracedProblem:
     rest = {name: value for name, value in row.items() if value is not None}
     own = {name: rest.pop(name, None) for name in ("trace", "answer")}
     problem = parse_problem(rest, where=place.where)
@@ -189,7 +189,7 @@ def _read_own(row: Cells, place: Place) -> TracedProblem:
     return TracedProblem(problem=problem, trace=trace, where=place.where)
 
 
-def _read_sample(row: Cells, place: Place) -> TracedProblem:
+def _read_sample(row: Cells, place: RowPlace) -> TracedProblem:
     """Read a sample of an evaluation run: what a model wrote becomes a trace that it, or another, is trained on."""
     row.read.update(row)  # the columns are our own
     problem = _read_run_problems(place.path.parent / PROBLEMS).get(str(row.get("problem_id")))
@@ -214,7 +214,7 @@ def _read_run_problems(path: Path) -> dict[str, Problem]:
     return {problem.id: problem for problem in read_problems(path)}
 
 
-def _make_traced(row: Cells, turns: Sequence[Turn], place: Place) -> TracedProblem:
+def _make_traced(row: Cells, turns: Sequence[Turn], place: RowPlace) -> TracedProblem:
     # System messages are left out: the model is served without one, as R1's authors advise.
     spoken = [turn for turn in turns if turn.role != "system"]
     if spoken and all(turn.role == "user" for turn in spoken):
@@ -249,7 +249,7 @@ def _is_rejected(row: Cells) -> bool:
     return {"prompt", "completion"} <= row.row.keys() and isinstance(row.row.get("label"), bool) and not row["label"]
 
 
-def _make_problem(row: Cells, statement: str, place: Place, *, gold: str) -> Problem:
+def _make_problem(row: Cells, statement: str, place: RowPlace, *, gold: str) -> Problem:
     if not statement.strip():
         raise UserError(f"{place.where}: a row needs a statement", value=sorted(map(str, row)), cure="mend the row")
     _, subset = row.first(place.reading.names("subset", SUBSETS))
@@ -262,7 +262,7 @@ def _make_problem(row: Cells, statement: str, place: Place, *, gold: str) -> Pro
     )
 
 
-def _make_chat(row: Cells, turns: Sequence[Turn], place: Place) -> list[TracedProblem]:
+def _make_chat(row: Cells, turns: Sequence[Turn], place: RowPlace) -> list[TracedProblem]:
     """Return each reply of a conversation with what was said before it."""
     asked = next((turn.text for turn in turns if turn.role == "user"), "")
     problem = _make_problem(row, asked, place, gold="")
@@ -277,7 +277,7 @@ def _make_chat(row: Cells, turns: Sequence[Turn], place: Place) -> list[TracedPr
     return [replace(one, trace=replace(one.trace, flaw="unfit")) for one in made] if _is_rejected(row) else made
 
 
-def _read_id(row: Cells, place: Place) -> str:
+def _read_id(row: Cells, place: RowPlace) -> str:
     _, value = row.first(place.reading.names("id", IDS))
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         # 424e18 without quotes is a float, and the id is lost before it can be read.
@@ -285,7 +285,7 @@ def _read_id(row: Cells, place: Place) -> str:
     return "" if value is None else str(value)
 
 
-def _read_gold(row: Cells, text: str, place: Place) -> str:
+def _read_gold(row: Cells, text: str, place: RowPlace) -> str:
     """Return the gold as text; "" where the row has none."""
     columns = row.spelled(place.reading.names("gold", GOLDS))
     column, value = find_gold(row, columns, solution=text)

@@ -30,7 +30,7 @@ _SEVERAL_TRACES = ("trajectories", "traces")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RowPlace:
     """Where a row stands, and how it is read."""
 
     where: str
@@ -47,7 +47,7 @@ class Place:
         return self.path.name
 
 
-def read_pairs(row: Cells, several: str, place: Place) -> list[list[Turn]]:
+def read_pairs(row: Cells, several: str, place: RowPlace) -> list[list[Turn]]:
     """Return the question of a row with each of its replies."""
     names = place.reading.names("statement", (*STATEMENTS, "input"))
     question, value = row.first(names)
@@ -78,7 +78,7 @@ def add_system(row: Cells, turns: list[Turn]) -> list[Turn]:
     return [Turn(role="system", text=system), *turns] if isinstance(system, str) and system.strip() else turns
 
 
-def _read_history(row: Cells, place: Place) -> list[Turn]:
+def _read_history(row: Cells, place: RowPlace) -> list[Turn]:
     """Return what was said before the question: pairs of a question and its reply, as LLaMA-Factory's alpaca has them.
 
     Raises:
@@ -94,7 +94,7 @@ def _read_history(row: Cells, place: Place) -> list[Turn]:
     return turns
 
 
-def find_reply(row: Cells, place: Place) -> tuple[str, str]:
+def find_reply(row: Cells, place: RowPlace) -> tuple[str, str]:
     """Return (column of the reply, column of the reasoning before it); "" for what the row has not."""
     reading = place.reading
     if "trace" in reading.columns:
@@ -111,7 +111,7 @@ def find_reply(row: Cells, place: Place) -> tuple[str, str]:
     return reply, reasoning
 
 
-def _is_reply(value: object, place: Place) -> bool:
+def _is_reply(value: object, place: RowPlace) -> bool:
     text = value if isinstance(value, str) else ""
     return bool(text) and (place.reading.task == "chat" or bool(WORKED.search(text.strip())) or is_long(text))
 
@@ -122,7 +122,7 @@ def _says_something(value: object) -> bool:
     return any(isinstance(text, str) and len(text.split()) > 1 for text in texts)
 
 
-def _read_replies(row: Cells, column: str, reasoning: str, place: Place) -> list[list[Turn]]:
+def _read_replies(row: Cells, column: str, reasoning: str, place: RowPlace) -> list[list[Turn]]:
     value = row[column] if column else ""
     if is_conversation(value):
         return [read_turns(row, column, where=place.where, ignore=place.reading.ignore)]
