@@ -151,6 +151,10 @@ class CommandLine:
                 from submit.commands import COMMANDS as SUBMIT
 
                 return {"commands": SUBMIT}
+            case "hub":
+                from mathlete.programs import HUB
+
+                return {"commands": HUB, "prog": "mathlete hub"}
             case "doctor":
                 from mathlete.programs import DOCTOR
 

@@ -50,7 +50,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "logs": ("logs_odd", "logs_own", "logs_tools"),
     "answers": ("thoughts", "answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
-    "folders": ("doctor", "vouching", "model_folders", "mistakes", "stops"),
+    "folders": ("doctor", "hub_push", "vouching", "model_folders", "mistakes", "stops"),
     "first-hour": ("first_hour",),
     "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports", "report_browser"),
     "submit": (

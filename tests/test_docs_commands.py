@@ -18,14 +18,14 @@ from eval.commands import COMMANDS as EVAL
 from eval.commands import EVALUATE
 from mathlete.command import run_command_line
 from mathlete.export.records import EffectFigures
-from mathlete.programs import DOCTOR
+from mathlete.programs import DOCTOR, HUB
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
 KINDS = ("sh", "python", "toml", "text", "mermaid")
 """Commands, code, a table, output, a picture."""
-OWN: dict[str, Any] = {"doctor": DOCTOR}
+OWN: dict[str, Any] = {"hub": HUB, "doctor": DOCTOR}
 """Programs of the console script alone."""
 COMMANDS: dict[str, Any] = {"train": train.commands.COMMANDS, "submit": submit.commands.COMMANDS, "eval": EVAL, **OWN}
 SMALL = {

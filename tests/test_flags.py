@@ -22,7 +22,7 @@ from tests.conftest import GOLDEN, CommandLine
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 ALONE = re.compile(r"\s*--[a-z][\w.-]*(?:[ =]…|=\S*)?")
-OURS = re.compile(r"(?:-m|\bmathlete) (?:train|eval|submit|doctor)\b")
+OURS = re.compile(r"(?:-m|\bmathlete) (?:train|eval|submit|hub|doctor)\b")
 FOREIGN = re.compile(
     r"\b(?:accelerate launch|bench/\w+\.py|git \w+|hf download|inspect view|lighteval|lm_eval|mount --|papermill --|"
     r"pip\b|ray start|"

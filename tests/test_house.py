@@ -136,6 +136,7 @@ SUB_ROOMS = {
     "mathlete.export.formats",
     "mathlete.export.records",
     "mathlete.export.lab",
+    "mathlete.delivery.hub",
 }
 """Packages inside a room that have a face of their own."""
 

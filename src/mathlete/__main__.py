@@ -11,6 +11,7 @@ _PROGRAMS = {
     "train": "from problems with traces to an 8-bit model: math, data, quantize-lab, …",
     "eval": "a model on a suite of problems, with intervals: compare, replay, report, …",
     "submit": "the notebook: build, rehearse, preflight, push, …",
+    "hub": "a run's model to the Hugging Face hub: push",
     "doctor": "versions, GPU, image, credentials, room: what an issue needs to know",
 }
 
@@ -36,6 +37,8 @@ def run_program() -> int:
         if name == "doctor":  # a program of one command
             doctor = import_module("mathlete.programs").DOCTOR
             return run_command_line([name, *words], prog="mathlete", commands=doctor)
+        if name == "hub":
+            return run_command_line(words, prog="mathlete hub", commands=import_module("mathlete.programs").HUB)
         table = import_module(f"{name}.commands")
         otherwise = getattr(table, "EVALUATE", None)
         return run_command_line(words, prog=f"mathlete {name}", commands=table.COMMANDS, otherwise=otherwise)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mathlete.accounts import find_wandb_key, is_offline
 from mathlete.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import Trainer, TrainerCallback
 
 Reporter = Literal["none", "tensorboard", "trackio", "wandb"]
 """An integration by transformers' own name; none: not even what a run else keeps for TensorBoard and trackio."""
@@ -67,19 +67,18 @@ def report_training(
     Raises:
         UserError: Weights & Biases does not take the run.
     """
-    chosen = [name for name in names if name != "none"]
+    chosen: list[str] = [name for name in names if name != "none"]
     if not chosen:
         yield
         return
     from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
     places = _choose_places(adapter)
-    arguments: Any = trainer.args
-    arguments.report_to, arguments.project = chosen, PROJECT
-    arguments.run_name = adapter.resolve().parent.name
+    trainer.args.report_to, trainer.args.project = chosen, PROJECT
+    trainer.args.run_name = adapter.resolve().parent.name
     # They print for people; stdout may be for JSON.
     with redirect_stdout(sys.stderr), _explain_wandb(chosen):
-        integrations: list[Any] = get_reporting_integration_callbacks(chosen)  # type: ignore[no-untyped-call]
+        integrations: list[type[TrainerCallback]] = get_reporting_integration_callbacks(chosen)  # type: ignore[no-untyped-call]
         for integration in integrations:
             trainer.add_callback(integration)
         yield

@@ -14,7 +14,7 @@ from mathlete.delivery.kaggle_client import Kaggle, NewestVersion, Session
 from mathlete.delivery.ledger import Ledger, Saved
 from mathlete.delivery.session import ENDED, wait_for_run
 from mathlete.delivery.shown import KaggleRun, fit_clock
-from mathlete.delivery.uploads import Upload, Uploads
+from mathlete.delivery.uploads import Uploads, send_once
 from mathlete.errors import UserError
 from mathlete.files import read_text
 from mathlete.kaggle_image import VLLM_LOCK
@@ -294,25 +294,7 @@ class _Sender:
         return f"If it was deleted on Kaggle, delete the entry {name} of {self.uploads.file}: it is sent anew"
 
     def _send(self, name: str, digest: str, *, newest: Callable[[], int], upload: Callable[[], None]) -> None:
-        """Upload the next version of a data set or a model, unless a push that was killed has done so."""
-        rule, last = f"{name} must be uploaded", self.uploads.last(name)
-        version = self.asking.once(newest, rule=rule)
-
-        def put() -> int:
-            upload()
-            return version + 1
-
-        def shown() -> int | None:
-            return version + 1 if newest() > version else None
-
-        is_there = last is not None and last.hash == digest and last.version is not None and last.version <= version
-        noted = last if is_there and last is not None else Upload(hash=digest, version=version + 1, done=False)
-        if not is_there:
-            # Noted before the upload: a push that is killed after it finds its version on Kaggle, and goes on.
-            self.uploads.note(name, noted)
-            self.asking.act(put, shown, rule=rule)
-        self.uploads.note(name, replace(noted, done=True))
-        self.asking.say(f"{'found' if is_there else 'uploaded'} {name}, version {noted.version}")
+        send_once(name, digest, uploads=self.uploads, asking=self.asking, newest=newest, upload=upload)
 
     def _require_mounted(self) -> None:
         """Check that Kaggle has the version of somebody's model that the notebook mounts.

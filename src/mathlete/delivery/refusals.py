@@ -48,7 +48,9 @@ def as_user_error(rule: str, *, early: Collection[int] = ()) -> Iterator[None]:
         if status in early or _may_pass(error, status):
             # A status that means "too early" says as well that nothing was done.
             undone = status in (*_REFUSED_UNDONE, *early) or _was_never_sent(error)
-            raise Unanswered(rule, value=text, cure=_LATER, wait_s=_wait_s(error), may_count=not undone) from error
+            raise Unanswered(
+                rule, value=text, cure=_LATER, wait_s=seconds_to_wait(error), may_count=not undone
+            ) from error
         raise UserError(rule, value=text, cure=cure) from error
     except TypeError as error:
         # The SDK checks the types of a reply's fields, after the request has been carried out.
@@ -90,8 +92,8 @@ def _was_never_sent(error: Exception) -> bool:
     return isinstance(error, requests.ConnectTimeout) or "NewConnectionError" in str(error)
 
 
-def _wait_s(error: Exception) -> float:
-    """Return the seconds that Kaggle asks to wait: its Retry-After is a number of seconds or a date (RFC 9110)."""
+def seconds_to_wait(error: Exception) -> float:
+    """Return the seconds that a server asks to wait: its Retry-After is a number of seconds or a date (RFC 9110)."""
     response = getattr(error, "response", None)
     asked = str(response.headers.get("Retry-After") or "") if response is not None else ""
     with contextlib.suppress(ValueError):

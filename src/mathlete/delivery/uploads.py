@@ -1,16 +1,21 @@
-"""The record of uploads in a build's folder: what was sent to Kaggle from here, so that nothing is sent twice."""
+"""What of a folder is sent, and the record of what was, so that nothing is sent twice: to Kaggle and to the hub alike.
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+The record lies in the folder of the build, or of the run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from mathlete.delivery.asking import Asking
 from mathlete.errors import UserError
 from mathlete.runs import read_record, write_json
 
 UPLOADS = "uploads.json"
-NOT_UPLOADED = ["manifest.json", "started.json", ".lock"]
-"""Files of a step's folder that say nothing on Kaggle."""
+NOT_UPLOADED = ["manifest.json", "started.json", ".lock", "logs/*", "trackio/*", "checkpoint-*/*"]
+"""Files of a step's folder that say nothing elsewhere, or hold paths of this machine, in wildcards of fnmatch."""
 _HIDDEN = (".git", ".cache", ".huggingface")
 """Folders that kagglehub leaves out by itself (`DEFAULT_IGNORE_PATTERNS`)."""
 FILES_MAX = 50
@@ -65,13 +70,70 @@ def _uploads_of(value: dict[str, Any]) -> dict[str, Upload]:
     return {name: Upload.from_json(upload) for name, upload in value.items()}
 
 
-def require_few_files(folder: Path) -> None:
-    """Raise UserError where a folder has more files than kagglehub uploads as they are, or something that is none."""
-    inside = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    sent = [path for path in inside if path.parts[0] not in _HIDDEN and str(path) not in NOT_UPLOADED]
+def send_once(
+    name: str,
+    digest: str,
+    *,
+    uploads: Uploads,
+    asking: Asking,
+    newest: Callable[[], int],
+    upload: Callable[[], int | None],
+) -> Upload:
+    """Upload the next version of a data set, a model or a repository, unless a push that was killed has done so.
+
+    Args:
+        name: what the record calls it.
+        digest: the hash of what is uploaded.
+        uploads: the record.
+        asking: how the server is asked.
+        newest: looks for the newest version; 0 where there is none.
+        upload: the act; returns the version that it made, None where that is the next one.
+
+    Returns:
+        The record's entry.
+    """
+    rule, last = f"{name} must be uploaded", uploads.last(name)
+    version = asking.once(newest, rule=rule)
+
+    def put() -> int:
+        made = upload()
+        return version + 1 if made is None else made
+
+    def shown() -> int | None:
+        return version + 1 if newest() > version else None
+
+    is_there = last is not None and last.hash == digest and last.version is not None and last.version <= version
+    noted = last if is_there and last is not None else Upload(hash=digest, version=version + 1, done=False)
+    if not is_there:
+        # Noted before the upload: a push that is killed after it finds its version there, and goes on.
+        uploads.note(name, noted)
+        noted = replace(noted, version=asking.act(put, shown, rule=rule))
+    uploads.note(name, replace(noted, done=True))
+    asking.say(f"{'found' if is_there else 'uploaded'} {name}, version {noted.version}")
+    return noted
+
+
+def list_sent(folder: Path) -> list[Path]:
+    """Return the files of a folder that are sent, relative to it.
+
+    Raises:
+        UserError: there is something that is no file: a link that leads nowhere, a pipe.
+    """
+    inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    sent = [
+        path
+        for path in inside
+        if path.parts[0] not in _HIDDEN and not any(fnmatch(path.as_posix(), pattern) for pattern in NOT_UPLOADED)
+    ]
     if broken := [str(path) for path in sent if not (folder / path).is_file()]:
         rule = "what is uploaded must be files: no link that leads nowhere, no pipe"
         raise UserError(rule, value=f"{', '.join(broken[:5])} in {folder}", cure="delete it, or copy the folder again")
+    return sent
+
+
+def require_few_files(folder: Path) -> None:
+    """Raise UserError where a folder has more files than kagglehub uploads as they are, or something that is none."""
+    sent = list_sent(folder)
     if len(sent) > FILES_MAX:
         rule = f"an upload must have at most {FILES_MAX} files: more become one archive"
         raise UserError(rule, value=f"{len(sent)} in {folder}", cure="leave some out, or merge the weights' shards")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.export.formats.table import ExportFormat
+from mathlete.folders import STARTED
 from mathlete.gates import CARD
 from mathlete.models import ModelSource
 from mathlete.runs import MANIFEST, read_json, sha256_file, sha256_tree, write_atomically, write_json
@@ -114,7 +115,9 @@ def write_adapter_card(folder: Path, *, source: ModelSource, data: Path) -> None
     if config.is_file():
         write_json(config, {**read_json(config), "base_model_name_or_path": source.public_name})
     (folder / CARD).unlink(missing_ok=True)
-    kept = [file for file in folder.glob("*") if file.suffix in (".json", ".safetensors") and file.is_file()]
+    files = [file for file in folder.glob("*") if file.suffix in (".json", ".safetensors") and file.is_file()]
+    # The step's own marks stay here: no card has to vouch for them elsewhere.
+    kept = [file for file in files if file.name not in (MANIFEST, STARTED)]
     adapter = config.is_file()
     write_card(
         folder,

@@ -1,0 +1,162 @@
+"""The push of a run's model to the hub: what is sent, checked; then sent once, and written down in the run's folder."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from mathlete.delivery.asking import Asking
+from mathlete.delivery.hub.client import Hub, Repository
+from mathlete.delivery.uploads import Uploads, list_sent, send_once
+from mathlete.errors import UserError
+from mathlete.gates import GateOutcome, require_passed
+from mathlete.runs import MANIFEST, sha256_file, sha256_json, verify_outputs
+
+_PARTS = ("export", "merged", "adapter")
+"""Folders of a run that hold a model, the one that is pushed by default first; export-FORMAT are others."""
+_NAME = r"[A-Za-z0-9](?!.*(?:--|\.\.))[\w.-]{0,95}(?<![.-])"
+"""A name of the hub, of an account or a repository (huggingface_hub, `validate_repo_id`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubUpload:
+    """What a push sends: a folder of a run, and the repository that gets it."""
+
+    run: Path
+    part: str
+    repo: str
+    """OWNER/NAME, or NAME alone: of the account whose token it is."""
+    public: bool = False
+    outcome: GateOutcome = field(default_factory=GateOutcome)
+    """What the gates of the run said of it."""
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder."""
+        return self.run / self.part
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The files that are sent, relative to the folder."""
+        return list_sent(self.folder)
+
+    @cached_property
+    def hash(self) -> str:
+        """The hash of all that is sent."""
+        return sha256_json({file.as_posix(): sha256_file(self.folder / file) for file in self.files})
+
+    def describe(self) -> Iterator[str]:
+        """Yield what would be sent, a line each."""
+        size = sum((self.folder / file).stat().st_size for file in self.files)
+        yield f"model       {self.folder}: {len(self.files)} files, {size / 2**20:,.1f} MiB"
+        owner = "" if "/" in self.repo else "YOUR ACCOUNT/"
+        yield f"repository  {owner}{self.repo}, {'public' if self.public else 'private'}"
+        for file in self.files:
+            yield f"  {file.as_posix():<32} {(self.folder / file).stat().st_size:>16,} bytes"
+        for breach in self.outcome.breaches:
+            yield f"refused by its gates: {breach}; accepted: {self.outcome.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What came of a push."""
+
+    repo: str
+    url: str
+    commits: int
+    """On the repository's main branch."""
+    sent: bool
+    """False where the hub had it already."""
+
+
+def choose_upload(
+    run: Path, *, part: str | None = None, repo: str | None = None, public: bool = False, accept_refused: str = ""
+) -> HubUpload:
+    """Return what a push of a run would send; the hub is not asked.
+
+    Args:
+        run: a training run's folder.
+        part: its folder with the model; None: its export, else its merged model, else its adapter.
+        repo: OWNER/NAME or NAME; None: the run's own name.
+        public: whether anybody may see it.
+        accept_refused: why a model may be sent that its gates refused; empty: it may not.
+
+    Raises:
+        UserError: no such folder or model, one that is unfinished, changed or refused, or a name that the hub does not
+            take.
+    """
+    name = run.resolve().name if repo is None else repo
+    if not re.fullmatch(rf"(?:{_NAME}/)?{_NAME}", name):
+        rule = "a repository must be NAME or OWNER/NAME, each of at most 96 letters, digits and single . _ -"
+        raise UserError(rule, value=name, cure="choose one with --repo")
+    there = _list_models(run)
+    part = part or next(iter(there), _PARTS[0])
+    if part not in there:
+        cure = f"use --part with one of {', '.join(there)}" if there else "let its training command end"
+        raise UserError("a push needs a model that a run has finished", value=str(run / part), cure=cure)
+    outcome = require_passed(run / part, reason=accept_refused)
+    verify_outputs(run / part)
+    return HubUpload(run=run, part=part, repo=name, public=public, outcome=outcome)
+
+
+def _list_models(run: Path) -> list[str]:
+    """Return the finished parts of a run that hold a model.
+
+    Raises:
+        UserError: it is no run.
+    """
+    if not run.is_dir():
+        raise UserError("a push needs the folder of a run", value=f"{run}, which is not there", cure="check the path")
+    if (run / MANIFEST).is_file() and _is_part(run.resolve().name):
+        cure = f"name its run, {run.parent}, with --part {run.resolve().name}"
+        raise UserError("a push needs the folder of a run", value=f"{run}, a part of one", cure=cure)
+    names = sorted(folder.name for folder in run.glob("export-*"))
+    return [name for name in (*_PARTS, *names) if (run / name / MANIFEST).is_file()]
+
+
+def _is_part(name: str) -> bool:
+    return name in _PARTS or name.startswith("export-")
+
+
+def push_to_hub(upload: HubUpload, hub: Hub, *, asking: Asking) -> Pushed:
+    """Send what the hub has not got yet; return where it is.
+
+    Raises:
+        UserError: the hub's refusal, or a repository that more people see than the push is for.
+    """
+    rule = "the hub must let you in"
+    repo = upload.repo if "/" in upload.repo else f"{asking.once(lambda: hub.account, rule=rule)}/{upload.repo}"
+    uploads, name = Uploads(upload.run), f"hub:{repo}"
+    there = asking.once(lambda: hub.find(repo), rule=f"{repo} must be readable")
+    _require_audience(upload, repo, there)
+    if there is None:
+        asking.once(lambda: hub.create(repo, private=not upload.public), rule=f"{repo} must be made")
+    elif there.private and upload.public:
+        asking.say(f"{repo} is private and stays so: its settings on the hub make it public")
+    last = uploads.last(name)
+    # One that was deleted and made anew has fewer commits than the push counted.
+    had = there is not None and last is not None and last.version is not None and there.commits >= last.version
+    if had and uploads.has_sent(name, upload.hash):
+        asking.say(f"unchanged, not sent: {hub.page(repo)} has these very files since a push of this run")
+        return Pushed(repo=repo, url=hub.page(repo), commits=there.commits if there else 0, sent=False)
+    message = f"{upload.part} of {upload.run.resolve().name} ({upload.hash[:12]})"
+
+    def count() -> int:
+        repository = hub.find(repo)
+        return repository.commits if repository else 0
+
+    def commit() -> int:
+        hub.commit(repo, upload.folder, upload.files, message=message)
+        return count()
+
+    sent = send_once(name, upload.hash, uploads=uploads, asking=asking, newest=count, upload=commit)
+    asking.say(f"{hub.page(repo)}: {'private' if (there.private if there else not upload.public) else 'public'}")
+    return Pushed(repo=repo, url=hub.page(repo), commits=sent.version or 0, sent=True)
+
+
+def _require_audience(upload: HubUpload, repo: str, there: Repository | None) -> None:
+    if there is not None and not there.private and not upload.public:
+        rule = "a push is for yourself alone unless --public says otherwise"
+        cure = "add --public, choose another --repo, or make it private in its settings on the hub"
+        raise UserError(rule, value=f"{repo}, which is public", cure=cure)
