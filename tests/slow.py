@@ -42,6 +42,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "text",
         "sampling_ray",
         "sampling_vllm",
+        "sampling_vllm_border",
+        "vllm_settings",
         "bench_sampling",
         "kernel_server",
         "kernel_ladder",
@@ -50,7 +52,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "logs": ("logs_odd", "logs_own", "logs_tools"),
     "answers": ("thoughts", "answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway"),
-    "folders": ("doctor", "hub_push", "vouching", "model_folders", "mistakes", "stops"),
+    "folders": ("doctor", "hub_push", "vouching", "model_folders", "mistakes", "stops", "locks"),
     "first-hour": ("first_hour",),
     "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports", "report_browser"),
     "submit": (

@@ -1,8 +1,10 @@
 """One writer a folder, whatever ends it."""
 
+import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,8 @@ from mathlete.locks import LOCK, hold
 from mathlete.problems import Problem, write_problems
 from mathlete.runs import run_step
 from mathlete.sampling import Sample, SampleLog
-from tests.conftest import POCKET_VAL, CommandLine
+from mathlete.tir.protection import usable_layers
+from tests.conftest import POCKET_VAL, CommandLine, sample
 
 HOLDER = """
 import os, sys, time
@@ -85,23 +88,61 @@ def test_only_empty_folders_that_it_made_are_removed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_system_without_locks_tells_of_processes_of_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fcntl
+NO_LOCKS = """
+import ctypes, os, sys
+library = ctypes.CDLL("libseccomp.so.2")
+library.seccomp_init.restype = ctypes.c_void_p
+rules = ctypes.c_void_p(library.seccomp_init(0x7FFF0000))
+number = library.seccomp_syscall_resolve_name(b"flock")
+assert library.seccomp_rule_add(rules, 0x00050000 | int(sys.argv[1]), number, 0) == 0
+assert library.seccomp_load(rules) == 0
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""Runs Python where the kernel answers flock(2) as disks without locks do, with that number of an error."""
 
-    def refuse(file: int, operation: int) -> None:
-        raise OSError(95, "Operation not supported")
 
+def start_without_locks(error: int, *words: str) -> "subprocess.Popen[str]":
+    if "filter" not in usable_layers():
+        pytest.skip("no libseccomp here")
+    command = [sys.executable, "-c", NO_LOCKS, str(error), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    "error", sample(errno.ENOLCK, slow=(errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EIO)), ids=os.strerror
+)
+def test_a_disk_without_locks_tells_of_processes_of_this_machine(tmp_path: Path, error: int) -> None:
     folder = tmp_path / "run"
-    with start(folder) as process:
-        monkeypatch.setattr(fcntl, "flock", refuse)
-        with pytest.raises(UserError, match=rf"held since 2.* by process {process.pid} on "), hold(folder):
-            pass
-        process.kill()
-    # It is gone, and so is whoever had its number on another machine.
-    with hold(folder):
-        assert str(os.getpid()) in (folder / LOCK).read_text()
+    with start_without_locks(error, "-c", HOLDER, str(folder), "alone") as one:
+        assert next(iter(one.stdout or [])) == "held\n"
+        with start_without_locks(error, "-c", HOLDER, str(folder), "alone") as other:
+            assert f"folder, got {folder}, held since 2" in (said := other.communicate()[1])
+            assert f" by process {one.pid} on {socket.gethostname()}: python" in said
+        one.kill()
+        one.wait()
+        # It is gone, and so is whoever had its number on another machine.
+        with start_without_locks(error, "-c", HOLDER, str(folder), "alone") as again:
+            assert next(iter(again.stdout or [])) == "held\n"
+            again.kill()
+
+
+def test_a_disk_without_locks_does_not_pass_over_another_machine(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text('{"pid": 1, "host": "node-7", "since": "2026-01-01", "command": "python -m eval"}')
+    with start_without_locks(errno.ENOLCK, "-c", HOLDER, str(tmp_path), "alone") as one:
+        said = one.communicate()[1]
+    assert f"got {tmp_path}, held since 2026-01-01 by process 1 on node-7: python -m eval." in said
+    assert f"this disk has no locks, so nobody knows whether that runs: if not, delete {tmp_path / LOCK}" in said
+    with hold(tmp_path):  # where there are locks, nobody has it
+        pass
+
+
+@pytest.mark.slow
+def test_of_many_that_begin_at_once_on_a_disk_without_locks_one_holds_it(tmp_path: Path) -> None:
+    words = ("-c", HOLDER.replace("20", "4"), str(tmp_path / "run"), "alone")
+    many = [start_without_locks(errno.ENOLCK, *words) for _ in range(8)]
+    said = [one.communicate() for one in many]
+    assert sorted(out for out, _ in said) == [""] * 7 + ["held\n"]
+    assert sum("one process at a time writes into a folder" in words for _, words in said) == 7
 
 
 def test_a_folder_that_is_moved_away_stays_held_and_lets_its_name_go(tmp_path: Path) -> None:

@@ -1,166 +1,93 @@
-"""The vllm and ray engines where what draws their samples goes wrong: an answer, or a lost try, never a traceback."""
+"""The ray engine where its cluster goes wrong: an answer, a lost try or one sentence, never a traceback."""
 
 import asyncio
+import ctypes
+import importlib
 import os
 import re
+import signal
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mathlete.errors import UserError
 from mathlete.lost import LostTry
-from mathlete.models import find_model, load_prompt_format
+from mathlete.models import ModelSource, find_model
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.sampling.served import ray_engine, vllm_engine
+from mathlete.sampling.served import ray_engine
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
-from mathlete.sampling.served.vllm_engine import VllmSampler
-from mathlete.sampling.served.vllm_settings import VllmSettings
-from mathlete.solve.clock import RealClock
-from mathlete.solve.policy import Policy
-from mathlete.solve.solver import solve
+from mathlete.temporary import TemporaryFolder
 
 PROBLEM = Problem(id="p", statement="What is 3 + 4?", gold="7")
 CONFIG = SamplingConfig(max_tokens=40)
-PROMPTS = load_prompt_format(find_model("pocket"))
+SamplingWorker = ray_engine._SamplingWorker
 SAID = "3 + 4 is 7.\n</think>\n\n\\boxed{7}"
-TOKENS = PROMPTS.ids(SAID)
-Script = Callable[[], AsyncGenerator[Any, None]]
-
-
-class Broken(Exception):
-    """What vLLM raises where one request goes wrong."""
-
-
-class Dead(Exception):
-    """What vLLM raises once its process has ended."""
-
-
-def reply(tokens: list[int], logprob: Any = -0.5, reason: str | None = None, **more: Any) -> Any:
-    """A part of a completion, as vLLM gives it."""
-    scores = [{token: SimpleNamespace(logprob=logprob)} for token in tokens]
-    said = SimpleNamespace(**{"token_ids": tokens, "logprobs": scores, "finish_reason": reason, **more})
-    return SimpleNamespace(outputs=[said])
-
-
-def script(*replies: Any) -> Script:
-    async def generate() -> AsyncGenerator[Any, None]:
-        for one in replies:
-            if isinstance(one, Exception):
-                raise one
-            if isinstance(one, float):
-                await asyncio.sleep(one)
-            else:
-                yield one
-
-    return generate
-
-
-GOOD = script(*(reply([token]) for token in TOKENS), reply([], reason="stop"))
-LOST: dict[str, tuple[Script, str]] = {
-    **{
-        reason: (script(reply(TOKENS[:3]), reply([], reason=reason)), f"another reason than eos or length: {reason}")
-        for reason in ("abort", "error", "repetition", "stop", "length")
-    },
-    "no end": (script(reply(TOKENS[:3])), "another reason than eos or length: None"),
-    "nothing": (script(), "another reason than eos or length: None"),
-    "NaN": (script(reply(TOKENS, float("nan"))), "must be a number, and was nan"),
-    "-Infinity": (script(reply(TOKENS, float("-inf"))), "must be a number, and was -inf"),
-    "a logprob in words": (script(reply(TOKENS, "-0.5")), "must be a number, and was -0.5"),
-    "no logprobs": (script(reply(TOKENS, logprobs=None)), "tokens came with 0 log-probabilities"),
-    "a logprob too few": (script(reply(TOKENS[:2], logprobs=[{}])), "2 tokens came with 1 log-probabilities"),
-    "another token's logprob": (script(reply([7], logprobs=[{8: None}])), "token 7 came without its log-probability"),
-    "two completions": (script(SimpleNamespace(outputs=[None, None])), "one completion was asked for, and 2 came"),
-    "silence": (script(60.0), "no token came for 0.3 s"),
-    "silence midway": (script(reply(TOKENS[:3]), 60.0), "no token came for 0.3 s"),
-    "a broken request": (script(reply(TOKENS[:3]), Broken("CUDA out of memory")), "Broken: CUDA out of memory"),
-}
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[VllmSampler, list[LostTry]]]]:
-    """Opens an engine whose vLLM goes by a script: for its first requests, and then for all others."""
-    samplers: list[VllmSampler] = []
-
-    def start(*first: Script, then: Script = GOOD) -> tuple[VllmSampler, list[LostTry]]:
-        scripts, lost = [*first], list[LostTry]()
-
-        def generate(prompt: Any, params: Any, name: str) -> AsyncGenerator[Any, None]:
-            return (scripts.pop(0) if scripts else then)()
-
-        limits = SimpleNamespace(model_config=SimpleNamespace(max_model_len=1000))
-        engine = SimpleNamespace(generate=generate, vllm_config=limits, shutdown=lambda: None)
-
-        async def start_vllm(*_: Any, **__: Any) -> Any:
-            return engine
-
-        errors = vllm_engine._EngineErrors(recoverable=(Broken,), final=(Dead,))
-        monkeypatch.setattr(vllm_engine, "_start_vllm", start_vllm)
-        monkeypatch.setattr(vllm_engine, "_engine_errors", lambda: errors)
-        monkeypatch.setattr(vllm_engine, "_sampling_params", lambda *_, **__: None)
-        settings = VllmSettings(patience_s=0.3)
-        samplers.append(VllmSampler(settings, source=find_model("pocket"), prompts=PROMPTS, on_lost=lost.append))
-        return samplers[-1], lost
-
-    yield start
-    for sampler in samplers:
-        sampler.close()
 
 
 def draw(sampler: Any, n: int = 1) -> list[Sample]:
     return [*sampler.stream(PROBLEM, seeds={index: 100 + index for index in range(n)}, config=CONFIG)]
 
 
-@pytest.mark.parametrize("name", [*LOST])
-def test_what_vllm_loses_is_drawn_again_and_ends_the_run_where_it_never_comes(name: str, scripted: Any) -> None:
-    behave, reason = LOST[name]
-    sampler, lost = scripted(behave)
-    (drawn,) = draw(sampler)
-    assert (drawn.text, drawn.finish, drawn.tokens) == (SAID, "boxed", len(TOKENS))
-    assert [(one.problem_id, one.seed, one.where) for one in lost] == [("p", 100, "vllm")]
-    assert reason in lost[0].reason
-    assert lost[0].text in ("", PROMPTS.tokenizer.decode(TOKENS[:3]))
-    never, lost = scripted(then=behave)
-    with pytest.raises(UserError) as caught:
-        draw(never, 2)
-    assert f"vLLM must give a whole sample in 3 tries, got for problem p: {reason}"[:60] in str(caught.value)
-    assert reason in str(caught.value)
-    assert len(lost) >= 3
+class Unpicklable(Exception):
+    """Its arguments are not those that its class is made of again."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one + two)
 
 
-@pytest.mark.parametrize("name", ["abort", "NaN", "silence midway"])
-def test_a_clock_ends_a_problem_whatever_vllm_does(name: str, scripted: Any) -> None:
-    sampler, _ = scripted(GOOD, then=LOST[name][0])
-    policy = Policy(n=2, sampling=CONFIG)
-    began = time.monotonic()
-    try:
-        solution = solve(PROBLEM, sampler=sampler, clock=RealClock(), policy=policy, timeout_s=0.2)
-        assert solution.ended == "time"
-        assert len(solution.samples) <= 1
-    except UserError as error:
-        # Three tries may be over before the time is.
-        assert "in 3 tries" in str(error)  # noqa: PT017
-    assert time.monotonic() - began < 5
+class Unsendable(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("it stays here")
 
 
-def test_more_tokens_than_asked_for_are_cut(scripted: Any) -> None:
-    sampler, lost = scripted(then=script(reply([*PROMPTS.ids("a") * 100])))
-    assert [(one.tokens, one.finish) for one in draw(sampler)] == [(40, "length")]
-    assert lost == []
+class Mined:
+    """What is read from it is an error, in the process that reads it."""
+
+    def __reduce__(self) -> Any:
+        return eval, ("1 / 0",)
 
 
-def test_a_dead_vllm_ends_the_run_at_once(scripted: Any) -> None:
-    sampler, lost = scripted(then=script(Dead("see above")))
-    with pytest.raises(UserError, match=r"got for problem p: Dead: see above"):
-        draw(sampler)
-    assert lost == []
+def recurse() -> None:
+    recurse()
 
 
-# ---- workers of a real cluster ----
+def fail(fault: str) -> Any:
+    """Go wrong in a worker as the word says, or return what is no sample."""
+    errors: dict[str, Callable[[], BaseException]] = {
+        "raise": lambda: RuntimeError("CUDA out of memory\nat a place"),
+        "refuse": lambda: UserError("the prompt must leave room", value="9 tokens", cure="take a longer context"),
+        "unpicklable": lambda: Unpicklable("un", "packed"),
+        "unsendable": lambda: Unsendable("kept"),
+        "exit": lambda: SystemExit(3),
+        "stop": KeyboardInterrupt,
+        "cancel": asyncio.CancelledError,
+        "close": lambda: GeneratorExit("closed"),
+        "group": lambda: ExceptionGroup("two of them", [ValueError("one")]),
+        "memory": lambda: MemoryError("Cannot allocate memory"),
+        "half": lambda: ValueError("half a character: \ud800"),
+        "long": lambda: ValueError("long " * 200_000),
+    }
+    if fault in errors:
+        raise errors[fault]()
+    values = {"nothing": None, "text": "7", "mined": Mined(), "lock": threading.Lock()}
+    if fault in values:
+        return values[fault]
+    ends: dict[str, Callable[[], Any]] = {
+        "die": lambda: os._exit(1),
+        "crash": lambda: ctypes.string_at(0),
+        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "hang": lambda: time.sleep(600),
+        "recurse": recurse,
+        "leave": lambda: importlib.import_module("ray").actor.exit_actor(),
+    }
+    return ends[fault]()
 
 
 class FaultyWorker:
@@ -169,83 +96,205 @@ class FaultyWorker:
     folder = Path(os.environ.get("FAULTY_WORKER", "/nonexistent"))
 
     def __init__(self, *_: Any) -> None:
-        self._faults = (self.folder / "faults").read_text().split()
+        fault = (self.folder / "faults").read_text().split()[0]
+        if fault.startswith("loading-"):
+            fail(fault.removeprefix("loading-"))
 
     def ready(self) -> bool:
-        if "unready" in self._faults:
-            raise UserError("the model must load", value="half a file", cure="fetch it again")
         return True
 
-    def draw(self, problem: Problem, index: int, seed: int, *_: Any) -> Sample:
+    def draw(self, problem: Problem, index: int, seed: int, *_: Any) -> Any:
+        faults = (self.folder / "faults").read_text().split()
         with (self.folder / "calls").open("a") as calls:
             calls.write("x")
         number = (self.folder / "calls").stat().st_size
-        fault = self._faults[number - 1] if number <= len(self._faults) else self._faults[-1]
-        if fault == "raise":
-            raise RuntimeError("CUDA out of memory\nat a place")
-        if fault == "refuse":
-            raise UserError("the prompt must leave room", value="9 tokens", cure="take a longer context")
-        if fault == "die":
-            os._exit(1)
-        if fault == "hang":
-            time.sleep(600)
+        fault = faults[number - 1] if number <= len(faults) else faults[-1]
+        if fault != "good":
+            return fail(fault)
         return Sample.of_tokens(
             problem_id=problem.id, index=index, seed=seed, text=SAID, tokens=9, finish="boxed", seconds=1.0, logprobs=[]
         )
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+class Cluster:
+    """Workers of a real cluster that go by a list of faults; one sampler at a time."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder, self.address = folder, address
+        self.sampler: RaySampler | None = None
+        self.usual = False
+        """Whether that is of one worker which goes wrong in its draws alone."""
+        self.lost: list[LostTry] = []
+
+    def start(self, *faults: str, patience_s: float = 120.0, workers: int = 1) -> RaySampler:
+        """Close the sampler that there is, and open another."""
+        self.close()
+        self.usual = False
+        self.follow(*faults)
+        settings = RaySettings(address=self.address, workers=workers, cpus=0.5, at_once=1, patience_s=patience_s)
+        self.sampler = RaySampler(settings, source=find_model("pocket"), on_lost=self.lost.append)
+        return self.sampler
+
+    def start_usual(self, *faults: str) -> RaySampler:
+        """Return a sampler of one worker, that of the last test where it was the same."""
+        sampler = self.sampler if self.usual else None
+        sampler = sampler or self.start("good")
+        self.usual = True
+        self.follow(*faults)
+        return sampler
+
+    def follow(self, *faults: str) -> None:
+        (self.folder / "calls").unlink(missing_ok=True)
+        (self.folder / "faults").write_text(" ".join(faults))
+        self.lost.clear()
+
+    def close(self) -> None:
+        if self.sampler is not None:
+            self.sampler.close()
+        self.sampler = None
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     pytest.importorskip("ray", reason="needs ray, the extra `ray`")
-    monkeypatch.setenv("FAULTY_WORKER", str(tmp_path))
-    monkeypatch.setattr(ray_engine, "_SamplingWorker", FaultyWorker)
-    opened: list[RaySampler] = []
+    folder = tmp_path_factory.mktemp("faulty")
+    words = ("start", "--head", "--block", "--port=0", "--num-cpus=4", "--include-dashboard=false")
+    # The paths of its sockets would be too long in a test's own folder.
+    with TemporaryFolder("ray") as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAULTY_WORKER", str(folder))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # its token would be in another home, as tests have
+        patch.setattr(ray_engine, "_SamplingWorker", FaultyWorker)
+        command = [sys.executable, "-m", "ray.scripts.scripts", *words, f"--temp-dir={place}"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as head:
+            while not (place / "ray_current_cluster").exists():
+                assert head.poll() is None
+                time.sleep(0.2)
+            one = Cluster(folder, (place / "ray_current_cluster").read_text().strip())
+            try:
+                yield one
+                one.close()
+            finally:
+                head.terminate()
 
-    def start(*faults: str, patience_s: float = 60.0) -> tuple[RaySampler, list[LostTry]]:
-        (tmp_path / "faults").write_text(" ".join(faults))
-        lost: list[LostTry] = []
-        settings = RaySettings(workers=1, cpus=0.5, at_once=1, patience_s=patience_s)
-        opened.append(RaySampler(settings, source=find_model("pocket"), on_lost=lost.append))
-        return opened[-1], lost
 
-    yield start
-    for sampler in opened:
-        sampler.close()
+DEATH = "ActorDiedError|ActorUnavailableError|WorkerCrashedError|RayActorError"
+LOST: dict[str, str] = {
+    "raise": "RuntimeError: CUDA out of memory at a place",
+    "unpicklable": "Unpicklable: unpacked",
+    "unsendable": "Unsendable: kept",
+    "exit": DEATH,
+    "stop": "TaskCancelledError",
+    "cancel": "CancelledError",
+    "close": "GeneratorExit: closed",
+    "group": "ExceptionGroup: two of them",
+    "memory": "MemoryError: Cannot allocate memory",
+    "half": "ValueError: half a character",
+    "long": "ValueError: long long",
+    "nothing": "a worker must give a sample, and gave None",
+    "text": "a worker must give a sample, and gave '7'",
+    "mined": "ZeroDivisionError: division by zero",
+    "lock": "TypeError: cannot pickle '_thread.lock' object",
+    "recurse": "RecursionError: maximum recursion depth exceeded",
+    "die": DEATH,
+    "crash": DEATH,
+    "kill": DEATH,
+}
+"""{how a worker goes wrong: the words of the lost try}."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("faults", "reasons"),
-    [
-        (["good"], []),
-        (["raise", "good"], ["RuntimeError.*CUDA out of memory"]),
-        (["die", "good"], ["ActorDiedError|ActorUnavailableError|WorkerCrashedError|RayActorError"]),
-        (["die", "raise", "good"], ["Error", "CUDA out of memory"]),
-    ],
-)
-def test_what_a_worker_loses_is_drawn_again(cluster: Any, faults: list[str], reasons: list[str]) -> None:
-    sampler, lost = cluster(*faults)
+@pytest.mark.parametrize("fault", LOST)
+def test_what_a_worker_loses_is_drawn_again(fault: str, cluster: Cluster) -> None:
+    sampler = cluster.start_usual(fault, "good")
     assert [one.text for one in draw(sampler)] == [SAID]
-    assert len(lost) == len(reasons)
-    assert all(re.search(reason, one.reason) for reason, one in zip(reasons, lost, strict=True)), lost
+    assert len(cluster.lost) == 1
+    assert re.search(LOST[fault], cluster.lost[0].reason), cluster.lost
+    cluster.lost[0].reason.encode()
+    assert len(cluster.lost[0].reason) < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [one for one, words in LOST.items() if words != DEATH])
+def test_what_a_worker_never_gives_ends_the_run_in_a_sentence(fault: str, cluster: Cluster) -> None:
+    rule = "a worker must give a whole sample in 3 tries, got for problem p: "
+    with pytest.raises(UserError, match=f"{rule}.*{LOST[fault]}"):
+        draw(cluster.start_usual(fault))
+    assert len(cluster.lost) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raise", r"a worker must give a whole sample in 3 tries, got for problem p: .*CUDA out of memory"),
-        ("refuse", r"the prompt must leave room, got 9 tokens"),
-        ("hang", r"one of the workers must answer within 20 s, got 1 silent"),
+        ("refuse", "the prompt must leave room, got 9 tokens"),
+        ("hang", "one of the workers must answer within 20 s, got 1 silent"),
+        ("die", f"one of the workers must answer within 20 s, got 1 silent, the latest trouble: ({DEATH})"),
+        ("leave", f"one of the workers must answer within 20 s, got 1 silent, the latest trouble: ({DEATH})"),
     ],
 )
-def test_what_a_worker_never_gives_ends_the_run_in_a_sentence(cluster: Any, fault: str, message: str) -> None:
-    sampler, _ = cluster(fault, patience_s=20)
+def test_workers_of_which_nothing_comes_end_the_run_in_a_sentence(fault: str, message: str, cluster: Cluster) -> None:
     with pytest.raises(UserError, match=message):
-        draw(sampler)
+        draw(cluster.start(fault, patience_s=20))
 
 
 @pytest.mark.slow
-def test_a_worker_that_cannot_load_the_model_says_so(cluster: Any) -> None:
-    with pytest.raises(UserError, match="the model must load, got half a file"):
-        cluster("unready")
+def test_a_worker_that_is_gone_for_good_leaves_its_samples_to_the_others(cluster: Cluster) -> None:
+    sampler = cluster.start("good", workers=2)
+    importlib.import_module("ray").kill(vars(sampler)["_workers"][0])
+    assert len(draw(sampler, 8)) == 8
+    assert len(cluster.lost) <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raise", "all workers must load the model, got .*RuntimeError: CUDA out of memory|at a place"),
+        ("hang", "all workers must have loaded the model within 20 s, got 0 of 1"),
+        ("die", "all workers must have loaded the model within 20 s, got 0 of 1"),
+        ("exit", "all workers must have loaded the model within 20 s, got 0 of 1"),
+    ],
+)
+def test_a_worker_that_does_not_come_up_is_one_sentence(fault: str, message: str, cluster: Cluster) -> None:
+    with pytest.raises(UserError, match=message):
+        cluster.start(f"loading-{fault}", patience_s=20 if fault != "raise" else 120)
+
+
+@pytest.mark.slow
+def test_a_worker_that_refuses_the_model_says_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.close()
+    monkeypatch.setattr(ray_engine, "_SamplingWorker", SamplingWorker)
+    settings = RaySettings(address=cluster.address, cpus=0.5)
+    with pytest.raises(UserError, match=r"/nowhere") as caught:
+        RaySampler(settings, source=ModelSource(name="x", location="/nowhere"))
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "nowhere.invalid:6379", "ray://127.0.0.1:1", "no address", "http://x"]
+)
+def test_a_cluster_that_cannot_be_reached_is_one_sentence(address: str, cluster: Cluster) -> None:
+    cluster.close()
+    with pytest.raises(UserError, match=f"the Ray cluster must be reachable, got {address} "):
+        RaySampler(RaySettings(address=address, patience_s=20), source=find_model("pocket"))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise ImportError('libray.so: cannot open')", "ImportError: libray.so: cannot open"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_ray_that_cannot_be_imported_is_one_sentence(
+    source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "ray" in sys.modules:
+        pytest.skip("ray is imported already")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "__init__.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=f"the ray package must be fit for this machine, got {words}"):
+        RaySampler(RaySettings(), source=find_model("pocket"))

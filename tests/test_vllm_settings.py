@@ -10,6 +10,7 @@ from mathlete.errors import UserError
 from mathlete.models import find_model
 from mathlete.sampling.served import RaySettings, ServerSettings
 from mathlete.sampling.served.vllm_settings import VllmSettings
+from tests import vllm_like
 
 
 def test_settings_become_the_arguments_of_vllm() -> None:
@@ -56,3 +57,9 @@ def test_settings_of_an_engine_that_does_not_draw_are_refused(engine: str, own: 
     settings = EngineSettings(name=engine, source=find_model("pocket"), own=(own,))
     with pytest.raises(UserError, match=told):
         settings.check()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not vllm_like.HERE, reason="vllm is not installed; it needs an environment of its own")
+def test_what_stands_for_vllm_has_its_names_and_fields() -> None:
+    assert vllm_like.differences() == []

@@ -16,15 +16,19 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from mathlete.errors import UserError
 
 LOCK = ".lock"
 """File in a folder that is being written; it says which process does."""
+_SETTLED_S = 0.3
+"""In which, on a disk without locks, all that have begun in the same moment have signed."""
 _BEGINNING = b'{"pid": '
 """Of such a file, by which it is told from another program's."""
 
@@ -38,8 +42,8 @@ def hold(folder: Path) -> Iterator[Callable[[], None]]:
 
     The lock belongs to the open file. So it is gone with a killed process, a process that was forked from this one
     holds it too for as long as it lives, and a process that this one starts needs none. On a file system that has no
-    locks, only a process of this machine that is still at work is found. Folders that were made here and are empty at
-    the end are removed again.
+    locks, the file itself says who writes: a process of this machine that has ended is passed over, one of another
+    machine is not. Folders that were made here and are empty at the end are removed again.
 
     Raises:
         UserError: another process holds it, it is no folder, or another program has a file of the lock's name there.
@@ -88,30 +92,53 @@ def _make(folder: Path) -> list[Path]:
 
 def _lock(folder: Path) -> int:
     """Return the open file that holds the lock."""
-    import fcntl
-
     while True:
         folder.mkdir(parents=True, exist_ok=True)  # its last holder may have removed it
         file = _open(folder / LOCK)
-        held = False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held = True
-        except OSError:  # no locks here: the file alone says who is at work
-            held = _is_at_work(_read(file))
-        if held:
-            holder = _describe(_read(file))
-            os.close(file)
-            raise UserError(
-                "one process at a time writes into a folder",
-                value=f"{folder}, held {holder}",
-                cure="wait for it, end it, or choose another --run",
-            )
+        has_locks = _claim(file, folder)
         if _is_named(file, folder / LOCK):
             _sign(file, folder / LOCK)
+            if not has_locks:
+                _settle(file, folder)
             return file
         os.close(file)
+
+
+def _claim(file: int, folder: Path) -> bool:
+    """Lock the file; return whether the disk has locks. Where it has none, the file alone says who is at work.
+
+    Raises:
+        UserError: somebody else holds it, or may hold it.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _refuse(file, folder)
+    except OSError:
+        holder = _parse(_read(file))
+        if holder is not None and holder.get("host") != socket.gethostname():
+            rule = f"this disk has no locks, so nobody knows whether that runs: if not, delete {folder / LOCK}"
+            _refuse(file, folder, cure=rule)
+        if holder is not None and _is_at_work(holder):
+            _refuse(file, folder)
+        return False
+    return True
+
+
+def _settle(file: int, folder: Path) -> None:
+    """Give way to another that began in the same moment, where the disk has no locks: the last to sign holds it."""
+    time.sleep(_SETTLED_S)
+    holder = _parse(_read(file))
+    if holder is not None and (holder.get("host"), holder.get("pid")) != (socket.gethostname(), os.getpid()):
+        _refuse(file, folder)
+
+
+def _refuse(file: int, folder: Path, *, cure: str = "wait for it, end it, or choose another --run") -> NoReturn:
+    holder = _describe(_parse(_read(file)))
+    os.close(file)
+    raise UserError("one process at a time writes into a folder", value=f"{folder}, held {holder}", cure=cure)
 
 
 def _open(path: Path) -> int:
@@ -165,20 +192,26 @@ def _join(words: list[str]) -> str:
     return shlex.join([Path(words[0]).name, *words[1:]])
 
 
-def _is_at_work(holder: bytes) -> bool:
-    """Return whether the process that a lock's file names is one of this machine, and still runs."""
+def _parse(content: bytes) -> Mapping[str, object] | None:
+    """Return what a lock's file says of its holder; None where it says nothing yet."""
     try:
-        row = json.loads(holder)
-        words = Path("/proc", str(int(row["pid"])), "cmdline").read_bytes().decode(errors="surrogateescape")
-        return bool(row["host"] == socket.gethostname() and row["command"] == _join(words.split("\0")[:-1]))
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        row = json.loads(content)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _is_at_work(holder: Mapping[str, object]) -> bool:
+    """Return whether it is a process of this machine that still runs."""
+    try:
+        words = Path("/proc", str(holder["pid"]), "cmdline").read_bytes().decode(errors="surrogateescape")
+        return bool(holder["command"] == _join(words.split("\0")[:-1]))
+    except (OSError, ValueError, KeyError, IndexError):
         return False
 
 
-def _describe(holder: bytes) -> str:
-    try:
-        row = json.loads(holder)
-        command = " ".join(row["command"].split())[:200]
-        return f"since {row['since']} by process {row['pid']} on {row['host']}: {command}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+def _describe(holder: Mapping[str, object] | None) -> str:
+    if holder is None or not {"since", "pid", "host", "command"} <= holder.keys():
         return "by another process"  # which has not written its name yet
+    command = " ".join(str(holder["command"]).split())[:200]
+    return f"since {holder['since']} by process {holder['pid']} on {holder['host']}: {command}"

@@ -13,7 +13,8 @@ mathlete.errors.UserError: --servers.at-once must be at least 1, got 0.
 """
 
 from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
-from mathlete.sampling.served.ray_engine import RaySampler, RaySettings, join_cluster
+from mathlete.sampling.served.ray_cluster import join_cluster
+from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
 from mathlete.sampling.served.vllm_engine import VllmSampler
 from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
 

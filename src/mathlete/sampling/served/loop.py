@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from queue import SimpleQueue
 from typing import TypeVar
 
+from mathlete.errors import UserError
 from mathlete.sampling import Sample
 
 Results = SimpleQueue[Sample | Exception]
@@ -51,6 +52,11 @@ class LoopThread:
             except Exception as error:
                 # Passed to the stream, which raises it in its caller's thread.
                 results.put(error)
+            except asyncio.CancelledError:
+                one = asyncio.current_task()
+                if one is None or not one.cancelling():
+                    results.put(_silent_error())  # a library's own doing: nobody else would tell the stream
+                raise
 
         task = asyncio.current_task()
         assert task is not None
@@ -90,6 +96,11 @@ async def _cancel(tasks: "list[asyncio.Task[None]]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _silent_error() -> UserError:
+    rule, cure = "an engine must answer, or say why not", "look into its log; the run goes on where it stopped"
+    return UserError(rule, value="a request that its library cancelled", cure=cure)
 
 
 def closed_error() -> RuntimeError:

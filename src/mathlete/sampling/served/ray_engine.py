@@ -9,19 +9,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, require
-from mathlete.lost import LostTry, OnLost
+from mathlete.lost import Lost, LostTry, OnLost
 from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.served.loop import closed_error
-from mathlete.signals import keep_handlers
+from mathlete.sampling.served.ray_cluster import describe, find_cause, is_death, join_cluster
 from mathlete.text import quote
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _TRIES = 3
 """Tries at a sample of which a worker's own error makes nothing; one that dies with its worker is drawn as often as it
 takes, within the patience."""
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +71,21 @@ class _SamplingWorker:
     ) -> None:
         from mathlete.sampling.embedded import open_transformers
 
-        prompts = replace(load_prompt_format(source), instruction=instruction)
-        self._sampler = open_transformers(source, precision=precision, dtype=dtype, threads=threads, prompts=prompts)
+        self._refusal: UserError | None = None
+        """Why there is no model. Of an actor that is not made, Ray tells a traceback, and no error."""
+        try:
+            prompts = replace(load_prompt_format(source), instruction=instruction)
+            self._sampler = open_transformers(
+                source, precision=precision, dtype=dtype, threads=threads, prompts=prompts
+            )
+        except UserError as error:
+            self._refusal = error
 
     def draw(
         self, problem: Problem, index: int, seed: int, config: SamplingConfig, said: str, until_code: bool
     ) -> Sample:
         """Return one sample. Many calls run at once in threads and share the engine's batch."""
+        self.ready()
         results: SimpleQueue[Sample | Exception] = SimpleQueue()
         cancel = self._sampler.begin(
             problem,
@@ -96,7 +105,13 @@ class _SamplingWorker:
         return result
 
     def ready(self) -> bool:
-        """True once the model is loaded."""
+        """True once the model is loaded.
+
+        Raises:
+            UserError: it cannot be.
+        """
+        if self._refusal is not None:
+            raise self._refusal
         return True
 
 
@@ -174,27 +189,23 @@ class RaySampler(Continuing):
         self._thread.start()
 
     def _wait_ready(self) -> None:
-        ready = [worker.ready.remote() for worker in self._workers]
-        done, _ = self._ray.wait(ready, num_returns=len(ready), timeout=self._settings.patience_s)
-        if len(done) < len(ready):
-            self._end()
-            raise UserError(
-                f"all workers must have loaded the model within {self._settings.patience_s:g} s",
-                value=f"{len(done)} of {len(ready)}",
-                cure="ask for fewer --ray.workers, or fewer CPUs or GPUs for each",
-            )
         try:
+            ready = [worker.ready.remote() for worker in self._workers]
+            done, _ = self._ray.wait(ready, num_returns=len(ready), timeout=self._settings.patience_s)
+            if len(done) < len(ready):
+                raise UserError(
+                    f"all workers must have loaded the model within {self._settings.patience_s:g} s",
+                    value=f"{len(done)} of {len(ready)}",
+                    cure="ask for fewer --ray.workers, or fewer CPUs or GPUs for each; look at the workers' log",
+                )
             self._ray.get(ready)
-        except self._ray.exceptions.RayTaskError as error:
+        except Exception as error:
             self._end()
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
-            raise
-        except self._ray.exceptions.RayError as error:
-            self._end()
+            if isinstance(refused := find_cause(error), UserError):
+                raise refused from None
             raise UserError(
                 "all workers must load the model",
-                value=f"{type(error).__name__}: {quote(str(error))}",
+                value=describe(error),
                 cure="look at the workers' log; where memory is short, ask for fewer --ray.workers",
             ) from error
 
@@ -218,7 +229,7 @@ class RaySampler(Continuing):
         return group.cancel
 
     def close(self) -> None:
-        """End the workers, and the cluster if it was started here; streams still waiting raise.
+        """End the workers, and leave the cluster, which ends where it was started here; streams still waiting raise.
 
         Closing a second time does nothing.
         """
@@ -230,39 +241,58 @@ class RaySampler(Continuing):
         self._end()
 
     def _end(self) -> None:
+        # What a cluster that is gone says to that concerns no sample.
         for worker in self._workers:
-            self._ray.kill(worker)
-        if self._settings.address is None:
+            with suppress(Exception):
+                self._ray.kill(worker)
+        with suppress(Exception):
             self._ray.shutdown()
 
     def _serve(self) -> None:
         waiting: deque[_Call] = deque()
         running: dict[ObjectRef[Sample], _Call] = {}
-        heard = time.monotonic()
+        self._heard = time.monotonic()
         while self._collect(waiting, wait=not running and not waiting):
-            self._hand_out(waiting, running)
-            for reference in [ref for ref, call in running.items() if call.group.cancelled]:
-                # An actor's call that has begun cannot be stopped; its sample is dropped when it ends.
-                self._ray.cancel(reference)
-            # A short wait, because new calls and cancellations come while workers draw.
-            done, _ = self._ray.wait([*running], num_returns=1, timeout=0.1) if running else ([], [])
-            for reference in done:
-                call = running.pop(reference)
-                if self._settle(call, reference):
-                    heard = time.monotonic()
-                else:
-                    # In front: it has waited longest.
-                    waiting.appendleft(call)
-            # Patience is for workers that owe something, not for a pause between problems.
-            if not running and not waiting:
-                heard = time.monotonic()
-            if time.monotonic() - heard > self._settings.patience_s:
-                self._give_up([*waiting, *running.values()])
+            try:
+                self._advance(waiting, running)
+            except Exception as error:
+                # Of the cluster itself. This thread must live on: whoever waits for it would wait for ever.
+                calls = [*waiting, *running.values()]
                 waiting.clear()
                 running.clear()
+                self._give_up(calls, "the cluster must live as long as the run", value=describe(error))
         left = [self._inbox.get() for _ in range(self._inbox.qsize())]
         for group in {call.group for call in (*waiting, *running.values(), *left) if call is not None}:
             group.results.put(closed_error())
+
+    def _advance(self, waiting: deque[_Call], running: "dict[ObjectRef[Sample], _Call]") -> None:
+        self._hand_out(waiting, running)
+        for reference in [ref for ref, call in running.items() if call.group.cancelled]:
+            # An actor's call that has begun cannot be stopped; its sample is dropped when it ends.
+            self._ray.cancel(reference)
+        # A short wait, because new calls and cancellations come while workers draw.
+        done, _ = self._ray.wait([*running], num_returns=1, timeout=_LOOK_S) if running else ([], [])
+        for reference in done:
+            call = running.pop(reference)
+            if self._settle(call, reference):
+                self._heard = time.monotonic()
+            else:
+                # In front: it has waited longest. A worker that starts anew refuses what it is asked at once.
+                waiting.appendleft(call)
+                time.sleep(_LOOK_S)
+        # Patience is for workers that owe something, not for a pause between problems.
+        if not running and not waiting:
+            self._heard = time.monotonic()
+        if time.monotonic() - self._heard > self._settings.patience_s:
+            calls = [*waiting, *running.values()]
+            waiting.clear()
+            running.clear()
+            self._give_up(
+                calls,
+                f"one of the workers must answer within {self._settings.patience_s:g} s",
+                value=f"{self._settings.workers} silent"
+                + (f", the latest trouble: {self._latest}" if self._latest else ""),
+            )
 
     def _collect(self, waiting: deque[_Call], *, wait: bool) -> bool:
         while wait or not self._inbox.empty():
@@ -278,31 +308,42 @@ class RaySampler(Continuing):
         for call in running.values():
             load[call.worker] += 1
         while waiting and min(load) < self._settings.at_once:
-            call = waiting.popleft()
+            call = waiting[0]
             if call.group.cancelled:
+                waiting.popleft()
                 continue
-            call.worker = load.index(min(load))
+            # One that is down answers at once, with nothing, and would be asked for ever while another has room.
+            free = [worker for worker, count in enumerate(load) if count < self._settings.at_once]
+            call.worker = min(free, key=lambda worker: (worker in self._down, load[worker]))
             load[call.worker] += 1
             draw = self._workers[call.worker].draw
             group = call.group
             arguments = (group.problem, call.index, call.seed, group.config, group.said, group.until_code)
             running[draw.remote(*arguments)] = call
+            waiting.popleft()
 
     def _settle(self, call: _Call, reference: "ObjectRef[Sample]") -> bool:
         """Pass the result on; return False where the try was lost and the sample must be drawn again."""
-        errors, results = self._ray.exceptions, call.group.results
+        results = call.group.results
         try:
-            results.put(self._ray.get(reference))
+            sample = self._ray.get(reference)
+            if not isinstance(sample, Sample):
+                raise Lost(f"a worker must give a sample, and gave {quote(repr(sample))}")
+            results.put(sample)
             self._down.discard(call.worker)
-        except errors.TaskCancelledError:
-            return True
-        except errors.RayTaskError as error:
-            # Without the worker's traceback, which Ray puts before the words of the error.
-            cause = error.cause or error
-            if isinstance(cause, UserError):
+        except Exception as error:
+            if call.group.cancelled:
+                return True
+            if isinstance(cause := find_cause(error), UserError):
                 # The problem's or the settings' fault: another worker would say the same.
                 results.put(cause)
                 return True
+            if is_death(error, self._ray.exceptions):
+                # While it starts anew, calls come back at once: these are no further tries.
+                if call.worker not in self._down:
+                    self._note_lost(call, error)
+                    self._down.add(call.worker)
+                return False
             call.failures += 1
             reason = self._note_lost(call, cause)
             # The error may have ended the worker's engine for good: Ray starts the worker anew.
@@ -312,29 +353,18 @@ class RaySampler(Continuing):
                 results.put(_no_sample(call, reason))
                 return True
             return False
-        except errors.RayError as error:
-            # While it starts anew, calls come back at once: these are no further tries.
-            if call.worker not in self._down:
-                self._note_lost(call, error)
-                self._down.add(call.worker)
-            return False
         return True
 
     def _note_lost(self, call: _Call, error: Exception) -> str:
-        reason = f"{type(error).__name__}: {quote(str(error))}"
+        reason = error.reason if isinstance(error, Lost) else describe(error)
         if not call.group.cancelled:
             problem_id, where = call.group.problem.id, f"ray worker {call.worker}"
             self._on_lost(LostTry(problem_id=problem_id, index=call.index, seed=call.seed, where=where, reason=reason))
         self._latest = reason
         return reason
 
-    def _give_up(self, calls: list[_Call]) -> None:
-        error = UserError(
-            f"one of the workers must answer within {self._settings.patience_s:g} s",
-            value=f"{self._settings.workers} silent"
-            + (f", the latest trouble: {self._latest}" if self._latest else ""),
-            cure="look at `ray status`; the run goes on where it stopped",
-        )
+    def _give_up(self, calls: list[_Call], rule: str, *, value: str) -> None:
+        error = UserError(rule, value=value, cure="look at `ray status`; the run goes on where it stopped")
         for group in {call.group for call in calls}:
             group.results.put(error)
 
@@ -345,31 +375,3 @@ def _no_sample(call: _Call, reason: str) -> UserError:
         value=f"for problem {call.group.problem.id}: {reason}",
         cure="look at the workers' log; the run goes on where it stopped",
     )
-
-
-def join_cluster(address: str | None, *, flag: str = "--ray.address") -> ModuleType:
-    """Return the ray package, joined to the cluster at the address, or to one made here for this process.
-
-    Raises:
-        UserError: ray is missing, or the cluster cannot be reached; the cure names the flag.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("a Ray cluster needs the ray package", cure="pip install 'mathlete[ray]'") from error
-
-    try:
-        with keep_handlers():  # Ray's own ends the process at a SIGTERM
-            if address is None:
-                # Ray gives its workers a low priority, but here they do all the work.
-                ray.init(include_dashboard=False, logging_level="ERROR", _system_config={"worker_niceness": 0})
-            else:
-                ray.init(address=address, logging_level="ERROR")
-    except ConnectionError as error:
-        raise UserError(
-            "the Ray cluster must be reachable",
-            value=f"{address} ({error})",
-            cure=f"start one with `ray start --head`, or leave {flag} out",
-        ) from error
-    package: ModuleType = ray
-    return package

@@ -16,21 +16,22 @@ import functools
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from mathlete.errors import UserError, nearest
-from mathlete.lost import EngineGone, Lost, LostTry, OnLost, finite_logprob
+from mathlete.lost import Lost, LostTry, OnLost
 from mathlete.models import Device, ModelSource, Precision
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.box import opens_box
 from mathlete.sampling.served.loop import LoopThread
+from mathlete.sampling.served.vllm_replies import Refused, abort, client_errors, describe, next_reply
 from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
 from mathlete.signals import Guard
 from mathlete.temporary import TemporaryFolder
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 """Tries at a sample: the same seed should give the same, so a third is for an engine that was disturbed."""
+_ABORT_S = 10.0
+"""In which vLLM must take the news that a request is over."""
 _VARIABLES = {
     # A child forked from a process that has threads may hang.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -125,9 +128,9 @@ class VllmSampler(Continuing):
                 lambda: _end_children([one for one in multiprocessing.active_children() if one not in others])
             )
             self._engine = self._loop.run(_start_vllm(settings, source, max_tokens=max_tokens))
+            self._context = int(self._engine.vllm_config.model_config.max_model_len)
             undo.pop_all()
         self._children = [child for child in multiprocessing.active_children() if child not in others]
-        self._context = int(self._engine.vllm_config.model_config.max_model_len)
 
     @property
     def version(self) -> str:
@@ -167,9 +170,10 @@ class VllmSampler(Continuing):
             answering=self._reader.is_answering(said),
             in_box=opens_box(said),
         )
+        refusals: tuple[type[Exception], ...] = (ValueError, *client_errors())
         try:
             _sampling_params(shared, seed=0, eos_ids=self._reader.eos_ids)
-        except ValueError as error:
+        except refusals as error:
             rule = "vLLM must take what --sampling.temperature, --sampling.top-p and the like say"
             raise UserError(rule, value=quote(str(error)), cure="give others, or draw with another --engine") from error
         return self._loop.begin(lambda index, seed: self._draw(shared, index, seed), seeds=seeds, results=results)
@@ -183,7 +187,9 @@ class VllmSampler(Continuing):
         self._guard.end()
 
     async def _shut_down(self) -> None:
-        self._engine.shutdown()
+        # The samples are drawn, and its processes are ended after it in any case.
+        with suppress(Exception):
+            self._engine.shutdown()
 
     async def _draw(self, shared: _SharedPrompt, index: int, seed: int) -> Sample:
         # No more than vLLM decodes together: a sample that waits here has not begun, and costs nothing to cancel.
@@ -220,66 +226,26 @@ class VllmSampler(Continuing):
     async def _read_tokens(self, builder: SampleBuilder, shared: _SharedPrompt) -> Sample:
         params = _sampling_params(shared, seed=builder.seed, eos_ids=self._reader.eos_ids)
         replies = self._engine.generate({"prompt_token_ids": shared.prompt}, params, f"mathlete-{next(self._numbers)}")
-        loop, reason, errors = asyncio.get_running_loop(), None, _engine_errors()
+        loop, patience_s, finish = asyncio.get_running_loop(), self._patience_s, None
+        ends = loop.time() + patience_s
         try:
-            # Closing the generator aborts the request.
-            async with aclosing(replies), asyncio.timeout(self._patience_s) as limit:
-                async for reply in replies:
-                    limit.reschedule(loop.time() + self._patience_s)
-                    for token, logprob in _read_reply(reply):
-                        if (sample := builder.add(token, logprob)) is not None:
-                            return sample
-                    reason = reply.outputs[0].finish_reason
-        except TimeoutError as error:
-            raise Lost(f"no token came for {self._patience_s:g} s") from error
-        except errors.recoverable as error:
-            raise Lost(f"{type(error).__name__}: {quote(str(error.__cause__ or error))}") from error
-        except errors.final as error:
-            # vLLM's own process has ended, or refuses the request: the next try would end the same way.
-            kind = EngineGone if isinstance(error, errors.gone) else UserError
-            raise _no_sample(shared.problem_id, f"{type(error).__name__}: {quote(str(error))}", kind=kind) from error
-        raise Lost(f"vLLM ended a sample for another reason than eos or length: {reason}")
+            while (reply := await next_reply(replies, ends=ends, patience_s=patience_s)) is not None:
+                for token, logprob in reply.tokens:
+                    ends = loop.time() + patience_s
+                    if (sample := builder.add(token, logprob)) is not None:
+                        return sample
+                finish = reply.finish
+        except Refused as refused:
+            raise _no_sample(shared.problem_id, str(refused), kind=refused.kind) from refused
+        finally:
+            await abort(replies, limit_s=_ABORT_S)
+        raise Lost(f"vLLM ended a sample for another reason than eos or length: {finish}")
 
 
 def _end_children(children: "Sequence[BaseProcess]") -> None:
     for child in children:
         child.kill()
         child.join()
-
-
-def _read_reply(reply: Any) -> Iterator[tuple[int, float]]:
-    """Yield (token, log-probability) of each new token; raise Lost where there are not as many of both."""
-    if len(reply.outputs) != 1:
-        raise Lost(f"one completion was asked for, and {len(reply.outputs)} came")
-    said = reply.outputs[0]
-    scores = said.logprobs or ()
-    if len(said.token_ids) != len(scores):
-        raise Lost(f"{len(said.token_ids)} tokens came with {len(scores)} log-probabilities")
-    for token, score in zip(said.token_ids, scores, strict=True):
-        if token not in score:
-            raise Lost(f"token {token} came without its log-probability")
-        yield token, finite_logprob(score[token].logprob)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _EngineErrors:
-    """vLLM's own errors."""
-
-    recoverable: tuple[type[Exception], ...]
-    """Of one request."""
-    final: tuple[type[Exception], ...]
-    """Of the engine, or of a request that is wrong."""
-    gone: tuple[type[Exception], ...] = ()
-    """Those of them that say that the engine has ended."""
-
-
-def _engine_errors() -> _EngineErrors:
-    from vllm import exceptions
-    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
-    # vLLM 0.19 has the second alone, of which later versions made the first's kind.
-    wrong: type[Exception] = getattr(exceptions, "VLLMClientError", exceptions.VLLMValidationError)
-    return _EngineErrors(recoverable=(EngineGenerateError,), final=(EngineDeadError, wrong), gone=(EngineDeadError,))
 
 
 def _no_sample(problem_id: str, reason: str, *, kind: type[UserError] = UserError) -> UserError:
@@ -328,8 +294,12 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
     try:
         from vllm import AsyncEngineArgs, __version__
         from vllm.v1.engine.async_llm import AsyncLLM
-    except ImportError as error:
-        raise UserError("the vllm engine needs the vllm package", cure="pip install 'mathlete[vllm]'") from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "vllm":
+            raise UserError("the vllm engine needs the vllm package", cure="pip install 'mathlete[vllm]'") from error
+        rule = "the vllm package must be fit for this machine"
+        cure = "install one that `python -c 'import vllm'` takes, in an environment of its own"
+        raise UserError(rule, value=describe(error), cure=cure) from error
 
     await asyncio.sleep(0)  # the import takes long: where it was cancelled meanwhile, this ends here
     arguments = _engine_args(settings, source, max_tokens=max_tokens)
@@ -340,7 +310,8 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
         raise UserError(f"--vllm.extra must name arguments of vLLM {__version__}", value=unknown, cure=cure)
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-    except (ValueError, RuntimeError, OSError) as error:
+    except (Exception, SystemExit) as error:
+        # It reads the model's files, and says in many ways what it cannot do with them.
         memory = (
             "see what it said above; where memory is short: --vllm.max-model-len 16384, "
             "--vllm.gpu-memory-utilization 0.95, or --vllm.tensor-parallel 2 on two GPUs"
@@ -348,7 +319,7 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
         weights = "name a folder in a format this vLLM knows, such as the merged 16-bit one; docs/solving.md tells more"
         raise UserError(
             f"vLLM must be able to load {source.location}",
-            value=" ".join(f"{type(error).__name__}: {error}".split())[:400],
+            value=describe(error),
             cure=weights if "quantization" in str(error) else memory,
         ) from error
 
