@@ -31,7 +31,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.box import opens_box
 from mathlete.sampling.served.loop import LoopThread
-from mathlete.sampling.served.vllm_replies import Refused, abort, client_errors, describe, next_reply
+from mathlete.sampling.served.vllm_replies import NoFurtherTry, abort, client_errors, describe, next_reply
 from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
 from mathlete.signals import Guard
 from mathlete.temporary import TemporaryFolder
@@ -235,7 +235,7 @@ class VllmSampler(Continuing):
                     if (sample := builder.add(token, logprob)) is not None:
                         return sample
                 finish = reply.finish
-        except Refused as refused:
+        except NoFurtherTry as refused:
             raise _no_sample(shared.problem_id, str(refused), kind=refused.kind) from refused
         finally:
             await abort(replies, limit_s=_ABORT_S)

@@ -4,11 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
 from mathlete.lost import EngineGone, Lost, finite_logprob
 from mathlete.text import quote
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput
+    from vllm.logprobs import LogprobsOnePosition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,7 @@ class VllmReply:
     """Why vLLM ended the sample, where it did."""
 
 
-class Refused(Exception):
+class NoFurtherTry(Exception):
     """vLLM's own process has ended, or it refuses the request: the next try would end the same way."""
 
     def __init__(self, error: Exception, *, kind: type[UserError]) -> None:
@@ -37,7 +41,9 @@ def client_errors() -> tuple[type[Exception], ...]:
     return (getattr(exceptions, "VLLMClientError", exceptions.VLLMValidationError),)
 
 
-async def next_reply(replies: AsyncGenerator[Any, None], *, ends: float, patience_s: float) -> VllmReply | None:
+async def next_reply(
+    replies: "AsyncGenerator[RequestOutput, None]", *, ends: float, patience_s: float
+) -> VllmReply | None:
     """Return what comes next, None at the end.
 
     Args:
@@ -47,7 +53,7 @@ async def next_reply(replies: AsyncGenerator[Any, None], *, ends: float, patienc
 
     Raises:
         Lost: nothing came in time, something else than a reply, or an error of this request's.
-        Refused: no other try is worth it.
+        NoFurtherTry: no other try is worth it.
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -60,9 +66,9 @@ async def next_reply(replies: AsyncGenerator[Any, None], *, ends: float, patienc
             raise
         raise Lost("vLLM cancelled the request") from error
     except EngineDeadError as error:
-        raise Refused(error, kind=EngineGone) from error
+        raise NoFurtherTry(error, kind=EngineGone) from error
     except client_errors() as error:
-        raise Refused(error, kind=UserError) from error
+        raise NoFurtherTry(error, kind=UserError) from error
     except (Exception, SystemExit) as error:
         # The border to a library that computes in other processes, and passes on whatever happened there.
         late = isinstance(error, TimeoutError) and limit.expired()
@@ -76,7 +82,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {quote(words)}" if words else type(error).__name__
 
 
-def _read(reply: Any) -> VllmReply:
+def _read(reply: "RequestOutput") -> VllmReply:
     try:
         outputs = [*reply.outputs]
         if len(outputs) != 1:
@@ -96,13 +102,13 @@ def _read_token(token: object) -> int:
     return token
 
 
-def _read_score(token: int, score: Any) -> float:
+def _read_score(token: int, score: "LogprobsOnePosition") -> float:
     if token not in score:
         raise Lost(f"token {token} came without its log-probability")
     return finite_logprob(score[token].logprob)
 
 
-async def abort(replies: AsyncGenerator[Any, None], *, limit_s: float) -> None:
+async def abort(replies: "AsyncGenerator[RequestOutput, None]", *, limit_s: float) -> None:
     """End a request. What goes wrong with that concerns no sample: the next request will say it again."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(limit_s):
