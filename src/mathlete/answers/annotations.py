@@ -61,6 +61,9 @@ def trim_annotations(tokens: list[Token]) -> list[Token]:
         if tokens[end_of_unit - 2].text in ("/", r"\cdot", "*", r"\times"):
             break
         noun = tokens[end_of_unit - 1]
+        # Behind degrees N is a direction, anywhere else a unit.
+        if noun.text.strip() in _POLES and tokens[end_of_unit - 2].text in (r"\circ", "}", r"\degree"):
+            break
         is_noun = noun.kind in ("text", "word") and _is_noun(noun) and not _changes_value_before(noun.text)
         if is_noun and end_of_unit > 1:
             end = end_of_unit - 1
@@ -111,12 +114,15 @@ def says_where(text: str) -> bool:
 def _changes_value_before(text: str) -> bool:
     """Return whether words say another thing of the value before them than its unit: squared, dozen, or more."""
     words = re.findall("[a-z]+", text.casefold())
-    is_left = words[-3:-1] == ["to", "the"] and words[-1] in ("left", "right")
-    return bool(words) and (
-        words[0] in MODIFIERS_BEHIND or "or" in words or is_left or not DIRECTIONS.isdisjoint(words)
-    )
+    is_beside = words[-3:-1] == ["to", "the"] or not DIRECTIONS.isdisjoint(words)
+    # "is a maximum" says another thing of a place than "is a minimum"; "is the answer" says nothing.
+    is_claim = words[:1] in (["is"], ["are"]) and _SAYS_NOTHING.isdisjoint(words)
+    return bool(words) and (words[0] in MODIFIERS_BEHIND or "or" in words or is_beside or is_claim)
 
 
+_SAYS_NOTHING = frozenset({"answer", "solution", "result", "value", "required", "desired"})
+_POLES = frozenset({"N", "S", "E", "W"})
+"""Directions behind degrees: 60° N is a latitude."""
 _ANNOUNCING = ([":"], ["="], ["is"], ["are"], ["equals"])
 
 

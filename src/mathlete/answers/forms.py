@@ -216,7 +216,7 @@ def _read_congruence(parts: list[list[Token]]) -> Node:
         if not is_in_words(parts[0]):
             raise
         return value
-    if symbols(left) and equate(left, value, names=("", "")).op != "named":
+    if symbols(left) and left.op != "sym" and equate(left, value, names=("", "")).op != "named":
         raise Unreadable("a congruence for an unknown")
     return value
 

@@ -110,7 +110,7 @@ _BASE_IN_WORDS = re.compile(
 )
 """A base behind its digits: `42 (base 5)`, `42\\text{ in base }5`."""
 _MODULUS_IN_WORDS = re.compile(
-    r"(?<=\d)\s*\\(?:text|mbox|textrm|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?\s+(\d+)\s*\)?\s*\}\s*\Z"
+    r"(?<=\d)\s*\\(?:text|mbox|textrm|mathrm)\s*\{\s*\(?\s*mod(?:ulo)?(?:\s+|\s*\}\s*)(\d+)\s*\)?\s*\}?\s*\)?\s*\Z"
 )
 _RATIONAL = re.compile(r"\bRational\(\s*(-?\d+)\s*,\s*(\d+)\s*\)")
 """A fraction as sympy prints it."""

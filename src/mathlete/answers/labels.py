@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from mathlete.answers.laws import COORDINATES, is_law_of, is_other_member, is_quadrilateral, is_zero
 from mathlete.answers.lexer import Token
-from mathlete.answers.tree import Node, symbols, walk
+from mathlete.answers.tree import Node, constant, symbols, walk
 from mathlete.answers.vocabulary import FUNCTIONS, GREEK, OPERATORS
 
 _DERIVATIVE = re.compile(
@@ -232,6 +232,8 @@ def names_number(node: Node, value: Node) -> bool:
     if node.op == "pow" and (node.args[0].op == "abs" or re.match(r"[ACP]_\d+\Z", str(node.args[0].value))):
         # |v|^2 is named as |v| is, and C_{10}^3 is a number of choices.
         return node.args[0].op != "abs" or names_number(node.args[0], value)
+    if value == constant("i") and all(name[0].isupper() for name in names):
+        return False  # A^T A = I, with the unit matrix
     if value.op == "matrix" and all(name[0].isupper() for name in names):
         return True
     if node.op == "matrix" or not all(n.op in _ALGEBRA or n.op in _NAMED_OPERATIONS for n in walk(node)):

@@ -33,8 +33,11 @@ def states_equation(tokens: list[Token], value: Node) -> bool:
     """
     if not tokens:
         return False
+    if value.op == "sym" and _is_operator_on(tokens, str(value.value)):
+        return True
     if any(token.text in _DIFFERENTIAL for token in tokens) and not _PARTIAL.match(_join_texts(tokens)):
         return not _names_gradient(tokens, value) and not is_quadrilateral(tokens)
+    # A sum in the bracket may hold an unknown.
     if tokens[0].text not in _OF_MATRICES or all(token.text not in ("+", "-") for token in tokens):
         return False
     # A characteristic polynomial has the letter of its matrix; a number there is an equation for the letter.
@@ -43,6 +46,18 @@ def states_equation(tokens: list[Token], value: Node) -> bool:
     return is_zero(value) or (bool(unknowns) and not (symbols(value) and symbols(value) <= unknowns))
 
 
+def _is_operator_on(tokens: list[Token], name: str) -> bool:
+    r"""Return whether a bare name behind = makes a statement: `f(f(x)) = x`, `\overline{z} = z`, `L[y] = f`."""
+    texts = [token.text for token in tokens]
+    is_composed = texts.count("(") > 1 and texts[0].isalpha()
+    is_conjugate = texts[0] in (r"\overline", r"\bar")
+    if name in texts[1:] and (is_composed or is_conjugate):
+        return True
+    return len(texts) > 3 and texts[1] == "[" and texts[0] not in _EXPECTATIONS and name not in texts
+
+
+_EXPECTATIONS = frozenset("EPVH")
+"""Letters that call what stands in square brackets behind them, as of an expectation."""
 _OF_MATRICES = frozenset({r"\det", r"\tr", r"\trace", r"\rank", r"\Re", r"\Im", r"\arg"})
 """Operators of a matrix or a complex number, which may hold the unknown of an equation."""
 

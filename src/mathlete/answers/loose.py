@@ -23,13 +23,26 @@ EMPTY_LINE = re.compile(r"[-\s*_$.:=\\()\[\]{}`\"']*\Z")
 def read_loosely(window: str, *, is_list: bool = False) -> tuple[str, str] | None:
     """Return the place and the answer in a text that marks none, or None."""
     # The last number counts here, so "..., attained for x = 3" must not stand behind the value.
-    window = drop_afterthought(_delimit_in_prose(_drop_table(window)))
+    window = drop_afterthought(_delimit_in_prose(_spell_signs(_drop_table(window))))
     if is_list and (listed := _read_list(window)):
         return "line", listed
     for provenance, reader in _WEAK:
         if answer := reader(window):
             return provenance, answer
     return None
+
+
+def _spell_signs(window: str) -> str:
+    """Return the text with commands for π and √, and without the powers of units: 36 cm^2 is no 2."""
+    if "π" in window or "√" in window:
+        window = _ROOT.sub(r"\\sqrt{\1}", window.replace("π", r"\pi "))
+    return _UNIT_POWER.sub(r"\1", window) if "^" in window else window
+
+
+_ROOT = re.compile(r"√\s?\(?(\d{1,9})\)?")
+_UNIT_POWER = re.compile(
+    r"(?<=[\d$})])(\s?(?:[mck]?m|in|ft|yd|mi|feet|inches|meters|metres|units?))\s?\^\s?\{?[23]\}?(?![\w^])"
+)
 
 
 def _delimit_in_prose(window: str) -> str:

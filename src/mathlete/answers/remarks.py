@@ -52,7 +52,7 @@ _ASIDE = re.compile(
 _ROUGHLY = re.compile(
     r",?\s+\(?(?:or|i\.e\.,?|that is,?|which is)\s+"
     r"(?:about|approximately|approx\.?|roughly|around|nearly|almost|≈|\$?\\approx)"
-    r"[^\n;]{1,60}\Z"
+    r"[^\n;]{1,60}\Z|(?<=[\d$)}])\s*(?:≈|\\approx)\s*(?:\$\d[\d.,]*\$|\d[\d.,]*)[\s.)]*\Z"
 )
 """The value once more, rounded."""
 _LONGEST_REMARK = 200

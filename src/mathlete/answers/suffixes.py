@@ -70,6 +70,8 @@ def _take_degree(g: Grammar) -> bool:
 def _read_annotation(g: Grammar, node: Node) -> Node | None:
     """Return the value with the unit, currency, percentage or scale word after it; None leaves the word alone."""
     token = g.peek()
+    if node.op == "deg" and token.text.strip() in ("N", "S", "E", "W"):
+        return None  # a latitude
     word = token.text.strip().lower().rstrip(".")
     # One letter is a unit only in \text{...}: `2t` and `5m` hold a variable.
     known = UNITS | CURRENCY if token.kind == "word" else UNITS | CURRENCY | LETTER_UNITS
