@@ -46,6 +46,8 @@ class PolicyWords:
     vote: tuple[str, ...] = ("majority",)
     """Votes: majority, logprob, tail, length, strength, or all. On the pocket model's recording length and strength do
     not beat majority at 95% with n = 4, 8, 16; logprob and tail do with n = 4 and 8, but not with 16."""
+    harvest: tuple[float, ...] = (0.0,)
+    """Weights of the answers that cut samples were made to give (`python -m eval SUITE --harvest`), 0 to 1; 0: none."""
     budget: tuple[str, ...] = ("none",)
     """Clocks of a submission: none, SECONDS (each question gets 5/6 to 5/2 of an even share),
     SECONDS:FLOOR:CEILING[:RESERVE], or SECONDS:free (no allowances; an overrun loses all)."""
@@ -128,6 +130,8 @@ class ReplaySettings:
         words = {**asdict(self.policies), **asdict(self.simulation), **scored}
         # What is not asked is no part of the key: a replay without it is the one that it was.
         words |= {key: value for key, value in asdict(self.selection).items() if value}
+        if not any(self.policies.harvest):
+            del words["harvest"]
         return {key: str(value) for key, value in words.items()}
 
     @property
@@ -288,6 +292,7 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         stop=stops,
         vote=votes,
         walls=tuple(Wall.parse(words, questions=questions) for words in policies.budget),
+        harvest=policies.harvest,
     )
     submissions = Submissions(
         simulations=simulation.simulations,

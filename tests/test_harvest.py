@@ -231,6 +231,8 @@ def test_a_finished_run_is_extended_by_forced_answers_alone(workdir: Path, evalu
     words = ("pocket_val", "--model", "pocket", "--n", 2, "--limit", 6, "--sampling.max-tokens", 48, "--run", "r")
     plain = evaluate(*words, "--json").result
     before = Path("r/samples.jsonl").read_text().splitlines()
+    refused = evaluate("replay", "r", "--harvest", 0.5, "--run", "none").refusal
+    assert "forced answers can be replayed only where they were recorded" in refused
     own = [replace(one, harvest=None) for one in read_samples(Path("r/samples.jsonl"))]
     cut = [one for one in own if one.needs_harvest]
     assert cut
@@ -248,6 +250,12 @@ def test_a_finished_run_is_extended_by_forced_answers_alone(workdir: Path, evalu
     for name in ("right", "pass_at_1", "unanswered", "tokens", "samples"):
         assert forced.result[name] == plain[name]
     assert f"{len(cut)} cut samples were closed" in forced.stderr
+    # The replay weighs them anew.
+    replayed = ("replay", "r", "--n", 2, "--stop", "none", "--simulations", 50, "--harvest", 0, 0.5, "--json")
+    plain_policy, weighed = evaluate(*replayed).result["policies"]
+    assert "harvest" not in plain_policy
+    assert weighed["harvest"] == 0.5
+    assert weighed["score"] - plain_policy["score"] == pytest.approx(told["gain"]["value"] * 6, abs=0.6)
     # Another weight draws nothing; none leaves the run as it was.
     whole = Path("r/samples.jsonl").read_bytes()
     assert evaluate(*words, "--harvest", 1, "--json").result["harvest"]["samples"] == len(cut)

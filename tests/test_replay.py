@@ -18,6 +18,7 @@ from mathlete.replay import Grid, Submissions, Wall, replay_pool
 from mathlete.replay.outcomes import Outcome
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.replay.simulation import draw_samples, replay_draws, simulate
+from mathlete.sampling.harvest import Finish, Harvest
 from mathlete.sampling.record import SampleLog
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.scoring import Pool
@@ -33,9 +34,12 @@ STOPS = ["none", "exact", "beta95+exact", "esc4", "votes3", "aimo2", "hopeless3o
 
 
 def record_samples(
-    problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0
+    problems: int, *, n: int, seed: int = 0, wrong_pace: float = 1.0, harvested: bool = False
 ) -> tuple[list[Problem], list[Sample]]:
-    """Problems of growing difficulty whose wrong samples take `wrong_pace` times as long."""
+    """Problems of growing difficulty whose wrong samples take `wrong_pace` times as long.
+
+    Where they are `harvested`, those without an answer were cut, and most of them made to answer.
+    """
     source = random.Random(seed)
     asked = [Problem(id=f"p{i}", statement="?", gold="7") for i in range(problems)]
     samples = []
@@ -51,7 +55,16 @@ def record_samples(
                     logprob_mean=source.choice([-0.1, -0.5, -2.0, None]),
                 )
             )  # fmt: skip
+            if harvested and answer is None:
+                samples[-1] = replace(samples[-1], finish="length", harvest=force(source.choice(["7", "8", "6", None])))
     return asked, samples
+
+
+def force(answer: str | None) -> Harvest:
+    """What a sample was made to say."""
+    closed: Finish = "boxed" if answer else "length"
+    text = f"\n</think>\n\n\\boxed{{{answer}{'}' * bool(answer)}"
+    return Harvest(text=text, answer=answer, tokens=2, finish=closed, seconds=0.25 + ord(text[-2]) / 64)
 
 
 def pool(problems: int, **shape: Any) -> Pool:
@@ -76,13 +89,14 @@ def solve_draw(pooled: Pool, number: int, drawn: Any, policy: Policy, clock: Vir
     slots=st.sampled_from([None, 1, 3]),
     n=st.integers(1, 9),
     seed=st.integers(0, 99),
+    harvest=st.sampled_from([0.0, 0.001, 0.5, 1.0]),
 )
 def test_a_row_of_the_replay_is_the_solve_loop_on_the_same_draw(
-    stop: str, vote: Any, cap: int, slots: int | None, n: int, seed: int
+    stop: str, vote: Any, cap: int, slots: int | None, n: int, seed: int, harvest: float
 ) -> None:
-    pooled = pool(3, n=12, seed=seed)
+    pooled = pool(3, n=12, seed=seed, harvested=True)
     drawn = draw_samples(pooled, n=9, rows=4, seed=seed)
-    policy = Policy(n=n, stop=stop, vote=vote, sampling=SamplingConfig(max_tokens=cap))
+    policy = Policy(n=n, stop=stop, vote=vote, sampling=SamplingConfig(max_tokens=cap), harvest=harvest)
     bank = replay_draws(pooled, drawn, policy=policy, stops=[stop], slots=slots)[stop]
     for problem in range(3):
         for row in range(4):

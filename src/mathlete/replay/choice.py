@@ -14,6 +14,14 @@ from mathlete.sampling import SamplingConfig
 _CARRIED = ("temperature", "top_p", "min_p", "top_k", "repetition_penalty", "stop")
 """Words of SamplingConfig that change what a sample says: what was replayed holds for these alone."""
 
+_TYPES = {
+    "policy": (str,),
+    "budget": (str,),
+    "n": (int,),
+    "max_tokens": (int, type(None)),
+    "harvest": (int, float),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -34,12 +42,14 @@ class Choice:
     lo: float
     hi: float
     """The score's 90% interval, against other questions."""
+    harvest: float = 0.0
+    """Weight of forced answers, as for --harvest; 0: none."""
     sampling: Mapping[str, object] = field(default_factory=dict)
     """How the samples were drawn, by SamplingConfig's names; empty where the recordings do not say, or differ."""
 
     def __post_init__(self) -> None:
         """Raise TypeError where a file has something else in a field."""
-        for name, types in {"policy": (str,), "budget": (str,), "n": (int,), "max_tokens": (int, type(None))}.items():
+        for name, types in _TYPES.items():
             if type(getattr(self, name)) not in types:
                 raise TypeError(f"{name} is {getattr(self, name)!r:.40}")
         SamplingConfig.from_json(self.sampling).check()
@@ -49,7 +59,8 @@ class Choice:
         """The choice as words of `python -m eval` and `python -m submit build`."""
         cap = f" --sampling.max-tokens {self.max_tokens}" if self.max_tokens else ""
         drawn = "".join(f" {word}" for word in self.sampling_words())
-        return f"--policy {self.policy} --n {self.n}{drawn} --budget {self.budget}{cap}"
+        forced = f" --harvest {self.harvest:g}" if self.harvest else ""
+        return f"--policy {self.policy} --n {self.n}{forced}{drawn} --budget {self.budget}{cap}"
 
     @classmethod
     def best(
@@ -86,6 +97,7 @@ class Choice:
             n=best.n,
             max_tokens=best.max_tokens if capped else None,
             budget=best.wall.words if best.wall else "none",
+            harvest=best.harvest,
             recordings=tuple(map(str, recordings)),
             questions=questions,
             score=best.score.new_set.value,
@@ -119,8 +131,8 @@ class Choice:
         ]
 
     def write(self, file: Path) -> None:
-        """Write the choice as JSON."""
-        write_json(file, asdict(self))
+        """Write the choice as JSON; a weight of forced answers only where there is one."""
+        write_json(file, {name: value for name, value in asdict(self).items() if name != "harvest" or value})
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -160,5 +160,13 @@ def _time_samples(pool: Pool, *, token_s: float, at_least: int) -> Pool:
     for item in pool.problems:
         times = math.ceil(at_least / len(item.samples))
         samples = [replace(sample, seconds=sample.tokens * token_s) for sample in item.samples] * times
-        problems.append(replace(item, samples=samples, labels=item.labels * times, verdicts=item.verdicts * times))
+        problems.append(
+            replace(
+                item,
+                samples=samples,
+                labels=item.labels * times,
+                verdicts=item.verdicts * times,
+                forced=item.forced * times,
+            )
+        )
     return replace(pool, problems=problems)

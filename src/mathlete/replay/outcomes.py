@@ -22,11 +22,13 @@ class Grid:
     stop: tuple[str, ...]
     vote: tuple[str, ...]
     walls: tuple[Wall | None, ...]
+    harvest: tuple[float, ...] = (0.0,)
+    """Weights of forced answers; 0 is none."""
 
     @property
     def size(self) -> int:
         """Number of policies."""
-        return math.prod(map(len, (self.n, self.max_tokens, self.stop, self.vote, self.walls)))
+        return math.prod(map(len, (self.n, self.max_tokens, self.stop, self.vote, self.walls, self.harvest)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,8 @@ class Outcome:
     """95% of the submissions take no longer."""
     informative: int | None = None
     """Problems whose expected score changes; None in a file of a version that did not count them."""
+    harvest: float = 0.0
+    """Weight of forced answers; 0: none votes."""
 
     def is_safe(self, *, questions: int) -> bool:
         """Return whether it surely loses no more than `SAFE_LOSS` of so many questions."""
@@ -120,6 +124,7 @@ class Outcome:
             "max_tokens": self.max_tokens,
             "stop": self.stop,
             "vote": self.vote,
+            **({"harvest": self.harvest} if self.harvest else {}),
             "budget_s": wall and wall.wall_s,
             "floor_s": wall and wall.floor_s,
             "ceiling_s": wall and wall.ceiling_s,
@@ -157,4 +162,5 @@ class Outcome:
             spent=Cost(**row["spent_per_problem"]),
             saved=Cost(**row["saved"]),
             informative=row.get("informative"),
+            harvest=row.get("harvest", 0.0),
         )

@@ -56,14 +56,17 @@ def simulate_policies(
         )
     for cap in grid.max_tokens:
         replace(SamplingConfig(), max_tokens=cap).check()
+    for weight in grid.harvest:
+        Policy(harvest=weight).check()
     check_recorded(pool, grid, submissions)
     # Draws are made once, for the largest n. A smaller n uses the first samples of each draw and every policy the same
     # draws, so that a difference between two policies is not one of their luck.
     rows = rows_per_problem(pool, n=most, wanted=submissions.simulations * submissions.questions)
     drawn = draw_samples(pool, n=most, rows=rows, seed=submissions.seed)
     outcomes = []
-    for n, vote in product(grid.n, grid.vote):
-        for outcome, bank in _outcomes_with_n(pool, drawn, Policy(n=n, vote=vote), grid, submissions):
+    for n, vote, harvest in product(grid.n, grid.vote, grid.harvest):
+        policy = Policy(n=n, vote=vote, harvest=harvest)
+        for outcome, bank in _outcomes_with_n(pool, drawn, policy, grid, submissions):
             outcomes.append(outcome)
             on_outcome(outcome, bank)
     return outcomes
@@ -80,6 +83,12 @@ def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
     Raises:
         UserError: a policy needs what was not.
     """
+    if any(grid.harvest) and not pool.is_harvested:
+        raise UserError(
+            "a weight of forced answers can be replayed only where they were recorded",
+            value=f"a recording without them, {pool.name}",
+            cure="extend the run first: the `python -m eval` command that drew it, with --harvest 0.5 added",
+        )
     uncut = max(1, pool.longest)
     uses = [
         *((f"the stopping rule {stop}", "seconds") for stop in grid.stop if stop != "none"),
@@ -111,8 +120,8 @@ def _outcomes_with_n(
     longest = max(pool.longest, 1)
     uncapped = replay(policy, longest, [*dict.fromkeys(("none", *grid.stop))])
     # What every policy is compared with: the plain majority of all n. Under another vote it is a replay of its own.
-    plain = replace(policy, vote="majority")
-    baseline = uncapped["none"] if policy.vote == "majority" else replay(plain, longest, ["none"])["none"]
+    plain = replace(policy, vote="majority", harvest=0.0)
+    baseline = uncapped["none"] if policy == plain else replay(plain, longest, ["none"])["none"]
     for max_tokens in grid.max_tokens:
         banks = uncapped if max_tokens == longest else replay(policy, max_tokens, grid.stop)
         for stop, wall in product(grid.stop, grid.walls):
@@ -161,6 +170,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
         ),
         change=_scale(bootstrap(changes.tolist()), questions),
         informative=int((abs(changes) > 1e-9).sum()),
+        harvest=policy.harvest,
         p_overrun=float(first.overrun.mean()),
         spent=spent,
         saved=spent.compute_savings(_cost(baseline.stop, baseline.seconds, baseline.generated)),

@@ -188,6 +188,7 @@ def policy_name(outcome: Outcome, *, longest: int) -> str:
     """Return a policy in a few words; the cap only where it is below the longest sample."""
     parts = [f"n={outcome.n}", outcome.stop]
     parts += [outcome.vote] if outcome.vote != "majority" else []
+    parts += [f"harvest {outcome.harvest:g}"] if outcome.harvest else []
     parts += [f"≤{outcome.max_tokens} tokens"] if outcome.max_tokens < longest else []
     if (wall := outcome.wall) is not None:
         shares = " free" if wall.floor_s is None else f" {wall.floor_s:g}–{wall.ceiling_s:g}"
@@ -230,7 +231,8 @@ def _votes_alone(outcomes: Sequence[Outcome], longest: int) -> dict[str, dict[in
     """Return {vote: {n: outcome}} without majority, where nothing but the vote differs from the baseline."""
     tried: dict[str, dict[int, Outcome]] = {}
     for one in outcomes:
-        if one.vote != "majority" and one.stop == "none" and one.wall is None and one.max_tokens >= longest:
+        plain = one.stop == "none" and one.wall is None and one.max_tokens >= longest and not one.harvest
+        if one.vote != "majority" and plain:
             tried.setdefault(one.vote, {})[one.n] = one
     return tried
 
@@ -271,7 +273,8 @@ def judge_vote(change: Interval, *, problems: int | None) -> str:
 def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[str]:
     """Return sentences: what the figures rest on and what follows from them."""
     # Under a cap or another vote, the change would be theirs as well as the rule's.
-    comparable = [one for one in outcomes if one.max_tokens >= pool.longest and one.vote == "majority"]
+    uncapped = [one for one in outcomes if one.max_tokens >= pool.longest and one.vote == "majority"]
+    comparable = [one for one in uncapped if not one.harvest]
     sentences = [
         "new set: questions drawn with replacement, what another set of the kind would give; subset: drawn from these "
         f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
@@ -280,6 +283,7 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
         else describe_finish_order(pool.finish_order),
         *_describe_safety(comparable, questions),
         *(_describe_vote(vote, tried) for vote, tried in _votes_alone(outcomes, pool.longest).items()),
+        *_describe_harvest([one for one in uncapped if one.stop == "none" and one.wall is None], questions),
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in outcomes)):
         sentences.append(
@@ -298,6 +302,16 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
             "are the late ones, and what is replayed from the rest is biased towards quick answers"
         )
     return sentences
+
+
+def _describe_harvest(outcomes: Sequence[Outcome], questions: int) -> list[str]:
+    """Say of each weight of forced answers whether it beats the majority without them, in a sentence."""
+    return [
+        f"harvest {one.harvest:g}: {_format_change(one.change)} of {questions} with n = {one.n}, "
+        f"{judge_vote(one.change, problems=one.informative)}"
+        for one in outcomes
+        if one.harvest
+    ]
 
 
 def _describe_safety(outcomes: Sequence[Outcome], questions: int) -> list[str]:

@@ -67,8 +67,11 @@ class ReplaySampler:
     ) -> Generator[Sample, None, None]:
         """Yield the recorded forced answers of these samples as they end; those that have none say nothing."""
         begun = self._now()
-        recorded = [(one, self._samples[problem.id, one.index].harvest) for one in cut]
-        asked = [(said.seconds, one, said) for one, said in recorded if said is not None]
+        recorded = [(one, self._samples[problem.id, one.index]) for one in cut]
+        # One that a smaller cap cut has said something else until then.
+        asked = [
+            (own.harvest.seconds, one, own.harvest) for one, own in recorded if own.harvest and own.tokens == one.tokens
+        ]
         for seconds, one, said in sorted(asked, key=lambda each: (each[0], each[1].index)):
             if timeout_s is not None and seconds > timeout_s:
                 self._advance_to(begun + timeout_s)
@@ -93,4 +96,5 @@ def cap_sample(sample: Sample, max_tokens: int) -> Sample:
     if sample.tokens <= max_tokens:
         return sample
     seconds = sample.seconds * max_tokens / sample.tokens
-    return replace(sample, text="", answer=None, tokens=max_tokens, finish="length", seconds=seconds)
+    # What it answered when it was cut at its own cap says nothing of an earlier cut.
+    return replace(sample, text="", answer=None, tokens=max_tokens, finish="length", seconds=seconds, harvest=None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.replay.sampler import cap_sample
 from mathlete.replay.schedule import find_starts
+from mathlete.sampling import Sample
 from mathlete.scoring import Pool
 from mathlete.solve import BudgetSettings, Course, Policy
 
@@ -67,18 +68,28 @@ class Bank:
     """(draws, n): whether the vote is right after each arrival."""
     stop: "Array"
     """(draws,): arrivals after which the rule ends the problem."""
+    forced: "Forced | None" = None
+    """What the forced answers of cut samples make of it; None where none votes."""
 
     @cached_property
     def seconds(self) -> "Array":
         """(draws,): seconds to the end without a deadline."""
         seconds: Array = self.times[_rows(self.stop), self.stop - 1]
-        return seconds
+        return seconds if self.forced is None else seconds + self.forced.seconds * self._is_whole
 
     @cached_property
     def won(self) -> "Array":
-        """(draws,): whether the vote is right where the rule ends the problem."""
+        """(draws,): whether the vote is right where the rule ends the problem, or all its samples are in."""
+        import numpy as np
+
         won: Array = self.right[_rows(self.stop), self.stop - 1]
-        return won
+        return won if self.forced is None else np.where(self._is_whole, self.forced.right[:, -1], won)
+
+    @property
+    def _is_whole(self) -> "Array":
+        """(draws,): whether no rule ended the problem before its last sample."""
+        whole: Array = self.stop == self.times.shape[1]
+        return whole
 
     @cached_property
     def generated(self) -> "Array":
@@ -103,6 +114,16 @@ class Bank:
         """(problems,): share of the draws whose vote is right."""
         shares: Array = self.won.reshape(-1, self.rows).mean(1)
         return shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forced:
+    """The votes of samples that were made to answer, which count where no rule ended the problem."""
+
+    right: "Array"
+    """(draws, n): whether the vote with them is right after each arrival."""
+    seconds: "Array"
+    """(draws,): until the last of them is there."""
 
 
 def _rows(array: "Array") -> "Array":
@@ -132,6 +153,7 @@ def replay_draws(
     times, won = np.empty((total, n)), np.empty((total, n), dtype=bool)
     starts = None if slots is None or slots >= n else np.empty((total, n))
     ends = {stop: np.empty(total, dtype=np.int64) for stop in names}
+    forced = Forced(right=np.empty((total, n), dtype=bool), seconds=np.empty(total)) if policy.harvest else None
     each = max(1, _CHUNK // rows)
     for first in range(0, problems, each):
         of = np.arange(first, min(first + each, problems)).repeat(rows)[:, None]
@@ -150,7 +172,15 @@ def replay_draws(
         won[part] = tables.right[of, course.standing.leader]
         for stop in names:
             ends[stop][part] = course.stops_after(stop)
-    return {stop: Bank(rows=rows, times=times, starts=starts, right=won, stop=ends[stop]) for stop in names}
+        if forced is not None:
+            # Another course: rules never look at it.
+            votes = (tables.forced_labels[of, arrived], tables.forced_weights[of, arrived])
+            course = Course(labels=votes[0], weights=votes[1], indexes=order, n=n)
+            forced.right[part] = tables.right[of, course.standing.leader]
+            forced.seconds[part] = tables.forced_seconds[of, sample].max(1)
+    return {
+        stop: Bank(rows=rows, times=times, starts=starts, right=won, stop=ends[stop], forced=forced) for stop in names
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +192,11 @@ class _Tables:
     weights: "Array"
     right: "Array"
     """(problems, classes + 1): whether the class is right. The last column is that of -1, no answer, and never is."""
+    forced_labels: "Array"
+    """The labels, with the forced answers of samples that have none of their own."""
+    forced_weights: "Array"
+    forced_seconds: "Array"
+    """Until each forced answer was there; 0 where none was asked for."""
 
 
 def _tables(pool: Pool, policy: Policy) -> _Tables:
@@ -171,7 +206,8 @@ def _tables(pool: Pool, policy: Policy) -> _Tables:
     # A sample that the cap cuts has no answer, though its class is still in the pool's labels.
     kept = pool.table(lambda item: [one.answer is not None for one in cut[id(item)]], fill=0, kind="bool")
     labels = pool.table(lambda item: item.labels, fill=-1, kind="int64")
-    right = np.zeros((len(pool.problems), int(labels.max(initial=0)) + 2), dtype=bool)
+    said = pool.table(lambda item: item.forced or [-1] * len(item.labels), fill=-1, kind="int64")
+    right = np.zeros((len(pool.problems), int(max(labels.max(initial=0), said.max(initial=0))) + 2), dtype=bool)
     for position, item in enumerate(pool.problems):
         right[position, sorted(item.right_classes)] = True
     return _Tables(
@@ -179,7 +215,29 @@ def _tables(pool: Pool, policy: Policy) -> _Tables:
         seconds=pool.table(lambda item: [one.seconds for one in cut[id(item)]], fill=0, kind="float64"),
         weights=pool.table(lambda item: [policy.weigh(one) for one in cut[id(item)]], fill=0, kind="int64"),
         right=right,
+        **_force(pool, policy, cut, labels=np.where(kept, labels, -1), said=said),
     )
+
+
+def _force(
+    pool: Pool, policy: Policy, cut: "dict[int, list[Sample]]", *, labels: "Array", said: "Array"
+) -> "dict[str, Array]":
+    """Return the columns of the forced answers; `said` are their classes, `labels` those of the samples' own."""
+    import numpy as np
+
+    def weigh(one: Sample) -> int:
+        # As `mathlete.solve.voting` counts the votes of a problem.
+        return round(policy.harvest * policy.weigh(one.read_as_finished())) if one.is_harvested else policy.weigh(one)
+
+    there = pool.table(lambda item: [one.is_harvested for one in cut[id(item)]], fill=0, kind="bool")
+    seconds = pool.table(
+        lambda item: [one.harvest.seconds if one.harvest else 0.0 for one in cut[id(item)]], fill=0, kind="float64"
+    )
+    return {
+        "forced_labels": np.where(there, said, labels),
+        "forced_weights": pool.table(lambda item: [weigh(one) for one in cut[id(item)]], fill=0, kind="int64"),
+        "forced_seconds": seconds,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,9 +340,11 @@ def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, cei
         # samples that were in at the deadline, and nobody's where none was.
         late = (seconds[:, question] > allowed).nonzero()[0]
         draw = at[late, question]
-        in_time = (bank.times[draw] <= allowed[late, None]).sum(1)
+        # What is cut then is made to answer in the same time, which ends the drawing so much sooner.
+        votes, reserve = (bank.right, 0.0) if bank.forced is None else (bank.forced.right, bank.forced.seconds[draw])
+        in_time = (bank.times[draw] <= (allowed[late] - reserve)[:, None]).sum(1)
         arrivals[late, question] = in_time
-        right[late, question] = (in_time > 0) & bank.right[draw, np.maximum(in_time - 1, 0)]
+        right[late, question] = (in_time > 0) & votes[draw, np.maximum(in_time - 1, 0)]
         seconds[late, question] = allowed[late]
         generated[late, question] = bank.sum_generated(draw, allowed[late])
         left = np.maximum(0.0, left - seconds[:, question])

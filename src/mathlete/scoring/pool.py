@@ -35,11 +35,16 @@ class Recorded:
     """Each sample's answer class, -1 without an answer."""
     verdicts: list[Grade]
     """Of each sample."""
+    forced: tuple[int, ...] = ()
+    """Each sample's class by the answer that it was made to give, -1 without one; empty where none was asked for."""
+    forced_right: frozenset[int] = frozenset()
+    """Those classes that no sample gave by itself, and that are right."""
 
     @property
     def right_classes(self) -> set[int]:
         """Answer classes with a right sample."""
-        return {label for label, verdict in zip(self.labels, self.verdicts, strict=True) if verdict == "equal"}
+        own = {label for label, verdict in zip(self.labels, self.verdicts, strict=True) if verdict == "equal"}
+        return own | self.forced_right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,11 @@ class Pool:
         return max(sample.tokens for item in self.problems for sample in item.samples)
 
     @property
+    def is_harvested(self) -> bool:
+        """Whether samples that were cut were made to answer."""
+        return any(item.forced for item in self.problems)
+
+    @property
     def finish_order(self) -> FinishOrder | None:
         """How often a right answer came before a wrong one; None where no problem has both, or no seconds are known."""
         if "seconds" in self.missing:
@@ -161,11 +171,19 @@ class Pool:
 
 
 def _read_pooled(problem: Problem, samples: list[Sample]) -> Recorded:
+    answers, forced = [one.answer for one in samples], [one.harvest.answer if one.harvest else None for one in samples]
+    # Classes are numbered as they first appear: those of the samples' own answers stay what they are.
+    labels = label_classes([*answers, *forced], problem.answers)
+    own, other = labels[: len(samples)], labels[len(samples) :]
+    grades = [judge(answer, gold=problem.gold, settings=problem.answers) for answer in [*answers, *forced]]
+    right = {label for label, grade in zip(labels, grades, strict=True) if grade == "equal"}
     return Recorded(
         problem=problem,
         samples=samples,
-        labels=label_classes([sample.answer for sample in samples], problem.answers),
-        verdicts=[judge(sample.answer, gold=problem.gold, settings=problem.answers) for sample in samples],
+        labels=own,
+        verdicts=grades[: len(samples)],
+        forced=tuple(other) if any(one.harvest for one in samples) else (),
+        forced_right=frozenset(right.difference(own)),
     )
 
 
