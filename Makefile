@@ -12,7 +12,10 @@ MEASURE :=
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo demo-submit test slow coverage coverage-slow coverage-report check fix bench
+# What builds the site of the pages, in an environment of its own.
+SITE   := $(VENV)/site
+
+.PHONY: setup demo demo-submit test slow coverage coverage-slow coverage-report check fix bench site
 setup: $(VENV)/.ready $(IMAGE)/manifest.json
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -86,6 +89,15 @@ check: setup
 fix: setup
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+$(SITE)/.ready: constraints-site.txt
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -c $< mkdocs-material
+	@touch $@
+
+# Into .cache/site; a dead link is an error. With --quiet mkdocs would not count it.
+site: $(SITE)/.ready
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build
 
 bench: setup
 	for script in bench/*.py; do $(PY) $$script || exit 1; done
