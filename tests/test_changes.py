@@ -103,8 +103,8 @@ assert tyro.cli(MATH_COMMAND.settings, args=words, default=defaults).after.expor
         edits=(
             (
                 "src/mathlete/models/hardware.py",
-                '        _gpu("h200", 143771, 9.0),\n',
-                '        _gpu("h200", 143771, 9.0),\n        _gpu("gb10", 122880, 12.1, NvidiaGb10=1),\n',
+                '        _gpu("h200", 143771, 9.0, 989),\n',
+                '        _gpu("h200", 143771, 9.0, 989),\n        _gpu("gb10", 122880, 12.1, 125, NvidiaGb10=1),\n',
             ),
         ),
         check=r"""

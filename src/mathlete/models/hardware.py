@@ -33,6 +33,8 @@ class Device:
     machines: Mapping[str, int | None] = field(default_factory=dict)
     """{Kaggle's machine, by its `machine_shape` in kernel-metadata.json: its GPUs, None where their number was not
     found}."""
+    peak_tflops: float | None = None
+    """16-bit matrix products with sums in fp32, without sparsity; None for a CPU, or a GPU that is not in the table."""
     bf16_instructions: bool = False
     """Whether a CPU multiplies bf16 numbers itself. Known on x86 with Linux; elsewhere the answer is no."""
 
@@ -144,32 +146,33 @@ class Device:
         return f"compute capability {self.capability} is below 8.0 and has no bf16"
 
 
-def _gpu(name: str, mib: int, capability: float, **machines: int | None) -> Device:
-    return Device(name=name, memory=mib * 2**20, capability=capability, machines=machines)
+def _gpu(name: str, mib: int, capability: float, peak_tflops: float, **machines: int | None) -> Device:
+    return Device(name=name, memory=mib * 2**20, capability=capability, peak_tflops=peak_tflops, machines=machines)
 
 
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        _gpu("t4", 15360, 7.5, NvidiaTeslaT4=2, NvidiaTeslaT4Highmem=None),
-        _gpu("p100", 16280, 6.0),
-        _gpu("v100", 16160, 7.0),
-        _gpu("l4", 23034, 8.9, NvidiaL4=4, NvidiaL4X1=1),
-        _gpu("a10g", 23028, 8.6),
-        _gpu("rtx3090", 24576, 8.6),
-        _gpu("rtx4090", 24564, 8.9),
-        _gpu("a6000", 49140, 8.6),
-        _gpu("l40s", 46068, 8.9),
-        _gpu("a100-40", 40960, 8.0, NvidiaTeslaA100=None),
-        _gpu("a100-80", 81920, 8.0),
-        _gpu("h100", 81559, 9.0, NvidiaH100=1),
-        _gpu("h200", 143771, 9.0),
-        _gpu("rtx5090", 32607, 12.0),
-        _gpu("b200", 183359, 10.0),
-        _gpu("rtx-pro-6000", 97887, 12.0, NvidiaRtxPro6000=None),
+        _gpu("t4", 15360, 7.5, 65, NvidiaTeslaT4=2, NvidiaTeslaT4Highmem=None),
+        _gpu("p100", 16280, 6.0, 18.7),
+        _gpu("v100", 16160, 7.0, 125),
+        _gpu("l4", 23034, 8.9, 121, NvidiaL4=4, NvidiaL4X1=1),
+        _gpu("a10g", 23028, 8.6, 70),
+        _gpu("rtx3090", 24576, 8.6, 71),
+        _gpu("rtx4090", 24564, 8.9, 165),
+        _gpu("a6000", 49140, 8.6, 155),
+        _gpu("l40s", 46068, 8.9, 362),
+        _gpu("a100-40", 40960, 8.0, 312, NvidiaTeslaA100=None),
+        _gpu("a100-80", 81920, 8.0, 312),
+        _gpu("h100", 81559, 9.0, 989, NvidiaH100=1),
+        _gpu("h200", 143771, 9.0, 989),
+        _gpu("rtx5090", 32607, 12.0, 210),
+        _gpu("b200", 183359, 10.0, 2250),
+        _gpu("rtx-pro-6000", 97887, 12.0, 504, NvidiaRtxPro6000=None),
     )
 }
-"""Memory as nvidia-smi names it, MiB; NVIDIA's table of compute capabilities; Kaggle's machines by its docs/kernels.md
+"""Memory as nvidia-smi names it, MiB; NVIDIA's table of compute capabilities; peaks by its data sheets and architecture
+papers; Kaggle's machines by its docs/kernels.md
 (February 2026), their GPUs by its editor (T4 x2) and by AIMO-2's and AIMO-3's code requirements (four L4, one H100)."""
 
 _MACHINES = {"t4x2": ("t4", 2), "l4x4": ("l4", 4)}

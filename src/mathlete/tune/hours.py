@@ -6,9 +6,7 @@ its weight two more where it is trained, and a block that is computed again its 
 counted: norms, dequantising of 4-bit weights, reading data, saving. They are why the share of the peak is low.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from mathlete.models import Shape
 
@@ -17,14 +15,6 @@ UTILISATION = (0.15, 0.40)
 16-bit weights more. An assumption, and said with every figure that rests on it."""
 ROWS = 1000
 """Rows for which hours are told where the settings do not say how many there will be."""
-PEAK_TFLOPS: Mapping[str, float] = MappingProxyType(
-    {
-        "t4": 65, "p100": 18.7, "v100": 125, "l4": 121, "a10g": 70, "rtx3090": 71, "a6000": 155, "rtx4090": 165,
-        "l40s": 362, "a100-40": 312, "a100-80": 312, "h100": 989, "h200": 989, "rtx5090": 210, "b200": 2250,
-        "rtx-pro-6000": 504,
-    }
-)  # fmt: skip
-"""16-bit matrix products with sums in fp32, TFLOPS, without sparsity (NVIDIA's data sheets and architecture papers)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +34,8 @@ class Work:
     """Rows of a step, all sequences of them."""
     steps: int | None
     """None: as many as make `ROWS` rows."""
-    gpu: str
+    peak_tflops: float | None
+    """One GPU's; None where it is not known."""
     gpus: int
 
     @property
@@ -64,11 +55,10 @@ class Work:
     @property
     def hours(self) -> tuple[float, float] | None:
         """(Least, most); None where the GPU's peak is not known."""
-        peak = PEAK_TFLOPS.get(self.gpu)
-        if peak is None:
+        if self.peak_tflops is None:
             return None
         operations = self.rows * self.row * self.token_flops / self.gpus
-        most, least = (operations / (peak * 1e12 * share) / 3600 for share in UTILISATION)
+        most, least = (operations / (self.peak_tflops * 1e12 * share) / 3600 for share in UTILISATION)
         return least, most
 
     @property
@@ -84,5 +74,5 @@ class Work:
         least, most = self.hours
         low, high = UTILISATION
         of = "the GPU" if self.gpus == 1 else f"each of {self.gpus} GPUs"
-        peak = f"{PEAK_TFLOPS[self.gpu]:g} TFLOPS of {of}"
+        peak = f"{self.peak_tflops:g} TFLOPS of {of}"
         return f"hours: {least:.2g} to {most:.2g} for {self.hours_of}, at {low:.0%} to {high:.0%} of the {peak}"

@@ -251,7 +251,7 @@ class Plan:
             row=self.tune.pack or self.longest,
             step_rows=self.tune.batch * self.tune.accumulate * self.spec.sequences,
             steps=self.tune.steps,
-            gpu=self.device.name,
+            peak_tflops=self.device.peak_tflops,
             gpus=self.ranks.size,
         )
 
