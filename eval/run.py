@@ -71,7 +71,7 @@ class Evaluation:
 
 
 def model_sha(source: ModelSource) -> str:
-    """Hash of a folder's files, or the hub's id and commit.
+    """Return the hash of a folder's files, or the hub's id and commit.
 
     Raises:
         UserError: the folder was made by a step, and has changed since.
@@ -121,7 +121,7 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
 
 
 def is_extended(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a run's record is that of another but for samples, problems and what forced answers weigh.
+    """Return whether a run's record is that of another but for samples, problems and what forced answers weigh.
 
     A sample's seed is made of its problem and its index, so what is recorded stays as it is. On a shared clock it does
     not: what a problem may take depends on all problems.
@@ -139,7 +139,7 @@ def _without_counts(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def adds_only(folder: Path, evaluation: Evaluation, *, begun_for: int) -> bool:
-    """Whether all that is in a folder is what this run would draw too.
+    """Return whether all that is in a folder is what this run would draw too.
 
     Of a finished run that is every sample and every problem. Of one that was begun for more, and stopped, it is what it
     has drawn until then: so who asked for more than there is time for can go back. `begun_for` is its n.
@@ -157,7 +157,7 @@ def adds_only(folder: Path, evaluation: Evaluation, *, begun_for: int) -> bool:
 
 
 def has_same_tails(folder: Path, policy: Policy) -> bool:
-    """Whether the forced answers in a folder are those that the policy would ask for, if it asks for any."""
+    """Return whether the forced answers in a folder are those that the policy would ask for, if it asks for any."""
     if not policy.harvest:
         return True
     samples = (Sample.from_json(row, where=where) for where, row in JsonLines(folder / SAMPLES).read())

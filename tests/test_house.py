@@ -229,6 +229,27 @@ def test_a_public_class_name_has_one_meaning(modules: list[Module]) -> None:
     assert find_repeated_names(modules) == {}
 
 
+NO_VERB = re.compile(
+    r"((The|An?|Whether|What|How|Why|Which|Each|Both|True|False|(Hash|Share|Seconds|Probability|Bytes|Mean) of)\b"
+    r"|[({`]).*",
+    re.DOTALL,
+)
+
+
+def test_the_docstring_of_a_function_says_what_it_does(modules: list[Module]) -> None:
+    """An imperative, as in "Return the …"; a rule of `solve.stopping` says when it holds."""
+    without = {
+        f"{module.name}.{node.name}": text.splitlines()[0]
+        for module in modules
+        if module.name != "mathlete.solve.stopping"
+        for node in module.nodes
+        if isinstance(node, ast.FunctionDef) and node.name != "__init__"
+        if not any("property" in ast.unparse(one) for one in node.decorator_list)
+        if (text := ast.get_docstring(node) or "Return it.") and NO_VERB.fullmatch(text)
+    }
+    assert without == {}
+
+
 def test_a_class_of_settings_has_twelve_fields_at_most(root: Path, modules: list[Module]) -> None:
     """More of them are groups, whose names need not show (`mathlete.settings`)."""
     benches = [count_settings([module]) for module in read_modules([root / "bench"])]

@@ -64,7 +64,7 @@ class FinishOrder(Interval):
 
 
 def pass_at_k(*, n: int, right: int, k: int) -> float:
-    """Probability that at least one of k samples is right, without bias from n ≥ k samples of which `right` are.
+    """Return the probability that one of k samples or more is right, unbiased from n ≥ k samples of which `right` are.
 
     1 - C(n-c, k) / C(n, k). Source: Chen et al. 2021, "Evaluating large language models trained on code",
     arXiv:2107.03374, equation 1. The plug-in 1 - (1 - c/n)^k is biased low. With 2 right of 4, two drawn miss both
@@ -81,7 +81,8 @@ def pass_at_k(*, n: int, right: int, k: int) -> float:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Standard error of the mean over problems: sample standard deviation / sqrt(problems); nan for fewer than two.
+    """Return the standard error of the mean over problems: sample standard deviation / sqrt(problems); nan for fewer
+    than two.
 
     The values are per-problem means, so samples of one problem do not pass for independent problems. Source: Miller
     2024, "Adding error bars to evals", arXiv:2411.00640, section 2.1 (central limit theorem over questions).
@@ -109,7 +110,7 @@ def is_error_known(values: Sequence[float]) -> bool:
 
 
 def wilson(*, right: int, n: int) -> Interval:
-    """Interval of a share of yes-or-no outcomes, which also holds at 0, at n and for few problems.
+    """Return the interval of a share of yes-or-no outcomes, which also holds at 0, at n and for few problems.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22; formula as
     in Brown, Cai, DasGupta 2001, "Interval estimation for a binomial proportion", equation 4.
@@ -127,7 +128,8 @@ def wilson(*, right: int, n: int) -> Interval:
 
 
 def bootstrap(values: Sequence[float], *, seed: int = 0) -> Interval:
-    """Interval of the mean of per-problem values: percentiles of the means of 10,000 resamples of the problems.
+    """Return the interval of the mean of per-problem values: percentiles of the means of 10,000 resamples of the
+    problems.
 
     Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", section 13.3. The interval says what to expect
     on other problems of the same kind, not on these very problems with other samples. For a paired comparison give
@@ -194,7 +196,7 @@ def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def problems_needed(differences: Sequence[float]) -> int | None:
-    """Problems that a true difference of this size needs to be shown in 8 of 10 comparisons; None where it is 0.
+    """Return how many problems show a true difference of this size in 8 of 10 comparisons; None where it is 0.
 
     ((1.96 + 0.84) sd / mean)^2 is the usual sample size for a two-sided 5% test with 80% power (Miller 2024,
     arXiv:2411.00640, section 5).
@@ -210,7 +212,7 @@ def problems_needed(differences: Sequence[float]) -> int | None:
 
 
 def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> FinishOrder | None:
-    """Share of pairs (right, wrong) of one problem in which the right answer finished first; ties count half.
+    """Return the share of pairs (right, wrong) of a problem in which the right answer finished first; ties count half.
 
     0.5 is no bias. Above it, early stops, caps and deadlines gain; below it, they lose, and looser ones lose more. Give
     (seconds, right) of each problem's answered samples. Every problem that has both kinds counts the same; the interval
@@ -297,7 +299,8 @@ def calibration(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> list[B
 
 
 def calibration_error(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> float:
-    """Expected calibration error: mean over problems of |share - right| of their bin (Guo et al. 2017, equation 3).
+    """Return the expected calibration error: mean over problems of |share - right| of their bin (Guo et al. 2017,
+    equation 3).
 
     >>> round(calibration_error([(1.0, True), (0.9, False), (0.3, False)]), 3)
     0.4
@@ -306,7 +309,7 @@ def calibration_error(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> 
 
 
 def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
-    """Share of the size-k subsets of a problem's samples whose majority vote is right.
+    """Return the share of the size-k subsets of a problem's samples whose majority vote is right.
 
     `labels[i]` is the answer class of sample i, None without an answer, which never votes; `right` are the classes
     equal to the gold. Ties go to the class whose first sample in the subset has the lowest index, as in

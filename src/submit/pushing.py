@@ -153,7 +153,7 @@ class SubmitSettings:
 
 
 def submit_command(settings: SubmitSettings) -> dict[str, object]:
-    """Submits the pushed version of this very build."""
+    """Submit the pushed version of this very build."""
     out = console(json=settings.json)
     settings.waiting.check()
     build, ledger = Build.load(settings.run), Ledger(settings.run)
@@ -206,7 +206,7 @@ class LedgerSettings:
 
 
 def ledger_command(settings: LedgerSettings) -> dict[str, object]:
-    """Tables all submissions: rehearsed, predicted, pushed, scored."""
+    """Print a table of all submissions: rehearsed, predicted, pushed, scored."""
     ledger = Ledger(settings.run)
     if settings.score is not None or settings.id is not None:
         _write_score(ledger, settings)

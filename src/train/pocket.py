@@ -28,7 +28,7 @@ class PocketBaseSettings:
 
 
 def pocket_base(settings: PocketBaseSettings) -> dict[str, object]:
-    """Pretrains the pocket model, or goes on with a run that was stopped; returns where it is and its figures."""
+    """Pretrain the pocket model, or go on with a run that was stopped; return where it is and its figures."""
     from train.lines import describe_step
     from train.shown import bar
     from train.steps import WRITTEN

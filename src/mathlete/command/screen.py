@@ -55,7 +55,7 @@ class Screen(Console):
             _with_bar.remove(self)
 
     def on_broken_pipe(self) -> None:
-        """Raise: rich would end the process without a word."""
+        """Raise the error: rich would end the process without a word."""
         raise BrokenPipeError
 
 

@@ -132,7 +132,7 @@ RowReader = Callable[[LogRow, Place], Iterable[Entry]]
 
 
 def dig(row: object, path: str) -> Any:
-    """The value at a dotted path of keys and positions, or None.
+    """Return the value at a dotted path of keys and positions, or None.
 
     >>> dig({"doc": {"id": 7}, "resps": [["a"]]}, "doc.id"), dig({"resps": [["a"]]}, "resps.0.0"), dig({}, "x.y")
     (7, 'a', None)
@@ -152,7 +152,7 @@ def dig(row: object, path: str) -> Any:
 
 
 def as_text(value: object) -> str | None:
-    """A cell as text, or None for an empty one; a whole float loses its point, a list of one is its member.
+    """Return a cell as text, or None for an empty one; a whole float loses its point, a list of one is its member.
 
     >>> as_text(142.0), as_text(["7"]), as_text(" "), as_text(float("nan"))
     ('142', '7', None, None)
@@ -168,7 +168,7 @@ def as_text(value: object) -> str | None:
 
 
 def as_number(value: object) -> float | None:
-    """A cell as a number from 0 to what a sample's may be, or None.
+    """Return a cell as a number from 0 to what a sample's may be, or None.
 
     >>> as_number("1.5"), as_number(None), as_number("soon"), as_number(-1.0)
     (1.5, None, None, None)
@@ -183,13 +183,13 @@ def as_number(value: object) -> float | None:
 
 
 def as_count(value: object) -> int | None:
-    """A cell as a whole number of 0 or more, or None."""
+    """Return a cell as a whole number of 0 or more, or None."""
     number = as_number(value)
     return None if number is None else round(number)
 
 
 def as_finish(value: object) -> Finish | None:
-    """Why a sample ended, in this project's words; what ended it otherwise counts as cancelled.
+    """Return why a sample ended, in this project's words; what ended it otherwise counts as cancelled.
 
     >>> as_finish("max_tokens"), as_finish("content_filter"), as_finish(None)
     ('length', 'cancelled', None)
@@ -198,7 +198,8 @@ def as_finish(value: object) -> Finish | None:
 
 
 def as_gold(value: object) -> str | None:
-    r"""A gold answer: what follows #### of GSM8K, what stands in the last box of a solution, else the text as it is.
+    r"""Return a gold answer: what follows #### of GSM8K, what stands in the last box of a solution, else the text as it
+    is.
 
     >>> as_gold("3 + 4 = 7\n#### 1,007"), as_gold("so \\boxed{7}."), as_gold(" 7 ")
     ('1007', '7', '7')
@@ -214,12 +215,12 @@ def as_gold(value: object) -> str | None:
 
 
 def find_statement(row: LogRow) -> str | None:
-    """The statement in the first of the usual columns that has a text."""
+    """Return the statement in the first of the usual columns that has a text."""
     return next((text for name in STATEMENTS if isinstance(text := row.get(name), str) and text.strip()), None)
 
 
 def name_problem(statement: str) -> str:
-    """An id made of a statement, for a log that numbers nothing: the same in every slice.
+    """Return an id made of a statement, for a log that numbers nothing: the same in every slice.
 
     >>> name_problem("What is 1 + 1?")
     'p-72f8917549'
@@ -228,7 +229,7 @@ def name_problem(statement: str) -> str:
 
 
 def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:
-    """The mean log-probability of all tokens, or of so many last ones; None where none has any.
+    """Return the mean log-probability of all tokens, or of so many last ones; None where none has any.
 
     >>> mean_logprob([None, -1.0, -3.0]), mean_logprob([-1.0, -3.0], last=1), mean_logprob([])
     (-2.0, -3.0, None)
@@ -238,7 +239,7 @@ def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:
 
 
 def join_reasoning(reasoning: object, text: object) -> str | None:
-    r"""A completion as the model wrote it, of the reasoning and the answer that a server keeps apart.
+    r"""Return a completion as the model wrote it, of the reasoning and the answer that a server keeps apart.
 
     Reasoning without an answer behind it never ended.
 
@@ -256,7 +257,8 @@ def join_reasoning(reasoning: object, text: object) -> str | None:
 
 
 def opened_by(prompt: object) -> bool | None:
-    """Whether a prompt opens the thoughts; None where a server renders what is logged: turns, also as JSON text."""
+    """Return whether a prompt opens the thoughts; None where a server renders what is logged: turns, also as JSON
+    text."""
     whole = isinstance(prompt, str) and prompt.strip() and not prompt.lstrip().startswith("[{")
     return ends_in_opening(str(prompt)) if whole else None
 
@@ -270,5 +272,5 @@ def sampling_of(settings: object, **names: str) -> dict[str, float]:
 
 
 def fail(place: Place, rule: str, *, value: object, cure: str) -> UserError:
-    """The error of a row."""
+    """Return the error of a row."""
     return UserError(f"{place.where}: {rule}", value=value, cure=cure)

@@ -34,12 +34,13 @@ _TASK_METRICS = ("exact_match", "acc", "math_verify")
 
 
 def is_harness(row: LogRow) -> bool:
-    """Whether a row is one of the harness's samples."""
+    """Return whether a row is one of the harness's samples."""
     return "doc_id" in row and "resps" in row
 
 
 def harness_facts(row: LogRow, path: Path) -> Facts:
-    """Task and date from the file's name, settings from the request, the model from the results beside the file."""
+    """Return the task and date from the file's name, settings from the request, the model from the results beside the
+    file."""
     named = _SAMPLES.fullmatch(path.name)
     results = path.with_name(f"results_{named['date']}.json") if named else path
     model = read_json(results).get("model_name") if named and results.is_file() else None
@@ -83,12 +84,12 @@ def _verdict(row: LogRow) -> bool | None:
 
 
 def is_lighteval(row: LogRow) -> bool:
-    """Whether a row is one of lighteval's details."""
+    """Return whether a row is one of lighteval's details."""
     return isinstance(row.get("doc"), Mapping) and isinstance(row.get("model_response"), Mapping)
 
 
 def lighteval_facts(row: LogRow, path: Path) -> Facts:
-    """Task from the file's name, the cap from the request, the model from the folders details/MODEL/DATE."""
+    """Return the task from the file's name, the cap from the request, the model from the folders details/MODEL/DATE."""
     named = _DETAILS.fullmatch(path.name)
     folders = path.resolve().parent.parts
     model = "/".join(folders[folders.index("details") + 1 : -1]) if "details" in folders else ""

@@ -60,7 +60,8 @@ def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float
 
 
 def _policy(joined: Joined) -> Policy:
-    """How the samples were drawn and voted: the runs' own policy, else a majority of all under the logs' settings."""
+    """Return how the samples were drawn and voted: the runs' own policy, else a majority of all under the logs'
+    settings."""
     most = max(joined.counts.values())
     if (facts := joined.own_facts) is not None:
         return replace(facts.settings.policy, n=most)
@@ -129,8 +130,8 @@ def _facts(joined: Joined, writing: Writing) -> RunFacts:
 
 
 def _common_facts(runs: Sequence[RunFacts]) -> dict[str, Any]:
-    """What the engines said, as far as no two runs contradict each other; what one alone says, as of a refused model,
-    stands."""
+    """Return what the engines said, as far as no two runs contradict each other; what one alone says, as of a refused
+    model, stands."""
     every = {name: value for run in runs for name, value in run.engine_facts.items()}
     return {
         name: value for name, value in every.items() if all(run.engine_facts.get(name, value) == value for run in runs)
@@ -163,7 +164,7 @@ def _settings(joined: Joined, writing: Writing, policy: Policy) -> RunSettings:
 
 
 def _lacks(joined: Joined, writing: Writing) -> dict[str, object]:
-    """What results.json says of what the logs do not."""
+    """Return what results.json says of what the logs do not."""
     missing = sorted({*joined.missing, *(() if writing.texts else ("text", "statement"))})
     assumed = {} if writing.pace is None else {"assumed": {"seconds": f"tokens / {writing.pace:g}"}}
     thoughts = {} if joined.opening is None else {"thoughts": joined.opening.describe()}
@@ -171,7 +172,7 @@ def _lacks(joined: Joined, writing: Writing) -> dict[str, object]:
 
 
 def _slices(joined: Joined, graded: Sequence[Graded]) -> dict[str, object]:
-    """{"slices": [the figures of each file alone]}."""
+    """Return {"slices": [the figures of each file alone]}."""
     verdicts = {
         (item.problem.id, sample.index): verdict
         for item in graded
@@ -217,7 +218,7 @@ def _describe_missing(joined: Joined) -> list[str]:
 
 
 def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:
-    """Whether the logs' own scorers agree with the checker."""
+    """Return whether the logs' own scorers agree with the checker."""
     verdicts = {
         (item.problem.id, sample.index): (verdict, sample.answer, item.problem.gold)
         for item in graded
@@ -247,7 +248,7 @@ def _without_texts(joined: Joined) -> Joined:
 
 
 def _without_text(sample: Sample) -> Sample:
-    """The sample without its text, with numbers as exact as a replay can use."""
+    """Return the sample without its text, with numbers as exact as a replay can use."""
     rounded = [None if value is None else round(value, 4) for value in (sample.logprob_mean, sample.logprob_tail)]
     return replace(
         sample,
@@ -260,7 +261,7 @@ def _without_text(sample: Sample) -> Sample:
 
 
 def _hide_long(answer: str | None) -> str | None:
-    """An answer; of one that is a text itself only its hash, which votes as it did."""
+    """Return an answer; of one that is a text itself only its hash, which votes as it did."""
     if answer is None or len(answer) <= _LONG:
         return answer
     return f"sha256:{hashlib.sha256(answer.encode()).hexdigest()[:16]}"

@@ -42,7 +42,7 @@ _CHUNKED = re.compile(r"(samples/.+_epoch_\d+)/sample\.json")
 
 
 def is_inspect_json(content: object) -> bool:
-    """Whether a JSON value is a log."""
+    """Return whether a JSON value is a log."""
     return isinstance(content, Mapping) and isinstance(content.get("eval"), Mapping) and "status" in content
 
 
@@ -69,7 +69,7 @@ def read_inspect_rows(path: Path) -> tuple[LogRow, Iterator[tuple[str, LogRow]]]
 
 
 def read_zip_json(path: Path, name: str) -> Any:
-    """The JSON in an entry of a zip, whatever of the three compressions it has."""
+    """Return the JSON in an entry of a zip, whatever of the three compressions it has."""
     with ZipFile(path) as archive, path.open("rb") as file:
         info = archive.getinfo(name)
         if info.compress_type in (ZIP_STORED, ZIP_DEFLATED):
@@ -109,7 +109,7 @@ def _samples(path: Path, names: set[str]) -> Iterator[tuple[str, LogRow]]:
 
 
 def _read_chunked(path: Path, folder: str, names: set[str]) -> dict[str, Any]:
-    """The sample in a folder of the zip, with what its texts are by their number."""
+    """Return the sample in a folder of the zip, with what its texts are by their number."""
     row: dict[str, Any] = read_zip_json(path, f"{folder}/sample.json")
     if f"{folder}/metadata.json" in names:
         row["metadata"] = read_zip_json(path, f"{folder}/metadata.json")
@@ -121,7 +121,7 @@ def _read_chunked(path: Path, folder: str, names: set[str]) -> dict[str, Any]:
 
 
 def _resolve(row: object, where: str) -> LogRow:
-    """The sample with its long texts in their places."""
+    """Return the sample with its long texts in their places."""
     if not isinstance(row, dict):
         raise UserError(
             f"{where}: a sample must be an object", value=type(row).__name__, cure="delete it or copy again"
@@ -140,7 +140,7 @@ def _fill(value: Any, texts: Mapping[str, str]) -> Any:
 
 
 def inspect_facts(header: LogRow) -> Facts:
-    """Model, task and settings from the log's header."""
+    """Return the model, task and settings from the log's header."""
     spec = header["eval"]
     return Facts(
         model=as_text(spec.get("model")),
@@ -180,7 +180,7 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
 
 
 def _cost(row: LogRow, choices: Sequence[object]) -> tuple[int | None, float | None]:
-    """(tokens, seconds) of a sample."""
+    """Return (tokens, seconds) of a sample."""
     said = [message for message in row.get("messages") or () if message.get("role") == "assistant"]
     turns = as_count(row.get("turn_count")) or len(said)
     times, usages = [row.get("working_time"), row.get("total_time")], [*(row.get("model_usage") or {}).values()]
@@ -200,7 +200,7 @@ def _input(value: object) -> str | None:
 
 
 def _text(content: object) -> str | None:
-    """A message's text with its reasoning before it."""
+    """Return a message's text with its reasoning before it."""
     if not isinstance(content, list):
         return content if isinstance(content, str) else None
     reasoning = "\n".join(part["reasoning"] for part in content if part.get("type") == "reasoning")
@@ -208,7 +208,8 @@ def _text(content: object) -> str | None:
 
 
 def _verdict(scores: object) -> bool | None:
-    """The one scorer's verdict where it is right or wrong; Inspect's letters: C, I, N for no answer, P for partly."""
+    """Return the one scorer's verdict where it is right or wrong; Inspect's letters: C, I, N for no answer, P for
+    partly."""
     if not isinstance(scores, Mapping) or len(scores) != 1:
         return None
     value = next(iter(scores.values())).get("value")

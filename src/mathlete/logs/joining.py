@@ -143,7 +143,7 @@ def join_logs(
 
 
 def _check_settings(logs: Sequence[Log]) -> dict[str, float]:
-    """The settings that the logs name, which must not contradict each other."""
+    """Return the settings that the logs name, which must not contradict each other."""
     for name, setting in _SETTINGS.items():
         values = {str(value): str(log.path) for log in logs if (value := setting(log)) is not None}
         if len(values) > 1:
@@ -188,7 +188,7 @@ def _problem(entry: Entry) -> Problem:
 
 
 def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
-    """The problem of two entries of one id, of which one may say less."""
+    """Return the problem of two entries of one id, of which one may say less."""
     if known == problem:
         return known
     full = replace(
@@ -211,7 +211,8 @@ def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
 
 
 def _finder(suite: Suite) -> Callable[[Entry], Problem]:
-    """A function that finds an entry's problem in the suite: by id, by an id with a number behind it, by statement."""
+    """Return a function that finds an entry's problem in the suite: by id, by an id with a number behind it, by
+    statement."""
     by_id = {problem.id: problem for problem in suite.problems}
     by_statement = {" ".join(problem.statement.split()): problem for problem in suite.problems}
 
@@ -235,7 +236,7 @@ def _finder(suite: Suite) -> Callable[[Entry], Problem]:
 
 
 def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Placed]:
-    """Each sample once.
+    """Return each sample once.
 
     A sample is known by the tool's own name for it, else by its seconds, which no two samples share. Where a log has
     neither, a file repeats earlier ones if all that it says of their problems is equal: two samples of one text may
@@ -262,7 +263,7 @@ def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Pl
 
 
 def _is_first(entry: Entry, first: Entry) -> bool:
-    """Whether an entry is the first of its name; a later one must be the same."""
+    """Return whether an entry is the first of its name; a later one must be the same."""
     if entry is not first and entry.content != first.content:
         raise UserError(
             f"{entry.where}: a sample that stands twice must be the same both times",
@@ -273,7 +274,7 @@ def _is_first(entry: Entry, first: Entry) -> bool:
 
 
 def _contents(placed: Sequence[_Placed], log: int) -> dict[str, list[tuple[object, ...]]]:
-    """{problem: the contents of its samples} of one log."""
+    """Return {problem: the contents of its samples} of one log."""
     contents: defaultdict[str, list[tuple[object, ...]]] = defaultdict(list)
     for one in placed:
         if one.log == log:
@@ -282,14 +283,15 @@ def _contents(placed: Sequence[_Placed], log: int) -> dict[str, list[tuple[objec
 
 
 def _repeated_problems(contents: Sequence[Mapping[str, list[tuple[object, ...]]]], log: int) -> set[str]:
-    """Problems that a log has as an earlier one does; none where it has any of them otherwise, with other seeds."""
+    """Return the problems that a log has as an earlier one does; none where it has any of them otherwise, with other
+    seeds."""
     earlier = {name: [one[name] for one in contents[:log] if name in one] for name in contents[log]}
     shared = {name for name, others in earlier.items() if others}
     return shared if all(contents[log][name] in earlier[name] for name in shared) else set()
 
 
 def _numbered(kept: Sequence[_Placed]) -> list[_Placed]:
-    """The samples with their numbers: the log's own where these are distinct, else in the order of the files."""
+    """Return the samples with their numbers: the log's own where these are distinct, else in the order of the files."""
     of_problem: defaultdict[str, list[_Placed]] = defaultdict(list)
     for one in kept:
         of_problem[one.problem_id].append(one)
@@ -330,7 +332,8 @@ def _sample(one: _Placed, log: Log, pace: float | None, reading: Reading, own_an
 
 
 def _number_of(entry: Entry) -> int:
-    """A number in place of a seed, of what is known of the sample: so the same one is known when it comes again."""
+    """Return a number in place of a seed, of what is known of the sample: so the same one is known when it comes
+    again."""
     digest = hashlib.sha256(repr((entry.where, entry.uid, entry.content)).encode()).digest()
     return int.from_bytes(digest[:8]) >> 11
 

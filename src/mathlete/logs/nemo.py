@@ -30,12 +30,12 @@ _SEED = re.compile(r"output-rs(\d+)(?:[-_]chunk[-_]?\d+)?\.jsonl")
 
 
 def is_nemo(row: LogRow) -> bool:
-    """Whether a row is a generation of NeMo-Skills."""
+    """Return whether a row is a generation of NeMo-Skills."""
     return "generation" in row and ("expected_answer" in row or "problem" in row)
 
 
 def nemo_facts(row: LogRow, path: Path) -> Facts:
-    """Nothing of the model or its settings is in these files."""
+    """Return the task; nothing of the model or its settings is in these files."""
     return Facts(task=as_text(row.get("dataset")))
 
 

@@ -94,7 +94,7 @@ _OF_SAMPLE = ("text", "answer", "tokens", "seconds", "finish", "logprob_mean", "
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, str]:
-    """{name: column} of words like problem_id=doc.id.
+    """Return {name: column} of words like problem_id=doc.id.
 
     >>> parse_columns(["problem_id=doc.id", "text=resps.0.0"])
     {'problem_id': 'doc.id', 'text': 'resps.0.0'}
@@ -191,7 +191,7 @@ def _collect(
 
 
 def _read_row(row: LogRow, read: RowReader, place: Place, layout: str) -> list[Entry]:
-    """The samples in a row; one that is not as its layout's tool writes it is a mistake of the file."""
+    """Return the samples in a row; one that is not as its layout's tool writes it is a mistake of the file."""
     with _explaining(place.where, layout, "a row"):
         return [*read(row, place)]
 
@@ -209,7 +209,7 @@ def _explaining(where: str, layout: str, what: str) -> Iterator[None]:
 
 
 def _with_columns(entry: Entry, row: LogRow, columns: Mapping[str, str], *, where: str) -> list[Entry]:
-    """The entry with what the named columns say; where a cell is a list, it is a sample for each member."""
+    """Return the entry with what the named columns say; where a cell is a list, it is a sample for each member."""
     cells = {name: dig(row, column) for name, column in columns.items()}
     lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
     if not lists:

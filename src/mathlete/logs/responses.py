@@ -27,12 +27,12 @@ from mathlete.sampling import Sample
 
 
 def is_response(row: LogRow) -> bool:
-    """Whether a row is a response, or a line of a batch's output."""
+    """Return whether a row is a response, or a line of a batch's output."""
     return isinstance(row.get("choices"), list) or ("custom_id" in row and ("response" in row or "error" in row))
 
 
 def response_facts(row: LogRow) -> Facts:
-    """The model's name; settings only where the row holds the request beside the response."""
+    """Return the model's name; settings only where the row holds the request beside the response."""
     body = _body(row) or row
     return Facts(model=as_text(body.get("model")), sampling=sampling_of(row.get("request")))
 
@@ -69,7 +69,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
 
 
 def _body(row: LogRow) -> LogRow | None:
-    """The response itself; None where the request failed."""
+    """Return the response itself; None where the request failed."""
     if isinstance(row.get("choices"), list):
         return row
     body = dig(row, "response.body")

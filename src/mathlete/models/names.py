@@ -195,11 +195,12 @@ class ModelSource:
         return self, "commit unknown: the hub can't be asked"
 
     def context_tokens(self) -> int:
-        """Tokens the model can attend to, prompt and completion together, read from its configuration alone."""
+        """Return how many tokens the model can attend to, prompt and completion together, by its configuration."""
         return int(getattr(self.load_config().get_text_config(), "max_position_embeddings", None) or 2**31)
 
     def eos_ids(self) -> set[int]:
-        """Tokens that end a completion, read from the model's generation settings, or from its configuration alone."""
+        """Return the tokens that end a completion, read from the model's generation settings, or from its configuration
+        alone."""
         from transformers import GenerationConfig
 
         try:

@@ -84,7 +84,7 @@ class Shape:
         }
 
     def kv_bytes(self, width: int) -> int:
-        """Bytes of one token's keys and values in all layers, numbers of `width` bytes."""
+        """Return the bytes of one token's keys and values in all layers, numbers of `width` bytes."""
         return 2 * self.layers * self.kv_heads * self.head_width * width
 
     @property

@@ -180,7 +180,8 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
 
 
 def _hardest_first(bank: Bank, sets: "Array") -> "Array":
-    """(submissions, questions): the same questions in the worst order: seldom solved first, and of those the slow."""
+    """Return (submissions, questions): the same questions in the worst order: seldom solved first, and of those the
+    slow."""
     import numpy as np
 
     seconds = bank.seconds.reshape(-1, bank.rows).mean(1)
@@ -203,7 +204,7 @@ def _run_again(run: "Callable[[Array], Simulated]", sets: "Array", random: "Gene
 
 
 def _score_runs(runs: Sequence[Simulated], rules: Competition) -> "Array":
-    """(submissions,): the competition's score of all runs together, 0 where any overran."""
+    """Return (submissions,): the competition's score of all runs together, 0 where any overran."""
     import numpy as np
 
     times_right = sum(run.right.astype(int) for run in runs)
@@ -232,7 +233,7 @@ def _expected_by_problem(bank: Bank, simulated: Simulated, sets: "Array", wall: 
 
 
 def _mean_and_90(scores: "Array") -> Interval:
-    """Mean and 90% interval of submissions' scores."""
+    """Return the mean and 90% interval of submissions' scores."""
     import numpy as np
 
     lo, hi = np.percentile(scores, [5, 95])

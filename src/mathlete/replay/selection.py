@@ -95,7 +95,7 @@ class Seasons:
         )
 
     def _share_right(self, public: Sequence[Simulated]) -> "Array":
-        """(problems,): share of a problem's questions that were right, under a clock that they all share."""
+        """Return (problems,): share of a problem's questions that were right, under a clock that they all share."""
         import numpy as np
 
         asked = np.bincount(self._public.ravel(), minlength=self._problems) * len(public)
@@ -255,7 +255,7 @@ class CandidateChoice:
 
 
 def _count(submissions: int) -> str:
-    """A number of submissions; nobody makes as many as a thousand."""
+    """Return a number of submissions; nobody makes as many as a thousand."""
     return str(submissions) if submissions <= 1000 else "more than 1,000"
 
 

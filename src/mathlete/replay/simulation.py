@@ -31,7 +31,7 @@ _CELLS = 8_000_000
 
 
 def rows_per_problem(pool: Pool, *, n: int, wanted: int) -> int:
-    """Draw of each problem: enough for `wanted` in all and at least 200, as far as memory allows."""
+    """Return how often to draw each problem: enough for `wanted` in all and at least 200, as far as memory allows."""
     problems = len(pool.problems)
     return max(1, min(max(200, -(-wanted // problems)), _CELLS // (problems * n)))
 

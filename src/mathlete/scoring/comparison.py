@@ -105,7 +105,7 @@ class TuningResult:
         )
 
     def to_table(self) -> "Table":
-        """Both models for the terminal, a line each."""
+        """Return both models for the terminal, a line each."""
         from mathlete.tables import FittingTable
 
         title = "base and tuned on the same problems: the hard ones, and pass@1 of the easy ones"
@@ -236,6 +236,6 @@ def _read_export_figures(train: Path) -> dict[str, Any]:
 
 
 def _step_seconds(folder: Path) -> float:
-    """Seconds of a step, or of all the steps of a run of several."""
+    """Return the seconds of a step, or of all the steps of a run of several."""
     manifests = [folder / MANIFEST] if (folder / MANIFEST).is_file() else sorted(folder.glob(f"*/{MANIFEST}"))
     return sum(float(str(read_manifest(manifest.parent).get("seconds", 0.0))) for manifest in manifests)

@@ -99,7 +99,7 @@ class Graded:
         return ProblemLosses.of(self.problem.id, won=won, samples=causes)
 
     def pass_at(self, k: int) -> float:
-        """Unbiased pass@k of this problem; 0 where its time was over before any sample."""
+        """Return the unbiased pass@k of this problem; 0 where its time was over before any sample."""
         return 0.0 if not self.verdicts else pass_at_k(n=len(self.verdicts), right=self.right, k=k)
 
     def maj_at(self, k: int) -> float:

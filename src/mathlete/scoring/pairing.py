@@ -129,7 +129,7 @@ class Comparison:
         return sentences
 
     def to_table(self) -> "Table":
-        """Both scores for the terminal, a line each, in percent."""
+        """Return both scores for the terminal, a line each, in percent."""
         from mathlete.tables import FittingTable
 
         table = FittingTable(

@@ -137,7 +137,8 @@ class BudgetSettings:
         return ":".join(f"{part:.12g}" for part in parts)
 
     def allowance_s(self, left_s: Seconds, *, to_come: int) -> Seconds:
-        """Seconds for the present question, of `left_s` for it and all to come; a number or an array of them.
+        """Return the seconds for the present question, of `left_s` for it and all to come; a number or an array of
+        them.
 
         >>> field = BudgetSettings(wall_s=18_000, floor_s=350, ceiling_s=560, questions=50)
         >>> field.allowance_s(18_000.0, to_come=49), field.allowance_s(17_500.0, to_come=49)
@@ -172,7 +173,7 @@ class Budget:
         return max(0.0, self.settings.wall_s - self.settings.reserve_s - spent)
 
     def next_question_s(self) -> float:
-        """Seconds for the question that comes now; counts it as served."""
+        """Return the seconds for the question that comes now, which counts as served."""
         to_come = self.settings.to_come(served=self._served)
         self._served += 1
         return self.settings.allowance_s(self.left_s, to_come=to_come)
@@ -210,7 +211,7 @@ class Speed:
         return self._weight > 0
 
     def token_s(self, *, rows: int) -> float:
-        """Seconds of one token of one sample with so many rows in the batch.
+        """Return the seconds of one token of one sample with so many rows in the batch.
 
         >>> speed = Speed()
         >>> for batch in (1, 2, 4, 8):
@@ -227,7 +228,7 @@ class Speed:
         return mean_cost + slope * (rows - mean_rows)
 
     def tokens_per_s(self, *, rows: int) -> float:
-        """Tokens a second of the whole batch."""
+        """Return the tokens a second of the whole batch."""
         return rows / self.token_s(rows=rows)
 
     def samples_that_fit(self, *, seconds: float, n: int) -> int:

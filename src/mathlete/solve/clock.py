@@ -21,7 +21,7 @@ class RealClock:
     """The machine's monotonic clock."""
 
     def now(self) -> float:
-        """Seconds since the machine's start."""
+        """Return the seconds since the machine's start."""
         return time.monotonic()
 
 
@@ -32,7 +32,7 @@ class VirtualClock:
         self._now = 0.0
 
     def now(self) -> float:
-        """Seconds since it was made."""
+        """Return the seconds since it was made."""
         return self._now
 
     def advance_to(self, moment: float) -> None:

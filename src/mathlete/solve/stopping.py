@@ -219,7 +219,7 @@ def _beta(percent: int, course: Course) -> "Array":
 
 @cache
 def posterior(leader: int, runner_up: int) -> float:
-    """Probability that the leader of two answers is the commoner one, given their counts and a uniform prior.
+    """Return the probability that the leader of two answers is the commoner, given their counts and a uniform prior.
 
     P(Bin(a + b + 1, 1/2) ≤ a), which equals the integral of Beta(a + 1, b + 1) over [1/2, 1]. Source: Aggarwal et al.
     2023, "Let's sample step by step: adaptive-consistency", arXiv:2305.11860, section 3 (its Beta criterion). It
@@ -251,7 +251,8 @@ def _dirichlet(percent: int, course: Course) -> "Array":
 
 @cache
 def dirichlet_posterior(counts: tuple[int, ...]) -> float:
-    """Probability that the commonest of several answers is the commonest by nature, given their counts, largest first.
+    """Return the probability that the commonest of several answers is the commonest by nature, given their counts,
+    largest first.
 
     Source: Aggarwal et al. 2023, arXiv:2305.11860, section 3 (its Dirichlet criterion), which samples; here a Dirichlet
     is independent Gamma(count + 1) variables over their sum, and the integral is taken on a grid. With two answers it

@@ -227,7 +227,7 @@ class BoundedText(io.TextIOBase):
         return len(text)
 
     def writable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def getvalue(self) -> str:

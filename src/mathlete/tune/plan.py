@@ -117,7 +117,8 @@ class Plan:
         )
 
     def _count_teacher(self) -> int | None:
-        """Bytes of the model that is learned from: its weights, one block's work, and both models' logits in fp32."""
+        """Return the bytes of the model that is learned from: its weights, one block's work, and both models' logits in
+        fp32."""
         if (teacher := self.recipe.teacher) is None:
             return None
         shape = Shape.of(teacher)
@@ -126,7 +127,7 @@ class Plan:
         return count_model_bytes(teacher, width=self._width) + block + 2 * 4 * tile
 
     def _count_gathered(self, *, base: int, dense: int) -> int:
-        """Bytes of unsharded weights: while computing, or if that is more, while the model is read."""
+        """Return the bytes of unsharded weights: while computing, or if that is more, while the model is read."""
         trained = 4 * self.trained_parameters
         # FSDP fetches the next block while one computes; what lies outside of blocks stays gathered.
         computing = 2 * (base + trained) // self.shape.layers + dense

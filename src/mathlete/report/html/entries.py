@@ -81,7 +81,7 @@ def _problem_entry(item: Graded, cause: Cause | None) -> ReaderEntry:
 
 
 def _find_leading(labels: Sequence[int | None], verdicts: Sequence[str]) -> set[int]:
-    """Positions of the winner's first sample and of the first right one; 0 where there is neither."""
+    """Return the positions of the winner's first sample and of the first right one; 0 where there is neither."""
     leading = {labels.index(0)} if 0 in labels else set()
     if "equal" in verdicts:
         leading.add(verdicts.index("equal"))

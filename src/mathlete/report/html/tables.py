@@ -145,7 +145,7 @@ def bases_table(run: TrainRun) -> PageTable | None:
 
 
 def drops_table(run: TrainRun) -> PageTable | None:
-    """Traces that were left out, and why; None before the format step."""
+    """Return the traces that were left out, and why; None before the format step."""
     if run.format is None:
         return None
     taken = [["taken", f"{run.format.kept:,}", f"{run.format.rows:,} to train on, {run.format.heldout:,} held out"]]

@@ -105,7 +105,7 @@ class _SamplingWorker:
         return result
 
     def ready(self) -> bool:
-        """True once the model is loaded.
+        """Return True once the model is loaded.
 
         Raises:
             UserError: it cannot be.
