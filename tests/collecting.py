@@ -30,6 +30,7 @@ _GROUPS = {
             "rows_packing",
             "tune_loss",
             "tune_methods",
+            "tune_distill",
             "tune_optimizers",
             "tune_plan",
             "tune_schedule",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.corpus.columns import Reading
+from mathlete.corpus.columns import ColumnUse, Reading
 from mathlete.corpus.layouts import read_traced_rows
 from mathlete.errors import UserError
 from mathlete.traces import TracedProblem
@@ -16,10 +16,10 @@ ASKED, SAID = "How full is /data?", "It uses 7.40% of its space."
 Row = Mapping[str, object]
 
 
-def talk(row: Row, *, task: str = "chat") -> list[TracedProblem]:
+def talk(row: Row, *, task: str = "chat", use: ColumnUse | None = None) -> list[TracedProblem]:
     """Return what a row gives to learn."""
     reading = Reading(task="chat") if task == "chat" else Reading()
-    rows = read_traced_rows([("f.jsonl:1", row)], Path("f.jsonl"), reading=reading)
+    rows = read_traced_rows([("f.jsonl:1", row)], Path("f.jsonl"), reading=reading, use=use)
     return [one for traced in rows for one in traced]
 
 
@@ -61,7 +61,9 @@ def test_a_history_and_a_context_belong_to_the_question() -> None:
 def test_a_reply_that_its_source_weighs_with_nothing_is_read_and_not_learnt(key: str) -> None:
     bad = turns(("user", ASKED), ("assistant", "Dunno."), **{key: 0})
     good = turns(("user", "Look."), ("assistant", SAID), **{key: 1})
-    (only,) = talk({"messages": [*bad, *good]})
+    use = ColumnUse("f.jsonl")
+    (only,) = talk({"messages": [*bad, *good]}, use=use)
+    assert use.unread == []
     assert [turn.text for turn in only.turns] == [ASKED, "Dunno.", "Look.", SAID]
     with pytest.raises(UserError, match="a question and a reply to it, got user, assistant without loss"):
         talk({"messages": bad})

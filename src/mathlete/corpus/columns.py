@@ -126,12 +126,12 @@ class ColumnUse:
                 "purpose"
             )
             value = ", ".join(f"{name!r} unread in {self._long[name]} of {self.rows} rows" for name in lost)
-            keys = " ".join(lost)
+            unnamed = next((name for name in lost if name.casefold() not in _ASKED), "")
+            other = f"say what it is, as in --columns trace={unnamed}" if unnamed else "write it into the question"
             raise UserError(
                 rule,
                 value=f"{value} (read: {', '.join(self.read)})",
-                cure=f"leave it out with --ignore {keys}, say what it is, as in --columns trace={lost[0]}, or write it "
-                "into the question",
+                cure=f"leave it out with --ignore {' '.join(lost)}, or {other}",
             )
 
 

@@ -21,6 +21,7 @@ REPLIES = (
     "reply",
     "chosen",
 )
+_QUESTIONS = tuple(dict.fromkeys(name.casefold() for name in STATEMENTS))
 _SYSTEMS = ("system", "system_prompt", "system_message")
 """Columns that hold the system turn of a conversation which has none in itself."""
 _FURTHER = ("input", "context")
@@ -55,7 +56,7 @@ def read_pairs(row: Cells, several: str, place: RowPlace) -> list[list[Turn]]:
     asked: list[Turn]
     if not question and not row.spelled(names):
         raise UserError(
-            f"{place.where}: a row needs its question in a column that is known: {', '.join(STATEMENTS)}",
+            f"{place.where}: a row needs its question in a column that is known: {', '.join(_QUESTIONS)}",
             value=f"columns {', '.join(map(str, row))}",
             cure="say which it is with --columns statement=NAME",
         )

@@ -130,7 +130,7 @@ def _has_loss(turn: Mapping[str, object], known: set[str], where: str) -> bool:
         UserError: a share, which no loss here has.
     """
     said = {key: turn[key] for key in _LOSS if turn.get(key) is not None}
-    known |= said.keys()
+    known.update(said)
     for key, value in said.items():
         if value not in (0, 1):
             raise UserError(f"{where}: {key} of a turn must be 0 or 1", value=repr(value)[:80], cure="mend the row")

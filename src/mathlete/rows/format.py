@@ -92,7 +92,9 @@ def format_rows(
     drops.update(reason for reason in reasons if reason)
     if len(kept) < 2:
         raise _too_few(len(kept), traces=traces, drops=drops, mismatch=mismatch, skipped=skipped())
-    train, heldout = _split(table, kept, problems, count=maker.rows.heldout, seed=seed)
+    # What is held out is trained on nowhere, also where repeated problems are kept.
+    apart = _read_column(table, "problem_key") if maker.filters.duplicates == "keep" else problems
+    train, heldout = _split(table, kept, apart, count=maker.rows.heldout, seed=seed)
     save_rows(files.train, parts, train, without=_KEYS)
     table.select(heldout, keep_in_memory=True).remove_columns(_KEYS).save_to_disk(files.heldout)
     _write_texts(files, parts, table=table, train=train, reasons=reasons, maker=maker)
