@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 # What builds the site of the pages, in an environment of its own.
 SITE   := $(VENV)/site
 
-.PHONY: setup demo demo-submit test slow coverage coverage-slow coverage-report check fix bench site
+.PHONY: setup demo demo-submit test test-models test-others slow coverage coverage-slow coverage-report check fix bench site
 setup: $(VENV)/.ready $(IMAGE)/manifest.json
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -49,8 +49,18 @@ demo-submit: setup
 	&& { set +x; } 2>/dev/null \
 	&& echo "build, rehearse (20 questions, two runs) and preflight took $$(($$(date +%s) - start)) s"
 
+# On two cores each half of the files in a process of its own: nothing is collected twice, and nobody has to hand out tests
+# and to hear of each. On more, as many processes as there are cores share the files out.
 test: setup
+ifeq ($(filter-out 1 2,$(shell nproc)),)
+	@echo "two halves side by side: what each says comes as it ends"
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-models test-others
+else
 	$(PY) $(MEASURE) -m pytest -q -n auto --dist loadfile --durations 20
+endif
+
+test-models test-others: setup
+	$(PY) $(MEASURE) -m pytest -q --half $(@:test-%=%) --durations 20
 
 # All parts, each with its row in bench/SLOW.md, however the ones before it ended; `make slow-train` is one of them.
 slow: setup

@@ -4,6 +4,7 @@ conftest.py imports these hooks, so that pytest finds them there.
 """
 
 import gc
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,22 @@ _GROUPS = {
 }
 TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() for name in names}
 """{file: its group}: what these load or make, one process does once for all."""
+HALVES = ("models", "others")
+"""What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
+_MODELS = re.compile(
+    r"test_(adapters|contributing|corpus|docs_guide|eval|export|gates|models|pocket|prompts|refused|rows|text|train|tune"
+    r"|vouching|sampling_(?!sandbox))"
+)
+"""How the names of the first half's files begin, which load models or the tokenizers of many."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()
 """{slow test: the parts of `make slow` that it is in}, of what was collected."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", help="of the slow tests only those of this part of tests/slow.py")
+    parser.addoption(
+        "--half", choices=HALVES, help="only the files of this half: those that load models, or the others"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -71,6 +82,17 @@ class Doctests:
         return [one for one in collectors if not isinstance(one, DoctestModule)]
 
 
+class Half:
+    """Leaves out the files of the other half: they are not even imported."""
+
+    def __init__(self, name: str) -> None:
+        self._is_first = name == HALVES[0]
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        is_other = collection_path.is_file() and bool(_MODELS.match(collection_path.name)) != self._is_first
+        return True if is_other else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name long bytes by their argument: a packed file holds its time, and all processes must name a test the same."""
@@ -78,8 +100,10 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have `Doctests` asked for every folder: a hook of conftest.py is asked for its own only."""
+    """Have these asked for every folder: a hook of conftest.py is asked for its own only."""
     config.pluginmanager.register(Doctests())
+    if half := config.getoption("half", default=None):
+        config.pluginmanager.register(Half(half))
 
 
 @pytest.hookimpl(tryfirst=True)

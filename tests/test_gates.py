@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench import gates
-from mathlete.delivery import Ledger
 from mathlete.export import Survival, TunedModel
 from mathlete.export.distributions import kl_divergence, log_probabilities
 from mathlete.export.effect import rows_of_traces
@@ -26,7 +25,6 @@ from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.runs import MANIFEST, read_json, write_json
-from mathlete.submission import Build
 from mathlete.tune import AdapterFolder, Lora, Recipe, load_4bit_base
 from tests.conftest import POCKET, CommandLine
 
@@ -227,17 +225,6 @@ def test_what_a_gate_refused_is_neither_evaluated_nor_replayed_nor_trained_on(
     done = evaluate("replay", "e", "--simulations", 20, "--n", 1, "--run", "two", "--accept-refused", "a slice")
     assert done.code == 0
     assert read_json(Path("two", MANIFEST))["settings"]["accept_refused"] == "a slice"  # type: ignore[index]
-
-
-def test_what_a_gate_refused_is_not_built(refused: Path, built_wheels: Path, submit: CommandLine) -> None:
-    words = ("build", "--model", "m", "--names.owner", "alice", "--run", "b")
-    assert RULE in submit(*words).refusal
-    assert not Path("b").exists()
-    shutil.copytree(built_wheels, "b/wheels")
-    assert submit(*words, "--accept-refused", "the best we have").code == 0
-    assert Build.load(Path("b")).accept_refused == "the best we have"
-    assert Ledger(Path("b")).events()[0].accept_refused == "the best we have"
-    assert "- int8 is far off\n- accepted: the best we have" in Path("m/README.md").read_text()
 
 
 def test_a_step_that_never_ended_and_a_reason_that_is_none(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mathlete.problems import Problem
-from mathlete.report import write_report
+from mathlete.report import open_server, write_report
 from tests.conftest import Extras, sample
 from tests.recorded import EVIL, answers, list_shown, problem, record, six, train_run
 
@@ -64,6 +66,24 @@ def open_report(browser_page: Any) -> Iterator[Callable[..., Any]]:
     yield open_page
     for event, listener in listeners.items():
         page.remove_listener(event, listener)
+    assert not heard
+
+
+def test_the_live_page_shows_a_run_and_nothing_comes_alive(tmp_path: Path, browser_page: Any) -> None:
+    folder, heard = record(tmp_path / "run", [(problem("a"), [{"answer": "9", "text": EVIL}])]), list[object]()
+    # A context of its own: with it its connections end, for which the server waits.
+    with open_server([folder]) as server, closing(browser_page.context.browser.new_context()) as context:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        page = context.new_page()
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(error))
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
+        page.click("#runs .lasttrace summary")
+        assert "<img src=x onerror=" in page.text_content("#runs pre")
+        assert page.evaluate("window.alive") is None
+        server.shutdown()
+        thread.join()
     assert not heard
 
 

@@ -1,4 +1,4 @@
-"""The live page and the replay's: what they show, to whom, and that nothing in them comes alive."""
+"""The live page and the replay's: what they show, and to whom. In a browser: test_report_browser."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from mathlete.report import open_server
 from mathlete.report.html.replay import build_replay_chart
 from mathlete.report.live import LivePage
 from tests.conftest import CommandLine, Extras
-from tests.recorded import EVIL, answers, data, problem, record, six, train_run
+from tests.recorded import answers, data, problem, record, six, train_run
 
 pytestmark = pytest.mark.usefixtures("lean")
 
@@ -98,31 +98,6 @@ def test_a_port_that_is_taken_and_a_run_that_is_none_are_refused(served: int, ru
         open_server([running], port=served)
     with pytest.raises(UserError, match="a run that is followed must be a folder"):
         open_server([tmp_path / "none"])
-
-
-def test_the_live_page_shows_a_run_and_nothing_comes_alive(tmp_path: Path) -> None:
-    from tests.test_report_browser import CHROMIUM, FLAGS
-
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-    folder = record(tmp_path / "run", [(problem("a"), [{"answer": "9", "text": EVIL}])])
-    with open_server([folder]) as server, sync_api.sync_playwright() as started:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        page = browser.new_page()
-        heard: list[str] = []
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
-        page.click("#runs .lasttrace summary")
-        assert "<img src=x onerror=" in page.text_content("#runs pre")
-        assert page.evaluate("window.alive") is None
-        browser.close()
-        server.shutdown()
-        thread.join()
-    assert not heard
 
 
 @pytest.fixture(scope="module")

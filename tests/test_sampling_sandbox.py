@@ -37,6 +37,8 @@ def pools(request: pytest.FixtureRequest) -> Iterator[tuple[Pythons, Pythons]]:
         pytest.skip("no libseccomp here")
     with closing(Pythons(LIMITS, layers=layers)) as patient, closing(Pythons(IMPATIENT, layers=layers)) as impatient:
         yield patient, impatient
+    with pytest.raises(UserError, match="before their owner is closed"):
+        patient.open()
     del os.environ["MATHLETE_TEST_SECRET"]
 
 
@@ -240,18 +242,15 @@ def test_a_forged_reply_gains_neither_output_nor_time(pools: tuple[Pythons, Pyth
         assert one.run("1").killed
 
 
-def test_the_process_that_forks_is_replaced_when_it_has_died() -> None:
-    with closing(Pythons(LIMITS)) as pythons:
-        with closing(pythons.open()) as one:
-            mine, parent = map(int, one.run("import os\nprint(os.getpid(), os.getppid())").output.split())
-            os.kill(parent, signal.SIGKILL)
-            wait_for_end(mine)
-            assert one.run("1").killed
-        for _ in range(4):
-            with closing(pythons.open()) as another:
-                assert another.run("1 + 1").output == "2\n"
-    with pytest.raises(UserError, match="before their owner is closed"):
-        pythons.open()
+def test_the_process_that_forks_is_replaced_when_it_has_died(pythons: Pythons) -> None:
+    with closing(pythons.open()) as one:
+        mine, parent = map(int, one.run("import os\nprint(os.getpid(), os.getppid())").output.split())
+        os.kill(parent, signal.SIGKILL)
+        wait_for_end(mine)
+        assert one.run("1").killed
+    for _ in range(4):
+        with closing(pythons.open()) as another:
+            assert another.run("1 + 1").output == "2\n"
 
 
 THREADS = """

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from mathlete.delivery import Ledger
 from mathlete.errors import UserError
+from mathlete.gates import SURVIVAL, GateOutcome
 from mathlete.kernel import KernelConfig
 from mathlete.rehearsal.image import fetch_image
 from mathlete.rehearsal.runner import _delete_earlier
+from mathlete.runs import write_json
 from mathlete.solve import Policy
 from mathlete.submission import Build, build_wheelhouse, wheelhouse
 from mathlete.submission.metadata import NOTEBOOK
 from mathlete.submission.notebook import require_as_built, write_notebook
-from tests.conftest import NAMES
+from tests.conftest import NAMES, POCKET, CommandLine
 
 
 def test_a_rehearsal_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
@@ -145,6 +148,20 @@ def test_packages_of_another_image_are_kept_unless_asked(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match=r"python -m submit image --run .* --overwrite"):
         fetch_image(tmp_path)
     assert not fetch_image(tmp_path, overwrite=True).skipped
+
+
+def test_what_a_gate_refused_is_not_built(built_wheels: Path, submit: CommandLine) -> None:
+    refused = Path(shutil.copytree(POCKET, "m"))
+    write_json(refused / "started.json", {"key": "k"})
+    write_json(refused / SURVIVAL, GateOutcome(breaches=("int8 is far off",)).to_json())
+    words = ("build", "--model", "m", "--names.owner", "alice", "--run", "b")
+    assert "a model must have passed the gates of its run, got int8 is far off" in submit(*words).refusal
+    assert not Path("b").exists()
+    shutil.copytree(built_wheels, "b/wheels")
+    assert submit(*words, "--accept-refused", "the best we have").code == 0
+    assert Build.load(Path("b")).accept_refused == "the best we have"
+    assert Ledger(Path("b")).events()[0].accept_refused == "the best we have"
+    assert "- int8 is far off\n- accepted: the best we have" in Path("m/README.md").read_text()
 
 
 @pytest.mark.slow
