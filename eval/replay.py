@@ -172,7 +172,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
     for folder in every:
         verify_if_made(folder)
     outcome = GateOutcome.join(
-        [require_passed(part, reason=settings.accept_refused) for folder in every for part in judged(folder)]
+        [require_passed(part, reason=settings.accept_refused) for folder in every for part in find_judged(folder)]
     )
     for breach in outcome.breaches:
         out.print(f"accepted, because {outcome.reason}: {breach}", markup=False)
@@ -245,7 +245,7 @@ def find_model_of(folders: Sequence[Path]) -> str:
     return "MODEL"
 
 
-def judged(run: Path) -> list[Path]:
+def find_judged(run: Path) -> list[Path]:
     """Return the folders that must have passed before a replay: the run's own, and its model's where that is there."""
     results = read_json(run / "results.json") if (run / "results.json").is_file() else {}
     model = str(results.get("model", ""))

@@ -129,10 +129,10 @@ def test_a_base_is_known_by_its_weights_its_name_or_that_of_its_4_bit_copy(made:
     copy = find_model(str(tmp_path / "Small-R1"))
     ForeignAdapter(adapter).require_base(copy)  # trained on the pocket model's folder, whose weights these are
     with pytest.raises(UserError, match="--adapter-base must say"):
-        ForeignAdapter(adapter).trained_on(copy, None)
+        ForeignAdapter(adapter).find_base(copy, None)
     configure(base_model_name_or_path="unsloth/small-r1-unsloth-bnb-4bit")(adapter)
     ForeignAdapter(adapter).require_base(copy)
-    assert ForeignAdapter(adapter).trained_on(copy, None) == "4bit"
+    assert ForeignAdapter(adapter).find_base(copy, None) == "4bit"
     with pytest.raises(UserError, match="must be merged into the base"):
         ForeignAdapter(adapter).require_base(SOURCE)
     pinned = replace(copy, revision="b" * 40)

@@ -31,7 +31,7 @@ from mathlete.models import ModelSource, find_model, load_model, load_prompt_for
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.submission import Build, Names, checks
-from mathlete.submission.weights import list_storage, needed_for
+from mathlete.submission.weights import list_needed, list_storage
 
 POCKET = find_model("pocket")
 
@@ -169,7 +169,7 @@ def test_an_export_says_itself_what_it_needs(monkeypatch: pytest.MonkeyPatch, tm
     assert find_formats("nf4") == (entry,)
     bitsandbytes = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": bitsandbytes}))
-    assert needed_for(tmp_path) == ("other-library>=2",)
+    assert list_needed(tmp_path) == ("other-library>=2",)
 
 
 def test_what_kaggles_image_lacks_is_shipped(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_what_kaggles_image_lacks_is_shipped(tmp_path: Path) -> None:
 def test_weights_that_nothing_here_serves_are_refused(method: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
     with pytest.raises(UserError, match=f"must know how to serve the weights.* got {method} weights"):
-        needed_for(tmp_path)
+        list_needed(tmp_path)
     build = Build(kaggle=tmp_path, model=tmp_path, wheels=tmp_path, names=Names(owner="a"), config=KernelConfig())
     assert any(f"{method} weights" in refusal.value for refusal in checks._wheels(build))
 
@@ -193,9 +193,9 @@ def test_weights_that_nothing_here_serves_are_refused(method: str, tmp_path: Pat
 @pytest.mark.parametrize(("method", "least"), [("mxfp4", 8.0), ("gptq", 6.0), ("awq", 7.5), ("fp8", 7.5)])
 def test_weights_that_vllm_alone_serves_need_its_engine(method: str, least: float, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
-    assert needed_for(tmp_path, engine="vllm") == ()
+    assert list_needed(tmp_path, engine="vllm") == ()
     with pytest.raises(UserError, match="or build with --engine vllm"):
-        needed_for(tmp_path)
+        list_needed(tmp_path)
     assert [one.least for one in find_formats(method)] == [least]
 
 

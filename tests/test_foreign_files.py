@@ -128,7 +128,7 @@ def test_input_that_proves_bad_takes_only_what_was_made_of_it(tmp_path: Path, *,
         make()
     made = {".parts/0/rows", ".parts/1/rows", "head.jsonl", "train/state.json", "started.json"} if resumed else set()
     assert names(files.folder) == {"notes.txt", *made}
-    assert {path.name for path in files.made()} == ({".parts", "head.jsonl", "train"} if resumed else set())
+    assert {path.name for path in files.list_made()} == ({".parts", "head.jsonl", "train"} if resumed else set())
 
 
 def test_what_is_added_to_a_hard_linked_file_is_added_here_only(tmp_path: Path) -> None:

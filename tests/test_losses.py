@@ -149,7 +149,7 @@ def test_any_sample_is_of_one_class(answer: str, finish: Finish) -> None:
         assert find_cause(draw(0, None, finish), rules=rules) in ("no_box", "cut_at_cap", "cut_by_clock")
 
 
-CLOCK = BudgetSettings.even(wall_s=100, questions=5)
+CLOCK = BudgetSettings.share_evenly(wall_s=100, questions=5)
 
 
 def record(

@@ -104,7 +104,7 @@ def test_size_and_licence_of_mounted_weights_must_be_known(described: Path) -> N
 
 
 def mount(build: Build, source: str, *, size: int = 2**30, licence: str = "MIT") -> Build:
-    made = with_settings(build, build.kaggle, names=NAMES.mounting(source))
+    made = with_settings(build, build.kaggle, names=NAMES.with_mounted(source))
     return replace(made, mounted=MountedWeights(size=size, licence=licence))
 
 
@@ -246,6 +246,6 @@ def test_without_vocabularies_nothing_is_shown() -> None:
 
 
 def test_names_of_a_mounted_model_keep_the_users_own() -> None:
-    names = Names(owner="alice").mounting(GPT_OSS)
+    names = Names(owner="alice").with_mounted(GPT_OSS)
     assert (names.kernel_id, names.model_source) == ("alice/mathlete-submission", GPT_OSS)
     assert not names.uploads_model

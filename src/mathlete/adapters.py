@@ -78,7 +78,7 @@ class ForeignAdapter:
         self._require_name(source)
         self._require_tensors(_read_shapes(source), tied=bool(source.load_config().tie_word_embeddings))
 
-    def trained_on(self, source: ModelSource, said: AdapterBase | None) -> AdapterBase:
+    def find_base(self, source: ModelSource, said: AdapterBase | None) -> AdapterBase:
         """Return how its base was held while it was trained: as was said, or as a name ending in 4bit says.
 
         Raises:

@@ -38,25 +38,25 @@ def _compare(name: str, there: object, here: object) -> Iterator[str]:
             below = f"{name}.{key}" if name else str(key)
             yield from _compare(below, there.get(key, _ABSENT), here.get(key, _ABSENT))
         return
-    old, new = (_written(value, absent=_UNSAID.get(name, "none")) for value in (there, here))
+    old, new = (_write(value, absent=_UNSAID.get(name, "none")) for value in (there, here))
     if old != new:
         yield f"{name} is {old} there, {new} here"
 
 
 def _compare_inputs(there: object, here: object) -> Iterator[str]:
-    for name in dict.fromkeys((*_mapping(there), *_mapping(here))):
-        old, new = (_mapping(_mapping(inputs).get(name)) for inputs in (there, here))
+    for name in dict.fromkeys((*_as_mapping(there), *_as_mapping(here))):
+        old, new = (_as_mapping(_as_mapping(inputs).get(name)) for inputs in (there, here))
         files = [file for file in dict.fromkeys((*old, *new)) if old.get(file) != new.get(file)]
         if files:
             more = f" and {len(files) - 3} more" if len(files) > 3 else ""
             yield f"{name} has another {', '.join(files[:3])}{more}"
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def _as_mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _written(value: object, *, absent: str) -> str:
+def _write(value: object, *, absent: str) -> str:
     if value is _ABSENT:
         return absent
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -54,7 +54,7 @@ def hold(folder: Path) -> Iterator[Callable[[], None]]:
 
         def require_place() -> None:
             if not _is_named(file, folder / LOCK):
-                raise moved_away(folder)
+                raise explain_moved(folder)
 
         try:
             yield require_place
@@ -70,7 +70,7 @@ def hold(folder: Path) -> Iterator[Callable[[], None]]:
                 empty.rmdir()
 
 
-def moved_away(path: Path) -> UserError:
+def explain_moved(path: Path) -> UserError:
     """Return the error for a folder or file of a run that is no longer where it was opened."""
     rule = "a run's folder must stay where it is while it is written"
     return UserError(rule, value=str(path), cure="put it back, and run the same command again")

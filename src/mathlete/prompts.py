@@ -122,7 +122,7 @@ class SavedPrompt:
             raise TypeError(f"the template's arguments must be an object, and are {arguments!r}")
         return cls(instruction=instruction, template_args=arguments)
 
-    def changed_by(self, settings: PromptSettings) -> "SavedPrompt":
+    def with_settings(self, settings: PromptSettings) -> "SavedPrompt":
         """Return it with what the settings name in its place; arguments that they do not name stay."""
         instruction = self.instruction if settings.instruction is None else settings.instruction
         return SavedPrompt(instruction=instruction, template_args={**self.template_args, **settings.arguments})

@@ -181,7 +181,7 @@ def read_manifest(folder: Path) -> dict[str, object]:
     # Before schema 2 manifests did not vouch for themselves.
     vouches = manifest.get("schema", 1) != 1 or "sha256" in manifest
     if vouches and manifest.get("sha256") != _own_sha256(manifest):
-        raise _changed(folder, [f"{MANIFEST} itself changed"])
+        raise _explain_changed(folder, [f"{MANIFEST} itself changed"])
     return manifest
 
 
@@ -211,7 +211,7 @@ def verify_outputs(folder: Path, *, only: Collection[str] | None = None) -> dict
         raise explain_stray(folder, new)
     words = [f"{n} {'changed' if n in present else 'missing'}" for n in sorted(listed) if listed[n] != present.get(n)]
     if words:
-        raise _changed(folder, words)
+        raise _explain_changed(folder, words)
     return manifest
 
 
@@ -233,7 +233,7 @@ def verify_if_made(folder: Path, *, only: Collection[str] | None = None) -> dict
     return {}
 
 
-def _changed(folder: Path, words: list[str]) -> UserError:
+def _explain_changed(folder: Path, words: list[str]) -> UserError:
     return UserError(
         f"{folder / MANIFEST} must match the folder's files",
         value=join_first(words),

@@ -169,13 +169,13 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
 
     Completions may then be as long as a quarter of the model's context, at most R1's 32768 tokens.
     """
-    settings = _kept(flags) or _fresh_defaults(flags)
+    settings = _read_kept(flags) or _fresh_defaults(flags)
     if not (chosen := flags.last("policy-file")):
         return settings
     return replace(settings, solving=settings.solving.with_file(Path(chosen)))
 
 
-def _kept(flags: LeadingFlags) -> "BuildSettings | None":
+def _read_kept(flags: LeadingFlags) -> "BuildSettings | None":
     """Return the choices that hold where the words say nothing else; None where there are none."""
     if flags.asks_for_help or (word := flags.last("choices")) == "none":
         return None

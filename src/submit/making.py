@@ -204,7 +204,7 @@ def choose_pace(
     rules = build.config.competition
     asked = sum(len(run.ids(problems, rules=rules)) for run in plan_runs(settings, how, rules=rules))
     with busy("how fast the engine draws here"):
-        paced, why = how.paced(build, problems, asked=asked)
+        paced, why = how.fit_speed(build, problems, asked=asked)
     out.print(f"speed {why}", markup=False)
     return paced
 

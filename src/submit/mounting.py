@@ -29,7 +29,7 @@ def find_model_files(model: str, mounted: str, gib: float | None, *, names: Name
             raise UserError("--model must be an exported folder", value=model, cure=cure)
         source.require_weights()
         return source.folder, names
-    names = names.mounting(mounted)
+    names = names.with_mounted(mounted)
     require(("model-gib", gib, gib is None or gib > 0, "above 0"), cure="leave it out, or say what its page says")
     if model == "pocket":
         cure = "name the folder of tokenizer and config with --model, or the model's hub id"

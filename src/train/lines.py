@@ -32,7 +32,7 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
 
     now, then = (_flatten(one) for one in (settings, usual))
 
-    def shown(words: str, *names: str) -> str:
+    def show(words: str, *names: str) -> str:
         # A folder's name may have brackets, which would be a style.
         words = escape(words)
         return f"[bold]{words}[/]" if any(now[name] != then[name] for name in names) else words
@@ -42,26 +42,26 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
     problems = "all problems" if corpus.limit is None else f"{corpus.limit:,} problems"
     length = f"{tune.steps:,} steps" if tune.steps else f"{tune.epochs:g} epoch{'s' if tune.epochs != 1 else ''}"
     data = (
-        shown(" ".join(corpus.source), "source"),
-        shown(problems, "limit"),
-        shown(f"rows of at most {rows.max_tokens:,} tokens", "rows.max_tokens"),
-        shown(f"{rows.heldout:,} problems held out", "rows.heldout"),
+        show(" ".join(corpus.source), "source"),
+        show(problems, "limit"),
+        show(f"rows of at most {rows.max_tokens:,} tokens", "rows.max_tokens"),
+        show(f"{rows.heldout:,} problems held out", "rows.heldout"),
     )
     method = f"q{recipe.method}" if recipe.spec.quantized else recipe.method
     has_rank = recipe.spec.takes_init
     taken = settings.after.adapter
     trained = (
-        shown(f"{method} r{lora.rank} α{lora.alpha}" if has_rank else method, "method", "lora.rank", "lora.alpha"),
-        shown(f"{length} × {tune.step_rows} rows", "tune.steps", "tune.epochs", "tune.batch", "tune.accumulate"),
-        shown(f"lr {_in_powers(tune.rate)}", "tune.rate"),
+        show(f"{method} r{lora.rank} α{lora.alpha}" if has_rank else method, "method", "lora.rank", "lora.alpha"),
+        show(f"{length} × {tune.step_rows} rows", "tune.steps", "tune.epochs", "tune.batch", "tune.accumulate"),
+        show(f"lr {_in_powers(tune.rate)}", "tune.rate"),
     )
     to_4bit = settings.after.merge_base == "dequant" and settings.after.adapter_base != "16bit"
     how = (
-        *(trained if taken is None else [shown(f"adapter {taken}, made elsewhere", "adapter", "adapter_base")]),
-        shown(f"seed {settings.seed}", "seed"),
+        *(trained if taken is None else [show(f"adapter {taken}, made elsewhere", "adapter", "adapter_base")]),
+        show(f"seed {settings.seed}", "seed"),
         *([f"merged into the {'4-bit' if to_4bit else 'original'} base"]
           if settings.until in ("merge", "export") and recipe.spec.quantized else []),
-        *([shown(", ".join(dict.fromkeys(("int8", *settings.after.export.formats))), "export.formats")]
+        *([show(", ".join(dict.fromkeys(("int8", *settings.after.export.formats))), "export.formats")]
           if settings.until == "export" else []),
     )  # fmt: skip
     others = [

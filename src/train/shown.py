@@ -29,12 +29,12 @@ def delete_if_bad_input(files: RowFiles) -> Iterator[None]:
 
     What an earlier command left there stays: it was good, and another one may go on with it.
     """
-    resumed = any(path.exists() for path in files.made())
+    resumed = any(path.exists() for path in files.list_made())
     try:
         yield
     except UserError:
         if not resumed:
-            for path in (files.folder / STARTED, *files.made()):
+            for path in (files.folder / STARTED, *files.list_made()):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             with suppress(OSError):  # not empty, or a link
                 for empty in (files.folder, *files.folder.parents[:2]):

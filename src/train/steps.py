@@ -135,7 +135,7 @@ class MathRun:
         """Return the model that was trained, here or elsewhere; an adapter of a 16-bit base is merged into that."""
         after, data = self.settings.after, self.folder / "data"
         foreign = None if after.adapter is None else ForeignAdapter(after.adapter)
-        on_16bit = foreign is not None and foreign.trained_on(self.model, after.adapter_base) == "16bit"
+        on_16bit = foreign is not None and foreign.find_base(self.model, after.adapter_base) == "16bit"
         base = "original" if on_16bit else after.merge_base
         return TunedModel(source=self.model, data=data, adapter=adapter, base=base, on_16bit=on_16bit)
 
@@ -203,7 +203,7 @@ def check_run(run: MathRun) -> None:
             run.model.require_finite()
         if (foreign := after.adapter) is not None:
             ForeignAdapter(foreign).require_base(run.model)
-            ForeignAdapter(foreign).trained_on(run.model, after.adapter_base)
+            ForeignAdapter(foreign).find_base(run.model, after.adapter_base)
     require_space(run.folder, needed_bytes=2 * run.model.weight_bytes + _SPARE_BYTES)
 
 

@@ -233,14 +233,14 @@ class Grammar:
     def read_enclosed(self, opener: str) -> Node:
         """Read a value between bars, floor, ceiling or angle signs."""
         op, closer = _ENCLOSED[opener]
-        inner = self.until(closer)
+        inner = self.read_until(closer)
         self.expect(closer)
         # Bars around a matrix make its determinant.
         if op == "abs" and inner.op == "matrix":
             return Node("det", (inner,))
         return inner if op == "tuple" and inner.op == "tuple" else Node(op, (inner,))
 
-    def until(self, closer: str) -> Node:
+    def read_until(self, closer: str) -> Node:
         """Read the expression up to a closer."""
         self.closers.append(closer)
         node = self.expression()

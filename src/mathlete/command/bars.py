@@ -33,7 +33,7 @@ def console(*, json: bool) -> "Screen":
     return out
 
 
-def _watched() -> "Screen":
+def _choose_screen() -> "Screen":
     """Return where a bar is drawn: where text goes if both are the terminal, else stderr."""
     return console(json=not (sys.stdout.isatty() and sys.stderr.isatty()))
 
@@ -43,7 +43,7 @@ def progress(title: str) -> "Iterator[Progress]":
     """Show a bar with count, elapsed time, ETA and words below it; lines on stderr where is no terminal."""
     from mathlete.command.screen import LoggedProgress, StackedProgress, list_columns
 
-    screen = _watched()
+    screen = _choose_screen()
     if not screen.is_terminal:
         with LoggedProgress(title) as lines:
             yield lines
@@ -61,7 +61,7 @@ def busy(words: str) -> Iterator[None]:
     """Show a spinner and the time passed, for work of unknown length; lines on stderr where is no terminal."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    screen = _watched()
+    screen = _choose_screen()
     if not screen.is_terminal:
         lines = LogLines(words, Reached)
         lines.start()

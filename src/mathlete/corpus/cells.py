@@ -62,10 +62,10 @@ class Cells(TableRow):
 
         A column is found however it is written: `Problem`, `PROBLEM`, `problem `.
         """
-        column = next((name for name in self.spelled(columns) if self.row[name] not in (None, "", [])), "")
+        column = next((name for name in self.find_columns(columns) if self.row[name] not in (None, "", [])), "")
         return column, self[column] if column else None
 
-    def spelled(self, columns: Sequence[str]) -> list[str]:
+    def find_columns(self, columns: Sequence[str]) -> list[str]:
         """Return those of the columns that the row has, in their order, as the row spells them."""
         own = {str(name).strip().casefold(): name for name in reversed([*self.row])}
         return [*dict.fromkeys(own[name.casefold()] for name in columns if name.casefold() in own)]

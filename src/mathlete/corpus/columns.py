@@ -87,7 +87,7 @@ class ColumnUse:
         self.rows += 1
         self._read.update(dict.fromkeys(name for name in row if name in row.read))
         said = ""
-        for name, value in _unread(row):
+        for name, value in _list_unread(row):
             self._seen[name] = None
             long = [text for text in texts_in(value) if is_long(text) or name.casefold() in _ASKED]
             said = said or ("\n".join(_read_texts(row)) if long else "")
@@ -143,7 +143,7 @@ def _read_texts(row: Cells) -> Iterator[str]:
         yield from texts_in(value)
 
 
-def _unread(row: Cells) -> Iterator[tuple[str, object]]:
+def _list_unread(row: Cells) -> Iterator[tuple[str, object]]:
     """Yield (name, value) of what was not read, the keys of a conversation's turns among it."""
     for name, value in row.row.items():
         if name not in row.read:

@@ -124,8 +124,9 @@ def _read_row(row: Cells, place: RowPlace) -> list[TracedProblem]:
 
 def _read_conversations(row: Cells, place: RowPlace) -> list[list[Turn]]:
     """Return the conversations in a row: one, or one for each of several replies to the same question."""
-    questions, replies = row.spelled(place.reading.names("statement", (*STATEMENTS, "input"))), row.spelled(REPLIES)
-    several = next((name for name in row.spelled(_SEVERAL) if isinstance(row.row[name], list)), "")
+    questions = row.find_columns(place.reading.names("statement", (*STATEMENTS, "input")))
+    replies = row.find_columns(REPLIES)
+    several = next((name for name in row.find_columns(_SEVERAL) if isinstance(row.row[name], list)), "")
     named = bool({"statement", "trace"} & {*place.reading.columns})
     if not named and not (several and questions):
         column = find_conversation(row, usual_only=bool(questions and replies))
@@ -287,7 +288,7 @@ def _read_id(row: Cells, place: RowPlace) -> str:
 
 def _read_gold(row: Cells, text: str, place: RowPlace) -> str:
     """Return the gold as text; "" where the row has none."""
-    columns = row.spelled(place.reading.names("gold", GOLDS))
+    columns = row.find_columns(place.reading.names("gold", GOLDS))
     column, value = find_gold(row, columns, solution=text)
     if not column:
         return ""

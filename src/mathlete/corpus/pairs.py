@@ -52,9 +52,9 @@ def read_pairs(row: Cells, several: str, place: RowPlace) -> list[list[Turn]]:
     """Return the question of a row with each of its replies."""
     names = place.reading.names("statement", (*STATEMENTS, "input"))
     question, value = row.first(names)
-    name = question or next(iter(row.spelled(names)), STATEMENTS[0])
+    name = question or next(iter(row.find_columns(names)), STATEMENTS[0])
     asked: list[Turn]
-    if not question and not row.spelled(names):
+    if not question and not row.find_columns(names):
         raise UserError(
             f"{place.where}: a row needs its question in a column that is known: {', '.join(_QUESTIONS)}",
             value=f"columns {', '.join(map(str, row))}",
@@ -101,11 +101,11 @@ def find_reply(row: Cells, place: RowPlace) -> tuple[str, str]:
     if "trace" in reading.columns:
         trace, ending = reading.columns["trace"], reading.columns.get("ending", "")
         return (ending, trace) if ending else (trace, "")
-    reasoning = next((name for name in row.spelled(REASONINGS) if _says_something(row.row[name])), "")
+    reasoning = next((name for name in row.find_columns(REASONINGS) if _says_something(row.row[name])), "")
     attempt = re.sub("thinking_trajector(?:y|ies)", "attempt", reasoning)
-    replies = row.spelled((attempt, *REPLIES) if attempt != reasoning else REPLIES)
+    replies = row.find_columns((attempt, *REPLIES) if attempt != reasoning else REPLIES)
     reply = next((name for name in replies if row.row[name] not in (None, "", [])), next(iter(replies), ""))
-    answers = row.spelled(("answer",))
+    answers = row.find_columns(("answer",))
     # The answer of a row without another reply is one where it says more than a value.
     if answers and (not reply or row.row[reply] in (None, "", [])) and _is_reply(row.row[answers[0]], place):
         reply = answers[0]

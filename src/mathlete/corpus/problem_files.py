@@ -54,7 +54,7 @@ def _read_problem(cells: Cells, *, where: str, name: str) -> Problem:
     _, statement = cells.first(STATEMENTS)
     if not isinstance(statement, str) or not statement.strip():
         raise UserError(f"{where}: a problem needs its statement as text", value=sorted(map(str, cells)), cure=_CURE)
-    column, value = find_gold(cells, cells.spelled(GOLDS))
+    column, value = find_gold(cells, cells.find_columns(GOLDS))
     gold = format_gold(value, column, where=where)
     if not gold:
         raise UserError(f"{where}: a problem needs gold", value=sorted(map(str, cells)), cure=_CURE)

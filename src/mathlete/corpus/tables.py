@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -177,7 +178,7 @@ def _read_csv(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:
             lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
             head = next(lines, "")
             delimiter = max(_DELIMITERS, key=lambda sign: len(next(csv.reader([head], delimiter=sign), [])))
-            reader = csv.DictReader(_again(head, lines), strict=True, delimiter=delimiter)
+            reader = csv.DictReader(chain([head], lines), strict=True, delimiter=delimiter)
             names = list(reader.fieldnames or ())
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 cure = "give each column a name of its own"
@@ -204,11 +205,6 @@ def _first_line(row: TableRow, *, last: int) -> int:
     """Return the line on which a row of a CSV begins, by the one on which it ends: its cells may hold line breaks."""
     cells = [cell for value in row.values() for cell in (value if isinstance(value, list) else [value])]
     return last - sum(str(cell).count("\n") for cell in cells)
-
-
-def _again(head: str, lines: Iterator[str]) -> Iterator[str]:
-    yield head
-    yield from lines
 
 
 def _read_parquet(path: Path, *, on_bad: OnBad) -> Iterator[tuple[str, object]]:

@@ -58,7 +58,7 @@ def is_conversation(value: object) -> bool:
 
 def find_conversation(row: Cells, *, usual_only: bool) -> str:
     """Return the column that holds a conversation: one of the usual names, else one that has the structure; or ""."""
-    if usual := row.spelled(CONVERSATIONS):
+    if usual := row.find_columns(CONVERSATIONS):
         return usual[0]
     return "" if usual_only else next((name for name in row if is_conversation(row.row[name])), "")
 

@@ -161,7 +161,7 @@ class Ledger:
         events = [event for event in self.of(hashes.id, "push") if _is_of(event, hashes)]
         return [event.version for event in events if event.version is not None]
 
-    def saved(self, hashes: Hashes) -> Saved | None:
+    def find_saved(self, hashes: Hashes) -> Saved | None:
         """Return the newest version that is saved of a build, its notebook included; None where none is."""
         # Earlier versions of this project wrote only pushes.
         events = [event for event in self.events() if event.kind in ("saved", "push") and _is_of(event, hashes)]
@@ -177,7 +177,7 @@ class Ledger:
         events = [event for event in self.events() if event.run and event.run.get("shape") == shape]
         return next((one for one in reversed(events) if one.hashes.get("weights") == hashes.weights), None)
 
-    def begun(self, hashes: Hashes) -> int | None:
+    def find_begun(self, hashes: Hashes) -> int | None:
         """Return the version before a save that was begun and whose end is not known; None where there is none."""
         kinds = ("saving", "saved")
         events = [event for event in self.events() if event.kind in kinds and _is_of(event, hashes)]

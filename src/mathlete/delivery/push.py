@@ -26,7 +26,7 @@ from mathlete.submission import Build, Hashes, Names
 def plan_push(build: Build, *, folder: Path, again: bool = False) -> list[str]:
     """Return what a push would do, a line each; nothing is sent, Kaggle is not asked."""
     hashes, names, uploads = build.hashes(), build.names, Uploads(folder)
-    saved = None if again else Ledger(folder).saved(hashes)
+    saved = None if again else Ledger(folder).find_saved(hashes)
     if saved is not None:
         return [f"notebook  {names.kernel_id}: version {saved.version} of this build is saved, gone on with from there"]
     wheels = "unchanged, not sent" if uploads.has_sent(names.wheels_id, hashes.wheels) else f"from {build.wheels}"
@@ -82,7 +82,7 @@ def push_build(
     """
     hashes, ledger = build.hashes(), Ledger(folder)
     require_account(build, kaggle)
-    saved = None if again else ledger.saved(hashes)
+    saved = None if again else ledger.find_saved(hashes)
     if saved is not None:
         asking.say(f"version {saved.version} of this very build is saved already; another one only with --again")
     else:
@@ -155,20 +155,20 @@ def _save(build: Build, kaggle: Kaggle, *, hashes: Hashes, ledger: Ledger, askin
     """Save the notebook, and write the version down before anything else is asked."""
     rule = "Kaggle must accept the notebook"
     source = read_text(build.notebook)
-    begun = None if again else ledger.begun(hashes)
+    begun = None if again else ledger.find_begun(hashes)
     if begun is None:
         begun = asking.once(lambda: kaggle.head(build.names), rule=rule).version
         # Written before the act: a push that is killed within it finds its version on Kaggle.
         ledger.append("saving", hashes, version=begun)
     else:
         asking.say(f"{rule}: an earlier push of this build may have saved it, so Kaggle is looked at first")
-    counted = _counted(build, kaggle, source=source, before=begun)
+    counted = _make_look(build, kaggle, source=source, before=begun)
     saved = asking.once(counted, rule=rule) or asking.act(lambda: kaggle.save_kernel(build.kaggle), counted, rule=rule)
     ledger.append("saved", hashes, version=saved.version, url=saved.url, dropped=saved.dropped or None)
     return saved
 
 
-def _counted(build: Build, kaggle: Kaggle, *, source: str, before: int) -> Callable[[], Saved | None]:
+def _make_look(build: Build, kaggle: Kaggle, *, source: str, before: int) -> Callable[[], Saved | None]:
     """Return the look for a save whose answer was lost: a newer version with this very notebook in it."""
     url = f"https://www.kaggle.com/code/{build.names.kernel_id}"
 

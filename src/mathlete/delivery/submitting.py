@@ -37,11 +37,11 @@ def submit_version(
     """
     slug, mark = build.config.competition.slug, f"[{hashes.id} v{version}]"
 
-    def marked() -> list[int]:
+    def list_marked() -> list[int]:
         return [one.number for one in kaggle.submissions(slug) if mark in one.description]
 
     noted = [event.number for event in ledger.of(hashes.id, "submission") if event.version == version]
-    listed = asking.once(marked, rule="your submissions must be listed")
+    listed = asking.once(list_marked, rule="your submissions must be listed")
     known = {*noted, *listed}
     number = listed[0] if listed else next(reversed(noted), None)
     if number is not None and not again:
@@ -52,7 +52,7 @@ def submit_version(
     require_one_left(kaggle, slug=slug, asking=asking)
     number = asking.act(
         lambda: kaggle.submit(build.names, competition_slug=slug, version=version, message=f"{mark} {message}"),
-        lambda: next((one for one in marked() if one not in known), None),
+        lambda: next((one for one in list_marked() if one not in known), None),
         rule="Kaggle must accept the submission",
         # A second one can't be taken back, and costs the day: to repeat it is left to the user.
         repeats=False,

@@ -66,7 +66,7 @@ class Attempt:
         """Whether the engine said nothing in it, and it was not the clock that kept it from that."""
         return self.ended != "time" and not any(sample.text.strip() for sample in self.samples.values())
 
-    def lost_of(self, n: int) -> dict[Cause, int]:
+    def count_lost(self, n: int) -> dict[Cause, int]:
         """Return by class how many of n samples, drawn or not, could not be right."""
         missing = 0 if self.ended == "rule" else n - len(self.samples)
         # Nothing but the clock keeps a sample from being drawn, unless sampling broke off.
@@ -244,7 +244,7 @@ class Answerer:
             drawn=tuple((sample.tokens, round(sample.seconds, 3)) for sample in samples[:_JOURNALLED]),
             votes=tuple(attempt.votes[:_JOURNALLED]),
             sends=tuple(attempt.sends[:_JOURNALLED]),
-            lost=attempt.lost_of(self._config.policy.n),
+            lost=attempt.count_lost(self._config.policy.n),
         )
         try:
             self._journal.append(line.to_json())

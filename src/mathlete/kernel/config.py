@@ -38,7 +38,7 @@ class NotebookClock:
 
     def follow(self, rules: Competition) -> "NotebookClock":
         """Return the clock with what was left to the competition's rules, whose values were checked on reading."""
-        share = BudgetSettings.even(wall_s=rules.wall_s, questions=rules.problems)
+        share = BudgetSettings.share_evenly(wall_s=rules.wall_s, questions=rules.problems)
         usual = {
             "wall_s": float(rules.wall_s),
             "reserve_s": rules.reserve_s,

@@ -256,7 +256,7 @@ def join_reasoning(reasoning: object, text: object) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def opened_by(prompt: object) -> bool | None:
+def opens_thoughts(prompt: object) -> bool | None:
     """Return whether a prompt opens the thoughts; None where a server renders what is logged: turns, also as JSON
     text."""
     whole = isinstance(prompt, str) and prompt.strip() and not prompt.lstrip().startswith("[{")

@@ -24,7 +24,7 @@ from mathlete.logs.entries import (
     fail,
     find_statement,
     join_reasoning,
-    opened_by,
+    opens_thoughts,
     sampling_of,
 )
 
@@ -73,7 +73,7 @@ def read_harness(row: LogRow, place: Place) -> Iterator[Entry]:
             text=text,
             index=number,
             right=_verdict(row) if len(texts) == 1 else None,
-            thinking=opened_by(prompt),
+            thinking=opens_thoughts(prompt),
         )
 
 
@@ -129,5 +129,5 @@ def read_lighteval(row: LogRow, place: Place) -> Iterator[Entry]:
             # It logs no reason; but what is as long as the cap was cut by it.
             finish=None if tokens is None or cap is None else "length" if tokens >= cap else "stop",
             index=number,
-            thinking=opened_by(response.get("input")),
+            thinking=opens_thoughts(response.get("input")),
         )

@@ -121,7 +121,7 @@ def join_logs(
     placed, problems = _place(logs, suite)
     kept = _without_repeats(logs, placed)
     repeats = len(placed) - len(kept)
-    kept = _numbered(kept)
+    kept = _number_samples(kept)
     if not kept:
         raise UserError("the logs must hold at least one sample", value="none", cure="check the files")
     order = {problem.id: place for place, problem in enumerate(suite.problems)} if suite else {}
@@ -290,7 +290,7 @@ def _repeated_problems(contents: Sequence[Mapping[str, list[tuple[object, ...]]]
     return shared if all(contents[log][name] in earlier[name] for name in shared) else set()
 
 
-def _numbered(kept: Sequence[_Placed]) -> list[_Placed]:
+def _number_samples(kept: Sequence[_Placed]) -> list[_Placed]:
     """Return the samples with their numbers: the log's own where these are distinct, else in the order of the files."""
     of_problem: defaultdict[str, list[_Placed]] = defaultdict(list)
     for one in kept:

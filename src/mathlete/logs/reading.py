@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
         raise UserError("a log that is imported must be a file, or a run's folder", value=str(path), cure="check it")
     if path.suffix in (".eval", ".json") and (path.suffix == ".eval" or is_inspect_json(_read_json(path))):
         header, rows = read_inspect_rows(path)
-        with _explaining(str(path), "inspect", "a log"):
+        with _explain_layout(str(path), "inspect", "a log"):
             facts = inspect_facts(header)
         return _collect(path, "inspect", facts, rows, read_inspect, columns)
     rows = iter(read_rows(path))
@@ -129,10 +130,10 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
     name = next((name for name, layout in LAYOUTS.items() if layout.recognise(first[1])), "columns")
     if name == "columns":
         _check_columns(first[1], columns, path)
-        return _collect(path, name, Facts(), _before(first, rows), _read_columns, columns)
+        return _collect(path, name, Facts(), chain([first], rows), _read_columns, columns)
     layout = LAYOUTS[name]
-    every = _before(first, rows)
-    with _explaining(first[0], name, "a row"):
+    every = chain([first], rows)
+    with _explain_layout(first[0], name, "a row"):
         facts = layout.facts(first[1], path)
     return _collect(path, name, facts, every, layout.read, columns)
 
@@ -142,11 +143,6 @@ def _read_json(path: Path) -> object:
         return parse_json(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} must be JSON ({error})", cure="copy the file again") from error
-
-
-def _before(first: tuple[str, LogRow], rows: Iterator[tuple[str, LogRow]]) -> Iterator[tuple[str, LogRow]]:
-    yield first
-    yield from rows
 
 
 def _check_columns(row: LogRow, columns: Mapping[str, str], path: Path) -> None:
@@ -192,12 +188,12 @@ def _collect(
 
 def _read_row(row: LogRow, read: RowReader, place: Place, layout: str) -> list[Entry]:
     """Return the samples in a row; one that is not as its layout's tool writes it is a mistake of the file."""
-    with _explaining(place.where, layout, "a row"):
+    with _explain_layout(place.where, layout, "a row"):
         return [*read(row, place)]
 
 
 @contextmanager
-def _explaining(where: str, layout: str, what: str) -> Iterator[None]:
+def _explain_layout(where: str, layout: str, what: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -20,7 +20,7 @@ from mathlete.logs.entries import (
     find_statement,
     join_reasoning,
     mean_logprob,
-    opened_by,
+    opens_thoughts,
     sampling_of,
 )
 from mathlete.sampling import Sample
@@ -63,7 +63,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
             finish=as_finish(choice.get("finish_reason")),
             logprob_mean=mean_logprob(logprobs),
             logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
-            thinking=opened_by(dig(row, "request.prompt")),
+            thinking=opens_thoughts(dig(row, "request.prompt")),
             uid=f"{body['id']}/{choice.get('index', position)}" if body.get("id") else None,
         )
 

@@ -75,7 +75,7 @@ class ModelSource:
     @property
     def served_prompt(self) -> SavedPrompt:
         """The instruction and the arguments of the chat template that it is served with."""
-        return SavedPrompt.read(self.folder or Path(self.location)).changed_by(self.prompt)
+        return SavedPrompt.read(self.folder or Path(self.location)).with_settings(self.prompt)
 
     @property
     def identity(self) -> dict[str, object]:

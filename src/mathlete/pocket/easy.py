@@ -2,7 +2,7 @@
 
 from random import Random
 
-from mathlete.pocket.family import Family, Parameters, between, count_subtractions, split_digits
+from mathlete.pocket.family import Family, Parameters, count_subtractions, draw_between, split_digits
 from mathlete.pocket.scratch import Scratch
 
 MAX_SUBTRACTIONS = 12
@@ -10,7 +10,7 @@ MAX_SUBTRACTIONS = 12
 
 
 def _draw_linear(random: Random) -> Parameters:
-    a, b, x = between(random, 2, 12), between(random, 1, 99), between(random, 2, 49)
+    a, b, x = draw_between(random, 2, 12), draw_between(random, 1, 99), draw_between(random, 2, 49)
     return {"a": a, "b": b, "c": a * x + b}
 
 
@@ -19,7 +19,7 @@ def _solve_linear(work: Scratch, a: int, b: int, c: int) -> int:
 
 
 def _draw_evaluate(random: Random) -> Parameters:
-    return {"a": between(random, 11, 99), "b": between(random, 2, 9), "c": between(random, 10, 99)}
+    return {"a": draw_between(random, 11, 99), "b": draw_between(random, 2, 9), "c": draw_between(random, 10, 99)}
 
 
 def _solve_evaluate(work: Scratch, a: int, b: int, c: int) -> int:
@@ -27,7 +27,7 @@ def _solve_evaluate(work: Scratch, a: int, b: int, c: int) -> int:
 
 
 def _draw_remainder(random: Random) -> Parameters:
-    return {"a": between(random, 20, 699), "m": between(random, 3, 13)}
+    return {"a": draw_between(random, 20, 699), "m": draw_between(random, 3, 13)}
 
 
 def _solve_remainder(work: Scratch, a: int, m: int) -> int:
@@ -36,8 +36,8 @@ def _solve_remainder(work: Scratch, a: int, m: int) -> int:
 
 def _draw_two_multiples(random: Random) -> Parameters:
     # Without a common factor drawn first, most pairs would be coprime, and the answer 1.
-    factor, limit = between(random, 1, 16), 150
-    a, b = factor * between(random, 1, limit // factor), factor * between(random, 1, limit // factor)
+    factor, limit = draw_between(random, 1, 16), 150
+    a, b = factor * draw_between(random, 1, limit // factor), factor * draw_between(random, 1, limit // factor)
     good = a != b and min(a, b) > 3 and count_subtractions(a, b) <= MAX_SUBTRACTIONS
     return {"a": a, "b": b} if good else _draw_two_multiples(random)
 
@@ -47,8 +47,8 @@ def _solve_gcd(work: Scratch, a: int, b: int) -> int:
 
 
 def _draw_lcm(random: Random) -> Parameters:
-    factor = between(random, 2, 24)
-    a, b = factor * between(random, 1, 9), factor * between(random, 1, 150 // factor)
+    factor = draw_between(random, 2, 24)
+    a, b = factor * draw_between(random, 1, 9), factor * draw_between(random, 1, 150 // factor)
     good = a != b and min(a, b) > 3 and count_subtractions(a, b) <= MAX_SUBTRACTIONS
     return {"a": a, "b": b} if good else _draw_lcm(random)
 
@@ -58,7 +58,7 @@ def _solve_lcm(work: Scratch, a: int, b: int) -> int:
 
 
 def _draw_choose(random: Random) -> Parameters:
-    return {"n": between(random, 4, 20), "k": 2, "c": between(random, 2, 299)}
+    return {"n": draw_between(random, 4, 20), "k": 2, "c": draw_between(random, 2, 299)}
 
 
 def _solve_choose(work: Scratch, n: int, k: int, c: int) -> int:
@@ -66,8 +66,8 @@ def _solve_choose(work: Scratch, n: int, k: int, c: int) -> int:
 
 
 def _draw_digit_sum(random: Random) -> Parameters:
-    length = between(random, 4, 8)
-    return {"n": between(random, 10 ** (length - 1), 10**length - 1)}
+    length = draw_between(random, 4, 8)
+    return {"n": draw_between(random, 10 ** (length - 1), 10**length - 1)}
 
 
 def _solve_digit_sum(work: Scratch, n: int) -> int:
@@ -75,7 +75,7 @@ def _solve_digit_sum(work: Scratch, n: int) -> int:
 
 
 def _draw_term(random: Random) -> Parameters:
-    return {"a": between(random, 1, 60), "d": between(random, 2, 9), "n": between(random, 5, 60)}
+    return {"a": draw_between(random, 1, 60), "d": draw_between(random, 2, 9), "n": draw_between(random, 5, 60)}
 
 
 def _solve_term(work: Scratch, a: int, d: int, n: int) -> int:
@@ -83,9 +83,9 @@ def _solve_term(work: Scratch, a: int, d: int, n: int) -> int:
 
 
 def _draw_power(random: Random) -> Parameters:
-    a = between(random, 2, 9)
+    a = draw_between(random, 2, 9)
     longest = {2: 9, 3: 6, 4: 4, 5: 4}.get(a, 3)
-    return {"a": a, "e": between(random, 2, longest), "c": between(random, 2, 299)}
+    return {"a": a, "e": draw_between(random, 2, longest), "c": draw_between(random, 2, 299)}
 
 
 def _solve_power(work: Scratch, a: int, e: int, c: int) -> int:
@@ -96,9 +96,11 @@ def _solve_power(work: Scratch, a: int, e: int, c: int) -> int:
 
 
 def _draw_base(random: Random) -> Parameters:
-    base = between(random, 2, 9)
-    length = {2: between(random, 5, 7), 3: between(random, 4, 5)}.get(base, 3 + between(random, 0, int(base < 7)))
-    digits = [between(random, 1, base - 1), *(between(random, 0, base - 1) for _ in range(length - 1))]
+    base = draw_between(random, 2, 9)
+    length = {2: draw_between(random, 5, 7), 3: draw_between(random, 4, 5)}.get(
+        base, 3 + draw_between(random, 0, int(base < 7))
+    )
+    digits = [draw_between(random, 1, base - 1), *(draw_between(random, 0, base - 1) for _ in range(length - 1))]
     return {"n": int("".join(map(str, digits))), "b": base}
 
 

@@ -36,7 +36,7 @@ class Family:
         return work.text, answer
 
 
-def between(random: Random, low: int, high: int) -> int:
+def draw_between(random: Random, low: int, high: int) -> int:
     """Draw a whole number from low to high, both included."""
     return random.randrange(low, high + 1)
 

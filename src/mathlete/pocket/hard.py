@@ -4,16 +4,16 @@ import math
 from random import Random
 
 from mathlete.pocket.easy import MAX_SUBTRACTIONS
-from mathlete.pocket.family import Family, Parameters, between, count_subtractions, split_digits
+from mathlete.pocket.family import Family, Parameters, count_subtractions, draw_between, split_digits
 from mathlete.pocket.scratch import Scratch
 
 
 def _draw_expression(random: Random) -> Parameters:
     return {
-        "a": between(random, 11, 60),
-        "b": between(random, 2, 9),
-        "c": between(random, 10, 99),
-        "m": between(random, 4, 13),
+        "a": draw_between(random, 11, 60),
+        "b": draw_between(random, 2, 9),
+        "c": draw_between(random, 10, 99),
+        "m": draw_between(random, 4, 13),
     }
 
 
@@ -22,7 +22,7 @@ def _solve_expression(work: Scratch, a: int, b: int, c: int, m: int) -> int:
 
 
 def _draw_power(random: Random) -> Parameters:
-    a, e, m = between(random, 2, 99), between(random, 3, 6), between(random, 5, 12)
+    a, e, m = draw_between(random, 2, 99), draw_between(random, 3, 6), draw_between(random, 5, 12)
     # A base that is 0 or 1 modulo m needs no work.
     return {"a": a, "e": e, "m": m} if a % m > 1 else _draw_power(random)
 
@@ -38,8 +38,8 @@ def _solve_power(work: Scratch, a: int, e: int, m: int) -> int:
 
 
 def _draw_congruence(random: Random) -> Parameters:
-    a, m = between(random, 3, 9), between(random, 11, 49)
-    b = between(random, 1, m - 1)
+    a, m = draw_between(random, 3, 9), draw_between(random, 11, 49)
+    b = draw_between(random, 1, m - 1)
     return {"a": a, "b": b, "m": m} if math.gcd(a, m) == 1 else _draw_congruence(random)
 
 
@@ -55,9 +55,9 @@ def _solve_congruence(work: Scratch, a: int, b: int, m: int) -> int:
 
 
 def _draw_chain(random: Random) -> Parameters:
-    factor = between(random, 4, 16)
-    a, b = factor * between(random, 1, 120 // factor), factor * between(random, 1, 120 // factor)
-    c = between(random, 4, 24)
+    factor = draw_between(random, 4, 16)
+    a, b = factor * draw_between(random, 1, 120 // factor), factor * draw_between(random, 1, 120 // factor)
+    c = draw_between(random, 4, 24)
     g = math.gcd(a, b)
     short = max(count_subtractions(a, b), count_subtractions(g, c)) <= MAX_SUBTRACTIONS
     good = a != b and g != c and short
@@ -69,7 +69,7 @@ def _solve_chain(work: Scratch, a: int, b: int, c: int) -> int:
 
 
 def _draw_product(random: Random) -> Parameters:
-    return {"a": between(random, 101, 999), "b": between(random, 3, 9)}
+    return {"a": draw_between(random, 101, 999), "b": draw_between(random, 3, 9)}
 
 
 def _solve_product(work: Scratch, a: int, b: int) -> int:
@@ -77,9 +77,9 @@ def _solve_product(work: Scratch, a: int, b: int) -> int:
 
 
 def _draw_choose(random: Random) -> Parameters:
-    k = between(random, 2, 3)
-    n = between(random, 5, 20 if k == 2 else 9)
-    return {"n": n, "k": k, "c": between(random, 2, 99), "m": between(random, 4, 13)}
+    k = draw_between(random, 2, 3)
+    n = draw_between(random, 5, 20 if k == 2 else 9)
+    return {"n": n, "k": k, "c": draw_between(random, 2, 99), "m": draw_between(random, 4, 13)}
 
 
 def _solve_choose(work: Scratch, n: int, k: int, c: int, m: int) -> int:
@@ -90,10 +90,10 @@ def _solve_choose(work: Scratch, n: int, k: int, c: int, m: int) -> int:
 
 
 def _draw_union(random: Random) -> Parameters:
-    a, b = between(random, 2, 12), between(random, 2, 12)
+    a, b = draw_between(random, 2, 12), draw_between(random, 2, 12)
     if a % b == 0 or b % a == 0:
         return _draw_union(random)
-    return {"a": a, "b": b, "n": between(random, 30, 199)}
+    return {"a": a, "b": b, "n": draw_between(random, 30, 199)}
 
 
 def _solve_union(work: Scratch, a: int, b: int, n: int) -> int:
@@ -103,8 +103,8 @@ def _solve_union(work: Scratch, a: int, b: int, n: int) -> int:
 
 
 def _draw_series(random: Random) -> Parameters:
-    n = 2 * between(random, 2, 5)
-    return {"n": n, "a": between(random, 1, 40), "d": between(random, 2, 9), "m": between(random, 5, 13)}
+    n = 2 * draw_between(random, 2, 5)
+    return {"n": n, "a": draw_between(random, 1, 40), "d": draw_between(random, 2, 9), "m": draw_between(random, 5, 13)}
 
 
 def _solve_series(work: Scratch, n: int, a: int, d: int, m: int) -> int:
@@ -113,8 +113,8 @@ def _solve_series(work: Scratch, n: int, a: int, d: int, m: int) -> int:
 
 
 def _draw_solutions(random: Random) -> Parameters:
-    a, b, c = (between(random, 1, 12) for _ in range(3))
-    return {"a": a, "b": b, "c": c, "n": a + b + c + between(random, 3, 18)}
+    a, b, c = (draw_between(random, 1, 12) for _ in range(3))
+    return {"a": a, "b": b, "c": c, "n": a + b + c + draw_between(random, 3, 18)}
 
 
 def _solve_solutions(work: Scratch, a: int, b: int, c: int, n: int) -> int:
@@ -124,8 +124,8 @@ def _solve_solutions(work: Scratch, a: int, b: int, c: int, n: int) -> int:
 
 
 def _draw_digits_in_base(random: Random) -> Parameters:
-    b = between(random, 3, 9)
-    return {"n": between(random, b * b, min(b**4 - 1, 699)), "b": b}
+    b = draw_between(random, 3, 9)
+    return {"n": draw_between(random, b * b, min(b**4 - 1, 699)), "b": b}
 
 
 def _solve_digits_in_base(work: Scratch, n: int, b: int) -> int:

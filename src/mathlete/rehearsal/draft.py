@@ -111,7 +111,7 @@ class RehearsalSettings:
         """
         return max(1.0, min(self.speed, FASTEST / contention))
 
-    def paced(self, build: Build, problems: Sequence[Problem], *, asked: int) -> "tuple[RehearsalSettings, str]":
+    def fit_speed(self, build: Build, problems: Sequence[Problem], *, asked: int) -> "tuple[RehearsalSettings, str]":
         """Return these settings with the speed at which this machine keeps up, and by what it was chosen, in words.
 
         Args:
@@ -215,7 +215,7 @@ def make_draft(
     inputs = {
         place: _hold_files(source, folder / f"files-{place.replace('/', '-')}") for place, source in inputs.items()
     }
-    text = notebook.rehearsed_with(cell, python=settings.python_version)
+    text = notebook.with_rehearsal_cell(cell, python=settings.python_version)
     changes = [f"one more cell: {cell}", *_describe_python(settings.python_version)]
     if settings.stand_in is not None:
         own = _describe_stand_in(settings.stand_in)

@@ -71,12 +71,12 @@ _SECOND = "if len(_calls) == 2{once}:\n    "
 _ONCE = " and not _again"
 
 
-def _left(step: str, cause: str, *, to: str) -> str:
+def _expect_left(step: str, cause: str, *, to: str) -> str:
     """Return the pattern of the journal's line of a step that was left."""
     return rf'"left": {{"step": "{step}", "cause": "[^\n]*{cause}[^\n]*"next": "{to}"'
 
 
-def _up(step: str) -> str:
+def _expect_up(step: str) -> str:
     """Return the pattern of the journal's line of a step that came up."""
     return rf'"engine": {{"step": "{step}"'
 
@@ -88,15 +88,14 @@ def _fault(name: str, says: str, inject: Inject, *journalled: str, expect: Outco
 def _to_safer(name: str, says: str, inject: Inject, cause: str) -> Fault:
     """Return a fault of the first step alone, which the same with safer settings survives."""
     safer = "vllm with safer settings"
-    return _fault(name, says, inject, _left("vllm", cause, to=safer), _up(safer))
+    return _fault(name, says, inject, _expect_left("vllm", cause, to=safer), _expect_up(safer))
 
 
 def _to_embedded(name: str, says: str, inject: Inject, cause: str) -> Fault:
     """Return a fault of all of vLLM's steps, after which the embedded engine answers."""
     safer = "vllm with safer settings"
-    return _fault(
-        name, says, inject, _left("vllm", cause, to=safer), _left(safer, cause, to="embedded"), _up("embedded")
-    )
+    left = _expect_left("vllm", cause, to=safer), _expect_left(safer, cause, to="embedded")
+    return _fault(name, says, inject, *left, _expect_up("embedded"))
 
 
 _BOOT = (
@@ -107,16 +106,16 @@ _BOOT = (
         "vllm-oom-always",
         "it lacks them whatever its settings",
         fails_with(f"{_OOM}\n{_CORE}"),
-        _left("vllm with safer settings", "GPU memory", to="vllm with half the context"),
-        _left("vllm with half the context", "GPU memory", to="embedded"),
-        _up("embedded"),
+        _expect_left("vllm with safer settings", "GPU memory", to="vllm with half the context"),
+        _expect_left("vllm with half the context", "GPU memory", to="embedded"),
+        _expect_up("embedded"),
     ),
     _fault(
         "vllm-context-too-long",
         "its cache is too small for the context",
         fails_with(f"{_TOO_LONG}\n{_CORE}", steps=SAFER),
-        _left("vllm with safer settings", "does not fit into the cache", to="vllm with half the context"),
-        _up("vllm with half the context"),
+        _expect_left("vllm with safer settings", "does not fit into the cache", to="vllm with half the context"),
+        _expect_up("vllm with half the context"),
     ),
     _to_embedded(
         "vllm-hangs-at-boot",
@@ -201,7 +200,7 @@ _BOOT = (
         "vllm-speaks-nonsense",
         "it prints on standard output what is no JSON",
         vllm_process("mark(); os.system('echo nonsense')"),
-        _up("vllm"),
+        _expect_up("vllm"),
     ),
 )
 _GPUS = (
@@ -220,15 +219,15 @@ _GPUS = (
             steps=SAFER,
             setup=show_gpus(2, parallel=None),
         ),
-        _left("vllm with safer settings", "NCCL", to="vllm on one GPU"),
-        _up("vllm on one GPU"),
+        _expect_left("vllm with safer settings", "NCCL", to="vllm on one GPU"),
+        _expect_up("vllm on one GPU"),
     ),
     _fault(
         "vllm-shm-small",
         "/dev/shm has 1 MiB",
         combine(on_disks(Disks(shm_mib=1)), vllm_process(_SHM, setup=show_gpus(2, parallel=None))),
-        _left("vllm with safer settings", "shared memory", to="vllm on one GPU"),
-        _up("vllm on one GPU"),
+        _expect_left("vllm with safer settings", "shared memory", to="vllm on one GPU"),
+        _expect_up("vllm on one GPU"),
     ),
 )
 _QUESTION = (
@@ -236,8 +235,8 @@ _QUESTION = (
         "vllm-core-killed",
         "its core is killed in the second question",
         vllm_process(_SECOND.format(once=_ONCE) + _DIES, on="stream"),
-        _left("vllm", "EngineDeadError", to="vllm"),
-        _up("vllm"),
+        _expect_left("vllm", "EngineDeadError", to="vllm"),
+        _expect_up("vllm"),
     ),
     _to_safer(
         "vllm-core-killed-twice",
@@ -249,8 +248,8 @@ _QUESTION = (
         "vllm-hangs-in-question",
         "it hangs from the second question on",
         vllm_process("if len(_calls) > 1 and not _again:\n    mark(); time.sleep(3600)", on="stream"),
-        _left("vllm", "no sample came in the time of a question", to="vllm"),
-        _up("vllm"),
+        _expect_left("vllm", "no sample came in the time of a question", to="vllm"),
+        _expect_up("vllm"),
     ),
     _to_embedded(
         "vllm-nan-logits", "its logits are all NaN", vllm_process(_NAN, on="stream"), "nothing came of 2 requests"
@@ -270,22 +269,22 @@ _PLACE = (
         "vllm-wheels-missing",
         "vLLM's wheels are not mounted",
         unmount("vllm"),
-        _left("vllm", "cannot be installed", to="vllm with safer settings"),
-        _up("embedded"),
+        _expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
+        _expect_up("embedded"),
     ),
     _fault(
         "vllm-wheel-gone",
         "one of them is missing",
         spoil_input("vllm", delete_wheel, seen="not glob.glob(place + '/mathlete_vllm*.whl')"),
-        _left("vllm", "cannot be installed", to="vllm with safer settings"),
-        _up("embedded"),
+        _expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
+        _expect_up("embedded"),
     ),
     _fault(
         "vllm-wheel-other",
         "one of them is another than in the lock",
         spoil_input("vllm", change_wheel, seen="b'changed' in open(glob.glob(place + '/*.whl')[0], 'rb').read()"),
-        _left("vllm", "cannot be installed", to="vllm with safer settings"),
-        _up("embedded"),
+        _expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
+        _expect_up("embedded"),
     ),
     _fault(
         "vllm-weights-cut",
@@ -294,8 +293,8 @@ _PLACE = (
             vllm_process(),
             cut_model(),
         ),
-        _left("vllm", "weights that are broken", to="vllm with safer settings"),
-        _left("vllm with safer settings", "weights that are broken", to="embedded"),
+        _expect_left("vllm", "weights that are broken", to="vllm with safer settings"),
+        _expect_left("vllm with safer settings", "weights that are broken", to="embedded"),
         expect="refused",
     ),
     _fault(
@@ -305,7 +304,7 @@ _PLACE = (
             "mark()\nfor part in range(20):\n    say(f'Loading checkpoint shards: {part * 5}%'); time.sleep(0.5)",
             quiet_s=5.0,
         ),
-        _up("vllm"),
+        _expect_up("vllm"),
     ),
     _to_embedded(
         "vllm-clock-short",
@@ -343,15 +342,15 @@ REAL_FAULTS = {
             import multiprocessing
             for core in multiprocessing.active_children():
                 mark(); os.kill(core.pid, signal.SIGKILL)"""),
-            _left("vllm", "EngineDeadError", to="vllm"),
-            _up("vllm"),
+            _expect_left("vllm", "EngineDeadError", to="vllm"),
+            _expect_up("vllm"),
         ),
         _real(
             "real-core-killed-at-boot",
             "vLLM's core is killed while it loads",
             engine(_CORES.format(signal="SIGKILL").replace("\n", "\n    "), on="open"),
-            _left("vllm", "a worker that died", to=_SAFE),
-            _up(_SAFE),
+            _expect_left("vllm", "a worker that died", to=_SAFE),
+            _expect_up(_SAFE),
         ),
         _real(
             "real-core-stopped-at-boot",
@@ -360,8 +359,8 @@ REAL_FAULTS = {
                 engine(_CORES.format(signal="SIGSTOP").replace("\n", "\n    "), on="open"),
                 cell("server.QUIET_S = 300.0"),
             ),
-            _left("vllm", "no progress", to=_SAFE),
-            _up(_SAFE),
+            _expect_left("vllm", "no progress", to=_SAFE),
+            _expect_up(_SAFE),
         ),
         _real(
             "real-quantisation",
@@ -370,8 +369,8 @@ REAL_FAULTS = {
                 engine("mark()", on="open"),
                 cell("CONFIG = replace(CONFIG, vllm=replace(CONFIG.vllm, extra={'quantization': 'fp8'}))"),
             ),
-            _left("vllm", "", to=_SAFE),
-            _up(_SAFE),
+            _expect_left("vllm", "", to=_SAFE),
+            _expect_up(_SAFE),
         ),
         _real(
             "real-ram",
@@ -381,15 +380,15 @@ REAL_FAULTS = {
                 "        resource.setrlimit(resource.RLIMIT_AS, (2**30,) * 2)",
                 on="open",
             ),
-            _left("vllm", "", to=_SAFE),
-            _up("embedded"),
+            _expect_left("vllm", "", to=_SAFE),
+            _expect_up("embedded"),
         ),
         _real(
             "real-wheel-other",
             "one of vLLM's wheels is another than in the lock",
             spoil_input("vllm", change_wheel, seen="True"),
-            _left("vllm", "cannot be installed", to=_SAFE),
-            _up("embedded"),
+            _expect_left("vllm", "cannot be installed", to=_SAFE),
+            _expect_up("embedded"),
         ),
     )
 }

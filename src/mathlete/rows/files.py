@@ -81,7 +81,7 @@ class RowFiles:
     names: ClassVar[tuple[str, ...]] = ("train", "heldout", "head.jsonl", "dropped.jsonl", "overlap.jsonl", "README.md")
     """The other names in it, of which each has its property below."""
 
-    def made(self) -> list[Path]:
+    def list_made(self) -> list[Path]:
         """Return what is there of all that the step writes."""
         return [path for name in (*self.names, *self.hidden) for path in self.folder.glob(name)]
 

@@ -82,12 +82,12 @@ def read_batch(file: Path) -> list[list[TracedProblem]]:
         UserError: the file is not as `write_batch` writes it.
     """
     try:
-        return [[_traced(row) for row in cast(list[Any], line)[:]] for _, line in read_json_lines(file)]
+        return [[_read_traced(row) for row in cast(list[Any], line)[:]] for _, line in read_json_lines(file)]
     except (KeyError, TypeError) as error:
         raise UserError("a part's problems must be as they were written", value=str(file), cure="delete it") from error
 
 
-def _traced(row: dict[str, Any]) -> TracedProblem:
+def _read_traced(row: dict[str, Any]) -> TracedProblem:
     return TracedProblem(problem=Problem(**row["problem"]), trace=Trace(**row["trace"]), where=row["where"])
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from mathlete.errors import UserError
 from mathlete.files import write_atomically
 from mathlete.jsonl import JsonLines, read_json_lines
-from mathlete.locks import moved_away
+from mathlete.locks import explain_moved
 from mathlete.sampling.harvest import CURE
 from mathlete.sampling.samples import Sample
 from mathlete.text import clean
@@ -81,7 +81,7 @@ class SampleLog:
         except (FileNotFoundError, NotADirectoryError):
             is_same = False
         if not is_same:
-            raise moved_away(self._path)
+            raise explain_moved(self._path)
         self._lines.append(sample.to_json())
 
     def join_harvest(self) -> None:

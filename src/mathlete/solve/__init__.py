@@ -10,7 +10,7 @@ arrived, which the stopping rules look at; the replay makes thousands of them at
 ('beta95+exact', 'logprob', 4)
 >>> policy.sample_seed(problem_id="424e18", index=3)
 5434184233325401
->>> day = BudgetSettings.even(wall_s=18_000, questions=50)
+>>> day = BudgetSettings.share_evenly(wall_s=18_000, questions=50)
 >>> day.floor_s, day.ceiling_s, day.allowance_s(17_500, to_come=49)
 (300.0, 900.0, 900.0)
 """

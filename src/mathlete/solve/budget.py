@@ -85,12 +85,12 @@ class BudgetSettings:
         return max(possible, default=served + 1) - served - 1
 
     @classmethod
-    def even(cls, *, wall_s: float, questions: int) -> "BudgetSettings":
+    def share_evenly(cls, *, wall_s: float, questions: int) -> "BudgetSettings":
         """Share the wall evenly: the floor is five sixths of the even share, the ceiling two and a half of it.
 
         So 50 questions in five hours get 300 to 900 s each:
 
-        >>> BudgetSettings.even(wall_s=18_000, questions=50).ceiling_s
+        >>> BudgetSettings.share_evenly(wall_s=18_000, questions=50).ceiling_s
         900.0
         """
         share = wall_s / questions
@@ -123,7 +123,7 @@ class BudgetSettings:
                 cure="write --budget 18000 for five hours",
             )
         wall_s, *shares = numbers
-        settings = cls.even(wall_s=wall_s, questions=questions)
+        settings = cls.share_evenly(wall_s=wall_s, questions=questions)
         if shares:
             settings = replace(settings, floor_s=shares[0], ceiling_s=shares[1])
         settings = replace(settings, reserve_s=shares[2] if len(shares) > 2 else reserve_s)

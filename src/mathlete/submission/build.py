@@ -44,7 +44,7 @@ from mathlete.submission.serving import check_serving
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
 from mathlete.submission.vllm_notebook import write_downloads
 from mathlete.submission.vocabularies import find_vocabularies
-from mathlete.submission.weights import name_format, needed_for
+from mathlete.submission.weights import list_needed, name_format
 from mathlete.submission.wheelhouse import build_wheelhouse
 
 BUILD_FILE = "build.json"
@@ -333,7 +333,7 @@ def build_submission(
     mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence)
     build_wheelhouse(
         wheels,
-        (*needed_for(model, engine=config.engine), *requirements),
+        (*list_needed(model, engine=config.engine), *requirements),
         find_links=find_links,
         vocabularies=carried,
         overwrite=overwrite,

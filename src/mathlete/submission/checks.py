@@ -16,7 +16,7 @@ from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.release import check_release
 from mathlete.submission.vllm_wheels import check_wheels
-from mathlete.submission.weights import formats_of, needed_for, stored_as
+from mathlete.submission.weights import formats_of, list_needed, name_storage
 from mathlete.submission.wheelhouse import verify, verify_sums
 
 _DATASET_BYTES = 100 * 2**30
@@ -83,7 +83,7 @@ def _wheels(build: Build) -> Iterator[Refusal]:
         yield refusal_of(error)
     have = {canonicalize_name(path.name.split("-")[0]) for path in build.wheels.glob("*.whl")} | {*image_packages()}
     try:
-        needed = needed_for(build.model, engine=build.config.engine)
+        needed = list_needed(build.model, engine=build.config.engine)
     except UserError as error:
         yield refusal_of(error)
         return
@@ -101,7 +101,7 @@ def _export(build: Build) -> Iterator[Refusal]:
 
 
 def _gpu(build: Build) -> Iterator[Refusal]:
-    gpu, stored = Device.of_machine(build.machine), stored_as(build.model)
+    gpu, stored = Device.of_machine(build.machine), name_storage(build.model)
     # The lint names an unknown machine.
     if gpu is None or gpu.capability is None:
         return

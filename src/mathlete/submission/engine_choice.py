@@ -11,7 +11,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.runs import read_json
 from mathlete.sampling.served import read_shares
-from mathlete.submission.weights import formats_of, stored_as
+from mathlete.submission.weights import formats_of, name_storage
 
 EngineWord = Literal["auto", "vllm", "embedded"]
 """auto: vLLM where it serves; embedded: the own decode loop, `--engine transformers` of the evaluation."""
@@ -61,7 +61,7 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
     kind = str(kinds[0]) if isinstance(kinds, list) and kinds else "none"
     if kind not in facts.architectures:
         return UserError(f"vLLM {facts.version} must know the kind of model", value=kind, cure=embedded)
-    stored = stored_as(model)
+    stored = name_storage(model)
     served = [one for one in formats_of(model) if getattr(one, "engine", "vllm") == "vllm"]
     if not any(one.fits(gpu.capability) for one in served):
         others = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability)]

@@ -45,7 +45,7 @@ class Names:
     model_version: int = 0
     """Version of the model that the notebook mounts; 0: the one these weights have, or will have when pushed."""
 
-    def mounting(self, source: str) -> "MountedNames":
+    def with_mounted(self, source: str) -> "MountedNames":
         """Return them with somebody's model in place of one that is uploaded; `source` has Kaggle's five parts.
 
         Raises:
@@ -103,7 +103,7 @@ class Names:
 class MountedNames(Names):
     """Names where the notebook mounts a model that is on Kaggle already: of its names only this one counts.
 
-    >>> Names(owner="alice").mounting("openai/gpt-oss-20b/transformers/default/1").model_instance
+    >>> Names(owner="alice").with_mounted("openai/gpt-oss-20b/transformers/default/1").model_instance
     'openai/gpt-oss-20b/transformers/default'
     """
 

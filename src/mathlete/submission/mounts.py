@@ -75,7 +75,7 @@ class MountedNotebook:
         calls = (call for cell in self.cells for call in _find_calls(cell))
         return list(dict.fromkeys(calls))
 
-    def rehearsed_with(self, cell: str, *, python: str) -> str:
+    def with_rehearsal_cell(self, cell: str, *, python: str) -> str:
         """Return the notebook with one more cell before it serves, asserting this Python where it asserts the image's.
 
         Raises:

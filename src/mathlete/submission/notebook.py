@@ -120,11 +120,11 @@ def notebook_text(
         contents: what it carries of its build; its hash is computed.
         vllm: what brings vLLM's wheels; None: it does without.
     """
-    stamp = compute_stamp(_unstamped(config, names, contents, vllm=vllm))
-    return _unstamped(config, names, replace(contents, build=stamp), vllm=vllm)
+    stamp = compute_stamp(_compose(config, names, contents, vllm=vllm))
+    return _compose(config, names, replace(contents, build=stamp), vllm=vllm)
 
 
-def _unstamped(config: KernelConfig, names: Names, contents: Contents, *, vllm: VllmFrom | None) -> str:
+def _compose(config: KernelConfig, names: Names, contents: Contents, *, vllm: VllmFrom | None) -> str:
     """Return the notebook with the stamp that the contents name."""
     gateway = config.competition.gateway
     opened = [("code", OPEN, _open(gateway))] if gateway.server else []

@@ -8,7 +8,7 @@ from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, StoredForma
 from mathlete.runs import read_json, read_record
 
 
-def stored_as(model: Path) -> str:
+def name_storage(model: Path) -> str:
     """Return the word for how a model's weights are stored."""
     return read_storage(read_json(model / "config.json"))
 
@@ -40,13 +40,13 @@ def _name_compressed(config: dict[str, Any]) -> str:
     return "compressed-tensors"
 
 
-def needed_for(model: Path, *, engine: str = "transformers") -> tuple[str, ...]:
+def list_needed(model: Path, *, engine: str = "transformers") -> tuple[str, ...]:
     """Return the requirements beyond Kaggle's image of a model's weights.
 
     Raises:
         UserError: nothing is known by which the engine serves weights that are stored so.
     """
-    stored = stored_as(model)
+    stored = name_storage(model)
     formats = [one for one in formats_of(model) if one.embedded or engine == "vllm"]
     if not formats:
         raise UserError(

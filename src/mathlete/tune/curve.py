@@ -10,7 +10,7 @@ METRICS = "metrics.jsonl"
 """The curve's file in the adapter's folder, a line of JSON a point."""
 
 
-def _logged_as(key: str) -> Any:
+def _declare(key: str) -> Any:
     """Declare a figure that the trainer logs by another name than the field's."""
     return field(default=None, metadata={"key": key})
 
@@ -28,9 +28,9 @@ class CurvePoint:
     entropy: float | None = None
     mean_token_accuracy: float | None = None
     reward: float | None = None
-    completion_length: float | None = _logged_as("completions/mean_length")
-    preference_accuracy: float | None = _logged_as("rewards/accuracies")
-    preference_margin: float | None = _logged_as("rewards/margins")
+    completion_length: float | None = _declare("completions/mean_length")
+    preference_accuracy: float | None = _declare("rewards/accuracies")
+    preference_margin: float | None = _declare("rewards/margins")
     tokens: int | None = None
     """Trained on so far."""
     tokens_per_s: float | None = None

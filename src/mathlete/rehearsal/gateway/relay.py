@@ -155,7 +155,7 @@ class Client:
         """
         package = self._behaviour.package
         request = Request(name=name, args=[serialize(argument, package=package) for argument in arguments])
-        response = self._first(request) if self._call is None else self._later(request)
+        response = self._ask_first(request) if self._call is None else self._ask_again(request)
         return deserialize(response.payload)
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class Client:
         if self._channel is not None:
             self._channel.close()
 
-    def _later(self, request: "Message") -> "Message":
+    def _ask_again(self, request: "Message") -> "Message":
         assert self._call is not None
         try:
             return self._call(request, wait_for_ready=False, timeout=self._behaviour.deadline_s)
@@ -172,7 +172,7 @@ class Client:
                 raise GRPCDeadlineError from error
             raise
 
-    def _first(self, request: "Message") -> "Message":
+    def _ask_first(self, request: "Message") -> "Message":
         began, pause_s = time.monotonic(), 1 / len(self._behaviour.package.ports)
         while time.monotonic() - began < self._behaviour.startup_s:
             for port in self._ports:

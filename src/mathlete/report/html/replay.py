@@ -122,8 +122,8 @@ def _best_card(result: Replay, names: Sequence[str]) -> Card:
             ),
             Figure(
                 label="change, paired 95%",
-                value=_signed(best.change.value),
-                interval=f"[{_signed(best.change.lo)}, {_signed(best.change.hi)}]",
+                value=_sign(best.change.value),
+                interval=f"[{_sign(best.change.lo)}, {_sign(best.change.hi)}]",
             ),
             Figure(
                 label="seconds of a submission",
@@ -138,7 +138,7 @@ def _best_card(result: Replay, names: Sequence[str]) -> Card:
     )
 
 
-def _signed(value: float) -> str:
+def _sign(value: float) -> str:
     return f"{round(value, 2) + 0.0:+.2f}"
 
 
@@ -159,7 +159,7 @@ def _policy_table(result: Replay, names: Sequence[str]) -> PageTable:
             [
                 name,
                 f"{one.score.new_set.value:.2f}",
-                f"{_signed(one.change.value)} [{_signed(one.change.lo)}, {_signed(one.change.hi)}]",
+                f"{_sign(one.change.value)} [{_sign(one.change.lo)}, {_sign(one.change.hi)}]",
                 f"{one.score.new_set.lo:g} to {one.score.new_set.hi:g}",
                 f"{one.p_overrun:.3f}",
                 f"{one.submission_s:,.0f}",

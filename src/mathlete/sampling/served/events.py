@@ -63,7 +63,7 @@ class Events:
                 raise Lost(f"a line of more than {_LONGEST} bytes came: {quote(repr(bytes(pending[:100])))}")
         yield bytes(pending)
 
-    def quoted(self) -> str:
+    def quote_beginning(self) -> str:
         """Return how what came began."""
         return quote(clean(self.beginning.decode(errors="replace"))) or "nothing"
 

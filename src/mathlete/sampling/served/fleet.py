@@ -85,7 +85,7 @@ class Fleet:
         return min(0.2, self.patience_s / _LOOKS)
 
     @contextmanager
-    def owing(self) -> Iterator[None]:
+    def owe(self) -> Iterator[None]:
         """Count a sample as owed. Patience is for servers that owe something, not for a pause between problems."""
         if not self._owed:
             self._heard = time.monotonic()

@@ -41,7 +41,7 @@ class LoopThread:
             RuntimeError: the loop was closed.
         """
         if self._loop.is_closed():
-            raise closed_error()
+            raise explain_closed()
         running = asyncio.run_coroutine_threadsafe(self._draw_all(draw, dict(seeds), results), self._loop)
         return running.cancel
 
@@ -82,7 +82,7 @@ class LoopThread:
 
     async def _end(self, last: Last | None) -> None:
         for results in self._calls.values():
-            results.put(closed_error())
+            results.put(explain_closed())
         await _cancel([*self._calls])
         if last is not None:
             await last()
@@ -103,6 +103,6 @@ def _silent_error() -> UserError:
     return UserError(rule, value="a request that its library cancelled", cure=cure)
 
 
-def closed_error() -> RuntimeError:
+def explain_closed() -> RuntimeError:
     """Return the error of an engine that is asked after it was closed."""
     return RuntimeError("the sampling engine stopped: it was closed")

@@ -20,7 +20,7 @@ from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
-from mathlete.sampling.served.loop import closed_error
+from mathlete.sampling.served.loop import explain_closed
 from mathlete.sampling.served.ray_cluster import describe, find_cause, is_death, join_cluster
 from mathlete.text import quote
 
@@ -222,7 +222,7 @@ class RaySampler(Continuing):
         """Start the samples; see `Continuing.begin`."""
         config.check()
         if self._closed:
-            raise closed_error()
+            raise explain_closed()
         group = _Group(problem=problem, config=config, results=results, said=said, until_code=until_code)
         for index, seed in seeds.items():
             self._inbox.put(_Call(group=group, index=index, seed=seed))
@@ -263,7 +263,7 @@ class RaySampler(Continuing):
                 self._give_up(calls, "the cluster must live as long as the run", value=describe(error))
         left = [self._inbox.get() for _ in range(self._inbox.qsize())]
         for group in {call.group for call in (*waiting, *running.values(), *left) if call is not None}:
-            group.results.put(closed_error())
+            group.results.put(explain_closed())
 
     def _advance(self, waiting: deque[_Call], running: "dict[ObjectRef[Sample], _Call]") -> None:
         self._hand_out(waiting, running)

@@ -89,7 +89,7 @@ class Job:
         """
         tries: dict[asyncio.Task[Sample | None], _Try] = {}
         self._begin(tries)
-        with self.fleet.owing():
+        with self.fleet.owe():
             try:
                 while True:
                     # Silence comes without a notice, so look again from time to time.
@@ -230,7 +230,11 @@ class Job:
                     raise
             if not reply.ended:
                 text = reply.text
-                came = f"it broke off after … {quote(text[-100:])}" if text else f"what came was {events.quoted()}"
+                came = (
+                    f"it broke off after … {quote(text[-100:])}"
+                    if text
+                    else f"what came was {events.quote_beginning()}"
+                )
                 raise Lost(f"a completion must end with a reason: {came}")
 
     async def _read_events(
