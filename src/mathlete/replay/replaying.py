@@ -199,7 +199,7 @@ def policy_name(outcome: Outcome, *, longest: int) -> str:
 def _cells(outcome: Outcome, *, timed: bool, ordered: bool) -> list[str]:
     score, spent = outcome.score, outcome.spent
     saved = (outcome.saved.arrivals, outcome.saved.wall_s, outcome.saved.generated_s)
-    times = (" ".join(f"{100 * share:.0f}%" for share in saved), f"{spent.wall_s:.3g}", f"{spent.generated_s:.3g}")
+    times = (" ".join(f"{share:z.0%}" for share in saved), f"{spent.wall_s:.3g}", f"{spent.generated_s:.3g}")
     return [
         f"{score.new_set.value:.2f}",
         _format_change(outcome.change),

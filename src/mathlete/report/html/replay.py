@@ -164,7 +164,7 @@ def _policy_table(result: Replay, names: Sequence[str]) -> PageTable:
                 f"{one.p_overrun:.3f}",
                 f"{one.submission_s:,.0f}",
                 f"{one.spent.arrivals:.1f}",
-                f"{one.saved.generated_s:.0%} of generating",
+                f"{one.saved.generated_s:z.0%} of generating",
             ]
             for name, one in zip(names, result.outcomes, strict=True)
         ],
