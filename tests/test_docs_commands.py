@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from eval.commands import EVALUATE
 from mathlete.command import run_command_line
 from mathlete.export.records import EffectFigures
 from mathlete.programs import DOCTOR, HUB
+from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
@@ -138,6 +140,24 @@ def test_a_pages_commands_run_in_their_order(page: str, place: Path) -> None:
             argv = [sys.executable, *words[1:]] if page == AS_PRINTED else small(words)
             done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{page}:{block.line} {shlex.join(words)}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/budget.md"])
+def test_a_replays_table_in_a_page_is_what_the_command_prints(page: str, evaluate: CommandLine, workdir: Path) -> None:
+    tables = 0
+    for before, block in pairwise([Block(page, 0, "", "", ""), *blocks(page)]):
+        words = next((line[2:] for line in block.text.splitlines() if line.startswith("$ mathlete eval ")), before.text)
+        _, _, arguments = words.partition("eval replay pocket")
+        if block.kind != "text" or not arguments:
+            continue
+        printed = evaluate("replay", "pocket", *shlex.split(arguments)).stdout
+        printed = " ".join(printed.split())
+        rows = [" ".join(line.split()) for line in block.text.splitlines() if line.startswith(" n=")]
+        tables += len(rows) > 2
+        # Without a terminal a table has all its columns: those of the page come first.
+        assert [row for row in rows if row not in printed] == []
+    assert tables == {"README.md": 1, "docs/budget.md": 3}[page]
 
 
 def test_the_pictures_rooms_are_the_linters() -> None:

@@ -125,4 +125,4 @@ def _explain_wandb(chosen: Sequence[str]) -> Iterator[None]:
         yield
     except Error as error:
         cure = "run `wandb login --relogin`, or set WANDB_MODE=offline and send the run later with `wandb sync`"
-        raise UserError("Weights & Biases must take the run", value=str(error)[:300], cure=cure) from error
+        raise UserError("Weights & Biases must take the run", value=str(error).rstrip(".")[:300], cure=cure) from error
