@@ -11,24 +11,33 @@ _COMMANDS = (
 )
 _COMMAND = rf"\\(?:{_COMMANDS})(?![a-zA-Z])"
 _GROUP = r"\{(?:[^{}$\n]|\{(?:[^{}$\n]|\{[^{}$\n]*\})*\})*\}"
-_NUMBER = r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?"
+_NUMBER = r"\d+(?::\d+)*(?:,\d{3}(?!\d))*(?:\.\d+)?"
 _SIGN = r"[-−+*/^_=()|!<>]"
 _LETTER = r"(?<![A-Za-z\\])(?:[b-zB-HJ-Z]|(?<=\S)[aAI]|[aAI](?=[\^_=]| [-+=*/<>]))(?![A-Za-z'])"
-_ATOM = rf"(?:{_COMMAND}|{_GROUP}|\\[{{}},;!| ]|{_NUMBER}|{_SIGN}|{_LETTER}|(?<=sqrt)\[\d\]|,(?= ?\\))"
-_BEFORE = rf"(?:{_NUMBER}|[-−+*/^_=(|<>]|{_LETTER}(?= ?[-−+*/^_=<>(\\]))"
+_TUPLE = (
+    r"[(\[](?![^()\[\]$\n]*(?<![\\a-zA-Z])[a-zA-Z]{3})[-−+\d\\{}^_./a-zA-Z ]{1,40}"
+    r"(?:,[-−+\d\\{}^_./a-zA-Z ]{1,40})+[)\]]"
+)
+_ATOM = rf"(?:{_TUPLE}|{_COMMAND}|{_GROUP}|\\[{{}},;!| ]|{_NUMBER}|{_SIGN}|{_LETTER}|(?<=sqrt)\[\d\]|,(?= ?[-−]?\\))"
+_BEFORE = rf"(?:{_TUPLE}|{_NUMBER}|[-−+*/^_=()|<>]|\\[,;! ]|{_LETTER}(?= ?[-−+*/^_=<>(\\]))"
 _POWER = rf"(?<![A-Za-z\\])(?:{_NUMBER}|[A-Za-z]|(?<=[)\]]))\^(?:{_GROUP}|-?\d+|[a-z](?![a-z]))"
 _FORMULA = re.compile(rf"(?:{_BEFORE} ?){{0,16}}(?:{_COMMAND}|{_POWER})(?: ?{_ATOM})*")
 _DELIMITED = re.compile(
     r"(\$\$[^$]*\$\$|\$[^$\n]*\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]|\\begin\b.*?\\end\{\w+\*?\})", re.S
 )
-_END = re.compile(r"(?:[-−+*/^_=(<>,.\s]|\\[,;! ])+\Z")
+_RELATION = r"\\(?:ne|neq|leq?|geq?|lt|gt|in|equiv|cdot|times|pm|mp|cup|cap|setminus|left|right|bmod)(?![a-zA-Z])"
+_END = re.compile(rf"(?:[-−+*/^_=(<>,.\s]|\\[,;! ]|{_RELATION})+\Z")
+_START = re.compile(rf"(?:[*/^_=)<>,.\s]|\\[,;! ]|{_RELATION})+")
+_CONTENT = re.compile(r"\d|(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])|\\(?:pi|infty|sqrt|frac|text)")
+_NAMED_NUMBER = re.compile(r"[^=]*[^=\s:<>]\s*=\s*(?=[^=]*\d[^=]*\Z)(?![^=]*(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z]))")
+"""What stands before a number: in loose prose `4x^2 + 9y^2 = 64` says 64."""
 
 
 def delimit_formulas(text: str) -> str:
     r"""Return the text with dollar signs around the LaTeX formulas that have no delimiters.
 
     >>> delimit_formulas(r"We get x = \frac{3}{4}, or $y$, of the cake.")
-    'We get $x = \\frac{3}{4}$, or $y$, of the cake.'
+    'We get x = $\\frac{3}{4}$, or $y$, of the cake.'
     """
     if "\\" not in text and "^" not in text:
         return text
@@ -43,5 +52,10 @@ def _delimit(match: re.Match[str]) -> str:
     # The bracket around a remark is no part of its formula.
     while end and formula[end - 1] == ")" and formula.count("(", 0, end) < formula.count(")", 0, end):
         end -= 1
-    start = 1 if formula[0] == "(" and formula.count("(", 0, end) > formula.count(")", 0, end) else 0
-    return f"{formula[:start]}${formula[start:end]}${formula[end:]}" if end > start else formula
+    opening = _START.match(formula, 0, end)
+    named = _NAMED_NUMBER.match(formula[:end])
+    start = named.end() if named else opening.end() if opening else 0
+    if formula[start : start + 1] == "(" and formula.count("(", start, end) > formula.count(")", start, end):
+        start += 1
+    inside = formula[start:end]
+    return f"{formula[:start]}${inside}${formula[end:]}" if _CONTENT.search(inside) else formula

@@ -12,6 +12,7 @@ from mathlete.answers.sentences import (
     find_formulas,
     is_prose,
     last_of_chain,
+    place_formulas,
     read_last_number,
     read_sentence,
 )
@@ -67,12 +68,13 @@ _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
 def _read_last_formula(window: str) -> str | None:
-    formulas = find_formulas(window)
-    if not formulas:
+    placed = place_formulas(window)
+    if not placed:
         return None
-    after = window[window.rfind(formulas[-1]) + len(formulas[-1]) :]
+    formula, end = placed[-1]
+    after = window[end:]
     percent = re.match(r"\s*\\?\$*\s*(?:\\?%|percent\b|pct\b)", after)
-    return None if NUMBER.search(after) else last_of_chain(formulas[-1]) + (r"\%" if percent else "")
+    return None if NUMBER.search(after) else last_of_chain(formula) + (r"\%" if percent else "")
 
 
 def _read_last_bold(window: str) -> str | None:
@@ -104,7 +106,9 @@ def _read_list(window: str) -> str | None:
     return (listed[1] or listed[2]) if listed else None
 
 
-_NAMED_VALUES = re.compile(r"(?<![\w$\\])(?:[a-zA-Z]\s*=\s*[^=,\s]+(?:,\s*|\s+and\s+|\s+or\s+|\Z)){2,}\Z")
+_NAMED_VALUES = re.compile(
+    r"(?<![-+*/^(\w$\\])(?<![-+*/^(] )(?:[a-zA-Z]\s*=\s*[^=,\s]+(?:,\s*|\s+and\s+|\s+or\s+|\Z)){2,}\Z"
+)
 
 
 def _read_last_line(window: str) -> str | None:

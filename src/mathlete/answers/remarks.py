@@ -13,19 +13,23 @@ _AFTERTHOUGHT = re.compile(
 
 _VALUE_SAID = r"(?:\$(?:\\\$)?[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))"
 _SAID_WHEN = re.compile(
-    rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly|that|find|obtain|of|yields?)\s+|=\s*){_VALUE_SAID}(?:\s+[a-zA-Z]{{1,12}})?)"
+    rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly|that|find|obtain|of|yields?)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{1,12}})?)"
     r"(?:,?[ \t]+(?:when(?:ever)?|iff|if|with equality|namely|valid for|as\s(?=[$\\(]{0,2}[a-z]\b)|because|since"
     r"|provided|as long as|as (?:there|the|we|it|this|that|they|each|all)\b|in (?:all|both|any|either)|given that"
     r"|which (?:happens|occurs|is (?:attained|achieved|reached))"
     r"|and (?:it |this )?(?:is |are )?(?:occurs?|attained|achieved|reached))\b"
-    r"|,[ \t]+(?:by|using|from|via|after|according to)\b"
+    r"|,[ \t]+(?:by|using|from(?! wh)|via|after|according to)\b"
     r"|,?[ \t]+(?:and |but )?(?:not|rather than|instead of|unlike)\b|[ \t]+\((?=[^()]*[a-z]))"
     r"[^\n.!?]*[.!?)]*\s*\Z"
 )
 """A value that is said, and behind it, to the end of the text, when it is taken, or its parts."""
 _GIVES = re.compile(r",[^\n]*\b(?:is|are|get|have)\b.*\d", re.S)
 _REASON = re.compile(r",?[ \t]+(?:because|since|as)\b")
-_CONCLUDES = re.compile(r"\b(?:giving|gives?|yields?|yielding|so|total|thus|hence|then|therefore)\b.*\d", re.S)
+_CONCLUDES = re.compile(
+    r"\b(?:giving|gives?|yields?|yielding|so|total|thus|hence|then|therefore|answer"
+    r"|(?:we|I) (?:find|get|obtain|have|see))\b.*(?:\d|\$)",
+    re.S,
+)
 _DENIAL = re.compile(
     rf"(?<!\S){_VALUE_SAID} (?:is|are|was|were|can)(?: ?not|n't) (?:be )?(?:the|an|my|our) "
     rf"(?:final |correct |right )?answer\b|\banswer (?:is|was|can)(?: ?not|n't) (?:be )?{_VALUE_SAID}"

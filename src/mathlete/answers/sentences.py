@@ -24,14 +24,21 @@ def is_prose(text: str) -> bool:
     return any(word[0].lower() not in _FUNCTION_WORDS for word in PROSE.finditer(bare))
 
 
-_NO_VALUE = re.compile(r"\\(?:blacksquare|square|Box|qed|checkmark)\Z|\((?:[a-z]\s*,\s*)+[a-z]\)\Z")
+_NO_VALUE = re.compile(
+    r"\\(?:blacksquare|square|Box|qed|checkmark)\Z|[a-zA-Z]'*\([a-z]\)\Z|\((?:[a-z]\s*,\s*)+[a-z]\)\Z"
+)
 """A formula that is no answer where another stands before it: the end of a proof, the names of a pair."""
 
 
 def find_formulas(text: str) -> list[str]:
     """Return the formulas of a text that may be answers, without their delimiters."""
-    formulas = ((next(g for g in m.groups() if g is not None)).strip() for m in MATHS.finditer(text))
-    return [one for one in formulas if one and not is_prose(one) and not _NO_VALUE.match(one)]
+    return [formula for formula, _ in place_formulas(text)]
+
+
+def place_formulas(text: str) -> list[tuple[str, int]]:
+    """Return the formulas of a text that may be answers, each with the place behind it."""
+    placed = ((next(g for g in m.groups() if g is not None).strip(), m.end()) for m in MATHS.finditer(text))
+    return [(one, end) for one, end in placed if one and not is_prose(one) and not _NO_VALUE.match(one)]
 
 
 ENDS_IN_VALUE = re.compile(
