@@ -284,15 +284,16 @@ def built_wheels(built: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Path(shutil.copytree(built / "runs" / "wheels", "runs/wheels"))
 
 
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    """A build whose files are small: a notebook and its metadata, a model without weights, a wheel that is none."""
+@pytest.fixture(scope="session")
+def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of `build`, which are copied for each test."""
     from mathlete.competitions import competition
     from mathlete.kernel import KernelConfig
     from mathlete.submission.metadata import NOTEBOOK, write_metadata
     from mathlete.submission.notebook import write_notebook
 
-    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
+    whole = tmp_path_factory.mktemp("small-build")
+    kaggle, model, wheels = (whole / name for name in ("kaggle", "model", "wheels"))
     for folder in (kaggle, model, wheels):
         folder.mkdir()
     write_notebook(kaggle / NOTEBOOK, KernelConfig(), NAMES)
@@ -300,6 +301,16 @@ def build(tmp_path: Path) -> Build:
     write_metadata(kaggle, NAMES, rules=rules, machine=None, image="", licence="Apache 2.0", weights="int8")
     (model / "config.json").write_text("{}")
     (wheels / "mathlete-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
+    return whole
+
+
+@pytest.fixture
+def build(small_build: Path, tmp_path: Path) -> Build:
+    """A build whose files are small: a notebook and its metadata, a model without weights, a wheel that is none."""
+    from mathlete.kernel import KernelConfig
+
+    shutil.copytree(small_build, tmp_path, dirs_exist_ok=True)
+    kaggle, model, wheels = (tmp_path / name for name in ("kaggle", "model", "wheels"))
     return Build(kaggle=kaggle, model=model, wheels=wheels, names=NAMES, config=KernelConfig())
 
 

@@ -212,7 +212,7 @@ def test_there_are_at_least_forty_faults_and_they_are_listed(root: Path, submit:
 
 def test_a_flag_that_a_fault_does_not_read_is_refused(submit: CommandLine) -> None:
     refusal = submit("rehearse", "--fault", "all", "--questions", "3", "--stand-in", "pocket").refusal
-    assert "--run and --json are read, got stand_in pocket, questions 3" in refusal
+    assert "--run and --json are read, got questions 3, stand_in pocket" in refusal
 
 
 OTHERS = [version for version in PACKAGES if version != "0.9.0"]
