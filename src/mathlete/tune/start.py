@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
+_MAGNITUDE = "lora_magnitude_vector"
+"""DoRA's lengths of a weight's rows, which TRL does not round: they are not random."""
 _EVA_ROWS = 64
 """Rows whose activations EVA looks at, 8 at a time."""
 
@@ -32,8 +34,12 @@ def load_base(source: ModelSource, plan: Plan) -> "PreTrainedModel":
 
 def set_first_weights(model: "PreTrainedModel", *, recipe: Recipe, rows: "Dataset", padding_id: int) -> None:
     """Make the trained weights fp32, and draw EVA's first ones from the first rows."""
-    for weight in model.parameters():
+    for name, weight in model.named_parameters():
         if weight.requires_grad:
+            # TRL rounds an adapter's first weights where the base is in 4 bits; a base that is held dequantised starts
+            # from the same ones, so that a run is the same on a CPU, on a GPU and sharded.
+            if recipe.spec.quantized and _MAGNITUDE not in name:
+                weight.data = weight.data.bfloat16()
             weight.data = weight.data.float()
     if recipe.lora.init == "eva":
         from peft import initialize_lora_eva_weights
