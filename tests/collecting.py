@@ -31,7 +31,7 @@ _GROUPS = {
             "rows_packing",
             "tune_loss",
             "tune_methods",
-            "tune_distill",
+            "tune_samples",
             "tune_optimizers",
             "tune_plan",
             "tune_schedule",

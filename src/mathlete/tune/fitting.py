@@ -52,13 +52,18 @@ def make_plan(shape: Shape, *, device: Device, recipe: Recipe, longest: int, ran
     """Plan with activation checkpointing as the settings say, or for `auto` only where it would not fit otherwise.
 
     A CPU holds 4-bit weights dequantised where they fit so, for to dequantise them in each pass costs a seventh of it.
+    So does a GPU on which an engine draws the samples: TRL hands it the weights with the adapter merged into them, and
+    of 4-bit ones without their new scales.
     """
     checkpointing = recipe.tune.checkpointing in ("on", "offload")
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=longest, checkpointing=checkpointing, ranks=ranks)
     again = replace(plan, checkpointing=True)
     last = again if recipe.tune.checkpointing == "auto" and plan.spec.recomputable else plan
+    dense = [replace(one, dense=True) for one in (plan, last)]
+    if recipe.engine_share:
+        return next((one for one in dense if one.fits), dense[-1])
     holds_dense = device.capability is None and plan.spec.quantized and not ranks.sharded
-    tried = [plan, last] if not holds_dense else [replace(plan, dense=True), plan, replace(last, dense=True), last]
+    tried = [plan, last] if not holds_dense else [dense[0], plan, dense[1], last]
     return next((one for one in tried if one.fits), last)
 
 

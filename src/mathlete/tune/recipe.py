@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from mathlete.errors import UserError
@@ -25,6 +26,10 @@ _YOUNGER = {
     ),
 }
 """Settings that runs begun before them lack: at their defaults, which are what such a run did, they stay unwritten."""
+
+
+VLLM = ("0.22.0", "0.31.0")
+"""The first and the last vLLM that TRL 1.16 takes (its `is_vllm_available`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +166,10 @@ class Recipe:
                 cure="leave it out",
             )
         if device.capability is not None:
-            if self.spec.grouped and self.grpo.vllm and find_spec("vllm") is None:
-                cure = "install a vLLM that this TRL takes (docs/training.md), or leave it out"
-                raise UserError("--grpo.vllm needs vllm", value="not installed", cure=cure)
+            if self.engine_share:
+                require_vllm()
             return
-        if self.spec.grouped and self.grpo.vllm:
+        if self.engine_share:
             cure = "leave it out: transformers' own generation draws the samples, one token of all at a time"
             raise UserError("--grpo.vllm draws samples on a GPU", value="no GPU", cure=cure)
         if optimizer.paged:
@@ -175,6 +179,27 @@ class Recipe:
         if self.tune.checkpointing == "offload":
             rule = "--tune.checkpointing offload moves activations off a GPU"
             raise UserError(rule, value="no GPU", cure="leave it at auto")
+
+
+def require_vllm() -> None:
+    """Check that a vLLM is installed that TRL takes: of another TRL only warns, and fails at the first sample.
+
+    Raises:
+        UserError: there is none, or another version.
+    """
+    from packaging.version import Version
+
+    rule = f"--grpo.vllm needs a vLLM that TRL 1.16 takes, {VLLM[0]} to {VLLM[1]}"
+    cure = f'pip install "vllm>={VLLM[0]},<={VLLM[1]}" into an environment of its own, or leave --grpo.vllm out'
+    if find_spec("vllm") is None:
+        raise UserError(rule, value="not installed", cure=cure)
+    try:
+        installed = version("vllm")
+    except PackageNotFoundError:
+        raise UserError(rule, value="a folder called vllm, and no package", cure=cure) from None
+    # Without the build after a plus sign, which would stand behind the last version that is taken.
+    if not Version(VLLM[0]) <= Version(Version(installed).base_version) <= Version(VLLM[1]):
+        raise UserError(rule, value=installed, cure=cure)
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, load_model, load_prompt_format
 from mathlete.rows import RowFiles
+from mathlete.tune.base_weights import restore_after_sync
 from mathlete.tune.fitting import plan_training, require_room
 from mathlete.tune.objectives import Task, TrainingData
 from mathlete.tune.plan import Plan
@@ -141,6 +142,8 @@ def prepare_trainer(
         **options,
     )
     trainer.remove_callback(PrinterCallback)
+    if recipe.engine_share:
+        restore_after_sync(trainer)
     if plan.ranks.sharded:
         sum_in_fp32(trainer)
     lengths = [task.lengths[index] for index in order]
