@@ -17,11 +17,11 @@ from typing import Any
 from mathlete.delivery.asking import Unanswered
 from mathlete.errors import UserError
 
-_BUSY = (408, 425, 429)
+BUSY = (408, 425, 429)
 """Statuses below 500 that say: later. Those from 500 on all do."""
-_REFUSED_UNDONE = (425, 429)
+REFUSED_UNDONE = (425, 429)
 """Statuses that say that nothing was done."""
-_LATER = "wait some minutes and run the same command again: it goes on from here"
+LATER = "wait some minutes and run the same command again: it goes on from here"
 _CURES = {
     401: "make a new API token on your Kaggle account page",
     403: "check that the owner is you and that you joined the competition",
@@ -47,15 +47,15 @@ def as_user_error(rule: str, *, early: Collection[int] = ()) -> Iterator[None]:
         cure = _CURES.get(status or 0, "mend what it says and run it again")
         if status in early or _may_pass(error, status):
             # A status that means "too early" says as well that nothing was done.
-            undone = status in (*_REFUSED_UNDONE, *early) or _was_never_sent(error)
+            undone = status in (*REFUSED_UNDONE, *early) or _was_never_sent(error)
             raise Unanswered(
-                rule, value=text, cure=_LATER, wait_s=seconds_to_wait(error), may_count=not undone
+                rule, value=text, cure=LATER, wait_s=seconds_to_wait(error), may_count=not undone
             ) from error
         raise UserError(rule, value=text, cure=cure) from error
     except TypeError as error:
         # The SDK checks the types of a reply's fields, after the request has been carried out.
         value = f"a reply that Kaggle's client cannot read: {error}"
-        raise Unanswered(rule, value=value[:300], cure=_LATER) from error
+        raise Unanswered(rule, value=value[:300], cure=LATER) from error
     except ValueError as error:
         # The client raises it where its own checks of the metadata fail.
         raise UserError(rule, value=str(error)[:300], cure="mend what it says and run it again") from error
@@ -78,7 +78,7 @@ def status_of(error: Exception) -> int | None:
 def _may_pass(error: Exception, status: int | None) -> bool:
     requests = importlib.import_module("requests")
     if status is not None:
-        return status in _BUSY or status >= 500
+        return status in BUSY or status >= 500
     if isinstance(error, requests.exceptions.SSLError):
         # A certificate stays wrong; a connection that was cut within the handshake does not.
         return "certificate" not in str(error).lower()

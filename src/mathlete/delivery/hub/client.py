@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 
 from mathlete.accounts import OFFLINE, is_offline
 from mathlete.delivery.asking import Unanswered
-from mathlete.delivery.refusals import seconds_to_wait
+from mathlete.delivery.refusals import BUSY, LATER, REFUSED_UNDONE, seconds_to_wait
 from mathlete.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-_BUSY, _REFUSED_UNDONE = (408, 425, 429), (425, 429)
-_LATER = "wait some minutes and run the same command again: it goes on from here"
 _CURES = {
     401: "make a new token at the hub's settings/tokens, and put it into HF_TOKEN or run `hf auth login`",
     403: "use a token that may write to this account's repositories",
@@ -130,7 +128,7 @@ def as_hub_error(rule: str) -> Iterator[None]:
         raise UserError(rule, value=value, cure=cure) from error
     except json.JSONDecodeError as error:
         # A proxy's page in place of an answer.
-        raise Unanswered(rule, value="an answer that is no JSON", cure=_LATER, may_count=False) from error
+        raise Unanswered(rule, value="an answer that is no JSON", cure=LATER, may_count=False) from error
     except ValueError as error:
         # Its own checks: a name that the hub does not take, a card that it does not.
         value = " ".join(str(error).split())[:300]
@@ -150,11 +148,11 @@ def _explain(error: Exception, rule: str, *, sent: bool) -> UserError:
     if response is None:
         text = f"no answer ({type(error).__name__}: {error})"[:300]
         may_count = sent and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        return Unanswered(rule, value=text, cure=_LATER, may_count=may_count)
+        return Unanswered(rule, value=text, cure=LATER, may_count=may_count)
     status = int(response.status_code)
     said = getattr(error, "server_message", None) or str(error)
     text = f"HTTP {status}: {' '.join(said.split())}"[:300]
-    if status in _BUSY or status >= 500:
-        may_count = sent and status not in _REFUSED_UNDONE
-        return Unanswered(rule, value=text, cure=_LATER, wait_s=seconds_to_wait(error), may_count=may_count)
+    if status in BUSY or status >= 500:
+        may_count = sent and status not in REFUSED_UNDONE
+        return Unanswered(rule, value=text, cure=LATER, wait_s=seconds_to_wait(error), may_count=may_count)
     return UserError(rule, value=text, cure=_CURES.get(status, "mend what it says and run it again"))
