@@ -60,7 +60,10 @@ def test_every_choice_is_documented_and_shipped_settings_are_known(root: Path) -
     table = (root / "docs" / "answers.md").read_text().split("## Settings of a suite")[1].split("\n## ")[0]
     assert dict(re.findall(r"^\| `(\w+)` \| `(\w+)`", table, re.M)) == {name: of[0] for name, of in CHOICES.items()}
     assert all(f"`{choice}`" in table for choices in CHOICES.values() for choice in choices)
-    assert {read_conventions(source.answers).percent for source in load_sources().values()} == {"hundredth", "points"}
+    assert {read_conventions(source.golds.answers).percent for source in load_sources().values()} == {
+        "hundredth",
+        "points",
+    }
 
 
 @pytest.mark.parametrize(

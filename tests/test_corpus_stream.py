@@ -84,11 +84,11 @@ def test_the_registry_holds_every_set_with_its_licence() -> None:
         "s1k-1.1", "limo", "deepscaler", "metamath", "mathinstruct", "gsm8k", "math",
     }  # fmt: skip
     assert {"aime-history", "aimo-validation-aime", "aimo-validation-amc"} <= load_sources().keys()
-    assert all(src.licence and (src.revision is None or len(src.revision) == 40) for src in load_sources().values())
+    assert all(src.licence and len(src.part.revision or "a" * 40) == 40 for src in load_sources().values())
 
 
 def test_a_set_without_a_config_of_its_own_is_all_of_them(tmp_path: Path) -> None:
-    for number, part in enumerate(find_source("math").configs):
+    for number, part in enumerate(find_source("math").part.configs):
         file = find_source(f"math:{part}").mirror_path(tmp_path)
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({"problem": f"p{number}", "level": "1", "solution": f"\\boxed{{{number}}}"}) + "\n")
@@ -334,9 +334,9 @@ def test_what_is_written_as_r1_does_is_read_back(thought: str, ending: str) -> N
 )
 def test_a_mirror_is_what_the_hub_has_or_json_lines(tmp_path: Path, name: str, places: list[str]) -> None:
     src = find_source(name)
-    row: dict[str, Any] = {src.statement: ASKED, src.answer: "It is 4\n#### 4", src.trace: "It is 4\n#### 4"}
+    row: dict[str, Any] = {src.statement: ASKED, src.golds.answer: "It is 4\n#### 4", src.trace: "It is 4\n#### 4"}
     if src.trace_kind == "generations":
-        row |= {src.answer: "4", src.trace: [THOUGHT], src.id: "u"}
+        row |= {src.golds.answer: "4", src.trace: [THOUGHT], src.id: "u"}
     folder = tmp_path.joinpath(*src.hub.split("/"))
     folder.mkdir(parents=True)
     for place in places:

@@ -120,7 +120,7 @@ def test_suites_of_2025_and_2026_are_read_from_their_own_columns(tmp_path: Path,
     assert (problem.statement, problem.source, problem.licence) == ("p", entry.hub, entry.licence)
     # As `hf download` leaves it, too.
     jsonl = entry.mirror_path(tmp_path)
-    datasets.Dataset.from_list([row]).to_parquet(jsonl.parent / "data" / f"{entry.split}-00000-of-00001.parquet")
+    datasets.Dataset.from_list([row]).to_parquet(jsonl.parent / "data" / f"{entry.part.split}-00000-of-00001.parquet")
     jsonl.unlink()
     assert load_suite(suite, mirror=mirror).problems == [problem]
 
@@ -170,7 +170,7 @@ def test_a_set_without_a_commit_is_pinned_at_first_use(tmp_path: Path, monkeypat
     _find_cached_commits.cache_clear()
     # Of two the newest is asked for, and here there is no hub.
     assert seen == ["1" * 40, None]
-    assert find_commit(find_source("math")) == find_source("math").revision
+    assert find_commit(find_source("math")) == find_source("math").part.revision
 
 
 def test_the_docs_name_all_suites(root: Path) -> None:
@@ -225,21 +225,20 @@ def test_the_hubs_rows_come_through_datasets(tmp_path: Path, monkeypatch: pytest
     """`datasets` reads a folder of the set's name as it reads the set: by config and split, streamed or mapped."""
     src = find_source(name)
     folder = tmp_path.joinpath(*src.hub.split("/"))
-    place = f"{src.config}/" if src.config else ""
+    place = f"{src.part.config}/" if src.part.config else ""
     (folder / place).mkdir(parents=True)
     row: dict[str, Any] = {
         src.statement: "2+2?",
-        src.answer: "So \\boxed{4}",
+        src.golds.answer: "So \\boxed{4}",
         src.trace: "So \\boxed{4}",
         "source": "s",
         "level": "1",
     }
     if src.trace_kind == "generations":
-        row |= {src.answer: "4", src.trace: ["<think>\n2+2\n</think>\n\\boxed{4}"], src.id: "u", src.subset: "s"}
-    (folder / place / f"{src.split}.jsonl").write_text((json.dumps(row) + "\n") * 3)
-    head = (
-        f"- config_name: {src.config or 'default'}\n  data_files:\n  - split: {src.split}\n    path: '{place}*.jsonl'\n"
-    )
+        row |= {src.golds.answer: "4", src.trace: ["<think>\n2+2\n</think>\n\\boxed{4}"], src.id: "u", src.subset: "s"}
+    (folder / place / f"{src.part.split}.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    head = f"- config_name: {src.part.config or 'default'}\n  data_files:\n  - split: {src.part.split}\n"
+    head += f"    path: '{place}*.jsonl'\n"
     (folder / "README.md").write_text(f"---\nconfigs:\n{head}---\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
@@ -275,7 +274,7 @@ def test_an_unpinned_set_is_read_at_the_commit_that_the_hub_names() -> None:
         there = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True)
         server.shutdown()
     gone = subprocess.run(asked, env=variables, capture_output=True, text=True, check=True)
-    pinned = find_source("math").revision
+    pinned = find_source("math").part.revision
     assert there.stdout.split() == ["5" * 40, "None", pinned]
     assert gone.stdout.split() == ["None", "None", pinned]
 

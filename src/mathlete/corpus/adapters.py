@@ -39,7 +39,7 @@ def _make_missing(entry: Source, problem: Problem) -> Trace:
 def _read_solution(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:
     trace = read_trace(row[entry.trace] or "", problem=problem, generator=entry.hub)
     # What follows #### is the gold, which read_gold has read already, without the commas between thousands.
-    yield replace(trace, answer=problem.gold, ending="") if entry.gold == "after ####" else trace
+    yield replace(trace, answer=problem.gold, ending="") if entry.golds.gold == "after ####" else trace
 
 
 def _read_completion(entry: Source, row: TableRow, problem: Problem) -> Iterator[Trace]:

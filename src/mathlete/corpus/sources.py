@@ -7,52 +7,74 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mathlete.corpus.cells import TableRow, find_gold, format_gold
 from mathlete.corpus.tables import FORMATS, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
 from mathlete.problems import Problem
+from mathlete.settings import NAMELESS, nest
 from mathlete.shipped import data_folder
 from mathlete.text import quote
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """One entry of `data/sources.toml`, whose head explains the keys."""
+class SourcePart:
+    """What is read of a set on the hub, and at which commit."""
 
-    name: str
-    hub: str
     split: str
-    statement: str
-    answer: str
-    gold: str
-    licence: str
     file: str = ""
     config: str = ""
     configs: Sequence[str] = ()
     revision: str | None = None
+    streaming: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldRule:
+    """Where a row has its gold, and how that is meant."""
+
+    answer: str
+    gold: str
+    no_gold: Sequence[str] = ()
+    answers: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One entry of `data/sources.toml`, whose head explains the keys; those of its two groups stand beside its own."""
+
+    name: str
+    hub: str
+    part: Annotated[SourcePart, NAMELESS]
+    statement: str
+    golds: Annotated[GoldRule, NAMELESS]
+    licence: str
     id: str = ""
     subset: str = ""
     trace: str = ""
     trace_kind: str = ""
     ending: str = ""
     only: Mapping[str, str] = field(default_factory=dict)
-    no_gold: Sequence[str] = ()
-    answers: str = ""
-    streaming: bool = False
+
+    @classmethod
+    def from_entry(cls, **entry: Any) -> "Source":
+        """Return the source of an entry's keys."""
+        nested = nest(cls, entry)
+        return cls(**{**nested, "part": SourcePart(**nested["part"]), "golds": GoldRule(**nested["golds"])})
 
     @property
     def parts(self) -> Sequence[str]:
         """The configs to read, in order."""
-        return (self.config,) if self.config or not self.configs else self.configs
+        part = self.part
+        return (part.config,) if part.config or not part.configs else part.configs
 
     def mirror_path(self, mirror: Path, config: str | None = None) -> Path:
         """Return the path of this split in a mirror: `<owner>/<name>/[<config>/]<split>.jsonl`, or its one file."""
-        if self.file:
-            return mirror / self.hub / self.file
+        if self.part.file:
+            return mirror / self.hub / self.part.file
         part = self.parts[0] if config is None else config
-        return mirror.joinpath(*self.hub.split("/"), part, f"{self.split}.jsonl")
+        return mirror.joinpath(*self.hub.split("/"), part, f"{self.part.split}.jsonl")
 
     def files(self, mirror: Path, config: str | None = None) -> list[Path]:
         """Return the files of the split: the JSONL file, else parquet as `hf download` leaves it, else none.
@@ -60,14 +82,14 @@ class Source:
         The hub's layouts are `<config>/` or `data/<split>-00000-of-00002.parquet`, or the set's only table.
         """
         file = self.mirror_path(mirror, config)
-        if file.is_file() or self.file:
+        if file.is_file() or self.part.file:
             return [file] if file.is_file() else []
         folder = mirror.joinpath(*self.hub.split("/"))
         places = (
             (file.parent, folder / "data") if file.parent == folder or file.parent.name == "default" else (file.parent,)
         )
         for place in places:
-            if parquet := sorted(place.glob(f"{self.split}-*.parquet")):
+            if parquet := sorted(place.glob(f"{self.part.split}-*.parquet")):
                 return parquet
         tables = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS]
         return tables if len(tables) == 1 and file.parent == folder else []
@@ -94,7 +116,7 @@ def names_hub_set(name: str) -> bool:
 def load_sources() -> dict[str, Source]:
     """Return all sources by name."""
     table: dict[str, dict[str, Any]] = tomllib.loads((data_folder() / "sources.toml").read_text(encoding="utf-8"))
-    return {name: Source(name=name, **entry) for name, entry in table.items()}
+    return {name: Source.from_entry(name=name, **entry) for name, entry in table.items()}
 
 
 def find_source(name: str) -> Source:
@@ -107,7 +129,7 @@ def find_source(name: str) -> Source:
         return load_sources()[name]
     if hub := _HUB_SET.fullmatch(name):
         # What it is made of is seen in its rows, as of a file.
-        return Source(
+        return Source.from_entry(
             name=name,
             hub=hub["id"],
             config=hub["config"] or "",
@@ -121,12 +143,13 @@ def find_source(name: str) -> Source:
     base, _, config = name.partition(":")
     if not config or base not in load_sources():
         raise UserError("the source must be a known one", value=repr(name), cure=nearest(name, [*load_sources()]))
-    known = load_sources()[base].configs
+    source = load_sources()[base]
+    known = source.part.configs
     if config not in known:
         splits = tuple(other.partition(":")[2] for other in load_sources() if other.startswith(f"{base}:"))
         cure = nearest(config, [*known, *splits]) if known or splits else f"use {base}, it has no configs"
         raise UserError(f"the config of {base} must be a known one", value=repr(config), cure=cure)
-    return replace(load_sources()[base], name=name, config=config)
+    return replace(source, name=name, part=replace(source.part, config=config))
 
 
 def read_hub_rows(entry: Source, *, mirror: Path | None, on_bad: OnBad = stop) -> Iterator[tuple[str, TableRow]]:
@@ -136,7 +159,7 @@ def read_hub_rows(entry: Source, *, mirror: Path | None, on_bad: OnBad = stop) -
         UserError: the mirror lacks the file or the hub cannot be reached; with `stop`, a row that is not an object.
     """
     for part in entry.parts:
-        if mirror is None and not entry.file:
+        if mirror is None and not entry.part.file:
             yield from _read_from_hub(entry, part)
             continue
         files = [] if mirror is None else entry.files(mirror, part)
@@ -148,10 +171,10 @@ def read_hub_rows(entry: Source, *, mirror: Path | None, on_bad: OnBad = stop) -
 
 def _explain_missing(entry: Source, mirror: Path | None, part: str) -> UserError:
     path = entry.mirror_path(mirror or Path("DIR"), part)
-    if entry.file:
-        fetch = f"kaggle competitions download {entry.hub} -f {entry.file} -p {path.parent}"
+    if entry.part.file:
+        fetch = f"kaggle competitions download {entry.hub} -f {entry.part.file} -p {path.parent}"
         return UserError(
-            f"{entry.file} of the competition {entry.hub} is read from a folder",
+            f"{entry.part.file} of the competition {entry.hub} is read from a folder",
             value=f"no {path}" if mirror else "no --mirror",
             cure=f"accept the competition's rules, run `{fetch}`, and give --mirror {mirror or 'DIR'}",
         )
@@ -165,7 +188,7 @@ def _read_from_hub(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
 
     try:
         table = datasets.load_dataset(
-            entry.hub, part or None, split=entry.split, revision=find_commit(entry), streaming=entry.streaming
+            entry.hub, part or None, split=entry.part.split, revision=find_commit(entry), streaming=entry.part.streaming
         )
         for number, row in enumerate(table):
             yield f"{entry.hub}[{number}]", row
@@ -205,7 +228,7 @@ def find_commit(entry: Source) -> str | None:
     read, else the newest.
     """
     cached = _find_cached_commits(entry.hub)
-    return entry.revision or (cached[0] if len(cached) == 1 else _find_newest_commit(entry.hub))
+    return entry.part.revision or (cached[0] if len(cached) == 1 else _find_newest_commit(entry.hub))
 
 
 def read_gold(entry: Source, row: TableRow, *, where: str) -> str:
@@ -216,20 +239,20 @@ def read_gold(entry: Source, row: TableRow, *, where: str) -> str:
     Raises:
         UserError: no answer in the row, or one that is neither text nor a number.
     """
-    _, value = find_gold(row, (entry.answer,))
+    _, value = find_gold(row, (entry.golds.answer,))
     bare = value is None or isinstance(value, bool | list | dict)
-    text = "" if bare else format_gold(value, entry.answer, where=where)
-    if entry.gold == "after ####":
+    text = "" if bare else format_gold(value, entry.golds.answer, where=where)
+    if entry.golds.gold == "after ####":
         text = text.rpartition("####")[2].strip().replace(",", "") if "####" in text else ""
     if not text:
         raise UserError(
-            f"{where}: a row needs an answer in {entry.answer!r}", value=repr(value)[:80], cure="mend the row"
+            f"{where}: a row needs an answer in {entry.golds.answer!r}", value=repr(value)[:80], cure="mend the row"
         )
-    if entry.gold == "extracted":
+    if entry.golds.gold == "extracted":
         from mathlete.answers import extract
 
         return extract(text).string or ""
-    return "" if text in entry.no_gold else text
+    return "" if text in entry.golds.no_gold else text
 
 
 def read_problem(entry: Source, row: TableRow, *, number: int, where: str) -> Problem:
@@ -247,7 +270,7 @@ def read_problem(entry: Source, row: TableRow, *, number: int, where: str) -> Pr
         source=entry.hub,
         subset=_read_subset(row.get(entry.subset)) if entry.subset else "",
         licence=entry.licence,
-        answers=entry.answers,
+        answers=entry.golds.answers,
     )
 
 

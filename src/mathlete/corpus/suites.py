@@ -115,7 +115,7 @@ def find_default_suites(*, mirror: Path | None, hub: bool) -> list[str]:
     def can_be_read(name: str) -> bool:
         parts = [find_source(part) for part in _HUB_SUITES[name]]
         if mirror is None:
-            return hub and not any(entry.file for entry in parts)
+            return hub and not any(entry.part.file for entry in parts)
         return all(entry.files(mirror, part) for entry in parts for part in entry.parts)
 
     return ["pocket_val", *(name for name in _HUB_SUITES if can_be_read(name))]

@@ -160,7 +160,7 @@ def _source_lines(figures: FormatFigures, specs: Sequence[SourceSpec]) -> list[S
         commit = figures.commits.get(spec.name) or ("" if entry is None else "from a mirror")
         name = spec.name if entry else Path(spec.name).name
         # Where the gold was read out of the trace itself, the check proves only that there is an answer.
-        extracted = entry is not None and entry.gold == "extracted" and entry.answer == entry.trace
+        extracted = entry is not None and entry.golds.gold == "extracted" and entry.golds.answer == entry.trace
         gold = "read out of the trace" if extracted else "its own"
         lines.append((name, figures.sources[spec.name], hub, commit, gold, licence))
     return lines

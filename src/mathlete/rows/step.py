@@ -57,7 +57,7 @@ class FormatStep:
             **{"seed": self.seed, "prompt": self._prompts.sha256, **asdict(self.rows), "filters": asdict(self.filters)},
             **{"sources": sources, "suites": {suite.name: suite.sha256 for suite in self._suites}},
             **{key: getattr(self.corpus, key) for key in ("task", "columns", "ignore") if self._differs(key)},
-            "conventions": [spec.registered.answers if spec.registered else "" for spec in self._specs],
+            "conventions": [spec.registered.golds.answers if spec.registered else "" for spec in self._specs],
         }
 
     def _differs(self, key: str) -> bool:
