@@ -18,6 +18,7 @@ from mathlete.errors import UserError
 from mathlete.tir.protection import ProgramLimits, usable_layers
 from mathlete.tir.python import Python, Pythons
 from tests.conftest import sample
+from tests.processes import wait_for_end
 
 LIMITS = ProgramLimits(timeout_s=20, grace_s=0.3, memory_mib=400, output_chars=400, cpu_s=60)
 """With a wall that a busy machine does not reach where another limit must."""
@@ -137,14 +138,25 @@ RELATED = ("loop in C", "all errors caught", "signals ignored", "endless recursi
 """Ended or refused as another is; the first five after a second of a core each."""
 
 
+@pytest.fixture(scope="module")
+def neighbours(pools: tuple[Pythons, Pythons]) -> Iterator[list[Python]]:
+    """An interpreter of each owner, beside which all hostile programs run."""
+    opened = [pythons.open() for pythons in pools]
+    for one in opened:
+        one.run("x = 1")
+    yield opened
+    for one in opened:
+        one.close()
+
+
 @pytest.mark.parametrize("name", sample(*(name for name in HOSTILE if name not in RELATED), slow=RELATED))
-def test_hostile_programs_harm_nobody(pools: tuple[Pythons, Pythons], tmp_path: Path, name: str) -> None:
-    pythons = pools[name in WALL]
+def test_hostile_programs_harm_nobody(
+    pools: tuple[Pythons, Pythons], neighbours: list[Python], tmp_path: Path, name: str
+) -> None:
     present, place = tmp_path / "present", tmp_path / "place"
     present.touch()
     code, expected = HOSTILE[name]
-    with closing(pythons.open()) as neighbour, closing(pythons.open()) as one:
-        neighbour.run("x = 1")
+    with closing(pools[name in WALL].open()) as one:
         started = time.monotonic()
         ran = one.run(code.replace("PLACE", str(place)).replace("PRESENT", str(present)))
         assert time.monotonic() - started < 30
@@ -152,9 +164,13 @@ def test_hostile_programs_harm_nobody(pools: tuple[Pythons, Pythons], tmp_path: 
         assert len(ran.output) < LIMITS.output_chars + 100
         assert present.exists()
         assert not place.exists()
-        assert neighbour.run("x").output == "1\n"
-    with closing(pythons.open()) as after:
-        assert after.run("1 + 1").output == "2\n"
+        assert neighbours[name in WALL].run("x").output == "1\n"
+
+
+def test_interpreters_open_after_all_of_them(pools: tuple[Pythons, Pythons]) -> None:
+    for pythons in pools:
+        with closing(pythons.open()) as after:
+            assert after.run("1 + 1").output == "2\n"
 
 
 def test_no_variable_of_this_environment_reaches_a_program(python: Python) -> None:
@@ -349,20 +365,6 @@ def test_interpreters_end_with_their_owner_however_it_ends() -> None:
     processes = [int(word) for word in done.stdout.split()]
     assert len(processes) == 2
     wait_for_end(*processes)
-
-
-def wait_for_end(*processes: int) -> None:
-    ends = time.monotonic() + 20
-    while any(alive(process) for process in processes):
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_root_gives_itself_up_where_others_can_read_the_interpreter() -> None:

@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+
+from tests.processes import alive
 
 HEARING = """
 import signal
@@ -111,14 +112,6 @@ def test_a_second_stop_waits_for_no_reader() -> None:
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + signal.SIGTERM
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def run_code(code: str, *, ignoring: int | None = None) -> subprocess.CompletedProcess[str]:

@@ -10,11 +10,12 @@ from mathlete.reporters import PROJECT
 
 _FOLDER = "trackio"
 _LOG = """
-import json, sys, trackio
+import json, sys
 curve, project, name = sys.argv[1:]
+points = [json.loads(line) for line in open(curve, encoding="utf-8")]
+import trackio
 trackio.init(project=project, name=name, embed=False, auto_log_gpu=False, auto_log_cpu=False)
-for line in open(curve, encoding="utf-8"):
-    point = json.loads(line)
+for point in points:
     trackio.log(point, step=point["step"])
 trackio.finish()
 """
