@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+from contextlib import chdir, closing
 from pathlib import Path
 
 import pytest
@@ -147,7 +149,7 @@ def test_what_is_added_to_a_hard_linked_file_is_added_here_only(tmp_path: Path) 
     assert (here / "link").is_symlink()
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "folder", "empty link"])
+@pytest.mark.parametrize("kind", ["file", "link", "folder", "empty link", "pipe", "socket"])
 def test_a_file_of_the_locks_name_is_left_to_its_owner(tmp_path: Path, kind: str) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
     run.mkdir()
@@ -156,6 +158,12 @@ def test_a_file_of_the_locks_name_is_left_to_its_owner(tmp_path: Path, kind: str
         (run / LOCK).write_text("of another program")
     elif kind == "folder":
         (run / LOCK).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(run / LOCK)
+    elif kind == "socket":
+        # By a short path: a test's own folder has a longer one than a socket may have.
+        with chdir(run), closing(socket.socket(socket.AF_UNIX)) as server:
+            server.bind(LOCK)
     else:
         (run / LOCK).symlink_to(other)
     before = other.read_text()

@@ -77,6 +77,14 @@ def test_own_fields_are_kept_and_a_row_without_id_is_named_after_its_place(workd
             '{"id": 4e18, "problem": "1?", "answer": 1}\n',
             r"p\.jsonl:1: an id must be text or a whole number",
         ),
+        *(
+            (
+                "p.jsonl",
+                f'{{"id": {odd}, "problem": "1?", "answer": 1}}\n',
+                r"p\.jsonl:1: an id must be text or a whole number",
+            )
+            for odd in ("true", '["a"]', '{"a": 1}')
+        ),
         ("p.json", "[]", "a problem file needs at least one problem"),
         ("p.toml", "", "the suite must be a known one"),
     ],

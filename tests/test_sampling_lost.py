@@ -189,7 +189,7 @@ LOST: dict[str, str] = {
     "close": "GeneratorExit: closed",
     "group": "ExceptionGroup: two of them",
     "memory": "MemoryError: Cannot allocate memory",
-    "half": "ValueError: half a character",
+    "half": DEATH,  # Ray cannot send it, and ends the worker
     "long": "ValueError: long long",
     "nothing": "a worker must give a sample, and gave None",
     "text": "a worker must give a sample, and gave '7'",

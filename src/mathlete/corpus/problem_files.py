@@ -69,7 +69,7 @@ def _read_problem(cells: Cells, *, where: str, name: str) -> Problem:
 
 def _read_id(cells: Cells, *, where: str) -> str:
     _, value = cells.first(IDS)
-    if isinstance(value, float):
+    if isinstance(value, bool | float | Mapping | list):
         # Kaggle's 424e18 without quotes is a float, and the id is lost before it can be read.
         raise UserError(f"{where}: an id must be text or a whole number", value=repr(value), cure="quote it")
     return format_cell(value)

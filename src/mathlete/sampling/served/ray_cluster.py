@@ -56,6 +56,6 @@ def is_death(error: Exception, errors: ModuleType) -> bool:
 def describe(error: BaseException) -> str:
     """Return an error's kind and words; of a worker's traceback, which Ray makes words of, the last line."""
     words = str(error).strip()
-    if "Traceback (most recent call last)" in words or "\nray::" in words:
+    if '  File "' in words:
         words = words.splitlines()[-1]
     return f"{type(error).__name__}: {quote(words)}" if words else type(error).__name__
