@@ -5,6 +5,8 @@ import re
 from mathlete.reasoning import THINK, ReasoningMarks
 
 _OPENING = re.compile(r"\\f?boxed\s*\{")
+_BRACE, _STEPS = re.compile(r"[{}]|\\.", re.DOTALL), {"{": 1, "}": -1}
+"""A brace; or a backslash with the character after it, of which it takes the meaning."""
 
 
 def opens_box(said: str) -> bool:
@@ -44,14 +46,11 @@ def box_end(text: str, *, marks: ReasoningMarks = THINK, answering: bool = False
 
 
 def _closing_brace(text: str, start: int) -> int | None:
-    # A loop and not a regular expression: braces nest, and a backslash takes the meaning of the character after it.
-    depth, escaped = 1, False
-    for position in range(start, len(text)):
-        character = text[position]
-        if escaped or character == "\\":
-            escaped = not escaped
-            continue
-        depth += (character == "{") - (character == "}")
+    # No regular expression sees that braces nest; this one steps from each to the next, for a text may be long, and is
+    # looked at with every brace that comes.
+    depth = 1
+    for match in _BRACE.finditer(text, start):
+        depth += _STEPS.get(match[0], 0)
         if depth == 0:
-            return position + 1
+            return match.end()
     return None
