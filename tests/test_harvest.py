@@ -1,7 +1,7 @@
 """Forced answers: what closes a text that was cut, what it says then, whose vote that is, and what it never changes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -304,8 +304,15 @@ def test_a_sample_queue_that_breaks_is_heard_of() -> None:
 
     class Broken(Recorded):
         def begin(
-            self, problem: Problem, *, results: "SimpleQueue[Sample | Exception]", **_: object
-        ) -> Callable[[], object]:
+            self,
+            problem: Problem,
+            *,
+            seeds: Mapping[int, int],
+            config: SamplingConfig,
+            results: "SimpleQueue[Sample | Exception]",
+            said: str = "",
+            until_code: bool = False,
+        ) -> Callable[[], None]:
             results.put(RuntimeError("the sampling engine stopped"))
             return self.count
 

@@ -16,9 +16,10 @@ from mathlete.kernel.engine import EngineProcess
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling.completion import CompletionReader
+from mathlete.sampling.continuing import take_samples
 from mathlete.sampling.embedded.batch import Batch, SampleRequest
 from mathlete.sampling.embedded.transformers_engine import TransformersSampler
-from mathlete.sampling.samples import Sample, SamplingConfig, take_samples
+from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.tir.tools import ToolSampler, ToolSettings
 from tests.conftest import sample
 

@@ -96,7 +96,10 @@ GOOD = asdict(sample(0))
         ([json.dumps({**GOOD, "tokens": -1})], r":1: index, tokens, seconds must be from 0 to \d+, got {'tokens': -1}"),
         ([json.dumps({**GOOD, "seconds": 1e12})], r":1: index, tokens, seconds must be from 0 to \d+"),
         ([json.dumps({**GOOD, "index": True})], r":1: the field index has the wrong type, got True"),
-        ([json.dumps({**GOOD, "finish": "eos"})], r"finish must be one of stop, length, cancelled, boxed, got eos"),
+        (
+            [json.dumps({**GOOD, "finish": "eos"})],
+            r"finish must be one of .*, clock, got eos",
+        ),
         ([json.dumps({**GOOD, "text": text}) for text in "ab"], r"jsonl:2: a sample stands only once, got p #0 with"),
         ([json.dumps({**GOOD, "seed": seed}) for seed in (1, 2)], r"jsonl:2: a sample stands only once, got p #0 with"),
     ],

@@ -16,8 +16,9 @@ from mathlete.errors import UserError
 from mathlete.models import find_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
+from mathlete.sampling.continuing import Continuing
 from mathlete.sampling.fence import code_end
-from mathlete.sampling.samples import Continuing, Sample, SamplingConfig
+from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served.asked import ServerPrompt
 from mathlete.sampling.served.reply import Reply
 from mathlete.solve.clock import RealClock
@@ -54,7 +55,7 @@ class Recorded(Continuing):
         results: "SimpleQueue[Sample | Exception]",
         said: str = "",
         until_code: bool = False,
-    ) -> Callable[[], object]:
+    ) -> Callable[[], None]:
         for index, seed in seeds.items():
             rest = self.texts[index][self.told[index] :]
             end = code_end(rest) if until_code else None

@@ -120,9 +120,7 @@ def find_cause(sample: Sample, *, integer: bool = False, rules: Competition | No
     ['no_integer', 'out_of_range', None]
     """
     if sample.answer is None:
-        return (
-            "cut_at_cap" if sample.finish == "length" else "cut_by_clock" if sample.finish == "cancelled" else "no_box"
-        )
+        return "cut_at_cap" if sample.finish == "length" else "cut_by_clock" if sample.was_cut else "no_box"
     return find_answer_cause(sample.answer, integer=integer, rules=rules)
 
 

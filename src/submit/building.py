@@ -68,6 +68,10 @@ class Solving:
     """The clock, SECONDS[:FLOOR:CEILING[:RESERVE]] as for `python -m eval replay`; default: the competition's."""
     policy_file: Path | None = None
     """Take policy, n, budget and sampling from this file of `python -m eval replay --write-policy`; flags go first."""
+    harvest: float = 0.0
+    """Weight of forced answers beside samples' own, as in `python -m eval --harvest`; 0: none."""
+    harvest_tokens: int = 32
+    """Cap on what fills the box of such an answer, tokens."""
     seed: int = 0
     """Seed of the samples; where the private set is run more than once, every run has the same samples."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -86,6 +90,7 @@ class Solving:
             policy=choice.policy,
             n=choice.n,
             budget="" if choice.budget == "none" else choice.budget,
+            harvest=choice.harvest,
             sampling=choice.sample(self.sampling),
         )
 
@@ -95,7 +100,13 @@ class Solving:
         Raises:
             UserError: an unknown stop or vote, or a value out of its range.
         """
-        return Policy(n=self.n, seed=self.seed, sampling=self.sampling).with_words(self.policy)
+        return Policy(
+            n=self.n,
+            seed=self.seed,
+            sampling=self.sampling,
+            harvest=self.harvest,
+            harvest_tokens=self.harvest_tokens,
+        ).with_words(self.policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +308,7 @@ def describe_build(made: Build, settings: BuildSettings, *, names: Names) -> lis
         f"model      {settings.about.model_source or settings.model} · {made.weight_format} · engine {config.engine} · "
         f"{made.machine}",
         f"samples    n {solving.n} · at most {sampling.max_tokens:,} tokens · policy {solving.policy} · "
+        f"{f'forced answers weigh {solving.harvest:g} · ' if solving.harvest else ''}"
         f"temperature {sampling.temperature:g} · seed {solving.seed}",
         "clock      {:,.0f} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock),
         f"on Kaggle  {names.owner}, by the rules of {config.competition.name}",

@@ -50,6 +50,8 @@ class Attempt:
     """How far one question got."""
 
     samples: dict[int, Sample] = field(default_factory=dict)
+    unfinished: dict[int, Sample] = field(default_factory=dict)
+    """What others had said when the time was over, where forced answers are asked for."""
     answer: int | None = None
     votes: list[tuple[str, int]] = field(default_factory=list)
     sends: list[int | None] = field(default_factory=list)
@@ -65,6 +67,15 @@ class Attempt:
     def fruitless(self) -> bool:
         """Whether the engine said nothing in it, and it was not the clock that kept it from that."""
         return self.ended != "time" and not any(sample.text.strip() for sample in self.samples.values())
+
+    def keep(self, sample: Sample) -> None:
+        """Take a sample, or what one says that was made to answer."""
+        (self.unfinished if sample.finish == "clock" else self.samples)[sample.index] = sample
+
+    @property
+    def voting(self) -> list[Sample]:
+        """All samples that may vote."""
+        return [*self.samples.values(), *self.unfinished.values()]
 
     def count_lost(self, n: int) -> dict[Cause, int]:
         """Return by class how many of n samples, drawn or not, could not be right."""
@@ -180,24 +191,23 @@ class Answerer:
             # Samples that arrived still vote. The thread can't be ended; it is left behind.
             attempt.trouble, attempt.ended = f"the clock: nothing came back within {limit_s:.0f} s", "time"
             self._count(attempt)
-        self._without_sample = 0 if attempt.samples else self._without_sample + 1
+        self._without_sample = 0 if attempt.voting else self._without_sample + 1
         if stuck or self._without_sample >= _RESTART_AFTER:
             # It may hang, or be broken for good; the next question starts a new process.
             self._engine.close()
             self._without_sample = 0
 
     def _solve(self, attempt: Attempt, problem: Problem, limit_s: float, done: threading.Event) -> None:
-        def keep(sample: Sample) -> None:
-            attempt.samples[sample.index] = sample
-
         try:
             attempt.ended = solve(
                 problem,
                 sampler=self._engine,
                 clock=self._clock,
                 policy=self._config.policy,
-                on_sample=keep,
+                on_sample=attempt.keep,
+                on_harvest=attempt.keep,
                 timeout_s=limit_s,
+                reserve=self._budget.reserve if self._budget else None,
                 thinking=getattr(self._engine, "opens_thoughts", False) is True,
             ).ended
         except BaseException as error:
@@ -210,7 +220,7 @@ class Answerer:
 
     def _count(self, attempt: Attempt) -> None:
         samples, rules = list(attempt.samples.values()), self._config.competition
-        votes = self._config.policy.count_votes(samples)
+        votes = self._config.policy.count_votes(attempt.voting, settled=attempt.ended == "rule")
         attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
         # An answer outside the range is not clamped to it: that would be invented. The next class is taken.
         sendable = (integer_in_range(vote.answer, rules=rules) for vote in votes)
@@ -228,6 +238,7 @@ class Answerer:
         self, problem_id: str, given: int, attempt: Attempt, *, seconds: float, load_s: float, limit_s: float
     ) -> None:
         samples = list(attempt.samples.values())
+        forced = [one.harvest for one in attempt.voting if one.harvest]
         line = JournalLine(
             id=problem_id,
             answer=given,
@@ -245,6 +256,9 @@ class Answerer:
             votes=tuple(attempt.votes[:_JOURNALLED]),
             sends=tuple(attempt.sends[:_JOURNALLED]),
             lost=attempt.count_lost(self._config.policy.n),
+            forced=len(forced),
+            forced_answers=sum(one.answer is not None for one in forced),
+            forced_s=round(max((one.seconds for one in forced), default=0.0), 3),
         )
         try:
             self._journal.append(line.to_json())

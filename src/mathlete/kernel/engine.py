@@ -179,6 +179,17 @@ class EngineProcess:
         """
         return self._ask({"problem": asdict(problem), "seeds": dict(seeds), "config": config.to_json()})
 
+    def stream_all(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """Yield finished samples, then what the others have said in `config.timeout_s`; see `Sampler.stream_all`.
+
+        Raises:
+            EngineError: the process died, or reports an error.
+        """
+        drawn = {"problem": asdict(problem), "seeds": dict(seeds), "config": config.to_json()}
+        return self._ask({**drawn, "keep": True})
+
     def force_answers(
         self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
     ) -> Generator[Sample, None, None]:

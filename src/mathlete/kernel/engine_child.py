@@ -107,7 +107,8 @@ def _draw(command: Command, sampler: Sampler) -> Generator[Sample, None, None]:
         how = {name: command[name] for name in ("max_tokens", "timeout_s")}
         return sampler.force_answers(problem, cut=cut, **how)
     seeds = {int(index): seed for index, seed in command["seeds"].items()}
-    return sampler.stream(problem, seeds=seeds, config=SamplingConfig.from_json(command["config"]))
+    draw = sampler.stream_all if command.get("keep") else sampler.stream
+    return draw(problem, seeds=seeds, config=SamplingConfig.from_json(command["config"]))
 
 
 def end_with_input() -> None:

@@ -58,10 +58,19 @@ class JournalLine:
     """What each of `votes` sends, None where it is no integer of the competition's range; earlier versions: nothing."""
     lost: Mapping[Cause, int] | None = None
     """Samples that could not be right, drawn or not, by class (`mathlete.losses`); earlier versions did not count."""
+    forced: int = 0
+    """Samples that were made to answer after they were cut (`--harvest`); they are counted nowhere else."""
+    forced_answers: int = 0
+    """Those of them that did."""
+    forced_s: float = 0.0
+    """Until the last of them was there."""
 
     def to_json(self) -> dict[str, object]:
-        """Return the line as JSON values in the order in which they are written; `from_json` reads them back."""
-        return asdict(self)
+        """Return the line as JSON values in the order in which they are written; `from_json` reads them back.
+
+        Of forced answers it says something only where there were any.
+        """
+        return {name: value for name, value in asdict(self).items() if self.forced or not name.startswith("forced")}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "JournalLine":

@@ -156,6 +156,16 @@ class Ladder:
         """
         return self._process.stream(problem, seeds=seeds, config=config)
 
+    def stream_all(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """Yield finished samples, then what the others have said; see `Sampler.stream_all`.
+
+        Raises:
+            EngineError: the process died, or reports an error.
+        """
+        return self._process.stream_all(problem, seeds=seeds, config=config)
+
     def force_answers(
         self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
     ) -> Generator[Sample, None, None]:

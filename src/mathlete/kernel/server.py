@@ -192,7 +192,7 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
             log=working / ENGINE_LOG,
             engine=step.engine,
             vllm=step.vllm,
-            max_tokens=config.policy.sampling.max_tokens,
+            max_tokens=config.policy.longest_tokens,
             precision=config.precision,
             tools=config.tools,
             prompt=config.prompt,

@@ -14,7 +14,7 @@ from mathlete.reasoning import THINK, ends_in_opening
 from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, RunFacts
 
-Finish = Literal["stop", "length", "cancelled", "boxed"]
+Finish = Literal["stop", "length", "cancelled", "boxed", "clock"]
 """Why a sample ended, as `Sample.finish` says it."""
 LogRow = Mapping[str, Any]
 """A row of a log: its cells by column."""

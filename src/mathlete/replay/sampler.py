@@ -6,10 +6,10 @@ from dataclasses import replace
 from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.replay.schedule import find_starts
-from mathlete.sampling import Sample, SamplingConfig
+from mathlete.sampling import Sample, Sampler, SamplingConfig
 
 
-class ReplaySampler:
+class ReplaySampler(Sampler):
     """A Sampler that yields recorded samples again, the quickest first."""
 
     name = "replay"

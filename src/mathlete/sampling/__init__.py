@@ -17,9 +17,10 @@ True
 """
 
 from mathlete.sampling.completion import CompletionReader, SampleBuilder, find_ending
+from mathlete.sampling.continuing import Continuing
 from mathlete.sampling.fence import last_program
 from mathlete.sampling.record import SampleLog, read_samples
-from mathlete.sampling.samples import Continuing, Sample, Sampler, SamplingConfig
+from mathlete.sampling.samples import Sample, Sampler, SamplingConfig
 
 __all__ = [
     "CompletionReader",

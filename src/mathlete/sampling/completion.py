@@ -185,6 +185,20 @@ class SampleBuilder:
             return self._end(token, full=full)
         return None
 
+    def cut(self) -> Sample:
+        """Return what has come so far, cut by the clock; another thread may add the next token meanwhile."""
+        tokens, logprobs = [*self._tokens], [*self._logprobs]
+        return Sample.of_tokens(
+            problem_id=self.problem_id,
+            index=self.index,
+            seed=self.seed,
+            text=self.reader.text(tokens),
+            tokens=len(tokens),
+            finish="clock",
+            seconds=time.perf_counter() - self.started,
+            logprobs=logprobs,
+        )
+
     def _end(self, token: int, *, full: bool) -> Sample | None:
         reader = self.reader
         if token in reader.eos_ids:

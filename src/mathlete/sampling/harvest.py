@@ -6,9 +6,9 @@ from typing import Literal, Self, get_args
 
 from mathlete.errors import UserError
 
-Finish = Literal["stop", "length", "cancelled", "boxed"]
+Finish = Literal["stop", "length", "cancelled", "boxed", "clock"]
 """Why a sample ended: eos or a stop string · token cap · cancelled by the solve loop · its box closed after
-`</think>`."""
+`</think>` · the deadline of its problem, and what it had said until then was kept."""
 FINISHES = get_args(Finish)
 CURE = "delete the line, or the whole run folder to draw all samples again"
 """For a recorded sample that cannot be read."""

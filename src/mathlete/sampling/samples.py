@@ -1,16 +1,13 @@
 """The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
 
 import math
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from queue import Empty, SimpleQueue
 from statistics import fmean
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, Self
 
 from mathlete.errors import UserError, require
 from mathlete.problems import Problem
-from mathlete.prompts import PromptFormat
 from mathlete.sampling.harvest import CURE, FINISHES, MOST, Finish, Harvest
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -175,7 +172,7 @@ class Sample:
     @property
     def was_cut(self) -> bool:
         """Whether the model would have gone on."""
-        return self.finish in ("length", "cancelled")
+        return self.finish in ("length", "cancelled", "clock")
 
     @property
     def needs_harvest(self) -> bool:
@@ -259,6 +256,15 @@ class Sampler(Protocol):
         """
         ...
 
+    def stream_all(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """Yield what `stream` yields and, once `config.timeout_s` is over, what each other sample has said until then.
+
+        Those end with finish `clock`. An engine that cannot tell leaves them out.
+        """
+        return self.stream(problem, seeds=seeds, config=config)
+
     def force_answers(
         self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
     ) -> Generator[Sample, None, None]:
@@ -289,89 +295,3 @@ class Sampler(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
-
-
-@runtime_checkable
-class Continuing(Sampler, Protocol):
-    """An engine that can continue a partial completion, as tool use needs; its `stream` is built on `begin`.
-
-    `stream` raises what `begin` raises, and the error with which the engine ends.
-    """
-
-    prompts: PromptFormat
-
-    def stream(
-        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
-    ) -> Generator[Sample, None, None]:
-        """See `Sampler.stream`."""
-        results: SimpleQueue[Sample | Exception] = SimpleQueue()
-        cancel = self.begin(problem, seeds=seeds, config=config, results=results)
-        try:
-            yield from take_samples(results, count=len(seeds), timeout_s=config.timeout_s)
-        finally:
-            cancel()
-
-    def force_answers(
-        self, problem: Problem, *, cut: Sequence[Sample], max_tokens: int, timeout_s: float | None = None
-    ) -> Generator[Sample, None, None]:
-        """See `Sampler.force_answers`."""
-        results: SimpleQueue[Sample | Exception] = SimpleQueue()
-        config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
-        closings = {one.index: self.prompts.closing(one.text) for one in cut}
-        cancels: list[Callable[[], object]] = []
-        try:
-            # All of them before the first is awaited, so that they are drawn together.
-            for one in cut:
-                said, seeds = one.text + closings[one.index], {one.index: one.seed}
-                cancels.append(self.begin(problem, seeds=seeds, config=config, results=results, said=said))
-            for tail in take_samples(results, count=len(cut), timeout_s=timeout_s):
-                yield replace(tail, text=closings[tail.index] + tail.text)
-        finally:
-            for cancel in cancels:
-                cancel()
-
-    def begin(
-        self,
-        problem: Problem,
-        *,
-        seeds: Mapping[int, int],
-        config: SamplingConfig,
-        results: "SimpleQueue[Sample | Exception]",
-        said: str = "",
-        until_code: bool = False,
-    ) -> Callable[[], object]:
-        """Start one sample for each {index: seed}; each goes to `results`. Return a function that cancels the rest.
-
-        Args:
-            problem: its statement is the prompt.
-            seeds: {index: seed} of the samples.
-            config: how they are drawn; its `timeout_s` is the caller's to keep.
-            results: the queue for the samples; also takes the error that ends the engine.
-            said: text between the prompt and the samples' own text. Where it leaves no room in the model's context,
-                each sample ends at once, with finish `length` and no token. Where it ends with a box that it begins, a
-                sample ends with that box.
-            until_code: whether a sample also ends where its first Python block closes, with finish `stop`.
-
-        Raises:
-            UserError: the problem cannot be asked.
-        """
-        ...
-
-
-def take_samples(
-    results: "SimpleQueue[Sample | Exception]", *, count: int, timeout_s: float | None
-) -> Generator[Sample, None, None]:
-    """Yield `count` samples as they come, fewer where the time is over.
-
-    Raises:
-        Exception: the one that came in place of a sample.
-    """
-    ends = None if timeout_s is None else time.monotonic() + timeout_s
-    for _ in range(count):
-        try:
-            result = results.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
-        except Empty:
-            return
-        if isinstance(result, Exception):
-            raise result
-        yield result

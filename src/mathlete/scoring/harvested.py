@@ -17,6 +17,8 @@ class HarvestScores:
     """Of their votes, beside the 1 of an answer that a sample gave by itself."""
     samples: int
     """Samples that were made to answer."""
+    unfinished: int
+    """Those of them that their problem's deadline had cut, which count as no samples otherwise."""
     answered: int
     """Those that did."""
     right: int
@@ -35,13 +37,15 @@ class HarvestScores:
     @classmethod
     def of(cls, graded: Sequence[Graded], policy: Policy) -> Self:
         """Count the forced answers of these problems, and vote with and without them."""
-        forced = [(item.problem, one.harvest) for item in graded for one in item.solution.samples if one.harvest]
+        voting = [(item.problem, one) for item in graded for one in item.solution.voting]
+        forced = [(problem, one.harvest) for problem, one in voting if one.harvest]
         grades = [judge(one.answer, gold=problem.gold, settings=problem.answers) for problem, one in forced]
         pairs = [(_is_right(item, policy, without=True), _is_right(item, policy, without=False)) for item in graded]
         differences = [float(after) - before for before, after in pairs]
         return cls(
             weight=policy.harvest,
             samples=len(forced),
+            unfinished=sum(one.harvest is not None and one.finish == "clock" for _, one in voting),
             answered=sum(one.answer is not None for _, one in forced),
             right=grades.count("equal"),
             tokens=sum(one.tokens for _, one in forced),
@@ -54,10 +58,11 @@ class HarvestScores:
     def describe(self) -> str:
         """Return what they gave, in a sentence."""
         gain, few = self.gain, self.changed < INFORMATIVE
+        late = f" ({self.unfinished} by the clock)" if self.unfinished else ""
         judged = "better" if gain.lo > 0 else "worse" if gain.hi < 0 else "no difference at 95%"
         return (
-            f"forced answers: {self.samples} cut samples were closed, {self.answered} filled the box, {self.right} "
-            f"right; with weight {self.weight:g} they change the vote of {self.changed} problems: "
+            f"forced answers: {self.samples} cut samples{late} were closed, {self.answered} filled the box, "
+            f"{self.right} right; with weight {self.weight:g} they change the vote of {self.changed} problems: "
             f"{100 * gain.value:+.1f} points [{100 * gain.lo:+.1f}, {100 * gain.hi:+.1f}] on "
             f"{100 * self.without:.1f}%, {'too few to say' if few else judged}"
         )
@@ -69,6 +74,7 @@ class HarvestScores:
 
 def _is_right(item: Graded, policy: Policy, *, without: bool) -> bool:
     problem, solution = item.problem, item.solution
+    samples = solution.samples if without else solution.voting
     settled = without or solution.ended == "rule"
-    votes = policy.count_votes(solution.samples, settings=problem.answers, settled=settled)
+    votes = policy.count_votes(samples, settings=problem.answers, settled=settled)
     return bool(votes) and judge(votes[0].answer, gold=problem.gold, settings=problem.answers) == "equal"

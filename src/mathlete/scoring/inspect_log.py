@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample, EvalScore, EvalSpec
     from inspect_ai.model import ChatMessageAssistant
 
-_STOPS = {"stop": "stop", "boxed": "stop", "length": "max_tokens", "cancelled": "unknown"}
+_STOPS = {"stop": "stop", "boxed": "stop", "length": "max_tokens", "cancelled": "unknown", "clock": "unknown"}
 _LETTERS = {"equal": "C", "different": "I", "unknown": "I", "none": "N"}
 """Inspect's own letters: correct, incorrect, no answer."""
 _SCORER = "mathlete"

@@ -120,7 +120,8 @@ def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | 
         # The model's own judgements may have chosen another answer than the vote.
         answer=row.answer if row else voted,
         votes=votes,
-        samples=sorted(samples, key=lambda sample: sample.index),
+        samples=sorted((one for one in samples if one.finish != "clock"), key=lambda sample: sample.index),
+        unfinished=sorted((one for one in samples if one.finish == "clock"), key=lambda sample: sample.index),
         seconds=row.seconds if row else max((sample.seconds for sample in samples), default=0.0),
         ended=ended,
     )

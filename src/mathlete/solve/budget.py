@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mathlete.errors import UserError, require
 from mathlete.solve.clock import Clock
+from mathlete.solve.harvesting import Reserve
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -165,6 +166,8 @@ class Budget:
         """
         settings.check()
         self.settings, self._clock, self._started, self._served = settings, clock, clock.now() - spent_s, served
+        self.reserve = Reserve()
+        """What of a question's time its forced answers need."""
 
     @property
     def left_s(self) -> float:

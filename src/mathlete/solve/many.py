@@ -125,6 +125,9 @@ def solve_in_turn(
 
         def keep(sample: Sample) -> None:
             nonlocal running
+            if sample.finish == "clock":  # no sample's length
+                samples.append(sample)
+                return
             # The rows of the batch when this one ended, itself included: those that ended before it have left.
             speed.learn(tokens=sample.tokens, seconds=sample.seconds, rows=max(1, running))
             running -= 1
@@ -145,6 +148,7 @@ def solve_in_turn(
             on_harvest=keep_harvest,
             timeout_s=allowed,
             thinking=thinking,
+            reserve=shared.reserve,
         )
         if over is None:
             log.append(problem.id, solution.seconds)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mathlete.problems import Problem
 from mathlete.reasoning import is_within_thoughts
 from mathlete.sampling import Sample, Sampler, SamplingConfig
 from mathlete.solve.clock import Clock, until
-from mathlete.solve.harvesting import harvest
+from mathlete.solve.harvesting import Reserve, harvest
 from mathlete.solve.policy import Policy
 from mathlete.solve.selection import Selection, select
 from mathlete.solve.stopping import Course, stopping_rule
@@ -30,11 +30,18 @@ class Solution:
     """Winner first."""
     samples: list[Sample]
     """With their answers, by index; fewer than n after an early stop."""
+    unfinished: list[Sample] = field(default_factory=list)
+    """What others had said when the time was over, where the policy asks for forced answers; no samples that count."""
     seconds: float
     """From the call to the result on the caller's clock."""
     ended: Ended = "all"
     selection: Selection | None = None
     """The result of the model's own judgements, where the policy asks for them and answers differ."""
+
+    @property
+    def voting(self) -> list[Sample]:
+        """The samples that may vote, those among them that the clock cut."""
+        return [*self.samples, *self.unfinished]
 
 
 def solve(
@@ -48,6 +55,7 @@ def solve(
     on_harvest: Callable[[Sample], None] = lambda sample: None,
     timeout_s: float | None = None,
     thinking: bool | None = False,
+    reserve: Reserve | None = None,
 ) -> Solution:
     """Sample a problem, read the answers, vote.
 
@@ -65,42 +73,50 @@ def solve(
         timeout_s: the result is there after so many seconds of the clock, whatever the engine does; None is no limit.
         thinking: whether the engine's prompts open the reasoning, so that a sample without its end is unfinished;
             None where nobody knows, and so a cut one is.
+        reserve: how long forced answers take, as far as earlier questions have shown.
     """
-    started = clock.now()
+    started, settings, reserve = clock.now(), problem.answers, reserve or Reserve()
     deadline = None if timeout_s is None else started + timeout_s
     samples = {sample.index: sample for sample in recorded}
-    missing = [index for index in range(policy.n) if index not in samples]
+    # What the clock cut is no sample that a rule may look at.
+    unfinished = {index: samples.pop(index) for index, one in [*samples.items()] if one.finish == "clock"}
+    # Where there are any, the time was over when the run was killed.
+    missing = [] if unfinished else [index for index in range(policy.n) if index not in samples]
     # A run that was killed may have drawn enough already: the rule is asked before anything more is drawn.
     # Where all are there, it is too late for a rule: a run that was not killed asks it before the last one only.
-    ended: Ended = "rule" if missing and _is_settled(samples.values(), policy, problem.answers) else "all"
+    ended: Ended = "rule" if missing and _is_settled(samples.values(), policy, settings) else "all"
     if missing and ended == "all":
         seeds = {index: policy.sample_seed(problem_id=problem.id, index=index) for index in missing}
-        drawn = sampler.stream(problem, seeds=seeds, config=_config(policy, known=len(samples), timeout_s=timeout_s))
+        kept_s = reserve.seconds(timeout_s) if policy.harvest and timeout_s is not None else 0.0
+        config = _config(policy, known=len(samples), timeout_s=None if timeout_s is None else timeout_s - kept_s)
+        drawn = (sampler.stream_all if kept_s else sampler.stream)(problem, seeds=seeds, config=config)
         # Closing the stream cancels what is still being drawn.
         with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
             for sample in (_with_answer(one, thinking=thinking) for one in stream):
-                samples[sample.index] = sample
+                (unfinished if sample.finish == "clock" else samples)[sample.index] = sample
                 on_sample(sample)
-                if len(samples) < policy.n and _is_settled(samples.values(), policy, problem.answers):
+                if len(samples) < policy.n and not unfinished and _is_settled(samples.values(), policy, settings):
                     ended = "rule"
                     break
     if ended == "all" and len(samples) < policy.n:
         ended = "time"
     # A rule that ended the problem did so without these answers, and they do not change its vote.
     if policy.harvest and ended != "rule":
+        cut = [*samples.values(), *unfinished.values()]
         for sample in harvest(
-            problem, samples.values(), sampler=sampler, clock=clock, policy=policy, deadline=deadline
+            problem, cut, sampler=sampler, clock=clock, policy=policy, deadline=deadline, reserve=reserve
         ):
-            samples[sample.index] = sample
+            (unfinished if sample.finish == "clock" else samples)[sample.index] = sample
             on_harvest(sample)
-    votes = policy.count_votes(samples.values(), settings=problem.answers, settled=ended == "rule")
+    voting = [*samples.values(), *unfinished.values()]
+    votes = policy.count_votes(voting, settings=settings, settled=ended == "rule")
     selection = None
     # A single class of answers leaves nothing to choose between.
     if policy.select and len(votes) > 1:
         selection = select(
             problem,
             votes,
-            [*samples.values()],
+            voting,
             sampler=sampler,
             clock=clock,
             policy=policy,
@@ -112,6 +128,7 @@ def solve(
         answer=(selection and selection.answer) or (votes[0].answer if votes else None),
         votes=votes,
         samples=[samples[index] for index in sorted(samples)],
+        unfinished=[unfinished[index] for index in sorted(unfinished)],
         seconds=clock.now() - started,
         ended=ended,
         selection=selection,

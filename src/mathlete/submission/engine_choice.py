@@ -88,7 +88,7 @@ def find_wrong_setting(config: KernelConfig, *, gpu: Device, machine: str, heads
     if vllm.kv_dtype.startswith("fp8") and (gpu.capability or 0) < _ATTENTION_FP8:
         rule = f"--vllm.kv-dtype {vllm.kv_dtype} needs compute capability {_ATTENTION_FP8:g} or later"
         return UserError(rule, value=f"{gpu.capability:g}", cure="leave it out")
-    room = config.policy.sampling.max_tokens
+    room = config.policy.longest_tokens
     if vllm.max_model_len is not None and vllm.max_model_len <= room:
         rule = "--vllm.max-model-len must hold a prompt and a whole completion"
         return UserError(rule, value=f"{vllm.max_model_len} for completions of {room}", cure="leave it out")

@@ -36,7 +36,7 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
         check_covered(source.load_config())
     longest = max(config.competition.placeholders.values(), key=len)
     prompt, context = len(prompts.prompt_ids(longest)), source.context_tokens()
-    room, asked = context - prompt, config.policy.sampling.max_tokens
+    room, asked = context - prompt, config.policy.longest_tokens
     if asked > room:
         raise UserError(
             f"a completion must fit into the model's context of {context} tokens beside its prompt",

@@ -137,6 +137,8 @@ class _Output:
     seconds: float
 
 
+_Cancel = Callable[[], Sequence[Sample] | None]
+"""Cancels samples that are being drawn, and returns what they have said."""
 Events = SimpleQueue[Sample | _Output | Exception]
 """A sample's turn from the engine, its program's output from the sandbox, or an error of either."""
 
@@ -168,11 +170,22 @@ class ToolSampler:
         Raises:
             UserError: the engine's, or no interpreter can be started.
         """
+        return self._draw(problem, seeds, config, keep=False)
+
+    def stream_all(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        """See `Sampler.stream_all`: a program that is being run is cut, too."""
+        return self._draw(problem, seeds, config, keep=True)
+
+    def _draw(
+        self, problem: Problem, seeds: Mapping[int, int], config: SamplingConfig, *, keep: bool
+    ) -> Generator[Sample, None, None]:
         config.check()
         events: Events = SimpleQueue()
         dialogues = {index: _Dialogue(index=index, seed=seed) for index, seed in seeds.items()}
         ends = None if config.timeout_s is None else time.monotonic() + config.timeout_s
-        cancels: list[Callable[[], object]] = []
+        cancels: list[_Cancel] = []
         try:
             # The first turn of all samples is one request, so that the engine reads the prompt once. Later turns come
             # one by one: each has its own text before it.
@@ -180,6 +193,8 @@ class ToolSampler:
             while dialogues:
                 event = _take_event(events, ends)
                 if event is None:
+                    if keep:
+                        yield from _cut(dialogues, cancels)
                     return
                 dialogue = dialogues[event.index]
                 if isinstance(event, _Output):
@@ -204,7 +219,7 @@ class ToolSampler:
 
     def _begin_turn(
         self, problem: Problem, dialogues: Mapping[int, _Dialogue], config: SamplingConfig, events: Events
-    ) -> Callable[[], object]:
+    ) -> _Cancel:
         """Have the engine draw the next turn of samples that have said the same so far; return what cancels it."""
         first = next(iter(dialogues.values()))
         return self._engine.begin(
@@ -263,6 +278,17 @@ class ToolSampler:
         self._engine.close()
         self._pythons.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cut(dialogues: Mapping[int, _Dialogue], cancels: Sequence[_Cancel]) -> Generator[Sample, None, None]:
+    """Yield what the samples under way have said so far, cut by the clock."""
+    for turn in [turn for cancel in cancels for turn in cancel() or ()]:
+        if (dialogue := dialogues.get(turn.index)) is not None:
+            dialogue.turns.append(turn)
+            dialogue.said += turn.text
+    for dialogue in dialogues.values():
+        if dialogue.turns:
+            yield replace(dialogue.to_sample(cut=False), finish="clock")
 
 
 def _take_event(events: Events, ends: float | None) -> Sample | _Output | None:

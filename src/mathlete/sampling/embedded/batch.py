@@ -46,6 +46,8 @@ class SampleRequest:
     in_box: bool = False
     """Whether the prompt ends with a box that it begins."""
     cancelled: bool = False
+    drawing: dict[int, SampleBuilder] = field(default_factory=dict)
+    """{index: the sample} of those that have begun and not ended."""
     ended: int = 0
     """Samples that are done."""
     _ending: Lock = field(default_factory=Lock)
@@ -182,8 +184,9 @@ class Batch:
     def _join(self, joining: list[tuple[SampleRequest, int]]) -> None:
         new: list[_Row] = []
         for request, count in joining:
-            begun = (request.waiting.popleft() for _ in range(count))
-            new += [_Row(request=request, sample=self._build(request, *each)) for each in begun]
+            for index, seed in [request.waiting.popleft() for _ in range(count)]:
+                request.drawing[index] = self._build(request, index, seed)
+                new.append(_Row(request=request, sample=request.drawing[index]))
         self._kv.add([(request.kv, count) for request, count in joining if request.kv is not None])
         self._rows += new
         self._ids = torch.cat((self._ids, self._ids.new_tensor([row.request.prompt[-1] for row in new])))
@@ -233,6 +236,7 @@ class Batch:
             if (sample := row.sample.add(token, logprob)) is not None:
                 done.append(position)
                 row.request.end_one()
+                del row.request.drawing[sample.index]
                 finished.append((row.request, sample))
         if self._pace is not None:
             for _, sample in finished:

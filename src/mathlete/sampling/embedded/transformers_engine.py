@@ -15,7 +15,7 @@ each other through outliers: LLM.int8 treats a feature as one when any row of th
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
 from mathlete.sampling.box import opens_box
+from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.embedded.coverage import check_covered
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class TransformersSampler(Continuing):
         results: "SimpleQueue[Sample | Exception]",
         said: str = "",
         until_code: bool = False,
-    ) -> Callable[[], object]:
+    ) -> Cancel:
         """Start the samples; see `Continuing.begin`.
 
         Raises:
@@ -142,10 +143,12 @@ class TransformersSampler(Continuing):
             self._inbox.put(request)
         return lambda: self._cancel(request)
 
-    def _cancel(self, request: "SampleRequest") -> None:
+    def _cancel(self, request: "SampleRequest") -> list[Sample]:
         request.cancelled = True
         with self._lock:
             self._open.discard(request)
+        # A copy at once: the engine's thread may end one meanwhile.
+        return [sample.cut() for sample in [*request.drawing.values()]]
 
     def close(self) -> None:
         """Stop the engine's thread and free the model; streams still waiting raise."""

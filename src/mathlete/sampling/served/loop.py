@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from mathlete.errors import UserError
 from mathlete.sampling import Sample
+from mathlete.sampling.continuing import Cancel
 
 Results = SimpleQueue[Sample | Exception]
 Draw = Callable[[int, int], Coroutine[None, None, Sample]]
@@ -34,8 +35,17 @@ class LoopThread:
         finally:
             running.cancel()  # where a stop ended the waiting: it goes no further than it must
 
-    def begin(self, draw: Draw, *, seeds: Mapping[int, int], results: Results) -> Callable[[], object]:
+    def begin(
+        self,
+        draw: Draw,
+        *,
+        seeds: Mapping[int, int],
+        results: Results,
+        unfinished: Callable[[], list[Sample]] = list,
+    ) -> Cancel:
         """Start a task per seed; each result or exception goes to `results`. Return a cancel function.
+
+        `unfinished` tells what those have said that are still being drawn.
 
         Raises:
             RuntimeError: the loop was closed.
@@ -43,7 +53,13 @@ class LoopThread:
         if self._loop.is_closed():
             raise explain_closed()
         running = asyncio.run_coroutine_threadsafe(self._draw_all(draw, dict(seeds), results), self._loop)
-        return running.cancel
+
+        def cancel() -> list[Sample]:
+            said = unfinished()
+            running.cancel()
+            return said
+
+        return cancel
 
     async def _draw_all(self, draw: Draw, seeds: dict[int, int], results: Results) -> None:
         async def draw_one(index: int, seed: int) -> None:

@@ -17,7 +17,7 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -30,6 +30,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.reasoning import Opening, ends_in_opening
 from mathlete.sampling import Continuing, Sample, SamplingConfig
+from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.served.asked import ServerPrompt
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.loop import LoopThread
@@ -213,7 +214,7 @@ class OpenAISampler(Continuing):
         results: "SimpleQueue[Sample | Exception]",
         said: str = "",
         until_code: bool = False,
-    ) -> Callable[[], object]:
+    ) -> Cancel:
         """Start the samples; see `Continuing.begin`.
 
         Raises:
@@ -230,10 +231,18 @@ class OpenAISampler(Continuing):
         with self._lock:
             prompt = ServerPrompt.of(problem, self.prompts, chat=chat, said=said, until_code=until_code)
 
-        async def draw(index: int, seed: int) -> Sample:
-            return await Job(self._fleet, prompt, index, seed, config, self._on_lost).run()
+        jobs: dict[int, Job] = {}
 
-        return self._loop.begin(draw, seeds=seeds, results=results)
+        async def draw(index: int, seed: int) -> Sample:
+            jobs[index] = Job(self._fleet, prompt, index, seed, config, self._on_lost)
+            sample = await jobs[index].run()
+            del jobs[index]
+            return sample
+
+        def cut() -> list[Sample]:
+            return [sample for job in [*jobs.values()] if (sample := job.cut()) is not None]
+
+        return self._loop.begin(draw, seeds=seeds, results=results, unfinished=cut)
 
     def close(self) -> None:
         """Cancel what is still running and end the event loop."""

@@ -8,7 +8,7 @@ so the same seed gives the same sample on any worker of the same kind of hardwar
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -20,6 +20,7 @@ from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import Continuing, Sample, SamplingConfig
+from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.served.loop import explain_closed
 from mathlete.sampling.served.ray_cluster import describe, find_cause, is_death, join_cluster
 from mathlete.text import quote
@@ -218,7 +219,7 @@ class RaySampler(Continuing):
         results: "SimpleQueue[Sample | Exception]",
         said: str = "",
         until_code: bool = False,
-    ) -> Callable[[], object]:
+    ) -> Cancel:
         """Start the samples; see `Continuing.begin`."""
         config.check()
         if self._closed:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,18 @@ class Job:
     refusals: dict[Server, str] = field(default_factory=dict)
     """Servers that say that the request is wrong, in their words."""
 
+    begun: "list[_Try]" = field(default_factory=list)
+    """The tries that have not come to an end."""
+
+    def cut(self) -> Sample | None:
+        """Return what the try that came furthest has said so far, cut by the clock; None where none has said a word."""
+        best = max(self.begun, key=lambda one: len(one.text), default=None)
+        if best is None or best.reply is None or not best.text:
+            return None
+        seconds = time.monotonic() - best.began
+        whole = best.reply.sample(problem_id=self.prompt.problem_id, index=self.index, seed=self.seed, seconds=seconds)
+        return whole if best.reply.ended else replace(whole, finish="clock")
+
     async def run(self) -> Sample:
         """Return the sample of the first try that succeeds.
 
@@ -95,7 +107,7 @@ class Job:
                     # Silence comes without a notice, so look again from time to time.
                     await asyncio.wait(tries, timeout=self.fleet.look_s, return_when=asyncio.FIRST_COMPLETED)
                     for task in [task for task in tries if task.done()]:
-                        del tries[task]
+                        self.begun.remove(tries.pop(task))
                         if (sample := task.result()) is not None:
                             return sample
                     self._end_silent(tries)
@@ -109,6 +121,7 @@ class Job:
 
     def _begin(self, tries: "dict[asyncio.Task[Sample | None], _Try]") -> None:
         one = _Try()
+        self.begun.append(one)
         tries[asyncio.create_task(self._try(one))] = one
 
     def _is_late(self, one: _Try) -> bool:

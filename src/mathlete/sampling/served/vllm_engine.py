@@ -16,9 +16,9 @@ import functools
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -30,6 +30,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.box import opens_box
+from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.vllm_replies import NoFurtherTry, abort, client_errors, describe, next_reply
 from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
@@ -77,6 +78,8 @@ class _SharedPrompt:
     until_code: bool
     answering: bool
     in_box: bool
+    drawing: dict[int, SampleBuilder] = field(default_factory=dict)
+    """{index: the sample} of those that have begun and not ended."""
 
 
 class VllmSampler(Continuing):
@@ -148,7 +151,7 @@ class VllmSampler(Continuing):
         results: "SimpleQueue[Sample | Exception]",
         said: str = "",
         until_code: bool = False,
-    ) -> Callable[[], object]:
+    ) -> Cancel:
         """Start the samples; see `Continuing.begin`.
 
         Raises:
@@ -176,7 +179,12 @@ class VllmSampler(Continuing):
         except refusals as error:
             rule = "vLLM must take what --sampling.temperature, --sampling.top-p and the like say"
             raise UserError(rule, value=quote(str(error)), cure="give others, or draw with another --engine") from error
-        return self._loop.begin(lambda index, seed: self._draw(shared, index, seed), seeds=seeds, results=results)
+        return self._loop.begin(
+            lambda index, seed: self._draw(shared, index, seed),
+            seeds=seeds,
+            results=results,
+            unfinished=lambda: [one.cut() for one in [*shared.drawing.values()]],
+        )
 
     def close(self) -> None:
         """End vLLM's processes, which frees their memory; streams still waiting raise."""
@@ -206,6 +214,7 @@ class VllmSampler(Continuing):
                     in_box=shared.in_box,
                     stops=shared.config.stop,
                 )
+                shared.drawing[index] = builder
                 try:
                     return await self._read_tokens(builder, shared)
                 except Lost as lost:
@@ -221,6 +230,8 @@ class VllmSampler(Continuing):
                     )
                     if not left:
                         raise _no_sample(shared.problem_id, lost.reason) from lost
+                finally:
+                    shared.drawing.pop(index, None)
             raise AssertionError("a last try that is lost raises")
 
     async def _read_tokens(self, builder: SampleBuilder, shared: _SharedPrompt) -> Sample:
