@@ -56,7 +56,7 @@ def defaults(*words: str) -> BuildSettings:
 def test_choices_come_back_as_they_were(workdir: Path) -> None:
     chosen = BuildSettings(
         about=ModelFacts(vocabularies=Path("words")),
-        solving=Solving(n=3, sampling=SamplingConfig(stop=("x",))),
+        solving=Solving(n=3, harvest=0.25, harvest_tokens=16, sampling=SamplingConfig(stop=("x",))),
         wishes=Wishes(need=("einops>=0.8",)),
     )
     write_choices(Path(CHOICES), chosen, leave_out=())
@@ -90,6 +90,9 @@ def test_an_older_file_is_read_and_is_what_is_written_today(workdir: Path) -> No
     assert (read.solving.sampling.stop, read.wishes.need, read.kaggle.licence) == (("x",), ("einops>=0.8",), "MIT")
     write_choices(Path(CHOICES), read, leave_out=NO_CHOICES)
     written = json.loads(Path(CHOICES).read_text())
+    # What came later has its default.
+    later = {name: written.pop(name) for name in ("harvest", "harvest_tokens")}
+    assert later == {"harvest": 0.0, "harvest_tokens": 32}
     assert written.keys() == OLDER.keys()
     assert {name: own for name, own in written.items() if not isinstance(own, dict)}.items() <= OLDER.items()
 

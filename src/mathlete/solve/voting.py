@@ -45,7 +45,8 @@ class Vote:
     indexes: tuple[int, ...]
     """Indexes of its samples, ascending."""
     harvested: tuple[int, ...] = ()
-    """Indexes of the samples that were made to give it after they were cut, ascending; none of `indexes`."""
+    """Indexes of those that vote for it and count as no samples that gave it, ascending: samples that were made to give
+    it after they were cut, and those that the clock cut behind it."""
     weight: float
     """Sum of its samples' votes; their number in a majority vote."""
 
@@ -124,9 +125,13 @@ def count_votes(
 
 
 def _class_of(group: list[Sample], *, weigh: Weigh, harvest: float) -> Vote:
-    own, forced = [one for one in group if one.answer is not None], [one for one in group if one.answer is None]
+    own = [one for one in group if one.answer is not None and one.finish != "clock"]
+    forced = [one for one in group if one not in own]
     # Weighed as if it had ended so: a vote by length or strength looks at the sample, which has no answer of its own.
-    units = sum(map(weigh, own)) + sum(round(harvest * weigh(one.read_as_finished())) for one in forced)
+    # One that was cut behind a clear answer has given that by itself.
+    units = sum(
+        weigh(one) if one.answer is not None else round(harvest * weigh(one.read_as_finished())) for one in group
+    )
     return Vote(
         answer=str((own or forced)[0].read_as_finished().answer),
         indexes=tuple(map(_index, own)),
