@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
 
 from mathlete.shipped import data_folder
 from mathlete.signals import ending_with_parent
@@ -47,6 +48,10 @@ settings.load_profile("quick")
 def dear(examples: int) -> settings:
     """Settings of a law that costs much: so many examples in `make test`, as many as of any law in `make slow-laws`."""
     return settings() if settings.get_current_profile_name() == "thorough" else settings(max_examples=examples)
+
+
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+"""All that UTF-8 can write, for `st.text`; alone that tries each of them, which takes a second in a fresh clone."""
 
 
 ROOT = Path(__file__).parents[1]

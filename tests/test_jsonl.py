@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines, read_json_lines
+from tests.conftest import CHARACTERS
 
-RECORDS = st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=5), st.none()), max_size=3)
+RECORDS = st.dictionaries(
+    st.text(CHARACTERS, max_size=3), st.one_of(st.integers(), st.text(CHARACTERS, max_size=5), st.none()), max_size=3
+)
 
 
 def rows(log: JsonLines) -> list[object]:

@@ -29,7 +29,7 @@ from mathlete.models import Device
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.solve.policy import Policy
-from tests.conftest import POCKET, dear
+from tests.conftest import CHARACTERS, POCKET, dear
 
 AIMO_2, AIMO_3 = competition("aimo-2"), competition("aimo-3")
 QUICK = KernelConfig(
@@ -147,7 +147,7 @@ def test_a_cut_sample_sends_nothing_out_of_its_thoughts(at: int, tmp_path: Path)
 
 
 @dear(20)
-@given(text=st.text(max_size=400), name=st.sampled_from(competition_names()))
+@given(text=st.text(CHARACTERS, max_size=400), name=st.sampled_from(competition_names()))
 def test_any_completion_gives_an_integer_in_range(
     text: str, name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -303,7 +303,7 @@ def test_settings_out_of_range_are_the_users_to_mend(change: dict[str, Any]) -> 
         config_from({**QUICK.to_json(), **change})
 
 
-@given(st.text())
+@given(st.text(CHARACTERS))
 def test_an_error_is_one_short_line(text: str) -> None:
     line = one_line(ValueError(text))
     assert len(line) <= 200

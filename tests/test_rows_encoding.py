@@ -13,14 +13,14 @@ from mathlete.models.tokenizers import load_tokenizer
 from mathlete.pocket import generate_items
 from mathlete.prompts import PromptFormat
 from mathlete.rows.encoding import _make_tiktoken, make_encoder
-from tests.conftest import dear
+from tests.conftest import CHARACTERS, dear
 
 TRICKY = st.lists(
     st.sampled_from(
         ["<think>", "</think>", "<｜end▁of▁sentence｜>", "aaaa", "a aa a", "  \n\n ", "don't", "DON'T", "1234567", "½",
          "中文", "e\u0301", "\u00e9", "\r\n", "\\boxed{", "𝒳", "😀‍👩", "\x00", "\u200b", "\u2028", "==>", "\t", "ß"]
     )
-    | st.text(max_size=8),
+    | st.text(CHARACTERS, max_size=8),
     max_size=30,
 ).map("".join)  # fmt: skip
 """Texts of pieces that tokenizers trip over."""

@@ -13,8 +13,9 @@ from mathlete.models import find_model, load_prompt_format
 from mathlete.overlap import RepeatedProblem
 from mathlete.problems import Problem
 from mathlete.rows import DroppedTrace, Filters, FormatFigures, FormatStep, RowFiles, Rows, RowText
+from tests.conftest import CHARACTERS
 
-TEXT = st.text(max_size=20)
+TEXT = st.text(CHARACTERS, max_size=20)
 MAYBE = st.none() | TEXT
 PROBLEMS = st.builds(Problem, id=TEXT, statement=TEXT, gold=TEXT)
 RECORDS = st.one_of(

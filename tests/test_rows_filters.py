@@ -15,6 +15,7 @@ from mathlete.rows.filters import boxes_differ, find_drop_reason, is_loop, share
 from mathlete.rows.selection import choose_traces, mark_duplicates
 from mathlete.rows.settings import Filters
 from mathlete.traces import Flaw, Trace, TracedProblem
+from tests.conftest import CHARACTERS
 
 LOOP = "Wait, let me check the sum of the first ten terms again, as it may well be that I am off by one. "
 
@@ -145,6 +146,6 @@ def test_typesetting_makes_no_other_problem() -> None:
     assert hash_statement("?") != hash_statement("!")
 
 
-@given(st.text(max_size=200), st.floats(0, 1))
+@given(st.text(CHARACTERS, max_size=200), st.floats(0, 1))
 def test_short_texts_are_no_loops(text: str, most: float) -> None:
     assert not is_loop(" ".join(text.split()[:20]), most=most)
