@@ -31,9 +31,12 @@ from train.math_command import MATH_COMMAND
 from train.settings import MathSettings
 
 WORDS = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "2", "--tune.batch", "8", "--tune.log-every", "1",
-         "--grpo.max-tokens", "32", "--distill.teacher", "pocket", "--distill.max-tokens", "32",
+         "--grpo.max-tokens", "32", "--distill.max-tokens", "32",
          "--survival.max-tokens", "8", "--survival.greedy", "0",
          "--forgetting.problems", "3", "--survival.trial-rows", "0", "--rows.heldout", "2", "--json")  # fmt: skip
+
+
+TEACHER = {"distill": ("--distill.teacher", "pocket")}
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +198,7 @@ def test_first_weights_that_work_on_a_4_bit_base_leave_the_model_as_it_was(
         (["--method", "grpo", "--grpo.vllm", "--tune.batch", "8"], "--grpo.vllm draws samples on a GPU, got no GPU"),
         (["--grpo.generations", "1"], "--grpo.generations must be at least 2, got 1"),
         (["--method", "distill"], "--method distill learns from another model, got no --distill.teacher"),
+        (["--distill.teacher", "pocket"], "--method lora learns from no other model, got --distill.teacher pocket"),
         (
             ["--method", "distill", "--distill.teacher", "pocket", "--distill.beta", "2"],
             "--distill.beta must be 0 to 1",
@@ -337,8 +341,8 @@ def test_only_the_settings_of_the_own_method_make_another_adapter() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_kill_9_while_tuning_changes_no_weight(folder: Path, method: str, tmp_path: Path, train: CommandLine) -> None:
-    words = ["math", *WORDS, "--tune.steps", "6", "--tune.save-every", "2", "--grpo.max-tokens", "64",
-             "--until", "tune", "--method", method, "--tune.rate", "1e-3", "--run"]  # fmt: skip
+    words = ["math", *WORDS, "--tune.steps", "6", "--tune.save-every", "2", "--grpo.max-tokens", "64", "--until",
+             "tune", "--method", method, *TEACHER.get(method, ()), "--tune.rate", "1e-3", "--run"]  # fmt: skip
     assert train.process(*words, tmp_path / "whole", folder=folder).code == 0
     cut = tmp_path / "cut"
     with (tmp_path / "log").open("w") as log:

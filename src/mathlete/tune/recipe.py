@@ -121,6 +121,12 @@ class Recipe:
                 "no --distill.teacher",
                 "name one with the same tokens: a preset, a folder or a hub id",
             ),
+            (
+                spec.taught or self.distill.teacher is None,
+                f"{method} learns from no other model",
+                f"--distill.teacher {self.distill.teacher}",
+                "use --method distill, or leave it out",
+            ),
         ):
             if not good:
                 raise UserError(rule, value=value, cure=cure)
