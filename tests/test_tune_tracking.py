@@ -1,6 +1,7 @@
 """The loss curve in trackio, in the run's own folder."""
 
 import json
+import os
 import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,3 +119,14 @@ def test_a_training_is_shown_in_tensorboard_and_trackio_as_it_runs(train: Comman
         assert shown == pytest.approx([point[name] for point in curve])
         assert [point[f"train/{name}"] for point in points] == pytest.approx(shown)
     assert f"tensorboard --logdir {Path('run/adapter/logs')}" in done.stderr
+
+
+def test_a_trainings_places_are_taken_back_and_the_users_stay(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clean.setenv("WANDB_DIR", "/elsewhere")
+    clean.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    for name in ("one", "two"):
+        with reporters._choosing_places(tmp_path / name / "adapter") as places:
+            assert places["tensorboard"] == tmp_path / name / "adapter" / "logs"
+            assert places["wandb"] == Path("/elsewhere")
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ
+    assert os.environ["WANDB_DIR"] == "/elsewhere"

@@ -73,11 +73,10 @@ def report_training(
         return
     from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
-    places = _choose_places(adapter)
     trainer.args.report_to, trainer.args.project = chosen, PROJECT
     trainer.args.run_name = adapter.resolve().parent.name
     # They print for people; stdout may be for JSON.
-    with redirect_stdout(sys.stderr), _explain_wandb(chosen):
+    with _choosing_places(adapter) as places, redirect_stdout(sys.stderr), _explain_wandb(chosen):
         integrations: list[type[TrainerCallback]] = get_reporting_integration_callbacks(chosen)  # type: ignore[no-untyped-call]
         for integration in integrations:
             trainer.add_callback(integration)
@@ -90,15 +89,22 @@ def report_training(
         say(f"trackio: TRACKIO_DIR={places['trackio']} trackio show --project {PROJECT}")
 
 
-def _choose_places(adapter: Path) -> dict[str, Path]:
-    """Set the variables that say where integrations keep their files, where the user has not; return the places."""
-    variables = os.environ
-    variables.setdefault("WANDB_PROJECT", PROJECT)
-    if is_offline(variables):
-        variables.setdefault("WANDB_MODE", "offline")
+@contextmanager
+def _choosing_places(adapter: Path) -> Iterator[dict[str, Path]]:
+    """Set the variables that say where integrations keep their files, where the user has not; yield the places."""
     # wandb beside the steps: its service may write after the training's manifest, which lists that step's files.
     own = {"tensorboard": adapter / "logs", "trackio": adapter.resolve() / "trackio", "wandb": adapter.resolve().parent}
-    return {name: Path(variables.setdefault(_PLACES[name], str(place))) for name, place in own.items()}
+    wanted = {"WANDB_PROJECT": PROJECT, **{_PLACES[name]: str(place) for name, place in own.items()}}
+    if is_offline(os.environ):
+        wanted["WANDB_MODE"] = "offline"
+    # Taken back in the end: another training of this process has places of its own.
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield {name: Path(os.environ[variable]) for name, variable in _PLACES.items()}
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def _finish_wandb() -> str:
