@@ -48,7 +48,8 @@ class Answer:
             except (TooHard, TooBig, Undefined, RecursionError):
                 return ("tree", self.node)
         # A text of megabytes is a class of its own, and not worth a pass over it.
-        return ("string", self.spelling or self.string)
+        is_long = len(self.string) > MAX_WRITTEN
+        return ("string", self.spelling or (self.string if is_long else " ".join(self.string.split())))
 
 
 @lru_cache(maxsize=8192)
@@ -81,12 +82,14 @@ def parse(string: str, settings: str = "") -> Answer:
 
 
 def _spell(string: str) -> str | None:
-    if len(string) > MAX_WRITTEN:
+    if len(string) > _LONGEST_SPELLED:
         return None
     spelling = _BLANKS.sub("", " ".join(clean(string).split()))
     return spelling if re.search(r"\w", spelling) else None
 
 
+_LONGEST_SPELLED = 1000
+"""Longest answer, characters, that is spelled once more: what is longer and cannot be read is most often junk."""
 _BLANKS = re.compile(r" (?=[^\w ])|(?<=[^\w ]) ")
 """A blank beside a sign; between two words or numbers it tells them apart."""
 
