@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("pocket", "SmolLM2-135M", "Qwen2.5-Coder-0.5B", "Qwen2.5-Coder-1.5B")
 """Models of the table; others that were measured come after them."""
+CALIBRATED_ON = 32
+"""Problems that calibrated formats are made for."""
 START, END = "<!-- gates: begin, by bench/gates.py -->\n", "<!-- gates: end -->\n"
 
 
@@ -73,6 +75,7 @@ class Bed:
 
     folder: Path
     tuned: TunedModel
+    settings: BenchSettings
 
     @classmethod
     def make(cls, source: ModelSource, *, folder: Path, settings: BenchSettings) -> "Bed":
@@ -85,7 +88,8 @@ class Bed:
             ]
             rows_of_traces(traced, load_prompt_format(source)).save_to_disk(RowFiles(folder / "data").heldout)
             (folder / "made").touch()
-        return cls(folder=folder, tuned=TunedModel(source=source, data=folder / "data", adapter=folder / "adapter"))
+        tuned = TunedModel(source=source, data=folder / "data", adapter=folder / "adapter")
+        return cls(folder=folder, tuned=tuned, settings=settings)
 
     @cached_property
     def rows(self) -> "Dataset":
@@ -109,6 +113,16 @@ class Bed:
             save_merged(folder, self.tuned, dtype="float16")
         return folder
 
+    @cached_property
+    def calibration(self) -> Path:
+        """Rows that calibrated formats are made for: problems after those of the text."""
+        first = self.settings.count
+        problems = open_source(self.settings.rows, mirror=self.settings.mirror, limit=first + CALIBRATED_ON, seed=0)
+        traced = [one for one, *_ in problems][first:]
+        rows = RowFiles(self.folder / "data").train
+        rows_of_traces(traced, load_prompt_format(self.tuned.source)).save_to_disk(rows)
+        return rows
+
     def compare(self, model: Any, **shape: int) -> tuple[float, float]:
         """Return (KL, top-1 agreement) of a model."""
         other = log_probabilities(model, self.rows, **shape)
@@ -130,7 +144,9 @@ class Bed:
         """Write a format and read it back."""
         folder = self.folder / "export"
         shutil.rmtree(folder, ignore_errors=True)
-        write_format(folder, merged=self.merged, name=name, settings=Export(**options))
+        formats = Export(**options)
+        calibration = formats.calibrate(self.calibration, seed=0) if EXPORT_FORMATS[name].is_calibrated else None
+        write_format(folder, merged=self.merged, name=name, settings=formats, calibration=calibration)
         try:
             return self.compare(EXPORT_FORMATS[name].load(folder))
         finally:
@@ -177,7 +193,14 @@ CELLS: dict[str, Callable[[Bed], tuple[float, float]]] = {
     "export: int8": lambda bed: bed.export("int8"),
     "export: int8, threshold 1": lambda bed: bed.export("int8", threshold=1.0),
     "export: w8a16": lambda bed: bed.export("w8a16"),
+    "export: w8a16, groups of 64": lambda bed: bed.export("w8a16", group=64),
+    "export: w8a16, groups of 32": lambda bed: bed.export("w8a16", group=32),
+    "export: w8a16-gptq": lambda bed: bed.export("w8a16-gptq"),
+    "export: w8a16-gptq, groups of 32": lambda bed: bed.export("w8a16-gptq", group=32),
     "export: w8a8": lambda bed: bed.export("w8a8"),
+    "export: w4a16": lambda bed: bed.export("w4a16"),
+    "export: w4a16-gptq": lambda bed: bed.export("w4a16-gptq"),
+    "export: w4a16-awq": lambda bed: bed.export("w4a16-awq"),
     "export: q8_0": lambda bed: bed.export("q8_0"),
 }
 

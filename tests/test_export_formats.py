@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, Export, served
+from mathlete.export.effect import rows_of_traces
+from mathlete.export.formats.compressed import choose_group
 from mathlete.export.formats.gguf_files import F16, Q4_0, Q8_0, Gguf
 from mathlete.export.formats.table import ExportFormat
 from mathlete.export.formats.weights import WriteOptions
@@ -63,7 +65,16 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_export(exports: Path, name: Any) -> Path:
     folder: Path = exports / name
     if not folder.is_dir():
-        write_format(folder, merged=POCKET, name=name, settings=Export())
+        calibration = Export(calibration_rows=16).calibrate(save_rows(exports / "rows"), seed=0)
+        write_format(folder, merged=POCKET, name=name, settings=Export(), calibration=calibration)
+    return folder
+
+
+def save_rows(folder: Path) -> Path:
+    """Save rows of the pocket generator's training split, as a run trains on them."""
+    if not folder.is_dir():
+        items = generate_items(families=("hard", "easy"), count=24, seed=1, split="train")
+        rows_of_traces([item.traced for item in items], PROMPTS).save_to_disk(folder)
     return folder
 
 
@@ -254,6 +265,7 @@ def test_llama_cpp_splits_text_as_smollms_and_gpt_2s_tokenizers_do(tmp_path: Pat
         ("w8a8", "b200", None),
         ("w8a8", "rtx5090", None),
         ("w8a16", "b200", "w8a16: b200 takes it"),
+        ("w4a16-gptq", "t4", "w4a16-gptq: t4 takes it, in float16"),
         ("fp8", "t4", None),
         ("fp8", "l4", "fp8: l4 takes it, in bfloat16"),
         ("fp8", "b200", "fp8: b200 takes it"),
@@ -268,6 +280,66 @@ def test_which_gpu_takes_which_format(name: str, gpu: str, words: str | None) ->
     else:
         with pytest.raises(UserError, match=f"{name} runs on compute capability .*--export.gpu {gpu}, which has"):
             format_.require(gpu)
+
+
+def test_groups_have_scales_of_their_own_and_divide_every_row(
+    tmp_path: Path, exports: Path, dense: torch.Tensor
+) -> None:
+    pytest.importorskip("compressed_tensors", reason="needs the package compressed_tensors")
+    write_format(tmp_path / "out", merged=POCKET, name="w8a16", settings=Export(group=32))
+    finer, plain = (
+        float((dense.exp() * (dense - distributions(EXPORT_FORMATS["w8a16"].load(folder)))).sum(-1).mean())
+        for folder in (tmp_path / "out", write_export(exports, "w8a16"))
+    )
+    assert 0 < finer < plain
+    layer = "model.layers.0.mlp.down_proj"
+    weights = EXPORT_FORMATS["w8a16"].weights
+    assert weights is not None
+    merged = load_file(POCKET / "model.safetensors")[f"{layer}.weight"].float()
+    assert (weights(tmp_path / "out")(layer) - merged).norm() < 0.01 * merged.norm()
+    model = torch.nn.Sequential(torch.nn.Linear(96, 3), torch.nn.Linear(32, 3))
+    assert [choose_group(model, bits=bits, asked=None) for bits in (8, 4)] == [None, 32]
+    with pytest.raises(UserError, match=r"(?s)every layer, got 64 in rows of 32, 96.*group 32"):
+        choose_group(model, bits=8, asked=64)
+
+
+def test_a_calibrated_format_asks_for_its_package_and_for_rows(tmp_path: Path) -> None:
+    entry = EXPORT_FORMATS["w4a16-gptq"]
+    with pytest.raises(UserError, match=r'(?s)needs no_such_module, got not installed.*pip install "mathlete\[gptq\]"'):
+        replace(entry, package="no_such_module").require(None)
+    options = WriteOptions(dtype="float16", threshold=6.0)
+    with pytest.raises(UserError, match="w4a16-gptq is calibrated on training rows, got none were given"):
+        entry.write(tmp_path, POCKET, options)
+    with pytest.raises(UserError, match="needs the run's training rows, got no "):
+        Export().calibrate(tmp_path / "train", seed=0).draw()
+    rows = save_rows(tmp_path / "rows")
+    drawn = [Export(calibration_rows=5, calibration_tokens=9).calibrate(rows, seed=seed).draw() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert [len(ids) for ids in drawn[0]] == [9] * 5
+    every = {tuple(ids[:9]) for ids in datasets.load_from_disk(rows)["input_ids"]}
+    assert {tuple(ids) for ids in drawn[0]} <= every
+    assert len(Export().calibrate(rows, seed=0).draw()) == 24
+
+
+@pytest.mark.slow
+def test_calibrated_weights_are_nearer_to_the_model_than_plain_rounding(exports: Path, dense: torch.Tensor) -> None:
+    pytest.importorskip("llmcompressor", reason="needs the package llmcompressor")
+    kl = {
+        name: float((dense.exp() * (dense - distributions(EXPORT_FORMATS[name].load(folder)))).sum(-1).mean())
+        for name in ("w8a16", "w8a16-gptq", "w4a16", "w4a16-gptq", "w4a16-awq")
+        for folder in [write_export(exports, name)]
+    }
+    assert kl["w4a16-gptq"] < kl["w4a16"] / 2
+    assert kl["w4a16-awq"] < kl["w4a16"]
+    assert kl["w8a16-gptq"] < 2 * kl["w8a16"] < 1e-3
+    for name in ("w8a16-gptq", "w4a16-gptq", "w4a16-awq"):
+        # compressed-tensors 0.15, of the vLLM that Kaggle's image takes, refuses "static" beside a scale for each row.
+        assert "actorder" not in (exports / name / "config.json").read_text(encoding="utf-8")
+    layer = "model.layers.1.self_attn.o_proj"
+    merged = load_file(POCKET / "model.safetensors")[f"{layer}.weight"].float()
+    weights = EXPORT_FORMATS["w4a16-gptq"].weights
+    assert weights is not None
+    assert (weights(exports / "w4a16-gptq")(layer) - merged).norm() < 0.3 * merged.norm()
 
 
 def test_a_t4_gets_fp16_and_what_is_missing_or_cannot_be_said_is_refused(tmp_path: Path) -> None:
@@ -299,9 +371,10 @@ def test_a_number_beyond_16_bits_is_no_infinity_in_a_gguf(tmp_path: Path) -> Non
     assert not (tmp_path / "out" / F16.file).exists()
 
 
-@pytest.mark.parametrize("bad", [Export(formats=()), Export(threshold=-1.0), Export(threshold=float("inf"))])
+@pytest.mark.parametrize("bad", [Export(formats=()), Export(threshold=-1.0), Export(threshold=float("inf")),
+                                 Export(calibration_rows=0), Export(calibration_tokens=0)])  # fmt: skip
 def test_bad_export_settings_are_refused(bad: Export) -> None:
-    with pytest.raises(UserError, match=r"--export\.(formats|threshold) must be"):
+    with pytest.raises(UserError, match=r"--export\.(formats|threshold|calibration-(rows|tokens)) must be"):
         bad.check()
     assert Export(formats=("q8_0", "int8", "q8_0")).others == ["q8_0"]
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.export.lab import Scheme, list_schemes
+from mathlete.export.lab import Scheme, list_part_schemes, list_schemes
 from mathlete.export.lab.figures import LabFigures
 from mathlete.export.lab.quantizers import requantize
 from tests.conftest import CommandLine, dear
@@ -118,6 +118,26 @@ def test_a_small_lab_measures_writes_and_shows_its_schemes(workdir: Path, train:
     # 8 bits stand before 4, and of these the lesser loss first.
     shown = [line.split()[0] for line in again.stdout.splitlines() if line.split()[:1] and line.split()[0] in costs]
     assert shown == sorted(costs, key=lambda name: (-round(costs[name]["bits"]), costs[name]["kl"]))
+
+
+@pytest.mark.slow
+def test_the_parts_lab_says_which_part_of_a_model_costs_its_8_bits(workdir: Path, train: CommandLine) -> None:
+    words = ("quantize-lab", "pocket", "--parts", "--only", "int8", "--rows", 1, "--run", "lab")
+    costs = {row["scheme"].removeprefix("int8/symmetric/"): row for row in train(*words, "--json").result["schemes"]}
+    assert [f"int8/symmetric/{name}" for name in costs] == [scheme.name for scheme in list_part_schemes()]
+    plain = costs["channel/minmax"]
+    for name, cost in costs.items():
+        word = name.partition(" ")[2]
+        if word.startswith("but"):  # fewer weights are rounded
+            assert 8.1 < cost["bits"] < 16
+            assert cost["error"] < plain["error"]
+        elif word:  # the same weights, and more besides
+            assert (cost["bits"], cost["error"]) == (plain["bits"], plain["error"])
+            assert cost["kl"] != plain["kl"]
+    assert costs["channel/minmax and activations"]["kl"] > plain["kl"] > costs["channel/minmax but mlp"]["kl"]
+    assert costs["channel/minmax but ends"]["bits"] == pytest.approx(
+        plain["bits"] + 2 * (costs["channel/minmax but first"]["bits"] - plain["bits"]), abs=1e-3
+    )
 
 
 @pytest.mark.slow

@@ -101,7 +101,9 @@ def test_a_limit_is_the_larger_of_an_absolute_one_and_a_multiple_of_the_noise(
         ("int8", Export(), "use --export.threshold 1"),
         ("int8", Export(threshold=0.0), "use --export.threshold 1"),  # no column in 16 bits
         ("int8", Export(threshold=1.0), "add --export.formats w8a16"),
-        ("w8a8", Export(formats=("w8a8", "w8a16")), "look at the layers in survival.json"),
+        ("w8a8", Export(formats=("w8a8", "w8a16", "w8a16-gptq")), "look at the layers in survival.json"),
+        ("w8a16", Export(formats=("w8a16",)), "use --export.group 64 --overwrite"),
+        ("w8a16", Export(formats=("w8a16",), group=64), "look at the layers in survival.json"),
         ("q8_0", Export(formats=("q8_0",)), "add --export.formats w8a16"),
         ("q4_0", Export(formats=("q4_0",)), "add --export.formats q8_0, which has more bits, set --survival.kl-4bit"),
         ("q4_0", Export(formats=("q4_0", "q8_0", "f16")), "look at the layers in survival.json"),

@@ -9,8 +9,11 @@ import pytest
 from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.export import EXPORT_FORMATS, Export
+from mathlete.export.effect import rows_of_traces
 from mathlete.export.formats.writing import write_format
 from mathlete.kernel import KernelConfig
+from mathlete.models import find_model, load_prompt_format
+from mathlete.pocket import generate_items
 from mathlete.problems import read_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse
 from mathlete.solve import Policy
@@ -23,6 +26,10 @@ SWEEP = [
     ("w8a16", "compressed-tensors", "answers"),
     ("w8a8", "compressed-tensors", "answers"),
     ("fp8", "compressed-tensors", "answers"),
+    ("w4a16", "compressed-tensors", "answers"),
+    ("w8a16-gptq", "compressed-tensors", "answers"),
+    ("w4a16-gptq", "compressed-tensors", "answers"),
+    ("w4a16-awq", "compressed-tensors", "answers"),
     ("q8_0", "", "refused"),
     ("q4_0", "", "refused"),
     ("f16", "", "refused"),
@@ -41,7 +48,13 @@ def build_format(made: Path, name: Any, rules: str) -> Build:
     if name == "merged":
         model = POCKET
     elif not model.is_dir():
-        write_format(model, merged=POCKET, name=name, settings=Export())
+        if EXPORT_FORMATS[name].is_calibrated:
+            pytest.importorskip("llmcompressor", reason="needs the package llmcompressor")
+        items = generate_items(families=("hard", "easy"), count=16, seed=1, split="train")
+        prompts = load_prompt_format(find_model("pocket"))
+        rows_of_traces([item.traced for item in items], prompts).save_to_disk(made / "rows")
+        calibration = Export().calibrate(made / "rows", seed=0)
+        write_format(model, merged=POCKET, name=name, settings=Export(), calibration=calibration)
     config = KernelConfig(competition=competition(rules), policy=Policy(n=4))
     folder = made / f"{name}-{rules}"
     try:
@@ -103,5 +116,5 @@ def test_weights_whose_package_the_image_lacks_are_missed_in_every_layer(
 def test_the_page_has_the_sweep(root: Path) -> None:
     page = (root / "docs" / "rehearsal.md").read_text(encoding="utf-8")
     assert {*EXPORT_FORMATS} == {name for name, _, _ in SWEEP} - {"merged"}
-    rows = re.findall(r"^\| (\w+) \| ([\w-]*) \| (answers|refused) \| (answers|refused) \|", page, re.M)
+    rows = re.findall(r"^\| ([\w-]+) \| ([\w-]*) \| (answers|refused) \| (answers|refused) \|", page, re.M)
     assert rows == [(name, wheels, ends, ends) for name, wheels, ends in SWEEP]

@@ -35,7 +35,8 @@ def test_each_format_has_a_folder_with_its_cost_and_its_card(workdir: Path, trai
         assert survival["hops"][0]["kl"] == kl
         assert figures["least_signal_to_noise"] > 0.5
         assert all(0.8 < row["kept"] < 1.2 for row in survival["layers"])
-        weights = export_format.weights(folder)
+        weights = export_format.weights(folder) if export_format.weights else None
+        assert weights is not None
         for name, values in export_format.load(folder).named_parameters():
             if name.endswith("_proj.weight") and values.dtype.is_floating_point:
                 assert torch.allclose(weights(name.removesuffix(".weight")), values.float(), atol=1e-3)
@@ -57,3 +58,27 @@ def test_a_gpu_that_cannot_run_a_format_is_refused_before_anything_is_made(workd
     message = train(*WORDS, "--export.formats", "w8a8", "--export.gpu", "b200").refusal
     assert "w8a8 runs on compute capability 7.5 or later and below 10, got --export.gpu b200" in message
     assert not Path("run").exists()
+
+
+@pytest.mark.slow
+def test_calibrated_formats_are_made_for_the_runs_own_rows_and_say_so(workdir: Path, train: CommandLine) -> None:
+    pytest.importorskip("llmcompressor", reason="needs the package llmcompressor")
+    formats = ("w4a16", "w4a16-gptq", "w4a16-awq", "w8a16", "w8a16-gptq")
+    words = (*WORDS, "--export.formats", *formats, "--export.calibration-rows", "16")
+    exports = train(*words).result["exports"]
+    kl = {name: exports[f"export-{name}"][f"kl_{name}"] for name in formats}
+    assert kl["w4a16-gptq"] < kl["w4a16"]
+    assert kl["w8a16-gptq"] < 1e-3
+    for name in formats:
+        folder, drawn = Path("run") / f"export-{name}", "16 rows of the training at most, of 2048 tokens at most"
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        manifest: dict[str, Any] = read_json(folder / "manifest.json")
+        assert (drawn in card) == (drawn in str(manifest["figures"].get("calibration"))) == ("-" in name)
+        assert ("rows" in manifest["inputs"]) == (manifest["settings"].get("calibration_rows") == 16) == ("-" in name)
+        assert not (folder / "recipe.yaml").exists()
+    assert [*read_json(Path("run/export-w4a16-awq/survival.json"))["layers"]] == []  # type: ignore[misc]
+    again = train(*words).result
+    assert {f"export-{name}" for name in formats} <= set(again["skipped"])
+    # Other rows make another export of a calibrated format, and of no other.
+    message = train(*words[:-1], "8").refusal
+    assert "export-w4a16-gptq" in message

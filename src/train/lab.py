@@ -23,6 +23,8 @@ class LabSettings:
     """Number of those problems."""
     only: str = ""
     """Measure only schemes whose name contains this: int4/, /group/, /mse, nf4."""
+    parts: bool = False
+    """Measure instead what each part of the model costs in 8 bits: layers, activations, embeddings and output layer."""
     seed: int = 1
     """Seed of the pocket generator's problems."""
     run: Path | None = None
@@ -36,12 +38,20 @@ class LabSettings:
 def quantize_lab(settings: LabSettings) -> dict[str, object]:
     """Measure the schemes, or reads what was measured before; return the figures."""
     from mathlete.command import progress
-    from mathlete.export.lab import LabFigures, build_lab_table, list_schemes, measure_schemes, write_lab
+    from mathlete.export.lab import (
+        LabFigures,
+        build_lab_table,
+        list_part_schemes,
+        list_schemes,
+        measure_schemes,
+        write_lab,
+    )
     from mathlete.models import find_model
     from mathlete.runs import Leftovers, run_step
 
     require_address_space()
-    chosen = [scheme for scheme in list_schemes() if settings.only in scheme.name]
+    every = list_part_schemes() if settings.parts else list_schemes()
+    chosen = [scheme for scheme in every if settings.only in scheme.name]
     if not chosen:
         raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")
     require(("rows", settings.rows, settings.rows >= 1, "at least 1"), cure="leave it out")
@@ -83,5 +93,6 @@ LAB_COMMAND = Command(
     run=quantize_lab,
     help="Measures int8, int4 and NF4 on one model: weight error, KL, size; a table and two plots.\n\n"
     "Examples:\n\npython -m train quantize-lab pocket\n\n"
-    "python -m train quantize-lab runs/train/merged --source traces.jsonl --only int8/ --json",
+    "python -m train quantize-lab runs/train/merged --source traces.jsonl --only int8/ --json\n\n"
+    "python -m train quantize-lab runs/train/merged --source traces.jsonl --parts",
 )

@@ -341,12 +341,11 @@ def merge(run: MathRun, tuned: TunedModel) -> Path:
 def export(run: MathRun, tuned: TunedModel, *, name: str, effect: Path, merged: Path) -> Path:
     """Write the merged model in one 8-bit format; return its folder, `export/` (int8) or `export-FORMAT/`."""
     after, title = run.settings.after, EXPORT_FORMATS[name].folder
-    inputs = {**run.files_of(tuned), "merged": merged, "answers": effect / ANSWERS}
+    rows = {"rows": RowFiles(tuned.data).train} if EXPORT_FORMATS[name].is_calibrated else {}
+    inputs = {**run.files_of(tuned), **rows, "merged": merged, "answers": effect / ANSWERS}
     settings = {
         **{name: value for name, value in asdict(after.survival).items() if name != "trial_rows"},
-        "gpu": after.export.gpu,
-        "threshold": after.export.threshold,
-        "engines": after.export.engines,
+        **after.export.settings_of(name, seed=run.settings.seed),
     }
     step = run.begin(title, run.folder / title, inputs=inputs, settings=settings)
     if not step.skipped:
@@ -359,6 +358,7 @@ def export(run: MathRun, tuned: TunedModel, *, name: str, effect: Path, merged: 
                 merged=merged,
                 limits=after.survival,
                 formats=after.export,
+                seed=run.settings.seed,
                 accept_refused=after.accept_refused,
                 advance=advance,
                 show=run.show_hops,

@@ -18,6 +18,7 @@ from mathlete.export.settings import Export, Survival
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import SURVIVAL, GateOutcome, Gates, judge_breaches, outcome_of
 from mathlete.models import ModelSource, load_model
+from mathlete.rows import RowFiles
 from mathlete.runs import Advance, write_json
 
 
@@ -30,13 +31,15 @@ def export_model(
     merged: Path,
     limits: Survival,
     formats: Export,
+    seed: int = 0,
     accept_refused: str = "",
     advance: Advance,
     show: Callable[[Sequence[Hop], SurvivalFigures], None],
 ) -> dict[str, object]:
     """Write the folder of a format, and what the hops to it cost as `survival.json`; return the main figures.
 
-    `show` is given the hops, the first ones too for int8, and all figures, before any limit is kept.
+    `seed` draws the rows that a calibrated format is made for. `show` is given the hops, the first ones too for
+    int8, and all figures, before any limit is kept.
 
     Raises:
         Refused: a hop cost more than its limit, and there is no reason to accept that.
@@ -45,7 +48,15 @@ def export_model(
     export_format = EXPORT_FORMATS[name]
     steps = 5 if name == DEFAULT_FORMAT else 4
     advance(0, steps, f"writing {name}")
-    write_format(output, merged=merged, name=name, settings=formats)
+    calibration = formats.calibrate(RowFiles(tuned.data).train, seed=seed) if export_format.is_calibrated else None
+    write_format(
+        output,
+        merged=merged,
+        name=name,
+        settings=formats,
+        calibration=calibration,
+        watch=lambda words: advance(0, steps, f"writing {name}: {words}"),
+    )
     advance(1, steps, "the trained model")
     before = MeasuredEffect.read(effect)
     reference = tuned.reference(answers=before.answers, again=before.again, max_tokens=limits.max_tokens)
@@ -81,12 +92,14 @@ def export_model(
     show([*(before.figures.hops if name == DEFAULT_FORMAT else ()), *hops], figures)
     judge_breaches(breaches, reason=accept_refused)
     made_of = {"rows": tuned.data, "adapter": tuned.adapter, "merged": merged}
-    cost = {**figures.summary, **outcome.to_json()}
+    drawn = {} if calibration is None else {"calibration": calibration.describe()}
+    cost = {**figures.summary, **drawn, **outcome.to_json()}
     write_export_card(output, export_format=export_format, source=tuned.source, made_of=made_of, figures=cost)
     advance(steps, steps, "")
     weakest = figures.weakest_layer
     return {
         **figures.summary,
+        **drawn,
         **outcome.to_json(),
         **({"least_signal_to_noise": weakest.signal_to_noise, "least_layer": weakest.layer} if weakest else {}),
     }

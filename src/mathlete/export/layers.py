@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 def measure_layers(
     tuned: TunedModel, *, merged: Path, export: Path, export_format: ExportFormat
 ) -> tuple[LayerCost, ...]:
-    """Measure what an export costs each layer that was trained, in the order of the model's layers."""
+    """Measure what an export costs each layer that was trained, in the order of the model's layers.
+
+    None where the export's layers can't be held against the merged model's.
+    """
+    if export_format.weights is None:
+        return ()
     merged_weights, exported_weights = dense_weights(merged), export_format.weights(export)
     costs = []
     for layer, before in _read_as_trained(tuned.source, dense=tuned.base == "original" or not tuned.is_adapter):

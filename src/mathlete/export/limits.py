@@ -114,7 +114,11 @@ def _other_formats(name: str, export: Export) -> str:
     finer = [one.name for one in unused if one.bits > this.bits and one.engine == this.engine]
     if this.bits < 8 and finer:
         return f"add --export.formats {finer[0]}, which has more bits"
+    # Activations cost several times what weights do (docs/quantization.md), so their bits come first.
     whole = [one.name for one in unused if one.bits == 8 and one.activation_bits == 16]
     if this.bits == 8 and this.activation_bits < 16 and whole:
         return f"add --export.formats {whole[0]}, whose activations stay in 16 bits"
+    # Finer scales are next, and cost a quarter of a bit a weight.
+    if this.bits == 8 and this.layout == "pack-quantized" and export.group is None:
+        return "use --export.group 64 --overwrite, which gives each 64 weights of a row a scale"
     return "look at the layers in survival.json: one may lose what all lose"

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import require
 from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS, ServingEngine
+from mathlete.export.formats.weights import Calibration
 from mathlete.models import GpuName
 
 if TYPE_CHECKING:
@@ -120,15 +122,38 @@ class Export:
     """Engines that read their formats too: llama.cpp (GGUF, if installed) · vllm (others, beside this process)."""
     threshold: float = 6.0
     """Activations from which LLM.int8 keeps a column in 16 bits, 0 or above; 0: none is kept."""
+    group: Literal[32, 64, 128] | None = None
+    """Weights of a row that share a scale in w8a16 and w4a16; default: w8a16 the row, w4a16 as many as divide it."""
+    calibration_rows: int = 128
+    """Training rows that formats by gptq and awq are made for, drawn by the run's seed, 1 or more."""
+    calibration_tokens: int = 2048
+    """Tokens after which such a row is cut, 1 or more."""
 
     @property
     def others(self) -> list[str]:
         """The formats beside int8, each once."""
         return [name for name in dict.fromkeys(self.formats) if name != DEFAULT_FORMAT]
 
+    def calibrate(self, rows: Path, *, seed: int) -> Calibration:
+        """Return what calibrated formats look at: some of the rows in a datasets folder."""
+        return Calibration(rows=rows, count=self.calibration_rows, tokens=self.calibration_tokens, seed=seed)
+
+    def settings_of(self, name: str, *, seed: int) -> dict[str, object]:
+        """Return what the weights of a format depend on, beside the merged model."""
+        made: dict[str, object] = {"gpu": self.gpu, "threshold": self.threshold, "engines": self.engines}
+        # Left out where it says nothing: an export of an earlier version is then still what is asked for.
+        if self.group is not None and EXPORT_FORMATS[name].layout == "pack-quantized":
+            made["group"] = self.group
+        if EXPORT_FORMATS[name].is_calibrated:
+            made |= {"calibration_rows": self.calibration_rows, "calibration_tokens": self.calibration_tokens}
+            made |= {"seed": seed}
+        return made
+
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
         require(
             ("export.formats", "none", bool(self.formats), "at least one format"),
             ("export.threshold", self.threshold, 0 <= self.threshold < math.inf, "0 or above"),
+            ("export.calibration-rows", self.calibration_rows, self.calibration_rows >= 1, "at least 1"),
+            ("export.calibration-tokens", self.calibration_tokens, self.calibration_tokens >= 1, "at least 1"),
         )

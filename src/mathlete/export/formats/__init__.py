@@ -7,7 +7,7 @@ looks into both, for the checks before a submission; `choose_export` takes that 
 >>> EXPORT_FORMATS["w8a16"].wheels, [one.stored_as for one in MOUNTED_FORMATS if one.embedded]
 (('compressed-tensors>=0.20',), ['dense', 'nf4'])
 >>> [one.fits(10.0) for one in find_formats("compressed-tensors")]
-[True, False, True]
+[True, False, True, True, True, True, True]
 """
 
 from mathlete.export.formats.choosing import choose_export

@@ -42,7 +42,9 @@ def choose_export(run: Path, *, engine: str, machine: str) -> ChosenExport:
     # A machine whose GPU is not known: the default format loads anywhere.
     order = list_best(capability) if served and capability is not None else ["int8"]
     fits = [one for one in there if capability is None or one.fits(capability)]
-    best = next((one for name in order for one in fits if one.name == name), None)
+    # By the same kernels, and nearer to the merged model where it was calibrated.
+    fits.sort(key=lambda one: not one.is_calibrated)
+    best = next((one for name in order for one in fits if one.family == name), None)
     if best is None:
         value = f"{', '.join(one.name for one in there) or 'none'} in {run}, for {machine}"
         cure = f"make it with --export.formats {order[0]}, or name an export's folder"
@@ -64,6 +66,6 @@ def list_best(capability: float) -> list[str]:
 def _explain(best: ExportFormat, *, wanted: str, machine: str, served: bool) -> str:
     if not served:
         return f"{best.name}: the embedded engine multiplies it"
-    if best.name == wanted:
+    if best.family == wanted:
         return f"{best.name}: what vLLM serves best on {machine}"
     return f"{best.name}: on {machine} vLLM would serve {wanted} best, which the run lacks (--export.formats {wanted})"

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import UserError
-from mathlete.export.formats.compressed import Kind, w8a8_weights, w8a16_weights, write_fp8, write_w8a8, write_w8a16
+from mathlete.export.formats.calibrated import AWQ_4, GPTQ_4, GPTQ_8, PACKAGE, Calibrated
+from mathlete.export.formats.compressed import (
+    Kind,
+    packed_weights,
+    w8a8_weights,
+    write_fp8,
+    write_w4a16,
+    write_w8a8,
+    write_w8a16,
+)
 from mathlete.export.formats.gguf_files import F16, Q4_0, Q8_0, Gguf
 from mathlete.export.formats.int8 import int8_weights, write_int8
 from mathlete.export.formats.weights import LayerWeights, WriteOptions
@@ -78,11 +87,15 @@ class ExportFormat(StoredFormat):
     """Raises UserError where a model of such a config and tokenizer can't be written."""
     package: str | None = None
     """The module it needs beside the project's own; None: none."""
+    extra: str = "formats"
+    """The project's extra that brings the package."""
+    is_calibrated: bool = False
+    """Whether it is made for the activations of the run's training rows."""
 
     load: "Callable[[Path], PreTrainedModel]" = load_folder
     """Loads the export with transformers."""
-    weights: Callable[[Path], LayerWeights]
-    """The fp32 weights that the numbers in the files stand for."""
+    weights: Callable[[Path], LayerWeights] | None
+    """The fp32 weights that the numbers in the files stand for; None: they can't be held against the merged model's."""
     suffix: str = ".safetensors"
     """How the names of its weight files end."""
     engine: str | None = "vllm"
@@ -92,6 +105,11 @@ class ExportFormat(StoredFormat):
     """The hub's name of the library that loads it, for the model card."""
     usage: str = "vllm serve THIS_FOLDER"
     """A line that loads it, for the model card."""
+
+    @property
+    def family(self) -> str:
+        """What kernels take it for: w8a16 of w8a16-gptq."""
+        return self.name.partition("-")[0]
 
     @property
     def folder(self) -> str:
@@ -117,7 +135,7 @@ class ExportFormat(StoredFormat):
             UserError: its package is not installed, or the GPU has no kernel for it.
         """
         if self.package and find_spec(self.package) is None:
-            cure = 'pip install "mathlete[formats]" -c constraints.txt'
+            cure = f'pip install "mathlete[{self.extra}]" -c constraints.txt'
             raise UserError(f"{self.name} needs {self.package}", value="not installed", cure=cure)
         if gpu is None:
             return f"{self.name}: in the merged model's type; name the GPU that will serve it with --export.gpu"
@@ -158,6 +176,25 @@ def _gguf(file: Gguf, *, title: str, bits: int = 8, activation_bits: int = 16) -
     )
 
 
+def _calibrated(how: Calibrated, *, title: str) -> ExportFormat:
+    """Make the entry of a format that is calibrated on rows, stored as plain rounding is."""
+    return ExportFormat(
+        name=how.name,
+        title=title,
+        bits=how.bits,
+        write=how.write,
+        package=PACKAGE,
+        extra="gptq",
+        is_calibrated=True,
+        # AWQ moves factors from one layer into another: neither is what it was.
+        weights=packed_weights(how.bits) if how.method == "gptq" else None,
+        least=7.5,
+        stored_as="compressed-tensors",
+        layout="pack-quantized",
+        wheels=_COMPRESSED,
+    )
+
+
 _ENTRIES = (
     ExportFormat(
         name="int8",
@@ -177,7 +214,7 @@ _ENTRIES = (
         title="compressed-tensors, 8-bit weights, 16-bit activations",
         write=write_w8a16,
         package="compressed_tensors",
-        weights=w8a16_weights,
+        weights=packed_weights(8),
         least=7.5,
         stored_as="compressed-tensors",
         layout="pack-quantized",
@@ -208,6 +245,21 @@ _ENTRIES = (
         layout="float-quantized",
         wheels=_COMPRESSED,
     ),
+    ExportFormat(
+        name="w4a16",
+        title="compressed-tensors, 4-bit weights in groups, 16-bit activations",
+        bits=4,
+        write=write_w4a16,
+        package="compressed_tensors",
+        weights=packed_weights(4),
+        least=7.5,
+        stored_as="compressed-tensors",
+        layout="pack-quantized",
+        wheels=_COMPRESSED,
+    ),
+    _calibrated(GPTQ_8, title="compressed-tensors, 8-bit weights by GPTQ, 16-bit activations"),
+    _calibrated(GPTQ_4, title="compressed-tensors, 4-bit weights by GPTQ, 16-bit activations"),
+    _calibrated(AWQ_4, title="compressed-tensors, 4-bit weights by AWQ, 16-bit activations"),
     _gguf(Q8_0, title="GGUF Q8_0, for llama.cpp", activation_bits=8),  # it multiplies blocks of 8-bit activations
     _gguf(Q4_0, title="GGUF Q4_0, for llama.cpp", bits=4, activation_bits=8),
     _gguf(F16, title="GGUF in 16 bits, for llama.cpp", bits=16),

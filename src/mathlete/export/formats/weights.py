@@ -5,11 +5,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathlete.errors import UserError
+
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch import Tensor
 
 LayerWeights = Callable[[str], "Tensor"]
 """A linear layer's weights in fp32, (out, in), by the layer's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The rows whose activations a calibrated format is made for."""
+
+    rows: Path
+    """A datasets folder with `input_ids`: those that the run trained on, never a suite."""
+    count: int
+    """How many of them, drawn by the seed."""
+    tokens: int
+    """Tokens after which a row is cut."""
+    seed: int
+
+    def describe(self) -> str:
+        """Return it in words, for manifest and card."""
+        return f"{self.count} rows of the training at most, of {self.tokens} tokens at most, drawn by seed {self.seed}"
+
+    def draw(self) -> list[list[int]]:
+        """Return the token ids of the rows that are drawn, all where there are no more.
+
+        Raises:
+            UserError: there are none.
+        """
+        import datasets
+
+        if not self.rows.is_dir():
+            cure = "make the export in the run that trained the model: `python -m train math … --run RUN`"
+            raise UserError("a calibrated format needs the run's training rows", value=f"no {self.rows}", cure=cure)
+        rows: Dataset = datasets.load_from_disk(self.rows).shuffle(seed=self.seed)
+        return [ids[: self.tokens] for ids in rows.select(range(min(self.count, len(rows))))["input_ids"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +54,12 @@ class WriteOptions:
     """torch's name of the type that the export computes in."""
     threshold: float
     """Activations from which LLM.int8 keeps a column in 16 bits; other formats have none."""
+    group: int | None = None
+    """Weights of a row that share a scale in compressed-tensors' integers; None: the format's own choice."""
+    calibration: Calibration | None = None
+    """What calibrated formats look at; others don't."""
+    watch: Callable[[str], None] = lambda _: None
+    """Told how far a calibrated format is."""
 
 
 def dense_weights(folder: Path) -> LayerWeights:

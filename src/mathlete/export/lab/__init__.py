@@ -11,7 +11,7 @@ else. Formulas and figures are in docs/quantization.md.
 
 from mathlete.export.lab.figures import LabFigures, SchemeCost
 from mathlete.export.lab.measuring import measure_schemes
-from mathlete.export.lab.quantizers import Scheme, list_schemes
+from mathlete.export.lab.quantizers import Scheme, list_part_schemes, list_schemes
 from mathlete.export.lab.views import build_lab_table, write_lab
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Scheme",
     "SchemeCost",
     "build_lab_table",
+    "list_part_schemes",
     "list_schemes",
     "measure_schemes",
     "write_lab",

@@ -1,12 +1,14 @@
 """Measuring the schemes: each is put into every linear layer of one model, and the distributions are compared."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mathlete.corpus import open_source
 from mathlete.export.distributions import kl_divergence, log_probabilities, top1_agreement
 from mathlete.export.effect import rows_of_traces
 from mathlete.export.lab.figures import LabFigures, SchemeCost
+from mathlete.export.lab.parts import is_kept, round_inputs, round_tables
 from mathlete.export.lab.quantizers import Scheme, requantize
 from mathlete.models import ModelSource, load_model, load_prompt_format
 
@@ -41,32 +43,46 @@ def measure_schemes(
     }
     # Copies: every scheme starts from the original weights, not from the last one's.
     weights = {name: module.weight.detach().cpu().float().clone() for name, module in layers.items()}
-    reference = log_probabilities(model, text)
+    reference, blocks = log_probabilities(model, text), int(model.config.get_text_config().num_hidden_layers)
     costs = []
     for scheme in chosen:
-        error = _quantize_layers(layers, weights, scheme)
-        costs.append(_cost(scheme, weights, error=error, reference=reference, other=log_probabilities(model, text)))
+        rounded = {name: not is_kept(name, scheme.part, blocks=blocks) for name in weights}
+        error = _quantize_layers(layers, weights, scheme, rounded=rounded)
+        with ExitStack() as undone:
+            undone.enter_context(round_tables(model, scheme))
+            undone.enter_context(round_inputs(layers, scheme.part))
+            other = log_probabilities(model, text)
+        costs.append(_cost(scheme, weights, rounded=rounded, error=error, reference=reference, other=other))
         on_scheme(scheme.name)
     total = sum(weight.numel() for weight in weights.values())
     return LabFigures(model=source.name, tokens=len(reference), layers=len(layers), weights=total, schemes=tuple(costs))
 
 
-def _quantize_layers(layers: "Mapping[str, Linear]", weights: "Mapping[str, Tensor]", scheme: Scheme) -> float:
+def _quantize_layers(
+    layers: "Mapping[str, Linear]", weights: "Mapping[str, Tensor]", scheme: Scheme, *, rounded: Mapping[str, bool]
+) -> float:
     """Put what the scheme makes of the weights into the layers; return the relative error of all of them."""
     lost = whole = 0.0
     for name, weight in weights.items():
-        rounded = requantize(weight, scheme)
-        layers[name].weight.data.copy_(rounded)
-        lost += float((weight - rounded).double().square().sum())
+        put = requantize(weight, scheme) if rounded[name] else weight
+        layers[name].weight.data.copy_(put)
+        lost += float((weight - put).double().square().sum())
         whole += float(weight.double().square().sum())
     return float((lost / whole) ** 0.5)
 
 
 def _cost(
-    scheme: Scheme, weights: "Mapping[str, Tensor]", *, error: float, reference: "Tensor", other: "Tensor"
+    scheme: Scheme,
+    weights: "Mapping[str, Tensor]",
+    *,
+    rounded: Mapping[str, bool],
+    error: float,
+    reference: "Tensor",
+    other: "Tensor",
 ) -> SchemeCost:
     total = sum(weight.numel() for weight in weights.values())
-    bits = sum(scheme.bits_a_weight(*weight.shape) * weight.numel() for weight in weights.values()) / total
+    bits_of = {name: scheme.bits_a_weight(*one.shape) if rounded[name] else 16 for name, one in weights.items()}
+    bits = sum(bits_of[name] * one.numel() for name, one in weights.items()) / total
     return SchemeCost(
         scheme=scheme.name,
         bits=round(bits, 4),

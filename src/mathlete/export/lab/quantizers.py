@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 Kind = Literal["symmetric", "affine", "nf4", "nf4-double"]
 Per = Literal["tensor", "channel", "group", "block"]
 Calibration = Literal["minmax", "percentile", "mse", "entropy"]
+Part = Literal[
+    "and activations",
+    "and activations but qkv",
+    "and activations but down",
+    "and tables",
+    "but first",
+    "but last",
+    "but ends",
+    "but qkv",
+    "but attention",
+    "but down",
+    "but mlp",
+]
+"""What a scheme rounds besides the weights of linear layers, or leaves as it is."""
 GROUP = 64
 """Weights of a group; 64 is also the block of NF4 (arXiv 2305.14314, section 3)."""
 PERCENTILE = 0.999
@@ -33,13 +47,16 @@ class Scheme:
     """The weights that share a scale."""
     calibration: Calibration = "minmax"
     """How the range is chosen that the levels cover."""
+    part: Part | None = None
+    """What is rounded besides, or left as it is; None: all linear layers but the output's, and nothing else."""
 
     @property
     def name(self) -> str:
-        """The scheme in the lab's table: int4/affine/group/mse, or nf4."""
+        """The scheme in the lab's table: int4/affine/group/mse, nf4, or int8/symmetric/channel/minmax but down."""
         if self.kind.startswith("nf4"):
             return self.kind
-        return f"int{self.bits}/{self.kind}/{self.per}/{self.calibration}"
+        name = f"int{self.bits}/{self.kind}/{self.per}/{self.calibration}"
+        return name if self.part is None else f"{name} {self.part}"
 
     def bits_a_weight(self, rows: int, columns: int) -> float:
         """Return the bits of one weight of a matrix of this shape, its part of scales and zero points included."""
@@ -59,6 +76,14 @@ def list_schemes() -> Iterator[Scheme]:
         yield Scheme(kind=kind, bits=bits, per=per, calibration=calibration)  # type: ignore[arg-type]
     yield Scheme(kind="nf4", bits=4)
     yield Scheme(kind="nf4-double", bits=4)
+
+
+def list_part_schemes() -> Iterator[Scheme]:
+    """Yield 8 bits by row and by group, of all layers, and by row with one part after the other rounded or left."""
+    for per in ("channel", "group"):
+        yield Scheme(kind="symmetric", bits=8, per=per)
+    for part in get_args(Part):
+        yield Scheme(kind="symmetric", bits=8, per="channel", part=part)
 
 
 def requantize(weight: "Tensor", scheme: Scheme) -> "Tensor":
