@@ -47,9 +47,9 @@ def list_names(kind: type) -> list[str]:
     return [name for some in names for name in some]
 
 
-def flatten(settings: Any) -> dict[str, Any]:
+def flatten(settings: Any) -> dict[str, object]:
     """Return the values by their names, a group that has a name as a dictionary of its own."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     groups = find_groups(type(settings))
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -58,7 +58,7 @@ def flatten(settings: Any) -> dict[str, Any]:
     return values
 
 
-def nest(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def nest(kind: type, values: Mapping[str, object]) -> dict[str, Any]:
     """Return flat values with those of each group in a dictionary of its own; `flatten` undoes it."""
     groups = {name: list_names(group) for name, group in find_groups(kind).items()}
     inside = {name: {key: values[key] for key in names if key in values} for name, names in groups.items()}
