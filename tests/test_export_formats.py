@@ -27,7 +27,7 @@ from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.runs import read_json, write_json
 from mathlete.sampling.embedded.packing import pack_linears
-from tests.conftest import POCKET
+from tests.conftest import POCKET, sample
 
 PROMPTS = load_prompt_format(find_model("pocket"))
 IDS = [
@@ -43,6 +43,10 @@ NAMES = [
 
 FOLDERS = [one for one in NAMES if EXPORT_FORMATS[str(one.values[0])].suffix == ".safetensors"]
 """Those that transformers reads by their config.json."""
+LARGE = [
+    pytest.param(*one.values, marks=[*one.marks, *([pytest.mark.slow] if one.values[0] in ("w8a16", "fp8") else [])])
+    for one in FOLDERS
+]
 
 
 def distributions(model: Any) -> torch.Tensor:
@@ -112,7 +116,7 @@ def test_an_export_computes_in_the_type_that_is_asked_for(exports: Path, name: A
     assert types - {None} == {dtype}
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", LARGE)
 def test_an_export_of_a_large_model_is_packed_where_it_is_dense_and_computes_the_same(exports: Path, name: Any) -> None:
     source = find_model(str(write_export(exports, name)))
     plain, packed = (load_model(source, dtype="float32") for _ in range(2))
@@ -161,7 +165,7 @@ def greedy(server: Any, ids: list[int], tokens: int) -> list[dict[str, Any]]:
     return chosen
 
 
-@pytest.mark.parametrize(("kind", "problems"), [(Q8_0, 4), (Q4_0, 1), (F16, 1)], ids=str)
+@pytest.mark.parametrize(("kind", "problems"), sample((Q8_0, 1), (Q4_0, 1), slow=[(Q8_0, 4), (F16, 1)]), ids=str)
 def test_llama_cpp_generates_what_transformers_reads_in_the_file(exports: Path, kind: Gguf, problems: int) -> None:
     pytest.importorskip("gguf", reason="needs the package gguf")
     folder = write_export(exports, kind.name)
@@ -212,7 +216,7 @@ def llama(folder: Path, positions: dict[str, Any]) -> Any:
     return model.float().eval()
 
 
-@pytest.mark.parametrize("positions", [{"rope_type": "default", "rope_theta": 10000.0}, LLAMA3])
+@pytest.mark.parametrize("positions", sample(LLAMA3, slow=[{"rope_type": "default", "rope_theta": 10000.0}]))
 def test_a_llama_keeps_its_rotary_halves_and_frequencies(tmp_path: Path, positions: dict[str, Any]) -> None:
     pytest.importorskip("gguf", reason="needs the package gguf")
     model = llama(tmp_path / "merged", positions)
@@ -241,7 +245,7 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 EACH_DIGIT = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTES]}
 
 
-@pytest.mark.parametrize(("before", "name"), [(EACH_DIGIT, "smollm"), (BYTES, "gpt-2")])
+@pytest.mark.parametrize(("before", "name"), sample((EACH_DIGIT, "smollm"), slow=[(BYTES, "gpt-2")]))
 def test_llama_cpp_splits_text_as_smollms_and_gpt_2s_tokenizers_do(tmp_path: Path, before: Any, name: str) -> None:
     gguf = pytest.importorskip("gguf", reason="needs the package gguf")
     merged = shutil.copytree(POCKET, tmp_path / "merged")

@@ -18,7 +18,7 @@ from mathlete.pocket.generator import find_split
 from mathlete.pocket.suite import write_items, write_pocket_val
 from mathlete.problems import read_problems
 from mathlete.shipped import data_folder
-from tests.conftest import POCKET_VAL
+from tests.conftest import POCKET_VAL, sample
 
 
 def digits(n: int) -> int:
@@ -96,19 +96,19 @@ def test_the_numbers_of_a_problem_are_those_of_its_statement() -> None:
         assert tuple(sorted(map(int, re.findall(r"\d+", item.problem.statement)))) == item.numbers
 
 
-def test_no_test_problem_shares_its_numbers_with_training_under_any_wording_or_family() -> None:
+# The seeds of the base's pretraining are negative, those of tuning are not.
+@pytest.mark.parametrize("seeds", sample([-200, -40, 0, 4], slow=[[-160, -120, -80, 1, 2, 3]]), ids=str)
+def test_no_test_problem_shares_its_numbers_with_training_under_any_wording_or_family(seeds: list[int]) -> None:
     val = read_problems(POCKET_VAL)
     shipped = {tuple(sorted(map(int, re.findall(r"\d+", problem.statement)))) for problem in val}
     fresh = {item.numbers for item in generate_items(families=["easy", "hard"], count=4000, seed=5, split="test")}
-    # The seeds of the base's pretraining are negative, those of tuning are not.
-    seeds = (*range(-200, 0, 40), *range(5))
     trained = {
         item.numbers
         for seed in seeds
         for item in generate_items(families=["easy", "hard"], count=2000, seed=seed, split="train")
     }
     assert len(shipped) > 550
-    assert len(trained) > 5000
+    assert len(trained) > 2000
     assert not (shipped | fresh) & trained
 
 

@@ -8,7 +8,7 @@ import pytest
 from mathlete.problems import Problem, write_problems
 from mathlete.sampling import Sample
 from mathlete.sampling.record import SampleLog
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, sample
 
 
 def recording(folder: Path, *, sure: float, problems: int = 30) -> Path:
@@ -32,7 +32,8 @@ def recording(folder: Path, *, sure: float, problems: int = 30) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("sure", "words"), [(1.2, "beats majority at 95%"), (-1.2, "loses to majority at 95%"), (0.0, "does not beat")]
+    ("sure", "words"),
+    sample((1.2, "beats majority at 95%"), (0.0, "does not beat"), slow=[(-1.2, "loses to majority at 95%")]),
 )
 def test_a_vote_says_whether_it_beats_majority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: CommandLine, sure: float, words: str

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.conftest import sample
 from tests.processes import alive
 
 HEARING = """
@@ -81,8 +82,14 @@ def test_each_signal_says_what_is_kept(number: signal.Signals, by: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("kind", ["cleans", "computes"])
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    sample(
+        (signal.SIGINT, "computes"),
+        (signal.SIGTERM, "cleans"),
+        slow=[(signal.SIGINT, "cleans"), (signal.SIGTERM, "computes")],
+    ),
+)
 def test_the_second_ends_at_once_with_all_below_it(number: signal.Signals, kind: str) -> None:
     with started(kind) as (process, child):
         assert child is not None

@@ -23,6 +23,7 @@ from mathlete.tune import METHODS, Lora, chunks, load_4bit_base, loss
 from mathlete.tune.cpu import LaneDropout, spare_a_cpu
 from mathlete.tune.loss import score_labels_once
 from mathlete.tune.methods import MethodName
+from tests.conftest import sample
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -190,7 +191,7 @@ def test_without_the_function_the_forward_pass_of_trl_stays() -> None:
     assert plain.forward == before
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", sample("bfloat16", slow=["float32"]))
 def test_4_bit_weights_dequantised_once_train_to_the_same_bits(dtype: str) -> None:
     from peft import LoraConfig, get_peft_model
 
@@ -238,7 +239,7 @@ def test_lanes_are_independent_of_each_other() -> None:
     assert (dropped.mean(0) - 0.5).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("method", sample("lora", slow=["dora"]))
 def test_a_cpu_is_spared_without_another_result(method: MethodName) -> None:
     """Inputs of adapters that stay in 16 bits give the bits that a detour over fp32 gives."""
     from peft import get_peft_model

@@ -195,14 +195,14 @@ def count_kept_bytes(
 @pytest.mark.parametrize(
     ("name", "batch", "lora", "checkpointing"),
     sample(
-        ("qwen2", 1, Lora(), False),
-        ("qwen2", 3, Lora(), False),
         ("qwen2", 2, Lora(targets=("k_proj", "down_proj"), dropout=0.1), False),
         ("llama", 1, Lora(), False),
         ("pocket", 4, Lora(), False),
-        ("qwen2", 1, Lora(rank=32, dropout=0.05), True),
         ("qwen2", 3, Lora(), True),
         slow=[
+            ("qwen2", 1, Lora(), False),
+            ("qwen2", 3, Lora(), False),
+            ("qwen2", 1, Lora(rank=32, dropout=0.05), True),
             ("qwen2", 1, Lora(rank=32, dropout=0.05), False),
             ("qwen2", 1, Lora(targets=("q_proj", "v_proj")), False),
             ("qwen2", 1, Lora(), True),
@@ -221,7 +221,7 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(
     assert plan.parts.activations == pytest.approx(kept, rel=0.15)
 
 
-@pytest.mark.parametrize("dropout", [0.05, 0.0])
+@pytest.mark.parametrize("dropout", sample(0.05, slow=[0.0]))
 def test_in_bf16_on_a_cpu_they_are_too(
     folders: dict[str, str], dropout: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +234,7 @@ def test_in_bf16_on_a_cpu_they_are_too(
 
 
 @pytest.mark.parametrize("batch", sample(3, slow=[1]))
-@pytest.mark.parametrize("method", sample("dora", "full", "prefix", "ia3", slow=["rslora", "prompt"]))
+@pytest.mark.parametrize("method", sample("dora", "full", "prefix", slow=["ia3", "rslora", "prompt"]))
 def test_each_methods_activations_are_within_15_percent(
     folders: dict[str, str], method: MethodName, batch: int
 ) -> None:
