@@ -253,7 +253,7 @@ def names_formula(name: str, right: Node) -> bool:
     """Return whether `name = formula` gives a name to the formula; y = 2x+1 is an equation between coordinates."""
     free = symbols(right)
     # A = B and f = g say that two things are the same, and z = \bar z that a number is real.
-    if right.op == "sym" and ((name.isupper() and str(right.value).isupper()) or {name, right.value} <= set("fgh")):
+    if right.op == "sym" and _are_akin(name, str(right.value)):
         return False
     if name in {other.rpartition(" ")[2] for other in free}:
         return False
@@ -261,6 +261,17 @@ def names_formula(name: str, right: Node) -> bool:
     base = name.rstrip("'").rpartition(" ")[2]
     is_recurrence = any(is_other_member(name, other) or is_other_member(other, name) for other in free)
     return not {name, base} & free and not is_recurrence and not (name in COORDINATES and free & COORDINATES)
+
+
+def _are_akin(one: str, other: str) -> bool:
+    """Return whether two letters name things of one kind, as A and B, f and g, u and v do: x = a is a value of x."""
+    if len(one) != 1 or len(other) != 1 or one.isupper() != other.isupper():
+        return False
+    return one.isupper() or abs(ord(one) - ord(other)) <= _NEXT_LETTERS
+
+
+_NEXT_LETTERS = 2
+"""How far letters of one kind are apart in the alphabet."""
 
 
 def _is_capitals(node: Node) -> bool:

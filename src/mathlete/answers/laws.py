@@ -20,7 +20,10 @@ _DIFFERENTIAL = frozenset({r"\nabla", r"\square", r"\Box", r"\partial", r"\grad"
 def names_operation(tokens: list[Token], value: Node) -> bool:
     r"""Return whether the tokens are an integral without limits, whose result is no zero, or a gradient."""
     if tokens[0].text == r"\int":
-        is_whole = re.search(r"d[a-zA-Z]$", "".join(token.text.strip() for token in tokens)) is not None
+        is_whole = (
+            re.search(r"d[a-zA-Z]$|\\frac\{[^{}]*d[a-zA-Z]\}\{", "".join(token.text.strip() for token in tokens))
+            is not None
+        )
         return is_whole and tokens[1].text != "_" and not is_zero(value)
     return _names_gradient(tokens, value)
 

@@ -90,7 +90,7 @@ DIRECTIONS = _words(
 )
 """Words of a direction: 5 m east is not 5 m west. Of up and down, more and less only one has the value's own sign."""
 MODIFIERS_BEHIND = DIRECTIONS | _words(
-    "squared cubed factorial dozen hundred hundreds trillion half halves third thirds quarter quarters choose plus "
+    "o squared cubed factorial dozen hundred hundreds trillion half halves third thirds quarter quarters choose plus "
     "fifths sixths sevenths eighths ninths tenths hundredths thousandths tens "
     "minus over to or more less greater fewer at and not modulo thousand million billion percent"
 )
