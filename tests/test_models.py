@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -242,3 +243,12 @@ def test_weights_have_their_size_in_whatever_files_they_are(tmp_path: Path) -> N
     assert source.weight_bytes == 70
     (tmp_path / "model.safetensors").write_bytes(b"x" * 50)
     assert source.weight_bytes == 50
+
+
+def test_a_row_that_is_too_long_and_will_be_dropped_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    monkeypatch.setattr(logger, "warning", told.append)
+    tokenizer = load_tokenizer(find_model("pocket"))
+    assert len(tokenizer("7 " * 3000)["input_ids"]) > tokenizer.model_max_length
+    assert told == []

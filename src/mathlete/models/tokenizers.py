@@ -117,6 +117,8 @@ def _read_tokenizer(
         raise explain_unreadable(source, error) from error
     # Of some vocabularies transformers would take the spaces before full stops away, with a warning.
     tokenizer.clean_up_tokenization_spaces = False
+    # A row that is too long is dropped, and counted: no model computes it, as the warning says.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     _check_tokenizer(tokenizer, where=source.location)
     _try_template(tokenizer, where=source.location)
     size = _embedding_size(source)
