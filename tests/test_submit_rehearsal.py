@@ -58,6 +58,21 @@ def test_the_pocket_build_passes_in_both_layouts_and_both_runs(
 
 
 @pytest.mark.slow
+def test_forced_answers_are_rehearsed_and_counted(here: Path, tmp_path: Path) -> None:
+    """A cap that cuts most samples: what votes then is what they were made to say."""
+    build = Build.load(Path("runs/submit"))
+    sampling = replace(build.config.policy.sampling, max_tokens=24)
+    policy = replace(build.config.policy, stop="none", harvest=0.5, sampling=sampling)
+    rehearsed = one(with_settings(build, tmp_path / "kaggle", policy=policy), tmp_path / "stage")
+    assert rehearsed.refusal is None
+    assert sum(line.forced for line in rehearsed.journal) >= 3
+    assert sum(line.forced_answers for line in rehearsed.journal) > 0
+    for line in rehearsed.journal:
+        assert line.seconds <= line.limit_s + line.load_s + 5
+        assert not line.fallback or not line.forced_answers
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["aimo-1", "aimo-2"])
 def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_path: Path) -> None:
     build = Build.load(Path("runs/submit"))
