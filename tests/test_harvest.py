@@ -22,6 +22,7 @@ from mathlete.sampling.harvest import Finish, Harvest
 from mathlete.solve import Policy, Solution, solve
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.voting import VOTES
+from submit.building import Solving
 from tests.conftest import CommandLine, dear
 
 PROBLEM = Problem(id="p", statement="What is 3 + 4?", gold="7")
@@ -256,6 +257,11 @@ def test_a_finished_run_is_extended_by_forced_answers_alone(workdir: Path, evalu
     assert "harvest" not in plain_policy
     assert weighed["harvest"] == 0.5
     assert weighed["score"] - plain_policy["score"] == pytest.approx(told["gain"]["value"] * 6, abs=0.6)
+    # What is chosen is handed on in words, and the report says what they gave.
+    handed = (*replayed[:-4], "--harvest", 0.5, "--run", "h", "--write-policy", "p.json")
+    assert " --harvest 0.5 " in f"{evaluate(*handed).stdout} "
+    assert Solving().with_file(Path("p.json")).to_policy().harvest == 0.5
+    assert f"{len(cut)} cut samples were closed" in Path("r/report.html").read_text()
     # Another weight draws nothing; none leaves the run as it was.
     whole = Path("r/samples.jsonl").read_bytes()
     assert evaluate(*words, "--harvest", 1, "--json").result["harvest"]["samples"] == len(cut)

@@ -79,11 +79,16 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         scores=score_table(evaluated) if evaluated else None,
         subsets=subset_table(evaluated) if evaluated else None,
         losses=losses_table(evaluated) if evaluated else None,
-        lost=[f"{run.name}: {run.losses.describe()}" for run in evaluated],
+        lost=[f"{run.name}: {words}" for run in evaluated for words in _describe_losses(run)],
         trained=[(run.name, _grids(run)) for run in runs if isinstance(run, TrainRun)],
         facts=[(run.name, facts_table(run)) for run in runs],
         charts=[(chart["key"], chart["title"], chart["note"]) for chart in charts],
     )
+
+
+def _describe_losses(run: EvalRun) -> list[str]:
+    forced = run.results.harvest
+    return [run.losses.describe(), *([forced.describe()] if forced else [])]
 
 
 def _grids(run: TrainRun) -> list[tuple[str, PageTable]]:
