@@ -47,7 +47,7 @@ class Continuing(Sampler, Protocol):
             unfinished = cancel() if keep and left else None
             # What has ended since the time was over is whole.
             for sample in (*take_samples(results, count=results.qsize(), timeout_s=0.0), *(unfinished or ())):
-                if keep and sample.index in left:
+                if keep and sample.index in left and sample.tokens:
                     left.remove(sample.index)
                     yield sample
         finally:

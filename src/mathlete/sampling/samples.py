@@ -261,7 +261,7 @@ class Sampler(Protocol):
     ) -> Generator[Sample, None, None]:
         """Yield what `stream` yields and, once `config.timeout_s` is over, what each other sample has said until then.
 
-        Those end with finish `clock`. An engine that cannot tell leaves them out.
+        Those end with finish `clock`; those that have said nothing yet, and an engine that cannot tell, leave it there.
         """
         return self.stream(problem, seeds=seeds, config=config)
 
