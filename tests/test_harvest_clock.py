@@ -21,7 +21,8 @@ from mathlete.problems import Problem
 from mathlete.sampling import Sample, Sampler, SamplingConfig
 from mathlete.sampling.embedded.transformers_engine import TransformersSampler
 from mathlete.sampling.record import SampleLog, read_samples
-from mathlete.scoring import EvalRun, Pool
+from mathlete.scoring import EvalRun, Pool, Results, grade
+from mathlete.scoring.harvested import HarvestScores
 from mathlete.solve.budget import BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.harvesting import Reserve
@@ -148,6 +149,21 @@ def test_the_reserve_is_what_forced_answers_took_and_never_most_of_the_time() ->
     for _ in range(8):
         reserve.learn(1.0)
     assert reserve.seconds(100.0) == 1.5
+
+
+def test_a_problem_without_any_sample_may_have_an_answer() -> None:
+    clock, policy = VirtualClock(), Policy(n=2, harvest=0.5)
+    engine = Timed(clock, (90.0, 90.0), (0.1, 0.1))
+    solution = solve(PROBLEM, sampler=engine, clock=clock, policy=policy, timeout_s=10, thinking=True)
+    assert (solution.samples, solution.answer, solution.ended) == ([], "9", "time")
+    (item,) = grade([replace(PROBLEM, gold="9")], [solution])
+    results = Results.of([item], None)
+    assert (item.verdict, item.vote_share, item.pass_at(1)) == ("equal", 0.0, 0.0)
+    assert (results.scores.maj_at_k.value, results.scores.counts.samples) == (1.0, 0)
+    (vote,) = results.per_problem[0].votes
+    assert (vote.count, vote.harvested, vote.verdict) == (0, 2, "equal")
+    told = HarvestScores.of([item], policy)
+    assert (told.samples, told.unfinished, told.right, told.without, told.gain.value) == (2, 2, 2, 0.0, 1.0)
 
 
 class Killed(Exception):

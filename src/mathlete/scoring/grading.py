@@ -72,7 +72,8 @@ class Graded:
     @property
     def vote_share(self) -> float:
         """Share of the samples that voted for the winner; 0 without an answer."""
-        return self.solution.votes[0].count / len(self.verdicts) if self.solution.votes else 0.0
+        # A problem whose time was over before any sample may still have forced answers.
+        return self.solution.votes[0].count / len(self.verdicts) if self.solution.votes and self.verdicts else 0.0
 
     def find_losses(
         self, *, n: int | None = None, rules: Competition | None = None, tells_finish: bool = True
