@@ -43,6 +43,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "text",
         "sampling_ray",
         "sampling_vllm",
+        "harvest_vllm",
         "sampling_vllm_border",
         "vllm_settings",
         "bench_sampling",
