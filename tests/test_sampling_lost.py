@@ -126,7 +126,7 @@ class Cluster:
         """Whether that is of one worker which goes wrong in its draws alone."""
         self.lost: list[LostTry] = []
 
-    def start(self, *faults: str, patience_s: float = 120.0, workers: int = 1) -> RaySampler:
+    def start(self, *faults: str, patience_s: float = 300.0, workers: int = 1) -> RaySampler:
         """Close the sampler that there is, and open another."""
         self.close()
         self.usual = False
@@ -228,14 +228,14 @@ def test_what_a_worker_never_gives_ends_the_run_in_a_sentence(fault: str, cluste
     ("fault", "message"),
     [
         ("refuse", "the prompt must leave room, got 9 tokens"),
-        ("hang", "one of the workers must answer within 45 s, got 1 silent"),
-        ("die", f"one of the workers must answer within 45 s, got 1 silent, the latest trouble: ({DEATH})"),
-        ("leave", f"one of the workers must answer within 45 s, got 1 silent, the latest trouble: ({DEATH})"),
+        ("hang", "one of the workers must answer within 60 s, got 1 silent"),
+        ("die", f"one of the workers must answer within 60 s, got 1 silent, the latest trouble: ({DEATH})"),
+        ("leave", f"one of the workers must answer within 60 s, got 1 silent, the latest trouble: ({DEATH})"),
     ],
 )
 def test_workers_of_which_nothing_comes_end_the_run_in_a_sentence(fault: str, message: str, cluster: Cluster) -> None:
     with pytest.raises(UserError, match=message):
-        draw(cluster.start(fault, patience_s=45))
+        draw(cluster.start(fault, patience_s=60))
 
 
 @pytest.mark.slow
@@ -251,14 +251,14 @@ def test_a_worker_that_is_gone_for_good_leaves_its_samples_to_the_others(cluster
     ("fault", "message"),
     [
         ("raise", "all workers must load the model, got .*RuntimeError: CUDA out of memory|at a place"),
-        ("hang", "all workers must have loaded the model within 45 s, got 0 of 1"),
-        ("die", "all workers must have loaded the model within 45 s, got 0 of 1"),
-        ("exit", "all workers must have loaded the model within 45 s, got 0 of 1"),
+        ("hang", "all workers must have loaded the model within 60 s, got 0 of 1"),
+        ("die", "all workers must have loaded the model within 60 s, got 0 of 1"),
+        ("exit", "all workers must have loaded the model within 60 s, got 0 of 1"),
     ],
 )
 def test_a_worker_that_does_not_come_up_is_one_sentence(fault: str, message: str, cluster: Cluster) -> None:
     with pytest.raises(UserError, match=message):
-        cluster.start(f"loading-{fault}", patience_s=45 if fault != "raise" else 120)
+        cluster.start(f"loading-{fault}", patience_s=60 if fault != "raise" else 300)
 
 
 @pytest.mark.slow
@@ -278,7 +278,7 @@ def test_a_worker_that_refuses_the_model_says_so(cluster: Cluster, monkeypatch: 
 def test_a_cluster_that_cannot_be_reached_is_one_sentence(address: str, cluster: Cluster) -> None:
     cluster.close()
     with pytest.raises(UserError, match=f"the Ray cluster must be reachable, got {address} "):
-        RaySampler(RaySettings(address=address, patience_s=45), source=find_model("pocket"))
+        RaySampler(RaySettings(address=address, patience_s=60), source=find_model("pocket"))
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,7 @@ class RaySampler(Continuing):
                     self._down.add(call.worker)
                 return False
             call.failures += 1
+            self._heard = time.monotonic()  # a worker that says what went wrong is not silent
             reason = self._note_lost(call, cause)
             # The error may have ended the worker's engine for good: Ray starts the worker anew.
             self._ray.kill(self._workers[call.worker], no_restart=False)
