@@ -319,7 +319,9 @@ def solve_problems(
 
         def on_harvest(sample: Sample) -> None:
             if forced is not None:
-                bar.advance(forced)
+                if sample.finish == "clock":
+                    to_force.append(sample)
+                bar.update(forced, advance=1, total=len(to_force))
 
         if evaluation.budget is not None:
             return solve_in_turn(
