@@ -311,18 +311,18 @@ def test_a_calibrated_format_asks_for_its_package_and_for_rows(tmp_path: Path) -
     entry = EXPORT_FORMATS["w4a16-gptq"]
     with pytest.raises(UserError, match=r'(?s)needs no_such_module, got not installed.*pip install "mathlete\[gptq\]"'):
         replace(entry, package="no_such_module").require(None)
-    options = WriteOptions(dtype="float16", threshold=6.0)
     with pytest.raises(UserError, match="w4a16-gptq is calibrated on training rows, got none were given"):
-        entry.write(tmp_path, POCKET, options)
+        entry.write(tmp_path, POCKET, WriteOptions(dtype="float16", threshold=6.0))
     with pytest.raises(UserError, match="needs the run's training rows, got no "):
         Export().calibrate(tmp_path / "train", seed=0).draw()
     rows = save_rows(tmp_path / "rows")
     drawn = [Export(calibration_rows=5, calibration_tokens=9).calibrate(rows, seed=seed).draw() for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert [len(ids) for ids in drawn[0]] == [9] * 5
-    every = {tuple(ids[:9]) for ids in datasets.load_from_disk(rows)["input_ids"]}
-    assert {tuple(ids) for ids in drawn[0]} <= every
+    assert {tuple(ids) for ids in drawn[0]} <= {tuple(ids[:9]) for ids in datasets.load_from_disk(rows)["input_ids"]}
     assert len(Export().calibrate(rows, seed=0).draw()) == 24
+    # A run refuses to go on with files in its folders that it did not write.
+    assert not [*rows.glob("cache-*")]
 
 
 @pytest.mark.slow

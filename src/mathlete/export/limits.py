@@ -121,4 +121,7 @@ def _other_formats(name: str, export: Export) -> str:
     # Finer scales are next, and cost a quarter of a bit a weight.
     if this.bits == 8 and this.layout == "pack-quantized" and export.group is None:
         return "use --export.group 64 --overwrite, which gives each 64 weights of a row a scale"
+    calibrated = [one.name for one in unused if one.is_calibrated and one.bits == this.bits]
+    if this.layout == "pack-quantized" and not this.is_calibrated and calibrated:
+        return f"add --export.formats {calibrated[0]}, which is rounded for the run's own rows"
     return "look at the layers in survival.json: one may lose what all lose"

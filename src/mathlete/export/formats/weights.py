@@ -1,5 +1,6 @@
 """What every format's writer is given, and the weights in a folder's files, one layer at a time."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,10 @@ class Calibration:
         if not self.rows.is_dir():
             cure = "make the export in the run that trained the model: `python -m train math … --run RUN`"
             raise UserError("a calibrated format needs the run's training rows", value=f"no {self.rows}", cure=cure)
-        rows: Dataset = datasets.load_from_disk(self.rows).shuffle(seed=self.seed)
-        return [ids[: self.tokens] for ids in rows.select(range(min(self.count, len(rows))))["input_ids"]]
+        rows: Dataset = datasets.load_from_disk(self.rows)
+        # Not by the library's `shuffle`, which leaves a file of its order in the run's folder.
+        drawn = random.Random(self.seed).sample(range(len(rows)), min(self.count, len(rows)))
+        return [rows[index]["input_ids"][: self.tokens] for index in drawn]
 
 
 @dataclass(frozen=True, kw_only=True)
