@@ -46,8 +46,8 @@ TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() f
 HALVES = ("models", "others")
 """What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
 _MODELS = re.compile(
-    r"test_(adapters|contributing|corpus|docs_guide|eval|export|gates|models|pocket|prompts|refused|report_exports|rows"
-    r"|sampling_(?!sandbox)|text|train|tune|vouching)"
+    r"test_(adapters|contributing|corpus|docs_guide|eval|export|gates|harvest|models|pocket|prompts|refused|report_exports"
+    r"|rows|sampling_(?!sandbox)|text|train|tune|vouching)"
 )
 """How the names of the first half's files begin, which load models or the tokenizers of many."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()

@@ -46,7 +46,7 @@ def test_bad_line_is_named_with_rule_and_cure(tmp_path: Path, line: str, message
 
 def test_bytes_that_are_not_utf8_are_a_bad_line(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(b'{"id": "\xff"}\n')
-    with pytest.raises(UserError, match=r"p\.jsonl:1: must be one line of JSON"):
+    with pytest.raises(UserError, match=r"p\.jsonl:1: text must be UTF-8"):
         read_problems(tmp_path / "p.jsonl")
 
 
