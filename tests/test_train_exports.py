@@ -64,17 +64,17 @@ def test_a_gpu_that_cannot_run_a_format_is_refused_before_anything_is_made(workd
 def test_calibrated_formats_are_made_for_the_runs_own_rows_and_say_so(workdir: Path, train: CommandLine) -> None:
     pytest.importorskip("llmcompressor", reason="needs the package llmcompressor")
     formats = ("w4a16", "w4a16-gptq", "w4a16-awq", "w8a16", "w8a16-gptq")
-    words = (*WORDS, "--export.formats", *formats, "--export.calibration-rows", "16")
+    words = (*WORDS, "--export.formats", *formats, "--export.calibration-rows", "64")
     exports = train(*words).result["exports"]
     kl = {name: exports[f"export-{name}"][f"kl_{name}"] for name in formats}
     assert kl["w4a16-gptq"] < kl["w4a16"]
     assert kl["w8a16-gptq"] < 1e-3
     for name in formats:
-        folder, drawn = Path("run") / f"export-{name}", "16 rows of the training at most, of 2048 tokens at most"
+        folder, drawn = Path("run") / f"export-{name}", "64 rows of the training at most, of 2048 tokens at most"
         card = (folder / "README.md").read_text(encoding="utf-8")
         manifest: dict[str, Any] = read_json(folder / "manifest.json")
         assert (drawn in card) == (drawn in str(manifest["figures"].get("calibration"))) == ("-" in name)
-        assert ("rows" in manifest["inputs"]) == (manifest["settings"].get("calibration_rows") == 16) == ("-" in name)
+        assert ("rows" in manifest["inputs"]) == (manifest["settings"].get("calibration_rows") == 64) == ("-" in name)
         assert not (folder / "recipe.yaml").exists()
     assert [*read_json(Path("run/export-w4a16-awq/survival.json"))["layers"]] == []  # type: ignore[misc]
     again = train(*words).result
