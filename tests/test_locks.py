@@ -156,10 +156,10 @@ def test_a_folder_that_is_moved_away_stays_held_and_lets_its_name_go(tmp_path: P
             require_place()
         # Another run takes the name that is free now, and outlasts the first.
         other = start(folder)
-    with other, pytest.raises(UserError, match=rf"held since 2.* by process {other.pid}"), hold(folder):
-        pass
-    other.kill()
-    other.wait()
+    with other:
+        with pytest.raises(UserError, match=rf"held since 2.* by process {other.pid}"), hold(folder):
+            pass
+        other.kill()
 
 
 def test_a_run_that_was_moved_away_draws_nothing_into_another(workdir: Path) -> None:
