@@ -46,10 +46,10 @@ TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() f
 HALVES = ("models", "others")
 """What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
 _MODELS = re.compile(
-    r"test_(adapters|contributing|corpus|docs_guide|eval|export|gates|harvest|models|pocket|prompts|refused|report_exports"
-    r"|rows|sampling_(?!sandbox)|text|train|tune|vouching)"
+    r"test_(adapters|contributing|corpus|docs_guide|eval|export|gates|harvest|kernel_gateway|models|pocket|prompts|refused"
+    r"|report_exports|rows|sampling_(?!sandbox)|text|train|tune|vouching)"
 )
-"""How the names of the first half's files begin, which load models or the tokenizers of many."""
+"""How the names of the first half's files begin: they load models or many tokenizers, and one mostly waits."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()
 """{slow test: the parts of `make slow` that it is in}, of what was collected."""
 
