@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 MAX_BOXES = 64
 """Boxes that are tried from the right before the search gives up."""
-_MAX_CONTENT = 200_000
+_MAX_CONTENT = 100_000
 """Characters after a box's brace in which its end is looked for."""
 _MAX_UNCLOSED = 20_000
 """Characters of a box that is never closed which are looked at."""
 _OPENERS = ("boxed", "fbox", "<|begin_of_box|>", "framebox")
 _GLM_END = "<|end_of_box|>"
-_BRACES = re.compile(r"\\[\\{}]|[{}]")
+_BRACES = re.compile(r"\\[\\{}]|\{+|\}+")
 _BARE = re.compile(r"[ \t]*([-+]?[\d.][\d.,]*\d|[-+]?\d|\\[a-zA-Z]+(?:\{[^{}\n]*\}|\d)*|[A-Za-z](?![A-Za-z]))")
 _PLACEHOLDER = re.compile(
     r"(?:\\text\s*)?[{\[<(]*\s*(?:your |the |final |my )*(?:answer|result|number|solution|value|content)(?: here)?"
@@ -134,9 +134,13 @@ def _read_box(text: str, start: int, opener: str) -> Box | None:
 def _find_closing_brace(text: str, brace: int) -> int:
     depth = 0
     for match in _BRACES.finditer(text, brace, brace + _MAX_CONTENT):
-        depth += (match[0] == "{") - (match[0] == "}")
-        if depth == 0:
-            return match.start()
+        braces = match[0]
+        if braces[0] == "{":
+            depth += len(braces)
+        elif braces[0] == "}":
+            if len(braces) >= depth:
+                return match.start() + depth - 1
+            depth -= len(braces)
     return -1
 
 
