@@ -79,16 +79,20 @@ def test_a_push_sends_the_model_once_into_a_private_repository(run: Path, hub: H
     assert (again["sent"], again["commits"], len(kept.commits)) == (False, 2, 2)
 
 
-def test_newer_weights_take_the_place_of_older_ones_and_nothing_else_goes(
+def test_weights_that_are_not_replaced_are_deleted_by_overwrite_alone(
     run: Path, hub: HubServer, tmp_path: Path
 ) -> None:
     push("push", run, "--yes", "--repo", "alice/math", *QUICK)
-    hub.repos["alice/math"].files["notes.md"] = b"the user's own"
+    kept = hub.repos["alice/math"]
+    kept.files |= {"notes.md": b"the user's own", "model-Q4_K_M.gguf": b"somebody's"}
     newer = make_model(tmp_path / "newer" / "export", **{"model-00001-of-00001": b"other"})
-    assert push("push", newer, "--yes", "--repo", "alice/math", *QUICK).code == 0
-    assert {*hub.repos["alice/math"].files} == (SENT | {"notes.md", "model-00001-of-00001.safetensors"}) - {
-        "model.safetensors"
-    }
+    before, commits = {**kept.files}, [*kept.commits]
+    refusal = push("push", newer, "--yes", "--repo", "alice/math", *QUICK).refusal
+    assert "got model-Q4_K_M.gguf, model.safetensors in alice/math" in refusal
+    assert (kept.files, kept.commits) == (before, commits)
+    done = push("push", newer, "--yes", "--repo", "alice/math", "--overwrite", *QUICK)
+    assert "goes from alice/math with this push: model.safetensors" in done.stdout
+    assert {*kept.files} == {*SENT, "notes.md", "model-00001-of-00001.safetensors"} - {"model.safetensors"}
 
 
 def test_a_repository_that_others_see_needs_the_word_public(run: Path, hub: HubServer) -> None:

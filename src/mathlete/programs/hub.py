@@ -30,6 +30,8 @@ class HubPushSettings:
     """Push; without it nothing is sent and nobody is asked."""
     public: bool = False
     """Let anybody see it; without it the repository is made private, and one that is public is refused."""
+    overwrite: bool = False
+    """Delete weights in the repository that this push does not replace; without it, one that has such is refused."""
     accept_refused: str = ""
     """Why a model may be pushed that the gates of its run refused; empty: it may not."""
     wait_max_s: float = 600.0
@@ -49,6 +51,7 @@ def push_command(settings: HubPushSettings) -> dict[str, object]:
             part=settings.part,
             repo=settings.repo,
             public=settings.public,
+            overwrite=settings.overwrite,
             accept_refused=settings.accept_refused,
         )
     for line in upload.describe():

@@ -26,8 +26,6 @@ _CURES = {
     403: "use a token that may write to this account's repositories",
     404: "check the account in --repo, and that the token may see it",
 }
-_WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
-"""How files end that must not stay beside newer weights: what reads a folder may take them for its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,23 +80,26 @@ class Hub:
         with as_hub_error(f"{repo} must be made"):
             self._api.create_repo(repo, private=private, repo_type="model", exist_ok=True)
 
-    def commit(self, repo: str, folder: Path, files: Sequence[Path], *, message: str) -> str:
-        """Make the repository's weights those of a folder, in one commit, an act; return the commit.
+    def list_files(self, repo: str) -> list[str]:
+        """Return the names of the files on a repository's main branch."""
+        with as_hub_error(f"{repo} must be readable"):
+            return sorted(self._api.list_repo_files(repo))
+
+    def commit(self, repo: str, folder: Path, files: Sequence[Path], *, delete: Sequence[str], message: str) -> str:
+        """Add a folder's files to a repository, and delete others of its own, in one commit, an act; return the commit.
 
         Args:
             repo: its name.
             folder: the model's.
             files: which of its files, relative to it.
+            delete: names of the repository's files.
             message: the commit's.
         """
         hub = importlib.import_module("huggingface_hub")
         with as_hub_error(f"{repo} must take the files"):
-            stale = {
-                name for name in self._api.list_repo_files(repo) if name.endswith(_WEIGHTS) and Path(name) not in files
-            }
             operations = [
                 *(hub.CommitOperationAdd(file.as_posix(), folder / file) for file in files),
-                *(hub.CommitOperationDelete(name) for name in sorted(stale)),
+                *map(hub.CommitOperationDelete, delete),
             ]
             return str(self._api.create_commit(repo, operations, commit_message=message).oid)
 

@@ -1,7 +1,7 @@
 """The push of a run's model to the hub: what is sent, checked; then sent once, and written down in the run's folder."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from mathlete.runs import MANIFEST, sha256_file, sha256_json, verify_outputs
 
 _PARTS = ("export", "merged", "adapter")
 """Folders of a run that hold a model, the one that is pushed by default first; export-FORMAT are others."""
+_WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
+"""How files end that must not stay beside newer weights: what reads a repository may take them for the model's."""
 _NAME = r"[A-Za-z0-9](?!.*(?:--|\.\.))[\w.-]{0,95}(?<![.-])"
 """A name of the hub, of an account or a repository (huggingface_hub, `validate_repo_id`)."""
 
@@ -28,6 +30,8 @@ class HubUpload:
     repo: str
     """OWNER/NAME, or NAME alone: of the account whose token it is."""
     public: bool = False
+    overwrite: bool = False
+    """Whether other weights that the repository has may be deleted."""
     outcome: GateOutcome = field(default_factory=GateOutcome)
     """What the gates of the run said of it."""
 
@@ -71,7 +75,13 @@ class Pushed:
 
 
 def choose_upload(
-    run: Path, *, part: str | None = None, repo: str | None = None, public: bool = False, accept_refused: str = ""
+    run: Path,
+    *,
+    part: str | None = None,
+    repo: str | None = None,
+    public: bool = False,
+    overwrite: bool = False,
+    accept_refused: str = "",
 ) -> HubUpload:
     """Return what a push of a run would send; the hub is not asked.
 
@@ -80,6 +90,7 @@ def choose_upload(
         part: its folder with the model; None: its export, else its merged model, else its adapter.
         repo: OWNER/NAME or NAME; None: the run's own name.
         public: whether anybody may see it.
+        overwrite: whether weights in the repository that the push does not bring may be deleted.
         accept_refused: why a model may be sent that its gates refused; empty: it may not.
 
     Raises:
@@ -97,7 +108,7 @@ def choose_upload(
         raise UserError("a push needs a model that a run has finished", value=str(run / part), cure=cure)
     outcome = require_passed(run / part, reason=accept_refused)
     verify_outputs(run / part)
-    return HubUpload(run=run, part=part, repo=name, public=public, outcome=outcome)
+    return HubUpload(run=run, part=part, repo=name, public=public, overwrite=overwrite, outcome=outcome)
 
 
 def _list_models(run: Path) -> list[str]:
@@ -140,6 +151,11 @@ def push_to_hub(upload: HubUpload, hub: Hub, *, asking: Asking) -> Pushed:
     if had and uploads.has_sent(name, upload.hash):
         asking.say(f"unchanged, not sent: {hub.page(repo)} has these very files since a push of this run")
         return Pushed(repo=repo, url=hub.page(repo), commits=there.commits if there else 0, sent=False)
+    names = [] if there is None else asking.once(lambda: hub.list_files(repo), rule=f"{repo} must be readable")
+    others = [name for name in names if name.endswith(_WEIGHTS) and Path(name) not in upload.files]
+    _require_leave(upload, repo, others)
+    for other in others:
+        asking.say(f"goes from {repo} with this push: {other}")
     message = f"{upload.part} of {upload.run.resolve().name} ({upload.hash[:12]})"
 
     def count() -> int:
@@ -147,7 +163,7 @@ def push_to_hub(upload: HubUpload, hub: Hub, *, asking: Asking) -> Pushed:
         return repository.commits if repository else 0
 
     def commit() -> int:
-        hub.commit(repo, upload.folder, upload.files, message=message)
+        hub.commit(repo, upload.folder, upload.files, delete=others, message=message)
         return count()
 
     sent = send_once(name, upload.hash, uploads=uploads, asking=asking, newest=count, upload=commit)
@@ -160,3 +176,11 @@ def _require_audience(upload: HubUpload, repo: str, there: Repository | None) ->
         rule = "a push is for yourself alone unless --public says otherwise"
         cure = "add --public, choose another --repo, or make it private in its settings on the hub"
         raise UserError(rule, value=f"{repo}, which is public", cure=cure)
+
+
+def _require_leave(upload: HubUpload, repo: str, others: Sequence[str]) -> None:
+    # They may be all that somebody has of another model.
+    if others and not upload.overwrite:
+        rule = "a push deletes no weights that it does not replace unless --overwrite says so"
+        cure = "add --overwrite to delete them in the same commit, or choose another --repo"
+        raise UserError(rule, value=f"{', '.join(others)} in {repo}", cure=cure)
