@@ -1,7 +1,7 @@
 """The push of a run's model to the hub: what is sent, checked; then sent once, and written down in the run's folder."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -151,11 +151,7 @@ def push_to_hub(upload: HubUpload, hub: Hub, *, asking: Asking) -> Pushed:
     if had and uploads.has_sent(name, upload.hash):
         asking.say(f"unchanged, not sent: {hub.page(repo)} has these very files since a push of this run")
         return Pushed(repo=repo, url=hub.page(repo), commits=there.commits if there else 0, sent=False)
-    names = [] if there is None else asking.once(lambda: hub.list_files(repo), rule=f"{repo} must be readable")
-    others = [name for name in names if name.endswith(_WEIGHTS) and Path(name) not in upload.files]
-    _require_leave(upload, repo, others)
-    for other in others:
-        asking.say(f"goes from {repo} with this push: {other}")
+    others = [] if there is None else _find_others(upload, repo, hub, asking=asking)
     message = f"{upload.part} of {upload.run.resolve().name} ({upload.hash[:12]})"
 
     def count() -> int:
@@ -178,9 +174,19 @@ def _require_audience(upload: HubUpload, repo: str, there: Repository | None) ->
         raise UserError(rule, value=f"{repo}, which is public", cure=cure)
 
 
-def _require_leave(upload: HubUpload, repo: str, others: Sequence[str]) -> None:
+def _find_others(upload: HubUpload, repo: str, hub: Hub, *, asking: Asking) -> list[str]:
+    """Return the repository's weights that the push does not replace, and so deletes.
+
+    Raises:
+        UserError: there are some, and nobody said that they may go.
+    """
+    names = asking.once(lambda: hub.list_files(repo), rule=f"{repo} must be readable")
+    others = [name for name in names if name.endswith(_WEIGHTS) and Path(name) not in upload.files]
     # They may be all that somebody has of another model.
     if others and not upload.overwrite:
         rule = "a push deletes no weights that it does not replace unless --overwrite says so"
         cure = "add --overwrite to delete them in the same commit, or choose another --repo"
         raise UserError(rule, value=f"{', '.join(others)} in {repo}", cure=cure)
+    for name in others:
+        asking.say(f"goes from {repo} with this push: {name}")
+    return others
