@@ -2,63 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from mathlete.command import PlannedDevice
 from mathlete.corpus import Suite, load_suite
-from mathlete.engines import EngineSettings
+from mathlete.drawing import ModelSettings
 from mathlete.errors import require
-from mathlete.models import Precision, find_model, pick_default_model
-from mathlete.prompts import PromptSettings
 from mathlete.sampling import SamplingConfig
-from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
 from mathlete.solve import BudgetSettings, Policy
-from mathlete.tir import ToolSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """The model, and the engine that draws its samples."""
-
-    model: str | None = None
-    """pocket, a preset, a folder or a hub id; default: what this machine can run."""
-    precision: Precision = "auto"
-    """How weights are held; auto: as the model's folder says."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What the embedded engine computes in; auto: what the GPU is made for, on a CPU float32, or bfloat16 where the CPU
-    has instructions for it and the model 50 million parameters or more."""
-    engine: str = "transformers"
-    """What draws the samples: transformers, vllm, openai or ray."""
-    threads: int | None = None
-    """CPU threads; default: 1 for a small model, else as many as are fastest."""
-    prompt: PromptSettings = field(default_factory=PromptSettings)
-    vllm: VllmSettings = field(default_factory=VllmSettings)
-    servers: ServerSettings = field(default_factory=ServerSettings)
-    ray: RaySettings = field(default_factory=RaySettings)
-    tools: ToolSettings = field(default_factory=ToolSettings)
-
-    def choose(self, *, max_tokens: int) -> tuple[EngineSettings, str]:
-        """Return (the engine's settings, which model it is and why); completions have so many tokens at most.
-
-        Raises:
-            UserError: the model or the engine is unknown, or a value is out of its range.
-        """
-        self.prompt.check()
-        name, reason = (self.model, "named by --model") if self.model else pick_default_model()
-        engine = EngineSettings(
-            name=self.engine,
-            source=replace(find_model(name), prompt=self.prompt),
-            precision=self.precision,
-            dtype=self.dtype,
-            max_tokens=max_tokens,
-            threads=self.threads,
-            tools=self.tools,
-            own=(self.vllm, self.servers, self.ray),
-        )
-        engine.check()
-        return engine, f"model {name}: {reason}"
 
 
 @dataclass(frozen=True, kw_only=True)

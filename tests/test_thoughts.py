@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.run import doubt_opening
 from mathlete.answers import read_answer
 from mathlete.answers.check import our_verdict, read_cases
+from mathlete.drawing import doubt_opening
 from mathlete.engines import OpenEngine
 from mathlete.errors import UserError
 from mathlete.logs import Joined, join_logs, read_log, read_own_run

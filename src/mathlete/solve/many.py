@@ -25,13 +25,14 @@ def solve_all(
     samples: SampleLog,
     on_sample: Callable[[Sample], None],
     on_harvest: Callable[[Sample], None] = lambda sample: None,
+    on_solution: Callable[[Solution], None] = lambda solution: None,
     at_once: int,
     thinking: bool | None = False,
 ) -> list[Solution]:
     """Return the problems' solutions in their order; samples already in the log are not drawn again.
 
-    After an error or Ctrl-C close the sampler before the log: the solver threads end with it. `thinking` is that of
-    `solve`.
+    After an error or Ctrl-C close the sampler before the log: the solver threads end with it. `on_solution` is called
+    with each solution as it is there, in the thread that solved it. `thinking` is that of `solve`.
     """
     recorded = _by_problem(samples.recorded)
 
@@ -45,7 +46,7 @@ def solve_all(
 
     def solve_one(problem: Problem) -> Solution:
         known = recorded.get(problem.id, ())
-        return solve(
+        solution = solve(
             problem,
             sampler=sampler,
             clock=clock,
@@ -55,6 +56,8 @@ def solve_all(
             on_harvest=keep_harvest,
             thinking=thinking,
         )
+        on_solution(solution)
+        return solution
 
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="solve")
     try:
@@ -105,13 +108,14 @@ def solve_in_turn(
     budget: BudgetSettings,
     on_sample: Callable[[Sample], None],
     on_harvest: Callable[[Sample], None] = lambda sample: None,
+    on_solution: Callable[[Solution], None] = lambda solution: None,
     thinking: bool | None = False,
 ) -> list[Solution]:
     """Return the problems' solutions, solved one after another on one clock as a competition serves them.
 
     Each has the allowance of `Budget`, and as many samples as are expected to finish in it at the speed learned so far.
     `spent` is the JSONL file of the seconds that each problem took. Problems in it are over: the samples they have are
-    all they get.
+    all they get. Its seconds count also of problems that are not asked any more.
     """
     recorded, log = _by_problem(samples.recorded), _SpentLog(spent)
     shared = Budget(budget, clock=clock, spent_s=sum(log.seconds.values()), served=len(log.seconds))
@@ -153,4 +157,5 @@ def solve_in_turn(
         if over is None:
             log.append(problem.id, solution.seconds)
         solutions.append(solution if over is None else replace(solution, seconds=over))
+        on_solution(solutions[-1])
     return solutions
