@@ -16,7 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.competitions import Competition, GatewayRules, competition, competition_names, read_competition
+from mathlete.competitions import (
+    AdapterRules,
+    Competition,
+    GatewayRules,
+    PromptRules,
+    SamplingRules,
+    ScorerRules,
+    competition,
+    competition_names,
+    read_competition,
+)
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
@@ -30,6 +40,13 @@ from mathlete.shipped import data_folder
 from mathlete.submission.lint import lint_dataset, lint_kernel, lint_model
 from tests.conftest import CommandLine
 
+LEFT_OUT = {
+    "scorer": {"wrong", "blank"},
+    "prompt": {"system"},
+    "sampling": {"top_k", "seed"},
+    "adapter": {"targets", "dtypes", "max_mib"},
+}
+"""What no shipped competition says: tests/test_competition_files.py tries it."""
 FILES = sorted((data_folder() / "competitions").glob("*.toml"))
 
 CUP = """
@@ -70,26 +87,32 @@ def cup(tmp_path: Path) -> Path:
 
 def test_the_shipped_competitions() -> None:
     names = competition_names()
-    assert names == ["aimo-1", "aimo-2", "aimo-3"]
-    rules = [competition(name) for name in names]
+    assert names == ["aimo-1", "aimo-2", "aimo-3", "nemotron-like"]
+    *rules, like = [competition(name) for name in names]
     assert [(one.answer_max, one.modulus) for one in rules] == [(999, 1000), (999, 1000), (99_999, None)]
     assert [one.released_before for one in rules] == [date(2024, 2, 23), None, date(2026, 3, 15)]
-    assert [one.gateway.api for one in rules] == ["iterator", "inference-server", "inference-server"]
+    assert [one.notebook.gateway.api for one in rules] == ["iterator", "inference-server", "inference-server"]
+    assert (like.deliverable, like.answer_type, like.gateway, like.integers) == ("adapter", "text", None, None)
 
 
 def test_every_key_of_the_rules_is_in_a_shipped_file() -> None:
     texts = [tomllib.loads(file.read_text()) for file in FILES]
     said = {key for text in texts for key in text}
-    # What is left out: each competition's fallback and columns are what follows from the rest.
-    assert said == {field.name for field in fields(Competition)} - {"name", "fallback", "submission_columns"}
-    assert {key for text in texts for key in text["gateway"]} == {field.name for field in fields(GatewayRules)}
+    # What is left out: each competition's fallback is what follows from the rest, and none names licences.
+    left_out = {"name", "fallback", "licences"}
+    assert said == {field.name for field in fields(Competition)} - left_out
+    tables = {"gateway": GatewayRules, "scorer": ScorerRules, "prompt": PromptRules}
+    for name, kind in {**tables, "sampling": SamplingRules, "adapter": AdapterRules}.items():
+        left_out = {field.name for field in fields(kind)} - {key for text in texts for key in text.get(name, ())}
+        assert left_out == LEFT_OUT.get(name, set())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_value_has_its_source_beside_it(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if re.match(r"[\w\[]", line)]
     assert lines
-    assert [line for line in lines if not re.search(r"  # \S", line) and line != "[gateway]"] == []
+    tables = [f"[{name}]" for name in ("gateway", "scorer", "adapter")]
+    assert [line for line in lines if not re.search(r"  # \S", line) and line not in tables] == []
 
 
 @pytest.mark.parametrize("name", competition_names())
@@ -131,7 +154,7 @@ def test_any_competition_of_integers_can_be_built(low: int, width: int, wall_s: 
     base = {key: value for key, value in tomllib.loads(CUP).items() if key != "points"}
     rules = Competition.from_json({**base, "name": "any", **said})
     KernelConfig(competition=rules).check()
-    assert low <= rules.fallback <= low + width
+    assert rules.notebook.fallback in range(low, low + width + 1)
     assert rules.score(runs, runs=runs) == 1.0
 
 
@@ -229,8 +252,8 @@ def import_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     def load(rules: Competition) -> Any:
         write_stand_in(tmp_path / "data", rules)
         monkeypatch.syspath_prepend(str(tmp_path / "data"))
-        inside = "kaggle_evaluation." if rules.gateway.server else ""
-        return importlib.import_module(inside + rules.gateway.module)
+        inside = "kaggle_evaluation." if rules.notebook.gateway.server else ""
+        return importlib.import_module(inside + rules.notebook.gateway.module)
 
     yield load
     for name in {*sys.modules} - before:

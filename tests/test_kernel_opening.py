@@ -23,7 +23,7 @@ from mathlete.rehearsal.stand_in import write_stand_in
 from submit.making import GatewaySettings
 
 AIMO_3 = competition("aimo-3")
-MODULE, NAME = AIMO_3.gateway.module, str(AIMO_3.gateway.server)
+MODULE, NAME = AIMO_3.notebook.gateway.module, str(AIMO_3.notebook.gateway.server)
 
 
 def free_port() -> int:

@@ -222,7 +222,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     require_apart(settings.run / "build.json")
     rules = competition(settings.competition)
     about, solving, drawing = settings.about, settings.solving, settings.drawing
-    machine = settings.kaggle.machine or rules.machine
+    machine = settings.kaggle.machine or rules.notebook.machine
     named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine)
     if chosen:
         out.print(f"export {named}: {chosen}", markup=False)

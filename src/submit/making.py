@@ -144,7 +144,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         require_weights_here(build)
     require_vllm_here(build, settings.inputs.vllm)
     rules = build.config.competition
-    if rules.gateway.api == "iterator" and (chosen := settings.gateway.chosen):
+    if rules.notebook.gateway.api == "iterator" and (chosen := settings.gateway.chosen):
         rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"
         raise UserError(rule, value=str(chosen), cure="leave --behaviour and --real-package out")
     problems = choose_canaries(suite.problems, count=settings.asked.questions or rules.problems, rules=rules)

@@ -50,7 +50,7 @@ def run_faults(
         rule = "a fault of a server's predict or test.csv needs an inference server"
         raise UserError(rule, value=f"{rules.name} with an iterator", cure="choose another --fault")
     asked = choose_canaries(problems, count=QUESTIONS, rules=rules)
-    version = settings.behaviour or rules.gateway.package
+    version = settings.behaviour or rules.notebook.gateway.package
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()
 

@@ -27,12 +27,12 @@ def read_integer(text: str | None, *, competition: Competition | None) -> int | 
     42
     """
     value = _any_integer(text or "")
-    if value is None or competition is None:
+    if value is None or competition is None or (answers := competition.integers) is None:
         return value
     # Only outside the range: where it starts above 0, the remainder of a good answer could lie below it.
-    if not competition.answer_min <= value <= competition.answer_max and competition.modulus is not None:
+    if value not in answers and competition.modulus is not None:
         value %= competition.modulus
-    return value if competition.answer_min <= value <= competition.answer_max else None
+    return value if value in answers else None
 
 
 def _any_integer(text: str) -> int | None:

@@ -38,15 +38,16 @@ class NotebookClock:
 
     def follow(self, rules: Competition) -> "NotebookClock":
         """Return the clock with what was left to the competition's rules, whose values were checked on reading."""
-        share = BudgetSettings.share_evenly(wall_s=rules.wall_s, questions=rules.problems)
+        own = rules.notebook
+        share = BudgetSettings.share_evenly(wall_s=own.wall_s, questions=rules.problems)
         usual = {
-            "wall_s": float(rules.wall_s),
-            "reserve_s": rules.reserve_s,
+            "wall_s": float(own.wall_s),
+            "reserve_s": own.reserve_s,
             "question_min_s": share.floor_s if rules.question_min_s is None else rules.question_min_s,
             "question_max_s": share.ceiling_s if rules.question_max_s is None else rules.question_max_s,
-            "deadline_s": float(rules.predict_deadline_s),
+            "deadline_s": float(own.predict_deadline_s),
         }
-        return replace(self, **{name: own for name, own in usual.items() if getattr(self, name) is None})
+        return replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
@@ -121,11 +122,11 @@ class KernelConfig:
         self.vllm.check()
         self.clock.check()
         engines = f"one of {', '.join(ENGINES_THERE)}"
-        low, high = self.competition.answer_min, self.competition.answer_max
+        answers = self.competition.notebook.answers
         require(
             ("engine", self.engine, self.engine in ENGINES_THERE, engines),
             ("problems", self.problems, self.problems >= 1, "at least 1"),
-            ("fallback", self.fallback, low <= self.fallback <= high, f"{low} to {high}"),
+            ("fallback", self.fallback, self.fallback in answers, f"{answers[0]} to {answers[-1]}"),
             prefix="the notebook's ",
             cure="leave it out",
         )
@@ -140,7 +141,7 @@ class KernelConfig:
         """
         if not words:
             return self
-        rules = self.competition
+        rules = self.competition.notebook
         budget = BudgetSettings.parse(words, questions=self.problems, reserve_s=rules.reserve_s)
         if budget is None or budget.wall_s > rules.wall_s:
             raise UserError(
@@ -167,8 +168,9 @@ class KernelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; `config_from` reads them back."""
-        value = {**flatten(self), "policy": self.policy.to_json(), "competition": self.competition.to_json()}
         # Only what says something, so that a notebook of before is still the same.
+        rules = {key: part for key, part in self.competition.to_json().items() if part is not None}
+        value = {**flatten(self), "policy": self.policy.to_json(), "competition": rules}
         prompt = {"prompt": said} if (said := self.prompt.to_json()) else {}
         served = {name: value[name] for name in ("engine", "vllm")} if self.engine == "vllm" else {}
         return {

@@ -148,7 +148,7 @@ def serve(
     """
     journal = working / JOURNAL
     tell_machine(built or {}, working=working)
-    rules, gateway = config.competition, config.competition.gateway
+    rules, gateway = config.competition, config.competition.notebook.gateway
     engine = make_engine(config, model=model, vllm=vllm, working=working)
     answerer = Answerer(config, engine=engine, started=started, journal=journal)
     answerer.begin()

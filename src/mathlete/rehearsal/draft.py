@@ -202,7 +202,7 @@ def make_draft(
     hidden.mkdir()
     ordered = _sort(problems, settings)
     write_csv(hidden / "test.csv", rules.columns, [(problem.id, problem.statement) for problem in ordered])
-    if settings.rerun and rules.gateway.api == "iterator":
+    if settings.rerun and rules.notebook.gateway.api == "iterator":
         shutil.copyfile(hidden / "test.csv", stand_in / "test.csv")
     folders: dict[Part, Path] = {
         "wheels": build.wheels,
@@ -329,7 +329,7 @@ def _sort(problems: Sequence[Problem], settings: RehearsalSettings) -> list[Prob
 
 def has_gateway(build: Build, settings: RehearsalSettings) -> bool:
     """Return whether a second container asks; with an iterator and in a commit run the notebook asks itself."""
-    return settings.rerun and build.config.competition.gateway.api == "inference-server"
+    return settings.rerun and build.config.competition.notebook.gateway.api == "inference-server"
 
 
 def gateway_command(build: Build, settings: RehearsalSettings, draft: Draft, *, deadline_s: float) -> list[str]:
@@ -390,4 +390,4 @@ def choose_canaries(problems: Sequence[Problem], *, count: int, rules: Competiti
 def _is_canary(gold: str, rules: Competition) -> bool:
     # As the scorer compares them: letter for letter, so "+7" or "007" would never be right.
     value = int(gold) if re.fullmatch("-?[1-9][0-9]*", gold) else None
-    return value is not None and rules.answer_min <= value <= rules.answer_max and value != rules.fallback
+    return value is not None and value in rules.notebook.answers and value != rules.fallback

@@ -44,7 +44,7 @@ class Fault:
         """Return whether it can strike a notebook with such settings."""
         match self.needs:
             case "server":
-                return config.competition.gateway.api == "inference-server"
+                return config.competition.notebook.gateway.api == "inference-server"
             case "vllm":
                 return config.engine == "vllm"
         return True

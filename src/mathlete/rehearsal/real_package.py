@@ -33,7 +33,7 @@ def find_real_package(named: Path, rules: Competition) -> RealPackage:
         UserError: the folder holds none, the package lacks the competition's modules or what it needs here, or the
             rules name no gateway.
     """
-    if rules.gateway.real is None:
+    if rules.notebook.gateway.real is None:
         raise UserError(
             "--real-package needs to know which gateway to run",
             value="no gateway.real",
@@ -46,8 +46,8 @@ def find_real_package(named: Path, rules: Competition) -> RealPackage:
             value=_list(named),
             cure=f"unzip the download, and name the folder in which {PACKAGE}/core/relay.py lies",
         )
-    version, (module, _, gateway) = _read_version(folder), rules.gateway.real.partition(":")
-    _find_module(folder, rules.gateway.module, rules, version)
+    version, (module, _, gateway) = _read_version(folder), rules.notebook.gateway.real.partition(":")
+    _find_module(folder, rules.notebook.gateway.module, rules, version)
     _require_stubs(folder, version)
     return RealPackage(
         folder=folder, version=version, module=_find_module(folder, module, rules, version), gateway=gateway

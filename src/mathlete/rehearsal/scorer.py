@@ -27,7 +27,7 @@ def score_file(file: Path, *, ids: Sequence[str], rules: Competition) -> str | N
         return f"answer has type {table[1].type}"
     if nulls := table[1].null_count:
         return f"{nulls} null answers"
-    if not all(rules.answer_min <= value <= rules.answer_max for value in table[1].to_pylist()):
+    if not all(value in rules.notebook.answers for value in table[1].to_pylist()):
         return "answers out of range"
     return None
 

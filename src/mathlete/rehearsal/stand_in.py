@@ -30,7 +30,7 @@ def choose_behaviour(rules: Competition, *, version: str | None = None) -> Behav
     Raises:
         UserError: its package was not measured.
     """
-    wanted = version or str(rules.gateway.package)
+    wanted = version or str(rules.notebook.gateway.package)
     if wanted not in PACKAGES:
         raise UserError(
             f"gateway.package of {rules.name} must be a measured one for a rehearsal",
@@ -41,8 +41,8 @@ def choose_behaviour(rules: Competition, *, version: str | None = None) -> Behav
         package=PACKAGES[wanted],
         id_column=rules.columns[0],
         submission_id=rules.submission_columns[0],
-        target=rules.submission_columns[1] if rules.gateway.names_columns else "",
-        deadline_s=rules.predict_deadline_s,
+        target=rules.submission_columns[1] if rules.notebook.gateway.names_columns else "",
+        deadline_s=rules.notebook.predict_deadline_s,
     )
 
 
@@ -68,8 +68,8 @@ def write_stand_in(
     """
     folder.mkdir()
     write_csv(folder / "test.csv", rules.columns, [*rules.placeholders.items()])
-    if rules.gateway.api == "iterator":
-        (folder / f"{rules.gateway.module}.py").write_text(
+    if rules.notebook.gateway.api == "iterator":
+        (folder / f"{rules.notebook.gateway.module}.py").write_text(
             "from pathlib import Path\n\nfrom mathlete.rehearsal.gateway import iterator\n\n\n"
             "def make_env():\n"
             f"    names = {{'id_column': {rules.columns[0]!r}, 'submission_columns': {rules.submission_columns!r}}}\n"
@@ -88,7 +88,7 @@ def _write_package(package: Path, rules: Competition, behaviour: Behaviour) -> N
     for name in _COPIED:
         text = Path(gateway.__path__[0], f"{name}.py").read_text(encoding="utf-8")
         (core / f"{name}.py").write_text(text.replace(gateway.__name__, _CORE), encoding="utf-8")
-    module = rules.gateway.module
+    module = rules.notebook.gateway.module
     # As in the one competition seen with 1.4.0, whose two modules lie in a sub-package with its number.
     if behaviour.package.tells_port and "." not in module:
         module = f"{re.sub('[^a-z0-9]+', '_', rules.name)}_000000.{module}"
@@ -97,7 +97,7 @@ def _write_package(package: Path, rules: Competition, behaviour: Behaviour) -> N
     file.write_text(
         f"from {_CORE}.behaviours import Behaviour, Package\n"
         f"from {_CORE}.gateway import InferenceServer\n\n\n"
-        f"class {rules.gateway.server}(InferenceServer):\n"
+        f"class {rules.notebook.gateway.server}(InferenceServer):\n"
         "    def __init__(self, *listeners, **options):\n"
         f"        super().__init__(*listeners, behaviour={behaviour!r}, **options)\n"
     )

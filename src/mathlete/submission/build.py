@@ -318,7 +318,7 @@ def build_submission(
     verify_if_made(model)
     config.check()
     read_day(released)
-    choice = choose_engine(engine, model=model, machine=machine or config.competition.machine, config=config)
+    choice = choose_engine(engine, model=model, machine=machine or config.competition.notebook.machine, config=config)
     say(f"engine {choice.engine}: {choice.reason}")
     if vllm_wheels is not None and choice.engine != "vllm":
         say("--vllm-wheels not used: the engine is another one")

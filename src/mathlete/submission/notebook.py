@@ -126,7 +126,7 @@ def notebook_text(
 
 def _compose(config: KernelConfig, names: Names, contents: Contents, *, vllm: VllmFrom | None) -> str:
     """Return the notebook with the stamp that the contents name."""
-    gateway = config.competition.gateway
+    gateway = config.competition.notebook.gateway
     opened = [("code", OPEN, _open(gateway))] if gateway.server else []
     sources = [
         ("markdown", "", _TITLE.format(title=names.kernel.replace("-", " "))),

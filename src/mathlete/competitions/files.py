@@ -1,0 +1,54 @@
+"""A competition's file: by its name, or by its path."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from mathlete.competitions.reading import CURE
+from mathlete.competitions.rules import Competition, read_rules
+from mathlete.errors import UserError, nearest
+from mathlete.shipped import data_folder
+
+
+def competition_names() -> list[str]:
+    """Return the competitions that ship with the project."""
+    return sorted(file.stem for file in (data_folder() / "competitions").glob("*.toml"))
+
+
+def competition(name: str) -> Competition:
+    """Return the competition of that name, or the one in a file NAME.toml.
+
+    >>> competition("aimo-3").answer_max
+    99999
+
+    Raises:
+        UserError: an unknown name, with the nearest known ones; a file with a key that is missing, unknown or wrong.
+    """
+    if name.endswith(".toml"):
+        return read_competition(Path(name))
+    names = competition_names()
+    if name not in names:
+        cure = f"{nearest(name, names)}; or name a file of rules, NAME.toml"
+        raise UserError("the competition must be a known one", value=repr(name), cure=cure)
+    return _shipped_competition(name)
+
+
+@cache
+def _shipped_competition(name: str) -> Competition:
+    return read_competition(data_folder() / "competitions" / f"{name}.toml")
+
+
+def read_competition(file: Path) -> Competition:
+    """Read the rules in a file.
+
+    Raises:
+        UserError: no such file, not TOML, or a key that is missing, unknown, wrong or contradicts another.
+    """
+    try:
+        value = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"a competition's file must be readable TOML ({error})", value=str(file), cure=CURE) from error
+    if "name" in value:
+        cure = "leave it out: the file's name is the competition's"
+        raise UserError(f"{file} must have known keys only", value="name", cure=cure)
+    return read_rules({"name": file.stem, **value}, where=str(file))

@@ -1,0 +1,193 @@
+"""The tables of a competition's file: how a notebook is asked, how answers are scored, what the organiser fixes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mathlete.errors import Rule
+
+AnswerType = Literal["integer", "number", "text"]
+"""What an answer is: an integer of a range · a number · a text, be it a number, a word or a string of bits."""
+GatewayApi = Literal["inference-server", "iterator"]
+"""The notebook serves `predict` and the gateway asks it · the notebook iterates over the questions (AIMO-1)."""
+Reading = Literal["submission", "last-box", "final-answer", "last-number", "last-line"]
+"""Where the organiser reads an answer: in the submission's column · in the model's text: its last box that is not
+empty, what stands behind "final answer", its last number, its last line that is not empty."""
+BoxEnd = Literal["balanced", "last-brace", "first-brace"]
+"""Where a box ends: at the brace that closes it · at the last brace before the next box · at the first brace."""
+Dtype = Literal["float32", "float16", "bfloat16"]
+"""How a tensor of an adapter may be held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayRules:
+    """How the questions reach the notebook."""
+
+    api: GatewayApi
+    module: str
+    """The competition's module: inside `kaggle_evaluation` for a server, at the top of its data for an iterator."""
+    server: str | None = None
+    """The module's class that serves; None for an iterator."""
+    package: str | None = None
+    """Version of its kaggle_evaluation, which a rehearsal imitates as it was measured; None for an iterator."""
+    real: str | None = None
+    """MODULE:CLASS of Kaggle's own gateway inside kaggle_evaluation, for `submit rehearse --real-package`."""
+    names_columns: bool = False
+    """Whether the gateway names the submission's columns, so that a bare integer may be an answer."""
+
+    def list_rules(self) -> Iterator[Rule]:
+        """Yield what must hold of the values."""
+        server, package, serves = self.server, self.package, self.api == "inference-server"
+        names = [*self.module.split("."), *([server] if server else [])]
+        yield (
+            "gateway.server and gateway.package",
+            f"{server} and {package}",
+            [server is not None, package is not None] == [serves] * 2,
+            "there for an inference-server, and left out for an iterator",
+        )
+        # They are written into Python: what is no name there would end the notebook.
+        yield "gateway.module and gateway.server", names, all(map(str.isidentifier, names)), "names in Python"
+        yield "gateway.package", package, _is_version(package), "a version, as 0.9.0"
+        yield (
+            "gateway.real",
+            self.real,
+            self.real is None or (serves and bool(re.fullmatch(r"[\w.]+:\w+", self.real))),
+            "MODULE:CLASS for an inference-server, and left out for an iterator",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerRules:
+    """How the organiser reads an answer, and when it is right."""
+
+    rule: AnswerType
+    """Equal as integers · as numbers within the tolerances, or as texts where either is no number · as texts."""
+    reads: tuple[Reading, ...] = ("submission",)
+    """Where the answer is read; of several places the first that has one."""
+    box_end: BoxEnd = "balanced"
+    """Where a box ends."""
+    tolerance: float = 0.0
+    """Two numbers that lie no farther apart are equal."""
+    relative_tolerance: float = 0.0
+    """The same as a share of the greater of the two, as in Python's math.isclose."""
+    binary_as_text: bool = False
+    """Whether a gold of the digits 0 and 1 alone is compared as a text, so that 011 is not 11."""
+    case_matters: bool = True
+    """Whether texts that differ in capitals alone differ."""
+    wrong: float = 0.0
+    """Points of a wrong answer; below 0 where guessing is penalised."""
+    blank: float = 0.0
+    """Points of no answer."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the organiser reads the answer in the model's own text."""
+        return self.reads != ("submission",)
+
+    def list_rules(self) -> Iterator[Rule]:
+        """Yield what must hold of the values."""
+        number = self.rule == "number"
+        yield (
+            "scorer.reads",
+            [*self.reads],
+            "submission" not in self.reads or not self.reads_text,
+            "submission alone, or places in the model's text",
+        )
+        yield "scorer.box_end", self.box_end, self.box_end == "balanced" or "last-box" in self.reads, _FOR_BOXES
+        for name in ("tolerance", "relative_tolerance"):
+            value: float = getattr(self, name)
+            yield f"scorer.{name}", value, value >= 0, "0 or more"
+            yield f"scorer.{name}", value, not value or number, _FOR_NUMBERS
+        yield "scorer.relative_tolerance", self.relative_tolerance, self.relative_tolerance < 1, "below 1"
+        yield "scorer.binary_as_text", self.binary_as_text, not self.binary_as_text or number, _FOR_NUMBERS
+        yield "scorer.case_matters", self.case_matters, self.case_matters or self.rule != "integer", _FOR_TEXTS
+        yield "scorer.wrong", self.wrong, self.wrong <= self.blank, "at most scorer.blank"
+        yield "scorer.blank", self.blank, self.blank < 1, "below the point of a right answer"
+
+
+_FOR_BOXES = "left out where scorer.reads has no last-box"
+_FOR_NUMBERS = "left out where scorer.rule is not number"
+_FOR_TEXTS = "left out where scorer.rule is integer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRules:
+    """What the organiser puts around a problem, where competitors do not choose it themselves."""
+
+    system: str | None = None
+    """The system's message; None: there is none."""
+    suffix: str = ""
+    """What follows the statement in the user's message, with its own line break."""
+    template: Mapping[str, bool | int | float | str] | None = None
+    """Arguments of the chat template, such as enable_thinking."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingRules:
+    """How the organiser's vLLM samples; None: the competition does not say."""
+
+    temperature: float
+    max_tokens: int
+    """Cap on the tokens of an answer."""
+    top_p: float = 1.0
+    top_k: int | None = None
+    samples: int = 1
+    """Samples of a problem."""
+    seed: int | None = None
+    max_model_len: int | None = None
+    """Cap on prompt and answer together, tokens."""
+    max_num_seqs: int | None = None
+    """Problems that are sampled at the same time: another number may change a greedy answer."""
+    gpu_memory_utilization: float | None = None
+    """Share of the GPU's memory that vLLM takes."""
+
+    def list_rules(self) -> Iterator[Rule]:
+        """Yield what must hold of the values."""
+        length, share = self.max_model_len, self.gpu_memory_utilization
+        yield "sampling.temperature", self.temperature, self.temperature >= 0, "0 or more"
+        yield "sampling.top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"
+        for name in ("max_tokens", "top_k", "samples", "max_num_seqs"):
+            value: int | None = getattr(self, name)
+            yield f"sampling.{name}", value, value is None or value >= 1, "at least 1"
+        yield (
+            "sampling.samples",
+            self.samples,
+            self.samples == 1 or self.temperature > 0,
+            "1 at temperature 0, where all are the same",
+        )
+        yield "sampling.max_model_len", length, length is None or length > self.max_tokens, "above sampling.max_tokens"
+        yield "sampling.gpu_memory_utilization", share, share is None or 0 < share <= 1, "above 0 and at most 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRules:
+    """What an adapter that is handed in must be."""
+
+    base: tuple[str, ...]
+    """Names of the base model, OWNER/NAME: the first is the hub's, the others its copies."""
+    max_rank: int
+    """Highest rank that the organiser's vLLM takes."""
+    targets: tuple[str, ...] | None = None
+    """Modules that may be adapted; None: all that vLLM adapts."""
+    dtypes: tuple[Dtype, ...] | None = None
+    """How its tensors may be held; None: the rules do not say."""
+    max_mib: int | None = None
+    """Largest zip, MiB."""
+    file: str = "submission.zip"
+    """Name of the zip."""
+    vllm: str | None = None
+    """Version of vLLM that serves it."""
+
+    def list_rules(self) -> Iterator[Rule]:
+        """Yield what must hold of the values."""
+        named = all(re.fullmatch(r"[\w.-]+/[\w.-]+", name) for name in self.base)
+        yield "adapter.base", [*self.base], named, "names of models, OWNER/NAME each"
+        yield "adapter.max_rank", self.max_rank, self.max_rank >= 1, "at least 1"
+        yield "adapter.max_mib", self.max_mib, self.max_mib is None or self.max_mib >= 1, "at least 1"
+        yield "adapter.file", self.file, bool(re.fullmatch(r"[\w.-]+\.zip", self.file)), "a zip's name, without folders"
+        yield "adapter.vllm", self.vllm, _is_version(self.vllm), "a version, as 0.17.1"
+
+
+def _is_version(text: str | None) -> bool:
+    return text is None or bool(re.fullmatch(r"\d+\.\d+\.\d+", text))
