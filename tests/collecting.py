@@ -37,6 +37,7 @@ _GROUPS = {
             "tune_schedule",
             "tune_tracking",
             "adapters",
+            "adapters_served",
             "docs_guide",
         ),
     ),

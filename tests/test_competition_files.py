@@ -160,5 +160,6 @@ def test_a_contradiction_is_one_clear_error(kind: str, old: str, new: str, messa
 
 
 def test_a_notebook_is_not_built_where_none_is_taken(workdir: Path, submit: CommandLine) -> None:
-    said = submit("build", "--competition", "nemotron-like", "--names.owner", "alice").refusal
-    assert "the competition must take a notebook, got nemotron-like, whose deliverable is adapter" in said
+    Path("cup.toml").write_text(KINDS["csv"])
+    said = submit("build", "--competition", "cup.toml", "--names.owner", "alice").refusal
+    assert "the competition must take a notebook, got cup, whose deliverable is csv" in said

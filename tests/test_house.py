@@ -137,6 +137,7 @@ SUB_ROOMS = {
     "mathlete.export.records",
     "mathlete.export.lab",
     "mathlete.delivery.hub",
+    "mathlete.submission.adapter",
 }
 """Packages inside a room that have a face of their own."""
 

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mathlete.shipped import data_folder
@@ -53,6 +53,12 @@ class VllmFacts:
     """Names of its engine's arguments."""
     architectures: Collection[str]
     """Kinds of model that it serves, by the word in their config.json."""
+    adapted: Collection[str]
+    """Those of them that it serves with a LoRA, of their linear layers."""
+    adapted_tables: Collection[str]
+    """Those whose embedding and output layer may have one too."""
+    ignored: Mapping[str, Sequence[str]]
+    """{kind: last words of linear layers that it leaves as they are without an error}."""
 
 
 def vllm_facts() -> VllmFacts:
@@ -62,7 +68,7 @@ def vllm_facts() -> VllmFacts:
     ('0.19.1', True)
     """
     value = json.loads((data_folder() / "vllm.json").read_text(encoding="utf-8"))
-    return VllmFacts(**{name: value[name] for name in ("version", "arguments", "architectures")})
+    return VllmFacts(**{field.name: value[field.name] for field in fields(VllmFacts)})
 
 
 def vllm_lock() -> Path:

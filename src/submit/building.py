@@ -22,6 +22,7 @@ from mathlete.sampling.served import VllmSettings
 from mathlete.solve import Policy
 from mathlete.submission import Build, Names, build_submission
 from mathlete.tir import ToolSettings
+from submit.adapters import AdapterChoices, build_adapter_command
 from submit.choices import CHOICES, read_choices, write_choices
 from submit.mounting import find_export, find_model_files
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
@@ -54,6 +55,7 @@ class ModelFacts:
     """Why to submit a model that the gates of its training refused: for build.json, model card and ledger."""
     released: str = ""
     """Day the base model was released, YYYY-MM-DD, for preflight and push; default: known by the model's name."""
+    adapter: AdapterChoices = field(default_factory=AdapterChoices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,8 @@ class BuildSettings:
 
     model: str = "pocket"
     """The export: a folder, a run with several, of which the machine's is taken, or pocket. With --model-source
-    tokenizer and config: a folder without weights, or a hub id."""
+    tokenizer and config: a folder without weights, or a hub id. Where the competition takes an adapter: its folder,
+    a zip of it, or a run."""
     competition: str = "aimo-3"
     """A competition's name, or a file of its rules, NAME.toml."""
     choices: Path | None = None
@@ -203,14 +206,17 @@ def _read_kept(flags: LeadingFlags) -> "BuildSettings | None":
 
 
 def _fresh_defaults(flags: LeadingFlags) -> BuildSettings:
-    model = flags.last("model") or "pocket"
+    return _usual(flags.last("model") or "pocket", mounted=bool(flags.last("model-source")))
+
+
+def _usual(model: str, *, mounted: bool = False) -> BuildSettings:
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     # The exports of a run are of one model.
     file = folder / "config.json" if (folder / "config.json").is_file() else folder / "export" / "config.json"
     context = 4096
     if file.is_file():
         context = read_record(file, lambda config: int(config.get("max_position_embeddings", 4096)))
-    elif flags.last("model-source") and "/" in model and not folder.exists():
+    elif mounted and "/" in model and not folder.exists():
         context = int(find_model(model).read_config().get("max_position_embeddings", 4096))
     tokens = min(32_768, context // 4)
     return BuildSettings(solving=Solving(sampling=SamplingConfig(max_tokens=tokens)))
@@ -221,6 +227,8 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     out = console(json=settings.json)
     require_apart(settings.run / "build.json")
     rules = competition(settings.competition)
+    if rules.deliverable == "adapter":
+        return build_adapter_command(settings, _usual(settings.model), rules)
     about, solving, drawing = settings.about, settings.solving, settings.drawing
     machine = settings.kaggle.machine or rules.notebook.machine
     named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine)

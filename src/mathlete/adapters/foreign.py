@@ -76,7 +76,7 @@ class ForeignAdapter:
         """
         self._require_kind()
         self._require_name(source)
-        self._require_tensors(_read_shapes(source), tied=bool(source.load_config().tie_word_embeddings))
+        self._require_tensors(read_shapes(source), tied=bool(source.load_config().tie_word_embeddings))
 
     def find_base(self, source: ModelSource, said: AdapterBase | None) -> AdapterBase:
         """Return how its base was held while it was trained: as was said, or as a name ending in 4bit says.
@@ -120,7 +120,7 @@ class ForeignAdapter:
 
     def _require_name(self, source: ModelSource) -> None:
         name, commit = self._base_name, str(self.config.get("revision") or "")
-        same = _is_same_folder(Path(name), source) if name and Path(name).is_dir() else _is_same_name(name, source)
+        same = is_same_base(name, source)
         if same and re.fullmatch("[0-9a-f]{40}", commit) and source.revision not in (None, commit):
             same, name = _4BIT_NAME.search(name.lower()) is not None, f"{name}@{commit}"
         if not same:
@@ -197,7 +197,7 @@ def _find_misfit(name: str, shape: tuple[int, ...], *, shapes: Mapping[str, tupl
     return "" if fits.get(kind, False) else f"{shape} for a layer of {inputs} inputs and {outputs} outputs"
 
 
-def _read_shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:
+def read_shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of the base's weights, from its config alone."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -208,6 +208,11 @@ def _read_shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = auto.from_config(config)
     return {name: tuple(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
+
+
+def is_same_base(name: str, source: ModelSource) -> bool:
+    """Return whether what an adapter calls its base, a folder or a hub id, is this model."""
+    return _is_same_folder(Path(name), source) if name and Path(name).is_dir() else _is_same_name(name, source)
 
 
 def _is_same_folder(folder: Path, source: ModelSource) -> bool:
