@@ -1,14 +1,25 @@
 """Competitions of other kinds: an adapter's, a table's, answers that are numbers or texts, and files that are wrong."""
 
+import copy
 import json
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mathlete.answers import read_integer
-from mathlete.competitions import Competition, competition, read_competition
+from mathlete.competitions import Competition, competition
+from mathlete.competitions.files import read_competition
+from mathlete.competitions.rules import read_rules
 from mathlete.errors import UserError
+from mathlete.shipped import data_folder
 from tests.conftest import CommandLine
+
+Table = dict[str, Any]
 
 NOTEBOOK = """
 slug = "some-cup"
@@ -46,6 +57,60 @@ scorer = {rule = "number", relative_tolerance = 0.01, wrong = -0.25}
 KINDS = {"notebook": NOTEBOOK, "adapter": ADAPTER, "csv": CSV}
 
 
+SHIPPED = {file.stem: file.read_text() for file in sorted((data_folder() / "competitions").glob("*.toml"))}
+TABLES = {name: tomllib.loads(text) for name, text in {**KINDS, **SHIPPED}.items()}
+REQUIRED = {
+    "notebook": {"answer_min", "answer_max", "wall_s", "predict_deadline_s", "machine"}
+    | {"gateway", "gateway.api", "gateway.module", "gateway.server", "gateway.package"},
+    "adapter": {"deliverable", "answer_type", "sampling", "sampling.temperature", "sampling.max_tokens"}
+    | {"scorer.reads", "adapter", "adapter.base", "adapter.max_rank"},
+    "csv": {"deliverable", "answer_type"},
+}
+"""What a file of that deliverable cannot do without, beside what every one must say."""
+OF_ALL = {"slug", "problems", "columns", "scorer.rule"}
+ODD = {"aimo-1": {"machine"}, "aimo-3": {"runs"}}
+"""What these can do without, because `machines` has it first, or cannot, because `points` says one for each run."""
+OTHERS = (True, "a word", 7, 1.5, [], ["word"], ["a", "b", "c"], [1], {}, {"key": "word"}, date(2027, 1, 1))
+"""Values, each of another type: of any key at most five are of its own."""
+
+
+def list_keys(table: Table, before: str = "") -> Iterator[tuple[str, Table, str]]:
+    """Yield (key with its tables, the table that holds it, the key) of all of them."""
+    for key, value in table.items():
+        yield f"{before}{key}", table, key
+        if isinstance(value, dict) and key not in ("placeholders", "template"):
+            yield from list_keys(value, f"{before}{key}.")
+
+
+def read_changed(name: str, number: int, change: str, value: object = None) -> str:
+    """Return the error of a file with its key of that number dropped, misspelt or of another value; "" without one."""
+    table = copy.deepcopy(TABLES[name])
+    _, inside, key = [*list_keys(table)][number]
+    old = inside.pop(key)
+    if change != "drop":
+        inside[key if change == "value" else f"{key}x"] = old if change == "misspell" else value
+    try:
+        read_rules({"name": name, **table}, where="cup.toml")
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_key_that_is_dropped_misspelt_or_of_another_type_is_one_error_that_names_it(name: str) -> None:
+    required = (OF_ALL | REQUIRED[TABLES[name].get("deliverable", "notebook")]) ^ ODD.get(name, set())
+    for number, (key, _, leaf) in enumerate(list_keys(TABLES[name])):
+        said = read_changed(name, number, "drop")
+        assert bool(said) == (key in required), key
+        assert not said or re.search(rf"\b{key}\b", said), said
+        assert f"cup.toml must have known keys only, got {key}x.\n" in read_changed(name, number, "misspell")
+        refused = [said for value in OTHERS if (said := read_changed(name, number, "value", value))]
+        assert len(refused) >= len(OTHERS) - 5, key
+        for said in refused:
+            assert said.startswith("cup.toml"), said
+            assert re.search(rf"\b{leaf}\b", said), said
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rules_of_every_kind_survive_json(kind: str, tmp_path: Path) -> None:
     file = tmp_path / f"{kind}.toml"
@@ -73,7 +138,7 @@ def test_what_an_adapters_file_says_is_read(tmp_path: Path) -> None:
         1.0,
         "balanced",
     )
-    assert (rules.machine, rules.machines, rules.fallback, rules.reserve_s) == (None, (), None, None)
+    assert (rules.machine, rules.machines, rules.fallback, rules.reserve_s) == (None, None, None, None)
 
 
 def test_the_default_scorer_follows_from_deliverable_and_answer(tmp_path: Path) -> None:

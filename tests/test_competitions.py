@@ -25,8 +25,8 @@ from mathlete.competitions import (
     ScorerRules,
     competition,
     competition_names,
-    read_competition,
 )
+from mathlete.competitions.files import read_competition
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig

@@ -61,7 +61,11 @@ def write_rehearsal(build: Build, *, outcome: str = "valid", run: Json | None = 
 
 
 def of_rehearsal(build: Build) -> list[Refusal]:
-    return list(check_rehearsal(build.hashes(), folder=build.kaggle.parent, thresholds=Thresholds()).refusals)
+    return list(
+        check_rehearsal(
+            build.hashes(), folder=build.kaggle.parent, thresholds=Thresholds(), rules=build.config.competition
+        ).refusals
+    )
 
 
 def test_a_good_rehearsal_passes(build: Build) -> None:

@@ -87,7 +87,7 @@ def test_engines_that_were_left_are_told_and_counted_in_report_and_preflight(lef
     hashes = left.build.hashes()
     settings = RehearsalSettings()
     write_report(left.build, [run], PROBLEMS, settings, image=("a==1",), hashes=hashes, folder=tmp_path)
-    check = check_rehearsal(hashes, folder=tmp_path, thresholds=Thresholds())
+    check = check_rehearsal(hashes, folder=tmp_path, thresholds=Thresholds(), rules=left.build.config.competition)
     assert check.refusals == ()
     assert check.what == f"rehearsal; engines that were left for the next: 1, {told}"
 

@@ -1,5 +1,6 @@
 """`submit build`: the notebook, its metadata and its wheels of an exported model, by choices that are kept."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.command import LeadingFlags, busy, console
-from mathlete.competitions import competition
+from mathlete.competitions import Competition, competition, competition_names
 from mathlete.delivery import Ledger, complete_names
 from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
@@ -294,6 +295,25 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         "choices": str(file),
         "hashes": asdict(hashes),
     }
+
+
+def find_rules(build: Build, folder: Path, *, say: Callable[[str], None]) -> Competition:
+    """Return a build's rules as their file has them now; as the build has them where its file is not there.
+
+    Args:
+        build: whose notebook carries the rules.
+        folder: the build's, which holds its choices.
+        say: called where there is no file.
+
+    Raises:
+        UserError: the file is wrong by now.
+    """
+    file, rules = folder / CHOICES, build.config.competition
+    word = read_choices(file, BuildSettings).competition if file.is_file() else rules.name
+    if word in competition_names() or Path(word).is_file():
+        return competition(word)
+    say(f"rules as the build has them: {word} is not there")
+    return rules
 
 
 def keep_choices(settings: BuildSettings) -> Path:

@@ -1,9 +1,7 @@
 """The commands of `python -m submit`, by name."""
 
-from dataclasses import dataclass
-
-from mathlete.command import Command, console
-from mathlete.competitions import competition, competition_names
+from mathlete.command import Command
+from mathlete.competitions import competition_names
 from submit.building import LEADING_FLAGS, BuildSettings, build_command, build_defaults
 from submit.image import ImageSettings, image_command
 from submit.making import RehearseSettings, rehearse_command
@@ -17,35 +15,17 @@ from submit.pushing import (
     push_command,
     submit_command,
 )
+from submit.rules import RulesSettings, rules_command
 from submit.wheels import WheelsSettings, wheels_command
-
-
-@dataclass(frozen=True, kw_only=True)
-class RulesSettings:
-    """Which competition."""
-
-    competition: str = "aimo-3"
-    """A competition's name, or a file of its rules, NAME.toml."""
-    json: bool = False
-    """End with one line of JSON on stdout."""
-
-
-def rules(settings: RulesSettings) -> dict[str, object]:
-    """Print the competition's answer range, clock and gateway columns; return them."""
-    values = competition(settings.competition).to_json()
-    out = console(json=settings.json)
-    for name, value in values.items():
-        out.print(f"{name:<20} {value}")
-    return {"competition": settings.competition, **values}
-
 
 COMMANDS = {
     "rules": Command(
         settings=RulesSettings,
-        run=rules,
-        help="Shows what a competition asks: answer range and modulus, clock, gateway columns.\n\n"
+        run=rules_command,
+        help="Shows what a competition asks: what is handed in, answers, clock, scorer; alone or beside another.\n\n"
         f"Known: {', '.join(competition_names())}.\n\nExamples:\n\n"
-        "python -m submit rules --competition aimo-3\n\npython -m submit rules --competition aimo-2 --json",
+        "python -m submit rules --competition aimo-3\n\n"
+        "python -m submit rules --competition nemotron-like --against aimo-3 --json",
     ),
     "build": Command(
         settings=BuildSettings,

@@ -24,6 +24,7 @@ from mathlete.errors import UserError
 from mathlete.locks import hold
 from mathlete.rehearsal import Thresholds
 from mathlete.submission import Build, Hashes
+from submit.building import find_rules
 from submit.settings import WORK, RunFolder
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _check_build(build: Build, settings: "PreflightSettings | PushSettings") -> 
         thresholds=settings.limits,
         released=settings.released,
         recordings=settings.recording,
+        rules=find_rules(build, settings.run, say=partial(out.print, markup=False)),
     )
     for check in preflight.checks:
         out.print(f"{'NO' if check.refusals else 'ok':<4}{check.what}", markup=False)

@@ -8,7 +8,8 @@ Each competition is one file of data, `data/competitions/NAME.toml`; a new one n
 ('notebook', 'integer', (0.0, 0.5, 1.0), '0.9.0')
 """
 
-from mathlete.competitions.files import competition, competition_names, read_competition
+from mathlete.competitions.comparing import compare_rules, describe_changes
+from mathlete.competitions.files import competition, competition_names
 from mathlete.competitions.rules import Competition
 from mathlete.competitions.tables import AdapterRules, GatewayRules, PromptRules, SamplingRules, ScorerRules
 
@@ -19,7 +20,8 @@ __all__ = [
     "PromptRules",
     "SamplingRules",
     "ScorerRules",
+    "compare_rules",
     "competition",
     "competition_names",
-    "read_competition",
+    "describe_changes",
 ]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import date
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -30,7 +31,7 @@ def read_fields(
     Raises:
         UserError: a key that is missing, unknown or of another type.
     """
-    hints, said = get_type_hints(kind), {}
+    hints, said = _read_hints(kind), {}
     for key, part in value.items():
         # A misspelt key would silently leave the rule at its default.
         if key not in hints:
@@ -41,6 +42,9 @@ def read_fields(
         if field.name not in value and field.name not in optional and field.default is MISSING:
             raise UserError(f"{where} must say {table}{field.name}", value="nothing", cure=CURE)
     return said
+
+
+_read_hints = cache(get_type_hints)
 
 
 def without_nulls(value: Mapping[str, object]) -> dict[str, object]:

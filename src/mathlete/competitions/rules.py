@@ -82,8 +82,8 @@ class Competition:
     """Submissions that a team may make a day; None where it is not known."""
     machine: str | None
     """Kaggle's machine shape for the notebook; left out: the first of `machines`."""
-    machines: tuple[str, ...]
-    """All machine shapes that may be chosen; left out: `machine` alone."""
+    machines: tuple[str, ...] | None = None
+    """All machine shapes that may be chosen; None where the rules do not list them."""
     released_before: date | None = None
     """Models must have been released before this day; None where the rules name no day."""
     licences: tuple[str, ...] | None = None
@@ -141,6 +141,20 @@ class Competition:
         """Return the rules as JSON values; `from_json` reads them back."""
         return {key: with_lists(value) for key, value in asdict(self).items()}
 
+    def flatten(self) -> dict[str, object]:
+        """Return what the rules say, {key: JSON value}; a table's keys have its name before them.
+
+        >>> from mathlete.competitions import competition
+        >>> competition("aimo-3").flatten()["gateway.package"]
+        '0.9.0'
+        """
+        # How a file is named is no rule.
+        return dict(_list_leaves("", {key: part for key, part in self.to_json().items() if key != "name"}))
+
+    def describe(self) -> dict[str, str]:
+        """Return what the rules say in words on one line each, by the keys of `flatten`."""
+        return {key: _write(value) for key, value in self.flatten().items()}
+
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "Competition":
         """Return the rules in a value that `to_json` made.
@@ -164,7 +178,6 @@ _FOLLOWING = (
     "runs",
     "points",
     "machine",
-    "machines",
     "placeholders",
     "scorer",
 )
@@ -214,6 +227,20 @@ def read_rules(value: Mapping[str, object], *, where: str) -> Competition:
     return rules
 
 
+def _list_leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _list_leaves(f"{name}.{key}" if name else str(key), part)
+    elif value is not None:
+        yield name, value
+
+
+def _write(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value).replace("\n", "\\n")
+
+
 def _check_keys(said: Said, *, where: str) -> None:
     """Raise UserError where a key is missing, or idle, beside the deliverable and the type of answers."""
     there = {*said, *(("machine",) if "machines" in said else ())}
@@ -231,15 +258,13 @@ def _check_keys(said: Said, *, where: str) -> None:
 def _make_defaults(said: Said) -> Said:
     runs = max(1, said.get("runs", 1))
     adapter = said.get("deliverable") == "adapter"
-    machines = said.get("machines", (said["machine"],) if "machine" in said else ())
     return {
         **_make_integers(said),
         "reserve_s": min(_RESERVE_S, said["wall_s"] / 10) if "wall_s" in said else None,
         "submission_columns": (said["columns"][0], "answer"),
         "runs": runs,
         "points": tuple(right / runs for right in range(runs + 1)),
-        "machine": machines[0] if machines else None,
-        "machines": machines,
+        "machine": said.get("machines", (None,))[0],
         "scorer": ScorerRules(
             rule=said.get("answer_type", Competition.answer_type), reads=("last-box",) if adapter else ("submission",)
         ),
@@ -270,7 +295,8 @@ def _list_rules(rules: Competition) -> Iterator[Rule]:
     yield from _list_point_rules(rules)
     daily, machines = rules.submissions_a_day, rules.machines
     yield "submissions_a_day", daily, daily is None or daily >= 1, "at least 1"
-    yield "machine", rules.machine, rules.machine in machines or not machines, f"one of machines, {', '.join(machines)}"
+    if machines is not None:
+        yield "machine", rules.machine, rules.machine in machines, f"one of machines, {', '.join(machines)}"
     for table in (rules.gateway, rules.scorer, rules.sampling, rules.adapter):
         yield from table.list_rules() if table else ()
 

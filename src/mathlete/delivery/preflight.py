@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mathlete.competitions import Competition, describe_changes
 from mathlete.delivery.ledger import Ledger
 from mathlete.delivery.shown import ClockFit, KaggleRun, fit_clock
 from mathlete.delivery.uploads import require_few_files
@@ -30,7 +31,13 @@ class Preflight:
 
 
 def check_before_push(
-    build: Build, *, folder: Path, thresholds: Thresholds, released: str = "", recordings: Sequence[Path] = ()
+    build: Build,
+    *,
+    folder: Path,
+    thresholds: Thresholds,
+    released: str = "",
+    recordings: Sequence[Path] = (),
+    rules: Competition | None = None,
 ) -> Preflight:
     """Check a build and its rehearsal.
 
@@ -40,15 +47,24 @@ def check_before_push(
         thresholds: what the rehearsal must have shown.
         released: day the base model was released, YYYY-MM-DD; empty: known by its name.
         recordings: runs of `python -m eval` whose lengths are laid against the clock; none: those of the last push.
+        rules: the competition's as its file has them now; None: as the build has them.
 
     Raises:
         UserError: a folder without a recording, or a broken file of the build.
     """
     hashes = build.hashes()
-    rehearsal = check_rehearsal(hashes, folder=folder, thresholds=thresholds)
+    rules = rules or build.config.competition
+    as_now = Check(what="rules as they are now", refusals=tuple(_compare_with(rules, build)))
+    rehearsal = check_rehearsal(hashes, folder=folder, thresholds=thresholds, rules=rules)
     files = Check(what="files to upload", refusals=tuple(_count_files(build)))
-    checks = (*check_parts(build, released=released), files, rehearsal)
+    checks = (*check_parts(build, released=released), as_now, files, rehearsal)
     return Preflight(checks=checks, hashes=hashes, clock=_fit(build, hashes, folder=folder, recordings=recordings))
+
+
+def _compare_with(rules: Competition, build: Build) -> Iterator[Refusal]:
+    if changes := describe_changes(build.config.competition, rules):
+        rule = f"the build must be by the rules of {rules.name} as they are now"
+        yield Refusal(rule=rule, value=changes, cure="run `python -m submit build` and rehearse again")
 
 
 def _count_files(build: Build) -> Iterator[Refusal]:

@@ -1,10 +1,11 @@
 """What a rehearsal must have shown before its build is pushed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mathlete.errors import require
+from mathlete.competitions import Competition, describe_changes
+from mathlete.errors import UserError, require
 from mathlete.rehearsal.report import RehearsalReport, load_report
 from mathlete.rehearsal.verdict import RunFigures
 from mathlete.submission import Check, Hashes, Refusal
@@ -35,13 +36,14 @@ class Thresholds:
         )
 
 
-def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds) -> Check:
+def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds, rules: Competition) -> Check:
     """Check the report of the last rehearsal.
 
     Args:
         hashes: of the build as it is now.
         folder: the build's, which holds the report.
         thresholds: what the rehearsal must have shown.
+        rules: the competition's as they are now; a rehearsal under others does not count.
     """
     what, report = "rehearsal", load_report(folder)
     if report is not None and report.settings.stand_in:
@@ -49,10 +51,10 @@ def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds) -> 
     left = dict.fromkeys(one for run in (report.runs if report else ()) for one in run.left)
     if left:
         what = f"{what}; engines that were left for the next: {len(left)}, {'; '.join(left)}"
-    return Check(what=what, refusals=tuple(_refusals(hashes, folder, thresholds)))
+    return Check(what=what, refusals=tuple(_refusals(hashes, folder, thresholds, rules)))
 
 
-def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds) -> Iterator[Refusal]:
+def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds, rules: Competition) -> Iterator[Refusal]:
     report, again = load_report(folder), "run `python -m submit rehearse`"
     if report is None:
         yield Refusal(rule="there must be a rehearsal", value=f"no {folder / RehearsalReport.file_name}", cure=again)
@@ -61,6 +63,8 @@ def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds) -> Iterator[
     if changed:
         rule = "the rehearsal must be of this very build"
         yield Refusal(rule=rule, value=f"changed since: {', '.join(changed)}", cure=again)
+    if report.rules and (other := _describe_other_rules(report.rules, rules)):
+        yield Refusal(rule="the rehearsal must be under the rules as they are now", value=other, cure=again)
     if report.commit:
         yield Refusal(rule="the rerun must be rehearsed", value="a commit run", cure=again)
         return
@@ -78,6 +82,14 @@ def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds) -> Iterator[
             broken.setdefault((one.rule, one.cure), []).append(f"{one.value} in {name}" if name else one.value)
     for (rule, cure), values in broken.items():
         yield Refusal(rule=rule, value=", ".join(values), cure=cure)
+
+
+def _describe_other_rules(rehearsed: Mapping[str, object], now: Competition) -> str:
+    """Return which rules were others when it was rehearsed; empty where none was."""
+    try:
+        return describe_changes(Competition.from_json(rehearsed), now)
+    except UserError as error:
+        return f"another version's: {error.rule}"
 
 
 def _figures(run: RunFigures, thresholds: Thresholds) -> Iterator[Refusal]:

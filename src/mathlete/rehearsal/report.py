@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,6 +42,8 @@ class RehearsalReport:
     written: float = 0.0
     """Seconds since 1970."""
     competition: str = ""
+    rules: Mapping[str, object] = field(default_factory=dict)
+    """The competition's, under which it was rehearsed; none in reports of before."""
     hashes: Mapping[str, str]
     """SHA-256 of each part of the build."""
     runs: tuple[RunFigures, ...]
@@ -96,6 +98,7 @@ def write_report(
     report = RehearsalReport(
         written=time.time(),
         competition=build.config.competition.name,
+        rules=build.config.competition.to_json(),
         hashes=asdict(hashes),
         runs=tuple(run.figures() for run in runs),
         outcome="refused" if any(run.refusal for run in runs) else "valid",

@@ -124,7 +124,9 @@ class Build:
     @property
     def licence(self) -> str:
         """The model's licence, by Kaggle's name of it."""
-        return self.mounted.licence if self.mounted else str(read_json(self.kaggle / INSTANCE_FILE)["licenseName"])
+        return (
+            self.mounted.licence if self.mounted else str(read_json(self.kaggle / INSTANCE_FILE).get("licenseName", ""))
+        )
 
     @property
     def weight_bytes(self) -> int:

@@ -40,6 +40,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
         check("weights against the GPU", _gpu(build)),
         check("vLLM, where it is the engine", _vllm(build)),
         check("sizes", _sizes(build)),
+        check("machine and licence by the rules", _by_rules(build)),
         check("model cutoff date", _cutoff(build, released or build.released)),
     ]
 
@@ -145,6 +146,18 @@ def _sizes(build: Build) -> Iterator[Refusal]:
     if total > _DATASET_BYTES:
         rule = "uploads must stay below the private quota of 100 GiB"
         yield Refusal(rule=rule, value=f"{total / 2**30:.1f} GiB", cure="ship fewer weights")
+
+
+def _by_rules(build: Build) -> Iterator[Refusal]:
+    """Yield what the competition does not take of what Kaggle would, where its rules list it."""
+    rules = build.config.competition
+    if rules.machines is not None and build.machine not in rules.machines:
+        cure = "build with --kaggle.machine, or leave it out"
+        yield Refusal(rule=f"{rules.name} runs on {' or '.join(rules.machines)}", value=build.machine, cure=cure)
+    if rules.licences is not None and build.licence not in rules.licences:
+        cure = "use another model, or build with --kaggle.licence where the model's is another one"
+        rule = f"{rules.name} takes models under {' or '.join(rules.licences)}"
+        yield Refusal(rule=rule, value=build.licence or "no licence", cure=cure)
 
 
 def _cutoff(build: Build, released: str) -> Iterator[Refusal]:
