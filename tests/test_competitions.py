@@ -316,14 +316,14 @@ def test_a_made_up_competition_is_rehearsed(api: str, cup: Path, tmp_path: Path,
     assert submit.process("build", *words, folder=tmp_path).code == 0
     cup.unlink()
     # All runs once, one in the other layout; each rerun serves as many questions as the competition.
-    for layout, more, runs in (("new", (), 3), ("old", ("--runs", 1), 1), ("new", ("--commit",), 1),
-                               ("old", ("--commit",), 1)):  # fmt: skip
-        words = ("rehearse", "--image", "none", "--layout", layout, *more, "--json")
+    for layout, more, reruns in (("new", (), 3), ("old", ("--runs", 1), 1), ("old", ("--commit",), 0)):
+        # At real speed a busy machine has time for every question.
+        words = ("rehearse", "--image", "none", "--speed", 1, "--layout", layout, *more, "--json")
         report = submit.process(*words, folder=tmp_path).result
-        assert (report["competition"], len(report["runs"]), report["outcome"]) == ("cup", runs, "valid")
-        assert [run["questions"] for run in report["runs"]] == [3 if "--commit" in more else 4] * runs
+        assert (report["competition"], report["outcome"]) == ("cup", "valid")
+        assert [run["questions"] for run in report["runs"]] == [3, *[4] * reruns]
         if not more:
             # The same seed gives the same samples, so a problem is right in all three runs or in none.
-            assert report["penalised_score"] == report["runs"][0]["right"] > 0
+            assert report["penalised_score"] == report["runs"][1]["right"] > 0
     (event,) = Ledger(tmp_path / "runs" / "submit").entries()
     assert event.predicted.endswith("of 4")

@@ -124,9 +124,8 @@ class Build:
     @property
     def licence(self) -> str:
         """The model's licence, by Kaggle's name of it."""
-        return (
-            self.mounted.licence if self.mounted else str(read_json(self.kaggle / INSTANCE_FILE).get("licenseName", ""))
-        )
+        own = {} if self.mounted else read_json(self.kaggle / INSTANCE_FILE)
+        return self.mounted.licence if self.mounted else str(own.get("licenseName", ""))
 
     @property
     def weight_bytes(self) -> int:
@@ -172,9 +171,8 @@ class Build:
         """
         file = folder / BUILD_FILE
         if not file.is_file():
-            raise UserError(
-                "there must be a build", value=f"no {file}", cure="run `python -m submit build --model EXPORT`"
-            )
+            cure = "run `python -m submit build --model EXPORT`"
+            raise UserError("there must be a build", value=f"no {file}", cure=cure)
         build = read_record(file, _build_of)
         for name in ("kaggle", "model", "wheels"):
             if not getattr(build, name).is_dir():
