@@ -70,7 +70,19 @@ REQUIRED = {
 OF_ALL = {"slug", "problems", "columns", "scorer.rule"}
 ODD = {"aimo-1": {"machine"}, "aimo-3": {"runs"}}
 """What these can do without, because `machines` has it first, or cannot, because `points` says one for each run."""
-OTHERS = (True, "a word", 7, 1.5, [], ["word"], ["a", "b", "c"], [1], {}, {"key": "word"}, date(2027, 1, 1))
+OTHERS: tuple[object, ...] = (
+    True,
+    "a word",
+    7,
+    1.5,
+    [],
+    ["word"],
+    ["a", "b", "c"],
+    [1],
+    {},
+    {"key": "word"},
+    date(2027, 1, 1),
+)
 """Values, each of another type: of any key at most five are of its own."""
 
 
