@@ -1,12 +1,16 @@
 """`python -m eval SUITE`: evaluate a model on a suite, step by step."""
 
+from collections.abc import Iterator
+
 from eval.foreign_flags import SERVERS_FLAGS
 from eval.plan import print_plan
 from eval.settings import EvalSettings
 from mathlete.command import Command, busy, console
+from mathlete.competitions import Competition, competition
 from mathlete.corpus import SUITE_NAMES
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.mistakes import require_address_space
+from mathlete.solve import Policy
 
 _SUMMARY = (
     *("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k"),
@@ -22,10 +26,12 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     policy = settings.solving.to_policy()
     if settings.plan:
         return print_plan(settings, say=out.print)
+    rules = competition(settings.competition) if settings.competition else None
     settings.planned.check(plan=settings.plan)
     with busy("loading the libraries"):
         from eval.run import Evaluation, run_evaluation
         from mathlete.metrics import describe_finish_order
+        from mathlete.organiser import ScorerResult
         from mathlete.scoring import Results
 
     engine, reason = settings.model.choose(max_tokens=policy.longest_tokens)
@@ -46,6 +52,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         folder=settings.run,
         overwrite=settings.overwrite,
         gates=outcome,
+        rules=rules,
     )
     step = run_evaluation(evaluation, say=out.print)
 
@@ -58,10 +65,30 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
         out.print(results.losses.describe())
     if results.finish_order:
         out.print(describe_finish_order(results.finish_order))
+    scored = ScorerResult.read(step.folder) if rules else None
+    for line in (*(scored.describe() if scored else ()), *describe_conditions(rules, policy)):
+        out.print(line, markup=False)
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
     content = results.to_json()
-    harvest = {"harvest": content["harvest"]} if results.harvest else {}
-    return {"run": str(step.folder), **{key: content[key] for key in _SUMMARY}, **harvest, "skipped": step.skipped}
+    more = {"harvest": content["harvest"]} if results.harvest else {}
+    if scored:
+        more["scorer"] = {"competition": scored.competition, **scored.to_summary()}
+    return {"run": str(step.folder), **{key: content[key] for key in _SUMMARY}, **more, "skipped": step.skipped}
+
+
+def describe_conditions(rules: Competition | None, policy: Policy) -> Iterator[str]:
+    """Yield in what a run differs from how the organiser samples, where the competition says that."""
+    if rules is None or rules.sampling is None:
+        return
+    own = {
+        "temperature": policy.sampling.temperature,
+        "top_p": policy.sampling.top_p,
+        "max_tokens": policy.longest_tokens,
+    }
+    other = {name: (value, getattr(rules.sampling, name)) for name, value in own.items()}
+    differ = [f"{name} {theirs:g}, here {value:g}" for name, (value, theirs) in other.items() if value != theirs]
+    if differ:
+        yield f"{rules.name} is sampled otherwise, so these are not its points: {'; '.join(differ)}"
 
 
 EVALUATE = Command(

@@ -36,8 +36,8 @@ class LossesSettings:
     """File of problems with the golds of a journal's questions; default: the pocket suite's, where the ids are its
     own."""
     competition: str | None = None
-    """Whose range answers must keep to (aimo-1, aimo-2, aimo-3 or a file of rules); a journal says it by itself.
-    Default: no range."""
+    """Whose range answers must keep to, and whose scorer judges them beside mathlete's checker: a competition's name,
+    or a file of rules, NAME.toml. Default: none; what was in range a journal says by itself."""
     each: bool = False
     """Also list every problem that is not right."""
     out: Path | None = None
@@ -67,7 +67,7 @@ def losses(settings: LossesSettings) -> dict[str, object]:
     for first in range(0, len(lost), _SIDE_BY_SIDE):
         out.print(losses_table(lost[first : first + _SIDE_BY_SIDE], first=first))
     for line in describe_runs(lost, each=settings.each):
-        out.print(line)
+        out.print(line, markup=False)
     content: dict[str, object] = {"runs": [_to_json(run) for run in lost]}
     if settings.out:
         write_json(settings.out, content)
@@ -81,6 +81,7 @@ def describe_runs(runs: "Sequence[LostRun]", *, each: bool) -> Iterator[str]:
         name = f"{_letter(position)}, {run.path}: " if len(runs) > 1 else ""
         yield f"{name}{run.losses.describe()}"
         yield from run.notes
+        yield from (f"{name}{line}" for line in (run.scorer.describe() if run.scorer else ()))
         if each:
             yield from (f"  {describe_problem(row)}" for row in run.rows if row.cause != "won")
 
@@ -140,7 +141,8 @@ def _letter(position: int) -> str:
 
 def _to_json(run: "LostRun") -> dict[str, object]:
     rows = [{"id": row.id, "cause": row.cause, "causes": row.samples} for row in run.rows]
-    return {"run": str(run.path), **run.losses.to_json(), "notes": [*run.notes], "per_problem": rows}
+    scorer = {"scorer": run.scorer.to_json()} if run.scorer else {}
+    return {"run": str(run.path), **run.losses.to_json(), "notes": [*run.notes], **scorer, "per_problem": rows}
 
 
 LOSSES_COMMAND = Command(

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.command import busy, note_on_stop
+from mathlete.competitions import Competition
 from mathlete.corpus import Suite
 from mathlete.drawing import LOST, SAMPLES, SPENT, DrawingPlan, Watching, draw_samples
 from mathlete.engines import EngineSettings
 from mathlete.environment import code_state
+from mathlete.folders import SCORER
 from mathlete.gates import GateOutcome
 from mathlete.jsonl import JsonLines
 from mathlete.problems import read_problems, write_problems
 from mathlete.runs import MANIFEST, REPORT, Leftovers, Step, run_step, sha256_json
 from mathlete.sampling import Sample
-from mathlete.scoring import Results, RunFacts, RunningScore, RunSettings, grade
+from mathlete.scoring import EvalRun, Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy
 
 PROBLEMS = "problems.jsonl"
@@ -39,6 +41,8 @@ class Evaluation:
     """None: a name made of the settings, so that the same command goes on where it stopped."""
     overwrite: bool = False
     """Whether a run of other settings in the folder is deleted."""
+    rules: Competition | None = None
+    """The competition whose scorer judges the answers as well; None is none."""
 
     @property
     def plan(self) -> DrawingPlan:
@@ -76,8 +80,10 @@ def run_evaluation(evaluation: Evaluation, *, say: Callable[[str], None]) -> Ste
             writes=(PROBLEMS, SAMPLES, SPENT, LOST, *SCORES),
         ),
     )
-    # The report shows the manifest, so it comes after it; it is no part of what the manifest vouches for.
-    if not step.skipped or not (step.folder / REPORT).exists():
+    # The report shows the manifest, so it comes after it; it is no part of what the manifest vouches for. Nor is what a
+    # scorer says: the same samples can be judged by any.
+    rejudged = evaluation.rules is not None and EvalRun.read(step.folder).judge_by(evaluation.rules).write(step.folder)
+    if not step.skipped or rejudged or not (step.folder / REPORT).exists():
         with note_on_stop(lambda: [f"{step.folder}, finished"]):
             write_run_report(step.folder, say=say)
     return step
@@ -142,7 +148,7 @@ def draw_and_score(
     began, problems = time.time(), evaluation.suite.problems
 
     def forget_scores() -> None:
-        for name in SCORES:  # of fewer samples
+        for name in (*SCORES, SCORER):  # of fewer samples
             (folder / name).unlink(missing_ok=True)
         write_problems(folder / PROBLEMS, problems)
 

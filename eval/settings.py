@@ -75,6 +75,9 @@ class EvalSettings:
     solving: Annotated[SolveSettings, tyro.conf.arg(name="")] = field(default_factory=SolveSettings)
     accept_refused: str = ""
     """Why to evaluate a model that the gates of its training refused: for the run's manifest."""
+    competition: str | None = None
+    """Whose scorer judges the answers beside mathlete's checker: a competition's name, or a file of rules, NAME.toml.
+    A finished run is judged without drawing anything."""
     run: Path | None = None
     """The run's folder; default: runs/eval-SUITE-MODEL-HASH, so that the same command goes on where it stopped."""
     overwrite: bool = False

@@ -162,8 +162,8 @@ def test_points_are_given_by_the_number_of_runs_that_were_right(cup: Path) -> No
     rules = read_competition(cup)
     assert [rules.score(right, runs=3) for right in range(4)] == [0.0, 0.0, 0.25, 1.0]
     assert [rules.score(right, runs=1) for right in range(2)] == [0.0, 1.0]
-    runs = [{"a": 1, "b": 2}, {"a": 1, "b": 2}, {"a": 9, "b": 2}]
-    assert score_runs(runs, golds={"a": 1, "b": 2}, rules=rules) == 1.25
+    runs = [{"a": "1", "b": "2"}, {"a": "1", "b": "2"}, {"a": "9", "b": "2"}]
+    assert score_runs(runs, golds={"a": "1", "b": "2"}, rules=rules) == 1.25
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,12 @@ def test_compare_puts_base_beside_tuned_by_its_old_name_too(
     assert "base" not in plain
 
 
+def test_a_competition_judges_a_finished_run_by_its_scorer(run: Path, evaluate: CommandLine) -> None:
+    result = evaluate(*SIX, "--competition", "aimo-3").result
+    assert result["scorer"].items() <= json.loads((run / "scorer.json").read_text()).items()
+    assert (result["skipped"], "scorer of aimo-3: " in (run / "report.html").read_text()) == (True, True)
+
+
 @pytest.fixture(scope="module")
 def two(recorded: Recorded, evaluate: CommandLine) -> Path:
     """A run over the same problems with two samples each."""

@@ -21,11 +21,11 @@ from mathlete.metrics import (
     standard_error,
     wilson,
 )
+from mathlete.organiser import Grade
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Graded, Results, grade
 from mathlete.scoring.comparison import describe_difference
-from mathlete.scoring.grading import Grade
 from mathlete.scoring.results import describe_scores
 from mathlete.scoring.scores import Counts, Scores
 from mathlete.solve.solver import Solution

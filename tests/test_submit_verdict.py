@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from mathlete.competitions import competition
 from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine
 from mathlete.problems import Problem
 from mathlete.rehearsal import RehearsalSettings, Thresholds, check_rehearsal, write_report
 from mathlete.rehearsal.containers import NOTEBOOK_LOG, Ended
 from mathlete.rehearsal.gateway.behaviours import RESULT
+from mathlete.rehearsal.report import load_report
 from mathlete.rehearsal.verdict import Rehearsed, judge
 from mathlete.submission import Build
 
@@ -75,6 +78,34 @@ def test_a_valid_end_counts_what_is_right_and_says_what_went_wrong_on_the_way(le
     assert "outcome valid · right 2 · questions 3 · fallbacks 1" in figures.in_words()
 
 
+def test_a_rerun_says_what_the_scorer_makes_of_its_answers(left: Left, tmp_path: Path) -> None:
+    rules = competition("aimo-1")
+    lines = [
+        replace(ANSWERED, votes=(("7", 2),)),
+        replace(ANSWERED, id="b", votes=(("1007", 2),)),
+        replace(FALLBACK, id="c"),
+    ]
+    left.write(f"notebook/{JOURNAL}", "".join(json.dumps(line.to_json()) + "\n" for line in lines))
+    left.submit({"id": ["a", "b", "c"], "answer": [7, 7, 0]})
+    run = left.judge()
+    golds = {problem.id: problem.gold for problem in PROBLEMS}
+    said = [*run.describe("run 1", golds=golds, rules=rules)]
+    assert said[-2] == "run 1: scorer of aimo-1: 2 of 3 points; mathlete's checker: 1 of 3 right"
+    assert said[-1].endswith("does not call equal: b (read 7, gold 7, mathlete read 1007)")
+    write_report(
+        left.build, [run], PROBLEMS, RehearsalSettings(), image=(), hashes=left.build.hashes(), folder=tmp_path
+    )
+    report = load_report(tmp_path)
+    assert report is not None
+    assert (report.penalised_score, report.scorer[0]["points"], report.scorer[0]["right"]) == (2.0, 2.0, 2)
+    assert [row["id"] for row in report.scorer[0]["gained_by_scorer"]] == ["b"]
+    # Of a refused run there are no points.
+    left.submit({"id": ["a", "b"], "answer": [7, 7]})
+    refused = left.judge()
+    assert refused.refusal
+    assert not any("scorer of" in line for line in refused.describe("run 1", golds=golds, rules=rules))
+
+
 def test_engines_that_were_left_are_told_and_counted_in_report_and_preflight(left: Left, tmp_path: Path) -> None:
     left.submit({"id": ["a", "b", "c"], "answer": [7, 7, 7]})
     fact = {"left": {"step": "vllm", "cause": "GPU memory: by 46 MiB", "seconds": 61.5, "next": "embedded"}}
@@ -82,7 +113,7 @@ def test_engines_that_were_left_are_told_and_counted_in_report_and_preflight(lef
     left.write(f"notebook/{JOURNAL}", "\n".join(lines))
     run, told = left.judge(), "vllm after 61.5 s: GPU memory: by 46 MiB"
     assert (run.outcome, run.left) == ("valid", (told,))
-    said = run.describe("run 1", golds={})
+    said = run.describe("run 1", golds={}, rules=left.build.config.competition)
     assert [next(said), next(said)] == [f"run 1: {run.figures().in_words()}", f"run 1: left {told}"]
     hashes = left.build.hashes()
     settings = RehearsalSettings()

@@ -24,8 +24,8 @@ from mathlete.mistakes import require_utf8
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
-REPORT, PLOTS, INSPECT = "report.html", "plots", "inspect"
-_VIEWS = (REPORT, PLOTS, INSPECT)
+REPORT, PLOTS, INSPECT, SCORER = "report.html", "plots", "inspect", "scorer.json"
+_VIEWS = (REPORT, PLOTS, INSPECT, SCORER)
 """Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
 _RUN_FILES = ((MANIFEST,), (STARTED,), ("problems.jsonl", "samples.jsonl"))
 """Files by which a folder is told for a run's; the last two are all that another program's run needs."""
@@ -164,10 +164,11 @@ def delete_outputs(folder: Path, record: Mapping[str, object], writes: tuple[str
 
 
 def _list_views(folder: Path, record: Mapping[str, object]) -> list[Path]:
-    """Return the step's report, charts and log for Inspect, as far as they are its own."""
+    """Return the step's report, charts, log for Inspect and scorer's verdicts, as far as they are its own."""
     settings = record.get("settings")
     suite = settings.get("suite") if isinstance(settings, dict) else None
-    views = (folder / REPORT, folder / INSPECT / f"{suite}.eval", *filter(is_chart, (folder / PLOTS).glob("*.png")))
+    charts = filter(is_chart, (folder / PLOTS).glob("*.png"))
+    views = (folder / REPORT, folder / INSPECT / f"{suite}.eval", folder / SCORER, *charts)
     return [view for view in views if view.is_file()]
 
 

@@ -15,6 +15,7 @@ from mathlete.delivery import Ledger
 from mathlete.errors import UserError, require
 from mathlete.locks import hold
 from mathlete.models import find_model
+from mathlete.organiser import list_golds
 from mathlete.problems import Problem
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.settings import flatten
@@ -161,7 +162,7 @@ def rehearse_build(
         out.print(f"{build.notebook} was edited by hand: the hash in it is now {stamp}")
     rules, hashes = build.config.competition, build.hashes()
     how = choose_pace(build, problems, settings, how, out=out)
-    runs, golds = [], {problem.id: problem.gold for problem in problems}
+    runs, golds = [], list_golds(problems, rules=rules)
 
     def keep(aside: Path) -> None:
         out.print(f"the earlier rehearsal is kept: {aside}", markup=False)
@@ -170,7 +171,7 @@ def rehearse_build(
         name, folder = f"run {number}" if run_how.rerun else "commit run", settings.run / f"rehearsal-{number}"
         with rehearsal_bar(name, golds=golds, total=len(run_how.ids(problems, rules=rules))) as show:
             runs.append(rehearse(build, problems, run_how, folder=folder, watch=show, on_aside=keep))
-        for line in runs[-1].describe(name, golds=golds):
+        for line in runs[-1].describe(name, golds=golds, rules=rules):
             out.print(line, markup=False)
         if runs[-1].refusal:
             break

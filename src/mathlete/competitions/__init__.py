@@ -11,7 +11,8 @@ Each competition is one file of data, `data/competitions/NAME.toml`; a new one n
 from mathlete.competitions.comparing import compare_rules, describe_changes
 from mathlete.competitions.files import competition, competition_names
 from mathlete.competitions.rules import Competition
-from mathlete.competitions.tables import AdapterRules, GatewayRules, PromptRules, SamplingRules, ScorerRules
+from mathlete.competitions.scorer import ScorerRules
+from mathlete.competitions.tables import AdapterRules, GatewayRules, PromptRules, SamplingRules
 
 __all__ = [
     "AdapterRules",

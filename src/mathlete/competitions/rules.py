@@ -7,13 +7,12 @@ from datetime import date
 from typing import Literal
 
 from mathlete.competitions.reading import CURE, Said, read_fields, with_lists, without_nulls
+from mathlete.competitions.scorer import AnswerType, ScorerRules
 from mathlete.competitions.tables import (
     AdapterRules,
-    AnswerType,
     GatewayRules,
     PromptRules,
     SamplingRules,
-    ScorerRules,
 )
 from mathlete.errors import Rule, UserError, require
 
@@ -123,10 +122,11 @@ class Competition:
         said = {field.name: getattr(self, field.name) for field in fields(NotebookRules) if field.name != "answers"}
         return NotebookRules(answers=self.integers or range(0), **said)
 
-    def score(self, right: int, *, runs: int) -> float:
-        """Return the points of a problem that was right in so many of the runs.
+    def score(self, right: int, *, runs: int, blank: int = 0) -> float:
+        """Return the points of a problem that was right in so many of the runs, and had no answer in so many.
 
-        With another number of runs than the competition's, what lies between two of its points is a straight line.
+        With another number of runs than the competition's, what lies between two of its points is a straight line. What
+        the scorer gives for an answer that is wrong, or missing, counts by its share of the runs.
 
         >>> from mathlete.competitions import competition
         >>> [competition("aimo-3").score(right, runs=2) for right in (0, 1, 2)]
@@ -135,7 +135,12 @@ class Competition:
         place = right * self.runs / runs
         below = min(int(place), self.runs - 1)
         low, high = self.points[below : below + 2]
-        return low + (high - low) * (place - below)
+        others = (runs - right - blank) * self.scorer.wrong + blank * self.scorer.blank
+        return low + (high - low) * (place - below) + others / runs
+
+    def list_points(self) -> list[float]:
+        """Return the points of a problem that was right in none, one, two … of the runs, and wrong in the others."""
+        return [self.score(right, runs=self.runs) for right in range(self.runs + 1)]
 
     def to_json(self) -> dict[str, object]:
         """Return the rules as JSON values; `from_json` reads them back."""

@@ -1,4 +1,4 @@
-"""The tables of a competition's file: how a notebook is asked, how answers are scored, what the organiser fixes."""
+"""The tables of a competition's file: how a notebook is asked, and what the organiser fixes."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,15 +7,8 @@ from typing import Literal
 
 from mathlete.errors import Rule
 
-AnswerType = Literal["integer", "number", "text"]
-"""What an answer is: an integer of a range · a number · a text, be it a number, a word or a string of bits."""
 GatewayApi = Literal["inference-server", "iterator"]
 """The notebook serves `predict` and the gateway asks it · the notebook iterates over the questions (AIMO-1)."""
-Reading = Literal["submission", "last-box", "final-answer", "last-number", "last-line"]
-"""Where the organiser reads an answer: in the submission's column · in the model's text: its last box that is not
-empty, what stands behind "final answer", its last number, its last line that is not empty."""
-BoxEnd = Literal["balanced", "last-brace", "first-brace"]
-"""Where a box ends: at the brace that closes it · at the last brace before the next box · at the first brace."""
 Dtype = Literal["float32", "float16", "bfloat16"]
 """How a tensor of an adapter may be held."""
 
@@ -55,60 +48,6 @@ class GatewayRules:
             self.real is None or (serves and bool(re.fullmatch(r"[\w.]+:\w+", self.real))),
             "MODULE:CLASS for an inference-server, and left out for an iterator",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScorerRules:
-    """How the organiser reads an answer, and when it is right."""
-
-    rule: AnswerType
-    """Equal as integers · as numbers within the tolerances, or as texts where either is no number · as texts."""
-    reads: tuple[Reading, ...] = ("submission",)
-    """Where the answer is read; of several places the first that has one."""
-    box_end: BoxEnd = "balanced"
-    """Where a box ends."""
-    tolerance: float = 0.0
-    """Two numbers that lie no farther apart are equal."""
-    relative_tolerance: float = 0.0
-    """The same as a share of the greater of the two, as in Python's math.isclose."""
-    binary_as_text: bool = False
-    """Whether a gold of the digits 0 and 1 alone is compared as a text, so that 011 is not 11."""
-    case_matters: bool = True
-    """Whether texts that differ in capitals alone differ."""
-    wrong: float = 0.0
-    """Points of a wrong answer; below 0 where guessing is penalised."""
-    blank: float = 0.0
-    """Points of no answer."""
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the organiser reads the answer in the model's own text."""
-        return self.reads != ("submission",)
-
-    def list_rules(self) -> Iterator[Rule]:
-        """Yield what must hold of the values."""
-        number = self.rule == "number"
-        yield (
-            "scorer.reads",
-            [*self.reads],
-            "submission" not in self.reads or not self.reads_text,
-            "submission alone, or places in the model's text",
-        )
-        yield "scorer.box_end", self.box_end, self.box_end == "balanced" or "last-box" in self.reads, _FOR_BOXES
-        for name in ("tolerance", "relative_tolerance"):
-            value: float = getattr(self, name)
-            yield f"scorer.{name}", value, value >= 0, "0 or more"
-            yield f"scorer.{name}", value, not value or number, _FOR_NUMBERS
-        yield "scorer.relative_tolerance", self.relative_tolerance, self.relative_tolerance < 1, "below 1"
-        yield "scorer.binary_as_text", self.binary_as_text, not self.binary_as_text or number, _FOR_NUMBERS
-        yield "scorer.case_matters", self.case_matters, self.case_matters or self.rule != "integer", _FOR_TEXTS
-        yield "scorer.wrong", self.wrong, self.wrong <= self.blank, "at most scorer.blank"
-        yield "scorer.blank", self.blank, self.blank < 1, "below the point of a right answer"
-
-
-_FOR_BOXES = "left out where scorer.reads has no last-box"
-_FOR_NUMBERS = "left out where scorer.rule is not number"
-_FOR_TEXTS = "left out where scorer.rule is integer"
 
 
 @dataclass(frozen=True, kw_only=True)

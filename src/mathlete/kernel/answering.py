@@ -221,7 +221,7 @@ class Answerer:
     def _count(self, attempt: Attempt) -> None:
         samples, rules = list(attempt.samples.values()), self._config.competition
         votes = self._config.policy.count_votes(attempt.voting, settled=attempt.ended == "rule")
-        attempt.votes = [(vote.answer[:40], vote.count) for vote in votes]
+        attempt.votes = [(vote.answer[: JournalLine.VOTE_CHARACTERS], vote.count) for vote in votes]
         # An answer outside the range is not clamped to it: that would be invented. The next class is taken.
         sendable = (integer_in_range(vote.answer, rules=rules) for vote in votes)
         attempt.answer = next((sent for sent in sendable if sent is not None), None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
@@ -30,6 +30,8 @@ _START, _OWN = '{"id": ', '"fallback": '
 class JournalLine:
     """How one question was answered."""
 
+    VOTE_CHARACTERS: ClassVar[int] = 40
+    """Longest answer in `votes`; of a longer one so many characters stand there."""
     id: str
     answer: int = 0
     fallback: bool

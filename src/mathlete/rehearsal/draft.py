@@ -388,6 +388,6 @@ def choose_canaries(problems: Sequence[Problem], *, count: int, rules: Competiti
 
 
 def _is_canary(gold: str, rules: Competition) -> bool:
-    # As the scorer compares them: letter for letter, so "+7" or "007" would never be right.
+    # Written plainly, so that a reader who compares letter for letter counts the same as the scorer.
     value = int(gold) if re.fullmatch("-?[1-9][0-9]*", gold) else None
     return value is not None and value in rules.notebook.answers and value != rules.fallback

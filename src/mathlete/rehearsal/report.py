@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mathlete.organiser import list_golds
 from mathlete.problems import Problem
 from mathlete.rehearsal.draft import RehearsalSettings
 from mathlete.rehearsal.scorer import score_runs
@@ -51,6 +52,8 @@ class RehearsalReport:
     """valid, or refused where any run was."""
     penalised_score: float = 0.0
     """The competition's score of the runs together, whatever its rule."""
+    scorer: tuple[Mapping[str, Any], ...] = ()
+    """What the competition's scorer and mathlete's checker said of each rerun; earlier versions wrote nothing."""
     problems: int = 0
     commit: bool = False
     """Whether the commit run alone was rehearsed, with its three placeholder questions."""
@@ -69,7 +72,8 @@ class RehearsalReport:
         for name in ("image", "changes"):
             settings[name] = tuple(settings.get(name, ()))
         conditions = Conditions(**settings)
-        return cls(**{**_select_known(cls, value), "runs": runs, "settings": conditions})
+        said = tuple(value.get("scorer", ()))
+        return cls(**{**_select_known(cls, value), "runs": runs, "scorer": said, "settings": conditions})
 
 
 def write_report(
@@ -93,16 +97,19 @@ def write_report(
         hashes: of the build, taken before the first run: what is edited while it runs is another build.
         folder: the build's.
     """
-    golds = {p.id: int(p.gold) for p in problems if p.gold.lstrip("-").isdigit()}
-    reruns = [run.answers for run in runs if not run.commit] or [{}]
+    rules = build.config.competition
+    golds = list_golds(problems, rules=rules)
+    reruns = [run for run in runs if not run.commit]
+    sent = [{name: str(answer) for name, answer in run.answers.items()} for run in reruns] or [{}]
     report = RehearsalReport(
         written=time.time(),
-        competition=build.config.competition.name,
-        rules=build.config.competition.to_json(),
+        competition=rules.name,
+        rules=rules.to_json(),
         hashes=asdict(hashes),
         runs=tuple(run.figures() for run in runs),
         outcome="refused" if any(run.refusal for run in runs) else "valid",
-        penalised_score=score_runs(reruns, golds=golds, rules=build.config.competition),
+        penalised_score=score_runs(sent, golds=golds, rules=rules),
+        scorer=tuple(one.to_summary() for run in reruns if (one := run.explain(golds=golds, rules=rules).scorer)),
         problems=len(problems),
         commit=not settings.rerun,
         settings=Conditions(

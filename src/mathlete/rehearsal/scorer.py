@@ -40,13 +40,22 @@ def answers_in(file: Path) -> dict[str, int]:
     return dict(zip(map(str, table[0].to_pylist()), table[1].to_pylist(), strict=True))
 
 
-def score_runs(runs: Sequence[Mapping[str, int]], *, golds: Mapping[str, int], rules: Competition) -> float:
+def score_runs(runs: Sequence[Mapping[str, str]], *, golds: Mapping[str, str], rules: Competition) -> float:
     """Return the competition's score of the runs together.
 
+    Args:
+        runs: {problem id: what was handed in} of each run.
+        golds: {problem id: gold}, as the organiser has it.
+        rules: the competition.
+
     >>> from mathlete.competitions import competition
-    >>> runs = [{"a": 1, "b": 2}, {"a": 1, "b": 9}]
-    >>> score_runs(runs, golds={"a": 1, "b": 2}, rules=competition("aimo-3"))
+    >>> runs = [{"a": "1", "b": "2"}, {"a": "1", "b": "9"}]
+    >>> score_runs(runs, golds={"a": "1", "b": "2"}, rules=competition("aimo-3"))
     1.5
     """
-    rights = (sum(run.get(name) == gold for run in runs) for name, gold in golds.items())
-    return sum(rules.score(right, runs=len(runs)) for right in rights)
+    score = 0.0
+    for name, gold in golds.items():
+        judged = [rules.scorer.judge(run.get(name), gold=gold) for run in runs]
+        right, blank = (sum(said) for said in zip(*((one.right, one.read is None) for one in judged), strict=True))
+        score += rules.score(right, blank=blank, runs=len(runs))
+    return score

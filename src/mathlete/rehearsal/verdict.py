@@ -2,18 +2,23 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.kernel import JOURNAL, SUBMISSION, JournalLine, read_facts, read_journal
+from mathlete.organiser import list_golds
 from mathlete.problems import Problem
 from mathlete.rehearsal.containers import GATEWAY_LOG, NOTEBOOK_LOG, Ended, Isolation
 from mathlete.rehearsal.draft import RehearsalSettings, has_gateway
 from mathlete.rehearsal.gateway.behaviours import RESULT
 from mathlete.rehearsal.scorer import answers_in, score_file
 from mathlete.submission import Build, Refusal
+
+if TYPE_CHECKING:
+    from mathlete.report import LostRun
 
 _OUT_OF_TIME = "the clock"
 """How the journal begins to say that a question had no time."""
@@ -82,22 +87,30 @@ class Rehearsed:
             return f"{self.refusal.rule}: {self.refusal.value}"
         return "; ".join(dict.fromkeys(line.why for line in self.journal if line.why))
 
-    def describe(self, name: str, *, golds: Mapping[str, str]) -> Iterator[str]:
+    def describe(self, name: str, *, golds: Mapping[str, str], rules: Competition) -> Iterator[str]:
         """Yield what to print of the run; of a commit run, which is the first, also what it ran on.
 
         Args:
             name: what the run is called.
             golds: {problem id: gold}.
+            rules: the competition, by whose scorer the answers are judged.
         """
-        from mathlete.report import read_losses
-
         if self.commit:
             yield f"isolation: {self.ended.isolation}"
             yield from (f"beside the notebook in kaggle/: {change.strip()}" for change in self.changes)
         yield f"{name}: {self.figures().in_words()}"
         yield from (f"{name}: left {left}" for left in self.left)
         if self.journal and not self.commit:
-            yield read_losses(self.ended.folder.parent, golds=golds).losses.describe()
+            lost = self.explain(golds=golds, rules=rules)
+            yield lost.losses.describe()
+            yield from (f"{name}: {line}" for line in (lost.scorer.describe() if lost.scorer else ()))
+
+    def explain(self, *, golds: Mapping[str, str], rules: Competition) -> "LostRun":
+        """Return why questions were lost, and of a run that was not refused what the competition's scorer gives."""
+        from mathlete.report import LostRun
+
+        lost = LostRun.of_journal(self.ended.folder.parent, self.journal, golds=golds, rules=rules)
+        return replace(lost, scorer=None) if self.refusal else lost
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -164,8 +177,9 @@ def judge(
         rule, cure = "a notebook that asks itself must end without an error", "mend the cell that raises"
         refusal = Refusal(rule=rule, value=_describe_failure(ended), cure=f"{cure}: {ended.folder / NOTEBOOK_LOG}")
     answers = answers_in(file) if refusal is None else {}
-    golds = {problem.id: problem.gold for problem in problems}
-    right = sum(str(answer) == golds.get(name) for name, answer in answers.items())
+    rules = build.config.competition
+    golds = list_golds(problems, rules=rules)
+    right = sum(rules.scorer.judge(str(answers[name]), gold=golds[name]).right for name in answers.keys() & golds)
     return Rehearsed(
         refusal=refusal,
         answers=answers,

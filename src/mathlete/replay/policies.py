@@ -208,7 +208,7 @@ def _score_runs(runs: Sequence[Simulated], rules: Competition) -> "Array":
     import numpy as np
 
     times_right = sum(run.right.astype(int) for run in runs)
-    points: Array = np.asarray(rules.points)[times_right]
+    points: Array = np.asarray(rules.list_points())[times_right]
     scores: Array = np.where(np.any([run.overrun for run in runs], axis=0), 0.0, points.sum(1))
     return scores
 

@@ -81,7 +81,7 @@ class Seasons:
         def count(sets: "Array") -> "Array":
             # All runs in the same order of questions: under a clock that is what a fixed order would be.
             runs = [run(sets) for _ in range(rules.runs)]
-            points = np.asarray(rules.points)[sum(one.right.astype(int) for one in runs)]
+            points = np.asarray(rules.list_points())[sum(one.right.astype(int) for one in runs)]
             return np.where(np.any([one.overrun for one in runs], axis=0), 0.0, points.sum(1))
 
         public = [run(self._public) for _ in range(max(self.select, _FEWEST))]

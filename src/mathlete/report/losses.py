@@ -1,15 +1,18 @@
-"""Why samples and problems were lost, read from what there is: an evaluation's folder, or a submission's journal."""
+"""Why samples and problems were lost, and what the organiser's scorer gives, read from what there is: an evaluation's
+folder, or a submission's journal."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from mathlete.answers import read_integer
+from mathlete.answers import compare, read_integer
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.kernel import JOURNAL, JournalLine, read_journal
 from mathlete.losses import Cause, Losses, ProblemLosses, find_answer_cause
+from mathlete.organiser import BothJudged, Grade, ScorerResult, judge_both, organisers_gold
 from mathlete.scoring import EvalRun
 
 _OUTPUTS = ("", "stage/notebook", "notebook")
@@ -24,11 +27,29 @@ class LostRun:
     rows: Sequence[ProblemLosses]
     notes: Sequence[str]
     """What the counts leave out, in sentences."""
+    scorer: ScorerResult | None = None
+    """What the scorer of the competition gives; None where none was named."""
 
     @property
     def losses(self) -> Losses:
         """Return all problems together."""
         return Losses.of(self.rows)
+
+    @classmethod
+    def of_journal(
+        cls, path: Path, lines: Sequence[JournalLine], *, golds: Mapping[str, str], rules: Competition | None
+    ) -> Self:
+        """Return why the questions of a journal's lines were lost; the arguments are those of `read_losses`."""
+        rows = [_lost_question(line, gold=golds.get(line.id), rules=rules) for line in lines]
+        without = sum(line.id not in golds for line in lines)
+        old = sum(line.lost is None for line in lines)
+        notes = [f"{path}: no gold is known of {without} of {len(lines)} questions (--golds FILE)"] if without else []
+        if old:
+            notes.append(
+                f"{path}: written by an earlier version, so {old} questions do not say why samples had no answer"
+            )
+        scorer = _judge_journal(lines, golds=golds, rules=rules) if rules and not rules.scorer.reads_text else None
+        return cls(path=path, rows=rows, notes=notes, scorer=scorer)
 
 
 def read_losses(path: Path, *, golds: Mapping[str, str], rules: Competition | None = None) -> LostRun:
@@ -49,7 +70,13 @@ def read_losses(path: Path, *, golds: Mapping[str, str], rules: Competition | No
     rows = run.find_losses(rules=rules)
     missing = len(run.graded) - len(rows)
     notes = [f"{path} is unfinished: {missing} problems without samples are left out"] if missing else []
-    return LostRun(path=path, rows=rows, notes=notes)
+    scorer = None
+    if rules:
+        try:
+            scorer = run.judge_by(rules)
+        except UserError as error:  # it would read what the recording lacks: the classes can still be told
+            notes.append(str(error))
+    return LostRun(path=path, rows=rows, notes=notes, scorer=scorer)
 
 
 def _find_journal(path: Path) -> Path | None:
@@ -68,13 +95,25 @@ def _read_journal_losses(path: Path, journal: Path, *, golds: Mapping[str, str],
             value=f"none in {journal}",
             cure="give the journal.jsonl or the log that the notebook wrote",
         )
-    rows = [_lost_question(line, gold=golds.get(line.id), rules=rules) for line in lines]
-    without = sum(line.id not in golds for line in lines)
-    old = sum(line.lost is None for line in lines)
-    notes = [f"{path}: no gold is known of {without} of {len(lines)} questions (--golds FILE)"] if without else []
-    if old:
-        notes.append(f"{path}: written by an earlier version, so {old} questions do not say why samples had no answer")
-    return LostRun(path=path, rows=rows, notes=notes)
+    return LostRun.of_journal(path, lines, golds=golds, rules=rules)
+
+
+def _judge_journal(lines: Sequence[JournalLine], *, golds: Mapping[str, str], rules: Competition) -> ScorerResult:
+    """Return what the scorer gives for the answers sent, beside what the checker says of those with most votes."""
+    known = [(line, organisers_gold(golds[line.id], rules=rules)) for line in lines if line.id in golds]
+    return ScorerResult(
+        competition=rules.name,
+        judged=[_judge_line(line, gold=gold, rules=rules) for line, gold in known if gold is not None],
+        left_out=[line.id for line, gold in known if gold is None],
+    )
+
+
+def _judge_line(line: JournalLine, *, gold: str, rules: Competition) -> BothJudged:
+    voted = line.votes[0][0] if line.votes else None
+    own: Grade = "none" if voted is None else compare(answer=voted, gold=gold).outcome
+    if voted is not None and len(voted) >= JournalLine.VOTE_CHARACTERS:
+        own = "unknown"  # it may have had more
+    return judge_both(str(line.answer), gold=gold, rules=rules, problem_id=line.id, answer=voted, own=own)
 
 
 def _lost_question(line: JournalLine, *, gold: str | None, rules: Competition | None) -> ProblemLosses:

@@ -5,18 +5,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any
 
 from mathlete.answers import compare
 from mathlete.competitions import Competition
 from mathlete.losses import Cause, ProblemLosses, asks_for_integer, find_cause
 from mathlete.metrics import maj_at_k, pass_at_k
+from mathlete.organiser import BothJudged, Grade, choose_sent, judge_both, organisers_gold
 from mathlete.problems import Problem
 from mathlete.sampling import Sample
 from mathlete.solve import Solution
-
-Grade = Literal["equal", "different", "unknown", "none"]
-"""An answer against the gold: unknown where the checker cannot tell, none where there is no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +96,24 @@ class Graded:
         if n is not None and self.solution.ended != "rule":
             causes["cut_by_clock"] += max(0, n - len(self.verdicts))
         return ProblemLosses.of(self.problem.id, won=won, samples=causes)
+
+    def judge_by(self, rules: Competition) -> list[BothJudged]:
+        """Return what the competition's scorer makes of what would be handed in, beside the checker's verdict.
+
+        That is the problem's answer, or each sample where the scorer reads the model's text; nothing where the gold is
+        no answer of the competition.
+        """
+        gold = organisers_gold(self.problem.gold, rules=rules)
+        if gold is None:
+            return []
+        given: Any = {"gold": gold, "rules": rules, "problem_id": self.problem.id}
+        if rules.scorer.reads_text:
+            return [
+                judge_both(sample.text, **given, index=sample.index, answer=sample.answer, own=verdict)
+                for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True)
+            ]
+        answers = filter(None, [self.solution.answer, *(vote.answer for vote in self.solution.votes)])
+        return [judge_both(choose_sent(answers, rules=rules), **given, answer=self.solution.answer, own=self.verdict)]
 
     def pass_at(self, k: int) -> float:
         """Return the unbiased pass@k of this problem; 0 where its time was over before any sample."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
 from mathlete.files import replace_when_done
+from mathlete.organiser import Grade
 from mathlete.reasoning import split
 from mathlete.sampling import Sample
 from mathlete.scoring.facts import RunFacts
-from mathlete.scoring.grading import Grade, Graded
+from mathlete.scoring.grading import Graded
 from mathlete.scoring.scores import Scores
 
 if TYPE_CHECKING:

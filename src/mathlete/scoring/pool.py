@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
 from mathlete.metrics import FinishOrder, finish_order
+from mathlete.organiser import Grade
 from mathlete.problems import Problem, read_problems
 from mathlete.reasoning import closes_unopened
 from mathlete.runs import read_json, verify_if_made
 from mathlete.sampling import Sample, read_samples
-from mathlete.scoring.grading import Grade, finish_times, judge
+from mathlete.scoring.grading import finish_times, judge
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,6 +9,7 @@ from typing import Any, Self
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.losses import Losses, ProblemLosses
+from mathlete.organiser import ScorerResult, organisers_gold
 from mathlete.problems import Problem
 from mathlete.sampling import Sample
 from mathlete.scoring.grading import Graded, grade
@@ -82,6 +83,30 @@ class EvalRun:
         facts = self.results.facts
         items = self.graded if facts else [item for item in self.graded if item.verdicts]
         return [classify_problem(item, facts, rules=rules) for item in items]
+
+    @property
+    def scorer(self) -> ScorerResult | None:
+        """What a competition's scorer gave for the run, as far as one was asked."""
+        return ScorerResult.read(self.folder)
+
+    def judge_by(self, rules: Competition) -> ScorerResult:
+        """Return what the competition's scorer gives for the answers, or for the samples whose text it reads.
+
+        Raises:
+            UserError: it reads the samples' texts, and the recording has kept none.
+        """
+        if rules.scorer.reads_text and "text" in self.missing:
+            raise UserError(
+                f"the scorer of {rules.name} reads the model's text, so the recording must have kept it",
+                value=f"a recording without texts, {self.folder}",
+                cure="evaluate the model anew, or import its logs with their texts",
+            )
+        items = self.graded if self.manifest else [item for item in self.graded if item.verdicts]
+        return ScorerResult(
+            competition=rules.name,
+            judged=[one for item in items for one in item.judge_by(rules)],
+            left_out=[one.problem.id for one in items if organisers_gold(one.problem.gold, rules=rules) is None],
+        )
 
     @property
     def allowances_s(self) -> list[float] | None:

@@ -18,9 +18,10 @@ from mathlete.metrics import (
     calibration_error,
     finish_order,
 )
+from mathlete.organiser import Grade
 from mathlete.runs import read_json, write_json
 from mathlete.scoring.facts import RunFacts
-from mathlete.scoring.grading import Grade, Graded, finish_times
+from mathlete.scoring.grading import Graded, finish_times
 from mathlete.scoring.harness import HARNESS, harness_results
 from mathlete.scoring.harvested import HarvestScores
 from mathlete.scoring.scores import Counts, Scores, split_scores

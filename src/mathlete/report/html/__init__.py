@@ -17,6 +17,7 @@ from mathlete.report.html.tables import (
     facts_table,
     losses_table,
     score_table,
+    scorer_table,
     subset_table,
     survival_table,
 )
@@ -80,6 +81,8 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
         subsets=subset_table(evaluated) if evaluated else None,
         losses=losses_table(evaluated) if evaluated else None,
         lost=[f"{run.name}: {words}" for run in evaluated for words in _describe_losses(run)],
+        scorer=scorer_table(evaluated),
+        scored=[f"{run.name}: {words}" for run in evaluated for words in _describe_scorer(run)],
         trained=[(run.name, _grids(run)) for run in runs if isinstance(run, TrainRun)],
         facts=[(run.name, facts_table(run)) for run in runs],
         charts=[(chart["key"], chart["title"], chart["note"]) for chart in charts],
@@ -89,6 +92,10 @@ def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]
 def _describe_losses(run: EvalRun) -> list[str]:
     forced = run.results.harvest
     return [run.losses.describe(), *([forced.describe()] if forced else [])]
+
+
+def _describe_scorer(run: EvalRun) -> list[str]:
+    return [*run.scorer.describe()] if run.scorer else []
 
 
 def _grids(run: TrainRun) -> list[tuple[str, PageTable]]:

@@ -14,6 +14,8 @@ from mathlete.scoring import EvalRun, RunFacts
 
 _MOST_WIDE = 3
 """Runs of which a table has two columns each."""
+_MOST_ROWS = 200
+"""Answers that the page lists of those on which scorer and checker differ; scorer.json has all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,24 @@ def losses_table(runs: Sequence[EvalRun]) -> PageTable:
         if cause == "won" or any(part[cause] for run in runs for part in (run.losses.problems, run.losses.samples))
     ]
     return PageTable(head=["", *head], rows=rows)
+
+
+def scorer_table(runs: Sequence[EvalRun]) -> PageTable | None:
+    """Return the answers on which the organiser's scorer and mathlete's checker differ; None where they never do."""
+    judged = [(run.name, one) for run in runs if run.scorer for one in run.scorer.judged if one.lost or one.gained]
+    rows = [
+        [name] * (len(runs) > 1)
+        + [one.id if one.index is None else f"{one.id} · sample {one.index}", one.gold]
+        + [_nothing(one.read), "right" if one.right else "wrong", _nothing(one.answer), one.own, f"{one.points:g}"]
+        for name, one in judged[:_MOST_ROWS]
+    ]
+    words = ["run"] * (len(runs) > 1) + ["problem", "gold", "the scorer read", "and calls it", "mathlete read"]
+    head = [*words, "and calls it", "points"]
+    return PageTable(head=head, rows=rows, words=len(words) + 1) if rows else None
+
+
+def _nothing(text: str | None) -> str:
+    return "nothing" if text is None else text
 
 
 def survival_table(run: TrainRun) -> PageTable | None:
