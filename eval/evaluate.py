@@ -87,8 +87,10 @@ def describe_conditions(rules: Competition | None, policy: Policy) -> Iterator[s
     }
     other = {name: (value, getattr(rules.sampling, name)) for name, value in own.items()}
     differ = [f"{name} {theirs:g}, here {value:g}" for name, (value, theirs) in other.items() if value != theirs]
+    if rules.scorer.reads_text:
+        differ.append("its samples go on behind a box, ours end there")
     if differ:
-        yield f"{rules.name} is sampled otherwise, so these are not its points: {'; '.join(differ)}"
+        yield f"{rules.name} is sampled otherwise, so these are not quite its points: {'; '.join(differ)}"
 
 
 EVALUATE = Command(

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mathlete.competitions import competition
+from mathlete.competitions import Competition, ScorerRules, competition
 from mathlete.errors import UserError
 from mathlete.metrics import Interval
 from mathlete.problems import Problem
@@ -38,11 +39,16 @@ def pool(name: str, shares: list[float], *, n: int = 32, seed: int = 0, seconds:
     return Pool.of(problems, samples, name=name)
 
 
-def replayed(first: Pool, *others: Pool, select: int | None = 3, questions: int = 20, **grid: Any) -> Replay:
+AIMO_3 = competition("aimo-3")
+
+
+def replayed(
+    first: Pool, *others: Pool, select: int | None = 3, questions: int = 20, rules: Competition = AIMO_3, **grid: Any
+) -> Replay:
     asked: dict[str, Any] = {
         "n": (1,), "max_tokens": (9,), "stop": ("none",), "vote": ("majority",), "walls": (None,), **grid
     }  # fmt: skip
-    submissions = Submissions(simulations=4000, questions=questions, rules=competition("aimo-3"), slots=None, seed=0)
+    submissions = Submissions(simulations=4000, questions=questions, rules=rules, slots=None, seed=0)
     return replay_pool(first, Grid(**asked), submissions, select=select, versus=others)
 
 
@@ -129,6 +135,13 @@ def test_two_runs_of_a_problem_are_scored_as_the_competition_does() -> None:
     # The standard deviation of twenty coins, and of the mean of two twenties, times 1.645 on either side.
     assert one.hi - one.lo == pytest.approx(2 * 1.645 * math.sqrt(20 / 4), abs=1.1)
     assert two.hi - two.lo == pytest.approx(2 * 1.645 * math.sqrt(20 / 8), abs=0.6)
+
+
+def test_a_wrong_answer_costs_what_the_scorer_takes_for_it() -> None:
+    rules = replace(AIMO_3, scorer=ScorerRules(rule="integer", wrong=-1.0))
+    score = replayed(pool("a", [0.75] * 30), select=None, rules=rules).outcomes[0].score
+    assert score.new_set.value == pytest.approx(15, abs=0.2)
+    assert score.all_runs.value == pytest.approx(15 - 5, abs=0.2)
 
 
 def test_hardest_first_is_the_order_of_what_is_seldom_right_and_slow() -> None:

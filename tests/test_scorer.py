@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.evaluate import describe_conditions
 from mathlete.answers import compare, read_answer
 from mathlete.competitions import Competition, ScorerRules, competition
 from mathlete.competitions.scorer import COMPARISONS, READINGS, AnswerType, BoxEnd, Reading
@@ -19,8 +20,10 @@ from mathlete.organiser import BothJudged, ScorerResult, choose_sent, judge_both
 from mathlete.rehearsal.scorer import score_runs
 from mathlete.report import write_report
 from mathlete.report.html.tables import scorer_table
+from mathlete.sampling import SamplingConfig
 from mathlete.scoring import EvalRun
 from mathlete.shipped import find_recording
+from mathlete.solve import Policy
 from tests.conftest import CHARACTERS, GOLDEN, CommandLine
 from tests.recorded import answers, problem, record
 
@@ -216,6 +219,15 @@ def test_what_is_lost_to_the_scorer_is_told_with_ids_and_what_was_read(
     # Both verdicts are kept for every answer.
     assert {(row["own"], row["right"]) for row in scorer["judged"]} == {("equal", True), ("equal", False)}
     assert len(scorer["judged"]) == 50
+
+
+def test_a_run_that_was_sampled_otherwise_says_so() -> None:
+    assert [*describe_conditions(AIMO_3, Policy())] == []
+    sampled = Policy(sampling=SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=7680))
+    (line,) = describe_conditions(NEMOTRON, Policy())
+    assert "temperature 0, here 0.6; top_p 1, here 0.95; max_tokens 7680, here 256; its samples go on" in line
+    (line,) = describe_conditions(NEMOTRON, sampled)
+    assert line.endswith("these are not quite its points: its samples go on behind a box, ours end there")
 
 
 def test_the_report_shows_the_answers_on_which_both_differ(run: Path) -> None:
