@@ -185,6 +185,7 @@ def rehearse_build(
             score=report.penalised_score,
             problems=len(problems),
             asked=rules.problems,
+            wrong=rules.scorer.wrong or None,
         )
     if refusal := runs[-1].refusal:
         raise refusal.error()

@@ -42,6 +42,8 @@ class Event:
     """Of a rehearsal: its questions."""
     asked: int | None = None
     """Of a rehearsal: questions that the competition asks, of which the real score is."""
+    wrong: float | None = None
+    """Of a rehearsal: points of a wrong answer, where it costs any."""
     version: int | None = None
     """Kaggle's version of the notebook; of a save that has begun: the newest one before it."""
     url: str | None = None
@@ -116,6 +118,7 @@ class Ledger:
         score: float | None = None,
         problems: int | None = None,
         asked: int | None = None,
+        wrong: float | None = None,
         version: int | None = None,
         url: str | None = None,
         dropped: str | None = None,
@@ -133,6 +136,7 @@ class Ledger:
             score=score,
             problems=problems,
             asked=asked,
+            wrong=wrong,
             version=version,
             url=url,
             dropped=dropped,
@@ -209,22 +213,25 @@ def _entry(name: str, events: list[Event]) -> LedgerEntry:
     )
 
 
-def predicted_interval(right: float, asked: int, *, problems: int) -> tuple[int, int]:
-    """Return the 90% interval of right answers among new problems of the same kind as those rehearsed.
+def predicted_interval(score: float, asked: int, *, problems: int, wrong: float = 0.0) -> tuple[float, float]:
+    """Return the 90% interval of the score of new problems of the same kind as those rehearsed.
+
+    A right answer has one point and any other `wrong`; a score between, as of half points, counts as so many right.
 
     Both the share of right answers and the draw of new problems are uncertain: beta-binomial with Jeffreys' prior
     (Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 4.1.2 for the prior).
 
-    >>> predicted_interval(30, 50, problems=50)
-    (22, 38)
+    >>> predicted_interval(30, 50, problems=50), predicted_interval(10, 50, problems=50, wrong=-1.0)
+    ((22, 38), (-6.0, 26.0))
     """
+    right = (score - wrong * asked) / (1 - wrong)
     a, b = right + 0.5, asked - right + 0.5
     shares = [
         comb(problems, n) * exp(_log_beta(n + a, problems - n + b) - _log_beta(a, b)) for n in range(problems + 1)
     ]
     below = list(accumulate(shares))
     low, high = (next((n for n, total in enumerate(below) if total >= p), problems) for p in (0.05, 0.95))
-    return low, high
+    return (low + wrong * (problems - low), high + wrong * (problems - high)) if wrong else (low, high)
 
 
 def _log_beta(a: float, b: float) -> float:
@@ -236,5 +243,5 @@ def _describe_prediction(rehearsals: list[Event]) -> str:
     if not valid or valid[-1].score is None or valid[-1].problems is None:
         return "–"
     asked = valid[-1].asked or competition(_BEFORE).problems
-    low, high = predicted_interval(valid[-1].score, valid[-1].problems, problems=asked)
-    return f"{low} to {high} of {asked}"
+    low, high = predicted_interval(valid[-1].score, valid[-1].problems, problems=asked, wrong=valid[-1].wrong or 0.0)
+    return f"{low:g} to {high:g} of {asked}"
