@@ -251,7 +251,7 @@ def test_a_recording_without_texts_is_not_read_for_a_box() -> None:
 
 def test_a_result_survives_its_file(tmp_path: Path) -> None:
     one = judge_both(r"\boxed{a}", gold="A", rules=NEMOTRON, problem_id="p", index=3, answer="a", own="different")
-    result = ScorerResult(competition="x", judged=[one, replace(one, index=None)], left_out=["q"])
+    result = ScorerResult.of([one, replace(one, index=None)], rules=NEMOTRON, left_out=["q"])
     assert result.write(tmp_path)
     assert not result.write(tmp_path)
     assert ScorerResult.read(tmp_path) == result

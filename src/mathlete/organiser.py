@@ -9,7 +9,7 @@ written in a way that the organiser does not read. `BothJudged` is one answer, `
 ...     judge_both(rf"\\boxed{{{answer}}}", gold=gold, rules=rules, problem_id=name, answer=answer, own="equal")
 ...     for name, answer, gold in (("a", "1/2", "0.5"), ("b", "7", "7"))
 ... ]
->>> result = ScorerResult(competition=rules.name, judged=judged)
+>>> result = ScorerResult.of(judged, rules=rules)
 >>> for line in result.describe():
 ...     print(line)
 scorer of nemotron-like: 1 of 2 points; mathlete's checker: 2 of 2 right
@@ -17,7 +17,7 @@ you would lose 1 of 2 to the scorer, not to the maths: a (read 1/2, gold 0.5)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -141,6 +141,14 @@ class ScorerResult:
     judged: Sequence[BothJudged]
     left_out: Sequence[str] = ()
     """Ids of problems whose gold is no answer of the competition."""
+    scorer: Mapping[str, object] = field(default_factory=dict)
+    """The scorer's rules, as the competition's file says them."""
+
+    @classmethod
+    def of(cls, judged: Sequence[BothJudged], *, rules: Competition, left_out: Sequence[str] = ()) -> Self:
+        """Return the result of a competition's scorer."""
+        scorer: Any = rules.to_json()["scorer"]
+        return cls(competition=rules.name, judged=judged, left_out=left_out, scorer=scorer)
 
     @property
     def points(self) -> float:
@@ -151,6 +159,7 @@ class ScorerResult:
         """Return the counts, and every answer with both verdicts, as JSON; `from_json` reads them back."""
         return {
             "competition": self.competition,
+            "scorer": self.scorer,
             **self.to_summary(),
             "left_out": [*self.left_out],
             "judged": [one.to_json() for one in self.judged],
@@ -172,7 +181,8 @@ class ScorerResult:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Return the result in a value that `to_json` made."""
         judged = [BothJudged(**row) for row in value["judged"]]
-        return cls(competition=value["competition"], judged=judged, left_out=value["left_out"])
+        said = {name: value[name] for name in ("competition", "left_out", "scorer")}
+        return cls(**said, judged=judged)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:

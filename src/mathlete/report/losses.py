@@ -101,9 +101,9 @@ def _read_journal_losses(path: Path, journal: Path, *, golds: Mapping[str, str],
 def _judge_journal(lines: Sequence[JournalLine], *, golds: Mapping[str, str], rules: Competition) -> ScorerResult:
     """Return what the scorer gives for the answers sent, beside what the checker says of those with most votes."""
     known = [(line, organisers_gold(golds[line.id], rules=rules)) for line in lines if line.id in golds]
-    return ScorerResult(
-        competition=rules.name,
-        judged=[_judge_line(line, gold=gold, rules=rules) for line, gold in known if gold is not None],
+    return ScorerResult.of(
+        [_judge_line(line, gold=gold, rules=rules) for line, gold in known if gold is not None],
+        rules=rules,
         left_out=[line.id for line, gold in known if gold is None],
     )
 

@@ -102,9 +102,9 @@ class EvalRun:
                 cure="evaluate the model anew, or import its logs with their texts",
             )
         items = self.graded if self.manifest else [item for item in self.graded if item.verdicts]
-        return ScorerResult(
-            competition=rules.name,
-            judged=[one for item in items for one in item.judge_by(rules)],
+        return ScorerResult.of(
+            [one for item in items for one in item.judge_by(rules)],
+            rules=rules,
             left_out=[one.problem.id for one in items if organisers_gold(one.problem.gold, rules=rules) is None],
         )
 
