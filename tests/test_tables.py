@@ -18,6 +18,7 @@ from eval.losses import losses_table
 from mathlete.answers.check import Case, Judgement, Report
 from mathlete.command.log_lines import Reached, describe
 from mathlete.command.screen import Screen, StackedProgress, list_columns
+from mathlete.competitions import compare_rules, competition
 from mathlete.export.lab.figures import LabFigures, SchemeCost
 from mathlete.export.lab.views import build_lab_table
 from mathlete.export.records import Hop
@@ -37,6 +38,7 @@ from mathlete.tables import show_wide
 from mathlete.tune import Recipe
 from mathlete.tune.fitting import make_plan
 from submit.pushing import ledger_table
+from submit.rules import draw_table
 from tests.conftest import GOLDEN
 from train.lines import describe_settings, describe_step
 from train.presets import POCKET, with_method
@@ -109,6 +111,13 @@ def ledger() -> Table:
     return ledger_table([{**entry, "predicted": "30.1–36.2", "version": "12", "score": "31, 33"}])
 
 
+def rules() -> Table:
+    one, other = (competition(name) for name in ("aimo-3", "aimo-2"))
+    # A slug is one word that is longer than any column.
+    differ = {key: words for key, words in compare_rules(one, other).items() if key != "slug"}
+    return draw_table(differ, (one.name, other.name))
+
+
 def lab() -> Table:
     cost = SchemeCost(scheme="int4/group64/mse", bits=4.25, error=0.0123, kl=1.23e-3, top1=0.987, mib=7123.45)
     return build_lab_table(
@@ -142,6 +151,7 @@ TABLES: dict[str, Callable[[], Table | None]] = {
     "eval.losses.losses_table": lambda: lost(3),
     "train.show._table": pairs,
     "submit.pushing.ledger_table": ledger,
+    "submit.rules.draw_table": rules,
 }
 MORE: dict[str, Callable[[], Table | None]] = {
     "one run's losses": lambda: lost(1),
