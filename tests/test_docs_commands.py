@@ -24,7 +24,11 @@ from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
-FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
+FENCE = re.compile(
+    r"^(?:<!-- (?:needs: (?P<needs>[^\n]+)|file: (?P<file>[\w.-]+)) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```",
+    re.M | re.S,
+)
+"""A block, with what its commands need, or the file that a reader saves it as."""
 KINDS = ("sh", "python", "toml", "text", "mermaid")
 """Commands, code, a table, output, a picture."""
 OWN: dict[str, Any] = {"hub": HUB, "doctor": DOCTOR}
@@ -52,6 +56,7 @@ class Block:
     needs: str
     kind: str
     text: str
+    file: str = ""
 
     @property
     def commands(self) -> list[list[str]]:
@@ -62,7 +67,9 @@ class Block:
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Block(page, text[: one.start()].count("\n") + 1, one["needs"] or "", one["kind"], one["text"])
+        Block(
+            page, text[: one.start()].count("\n") + 1, one["needs"] or "", one["kind"], one["text"], one["file"] or ""
+        )
         for one in FENCE.finditer(text)
     ]
 
@@ -136,6 +143,8 @@ def test_a_pages_commands_run_in_their_order(page: str, place: Path) -> None:
     folder = place / page.replace("/", "-")
     folder.mkdir(exist_ok=True)
     for block in blocks(page):
+        if block.file:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
         for words in block.commands if block.kind == "sh" and not block.needs else ():
             argv = [sys.executable, *words[1:]] if page == AS_PRINTED else small(words)
             done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)

@@ -55,7 +55,7 @@ def test_two_files_of_one_name_are_told_apart_by_their_paths(workdir: Path, subm
         "reserve_s": [180.0, 90.0],
     }
     assert submit(*words, "old/cup.toml").stdout == "old/cup.toml and old/cup.toml have the same rules\n"
-    assert "must be readable TOML" in submit(*words, "nowhere/cup.toml").refusal
+    assert "a competition's file must be there, got nowhere/cup.toml" in submit(*words, "nowhere/cup.toml").refusal
 
 
 def write_rehearsal(build: Build, rules: object) -> None:

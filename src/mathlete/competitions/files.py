@@ -44,6 +44,9 @@ def read_competition(file: Path) -> Competition:
     Raises:
         UserError: no such file, not TOML, or a key that is missing, unknown, wrong or contradicts another.
     """
+    if not file.is_file():
+        cure = f"check the path, or name one of {', '.join(competition_names())}"
+        raise UserError("a competition's file must be there", value=str(file), cure=cure)
     try:
         value = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

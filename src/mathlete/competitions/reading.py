@@ -9,10 +9,11 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mathlete.errors import UserError, nearest, require
+from mathlete.shipped import data_folder
 
 Said = dict[str, Any]
 """What a file says, by the names of a dataclass's fields, each value of its field's type."""
-CURE = "compare it with data/competitions/aimo-3.toml"
+CURE = f"compare it with those in {data_folder() / 'competitions'}"
 """What helps with most mistakes in a competition's file."""
 
 
