@@ -319,7 +319,9 @@ def test_a_made_up_competition_is_rehearsed(api: str, cup: Path, tmp_path: Path,
     for layout, more, reruns in (("new", (), 3), ("old", ("--runs", 1), 1), ("old", ("--commit",), 0)):
         # At real speed a busy machine has time for every question.
         words = ("rehearse", "--image", "none", "--speed", 1, "--layout", layout, *more, "--json")
-        report = submit.process(*words, folder=tmp_path).result
+        done = submit.process(*words, folder=tmp_path)
+        report = done.result
+        assert "rules as the build has them: cup.toml is not there\n" in done.stderr
         assert (report["competition"], report["outcome"]) == ("cup", "valid")
         assert [run["questions"] for run in report["runs"]] == [3, *[4] * reruns]
         if not more:

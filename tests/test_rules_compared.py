@@ -92,6 +92,11 @@ def test_preflight_says_which_rule_the_file_has_changed_since(
     passed = "ok  rules as they are now\n", "ok  rehearsal\n"
     assert all(line in submit("preflight").stdout for line in passed)
     file.write_text(CUP.replace("wall_s = 1800", "wall_s = 900"))
+    # Refused after the line, for there is no canary in so small a file.
+    (workdir / "few.jsonl").write_text('{"id": "a", "problem": "?", "answer": "0"}\n')
+    done = submit("rehearse", "--problems", "few.jsonl")
+    assert "preflight will not take this rehearsal, the rules have changed since the build: wall_s was" in done.stdout
+    assert "neither 0 nor the fallback 1" in done.refusal
     done = submit("preflight")
     changed = "wall_s was 1800 and is 900; reserve_s was 180.0 and is 90.0"
     assert f"the build must be by the rules of cup as they are now, got {changed}.\n" in done.refusal

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from mathlete.command import busy, console
-from mathlete.competitions import Competition
+from mathlete.competitions import Competition, describe_changes
 from mathlete.corpus import load_suite
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError, require
@@ -20,6 +20,7 @@ from mathlete.problems import Problem
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.settings import flatten
 from mathlete.submission import Build
+from submit.building import find_rules
 from submit.matrix import list_faults, run_faults
 from submit.mounting import require_vllm_here, require_weights_here
 from submit.settings import VLLM_CPU, WORK, RunFolder
@@ -127,12 +128,12 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     """Rehearse the build; raise UserError where it must not be pushed."""
     settings.check()
     out = console(json=settings.json)
+    say = partial(out.print, markup=False)
     suite = load_suite(settings.asked.problems or "pocket_val")
     if suite.origin:
         out.print(suite.origin, markup=False)
     if settings.fault is not None:
         settings.check_fault()
-        say = partial(out.print, markup=False)
         if settings.fault == "list":
             return list_faults(say, version=settings.gateway.behaviour)
         how = RehearsalSettings(layout=settings.inputs.layout, behaviour=settings.gateway.behaviour)
@@ -145,6 +146,8 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         require_weights_here(build)
     require_vllm_here(build, settings.inputs.vllm)
     rules = build.config.competition
+    if changes := describe_changes(rules, find_rules(build, settings.run, say=say)):
+        say(f"preflight will not take this rehearsal, the rules have changed since the build: {changes}")
     if rules.notebook.gateway.api == "iterator" and (chosen := settings.gateway.chosen):
         rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"
         raise UserError(rule, value=str(chosen), cure="leave --behaviour and --real-package out")
