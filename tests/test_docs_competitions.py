@@ -58,13 +58,19 @@ def test_the_pages_file_is_short_and_every_value_has_its_source(shown: list[Bloc
     assert read_competition(workdir / "riverside.toml").score(2, runs=3) == 0.25
 
 
-def test_what_the_page_shows_is_what_the_commands_say(shown: list[Block], workdir: Path, submit: CommandLine) -> None:
+def test_what_the_page_shows_is_what_the_commands_say(
+    shown: list[Block], workdir: Path, submit: CommandLine, evaluate: CommandLine
+) -> None:
     texts = [block.text for block in shown if block.kind == "text"]
     file = workdir / "riverside.toml"
     differ = submit("rules", "--competition", "riverside.toml", "--against", "aimo-3").stdout
     rows = {" ".join(line.split()) for line in differ.splitlines()}
     (table,) = (text for text in texts if " rule " in text)
     assert {" ".join(line.split()) for line in table.splitlines() if "─" not in line} <= rows
+    (said,) = (text for text in texts if "scorer of" in text)
+    lines = [" ".join(line.removesuffix("…").split()) for line in said.splitlines()]
+    judged = " ".join(evaluate("losses", "pocket", "--competition", "riverside.toml").stdout.split())
+    assert [line for line in lines if line not in judged] == []
     before = read_competition(file)
     file.write_text(file.read_text().replace("wall_s = 1800", "wall = 1800"))
     (error,) = (text for text in texts if "known keys" in text)
