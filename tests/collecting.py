@@ -5,6 +5,7 @@ conftest.py imports these hooks, so that pytest finds them there.
 
 import gc
 import re
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,12 @@ TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() f
 HALVES = ("models", "others")
 """What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
 _MODELS = re.compile(
-    r"test_(adapters|contributing|corpus|docs_guide|eval|export|gates|harvest|kernel_gateway|models|pocket|prompts|refused"
-    r"|report_exports|rows|sampling_(?!sandbox)|text|train|tune|vouching)"
+    r"tests/test_(adapters|contributing|corpus|docs_guide|eval|export|first_hour|foreign_files|gates|harvest|kernel_gateway"
+    r"|kernel_server|locks|mistakes|model|pocket|prompts|reasoning|refused|report_exports|rows|sampling_(?!sandbox)|sources"
+    r"|submit_(choices|mounted|speed)|text|thoughts|train|tune|vouching)"
+    r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )
-"""How the names of the first half's files begin: they load models or many tokenizers, and one mostly waits."""
+"""How the first half's files begin, below the checkout: they load models or many tokenizers, and one mostly waits."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()
 """{slow test: the parts of `make slow` that it is in}, of what was collected."""
 
@@ -84,16 +87,23 @@ class Doctests:
 
 
 class Half:
-    """Leaves out the files of the other half: they are not even imported."""
+    """Leaves out the files of the other half: they are not even imported. The second never loads torch: 6 CPU s."""
 
-    def __init__(self, name: str) -> None:
-        self._is_first = name == HALVES[0]
+    def __init__(self, name: str, root: Path) -> None:
+        self._is_first, self._root, self._loaded = name == HALVES[0], root, False
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         # That every slow test is in a part is looked at in each half, among the tests that it collects.
         if not collection_path.is_file() or collection_path.name == "test_slow.py":
             return None
-        return True if bool(_MODELS.match(collection_path.name)) != self._is_first else None
+        name = collection_path.relative_to(self._root).as_posix()
+        return True if bool(_MODELS.match(name)) != self._is_first else None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        if not self._is_first and not self._loaded and "torch" in sys.modules:
+            self._loaded = True
+            pytest.fail(f"{item.nodeid} loads torch: its file belongs to _MODELS of tests/collecting.py")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -106,7 +116,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have these asked for every folder: a hook of conftest.py is asked for its own only."""
     config.pluginmanager.register(Doctests())
     if half := config.getoption("half", default=None):
-        config.pluginmanager.register(Half(half))
+        config.pluginmanager.register(Half(half, config.rootpath))
 
 
 @pytest.hookimpl(tryfirst=True)
