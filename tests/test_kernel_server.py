@@ -373,7 +373,7 @@ def test_an_engine_killed_in_the_middle_is_told_and_the_next_question_is_answere
 # The first two say why at once, however long a busy machine takes to start them.
 CHILDREN = [
     ("import sys; sys.exit('no weights here')", "no weights here", 60),
-    ("print('not json', flush=True); import time; time.sleep(120)", "ended with code", 60),
+    ("print('not json', flush=True); import time; time.sleep(120)", "we ended it", 60),
     ("import time; time.sleep(30)", "not loaded within", 1),
 ]
 

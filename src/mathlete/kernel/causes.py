@@ -4,6 +4,8 @@ r"""Why an engine did not come up, in one line, out of what its process printed.
 'a type that this GPU has no units for: ValueError: Bfloat16 is only supported on GPUs of 8.0'
 >>> find_cause_of_end("loading\nSegmentation fault\n")
 'Segmentation fault'
+>>> find_cause_of_end('File "a.py", line 1\n    raise ImportError(\nImportError: compressed_tensors is not installed\n')
+'a package that is missing or of another version: ImportError: compressed_tensors is not installed'
 """
 
 import re
@@ -37,20 +39,22 @@ _CAUSES: tuple[tuple[str, str], ...] = (
 
 _HARMLESS = re.compile(r"\b(DEBUG|INFO|WARNING) \d\d-\d\d \d\d:")
 """Lines of vLLM's logger that are no errors."""
+_SOURCE = re.compile(r'raise\b|File "')
+"""How a traceback's lines of source begin: they name an error before its message is known."""
 
 
 def find_cause_of_end(log: str) -> str:
     """Return the likeliest cause in a process's log, with the line that says it; else its last line that is no cure."""
     # vLLM warns of much that it does without: of another build's kernels, of packages for pictures.
     lines = [line for line in log.splitlines() if line.strip() and not _HARMLESS.search(line)]
+    telling = [text for line in lines if not _SOURCE.match(text := _strip(line))]
     for cause, said in _CAUSES:
-        if line := next((line for line in lines if re.search(said, line)), None):
-            return f"{cause}: {_shorten(line)}"
+        if words := next((text for text in telling if re.search(said, text)), None):
+            return f"{cause}: {words if len(words) <= _LONGEST else f'{words[: _LONGEST - 1]}…'}"
     # The cure of a user's mistake stands indented below what is wrong.
     return next((line for line in reversed(lines) if not line.startswith(" ")), "it printed nothing")
 
 
-def _shorten(line: str) -> str:
-    """Return a line without the time, place and process that a logger puts before it, short."""
-    text = " ".join(re.sub(r"^(\(\S+( pid=\d+)?\)\s*)?([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[\S+\]\s*)?", "", line).split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+def _strip(line: str) -> str:
+    """Return a line without the time, place and process that a logger puts before it."""
+    return " ".join(re.sub(r"^(\(\S+( pid=\d+)?\)\s*)?([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[\S+\]\s*)?", "", line).split())

@@ -32,7 +32,7 @@ Reply = dict[str, object]
 _LOG_TAIL = 200_000
 """Bytes of the log in which the cause of an end is looked for."""
 _READY = 0
-_DYING_S = 1.0
+_DYING_S = 3.0
 """Seconds from the end of a process's pipe to its own end."""
 _LOOK_S = 1.0
 """Seconds between two looks at a log that must grow."""
@@ -282,19 +282,20 @@ class EngineProcess:
 
     def cause_of_death(self) -> str:
         """Return how the process ended, and the likeliest cause in what it printed."""
-        code = None
+        code, ended = None, ""
         if self._process is not None:
             try:
                 code = self._process.wait(timeout=_DYING_S)
+                ended = _SIGNALS.get(-code, "")  # type: ignore[call-overload]
             except subprocess.TimeoutExpired:
                 # The process closed its pipe or wrote something else than JSON, and lives on.
                 self._process.kill()
                 code = self._process.wait()
+                ended = f"we ended it: it answered no more and had not ended {_DYING_S:g} s later"
         with self._log.open("rb") as file:
             file.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL))
             said = file.read().decode(errors="replace")
-        ended = f" ({named})" if (named := _SIGNALS.get(-code if code else 0)) else ""  # type: ignore[call-overload]
-        return f"the engine's process ended with code {code}{ended}: {find_cause_of_end(said)}"
+        return f"the engine's process ended with code {code}{ended and f' ({ended})'}: {find_cause_of_end(said)}"
 
 
 class _Inbox:
