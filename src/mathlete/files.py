@@ -42,6 +42,18 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def is_folder(name: str) -> bool:
+    """Return whether a name out of somebody's file is that of a folder; what can be no path at all is none.
+
+    >>> is_folder("."), is_folder("1" * 5000), is_folder("\\0")
+    (True, False, False)
+    """
+    try:
+        return Path(name).is_dir()
+    except OSError:  # pathlib passes on that a name is too long, or that what leads to it is closed
+        return False
+
+
 def require_ordinary(path: Path) -> None:
     """Check that a file which is replaced is an ordinary one: a device or a pipe would be gone from its place.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.errors import UserError
+from mathlete.files import is_folder
 from mathlete.models import ModelSource
 from mathlete.runs import read_json, sha256_tree
 
@@ -212,7 +213,7 @@ def read_shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:
 
 def is_same_base(name: str, source: ModelSource) -> bool:
     """Return whether what an adapter calls its base, a folder or a hub id, is this model."""
-    return _is_same_folder(Path(name), source) if name and Path(name).is_dir() else _is_same_name(name, source)
+    return _is_same_folder(Path(name), source) if name and is_folder(name) else _is_same_name(name, source)
 
 
 def _is_same_folder(folder: Path, source: ModelSource) -> bool:

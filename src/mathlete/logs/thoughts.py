@@ -10,6 +10,7 @@ from typing import Literal
 
 from mathlete.answers import extract
 from mathlete.errors import UserError
+from mathlete.files import is_folder
 from mathlete.logs.entries import Entry, Log
 from mathlete.models import find_model, load_prompt_format
 from mathlete.reasoning import Opening, closes_unopened, find_unfinished, has_marks, is_within_thoughts, split
@@ -72,7 +73,7 @@ def _as_prompts_show(entries: Sequence[Entry]) -> Opening:
 
 def _read_template(name: str | None) -> bool | None:
     """Return whether the template in a model's folder opens the reasoning; None where there is none to look at."""
-    if name is None or not (Path(name) / "tokenizer_config.json").is_file():
+    if name is None or not is_folder(name) or not (Path(name) / "tokenizer_config.json").is_file():
         return None
     try:
         return load_prompt_format(find_model(name)).prefilled
