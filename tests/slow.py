@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "corpus_cases",
         "overlap",
     ),
-    "kills": ("train_kills", "tune_faults", "ctrl_c"),
+    "kills": ("train_kills", "train_session", "tune_faults", "ctrl_c"),
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base", "pocket_corpus"),
     "sampling": (

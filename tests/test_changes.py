@@ -113,7 +113,7 @@ from train.math_command import MATH_COMMAND
 import tyro
 defaults = MATH_COMMAND.default_settings(["--model", "pocket"])
 chosen = tyro.cli(MATH_COMMAND.settings, args=["--plan", "--device", "gb10"], default=defaults)
-assert chosen.display.planned.device == "gb10"
+assert chosen.staging.planned.device == "gb10"
 assert (GPUS["gb10"].dtype, GPUS["gb10"].machines) == ("bfloat16", {"NvidiaGb10": 1})
 """,
     ),

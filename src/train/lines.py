@@ -11,7 +11,7 @@ from train.settings import MathSettings
 _Figures = Mapping[str, Any]
 """Of a step, as its manifest holds them."""
 _PLACES = ("run", "overwrite", "plan", "device", "json", "show_settings", "threads", "model", "tokenizer", "until",
-           "report_to")  # fmt: skip
+           "report_to", "session")  # fmt: skip
 """Settings that say where and how far, and change nothing that is trained."""
 _IN_LINES = {
     *("source", "limit", "mirror", "rows.max_tokens", "rows.heldout", "method", "lora.rank"),
@@ -78,10 +78,9 @@ def _flatten(settings: MathSettings) -> dict[str, object]:
     parts = flatten(settings)
     flat: dict[str, object] = {}
     for name, value in parts.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{key}": one for key, one in value.items()}
-        elif name not in _PLACES:
-            flat[name] = value
+        if name in _PLACES:
+            continue
+        flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
     return flat
 
 

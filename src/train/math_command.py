@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import is_dataclass, replace
+from functools import partial
 
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
@@ -16,6 +17,7 @@ from mathlete.tune import Ranks, plan_training
 from train.foreign_flags import TRAINERS_FLAGS
 from train.lines import describe_settings
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset, with_method
+from train.session import SessionClock, SessionOver
 from train.settings import MathSettings
 
 MAIN_FLAGS = frozenset(
@@ -58,13 +60,15 @@ _LAST_WORDS = {
 def train_math(settings: MathSettings) -> dict[str, object]:
     """Train the model, or go on with a run that was stopped; print what each step gave and return the figures."""
     settings.check()
+    session = settings.staging.session
+    clock = SessionClock(minutes=session.minutes, grace_min=session.grace_min)
     require_no_training(settings)
-    check_reporters(settings.display.report_to)
+    check_reporters(settings.staging.report_to)
     require_address_space()
     out = console(json=settings.json)
     ranks = Ranks.from_launcher()
     out.quiet = not ranks.is_first
-    if settings.display.plan:
+    if settings.staging.plan:
         return print_plan(settings, say=out.print)
     with busy("loading the libraries") if ranks.is_first else nullcontext():
         from train.launch import require_launched
@@ -83,11 +87,18 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     for note in load_prompt_format(model).notes:
         out.print(note)
     set_threads(settings.threads, model)
-    run = MathRun(settings=settings, model=model, say=out.print)
+    run = MathRun(settings=settings, model=model, say=out.print, clock=clock)
     if not ranks.is_first:
         follow_first_rank(run)
         raise SystemExit(0)
-    steps = run_steps(run)
+    say = partial(out.print, markup=False)
+    try:
+        with session.open(run.folder, say=say), clock.stopping_late(say=say):
+            steps = run_steps(run)
+    except SessionOver as over:
+        ranks.dismiss_others()
+        say(str(over))
+        return {"run": str(run.folder), "finished": False, **summarize(run.steps)}
     ranks.dismiss_others()
     last = next(step for step in steps if step.name == settings.until)
     out.print(f"{run.folder}: {_LAST_WORDS[last.name]} {last.folder}")
@@ -131,7 +142,7 @@ def print_plan(settings: MathSettings, *, say: Callable[[object], None]) -> dict
     model = find_model(settings.model or pick_default_model()[0])
     settings = split_batch(settings, model, say=say)
     longest = settings.data.rows.max_tokens
-    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.display.planned.device)
+    plan = plan_training(model, recipe=settings.recipe, longest=longest, gpu=settings.staging.planned.device)
     say(plan.table())
     return plan.to_json()
 
@@ -143,7 +154,7 @@ def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[ob
         return settings
     longest = settings.data.rows.max_tokens
     plan = plan_training(
-        model, recipe=settings.recipe, longest=longest, gpu=settings.display.planned.device, split=True
+        model, recipe=settings.recipe, longest=longest, gpu=settings.staging.planned.device, split=True
     )
     recipe, device = plan.recipe, plan.device
     if recipe.tune.batch != named.batch:
@@ -161,7 +172,7 @@ def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> 
 
     for line in describe_settings(settings, usual):
         say(Text.from_markup(line))
-    if not settings.display.show_settings:
+    if not settings.staging.show_settings:
         return
     data, recipe, after = settings.data, settings.recipe, settings.after
     training = {"method": recipe.method, **recipe.groups}
@@ -215,7 +226,8 @@ _SUMMARY = (
 def summarize(steps: Sequence[Step]) -> dict[str, object]:
     """Return the figures of all steps that the line of JSON has."""
     figures = {key: step.figures[key] for step in steps for key in _SUMMARY if key in step.figures}
-    figures["dropped"] = figures["drops"]
+    if "drops" in figures:
+        figures["dropped"] = figures["drops"]
     exports = {step.name: step.figures for step in steps if step.name.startswith("export-")}
     seconds = sum(float(str(step.manifest["seconds"])) for step in steps)
     skipped = [step.name for step in steps if step.skipped]

@@ -15,6 +15,7 @@ from mathlete.prompts import PromptSettings
 from mathlete.reporters import Reporter
 from mathlete.rows import Filters, Rows
 from mathlete.tune import Recipe
+from train.session import SessionSettings
 
 Until = Literal["format", "tune", "merge", "export"]
 """The last step of a run."""
@@ -60,8 +61,8 @@ class AfterTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Display:
-    """What is shown of the training: before it, in its place, and as it runs."""
+class Staging:
+    """What is around the training and changes nothing of it: what is shown, when it stops, where a copy is kept."""
 
     plan: bool = False
     """Print the memory that training will need, part by part, and stop: nothing is loaded."""
@@ -71,6 +72,7 @@ class Display:
     report_to: tuple[Reporter, ...] = ()
     """Trackers that show the training as it runs, by transformers' own integrations; none: nowhere. Default: the curve
     is kept in the run for TensorBoard and trackio, where they are installed."""
+    session: SessionSettings = field(default_factory=SessionSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ class MathSettings:
     """The last step to do."""
     run: Path | None = None
     """The run's folder; default: runs/train-MODEL-HASH, so that the same command goes on where it stopped."""
-    display: Annotated[Display, tyro.conf.arg(name="")] = field(default_factory=Display)
+    staging: Annotated[Staging, tyro.conf.arg(name="")] = field(default_factory=Staging)
     data: Annotated[DataSettings, tyro.conf.arg(name="")]
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
     after: Annotated[AfterTraining, tyro.conf.arg(name="")]
@@ -100,7 +102,8 @@ class MathSettings:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        self.display.planned.check(plan=self.display.plan)
+        self.staging.planned.check(plan=self.staging.plan)
+        self.staging.session.check()
         require(
             ("threads", self.threads, self.threads is None or 1 <= self.threads <= 1024, "from 1 to 1024"),
             ("seed", self.seed, self.seed >= 0, "at least 0"),
@@ -113,7 +116,7 @@ class MathSettings:
                 cure="use --method lora, or a corpus with golds",
             )
         untrained = "--until format" if self.until == "format" else "--adapter" if self.after.adapter else ""
-        if self.display.report_to and untrained:
+        if self.staging.report_to and untrained:
             raise UserError("--report-to is for a training", value=untrained, cure="leave one of them out")
         for part in (self.data, self.recipe, self.after):
             part.check()

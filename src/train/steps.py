@@ -29,6 +29,7 @@ from mathlete.sampling.embedded import check_covered
 from mathlete.settings import flatten
 from mathlete.tune import AdapterFolder, Ranks, train_adapter
 from train.lines import describe_step
+from train.session import SessionClock, SessionOver
 from train.settings import MathSettings
 from train.shown import bar, delete_if_bad_input
 
@@ -51,6 +52,7 @@ class MathRun:
     model: ModelSource
     say: Callable[[Any], None]
     """Prints a line or a table for a person."""
+    clock: SessionClock = field(default_factory=SessionClock)
     steps: list[Step] = field(default_factory=list)
     """Those that are done."""
 
@@ -96,6 +98,7 @@ class MathRun:
 
     def begin(self, name: str, folder: Path, *, inputs: Mapping[str, Path], settings: Mapping[str, object]) -> Step:
         """Begin a step of this run; a model in a folder is known by its files' hashes, a hub's by its commit."""
+        self.clock.require_time(name, self.folder)
         own: dict[str, object] = {"prompt settings": prompt} if (prompt := self.model.prompt.to_json()) else {}
         if not self.model.folder:
             own |= {"model": f"{self.model.location}@{self.model.revision}"}
@@ -128,7 +131,8 @@ class MathRun:
             seed=self.settings.seed,
             advance=advance,
             say=say,
-            report_to=self.settings.display.report_to,
+            report_to=self.settings.staging.report_to,
+            is_over=None if self.clock.minutes is None else self.clock.is_over,
         )
 
     def describe_tuned(self, adapter: Path) -> TunedModel:
@@ -290,6 +294,9 @@ def train(run: MathRun, data: Path) -> Path:
         ):
             trial = run.try_gates(folder, data, advance=advance)
             figures = run.train_in(folder, data, advance=advance, say=run.say)
+            if (stopped := figures.get("stopped")) is not None:
+                kept = f"{AdapterFolder(folder).last_checkpoint()} is kept"
+                raise SessionOver(f"the session's time is over at step {stopped}: {kept}, the same command goes on")
             run.describe_tuned(folder).write_adapter_card()
             step.finish({**figures, **trial})
     return run.end(step)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,8 +26,20 @@ _BOARD_FOLDER = "logs"
 class TrainingCallback(TrainerCallback):
     """Called by transformers' Trainer, in every process."""
 
-    def __init__(self, adapter: AdapterFolder, *, meter: Meter, advance: Advance, board: bool = True) -> None:
-        """Write into the adapter's folder, for TensorBoard too with `board`, and report progress to `advance`."""
+    def __init__(
+        self,
+        adapter: AdapterFolder,
+        *,
+        meter: Meter,
+        advance: Advance,
+        board: bool = True,
+        is_over: Callable[[], bool] | None = None,
+    ) -> None:
+        """Write into the adapter's folder, for TensorBoard too with `board`, and report progress to `advance`.
+
+        After the step at which `is_over`, the training ends with a checkpoint; None: not before its last step.
+        """
+        self._is_over = is_over
         self._adapter, self._meter, self._advance, self._ranks = adapter, meter, advance, Ranks.from_launcher()
         self._board = _open_board(adapter.path / _BOARD_FOLDER) if board and self._ranks.is_first else None
 
@@ -52,8 +65,11 @@ class TrainingCallback(TrainerCallback):
             require_finite(model.parameters(), step=step, kept=self._adapter.describe_checkpoint)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Show the progress."""
+        """Show the progress, and end the training with a checkpoint where the time is over."""
         self._show(state)
+        # The clocks of two processes differ: all must end after the same step.
+        if self._is_over is not None and self._ranks.broadcast_from_first(self._ranks.is_first and self._is_over()):
+            control.should_save = control.should_training_stop = True
 
     def _show(self, state: TrainerState) -> None:
         curve = read_curve(state.log_history)

@@ -42,11 +42,14 @@ def train_adapter(
     advance: Advance,
     say: "Callable[[str], None]",
     report_to: "Sequence[Reporter]" = (),
+    is_over: "Callable[[], bool] | None" = None,
 ) -> dict[str, object]:
     """Train into the folder `adapter`, or go on from its last complete checkpoint; return the figures.
 
     The first process calls for the others, which wait in `Ranks.follow_first`; they call this too. Where
-    nothing is reported to, the curve is kept for TensorBoard and trackio, as far as they are installed.
+    nothing is reported to, the curve is kept for TensorBoard and trackio, as far as they are installed. The first
+    process asks `is_over` after each step: where it is before the last one, the step's checkpoint is written, and the
+    figures are {"stopped": the step} alone.
 
     Raises:
         UserError: the model can't be loaded, memory or disk have no room, or the rows do not suit the method.
@@ -65,7 +68,9 @@ def train_adapter(
     # Two checkpoints × (weights, two Adam moments, saved copy), fp32.
     require_space(adapter, needed_bytes=2 * 4 * 4 * parameters)
     meter = Meter(training.lengths, rows=recipe.tune.step_rows)
-    training.trainer.add_callback(TrainingCallback(folder, meter=meter, advance=advance, board=not report_to))
+    training.trainer.add_callback(
+        TrainingCallback(folder, meter=meter, advance=advance, board=not report_to, is_over=is_over)
+    )
     # Only the first process looks: it deletes half-written checkpoints.
     checkpoint = ranks.broadcast_from_first(folder.last_checkpoint() if ranks.is_first else None)
     if checkpoint is not None:
@@ -76,6 +81,9 @@ def train_adapter(
         explain_full_memory_or_disk(folder.describe_checkpoint),
     ):
         training.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    state = training.trainer.state
+    if state.global_step < state.max_steps:
+        return {"stopped": state.global_step}
     if ranks.sharded:
         say(describe_shards(training.model))
     _save(training.trainer, folder, ranks=ranks)
