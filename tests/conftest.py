@@ -160,6 +160,10 @@ class CommandLine:
                 from mathlete.programs import HUB
 
                 return {"commands": HUB, "prog": "mathlete hub"}
+            case "kaggle":
+                from mathlete.programs import KAGGLE
+
+                return {"commands": KAGGLE, "prog": "mathlete kaggle"}
             case "doctor":
                 from mathlete.programs import DOCTOR
 

@@ -19,7 +19,7 @@ from eval.commands import COMMANDS as EVAL
 from eval.commands import EVALUATE
 from mathlete.command import run_command_line
 from mathlete.export.records import EffectFigures
-from mathlete.programs import DOCTOR, HUB
+from mathlete.programs import DOCTOR, HUB, KAGGLE
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ FENCE = re.compile(
 """A block, with what its commands need, or the file that a reader saves it as."""
 KINDS = ("sh", "python", "toml", "text", "mermaid")
 """Commands, code, a table, output, a picture."""
-OWN: dict[str, Any] = {"hub": HUB, "doctor": DOCTOR}
+OWN: dict[str, Any] = {"hub": HUB, "kaggle": KAGGLE, "doctor": DOCTOR}
 """Programs of the console script alone."""
 COMMANDS: dict[str, Any] = {"train": train.commands.COMMANDS, "submit": submit.commands.COMMANDS, "eval": EVAL, **OWN}
 SMALL = {

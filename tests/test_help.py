@@ -9,13 +9,17 @@ import pytest
 
 from eval.commands import COMMANDS as EVAL
 from mathlete.command import Command
-from mathlete.programs import DOCTOR, HUB
+from mathlete.programs import DOCTOR, HUB, KAGGLE
 from submit.commands import COMMANDS as SUBMIT
 from tests.conftest import GOLDEN, CommandLine
 from train.commands import COMMANDS as TRAIN
 
 TABLES: dict[str, Mapping[str, Command]] = {"train": TRAIN, "eval": EVAL, "submit": SUBMIT}
-OWN: dict[str, tuple[Mapping[str, Command], str]] = {"hub": (HUB, "mathlete hub"), "doctor": (DOCTOR, "mathlete")}
+OWN: dict[str, tuple[Mapping[str, Command], str]] = {
+    "hub": (HUB, "mathlete hub"),
+    "kaggle": (KAGGLE, "mathlete kaggle"),
+    "doctor": (DOCTOR, "mathlete"),
+}
 """Commands of the console script alone: their table, and what stands before their names."""
 LONG = [("train", "math")]
 """Commands whose --help shows the flags that people need; the others are in --help-all."""
@@ -71,8 +75,9 @@ for name in ("train", "eval", "submit"):
         otherwise = getattr(room, "EVALUATE", None)
         assert run_command_line(words, prog=name, commands=room.COMMANDS, otherwise=otherwise) == 0
         assert not heavy & set(sys.modules), (name, command, heavy & set(sys.modules))
-from mathlete.programs import DOCTOR, HUB
+from mathlete.programs import DOCTOR, HUB, KAGGLE
 
+assert run_command_line(["push", "--help"], prog="mathlete kaggle", commands=KAGGLE) == 0
 assert run_command_line(["doctor", "--help"], prog="mathlete", commands=DOCTOR) == 0
 assert run_command_line(["push", "--help"], prog="mathlete hub", commands=HUB) == 0
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

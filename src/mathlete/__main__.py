@@ -12,6 +12,7 @@ _PROGRAMS = {
     "eval": "a model on a suite of problems, with intervals: compare, replay, report, …",
     "submit": "the notebook: build, rehearse, preflight, push, …",
     "hub": "a run's model to the Hugging Face hub: push",
+    "kaggle": "a run's model to Kaggle's models: push",
     "doctor": "versions, GPU, image, credentials, room: what an issue needs to know",
 }
 
@@ -37,8 +38,9 @@ def run_program() -> int:
         if name == "doctor":  # a program of one command
             doctor = import_module("mathlete.programs").DOCTOR
             return run_command_line([name, *words], prog="mathlete", commands=doctor)
-        if name == "hub":
-            return run_command_line(words, prog="mathlete hub", commands=import_module("mathlete.programs").HUB)
+        if name in ("hub", "kaggle"):
+            commands = getattr(import_module("mathlete.programs"), name.upper())
+            return run_command_line(words, prog=f"mathlete {name}", commands=commands)
         table = import_module(f"{name}.commands")
         otherwise = getattr(table, "EVALUATE", None)
         return run_command_line(words, prog=f"mathlete {name}", commands=table.COMMANDS, otherwise=otherwise)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError, find_broken
+from mathlete.licences import HUB_LICENCES
 from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
-from mathlete.submission.mounted import HUB_LICENCES
 from mathlete.submission.refusal import Refusal, refusal_of
 from mathlete.submission.stamps import parse_notebook
 

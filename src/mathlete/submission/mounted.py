@@ -8,19 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.licences import name_licence
 from mathlete.runs import read_json
 
 _INDEX = "model.safetensors.index.json"
-HUB_LICENCES = {
-    "apache-2.0": "Apache 2.0",
-    "mit": "MIT",
-    "cc-by-4.0": "CC BY 4.0",
-    "cc0-1.0": "CC0 1.0",
-    "llama3": "Llama 3 Community License",
-    "gemma": "Gemma",
-    "other": "Other",
-}
-"""{licence as a model's card on the hub names it: Kaggle's name of it}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +42,7 @@ def describe_weights(model: Path, *, gib: float | None, licence: str) -> Mounted
             value=f"neither weights nor {_INDEX} in {model}",
             cure=f"copy {_INDEX} beside config.json, or say it with --model-gib",
         )
-    named = licence or _read_licence(model)
+    named = licence or name_licence(model)
     if not named:
         raise UserError(
             "the licence of a model that is mounted must be known: the rules ask for it",
@@ -68,20 +59,3 @@ def _read_size(model: Path) -> int:
     metadata: object = read_json(index).get("metadata") if index.is_file() else None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
     return int(size) if isinstance(size, int | float) and size > 0 else 0
-
-
-def _read_licence(model: Path) -> str:
-    named = str(read_card(model).get("license") or "").lower()
-    return HUB_LICENCES.get(named, named)
-
-
-def read_card(model: Path) -> dict[str, object]:
-    """Return the metadata of a model's card; nothing where there is no card, or none that can be read."""
-    from huggingface_hub import metadata_load
-    from yaml import YAMLError
-
-    card = model / "README.md"
-    try:
-        return dict(metadata_load(card) or {}) if card.is_file() else {}
-    except (ValueError, YAMLError):
-        return {}

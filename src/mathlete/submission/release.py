@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
+from mathlete.licences import read_card
 from mathlete.runs import read_json
 from mathlete.submission.metadata import Names
-from mathlete.submission.mounted import read_card
 
 RELEASED = {
     "DeepSeek-R1-Distill": date(2025, 1, 20),

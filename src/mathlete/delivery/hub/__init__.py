@@ -1,7 +1,8 @@
-"""A run's model on the Hugging Face hub: adapter, merged model or export, by the way that Kaggle's models go, too.
+"""A run's model, adapter, merged model or export, on the Hugging Face hub or among Kaggle's models, by one way.
 
 `choose_upload` says what a push would send, and checks it; `push_to_hub` sends it through a connected `Hub`, once, into
-a repository that is private where nobody said otherwise.
+a repository that is private where nobody said otherwise. `choose_kaggle_upload` and `push_to_kaggle` do the same with
+one of Kaggle's models.
 
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory
@@ -14,6 +15,16 @@ a repository that is private where nobody said otherwise.
 """
 
 from mathlete.delivery.hub.client import Hub
+from mathlete.delivery.hub.kaggle_models import KaggleUpload, choose_kaggle_upload, push_to_kaggle
 from mathlete.delivery.hub.push import HubUpload, Pushed, choose_upload, push_to_hub
 
-__all__ = ["Hub", "HubUpload", "Pushed", "choose_upload", "push_to_hub"]
+__all__ = [
+    "Hub",
+    "HubUpload",
+    "KaggleUpload",
+    "Pushed",
+    "choose_kaggle_upload",
+    "choose_upload",
+    "push_to_hub",
+    "push_to_kaggle",
+]

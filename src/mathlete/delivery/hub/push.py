@@ -2,19 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.delivery.asking import Asking
 from mathlete.delivery.hub.client import Hub, Repository
-from mathlete.delivery.uploads import Uploads, list_sent, send_once
+from mathlete.delivery.hub.models import RunModel, choose_model
+from mathlete.delivery.uploads import Uploads, send_once
 from mathlete.errors import UserError
-from mathlete.gates import GateOutcome, require_passed
-from mathlete.runs import MANIFEST, sha256_file, sha256_json, verify_outputs
 
-_PARTS = ("export", "merged", "adapter")
-"""Folders of a run that hold a model, the one that is pushed by default first; export-FORMAT are others."""
 _WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
 """How files end that must not stay beside newer weights: what reads a repository may take them for the model's."""
 _NAME = r"[A-Za-z0-9](?!.*(?:--|\.\.))[\w.-]{0,95}(?<![.-])"
@@ -22,44 +18,19 @@ _NAME = r"[A-Za-z0-9](?!.*(?:--|\.\.))[\w.-]{0,95}(?<![.-])"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubUpload:
+class HubUpload(RunModel):
     """What a push sends: a folder of a run, and the repository that gets it."""
 
-    run: Path
-    part: str
     repo: str
     """OWNER/NAME, or NAME alone: of the account whose token it is."""
     public: bool = False
     overwrite: bool = False
     """Whether other weights that the repository has may be deleted."""
-    outcome: GateOutcome = field(default_factory=GateOutcome)
-    """What the gates of the run said of it."""
-
-    @property
-    def folder(self) -> Path:
-        """The model's folder."""
-        return self.run / self.part
-
-    @cached_property
-    def files(self) -> list[Path]:
-        """The files that are sent, relative to the folder."""
-        return list_sent(self.folder)
-
-    @cached_property
-    def hash(self) -> str:
-        """The hash of all that is sent."""
-        return sha256_json({file.as_posix(): sha256_file(self.folder / file) for file in self.files})
 
     def describe(self) -> Iterator[str]:
         """Yield what would be sent, a line each."""
-        size = sum((self.folder / file).stat().st_size for file in self.files)
-        yield f"model       {self.folder}: {len(self.files)} files, {size / 2**20:,.1f} MiB"
         owner = "" if "/" in self.repo else "YOUR ACCOUNT/"
-        yield f"repository  {owner}{self.repo}, {'public' if self.public else 'private'}"
-        for file in self.files:
-            yield f"  {file.as_posix():<32} {(self.folder / file).stat().st_size:>16,} bytes"
-        for breach in self.outcome.breaches:
-            yield f"refused by its gates: {breach}; accepted: {self.outcome.reason}"
+        yield from self.describe_for(f"repository  {owner}{self.repo}, {'public' if self.public else 'private'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,33 +72,8 @@ def choose_upload(
     if not re.fullmatch(rf"(?:{_NAME}/)?{_NAME}", name):
         rule = "a repository must be NAME or OWNER/NAME, each of at most 96 letters, digits and single . _ -"
         raise UserError(rule, value=name, cure="choose one with --repo")
-    there = _list_models(run)
-    part = part or next(iter(there), _PARTS[0])
-    if part not in there:
-        cure = f"use --part with one of {', '.join(there)}" if there else "let its training command end"
-        raise UserError("a push needs a model that a run has finished", value=str(run / part), cure=cure)
-    outcome = require_passed(run / part, reason=accept_refused)
-    verify_outputs(run / part)
-    return HubUpload(run=run, part=part, repo=name, public=public, overwrite=overwrite, outcome=outcome)
-
-
-def _list_models(run: Path) -> list[str]:
-    """Return the finished parts of a run that hold a model.
-
-    Raises:
-        UserError: it is no run.
-    """
-    if not run.is_dir():
-        raise UserError("a push needs the folder of a run", value=f"{run}, which is not there", cure="check the path")
-    if (run / MANIFEST).is_file() and _is_part(run.resolve().name):
-        cure = f"name its run, {run.parent}, with --part {run.resolve().name}"
-        raise UserError("a push needs the folder of a run", value=f"{run}, a part of one", cure=cure)
-    names = sorted(folder.name for folder in run.glob("export-*"))
-    return [name for name in (*_PARTS, *names) if (run / name / MANIFEST).is_file()]
-
-
-def _is_part(name: str) -> bool:
-    return name in _PARTS or name.startswith("export-")
+    model = choose_model(run, part=part, accept_refused=accept_refused)
+    return HubUpload(run=run, part=model.part, repo=name, public=public, overwrite=overwrite, outcome=model.outcome)
 
 
 def push_to_hub(upload: HubUpload, hub: Hub, *, asking: Asking) -> Pushed:
