@@ -122,6 +122,17 @@ def test_a_bar_leaves_a_redirected_stdout_alone(
     assert all(words in screen.getvalue() for words in ("right 50%", "4/8", "ETA"))
 
 
+def test_colours_that_are_forced_make_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A notebook's kernel sets FORCE_COLOR: what a terminal draws over would stand there again and again."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress("eval") as bar, busy("report"):
+        bar.add_task("right 50%", total=8, completed=4)
+        bar.refresh()
+    assert capsys.readouterr().err == ""
+
+
 def test_what_takes_a_moment_writes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("eval") as bar, busy("report"):
         bar.add_task("right 50%", total=8, completed=4)

@@ -28,9 +28,14 @@ def console(*, json: bool) -> "Screen":
     from mathlete.command.screen import Screen
 
     out = Screen(stderr=json, highlight=False, markup=False, emoji=False)
-    if not out.is_terminal:
+    if not _draws(out):
         out.soft_wrap, out.width = True, _WIDE
     return out
+
+
+def _draws(screen: "Screen") -> bool:
+    """Return whether it shows what is drawn in one place: FORCE_COLOR, as a notebook has it, makes no terminal."""
+    return screen.is_terminal and screen.file.isatty()
 
 
 def _choose_screen() -> "Screen":
@@ -44,7 +49,7 @@ def progress(title: str) -> "Iterator[Progress]":
     from mathlete.command.screen import LoggedProgress, StackedProgress, list_columns
 
     screen = _choose_screen()
-    if not screen.is_terminal:
+    if not _draws(screen):
         with LoggedProgress(title) as lines:
             yield lines
         return
@@ -62,7 +67,7 @@ def busy(words: str) -> Iterator[None]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     screen = _choose_screen()
-    if not screen.is_terminal:
+    if not _draws(screen):
         lines = LogLines(words, Reached)
         lines.start()
         try:
