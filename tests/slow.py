@@ -33,6 +33,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "overlap",
     ),
     "kills": ("train_kills", "train_session", "tune_faults", "ctrl_c"),
+    "notebook": ("train_notebook",),
     "ranks": ("tune_ranks", "rows_ray"),
     "export": ("gates", "export_formats", "export_lab", "tune_plan", "bench_train", "pocket_base", "pocket_corpus"),
     "sampling": (

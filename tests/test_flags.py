@@ -22,8 +22,9 @@ from tests.conftest import GOLDEN, CommandLine
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 ALONE = re.compile(r"\s*--[a-z][\w.-]*(?:[ =]…|=\S*)?")
-OURS = re.compile(r"(?:-m|\bmathlete) (?:train|eval|submit|hub|doctor)\b")
+OURS = re.compile(r"(?:-m|\bmathlete) (?:train|eval|submit|hub|kaggle|doctor)\b")
 FOREIGN = re.compile(
+    r"\"(?:git|venv)\"|kaggle kernels|\baccelerate\.commands\b|"
     r"\b(?:accelerate launch|bench/\w+\.py|git \w+|hf download|inspect view|lighteval|lm_eval|mount --|papermill --|"
     r"pip\b|ray start|"
     r"sky \w+|tensorboard --|trackio show|wandb \w+|unshare -|uv pip|vllm serve)"

@@ -138,6 +138,7 @@ SUB_ROOMS = {
     "mathlete.export.lab",
     "mathlete.delivery.hub",
     "mathlete.submission.adapter",
+    "mathlete.submission.training",
 }
 """Packages inside a room that have a face of their own."""
 

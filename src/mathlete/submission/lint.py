@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,19 @@ def require_sound(folder: Path, *, uploads_model: bool = True) -> None:
             raise refusal.error()
 
 
+def require_sound_training(folder: Path) -> None:
+    """Check what was written for a notebook that trains, but for the account, which may still be a placeholder.
+
+    Raises:
+        UserError: Kaggle would refuse it, or take it in silence.
+    """
+    metadata = read_json(folder / KERNEL_FILE)
+    parts = (_identity(metadata), _switches(metadata, internet=True), _forms(metadata))
+    for refusal in (*chain.from_iterable(parts), *_notebook(folder, metadata, serves=False)):
+        if not refusal.rule.endswith(_OF_ACCOUNT):
+            raise refusal.error()
+
+
 def slug_of(title: str) -> str:
     """Return the slug that Kaggle makes of a title.
 
@@ -140,8 +154,8 @@ def _owner(key: str, name: str) -> Iterator[Refusal]:
         yield _refuse_key(key, name, "be in small letters", cure)
 
 
-def _switches(metadata: Mapping[str, object]) -> Iterator[Refusal]:
-    switches = {"enable_internet": False, "is_private": True, "enable_gpu": True, "enable_tpu": False}
+def _switches(metadata: Mapping[str, object], *, internet: bool = False) -> Iterator[Refusal]:
+    switches = {"enable_internet": internet, "is_private": True, "enable_gpu": True, "enable_tpu": False}
     for key, wanted in switches.items():
         if metadata[key] is not wanted and str(metadata[key]).lower() != str(wanted).lower():
             yield _refuse_key(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
@@ -175,7 +189,8 @@ def _image(image: str) -> Iterator[Refusal]:
         yield _refuse_key("docker_image", image, "be an image for GPUs", cure)
 
 
-def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
+def _forms(metadata: Mapping[str, object]) -> Iterator[Refusal]:
+    """Yield what is wrong with the names of what is mounted."""
     for key, (form, shown) in _SOURCES.items():
         sources = metadata[key]
         if not isinstance(sources, list):
@@ -187,13 +202,17 @@ def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
                 yield _refuse_key(key, source, f"be {shown}", "write it so; the rerun mounts exactly what stands here")
             else:
                 yield from _owner(key, str(source))
+
+
+def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
+    yield from _forms(metadata)
     # Without the competition's data, the weights and the wheels the notebook has nothing to serve, or to serve it with.
     for key in ("competition_sources", "model_sources", "dataset_sources"):
         if not metadata[key]:
             yield _refuse_key(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
 
 
-def _notebook(folder: Path, metadata: Mapping[str, object]) -> Iterator[Refusal]:
+def _notebook(folder: Path, metadata: Mapping[str, object], *, serves: bool = True) -> Iterator[Refusal]:
     nbformat = importlib.import_module("nbformat")
     file = folder / str(metadata["code_file"])
     if folder.resolve() not in file.resolve().parents or not file.is_file():
@@ -206,13 +225,13 @@ def _notebook(folder: Path, metadata: Mapping[str, object]) -> Iterator[Refusal]
         parse_notebook(file.read_bytes())  # nbformat's own reader says nothing of what is nested too deep
         notebook = nbformat.read(file, as_version=4)
         nbformat.validate(notebook)
-        yield from _cells(notebook)
+        yield from _cells(notebook, serves=serves)
     except (nbformat.ValidationError, ValueError, AttributeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         yield Refusal(rule=f"{file} must be a notebook ({reason})", value="something else", cure="build it again")
 
 
-def _cells(notebook: Any) -> Iterator[Refusal]:
+def _cells(notebook: Any, *, serves: bool) -> Iterator[Refusal]:
     """Yield what papermill would stumble over, or lose without a word."""
     kernel = notebook.metadata.get("kernelspec", {}).get("name")
     if kernel != "python3":
@@ -223,7 +242,7 @@ def _cells(notebook: Any) -> Iterator[Refusal]:
         rule = "the notebook must not install by a magic line with pip: its failure does not fail the notebook"
         cure = 'use subprocess.check_call([sys.executable, "-m", "pip", …])'
         yield Refusal(rule=rule, value=line[:80].replace("\n", " "), cure=cure)
-    if not code or not _SERVES.search(code[-1]):
+    if serves and (not code or not _SERVES.search(code[-1])):
         rule = "the notebook's last cell must serve: what comes after it runs in the commit run alone"
         value = "no code cell" if not code else repr(code[-1].strip()[:80])
         yield Refusal(rule=rule, value=value, cure="make the call of serve(…) the last cell")

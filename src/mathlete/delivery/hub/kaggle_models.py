@@ -14,7 +14,7 @@ from mathlete.errors import UserError
 from mathlete.licences import HUB_LICENCES, name_licence
 from mathlete.submission import Names
 
-_NAME = re.compile(r"([a-z0-9_-]+)/([a-z0-9][a-z0-9._-]{4,})(?:/transformers/([a-z0-9][a-z0-9._-]*))?")
+_NAME = re.compile(r"([a-z0-9_-]+)/([a-z0-9][a-z0-9._-]*)(?:/transformers/([a-z0-9][a-z0-9._-]*))?")
 """OWNER/MODEL, or with framework and variation."""
 
 
@@ -64,7 +64,7 @@ def choose_kaggle_upload(
     """
     if (parts := _NAME.fullmatch(name)) is None:
         rule = "--model must be OWNER/MODEL or OWNER/MODEL/transformers/VARIATION, in small letters, digits and - _ ."
-        raise UserError(rule, value=repr(name), cure="name it as alice/mathlete-model, at least five letters")
+        raise UserError(rule, value=repr(name), cure="name it as alice/mathlete-model")
     model = choose_model(run, part=part, accept_refused=accept_refused)
     require_few_files(model.folder)
     named = licence or name_licence(model.folder)
